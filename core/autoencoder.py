@@ -1,0 +1,137 @@
+"""The first stage: an image autoencoder applied frame by frame, and its decoder fine-tuned in time.
+
+Video LDM, section 3.1.1: the encoder stays as it is, so that latents keep their meaning for every
+image model trained on them; only the decoder learns to agree with itself from frame to frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from diffusers import AutoencoderKL
+from einops import rearrange
+from torch import Tensor, nn
+
+from .layers import TemporalResBlock
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    channels: tuple[int, ...] = (32, 64, 128)   # one entry per resolution, finest first
+    latent_channels: int = 4
+    layers_per_block: int = 1                   # residual blocks per level of the encoder
+    norm_groups: int = 8
+    scale: float = 1.0                          # latent = scale * (mean - shift)
+    shift: float = 0.0
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position along one side."""
+        return 2 ** (len(self.channels) - 1)
+
+
+def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
+    """Build the image autoencoder: convolutional throughout, so any size divisible by its factor."""
+    levels = len(config.channels)
+    return AutoencoderKL(
+        block_out_channels=config.channels, latent_channels=config.latent_channels,
+        layers_per_block=config.layers_per_block, norm_num_groups=config.norm_groups,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        mid_block_add_attention=False, scaling_factor=config.scale, shift_factor=config.shift)
+
+
+def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and log-variance of the posterior of ``frames`` [n, 3, h, w], unscaled."""
+    moments = autoencoder.encoder(frames)
+    if autoencoder.quant_conv is not None:
+        moments = autoencoder.quant_conv(moments)
+    mean, logvar = moments.chunk(2, dim=1)
+    return mean, logvar.clamp(-30, 20)
+
+
+def encode(autoencoder: AutoencoderKL, video: Tensor, *, chunk: int = 16) -> Tensor:
+    """Encode ``video`` [b, t, 3, h, w] in [-1, 1] to scaled latents [b, t, c, h/f, w/f] (the mode).
+
+    Frames are independent of each other here, so ``chunk`` changes memory and nothing else.
+    """
+    check_video(video, 3)
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    if video.shape[-2] % factor or video.shape[-1] % factor:
+        raise ValueError(f"frame size {video.shape[-1]}x{video.shape[-2]} must be divisible by {factor}")
+    frames = rearrange(video, "b t c h w -> (b t) c h w")
+    means = torch.cat([encode_moments(autoencoder, part)[0] for part in frames.split(chunk)])
+    return rearrange(scaled(autoencoder, means), "(b t) c h w -> b t c h w", b=len(video))
+
+
+def scaled(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
+    """Bring raw latents to about unit variance: what every diffusion model here works on."""
+    return (raw - (autoencoder.config.shift_factor or 0.0)) * autoencoder.config.scaling_factor
+
+
+def unscaled(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Undo :func:`scaled`."""
+    return latents / autoencoder.config.scaling_factor + (autoencoder.config.shift_factor or 0.0)
+
+
+def check_video(video: Tensor, channels: int | None = None) -> None:
+    if video.ndim != 5 or (channels is not None and video.shape[2] != channels):
+        wanted = f"[b, t, {channels or 'c'}, h, w]"
+        raise ValueError(f"expected a video {wanted}, got shape {list(video.shape)}")
+
+
+class TemporalDecoder(nn.Module):
+    """The autoencoder's decoder with a temporal residual block at the end of each resolution.
+
+    Shapes: latents [b, t, c, h, w], scaled, to pixels [b, t, 3, f h, f w] in about [-1, 1]. The
+    temporal convolutions are centred and zero-padded and their norms are per frame, so a frame
+    depends on at most :attr:`reach` frames on either side; :mod:`.decoding` relies on that number.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL, *, kernel: int = 3):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.kernel = kernel
+        groups = autoencoder.config.norm_num_groups
+        self.temporal = nn.ModuleList([
+            TemporalResBlock(block.resnets[-1].out_channels, kernel=kernel, norm_groups=groups)
+            for block in self._blocks()])
+
+    def _blocks(self) -> list[nn.Module]:
+        return [self.autoencoder.decoder.mid_block, *self.autoencoder.decoder.up_blocks]
+
+    @property
+    def reach(self) -> int:
+        """Frames on either side that one decoded frame can depend on."""
+        return len(self.temporal) * 2 * (self.kernel // 2)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        check_video(latents)
+        frames = latents.shape[1]
+        h = rearrange(unscaled(self.autoencoder, latents), "b t c h w -> (b t) c h w")
+        if self.autoencoder.post_quant_conv is not None:
+            h = self.autoencoder.post_quant_conv(h)
+        decoder = self.autoencoder.decoder
+        h = decoder.conv_in(h)
+        for block, temporal in zip(self._blocks(), self.temporal, strict=True):
+            for resnet in block.resnets:
+                h = resnet(h, None)
+            h = temporal(h, frames)
+            for upsampler in getattr(block, "upsamplers", None) or ():
+                h = upsampler(h)
+        h = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(h)))
+        return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
+
+
+def decode_frames(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Decode scaled latents [b, t, c, h, w] frame by frame with the image decoder."""
+    check_video(latents)
+    frames = rearrange(unscaled(autoencoder, latents), "b t c h w -> (b t) c h w")
+    pixels = torch.cat([autoencoder.decode(frame).sample for frame in frames.split(8)])
+    return rearrange(pixels, "(b t) c h w -> b t c h w", b=len(latents))
+
+
+def config_dict(config: AutoencoderConfig) -> dict:
+    """The configuration as plain JSON values, for a file's header."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}

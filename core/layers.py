@@ -1,0 +1,250 @@
+"""Temporal layers: what is put between the spatial layers of an image network to make it a video
+network (Video LDM, section 3.1).
+
+Every layer maps ``h`` [(b t), c, h, w] to the same shape and computes a residual ``f(h)`` whose last
+projection starts at zero, so that an untrained layer is exactly the identity. How much of it is used
+is one number, the layer's :class:`Blend`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+Positions = Literal["none", "sinusoidal", "rotary", "relative"]
+POSITIONS: tuple[Positions, ...] = ("none", "sinusoidal", "rotary", "relative")
+
+
+# -------------------------------------------------------------------------------------------------
+# Positions of frames.
+
+def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
+    """Embed real ``positions`` [...] as [..., width]: cosines first, then sines, base ``base``."""
+    half = width // 2
+    frequencies = base ** (-torch.arange(half, device=positions.device) / half)
+    angles = positions[..., None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def rotary_angles(frames: int, width: int, device: torch.device, *, base: float = 10000.0) -> Tensor:
+    """Return the angle of every channel pair at every frame, [t, width / 2] (Su et al. 2021, eq. 15)."""
+    frequencies = base ** (-torch.arange(0, width, 2, device=device).float() / width)
+    return torch.arange(frames, device=device).float()[:, None] * frequencies
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn adjacent channel pairs of ``x`` [..., t, d] by ``angles`` [t, r / 2]; channels from r on pass.
+
+    (even, odd) becomes (even cos - odd sin, odd cos + even sin).
+    """
+    turned, passed = x[..., :2 * angles.shape[-1]], x[..., 2 * angles.shape[-1]:]
+    even, odd = rearrange(turned.float(), "... (r two) -> two ... r", two=2)
+    cos, sin = angles.cos(), angles.sin()
+    pairs = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    return torch.cat([rearrange(pairs, "... r two -> ... (r two)").to(x.dtype), passed], dim=-1)
+
+
+class RelativeBias(nn.Module):
+    """A learned bias per head for every distance between frames, clipped at ``max_distance``."""
+
+    def __init__(self, heads: int, max_distance: int, ops=nn):
+        super().__init__()
+        self.max_distance = max_distance
+        self.table = ops.Embedding(2 * max_distance + 1, heads)
+
+    def forward(self, frames: int) -> Tensor:
+        """Return the bias [k, t query, t key]; row index = clip(key - query) + max_distance."""
+        at = torch.arange(frames, device=self.table.weight.device)
+        distance = (at[None, :] - at[:, None]).clamp(-self.max_distance, self.max_distance)
+        return rearrange(self.table(distance + self.max_distance), "q t k -> k q t")
+
+
+# -------------------------------------------------------------------------------------------------
+# Blending (Video LDM, section 3.1: alpha z + (1 - alpha) z').
+
+class Blend(nn.Module):
+    """Weigh a temporal layer's residual: z + strength (1 - alpha) f(z), alpha = sigmoid(mix_factor).
+
+    With z' = z + f(z) this is the paper's alpha z + (1 - alpha) z', written so that f(z) = 0 gives z
+    bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie).
+    """
+
+    def __init__(self, *, learned: bool = True, mix_factor: float = 0.0):
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.tensor([mix_factor])) if learned else None
+
+    def forward(self, z: Tensor, residual: Tensor, strength: float = 1.0) -> Tensor:
+        if self.mix_factor is not None:
+            residual = residual * (1 - torch.sigmoid(self.mix_factor)).to(residual.dtype)
+        return z + strength * residual if strength != 1.0 else z + residual
+
+
+# -------------------------------------------------------------------------------------------------
+# Group normalisation, per frame or over all frames of a clip.
+
+class FrameGroupNorm(nn.Module):
+    """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over the clip's frames."""
+
+    def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool, ops=nn):
+        super().__init__()
+        self.norm = ops.GroupNorm(groups, channels, eps=eps)
+        self.pooled = pooled
+
+    def forward(self, h: Tensor, frames: int) -> Tensor:
+        if not self.pooled:
+            return self.norm(h)
+        clip = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
+        return rearrange(self.norm(clip), "b c t h w -> (b t) c h w")
+
+
+# -------------------------------------------------------------------------------------------------
+# 3D convolution.
+
+class TemporalResBlock(nn.Module):
+    """Residual block of two convolutions over time, kernel [k, 1, 1], optionally told the noise level.
+
+    Zero padding in time, never causal: frame t sees t - (k - 1) .. t + (k - 1).
+    """
+
+    kind = "convolution"
+
+    def __init__(self, channels: int, *, kernel: int = 3, norm_groups: int = 32, eps: float = 1e-5,
+                 embedding: int | None = None, context: int | None = None, pooled: bool = False,
+                 learned_blend: bool = True, ops=nn):
+        super().__init__()
+        window = dict(kernel_size=(kernel, 1, 1), padding=(kernel // 2, 0, 0))
+        self.norm1 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
+        self.conv1 = ops.Conv3d(channels, channels, **window)
+        self.embed = ops.Linear(embedding, channels) if embedding else None
+        self.context = ops.Conv2d(context, channels, 1) if context else None
+        self.norm2 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
+        self.conv2 = zeroed(ops.Conv3d(channels, channels, **window))
+        self.blend = Blend(learned=learned_blend)
+
+    def forward(self, h: Tensor, frames: int, *, embedding: Tensor | None = None,
+                context: Tensor | None = None, strength: float = 1.0) -> Tensor:
+        """``embedding`` [(b t), e] is added between the convolutions, ``context`` [(b t), c', h, w] before."""
+        z = h if context is None or self.context is None else h + self.context(context)
+        z = over_time(self.conv1, F.silu(self.norm1(z, frames)), frames)
+        if self.embed is not None and embedding is not None:
+            z = z + self.embed(F.silu(embedding))[:, :, None, None]
+        z = over_time(self.conv2, F.silu(self.norm2(z, frames)), frames)
+        return self.blend(h, z, strength)
+
+
+def over_time(conv: nn.Module, h: Tensor, frames: int) -> Tensor:
+    """Apply a 3D convolution to [(b t), c, h, w]; channels-last memory passes without a copy."""
+    clip = conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
+    return rearrange(clip, "b c t h w -> (b t) c h w")
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """Set every parameter of ``module`` to zero, so that what it ends starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+# -------------------------------------------------------------------------------------------------
+# Temporal attention.
+
+class TemporalAttention(nn.Module):
+    """Self-attention among the frames of one spatial position: tokens [n, t, d], no mask."""
+
+    def __init__(self, width: int, heads: int, *, positions: Positions = "rotary",
+                 max_distance: int = 32, ops=nn):
+        super().__init__()
+        if positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
+        if width % heads:
+            raise ValueError(f"attention width {width} must be divisible by {heads} heads")
+        self.heads, self.positions = heads, positions
+        self.to_qkv = ops.Linear(width, 3 * width, bias=False)
+        self.to_out = ops.Linear(width, width)
+        self.bias = RelativeBias(heads, max_distance, ops) if positions == "relative" else None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        frames, width = tokens.shape[-2:]
+        if self.positions == "sinusoidal":
+            at = torch.arange(frames, device=tokens.device)
+            tokens = tokens + sinusoid(at, width).to(tokens.dtype)
+        q, k, v = rearrange(self.to_qkv(tokens), "n t (three k d) -> three n k t d",
+                            three=3, k=self.heads)
+        if self.positions == "rotary":
+            angles = rotary_angles(frames, rotary_width(width // self.heads), tokens.device)
+            q, k = rotate(q, angles), rotate(k, angles)
+        bias = self.bias(frames).to(q.dtype) if self.bias is not None else None
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
+
+
+def rotary_width(head_width: int) -> int:
+    """Channels of a head that are rotated: at most 32, an even number."""
+    return min(32, head_width - head_width % 2)
+
+
+class GEGLU(nn.Module):
+    """Feed-forward of inner width 4 d: value times the exact GELU of the gate (Shazeer 2020)."""
+
+    def __init__(self, width: int, ops=nn):
+        super().__init__()
+        self.inner = ops.Linear(width, 8 * width)
+        self.outer = ops.Linear(4 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        value, gate = self.inner(tokens).chunk(2, dim=-1)
+        return self.outer(value * F.gelu(gate))
+
+
+class TemporalTransformer(nn.Module):
+    """Normalise, project in, attend over time, feed forward, project out with zero weights."""
+
+    kind = "attention"
+
+    def __init__(self, channels: int, *, heads: int, positions: Positions = "rotary",
+                 max_distance: int = 32, norm_groups: int = 32, context: int | None = None,
+                 embedding: int | None = None, learned_blend: bool = True, ops=nn):
+        super().__init__()
+        self.norm = FrameGroupNorm(norm_groups, channels, eps=1e-6, pooled=False, ops=ops)
+        self.embed = ops.Linear(embedding, channels) if embedding else None
+        self.context = ops.Conv2d(context, channels, 1) if context else None
+        self.project_in = ops.Linear(channels, channels)
+        self.norm1 = ops.LayerNorm(channels)
+        self.attention = TemporalAttention(
+            channels, heads, positions=positions, max_distance=max_distance, ops=ops)
+        self.norm2 = ops.LayerNorm(channels)
+        self.feed_forward = GEGLU(channels, ops)
+        self.project_out = zeroed(ops.Linear(channels, channels))
+        self.blend = Blend(learned=learned_blend)
+
+    def forward(self, h: Tensor, frames: int, *, embedding: Tensor | None = None,
+                context: Tensor | None = None, strength: float = 1.0) -> Tensor:
+        """See :meth:`TemporalResBlock.forward`; here both conditions enter after the norm."""
+        height, width = h.shape[-2:]
+        z = self.norm(h, frames)
+        if self.embed is not None and embedding is not None:
+            z = z + self.embed(F.silu(embedding))[:, :, None, None]
+        if self.context is not None and context is not None:
+            z = z + self.context(context)
+        tokens = self.project_in(rearrange(z, "(b t) c h w -> (b h w) t c", t=frames))
+        tokens = tokens + self.attention(self.norm1(tokens))
+        tokens = tokens + self.feed_forward(self.norm2(tokens))
+        z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        return self.blend(h, z, strength)
+
+
+def per_frame(embedding: Tensor, frames: int) -> Tensor:
+    """Repeat an embedding [b, e] for every frame of its clip, [(b t), e]; [b, t, e] is folded."""
+    if embedding.ndim == 2:
+        return repeat(embedding, "b e -> (b t) e", t=frames)
+    return rearrange(embedding, "b t e -> (b t) e")
+
+
+def heads_for(channels: int, width: int = 32) -> int:
+    """Heads of about ``width`` channels that divide ``channels``."""
+    return math.gcd(channels, max(1, channels // width)) or 1

@@ -1,0 +1,102 @@
+"""Training the first stage: the image autoencoder, then its decoder in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import worlds
+from ..autoencoder import AutoencoderConfig, build_autoencoder, config_dict, encode_moments
+from ..checkpoints import Header, save
+from .clips import clips_folder, load_clip, random_crop, training_clips
+from .recipe import Recipe
+
+
+class FrameMixture:
+    """Short runs of frames from both worlds and, when they are there, from real clips."""
+
+    def __init__(self, *, size: int, frames: int, real_share: float, max_size: int = 256):
+        self.size, self.frames, self.max_size = size, frames, max_size
+        self.clips = training_clips(clips_folder()) if real_share else []
+        self.real_share = real_share if self.clips else 0.0
+
+    def draw(self, random: np.random.Generator) -> np.ndarray:
+        """Return [t, 3, size, size] float32 in [-1, 1]."""
+        if random.random() < self.real_share:
+            clip = load_clip(self.clips[random.integers(len(self.clips))])
+            return random_crop(clip, random, frames=self.frames, size=self.size)
+        return self._rendered(random)
+
+    def _rendered(self, random: np.random.Generator) -> np.ndarray:
+        world = ("shapes", "driving")[random.integers(2)]
+        scene = worlds.sample_scene(world, int(random.integers(2**31)))
+        rate = (1.0, 0.25)[random.integers(2)]
+        times = random.uniform(0, 15) + rate * np.arange(self.frames)
+        scale = random.choice([1, 1, 2, self.max_size // self.size])
+        side = self.size * int(scale)
+        frames = worlds.render(scene, times=times, size=side)
+        y, x = random.integers(side - self.size + 1, size=2)
+        return frames[:, :, y:y + self.size, x:x + self.size]
+
+
+class TrainAutoencoder:
+    """Reconstruction of single frames with a faint pull towards a standard normal (KL)."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.config = AutoencoderConfig(**recipe.model)
+        self.module = build_autoencoder(self.config).to(memory_format=torch.channels_last)
+        self.kl_weight = recipe.data.get("kl_weight", 1e-6)
+        self.frames = FrameMixture(size=recipe.data["size"], frames=1,
+                                   real_share=recipe.data["real_share"])
+
+    def batch(self, step: int) -> dict:
+        random = np.random.default_rng((self.recipe.seed, step))
+        frames = [self.frames.draw(random)[0] for _ in range(self.recipe.batch)]
+        return {"frames": torch.from_numpy(np.stack(frames))}
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        frames = batch["frames"].contiguous(memory_format=torch.channels_last)
+        mean, logvar = encode_moments(self.module, frames)
+        mean, logvar = mean.float(), logvar.float()
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        out = self.module.decode(mean + torch.exp(0.5 * logvar) * noise).sample.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
+        pixel, edge = reconstruction(out, batch["frames"])
+        return {"loss": pixel + edge + self.kl_weight * kl, "kl": kl,
+                "psnr": psnr(out, batch["frames"])}
+
+    def save(self, path: Path, notes: dict) -> None:
+        """Write the weights with the scale that brings latents to unit variance."""
+        shift, scale = latent_statistics(self)
+        config = config_dict(self.config) | {"scale": scale, "shift": shift}
+        save(path, self.module.state_dict(), Header(
+            family="embedded", kind="autoencoder", config=config, notes=notes))
+
+
+def reconstruction(out: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Absolute error of the pixels [..., h, w] and of their differences to both neighbours."""
+    pixel = F.l1_loss(out, target) + 2.0 * F.mse_loss(out, target)
+    edges = (F.l1_loss(out.diff(dim=-1), target.diff(dim=-1))
+             + F.l1_loss(out.diff(dim=-2), target.diff(dim=-2)))
+    return pixel, 0.5 * edges
+
+
+def psnr(out: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB for values in [-1, 1]."""
+    return 10 * torch.log10(4 / F.mse_loss(out.detach(), target).clamp_min(1e-12))
+
+
+@torch.no_grad()
+def latent_statistics(task: TrainAutoencoder, batches: int = 4) -> tuple[float, float]:
+    """Mean and inverse standard deviation of the latents of the worlds' frames."""
+    module: nn.Module = task.module.eval()
+    device = next(module.parameters()).device
+    frames = torch.cat([task.batch(10**9 + i)["frames"]
+                        for i in range(batches)]).to(device)
+    means = encode_moments(module, frames)[0]
+    return float(means.mean()), float(1 / means.std())

@@ -1,0 +1,37 @@
+"""What a training task is, and the list of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .recipe import Recipe
+
+
+class Task(Protocol):
+    """One thing to train. Parameters of ``module`` with ``requires_grad`` are moved, others not."""
+
+    module: nn.Module
+
+    def batch(self, step: int) -> dict:
+        """Make the batch of ``step``: a pure function of the recipe's seed and the step."""
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the numbers to log; ``loss`` is the one that is minimised."""
+
+    def save(self, path: Path, notes: dict) -> None:
+        """Write the trained part as safetensors."""
+
+
+def build_task(recipe: Recipe) -> Task:
+    """Construct the task that a recipe names."""
+    from .autoencoder_tasks import TrainAutoencoder
+
+    tasks = {"autoencoder": TrainAutoencoder}
+    if recipe.task not in tasks:
+        raise ValueError(f"recipe {recipe.name}: task must be one of {', '.join(tasks)}, "
+                         f"not {recipe.task!r}")
+    return tasks[recipe.task](recipe)

@@ -1,0 +1,479 @@
+"""Files -> frames: read clips as a stream of tensors, exactly as many frames as the file holds.
+
+Three kinds of source share one interface: containers that FFmpeg opens (mp4, mov, webm, mkv, ...),
+animated images that Pillow opens (gif, webp, apng) and folders of numbered images. Frames come as
+float32 `t 3 h w` in [-1, 1], 8 bits deep; alpha is laid over black, HDR is not tone mapped.
+Clips with a variable frame rate give each stored picture once and report the average rate.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageSequence
+from torch import Tensor
+from torch.nn import functional as F
+
+FOLDER_FRAME_RATE = Fraction(24)  # frames per second of a folder of images that does not say
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
+IMAGE_FAULTS = (OSError, EOFError, SyntaxError, ValueError)
+
+# H.273 matrix coefficients (what the stream is tagged with) -> swscale's name.
+MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a clip is: its place, the exact frame count, the size as shown, frames per second."""
+
+    path: Path
+    frames: int
+    width: int
+    height: int
+    frame_rate: Fraction
+
+    @property
+    def seconds(self) -> float:
+        return float(self.frames / self.frame_rate)
+
+
+class AudioClip(NamedTuple):
+    """Sound: waveform float32 `channels samples` in [-1, 1] and samples per second."""
+
+    waveform: Tensor
+    sample_rate: int
+
+
+class _Packets(NamedTuple):
+    """The packets of a video stream that will be shown, counted without decoding them."""
+
+    frames: int
+    times: list[int]  # presentation times in display order; empty when the file has none
+    key_times: list[int]
+    duration: int  # of the last picture shown, in the stream's time base
+
+
+def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
+    """Turn frames per second into a fraction; 23.976 and its kin become n * 1000 / 1001."""
+    if isinstance(rate, float):
+        if not 0 < rate < 100_000:  # also catches NaN
+            raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
+        ntsc = Fraction(round(rate * 1.001) * 1000, 1001)
+        is_ntsc = abs(float(ntsc) - rate) < 1e-3
+        rate = ntsc if is_ntsc else Fraction(rate).limit_denominator(1000)
+    rate = Fraction(rate)
+    if not 0 < rate < 100_000:
+        raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
+    return rate
+
+
+def open_video(path: str | PathLike[str]) -> VideoInfo:
+    """Look at a clip without decoding it: count its frames, learn its size and frame rate.
+
+    Raises FileNotFoundError when there is no such file or folder, ValueError when it holds no
+    frames, is corrupt or ends early (the sentence says how many frames are there).
+    """
+    path = Path(path)
+    scan = {"folder": _scan_folder, "image": _scan_image}.get(_kind(path), _scan_container)
+    return scan(path)
+
+
+def read_frames(
+    path: str | PathLike[str],
+    *,
+    start: int = 0,
+    count: int | None = None,
+    stride: int = 1,
+    chunk: int = 16,
+    size: tuple[int, int] | None = None,
+) -> Iterator[Tensor]:
+    """Yield `count` frames (all by default), every `stride`-th one beginning at frame `start`.
+
+    Each item is float32 `t 3 h w` in [-1, 1] with t = `chunk`, the last one shorter; `size` is
+    (height, width) and resizes with an antialiased bicubic filter. The request is checked against
+    the file before the first frame is decoded. When decoding fails midway, the frames before the
+    fault are yielded first, then ValueError says how many there were.
+    """
+    info = open_video(path)
+    count = _checked_count(info, start, count, stride, chunk, size)
+    return _chunks(info, start, count, stride, chunk, size)
+
+
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """Read the text a clip carries, e.g. {"prompt": ..., "workflow": ...} in JSON; {} if none.
+
+    Containers give all their tags (in lower case for Matroska, which stores capitals), PNG its text
+    chunks, WebP the "key:value" strings of its Exif, GIF its comment (a JSON object of texts is
+    unpacked, anything else is under "comment"), a folder what its first image carries.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if kind == "folder":
+        return read_metadata(_numbered_images(path)[0])
+    return _image_metadata(path) if kind == "image" else _container_metadata(path)
+
+
+def read_audio(path: str | PathLike[str]) -> AudioClip | None:
+    """Decode the first audio track into memory, or return None when the file has no sound."""
+    path = Path(path)
+    if _kind(path) != "container":
+        return None
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                return None
+            rate = container.streams.audio[0].rate
+            resampler = av.AudioResampler(format="fltp", rate=rate)
+            blocks = [
+                block.to_ndarray()
+                for frame in container.decode(audio=0)
+                for block in resampler.resample(frame)
+            ]
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(f"the sound of {path} cannot be decoded: {_reason(fault)}") from fault
+    if not blocks:
+        return None
+    return AudioClip(torch.from_numpy(np.concatenate(blocks, axis=1)), rate)
+
+
+# Requests and chunks.
+
+
+def _checked_count(
+    info: VideoInfo,
+    start: int,
+    count: int | None,
+    stride: int,
+    chunk: int,
+    size: tuple[int, int] | None,
+) -> int:
+    if stride < 1 or chunk < 1 or start < 0:
+        raise ValueError(f"start {start}, stride {stride}, chunk {chunk}: need >= 0, >= 1, >= 1")
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size (height, width) {tuple(size)} must be positive")
+    if start >= info.frames:
+        raise ValueError(f"{info.path} has {info.frames} frames, so none at start {start}")
+    available = (info.frames - start + stride - 1) // stride
+    if count is None:
+        return available
+    if count < 1:
+        raise ValueError(f"count {count} must be at least 1")
+    if count > available:
+        raise ValueError(
+            f"{count} frames wanted from {info.path} but it has {available} "
+            f"(of {info.frames}) from frame {start} with stride {stride}"
+        )
+    return count
+
+
+def _chunks(
+    info: VideoInfo,
+    start: int,
+    count: int,
+    stride: int,
+    chunk: int,
+    size: tuple[int, int] | None,
+) -> Iterator[Tensor]:
+    kind = _kind(info.path)
+    decode = {"folder": _decode_folder, "image": _decode_image}.get(kind, _decode_container)
+    images = islice(decode(info, start), 0, (count - 1) * stride + 1, stride)
+    done, fault = 0, None
+    while done < count and fault is None:
+        group: list[np.ndarray] = []
+        try:
+            group.extend(islice(images, min(chunk, count - done)))  # extends item by item, so
+        except ValueError as error:  # that the images before a fault are kept
+            fault = error
+        if fault is None and not group:
+            fault = ValueError(f"{info.path} ends early: {start + done * stride} frames decoded")
+        if group:
+            done += len(group)
+            yield _to_tensor(group, size)
+    if fault is not None:
+        raise fault
+
+
+def _to_tensor(group: list[np.ndarray], size: tuple[int, int] | None) -> Tensor:
+    pixels = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    if size is None or tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels.contiguous()
+    return F.interpolate(pixels, size=tuple(size), mode="bicubic", antialias=True).clamp_(-1, 1)
+
+
+def _kind(path: Path) -> str:
+    """Tell "folder", "image" and "container" apart by the first bytes, not by the name."""
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise FileNotFoundError(f"no video file at {path}")
+    with path.open("rb") as file:
+        head = file.read(12)
+    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    is_image = is_webp or head[:4] == b"GIF8" or head[:8] == b"\x89PNG\r\n\x1a\n"
+    return "image" if is_image else "container"
+
+
+def _reason(fault: BaseException) -> str:
+    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
+# Containers (FFmpeg).
+
+
+def _scan_container(path: Path) -> VideoInfo:
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("there is no video track")
+            stream = container.streams.video[0]
+            packets = _packets(container, stream)
+            expected = _expected_frames(stream, packets)
+            frame_rate = stream.average_rate or stream.guessed_rate
+        with av.open(str(path)) as container:
+            picture = _upright(next(container.decode(video=0)))
+    except (*CONTAINER_FAULTS, StopIteration) as fault:
+        reason = "no frame can be decoded" if isinstance(fault, StopIteration) else _reason(fault)
+        raise ValueError(f"{path} cannot be read as a video: {reason}") from fault
+    if packets.frames < expected:
+        raise ValueError(f"{path} is truncated: {packets.frames} of {expected} frames are there")
+    height, width = picture.shape[:2]
+    return VideoInfo(path, packets.frames, width, height, frame_rate or FOLDER_FRAME_RATE)
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> _Packets:
+    """Count by demuxing: headers may be missing, wrong or count frames that an edit list hides."""
+    times: list[int | None] = []
+    key_times, duration = [], 0
+    for packet in container.demux(stream):
+        if packet.size == 0 or getattr(packet, "is_discard", False):  # the flush, hidden frames
+            continue
+        times.append(packet.pts)
+        duration = packet.duration or duration
+        if packet.is_keyframe and packet.pts is not None:
+            key_times.append(packet.pts)
+    known = sorted(time for time in times if time is not None)
+    return _Packets(
+        len(times), known if len(known) == len(times) else [], sorted(key_times), duration
+    )
+
+
+def _expected_frames(stream: av.VideoStream, packets: _Packets) -> int:
+    """Tell how many frames the file promises; MP4 counts them, Matroska notes the duration."""
+    duration = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+    if not duration or not packets.times or not stream.average_rate:
+        # An edit list may hide frames that the header counts, but then it also shortens the
+        # duration, so believe the smaller of both.
+        counted = stream.frames
+        if counted and stream.duration and stream.average_rate:
+            shown = round(stream.duration * stream.time_base * stream.average_rate)
+            return min(counted, max(shown, packets.frames))
+        return counted
+    hours, minutes, seconds = duration.groups()
+    promised = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    end = (packets.times[-1] + packets.duration) * stream.time_base
+    missing = (promised - end) * stream.average_rate
+    return packets.frames + (round(missing) if missing > 1.5 else 0)
+
+
+def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
+    """Yield `h w 3` uint8 from frame `start` on, flushing the decoder at the end."""
+    done = start
+    try:
+        with av.open(str(info.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in _frames_from(container, stream, start):
+                yield _upright(frame)
+                done += 1
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(
+            f"{info.path} is corrupt after frame {done} of {info.frames}: {_reason(fault)}"
+        ) from fault
+
+
+def _frames_from(
+    container: av.container.InputContainer, stream: av.VideoStream, start: int
+) -> Iterator[av.VideoFrame]:
+    if start > 0:
+        packets = _packets(container, stream)
+        key = bisect_right(packets.key_times, packets.times[start]) - 1 if packets.times else -1
+        seek_time = packets.key_times[key] if key >= 0 else None
+        if seek_time is not None:
+            target = packets.times[start]
+            container.seek(seek_time, stream=stream)
+            frames = (f for f in container.decode(stream) if f.pts is None or f.pts >= target)
+            first = next(frames, None)
+            if first is not None and first.pts == target:
+                yield first
+                yield from frames
+                return
+        container.seek(0, stream=stream)  # no usable index: decode and drop
+    yield from islice(container.decode(stream), start, None)
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Convert a decoded frame to `h w 3` uint8 RGB and turn it as its display matrix asks."""
+    image = _to_rgb(frame)
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    if frame.format.is_rgb or frame.format.has_palette:
+        return frame.to_ndarray(format="rgb24")
+    # Untagged streams follow the custom of players: BT.709 for HD sizes, BT.601 below.
+    is_hd = frame.width >= 1280 or frame.height >= 720
+    matrix = MATRICES.get(int(frame.colorspace), "ITU709" if is_hd else "ITU601")
+    full = int(frame.color_range) == 2 or frame.format.name.startswith(("yuvj", "gray"))
+    return frame.reformat(
+        format="rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range="JPEG" if full else "MPEG",
+        dst_color_range="JPEG",
+    ).to_ndarray()
+
+
+def _container_metadata(path: Path) -> dict[str, str]:
+    try:
+        with av.open(str(path)) as container:
+            tags = dict(container.metadata)
+            is_matroska = "matroska" in container.format.name
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(f"{path} cannot be read as a video: {_reason(fault)}") from fault
+    return {key.lower(): text for key, text in tags.items()} if is_matroska else tags
+
+
+# Animated images (Pillow).
+
+
+def _scan_image(path: Path) -> VideoInfo:
+    milliseconds, frames = 0, 0
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            for picture in _pictures(image):
+                frames += 1
+                picture.load()  # WebP knows the duration only then, and faults show
+                milliseconds += picture.info.get("duration", 0) or 100  # what browsers do
+    except IMAGE_FAULTS as fault:
+        decoded = f" after {frames} frames" if frames else ""
+        raise ValueError(f"{path} is corrupt or truncated{decoded}: {_reason(fault)}") from fault
+    frame_rate = Fraction(frames * 1000) / Fraction(milliseconds)
+    return VideoInfo(path, frames, width, height, frame_rate.limit_denominator(100_000))
+
+
+def _pictures(image: Image.Image) -> Iterator[Image.Image]:
+    """Iterate the animation's pictures; an APNG may begin with a still that is not part of it."""
+    return islice(ImageSequence.Iterator(image), int(getattr(image, "default_image", False)), None)
+
+
+def _decode_image(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
+    done = start
+    try:
+        with Image.open(info.path) as image:
+            for picture in islice(_pictures(image), start, None):
+                yield _over_black(picture)
+                done += 1
+    except IMAGE_FAULTS as fault:
+        raise ValueError(
+            f"{info.path} is corrupt after frame {done} of {info.frames}: {_reason(fault)}"
+        ) from fault
+
+
+def _over_black(picture: Image.Image) -> np.ndarray:
+    if not picture.has_transparency_data:
+        return np.array(picture.convert("RGB"))
+    opaque = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+    opaque.alpha_composite(picture.convert("RGBA"))
+    return np.array(opaque.convert("RGB"))
+
+
+def _image_metadata(path: Path) -> dict[str, str]:
+    try:
+        with Image.open(path) as image:
+            if image.format == "PNG":
+                image.load()  # text may stand behind the pixels
+                return {key: str(text) for key, text in image.text.items()}
+            if image.format == "GIF":
+                return _unpacked_comment(image.info.get("comment", b""))
+            return _exif_texts(image.getexif())
+    except IMAGE_FAULTS as fault:
+        raise ValueError(f"{path} is corrupt or truncated: {_reason(fault)}") from fault
+
+
+def _unpacked_comment(comment: bytes) -> dict[str, str]:
+    text = comment.decode("utf-8", errors="replace")
+    try:
+        texts = json.loads(text)
+    except ValueError:
+        return {"comment": text} if text else {}
+    is_ours = isinstance(texts, dict) and all(isinstance(value, str) for value in texts.values())
+    return texts if is_ours else {"comment": text}
+
+
+def _exif_texts(exif: Image.Exif) -> dict[str, str]:
+    """Split the strings that ComfyUI puts into a WebP's Exif: "workflow:{...}", "prompt:{...}"."""
+    texts = {}
+    for tag, value in exif.items():
+        if isinstance(value, str):
+            key, colon, text = value.partition(":")
+            has_key = colon and key.isidentifier()
+            texts[key if has_key else ExifTags.TAGS.get(tag, str(tag))] = text if has_key else value
+    return texts
+
+
+# Folders of numbered images.
+
+
+def _numbered_images(folder: Path) -> list[Path]:
+    """List a folder's images in the order of the numbers in their names (2 before 10)."""
+    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise ValueError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    pieces = {path: re.split(r"(\d+)", path.name) for path in images}
+    # Odd pieces are the numbers; compare text with text and number with number.
+    order = {
+        path: [(int(p), "") if i % 2 else (0, p) for i, p in enumerate(split)]
+        for path, split in pieces.items()
+    }
+    return sorted(images, key=lambda path: order[path])
+
+
+def _scan_folder(folder: Path) -> VideoInfo:
+    images = _numbered_images(folder)
+    first = _scan_image(images[0])
+    try:
+        frame_rate = exact_frame_rate(Fraction(_image_metadata(images[0])["frame_rate"]))
+    except (KeyError, ValueError, ZeroDivisionError):
+        frame_rate = FOLDER_FRAME_RATE
+    return VideoInfo(folder, len(images), first.width, first.height, frame_rate)
+
+
+def _decode_folder(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
+    for path in _numbered_images(info.path)[start:]:
+        try:
+            with Image.open(path) as picture:
+                image = _over_black(picture)
+        except IMAGE_FAULTS as fault:
+            raise ValueError(f"{path} is corrupt or truncated: {_reason(fault)}") from fault
+        if image.shape[:2] != (info.height, info.width):
+            raise ValueError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} but the first image of the folder "
+                f"is {info.width}x{info.height}"
+            )
+        yield image
