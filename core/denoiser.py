@@ -1,7 +1,8 @@
-"""From a network's prediction to `denoiser(x, sigma) -> denoised`, the one interface that samplers know.
+"""From a network's prediction to `denoiser(x, sigma) -> denoised`, all that samplers know.
 
-A denoiser gets x = x_0 + sigma n (variance exploding, VE) and answers with its estimate of x_0. A network gets
-x / sqrt(1 + sigma^2) (variance preserving, VP) with a timestep and predicts the noise (eps), the velocity (v) or x_0.
+A denoiser gets x = x_0 + sigma n (variance exploding, VE) and answers with its estimate of x_0.
+A network gets x / sqrt(1 + sigma^2) (variance preserving, VP) with a timestep, and predicts the
+noise (eps), the velocity (v) or x_0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def broadcast(value: Tensor, x: Tensor) -> Tensor:
     return value.to(x).reshape(value.shape + (1,) * (x.ndim - value.ndim))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Change of variables between the VP and the VE form. Both are the identity at sigma = 0.
 
 
@@ -37,11 +38,11 @@ def to_vp(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def to_ve(x_vp: Tensor, sigma: Tensor) -> Tensor:
-    """x = x_vp sqrt(1 + sigma^2); of pure noise at the first sigma, it is what a VP sampler starts from."""
+    """x = x_vp sqrt(1 + sigma^2): of noise, at the first sigma, what a VP sampler starts from."""
     return x_vp * broadcast((sigma**2 + 1).sqrt(), x_vp)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Conversions between predictions, all in the VP form x = a x_0 + s eps, v = a eps - s x_0,
 # with a = 1 / sqrt(1 + sigma^2) and s = sigma / sqrt(1 + sigma^2).
 
@@ -81,7 +82,7 @@ def _signal_and_spread(sigma: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return broadcast(a, x), broadcast(sigma * a, x)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Denoisers.
 
 
@@ -115,7 +116,7 @@ def x0_denoiser(network: Network, schedule: NoiseSchedule) -> Denoiser:
 
 
 def edm_v_denoiser(network: Network) -> Denoiser:
-    """Stable Video Diffusion: v prediction over continuous sigma, told to the network as c_noise = ln(sigma) / 4."""
+    """Stable Video Diffusion: v over continuous sigma, which the network sees as ln(sigma) / 4."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         x_vp = to_vp(x, sigma)
@@ -144,6 +145,6 @@ def _timestep(schedule: NoiseSchedule, x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _per_sample(value: Tensor, x: Tensor) -> Tensor:
-    """[] -> [b], one value for each sample of x; [b] and [b t] stay as they are. Float32 on x's device."""
+    """[] -> [b]; [b] and [b t] stay as they are. Float32, on x's device."""
     value = value.float().to(x.device)
     return value.expand(x.shape[0]) if value.ndim == 0 else value

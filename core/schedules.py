@@ -2,12 +2,12 @@
 
 Two descriptions of the same forward process are used side by side:
 
-    variance preserving (VP)    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n      what networks see
-    variance exploding  (VE)    x   = x_0 + sigma n                              what samplers see
+    variance preserving (VP)    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n    networks see this
+    variance exploding  (VE)    x   = x_0 + sigma n                            samplers see this
 
-with sigma = sqrt((1 - abar) / abar) and x_t = x / sqrt(1 + sigma^2). A `NoiseSchedule` is the table abar_0..abar_{N-1};
-every `get_sigmas_*` turns it into a float32 tensor [steps + 1] that falls to 0, on the CPU, where the 0-dim sigmas
-taken from it combine with tensors on any device.
+with sigma = sqrt((1 - abar) / abar) and x_t = x / sqrt(1 + sigma^2). A `NoiseSchedule` is the table
+abar_0 ... abar_{N-1}; every `get_sigmas_*` gives a float32 tensor [steps + 1] that falls to 0. It
+stays on the CPU: the 0-dim sigmas taken from it combine with tensors on any device.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-# The abar that stands in for 0 under zero terminal SNR: sigma = 4518.86 instead of infinity. The signal that
-# remains in the latent is 0.02 % of the noise, far below what a float16 network can see.
+# The abar that stands in for 0 under zero terminal SNR: sigma is 4518.76 instead of infinity. The
+# signal then is 0.02 % of the noise, less than a float16 network can see.
 SMALLEST_ALPHA_CUMPROD = 4.8973451890853435e-08
 
 
@@ -29,7 +29,7 @@ SMALLEST_ALPHA_CUMPROD = 4.8973451890853435e-08
 class NoiseSchedule:
     """A discrete-time, variance preserving forward process (DDPM, Ho et al. 2020, eq. 4).
 
-    alphas_cumprod: [N] float64 on the CPU, strictly decreasing, in [0, 1); only the last entry may be 0.
+    alphas_cumprod: [N] float64 on the CPU, strictly decreasing in [0, 1); the last may be 0.
     """
 
     alphas_cumprod: Tensor
@@ -37,7 +37,9 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         abar = torch.as_tensor(self.alphas_cumprod).detach().to("cpu", torch.float64)
         if abar.ndim != 1 or len(abar) < 2:
-            raise ValueError(f"alphas_cumprod must be a list of at least 2 numbers, got shape {tuple(abar.shape)}.")
+            raise ValueError(
+                f"alphas_cumprod must be 2 numbers or more, got shape {tuple(abar.shape)}."
+            )
         if not (abar[0] < 1 and abar[-1] >= 0 and bool((abar.diff() < 0).all())):
             raise ValueError(
                 "alphas_cumprod must decrease strictly inside [0, 1), "
@@ -58,7 +60,7 @@ class NoiseSchedule:
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """[N] float64, ascending noise-to-signal ratios sqrt((1 - abar) / abar), finite even at zero terminal SNR."""
+        """[N] float64, ascending: sqrt((1 - abar) / abar), finite even at zero terminal SNR."""
         abar = self.alphas_cumprod
         abar = torch.where(abar > 0, abar, torch.full_like(abar, SMALLEST_ALPHA_CUMPROD))
         return ((1 - abar) / abar).sqrt()
@@ -72,10 +74,10 @@ class NoiseSchedule:
         return self.sigmas[-1].item()
 
     def timestep(self, sigma: Tensor) -> Tensor:
-        """sigma of any shape -> float32 timestep in [0, N-1] on the CPU, linear in log sigma between entries.
+        """sigma of any shape -> real timestep in [0, N-1], linear in log sigma between entries.
 
-        A float32 copy of a table entry comes back as exactly its integer, so that a network trained on integers
-        gets integers.
+        Float32, on the CPU. A float32 copy of a table entry comes back as exactly its integer, so
+        that a network trained on integers gets integers.
         """
         table = self.sigmas.log()
         log_sigma = sigma.detach().cpu().double().log().clamp(table[0], table[-1])
@@ -84,13 +86,13 @@ class NoiseSchedule:
         return torch.where((t - t.round()).abs() < 1e-3, t.round(), t).float()
 
     def sigma(self, timestep: Tensor) -> Tensor:
-        """Real timestep of any shape in [0, N-1] -> float64 sigma on the CPU; the inverse of `timestep`."""
+        """Real timestep of any shape -> float64 sigma on the CPU; the inverse of `timestep`."""
         t = timestep.detach().cpu().double().clamp(0, self.steps - 1)
         low = t.floor().long().clamp(max=self.steps - 2)
         return torch.lerp(self.sigmas.log()[low], self.sigmas.log()[low + 1], t - low).exp()
 
     def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n for integer timesteps [b], or [b, t] for a level per frame."""
+        """sqrt(abar_t) x_0 + sqrt(1 - abar_t) n for integer timesteps [b], or [b t] per frame."""
         signal, spread = self._signal_and_spread(timesteps, x0)
         return signal * x0 + spread * noise
 
@@ -105,7 +107,7 @@ class NoiseSchedule:
         return abar.sqrt().to(x), (1 - abar).sqrt().to(x)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Schedules.
 
 
@@ -119,20 +121,22 @@ def linear(steps: int = 1000, *, start: float = 1e-4, end: float = 2e-2) -> Nois
     return from_betas(torch.linspace(start, end, steps, dtype=torch.float64))
 
 
-def scaled_linear(steps: int = 1000, *, start: float = 8.5e-4, end: float = 1.2e-2) -> NoiseSchedule:
+def scaled_linear(
+    steps: int = 1000, *, start: float = 8.5e-4, end: float = 1.2e-2
+) -> NoiseSchedule:
     """sqrt(beta) linear in t: latent diffusion, and what LVDM's configurations call "linear"."""
     return from_betas(torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2)
 
 
 def cosine(steps: int = 1000, *, offset: float = 8e-3) -> NoiseSchedule:
-    """abar(t) = cos^2((t/N + s) / (1 + s) pi/2), betas clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
+    """abar(t) = cos^2((t/N + s) / (1 + s) pi/2), betas <= 0.999 (Nichol & Dhariwal 2021)."""
     t = torch.arange(steps + 1, dtype=torch.float64) / steps
     abar = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
     return from_betas((1 - abar[1:] / abar[:-1]).clamp(max=0.999))
 
 
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
-    """Shift and scale sqrt(abar) so that the last level is pure noise (Lin et al. 2023, algorithm 1)."""
+    """Shift and scale sqrt(abar) so that the last level is pure noise (Lin et al. 2023, alg. 1)."""
     signal = schedule.alphas_cumprod.sqrt()
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
     return NoiseSchedule(signal**2)
@@ -145,27 +149,33 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Lists of integer timesteps, descending, int64: where the exact integers decide whether a result can be reproduced.
+# --------------------------------------------------------------------------------------------------
+# Lists of integer timesteps, descending, int64. A published result can be reproduced only with its
+# exact integers.
 
 
 def timesteps_leading(total: int, steps: int, *, offset: int = 0) -> Tensor:
-    """[steps] multiples of total // steps, plus offset: 50 of 1000 gives 980, 960, ..., 0 (LaVie's DDPM) at offset 0."""
+    """[steps] multiples of total // steps, plus offset.
+
+    50 of 1000 gives 980, 960, ..., 0 at offset 0 (LaVie's DDPM), 981, ..., 1 at offset 1 (DDIM).
+    """
     _check_steps(steps, total)
     t = torch.arange(steps - 1, -1, -1) * (total // steps) + offset
     if t[0] >= total:
-        raise ValueError(f"Timestep {int(t[0])} of {steps} steps with offset {offset} lies beyond {total - 1}.")
+        raise ValueError(
+            f"{steps} steps with offset {offset} begin at {int(t[0])}, beyond {total - 1}."
+        )
     return t
 
 
 def timesteps_trailing(total: int, steps: int) -> Tensor:
-    """[steps] total * k / steps rounded, minus 1: begins at total - 1 (Lin et al. 2023, table 2)."""
+    """[steps] total * k / steps rounded, minus 1: descending (Lin et al. 2023, table 2)."""
     _check_steps(steps, total)
     return torch.tensor([round(total * k / steps) - 1 for k in range(steps, 0, -1)])
 
 
 def timesteps_linspace(total: int, steps: int) -> Tensor:
-    """[steps] evenly spaced and rounded from total - 1 to 0, visiting both (LaVie's interpolation, OpenAI's respacing)."""
+    """[steps] rounded from total - 1 to 0, visiting both: for LaVie interpolation."""
     _check_steps(steps, total)
     if steps == 1:
         return torch.tensor([total - 1])
@@ -175,8 +185,8 @@ def timesteps_linspace(total: int, steps: int) -> Tensor:
 def timesteps_strided(total: int, steps: int) -> Tensor:
     """1, 1 + c, 1 + 2c, ... below total, c = total // steps: LVDM and ldm's DDIM.
 
-    When `steps` does not divide `total` the list is longer than asked for (30 of 1000 gives 31), as in the originals;
-    where they index past the table, this stops.
+    When `steps` does not divide `total` the list is longer than asked for (30 of 1000 gives 31), as
+    in the originals; where they index past the table, this stops.
     """
     _check_steps(steps, total)
     return torch.arange(1, total, total // steps).flip(0)
@@ -184,18 +194,21 @@ def timesteps_strided(total: int, steps: int) -> Tensor:
 
 def _check_steps(steps: int, total: int) -> None:
     if not 1 <= steps <= total:
-        raise ValueError(f"The number of sampling steps must be between 1 and {total}, got {steps}.")
+        raise ValueError(f"The number of steps must be between 1 and {total}, got {steps}.")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Lists of sigmas, descending, float32 [steps + 1].
 
 
-def get_sigmas_at(schedule: NoiseSchedule, timesteps: Tensor, *, end_on_first: bool = False) -> Tensor:
+def get_sigmas_at(
+    schedule: NoiseSchedule, timesteps: Tensor, *, end_on_first: bool = False
+) -> Tensor:
     """Sigmas at the given descending timesteps [steps], then 0.
 
-    end_on_first ends on sigma_0 instead: the last step then goes to abar_0 rather than to 1 (diffusers'
-    `set_alpha_to_one=False`; LaVie's base and upsampler, LVDM), and `to_vp(x, sigmas[-1])` gives their result.
+    end_on_first ends on sigma_0 instead: the last step goes to abar_0 rather than to 1 (diffusers'
+    `set_alpha_to_one=False`; LaVie's base and upsampler, LVDM), and `to_vp(x, sigmas[-1])` is their
+    result.
     """
     last = schedule.sigmas[:1] if end_on_first else torch.zeros(1, dtype=torch.float64)
     return torch.cat([schedule.sigma(timesteps), last]).float()
@@ -204,13 +217,17 @@ def get_sigmas_at(schedule: NoiseSchedule, timesteps: Tensor, *, end_on_first: b
 def get_sigmas_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
     """Real timesteps evenly spaced from N-1 to 0."""
     _check_steps(steps, schedule.steps)
-    return get_sigmas_at(schedule, torch.linspace(schedule.steps - 1, 0, steps, dtype=torch.float64))
+    return get_sigmas_at(
+        schedule, torch.linspace(schedule.steps - 1, 0, steps, dtype=torch.float64)
+    )
 
 
 def get_sigmas_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Real timesteps evenly spaced from N-1 to 0, without the last one, so that no step is spent below sigma_1."""
+    """Real timesteps evenly spaced from N-1 to 0, without the 0: no step is spent near no noise."""
     _check_steps(steps, schedule.steps)
-    return get_sigmas_at(schedule, torch.linspace(schedule.steps - 1, 0, steps + 1, dtype=torch.float64)[:-1])
+    return get_sigmas_at(
+        schedule, torch.linspace(schedule.steps - 1, 0, steps + 1, dtype=torch.float64)[:-1]
+    )
 
 
 def get_sigmas_leading(
@@ -228,9 +245,13 @@ def get_sigmas_linspace(schedule: NoiseSchedule, steps: int) -> Tensor:
     return get_sigmas_at(schedule, timesteps_linspace(schedule.steps, steps))
 
 
-def get_sigmas_strided(schedule: NoiseSchedule, steps: int, *, end_on_first: bool = False) -> Tensor:
+def get_sigmas_strided(
+    schedule: NoiseSchedule, steps: int, *, end_on_first: bool = False
+) -> Tensor:
     """May be longer than steps + 1, see `timesteps_strided`."""
-    return get_sigmas_at(schedule, timesteps_strided(schedule.steps, steps), end_on_first=end_on_first)
+    return get_sigmas_at(
+        schedule, timesteps_strided(schedule.steps, steps), end_on_first=end_on_first
+    )
 
 
 def get_sigmas_karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
@@ -266,13 +287,13 @@ SIGMA_LISTS: dict[str, Callable[[NoiseSchedule, int], Tensor]] = {
     "trailing": get_sigmas_trailing,
     "linspace": get_sigmas_linspace,
     "strided": get_sigmas_strided,
-    "karras": lambda schedule, steps: get_sigmas_karras(steps, schedule.sigma_min, schedule.sigma_max),
-    "exponential": lambda schedule, steps: get_sigmas_exponential(steps, schedule.sigma_min, schedule.sigma_max),
+    "karras": lambda s, steps: get_sigmas_karras(steps, s.sigma_min, s.sigma_max),
+    "exponential": lambda s, steps: get_sigmas_exponential(steps, s.sigma_min, s.sigma_max),
 }
 
 
 def get_sigmas(name: str, schedule: NoiseSchedule, steps: int, *, strength: float = 1.0) -> Tensor:
-    """[steps + 1] sigmas of the named list; strength < 1 takes the last `steps` steps of a proportionally longer list.
+    """[steps + 1] sigmas of the named list, or the end of a longer one when strength < 1.
 
     So img2img at strength 0.5 costs as many network calls as full strength, twice as fine.
     """
@@ -285,7 +306,7 @@ def get_sigmas(name: str, schedule: NoiseSchedule, steps: int, *, strength: floa
 
 
 def truncate(sigmas: Tensor, strength: float) -> Tensor:
-    """Keep the last strength * steps steps (at least one): img2img that costs less the closer it stays to its input."""
+    """The last strength * steps steps, at least one: img2img, cheaper the closer to its input."""
     _check_strength(strength)
     steps = len(sigmas) - 1
     return sigmas[-(max(int(steps * strength), 1) + 1) :]

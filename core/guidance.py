@@ -1,0 +1,142 @@
+"""Functions from denoisers to a denoiser: guidance and known frames. Nothing here has state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .denoiser import (
+    Denoiser,
+    Prediction,
+    broadcast,
+    eps_from_x0,
+    to_vp,
+    v_from_x0,
+    x0_from_eps,
+    x0_from_v,
+)
+
+Scale = float | Tensor
+"""One number, or one per frame [t], applied along axis 1 of b t c h w."""
+
+
+def per_frame_scale(start: float, end: float, frames: int) -> Tensor:
+    """[frames] guidance rising linearly over the video (Stable Video Diffusion: 1.0 to 2.5)."""
+    return torch.linspace(start, end, frames)
+
+
+def combine(cond: Tensor, uncond: Tensor, scale: Scale) -> Tensor:
+    """uncond + scale (cond - uncond) (Ho & Salimans 2021, eq. 6, with scale = 1 + w)."""
+    if isinstance(scale, Tensor):
+        scale = _along_frames(scale, cond)
+    return uncond + scale * (cond - uncond)
+
+
+def guided(cond: Denoiser, uncond: Denoiser, scale: Scale) -> Denoiser:
+    """Classifier-free guidance. At scale 1 only `cond` is evaluated."""
+    if not isinstance(scale, Tensor) and scale == 1:
+        return cond
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return combine(cond(x, sigma), uncond(x, sigma), scale)
+
+    return denoise
+
+
+def context_guided(with_context: Denoiser, without_context: Denoiser, scale: Scale) -> Denoiser:
+    """f(z) + s (f(z; c) - f(z)) over the context frames c (Blattmann et al. 2023, section 3.2).
+
+    The same formula as `guided`; the text stays in both and may itself be guided inside each.
+    """
+    return guided(with_context, without_context, scale)
+
+
+def batched(stacked: Denoiser, scale: Scale) -> Denoiser:
+    """Classifier-free guidance in one network call.
+
+    stacked: denoises 2b videos, of which the first b are conditioned and the last b are not.
+    """
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        twice = sigma if sigma.ndim == 0 else torch.cat([sigma, sigma])
+        cond, uncond = stacked(torch.cat([x, x]), twice).chunk(2)
+        return combine(cond, uncond, scale)
+
+    return denoise
+
+
+def rescaled(
+    cond: Denoiser,
+    uncond: Denoiser,
+    scale: Scale,
+    phi: float = 0.7,
+    *,
+    prediction: Prediction = "v",
+) -> Denoiser:
+    """Guidance that keeps the standard deviation of the conditioned prediction.
+
+    phi: 0 is plain guidance, 1 restores the deviation fully (Lin et al. 2023, section 3.4).
+    prediction: the quantity whose deviation is kept; the paper's networks predict v.
+    """
+    if not 0 <= phi <= 1:
+        raise ValueError(f"The guidance rescale phi must lie in [0, 1], got {phi}.")
+    if phi == 0:
+        return guided(cond, uncond, scale)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        cond_x0 = cond(x, sigma)
+        guided_x0 = combine(cond_x0, uncond(x, sigma), scale)
+        positive = _from_x0(prediction, x, cond_x0, sigma)
+        guided_one = _from_x0(prediction, x, guided_x0, sigma)
+        return _to_x0(prediction, x, rescale(guided_one, positive, phi), sigma)
+
+    return denoise
+
+
+def rescale(guided_prediction: Tensor, cond_prediction: Tensor, phi: float) -> Tensor:
+    """phi x_cfg std(x_pos) / std(x_cfg) + (1 - phi) x_cfg (Lin et al. 2023, eq. 15-16)."""
+    axes = tuple(range(1, cond_prediction.ndim))
+    std_pos = cond_prediction.std(axes, keepdim=True)
+    std_cfg = guided_prediction.std(axes, keepdim=True)
+    return guided_prediction * (phi * std_pos / std_cfg + (1 - phi))
+
+
+def masked(
+    denoiser: Denoiser, known: Tensor, mask: Tensor, *, noise: Tensor | None = None
+) -> Denoiser:
+    """Keep given latents: where mask is 1 the answer is `known` [b t c h w].
+
+    mask: broadcastable to known, in [0, 1], for instance [b t 1 1 1] for whole frames.
+    noise: if given, the network sees known + sigma noise there instead of the sampler's x.
+    """
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        if noise is not None:
+            x = torch.lerp(x, known + broadcast(sigma, x) * noise, mask.expand_as(x))
+        denoised = denoiser(x, sigma)
+        return denoised + mask * (known - denoised)
+
+    return denoise
+
+
+def _along_frames(scale: Tensor, x: Tensor) -> Tensor:
+    """[t] -> [1 t 1 ... 1]; a 0-dim scale stays one number."""
+    if scale.ndim == 0:
+        return scale.to(x)
+    if scale.shape != x.shape[1:2]:
+        raise ValueError(
+            f"{len(scale)} guidance scales were given for a video of {x.shape[1]} frames."
+        )
+    return broadcast(scale[None], x)
+
+
+def _from_x0(prediction: Prediction, x: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+    if prediction == "x0":
+        return x0
+    return (v_from_x0 if prediction == "v" else eps_from_x0)(to_vp(x, sigma), x0, sigma)
+
+
+def _to_x0(prediction: Prediction, x: Tensor, value: Tensor, sigma: Tensor) -> Tensor:
+    if prediction == "x0":
+        return value
+    return (x0_from_v if prediction == "v" else x0_from_eps)(to_vp(x, sigma), value, sigma)

@@ -1,0 +1,124 @@
+"""Seeded noise that belongs to frames: frame 37 gets the same noise in whatever chunk it is drawn.
+
+Every draw has an address (seed, stream, frame), and an address has its own generator. Results
+therefore do not depend on batch size, window order or on where a long video was cut. Numbers are
+drawn on the CPU and moved, so that they do not depend on the device either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+StepNoise = Callable[[int, Tensor], Tensor]
+"""noise(step, x) -> standard normal tensor like x; what stochastic samplers ask for."""
+
+
+def stream_generator(seed: int, stream: str, frame: int) -> torch.Generator:
+    """A CPU generator for one address. Hashing keeps neighbouring seeds and frames unrelated."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{frame}".encode(), digest_size=8).digest()
+    # torch's CPU generator uses 32 bits of its seed; two of 50,000 addresses may meet, unseen.
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def frame_noise(
+    seed: int,
+    frames: Sequence[int],
+    shape: tuple[int, int, int],
+    *,
+    stream: str = "initial",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Noise [1 t c h w] for the absolute frame numbers `frames`; shape is (c, h, w)."""
+    if len(frames) == 0:
+        raise ValueError("Noise was asked for 0 frames.")
+    drawn = [torch.randn(shape, generator=stream_generator(seed, stream, f)) for f in frames]
+    return torch.stack(drawn)[None].to(device, dtype)
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """The randomness of one run: a seed for each video of the batch, a number for each frame.
+
+    seeds: one per video. frames: absolute frame numbers of axis 1, or None for 0, 1, 2, ...
+    Calling it with (step, x) gives a sampler's noise for that step.
+    """
+
+    seeds: tuple[int, ...]
+    frames: tuple[int, ...] | None = None
+
+    def __call__(self, step: int, x: Tensor) -> Tensor:
+        """Noise like x [b t c h w] for sampling step `step`."""
+        return self.like(x, stream=f"step {step}")
+
+    def initial(self, x: Tensor) -> Tensor:
+        """The noise like x [b t c h w] that a video starts from."""
+        return self.like(x, stream="initial")
+
+    def like(self, x: Tensor, *, stream: str) -> Tensor:
+        """Noise like x [b t c h w] from a stream of its own, such as "augmentation"."""
+        frames = range(x.shape[1]) if self.frames is None else self.frames
+        if x.ndim != 5 or (len(self.seeds), len(frames)) != tuple(x.shape[:2]):
+            raise ValueError(
+                f"Noise for {len(self.seeds)} videos of {len(frames)} frames does not fit "
+                f"a tensor of shape {tuple(x.shape)}."
+            )
+        shape = tuple(x.shape[2:])
+        drawn = [frame_noise(seed, frames, shape, stream=stream) for seed in self.seeds]
+        return torch.cat(drawn).to(x)
+
+    def for_frames(self, frames: Sequence[int]) -> NoiseSource:
+        """The same randomness seen from a window or chunk of the video."""
+        return NoiseSource(self.seeds, tuple(frames))
+
+
+# --------------------------------------------------------------------------------------------------
+# Noise shared between frames.
+
+
+def free_noise_indices(frames: int, window: int, overlap: int, seed: int) -> list[int]:
+    """Which frame's noise each frame gets (FreeNoise, Qiu et al. 2023, section 3.2).
+
+    The first `window` frames keep theirs. Every further block of window - overlap frames is a
+    shuffle of the block that begins `window` frames earlier, so that each window sees the same set
+    of noise in another order; the last block may be short.
+    """
+    if not 0 <= overlap < window:
+        raise ValueError(f"The overlap {overlap} must be smaller than the window {window}.")
+    generator = torch.Generator().manual_seed(seed)
+    indices = list(range(min(frames, window)))
+    while len(indices) < frames:
+        start = len(indices) - window
+        block = indices[start : start + min(window - overlap, frames - len(indices))]
+        indices += [block[i] for i in torch.randperm(len(block), generator=generator).tolist()]
+    return indices
+
+
+def free_noise(noise: Tensor, window: int, overlap: int, seed: int) -> Tensor:
+    """Noise [b t c h w] with its frames rescheduled by `free_noise_indices`."""
+    return noise[:, free_noise_indices(noise.shape[1], window, overlap, seed)]
+
+
+def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
+    """Frames with a common part (Ge et al. 2023, eq. 5): noise [b t c h w], shared [b 1 c h w].
+
+    Any two frames correlate by alpha^2 / (1 + alpha^2); each stays standard normal.
+    """
+    return (noise + alpha * shared) / (1 + alpha**2) ** 0.5
+
+
+def progressive_noise(noise: Tensor, alpha: float) -> Tensor:
+    """Each frame continues the one before (Ge et al. 2023, eq. 6); noise [b t c h w].
+
+    Neighbours correlate by alpha / sqrt(1 + alpha^2); each frame stays standard normal.
+    """
+    norm = (1 + alpha**2) ** 0.5
+    frames = [noise[:, 0]]
+    for fresh in noise[:, 1:].unbind(1):
+        frames.append((alpha * frames[-1] + fresh) / norm)
+    return torch.stack(frames, dim=1)
