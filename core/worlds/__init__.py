@@ -1,0 +1,93 @@
+"""Two procedurally rendered worlds with exact captions: `shapes` and `driving`.
+
+A scene is a frozen dataclass of continuous parameters; it can be rendered at any size and any
+times. Times are in base frames: a base clip is `arange(16)`, an interpolated one `arange(61) / 4`.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from . import driving, shapes
+from .driving import DrivingScene
+from .raster import Box, Clip
+from .shapes import ShapesScene, shapes_scene
+
+Scene = ShapesScene | DrivingScene
+WORLDS: dict[str, ModuleType] = {"shapes": shapes, "driving": driving}
+
+__all__ = [
+    "WORLDS",
+    "Box",
+    "Clip",
+    "DrivingScene",
+    "Scene",
+    "ShapesScene",
+    "boxes",
+    "caption",
+    "flow",
+    "random_clip",
+    "render",
+    "sample_scene",
+    "shapes_scene",
+]
+
+
+def sample_scene(world: str, seed: int) -> Scene:
+    """Draw the scene that belongs to `seed`; the same one on every machine."""
+    if world not in WORLDS:
+        raise ValueError(f"unknown world {world!r}, expected one of {', '.join(WORLDS)}")
+    return WORLDS[world].sample(seed)
+
+
+def render(scene: Scene, *, times: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Draw float32 `[t, 3, h, w]` in [-1, 1]; `size` is one number or (height, width)."""
+    return _world(scene).render(scene, times=times, size=size)
+
+
+def caption(scene: Scene, *, motion: bool = True) -> str:
+    """Describe the scene; without `motion`, only what a single frame shows."""
+    return _world(scene).caption(scene, motion=motion)
+
+
+def boxes(scene: Scene, time: float = 0.0, *, size: int | tuple[int, int] = 64) -> tuple[Box, ...]:
+    """Bound the objects at `time`; of `size` only the ratio of the sides matters."""
+    return _world(scene).boxes(scene, time, size=size)
+
+
+def flow(
+    scene: Scene, *, time: float, next_time: float, size: int | tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say for each pixel at `time` where its surface point is at `next_time`.
+
+    Returns displacements `[2, h, w]` (dx, dy in pixels) and the validity `[h, w]` (0 or 1), both
+    float32: sampling the frame of `next_time` there gives the frame of `time` where valid.
+    """
+    return _world(scene).flow(scene, time=time, next_time=next_time, size=size)
+
+
+def random_clip(
+    world: str,
+    seed: int,
+    *,
+    frames: int = 16,
+    size: int | tuple[int, int] = 64,
+    rate: float = 1.0,
+    start: float = 0.0,
+) -> Clip:
+    """Render the scene of `seed` with its words; `rate` is in base frames per frame."""
+    if frames < 1:
+        raise ValueError(f"a clip needs at least 1 frame, not {frames}")
+    scene = sample_scene(world, seed)
+    times = start + rate * np.arange(frames)
+    return Clip(
+        frames=render(scene, times=times, size=size),
+        caption=caption(scene),
+        boxes=boxes(scene, start, size=size),
+    )
+
+
+def _world(scene: Scene) -> ModuleType:
+    return shapes if isinstance(scene, ShapesScene) else driving

@@ -1,0 +1,132 @@
+"""Anti-aliased drawing on a `[t, 3, h, w]` float32 canvas with values in [0, 1].
+
+Everything is vectorised over the frames: a figure is given by arrays of `t` numbers and is drawn in
+the union of its boxes over all frames, so that small figures cost little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+
+# Part of a base clip's length that a reversal takes at each end (see `sweep`).
+REVERSAL = 0.15
+# How far `sweep` leaves [0, 1] while it reverses.
+OVERSHOOT = REVERSAL / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A labelled rectangle in image units: (0, 0) is the top left, (1, 1) the bottom right."""
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """`frames` float32 [t, 3, h, w] in [-1, 1]; `boxes` belong to the first frame."""
+
+    frames: np.ndarray
+    caption: str
+    boxes: tuple[Box, ...]
+
+
+def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Give `(height, width)`; one number stands for a square."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"a frame of {height}x{width} pixels cannot be rendered")
+    return height, width
+
+
+def sweep(phase: np.ndarray) -> np.ndarray:
+    """Go from 0 to 1 linearly while `phase` does, then back, for ever, with smooth reversals.
+
+    The speed is +1, falls linearly to -1 within 2 * REVERSAL, stays, and rises again.
+    """
+    half = 1 + 2 * REVERSAL
+    position = np.mod(np.asarray(phase, dtype=np.float64) + REVERSAL, 2 * half) - REVERSAL
+    back = position > 1 + REVERSAL
+    position = np.where(back, position - half, position)
+    # Within REVERSAL of either end the path is a parabola instead of the straight line.
+    early = np.clip(-position, 0, None)
+    late = np.clip(position - 1, 0, None)
+    path = position + early - late
+    path = path - _turn(early) + _turn(late)
+    return np.where(back, 1 - path, path)
+
+
+def _turn(distance: np.ndarray) -> np.ndarray:
+    return distance - distance**2 / (2 * REVERSAL)
+
+
+def ramp(inside: np.ndarray) -> np.ndarray:
+    """Turn a signed distance in pixels (positive inside) into coverage, in place."""
+    inside += 0.5
+    np.maximum(inside, 0, out=inside)
+    return np.minimum(inside, 1, out=inside)
+
+
+def band(distance: np.ndarray, half_width: np.ndarray | float) -> np.ndarray:
+    """Cover a stripe exactly, however thin; `distance` >= 0 from its axis, in pixels."""
+    cover = ramp(half_width - distance)
+    cover -= ramp(-half_width - distance)
+    return cover
+
+
+def pulse(position: np.ndarray, width: np.ndarray | float, duty: float) -> np.ndarray:
+    """Average a 0/1 wave of period 1 (1 during the first `duty`) over `width` around `position`."""
+    return (
+        _pulse_area(position + width / 2, duty) - _pulse_area(position - width / 2, duty)
+    ) / width
+
+
+def _pulse_area(position: np.ndarray, duty: float) -> np.ndarray:
+    whole = np.floor(position)
+    return whole * duty + np.minimum(position - whole, duty)
+
+
+def per_frame(values: np.ndarray) -> np.ndarray:
+    """Shape `[t]` numbers as float32 `[t, 1, 1]`."""
+    return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The pixels of a canvas that a figure may touch, and their centres in pixels."""
+
+    rows: slice
+    columns: slice
+    x: np.ndarray  # [1, 1, columns]
+    y: np.ndarray  # [1, rows, 1]
+
+
+def window(
+    height: int, width: int, x0: np.ndarray, y0: np.ndarray, x1: np.ndarray, y1: np.ndarray
+) -> Window | None:
+    """Enclose the boxes (in pixels) of all frames; None when no frame shows any of it."""
+    left, right = max(floor(np.min(x0)) - 1, 0), min(floor(np.max(x1)) + 2, width)
+    top, bottom = max(floor(np.min(y0)) - 1, 0), min(floor(np.max(y1)) + 2, height)
+    if left >= right or top >= bottom:
+        return None
+    x = np.arange(left, right, dtype=np.float32)[None, None] + np.float32(0.5)
+    y = np.arange(top, bottom, dtype=np.float32)[None, :, None] + np.float32(0.5)
+    return Window(rows=slice(top, bottom), columns=slice(left, right), x=x, y=y)
+
+
+def blend(view: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
+    """Lay `color` (broadcastable to `[t, 3, h, w]`) over `view` where `cover` `[t, h, w]` says."""
+    change = color - view
+    change *= cover[:, None]
+    view += change
+
+
+def paint(rgb: object) -> np.ndarray:
+    """Shape colours `[3]` or `[t, 3]` as float32 `[1 or t, 3, 1, 1]`."""
+    return np.asarray(rgb, dtype=np.float32).reshape(-1, 3, 1, 1)

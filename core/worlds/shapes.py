@@ -1,0 +1,423 @@
+"""The world `shapes`: one or two coloured shapes that move on a plain or patterned background.
+
+Lengths are in units of 1/64 of the shorter image side, times in base frames (a base clip is 0..15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi, sin
+
+import numpy as np
+
+from .raster import (
+    OVERSHOOT,
+    Box,
+    blend,
+    height_width,
+    paint,
+    per_frame,
+    pulse,
+    ramp,
+    sweep,
+    window,
+)
+
+WORLD_ID = 1
+UNITS = 64.0
+INTERVALS = 15.0
+
+COLORS = {
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+    "yellow": (1.0, 1.0, 0.0),
+    "magenta": (1.0, 0.0, 1.0),
+    "cyan": (0.0, 1.0, 1.0),
+    "white": (1.0, 1.0, 1.0),
+}
+SHAPES = ("circle", "square", "triangle", "star")
+DIRECTIONS = {
+    "moves left": (-1.0, 0.0),
+    "moves right": (1.0, 0.0),
+    "moves up": (0.0, -1.0),
+    "moves down": (0.0, 1.0),
+}
+MOTIONS = (*DIRECTIONS, "rotates", "grows", "shrinks")
+PLAIN_BACKGROUNDS = {
+    "black": (0.02, 0.02, 0.03),
+    "gray": (0.36, 0.36, 0.37),
+    "dark blue": (0.05, 0.08, 0.26),
+    "dark green": (0.04, 0.20, 0.10),
+}
+BACKGROUNDS = (*PLAIN_BACKGROUNDS, "gradient", "checkerboard", "striped")
+# Pairs of muted colours for the patterned backgrounds.
+PATTERN_COLORS = (
+    ((0.13, 0.14, 0.20), (0.25, 0.26, 0.34)),
+    ((0.22, 0.17, 0.15), (0.34, 0.27, 0.23)),
+    ((0.12, 0.18, 0.18), (0.21, 0.30, 0.29)),
+    ((0.20, 0.14, 0.21), (0.31, 0.23, 0.32)),
+)
+# No point of a shape is further from its centre than this many radii.
+REACH = 1.15
+SMALL, LARGE = 0.6, 1.25
+MARGIN = 1.0
+
+Wish = tuple[str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeObject:
+    """One object; `x`, `y`, `radius`, `angle` (radians) hold at time 0.
+
+    `amount` is what changes within the base clip: a distance, or an angle; unused for a growth.
+    """
+
+    color: str
+    shape: str
+    motion: str
+    rgb: tuple[float, float, float]
+    x: float
+    y: float
+    radius: float
+    angle: float
+    amount: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesScene:
+    """Everything a rendering depends on; later objects lie above earlier ones."""
+
+    objects: tuple[ShapeObject, ...]
+    background: str
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    pattern_angle: float
+    pattern_period: float
+    pattern_phase: float
+
+
+# Sampling.
+
+
+def sample(seed: int) -> ShapesScene:
+    """Draw a scene with one object or two."""
+    rng = np.random.default_rng((WORLD_ID, seed))
+    wishes = [_sample_wish(rng) for _ in range(1 + int(rng.random() < 0.4))]
+    while len(wishes) == 2 and wishes[0][:2] == wishes[1][:2]:
+        wishes[1] = _sample_wish(rng)
+    return _build(rng, wishes, str(rng.choice(BACKGROUNDS)))
+
+
+def shapes_scene(
+    seed: int, *, objects: Sequence[Wish], background: str | None = None
+) -> ShapesScene:
+    """Draw a scene with the wanted `(color, shape, motion)` objects, everything else by the seed."""
+    for color, shape, motion in objects:
+        _check("colour", color, COLORS)
+        _check("shape", shape, SHAPES)
+        _check("motion", motion, MOTIONS)
+        if (shape, motion) == ("circle", "rotates"):
+            raise ValueError("a circle that rotates cannot be seen to rotate")
+    if len(objects) not in (1, 2):
+        raise ValueError(f"a scene holds 1 or 2 objects, not {len(objects)}")
+    rng = np.random.default_rng((WORLD_ID, seed))
+    background = str(rng.choice(BACKGROUNDS)) if background is None else background
+    _check("background", background, BACKGROUNDS)
+    return _build(rng, list(objects), background)
+
+
+def _check(what: str, name: str, known: Sequence[str] | dict[str, object]) -> None:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}, expected one of {', '.join(known)}")
+
+
+def _sample_wish(rng: np.random.Generator) -> Wish:
+    shape = str(rng.choice(SHAPES))
+    motions = [m for m in MOTIONS if (shape, m) != ("circle", "rotates")]
+    return str(rng.choice(list(COLORS))), shape, str(rng.choice(motions))
+
+
+def _build(rng: np.random.Generator, wishes: list[Wish], background: str) -> ShapesScene:
+    cells = _cells(rng, [motion for _, _, motion in wishes])
+    objects = tuple(_place(rng, wish, cell) for wish, cell in zip(wishes, cells, strict=True))
+    if background in PLAIN_BACKGROUNDS:
+        low = high = _jitter(rng, PLAIN_BACKGROUNDS[background], 0.02)
+    else:
+        pair = PATTERN_COLORS[rng.integers(len(PATTERN_COLORS))]
+        low, high = (_jitter(rng, color, 0.02) for color in pair)
+    return ShapesScene(
+        objects=objects,
+        background=background,
+        low=low,
+        high=high,
+        pattern_angle=float(rng.uniform(0, pi)),
+        pattern_period=float(rng.uniform(12, 18)),
+        pattern_phase=float(rng.random()),
+    )
+
+
+def _jitter(
+    rng: np.random.Generator, rgb: tuple[float, float, float], amount: float
+) -> tuple[float, float, float]:
+    red, green, blue = np.clip(rgb + rng.uniform(-amount, amount, 3), 0, 1).tolist()
+    return red, green, blue
+
+
+def _cells(rng: np.random.Generator, motions: list[str]) -> list[tuple[float, ...]]:
+    """Give each object a rectangle `x0, y0, x1, y1` of its own, long enough for its motion."""
+    if len(motions) == 1:
+        return [(0.0, 0.0, UNITS, UNITS)]
+    axes = [_axis(motion) for motion in motions]
+    first = rng.random() < 0.5
+    if "x" in axes and "y" in axes:
+        # The one that moves sideways leaves a column for the other.
+        cut = 45.0
+        wide, column = (
+            ((0.0, cut), (cut, UNITS)) if first else ((UNITS - cut, UNITS), (0.0, UNITS - cut))
+        )
+        spans = [wide if axis == "x" else column for axis in axes]
+        return [(x0, 0.0, x1, UNITS) for x0, x1 in spans]
+    side_by_side = "y" in axes or ("x" not in axes and rng.random() < 0.5)
+    spans = [(0.0, UNITS / 2), (UNITS / 2, UNITS)]
+    spans = spans if first else spans[::-1]
+    if side_by_side:
+        return [(x0, 0.0, x1, UNITS) for x0, x1 in spans]
+    return [(0.0, y0, UNITS, y1) for y0, y1 in spans]
+
+
+def _axis(motion: str) -> str:
+    step = DIRECTIONS.get(motion)
+    return "" if step is None else "x" if step[0] else "y"
+
+
+def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> ShapeObject:
+    """Choose radius, distance and start so that the object never leaves its cell."""
+    color, shape, motion = wish
+    sides = np.array([cell[2] - cell[0], cell[3] - cell[1]])
+    if min(sides) == UNITS:
+        radius = rng.uniform(8, 13)
+    else:
+        radius = rng.uniform(7, min(10, max(sides.min() / 2 - MARGIN, 8.3) / REACH))
+    direction = np.array(DIRECTIONS.get(motion, (0.0, 0.0)))
+    if "x" == _axis(motion) and sides[0] < UNITS / 1.2:
+        radius = rng.uniform(6.8, 7.0)
+    reach = REACH * radius * (LARGE if motion in ("grows", "shrinks") else 1.0)
+    free = np.maximum(sides - 2 * (reach + MARGIN), 0)
+    if motion in DIRECTIONS:
+        room = float(free @ np.abs(direction)) / (1 + 2 * OVERSHOOT)
+        amount = rng.uniform(min(24, room), min(36, room))
+    else:
+        amount = rng.uniform(pi / 2, pi) * rng.choice((-1, 1))
+    travel = direction * amount
+    low = reach + MARGIN + np.maximum(-travel, 0) + OVERSHOOT * np.abs(travel)
+    high = sides - reach - MARGIN - np.maximum(travel, 0) - OVERSHOOT * np.abs(travel)
+    x, y = low + rng.random(2) * np.maximum(high - low, 0) + cell[:2]
+    return ShapeObject(
+        color=color,
+        shape=shape,
+        motion=motion,
+        rgb=_jitter(rng, COLORS[color], 0.05),
+        x=float(x),
+        y=float(y),
+        radius=float(radius),
+        angle=float(rng.uniform(-0.12, 0.12)),
+        amount=float(amount),
+    )
+
+
+# Words.
+
+
+def caption(scene: ShapesScene, *, motion: bool = True) -> str:
+    """Describe the objects and the background; without `motion`, what a still image shows."""
+    parts = [
+        f"a {thing.color} {thing.shape}" + (f" {thing.motion}" if motion else "")
+        for thing in scene.objects
+    ]
+    return f"{' and '.join(parts)} on a {scene.background} background"
+
+
+def boxes(
+    scene: ShapesScene, time: float = 0.0, *, size: int | tuple[int, int] = 64
+) -> tuple[Box, ...]:
+    """Bound each object's circle of reach, clipped to the image."""
+    height, width = height_width(size)
+    found = []
+    for thing in scene.objects:
+        x, y, radius, _ = (float(v[0]) for v in _state(thing, np.array([time]), height, width))
+        reach = radius * (1.0 if thing.shape == "circle" else REACH)
+        found.append(
+            Box(
+                label=f"{thing.color} {thing.shape}",
+                x0=max((x - reach) / width, 0.0),
+                y0=max((y - reach) / height, 0.0),
+                x1=min((x + reach) / width, 1.0),
+                y1=min((y + reach) / height, 1.0),
+            )
+        )
+    return tuple(found)
+
+
+# Pictures.
+
+
+def _state(thing: ShapeObject, times: np.ndarray, height: int, width: int) -> list[np.ndarray]:
+    """Give centre x, centre y, radius (pixels) and angle (radians), each `[t]`."""
+    phase = np.asarray(times, dtype=np.float64) / INTERVALS
+    scale = min(height, width) / UNITS
+    x, y = np.full(phase.shape, thing.x), np.full(phase.shape, thing.y)
+    radius, angle = np.full(phase.shape, thing.radius), np.full(phase.shape, thing.angle)
+    if thing.motion in DIRECTIONS:
+        dx, dy = DIRECTIONS[thing.motion]
+        path = thing.amount * sweep(phase)
+        x, y = x + dx * path, y + dy * path
+    elif thing.motion == "rotates":
+        angle = angle + thing.amount * phase
+    else:
+        grown = sweep(phase) if thing.motion == "grows" else 1 - sweep(phase)
+        radius = radius * (SMALL + (LARGE - SMALL) * grown)
+    left, top = (width - scale * UNITS) / 2, (height - scale * UNITS) / 2
+    return [left + scale * x, top + scale * y, scale * radius, angle]
+
+
+def _local(state: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Express pixel positions in the object's own, rotated axes (still in pixels)."""
+    centre_x, centre_y, _, angle = (per_frame(v) for v in state)
+    dx, dy = x - centre_x, y - centre_y
+    if not np.any(angle):
+        return np.broadcast_arrays(dx, dy)
+    c, s = np.cos(angle), np.sin(angle)
+    return c * dx + s * dy, c * dy - s * dx
+
+
+def _inside(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Give the signed distance to the edge in pixels, positive inside (y points down)."""
+    if shape == "circle":
+        return radius - np.sqrt(x * x + y * y)
+    if shape == "square":
+        return np.float32(0.82) * radius - np.maximum(np.abs(x), np.abs(y))
+    if shape == "triangle":
+        slope = np.abs(x) * np.float32(cos(pi / 6)) - y * np.float32(0.5)
+        return radius * np.float32(REACH / 2) - np.maximum(y, slope)
+    return _inside_star(x, y, radius)
+
+
+def _inside_star(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    # Two reflections at the axis 36 degrees from a tip fold the plane into one tenth of the star,
+    # which is bounded by the line from the tip to the inner corner.
+    along_x, along_y = np.float32(cos(pi / 5)), np.float32(sin(pi / 5))
+    x, y = np.abs(x), -y
+    for _ in range(2):
+        beyond = np.maximum(along_x * x - along_y * y, 0)
+        beyond *= 2
+        x, y = np.abs(x - along_x * beyond), y + along_y * beyond
+    inner = 0.5
+    edge = np.array([inner * sin(pi / 5), inner * cos(pi / 5) - 1])
+    normal = np.array([-edge[1], edge[0]]) / np.hypot(*edge)
+    nx, ny = np.float32(normal[0]), np.float32(normal[1])
+    return ny * np.float32(REACH) * radius - (nx * x + ny * y)
+
+
+def _background(scene: ShapesScene, height: int, width: int) -> np.ndarray:
+    """Draw `[3, h, w]`."""
+    low, high = (np.array(c, dtype=np.float32).reshape(3, 1, 1) for c in (scene.low, scene.high))
+    unit = UNITS / min(height, width)
+    x = (np.arange(width) + 0.5) * unit
+    y = (np.arange(height) + 0.5)[:, None] * unit
+    period, phase, angle = scene.pattern_period, scene.pattern_phase, scene.pattern_angle
+    if scene.background == "checkerboard":
+        columns = 2 * pulse(x / period + phase, unit / period, 0.5) - 1
+        rows = 2 * pulse(y / period + phase, unit / period, 0.5) - 1
+        mix = 0.5 + 0.5 * columns * rows
+    elif scene.background == "striped":
+        along = (x * cos(angle) + y * sin(angle)) / period + phase
+        # The footprint of a square pixel along a slanted direction.
+        footprint = unit * max(abs(cos(angle)), abs(sin(angle))) / period
+        mix = pulse(along, footprint, 0.5)
+    elif scene.background == "gradient":
+        along = (x - UNITS / 2) * cos(angle) + (y - UNITS / 2) * sin(angle)
+        mix = np.clip(0.5 + along / UNITS * 1.2, 0, 1) * 1.6 - 0.4
+    else:
+        mix = np.zeros((height, width))
+    return low + (high - low) * np.broadcast_to(mix, (height, width)).astype(np.float32)
+
+
+def render(scene: ShapesScene, *, times: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Draw float32 `[t, 3, h, w]` in [-1, 1]."""
+    height, width = height_width(size)
+    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    canvas = np.empty((len(times), 3, height, width), dtype=np.float32)
+    canvas[:] = _background(scene, height, width)
+    for thing in scene.objects:
+        _draw(canvas, thing, times)
+    canvas *= 2
+    canvas -= 1
+    return canvas
+
+
+def _draw(canvas: np.ndarray, thing: ShapeObject, times: np.ndarray) -> None:
+    height, width = canvas.shape[-2:]
+    state = _state(thing, times, height, width)
+    x, y, radius, _ = state
+    reach = REACH * radius
+    area = window(height, width, x - reach, y - reach, x + reach, y + reach)
+    if area is None:
+        return
+    u, v = _local(state, area.x, area.y)
+    radius = per_frame(radius)
+    cover = ramp(_inside(thing.shape, u, v, radius))
+    # A soft light from the upper left that belongs to the surface, so it moves along with it.
+    light = (u + v) * (np.float32(-0.07) / radius) + np.float32(0.93)
+    np.minimum(light, 1, out=light)
+    view = canvas[:, :, area.rows, area.columns]
+    blend(view, cover, paint(thing.rgb) * light[:, None])
+
+
+# Motion.
+
+
+def flow(
+    scene: ShapesScene, *, time: float, next_time: float, size: int | tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give displacements `[2, h, w]` (dx, dy in pixels) from `time` to `next_time`, and `[h, w]`.
+
+    The mask is 1 where the pixel shows one surface only and that surface is seen again.
+    """
+    height, width = height_width(size)
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    owner, pure = _owner(scene, time, x, y, height, width)
+    moved_x, moved_y = x.copy(), y.copy()
+    for index, thing in enumerate(scene.objects):
+        before = _state(thing, np.array([time]), height, width)
+        after = _state(thing, np.array([next_time]), height, width)
+        u, v = (a[0] for a in _local(before, x, y))
+        scale, turn = after[2][0] / before[2][0], after[3][0]
+        new_x = after[0][0] + scale * (cos(turn) * u - sin(turn) * v)
+        new_y = after[1][0] + scale * (sin(turn) * u + cos(turn) * v)
+        mine = owner == index
+        moved_x[mine], moved_y[mine] = new_x[mine], new_y[mine]
+    owner_then, pure_then = _owner(scene, next_time, moved_x, moved_y, height, width)
+    seen = (moved_x > 0.5) & (moved_x < width - 0.5) & (moved_y > 0.5) & (moved_y < height - 0.5)
+    if time == next_time:
+        return np.zeros((2, height, width), np.float32), np.ones((height, width), np.float32)
+    on_border = (moved_x == x) & (moved_y == y)
+    valid = pure & pure_then & (owner == owner_then) & (seen | on_border)
+    return np.stack([moved_x - x, moved_y - y]).astype(np.float32), valid.astype(np.float32)
+
+
+def _owner(
+    scene: ShapesScene, time: float, x: np.ndarray, y: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Name the topmost object at each point (-1: background), and whether no edge is near."""
+    owner = np.full(x.shape, -1)
+    pure = np.ones(x.shape, dtype=bool)
+    for index, thing in enumerate(scene.objects):
+        state = _state(thing, np.array([time]), height, width)
+        u, v = _local(state, x, y)
+        inside = _inside(thing.shape, u, v, per_frame(state[2]))[0]
+        owner[inside > 0] = index
+        # Sampling reaches one pixel in each direction.
+        pure = np.where(inside > 1.5, True, pure & (inside < -1.5))
+    return owner, pure
