@@ -94,7 +94,10 @@ def rescaled(
 
 
 def rescale(guided_prediction: Tensor, cond_prediction: Tensor, phi: float) -> Tensor:
-    """phi x_cfg std(x_pos) / std(x_cfg) + (1 - phi) x_cfg (Lin et al. 2023, eq. 15-16)."""
+    """phi x_cfg std(x_pos) / std(x_cfg) + (1 - phi) x_cfg (Lin et al. 2023, eq. 15-16).
+
+    Standard deviations are taken over each sample, all its frames together.
+    """
     axes = tuple(range(1, cond_prediction.ndim))
     std_pos = cond_prediction.std(axes, keepdim=True)
     std_cfg = guided_prediction.std(axes, keepdim=True)

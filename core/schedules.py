@@ -169,13 +169,13 @@ def timesteps_leading(total: int, steps: int, *, offset: int = 0) -> Tensor:
 
 
 def timesteps_trailing(total: int, steps: int) -> Tensor:
-    """[steps] total * k / steps rounded, minus 1: descending (Lin et al. 2023, table 2)."""
+    """[steps] total * k / steps rounded, minus 1; the first is total - 1 (Lin et al. 2023)."""
     _check_steps(steps, total)
     return torch.tensor([round(total * k / steps) - 1 for k in range(steps, 0, -1)])
 
 
 def timesteps_linspace(total: int, steps: int) -> Tensor:
-    """[steps] rounded from total - 1 to 0, visiting both: for LaVie interpolation."""
+    """[steps] rounded, total - 1 and 0 included: OpenAI respacing, LaVie interpolation."""
     _check_steps(steps, total)
     if steps == 1:
         return torch.tensor([total - 1])
