@@ -288,7 +288,7 @@ def flow(
     """Give displacements `[2, h, w]` (dx, dy in pixels) from `time` to `next_time`, and `[h, w]`.
 
     The mask is 1 where the pixel shows one surface only and that surface is seen again. The sides
-    and the shadows of cars are left out.
+    and the shadows of cars are left out; the headlights' shine at night does not move along.
     """
     height, width = height_width(size)
     if time == next_time:
@@ -332,17 +332,17 @@ def _move_ground(
 
 def _figures(
     scene: DrivingScene, time: float, height: int, width: int
-) -> dict[int, tuple[Spot, float]]:
-    """Name what stands on the ground, from far to near, with its size (trees)."""
+) -> dict[int, tuple[Spot, _Tree | None]]:
+    """Name what stands on the ground, from far to near."""
     times = np.array([float(time)])
     found = {}
     for tree in _trees(scene, times, height, width):
         name = FIRST_TREE + 2 * int(tree.number[0]) + (tree.side > 0)
         if tree.alpha[0] > 0:
-            found[name] = (tree.spot, float(tree.size[0]))
+            found[name] = (tree.spot, tree)
     cars = [_car_spots(scene, car, times, height, width)[0] for car in scene.cars]
     for index in sorted(range(len(cars)), key=lambda i: cars[i].scale[0]):
-        found[FIRST_CAR + index] = (cars[index], 0.0)
+        found[FIRST_CAR + index] = (cars[index], None)
     return found
 
 
@@ -354,14 +354,15 @@ def _owner(
     owner = np.where(below > 0, GROUND, SKY)
     pure = np.abs(below) > 1.5
     times = np.array([float(time)])
-    for name, (spot, size) in _figures(scene, time, height, width).items():
-        if name >= FIRST_TREE:
-            inside = tree_inside(scene.tree, x[None], y[None], spot, size)[0]
-            margin = inside
+    for name, (spot, tree) in _figures(scene, time, height, width).items():
+        solid = True
+        if tree is not None:
+            inside = tree_inside(scene.tree, x[None], y[None], spot, tree.size)[0]
+            margin, solid = inside, tree.alpha[0] > 0.99
         else:
             front = _car_spots(scene, scene.cars[name - FIRST_CAR], times, height, width)[1]
             inside = car_inside(x[None], y[None], spot)[0]
             margin = np.maximum(inside, car_margin(x[None], y[None], spot, front)[0])
         owner = np.where(inside > 0, name, owner)
-        pure = np.where(inside > 1.5, True, pure & (margin < -1.5))
+        pure = np.where((inside > 1.5) & solid, True, pure & (margin < -1.5))
     return owner, pure

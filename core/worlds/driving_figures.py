@@ -151,8 +151,7 @@ def draw_car(canvas: np.ndarray, light: str, rear: Spot, front: Spot, rgb: np.nd
 
 def _draw_side(view: np.ndarray, area: Window, rear: Spot, front: Spot, color: np.ndarray) -> None:
     """Draw the flank between the rear and the front, as far as the camera sees it."""
-    middle = view.shape[-1] * 0.0 + per_frame(rear.x - front.x)
-    facing = np.sign(-middle)  # +1: the right flank is seen
+    facing = np.sign(per_frame(front.x - rear.x))  # +1: the right flank is seen
     near = per_frame(rear.x) + facing * per_frame(HALF * rear.scale)
     far = per_frame(front.x) + facing * per_frame(HALF * front.scale)
     length = np.maximum(facing * (far - near), 1e-3)

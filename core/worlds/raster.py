@@ -81,10 +81,9 @@ def band(distance: np.ndarray, half_width: np.ndarray | float) -> np.ndarray:
 
 
 def pulse(position: np.ndarray, width: np.ndarray | float, duty: float) -> np.ndarray:
-    """Average a 0/1 wave of period 1 (1 during the first `duty`) over `width` around `position`."""
-    return (
-        _pulse_area(position + width / 2, duty) - _pulse_area(position - width / 2, duty)
-    ) / width
+    """Average a wave of period 1 (1 during the first `duty`, else 0) over `width`."""
+    start, end = position - width / 2, position + width / 2
+    return (_pulse_area(end, duty) - _pulse_area(start, duty)) / width
 
 
 def _pulse_area(position: np.ndarray, duty: float) -> np.ndarray:

@@ -62,7 +62,7 @@ PATTERN_COLORS = (
 # No point of a shape is further from its centre than this many radii.
 REACH = 1.15
 SMALL, LARGE = 0.6, 1.25
-MARGIN = 1.0
+MARGIN = 0.6
 
 Wish = tuple[str, str, str]
 
@@ -113,7 +113,7 @@ def sample(seed: int) -> ShapesScene:
 def shapes_scene(
     seed: int, *, objects: Sequence[Wish], background: str | None = None
 ) -> ShapesScene:
-    """Draw a scene with the wanted `(color, shape, motion)` objects, everything else by the seed."""
+    """Draw a scene with the wanted `(color, shape, motion)` objects, the rest by the seed."""
     for color, shape, motion in objects:
         _check("colour", color, COLORS)
         _check("shape", shape, SHAPES)
@@ -173,7 +173,7 @@ def _cells(rng: np.random.Generator, motions: list[str]) -> list[tuple[float, ..
     first = rng.random() < 0.5
     if "x" in axes and "y" in axes:
         # The one that moves sideways leaves a column for the other.
-        cut = 45.0
+        cut = 46.0
         wide, column = (
             ((0.0, cut), (cut, UNITS)) if first else ((UNITS - cut, UNITS), (0.0, UNITS - cut))
         )
@@ -199,11 +199,12 @@ def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> Sha
     if min(sides) == UNITS:
         radius = rng.uniform(8, 13)
     else:
-        radius = rng.uniform(7, min(10, max(sides.min() / 2 - MARGIN, 8.3) / REACH))
+        radius = rng.uniform(7, min(10, (sides.min() / 2 - MARGIN) / REACH))
     direction = np.array(DIRECTIONS.get(motion, (0.0, 0.0)))
     if "x" == _axis(motion) and sides[0] < UNITS / 1.2:
         radius = rng.uniform(6.8, 7.0)
-    reach = REACH * radius * (LARGE if motion in ("grows", "shrinks") else 1.0)
+    largest = LARGE + (LARGE - SMALL) * OVERSHOOT
+    reach = REACH * radius * (largest if motion in ("grows", "shrinks") else 1.0)
     free = np.maximum(sides - 2 * (reach + MARGIN), 0)
     if motion in DIRECTIONS:
         room = float(free @ np.abs(direction)) / (1 + 2 * OVERSHOOT)

@@ -1,0 +1,251 @@
+"""Recognise colour, shape and motion of the objects of the world `shapes` from pixels alone.
+
+Objects of that world are much brighter, in their strongest channel, than any background. What is
+bright is split by colour and connectedness, followed through the frames, and described by the
+Fourier coefficients of its outline: a triangle's third harmonic, a square's fourth and a star's
+fifth stand out, and their phases turn as the object does. Nothing is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from scipy import ndimage
+
+from ..worlds.shapes import COLORS, DIRECTIONS
+
+COLOR_NAMES = tuple(COLORS)
+PALETTE = np.array([COLORS[name] for name in COLOR_NAMES])
+# Values of the strongest channel, in [0, 1], between which a pixel counts as partly covered.
+EMPTY, FULL = 0.45, 0.75
+# Harmonics of the outline with their smallest amplitude, relative to the mean radius, by shape.
+HARMONICS = {"triangle": (3, 0.09), "square": (4, 0.032), "star": (5, 0.07)}
+ANGLES = 72
+# Least changes over a clip: a distance (part of the shorter side), a log of an area ratio, a turn.
+LEAST_DISTANCE, LEAST_GROWTH, LEAST_TURN = 0.15, 0.5, np.deg2rad(35)
+# Least area of an object in one frame, as part of the image.
+LEAST_AREA = 9 / 64**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """One object of a clip; `area` is its mean part of the image, `centres` [t, 2] x, y in [0, 1].
+
+    A frame in which the object was not found has NaN as its centre.
+    """
+
+    color: str
+    shape: str
+    motion: str
+    area: float
+    centres: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Blob:
+    frame: int
+    color: int
+    area: float
+    x: float
+    y: float
+    outline: np.ndarray  # complex [6]: Fourier coefficients relative to the mean radius
+
+
+def recognise(frames: np.ndarray) -> list[Recognised]:
+    """Find at most two objects in `[t, 3, h, w]` frames in [-1, 1], the largest first."""
+    frames = np.asarray(frames, dtype=np.float64)
+    if frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(f"frames must have shape [t, 3, h, w], not {list(frames.shape)}")
+    pixels = np.clip(frames / 2 + 0.5, 0, 1)
+    allowed = _colors_present(pixels)
+    blobs = [_blobs(picture, index, allowed) for index, picture in enumerate(pixels)]
+    found = [_describe(track, frames.shape) for track in _tracks(blobs)]
+    return sorted(found, key=lambda thing: -thing.area)
+
+
+def matches(
+    recognised: Sequence[Recognised], wanted: Sequence[tuple[str, str, str]]
+) -> dict[str, float]:
+    """Give the fractions of objects with the right `color`, `shape` and `motion`.
+
+    Objects are paired so that most is right; a missing or a surplus object counts as wrong.
+    """
+    total = max(len(recognised), len(wanted))
+    if total == 0:
+        return {"color": 1.0, "shape": 1.0, "motion": 1.0}
+    seen: list[tuple[str, str, str] | None] = [(r.color, r.shape, r.motion) for r in recognised]
+    seen += [None] * (total - len(seen))
+    best = max((_agreement(order, wanted) for order in permutations(seen)), key=sum)
+    names = ("color", "shape", "motion")
+    return {name: float(right) / total for name, right in zip(names, best, strict=True)}
+
+
+def _agreement(
+    seen: Sequence[tuple[str, str, str] | None], wanted: Sequence[tuple[str, str, str]]
+) -> np.ndarray:
+    right = np.zeros(3)
+    for thing, wish in zip(seen, wanted, strict=False):
+        if thing is not None:
+            right += [a == b for a, b in zip(thing, wish, strict=True)]
+    return right
+
+
+# From pixels to blobs.
+
+
+def _bright(picture: np.ndarray) -> np.ndarray:
+    return picture.max(axis=-3) > (EMPTY + FULL) / 2
+
+
+def _color_index(picture: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Name the nearest allowed palette colour by the ratio of the channels, `[..., h, w]`."""
+    strongest = np.maximum(picture.max(axis=-3, keepdims=True), 1e-3)
+    ratio = np.moveaxis(picture / strongest, -3, -1)
+    distance = ((ratio[..., None, :] - PALETTE[allowed]) ** 2).sum(axis=-1)
+    return allowed[distance.argmin(axis=-1)]
+
+
+def _colors_present(pixels: np.ndarray) -> np.ndarray:
+    """List the one or two palette colours that the insides of bright areas have."""
+    inside = np.stack([_eroded(_bright(picture)) for picture in pixels])
+    index = _color_index(pixels, np.arange(len(PALETTE)))
+    votes = np.bincount(index[inside], minlength=len(PALETTE))
+    order = np.argsort(-votes, kind="stable")[:2]
+    return order[votes[order] > max(0.06 * votes.sum(), 0)] if votes.sum() else order[:1]
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    return ndimage.binary_erosion(mask, border_value=1)
+
+
+def _blobs(picture: np.ndarray, frame: int, allowed: np.ndarray) -> list[_Blob]:
+    """List the objects of one frame, the largest first."""
+    bright = _bright(picture)
+    index = _color_index(picture, allowed)
+    cover = np.clip((picture.max(axis=0) - EMPTY) / (FULL - EMPTY), 0, 1)
+    found = []
+    for color in allowed:
+        labels, count = ndimage.label(bright & (index == color))
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        for label in range(1, count + 1):
+            mask = labels == label
+            if sizes[label] >= LEAST_AREA * mask.size and _eroded(mask).any():
+                found.append(_blob(cover, mask, bright, frame, int(color)))
+    return sorted(found, key=lambda blob: -blob.area)[:2]
+
+
+def _blob(cover: np.ndarray, mask: np.ndarray, bright: np.ndarray, frame: int, color: int) -> _Blob:
+    # The soft edge is kept, but not where another object begins.
+    around = ndimage.binary_dilation(mask, iterations=2) & (mask | ~bright)
+    around |= ndimage.binary_closing(mask)
+    cover = cover * around
+    y, x = np.indices(cover.shape)
+    area = float(cover.sum())
+    centre_x, centre_y = float((x * cover).sum() / area), float((y * cover).sum() / area)
+    outline = _outline(cover, centre_x, centre_y)
+    return _Blob(frame=frame, color=color, area=area, x=centre_x, y=centre_y, outline=outline)
+
+
+def _outline(cover: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Give the first Fourier coefficients of the radius over the angle, relative to its mean."""
+    reach = 2.2 * np.sqrt(cover.sum() / np.pi) + 2
+    step = 0.25
+    distance = np.arange(step / 2, reach, step)
+    angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
+    rows = y + np.sin(angle)[:, None] * distance
+    columns = x + np.cos(angle)[:, None] * distance
+    along = ndimage.map_coordinates(cover, [rows, columns], order=1, mode="constant")
+    radius = along.sum(axis=1) * step
+    coefficients = np.fft.fft(radius)[:6]
+    return coefficients / max(abs(coefficients[0]), 1e-6)
+
+
+# From blobs to objects.
+
+
+def _tracks(frames: list[list[_Blob]]) -> list[list[_Blob]]:
+    """Follow one object or two, as many as most frames show."""
+    counts = [len(blobs) for blobs in frames]
+    number = int(np.median(counts)) if counts else 0
+    tracks: list[list[_Blob]] = [[] for _ in range(number)]
+    for blobs in frames:
+        if len(blobs) < number:
+            continue
+        for track, blob in zip(tracks, _assign(tracks, blobs), strict=True):
+            track.append(blob)
+    return tracks
+
+
+def _assign(tracks: list[list[_Blob]], blobs: list[_Blob]) -> Sequence[_Blob]:
+    """Order the blobs so that each continues its track."""
+    if not tracks or not tracks[0]:
+        return blobs[: len(tracks)]
+
+    def cost(order: Sequence[_Blob]) -> float:
+        pairs = zip(tracks, order, strict=True)
+        return sum(_step_cost(track[-1], blob) for track, blob in pairs)
+
+    return min(permutations(blobs, len(tracks)), key=cost)
+
+
+def _step_cost(before: _Blob, after: _Blob) -> float:
+    return np.hypot(after.x - before.x, after.y - before.y) + 1000 * (after.color != before.color)
+
+
+def _describe(track: list[_Blob], size: tuple[int, ...]) -> Recognised:
+    count, _, height, width = size
+    centres = np.full((count, 2), np.nan)
+    for blob in track:
+        centres[blob.frame] = (blob.x + 0.5) / width, (blob.y + 0.5) / height
+    shape = _shape(track)
+    colors = np.bincount([blob.color for blob in track])
+    return Recognised(
+        color=COLOR_NAMES[int(colors.argmax())],
+        shape=shape,
+        motion=_motion(track, shape, min(height, width)),
+        area=float(np.mean([blob.area for blob in track])) / (height * width),
+        centres=centres,
+    )
+
+
+def _shape(track: list[_Blob]) -> str:
+    """Choose the shape whose harmonic exceeds its least amplitude most; a circle has none."""
+    weights = np.array([blob.area for blob in track])
+    amplitudes = np.average(np.abs([blob.outline for blob in track]), axis=0, weights=weights)
+    excess = {shape: amplitudes[n] / least for shape, (n, least) in HARMONICS.items()}
+    best = max(excess, key=lambda shape: excess[shape])
+    return best if excess[best] > 1 else "circle"
+
+
+def _motion(track: list[_Blob], shape: str, side: int) -> str:
+    """Name the change from the first to the last frame by straight-line fits."""
+    if len(track) < 2:
+        return "stays still"
+    time = np.array([blob.frame for blob in track], dtype=np.float64)
+    dx, dy = _change(time, [b.x for b in track]) / side, _change(time, [b.y for b in track]) / side
+    growth = _change(time, np.log([blob.area for blob in track]))
+    if max(abs(dx), abs(dy)) > LEAST_DISTANCE:
+        return _direction(dx, dy)
+    if abs(growth) > LEAST_GROWTH:
+        return "grows" if growth > 0 else "shrinks"
+    if shape != "circle" and abs(_turn(track, time, HARMONICS[shape][0])) > LEAST_TURN:
+        return "rotates"
+    return "stays still"
+
+
+def _change(time: np.ndarray, values: Sequence[float] | np.ndarray) -> float:
+    slope = np.polyfit(time, values, 1)[0]
+    return float(slope * (time[-1] - time[0]))
+
+
+def _direction(dx: float, dy: float) -> str:
+    return max(DIRECTIONS, key=lambda name: DIRECTIONS[name][0] * dx + DIRECTIONS[name][1] * dy)
+
+
+def _turn(track: list[_Blob], time: np.ndarray, harmonic: int) -> float:
+    """Give the angle in radians by which the outline turns from the first to the last frame."""
+    phases = np.unwrap(np.angle([blob.outline[harmonic] for blob in track]))
+    return _change(time, phases) / harmonic

@@ -1,0 +1,91 @@
+"""The rules read colour, shape and motion off rendered clips, clean ones and degraded ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from scipy import ndimage  # noqa: E402
+from videoldm.core import worlds  # noqa: E402
+from videoldm.core.evaluation.rules import matches, recognise  # noqa: E402
+
+CLIPS = 200
+
+
+def degraded(frames: np.ndarray, seed: int) -> np.ndarray:
+    """Blur, tint and add noise, about as much as a lossy autoencoder does."""
+    rng = np.random.default_rng(seed)
+    frames = ndimage.gaussian_filter(frames, (0, 0, 0.8, 0.8))
+    frames = frames + rng.normal(0, 0.06, frames.shape) + rng.uniform(-0.08, 0.08, (1, 3, 1, 1))
+    return np.clip(frames, -1, 1)
+
+
+def rates(seeds: range, *, degrade: bool) -> dict[str, float]:
+    """Average the fractions of what is right over many clips."""
+    total = {"color": 0.0, "shape": 0.0, "motion": 0.0}
+    for seed in seeds:
+        scene = worlds.sample_scene("shapes", seed)
+        frames = worlds.render(scene, times=np.arange(16), size=64)
+        found = recognise(degraded(frames, seed) if degrade else frames)
+        right = matches(found, [(o.color, o.shape, o.motion) for o in scene.objects])
+        total = {name: total[name] + right[name] / len(seeds) for name in total}
+    return total
+
+
+def test_clean_clips_are_recognised() -> None:
+    right = rates(range(1000, 1000 + CLIPS), degrade=False)
+    assert right["color"] >= 0.99 and right["shape"] >= 0.97 and right["motion"] >= 0.98, right
+
+
+def test_blurred_noisy_tinted_clips_are_recognised() -> None:
+    right = rates(range(2000, 2000 + CLIPS), degrade=True)
+    assert right["color"] >= 0.98 and right["shape"] >= 0.93 and right["motion"] >= 0.95, right
+
+
+def test_the_rate_and_the_size_of_a_clip_do_not_matter() -> None:
+    wish = [("green", "triangle", "rotates"), ("white", "circle", "moves down")]
+    scene = worlds.shapes_scene(3, objects=wish)
+    for times, size in ((np.arange(61) / 4, 64), (np.arange(16), 128), (np.arange(0, 16, 3), 48)):
+        found = recognise(worlds.render(scene, times=times, size=size))
+        assert matches(found, wish) == {"color": 1.0, "shape": 1.0, "motion": 1.0}
+
+
+def test_a_frozen_clip_stays_still_and_has_no_motion_right() -> None:
+    wish = [("cyan", "star", "rotates")]
+    scene = worlds.shapes_scene(5, objects=wish)
+    found = recognise(np.repeat(worlds.render(scene, times=np.zeros(1), size=64), 16, axis=0))
+    assert [thing.motion for thing in found] == ["stays still"]
+    assert matches(found, wish) == {"color": 1.0, "shape": 1.0, "motion": 0.0}
+
+
+def test_two_objects_of_one_colour_are_told_apart() -> None:
+    wish = [("red", "square", "moves left"), ("red", "star", "grows")]
+    found = recognise(worlds.random_clip("shapes", 0).frames)
+    assert len(found) == 1
+    found = recognise(
+        worlds.render(worlds.shapes_scene(8, objects=wish), times=np.arange(16), size=64)
+    )
+    assert matches(found, wish) == {"color": 1.0, "shape": 1.0, "motion": 1.0}
+
+
+def test_an_empty_clip_holds_nothing_and_noise_is_no_object() -> None:
+    assert recognise(np.full((4, 3, 32, 32), -0.9)) == []
+    noise = np.random.default_rng(0).normal(-0.5, 0.2, (8, 3, 32, 32))
+    assert recognise(noise) == []
+    assert matches([], [("red", "circle", "grows")])["color"] == 0.0
+
+
+def test_surplus_objects_count_as_wrong_and_the_order_is_free() -> None:
+    wish = [("red", "square", "shrinks"), ("blue", "star", "moves right")]
+    scene = worlds.shapes_scene(2, objects=wish, background="gray")
+    found = recognise(worlds.render(scene, times=np.arange(16), size=64))
+    assert matches(found, wish[::-1])["shape"] == 1.0
+    assert matches(found, wish[:1]) == {"color": 0.5, "shape": 0.5, "motion": 0.5}
+    assert found[0].area >= found[1].area and found[0].centres.shape == (16, 2)
+
+
+def test_frames_of_a_wrong_shape_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"\[3, 8, 8\]"):
+        recognise(np.zeros((3, 8, 8)))
