@@ -8,11 +8,9 @@ Clips with a variable frame rate give each stored picture once and report the av
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from os import PathLike
@@ -22,39 +20,24 @@ from typing import NamedTuple
 import av
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageSequence
 from torch import Tensor
 from torch.nn import functional as F
 
-FOLDER_FRAME_RATE = Fraction(24)  # frames per second of a folder of images that does not say
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+from .video_images import (
+    FOLDER_FRAME_RATE,
+    decode_folder,
+    decode_image,
+    image_metadata,
+    numbered_images,
+    scan_folder,
+    scan_image,
+)
+from .video_info import AudioClip, VideoInfo, fault_reason
+
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
-IMAGE_FAULTS = (OSError, EOFError, SyntaxError, ValueError)
 
 # H.273 matrix coefficients (what the stream is tagged with) -> swscale's name.
 MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a clip is: its place, the exact frame count, the size as shown, frames per second."""
-
-    path: Path
-    frames: int
-    width: int
-    height: int
-    frame_rate: Fraction
-
-    @property
-    def seconds(self) -> float:
-        return float(self.frames / self.frame_rate)
-
-
-class AudioClip(NamedTuple):
-    """Sound: waveform float32 `channels samples` in [-1, 1] and samples per second."""
-
-    waveform: Tensor
-    sample_rate: int
 
 
 class _Packets(NamedTuple):
@@ -66,20 +49,6 @@ class _Packets(NamedTuple):
     duration: int  # of the last picture shown, in the stream's time base
 
 
-def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
-    """Turn frames per second into a fraction; 23.976 and its kin become n * 1000 / 1001."""
-    if isinstance(rate, float):
-        if not 0 < rate < 100_000:  # also catches NaN
-            raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
-        ntsc = Fraction(round(rate * 1.001) * 1000, 1001)
-        is_ntsc = abs(float(ntsc) - rate) < 1e-3
-        rate = ntsc if is_ntsc else Fraction(rate).limit_denominator(1000)
-    rate = Fraction(rate)
-    if not 0 < rate < 100_000:
-        raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
-    return rate
-
-
 def open_video(path: str | PathLike[str]) -> VideoInfo:
     """Look at a clip without decoding it: count its frames, learn its size and frame rate.
 
@@ -87,7 +56,7 @@ def open_video(path: str | PathLike[str]) -> VideoInfo:
     frames, is corrupt or ends early (the sentence says how many frames are there).
     """
     path = Path(path)
-    scan = {"folder": _scan_folder, "image": _scan_image}.get(_kind(path), _scan_container)
+    scan = {"folder": scan_folder, "image": scan_image}.get(_kind(path), _scan_container)
     return scan(path)
 
 
@@ -122,8 +91,8 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     path = Path(path)
     kind = _kind(path)
     if kind == "folder":
-        return read_metadata(_numbered_images(path)[0])
-    return _image_metadata(path) if kind == "image" else _container_metadata(path)
+        return read_metadata(numbered_images(path)[0])
+    return image_metadata(path) if kind == "image" else _container_metadata(path)
 
 
 def read_audio(path: str | PathLike[str]) -> AudioClip | None:
@@ -143,7 +112,7 @@ def read_audio(path: str | PathLike[str]) -> AudioClip | None:
                 for block in resampler.resample(frame)
             ]
     except CONTAINER_FAULTS as fault:
-        raise ValueError(f"the sound of {path} cannot be decoded: {_reason(fault)}") from fault
+        raise ValueError(f"the sound of {path} cannot be decoded: {fault_reason(fault)}") from fault
     if not blocks:
         return None
     return AudioClip(torch.from_numpy(np.concatenate(blocks, axis=1)), rate)
@@ -188,7 +157,7 @@ def _chunks(
     size: tuple[int, int] | None,
 ) -> Iterator[Tensor]:
     kind = _kind(info.path)
-    decode = {"folder": _decode_folder, "image": _decode_image}.get(kind, _decode_container)
+    decode = {"folder": decode_folder, "image": decode_image}.get(kind, _decode_container)
     images = islice(decode(info, start), 0, (count - 1) * stride + 1, stride)
     done, fault = 0, None
     while done < count and fault is None:
@@ -226,11 +195,6 @@ def _kind(path: Path) -> str:
     return "image" if is_image else "container"
 
 
-def _reason(fault: BaseException) -> str:
-    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
-    return text[:1].lower() + text[1:].rstrip(".")
-
-
 # Containers (FFmpeg).
 
 
@@ -245,9 +209,10 @@ def _scan_container(path: Path) -> VideoInfo:
             frame_rate = stream.average_rate or stream.guessed_rate
         with av.open(str(path)) as container:
             picture = _upright(next(container.decode(video=0)))
-    except (*CONTAINER_FAULTS, StopIteration) as fault:
-        reason = "no frame can be decoded" if isinstance(fault, StopIteration) else _reason(fault)
-        raise ValueError(f"{path} cannot be read as a video: {reason}") from fault
+    except StopIteration:
+        raise ValueError(f"{path} cannot be read as a video: 0 frames can be decoded") from None
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(f"{path} cannot be read as a video: {fault_reason(fault)}") from fault
     if packets.frames < expected:
         raise ValueError(f"{path} is truncated: {packets.frames} of {expected} frames are there")
     height, width = picture.shape[:2]
@@ -301,7 +266,7 @@ def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
                 done += 1
     except CONTAINER_FAULTS as fault:
         raise ValueError(
-            f"{info.path} is corrupt after frame {done} of {info.frames}: {_reason(fault)}"
+            f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"
         ) from fault
 
 
@@ -354,126 +319,5 @@ def _container_metadata(path: Path) -> dict[str, str]:
             tags = dict(container.metadata)
             is_matroska = "matroska" in container.format.name
     except CONTAINER_FAULTS as fault:
-        raise ValueError(f"{path} cannot be read as a video: {_reason(fault)}") from fault
+        raise ValueError(f"{path} cannot be read as a video: {fault_reason(fault)}") from fault
     return {key.lower(): text for key, text in tags.items()} if is_matroska else tags
-
-
-# Animated images (Pillow).
-
-
-def _scan_image(path: Path) -> VideoInfo:
-    milliseconds, frames = 0, 0
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            for picture in _pictures(image):
-                frames += 1
-                picture.load()  # WebP knows the duration only then, and faults show
-                milliseconds += picture.info.get("duration", 0) or 100  # what browsers do
-    except IMAGE_FAULTS as fault:
-        decoded = f" after {frames} frames" if frames else ""
-        raise ValueError(f"{path} is corrupt or truncated{decoded}: {_reason(fault)}") from fault
-    frame_rate = Fraction(frames * 1000) / Fraction(milliseconds)
-    return VideoInfo(path, frames, width, height, frame_rate.limit_denominator(100_000))
-
-
-def _pictures(image: Image.Image) -> Iterator[Image.Image]:
-    """Iterate the animation's pictures; an APNG may begin with a still that is not part of it."""
-    return islice(ImageSequence.Iterator(image), int(getattr(image, "default_image", False)), None)
-
-
-def _decode_image(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
-    done = start
-    try:
-        with Image.open(info.path) as image:
-            for picture in islice(_pictures(image), start, None):
-                yield _over_black(picture)
-                done += 1
-    except IMAGE_FAULTS as fault:
-        raise ValueError(
-            f"{info.path} is corrupt after frame {done} of {info.frames}: {_reason(fault)}"
-        ) from fault
-
-
-def _over_black(picture: Image.Image) -> np.ndarray:
-    if not picture.has_transparency_data:
-        return np.array(picture.convert("RGB"))
-    opaque = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-    opaque.alpha_composite(picture.convert("RGBA"))
-    return np.array(opaque.convert("RGB"))
-
-
-def _image_metadata(path: Path) -> dict[str, str]:
-    try:
-        with Image.open(path) as image:
-            if image.format == "PNG":
-                image.load()  # text may stand behind the pixels
-                return {key: str(text) for key, text in image.text.items()}
-            if image.format == "GIF":
-                return _unpacked_comment(image.info.get("comment", b""))
-            return _exif_texts(image.getexif())
-    except IMAGE_FAULTS as fault:
-        raise ValueError(f"{path} is corrupt or truncated: {_reason(fault)}") from fault
-
-
-def _unpacked_comment(comment: bytes) -> dict[str, str]:
-    text = comment.decode("utf-8", errors="replace")
-    try:
-        texts = json.loads(text)
-    except ValueError:
-        return {"comment": text} if text else {}
-    is_ours = isinstance(texts, dict) and all(isinstance(value, str) for value in texts.values())
-    return texts if is_ours else {"comment": text}
-
-
-def _exif_texts(exif: Image.Exif) -> dict[str, str]:
-    """Split the strings that ComfyUI puts into a WebP's Exif: "workflow:{...}", "prompt:{...}"."""
-    texts = {}
-    for tag, value in exif.items():
-        if isinstance(value, str):
-            key, colon, text = value.partition(":")
-            has_key = colon and key.isidentifier()
-            texts[key if has_key else ExifTags.TAGS.get(tag, str(tag))] = text if has_key else value
-    return texts
-
-
-# Folders of numbered images.
-
-
-def _numbered_images(folder: Path) -> list[Path]:
-    """List a folder's images in the order of the numbers in their names (2 before 10)."""
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise ValueError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    pieces = {path: re.split(r"(\d+)", path.name) for path in images}
-    # Odd pieces are the numbers; compare text with text and number with number.
-    order = {
-        path: [(int(p), "") if i % 2 else (0, p) for i, p in enumerate(split)]
-        for path, split in pieces.items()
-    }
-    return sorted(images, key=lambda path: order[path])
-
-
-def _scan_folder(folder: Path) -> VideoInfo:
-    images = _numbered_images(folder)
-    first = _scan_image(images[0])
-    try:
-        frame_rate = exact_frame_rate(Fraction(_image_metadata(images[0])["frame_rate"]))
-    except (KeyError, ValueError, ZeroDivisionError):
-        frame_rate = FOLDER_FRAME_RATE
-    return VideoInfo(folder, len(images), first.width, first.height, frame_rate)
-
-
-def _decode_folder(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
-    for path in _numbered_images(info.path)[start:]:
-        try:
-            with Image.open(path) as picture:
-                image = _over_black(picture)
-        except IMAGE_FAULTS as fault:
-            raise ValueError(f"{path} is corrupt or truncated: {_reason(fault)}") from fault
-        if image.shape[:2] != (info.height, info.width):
-            raise ValueError(
-                f"{path} is {image.shape[1]}x{image.shape[0]} but the first image of the folder "
-                f"is {info.width}x{info.height}"
-            )
-        yield image
