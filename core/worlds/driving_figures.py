@@ -165,10 +165,18 @@ def _draw_side(view: np.ndarray, area: Window, rear: Spot, front: Spot, color: n
     up = (ground - area.y) / scale
     body = ramp(np.minimum(up - 0.22, 0.95 - up) * scale)
     blend(view, shown * body, color * np.float32(0.62))
-    cabin = np.minimum(np.minimum(up - 0.9, 1.45 - up), (0.72 - part) * 1.2) * scale
-    blend(view, shown * ramp(cabin), color * np.float32(0.55))
-    glass = np.minimum(np.minimum(up - 0.98, 1.34 - up), (0.60 - part) * 1.2) * scale
-    blend(view, shown * ramp(glass), paint((0.09, 0.11, 0.15)))
+    # The cabin leans inwards: its half width at this height moves both ends of the flank.
+    half = np.clip(0.90 - 0.286 * (up - 0.80), 0.70, 0.90)
+    near = per_frame(rear.x) + facing * half * per_frame(rear.scale)
+    far = per_frame(front.x) + facing * half * per_frame(front.scale)
+    length = np.maximum(facing * (far - near), 1e-3)
+    part = facing * (area.x - near) / length
+    ends = np.minimum(part * length + 1.5, (0.72 - part) * length)
+    visible = facing * (far - near) > 0
+    cabin = np.minimum(np.minimum(up - 0.9, 1.46 - up) * scale, ends)
+    blend(view, visible * ramp(cabin), color * np.float32(0.55))
+    glass = np.minimum(np.minimum(up - 0.98, 1.36 - up) * scale, ends - 0.08 * length)
+    blend(view, visible * ramp(glass), paint((0.09, 0.11, 0.15)))
 
 
 def _draw_rear(
