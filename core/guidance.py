@@ -113,6 +113,8 @@ def masked(
     noise: if given, the network sees known + sigma noise there instead of the sampler's x.
     """
 
+    mask = mask.to(known)
+
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         if noise is not None:
             x = torch.lerp(x, known + broadcast(sigma, x) * noise, mask.expand_as(x))

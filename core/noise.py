@@ -82,7 +82,7 @@ class NoiseSource:
 
 
 def free_noise_indices(frames: int, window: int, overlap: int, seed: int) -> list[int]:
-    """Which frame's noise each frame gets (FreeNoise, Qiu et al. 2023, section 3.2).
+    """Which frame's noise each frame gets (FreeNoise, Qiu et al. 2023).
 
     The first `window` frames keep theirs. Every further block of window - overlap frames is a
     shuffle of the block that begins `window` frames earlier, so that each window sees the same set
@@ -105,7 +105,7 @@ def free_noise(noise: Tensor, window: int, overlap: int, seed: int) -> Tensor:
 
 
 def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
-    """Frames with a common part (Ge et al. 2023, eq. 5): noise [b t c h w], shared [b 1 c h w].
+    """Frames with a common part (Ge et al. 2023, mixed noise): noise [b t c h w], shared [b 1 c h w].
 
     Any two frames correlate by alpha^2 / (1 + alpha^2); each stays standard normal.
     """
@@ -113,7 +113,7 @@ def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
 
 
 def progressive_noise(noise: Tensor, alpha: float) -> Tensor:
-    """Each frame continues the one before (Ge et al. 2023, eq. 6); noise [b t c h w].
+    """Each frame continues the one before (Ge et al. 2023, progressive noise); noise [b t c h w].
 
     Neighbours correlate by alpha / sqrt(1 + alpha^2); each frame stays standard normal.
     """

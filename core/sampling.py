@@ -47,7 +47,7 @@ def sample_euler(
     noise: StepNoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Euler steps of dx / dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022, eq. 4).
+    """Euler steps of dx / dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022, eq. 1 and 3).
 
     One step moves x along the straight line to `denoised`, as far as sigma has fallen.
     """
@@ -177,7 +177,7 @@ def sample_dpmpp_2m_sde(
     callback: Callback | None = None,
     eta: float = 1.0,
 ) -> Tensor:
-    """SDE-DPM-Solver++(2M), midpoint form (Lu et al. 2022b, appendix); eta 0 is the ODE's."""
+    """SDE-DPM-Solver++(2M) in midpoint form (Lu et al. 2022b); eta 0 gives `sample_dpmpp_2m`."""
     previous, h_last = None, 0.0
     for i, sigma, sigma_next in _steps(sigmas):
         denoised = denoiser(x, sigmas[i])
@@ -209,7 +209,7 @@ def sample_unipc(
     order: int = 2,
     variant: str = "bh2",
 ) -> Tensor:
-    """UniPC (Zhao et al. 2023, algorithms 5-6): an evaluation also corrects the step before it.
+    """UniPC (Zhao et al. 2023, data prediction): an evaluation also corrects the step before it.
 
     order: 1 to 3; the order falls to 1 at both ends of the list. variant: "bh1" or "bh2".
     """
@@ -255,7 +255,7 @@ def _unipc_step(
 
 
 def _unipc_weights(ratios: list[float], h: float, scale: float) -> list[float]:
-    """Solve R rho = b (Zhao et al. 2023, eq. 5 and theorem 3.1), with phi_k(-h) by recursion."""
+    """Solve R rho = b (Zhao et al. 2023, theorem 3.1), with phi_k(-h) by recursion."""
     if len(ratios) <= 1:
         return [0.5] * len(ratios)  # the paper's choice for one difference: independent of h
     phi, factorial, b = math.expm1(-h) / -h - 1, 1, []

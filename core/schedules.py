@@ -65,6 +65,10 @@ class NoiseSchedule:
         abar = torch.where(abar > 0, abar, torch.full_like(abar, SMALLEST_ALPHA_CUMPROD))
         return ((1 - abar) / abar).sqrt()
 
+    @cached_property
+    def _log_sigmas(self) -> Tensor:
+        return self.sigmas.log()
+
     @property
     def sigma_min(self) -> float:
         return self.sigmas[0].item()
@@ -79,7 +83,7 @@ class NoiseSchedule:
         Float32, on the CPU. A float32 copy of a table entry comes back as exactly its integer, so
         that a network trained on integers gets integers.
         """
-        table = self.sigmas.log()
+        table = self._log_sigmas
         log_sigma = sigma.detach().cpu().double().log().clamp(table[0], table[-1])
         low = (torch.searchsorted(table, log_sigma, right=True) - 1).clamp(0, self.steps - 2)
         t = low + (log_sigma - table[low]) / (table[low + 1] - table[low])
@@ -89,7 +93,7 @@ class NoiseSchedule:
         """Real timestep of any shape -> float64 sigma on the CPU; the inverse of `timestep`."""
         t = timestep.detach().cpu().double().clamp(0, self.steps - 1)
         low = t.floor().long().clamp(max=self.steps - 2)
-        return torch.lerp(self.sigmas.log()[low], self.sigmas.log()[low + 1], t - low).exp()
+        return torch.lerp(self._log_sigmas[low], self._log_sigmas[low + 1], t - low).exp()
 
     def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar_t) x_0 + sqrt(1 - abar_t) n for integer timesteps [b], or [b t] per frame."""

@@ -302,7 +302,7 @@ class Hierarchy:
 def hierarchical_plan(frames: int, *, levels: int = 2, factor: int = 4) -> Hierarchy:
     """The fewest key frames from which K -> factor (K - 1) + 1, `levels` times, gives >= `frames`.
 
-    8 key frames become 29 and then 113 (Blattmann et al. 2023, section 3.2).
+    8 key frames become 29 and then 113 (Blattmann et al. 2023, section 3.3).
     """
     if frames < 1 or levels < 0 or factor < 2:
         raise ValueError(
