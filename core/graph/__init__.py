@@ -1,0 +1,56 @@
+"""The workflow engine: reads workflows in every form, validates them, runs them without ComfyUI.
+
+It knows no concrete node and imports no torch; a registry (class name to `NodeSpec`) is handed in.
+"""
+
+from .api_format import graph_from_api, graph_to_api
+from .context import Call, Event, Interrupted, current_call
+from .execute import Executor, NodeError, RunResult
+from .load import load_workflow, parse_workflow
+from .overrides import apply_overrides, apply_seed
+from .schema import (
+    Blocked,
+    Graph,
+    InputSpec,
+    Link,
+    Node,
+    NodeResult,
+    NodeSpec,
+    OutputSpec,
+    Registry,
+    WorkflowError,
+)
+from .ui_format import ui_to_api
+from .ui_write import to_ui
+from .validate import InvalidWorkflow, Problem, validate
+
+__all__ = [
+    "Blocked",
+    "Call",
+    "Event",
+    "Executor",
+    "Graph",
+    "InputSpec",
+    "Interrupted",
+    "InvalidWorkflow",
+    "Link",
+    "Node",
+    "NodeError",
+    "NodeResult",
+    "NodeSpec",
+    "OutputSpec",
+    "Problem",
+    "Registry",
+    "RunResult",
+    "WorkflowError",
+    "apply_overrides",
+    "apply_seed",
+    "current_call",
+    "graph_from_api",
+    "graph_to_api",
+    "load_workflow",
+    "parse_workflow",
+    "to_ui",
+    "ui_to_api",
+    "validate",
+]

@@ -1,0 +1,83 @@
+"""The API form: {id: {"class_type", "inputs", "_meta"}}, where a list [id, slot] is a wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .schema import Graph, Link, Node, WorkflowError
+
+WRAPPERS = ("prompt", "output")
+
+
+def is_api(data: Any) -> bool:
+    """Tell whether `data` is an API prompt: a non-empty dict of dicts that carry a class_type."""
+    if not isinstance(data, dict) or not data or "nodes" in data:
+        return False
+    return any(isinstance(node, dict) and "class_type" in node for node in data.values())
+
+
+def unwrap_api(data: Any) -> dict[str, Any] | None:
+    """Return the API prompt in `data`, bare or wrapped as {"prompt": {...}}, or None."""
+    if is_api(data):
+        return data
+    if isinstance(data, dict):
+        for key in WRAPPERS:
+            if is_api(data.get(key)):
+                return data[key]
+    return None
+
+
+def graph_from_api(
+    api: Mapping[str, Any], *, workflow: dict | None = None, source: str = "", dropped: tuple = ()
+) -> Graph:
+    """Read an API prompt; raises WorkflowError naming the node that is not one."""
+    nodes = {str(node_id): read_node(str(node_id), raw, api) for node_id, raw in api.items()}
+    return Graph(nodes, workflow, source, tuple(dropped))
+
+
+def read_node(node_id: str, raw: Any, api: Mapping[str, Any]) -> Node:
+    """Read one API node; `api` tells which ids exist, for prompts that write ids as numbers."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("class_type"), str):
+        raise WorkflowError(f'node {node_id} has no "class_type" that is a text')
+    inputs = raw.get("inputs", {})
+    if not isinstance(inputs, dict):
+        kind = type(inputs).__name__
+        raise WorkflowError(f'node {node_id} ({raw["class_type"]}) has "inputs" of type {kind}, '
+                            "expected an object with the inputs by name")  # fmt: skip
+    meta = raw.get("_meta")
+    title = meta.get("title") if isinstance(meta, dict) else None
+    values = {name: read_value(value, api) for name, value in inputs.items()}
+    return Node(node_id, raw["class_type"], values, str(title or ""))
+
+
+def read_value(value: Any, api: Mapping[str, Any]) -> Any:
+    """Turn [id, slot] into a Link and unwrap {"__value__": x}; anything else stays as it is."""
+    if isinstance(value, list) and len(value) == 2 and _is_number(value[1]):
+        if isinstance(value[0], str) or (_is_number(value[0]) and str(value[0]) in api):
+            return Link(str(value[0]), int(value[1]))
+    if isinstance(value, dict) and "__value__" in value:
+        return value["__value__"]
+    return value
+
+
+def write_value(value: Any) -> Any:
+    """Turn a graph's value into its API form, the inverse of `read_value`."""
+    if isinstance(value, Link):
+        return [value.node_id, value.slot]
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+def graph_to_api(graph: Graph) -> dict[str, Any]:
+    """Write a graph as an API prompt."""
+    return {node.id: write_node(node) for node in graph.nodes.values()}
+
+
+def write_node(node: Node) -> dict[str, Any]:
+    inputs = {name: write_value(value) for name, value in node.inputs.items()}
+    written = {"class_type": node.class_type, "inputs": inputs}
+    return {**written, "_meta": {"title": node.title}} if node.title else written
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

@@ -1,0 +1,150 @@
+"""One call of a node and what comes of it: arguments from lists, awaiting, results, expansions."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .context import Call, current_call
+from .media import first_line
+from .schema import Blocked, Link, Node, NodeResult
+
+
+def slices(gathered: Mapping[str, list], is_input_list: bool) -> list[dict[str, Any]]:
+    """Return the arguments of each call of a node.
+
+    Lists are walked in step, the shorter ones repeating their last value; a node that takes lists
+    is called once with them. An empty list means no call at all.
+    """
+    if is_input_list or not gathered:
+        return [dict(gathered)]
+    if any(not values for values in gathered.values()):
+        return []
+    calls = max(len(values) for values in gathered.values())
+    return [{k: v[min(i, len(v) - 1)] for k, v in gathered.items()} for i in range(calls)]
+
+
+def find_blocker(arguments: Mapping[str, Any]) -> Blocked | None:
+    for value in arguments.values():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Blocked):
+                return item
+    return None
+
+
+def as_result(result: Any, outputs: int) -> NodeResult:
+    """Check what a node returned, and turn `block` into blockers on every output."""
+    if not isinstance(result, NodeResult):
+        raise TypeError(f"expected a NodeResult, the node returned {type(result).__name__}")
+    if result.block is not None:
+        blockers = (Blocked(result.block or None),) * outputs
+        return NodeResult(blockers, result.ui, result.expand)
+    if len(result.values) != outputs:
+        raise ValueError(f"expected {outputs} outputs, the node returned {len(result.values)}")
+    return result
+
+
+def merge_ui(results: Sequence[NodeResult]) -> dict[str, Any] | None:
+    """Join what several calls of one node show, key by key."""
+    shown = [result.ui for result in results if result.ui]
+    if len(shown) < 2:
+        return dict(shown[0]) if shown else None
+    return {key: [item for ui in shown for item in ui.get(key, ())] for key in shown[0]}
+
+
+def call_node(function: Callable[..., Any], arguments: dict[str, Any], call: Call) -> Any:
+    """Call a node with `current_call` set; a coroutine gets it when it is run."""
+    token = current_call.set(call)
+    try:
+        result = function(**arguments)
+    finally:
+        current_call.reset(token)
+    return _within(result, call) if inspect.isawaitable(result) else result
+
+
+async def _within(awaitable: Any, call: Call) -> Any:
+    current_call.set(call)
+    return await awaitable
+
+
+def wait_for(value: Any) -> Any:
+    """Return a value, awaited if it is awaitable."""
+    return wait_for_all([value])[0]
+
+
+def wait_for_all(values: list[Any]) -> list[Any]:
+    """Return the values with the awaitables among them awaited, all at once."""
+    if not any(inspect.isawaitable(value) for value in values):
+        return values
+
+    async def gather() -> list[Any]:
+        waiting = [value if inspect.isawaitable(value) else _ready(value) for value in values]
+        return list(await asyncio.gather(*waiting))
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(gather())
+    return _in_thread(gather)
+
+
+async def _ready(value: Any) -> Any:
+    return value
+
+
+def _in_thread(gather: Callable[[], Any]) -> list[Any]:
+    """Await in a thread of its own, for callers that are inside a running event loop."""
+    outcome: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            outcome["values"] = asyncio.run(gather())
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["values"]
+
+
+def cause_of(error: BaseException) -> str:
+    """Say what went wrong in one line; errors that are not about values keep their type's name."""
+    text = first_line(error)
+    plain = isinstance(error, (ValueError, OSError, NotImplementedError))
+    return text if plain or text == type(error).__name__ else f"{type(error).__name__}: {text}"
+
+
+def without_collisions(
+    result: NodeResult, prefix: str, nodes: Mapping[str, Node]
+) -> tuple[dict[str, Any], tuple]:
+    """Return an expansion with ids that no node has, and the result's values with their links."""
+    api = {str(key): raw for key, raw in (result.expand or {}).items()}
+    clash = any(key in nodes for key in api)
+    names = {key: f"{prefix}{key}" if clash else key for key in api}
+    renamed = {names[key]: _renamed(raw, names) for key, raw in api.items()}
+    return renamed, tuple(_as_link(value, names, nodes) for value in result.values)
+
+
+def _renamed(raw: Any, names: Mapping[str, str]) -> Any:
+    if not isinstance(raw, dict) or not isinstance(raw.get("inputs"), dict):
+        return raw
+    inputs = {
+        name: [names[str(value[0])], value[1]]
+        if isinstance(value, list) and len(value) == 2 and str(value[0]) in names
+        else value
+        for name, value in raw["inputs"].items()
+    }
+    return {**raw, "inputs": inputs}
+
+
+def _as_link(value: Any, names: Mapping[str, str], nodes: Mapping[str, Node]) -> Any:
+    if isinstance(value, (list, Link)) and len(value) == 2 and isinstance(value[1], int):
+        if isinstance(value[0], str) and (value[0] in names or value[0] in nodes):
+            return Link(names.get(value[0], value[0]), value[1])
+    return value

@@ -1,0 +1,375 @@
+"""Running a workflow without ComfyUI, with its semantics for lists, laziness and expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .api_format import graph_to_api, read_node
+from .calls import (
+    as_result,
+    call_node,
+    cause_of,
+    find_blocker,
+    merge_ui,
+    slices,
+    wait_for,
+    wait_for_all,
+    without_collisions,
+)
+from .context import Call, DynamicPrompt, Event, Interrupted
+from .schema import Blocked, Graph, Link, Node, NodeResult, Registry, describe, nest_inputs
+from .signature import Signatures
+from .validate import output_nodes, require_valid, upstream
+from .values import coerce
+
+Outputs = tuple[list, ...]
+
+
+class NodeError(RuntimeError):
+    """An error inside a node, as one sentence; `result` holds what was finished before it."""
+
+    def __init__(self, node: Node, cause: str):
+        super().__init__(f"{describe(node)}: {cause}")
+        self.node_id, self.class_type, self.title = node.id, node.class_type, node.title
+        self.cause = cause
+        self.result: RunResult | None = None
+
+
+@dataclass
+class RunResult:
+    """What a run gave: what output nodes show by node id, and which nodes ran or came from cache.
+
+    `values` holds the outputs (a list of values per slot) of the nodes asked for as targets;
+    `blocked` the message of each node that stopped what is behind it.
+    """
+
+    ui: dict[str, dict[str, Any]] = field(default_factory=dict)
+    values: dict[str, Outputs] = field(default_factory=dict)
+    executed: list[str] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """The outputs under one signature; `parts` are the signatures of the nodes it expanded to."""
+
+    outputs: Outputs
+    ui: dict[str, Any] | None
+    parts: frozenset[str] = frozenset()
+
+
+class Executor:
+    """Runs graphs; with `cache`, outputs live on to the next run, where unchanged nodes reuse them.
+
+    As in ComfyUI's classic cache, outputs that a whole successful run did not need are dropped at
+    its end. Without cache, every output is freed as soon as its last consumer has run.
+    """
+
+    def __init__(self, registry: Registry, *, cache: bool = True):
+        self.registry = registry
+        self.cache: dict[str, _Cached] | None = {} if cache else None
+
+    def run(
+        self,
+        graph: Graph,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        interrupted: Callable[[], bool] | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> RunResult:
+        """Validate, then run all output nodes (or `targets`) and what they need.
+
+        Raises InvalidWorkflow before anything runs, NodeError when a node fails and Interrupted
+        when `interrupted()` said so; the last two carry the partial result.
+        """
+        require_valid(graph, self.registry, targets)
+        run = _Run(self, graph, on_event or (lambda event: None), interrupted or (lambda: False))
+        try:
+            run.all(targets)
+        except (NodeError, Interrupted) as stop:
+            stop.result = run.result
+            raise
+        if self.cache is not None:
+            self.cache = {key: self.cache[key] for key in run.used_signatures()}
+        return run.result
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, executor: Executor, graph: Graph, on_event: Callable, interrupted: Callable):
+        self.registry, self.cache = executor.registry, executor.cache
+        self.graph, self.on_event, self.interrupted = graph, on_event, interrupted
+        self.prompt = DynamicPrompt(graph)
+        self.nodes = self.prompt.nodes
+        self.signatures = Signatures(self.nodes, self.registry, wait_for)
+        self.result = RunResult()
+        self.done: set[str] = set()
+        self.values: dict[str, Outputs] = {}
+        self.consumers: dict[str, set[str]] = {}
+        self.required: dict[str, list[str]] = {}
+        self.expanded: dict[str, list[NodeResult]] = {}
+        self.needed: list[str] = []
+
+    def all(self, targets: Sequence[str] | None) -> None:
+        ends = list(targets) if targets is not None else output_nodes(self.graph, self.registry)
+        self.needed = upstream(self.graph, ends)
+        for node_id in self.needed:
+            self._consume(node_id)
+        for end in ends:
+            if targets is not None:
+                self.consumers.setdefault(end, set()).add("")  # The caller is a consumer, too.
+            self._demand(end)
+            if targets is not None:
+                self.result.values[end] = self.values[end]
+
+    def _consume(self, node_id: str) -> None:
+        for link in self.nodes[node_id].links.values():
+            self.consumers.setdefault(link.node_id, set()).add(node_id)
+
+    # Deciding what to run next.
+
+    def _demand(self, target: str) -> None:
+        """Run a node and what it needs, depth first, so that outputs finish one after another."""
+        path = [target]
+        while path:
+            node_id = path[-1]
+            if node_id in self.done:
+                path.pop()
+                continue
+            ahead = [need for need in self._needs(node_id) if need not in self.done]
+            if not ahead:
+                self._step(node_id)
+            elif ahead[0] in path:
+                raise self._cycle(ahead[0], path)
+            else:
+                path.append(ahead[0])
+
+    def _cycle(self, node_id: str, path: list[str]) -> NodeError:
+        loop = path[path.index(node_id) :][::-1]
+        names = " -> ".join(describe(self.nodes[one]) for one in (*loop, loop[0]))
+        return NodeError(self.nodes[node_id], f"the wires form a cycle: {names}")
+
+    def _needs(self, node_id: str) -> list[str]:
+        """Return the nodes that must be done before this one: none if its output is cached."""
+        if self._lookup(node_id) is not None:
+            return []
+        node = self.nodes[node_id]
+        live = self.registry[node.class_type].live_inputs(node.inputs)
+        lazy = {name for name, spec in live.items() if spec.lazy}
+        eager = [link.node_id for name, link in node.links.items() if name not in lazy]
+        return [*eager, *self.required.get(node_id, ())]
+
+    def _lookup(self, node_id: str) -> _Cached | None:
+        if self.cache is None or node_id in self.expanded:
+            return None
+        signature = self.signatures.of(node_id)
+        return self.cache.get(signature) if signature else None
+
+    def _step(self, node_id: str) -> None:
+        """Finish a node, or find out what else it needs."""
+        if self.interrupted():
+            raise Interrupted(f"interrupted before {describe(self.nodes[node_id])}")
+        found = self._lookup(node_id)
+        if found is not None:
+            self._emit("node_cached", node_id)
+            self.result.cached.append(node_id)
+            self._finish(node_id, found.outputs, found.ui)
+            return
+        try:
+            self._run_node(node_id)
+        except NodeError:
+            raise
+        except Exception as error:
+            raise NodeError(self.nodes[node_id], cause_of(error)) from error
+
+    def _run_node(self, node_id: str) -> None:
+        if node_id in self.expanded:
+            self._complete(node_id, self.expanded.pop(node_id))
+            return
+        if self._asks_for_more(node_id):
+            return
+        self._emit("node_start", node_id)
+        results = self._call_all(node_id, self._gather(node_id))
+        if any(result.expand is not None for result in results):
+            self._expand(node_id, results)
+        else:
+            self._complete(node_id, results)
+
+    def _asks_for_more(self, node_id: str) -> bool:
+        """Let the node say which lazy inputs it needs; those become requirements."""
+        node = self.nodes[node_id]
+        spec = self.registry[node.class_type]
+        if spec.check_lazy_status is None:
+            return False
+        waiting = {n: k for n, k in node.links.items() if k.node_id not in self.done}
+        names: set[str] = set()
+        for arguments in slices(self._gather(node_id), spec.is_input_list):
+            asked = wait_for(spec.check_lazy_status(**nest_inputs(spec, arguments)))
+            names |= {name for name in asked or () if name in waiting}
+        more = [waiting[name].node_id for name in waiting if name in names]
+        self.required.setdefault(node_id, []).extend(more)
+        return bool(more)
+
+    # Calling nodes.
+
+    def _gather(self, node_id: str) -> dict[str, list]:
+        """Return the values of every input as a list; lazy inputs not asked for are [None]."""
+        node = self.nodes[node_id]
+        spec = self.registry[node.class_type]
+        live = spec.live_inputs(node.inputs)
+        gathered: dict[str, list] = {}
+        for name, value in node.inputs.items():
+            if isinstance(value, Link):
+                gathered[name] = self._arrived(value)
+            elif name in live:
+                given = value is not None or live[name].required
+                gathered[name] = [coerce(value, live[name]) if given else None]
+            elif spec.accept_all_inputs:
+                gathered[name] = [value]
+        return gathered
+
+    def _arrived(self, link: Link) -> list:
+        if link.node_id not in self.values:
+            return [None]
+        outputs = self.values[link.node_id]
+        if link.slot >= len(outputs):
+            source = describe(self.nodes[link.node_id])
+            raise ValueError(f"output {link.slot} of {source} is wired, but it has {len(outputs)}")
+        return outputs[link.slot]
+
+    def _call_all(self, node_id: str, gathered: dict[str, list]) -> list[NodeResult]:
+        spec = self.registry[self.nodes[node_id].class_type]
+        results: list[Any] = []
+        for index, arguments in enumerate(slices(gathered, spec.is_input_list)):
+            blocker = find_blocker(arguments)
+            if blocker is not None:
+                results.append(self._blocked(node_id, blocker))
+                continue
+            call = self._call(node_id, index)
+            arguments = {**nest_inputs(spec, arguments), **call.hidden}
+            results.append(call_node(spec.execute, arguments, call))
+        return [as_result(one, len(spec.outputs)) for one in wait_for_all(results)]
+
+    def _call(self, node_id: str, index: int) -> Call:
+        node = self.nodes[node_id]
+
+        def report(value: float, total: float) -> None:
+            self._emit("progress", node_id, value=value, total=total)
+
+        hidden = {name: self._hidden(name, node_id) for name in self._spec(node_id).hidden}
+        return Call(node_id, node.class_type, index, hidden, report, self.interrupted)
+
+    def _spec(self, node_id: str) -> Any:
+        return self.registry[self.nodes[node_id].class_type]
+
+    def _hidden(self, name: str, node_id: str) -> Any:
+        if name == "unique_id":
+            return node_id
+        if name == "prompt":
+            return graph_to_api(self.graph)
+        if name == "dynprompt":
+            return self.prompt
+        if name == "extra_pnginfo" and self.graph.workflow is not None:
+            return {"workflow": self.graph.workflow}
+        return None
+
+    def _blocked(self, node_id: str, blocker: Blocked) -> NodeResult:
+        """Pass a blocker on; its message is told once, at the first node that it stops."""
+        if blocker.message:
+            self.result.blocked[node_id] = blocker.message
+            self._emit("blocked", node_id, text=blocker.message)
+        return NodeResult((Blocked(),) * len(self._spec(node_id).outputs))
+
+    # Expansion.
+
+    def _expand(self, node_id: str, results: list[NodeResult]) -> None:
+        """Add the nodes a node expanded to, and require those that its results are wired to."""
+        needs: list[str] = []
+        for index, result in enumerate(results):
+            if result.expand is None:
+                continue
+            prefix = f"{node_id}.{index}."
+            api, values = without_collisions(result, prefix, self.nodes)
+            added = [read_node(key, raw, api) for key, raw in api.items()]
+            for node in added:
+                self._add(node, node_id)
+            links = [value for value in values if isinstance(value, Link)]
+            ends = [node.id for node in added if self._spec(node.id).is_output_node]
+            needs += [*ends, *(link.node_id for link in links)]
+            results[index] = NodeResult(values, result.ui, result.expand, result.block)
+        for need in needs:
+            self.consumers.setdefault(need, set()).add(node_id)
+        self.required.setdefault(node_id, []).extend(needs)
+        self.expanded[node_id] = results
+
+    def _add(self, node: Node, parent: str) -> None:
+        if node.class_type not in self.registry:
+            raise ValueError(f"it expands to {describe(node)}, which is of an unknown type")
+        for link in node.links.values():
+            if link.node_id in self.done and link.node_id not in self.values:
+                self.done.discard(link.node_id)  # Freed by now; it has to run again.
+            self.consumers.setdefault(link.node_id, set()).add(node.id)
+        self.prompt.add(node, parent)
+
+    # Finishing.
+
+    def _complete(self, node_id: str, results: list[NodeResult]) -> None:
+        spec = self._spec(node_id)
+        outputs: Outputs = tuple([] for _ in spec.outputs)
+        for result in results:
+            for slot, value in enumerate(result.values):
+                outputs[slot].extend(self._items(value, spec.outputs[slot].is_list))
+        ui = merge_ui(results)
+        signature = self.signatures.of(node_id) if self.cache is not None else None
+        if signature is not None:
+            self.cache[signature] = _Cached(outputs, ui, self._parts(node_id))
+        self._finish(node_id, outputs, ui)
+        self.result.executed.append(node_id)
+        self._emit("node_done", node_id)
+
+    def _parts(self, node_id: str) -> frozenset[str]:
+        inner = [child for child, parent in self.prompt.parents.items() if parent == node_id]
+        return frozenset(filter(None, map(self.signatures.of, inner)))
+
+    def used_signatures(self) -> list[str]:
+        """Return the cached signatures that this graph stands for, whether they were looked up."""
+        used: set[str] = set()
+        waiting = [self.signatures.of(node_id) for node_id in self.needed]
+        while waiting:
+            signature = waiting.pop()
+            if signature in self.cache and signature not in used:
+                used.add(signature)
+                waiting += self.cache[signature].parts
+        return list(used)
+
+    def _items(self, value: Any, is_list: bool) -> list:
+        if isinstance(value, Link):
+            return self._arrived(value)
+        return list(value) if is_list and not isinstance(value, Blocked) else [value]
+
+    def _finish(self, node_id: str, outputs: Outputs, ui: dict[str, Any] | None) -> None:
+        self.done.add(node_id)
+        if ui:
+            self.result.ui[node_id] = ui
+        if self.consumers.get(node_id):
+            self.values[node_id] = outputs
+        sources = [link.node_id for link in self.nodes[node_id].links.values()]
+        for source in {*sources, *self.required.pop(node_id, ())}:
+            self._release(source, node_id)
+
+    def _release(self, source: str, consumer: str) -> None:
+        waiting = self.consumers.get(source, set())
+        waiting.discard(consumer)
+        if not waiting:
+            self.values.pop(source, None)
+
+    def _emit(self, kind: str, node_id: str, **details: Any) -> None:
+        node = self.nodes[node_id]
+        display = self.prompt.get_display_node_id(node_id)
+        self.on_event(
+            Event(kind, node_id, node.class_type, node.title, display_id=display, **details)
+        )

@@ -1,0 +1,280 @@
+"""What the workflow engine knows about nodes: schemas, results, graphs, and how they are named.
+
+The engine knows no concrete node. It is handed a registry, a mapping from class name to `NodeSpec`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+AUTOGROW = "COMFY_AUTOGROW_V3"
+MATCH_TYPE = "COMFY_MATCHTYPE_V3"
+SEED_NAMES = ("seed", "noise_seed")
+
+
+class WorkflowError(ValueError):
+    """A workflow that cannot be read; the message is one sentence for the user."""
+
+
+class Link(NamedTuple):
+    """The other end of a wire: output `slot` of node `node_id`."""
+
+    node_id: str
+    slot: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """One input of a node.
+
+    `kind` is "widget" for a value typed into the node and "socket" for one that only a wire can
+    bring. `options` are the choices of a combo, or a function that lists them when asked. For a
+    dynamic combo, `dynamic` maps each choice to the inputs it opens, which are called
+    "<name>.<sub name>". For an autogrow input, `template` and `names` give its sockets, of which
+    the first `minimum` (default 1) are required if the template is.
+    """
+
+    name: str
+    type: str
+    kind: str = "socket"
+    required: bool = True
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    options: tuple | Callable[[], Sequence] | None = None
+    multiselect: bool = False
+    multiline: bool = False
+    dynamic_prompts: bool = False
+    control_after_generate: bool | None = None
+    upload: bool = False
+    lazy: bool = False
+    tooltip: str | None = None
+    advanced: bool = False
+    dynamic: Mapping[str, Sequence[InputSpec]] | None = None
+    template: InputSpec | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def is_combo(self) -> bool:
+        return self.options is not None or self.dynamic is not None or self.type == "COMBO"
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the frontend saves a "control_after_generate" value behind this widget."""
+        if self.control_after_generate is not None:
+            return bool(self.control_after_generate)
+        return self.type == "INT" and self.name in SEED_NAMES
+
+    def choices(self) -> tuple:
+        """Return the combo's choices now (files are listed again on every call)."""
+        if self.dynamic is not None:
+            return tuple(self.dynamic)
+        found = self.options() if callable(self.options) else self.options
+        return tuple(found or ())
+
+    def initial(self) -> Any:
+        """Return the value that the frontend gives a fresh widget; None when there is none."""
+        if self.default is not None or not self.is_combo:
+            return self.default
+        choices = self.choices()
+        return choices[0] if choices else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """One output of a node; `is_list` outputs give a list whose items are mapped over."""
+
+    name: str
+    type: str
+    is_list: bool = False
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What one call of a node gave.
+
+    `values` has one entry per output; entries of an expanding node may be links [id, slot] into
+    `expand`, a dict of API nodes. `ui` maps keys to lists. `block` stops everything downstream: ""
+    silently, any other text as a message.
+    """
+
+    values: tuple = ()
+    ui: dict[str, Any] | None = None
+    expand: dict[str, Any] | None = None
+    block: str | None = None
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A value on a wire that keeps the nodes behind it from running."""
+
+    message: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One node class.
+
+    `execute` is called with the inputs by name, plus the `hidden` ones ("unique_id", "prompt",
+    "extra_pnginfo", "dynprompt") by theirs, and returns a NodeResult or an awaitable of one.
+    `validate_inputs(**constants)` returns True or a sentence, `fingerprint_inputs(**constants)`
+    anything comparable, `check_lazy_status(**inputs)` the names of the lazy inputs it needs.
+    """
+
+    id: str
+    display_name: str = ""
+    category: str = ""
+    description: str = ""
+    inputs: tuple[InputSpec, ...] = ()
+    outputs: tuple[OutputSpec, ...] = ()
+    is_output_node: bool = False
+    is_input_list: bool = False
+    is_deprecated: bool = False
+    is_experimental: bool = False
+    not_idempotent: bool = False
+    accept_all_inputs: bool = False
+    hidden: tuple[str, ...] = ()
+    execute: Callable[..., Any] | None = None
+    validate_inputs: Callable[..., Any] | None = None
+    fingerprint_inputs: Callable[..., Any] | None = None
+    check_lazy_status: Callable[..., Any] | None = None
+
+    def ordered_inputs(self) -> list[InputSpec]:
+        """Return the inputs as the frontend lists them: required ones first, then optional ones."""
+        return required_first(self.inputs)
+
+    def live_inputs(self, values: Mapping[str, Any]) -> dict[str, InputSpec]:
+        """Return the inputs that exist for these values, by (dotted) name, in the frontend's order.
+
+        The choice of a dynamic combo decides which inputs follow it.
+        """
+        return {spec.name: spec for spec in expand_inputs(self.inputs, values)}
+
+
+Registry = Mapping[str, NodeSpec]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a graph; an input is a `Link` or a plain value."""
+
+    id: str
+    class_type: str
+    inputs: Mapping[str, Any]
+    title: str = ""
+
+    @property
+    def links(self) -> dict[str, Link]:
+        return {name: value for name, value in self.inputs.items() if isinstance(value, Link)}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A workflow ready to be validated and run.
+
+    `workflow` is the UI form it came from, if any, kept so that outputs can carry it along;
+    `dropped` describes the frontend-only nodes of unknown type that were left out.
+    """
+
+    nodes: Mapping[str, Node]
+    workflow: dict[str, Any] | None = None
+    source: str = ""
+    dropped: tuple[str, ...] = field(default=())
+
+    def consumers(self, node_id: str) -> list[str]:
+        """Return the ids of the nodes that a wire from `node_id` leads to."""
+        return [
+            node.id
+            for node in self.nodes.values()
+            if any(link.node_id == node_id for link in node.links.values())
+        ]
+
+
+def required_first(inputs: Sequence[InputSpec]) -> list[InputSpec]:
+    return sorted(inputs, key=lambda spec: not spec.required)
+
+
+def expand_inputs(
+    inputs: Sequence[InputSpec], values: Mapping[str, Any], prefix: str = ""
+) -> Iterator[InputSpec]:
+    """Yield the inputs that exist for `values`, with dotted names, dynamic ones opened."""
+    for spec in required_first(inputs):
+        name = f"{prefix}{spec.name}"
+        if spec.template is not None:
+            yield from _autogrow_sockets(spec, name)
+            continue
+        yield _renamed(spec, name) if prefix else spec
+        if spec.dynamic is not None:
+            opened = spec.dynamic.get(values.get(name, spec.initial()), ())
+            yield from expand_inputs(opened, values, f"{name}.")
+
+
+def _autogrow_sockets(spec: InputSpec, name: str) -> Iterator[InputSpec]:
+    minimum = 1 if spec.minimum is None else int(spec.minimum)
+    for index, sub in enumerate(spec.names):
+        required = spec.required and spec.template.required and index < minimum
+        yield _renamed(spec.template, f"{name}.{sub}", kind="socket", required=required)
+
+
+def _renamed(spec: InputSpec, name: str, **changes: Any) -> InputSpec:
+    # Only an undotted "seed" gets the frontend's implicit control value.
+    control = False if spec.control_after_generate is None else spec.control_after_generate
+    fields = {**spec.__dict__, "control_after_generate": control, **changes, "name": name}
+    return InputSpec(**fields)
+
+
+def nest_inputs(spec: NodeSpec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fold dotted names into the dicts that nodes with dynamic inputs receive.
+
+    {"codec": "h264", "codec.crf": 20} becomes {"codec": {"codec": "h264", "crf": 20}}.
+    """
+    folded = dict(values)
+    _fold(spec.inputs, folded, "")
+    return folded
+
+
+def _fold(inputs: Sequence[InputSpec], values: dict[str, Any], prefix: str) -> None:
+    for spec in inputs:
+        name = f"{prefix}{spec.name}"
+        if spec.dynamic is not None and name in values:
+            choice = values.pop(name)
+            _fold(spec.dynamic.get(choice, ()), values, f"{name}.")
+            values[name] = {spec.name: choice, **_taken(values, f"{name}.")}
+        elif spec.template is not None:
+            values[name] = _taken(values, f"{name}.")
+
+
+def _taken(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    names = [name for name in values if name.startswith(prefix)]
+    return {name.removeprefix(prefix): values.pop(name) for name in names}
+
+
+def types_match(given: str, accepted: str) -> bool:
+    """Tell whether a wire of type `given` may enter an input of type `accepted`, as ComfyUI does.
+
+    "*" and match types accept anything; "A,B" means either, and one type in common is enough.
+    """
+    if given == accepted or MATCH_TYPE in (given, accepted):
+        return True
+    left = {part.strip() for part in given.split(",")}
+    right = {part.strip() for part in accepted.split(",")}
+    return "*" in left or "*" in right or bool(left & right)
+
+
+def describe(node: Node) -> str:
+    """Name a node for a message: id, title (when it says more than the type) and type."""
+    if node.title and node.title != node.class_type:
+        return f'node {node.id} "{node.title}" ({node.class_type})'
+    return f"node {node.id} ({node.class_type})"
+
+
+def did_you_mean(name: Any, known: Sequence[Any]) -> str:
+    """Return ", did you mean X?"-style help, or "" when nothing is near."""
+    by_fold = {str(k).casefold(): str(k) for k in known}
+    near = difflib.get_close_matches(str(name).casefold(), by_fold, n=1, cutoff=0.6)
+    return f' (did you mean "{by_fold[near[0]]}"?)' if near else ""

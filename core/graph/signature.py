@@ -1,0 +1,75 @@
+"""What the output of a node depends on, as a key under which it can be cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .schema import Link, Node, NodeSpec, Registry
+from .validate import constants
+
+
+class Signatures:
+    """Signatures of the nodes of one run: equal signatures mean equal outputs.
+
+    A signature covers the class, the constants, the node's fingerprint and the signatures
+    upstream. It is None, and so is everything downstream, for nodes that must run every time: not
+    idempotent ones, NaN as fingerprint, values that are not plain JSON.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], registry: Registry, wait: Callable[[Any], Any]):
+        self.nodes, self.registry, self.wait = nodes, registry, wait
+        self.known: dict[str, str | None] = {}
+
+    def of(self, node_id: str) -> str | None:
+        """Return the signature of a node; upstream nodes are visited without recursion."""
+        path = [] if node_id in self.known else [node_id]
+        while path:
+            node = self.nodes.get(path[-1])
+            links = node.links.values() if node else ()
+            unknown = [link.node_id for link in links if link.node_id not in self.known]
+            ahead = next((source for source in unknown if source not in path), None)
+            if ahead is not None:
+                path.append(ahead)
+            else:
+                self.known[path.pop()] = None if unknown or node is None else self._own(node)
+        return self.known[node_id]
+
+    def _own(self, node: Node) -> str | None:
+        spec = self.registry.get(node.class_type)
+        if spec is None or spec.not_idempotent:
+            return None
+        try:
+            parts = [
+                node.class_type,
+                node.id if "unique_id" in spec.hidden else "",
+                self._fingerprint(node, spec),
+                {name: self._input(value) for name, value in node.inputs.items()},
+            ]
+            text = json.dumps(parts, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError):
+            return None
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _input(self, value: Any) -> Any:
+        if not isinstance(value, Link):
+            return value
+        upstream = self.known[value.node_id]
+        if upstream is None:
+            raise ValueError("what is upstream runs every time")
+        return ["link", upstream, value.slot]
+
+    def _fingerprint(self, node: Node, spec: NodeSpec) -> Any:
+        if spec.fingerprint_inputs is None:
+            return ""
+        try:
+            value = self.wait(spec.fingerprint_inputs(**constants(node, spec)))
+        except Exception as error:
+            # The node itself will say what is wrong, with its name, when it runs.
+            raise ValueError("no fingerprint") from error
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError("NaN means: always run")
+        return value if isinstance(value, (str, int, float, list, dict, bool)) else repr(value)

@@ -1,0 +1,147 @@
+"""Widget values of the UI form: finding which saved value belongs to which input, and saving them.
+
+A saved list has one value per widget in the frontend's order, with values in between that belong
+to no input: a "control_after_generate" behind seeds, and the name of an upload button. Old files
+lack them, so the reading that fits the schema best is taken.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .schema import InputSpec, NodeSpec, required_first
+
+CONTROL_VALUES = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
+UPLOAD_VALUES = ("image", "video", "audio", "file", "upload", "", None)
+
+
+def read_widgets(node: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
+    """Return every widget's value by input name; what the file lacks gets the schema's default."""
+    named = node.get("widgets_values_named")
+    saved = node.get("widgets_values")
+    values: dict[str, Any] = {}
+    if isinstance(saved, list):
+        values = align(saved, spec.inputs)
+    elif isinstance(saved, dict):
+        values = dict(saved)
+    if isinstance(named, dict):
+        values.update(named)
+    return complete(values, spec)
+
+
+def complete(values: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
+    """Keep the values of live widgets, in the frontend's order, and add the missing defaults."""
+    full: dict[str, Any] = {}
+    for name, live in spec.live_inputs(values).items():
+        if live.kind != "widget":
+            continue
+        value = values[name] if name in values else live.initial()
+        if value is not None:
+            full[name] = value
+    return full
+
+
+def align(saved: Sequence[Any], inputs: Sequence[InputSpec]) -> dict[str, Any]:
+    """Assign a list of saved values to the widgets among `inputs`.
+
+    Readings with and without the extra values are compared by how many values do not suit their
+    input, then by how many are left over; the present-day reading wins a tie.
+    """
+    readings = [
+        _Reading(saved, inputs, control, upload)
+        for control in (2, 1, 0)
+        for upload in (True, False)
+    ]
+    return min(readings, key=lambda reading: reading.misfit).values
+
+
+class _Reading:
+    """One way to read a list of saved values; `control` is how many extra values a combo saves."""
+
+    def __init__(
+        self, saved: Sequence[Any], inputs: Sequence[InputSpec], control: int, upload: bool
+    ):
+        self.saved, self.control, self.upload = saved, control, upload
+        self.position, self.wrong, self.values = 0, 0, {}
+        self._walk(inputs, "")
+
+    @property
+    def misfit(self) -> tuple[int, int]:
+        return self.wrong, abs(len(self.saved) - self.position)
+
+    def _walk(self, inputs: Sequence[InputSpec], prefix: str) -> None:
+        for spec in required_first(inputs):
+            if spec.kind != "widget":
+                continue
+            self._take(spec, f"{prefix}{spec.name}")
+            self._skip_extras(spec, nested=bool(prefix))
+            if spec.dynamic is not None:
+                chosen = self.values.get(f"{prefix}{spec.name}", spec.initial())
+                opened = spec.dynamic.get(chosen, ()) if isinstance(chosen, str) else ()
+                self._walk(opened, f"{prefix}{spec.name}.")
+
+    def _take(self, spec: InputSpec, name: str) -> None:
+        if self.position < len(self.saved):
+            self.values[name] = value = self.saved[self.position]
+            self.wrong += not suits(value, spec)
+        self.position += 1
+
+    def _skip_extras(self, spec: InputSpec, nested: bool) -> None:
+        control = spec.control_after_generate if nested else spec.has_control
+        if control and self.control and self._next_in(CONTROL_VALUES):
+            self.position += 1
+            # A combo's control also saves a filter text.
+            if spec.is_combo and self.control == 2 and self._next_in(("",)):
+                self.position += 1
+        if spec.upload and self.upload and self._next_in(UPLOAD_VALUES):
+            self.position += 1
+
+    def _next_in(self, known: tuple) -> bool:
+        if self.position >= len(self.saved):
+            return False
+        value = self.saved[self.position]
+        return (value is None or isinstance(value, str)) and value in known
+
+
+def suits(value: Any, spec: InputSpec) -> bool:
+    """Tell roughly whether a saved value can belong to an input."""
+    if spec.dynamic is not None or (spec.is_combo and not spec.upload):
+        choices = spec.choices()
+        items = value if spec.multiselect and isinstance(value, list) else [value]
+        return all(item in choices for item in items)
+    if spec.type in ("INT", "FLOAT"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if spec.type == "BOOLEAN":
+        return isinstance(value, bool)
+    return isinstance(value, str) or spec.type != "STRING"
+
+
+def write_widgets(values: Mapping[str, Any], spec: NodeSpec) -> tuple[list[Any], dict[str, Any]]:
+    """Return `widgets_values` (with the extra values) and `widgets_values_named` for a node."""
+    listed: list[Any] = []
+    named: dict[str, Any] = {}
+    for name, live in spec.live_inputs(values).items():
+        if live.kind != "widget":
+            continue
+        named[name] = values.get(name, live.initial())
+        listed.append(named[name])
+        if live.has_control:
+            listed += ["fixed", ""] if live.is_combo else ["fixed"]
+        if live.upload:
+            listed.append("image")
+    return listed, named
+
+
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_CHOICE = re.compile(r"(?<!\\)\{([^{}]*)(?<!\\)\}")
+
+
+def resolve_dynamic_prompt(text: str, rng: random.Random) -> str:
+    """Pick one of each {a|b} (innermost first), drop comments and unescape \\{ and \\}."""
+    text = _COMMENT.sub("", text)
+    for _ in range(text.count("{")):
+        text = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), text, count=1)
+    return text.replace("\\{", "{").replace("\\}", "}")
