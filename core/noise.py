@@ -105,7 +105,7 @@ def free_noise(noise: Tensor, window: int, overlap: int, seed: int) -> Tensor:
 
 
 def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
-    """Frames with a common part (Ge et al. 2023, mixed noise): noise [b t c h w], shared [b 1 c h w].
+    """Frames with a common part (Ge et al. 2023, mixed): noise [b t c h w], shared [b 1 c h w].
 
     Any two frames correlate by alpha^2 / (1 + alpha^2); each stays standard normal.
     """
