@@ -307,7 +307,8 @@ def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
     return frame.reformat(
         format="rgb24",
         src_colorspace=matrix,
-        dst_colorspace=matrix,
+        # Has no meaning for RGB, but older PyAV skips the matrix when both are the same.
+        dst_colorspace="ITU709" if matrix == "ITU601" else "ITU601",
         src_color_range="JPEG" if full else "MPEG",
         dst_color_range="JPEG",
     ).to_ndarray()

@@ -68,7 +68,8 @@ def write_video(
     rate = _checked_rate(exact_frame_rate(frame_rate), format)
     if not 0 <= quality <= 51:
         raise ValueError(f"quality {quality} must be from 0 (lossless) to 51 (smallest)")
-    sink = _Sink(path, format, rate, quality, dict(metadata or {}), _checked_audio(audio, format))
+    texts = _checked_texts(metadata or {})
+    sink = _Sink(path, format, rate, quality, texts, _checked_audio(audio, format))
     try:
         for chunk in chunks:
             for image in _images(chunk, sink.frames):
@@ -108,6 +109,13 @@ def _checked_rate(rate: Fraction, format: str) -> Fraction:
     if format == "gif" and rate > GIF_MAX_RATE:
         raise ValueError(f"a GIF shows at most {GIF_MAX_RATE} frames per second, not {rate}")
     return rate
+
+
+def _checked_texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    for key, text in metadata.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise ValueError(f"metadata {key!r} is {type(text).__name__}, not str; use json.dumps")
+    return dict(metadata)
 
 
 def _checked_audio(audio: AudioClip | None, format: str) -> AudioClip | None:
@@ -319,31 +327,39 @@ def _video_codec(is_mp4: bool, quality: int) -> tuple[str, dict[str, str]]:
 
 
 def _tag_bt709(target: av.VideoFrame | av.VideoCodecContext) -> None:
-    target.colorspace = target.color_primaries = target.color_trc = BT709
-    target.color_range = LIMITED_RANGE
+    target.colorspace, target.color_range = BT709, LIMITED_RANGE
+    if hasattr(target, "color_primaries"):  # frames of older PyAV have none
+        target.color_primaries = target.color_trc = BT709
 
 
 def _copy_index_first(fragmented: Path, target: Path) -> None:
     """Copy the packets of a fragmented mp4 into one whose index (moov) precedes the data."""
     finishing = target.with_name(f"{target.stem}.finishing{target.suffix}")
-    flags = {"movflags": "use_metadata_tags+faststart"}
     try:
-        with (
-            av.open(str(fragmented)) as source,
-            av.open(str(finishing), "w", format="mp4", options=flags) as copy,
-        ):
-            copy.metadata.update({k: v for k, v in source.metadata.items() if k not in _BRAND_KEYS})
-            streams = {s.index: copy.add_stream_from_template(s) for s in source.streams}
-            for packet in source.demux():
-                if packet.dts is not None:
-                    packet.stream = streams[packet.stream.index]
-                    copy.mux(packet)
+        with av.open(str(fragmented)) as source:
+            options = {
+                "movflags": "use_metadata_tags+faststart",
+                "video_track_timescale": str(source.streams.video[0].time_base.denominator),
+            }
+            with av.open(str(finishing), "w", format="mp4", options=options) as copy:
+                _copy_packets(source, copy)
         os.replace(finishing, target)
     except BaseException:
         finishing.unlink(missing_ok=True)
         raise
     if fragmented != target:
         fragmented.unlink()
+
+
+def _copy_packets(source: av.container.InputContainer, copy: av.container.OutputContainer) -> None:
+    tags = {key: text for key, text in source.metadata.items() if key not in _BRAND_KEYS}
+    copy.metadata.update(tags)
+    # Opaque means without an encoder, which PyAV 14 would run the packets through.
+    streams = {s.index: copy.add_stream_from_template(s, opaque=True) for s in source.streams}
+    for packet in source.demux():
+        if packet.dts is not None:
+            packet.stream = streams[packet.stream.index]
+            copy.mux(packet)
 
 
 _BRAND_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")

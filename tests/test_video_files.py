@@ -275,6 +275,23 @@ def test_rotation_in_the_header_is_carried_out(tmp_path, turns):
     assert (read - expected).abs().mean() < 0.05
 
 
+@pytest.mark.parametrize("suffix", ["mov", "mkv", "avi"])
+def test_other_containers_and_codecs_are_read_to_the_last_frame(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    images = marked_frames(17).add(1).mul(127.5).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg" if suffix == "avi" else "libx264", rate=25)
+        stream.height, stream.width = images.shape[1:3]
+        stream.pix_fmt = "yuvj420p" if suffix == "avi" else "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    info = open_video(path)
+    assert (info.frames, info.frame_rate) == (17, 25)
+    assert numbers(all_frames(path)) == list(range(17))
+    assert numbers(all_frames(path, start=15)) == [15, 16]
+
+
 # Animated images and folders.
 
 
@@ -520,6 +537,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_work(tmp_path):
     [
         ({"format": "avi"}, "'avi'.*mp4"),
         ({"quality": 52}, "quality 52"),
+        ({"metadata": {"prompt": {}}}, "'prompt' is dict"),
+        ({"audio": AudioClip(torch.zeros(4, 9), 8000)}, r"\(4, 9\)"),
         ({"frame_rate": 0}, "frame rate 0"),
         ({"format": "gif", "frame_rate": 60}, "50 frames per second, not 60"),
         ({"chunks": []}, "no frames"),
