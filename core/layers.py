@@ -111,8 +111,6 @@ class TemporalResBlock(nn.Module):
     Zero padding in time, never causal: frame t sees t - (k - 1) .. t + (k - 1).
     """
 
-    kind = "convolution"
-
     def __init__(self, channels: int, *, kernel: int = 3, norm_groups: int = 32, eps: float = 1e-5,
                  embedding: int | None = None, context: int | None = None, pooled: bool = False,
                  learned_blend: bool = True, ops=nn):
@@ -127,8 +125,10 @@ class TemporalResBlock(nn.Module):
         self.blend = Blend(learned=learned_blend)
 
     def forward(self, h: Tensor, frames: int, *, embedding: Tensor | None = None,
-                context: Tensor | None = None, strength: float = 1.0) -> Tensor:
-        """``embedding`` [(b t), e] is added between the convolutions, ``context`` [(b t), c', h, w] before."""
+                context: Tensor | None = None, text: Tensor | None = None,
+                strength: float = 1.0) -> Tensor:
+        """``embedding`` [(b t), e] is added between the convolutions, ``context`` [(b t), c', h, w]
+        before them; ``text`` is for attention and not used here."""
         z = h if context is None or self.context is None else h + self.context(context)
         z = over_time(self.conv1, F.silu(self.norm1(z, frames)), frames)
         if self.embed is not None and embedding is not None:
@@ -188,6 +188,23 @@ def rotary_width(head_width: int) -> int:
     return min(32, head_width - head_width % 2)
 
 
+class TextAttention(nn.Module):
+    """Cross-attention of the tokens [b, n, d] of a clip to its text [b, m, e]."""
+
+    def __init__(self, width: int, text_width: int, heads: int, ops=nn):
+        super().__init__()
+        self.heads = heads
+        self.to_q = ops.Linear(width, width, bias=False)
+        self.to_kv = ops.Linear(text_width, 2 * width, bias=False)
+        self.to_out = ops.Linear(width, width)
+
+    def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
+        q = rearrange(self.to_q(tokens), "b n (k d) -> b k n d", k=self.heads)
+        k, v = rearrange(self.to_kv(text), "b m (two k d) -> two b k m d", two=2, k=self.heads)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(rearrange(out, "b k n d -> b n (k d)"))
+
+
 class GEGLU(nn.Module):
     """Feed-forward of inner width 4 d: value times the exact GELU of the gate (Shazeer 2020)."""
 
@@ -202,13 +219,13 @@ class GEGLU(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Normalise, project in, attend over time, feed forward, project out with zero weights."""
-
-    kind = "attention"
+    """Normalise, project in, attend over time and (when built with ``text``) to the prompt, feed
+    forward, project out with zero weights."""
 
     def __init__(self, channels: int, *, heads: int, positions: Positions = "rotary",
                  max_distance: int = 32, norm_groups: int = 32, context: int | None = None,
-                 embedding: int | None = None, learned_blend: bool = True, ops=nn):
+                 embedding: int | None = None, text: int | None = None,
+                 learned_blend: bool = True, ops=nn):
         super().__init__()
         self.norm = FrameGroupNorm(norm_groups, channels, eps=1e-6, pooled=False, ops=ops)
         self.embed = ops.Linear(embedding, channels) if embedding else None
@@ -217,14 +234,20 @@ class TemporalTransformer(nn.Module):
         self.norm1 = ops.LayerNorm(channels)
         self.attention = TemporalAttention(
             channels, heads, positions=positions, max_distance=max_distance, ops=ops)
+        self.norm_text = ops.LayerNorm(channels) if text else None
+        self.text_attention = TextAttention(channels, text, heads, ops) if text else None
         self.norm2 = ops.LayerNorm(channels)
         self.feed_forward = GEGLU(channels, ops)
         self.project_out = zeroed(ops.Linear(channels, channels))
         self.blend = Blend(learned=learned_blend)
 
     def forward(self, h: Tensor, frames: int, *, embedding: Tensor | None = None,
-                context: Tensor | None = None, strength: float = 1.0) -> Tensor:
-        """See :meth:`TemporalResBlock.forward`; here both conditions enter after the norm."""
+                context: Tensor | None = None, text: Tensor | None = None,
+                strength: float = 1.0) -> Tensor:
+        """See :meth:`TemporalResBlock.forward`; here both conditions enter after the norm.
+
+        ``text`` [b, m, e] is the prompt of each clip.
+        """
         height, width = h.shape[-2:]
         z = self.norm(h, frames)
         if self.embed is not None and embedding is not None:
@@ -233,9 +256,16 @@ class TemporalTransformer(nn.Module):
             z = z + self.context(context)
         tokens = self.project_in(rearrange(z, "(b t) c h w -> (b h w) t c", t=frames))
         tokens = tokens + self.attention(self.norm1(tokens))
+        if self.text_attention is not None and text is not None:
+            tokens = tokens + self._attend_to_text(self.norm_text(tokens), text)
         tokens = tokens + self.feed_forward(self.norm2(tokens))
         z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
         return self.blend(h, z, strength)
+
+    def _attend_to_text(self, tokens: Tensor, text: Tensor) -> Tensor:
+        clips, frames = len(text), tokens.shape[1]
+        clip_tokens = rearrange(tokens, "(b s) t c -> b (s t) c", b=clips)
+        return rearrange(self.text_attention(clip_tokens, text), "b (s t) c -> (b s) t c", t=frames)
 
 
 def per_frame(embedding: Tensor, frames: int) -> Tensor:

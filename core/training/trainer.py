@@ -104,7 +104,7 @@ def training_step(recipe: Recipe, task: Task, module: nn.Module, optimizer: torc
     losses["loss"].backward()
     norm = nn.utils.clip_grad_norm_([p for _, p in trained(module)], recipe.clip_gradient)
     optimizer.step()
-    return {k: float(v) for k, v in losses.items()} | {"gradient": float(norm)}
+    return {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm)}
 
 
 # -------------------------------------------------------------------------------------------------

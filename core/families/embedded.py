@@ -1,0 +1,177 @@
+"""The small family that comes with the project: its files, how they are built and loaded.
+
+Trained by :mod:`..training` from the recipes in ``training/recipes`` and nothing else; see there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
+from ..checkpoints import CheckpointError, Header, load_into, part, read_header, read_state
+from ..diffusion_model import DiffusionModel
+from ..schedules import NoiseSchedule, scaled_linear
+from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..text import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
+from ..video_unet import VideoUNet
+
+FOLDER = Path(__file__).resolve().parents[1] / "embedded"
+FAMILY = "embedded"
+TEMPORAL_LAYERS = ("text_to_video", "prediction", "interpolation")
+MAX_NOISE_LEVEL = 350                           # of the upsampler's low-resolution input
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageUNetConfig:
+    """The image U-Net: a small sibling of Stable Diffusion's, without attention at full resolution."""
+
+    channels: tuple[int, ...] = (64, 128, 192)
+    layers: int = 1
+    attention: tuple[bool, ...] = (False, True, False)
+    text_width: int = 128
+    heads: int = 4
+    latent_channels: int = 4
+    extra_channels: int = 0                     # joined to the noisy latents: 3 for an upsampler
+    noise_levels: int = 0                       # classes of the upsampler's noise level
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageModel:
+    """An image diffusion model with everything around it."""
+
+    model: DiffusionModel
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    text_length: int
+    box_encoder: BoxEncoder | None
+    autoencoder: AutoencoderKL
+
+
+def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
+    """Build a diffusers U-Net in Stable Diffusion's layout."""
+    down = [("CrossAttn" if a else "") + "DownBlock2D" for a in config.attention]
+    up = [("CrossAttn" if a else "") + "UpBlock2D" for a in reversed(config.attention)]
+    return UNet2DConditionModel(
+        in_channels=config.latent_channels + config.extra_channels,
+        out_channels=config.latent_channels, block_out_channels=config.channels,
+        layers_per_block=config.layers, down_block_types=tuple(down), up_block_types=tuple(up),
+        cross_attention_dim=config.text_width, attention_head_dim=config.heads,
+        num_class_embeds=config.noise_levels or None)
+
+
+def noise_schedule() -> NoiseSchedule:
+    """The forward process of every model of the family.
+
+    Stable Diffusion's linear-in-sqrt(beta) with larger ends, so that at the last step only one part
+    in ten thousand of the signal's power is left: plain backgrounds then follow the prompt.
+    """
+    return scaled_linear(start=0.0015, end=0.0195)
+
+
+def path_of(name: str, folder: Path | None = None) -> Path:
+    """The file of a part, e.g. ``"prediction"``."""
+    return (folder or FOLDER) / f"{name}.safetensors"
+
+
+def read(path: Path, kind: str) -> tuple[Header, dict]:
+    """Header and tensors of a file of this family, checked to be of ``kind``."""
+    header = read_header(path)
+    if header is None or header.kind != kind:
+        is_a = "not a file of this project" if header is None else f"a {header.kind} file"
+        raise CheckpointError(f"{path.name} is {is_a}, expected {kind}")
+    return header, read_state(path)
+
+
+def tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON lists back to tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def load_autoencoder(path: Path | None = None, *, dtype: torch.dtype = torch.float32,
+                     device: torch.device | str = "cpu") -> AutoencoderKL:
+    """Load the image autoencoder."""
+    path = path or path_of("autoencoder")
+    header, state = read(path, "autoencoder")
+    module = build_autoencoder(AutoencoderConfig(**tuples(header.config)))
+    return load_into(module, state, path.name, dtype).to(device, memory_format=torch.channels_last)
+
+
+def load_temporal_decoder(path: Path | None = None, *, dtype: torch.dtype = torch.float32,
+                          device: torch.device | str = "cpu") -> TemporalDecoder:
+    """Load the decoder that was fine-tuned in time; its file holds no encoder."""
+    path = path or path_of("temporal_decoder")
+    header, state = read(path, "temporal_decoder")
+    module = without_encoder(TemporalDecoder(
+        build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
+        kernel=header.config["kernel"]))
+    load_into(module, state, path.name, dtype)
+    module.autoencoder.to(memory_format=torch.channels_last)
+    return module.to(device)
+
+
+def without_encoder(decoder: TemporalDecoder) -> TemporalDecoder:
+    """Drop the modules that decoding does not use."""
+    del decoder.autoencoder.encoder
+    decoder.autoencoder.quant_conv = None
+    return decoder
+
+
+def load_image_model(folder: Path | None = None, *, dtype: torch.dtype = torch.float32,
+                     device: torch.device | str = "cpu") -> ImageModel:
+    """Load the text-to-image model with its text encoder, tokenizer and autoencoder."""
+    path = path_of("image_model", folder)
+    header, state = read(path, "image_model")
+    unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
+    text = TextConfig(**header.config["text"])
+    encoder = build_text_encoder(text)
+    boxes = BoxEncoder(text.width, text.vocabulary, **header.config["boxes"])
+    for prefix, module in (("unet.", unet), ("text_encoder.", encoder), ("box_encoder.", boxes)):
+        load_into(module, part(state, prefix), path.name, dtype).to(device)
+    autoencoder = load_autoencoder(path_of("autoencoder", folder), dtype=dtype, device=device)
+    return ImageModel(
+        model=diffusion_model(unet, autoencoder), text_encoder=encoder,
+        tokenizer=load_tokenizer((folder or FOLDER) / "tokenizer"), text_length=text.length,
+        box_encoder=boxes, autoencoder=autoencoder)
+
+
+def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) -> DiffusionModel:
+    """Put a U-Net of this family with its schedule and its latents' scale."""
+    network = unet if isinstance(unet, VideoUNet) else VideoUNet(unet, [])
+    network.image_unet.to(memory_format=torch.channels_last)
+    config = autoencoder.config
+    return DiffusionModel(
+        network=network, schedule=noise_schedule(), prediction="v",
+        latent_channels=config.latent_channels, factor=2 ** (len(config.block_out_channels) - 1),
+        latent_scale=config.scaling_factor, latent_shift=config.shift_factor or 0.0, **upsampler)
+
+
+def load_temporal_layers(name: str | Path, *, dtype: torch.dtype = torch.float32,
+                         device: torch.device | str = "cpu") -> TemporalLayers:
+    """Load temporal layers, by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
+    path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
+    header, state = read(path, "temporal_layers")
+    layers = TemporalLayers(TemporalLayersConfig.from_dict(header.config))
+    return load_into(layers, state, path.name, dtype).to(device)
+
+
+def load_upsampler(folder: Path | None = None, *, dtype: torch.dtype = torch.float32,
+                   device: torch.device | str = "cpu") -> ImageModel:
+    """Load the x4 upsampler with its temporal layers in place; it shares the text encoder."""
+    path = path_of("upsampler", folder)
+    header, state = read(path, "upsampler")
+    unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
+    layers = TemporalLayers(TemporalLayersConfig.from_dict(header.config["layers"]))
+    load_into(unet, part(state, "unet."), path.name, dtype).to(device)
+    load_into(layers, part(state, "layers."), path.name, dtype).to(device)
+    image = load_image_model(folder, dtype=dtype, device=device)
+    model = diffusion_model(
+        unet, image.autoencoder, noise_schedule_for_low_res=noise_schedule(),
+        max_noise_level=MAX_NOISE_LEVEL).with_layers(layers)
+    return ImageModel(**vars(image) | {"model": model})

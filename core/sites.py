@@ -1,0 +1,181 @@
+"""Sites: where a temporal layer sits in an image U-Net, by name, and what the place is called in a
+given layout of that U-Net.
+
+    in                      after the first convolution
+    down.I.res.J            after residual block J of level I, finest level first
+    down.I.attn.J           after the spatial transformer that follows it
+    down.I.attn.J.block.K   inside that transformer, block K
+    down.I.out              after the level, its down-sampler included
+    mid.res.0  mid.attn.0  mid.res.1  mid.out
+    up.I.res.J  up.I.attn.J  up.I.attn.J.block.K  up.I.out      coarsest level first
+
+Two layouts exist: diffusers' (``down_blocks.0.resnets.1``) and that of the latent diffusion code base
+and ComfyUI (``input_blocks.2.0``). The map is arithmetic on a :class:`UNetLayout`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SITE = re.compile(
+    r"in|(?:down|up)\.\d+\.out|mid\.out"
+    r"|(?:down|up)\.\d+\.(?:res|attn)\.\d+(?:\.block\.\d+)?|mid\.(?:res\.[01]|attn\.0(?:\.block\.\d+)?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetLayout:
+    """The numbers of an image U-Net that decide which sites it has. Levels go from fine to coarse."""
+
+    channels: tuple[int, ...]                   # width per level
+    layers: int = 2                             # residual blocks per level on the way down
+    depths: tuple[int, ...]                     # transformer blocks per attention, 0 = no attention
+    mid_depth: int = 1                          # the same in the middle, 0 = no attention
+
+    def __post_init__(self):
+        if len(self.channels) != len(self.depths):
+            raise ValueError(f"{len(self.channels)} levels of channels but {len(self.depths)} depths")
+
+    @property
+    def levels(self) -> int:
+        return len(self.channels)
+
+
+SD1 = UNetLayout(channels=(320, 640, 1280, 1280), depths=(1, 1, 1, 0))
+SD2 = SD1
+SDXL = UNetLayout(channels=(320, 640, 1280), depths=(0, 2, 10), mid_depth=10)
+X4_UPSCALER = UNetLayout(channels=(256, 512, 512, 1024), depths=(0, 1, 1, 1))
+
+
+def layout_of(config) -> UNetLayout:
+    """Read the layout from a diffusers ``UNet2DConditionModel``'s config.
+
+    Raises ValueError for block types whose inside is not residual blocks and transformers, and for
+    levels of unequal numbers of layers.
+    """
+    known = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
+    unknown = [name for name in config.down_block_types if name not in known]
+    if unknown:
+        raise ValueError(f"cannot place temporal layers in blocks of type {', '.join(unknown)}")
+    layers = config.layers_per_block
+    if not isinstance(layers, int):
+        if len(set(layers)) > 1:
+            raise ValueError(f"levels with different numbers of layers {tuple(layers)} are not known")
+        layers = layers[0]
+    depth = config.transformer_layers_per_block
+    depth = [depth] * len(config.block_out_channels) if isinstance(depth, int) else list(depth)
+    depths = tuple(d if known[name] else 0
+                   for d, name in zip(depth, config.down_block_types, strict=True))
+    mid = depth[-1] if (config.mid_block_type or "").endswith("CrossAttn") else 0
+    return UNetLayout(channels=tuple(config.block_out_channels), layers=layers, depths=depths,
+                      mid_depth=mid)
+
+
+def level_of(site: str, layout: UNetLayout) -> int:
+    """The level whose width and resolution the tensor at ``site`` has (0 = finest)."""
+    parts = check_site(site).split(".")
+    if parts[0] == "in":
+        return 0
+    if parts[0] == "mid":
+        return layout.levels - 1
+    return int(parts[1]) if parts[0] == "down" else layout.levels - 1 - int(parts[1])
+
+
+def width_at(site: str, layout: UNetLayout) -> int:
+    """Channels of the tensor at ``site``."""
+    return layout.channels[level_of(site, layout)]
+
+
+def res_sites(layout: UNetLayout) -> Iterator[str]:
+    """Every site after a residual block, in the order of the forward pass."""
+    for i in range(layout.levels):
+        yield from (f"down.{i}.res.{j}" for j in range(layout.layers))
+    yield from ("mid.res.0", "mid.res.1")
+    for i in range(layout.levels):
+        yield from (f"up.{i}.res.{j}" for j in range(layout.layers + 1))
+
+
+def attn_sites(layout: UNetLayout) -> Iterator[str]:
+    """Every site after a spatial transformer, in the order of the forward pass."""
+    for i, depth in enumerate(layout.depths):
+        yield from (f"down.{i}.attn.{j}" for j in range(layout.layers) if depth)
+    if layout.mid_depth:
+        yield "mid.attn.0"
+    for i, depth in enumerate(reversed(layout.depths)):
+        yield from (f"up.{i}.attn.{j}" for j in range(layout.layers + 1) if depth)
+
+
+def block_sites(layout: UNetLayout) -> Iterator[str]:
+    """Every site inside a spatial transformer, one per transformer block."""
+    for site in attn_sites(layout):
+        level = level_of(site, layout)
+        depth = layout.mid_depth if site.startswith("mid") else layout.depths[level]
+        yield from (f"{site}.block.{k}" for k in range(depth))
+
+
+def all_sites(layout: UNetLayout) -> list[str]:
+    """Every site of the layout."""
+    ends = [f"{way}.{i}.out" for way in ("down", "up") for i in range(layout.levels)]
+    return ["in", "mid.out", *ends, *res_sites(layout), *attn_sites(layout), *block_sites(layout)]
+
+
+def check_site(site: str) -> str:
+    """Return ``site`` if it is well formed, else raise ValueError."""
+    if not _SITE.fullmatch(site):
+        raise ValueError(f"{site!r} is not a site such as 'down.0.res.1' or 'mid.attn.0'")
+    return site
+
+
+def kind_of(site: str) -> str:
+    """``"attention"`` for sites in or after a transformer, ``"convolution"`` for the others."""
+    return "attention" if ".attn." in check_site(site) else "convolution"
+
+
+# -------------------------------------------------------------------------------------------------
+# Site ↔ module path. (`in` and `*.out` are places between modules: they have no path of their own.)
+
+def diffusers_path(site: str) -> str:
+    """Module path of the spatial layer that ``site`` follows, in diffusers' layout."""
+    way, *rest = check_site(site).split(".")
+    names = {"res": "resnets", "attn": "attentions", "block": "transformer_blocks"}
+    if way == "in" or rest[-1] == "out":
+        raise ValueError(f"site {site!r} lies between modules and has no path")
+    block = "mid_block" if way == "mid" else f"{way}_blocks.{rest.pop(0)}"
+    return ".".join([block, *(names.get(part, part) for part in rest)])
+
+
+def site_of_diffusers_path(path: str) -> str:
+    """Inverse of :func:`diffusers_path`."""
+    names = {"resnets": "res", "attentions": "attn", "transformer_blocks": "block",
+             "mid_block": "mid", "down_blocks": "down", "up_blocks": "up"}
+    return check_site(".".join(names.get(part, part) for part in path.split(".")))
+
+
+def ldm_path(site: str, layout: UNetLayout) -> str:
+    """Module path of the spatial layer that ``site`` follows, in the ldm / ComfyUI layout.
+
+    Input block 0 is the first convolution; each level adds its layers and, but for the last, one
+    down-sampler. Output blocks hold residual block, transformer and up-sampler in one sequence.
+    """
+    way, *rest = check_site(site).split(".")
+    if way == "in" or rest[-1] == "out":
+        raise ValueError(f"site {site!r} lies between modules and has no path")
+    if way == "mid":
+        kind, j, *block = rest
+        head = f"middle_block.{2 * int(j) if kind == 'res' else 1}"
+    else:
+        i, kind, j, *block = rest
+        index = (1 + int(i) * (layout.layers + 1) + int(j) if way == "down"
+                 else int(i) * (layout.layers + 1) + int(j))
+        blocks = "input_blocks" if way == "down" else "output_blocks"
+        head = f"{blocks}.{index}.{0 if kind == 'res' else 1}"
+    return head + (f".transformer_blocks.{block[1]}" if block else "")
+
+
+def site_of_ldm_path(path: str, layout: UNetLayout) -> str:
+    """Inverse of :func:`ldm_path`."""
+    for site in (*res_sites(layout), *attn_sites(layout), *block_sites(layout)):
+        if ldm_path(site, layout) == path:
+            return site
+    raise ValueError(f"{path!r} is not a layer of a U-Net with {layout.levels} levels")

@@ -1,0 +1,189 @@
+"""Temporal layers by site: the part of a video model that is trained, saved and shared.
+
+A :class:`TemporalLayers` is a dict from site (see :mod:`.sites`) to layer, plus what these layers are
+told: an encoder of given frames (Video LDM, section 3.2) and a frame-rate flag (section 3.3). It
+knows nothing of the image U-Net it will be used with but its layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .context_frames import ContextFrames
+from .layers import (
+    POSITIONS,
+    Positions,
+    TemporalResBlock,
+    TemporalTransformer,
+    heads_for,
+    per_frame,
+    sinusoid,
+)
+from .sites import (
+    UNetLayout,
+    attn_sites,
+    check_site,
+    kind_of,
+    level_of,
+    res_sites,
+    width_at,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalLayersConfig:
+    layout: UNetLayout
+    sites: tuple[str, ...] = ()                 # empty: after every residual block and transformer
+    positions: Positions = "rotary"             # how attention knows the order of frames
+    max_distance: int = 32                      # of relative positions, frames
+    kernel: int = 3                             # of the convolutions, frames
+    pooled_norm: bool = False                   # group norm of the convolutions over all frames
+    learned_blend: bool = True                  # Video LDM's factor; False adds the residual whole
+    norm_groups: int = 32
+    context_channels: int = 0                   # latent channels of given frames, 0 = never given
+    text_width: int = 0                         # of the prompt's tokens, 0 = attention sees no text
+    rates: int = 0                              # number of frame-rate classes, 0 = not told
+    trained_frames: int = 16                    # clip length in training, for defaults and warnings
+
+    def __post_init__(self):
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, "
+                             f"not {self.positions!r}")
+        for site in self.sites:
+            check_site(site)
+
+    @property
+    def placed(self) -> tuple[str, ...]:
+        """The sites that carry a layer."""
+        return self.sites or (*res_sites(self.layout), *attn_sites(self.layout))
+
+    @property
+    def embedding(self) -> int:
+        """Width of the time embedding of the host U-Net."""
+        return 4 * self.layout.channels[0]
+
+    def as_dict(self) -> dict:
+        """Plain JSON values, for a file's header."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> TemporalLayersConfig:
+        layout = {k: tuple(v) if isinstance(v, list) else v for k, v in values["layout"].items()}
+        rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**rest | {"layout": UNetLayout(**layout)})
+
+
+class ContextEncoder(nn.Module):
+    """Learned down-sampling of given frames to every level, one feature map per level."""
+
+    def __init__(self, latent_channels: int, widths: tuple[int, ...], embedding: int, ops=nn):
+        super().__init__()
+        self.first = ops.Conv2d(latent_channels + 1, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList([ops.Conv2d(width, width, 3, padding=1) for width in widths])
+        self.downs = nn.ModuleList([
+            ops.Conv2d(fine, coarse, 3, stride=2, padding=1)
+            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)])
+        self.noise_level = nn.Sequential(
+            ops.Linear(widths[0], embedding), nn.SiLU(), ops.Linear(embedding, embedding))
+        self.width = widths[0]
+
+    def forward(self, context: ContextFrames, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+        """Return feature maps [(b t), c_l, h_l, w_l], finest first, and an embedding [b, e]."""
+        h = self.first(rearrange(context.masked, "b t c h w -> (b t) c h w").to(dtype))
+        features = []
+        for i, level in enumerate(self.levels):
+            h = level(F.silu(h))
+            features.append(h)
+            if i < len(self.downs):
+                h = self.downs[i](F.silu(h))
+        return features, self.noise_level(sinusoid(context.noise_level, self.width).to(dtype))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the layers of one set are told in one forward pass."""
+
+    frames: int
+    embedding: Tensor                           # [(b t), e]
+    context: list[Tensor] | None                # per level, [(b t), c, h, w]
+    text: Tensor | None                         # [b, n, d]
+
+
+class TemporalLayers(nn.Module):
+    """See the module's docstring. Untrained, it changes nothing: every layer is the identity."""
+
+    def __init__(self, config: TemporalLayersConfig, ops=nn):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleDict({key(site): self._layer(site, ops) for site in config.placed})
+        widths = config.layout.channels
+        self.context = (ContextEncoder(config.context_channels, widths, config.embedding, ops)
+                        if config.context_channels else None)
+        self.rate = ops.Embedding(config.rates, config.embedding) if config.rates else None
+
+    def _layer(self, site: str, ops) -> nn.Module:
+        config, width = self.config, width_at(site, self.config.layout)
+        context = (config.layout.channels[level_of(site, config.layout)]
+                   if config.context_channels else None)
+        shared = dict(norm_groups=config.norm_groups, embedding=config.embedding, context=context,
+                      learned_blend=config.learned_blend, ops=ops)
+        if kind_of(site) == "convolution":
+            return TemporalResBlock(width, kernel=config.kernel, pooled=config.pooled_norm, **shared)
+        return TemporalTransformer(width, heads=heads_for(width), positions=config.positions,
+                                   max_distance=config.max_distance,
+                                   text=config.text_width or None, **shared)
+
+    def __contains__(self, site: str) -> bool:
+        return key(site) in self.layers
+
+    def at(self, site: str) -> nn.Module | None:
+        """The layer at ``site``, or None."""
+        return self.layers[key(site)] if site in self else None
+
+    def tell(self, embedding: Tensor, frames: int, *, context: ContextFrames | None = None,
+             rate: Tensor | None = None, text: Tensor | None = None) -> Told:
+        """Prepare what the layers are told: the host's time ``embedding`` [b, e], given frames, the
+        frame-rate class [b] and the prompt [b, n, d]."""
+        features = None
+        if self.context is not None and context is not None:
+            features, level = self.context(context, embedding.dtype)
+            embedding = embedding + level
+        if self.rate is not None and rate is not None:
+            embedding = embedding + self.rate(rate)
+        return Told(frames, per_frame(embedding, frames), features, text)
+
+    def run(self, site: str, h: Tensor, told: Told, strength: float = 1.0) -> Tensor:
+        """Run the layer at ``site`` on ``h`` [(b t), c, h, w]; with none, or at strength 0, return it."""
+        layer = self.at(site)
+        if layer is None or strength == 0.0:
+            return h
+        context = told.context[level_of(site, self.config.layout)] if told.context else None
+        return layer(h, told.frames, embedding=told.embedding, context=context, text=told.text,
+                     strength=strength)
+
+
+def key(site: str) -> str:
+    """The site as a key of a state dict: dots separate modules there, so they become underscores."""
+    return site.replace(".", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How much of each layer is used: the product of the three that concern it; 0 switches it off."""
+
+    overall: float = 1.0
+    kinds: Mapping[str, float] = field(default_factory=dict)   # "attention", "convolution"
+    sites: Mapping[str, float] = field(default_factory=dict)   # a site or a prefix such as "down.0"
+
+    def at(self, site: str) -> float:
+        strength = self.overall * self.kinds.get(kind_of(site), 1.0)
+        for prefix, value in self.sites.items():
+            if site == prefix or site.startswith(prefix + "."):
+                strength *= value
+        return strength
