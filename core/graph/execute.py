@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,17 @@ from .calls import (
     without_collisions,
 )
 from .context import Call, DynamicPrompt, Event, Interrupted
-from .schema import Blocked, Graph, Link, Node, NodeResult, Registry, describe, nest_inputs
+from .schema import (
+    Blocked,
+    Graph,
+    Link,
+    Node,
+    NodeResult,
+    NodeSpec,
+    Registry,
+    describe,
+    nest_inputs,
+)
 from .signature import Signatures
 from .validate import output_nodes, require_valid, upstream
 from .values import coerce
@@ -54,11 +64,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class _Cached:
-    """The outputs under one signature; `parts` are the signatures of the nodes it expanded to."""
+    """The outputs under one signature; for a node that expanded, the signatures of the nodes
+    it expanded to (`parts`) and what those show."""
 
     outputs: Outputs
     ui: dict[str, Any] | None
     parts: frozenset[str] = frozenset()
+    inner_ui: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Executor:
@@ -92,6 +104,10 @@ class Executor:
         except (NodeError, Interrupted) as stop:
             stop.result = run.result
             raise
+        except KeyboardInterrupt as stop:
+            interruption = Interrupted("interrupted from the keyboard")
+            interruption.result = run.result
+            raise interruption from stop
         if self.cache is not None:
             self.cache = {key: self.cache[key] for key in run.used_signatures()}
         return run.result
@@ -113,15 +129,16 @@ class _Run:
         self.required: dict[str, list[str]] = {}
         self.expanded: dict[str, list[NodeResult]] = {}
         self.needed: list[str] = []
+        self.inner: dict[str, list[str]] = {}
 
     def all(self, targets: Sequence[str] | None) -> None:
         ends = list(targets) if targets is not None else output_nodes(self.graph, self.registry)
         self.needed = upstream(self.graph, ends)
         for node_id in self.needed:
             self._consume(node_id)
+        for target in targets or ():
+            self.consumers.setdefault(target, set()).add("")  # The caller is a consumer, too.
         for end in ends:
-            if targets is not None:
-                self.consumers.setdefault(end, set()).add("")  # The caller is a consumer, too.
             self._demand(end)
             if targets is not None:
                 self.result.values[end] = self.values[end]
@@ -177,6 +194,7 @@ class _Run:
         if found is not None:
             self._emit("node_cached", node_id)
             self.result.cached.append(node_id)
+            self.result.ui.update(found.inner_ui)
             self._finish(node_id, found.outputs, found.ui)
             return
         try:
@@ -234,7 +252,9 @@ class _Run:
 
     def _arrived(self, link: Link) -> list:
         if link.node_id not in self.values:
-            return [None]
+            if link.node_id in self.done:
+                raise RuntimeError(f"the output of node {link.node_id} was freed too early")
+            return [None]  # A lazy input that nobody asked for.
         outputs = self.values[link.node_id]
         if link.slot >= len(outputs):
             source = describe(self.nodes[link.node_id])
@@ -263,7 +283,7 @@ class _Run:
         hidden = {name: self._hidden(name, node_id) for name in self._spec(node_id).hidden}
         return Call(node_id, node.class_type, index, hidden, report, self.interrupted)
 
-    def _spec(self, node_id: str) -> Any:
+    def _spec(self, node_id: str) -> NodeSpec:
         return self.registry[self.nodes[node_id].class_type]
 
     def _hidden(self, name: str, node_id: str) -> Any:
@@ -309,11 +329,20 @@ class _Run:
     def _add(self, node: Node, parent: str) -> None:
         if node.class_type not in self.registry:
             raise ValueError(f"it expands to {describe(node)}, which is of an unknown type")
-        for link in node.links.values():
-            if link.node_id in self.done and link.node_id not in self.values:
-                self.done.discard(link.node_id)  # Freed by now; it has to run again.
-            self.consumers.setdefault(link.node_id, set()).add(node.id)
         self.prompt.add(node, parent)
+        self.inner.setdefault(parent, []).append(node.id)
+        self._consume(node.id)
+        self._revive([link.node_id for link in node.links.values()])
+
+    def _revive(self, sources: list[str]) -> None:
+        """Let nodes run again whose outputs were freed before this expansion asked for them."""
+        waiting = list(sources)
+        while waiting:
+            source = waiting.pop()
+            if source in self.done and source not in self.values:
+                self.done.discard(source)
+                self._consume(source)
+                waiting += [link.node_id for link in self.nodes[source].links.values()]
 
     # Finishing.
 
@@ -326,14 +355,20 @@ class _Run:
         ui = merge_ui(results)
         signature = self.signatures.of(node_id) if self.cache is not None else None
         if signature is not None:
-            self.cache[signature] = _Cached(outputs, ui, self._parts(node_id))
+            inner = self._descendants(node_id)
+            parts = frozenset(filter(None, map(self.signatures.of, inner)))
+            inner_ui = {one: self.result.ui[one] for one in inner if one in self.result.ui}
+            self.cache[signature] = _Cached(outputs, ui, parts, inner_ui)
         self._finish(node_id, outputs, ui)
         self.result.executed.append(node_id)
         self._emit("node_done", node_id)
 
-    def _parts(self, node_id: str) -> frozenset[str]:
-        inner = [child for child, parent in self.prompt.parents.items() if parent == node_id]
-        return frozenset(filter(None, map(self.signatures.of, inner)))
+    def _descendants(self, node_id: str) -> list[str]:
+        """Return the nodes that a node expanded to, those that they expanded to included."""
+        found = list(self.inner.get(node_id, ()))
+        for child in found:
+            found += self.inner.get(child, ())
+        return found
 
     def used_signatures(self) -> list[str]:
         """Return the cached signatures that this graph stands for, whether they were looked up."""

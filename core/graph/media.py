@@ -49,8 +49,10 @@ def _image_tags(path: Path) -> dict[str, Any]:
         except (OSError, SyntaxError, ValueError):
             pass  # The pixels are damaged; what came before them is still good.
         tags = {str(k).lower(): v for k, v in image.info.items() if isinstance(v, str)}
+        # PNG has text for this; asking it for EXIF would decode the pixels again.
+        exif = {} if image.format == "PNG" else image.getexif()
         for tag in (EXIF_MAKE, EXIF_MODEL):
-            key, colon, text = str(image.getexif().get(tag, "")).partition(":")
+            key, colon, text = str(exif.get(tag, "")).partition(":")
             if colon and key.lower() in KEYS:
                 tags[key.lower()] = text.rstrip("\x00")
     return tags

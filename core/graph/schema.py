@@ -77,6 +77,10 @@ class InputSpec:
         found = self.options() if callable(self.options) else self.options
         return tuple(found or ())
 
+    def opened(self, choice: Any) -> Sequence[InputSpec]:
+        """Return the inputs that a choice of this dynamic combo opens; none for a wrong choice."""
+        return self.dynamic.get(choice, ()) if self.dynamic and isinstance(choice, str) else ()
+
     def initial(self) -> Any:
         """Return the value that the frontend gives a fresh widget; None when there is none."""
         if self.default is not None or not self.is_combo:
@@ -186,14 +190,6 @@ class Graph:
     source: str = ""
     dropped: tuple[str, ...] = field(default=())
 
-    def consumers(self, node_id: str) -> list[str]:
-        """Return the ids of the nodes that a wire from `node_id` leads to."""
-        return [
-            node.id
-            for node in self.nodes.values()
-            if any(link.node_id == node_id for link in node.links.values())
-        ]
-
 
 def required_first(inputs: Sequence[InputSpec]) -> list[InputSpec]:
     return sorted(inputs, key=lambda spec: not spec.required)
@@ -210,8 +206,9 @@ def expand_inputs(
             continue
         yield _renamed(spec, name) if prefix else spec
         if spec.dynamic is not None:
-            opened = spec.dynamic.get(values.get(name, spec.initial()), ())
-            yield from expand_inputs(opened, values, f"{name}.")
+            yield from expand_inputs(
+                spec.opened(values.get(name, spec.initial())), values, f"{name}."
+            )
 
 
 def _autogrow_sockets(spec: InputSpec, name: str) -> Iterator[InputSpec]:
@@ -243,7 +240,7 @@ def _fold(inputs: Sequence[InputSpec], values: dict[str, Any], prefix: str) -> N
         name = f"{prefix}{spec.name}"
         if spec.dynamic is not None and name in values:
             choice = values.pop(name)
-            _fold(spec.dynamic.get(choice, ()), values, f"{name}.")
+            _fold(spec.opened(choice), values, f"{name}.")
             values[name] = {spec.name: choice, **_taken(values, f"{name}.")}
         elif spec.template is not None:
             values[name] = _taken(values, f"{name}.")

@@ -79,7 +79,7 @@ def collect_definitions(workflow: Mapping[str, Any]) -> dict[str, dict]:
     while waiting:
         definitions = waiting.pop().get("definitions")
         listed = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-        for definition in listed or []:
+        for definition in listed if isinstance(listed, list) else []:
             if isinstance(definition, dict) and str(definition.get("id")) not in found:
                 found[str(definition.get("id"))] = definition
                 waiting.append(definition)
@@ -168,8 +168,8 @@ def _proxies(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def slots(node: Mapping[str, Any], key: str) -> list[dict]:
     """Return a node's saved "inputs" or "outputs", each guaranteed to be a dict with a name."""
-    raw = node.get(key)
-    return [s if isinstance(s, dict) and "name" in s else {"name": ""} for s in raw or []]
+    raw = node.get(key) if isinstance(node.get(key), list) else []
+    return [s if isinstance(s, dict) and "name" in s else {"name": ""} for s in raw]
 
 
 def _read_nodes(graph: Mapping[str, Any]) -> dict[str, dict]:
@@ -184,6 +184,8 @@ def _read_nodes(graph: Mapping[str, Any]) -> dict[str, dict]:
 
 def _read_links(graph: Mapping[str, Any]) -> dict[str, UiLink]:
     raw = graph.get("links")
-    entries = list(raw.values()) if isinstance(raw, dict) else raw or []
+    if isinstance(raw, dict):
+        raw = list(raw.values())
+    entries = raw if isinstance(raw, list) else []
     links = [link for link in map(read_link, entries) if link is not None]
     return {link.id: link for link in links}

@@ -179,7 +179,7 @@ def _layout(graph: Graph, registry: Registry) -> dict[str, tuple[int, int, int, 
 def _depths(graph: Graph) -> dict[str, int]:
     """Return each node's longest distance from a node without wires coming in."""
     depths = dict.fromkeys(graph.nodes, 0)
-    for _ in graph.nodes:
+    for _ in range(len(graph.nodes) + 1):
         before = dict(depths)
         for node in graph.nodes.values():
             above = [depths.get(link.node_id, 0) + 1 for link in node.links.values()]

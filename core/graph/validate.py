@@ -24,7 +24,15 @@ from .schema import (
 from .values import check, coerce, show, show_choices
 
 # Frontend widgets without an input behind them, which older frontends wrote into API prompts.
-FRONTEND_LEFTOVERS = ("upload", "control_after_generate", "control_filter_list", "videopreview")
+FRONTEND_LEFTOVERS = (
+    "upload",
+    "control_after_generate",
+    "control_filter_list",
+    "videopreview",
+    "video-preview",
+    "audioUI",
+    "$$canvas-image-preview",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,9 @@ def validate(
     ends = list(targets) if targets is not None else output_nodes(graph, registry)
     if not ends and not problems:
         problems.append(_no_output(graph, registry))
+    for end in [end for end in ends if end not in graph.nodes]:
+        message = f"there is no node {end} to run among the workflow's {len(graph.nodes)} nodes"
+        problems.append(Problem("missing_node", message, end))
     needed = upstream(graph, ends) if ends else list(graph.nodes)
     for node_id in needed:
         node = graph.nodes[node_id]

@@ -80,8 +80,7 @@ class _Reading:
             self._skip_extras(spec, nested=bool(prefix))
             if spec.dynamic is not None:
                 chosen = self.values.get(f"{prefix}{spec.name}", spec.initial())
-                opened = spec.dynamic.get(chosen, ()) if isinstance(chosen, str) else ()
-                self._walk(opened, f"{prefix}{spec.name}.")
+                self._walk(spec.opened(chosen), f"{prefix}{spec.name}.")
 
     def _take(self, spec: InputSpec, name: str) -> None:
         if self.position < len(self.saved):

@@ -102,7 +102,7 @@ SPECS = [
 REGISTRY = {spec.id: spec for spec in SPECS}
 
 
-def node(node_id: int | str, type: str, *, inputs: Any = (), values: Any = None, **more: Any) -> dict:
+def node(node_id: Any, type: str, *, inputs: Any = (), values: Any = None, **more: Any) -> dict:
     """Build a UI node; `inputs` are (name, type, link id), or with True at the end for widgets."""
     slots = [
         {"name": name, "type": kind, "link": link, **({"widget": {"name": name}} if rest else {})}

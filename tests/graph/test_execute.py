@@ -105,12 +105,25 @@ def test_without_cache_an_output_is_freed_after_its_last_consumer() -> None:
 
 
 def test_lists_are_walked_in_step_and_the_shorter_repeats_its_last_value() -> None:
-    many = NodeSpec(id="ManyInts", outputs=(out("INT", is_list=True),),
-                    inputs=(widget("n", "INT"),), execute=lambda n: NodeResult((range(n),)))
-    add = NodeSpec(id="Add", inputs=(socket("a", "INT"), socket("b", "INT")),
-                   outputs=(out("INT"),), execute=lambda a, b: NodeResult((10 * a + b,)))
-    whole = NodeSpec(id="Whole", is_input_list=True, inputs=(socket("items", "INT"),),
-                     outputs=(out("INT"),), execute=lambda items: NodeResult((list(items),)))
+    many = NodeSpec(
+        id="ManyInts",
+        outputs=(out("INT", is_list=True),),
+        inputs=(widget("n", "INT"),),
+        execute=lambda n: NodeResult((range(n),)),
+    )
+    add = NodeSpec(
+        id="Add",
+        inputs=(socket("a", "INT"), socket("b", "INT")),
+        outputs=(out("INT"),),
+        execute=lambda a, b: NodeResult((10 * a + b,)),
+    )
+    whole = NodeSpec(
+        id="Whole",
+        is_input_list=True,
+        inputs=(socket("items", "INT"),),
+        outputs=(out("INT"),),
+        execute=lambda items: NodeResult((list(items),)),
+    )
     prompt = api(n1=("ManyInts", {"n": 4}), n2=("ManyInts", {"n": 2}),
                  n3=("Add", {"a": ["1", 0], "b": ["2", 0]}),
                  n4=("Whole", {"items": ["3", 0]}), n5=("Any", {"value": ["4", 0]}))  # fmt: skip
@@ -380,6 +393,52 @@ def test_hidden_inputs_arrive_by_name() -> None:
     assert got["unique_id"] == "1" and got["prompt"] == prompt
     assert got["extra_pnginfo"] == {"workflow": {"nodes": []}}
     assert got["dynprompt"].get_node("2") == prompt["2"]
+
+
+def test_an_expansion_may_use_an_output_that_was_freed_already() -> None:
+    def execute(value) -> NodeResult:
+        # Node 1 is two steps up and not an input of this node.
+        return NodeResult((["x", 0],), expand={
+            "x": {"class_type": "Next", "inputs": {"value": ["1", 0]}}})  # fmt: skip
+
+    late = NodeSpec(id="Late", inputs=(socket("value", "INT"),), outputs=(out("INT"),),
+                    execute=execute)  # fmt: skip
+    prompt = api(n0=("Int", {"value": 4}), n1=("Next", {"value": ["0", 0]}),
+                 n2=("Next", {"value": ["1", 0]}), n3=("Late", {"value": ["2", 0]}),
+                 n4=("Any", {"value": ["3", 0]}))  # fmt: skip
+    assert shown(prompt, late, NEXT) == [6]
+
+
+def test_what_expanded_nodes_show_is_there_again_from_the_cache() -> None:
+    graph = {"i": {"class_type": "Int", "inputs": {"value": 1}},
+             "show": {"class_type": "Any", "inputs": {"value": ["i", 0]}}}  # fmt: skip
+    spec = source(lambda: NodeResult((["i", 0],), expand=graph))
+    prompt = graph_from_api(api(n1=("Source", {}), n2=("Next", {"value": ["1", 0]}),
+                                n3=("Any", {"value": ["2", 0]})))  # fmt: skip
+    specs = registry(spec, NEXT)
+    executor = Executor(specs)
+    assert executor.run(prompt).ui["show"] == {"value": [1]}
+    other = graph_from_api(api(n1=("Source", {}), n3=("Any", {"value": ["1", 0]})))
+    again = executor.run(other)
+    assert again.cached == ["1"] and again.ui["show"] == {"value": [1]}
+
+
+def test_ctrl_c_inside_a_node_keeps_what_is_finished() -> None:
+    def execute() -> NodeResult:
+        raise KeyboardInterrupt
+
+    prompt = api(n1=("Int", {"value": 3}), n2=("Any", {"value": ["1", 0]}),
+                 n3=("Source", {}), n4=("Any", {"value": ["3", 0]}))  # fmt: skip
+    with pytest.raises(Interrupted) as caught:
+        run(prompt, source(execute))
+    assert caught.value.result.ui == {"2": {"value": [3]}}
+
+
+def test_several_targets_that_feed_each_other_keep_their_values() -> None:
+    result = run(full_api(), targets=["3", "2", "1"])
+    assert set(result.values) == {"1", "2", "3"} and result.executed == ["1", "2", "3"]
+    with pytest.raises(InvalidWorkflow, match="no node 8 to run among the workflow's 5"):
+        run(full_api(), targets=["8"])
 
 
 def test_targets_run_only_what_they_need_and_give_their_values() -> None:

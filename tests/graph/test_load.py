@@ -1,0 +1,183 @@
+"""Workflows out of files: JSON in each form, images and videos that carry one, damaged files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from graph_toys import REGISTRY, full_api, node, ui
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from videoldm.core.graph import WorkflowError, graph_to_api, load_workflow, parse_workflow, to_ui
+
+PROMPT = full_api()
+WORKFLOW = to_ui(PROMPT, REGISTRY)
+
+
+def is_the_prompt(graph) -> bool:
+    got = {key: (raw["class_type"], raw["inputs"]) for key, raw in graph_to_api(graph).items()}
+    return got == {key: (raw["class_type"], raw["inputs"]) for key, raw in PROMPT.items()}
+
+
+def picture() -> Image.Image:
+    return Image.fromarray(np.zeros((16, 16, 3), np.uint8))
+
+
+def write_video(path: Path, tags: dict[str, str], codec: str, **options) -> Path:
+    with av.open(str(path), "w", **options) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream(codec, rate=8)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(2):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("data", [
+    PROMPT, {"prompt": PROMPT}, {"output": PROMPT}, WORKFLOW, {"workflow": WORKFLOW},
+    {"prompt": PROMPT, "workflow": WORKFLOW}, {"prompt": PROMPT, "client_id": "x"},
+])  # fmt: skip
+def test_json_in_every_wrapping(tmp_path, data) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("\ufeff" + json.dumps(data), encoding="utf-8")
+    assert is_the_prompt(load_workflow(path, REGISTRY))
+
+
+def test_ids_written_as_numbers_are_links_and_pairs_of_numbers_are_not() -> None:
+    prompt = {"1": {"class_type": "Int", "inputs": {"value": 1}},
+              "2": {"class_type": "Any", "inputs": {"value": [1, 0]}},
+              "3": {"class_type": "Any", "inputs": {"value": [512, 0]}}}  # fmt: skip
+    graph = parse_workflow(prompt, REGISTRY)
+    assert graph.nodes["2"].inputs["value"] == ("1", 0)
+    assert graph.nodes["3"].inputs["value"] == [512, 0]
+
+
+def test_wrapped_arrays_survive_the_round_trip() -> None:
+    prompt = {"1": {"class_type": "Points", "inputs": {"points": {"__value__": ["a", 1]}}}}
+    graph = parse_workflow(prompt, REGISTRY)
+    assert graph.nodes["1"].inputs["points"] == ["a", 1] and not graph.nodes["1"].links
+    assert graph_to_api(graph) == prompt
+
+
+@pytest.mark.parametrize("chunk", ["text", "compressed", "international"])
+def test_png_text_of_every_kind(tmp_path, chunk) -> None:
+    info = PngInfo()
+    add = info.add_itxt if chunk == "international" else info.add_text
+    for key, value in (("workflow", WORKFLOW), ("prompt", PROMPT)):
+        add(key, json.dumps(value), **({"zip": True} if chunk == "compressed" else {}))
+    picture().save(tmp_path / "file.json", "PNG", pnginfo=info)
+    graph = load_workflow(tmp_path / "file.json", REGISTRY)
+    assert is_the_prompt(graph) and graph.workflow == WORKFLOW
+
+
+@pytest.mark.parametrize("form", ["WEBP", "JPEG"])
+def test_exif_of_webp_and_jpeg(tmp_path, form) -> None:
+    exif = Image.Exif()
+    exif[0x0110] = f"prompt:{json.dumps(PROMPT)}"
+    exif[0x010F] = f"workflow:{json.dumps(WORKFLOW)}"
+    picture().save(tmp_path / "x.png", form, exif=exif)
+    graph = load_workflow(tmp_path / "x.png", REGISTRY)
+    assert is_the_prompt(graph) and graph.workflow == WORKFLOW
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), [
+    ("a.mp4", "mpeg4", {"options": {"movflags": "use_metadata_tags+faststart"}}),
+    ("a.mov", "mpeg4", {"options": {"movflags": "use_metadata_tags"}}),
+    ("a.webm", "libvpx-vp9", {}),
+])  # fmt: skip
+def test_tags_of_videos(tmp_path, name, codec, options) -> None:
+    tags = {"prompt": json.dumps(PROMPT), "workflow": json.dumps(WORKFLOW)}
+    path = write_video(tmp_path / name, tags, codec, **options)
+    path = path.rename(tmp_path / "renamed.json")
+    graph = load_workflow(path, REGISTRY)
+    assert is_the_prompt(graph) and graph.workflow == WORKFLOW
+
+
+def test_the_comment_that_videohelpersuite_writes(tmp_path) -> None:
+    comment = json.dumps({"prompt": json.dumps(PROMPT), "workflow": WORKFLOW})
+    path = write_video(tmp_path / "a.mp4", {"comment": comment}, "mpeg4")
+    assert is_the_prompt(load_workflow(path, REGISTRY))
+
+
+def test_the_prompt_stands_in_when_the_workflow_needs_unknown_nodes() -> None:
+    strange = ui([node(1, "Gone", properties={"Node name for S&R": "Gone"})], [])
+    graph = parse_workflow({"workflow": strange, "prompt": PROMPT}, REGISTRY)
+    assert is_the_prompt(graph) and graph.workflow == strange
+    damaged = {"nodes": [{}]}
+    assert is_the_prompt(parse_workflow({"workflow": damaged, "prompt": PROMPT}, REGISTRY))
+    other = {"1": {"class_type": "AlsoGone", "inputs": {}}}
+    kept = parse_workflow({"workflow": strange, "prompt": other}, REGISTRY)
+    assert kept.nodes["1"].class_type == "Gone"
+
+
+def test_a_picture_cut_off_behind_its_text_still_gives_the_workflow(tmp_path) -> None:
+    info = PngInfo()
+    info.add_text("workflow", json.dumps(WORKFLOW))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png", pnginfo=info)
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:-4000])
+    assert is_the_prompt(load_workflow(tmp_path / "a.png", REGISTRY))
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(WorkflowError) as caught:
+        load_workflow(path, REGISTRY)
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "is empty"),
+    (b"{\"1\": {\"class_type\"", "is not valid JSON: .* at line 1 column"),
+    (b"\x00\x01\xff\xfe", "is neither JSON nor a PNG"),
+    (b"[1, 2]", "is no workflow, expected .*, given a list"),
+    (b"{\"a\": 1}", "given an object with 'a'"),
+    (b"{\"nodes\": [], \"links\": []}", "has 0 nodes that run"),
+    (b"\x89PNG\r\n\x1a\n" + b"x" * 40, "cannot be read as image"),
+    (b"\x00\x00\x00\x18ftypmp42" + b"x" * 40, "cannot be read as video"),
+    (b"\x1aE\xdf\xa3" + b"x" * 40, "cannot be read as video"),
+    (b"[" * 100000, "nested too deeply|not valid JSON"),
+])  # fmt: skip
+def test_damaged_files_are_refused_in_one_sentence(tmp_path, content, message) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    import re
+
+    assert re.search(message, refusal(path)), refusal(path)
+
+
+def test_files_that_are_missing_or_carry_nothing(tmp_path) -> None:
+    assert "cannot be read (no such file" in refusal(tmp_path / "none.json")
+    assert "cannot be read (is a directory" in refusal(tmp_path)
+    picture().save(tmp_path / "a.png")
+    assert "carries no workflow" in refusal(tmp_path / "a.png")
+    info = PngInfo()
+    info.add_text("workflow", "{broken")
+    picture().save(tmp_path / "b.png", pnginfo=info)
+    assert 'the "workflow" in' in refusal(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize(("prompt", "message"), [
+    ({"1": {"class_type": 3}, "2": {"class_type": "Int"}}, 'node 1 has no "class_type"'),
+    ({"1": {"class_type": "Int", "inputs": []}}, 'node 1 .* "inputs" of type list'),
+    ({"1": {"class_type": "Int"}, "2": 5}, 'node 2 has no "class_type"'),
+])  # fmt: skip
+def test_malformed_prompts_name_the_node(prompt, message) -> None:
+    with pytest.raises(WorkflowError, match=message):
+        parse_workflow(prompt, REGISTRY)
+
+
+def test_the_engine_does_not_import_torch() -> None:
+    code = "import sys, videoldm.core.graph; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "av", "PIL", "numpy"} & set(done.stdout.split())
