@@ -1,0 +1,87 @@
+"""CONDITIONING to text tensors: which prompt the frames of a clip get.
+
+A CONDITIONING is ComfyUI's list of [tokens [1, n, d], dict]. Entries whose dict carries
+`videoldm_frames: (start, stop)` are for those frames of the finished video only; where two ranges
+overlap, the tokens of both are cross-faded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FRAMES = "videoldm_frames"
+
+
+def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
+    """Tokens for the absolute frame numbers of a clip: [1, n, d], or [1, t, n, d] where they differ.
+
+    Frames outside all ranges (a last clip may run past the end) get the nearest range's prompt.
+    """
+    entries = _entries(conditioning)
+    if len(entries) == 1:
+        return entries[0][0]
+    tokens = same_length([one for one, _ in entries])
+    weights = [_weights([range_ for _, range_ in entries], frame) for frame in frames]
+    if all(one == weights[0] for one in weights):
+        return _mixed(tokens, weights[0])
+    return torch.stack([_mixed(tokens, one) for one in weights], dim=1)
+
+
+def pooled_of(conditioning: Sequence) -> Tensor | None:
+    """The pooled text of the first entry, for models such as SDXL."""
+    return conditioning[0][1].get("pooled_output")
+
+
+def with_frames(conditioning: Sequence, start: int, stop: int) -> list:
+    """The same prompts for the frames start .. stop - 1 only."""
+    return [[tokens, {**more, FRAMES: (start, stop)}] for tokens, more in conditioning]
+
+
+def _entries(conditioning: Sequence) -> list[tuple[Tensor | None, tuple[int, int] | None]]:
+    if not conditioning:
+        raise ValueError("a CONDITIONING holds 0 prompts, at least 1 is needed")
+    entries = [(tokens, _range(more)) for tokens, more in conditioning]
+    without = sum(range_ is None for _, range_ in entries)
+    if len(entries) > 1 and without:
+        raise ValueError(
+            f"{without} of the {len(entries)} prompts of a CONDITIONING have no frames of their "
+            f"own, which only a single prompt may lack"
+        )
+    return entries
+
+
+def _range(more: Mapping[str, Any]) -> tuple[int, int] | None:
+    found = more.get(FRAMES)
+    if found is None:
+        return None
+    start, stop = (int(one) for one in found)
+    if not 0 <= start < stop:
+        raise ValueError(f"a prompt is for the frames {start} to {stop - 1}, which are none")
+    return start, stop
+
+
+def _weights(ranges: Sequence[tuple[int, int]], frame: int) -> list[float]:
+    """How much of each prompt a frame gets: by its distance to the ends of the ranges it is in."""
+    depths = [min(frame - start + 1, stop - frame) for start, stop in ranges]
+    if max(depths) <= 0:
+        nearest = depths.index(max(depths))
+        return [float(k == nearest) for k in range(len(ranges))]
+    total = sum(max(depth, 0) for depth in depths)
+    return [max(depth, 0) / total for depth in depths]
+
+
+def _mixed(tokens: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    if 1.0 in weights:
+        return tokens[weights.index(1.0)]
+    return sum(weight * one for weight, one in zip(weights, tokens, strict=True) if weight)
+
+
+def same_length(tokens: Sequence[Tensor]) -> list[Tensor]:
+    """Prompts of n tokens each: repeated to a common multiple, which attention does not notice."""
+    length = math.lcm(*(one.shape[1] for one in tokens))
+    return [one.repeat(1, length // one.shape[1], 1) for one in tokens]

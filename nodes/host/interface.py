@@ -1,0 +1,150 @@
+"""What a host offers to the nodes. There are two: ComfyUI, and this project's own runner.
+
+Wire values (MODEL, CLIP, VAE, CONDITIONING, VIDEO) are the host's own objects; nodes pass them back
+to the host and never look inside. Tensors that the host gives are core's: latents scaled,
+[b, t, c, h, w], float32 on the compute device; pixels in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+
+    from ...core.denoiser import Denoiser
+    from ...core.schedules import NoiseSchedule
+    from ...core.temporal_layers import Strength, TemporalLayers
+    from ...core.video_files import VideoStream
+
+Latent = dict[str, Any]
+Conditioning = list
+Wire = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How the prompt is weighed against the negative one.
+
+    cfg: 1 evaluates the prompt alone. rescale: 0 is plain guidance, 1 restores the spread of the
+    prediction fully. (Guidance by given frames is the sampling task's business, not the host's.)
+    """
+
+    cfg: float = 1.0
+    rescale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a stage must know of a MODEL before it starts."""
+
+    latent_channels: int
+    factor: int  # pixels per latent position along one side
+    schedule: NoiseSchedule  # of the model itself
+    device: device
+    takes_context: bool  # whether it can be given frames
+    has_layers: bool  # whether temporal layers are in it
+    trained_frames: int  # clip length its temporal layers were trained on
+    rates: int = 0  # number of frame-rate classes, 0 = it is not told the rate
+    is_upsampler: bool = False
+    low_res_schedule: NoiseSchedule | None = None
+    max_noise_level: int = 0
+
+
+class Decoder(Protocol):
+    """Raw latents [b, t, c, h, w] to pixels [b, t, 3, factor h, factor w].
+
+    A frame depends on at most `reach` frames on either side; 0 means frame by frame.
+    """
+
+    reach: int
+    factor: int
+
+    def __call__(self, raw: Tensor) -> Tensor: ...
+
+
+class FolderAccess(Protocol):
+    """Names from workflows to files, never out of their folders."""
+
+    def model_names(self, kind: str) -> list[str]: ...
+    def model_path(self, kind: str, name: str) -> Path: ...
+    def input_names(self, media: str) -> list[str]: ...
+    def input_path(self, name: str) -> Path: ...
+    def save_path(
+        self, prefix: str, suffix: str, *, temp: bool = False, size: tuple[int, int] = (0, 0)
+    ) -> Path: ...
+    def relative(self, path: Path) -> tuple[str, str]: ...
+
+
+class Host(Protocol):
+    """The interface; see the module's docstring for what its values are."""
+
+    name: str
+    folders: FolderAccess
+
+    # Loading. `name` is "embedded" (or "embedded: ...") or a file of the kind's models folder.
+
+    def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
+    def load_temporal_layers(self, name: str) -> TemporalLayers: ...
+    def load_temporal_vae(self, name: str) -> Wire: ...
+    def load_upsampler(self, name: str) -> tuple[Wire, Wire, Wire]: ...
+
+    # Models.
+
+    def facts(self, model: Wire) -> ModelFacts: ...
+    def inject(self, model: Wire, layers: TemporalLayers, strength: Strength) -> Wire:
+        """A clone of the model with the layers in it; the given model is not changed."""
+
+    def eject(self, model: Wire) -> Wire:
+        """A clone without any of this pack's layers."""
+
+    def encode_text(self, clip: Wire, text: str) -> Conditioning: ...
+    def encode_boxes(self, clip: Wire, text: str, boxes: Sequence[Any]) -> Conditioning:
+        """`boxes` have label, x0, y0, x1, y1; ValueError for a CLIP without a box encoder."""
+
+    def denoiser_for(
+        self, model: Wire, positive: Conditioning, negative: Conditioning, guidance: Guidance
+    ) -> Callable[[Any], Denoiser]:
+        """A function from the condition of a clip (core's ClipCondition) to its denoiser.
+
+        Entries of a CONDITIONING may carry `videoldm_frames: (start, stop)`; the clip's absolute
+        frame numbers then decide which prompt each frame gets.
+        """
+
+    def sigmas(self, model: Wire, schedule: str, steps: int, denoise: float) -> Tensor: ...
+
+    # Tensors.
+
+    def to_core(self, model: Wire, latent: Mapping[str, Any]) -> Tensor: ...
+    def from_core(self, model: Wire, latents: Tensor) -> Latent: ...
+    def pixels(self, images: Tensor) -> Tensor:
+        """Pixels [1, t, 3, h, w] of an IMAGE, on the compute device."""
+
+    def images(self, pixels: Tensor) -> Tensor: ...
+
+    # The autoencoder.
+
+    def encode(self, vae: Wire, pixels: Tensor) -> Latent: ...
+    def decoder(self, vae: Wire) -> Decoder: ...
+
+    def raw(self, latent: Mapping[str, Any]) -> Tensor:
+        """The latents as the VAE knows them [b, t, c, h, w], on the compute device."""
+
+    # Video.
+
+    def video(self, stream: VideoStream) -> Wire:
+        """A VIDEO whose frames are made only while it is saved."""
+
+    def stream(self, video: Wire) -> VideoStream: ...
+
+    # The run.
+
+    def progress(self, total: int) -> Callable[[int], None]:
+        """A function to call with the number of steps done; it also raises when told to stop."""
+
+    def check_interrupted(self) -> None: ...
+    def metadata(self, hidden: Any) -> dict[str, str]:
+        """`prompt` and `workflow` as JSON for the files that are saved; {} if unwanted."""

@@ -1,0 +1,7 @@
+"""The host without ComfyUI: a stand-in for the V3 API, and models on diffusers and transformers."""
+
+from . import io, ui
+from .host import host
+from .io import ComfyExtension
+
+__all__ = ["ComfyExtension", "host", "io", "ui"]

@@ -1,0 +1,57 @@
+"""Device and precision of everything that runs: decided here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "fp32", "fp16", "bf16")
+IMAGES_STAY_BELOW = 2**30
+"""Bytes: decoded images up to this size stay on the compute device, larger ones go to the CPU."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the user asked for; "auto" is cuda in fp16 where there is one, else cpu in fp32.
+
+    Weights are held in `dtype`; latents between stages are float32 on `device`.
+    """
+
+    wanted_device: str = "auto"
+    wanted_dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.wanted_device.partition(":")[0] not in DEVICES:
+            known = ", ".join(DEVICES)
+            raise ValueError(f"device {self.wanted_device!r} must be one of {known} or cuda:N")
+        if self.wanted_dtype not in DTYPES:
+            raise ValueError(f"dtype {self.wanted_dtype!r} must be one of {', '.join(DTYPES)}")
+
+    @property
+    def device(self) -> torch.device:
+        import torch
+
+        if self.wanted_device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.wanted_device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device {self.wanted_device} was asked for, but torch sees no GPU")
+        return torch.device(self.wanted_device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        if self.wanted_dtype == "auto":
+            return torch.float32 if self.device.type == "cpu" else torch.float16
+        named = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+        return named[self.wanted_dtype]
+
+    def place_for_images(self, size: int) -> torch.device:
+        """Where decoded images of `size` bytes are kept."""
+        import torch
+
+        return self.device if size <= IMAGES_STAY_BELOW else torch.device("cpu")

@@ -1,0 +1,194 @@
+"""The host without ComfyUI: see `interface.Host` for what its methods promise.
+
+It imports torch only when a node runs, so that workflows are listed and checked in an instant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ....core.graph import current_call
+from .devices import Policy
+from .folders import Folders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ....core.clip_condition import DenoiserFor
+    from ....core.temporal_layers import Strength, TemporalLayers
+    from ....core.video_files import VideoStream
+    from ..interface import Decoder, Guidance, Latent, ModelFacts
+    from ..tensors import RoundTrips
+    from .clip import StandaloneCLIP
+    from .loaders import Loaders
+    from .model import StandaloneModel
+    from .vae import StandaloneVAE
+    from .video import StandaloneVideo
+
+
+class StandaloneHost:
+    """One per process; the runner sets its folders, device and dtype before anything runs."""
+
+    name = "standalone"
+
+    def __init__(self) -> None:
+        self.folders = Folders()
+        self.policy = Policy()
+        self.embed_metadata = True
+
+    def configure(
+        self,
+        *,
+        models: Sequence[Any] = (),
+        input: Any = "input",
+        output: Any = "output",
+        device: str = "auto",
+        dtype: str = "auto",
+        embed_metadata: bool = True,
+    ) -> None:
+        """Set the folders (`models` may be several), "--device", "--dtype" and metadata."""
+        self.folders = Folders(models=models, input=input, output=output)
+        self.policy = Policy(device, dtype)
+        self.embed_metadata = embed_metadata
+
+    @cached_property
+    def round_trips(self) -> RoundTrips:
+        """Counts the latents that left the compute device between two stages."""
+        from ..tensors import RoundTrips
+
+        return RoundTrips()
+
+    @property
+    def loaders(self) -> Loaders:
+        from .loaders import Loaders
+
+        return Loaders(self.folders, self.policy)
+
+    # Loading.
+
+    def load_image_model(self, name: str) -> tuple:
+        return self.loaders.image_model(name)
+
+    def load_temporal_layers(self, name: str) -> TemporalLayers:
+        return self.loaders.temporal_layers(name)
+
+    def load_temporal_vae(self, name: str) -> StandaloneVAE:
+        return self.loaders.temporal_vae(name)
+
+    def load_upsampler(self, name: str) -> tuple:
+        return self.loaders.upsampler(name)
+
+    # Models.
+
+    def facts(self, model: StandaloneModel) -> ModelFacts:
+        return model.facts
+
+    def inject(self, model: StandaloneModel, layers: TemporalLayers, strength: Strength
+               ) -> StandaloneModel:  # fmt: skip
+        return model.injected(layers, strength)
+
+    def eject(self, model: StandaloneModel) -> StandaloneModel:
+        return model.ejected()
+
+    def encode_text(self, clip: StandaloneCLIP, text: str) -> list:
+        return clip.encode(text)
+
+    def encode_boxes(self, clip: StandaloneCLIP, text: str, boxes: Sequence[Any]) -> list:
+        if clip.box_encoder is None:
+            raise ValueError(
+                f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; "
+                "only the embedded model's CLIP has one"
+            )
+        return clip.encode(text, boxes)
+
+    def denoiser_for(self, model: StandaloneModel, positive: list, negative: list,
+                     guidance: Guidance) -> DenoiserFor:  # fmt: skip
+        from .model import denoiser_for
+
+        return denoiser_for(model, positive, negative, guidance)
+
+    def sigmas(self, model: StandaloneModel, schedule: str, steps: int, denoise: float) -> Tensor:
+        from ....core.schedules import get_sigmas
+
+        return get_sigmas(schedule, model.core.schedule, steps, strength=denoise)
+
+    # Tensors.
+
+    def raw(self, latent: Mapping[str, Any]) -> Tensor:
+        from ..tensors import latents_of
+
+        return self.round_trips.to(latents_of(latent), self.policy.device)
+
+    def to_core(self, model: StandaloneModel, latent: Mapping[str, Any]) -> Tensor:
+        import torch
+
+        raw = self.raw(latent)
+        if raw.shape[2] != model.core.latent_channels:
+            raise ValueError(
+                f"latents of {raw.shape[2]} channels do not fit a model of "
+                f"{model.core.latent_channels}"
+            )
+        return model.core.scaled(raw.to(torch.float32))
+
+    def from_core(self, model: StandaloneModel, latents: Tensor) -> Latent:
+        from ..tensors import latent_from
+
+        return latent_from(model.core.unscaled(latents))
+
+    def pixels(self, images: Tensor) -> Tensor:
+        from ..tensors import pixels_of
+
+        return pixels_of(images).to(self.policy.device)
+
+    def images(self, pixels: Tensor) -> Tensor:
+        from ..tensors import images_from
+
+        images = images_from(pixels)
+        return images.to(self.policy.place_for_images(images.numel() * 4))
+
+    # The autoencoder.
+
+    def encode(self, vae: StandaloneVAE, pixels: Tensor) -> Latent:
+        from ..tensors import latent_from
+
+        return latent_from(vae.encode_video(pixels))
+
+    def decoder(self, vae: StandaloneVAE) -> Decoder:
+        return vae
+
+    # Video.
+
+    def video(self, stream: VideoStream) -> StandaloneVideo:
+        from .video import StandaloneVideo
+
+        return StandaloneVideo(stream)
+
+    def stream(self, video: StandaloneVideo) -> VideoStream:
+        return video.stream
+
+    # The run.
+
+    def progress(self, total: int) -> Callable[[int], None]:
+        call = current_call.get()
+        if call is None:
+            return lambda done: None
+        return lambda done: call.progress(done, max(total, done))
+
+    def check_interrupted(self) -> None:
+        call = current_call.get()
+        if call is not None:
+            call.check_interrupted()
+
+    def metadata(self, hidden: Any) -> dict[str, str]:
+        if not self.embed_metadata:
+            return {}
+        given = {**(hidden.extra_pnginfo or {})}
+        if hidden.prompt is not None:
+            given["prompt"] = hidden.prompt
+        return {key: json.dumps(value) for key, value in given.items()}
+
+
+host = StandaloneHost()

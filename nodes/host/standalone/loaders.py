@@ -1,0 +1,118 @@
+"""Names to models. Nothing is loaded before a node asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ....core.checkpoints import read_header
+from ....core.families import embedded
+from ....core.lora import apply as apply_lora
+from ....core.lora import read_lora
+from ....core.sites import layout_of
+from ....core.temporal_layers import TemporalLayers
+from ....core.video_unet import VideoUNet
+from .clip import StandaloneCLIP
+from .devices import Policy
+from .folders import Folders
+from .model import StandaloneModel
+from .vae import StandaloneVAE
+
+EMBEDDED = "embedded"
+Loaded = tuple[StandaloneModel, StandaloneCLIP, StandaloneVAE]
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Where files are looked for and where models go."""
+
+    folders: Folders
+    policy: Policy
+
+    @property
+    def _there(self) -> dict[str, Any]:
+        return {"dtype": self.policy.dtype, "device": self.policy.device}
+
+    def image_model(self, name: str) -> Loaded:
+        """The embedded text-to-image model, or a checkpoint of the models folder."""
+        if name == EMBEDDED:
+            return self._wires(embedded.load_image_model(**self._there), EMBEDDED)
+        return self._wires(*self._checkpoint("checkpoints", name, "image_model"))
+
+    def upsampler(self, name: str) -> Loaded:
+        if name == EMBEDDED:
+            return self._wires(embedded.load_upsampler(**self._there), EMBEDDED)
+        return self._wires(*self._checkpoint("checkpoints", name, "upsampler"))
+
+    def temporal_layers(self, name: str) -> TemporalLayers:
+        """"embedded: text to video" and its kin, or a file of the folder videoldm."""
+        prefix, _, part = name.partition(": ")
+        if prefix == EMBEDDED and part:
+            return embedded.load_temporal_layers(part.replace(" ", "_"), **self._there)
+        return embedded.load_temporal_layers(self.folders.model_path("videoldm", name), **self._there)
+
+    def temporal_vae(self, name: str) -> StandaloneVAE:
+        path = None if name == EMBEDDED else self.folders.model_path("vae", name)
+        decoder = embedded.load_temporal_decoder(path, **self._there)
+        # A decoder file has no encoder. The embedded one decodes the embedded autoencoder's latents.
+        encoder = embedded.load_autoencoder(**self._there) if name == EMBEDDED else None
+        return StandaloneVAE(encoder, decoder)
+
+    def image_vae(self, name: str) -> StandaloneVAE:
+        path = self.folders.model_path("vae", name)
+        header = read_header(path)
+        if header is not None and header.kind == "temporal_decoder":
+            return StandaloneVAE(None, embedded.load_temporal_decoder(path, **self._there))
+        if header is not None:
+            return StandaloneVAE(embedded.load_autoencoder(path, **self._there))
+        from ....core.families import stable_diffusion
+
+        return StandaloneVAE(stable_diffusion.load_vae(path, **self._there))
+
+    def _checkpoint(self, kind: str, name: str, part: str) -> tuple[Any, str]:
+        """A checkpoint of this project's own format, or a single file of Stable Diffusion."""
+        path = self.folders.model_path(kind, name)
+        header = read_header(path) if path.suffix in (".safetensors", ".sft") else None
+        if header is not None:
+            return self._own(path, header.kind, part), header.family
+        from ....core.families import stable_diffusion
+
+        return stable_diffusion.load(path, **self._there), "stable diffusion"
+
+    def _own(self, path: Path, have: str, wanted: str) -> Any:
+        load: dict[str, Callable[..., Any]] = {
+            "image_model": embedded.load_image_model,
+            "upsampler": embedded.load_upsampler,
+        }
+        if have != wanted:
+            raise ValueError(f"{path.name} holds a {have}, but a {wanted} is needed here")
+        return load[wanted](path.parent, **self._there)
+
+    def _wires(self, found: Any, family: str) -> Loaded:
+        clip = StandaloneCLIP(
+            found.text_encoder, found.tokenizer, found.text_length, found.box_encoder,
+            skip=getattr(found, "clip_skip", 0),
+        )  # fmt: skip
+        return StandaloneModel(found.model, family), clip, StandaloneVAE(found.autoencoder)
+
+    def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
+             strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
+        """The model and the CLIP with a LoRA merged in; those that were given are not changed."""
+        lora = read_lora(self.folders.model_path("loras", name))
+        if model is not None and strength_model:
+            model = _model_with_lora(model, lora, strength_model)
+        if clip is not None and strength_clip:
+            encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text")
+            clip = replace(clip, encoder=encoder)
+        return model, clip
+
+
+def _model_with_lora(model: StandaloneModel, lora: Any, strength: float) -> StandaloneModel:
+    network = model.core.network
+    unet = apply_lora(
+        network.image_unet, lora, strength, layout=layout_of(network.image_unet.config)
+    )
+    changed = VideoUNet(unet, network.injections)
+    return replace(model, core=replace(model.core, network=changed))

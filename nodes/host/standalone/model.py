@@ -1,0 +1,127 @@
+"""The MODEL of the standalone host, and how its conditions become a denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....core.clip_condition import ClipCondition, DenoiserFor
+from ....core.denoiser import Denoiser
+from ....core.diffusion_model import DiffusionModel
+from ....core.guidance import guided, rescaled
+from ....core.temporal_layers import Strength, TemporalLayers
+from ..conditioning import pooled_of, same_length, text_for
+from ..interface import Guidance, ModelFacts
+
+
+@dataclass(frozen=True)
+class StandaloneModel:
+    """A diffusion model on a wire. It is never changed: every edit gives another one.
+
+    `core` is the model; `family` is the name of what it was loaded as.
+    """
+
+    core: DiffusionModel
+    family: str = "embedded"
+
+    def clone(self) -> StandaloneModel:
+        return replace(self)
+
+    @property
+    def facts(self) -> ModelFacts:
+        sets = [one.config for one in self.core.network.sets]
+        return ModelFacts(
+            latent_channels=self.core.latent_channels,
+            factor=self.core.factor,
+            schedule=self.core.schedule,
+            device=self.core.device,
+            takes_context=self.core.takes_context,
+            has_layers=bool(sets),
+            trained_frames=max((one.trained_frames for one in sets), default=1),
+            rates=max((one.rates for one in sets), default=0),
+            is_upsampler=self.core.low_res_channels > 0,
+            low_res_schedule=self.core.noise_schedule_for_low_res,
+            max_noise_level=self.core.max_noise_level,
+        )
+
+    def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
+        layers = layers.to(device=self.core.device, dtype=self.core.dtype)
+        return replace(self, core=self.core.with_layers(layers, strength))
+
+    def ejected(self) -> StandaloneModel:
+        return replace(self, core=self.core.ejected())
+
+
+def denoiser_for(
+    model: StandaloneModel, positive: Sequence, negative: Sequence, guidance: Guidance
+) -> DenoiserFor:
+    """See `Host.denoiser_for`. An upsampler's condition also brings its low-resolution frames."""
+    core = model.core
+    _check_width(core, positive, "positive")
+    _check_width(core, negative, "negative")
+
+    def for_clip(condition: ClipCondition) -> Denoiser:
+        cond = _bound(core, positive, condition)
+        if guidance.cfg == 1:
+            return cond
+        uncond = _bound(core, negative, condition)
+        if guidance.rescale:
+            return rescaled(
+                cond, uncond, guidance.cfg, guidance.rescale, prediction=core.prediction
+            )
+        return guided(cond, uncond, guidance.cfg)
+
+    return for_clip
+
+
+def _bound(core: DiffusionModel, conditioning: Sequence, condition: ClipCondition) -> Denoiser:
+    text = text_for(conditioning, condition.frames)
+    pooled = pooled_of(conditioning)
+    told: dict[str, Any] = dict(context=condition.context, rate=_rate(core, condition.rate))
+    for name in ("low_res", "noise_level"):
+        if getattr(condition, name, None) is not None:
+            told[name] = getattr(condition, name)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        given = None if text is None else text.expand(len(x), *text.shape[1:])
+        added = _added(core, pooled, x)
+        return core.denoiser(given, **told, added=added)(x, sigma)
+
+    return denoise
+
+
+def _rate(core: DiffusionModel, rate: int | None) -> int | None:
+    """Layers that know frame rates have always been told one; 0 is the rate they were trained at."""
+    known = max((one.config.rates for one in core.network.sets), default=0)
+    if not known:
+        return None
+    rate = rate or 0
+    if not 0 <= rate < known:
+        raise ValueError(f"the frame-rate class {rate} must lie in 0 .. {known - 1}")
+    return rate
+
+
+def _added(core: DiffusionModel, pooled: Tensor | None, x: Tensor) -> dict[str, Tensor] | None:
+    """SDXL's extra conditions: the pooled text, and sizes that say "not cropped"."""
+    if core.network.config.addition_embed_type != "text_time":
+        return None
+    if pooled is None:
+        raise ValueError("the model needs pooled text, but the prompts carry 0 pooled vectors")
+    height, width = (core.factor * side for side in x.shape[-2:])
+    ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
+    return {"text_embeds": pooled.expand(len(x), -1), "time_ids": ids.expand(len(x), -1)}
+
+
+def _check_width(core: DiffusionModel, conditioning: Sequence, which: str) -> None:
+    """Raise ValueError for prompts that another family's CLIP encoded."""
+    wanted = core.network.config.cross_attention_dim
+    for tokens, _ in conditioning:
+        if tokens is not None and wanted is not None and tokens.shape[-1] != wanted:
+            raise ValueError(
+                f"the {which} prompt has tokens of width {tokens.shape[-1]}, but the model takes "
+                f"width {wanted}; take the CLIP that was loaded with the model"
+            )

@@ -1,0 +1,82 @@
+"""The VIDEO of the standalone host: a stream of frames with the methods of ComfyUI's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from einops import rearrange
+from torch import Tensor
+
+from ....core.video_files import AudioClip, VideoStream
+from ..tensors import images_from, pixels_of
+
+
+@dataclass(frozen=True)
+class StandaloneVideo:
+    """A clip whose frames are read or made only when somebody asks for them."""
+
+    stream: VideoStream
+    path: Path | None = None
+
+    def get_components(self) -> SimpleNamespace:
+        """`images` [T, H, W, 3], `audio` and `frame_rate`, all in memory."""
+        images = images_from(rearrange(self.stream.frames_tensor(), "t c h w -> 1 t c h w"))
+        sound = self.stream.audio() if self.stream.audio is not None else None
+        return SimpleNamespace(
+            images=images, audio=as_audio(sound), frame_rate=self.stream.frame_rate
+        )
+
+    def get_dimensions(self) -> tuple[int, int]:
+        return self.stream.width, self.stream.height
+
+    def get_frame_count(self) -> int:
+        return self.stream.frames
+
+    def get_frame_rate(self) -> Fraction:
+        return self.stream.frame_rate
+
+    def get_duration(self) -> float:
+        return float(self.stream.frames / self.stream.frame_rate)
+
+    def get_stream_source(self) -> str | None:
+        return None if self.path is None else str(self.path)
+
+    def get_bit_depth(self) -> int:
+        return 8
+
+    def get_color_space(self) -> str:
+        return "sRGB"
+
+    def save_to(
+        self, path: str | PathLike, metadata: Mapping[str, Any] | None = None, **more: Any
+    ) -> Any:
+        """Stream the clip into a file; `metadata` values that are not text become JSON."""
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
+        return self.stream.save(path, metadata=texts, **more)
+
+
+def video_from_images(images: Tensor, frame_rate: float, audio: Any = None) -> StandaloneVideo:
+    """A clip of frames that are in memory, as CreateVideo makes it."""
+    pixels = pixels_of(images)[0].cpu()
+    stream = VideoStream.from_tensor(pixels, frame_rate, audio=as_clip(audio))
+    return StandaloneVideo(stream)
+
+
+def as_audio(sound: AudioClip | None) -> dict[str, Any] | None:
+    """ComfyUI's AUDIO: waveform [1, channels, samples] and sample_rate."""
+    if sound is None:
+        return None
+    return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
+
+
+def as_clip(audio: Any) -> AudioClip | None:
+    if audio is None:
+        return None
+    return AudioClip(audio["waveform"][0], int(audio["sample_rate"]))
