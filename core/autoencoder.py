@@ -19,7 +19,7 @@ from .layers import TemporalResBlock
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
     channels: tuple[int, ...] = (32, 64, 128)   # one entry per resolution, finest first
-    latent_channels: int = 4
+    latent_channels: int = 8
     layers_per_block: int = 1                   # residual blocks per level of the encoder
     norm_groups: int = 8
     scale: float = 1.0                          # latent = scale * (mean - shift)

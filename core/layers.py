@@ -119,7 +119,7 @@ class TemporalResBlock(nn.Module):
         self.norm1 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
         self.conv1 = ops.Conv3d(channels, channels, **window)
         self.embed = ops.Linear(embedding, channels) if embedding else None
-        self.context = ops.Conv2d(context, channels, 1) if context else None
+        self.context = zeroed(ops.Conv2d(context, channels, 1)) if context else None
         self.norm2 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
         self.conv2 = zeroed(ops.Conv3d(channels, channels, **window))
         self.blend = Blend(learned=learned_blend)
@@ -206,12 +206,13 @@ class TextAttention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Feed-forward of inner width 4 d: value times the exact GELU of the gate (Shazeer 2020)."""
+    """Feed-forward of inner width ``expansion`` d: value times the exact GELU of the gate
+    (Shazeer 2020)."""
 
-    def __init__(self, width: int, ops=nn):
+    def __init__(self, width: int, *, expansion: int = 4, ops=nn):
         super().__init__()
-        self.inner = ops.Linear(width, 8 * width)
-        self.outer = ops.Linear(4 * width, width)
+        self.inner = ops.Linear(width, 2 * expansion * width)
+        self.outer = ops.Linear(expansion * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         value, gate = self.inner(tokens).chunk(2, dim=-1)
@@ -224,12 +225,12 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, channels: int, *, heads: int, positions: Positions = "rotary",
                  max_distance: int = 32, norm_groups: int = 32, context: int | None = None,
-                 embedding: int | None = None, text: int | None = None,
+                 embedding: int | None = None, text: int | None = None, expansion: int = 4,
                  learned_blend: bool = True, ops=nn):
         super().__init__()
         self.norm = FrameGroupNorm(norm_groups, channels, eps=1e-6, pooled=False, ops=ops)
         self.embed = ops.Linear(embedding, channels) if embedding else None
-        self.context = ops.Conv2d(context, channels, 1) if context else None
+        self.context = zeroed(ops.Conv2d(context, channels, 1)) if context else None
         self.project_in = ops.Linear(channels, channels)
         self.norm1 = ops.LayerNorm(channels)
         self.attention = TemporalAttention(
@@ -237,7 +238,7 @@ class TemporalTransformer(nn.Module):
         self.norm_text = ops.LayerNorm(channels) if text else None
         self.text_attention = TextAttention(channels, text, heads, ops) if text else None
         self.norm2 = ops.LayerNorm(channels)
-        self.feed_forward = GEGLU(channels, ops)
+        self.feed_forward = GEGLU(channels, expansion=expansion, ops=ops)
         self.project_out = zeroed(ops.Linear(channels, channels))
         self.blend = Blend(learned=learned_blend)
 

@@ -46,6 +46,7 @@ class TemporalLayersConfig:
     pooled_norm: bool = False                   # group norm of the convolutions over all frames
     learned_blend: bool = True                  # Video LDM's factor; False adds the residual whole
     norm_groups: int = 32
+    expansion: int = 4                          # of the feed-forward in attention layers
     context_channels: int = 0                   # latent channels of given frames, 0 = never given
     text_width: int = 0                         # of the prompt's tokens, 0 = attention sees no text
     rates: int = 0                              # number of frame-rate classes, 0 = not told
@@ -80,28 +81,26 @@ class TemporalLayersConfig:
 
 
 class ContextEncoder(nn.Module):
-    """Learned down-sampling of given frames to every level, one feature map per level."""
+    """Learned down-sampling of given frames: one feature map of ``width`` channels per level."""
 
-    def __init__(self, latent_channels: int, widths: tuple[int, ...], embedding: int, ops=nn):
+    def __init__(self, latent_channels: int, width: int, levels: int, embedding: int, ops=nn):
         super().__init__()
-        self.first = ops.Conv2d(latent_channels + 1, widths[0], 3, padding=1)
-        self.levels = nn.ModuleList([ops.Conv2d(width, width, 3, padding=1) for width in widths])
+        self.first = ops.Conv2d(latent_channels + 1, width, 3, padding=1)
+        self.levels = nn.ModuleList([ops.Conv2d(width, width, 3, padding=1) for _ in range(levels)])
         self.downs = nn.ModuleList([
-            ops.Conv2d(fine, coarse, 3, stride=2, padding=1)
-            for fine, coarse in zip(widths[:-1], widths[1:], strict=True)])
+            ops.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1)])
         self.noise_level = nn.Sequential(
-            ops.Linear(widths[0], embedding), nn.SiLU(), ops.Linear(embedding, embedding))
-        self.width = widths[0]
+            ops.Linear(width, embedding), nn.SiLU(), ops.Linear(embedding, embedding))
+        self.width = width
 
     def forward(self, context: ContextFrames, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-        """Return feature maps [(b t), c_l, h_l, w_l], finest first, and an embedding [b, e]."""
+        """Return feature maps [(b t), width, h_l, w_l], finest first, and an embedding [b, e]."""
         h = self.first(rearrange(context.masked, "b t c h w -> (b t) c h w").to(dtype))
         features = []
         for i, level in enumerate(self.levels):
+            h = h if i == 0 else self.downs[i - 1](F.silu(h))
             h = level(F.silu(h))
             features.append(h)
-            if i < len(self.downs):
-                h = self.downs[i](F.silu(h))
         return features, self.noise_level(sinusoid(context.noise_level, self.width).to(dtype))
 
 
@@ -122,22 +121,22 @@ class TemporalLayers(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleDict({key(site): self._layer(site, ops) for site in config.placed})
-        widths = config.layout.channels
-        self.context = (ContextEncoder(config.context_channels, widths, config.embedding, ops)
-                        if config.context_channels else None)
+        self.context = (
+            ContextEncoder(config.context_channels, config.layout.channels[0], config.layout.levels,
+                           config.embedding, ops) if config.context_channels else None)
         self.rate = ops.Embedding(config.rates, config.embedding) if config.rates else None
 
     def _layer(self, site: str, ops) -> nn.Module:
         config, width = self.config, width_at(site, self.config.layout)
-        context = (config.layout.channels[level_of(site, config.layout)]
-                   if config.context_channels else None)
+        context = config.layout.channels[0] if config.context_channels else None
         shared = dict(norm_groups=config.norm_groups, embedding=config.embedding, context=context,
                       learned_blend=config.learned_blend, ops=ops)
         if kind_of(site) == "convolution":
             return TemporalResBlock(width, kernel=config.kernel, pooled=config.pooled_norm, **shared)
         return TemporalTransformer(width, heads=heads_for(width), positions=config.positions,
                                    max_distance=config.max_distance,
-                                   text=config.text_width or None, **shared)
+                                   text=config.text_width or None, expansion=config.expansion,
+                                   **shared)
 
     def __contains__(self, site: str) -> bool:
         return key(site) in self.layers

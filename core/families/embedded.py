@@ -32,12 +32,12 @@ MAX_NOISE_LEVEL = 350                           # of the upsampler's low-resolut
 class ImageUNetConfig:
     """The image U-Net: a small sibling of Stable Diffusion's, without attention at full resolution."""
 
-    channels: tuple[int, ...] = (64, 128, 192)
+    channels: tuple[int, ...] = (64, 128, 160)
     layers: int = 1
     attention: tuple[bool, ...] = (False, True, False)
     text_width: int = 128
     heads: int = 4
-    latent_channels: int = 4
+    latent_channels: int = 8
     extra_channels: int = 0                     # joined to the noisy latents: 3 for an upsampler
     noise_levels: int = 0                       # classes of the upsampler's noise level
 

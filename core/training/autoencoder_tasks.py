@@ -10,8 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import worlds
-from ..autoencoder import AutoencoderConfig, build_autoencoder, config_dict, encode_moments
-from ..checkpoints import Header, save
+from ..autoencoder import (
+    AutoencoderConfig,
+    TemporalDecoder,
+    build_autoencoder,
+    config_dict,
+    encode,
+    encode_moments,
+)
+from ..checkpoints import Header, read_header, save
+from ..families import embedded
 from .clips import clips_folder, load_clip, random_crop, training_clips
 from .recipe import Recipe
 
@@ -46,7 +54,7 @@ class FrameMixture:
 class TrainAutoencoder:
     """Reconstruction of single frames with a faint pull towards a standard normal (KL)."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
         self.config = AutoencoderConfig(**recipe.model)
         self.module = build_autoencoder(self.config).to(memory_format=torch.channels_last)
@@ -76,6 +84,41 @@ class TrainAutoencoder:
         config = config_dict(self.config) | {"scale": scale, "shift": shift}
         save(path, self.module.state_dict(), Header(
             family="embedded", kind="autoencoder", config=config, notes=notes))
+
+
+class TrainTemporalDecoder:
+    """The decoder with temporal layers, on clips; the encoder is left alone (Video LDM, 3.1.1)."""
+
+    def __init__(self, recipe: Recipe, cache: Path):
+        self.recipe = recipe
+        self.autoencoder = embedded.load_autoencoder()
+        self.config = read_header(embedded.path_of("autoencoder")).config
+        self.module = TemporalDecoder(embedded.load_autoencoder(), kernel=recipe.model["kernel"])
+        self.module.requires_grad_(True)
+        embedded.without_encoder(self.module)
+        self.frames = FrameMixture(size=recipe.data["size"], frames=recipe.data["frames"],
+                                   real_share=recipe.data["real_share"])
+        self.flicker_weight = recipe.data.get("flicker_weight", 1.0)
+
+    def batch(self, step: int) -> dict:
+        random = np.random.default_rng((self.recipe.seed, step))
+        clips = [self.frames.draw(random) for _ in range(self.recipe.batch)]
+        return {"video": torch.from_numpy(np.stack(clips))}
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        video = batch["video"]
+        with torch.no_grad():
+            latents = encode(self.autoencoder, video, chunk=64)
+        out = self.module(latents).float()
+        pixel, edge = reconstruction(out, video)
+        flicker = F.l1_loss(out.diff(dim=1), video.diff(dim=1))
+        return {"loss": pixel + edge + self.flicker_weight * flicker, "flicker": flicker,
+                "psnr": psnr(out, video)}
+
+    def save(self, path: Path, notes: dict) -> None:
+        save(path, self.module.state_dict(), Header(
+            family=embedded.FAMILY, kind="temporal_decoder", notes=notes,
+            config={"autoencoder": self.config, "kernel": self.module.kernel}))
 
 
 def reconstruction(out: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,12 +26,18 @@ class Task(Protocol):
         """Write the trained part as safetensors."""
 
 
-def build_task(recipe: Recipe) -> Task:
-    """Construct the task that a recipe names."""
-    from .autoencoder_tasks import TrainAutoencoder
+def build_task(recipe: Recipe, cache: Path) -> Task:
+    """Construct the task that a recipe names; ``cache`` is the folder for encoded clips."""
+    from . import autoencoder_tasks, diffusion_tasks
 
-    tasks = {"autoencoder": TrainAutoencoder}
+    tasks = {
+        "autoencoder": autoencoder_tasks.TrainAutoencoder,
+        "image_model": diffusion_tasks.TrainImageModel,
+        "temporal_layers": diffusion_tasks.TrainTemporalLayers,
+        "upsampler": diffusion_tasks.TrainUpsampler,
+        "temporal_decoder": autoencoder_tasks.TrainTemporalDecoder,
+    }
     if recipe.task not in tasks:
         raise ValueError(f"recipe {recipe.name}: task must be one of {', '.join(tasks)}, "
                          f"not {recipe.task!r}")
-    return tasks[recipe.task](recipe)
+    return tasks[recipe.task](recipe, cache)

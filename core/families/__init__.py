@@ -1,0 +1,1 @@
+"""Model families, one module each: configuration, table of foreign names, and what is special."""

@@ -1,0 +1,237 @@
+"""Names of Stable Diffusion's weights in the latent diffusion layout ("ldm", single files) and in
+diffusers' and transformers' layouts (folders), as tables from module path to module path.
+
+A table maps a prefix of a key; what follows the prefix is the same in both layouts. Tensors have
+the same shape in both, but for the autoencoder's attention (1x1 convolution or linear) and
+OpenCLIP's fused query, key and value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import complain
+from ..sites import UNetLayout, attn_sites, diffusers_path, ldm_path, res_sites
+
+UNET_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb": "class_embedding",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+UNET_RES_BLOCK = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+AUTOENCODER_ATTENTION = {
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+}
+# Autoencoder folders that were written before diffusers 0.14 use these names.
+OLD_AUTOENCODER_ATTENTION = {
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+}
+OPEN_CLIP_ENDS = {
+    "token_embedding": "embeddings.token_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final": "final_layer_norm",
+}
+OPEN_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_IN_PROJ = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
+_QKV_PROJ = re.compile(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)")
+_RESBLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
+
+
+def rename(key: str, table: Mapping[str, str]) -> str | None:
+    """Replace the longest prefix of ``key`` that stands in ``table``; None if none does."""
+    head, tail = key, ""
+    while head and head not in table:
+        head, _, last = head.rpartition(".")
+        tail = f".{last}{tail}"
+    return table[head] + tail if head else None
+
+
+def inverse(table: Mapping[str, str]) -> dict[str, str]:
+    """The table in the other direction."""
+    return {new: old for old, new in table.items()}
+
+
+def rename_all(
+    state: Mapping[str, Tensor], table: Mapping[str, str], name: str
+) -> dict[str, Tensor]:
+    """Rename every key; raise CheckpointError that names the first five that the table lacks."""
+    complain("has unknown", name, [key for key in state if rename(key, table) is None])
+    return {rename(key, table): tensor for key, tensor in state.items()}
+
+
+# --------------------------------------------------------------------------------------------------
+# U-Net.
+
+
+def unet_table(layout: UNetLayout) -> dict[str, str]:
+    """ldm module path -> diffusers module path for an image U-Net."""
+    table = dict(UNET_ENDS)
+    for site in res_sites(layout):
+        old, new = ldm_path(site, layout), diffusers_path(site)
+        table |= {f"{old}.{a}": f"{new}.{b}" for a, b in UNET_RES_BLOCK.items()}
+    for site in attn_sites(layout):
+        table[ldm_path(site, layout)] = diffusers_path(site)
+    for i in range(layout.levels - 1):
+        last = (i + 1) * (layout.layers + 1)
+        place = 2 if layout.depths[layout.levels - 1 - i] else 1
+        table[f"input_blocks.{last}.0.op"] = f"down_blocks.{i}.downsamplers.0.conv"
+        table[f"output_blocks.{last - 1}.{place}.conv"] = f"up_blocks.{i}.upsamplers.0.conv"
+    return table
+
+
+def unet_from_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:
+    """Weights of a diffusers ``UNet2DConditionModel`` from those of an ldm U-Net."""
+    return rename_all(state, unet_table(layout), "the U-Net")
+
+
+def unet_to_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:
+    """Inverse of :func:`unet_from_ldm`."""
+    return rename_all(state, inverse(unet_table(layout)), "the U-Net")
+
+
+# --------------------------------------------------------------------------------------------------
+# Autoencoder.
+
+
+def autoencoder_table(levels: int, layers: int) -> dict[str, str]:
+    """ldm module path -> diffusers module path for an autoencoder of ``levels`` resolutions with
+    ``layers`` residual blocks each in the encoder and one more in the decoder."""
+    table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    for half, way, blocks in (("encoder", "down", layers), ("decoder", "up", layers + 1)):
+        for end, new in (("conv_in", "conv_in"), ("norm_out", "conv_norm_out"),
+                         ("conv_out", "conv_out")):
+            table[f"{half}.{end}"] = f"{half}.{new}"
+        for j in range(2):
+            new = f"{half}.mid_block.resnets.{j}"
+            table |= _autoencoder_block(f"{half}.mid.block_{j + 1}", new)
+        table |= {f"{half}.mid.attn_1.{a}": f"{half}.mid_block.attentions.0.{b}"
+                  for a, b in AUTOENCODER_ATTENTION.items()}
+        for i in range(levels):
+            # ldm counts from the finest resolution both ways, diffusers' decoder from the coarsest.
+            old = f"{half}.{way}.{i}"
+            new = f"{half}.{way}_blocks.{i if way == 'down' else levels - 1 - i}"
+            for j in range(blocks):
+                table |= _autoencoder_block(f"{old}.block.{j}", f"{new}.resnets.{j}")
+            table[f"{old}.{way}sample.conv"] = f"{new}.{way}samplers.0.conv"
+    return table
+
+
+def _autoencoder_block(old: str, new: str) -> dict[str, str]:
+    return {old: new, f"{old}.nin_shortcut": f"{new}.conv_shortcut"}
+
+
+def autoencoder_from_ldm(
+    state: Mapping[str, Tensor], levels: int, layers: int
+) -> dict[str, Tensor]:
+    """Weights of a diffusers ``AutoencoderKL`` from those of an ldm one."""
+    renamed = rename_all(state, autoencoder_table(levels, layers), "the autoencoder")
+    return {k: _to_linear(v) if ".attentions." in k else v for k, v in renamed.items()}
+
+
+def autoencoder_to_ldm(state: Mapping[str, Tensor], levels: int, layers: int) -> dict[str, Tensor]:
+    """Inverse of :func:`autoencoder_from_ldm`: the attention's weights are 1x1 convolutions."""
+    table = inverse(autoencoder_table(levels, layers))
+    renamed = rename_all(state, table, "the autoencoder")
+    return {k: v[..., None, None] if ".attn_1." in k and v.ndim == 2 else v
+            for k, v in renamed.items()}
+
+
+def modern_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Today's diffusers names of an autoencoder's weights from those of any earlier version."""
+    old = re.compile(rf"(\.attentions\.\d+)\.({'|'.join(OLD_AUTOENCODER_ATTENTION)})\.")
+
+    def new_name(found: re.Match) -> str:
+        return f"{found[1]}.{OLD_AUTOENCODER_ATTENTION[found[2]]}."
+
+    return {old.sub(new_name, k): _to_linear(v) if ".attentions." in k else v
+            for k, v in state.items()}
+
+
+def _to_linear(weight: Tensor) -> Tensor:
+    """[out, in, 1, 1] -> [out, in]; all else stays."""
+    return weight[..., 0, 0] if weight.ndim == 4 else weight
+
+
+# --------------------------------------------------------------------------------------------------
+# Text encoders.
+
+
+def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP text weights without what depends on the version of transformers that wrote them: the
+    prefix ``text_model.`` and the buffer of position numbers. The unused projection goes too."""
+    names = {k.removeprefix("text_model."): v for k, v in state.items()}
+    return {k: v for k, v in names.items()
+            if k != "embeddings.position_ids" and not k.startswith("text_projection")}
+
+
+def open_clip_table(layers: int) -> dict[str, str]:
+    """OpenCLIP path -> transformers path of the text encoder, but for the fused projections."""
+    table = dict(OPEN_CLIP_ENDS)
+    for i in range(layers):
+        table |= {f"transformer.resblocks.{i}.{a}": f"encoder.layers.{i}.{b}"
+                  for a, b in OPEN_CLIP_LAYER.items()}
+    return table
+
+
+def text_from_open_clip(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Weights of a ``CLIPTextModel`` of ``layers`` layers from an OpenCLIP text tower.
+
+    Layers above that are dropped: Stable Diffusion 2 uses the output of the last but one, after the
+    final norm. So are the projection and temperature of CLIP's contrastive loss.
+    """
+    unused = ("text_projection", "logit_scale", "attn_mask")
+    kept = {k: v for k, v in state.items()
+            if k not in unused and not _is_above(_RESBLOCK.match(k), layers)}
+    fused = {k: v for k, v in kept.items() if _IN_PROJ.fullmatch(k)}
+    whole = {k: v for k, v in kept.items() if k not in fused}
+    renamed = rename_all(whole, open_clip_table(layers), "the text encoder")
+    for key, tensor in fused.items():
+        i, kind = _IN_PROJ.fullmatch(key).groups()
+        for letter, third in zip("qkv", tensor.chunk(3), strict=True):
+            renamed[f"encoder.layers.{i}.self_attn.{letter}_proj.{kind}"] = third
+    return renamed
+
+
+def _is_above(found: re.Match | None, layers: int) -> bool:
+    return found is not None and int(found[1]) >= layers
+
+
+def text_to_open_clip(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Inverse of :func:`text_from_open_clip`, for the layers that are used and nothing else."""
+    state = clip_names(state)
+    whole = {k: v for k, v in state.items() if not _QKV_PROJ.fullmatch(k)}
+    renamed = rename_all(whole, inverse(open_clip_table(layers)), "the text encoder")
+    for i in range(layers):
+        for kind in ("weight", "bias"):
+            parts = [state[f"encoder.layers.{i}.self_attn.{x}_proj.{kind}"] for x in "qkv"]
+            renamed[f"transformer.resblocks.{i}.attn.in_proj_{kind}"] = torch.cat(parts)
+    return renamed
