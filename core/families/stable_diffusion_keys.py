@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import complain
-from ..sites import UNetLayout, attn_sites, diffusers_path, ldm_path, res_sites
+from ..sites import UNetLayout, attn_sites, block_sites, diffusers_path, ldm_path, res_sites
 
 UNET_ENDS = {
     "time_embed.0": "time_embedding.linear_1",
@@ -35,6 +35,8 @@ UNET_RES_BLOCK = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
+TRANSFORMER = ("norm", "proj_in", "proj_out")
+BLOCK = ("norm1", "attn1", "norm2", "attn2", "norm3", "ff")
 AUTOENCODER_ATTENTION = {
     "norm": "group_norm",
     "q": "to_q",
@@ -98,8 +100,11 @@ def unet_table(layout: UNetLayout) -> dict[str, str]:
     for site in res_sites(layout):
         old, new = ldm_path(site, layout), diffusers_path(site)
         table |= {f"{old}.{a}": f"{new}.{b}" for a, b in UNET_RES_BLOCK.items()}
-    for site in attn_sites(layout):
-        table[ldm_path(site, layout)] = diffusers_path(site)
+    # Listed by name, although they are the same: a video model has further modules beside them.
+    for sites, inside in ((attn_sites(layout), TRANSFORMER), (block_sites(layout), BLOCK)):
+        for site in sites:
+            old, new = ldm_path(site, layout), diffusers_path(site)
+            table |= {f"{old}.{a}": f"{new}.{a}" for a in inside}
     for i in range(layout.levels - 1):
         last = (i + 1) * (layout.layers + 1)
         place = 2 if layout.depths[layout.levels - 1 - i] else 1

@@ -1,0 +1,389 @@
+"""Published image checkpoints: names and shapes at full size, values at toy size, and bad files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.clip_vocabulary import ClipTokenizer
+from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.families import stable_diffusion_folders as folders
+from videoldm.core.families import stable_diffusion_keys as keys
+from videoldm.core.schedules import scaled_linear
+from videoldm.core.sites import SD1, SDXL, UNetLayout
+from videoldm.core.text import encode_text, tokenize, train_tokenizer
+from videoldm.core.video_unet import VideoUNet
+
+MANIFESTS = Path(__file__).parent / "manifests"
+FULL = {
+    "stable diffusion 1": "sd15_single_file",
+    "stable diffusion 2": "sd21_single_file",
+    "stable diffusion x4 upscaler": "sd_x4_upscaler_single_file",
+}
+
+
+def manifest(name: str) -> dict:
+    with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
+        return json.load(file)
+
+
+def published(family: str) -> dict[str, torch.Tensor]:
+    """A single file's state dict, at full size on the meta device, training leftovers included."""
+    found = manifest(FULL[family])
+    shapes = found["tensors"] | found["meta"]["optional_extra_keys"]
+    return {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
+
+
+def shapes_of(state) -> dict[str, tuple]:
+    return {k: tuple(v.shape) for k, v in state.items()}
+
+
+# --------------------------------------------------------------------------------------------------
+# Full size, on meta.
+
+
+@pytest.mark.parametrize("family", FULL)
+def test_published_files_are_told_apart_by_names_and_shapes(family):
+    assert sd.detect(shapes_of(published(family))) == family
+
+
+@pytest.mark.parametrize("family", FULL)
+def test_every_published_key_is_used_and_none_is_missing(family):
+    spec = sd.SPECS[family]
+    parts = sd.split(published(family), spec)
+    modules = {
+        "unet": folders.build_unet(spec.unet),
+        "autoencoder": folders.build_autoencoder(spec.autoencoder),
+        "text": folders.build_text_encoder(spec.text),
+    }
+    for name, module in modules.items():
+        state = module.state_dict()
+        own = keys.clip_names(state) if name == "text" else state
+        assert shapes_of(parts[name]) == shapes_of(own), name
+
+
+@pytest.mark.parametrize("family", FULL)
+def test_writing_a_published_file_gives_its_names_and_shapes_back(family):
+    spec = sd.SPECS[family]
+    file = published(family)
+    whole = sd.from_ldm(file, family, device="meta", prediction="eps")
+    written = shapes_of(sd.to_ldm(whole, spec))
+    left_out = set(manifest(FULL[family])["tensors"]) - set(written)
+    assert written.items() <= shapes_of(file).items()
+    assert all(".resblocks.23." in k or k.endswith(("position_ids", "text_projection",
+                                                    "logit_scale")) for k in left_out)
+
+
+def test_the_unet_table_is_the_published_one():
+    prefix = "model.diffusion_model."
+    published_map = manifest("sd15_unet_keymap")["map"]
+    table = keys.unet_table(SD1)
+    ours = {k: keys.rename(k.removeprefix(prefix), table) for k in published_map}
+    assert ours == published_map
+
+
+def test_the_unet_table_of_sdxl_names_every_weight_of_diffusers_unet():
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            block_out_channels=SDXL.channels, layers_per_block=2, cross_attention_dim=64,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10), addition_embed_type="text_time",
+            addition_time_embed_dim=8, projection_class_embeddings_input_dim=64,
+            use_linear_projection=True)
+    state = unet.state_dict()
+    there = keys.unet_to_ldm(state, SDXL)
+    assert "label_emb.0.2.weight" in there and "output_blocks.2.2.conv.weight" in there
+    assert list(keys.unet_from_ldm(there, SDXL)) == list(state)
+
+
+# --------------------------------------------------------------------------------------------------
+# Toy size: real values.
+
+TOYS = {
+    "plain": (UNetLayout(channels=(8, 16), layers=1, depths=(1, 0)), {}, {}),
+    "linear": (UNetLayout(channels=(8, 16), layers=2, depths=(1, 1)),
+               dict(use_linear_projection=True, attention_head_dim=(2, 4)),
+               dict(open_clip=True, padding=0, prediction=None)),
+    "upscaler": (UNetLayout(channels=(8, 16), layers=1, depths=(0, 1)),
+                 dict(in_channels=7, num_class_embeds=30, use_linear_projection=True,
+                      only_cross_attention=(True, False)),
+                 dict(open_clip=True, padding=0, prediction="v", betas=(1e-4, 2e-2),
+                      max_noise_level=20)),
+}
+
+
+def toy_spec(name: str) -> sd.ImageSpec:
+    layout, unet, more = TOYS[name]
+    unet = dict(cross_attention_dim=12, norm_num_groups=4, attention_head_dim=2) | unet
+    autoencoder = sd._autoencoder((8, 16), 0.5) | dict(norm_num_groups=4)
+    text = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=3, num_attention_heads=2,
+                vocab_size=49408, hidden_act="gelu" if more else "quick_gelu", projection_dim=12)
+    return sd.ImageSpec(layout=layout, unet=sd._unet(layout, **unet), autoencoder=autoencoder,
+                        text=text, **more)
+
+
+def toy_model(spec: sd.ImageSpec) -> sd.ImageModel:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**spec.unet).eval()
+    autoencoder = AutoencoderKL(**spec.autoencoder).eval()
+    text = CLIPTextModel(CLIPTextConfig(**spec.text)).eval()
+    model = sd._model(unet, autoencoder, scaled_linear(), "eps", None, spec.max_noise_level)
+    return sd.ImageModel(model, text, ClipTokenizer(spec.padding), 77, autoencoder)
+
+
+def outputs(image_model: sd.ImageModel) -> list[torch.Tensor]:
+    """What the three networks make of fixed inputs."""
+    generator = torch.Generator().manual_seed(1)
+    unet = image_model.model.network.image_unet
+    ids = torch.randint(0, 49408, (1, 77), generator=generator)
+    x = torch.randn(1, 1, unet.config.in_channels, 8, 8, generator=generator)
+    pixels = torch.randn(1, 3, 8, 8, generator=generator)
+    labels = torch.tensor([3]) if unet.config.num_class_embeds else None
+    with torch.no_grad():
+        text = encode_text(image_model.text_encoder, ids)
+        noise = VideoUNet(unet, [])(x, torch.tensor([5]), text, class_labels=labels)
+        latents = image_model.autoencoder.encode(pixels).latent_dist.mean
+        return [text, noise, image_model.autoencoder.decode(latents).sample]
+
+
+def assert_same(a: sd.ImageModel, b: sd.ImageModel) -> None:
+    # Not exact: weights in a mapped file lie at other addresses, for which other kernels are used.
+    for x, y in zip(outputs(a), outputs(b), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("toy", TOYS)
+def test_a_model_written_in_ldm_names_loads_back_to_equal_outputs(toy, tmp_path):
+    spec = toy_spec(toy)
+    model = toy_model(spec)
+    state = sd.to_ldm(model, spec)
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "a.safetensors")
+    torch.save({"state_dict": state | {"betas": torch.ones(3)}}, tmp_path / "a.ckpt")
+    for file in ("a.safetensors", "a.ckpt"):
+        loaded = sd.load(tmp_path / file, specs={toy: spec})
+        assert_same(model, loaded)
+        assert loaded.name == toy
+        assert not any(p.requires_grad for p in loaded.text_encoder.parameters())
+    again = sd.to_ldm(loaded, spec)
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[k], state[k]) for k in state)
+
+
+def test_an_open_clip_tower_gives_its_last_but_one_layer_after_the_final_norm():
+    spec = toy_spec("linear")
+    whole = CLIPTextModel(CLIPTextConfig(**spec.text | dict(num_hidden_layers=4))).eval()
+    file = keys.text_to_open_clip(whole.state_dict(), 4)
+    file |= {"text_projection": torch.ones(12, 12), "logit_scale": torch.tensor(1.0)}
+    used = folders.load_text_encoder(
+        folders.build_text_encoder(spec.text), keys.text_from_open_clip(file, 3), "it",
+        torch.float32)
+    ids = torch.arange(77)[None]
+    with torch.no_grad():
+        layers = whole(input_ids=ids, output_hidden_states=True).hidden_states
+        norm = getattr(whole, "text_model", whole).final_layer_norm
+        torch.testing.assert_close(encode_text(used, ids), norm(layers[-2]))
+
+
+def save_folder(model: sd.ImageModel, folder: Path, **scheduler) -> None:
+    model.model.network.image_unet.save_pretrained(folder / "unet")
+    model.autoencoder.save_pretrained(folder / "vae")
+    model.text_encoder.save_pretrained(folder / "text_encoder")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(
+        dict(beta_schedule="scaled_linear", beta_start=8.5e-4, beta_end=0.012) | scheduler))
+
+
+def test_a_diffusers_folder_loads_to_equal_outputs(tmp_path):
+    model = toy_model(toy_spec("plain"))
+    save_folder(model, tmp_path / "a", prediction_type="v_prediction")
+    loaded = sd.load(tmp_path / "a")
+    assert_same(model, loaded)
+    assert loaded.model.prediction == "v"
+    torch.testing.assert_close(loaded.model.schedule.alphas_cumprod,
+                               scaled_linear().alphas_cumprod)
+    assert loaded.tokenizer == ClipTokenizer(49407)
+
+
+def test_a_folder_of_an_upscaler_brings_its_second_schedule(tmp_path):
+    model = toy_model(toy_spec("upscaler"))
+    save_folder(model, tmp_path, prediction_type="v_prediction")
+    (tmp_path / "low_res_scheduler").mkdir()
+    (tmp_path / "low_res_scheduler" / "scheduler_config.json").write_text(
+        '{"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}')
+    loaded = sd.load(tmp_path, dtype=torch.float16)
+    assert loaded.model.max_noise_level == 350 and loaded.model.low_res_channels == 3
+    assert loaded.model.noise_schedule_for_low_res.betas[-1] == pytest.approx(0.02)
+    assert loaded.model.dtype == torch.float16 and loaded.autoencoder.dtype == torch.float32
+
+
+def test_a_folders_own_tokenizer_is_preferred(tmp_path):
+    save_folder(toy_model(toy_spec("plain")), tmp_path)
+    train_tokenizer(["a red circle", "a blue square"], tmp_path / "words", vocabulary=600)
+    CLIPTokenizer.from_pretrained(str(tmp_path / "words")).save_pretrained(tmp_path / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "tokenizer" / name).write_bytes((tmp_path / "words" / name).read_bytes())
+    tokenizer = sd.load(tmp_path).tokenizer
+    assert isinstance(tokenizer, CLIPTokenizer) and len(tokenizer) < 700
+
+
+def test_old_folders_names_of_the_autoencoders_attention_are_understood():
+    state = toy_model(toy_spec("plain")).autoencoder.state_dict()
+    old = {}
+    for key, tensor in state.items():
+        for before, after in keys.OLD_AUTOENCODER_ATTENTION.items():
+            key = key.replace(f".attentions.0.{after}.", f".attentions.0.{before}.")
+        old[key] = tensor
+    assert old.keys() != state.keys()
+    assert keys.modern_autoencoder(old).keys() == state.keys()
+
+
+@pytest.mark.parametrize("spread, expected", [(0.05, "eps"), (0.2, "v")])
+def test_the_prediction_of_stable_diffusion_2_is_told_by_a_weight(spread, expected):
+    spec = toy_spec("linear")
+    model = toy_model(spec)
+    up = model.model.network.image_unet.up_blocks[-1]
+    bias = up.attentions[-1].transformer_blocks[0].norm1.bias.data
+    bias.copy_(torch.linspace(-1, 1, len(bias)))
+    bias.mul_(spread / bias.std(unbiased=False))
+    state = sd.to_ldm(model, spec)
+    assert sd.from_ldm(state, "it", specs={"a": spec}).model.prediction == expected
+    assert sd.from_ldm(state, "it", specs={"a": spec}, prediction="x0").model.prediction == "x0"
+
+
+def test_published_numbers_of_the_upscaler():
+    whole = sd.from_ldm(published("stable diffusion x4 upscaler"), "x4", device="meta")
+    model = whole.model
+    assert (model.factor, model.latent_scale, model.latent_channels) == (4, 0.08333, 4)
+    assert (model.prediction, model.max_noise_level, model.low_res_channels) == ("v", 350, 3)
+    assert model.schedule.betas[0] == pytest.approx(1e-4)
+    assert whole.tokenizer.pad_token_id == 0 and whole.dropped_layers == 1
+
+
+# --------------------------------------------------------------------------------------------------
+# Bad files.
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="no image model at .*gone"):
+        sd.load(tmp_path / "gone.safetensors")
+
+
+def test_a_truncated_file_is_one_sentence(tmp_path):
+    spec = toy_spec("plain")
+    state = {k: v.contiguous() for k, v in sd.to_ldm(toy_model(spec), spec).items()}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "a.ckpt")
+    for name in ("a.safetensors", "a.ckpt"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CheckpointError, match=name) as error:
+            sd.load(tmp_path / name, specs={"a": spec})
+        assert "\n" not in str(error.value)
+
+
+def test_other_bytes_are_one_sentence(tmp_path):
+    for name in ("a.safetensors", "a.ckpt"):
+        (tmp_path / name).write_bytes(b"<html>not found</html>" * 20)
+        with pytest.raises(CheckpointError, match=name) as error:
+            sd.load(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+class Opens:
+    """Would write a file if it were unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    torch.save({"state_dict": {}, "extra": Opens(tmp_path / "trace")}, tmp_path / "a.ckpt")
+    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Opens(tmp_path / "trace")))
+    for name in ("a.ckpt", "b.ckpt"):
+        with pytest.raises(CheckpointError, match="cannot be read as tensors alone"):
+            sd.load(tmp_path / name)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_another_kind_of_model_is_named_by_its_first_keys(tmp_path):
+    save_file({"blocks.0.weight": torch.ones(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"a.safetensors is none of .* blocks\.0\.weight"):
+        sd.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("extra", [
+    "input_blocks.1.1.time_stack.0.norm_in.weight",
+    "input_blocks.1.0.temopral_conv.conv1.2.weight",
+])
+def test_a_video_model_is_not_taken_for_the_image_model_it_grew_from(extra):
+    shapes = shapes_of(published("stable diffusion 2"))
+    assert sd.detect(shapes | {sd.UNET + extra: (320,)}) is None
+
+
+def test_missing_misshapen_and_unknown_weights_are_named():
+    spec = toy_spec("plain")
+    state = sd.to_ldm(toy_model(spec), spec)
+    key = "first_stage_model.quant_conv.bias"
+    for broken, message in (
+        ({k: v for k, v in state.items() if k != key}, r"lacks keys \(1\): quant_conv.bias"),
+        (state | {key: torch.ones(3)}, r"misshapen keys \(1\): quant_conv.bias \(3,\)"),
+        (state | {"control_model.x": torch.ones(3)}, r"unknown keys \(1\): control_model.x"),
+        (state | {"first_stage_model.x.y": torch.ones(3)}, r"unknown keys \(1\): x.y"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            sd.from_ldm(broken, "it", specs={"a": spec})
+
+
+def test_folders_that_are_no_image_model_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no unet/config.json"):
+        sd.load(tmp_path)
+    save_folder(toy_model(toy_spec("plain")), tmp_path)
+    (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no weights in .*vae"):
+        sd.load(tmp_path)
+    config = json.loads((tmp_path / "unet" / "config.json").read_text())
+    (tmp_path / "unet" / "config.json").write_text(
+        json.dumps(config | {"_class_name": "UNetSpatioTemporalConditionModel"}))
+    with pytest.raises(CheckpointError, match="expected a UNet2DConditionModel"):
+        sd.load(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------
+# Words.
+
+
+def test_the_published_vocabulary_gives_the_published_tokens():
+    pytest.importorskip("instant_clip_tokenizer")
+    ids = tokenize(ClipTokenizer(), ["A person riding a motorcycle", ""], 77)
+    assert ids.shape == (2, 77)
+    assert ids[0, :8].tolist() == [49406, 320, 2533, 6765, 320, 10297, 49407, 49407]
+    assert ids[1, 0] == 49406 and (ids[1, 1:] == 49407).all()
+
+
+def test_open_clip_pads_with_zero_and_long_prompts_keep_the_end_token():
+    pytest.importorskip("instant_clip_tokenizer")
+    short, long = tokenize(ClipTokenizer(0), ["hi", "word " * 200], 77)
+    assert short.tolist() == [49406, 1883, 49407] + [0] * 74
+    assert long[-1] == 49407 and (long != 0).all()
+    assert ClipTokenizer()("hi", add_special_tokens=False)["input_ids"] == [1883]
+
+
+def test_a_spec_must_match_in_channels_too():
+    spec = toy_spec("plain")
+    shapes = shapes_of(sd.to_ldm(toy_model(spec), spec))
+    wider = replace(spec, unet=spec.unet | dict(in_channels=9))
+    assert sd.detect(shapes, {"wider": wider, "a": spec}) == "a"
