@@ -24,15 +24,15 @@ from .video_unet import Injection, VideoUNet, combine
 class DiffusionModel:
     """A denoising network with what is needed to sample from it."""
 
-    network: VideoUNet                  # VideoUNet(image_unet, []) is the image model, per frame
+    network: VideoUNet  # VideoUNet(image_unet, []) is the image model, per frame
     schedule: NoiseSchedule
     prediction: Prediction
     latent_channels: int = 4
-    factor: int                         # pixels per latent position along one side
-    latent_scale: float                 # latents here = (raw - latent_shift) * latent_scale
+    factor: int  # pixels per latent position along one side
+    latent_scale: float  # latents here = (raw - latent_shift) * latent_scale
     latent_shift: float = 0.0
-    noise_schedule_for_low_res: NoiseSchedule | None = None     # upsamplers only
-    max_noise_level: int = 0            # the highest step the low-resolution video was noised to
+    noise_schedule_for_low_res: NoiseSchedule | None = None  # upsamplers only
+    max_noise_level: int = 0  # the highest step the low-resolution video was noised to
 
     def __post_init__(self) -> None:
         if self.prediction not in DENOISERS:

@@ -1,0 +1,287 @@
+"""The x4 video upsampler, in latent space (Video LDM, section 3.4).
+
+A clip of latents is denoised next to the low-resolution frames, which are concatenated to it and
+were themselves noised to a level that the network is told. Clips follow each other in time: what is
+finished of the overlap is held as known at every step, so that a border is continued rather than
+blended over, and only one clip is in memory. Large frames are denoised in tiles whose overlaps are
+averaged at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .autoencoder import check_video
+from .clip_condition import ProgressCallback, Sampling, reporter
+from .denoiser import Denoiser, to_ve
+from .diffusion_model import DiffusionModel
+from .frame_stream import Frames, FrameStream, check_finite
+from .guidance import guided, masked
+from .sampling import Callback
+from .schedules import NoiseSchedule
+from .windows import fuse_weights, sliding_windows, tiled, windowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsamplerCondition:
+    """What the upsampler knows about the clip, or the tile of it, that is to be denoised.
+
+    frames: absolute frame numbers. low_res: [b t 3 h w], already noised to step noise_level.
+    """
+
+    frames: range
+    low_res: Tensor
+    noise_level: int
+
+
+UpsamplerDenoiserFor = Callable[[UpsamplerCondition], Denoiser]
+"""denoiser_for(condition) -> denoiser of latents [b t c h w], as large as condition.low_res."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upsampling:
+    """How a video is upsampled.
+
+    schedule: by which the low-resolution video is noised, to step `noise_level`: the higher, the
+    more the model invents. chunk, overlap: frames of a clip, and how many of them are already
+    finished. tile, tile_overlap: in latent positions, that is low-resolution pixels; None = whole.
+    """
+
+    schedule: NoiseSchedule
+    latent_channels: int = 4
+    noise_level: int = 20
+    chunk: int = 16
+    overlap: int = 4
+    tile: int | None = None
+    tile_overlap: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.chunk:
+            raise ValueError(
+                f"overlap {self.overlap} must be smaller than chunk {self.chunk} and not below 0."
+            )
+        if self.tile is not None and not 0 <= self.tile_overlap < self.tile:
+            raise ValueError(
+                f"The overlap {self.tile_overlap} must be smaller than the tile {self.tile}."
+            )
+        if not 0 <= self.noise_level < self.schedule.steps:
+            raise ValueError(
+                f"The noise level {self.noise_level} must lie in 0 .. {self.schedule.steps - 1}."
+            )
+
+
+def upsample(
+    model: DiffusionModel,
+    low_res: Frames,
+    text: Tensor | None,
+    sampling: Sampling,
+    *,
+    uncond: Tensor | None = None,
+    scale: float = 1.0,
+    noise_level: int = 20,
+    chunk: int = 16,
+    overlap: int = 4,
+    tile: int | None = None,
+    tile_overlap: int = 8,
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield latents [b t c h w] of the upsampled `low_res` [b t 3 h w] in [-1, 1], clip by clip.
+
+    text: [b n d]; uncond with scale: classifier-free guidance. Other arguments: see `Upsampling`
+    and `upsample_clips`, which does the same for any denoiser.
+    """
+    if noise_level > model.max_noise_level:
+        raise ValueError(
+            f"noise_level {noise_level} is above the {model.max_noise_level} that the model knows."
+        )
+    settings = Upsampling(
+        schedule=model.noise_schedule_for_low_res or model.schedule,
+        latent_channels=model.latent_channels,
+        noise_level=noise_level,
+        chunk=chunk,
+        overlap=overlap,
+        tile=tile,
+        tile_overlap=tile_overlap,
+    )
+    denoiser_for = upsampler_denoiser_for(model, text, uncond=uncond, scale=scale)
+    return upsample_clips(denoiser_for, low_res, sampling, settings, done=done, callback=callback)
+
+
+def upsampler_denoiser_for(
+    model: DiffusionModel,
+    text: Tensor | None,
+    *,
+    uncond: Tensor | None = None,
+    scale: float = 1.0,
+) -> UpsamplerDenoiserFor:
+    """The model with one prompt for the whole video, guided when `uncond` is given."""
+
+    def bind(condition: UpsamplerCondition) -> Denoiser:
+        told = dict(low_res=condition.low_res, noise_level=condition.noise_level)
+        cond = model.denoiser(text, **told)
+        return cond if uncond is None else guided(cond, model.denoiser(uncond, **told), scale)
+
+    return bind
+
+
+def upsample_clips(
+    denoiser_for: UpsamplerDenoiserFor,
+    low_res: Frames,
+    sampling: Sampling,
+    settings: Upsampling,
+    *,
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield latents [b t c h w], each clip without the frames that the one before it yielded.
+
+    The last clip is as long as the others when the video is: it then shares more frames with the
+    one before. done: what an interrupted run of the same settings yielded; only the rest is
+    yielded.
+    """
+    if isinstance(low_res, Tensor):
+        check_video(low_res, 3)
+    step = settings.chunk - settings.overlap
+    total = low_res.shape[1] if isinstance(low_res, Tensor) else 0
+    chunks = 0 if total == 0 else max(0, -(-(total - settings.chunk) // step)) + 1
+    make = _Clip(denoiser_for, sampling, settings)
+    return _clips(make, FrameStream(low_res), done, chunks, callback)
+
+
+def _clips(
+    make: _Clip,
+    stream: FrameStream,
+    done: Tensor | None,
+    chunks: int,
+    callback: ProgressCallback | None,
+) -> Iterator[Tensor]:
+    """Read low-resolution frames and yield latents; at most one clip of each is held."""
+    chunk, step = make.settings.chunk, make.settings.chunk - make.settings.overlap
+    past = None if done is None else done[:, -chunk:].clone()
+    stop = 0 if done is None else done.shape[1]
+    stream.forget(stop - chunk)
+    if stop and (stop < chunk or (stop - chunk) % step) and stream.reaches(stop + 1):
+        raise ValueError(
+            f"{stop} finished frames cannot be continued: clips end after {chunk} frames and every "
+            f"{step} more."
+        )
+    while stream.reaches(stop + 1):
+        count = 0 if stop == 0 else (stop - chunk) // step + 1
+        stream.reaches(stop + (step if stop else chunk))
+        last = min(stream.stop, stop + (step if stop else chunk))
+        start = max(0, last - chunk)
+        known = None if stop == start else past[:, -(stop - start) :]
+        report = reporter(callback, "upsampling", count, chunks)
+        latents = make.sample(stream.frames(start, last), start, known, report)
+        past = latents[:, -chunk:]
+        yield latents[:, stop - start :].clone()
+        stop = last
+        stream.forget(stop - chunk)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    denoiser_for: UpsamplerDenoiserFor
+    sampling: Sampling
+    settings: Upsampling
+
+    def sample(
+        self, low_res: Tensor, start: int, known: Tensor | None, callback: Callback | None
+    ) -> Tensor:
+        """Latents [b t c h w] for low_res [b t 3 h w], whose first frame is number `start`.
+
+        known: [b n c h w] of the first n frames are finished and come back unchanged.
+        """
+        check_video(low_res, 3)
+        low_res = low_res.to(self.sampling.device, torch.float32)
+        b, t, _, h, w = low_res.shape
+        frames = range(start, start + t)
+        source = self.sampling.noise(b, frames)
+        noise = source.initial(low_res.new_empty(b, t, self.settings.latent_channels, h, w))
+        denoiser = self._denoiser(self._condition(low_res, frames))
+        if known is not None:
+            denoiser = _holding(denoiser, known.to(noise), noise)
+        sigmas = self.sampling.sigmas
+        x = to_ve(noise, sigmas[0])
+        x = self.sampling.sampler(denoiser, x, sigmas, noise=source, callback=callback)
+        if known is not None:
+            x = torch.cat([known.to(x), x[:, known.shape[1] :]], dim=1)
+        return check_finite(x, start)
+
+    def _condition(self, low_res: Tensor, frames: range) -> UpsamplerCondition:
+        """A frame gets the same noise in whatever clip it is."""
+        level = self.settings.noise_level
+        source = self.sampling.noise(len(low_res), frames)
+        noise = source.like(low_res, stream="low resolution")
+        levels = torch.full((len(low_res),), level)
+        noised = self.settings.schedule.add_noise(low_res, noise, levels)
+        return UpsamplerCondition(frames=frames, low_res=noised, noise_level=level)
+
+    def _denoiser(self, condition: UpsamplerCondition) -> Denoiser:
+        if self.settings.tile is None or self.settings.tile >= max(condition.low_res.shape[-2:]):
+            return self.denoiser_for(condition)
+        return _in_tiles(
+            self.denoiser_for, condition, self.settings.tile, self.settings.tile_overlap
+        )
+
+
+def _in_tiles(
+    denoiser_for: UpsamplerDenoiserFor, condition: UpsamplerCondition, tile: int, overlap: int
+) -> Denoiser:
+    """A denoiser of whole frames from denoisers of tiles."""
+    low_res_channels = condition.low_res.shape[2]
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        def one(both: Tensor) -> Tensor:
+            own, low_res = both.split([x.shape[2], low_res_channels], dim=2)
+            return denoiser_for(replace(condition, low_res=low_res))(own, sigma)
+
+        # Both have the same height and width, so that one cut serves both.
+        return tiled(one, torch.cat([x, condition.low_res.to(x)], dim=2), tile, overlap)
+
+    return denoise
+
+
+def _holding(denoiser: Denoiser, known: Tensor, noise: Tensor) -> Denoiser:
+    """The first frames are `known`, and noised to the present level in what the network sees."""
+    frames = noise.shape[1]
+    rest = noise.new_zeros(len(noise), frames - known.shape[1], *noise.shape[2:])
+    mask = (torch.arange(frames) < known.shape[1]).float().reshape(1, -1, 1, 1, 1)
+    return masked(denoiser, torch.cat([known, rest], dim=1), mask.to(noise), noise=noise)
+
+
+def upsample_whole(
+    denoiser_for: UpsamplerDenoiserFor,
+    low_res: Tensor,
+    sampling: Sampling,
+    settings: Upsampling,
+    *,
+    callback: ProgressCallback | None = None,
+) -> Tensor:
+    """Latents [b t c h w] of a video that fits into memory: all its clips are denoised side by side
+    and averaged at every step, so that no clip comes before another."""
+    check_video(low_res, 3)
+    frames = low_res.shape[1]
+    window = min(settings.chunk, frames)
+    overlap = min(settings.overlap, window - 1)
+    plan = sliding_windows(frames, window, overlap)
+    weights = fuse_weights("pyramid", plan, frames, overlap)
+
+    def bind(condition: UpsamplerCondition) -> Denoiser:
+        parts = {
+            at: replace(condition, frames=range(at[0], at[-1] + 1), low_res=_at(condition, at))
+            for at in plan
+        }
+        return windowed(lambda at: denoiser_for(parts[at]), plan, weights)
+
+    report = reporter(callback, "upsampling", 0, 1)
+    return _Clip(bind, sampling, settings).sample(low_res, 0, None, report)
+
+
+def _at(condition: UpsamplerCondition, window: tuple[int, ...]) -> Tensor:
+    return condition.low_res[:, window[0] : window[-1] + 1]
