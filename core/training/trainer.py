@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .optimizer import MuonAdamW
 from .recipe import Recipe
 from .tasks import Task
 
@@ -70,8 +71,7 @@ def train(recipe: Recipe, task: Task, folder: Path, *, device: torch.device,
     module = task.module.to(device)
     count = sum(p.numel() for _, p in trained(module))
     report(f"{recipe.name}: {count / 1e6:.2f} M trained parameters on {device}")
-    optimizer = torch.optim.AdamW([p for _, p in trained(module)], lr=recipe.learning_rate,
-                                  weight_decay=recipe.weight_decay, betas=(0.9, 0.99), fused=True)
+    optimizer = MuonAdamW(module, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = Average(module, recipe.ema)
     start = load_training_state(folder, module, optimizer, average, device)
     batches = DataLoader(Batches(task), batch_size=None, sampler=range(start, recipe.steps),
