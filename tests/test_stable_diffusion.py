@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -194,6 +197,71 @@ def test_an_open_clip_tower_gives_its_last_but_one_layer_after_the_final_norm():
         torch.testing.assert_close(encode_text(used, ids), norm(layers[-2]))
 
 
+def test_leaving_out_layers_leaves_the_model_alone_and_shares_its_weights():
+    model = toy_model(toy_spec("plain"))
+    ids = torch.arange(77)[None]
+    skipped = sd.without_last_layers(model, 1)
+    with torch.no_grad():
+        layers = model.text_encoder(input_ids=ids, output_hidden_states=True).hidden_states
+        norm = getattr(model.text_encoder, "text_model", model.text_encoder).final_layer_norm
+        torch.testing.assert_close(encode_text(skipped.text_encoder, ids), norm(layers[-2]))
+    assert len(layers) == 4 and skipped.dropped_layers == 1
+    own = {p.data_ptr() for p in model.text_encoder.parameters()}
+    assert {p.data_ptr() for p in skipped.text_encoder.parameters()} < own
+    with pytest.raises(ValueError, match="leave out 3 of the 3 layers"):
+        sd.without_last_layers(model, 3)
+
+
+class OpenClip(torch.nn.Module):
+    """OpenCLIP's text tower in torch's own layers, under its published names, without the head."""
+
+    class Block(torch.nn.Module):
+        def __init__(self, width: int, heads: int, inner: int):
+            super().__init__()
+            self.ln_1, self.ln_2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
+            self.attn = torch.nn.MultiheadAttention(width, heads, batch_first=True)
+            self.mlp = torch.nn.Sequential()
+            self.mlp.add_module("c_fc", torch.nn.Linear(width, inner))
+            self.mlp.add_module("gelu", torch.nn.GELU())
+            self.mlp.add_module("c_proj", torch.nn.Linear(inner, width))
+
+        def forward(self, x, mask):
+            h = self.ln_1(x)
+            x = x + self.attn(h, h, h, attn_mask=mask, need_weights=False)[0]
+            return x + self.mlp(self.ln_2(x))
+
+    def __init__(self, width=12, heads=2, inner=20, layers=4):
+        super().__init__()
+        self.token_embedding = torch.nn.Embedding(49408, width)
+        self.positional_embedding = torch.nn.Parameter(torch.randn(77, width))
+        self.transformer = torch.nn.Module()
+        self.transformer.resblocks = torch.nn.ModuleList(
+            [self.Block(width, heads, inner) for _ in range(layers)])
+        self.ln_final = torch.nn.LayerNorm(width)
+
+    def forward(self, ids, skip):
+        x = self.token_embedding(ids) + self.positional_embedding
+        mask = torch.full((77, 77), float("-inf")).triu(1)
+        blocks = list(self.transformer.resblocks)
+        for block in blocks[: len(blocks) - skip]:
+            x = block(x, mask)
+        return self.ln_final(x)
+
+
+def test_an_open_clip_tower_gives_what_open_clip_itself_gives():
+    torch.manual_seed(0)
+    original = OpenClip().eval()
+    for parameter in original.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    converted = keys.text_from_open_clip(original.state_dict(), 3)
+    ours = folders.load_text_encoder(
+        folders.build_text_encoder(toy_spec("linear").text), converted, "it", torch.float32)
+    ids = torch.randint(0, 49408, (2, 77))
+    with torch.no_grad():
+        torch.testing.assert_close(encode_text(ours, ids), original(ids, skip=1),
+                                   rtol=1e-4, atol=1e-5)
+
+
 def save_folder(model: sd.ImageModel, folder: Path, **scheduler) -> None:
     model.model.network.image_unet.save_pretrained(folder / "unet")
     model.autoencoder.save_pretrained(folder / "vae")
@@ -317,6 +385,22 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
         with pytest.raises(CheckpointError, match="cannot be read as tensors alone"):
             sd.load(tmp_path / name)
     assert not (tmp_path / "trace").exists()
+
+
+def test_a_training_checkpoint_is_read_without_its_trainer(tmp_path, monkeypatch):
+    """As in the first published files: a callback's class and a numpy number beside the weights."""
+    spec = toy_spec("plain")
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    callback = type("ModelCheckpoint", (), {"__module__": name})
+    module = types.ModuleType(name)
+    module.ModelCheckpoint = callback
+    state = sd.to_ldm(toy_model(spec), spec)
+    with monkeypatch.context() as patch:
+        for end in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
+            patch.setitem(sys.modules, end, module)
+        torch.save({"state_dict": state, "callbacks": {callback: {"best": np.float32(2)}}},
+                   tmp_path / "a.ckpt")
+    assert sd.load(tmp_path / "a.ckpt", specs={"a": spec}).name == "a"
 
 
 def test_another_kind_of_model_is_named_by_its_first_keys(tmp_path):

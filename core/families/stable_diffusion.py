@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..checkpoints import CheckpointError, complain, load_into, part
 from ..clip_vocabulary import ClipTokenizer
 from ..denoiser import Prediction
 from ..diffusion_model import DiffusionModel
+from ..lora import shared_clone
 from ..schedules import NoiseSchedule, scaled_linear
 from ..sites import SD1, SD2, X4_UPSCALER, UNetLayout, layout_of
 from ..video_unet import VideoUNet
@@ -260,6 +261,19 @@ def _model(unet, autoencoder: AutoencoderKL, schedule: NoiseSchedule, prediction
         latent_channels=config.latent_channels, factor=2 ** (len(config.block_out_channels) - 1),
         latent_scale=config.scaling_factor, latent_shift=config.shift_factor or 0.0,
         noise_schedule_for_low_res=low_res_schedule, max_noise_level=max_noise_level)
+
+
+def without_last_layers(image_model: ImageModel, count: int) -> ImageModel:
+    """The model with an earlier layer of its text encoder, after the final norm, as the condition
+    ("clip skip"); counted from the layer that it uses, which is not always the published last."""
+    text = shared_clone(image_model.text_encoder)
+    layers = getattr(text, "text_model", text).encoder.layers
+    if not 0 <= count < len(layers):
+        raise ValueError(f"cannot leave out {count} of the {len(layers)} layers of the encoder")
+    del layers[len(layers) - count:]
+    text.config.num_hidden_layers = len(layers)
+    return replace(image_model, text_encoder=text,
+                   dropped_layers=image_model.dropped_layers + count)
 
 
 # --------------------------------------------------------------------------------------------------

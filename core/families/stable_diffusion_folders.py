@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,31 @@ from .stable_diffusion_keys import clip_names, modern_autoencoder
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 BETAS: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "scaled_linear": scaled_linear}
+
+
+class _StandIn:
+    """In place of a trainer's object in a pickle: accepts anything, does and keeps nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# What the published .ckpt files hold besides tensors: the best score of a training run's callback.
+# The classes named here are never imported; torch's restricted reader gets the empty ones instead.
+STAND_INS = [
+    type(name, (_StandIn,), {"__module__": module}) for module, name in (
+        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy", "dtype"),
+    )
+]
+
+# Torch 2.4 has no such context: files with anything besides tensors are refused there.
+_allowed = getattr(torch.serialization, "safe_globals", nullcontext)
 
 
 def is_folder(path: Path) -> bool:
@@ -49,8 +75,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no weight file at {path}")
     try:
         # Only the zip format can be mapped into memory instead of being read as a whole.
-        found = torch.load(path, map_location="cpu", weights_only=True,
-                           mmap=zipfile.is_zipfile(path))
+        with _allowed(STAND_INS):
+            found = torch.load(path, map_location="cpu", weights_only=True,
+                               mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
