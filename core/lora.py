@@ -21,6 +21,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .checkpoints import CheckpointError, complain, read_state
+from .families.stable_diffusion_folders import read_weights
 from .families.stable_diffusion_keys import unet_table
 from .sites import UNetLayout
 
@@ -67,7 +68,12 @@ class Factors:
 
 
 def read_lora(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read a LoRA file; PEFT's alpha, which stands in the metadata, is added as ``.alpha`` keys."""
+    """Read a LoRA file, .safetensors or a pickle of tensors alone (AnimateDiff's domain adapter).
+
+    PEFT's alpha, which stands in a file's metadata, is added as ``.alpha`` keys.
+    """
+    if Path(path).suffix != ".safetensors":
+        return {k.removeprefix("module."): v for k, v in read_weights(Path(path)).items()}
     state = read_state(path)
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get("lora_adapter_metadata")

@@ -165,6 +165,16 @@ def test_alpha_in_the_metadata_counts(unet, tmp_path):
                                state[f"{QUERY}.weight"] + 8 / RANK * product(down, up))
 
 
+def test_a_pickled_adapter_of_tensors_alone_is_read(unet, tmp_path):
+    state = unet.state_dict()
+    down, up = factors(state[f"{QUERY}.weight"])
+    file = spellings(QUERY, down, up)["processor, bare"]
+    torch.save({"state_dict": {f"module.{k}": v for k, v in file.items()}}, tmp_path / "a.ckpt")
+    merged = lora.merge(state, lora.read_lora(tmp_path / "a.ckpt"))
+    torch.testing.assert_close(merged[f"{QUERY}.weight"],
+                               state[f"{QUERY}.weight"] + product(down, up))
+
+
 def test_unknown_keys_are_counted_and_the_first_five_named(unet):
     file = {f"lora_unet_nowhere_{i}.lora_down.weight": torch.ones(1, 1) for i in range(7)}
     with pytest.raises(CheckpointError, match=r"unknown keys \(7\): .*nowhere_0.*_4\.") as e:

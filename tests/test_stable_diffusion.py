@@ -274,6 +274,8 @@ def save_folder(model: sd.ImageModel, folder: Path, **scheduler) -> None:
 def test_a_diffusers_folder_loads_to_equal_outputs(tmp_path):
     model = toy_model(toy_spec("plain"))
     save_folder(model, tmp_path / "a", prediction_type="v_prediction")
+    encoder = tmp_path / "a" / "text_encoder"
+    (encoder / "model.safetensors").rename(encoder / "model.fp16.safetensors")
     loaded = sd.load(tmp_path / "a")
     assert_same(model, loaded)
     assert loaded.model.prediction == "v"
