@@ -1,0 +1,29 @@
+# The two commands of the README. Both use a virtual environment of their own in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+OUTPUT ?= output
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/videoldm run workflows/text_to_video.json --output $(OUTPUT) --contact-sheet
+
+test: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest --cov=videoldm.core --cov-report=term --cov-fail-under=90
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+
+# torch first and alone: the pinned build then satisfies every later requirement.
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OUTPUT) build *.egg-info
