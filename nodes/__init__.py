@@ -1,0 +1,62 @@
+"""All nodes, in the order of the menu. Ids and input names are for ever; a test freezes them.
+
+Importing this loads no torch: workflows are listed and validated in an instant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .boxes import BoundingBoxes
+from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
+from .host import ComfyExtension, host, inside_comfyui
+from .inject import EjectTemporalLayers, InjectTemporalLayers
+from .interpolate import InterpolateFrames
+from .load_models import LoadImageModel, LoadTemporalLayers, LoadTemporalVAE, LoadUpsampler
+from .sample import VideoSampler
+from .segments import LongHorizonSegments
+from .upsample import UpsampleVideo
+from .video import LoadVideo, PreviewVideo, SaveVideo
+
+if TYPE_CHECKING:
+    from ..core.graph import NodeSpec
+
+NODES = [
+    LoadImageModel,
+    LoadTemporalLayers,
+    LoadTemporalVAE,
+    LoadUpsampler,
+    InjectTemporalLayers,
+    EjectTemporalLayers,
+    LongHorizonSegments,
+    BoundingBoxes,
+    VideoSampler,
+    InterpolateFrames,
+    UpsampleVideo,
+    TemporalVAEEncode,
+    TemporalVAEDecode,
+    TemporalVAEDecodeToVideo,
+    LoadVideo,
+    SaveVideo,
+    PreviewVideo,
+]
+
+
+class VideoLDMExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list:
+        return NODES if host is not None else []
+
+
+def node_registry() -> dict[str, NodeSpec]:
+    """Every node of the standalone host by id: this pack's, then the stand-ins for ComfyUI's own.
+
+    Raises RuntimeError inside ComfyUI, which runs workflows itself.
+    """
+    if inside_comfyui():
+        raise RuntimeError("ComfyUI runs the workflows here, there is no registry of our own")
+    from .host.standalone.core_nodes import CORE_NODES
+    from .host.standalone.registry import build_registry
+
+    return build_registry([*NODES, *CORE_NODES])

@@ -18,7 +18,7 @@ FRAMES = "videoldm_frames"
 
 
 def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
-    """Tokens for the absolute frame numbers of a clip: [1, n, d], or [1, t, n, d] where they differ.
+    """Tokens for the absolute frames of a clip: [1, n, d], or [1, t, n, d] where they differ.
 
     Frames outside all ranges (a last clip may run past the end) get the nearest range's prompt.
     """

@@ -124,6 +124,9 @@ class Host(Protocol):
         """Pixels [1, t, 3, h, w] of an IMAGE, on the compute device."""
 
     def images(self, pixels: Tensor) -> Tensor: ...
+    def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
+        """An empty IMAGE to be filled chunk by chunk, where images of its size are kept."""
+
 
     # The autoencoder.
 
@@ -142,9 +145,12 @@ class Host(Protocol):
 
     # The run.
 
-    def progress(self, total: int) -> Callable[[int], None]:
-        """A function to call with the number of steps done; it also raises when told to stop."""
+    def progress(self, done: float, total: float) -> None:
+        """Tell the user how far the node is; a request to stop takes effect here, too."""
 
     def check_interrupted(self) -> None: ...
+    def keep(self, model: Wire, latents: Tensor) -> Path:
+        """Save what was finished of a video whose sampling ended early; returns the file."""
+
     def metadata(self, hidden: Any) -> dict[str, str]:
         """`prompt` and `workflow` as JSON for the files that are saved; {} if unwanted."""

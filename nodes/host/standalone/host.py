@@ -6,8 +6,10 @@ It imports torch only when a node runs, so that workflows are listed and checked
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
@@ -146,8 +148,13 @@ class StandaloneHost:
     def images(self, pixels: Tensor) -> Tensor:
         from ..tensors import images_from
 
-        images = images_from(pixels)
-        return images.to(self.policy.place_for_images(images.numel() * 4))
+        return images_from(pixels)
+
+    def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
+        import torch
+
+        shape = frames, height, width, 3
+        return torch.empty(shape, device=self.policy.place_for_images(4 * math.prod(shape)))
 
     # The autoencoder.
 
@@ -171,16 +178,25 @@ class StandaloneHost:
 
     # The run.
 
-    def progress(self, total: int) -> Callable[[int], None]:
+    def progress(self, done: float, total: float) -> None:
         call = current_call.get()
-        if call is None:
-            return lambda done: None
-        return lambda done: call.progress(done, max(total, done))
+        if call is not None:
+            call.progress(done, total)
 
     def check_interrupted(self) -> None:
         call = current_call.get()
         if call is not None:
             call.check_interrupted()
+
+    def keep(self, model: StandaloneModel, latents: Tensor) -> Path:
+        from safetensors.torch import save_file
+
+        samples = self.from_core(model, latents)["samples"].cpu().contiguous()
+        path = self.folders.save_path("latents/unfinished", ".latent")
+        # The names are those of ComfyUI's own .latent files.
+        marked = {"latent_tensor": samples, "latent_format_version_0": samples.new_zeros(0)}
+        save_file(marked, path)
+        return path
 
     def metadata(self, hidden: Any) -> dict[str, str]:
         if not self.embed_metadata:

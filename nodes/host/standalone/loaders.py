@@ -51,12 +51,13 @@ class Loaders:
         prefix, _, part = name.partition(": ")
         if prefix == EMBEDDED and part:
             return embedded.load_temporal_layers(part.replace(" ", "_"), **self._there)
-        return embedded.load_temporal_layers(self.folders.model_path("videoldm", name), **self._there)
+        path = self.folders.model_path("videoldm", name)
+        return embedded.load_temporal_layers(path, **self._there)
 
     def temporal_vae(self, name: str) -> StandaloneVAE:
         path = None if name == EMBEDDED else self.folders.model_path("vae", name)
         decoder = embedded.load_temporal_decoder(path, **self._there)
-        # A decoder file has no encoder. The embedded one decodes the embedded autoencoder's latents.
+        # Decoder files hold no encoder; the embedded autoencoder has the one that fits.
         encoder = embedded.load_autoencoder(**self._there) if name == EMBEDDED else None
         return StandaloneVAE(encoder, decoder)
 

@@ -14,7 +14,8 @@ from ....core.denoiser import Denoiser
 from ....core.diffusion_model import DiffusionModel
 from ....core.guidance import guided, rescaled
 from ....core.temporal_layers import Strength, TemporalLayers
-from ..conditioning import pooled_of, same_length, text_for
+from ....core.upsampling import UpsamplerCondition
+from ..conditioning import pooled_of, text_for
 from ..interface import Guidance, ModelFacts
 
 
@@ -64,7 +65,7 @@ def denoiser_for(
     _check_width(core, positive, "positive")
     _check_width(core, negative, "negative")
 
-    def for_clip(condition: ClipCondition) -> Denoiser:
+    def for_clip(condition: ClipCondition | UpsamplerCondition) -> Denoiser:
         cond = _bound(core, positive, condition)
         if guidance.cfg == 1:
             return cond
@@ -78,11 +79,13 @@ def denoiser_for(
     return for_clip
 
 
-def _bound(core: DiffusionModel, conditioning: Sequence, condition: ClipCondition) -> Denoiser:
+def _bound(
+    core: DiffusionModel, conditioning: Sequence, condition: ClipCondition | UpsamplerCondition
+) -> Denoiser:
     text = text_for(conditioning, condition.frames)
     pooled = pooled_of(conditioning)
-    told: dict[str, Any] = dict(context=condition.context, rate=_rate(core, condition.rate))
-    for name in ("low_res", "noise_level"):
+    told: dict[str, Any] = {"rate": _rate(core, getattr(condition, "rate", None))}
+    for name in ("context", "low_res", "noise_level"):
         if getattr(condition, name, None) is not None:
             told[name] = getattr(condition, name)
 
@@ -95,7 +98,7 @@ def _bound(core: DiffusionModel, conditioning: Sequence, condition: ClipConditio
 
 
 def _rate(core: DiffusionModel, rate: int | None) -> int | None:
-    """Layers that know frame rates have always been told one; 0 is the rate they were trained at."""
+    """Layers that know frame rates were always told one in training; 0 is the usual rate."""
     known = max((one.config.rates for one in core.network.sets), default=0)
     if not known:
         return None

@@ -22,7 +22,7 @@ class StandaloneVAE:
 
     def __post_init__(self) -> None:
         if self.autoencoder is None and self.temporal is None:
-            raise ValueError("a VAE needs an image autoencoder or a temporal decoder, got 0 of them")
+            raise ValueError("a VAE needs an image autoencoder or a temporal decoder, got none")
 
     @property
     def _any(self) -> AutoencoderKL:

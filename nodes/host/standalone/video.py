@@ -9,13 +9,16 @@ from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from einops import rearrange
 from torch import Tensor
 
 from ....core.video_files import AudioClip, VideoStream
 from ..tensors import images_from, pixels_of
+
+if TYPE_CHECKING:
+    from .host import StandaloneHost
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,22 @@ def as_clip(audio: Any) -> AudioClip | None:
     if audio is None:
         return None
     return AudioClip(audio["waveform"][0], int(audio["sample_rate"]))
+
+
+def video_from_file(path: Path) -> StandaloneVideo:
+    return StandaloneVideo(VideoStream.from_file(path), path)
+
+
+def save_as_comfyui(
+    host: StandaloneHost, video: StandaloneVideo, prefix: str, format: Any, codec: Any,
+    metadata: Mapping[str, str],
+) -> Path:  # fmt: skip
+    """Save with the settings of ComfyUI's node, in either of their shapes, and return the file."""
+    if isinstance(format, dict):
+        format, codec = format["format"], format.get("codec") or codec
+    encoding = (codec.get("encoding") if isinstance(codec, dict) else None) or {}
+    container = "mp4" if format == "auto" else format
+    size = video.get_dimensions()
+    path = host.folders.save_path(prefix, f".{container}", size=size)
+    video.save_to(path, metadata, format=container, quality=round(encoding.get("crf", 18)))
+    return path

@@ -1,0 +1,18 @@
+"""What the combos offer. Named here so that listing the nodes needs no torch; a test compares."""
+
+SAMPLERS = (
+    "euler", "euler_ancestral", "heun", "ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde", "unipc",
+)  # fmt: skip
+SCHEDULES = (
+    "uniform", "normal", "karras", "exponential", "trailing", "leading", "linspace", "strided",
+)  # fmt: skip
+STRATEGIES = ("single clip", "sliding windows", "prediction", "hierarchical")
+
+EMBEDDED = "embedded"
+EMBEDDED_LAYERS = (
+    "embedded: text to video", "embedded: prediction", "embedded: interpolation",
+)  # fmt: skip
+RENDERED = ("rendered: shapes", "rendered: driving")
+
+VIDEO_FORMATS = ("mp4", "webm", "gif", "png")
+FITS = ("crop", "stretch")

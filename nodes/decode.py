@@ -1,0 +1,77 @@
+"""Temporal VAE: latents to frames, to a video that is decoded while it is saved, and back."""
+
+from __future__ import annotations
+
+from .host import host, io
+from .inputs import chunk, frame_rate, tile
+
+CATEGORY = "VideoLDM/vae"
+
+
+def decoder_inputs() -> list[io.Input]:
+    return [
+        io.Latent.Input("samples", tooltip="The latents of a video."),
+        io.Vae.Input("vae", tooltip="A VAE; one with a temporal decoder does not flicker."),
+    ]
+
+
+class TemporalVAEDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_TemporalVAEDecode",
+            display_name="Temporal VAE Decode",
+            category=CATEGORY,
+            description="Decodes a video into frames. Chunks are decoded together with as many "
+            "neighbouring frames as can matter: the result is the same for every chunk length.",
+            inputs=[*decoder_inputs(), chunk(), tile()],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, samples, vae, chunk, tile) -> io.NodeOutput:
+        from .stages.decoding import decode_images
+
+        return io.NodeOutput(decode_images(host, samples, vae, chunk=chunk, tile=tile))
+
+
+class TemporalVAEDecodeToVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_TemporalVAEDecodeToVideo",
+            display_name="Temporal VAE Decode to Video",
+            category=CATEGORY,
+            description="Gives a video whose frames are decoded only while it is saved, chunk by "
+            "chunk: memory does not grow with its length.",
+            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile()],
+            outputs=[io.Video.Output()],
+        )
+
+    @classmethod
+    def execute(cls, samples, vae, **settings) -> io.NodeOutput:
+        from .stages.decoding import decode_video
+
+        return io.NodeOutput(decode_video(host, samples, vae, **settings))
+
+
+class TemporalVAEEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_TemporalVAEEncode",
+            display_name="Temporal VAE Encode",
+            category=CATEGORY,
+            description="Encodes frames or a single image; each frame is encoded by itself.",
+            inputs=[
+                io.Image.Input("images", tooltip="Frames whose sides the VAE's factor divides."),
+                io.Vae.Input("vae", tooltip="The VAE of the image model."),
+            ],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, images, vae) -> io.NodeOutput:
+        from .stages.decoding import encode_images
+
+        return io.NodeOutput(encode_images(host, images, vae))

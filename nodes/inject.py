@@ -1,0 +1,70 @@
+"""Temporal layers into an image model, and out of it."""
+
+from __future__ import annotations
+
+from .host import host, io
+from .types import TemporalLayersType
+
+CATEGORY = "VideoLDM/model"
+
+
+def strength_input(name: str, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=1.0, min=0.0, max=4.0, step=0.05, tooltip=tooltip)
+
+
+class InjectTemporalLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_InjectTemporalLayers",
+            display_name="Inject Temporal Layers",
+            category=CATEGORY,
+            description="Puts temporal layers between the layers of an image model. The given "
+            "model is not changed; several sets act one after the other.",
+            inputs=[
+                io.Model.Input("model", tooltip="The image model that is to become a video model."),
+                TemporalLayersType.Input(
+                    "layers", tooltip="Layers that were made for a model of this layout."
+                ),
+                strength_input("strength", "How much of all layers is used; 0 switches them off."),
+                strength_input(
+                    "attention_strength", "How much of the attention over time is used."
+                ),
+                strength_input(
+                    "convolution_strength", "How much of the convolutions over time is used."
+                ),
+                io.String.Input(
+                    "sites",
+                    default="",
+                    tooltip="Strengths for single places, such as: down.0=0.5, mid=0. They "
+                    "multiply with the others. Empty changes nothing.",
+                ),
+            ],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, layers, strength, attention_strength, convolution_strength, sites
+    ) -> io.NodeOutput:
+        from .stages.parsing import read_strength
+
+        used = read_strength(strength, attention_strength, convolution_strength, sites)
+        return io.NodeOutput(host.inject(model, layers, used))
+
+
+class EjectTemporalLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_EjectTemporalLayers",
+            display_name="Eject Temporal Layers",
+            category=CATEGORY,
+            description="Takes all temporal layers out again: the image model, bit for bit.",
+            inputs=[io.Model.Input("model", tooltip="A model that temporal layers are in.")],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model) -> io.NodeOutput:
+        return io.NodeOutput(host.eject(model))

@@ -1,0 +1,103 @@
+"""Inputs that several nodes have, described once."""
+
+from __future__ import annotations
+
+from .choices import SAMPLERS, SCHEDULES, VIDEO_FORMATS
+from .host import io
+
+MAX_SIZE, MAX_FRAMES = 8192, 100_000
+
+
+def integer(name: str, default: int, low: int, high: int, tooltip: str, **more) -> io.Input:
+    return io.Int.Input(name, default=default, min=low, max=high, tooltip=tooltip, **more)
+
+
+def number(name: str, default: float, low: float, high: float, tooltip: str, **more) -> io.Input:
+    more = {"step": 0.05, **more}
+    return io.Float.Input(name, default=default, min=low, max=high, tooltip=tooltip, **more)
+
+
+def prompts() -> list[io.Input]:
+    return [
+        io.Conditioning.Input(
+            "positive", tooltip="What is to be seen; prompts of segments each hold their frames."
+        ),
+        io.Conditioning.Input("negative", tooltip="What is not to be seen; often an empty prompt."),
+    ]
+
+
+def steps(default: int) -> io.Input:
+    return integer("steps", default, 1, 1000, "Denoising steps of each clip.")
+
+
+def cfg(default: float) -> io.Input:
+    return number(
+        "cfg", default, 1.0, 30.0, "How strictly the prompt is followed; 1 ignores the negative."
+    )
+
+
+def sampler_name(default: str = "ddim") -> io.Input:
+    return io.Combo.Input(
+        "sampler_name",
+        options=list(SAMPLERS),
+        default=default,
+        tooltip="How the noise is taken away: ddim and euler are the same without fresh noise, "
+        "dpmpp_2m and unipc need fewer steps.",
+    )
+
+
+def schedule(default: str = "uniform") -> io.Input:
+    return io.Combo.Input(
+        "schedule",
+        options=list(SCHEDULES),
+        default=default,
+        tooltip="At which noise levels the steps lie.",
+    )
+
+
+def seed() -> io.Input:
+    return integer(
+        "seed", 0, 0, 2**53 - 1, "Each frame's noise follows from this number and the frame's own.",
+        control_after_generate=True,
+    )  # fmt: skip
+
+
+def context_guidance() -> io.Input:
+    return number(
+        "context_guidance", 1.0, 0.0, 10.0,
+        "How strongly given frames act; 1 is plain, any other value costs a second evaluation.",
+    )  # fmt: skip
+
+
+def chunk(default: int = 16, what: str = "decoded") -> io.Input:
+    return integer("chunk", default, 1, 1024, f"Frames that are {what} at a time; bounds memory.")
+
+
+def tile() -> io.Input:
+    return integer(
+        "tile", 0, 0, MAX_SIZE, "Side of the tiles in pixels, for frames that do not fit into "
+        "memory; 0 takes whole frames.", step=8,
+    )  # fmt: skip
+
+
+def frame_rate() -> io.Input:
+    return number("frame_rate", 15.0, 0.1, 240.0, "Frames per second.", step=0.01)
+
+
+def filename_prefix(default: str) -> io.Input:
+    return io.String.Input(
+        "filename_prefix",
+        default=default,
+        tooltip="Beginning of the file name inside the output folder; may hold folders and "
+        "%year%, %month%, %day%, %width%, %height%.",
+    )
+
+
+def video_format() -> io.Input:
+    return io.Combo.Input(
+        "format",
+        options=list(VIDEO_FORMATS),
+        default="mp4",
+        tooltip="mp4 (H.264) plays anywhere, webm is VP9, gif has 256 colours, png is a folder of "
+        "images without loss.",
+    )

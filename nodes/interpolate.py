@@ -1,0 +1,58 @@
+"""Frame interpolation."""
+
+from __future__ import annotations
+
+from .host import host, io
+from .inputs import (
+    cfg,
+    context_guidance,
+    integer,
+    prompts,
+    sampler_name,
+    schedule,
+    seed,
+    steps,
+)
+
+SETTINGS = ("steps", "sampler_name", "schedule", "seed")
+
+
+class InterpolateFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_InterpolateFrames",
+            display_name="Interpolate Frames",
+            category="VideoLDM/sample",
+            description="Fills in three frames between each two: 16 frames become 61, and 241 in "
+            "a second pass. The given frames stay.",
+            inputs=[
+                io.Model.Input("model", tooltip="An image model with interpolation layers in it."),
+                *prompts(),
+                io.Latent.Input("latent", tooltip="The frames to interpolate between."),
+                integer("passes", 1, 1, 2, "How often the frames are quadrupled."),
+                steps(20),
+                cfg(1.0),
+                sampler_name(),
+                schedule(),
+                seed(),
+                context_guidance(),
+                integer(
+                    "window_keys", 0, 0, 64,
+                    "Given frames per clip; 0 takes as many as the layers were trained on.",
+                ),
+                io.Boolean.Input(
+                    "keep_keys", default=True,
+                    tooltip="Keep the given frames exactly; otherwise the model makes them anew.",
+                ),
+            ],
+            outputs=[io.Latent.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, positive, negative, latent, **inputs) -> io.NodeOutput:
+        from .stages.sampling import Settings, interpolate_frames
+
+        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
+        wires = model, positive, negative, latent
+        return io.NodeOutput(interpolate_frames(host, *wires, settings, **inputs))

@@ -1,0 +1,115 @@
+"""Loaders: image models, temporal layers, temporal VAEs, upsamplers."""
+
+from __future__ import annotations
+
+from .choices import EMBEDDED, EMBEDDED_LAYERS
+from .host import host, io
+from .types import TemporalLayersType
+
+CATEGORY = "VideoLDM/load"
+
+
+def model_outputs() -> list[io.Output]:
+    return [io.Model.Output(), io.Clip.Output(), io.Vae.Output()]
+
+
+class LoadImageModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadImageModel",
+            display_name="Load Image Model (Video LDM)",
+            category=CATEGORY,
+            description="Loads a text-to-image latent diffusion model, which temporal layers then "
+            "turn into a video model. The embedded one comes with this pack and runs on a CPU.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=[EMBEDDED, *host.folders.model_names("checkpoints")],
+                    default=EMBEDDED,
+                    tooltip="The embedded model, or a checkpoint of the folder models/checkpoints.",
+                ),
+            ],
+            outputs=model_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, model: str) -> io.NodeOutput:
+        return io.NodeOutput(*host.load_image_model(model))
+
+
+class LoadTemporalLayers(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadTemporalLayers",
+            display_name="Load Temporal Layers",
+            category=CATEGORY,
+            description="Loads temporal layers: what is put between the layers of an image model "
+            "so that the frames of a video agree. Different sets serve different tasks.",
+            inputs=[
+                io.Combo.Input(
+                    "layers",
+                    options=[*EMBEDDED_LAYERS, *host.folders.model_names("videoldm")],
+                    default=EMBEDDED_LAYERS[0],
+                    tooltip="Text to video makes clips from prompts, prediction continues given "
+                    "frames, interpolation fills in between them. Files are those of the folder "
+                    "models/videoldm.",
+                ),
+            ],
+            outputs=[TemporalLayersType.Output("layers", display_name="layers")],
+        )
+
+    @classmethod
+    def execute(cls, layers: str) -> io.NodeOutput:
+        return io.NodeOutput(host.load_temporal_layers(layers))
+
+
+class LoadTemporalVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadTemporalVAE",
+            display_name="Load Temporal VAE",
+            category=CATEGORY,
+            description="Loads an autoencoder whose decoder was fine-tuned on videos, so that "
+            "decoded frames do not flicker.",
+            inputs=[
+                io.Combo.Input(
+                    "vae",
+                    options=[EMBEDDED, *host.folders.model_names("vae")],
+                    default=EMBEDDED,
+                    tooltip="The embedded temporal decoder, or a file of the folder models/vae.",
+                ),
+            ],
+            outputs=[io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls, vae: str) -> io.NodeOutput:
+        return io.NodeOutput(host.load_temporal_vae(vae))
+
+
+class LoadUpsampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadUpsampler",
+            display_name="Load Upsampler",
+            category=CATEGORY,
+            description="Loads a x4 video upsampler with its temporal layers in place, together "
+            "with the text encoder and the autoencoder it works with.",
+            inputs=[
+                io.Combo.Input(
+                    "upsampler",
+                    options=[EMBEDDED, *host.folders.model_names("checkpoints")],
+                    default=EMBEDDED,
+                    tooltip="The embedded upsampler, or a file of the folder models/checkpoints.",
+                ),
+            ],
+            outputs=model_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, upsampler: str) -> io.NodeOutput:
+        return io.NodeOutput(*host.load_upsampler(upsampler))

@@ -1,0 +1,98 @@
+"""The video sampler."""
+
+from __future__ import annotations
+
+from .choices import STRATEGIES
+from .host import host, io
+from .inputs import (
+    MAX_FRAMES,
+    MAX_SIZE,
+    cfg,
+    context_guidance,
+    integer,
+    number,
+    prompts,
+    sampler_name,
+    schedule,
+    seed,
+    steps,
+)
+
+SETTINGS = ("steps", "sampler_name", "schedule", "seed", "denoise")
+
+
+class VideoSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_VideoSampler",
+            display_name="Video Sampler",
+            category="VideoLDM/sample",
+            description="Makes the latents of a video from prompts, and from given frames if there "
+            "are any. Long videos are made in sliding windows, by prediction from the last frames, "
+            "or hierarchically: key frames first, then the frames between them.",
+            inputs=[
+                io.Model.Input("model", tooltip="An image model with temporal layers in it."),
+                *prompts(),
+                integer("width", 64, 16, MAX_SIZE, "Width of the video in pixels.", step=8),
+                integer("height", 64, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
+                integer("frames", 16, 1, MAX_FRAMES, "Length of the video, given frames included."),
+                steps(20),
+                cfg(3.0),
+                sampler_name(),
+                schedule(),
+                seed(),
+                number(
+                    "denoise", 1.0, 0.01, 1.0,
+                    "Below 1 the context clip is changed by this much instead of being continued; "
+                    "only with single clip.", step=0.01,
+                ),
+                io.Combo.Input(
+                    "strategy", options=list(STRATEGIES), default=STRATEGIES[0],
+                    tooltip="Single clip: all frames at once. Sliding windows: overlapping windows "
+                    "averaged at every step. Prediction: clip after clip, each told the last "
+                    "frames. Hierarchical: key frames by prediction, the rest by interpolation.",
+                ),
+                integer("window", 16, 2, 256, "Frames that the model sees together."),
+                integer("overlap", 4, 0, 255, "Frames that neighbouring sliding windows share."),
+                io.Boolean.Input(
+                    "free_noise", default=True,
+                    tooltip="Sliding windows: shuffle the first window's noise over the video, so "
+                    "that distant frames resemble each other (FreeNoise).",
+                ),
+                integer("context_frames", 1, 1, 64, "How many given frames a clip is told."),
+                context_guidance(),
+                integer(
+                    "perturbation", 0, 0, 999,
+                    "Noise level put on given frames so that errors are not copied on; 0 is none. "
+                    "The layers must have been trained with it.",
+                ),
+                number(
+                    "guidance_rescale", 0.0, 0.0, 1.0,
+                    "Keeps the contrast that strong guidance would raise; 0.7 is usual, 0 is off.",
+                ),
+                integer("passes", 1, 1, 3, "Hierarchical: how often the frames are quadrupled."),
+                io.Latent.Input(
+                    "context", optional=True,
+                    tooltip="What the video begins with: one encoded image or a clip.",
+                ),
+                io.Model.Input(
+                    "prediction_model", optional=True,
+                    tooltip="A model with prediction layers, for all clips that continue given "
+                    "frames. Without it the model itself makes them.",
+                ),
+                io.Model.Input(
+                    "interpolation_model", optional=True,
+                    tooltip="A model with interpolation layers, for the strategy hierarchical.",
+                ),
+            ],
+            outputs=[io.Latent.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, positive, negative, **inputs) -> io.NodeOutput:
+        from .stages.sampling import Settings, VideoRequest, sample_video
+
+        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
+        request = VideoRequest(**inputs)
+        return io.NodeOutput(sample_video(host, model, positive, negative, request, settings))

@@ -1,0 +1,136 @@
+"""Clips from files and into files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ...core.video_files import VideoStream, open_video, read_frames
+from ..choices import FITS, RENDERED
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, Wire
+
+RENDERED_SIZE, RENDERED_FRAMES, RENDERED_RATE, RENDERED_SEED = 64, 61, 15.0, 20_000
+
+
+def load_clip(
+    host: Host, file: str, *, start: int, count: int, stride: int, width: int, height: int,
+    fit: str, multiple_of: int,
+) -> tuple[Tensor, float, int]:  # fmt: skip
+    """(IMAGE, frames per second, frame count) of a file, or of a clip rendered on the spot.
+
+    `count` 0 takes all frames, `width` or `height` 0 keeps that side; sides then shrink to a
+    multiple of `multiple_of` by cropping.
+    """
+    if fit not in FITS:
+        raise ValueError(f"fit {fit!r} must be one of {', '.join(FITS)}")
+    chunks, size, rate = (_rendered if file in RENDERED else _from_file)(
+        host, file, start, count, stride
+    )
+    target = _target_size(size, (height, width), multiple_of)
+    parts = [_fitted(chunk, target, fit) for chunk in _interruptible(host, chunks)]
+    images = host.images(torch.cat(parts)[None])
+    return images, float(rate / stride), len(images)
+
+
+def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+    for chunk in chunks:
+        host.check_interrupted()
+        yield chunk
+
+
+def _from_file(host: Host, file: str, start: int, count: int, stride: int):
+    path = host.folders.input_path(file)
+    info = open_video(path)
+    chunks = read_frames(path, start=start, count=count or None, stride=stride)
+    return chunks, (info.height, info.width), info.frame_rate
+
+
+def _rendered(host: Host, file: str, start: int, count: int, stride: int):
+    """A clip of one of the procedurally rendered worlds, always the same one."""
+    from ...core.worlds import random_clip
+
+    available = len(range(start, RENDERED_FRAMES, stride))
+    if not available or count > available:
+        raise ValueError(
+            f"{count or 1} frames from frame {start} with stride {stride} were asked for, but the "
+            f"rendered clip has {available} of them"
+        )
+    world = file.partition(": ")[2]
+    clip = random_clip(world, RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE, rate=0.25)
+    pixels = torch.from_numpy(np.ascontiguousarray(clip.frames))
+    chosen = pixels[start::stride][: count or None]
+    return iter([chosen]), (RENDERED_SIZE, RENDERED_SIZE), RENDERED_RATE
+
+
+def _target_size(
+    size: tuple[int, int], wanted: tuple[int, int], multiple_of: int
+) -> tuple[int, int]:
+    """(height, width): what was asked for, or the clip's own, cut to a multiple."""
+    height, width = (want or have for want, have in zip(wanted, size, strict=True))
+    target = height - height % multiple_of, width - width % multiple_of
+    if min(target) < multiple_of:
+        raise ValueError(
+            f"a clip of {width}x{height} is smaller than one multiple of {multiple_of}"
+        )
+    return target
+
+
+def _fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
+    """Frames [t, 3, h, w] at the target size: scaled to cover it and cut, or stretched."""
+    height, width = target
+    h, w = frames.shape[-2:]
+    if fit == "crop" and height <= h and width <= w and max(h - height, w - width) < 64:
+        scaled = (h, w)  # A few rows off are better cut than resampled.
+    elif fit == "crop":
+        factor = max(height / h, width / w)
+        scaled = max(round(h * factor), height), max(round(w * factor), width)
+    else:
+        scaled = target
+    if scaled != (h, w):
+        frames = interpolate(frames, scaled, mode="bicubic", antialias=True).clamp(-1, 1)
+    top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
+    return frames[..., top : top + height, left : left + width]
+
+
+# --------------------------------------------------------------------------------------------------
+# Saving.
+
+
+def stream_of(
+    host: Host, video: Wire | None, images: Tensor | None, frame_rate: float
+) -> VideoStream:
+    """The one clip that a saving node was given."""
+    if (video is None) == (images is None):
+        given = "both" if video is not None else "none"
+        raise ValueError(f"exactly 1 of the inputs video and images is needed, got {given}")
+    if video is not None:
+        return host.stream(video)
+    return VideoStream.from_tensor(host.pixels(images)[0], frame_rate)
+
+
+def save_clip(
+    host: Host, stream: VideoStream, prefix: str, format: str, quality: int,
+    metadata: dict[str, str], *, temp: bool = False,
+) -> Path:  # fmt: skip
+    """Stream a clip into the next free file and return it; a folder of images for "png"."""
+    suffix = "" if format == "png" else f".{format}"
+    size = (stream.width, stream.height)
+    path = host.folders.save_path(prefix, suffix, temp=temp, size=size)
+    info = stream.save(path, format=format, quality=quality, metadata=metadata)
+    return Path(info.path)
+
+
+def shown_files(host: Host, path: Path) -> list[tuple[str, str]]:
+    """(name, folder) of a saved file, or of each image of a saved folder."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [host.folders.relative(file) for file in files]
+
+

@@ -1,0 +1,134 @@
+"""What all sampling stages share: progress, noise per segment, and keeping what was finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...core.clip_condition import Progress, Sampling
+from ...core.noise import NoiseSource
+from ...core.sampling import SAMPLERS
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, Wire
+
+log = logging.getLogger("videoldm")
+SEED = "videoldm_seed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The sampler's widgets, as every sampling node has them."""
+
+    steps: int
+    sampler_name: str
+    schedule: str
+    seed: int
+    denoise: float = 1.0
+
+
+def sampling_for(
+    host: Host, model: Wire, settings: Settings, conditioning: Sequence = ()
+) -> Sampling:
+    """Core's description of how clips are sampled; prompts of segments may bring seeds."""
+    sigmas = host.sigmas(model, settings.schedule, settings.steps, settings.denoise)
+    seeds = _segment_seeds(conditioning)
+    more = {"segments": seeds} if seeds else {}
+    kind = SegmentedSampling if seeds else Sampling
+    return kind(
+        SAMPLERS[settings.sampler_name], sigmas, settings.seed, host.facts(model).device, **more
+    )
+
+
+class Meter:
+    """Turns the progress of stages, whose number is not known before, into one figure."""
+
+    def __init__(self, host: Host):
+        self.host = host
+        self.stages: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        steps = progress.step.total
+        done = progress.chunk * steps + progress.step.index + 1
+        self.stages[progress.stage] = done, max(progress.chunks, progress.chunk + 1) * steps
+        self.host.progress(*(sum(column) for column in zip(*self.stages.values(), strict=True)))
+
+
+def collect(host: Host, model: Wire, chunks: Iterable[Tensor]) -> Tensor:
+    """All chunks as one video [b t c h w]; when making them ends early, the finished ones are kept.
+
+    The exception goes on; the log says where the frames are.
+    """
+    finished: list[Tensor] = []
+    try:
+        for chunk in chunks:
+            finished.append(chunk)
+    except BaseException:
+        if finished:
+            video = torch.cat(finished, dim=1)
+            path = host.keep(model, video)
+            log.warning("kept the %d finished frames in %s", video.shape[1], path)
+        raise
+    return torch.cat(finished, dim=1)
+
+
+# --------------------------------------------------------------------------------------------------
+# A seed for each segment.
+
+
+@dataclass(frozen=True)
+class SegmentedSampling(Sampling):
+    """Sampling whose noise changes its seed where a segment with a seed of its own begins.
+
+    segments: (first frame, seed) in order; frames before the first have the run's seed.
+    """
+
+    segments: tuple[tuple[int, int], ...] = ()
+
+    def noise(self, videos: int, frames: Sequence[int]) -> SegmentedNoise:
+        seeds = [self._seed(frame) for frame in frames]
+        return SegmentedNoise(videos, tuple(frames), tuple(seeds))
+
+    def _seed(self, frame: int) -> int:
+        begun = [seed for start, seed in self.segments if start <= frame]
+        return begun[-1] if begun else self.seed
+
+
+@dataclass(frozen=True)
+class SegmentedNoise:
+    """A `NoiseSource` in which each frame has its own seed."""
+
+    videos: int
+    frames: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def __call__(self, step: int, x: Tensor) -> Tensor:
+        return self.like(x, stream=f"step {step}")
+
+    def initial(self, x: Tensor) -> Tensor:
+        return self.like(x, stream="initial")
+
+    def like(self, x: Tensor, *, stream: str) -> Tensor:
+        drawn = [
+            NoiseSource(tuple(range(seed, seed + self.videos)), (frame,)).like(
+                x[:, k : k + 1], stream=stream
+            )
+            for k, (frame, seed) in enumerate(zip(self.frames, self.seeds, strict=True))
+        ]
+        return torch.cat(drawn, dim=1)
+
+    def for_frames(self, frames: Sequence[int]) -> SegmentedNoise:
+        at = [self.frames.index(frame) for frame in frames]
+        return SegmentedNoise(self.videos, tuple(frames), tuple(self.seeds[k] for k in at))
+
+
+def _segment_seeds(conditioning: Sequence) -> tuple[tuple[int, int], ...]:
+    found = [
+        (more["videoldm_frames"][0], more[SEED]) for _, more in conditioning if SEED in more
+    ]
+    return tuple(sorted(found))

@@ -1,0 +1,263 @@
+"""Making videos: the four strategies of the video sampler, and frame interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
+from ...core.context_frames import ContextFrames, given_frames
+from ...core.denoiser import Denoiser
+from ...core.interpolation import interpolate
+from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
+from ...core.sliding import SlidingWindows, sliding
+from ..host.interface import Guidance
+from .running import Meter, Settings, collect, sampling_for
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, ModelFacts, Wire
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRequest:
+    """What the video sampler's inputs say; sizes in pixels, lengths in frames."""
+
+    width: int
+    height: int
+    frames: int
+    cfg: float
+    guidance_rescale: float
+    strategy: str
+    window: int
+    overlap: int
+    free_noise: bool
+    context_frames: int
+    context_guidance: float
+    perturbation: int
+    passes: int
+    context: Any = None
+    prediction_model: Any = None
+    interpolation_model: Any = None
+
+
+def sample_video(
+    host: Host, model: Wire, positive: list, negative: list, request: VideoRequest,
+    settings: Settings,
+) -> dict[str, Any]:  # fmt: skip
+    """Make a video and return its LATENT; everything is checked before the first step."""
+    run = _Run(host, model, positive, negative, request, settings)
+    with_model = {
+        "single clip": run.single,
+        "sliding windows": run.sliding,
+        "prediction": run.predicted,
+        "hierarchical": run.hierarchical,
+    }
+    if request.strategy not in with_model:
+        known = ", ".join(with_model)
+        raise ValueError(f"strategy {request.strategy!r} must be one of {known}")
+    chunks = with_model[request.strategy]()
+    return host.from_core(model, collect(host, model, chunks))
+
+
+class _Run:
+    """One call of the video sampler, with its inputs checked and translated."""
+
+    def __init__(self, host: Host, model: Wire, positive: list, negative: list,
+                 request: VideoRequest, settings: Settings):  # fmt: skip
+        self.host, self.model, self.request = host, model, request
+        self.prompts = positive, negative
+        self.facts = host.facts(model)
+        self.size = _latent_size(self.facts, request.width, request.height)
+        self.settings = settings
+        self.sampling = sampling_for(host, model, settings, positive)
+        self.meter = Meter(host)
+        self.given = self._given()
+        self._check()
+
+    def _given(self) -> Tensor | None:
+        """The context's latents [b n c h w], checked to be of the video's size."""
+        if self.request.context is None:
+            return None
+        given = self.host.to_core(self.model, self.request.context)
+        if given.shape[-2:] != self.size[-2:]:
+            f = self.facts.factor
+            raise ValueError(
+                f"the context frames are {given.shape[-1] * f}x{given.shape[-2] * f} pixels, "
+                f"but the video is {self.request.width}x{self.request.height}"
+            )
+        return given
+
+    def _check(self) -> None:
+        if self.facts.is_upsampler:
+            raise ValueError("the model is an upsampler, which needs the node Upsample Video")
+        single = self.request.strategy == "single clip"
+        if self.settings.denoise < 1 and not (single and self.given is not None):
+            raise ValueError(
+                f"denoise {self.settings.denoise} below 1 starts from a given video: it needs the "
+                f"context input and the strategy single clip, not {self.request.strategy}"
+            )
+        if self.given is not None and self.settings.denoise == 1:
+            _check_takes_context(self.host, self._predictor)
+        if self.request.overlap >= self.request.window:
+            raise ValueError(
+                f"overlap {self.request.overlap} must be smaller than window {self.request.window}"
+            )
+
+    @property
+    def _predictor(self) -> Wire:
+        return self.request.prediction_model or self.model
+
+    def _denoisers(self, model: Wire) -> DenoiserFor:
+        guidance = Guidance(cfg=self.request.cfg, rescale=self.request.guidance_rescale)
+        return self.host.denoiser_for(model, *self.prompts, guidance)
+
+    def _denoiser_for(self) -> DenoiserFor:
+        """Clips that are given frames go to the prediction model, if there is one."""
+        if self.request.prediction_model is None:
+            return self._denoisers(self.model)
+        _check_same_latents(self.host, self.model, self.request.prediction_model)
+        alone, told = self._denoisers(self.model), self._denoisers(self.request.prediction_model)
+
+        def route(condition: ClipCondition) -> Denoiser:
+            return (alone if condition.context is None else told)(condition)
+
+        return route
+
+    def _use(self) -> ContextUse:
+        level = self.request.perturbation
+        noise = Perturbation(level=level, schedule=self.facts.schedule) if level else None
+        return ContextUse(scale=self.request.context_guidance, perturbation=noise)
+
+    def _context(self) -> ContextFrames | None:
+        """The last of the given frames as the first of the video."""
+        if self.given is None:
+            return None
+        known = self.given[:, -self.request.context_frames :]
+        if known.shape[1] >= self.request.frames:
+            raise ValueError(
+                f"{known.shape[1]} context frames leave nothing to make in a video of "
+                f"{self.request.frames} frames"
+            )
+        return given_frames(known, range(known.shape[1]), self.request.frames)
+
+    # The strategies.
+
+    def single(self) -> Iterator[Tensor]:
+        start = {"context": self._context()} if self.settings.denoise == 1 else {"x0": self.given}
+        return single_clip(
+            self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
+            use=self._use(), callback=self.meter, **start,
+        )  # fmt: skip
+
+    def sliding(self) -> Iterator[Tensor]:
+        windows = SlidingWindows(
+            window=self.request.window, overlap=self.request.overlap,
+            free_noise=self.request.free_noise,
+        )  # fmt: skip
+        return sliding(
+            self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
+            windows=windows, context=self._context(), callback=self.meter,
+        )  # fmt: skip
+
+    def predicted(self) -> Iterator[Tensor]:
+        return prediction(
+            self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
+            how=self._continuation(), given=self.given, callback=self.meter,
+        )  # fmt: skip
+
+    def hierarchical(self) -> Iterator[Tensor]:
+        return hierarchical(
+            self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
+            how=self._continuation(), between=self._between(), given=self.given,
+            callback=self.meter,
+        )  # fmt: skip
+
+    def _continuation(self) -> Continuation:
+        _check_takes_context(self.host, self._predictor)
+        return Continuation(
+            window=self.request.window, context=self.request.context_frames, use=self._use()
+        )
+
+    def _between(self) -> Between:
+        model = self.request.interpolation_model
+        if model is None:
+            raise ValueError(
+                "the strategy hierarchical needs the input interpolation_model, a model with "
+                "interpolation layers"
+            )
+        _check_takes_context(self.host, model)
+        _check_same_latents(self.host, self.model, model)
+        sampling = sampling_for(self.host, model, self.settings, self.prompts[0])
+        return Between(
+            denoiser_for=self._denoisers(model), sampling=sampling,
+            window_keys=_window_keys(self.host.facts(model)), passes=self.request.passes,
+        )  # fmt: skip
+
+    def _videos(self) -> tuple[int, int, int, int]:
+        return (1 if self.given is None else len(self.given), *self.size[1:])
+
+
+def interpolate_frames(
+    host: Host, model: Wire, positive: list, negative: list, latent: dict[str, Any],
+    settings: Settings, *, passes: int, cfg: float, context_guidance: float, window_keys: int,
+    keep_keys: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Fill in three frames between each two, `passes` times; returns the longer LATENT.
+
+    window_keys 0 takes as many key frames per clip as the layers were trained on.
+    """
+    _check_takes_context(host, model)
+    keys = host.to_core(model, latent)
+    if keys.shape[1] < 2:
+        raise ValueError(f"{keys.shape[1]} frame was given, at least 2 are needed to interpolate")
+    chunks = interpolate(
+        host.denoiser_for(model, positive, negative, Guidance(cfg=cfg)),
+        keys,
+        sampling_for(host, model, settings, positive),
+        window_keys=window_keys or _window_keys(host.facts(model)),
+        passes=passes,
+        keep_keys=keep_keys,
+        use=ContextUse(scale=context_guidance),
+        callback=Meter(host),
+    )
+    return host.from_core(model, collect(host, model, chunks))
+
+
+# --------------------------------------------------------------------------------------------------
+# Checks.
+
+
+def _window_keys(facts: ModelFacts) -> int:
+    """Key frames of a clip as long as those of training: 5 of 17 frames."""
+    return max((facts.trained_frames - 1) // 4 + 1, 2)
+
+
+def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, int, int]:
+    f = facts.factor
+    if width % f or height % f or min(width, height) < f:
+        raise ValueError(f"the size {width}x{height} must be divisible by {f} on both sides")
+    return 1, facts.latent_channels, height // f, width // f
+
+
+def _check_takes_context(host: Host, model: Wire) -> None:
+    if not host.facts(model).takes_context:
+        raise ValueError(
+            "the model cannot be given frames: inject temporal layers that were trained for it, "
+            'such as "embedded: prediction" or "embedded: interpolation"'
+        )
+
+
+def _check_same_latents(host: Host, one: Wire, other: Wire) -> None:
+    a, b = host.facts(one), host.facts(other)
+    if (a.latent_channels, a.factor) != (b.latent_channels, b.factor):
+        raise ValueError(
+            f"the models do not share their latents: {a.latent_channels} channels at 1/{a.factor} "
+            f"of the size against {b.latent_channels} channels at 1/{b.factor}"
+        )
+
+
+
+

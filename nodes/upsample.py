@@ -1,0 +1,51 @@
+"""The video upsampler."""
+
+from __future__ import annotations
+
+from .host import host, io
+from .inputs import cfg, chunk, integer, prompts, sampler_name, schedule, seed, steps
+
+SETTINGS = ("steps", "sampler_name", "schedule", "seed")
+
+
+class UpsampleVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_UpsampleVideo",
+            display_name="Upsample Video",
+            category="VideoLDM/sample",
+            description="Makes the latents of a video four times as large as the given frames. "
+            "Clips follow each other in time and tiles cover large frames.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model of Load Upsampler."),
+                *prompts(),
+                io.Image.Input("images", tooltip="The low-resolution frames."),
+                steps(20),
+                cfg(1.0),
+                sampler_name(),
+                schedule(),
+                seed(),
+                integer(
+                    "noise_level", 20, 0, 999,
+                    "Noise put on the low-resolution frames: the more, the more is invented.",
+                ),
+                chunk(16, "upsampled"),
+                integer("overlap", 4, 0, 255, "Frames of each clip that are already finished."),
+                integer(
+                    "tile", 0, 0, 4096,
+                    "Side of the tiles in pixels of the given frames; 0 takes whole frames.",
+                ),
+                integer("tile_overlap", 8, 0, 1024, "Pixels that neighbouring tiles share."),
+            ],
+            outputs=[io.Latent.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, positive, negative, images, **inputs) -> io.NodeOutput:
+        from .stages.running import Settings
+        from .stages.upsampling import upsample_video
+
+        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
+        wires = model, positive, negative, images
+        return io.NodeOutput(upsample_video(host, *wires, settings, **inputs))

@@ -1,0 +1,131 @@
+"""Clips from files, into files, and onto the screen."""
+
+from __future__ import annotations
+
+from .choices import FITS, RENDERED
+from .host import host, io, ui
+from .inputs import MAX_FRAMES, MAX_SIZE, filename_prefix, frame_rate, integer, video_format
+
+CATEGORY = "VideoLDM/video"
+
+
+def saved(path, *, temp: bool = False):
+    """What the frontend or the runner is told of saved files; gif and png are pictures to it."""
+    from .stages.media import shown_files
+
+    kind = io.FolderType.temp if temp else io.FolderType.output
+    results = [ui.SavedResult(*file, kind) for file in shown_files(host, path)]
+    is_video = path.suffix in (".mp4", ".webm")
+    return ui.PreviewVideo(results) if is_video else {"images": results}
+
+
+def clip_inputs() -> list[io.Input]:
+    return [
+        io.Video.Input("video", optional=True, tooltip="A video; or connect images instead."),
+        io.Image.Input("images", optional=True, tooltip="Frames; or connect a video instead."),
+    ]
+
+
+class LoadVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadVideo",
+            display_name="Load Video (Video LDM)",
+            category=CATEGORY,
+            description="Loads frames of a video, an animated image or a folder of the input "
+            "folder; or renders a small clip, so that workflows run without any file.",
+            inputs=[
+                io.Combo.Input(
+                    "file", options=[*RENDERED, *host.folders.input_names("clip")],
+                    default=RENDERED[0], upload=io.UploadType.video,
+                    tooltip="A rendered clip of 61 frames at 64x64, or a file of the input folder.",
+                ),
+                integer("start", 0, 0, MAX_FRAMES, "The first frame to load, counted from 0."),
+                integer("count", 0, 0, MAX_FRAMES, "How many frames to load; 0 loads all."),
+                integer("stride", 1, 1, 1000, "Load every n-th frame."),
+                integer("width", 0, 0, MAX_SIZE, "Width in pixels; 0 keeps the clip's own."),
+                integer("height", 0, 0, MAX_SIZE, "Height in pixels; 0 keeps the clip's own."),
+                io.Combo.Input(
+                    "fit", options=list(FITS), default=FITS[0],
+                    tooltip="How a clip of another shape is made to fit: cut or stretched.",
+                ),
+                integer(
+                    "multiple_of", 8, 1, 64,
+                    "Sides are cut to a multiple of this; VAEs need 4 (embedded) or 8.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images"),
+                io.Float.Output("frame_rate", display_name="frame_rate"),
+                io.Int.Output("frames", display_name="frames"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, file, **inputs) -> float:
+        return 0.0 if file in RENDERED else host.folders.input_path(file).stat().st_mtime
+
+    @classmethod
+    def execute(cls, file, **settings) -> io.NodeOutput:
+        from .stages.media import load_clip
+
+        return io.NodeOutput(*load_clip(host, file, **settings))
+
+
+class SaveVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_SaveVideo",
+            display_name="Save Video (Video LDM)",
+            category=CATEGORY,
+            description="Saves a video or frames into the output folder, chunk by chunk; the file "
+            "carries the workflow, so that it can be opened again from it.",
+            inputs=[
+                filename_prefix("video/VideoLDM"),
+                video_format(),
+                integer(
+                    "quality", 18, 0, 51,
+                    "Rate factor of mp4 and webm: 0 is without loss, 51 is the smallest file.",
+                ),
+                frame_rate(),
+                *clip_inputs(),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+            outputs=[],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, filename_prefix, format, quality, frame_rate, video=None, images=None
+    ) -> io.NodeOutput:
+        from .stages.media import save_clip, stream_of
+
+        stream = stream_of(host, video, images, frame_rate)
+        metadata = host.metadata(cls.hidden)
+        path = save_clip(host, stream, filename_prefix, format, quality, metadata)
+        return io.NodeOutput(ui=saved(path))
+
+
+class PreviewVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_PreviewVideo",
+            display_name="Preview Video (Video LDM)",
+            category=CATEGORY,
+            description="Plays a video or frames in the node; the file is temporary.",
+            inputs=[frame_rate(), *clip_inputs()],
+            is_output_node=True,
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, frame_rate, video=None, images=None) -> io.NodeOutput:
+        from .stages.media import save_clip, stream_of
+
+        stream = stream_of(host, video, images, frame_rate)
+        path = save_clip(host, stream, "preview/VideoLDM", "mp4", 23, {}, temp=True)
+        return io.NodeOutput(ui=saved(path, temp=True))
