@@ -1,0 +1,165 @@
+"""`videoldm validate` and `videoldm nodes`: what can be said without running anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from ...core.graph import InputSpec, NodeSpec, Registry, WorkflowError, load_workflow, validate
+from ...core.graph.schema import did_you_mean
+from .errors import INVALID, MISSING, OK, CommandError, exit_code
+from .registry import configure, load_registry
+from .run import is_missing_file, looked_in
+from .signals import StopSignals
+
+SHOWN_CHOICES = 30
+
+
+# --------------------------------------------------------------------------------------------------
+# Validating.
+
+
+def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
+    """Print "ok" or every problem of each file; the worst file decides the exit code."""
+    host, registry = configure(args), load_registry()
+    codes = []
+    for file in args.files:
+        code, nodes, problems = _check(file, registry, host)
+        codes.append(code)
+        if args.json:
+            line = {"file": file, "valid": not problems, "nodes": nodes, "problems": problems}
+            print(json.dumps(line))
+        elif not problems:
+            print(f"{file}: ok ({nodes} nodes)")
+        for problem in () if args.json else problems:
+            print(f"{file}: {problem['message']}", file=sys.stderr)
+    return max(codes)
+
+
+def _check(file: str, registry: Registry, host: Any) -> tuple[int, int, list[dict[str, Any]]]:
+    try:
+        graph = load_workflow(file, registry)
+    except WorkflowError as error:
+        problem = {"code": "unreadable", "message": str(error), "node_id": None, "input": None}
+        return exit_code(error), 0, [problem]
+    found, missing = [], False
+    for problem in validate(graph, registry):
+        is_file = is_missing_file(problem, graph)
+        where = looked_in(problem, graph, host) if is_file else ""
+        found.append({**vars(problem), "message": f"{problem.message}{where}"})
+        missing = missing or is_file
+    code = MISSING if missing else INVALID
+    return (code if found else OK), len(graph.nodes), found
+
+
+# --------------------------------------------------------------------------------------------------
+# Listing.
+
+
+def list_nodes(args: argparse.Namespace, stop: StopSignals) -> int:
+    """Print a table of all nodes, or everything about one."""
+    configure(args)
+    registry = load_registry()
+    if args.name is not None:
+        spec = find_node(args.name, registry)
+        print(json.dumps(node_as_json(spec), indent=2)) if args.json else _print_node(spec)
+    elif args.json:
+        print(json.dumps([node_as_json(spec) for spec in registry.values()], indent=2))
+    else:
+        _print_table(registry)
+    return OK
+
+
+def find_node(name: str, registry: Registry) -> NodeSpec:
+    """Return the node of an id or a display name."""
+    for spec in registry.values():
+        if name in (spec.id, spec.display_name):
+            return spec
+    known = [one for spec in registry.values() for one in (spec.id, spec.display_name)]
+    raise CommandError(f'there is no node "{name}" among {len(registry)}{did_you_mean(name, known)}')
+
+
+def node_as_json(spec: NodeSpec) -> dict[str, Any]:
+    """Describe a node as plain data."""
+    return {
+        "id": spec.id,
+        "display_name": spec.display_name,
+        "category": spec.category,
+        "description": spec.description,
+        "is_output_node": spec.is_output_node,
+        "inputs": [_input_as_json(one) for one in spec.ordered_inputs()],
+        "outputs": [vars(one) for one in spec.outputs],
+    }
+
+
+def _input_as_json(spec: InputSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": spec.name, "type": spec.type, "kind": spec.kind, "required": spec.required,
+    }  # fmt: skip
+    optional = {"default": spec.initial(), "min": spec.minimum, "max": spec.maximum}
+    optional |= {"step": spec.step, "tooltip": spec.tooltip}
+    found |= {key: value for key, value in optional.items() if value is not None}
+    if spec.is_combo:
+        found["choices"] = list(spec.choices())
+    if spec.dynamic is not None:
+        found["opens"] = {k: [_input_as_json(o) for o in v] for k, v in spec.dynamic.items()}
+    return found
+
+
+def _print_table(registry: Registry) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("node", "name", "in", "out", box=None, header_style="bold")
+    for spec in registry.values():
+        wires = [one.type for one in spec.ordered_inputs() if one.kind == "socket"]
+        outputs = [one.type for one in spec.outputs] or ["(saves)" if spec.is_output_node else ""]
+        table.add_row(spec.id, spec.display_name, ", ".join(wires), ", ".join(outputs))
+    console = Console()
+    # In a pipe there is no width to fit into, and cut names are of no use.
+    console.print(table, width=None if console.is_terminal else 200)
+
+
+def _print_node(spec: NodeSpec) -> None:
+    print(f"{spec.id}: {spec.display_name}  [{spec.category}]")
+    if spec.description:
+        print(spec.description)
+    print("\ninputs")
+    for one in spec.ordered_inputs():
+        _print_input(one, "  ")
+    print("\noutputs")
+    for one in spec.outputs:
+        print(f"  {one.name} ({one.type})")
+
+
+def _print_input(spec: InputSpec, indent: str) -> None:
+    kind = "COMBO" if spec.dynamic is not None else spec.type
+    facts = [kind, "" if spec.required else "optional", _range(spec), _default(spec)]
+    print(f"{indent}{spec.name} ({', '.join(filter(None, facts))})")
+    if spec.tooltip:
+        print(f"{indent}    {spec.tooltip}")
+    if spec.is_combo:
+        choices = [str(one) for one in spec.choices()]
+        more = f" and {len(choices) - SHOWN_CHOICES} more" if len(choices) > SHOWN_CHOICES else ""
+        print(f"{indent}    one of: {', '.join(choices[:SHOWN_CHOICES]) or '(nothing)'}{more}")
+    for choice, opened in (spec.dynamic or {}).items():
+        for one in opened:
+            print(f"{indent}    with {choice}:")
+            _print_input(one, f"{indent}      {spec.name}.")
+
+
+def _range(spec: InputSpec) -> str:
+    low, high = spec.minimum, spec.maximum
+    if low is None and high is None:
+        return ""
+    step = f" in steps of {spec.step:g}" if spec.step not in (None, 1) else ""
+    if high is None:
+        return f"at least {low:.12g}{step}"
+    return (f"at most {high}" if low is None else f"{low} to {high}") + step
+
+
+def _default(spec: InputSpec) -> str:
+    value = spec.initial()
+    return "" if value is None or spec.kind == "socket" else f"default {json.dumps(value)}"

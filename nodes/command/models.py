@@ -1,0 +1,74 @@
+"""`videoldm models`: which weights there are. Only headers are read, so it takes no time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ... import core
+from ..host.standalone.folders import MODEL_FOLDERS
+from ..host.standalone.host import StandaloneHost
+from .errors import OK
+from .registry import configure
+from .signals import StopSignals
+
+EMBEDDED = Path(core.__file__).parent / "embedded"
+
+
+def list_models(args: argparse.Namespace, stop: StopSignals) -> int:
+    """Print the embedded models and the files of the models folder."""
+    host = configure(args)
+    embedded = [describe_file(path) for path in sorted(EMBEDDED.glob("*.safetensors"))]
+    files = list(_in_folders(host))
+    if args.json:
+        print(json.dumps({"embedded": embedded, "files": files}, indent=2))
+        return OK
+    total = sum(one["mb"] for one in embedded)
+    print(f"embedded ({len(embedded)} files, {total:.1f} MB in {EMBEDDED})")
+    for one in embedded:
+        print(f"  {_line(one)}")
+    for root in host.folders.models:
+        note = "" if root.is_dir() else ", which does not exist"
+        print(f"\nmodels folder {root}{note}")
+    for one in files:
+        print(f"  {one['folder'] + '/' + one['name']:<48} {_facts(one)}")
+    return OK
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return name, size, and, of a safetensors file, kind and parameters; "error" if unreadable."""
+    found: dict[str, Any] = {"name": path.stem, "mb": round(path.stat().st_size / 1e6, 2)}
+    if path.suffix not in (".safetensors", ".sft"):
+        return found
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            found["parameters"] = sum(prod(file.get_slice(k).get_shape()) for k in file.keys())
+            own = json.loads((file.metadata() or {}).get("videoldm", "{}"))
+    except (SafetensorError, ValueError, OSError) as error:
+        return {**found, "error": f"not readable: {str(error).splitlines()[0]}"}
+    found |= {key: own[key] for key in ("kind", "family") if key in own}
+    return {**found, "notes": own["notes"]} if own.get("notes") else found
+
+
+def _in_folders(host: StandaloneHost) -> Iterator[dict[str, Any]]:
+    for kind in MODEL_FOLDERS:
+        for name in host.folders.model_names(kind):
+            path = host.folders.model_path(kind, name)
+            yield {**describe_file(path), "folder": kind, "name": name, "path": str(path)}
+
+
+def _line(one: dict[str, Any]) -> str:
+    return f"{one['name']:<20} {_facts(one)}"
+
+
+def _facts(one: dict[str, Any]) -> str:
+    if "error" in one:
+        return f"{one['mb']:>9.2f} MB  {one['error']}"
+    parameters = f"{one['parameters'] / 1e6:>9.2f} M parameters" if "parameters" in one else ""
+    return f"{one['mb']:>9.2f} MB  {parameters}  {one.get('kind', '')}".rstrip()

@@ -1,0 +1,58 @@
+"""All nodes that the command knows, and the host they run on, set up for the arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from ...core.graph import Registry
+from ..host.standalone.host import StandaloneHost, host
+from .errors import INVALID, MISSING, CommandError
+
+
+def load_registry() -> Registry:
+    """Describe this pack's nodes and the stand-ins for ComfyUI's own."""
+    from .. import node_registry
+
+    return node_registry()
+
+
+def configure(args: argparse.Namespace) -> StandaloneHost:
+    """Hand the folders, device and precision to the host; refuses what can be known to be wrong."""
+    for folder in args.models:
+        if not Path(folder).expanduser().is_dir():
+            raise CommandError(f"there is no models folder {folder}", MISSING)
+    running = hasattr(args, "device")
+    try:
+        host.configure(
+            models=args.models,
+            input=args.input,
+            output=args.output if running else "output",
+            device=args.device if running else "auto",
+            dtype=args.dtype if running else "auto",
+            embed_metadata=not getattr(args, "no_metadata", False),
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    return host
+
+
+def require_device(host: StandaloneHost) -> None:
+    """Refuse a device that this machine does not have (this imports torch)."""
+    try:
+        host.policy.device  # noqa: B018 (looks for the device)
+    except (ValueError, RuntimeError) as error:
+        raise CommandError(str(error).splitlines()[0]) from error
+
+
+def writable(folder: Path) -> Path:
+    """Make the folder of the results; refuses one that nothing can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise CommandError(f"output folder {folder} cannot be made ({reason})", INVALID) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"output folder {folder} cannot be written to (permission denied)")
+    return folder

@@ -1,0 +1,258 @@
+"""`videoldm run`: load, change, check and run workflows, and say where the results are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from ...core.graph import (
+    Executor,
+    Graph,
+    Interrupted,
+    InvalidWorkflow,
+    NodeError,
+    Problem,
+    Registry,
+    RunResult,
+    apply_overrides,
+    apply_seed,
+    load_workflow,
+    validate,
+)
+from ..host.standalone.folders import IMAGES, VIDEOS, WEIGHTS
+from ..host.standalone.host import StandaloneHost
+from .errors import FAILED, MISSING, OK, CommandError, exit_code, sentence, show_error
+from .memory import peak_memory
+from .progress import Bars, JsonLines, Lines, Progress, duration
+from .registry import configure, load_registry, require_device, writable
+from .signals import StopSignals
+
+
+UNFINISHED = ("*.partial*", "unfinished_*.latent")
+"""What `core.video_writing` and the hosts' `keep` call the files of runs that stopped."""
+
+
+@dataclass
+class Outcome:
+    """What a run gave, whether it came to its end or not."""
+
+    files: list[Path] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    executed: list[str] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)
+    blocked: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
+    code: int = OK
+    error: BaseException | None = None
+
+    def add(self, result: RunResult, host: StandaloneHost) -> None:
+        """Take over what one workflow showed and saved."""
+        for node_id, shown in result.ui.items():
+            items = [one for values in shown.values() for one in _listed(values)]
+            found = [_saved(one, host) for one in items if _is_file(one)]
+            self.files += [path for path in found if path not in self.files]
+            if shown.get("text"):
+                self.texts[node_id] = [str(one) for one in _listed(shown["text"])]
+        self.executed += result.executed
+        self.cached += result.cached
+        self.blocked |= result.blocked
+
+    def fail(self, error: BaseException, code: int) -> None:
+        self.error, self.code = error, code
+
+    def as_json(self) -> dict[str, Any]:
+        plain = {key: value for key, value in vars(self).items() if key not in ("error", "memory")}
+        plain["files"] = [str(path.absolute()) for path in self.files]
+        plain["unfinished"] = [str(path.absolute()) for path in self.unfinished]
+        plain["seconds"] = round(self.seconds, 3)
+        return {"event": "result", **plain, **self.memory, "error": _as_json(self.error)}
+
+
+def run(args: argparse.Namespace, stop: StopSignals) -> int:
+    """Run the workflows one after the other; unchanged nodes of a later one are not run again."""
+    out, begun = sys.stdout, time.time()
+    outcome = Outcome()
+    progress = _progress(args, out)
+    # Libraries print to stdout now and then, which belongs to the results.
+    with redirect_stdout(sys.stderr), _quiet_warnings():
+        try:
+            _run_all(args, stop, progress, outcome)
+        except (Interrupted, KeyboardInterrupt) as error:
+            outcome.fail(error, stop.code)
+        except Exception as error:
+            outcome.fail(error, exit_code(error))
+        outcome.seconds, outcome.memory = time.time() - begun, peak_memory()
+        outcome.unfinished = _unfinished(Path(args.output).expanduser(), begun)
+    _finish(args, outcome, progress, out)
+    return outcome.code
+
+
+def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, outcome: Outcome
+             ) -> None:  # fmt: skip
+    host = configure(args)
+    registry = load_registry()
+    settings = [allowed(setting, host) for setting in args.settings]
+    graphs = [_prepared(file, settings, args.seed, registry, host) for file in args.files]
+    require_device(host)
+    writable(host.folders.output)
+    executor = Executor(registry, cache=len(graphs) > 1)
+    for graph in graphs:
+        progress.begin(graph, registry)
+        try:
+            with stop.gently():
+                result = executor.run(graph, on_event=progress, interrupted=stop)
+            outcome.add(result, host)
+        except (NodeError, Interrupted) as error:
+            outcome.add(error.result or RunResult(), host)
+            raise
+        finally:
+            progress.end()
+            if args.contact_sheet:
+                _add_sheets(outcome)
+    for message in list(outcome.blocked.values())[:1]:
+        raise CommandError(message, FAILED)
+
+
+# --------------------------------------------------------------------------------------------------
+# Before the run.
+
+
+def _prepared(file: str, settings: list[str], seed: int | None, registry: Registry,
+              host: StandaloneHost) -> Graph:  # fmt: skip
+    """Load a workflow, change it, and refuse it if anything is wrong with it."""
+    graph = load_workflow(file, registry)
+    graph = apply_overrides(graph, settings, registry)
+    graph = graph if seed is None else apply_seed(graph, seed, registry)
+    problems = validate(graph, registry)
+    for problem in problems[:1]:
+        if is_missing_file(problem, graph):
+            raise CommandError(f"{problem.message}{looked_in(problem, graph, host)}", MISSING)
+        raise InvalidWorkflow(problems)
+    return graph
+
+
+def allowed(setting: str, host: StandaloneHost) -> str:
+    """Let a setting name an image or video anywhere: what the user types, the user vouches for."""
+    left, equals, text = setting.partition("=")
+    path = Path(text).expanduser()
+    if not path.suffix.lower() in (*IMAGES, *VIDEOS) or text in host.folders.input_names("clip"):
+        return setting
+    return f"{left}{equals}{host.folders.allow(path)}" if path.is_file() else setting
+
+
+def is_missing_file(problem: Problem, graph: Graph) -> bool:
+    """Tell whether what is wrong is a file name that is not among the choices."""
+    if problem.code != "bad_value" or problem.node_id is None:
+        return False
+    value = graph.nodes[problem.node_id].inputs.get(problem.input)
+    return isinstance(value, str) and value.lower().endswith((*IMAGES, *VIDEOS, *WEIGHTS))
+
+
+def looked_in(problem: Problem, graph: Graph, host: StandaloneHost) -> str:
+    """Say where a missing file was looked for."""
+    weights = str(graph.nodes[problem.node_id].inputs[problem.input]).lower().endswith(WEIGHTS)
+    folders = host.folders.models if weights else [host.folders.input]
+    what = "models" if weights else "input"
+    return f", looked for in the {what} folder {', '.join(map(str, folders))}"
+
+
+# --------------------------------------------------------------------------------------------------
+# After the run.
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
+def _is_file(item: Any) -> bool:
+    return isinstance(item, Mapping) and "filename" in item
+
+
+def _saved(item: Mapping[str, Any], host: StandaloneHost) -> Path:
+    roots = {"temp": host.folders.temp, "input": host.folders.input}
+    root = roots.get(item.get("type", "output"), host.folders.output)
+    return root / item.get("subfolder", "") / item["filename"]
+
+
+def _unfinished(output: Path, since: float) -> list[Path]:
+    """Find what a stopped run left: a playable file of the frames up to there, or their latents."""
+    found = [path for pattern in UNFINISHED for path in output.rglob(pattern)]
+    # File systems round times, some of them to two seconds.
+    return sorted(path for path in found if path.stat().st_mtime >= since - 2)
+
+
+def _add_sheets(outcome: Outcome) -> None:
+    from ...core.contact_sheet import sheet_from_video
+
+    for path in list(outcome.files):
+        sheet = path.with_name(f"{path.stem}_sheet.png")
+        if path.suffix.lower() in VIDEOS and sheet not in outcome.files and path.is_file():
+            sheet_from_video(path, rows=2).save(sheet)
+            outcome.files.append(sheet)
+
+
+def _as_json(error: BaseException | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    found: dict[str, Any] = {"message": sentence(error), "node_id": getattr(error, "node_id", None)}
+    problems = getattr(error, "problems", ())
+    listed = [{**vars(one)} for one in problems]
+    return {**found, "problems": listed} if listed else found
+
+
+# --------------------------------------------------------------------------------------------------
+# Showing.
+
+
+def _progress(args: argparse.Namespace, out: TextIO) -> Progress:
+    if args.json:
+        return JsonLines(out)
+    if args.quiet:
+        return Progress()
+    return Bars(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+
+
+def _finish(args: argparse.Namespace, outcome: Outcome, progress: Progress, out: TextIO) -> None:
+    if isinstance(progress, JsonLines):
+        progress.write(outcome.as_json())
+    else:
+        for path in outcome.files:
+            print(path if args.quiet else f"saved {path} ({_size(path)})", file=out)
+        for path in outcome.unfinished:
+            print(path if args.quiet else f"kept unfinished {path} ({_size(path)})", file=out)
+        for node_id, texts in ({} if args.quiet else outcome.texts).items():
+            print(f"node {node_id}: {' '.join(texts)}", file=out)
+    if outcome.error is not None:
+        show_error(outcome.error)
+    elif not (args.quiet or args.json):
+        memory = ", ".join(f"{k.removesuffix('_mb').replace('_', ' ')} {v:,.0f} MB"
+                           for k, v in outcome.memory.items())  # fmt: skip
+        print(f"{duration(outcome.seconds)}, {memory}", file=out)
+
+
+def _size(path: Path) -> str:
+    if path.is_dir():
+        return f"{sum(1 for _ in path.iterdir())} files"
+    try:
+        return f"{path.stat().st_size / 1e6:,.2f} MB"
+    except OSError:
+        return "gone since"
+
+
+@contextmanager
+def _quiet_warnings() -> Iterator[None]:
+    """Keep Python's warnings off the user's screen, unless somebody looks for an error."""
+    with warnings.catch_warnings():
+        if os.environ.get("VIDEOLDM_DEBUG", "0") in ("", "0"):
+            warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,154 @@
+"""The `videoldm` command: workflows without ComfyUI, and everything around them.
+
+This module parses arguments and turns whatever happens into an exit code and one sentence. The
+subcommands are in `command/`, and are imported only when they are asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import __version__
+from .command.errors import EXIT_CODES, exit_code, show_error
+from .command.signals import StopSignals
+
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, without repeating the usage."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists the arguments)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
+    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = _Parser(
+        prog="videoldm",
+        description="Video from image diffusion models: run workflows, train, evaluate.",
+        epilog=f"exit codes:\n{codes}\n\nVIDEOLDM_DEBUG=1 shows where an error comes from.",
+        **layout,
+    )
+    parser.add_argument("--version", action="version", version=f"videoldm {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add, name, text in (
+        (_run_arguments, "run", "run workflow files"),
+        (_validate_arguments, "validate", "check workflow files without running them"),
+        (_nodes_arguments, "nodes", "list the nodes, or the inputs of one"),
+        (_models_arguments, "models", "list the embedded models and the files in the models folder"),
+        (_train_arguments, "train", "train one of the embedded models from its recipe"),
+        (_evaluate_arguments, "evaluate", "measure the embedded models"),
+    ):
+        add(commands.add_parser(name, help=text, description=text, epilog=parser.epilog, **layout))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code, and never lets an exception out."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # Also how --help and --version end.
+        return int(stop.code or 0)
+    with StopSignals() as stop:
+        try:
+            module, function = args.handler
+            return getattr(import_module(f".{module}", __package__), function)(args, stop)
+        except KeyboardInterrupt:
+            print("videoldm: interrupted", file=sys.stderr)
+            return stop.code
+        except BrokenPipeError:  # The reader of our output has seen enough, as with `| head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except Exception as error:
+            show_error(error)
+            return exit_code(error)
+
+
+# --------------------------------------------------------------------------------------------------
+# Arguments.
+
+
+def _folder_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", metavar="DIR", action="append", default=[],
+                        help="models folder, laid out like ComfyUI's (default: models; may be "
+                        "given several times)")  # fmt: skip
+    parser.add_argument("--input", metavar="DIR", default="input",
+                        help="folder of the files that workflows read (default: input)")  # fmt: skip
+
+
+def _file_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", metavar="FILE", nargs="+",
+                        help="JSON in UI or API format, or a PNG, WebP, JPEG, MP4, MOV or WebM "
+                        "that carries a workflow")  # fmt: skip
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    _file_argument(parser)
+    add = parser.add_argument
+    add("--set", metavar="NODE.INPUT=VALUE", action="append", default=[], dest="settings",
+        help="change an input; NODE is an id, a title or a class name; an image or video file "
+        "may lie anywhere")  # fmt: skip
+    add("--seed", metavar="N", type=int, help="set every seed of the workflow")
+    add("--output", metavar="DIR", default="output",
+        help="folder of the results (default: output)")  # fmt: skip
+    _folder_arguments(parser)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add("--dtype", default="auto", choices=DTYPES, help="of the weights (default: fp32 on cpu, "
+        "else fp16)")  # fmt: skip
+    add("--no-metadata", action="store_true", help="do not write the workflow into the results")
+    add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_true", help="print the saved files and nothing else")
+    shown.add_argument("--json", action="store_true",
+                       help="print one JSON object per event and a last one with the result")  # fmt: skip
+    parser.set_defaults(handler=("command.run", "run"))
+
+
+def _validate_arguments(parser: argparse.ArgumentParser) -> None:
+    _file_argument(parser)
+    _folder_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per file")
+    parser.set_defaults(handler=("command.listing", "validate_files"))
+
+
+def _nodes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="id or display name of one node")
+    _folder_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=("command.listing", "list_nodes"))
+
+
+def _models_arguments(parser: argparse.ArgumentParser) -> None:
+    _folder_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=("command.models", "list_models"))
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", help="name of a recipe of this project, or a TOML file")
+    add("--output", metavar="DIR", default="training",
+        help="folder of states, curves and results; a run that was stopped goes on from there "
+        "(default: training)")  # fmt: skip
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add("--threads", metavar="N", type=int, default=2, help="CPU threads (default: 2)")
+    add("--install", action="store_true", help="make the result the embedded model")
+    parser.set_defaults(handler=("command.training", "train_recipe"))
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("embedded",), help="what to measure")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the figures wanted")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=("command.training", "evaluate_models"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
