@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         (_run_arguments, "run", "run workflow files"),
         (_validate_arguments, "validate", "check workflow files without running them"),
         (_nodes_arguments, "nodes", "list the nodes, or the inputs of one"),
-        (_models_arguments, "models", "list the embedded models and the files in the models folder"),
+        (_models_arguments, "models", "list the embedded models and those in the models folder"),
         (_train_arguments, "train", "train one of the embedded models from its recipe"),
         (_evaluate_arguments, "evaluate", "measure the embedded models"),
     ):
@@ -80,7 +80,7 @@ def _folder_arguments(parser: argparse.ArgumentParser) -> None:
                         help="models folder, laid out like ComfyUI's (default: models; may be "
                         "given several times)")  # fmt: skip
     parser.add_argument("--input", metavar="DIR", default="input",
-                        help="folder of the files that workflows read (default: input)")  # fmt: skip
+                        help="folder of files to read (default: input)")
 
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
@@ -105,9 +105,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-metadata", action="store_true", help="do not write the workflow into the results")
     add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--quiet", action="store_true", help="print the saved files and nothing else")
+    shown.add_argument("--quiet", action="store_true", help="print only the saved files")
     shown.add_argument("--json", action="store_true",
-                       help="print one JSON object per event and a last one with the result")  # fmt: skip
+                       help="print one JSON object per event, the last one with the result")
     parser.set_defaults(handler=("command.run", "run"))
 
 

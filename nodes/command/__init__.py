@@ -1,1 +1,1 @@
-"""The subcommands of `videoldm`. Each module imports torch only inside the functions that need it."""
+"""The subcommands of `videoldm`; only the functions that need torch import it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.graph import InputSpec, NodeSpec, Registry, WorkflowError, load_workflow, validate
@@ -78,7 +79,8 @@ def find_node(name: str, registry: Registry) -> NodeSpec:
         if name in (spec.id, spec.display_name):
             return spec
     known = [one for spec in registry.values() for one in (spec.id, spec.display_name)]
-    raise CommandError(f'there is no node "{name}" among {len(registry)}{did_you_mean(name, known)}')
+    near = did_you_mean(name, known)
+    raise CommandError(f'there is no node "{name}" among the {len(registry)} nodes{near}')
 
 
 def node_as_json(spec: NodeSpec) -> dict[str, Any]:
@@ -109,17 +111,18 @@ def _input_as_json(spec: InputSpec) -> dict[str, Any]:
 
 
 def _print_table(registry: Registry) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    rows = [(one.id, one.display_name, _wires(one)) for one in registry.values()]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
+    for node_id, name, wires in rows:
+        print(f"{node_id:<{widths[0]}}  {name:<{widths[1]}}  {wires}".rstrip())
 
-    table = Table("node", "name", "in", "out", box=None, header_style="bold")
-    for spec in registry.values():
-        wires = [one.type for one in spec.ordered_inputs() if one.kind == "socket"]
-        outputs = [one.type for one in spec.outputs] or ["(saves)" if spec.is_output_node else ""]
-        table.add_row(spec.id, spec.display_name, ", ".join(wires), ", ".join(outputs))
-    console = Console()
-    # In a pipe there is no width to fit into, and cut names are of no use.
-    console.print(table, width=None if console.is_terminal else 200)
+
+def _wires(spec: NodeSpec) -> str:
+    """Write what goes in and out: required wires, optional ones in brackets, outputs."""
+    sockets = [one for one in spec.ordered_inputs() if one.kind == "socket"]
+    given = [one.type if one.required else f"[{one.type}]" for one in sockets]
+    outputs = [one.type for one in spec.outputs] or ["a file" if spec.is_output_node else ""]
+    return f"{' '.join(given)} -> {' '.join(outputs)}".strip()
 
 
 def _print_node(spec: NodeSpec) -> None:
@@ -134,20 +137,31 @@ def _print_node(spec: NodeSpec) -> None:
         print(f"  {one.name} ({one.type})")
 
 
-def _print_input(spec: InputSpec, indent: str) -> None:
+def _print_input(spec: InputSpec, indent: str, above: str = "") -> None:
     kind = "COMBO" if spec.dynamic is not None else spec.type
     facts = [kind, "" if spec.required else "optional", _range(spec), _default(spec)]
-    print(f"{indent}{spec.name} ({', '.join(filter(None, facts))})")
+    print(f"{indent}{above}{spec.name} ({', '.join(filter(None, facts))})")
     if spec.tooltip:
         print(f"{indent}    {spec.tooltip}")
     if spec.is_combo:
         choices = [str(one) for one in spec.choices()]
         more = f" and {len(choices) - SHOWN_CHOICES} more" if len(choices) > SHOWN_CHOICES else ""
         print(f"{indent}    one of: {', '.join(choices[:SHOWN_CHOICES]) or '(nothing)'}{more}")
-    for choice, opened in (spec.dynamic or {}).items():
+    for choices, opened in _alike(spec.dynamic or {}):
+        print(f"{indent}    with {' or '.join(choices)}:")
         for one in opened:
-            print(f"{indent}    with {choice}:")
-            _print_input(one, f"{indent}      {spec.name}.")
+            _print_input(one, f"{indent}      ", f"{above}{spec.name}.")
+
+
+def _alike(
+    dynamic: Mapping[str, Sequence[InputSpec]],
+) -> list[tuple[list[str], Sequence[InputSpec]]]:
+    """Group the choices that open the same inputs; those that open none are left out."""
+    groups: dict[str, tuple[list[str], Sequence[InputSpec]]] = {}
+    for choice, opened in dynamic.items():
+        key = json.dumps([_input_as_json(one) for one in opened], default=str)
+        groups.setdefault(key, ([], opened))[0].append(choice)
+    return [(choices, opened) for choices, opened in groups.values() if opened]
 
 
 def _range(spec: InputSpec) -> str:
@@ -156,7 +170,7 @@ def _range(spec: InputSpec) -> str:
         return ""
     step = f" in steps of {spec.step:g}" if spec.step not in (None, 1) else ""
     if high is None:
-        return f"at least {low:.12g}{step}"
+        return f"at least {low}{step}"
     return (f"at most {high}" if low is None else f"{low} to {high}") + step
 
 

@@ -35,7 +35,6 @@ from .progress import Bars, JsonLines, Lines, Progress, duration
 from .registry import configure, load_registry, require_device, writable
 from .signals import StopSignals
 
-
 UNFINISHED = ("*.partial*", "unfinished_*.latent")
 """What `core.video_writing` and the hosts' `keep` call the files of runs that stopped."""
 
@@ -145,7 +144,7 @@ def allowed(setting: str, host: StandaloneHost) -> str:
     """Let a setting name an image or video anywhere: what the user types, the user vouches for."""
     left, equals, text = setting.partition("=")
     path = Path(text).expanduser()
-    if not path.suffix.lower() in (*IMAGES, *VIDEOS) or text in host.folders.input_names("clip"):
+    if path.suffix.lower() not in (*IMAGES, *VIDEOS) or text in host.folders.input_names("clip"):
         return setting
     return f"{left}{equals}{host.folders.allow(path)}" if path.is_file() else setting
 
