@@ -1,0 +1,113 @@
+"""Real classes at toy size, shared by the tests of models and tasks."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Sequence
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from videoldm.core import schedules
+from videoldm.core.clip_condition import ClipCondition, Sampling
+from videoldm.core.denoiser import Denoiser
+from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.sampling import sample_dpmpp_2m_sde
+from videoldm.core.sites import layout_of
+from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.video_unet import VideoUNet
+
+SCHEDULE = schedules.scaled_linear()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed))
+
+
+def fill(module: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.nn.Module:
+    """Random values in every parameter, zero-initialised ones included: as if it had trained."""
+    generator = seeded(seed)
+    for parameter in module.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data = parameter.data + scale * noise.to(parameter)
+    return module
+
+
+def toy_unet(**changes) -> UNet2DConditionModel:
+    """Two levels of 32 and 64 channels, attention on the finer one."""
+    config = dict(
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+    return UNet2DConditionModel(**config | changes).eval().requires_grad_(False)
+
+
+def toy_layers(unet: UNet2DConditionModel, **changes) -> TemporalLayers:
+    config = TemporalLayersConfig(layout=layout_of(unet.config), **{"norm_groups": 8} | changes)
+    return TemporalLayers(config).eval()
+
+
+def toy_model(unet: UNet2DConditionModel | None = None, **changes) -> DiffusionModel:
+    values = dict(
+        network=VideoUNet(toy_unet() if unet is None else unet, []),
+        schedule=SCHEDULE,
+        prediction="v",
+        factor=4,
+        latent_scale=1.0,
+    )
+    return DiffusionModel(**values | changes)
+
+
+def toy_sampling(steps: int = 3, seed: int = 5) -> Sampling:
+    """A stochastic sampler: whatever depends on the order of random draws shows."""
+    return Sampling(
+        sampler=sample_dpmpp_2m_sde,
+        sigmas=schedules.get_sigmas("uniform", SCHEDULE, steps),
+        seed=seed,
+    )
+
+
+class Denoisers:
+    """`denoiser_for` of a made-up model whose frames depend on each other and on given frames."""
+
+    def __init__(self) -> None:
+        self.conditions: list[ClipCondition] = []
+
+    def __call__(self, condition: ClipCondition) -> Denoiser:
+        self.conditions.append(condition)
+        told = 0.0
+        if condition.context is not None:
+            told = condition.context.masked.sum(dim=(1, 2), keepdim=True).tanh()
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            shrunk = x / (1 + sigma)
+            return (shrunk + shrunk.mean(1, keepdim=True)).tanh() + 0.2 * told
+
+        return denoise
+
+    @property
+    def frames(self) -> list[Sequence[int]]:
+        return [condition.frames for condition in self.conditions]
+
+
+def whole(chunks) -> Tensor:
+    return torch.cat(list(chunks), dim=1)
+
+
+def peak_tensors(chunks: Iterable[Tensor]) -> int:
+    """The most blocks of memory that tensors hold while a stream runs, looked at now and then."""
+    return max(_live_tensors() for k, _ in enumerate(chunks) if k % 4 == 3)
+
+
+def _live_tensors() -> int:
+    tensors = [o for o in gc.get_objects() if issubclass(type(o), Tensor)]
+    return len({t.untyped_storage().data_ptr() for t in tensors})

@@ -1,0 +1,422 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given as given_by
+from hypothesis import settings
+from hypothesis import strategies as st
+from model_toys import (
+    SCHEDULE,
+    Denoisers,
+    fill,
+    normal,
+    peak_tensors,
+    toy_layers,
+    toy_model,
+    toy_sampling,
+    whole,
+)
+from videoldm.core.chunk_store import ChunkStore
+from videoldm.core.clip_condition import ClipCondition, sample_clip
+from videoldm.core.context_frames import given_frames
+from videoldm.core.denoiser import to_ve
+from videoldm.core.long_video import (
+    Between,
+    ContextUse,
+    Continuation,
+    Perturbation,
+    SlidingWindows,
+    hierarchical,
+    key_frames,
+    prediction,
+    single_clip,
+    sliding,
+)
+from videoldm.core.noise import free_noise
+from videoldm.core.sampling import sample_euler
+from videoldm.core.windows import looped_windows, uniform_windows
+
+SIZE = (2, 4, 3, 5)
+SAMPLING = toy_sampling()
+FEW_KEYS = Continuation(window=4, context=1)
+
+STRATEGIES = {
+    "single clip": lambda frames, **more: single_clip(Denoisers(), SIZE, SAMPLING, frames, **more),
+    "sliding": lambda frames, **more: sliding(Denoisers(), SIZE, SAMPLING, frames, **more),
+    "prediction": lambda frames, **more: prediction(
+        Denoisers(), SIZE, SAMPLING, frames, how=Continuation(window=7, context=2), **more
+    ),
+    "hierarchical": lambda frames, **more: hierarchical(
+        Denoisers(), SIZE, SAMPLING, frames, how=FEW_KEYS, **more
+    ),
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("frames", [1, 2, 16, 17, 33, 61])
+def test_exactly_the_frames_that_were_asked_for(strategy, frames):
+    video = whole(STRATEGIES[strategy](frames))
+    assert video.shape == (2, frames, 4, 3, 5)
+    assert torch.isfinite(video).all()
+    assert video.std(1).min() > 1e-4 if frames > 1 else True
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_continues_bit_for_bit_after_every_chunk(strategy):
+    chunks = list(STRATEGIES[strategy](61))
+    for k in range(1, len(chunks) + 1):
+        rest = list(STRATEGIES[strategy](61, done=whole(chunks[:k])))
+        assert len(rest) == len(chunks) - k
+        assert all(torch.equal(a, b) for a, b in zip(rest, chunks[k:], strict=True))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_seed_decides_the_video_and_each_of_the_batch_has_its_own(strategy):
+    video = whole(STRATEGIES[strategy](20))
+    assert torch.equal(whole(STRATEGIES[strategy](20)), video)
+    assert not torch.allclose(video[0], video[1])
+
+
+@pytest.mark.parametrize(
+    "strategy, frames, more", [("prediction", 33, 61), ("hierarchical", 65, 129)]
+)
+def test_a_longer_video_begins_like_a_shorter_one(strategy, frames, more):
+    longer = whole(STRATEGIES[strategy](more))
+    assert torch.equal(longer[:, :frames], whole(STRATEGIES[strategy](frames)))
+
+
+# ---------------------------------------------------------------------------------- single clips
+
+
+def test_a_clip_is_the_sampler_on_the_seeds_noise():
+    denoiser = Denoisers()(ClipCondition(frames=range(5)))
+    noise = SAMPLING.noise(2, range(5))
+    x = to_ve(noise.initial(torch.empty(2, 5, 4, 3, 5)), SAMPLING.sigmas[0])
+    expected = SAMPLING.sampler(denoiser, x, SAMPLING.sigmas, noise=noise)
+    assert torch.equal(whole(single_clip(Denoisers(), SIZE, SAMPLING, 5)), expected)
+
+
+def test_video_to_video_at_a_low_noise_level_stays_near_its_input():
+    sampling = replace(SAMPLING, sampler=sample_euler, sigmas=torch.tensor([0.01, 0.0]))
+    start = normal(2, 5, 4, 3, 5)
+    video = whole(single_clip(lambda c: lambda x, s: x, SIZE, sampling, 5, x0=start))
+    assert (video - start).abs().max() < 0.06
+
+
+def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_perturbed():
+    known = normal(2, 2, 4, 3, 5, seed=2)
+    context = given_frames(known, [0, 3], 6)
+    denoisers = Denoisers()
+    use = ContextUse(perturbation=Perturbation(level=100, schedule=SCHEDULE))
+    video = whole(single_clip(denoisers, SIZE, SAMPLING, 6, context=context, use=use))
+    assert torch.equal(video[:, [0, 3]], known)
+    (condition,) = denoisers.conditions
+    told = condition.context
+    assert told.noise_level.tolist() == [100, 100]
+    assert not torch.equal(told.latents[:, 0], known[:, 0])
+    assert (told.latents[:, [1, 2, 4, 5]] == 0).all()
+    remade = replace(use, restore=False)
+    video = whole(single_clip(Denoisers(), SIZE, SAMPLING, 6, context=context, use=remade))
+    assert not torch.equal(video[:, [0, 3]], known)
+
+
+def test_a_frame_is_perturbed_alike_in_two_clips():
+    use = ContextUse(perturbation=Perturbation(level=300, schedule=SCHEDULE))
+    known = normal(2, 1, 4, 3, 5)
+    denoisers = Denoisers()
+    for frames, at in ((range(0, 17, 4), 4), (range(16, 33, 4), 0)):
+        condition = ClipCondition(frames=frames, context=given_frames(known, [at], 5))
+        sample_clip(denoisers, condition, SIZE, SAMPLING, use)
+    first, second = (c.context.latents for c in denoisers.conditions)
+    assert torch.equal(first[:, 4], second[:, 0])
+
+
+def test_context_guidance_is_f_plus_s_times_the_difference():
+    def told(condition):
+        given = condition.context is not None and bool(condition.context.mask.any())
+        return lambda x, sigma: torch.full_like(x, 3.0 if given else 1.0)
+
+    context = given_frames(normal(2, 1, 4, 3, 5), [0], 3)
+    for scale, value in ((1.0, 3.0), (2.0, 5.0), (torch.tensor([1.0, 2.0, 1.5]), None)):
+        use = ContextUse(scale=scale)
+        video = whole(single_clip(told, SIZE, SAMPLING, 3, context=context, use=use))
+        expected = [value, value] if value else [5.0, 4.0]
+        torch.testing.assert_close(video[0, 1:, 0, 0, 0], torch.tensor(expected))
+
+
+def test_keep_holds_given_frames_in_the_samplers_own_x():
+    seen = []
+
+    def spy(condition):
+        def denoise(x, sigma):
+            seen.append((x[:, 0].clone(), sigma))
+            return torch.zeros_like(x)
+
+        return denoise
+
+    known = normal(2, 1, 4, 3, 5)
+    context = given_frames(known, [0], 3)
+    use = ContextUse(keep=True)
+    whole(single_clip(spy, SIZE, SAMPLING, 3, context=context, use=use))
+    noise = SAMPLING.noise(2, range(3)).initial(torch.empty(2, 3, 4, 3, 5))
+    for x, sigma in seen:
+        torch.testing.assert_close(x, known[:, 0] + sigma * noise[:, 0])
+
+
+def test_a_model_that_answers_nonsense_is_stopped_with_the_frame():
+    def nonsense(condition):
+        def denoise(x, sigma):
+            answer = x.clone()
+            answer[0, 4] = float("nan")
+            return answer
+
+        return denoise
+
+    with pytest.raises(ValueError, match="Frame 4 .* not a number"):
+        list(single_clip(nonsense, SIZE, SAMPLING, 6))
+
+
+# ------------------------------------------------------------------------------------- prediction
+
+
+def test_each_clip_is_told_the_last_frames_before_it():
+    denoisers = Denoisers()
+    how = Continuation(window=7, context=2, rate=1)
+    chunks = list(prediction(denoisers, SIZE, SAMPLING, 20, how=how))
+    assert [c.shape[1] for c in chunks] == [7, 5, 5, 3]
+    assert denoisers.frames == [range(0, 7), range(5, 12), range(10, 17), range(15, 22)]
+    assert denoisers.conditions[0].context is None
+    video = whole(chunks)
+    for condition in denoisers.conditions[1:]:
+        assert condition.rate == 1
+        assert condition.context.mask.tolist() == [[1, 1, 0, 0, 0, 0, 0]] * 2
+        start = condition.frames[0]
+        assert torch.equal(condition.context.latents[:, :2], video[:, start : start + 2])
+
+
+@pytest.mark.parametrize("given", [1, 2, 3, 9])
+def test_a_video_begins_with_its_given_frames(given):
+    start = normal(2, given, 4, 3, 5)
+    how = Continuation(window=7, context=2)
+    denoisers = Denoisers()
+    chunks = list(prediction(denoisers, SIZE, SAMPLING, 23, how=how, given=start))
+    video = whole(chunks)
+    assert video.shape[1] == 23 and torch.equal(video[:, :given], start)
+    told = min(given, 2)
+    first = denoisers.conditions[0]
+    assert first.frames == range(given - told, given - told + 7)
+    assert torch.equal(first.context.latents[:, :told], start[:, given - told :])
+    for k in range(1, len(chunks)):
+        done = whole(chunks[:k])
+        rest = prediction(Denoisers(), SIZE, SAMPLING, 23, how=how, given=start, done=done)
+        assert torch.equal(whole([done, *rest]), video)
+
+
+@settings(max_examples=40, deadline=None)
+@given_by(st.integers(1, 60), st.integers(2, 12), st.integers(1, 11))
+def test_prediction_covers_every_length(frames, window, context):
+    how = Continuation(window=window, context=min(context, window - 1))
+    sampling = replace(SAMPLING, sigmas=SAMPLING.sigmas[-2:])
+    chunks = list(prediction(Denoisers(), (1, 1, 1, 1), sampling, frames, how=how))
+    assert sum(c.shape[1] for c in chunks) == frames
+
+
+def test_a_real_model_predicts_with_context():
+    model = toy_model()
+    layers = fill(toy_layers(model.network.image_unet, context_channels=4), scale=0.05)
+    model, text = model.with_layers(layers), normal(1, 3, 16)
+    use = ContextUse(scale=1.5, perturbation=Perturbation(level=50, schedule=SCHEDULE))
+    how = Continuation(window=4, context=2, use=use)
+    video = whole(
+        prediction(
+            lambda c: model.denoiser(text, context=c.context),
+            (1, 4, 4, 4),
+            toy_sampling(2),
+            8,
+            how=how,
+        )
+    )
+    assert video.shape == (1, 8, 4, 4, 4) and torch.isfinite(video).all()
+
+
+# ----------------------------------------------------------------------------------- hierarchical
+
+
+def test_key_frames_are_predicted_far_apart_and_kept():
+    denoisers = Denoisers()
+    video = whole(hierarchical(denoisers, SIZE, SAMPLING, 61, how=FEW_KEYS))
+    assert key_frames(61) == 5
+    keys = whole(prediction(Denoisers(), SIZE, SAMPLING, 5, how=replace(FEW_KEYS, spacing=16)))
+    assert torch.equal(video[:, ::16], keys[:, :4])
+    levels = [(c.level, c.rate, c.frames[1] - c.frames[0]) for c in denoisers.conditions]
+    assert {("keys", None, 16), ("interpolation 1", 0, 4), ("interpolation 2", 1, 1)} == set(levels)
+
+
+def test_frames_are_interpolated_as_soon_as_their_key_frames_exist():
+    denoisers = Denoisers()
+    stream = hierarchical(denoisers, SIZE, SAMPLING, 961, how=FEW_KEYS)
+    next(stream)
+    made = [c.level for c in denoisers.conditions]
+    assert made.count("keys") <= 2 and made.count("interpolation 1") == 1
+
+
+def test_the_interpolation_model_may_be_another_one():
+    keys, between = Denoisers(), Denoisers()
+    how = Between(denoiser_for=between, sampling=toy_sampling(2), passes=1, window_keys=3)
+    video = whole(hierarchical(keys, SIZE, SAMPLING, 30, how=FEW_KEYS, between=how))
+    assert video.shape[1] == 30
+    assert {c.level for c in keys.conditions} == {"keys"}
+    assert {c.level for c in between.conditions} == {"interpolation 1"}
+    assert {len(c.frames) for c in between.conditions} <= {9, 5}
+
+
+def test_an_image_begins_a_hierarchical_video():
+    image = normal(2, 1, 4, 3, 5)
+    chunks = list(hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=FEW_KEYS, given=image))
+    video = whole(chunks)
+    assert torch.equal(video[:, :1], image) and video.shape[1] == 50
+    again = hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=FEW_KEYS, given=image, done=chunks[0])
+    assert torch.equal(whole([chunks[0], *again]), video)
+
+
+@pytest.mark.parametrize("strategy", ["prediction", "hierarchical"])
+def test_memory_does_not_grow_with_the_length(strategy):
+    task = {
+        "prediction": lambda frames: prediction(forgetful, SIZE, SAMPLING, frames),
+        "hierarchical": lambda frames: hierarchical(
+            forgetful, SIZE, SAMPLING, frames, how=FEW_KEYS
+        ),
+    }[strategy]
+
+    def forgetful(condition):
+        return Denoisers()(condition)
+
+    def peak(frames):
+        return peak_tensors(task(frames))
+
+    peak(100)
+    assert peak(640) <= peak(160) + 3
+
+
+# ---------------------------------------------------------------------------------------- sliding
+
+
+@pytest.mark.parametrize("plan", [None, uniform_windows, looped_windows])
+def test_sliding_covers_every_frame_and_asks_for_each_window_once(plan):
+    denoisers = Denoisers()
+    windows = SlidingWindows(window=8, overlap=3, **({"plan": plan} if plan else {}))
+    video = whole(sliding(denoisers, SIZE, SAMPLING, 29, windows=windows, chunk=10))
+    assert video.shape[1] == 29
+    assert set().union(*denoisers.frames) == set(range(29))
+    assert len(set(denoisers.frames)) == len(denoisers.frames)
+
+
+def test_one_window_over_everything_is_a_single_clip():
+    clip = whole(single_clip(Denoisers(), SIZE, SAMPLING, 12))
+    windows = SlidingWindows(window=16, overlap=4)
+    torch.testing.assert_close(
+        whole(sliding(Denoisers(), SIZE, SAMPLING, 12, windows=windows)), clip
+    )
+
+
+def test_a_frame_by_frame_model_does_not_see_the_windows():
+    def frame_by_frame(condition):
+        return lambda x, sigma: (x / (1 + sigma)).tanh()
+
+    sampling = replace(SAMPLING, sampler=sample_euler)
+    windows = SlidingWindows(window=6, overlap=2, free_noise=False)
+    video = whole(sliding(frame_by_frame, SIZE, sampling, 21, windows=windows))
+    torch.testing.assert_close(video, whole(single_clip(frame_by_frame, SIZE, sampling, 21)))
+
+
+def test_free_noise_repeats_the_first_windows_noise():
+    start = []
+    sampling = replace(SAMPLING, sampler=lambda d, x, s, **_: start.append(x) or x)
+    list(sliding(Denoisers(), SIZE, sampling, 20, windows=SlidingWindows(window=8, overlap=4)))
+    noise = sampling.noise(2, range(20)).initial(torch.empty(2, 20, 4, 3, 5))
+    shuffled = free_noise(noise, 8, 4, sampling.seed)
+    torch.testing.assert_close(start[0], to_ve(shuffled, sampling.sigmas[0]))
+    assert not torch.equal(shuffled, noise)
+
+
+def test_each_window_is_told_the_given_frames_within_it():
+    known = normal(2, 2, 4, 3, 5)
+    context = given_frames(known, [0, 14], 20)
+    denoisers = Denoisers()
+    windows = SlidingWindows(window=8, overlap=4)
+    video = whole(sliding(denoisers, SIZE, SAMPLING, 20, windows=windows, context=context))
+    assert torch.equal(video[:, [0, 14]], known)
+    for condition in denoisers.conditions:
+        assert condition.context.mask[0].tolist() == [f in (0, 14) for f in condition.frames]
+
+
+# ------------------------------------------------------------------- progress, interruption, errors
+
+
+def test_progress_counts_clips_and_steps():
+    reports = []
+    list(hierarchical(Denoisers(), SIZE, SAMPLING, 61, how=FEW_KEYS, callback=reports.append))
+    keys = [r for r in reports if r.stage == "keys"]
+    assert [(r.chunk, r.chunks, r.step.index) for r in keys] == [
+        (0, 2, 0), (0, 2, 1), (0, 2, 2), (1, 2, 0), (1, 2, 1), (1, 2, 2),
+    ]  # fmt: skip
+    for stage, count in (("interpolation 1", 1), ("interpolation 2", 4)):
+        ours = [r for r in reports if r.stage == stage]
+        assert {r.chunks for r in ours} == {count}
+        assert {r.chunk for r in ours} == set(range(count))
+
+
+@pytest.mark.parametrize("strategy", ["prediction", "hierarchical"])
+def test_a_run_that_is_stopped_between_steps_keeps_its_chunks_and_resumes(strategy, tmp_path):
+    expected = whole(STRATEGIES[strategy](61))
+    steps = []
+
+    def stop(progress):
+        steps.append(progress)
+        if len(steps) == 17:
+            raise KeyboardInterrupt
+
+    store = ChunkStore(tmp_path, {"seed": 5})
+    with pytest.raises(KeyboardInterrupt):
+        list(store.extend(STRATEGIES[strategy](61, callback=stop)))
+    again = ChunkStore(tmp_path, {"seed": 5})
+    assert 0 < again.frames < 61
+    list(again.extend(STRATEGIES[strategy](61, done=again.done())))
+    assert torch.equal(again.done(), expected)
+
+
+ERRORS = {
+    "context 3 must be .* smaller than window 3": lambda: Continuation(window=3, context=3),
+    "context 0 must be at least 1": lambda: Continuation(context=0),
+    "overlap 8 must be smaller than window 8": lambda: SlidingWindows(window=8, overlap=8),
+    "got 0 passes": lambda: Between(passes=0),
+    "at least 1 frame, got 0": lambda: STRATEGIES["prediction"](0),
+    "62 finished frames are more than the 61": lambda: STRATEGIES["prediction"](
+        61, done=normal(2, 62, 4, 3, 5)
+    ),
+    "8 finished frames cannot be continued: clips end after 7, 12, 17": lambda: STRATEGIES[
+        "prediction"
+    ](61, done=normal(2, 8, 4, 3, 5)),
+    "20 frames cannot begin with 20 given frames": lambda: STRATEGIES["prediction"](
+        20, given=normal(2, 20, 4, 3, 5)
+    ),
+    r"\[2, 1, 4, 3, 4\] do not fit": lambda: STRATEGIES["hierarchical"](
+        20, given=normal(2, 1, 4, 3, 4)
+    ),
+    "given frames are 3, but the clip has 5": lambda: STRATEGIES["single clip"](
+        5, context=given_frames(normal(2, 1, 4, 3, 5), [0], 3)
+    ),
+    "at least 1 frame, got -1": lambda: STRATEGIES["sliding"](9, chunk=-1),
+    r"positive numbers, got \(1, 0, 2, 2\)": lambda: prediction(
+        Denoisers(), (1, 0, 2, 2), SAMPLING, 4
+    ),
+    r"at least 2 sigmas .* \[1\]": lambda: prediction(
+        Denoisers(), SIZE, replace(SAMPLING, sigmas=torch.ones(1)), 4
+    ),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_bad_arguments_are_refused_before_anything_is_sampled(message):
+    with pytest.raises(ValueError, match=message):
+        ERRORS[message]()
