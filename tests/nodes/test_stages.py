@@ -1,0 +1,267 @@
+"""Every node of the pack runs at toy size, and the stages fit together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+
+from videoldm.core.video_files import open_video, read_metadata
+
+SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
+STEPS = {"steps": 2, "seed": 3}
+
+
+@pytest.fixture
+def parts(run):
+    """Model, CLIP, VAE and the two prompts of the toy family."""
+    model, clip, vae = run("VideoLDM_LoadImageModel").values
+    positive = run("CLIPTextEncode", clip=clip, text="a red circle moves right")
+    negative = run("CLIPTextEncode", clip=clip, text="")
+    return {"model": model, "clip": clip, "vae": vae, "positive": positive, "negative": negative}
+
+
+@pytest.fixture
+def video_model(run, parts):
+    """video_model(name) puts a set of embedded layers into the image model."""
+
+    def inject(name="text to video", **strengths):
+        layers = run("VideoLDM_LoadTemporalLayers", layers=f"embedded: {name}")
+        return run("VideoLDM_InjectTemporalLayers", model=parts["model"], layers=layers, sites="",
+                   **strengths)  # fmt: skip
+
+    return inject
+
+
+@pytest.fixture
+def sample(run, parts):
+    """sample(model, ...) runs the video sampler on the two prompts."""
+
+    def call(model, **inputs):
+        prompts = {"positive": parts["positive"], "negative": parts["negative"]}
+        return run("VideoLDM_VideoSampler", model=model, **{**prompts, **SMALL, **inputs})
+
+    return call
+
+
+def test_a_clip_is_a_batch_of_frames_in_comfyui_layout(sample, video_model):
+    latent = sample(video_model(), frames=5)
+    assert latent["samples"].shape == (5, 4, 4, 4)
+
+
+def test_the_same_seed_gives_the_same_video_and_another_one_another(sample, video_model):
+    model = video_model()
+    first, again = sample(model, frames=3), sample(model, frames=3)
+    other = sample(model, frames=3, seed=4)
+    assert torch.equal(first["samples"], again["samples"])
+    assert not torch.allclose(first["samples"], other["samples"])
+
+
+def test_injection_changes_a_clone_and_ejection_restores_the_image_model(
+    run, sample, parts, video_model
+):
+    image = sample(parts["model"], frames=3)["samples"]
+    injected = video_model()
+    assert not torch.allclose(sample(injected, frames=3)["samples"], image)
+    assert torch.equal(sample(parts["model"], frames=3)["samples"], image)
+    ejected = run("VideoLDM_EjectTemporalLayers", model=injected)
+    assert torch.equal(sample(ejected, frames=3)["samples"], image)
+
+
+def test_strength_zero_is_the_image_model(sample, parts, video_model):
+    off = video_model(strength=0.0)
+    image = sample(parts["model"], frames=3)["samples"]
+    assert torch.equal(sample(off, frames=3)["samples"], image)
+
+
+def test_sliding_windows_give_the_length_asked_for(sample, video_model):
+    latent = sample(video_model(), frames=11, strategy="sliding windows", window=5, overlap=2)
+    assert latent["samples"].shape[0] == 11
+
+
+def test_a_video_begins_with_the_frames_it_was_given(run, sample, parts, video_model):
+    images = torch.rand(1, 16, 16, 3)
+    given = run("VideoLDM_TemporalVAEEncode", images=images, vae=parts["vae"])
+    model = video_model("prediction")
+    for strategy, frames in (("single clip", 5), ("prediction", 9), ("sliding windows", 9)):
+        latent = sample(model, frames=frames, strategy=strategy, window=5, overlap=2, context=given)
+        assert latent["samples"].shape[0] == frames
+        torch.testing.assert_close(latent["samples"][:1], given["samples"], atol=1e-5, rtol=1e-5)
+
+
+def test_perturbation_and_context_guidance_change_what_follows(run, sample, parts, video_model):
+    given = run("VideoLDM_TemporalVAEEncode", images=torch.rand(1, 16, 16, 3), vae=parts["vae"])
+    model = video_model("prediction")
+    plain = sample(model, frames=4, context=given)["samples"]
+    for change in ({"perturbation": 300}, {"context_guidance": 2.0}):
+        assert not torch.allclose(sample(model, frames=4, context=given, **change)["samples"], plain)
+
+
+def test_hierarchical_video_has_every_frame(sample, video_model):
+    latent = sample(
+        video_model(), frames=18, strategy="hierarchical", window=5, passes=1,
+        prediction_model=video_model("prediction"),
+        interpolation_model=video_model("interpolation"),
+    )  # fmt: skip
+    assert latent["samples"].shape[0] == 18
+
+
+def test_denoise_below_one_starts_from_the_given_clip(sample, video_model):
+    model = video_model()
+    clip = sample(model, frames=4)
+    # With another seed: the noise that a clip was made of would lead back to it.
+    near = sample(model, frames=4, context=clip, denoise=0.01, steps=1, seed=8)["samples"]
+    far = sample(model, frames=4, context=clip, denoise=0.9, seed=8)["samples"]
+    distance = [(x - clip["samples"]).abs().mean() for x in (near, far)]
+    assert distance[0] < 0.5 * distance[1]
+
+
+def test_interpolation_keeps_the_given_frames(run, sample, parts, video_model):
+    clip = sample(video_model(), frames=3)
+    prompts = {"positive": parts["positive"], "negative": parts["negative"]}
+    for passes, frames in ((1, 9), (2, 33)):
+        longer = run("VideoLDM_InterpolateFrames", model=video_model("interpolation"),
+                     latent=clip, passes=passes, **prompts, **STEPS)  # fmt: skip
+        assert longer["samples"].shape[0] == frames
+        kept = longer["samples"][:: 4**passes]
+        torch.testing.assert_close(kept, clip["samples"], atol=1e-5, rtol=1e-5)
+
+
+def test_upsampled_latents_decode_to_four_times_the_size(run, parts):
+    model, _, vae = run("VideoLDM_LoadUpsampler").values
+    latent = run(
+        "VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
+        negative=parts["negative"], images=torch.rand(5, 16, 20, 3), chunk=4, overlap=1, tile=12,
+        tile_overlap=4, **STEPS,
+    )  # fmt: skip
+    assert latent["samples"].shape == (5, 4, 16, 20)
+    assert run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae).shape == (5, 64, 80, 3)
+
+
+def test_decoding_does_not_depend_on_the_chunk(run, sample, video_model):
+    vae = run("VideoLDM_LoadTemporalVAE")
+    latent = sample(video_model(), frames=11)
+    whole = run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae, chunk=64)
+    parts = run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae, chunk=3)
+    assert whole.shape == (11, 16, 16, 3) and 0 <= whole.min() and whole.max() <= 1
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_a_video_is_decoded_while_it_is_saved_and_carries_the_workflow(
+    run, sample, video_model, tmp_path
+):
+    vae = run("VideoLDM_LoadTemporalVAE")
+    latent = sample(video_model(), frames=7)
+    video = run("VideoLDM_TemporalVAEDecodeToVideo", samples=latent, vae=vae, chunk=3)
+    shown = run("VideoLDM_SaveVideo", video=video, filename_prefix="clips/a",
+                prompt={"1": {}}, extra_pnginfo={"workflow": {"nodes": []}})  # fmt: skip
+    (result,) = shown.ui["images"]
+    assert shown.ui["animated"] and result["subfolder"] == "clips" and result["type"] == "output"
+    path = tmp_path / "output" / "clips" / result["filename"]
+    assert open_video(path).frames == 7
+    assert json.loads(read_metadata(path)["workflow"]) == {"nodes": []}
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm", "gif", "png"])
+def test_every_format_is_saved_and_counted_up(run, format, tmp_path):
+    for number in (1, 2):
+        shown = run("VideoLDM_SaveVideo", images=torch.rand(3, 16, 16, 3), format=format)
+        names = [one["filename"] for one in shown.ui["images"]]
+        subfolders = {one["subfolder"] for one in shown.ui["images"]}
+        assert len(names) == (3 if format == "png" else 1)
+        assert all((tmp_path / "output" / s / n).is_file() for s in subfolders for n in names)
+        assert f"_{number:05}_" in (names[0] + "".join(subfolders))
+
+
+def test_preview_writes_a_temporary_file(run, tmp_path):
+    shown = run("VideoLDM_PreviewVideo", images=torch.rand(2, 16, 16, 3))
+    (result,) = shown.ui["images"]
+    assert result["type"] == "temp"
+    assert (tmp_path / "output/temp" / result["subfolder"] / result["filename"]).is_file()
+
+
+def test_a_rendered_clip_needs_no_file(run):
+    for world in ("shapes", "driving"):
+        loaded = run("VideoLDM_LoadVideo", file=f"rendered: {world}", stride=4)
+        images, rate, frames = loaded.values
+        assert images.shape == (16, 64, 64, 3) and frames == 16 and rate == 15 / 4
+        assert 0 <= images.min() and images.max() <= 1 and images.std() > 0.05
+
+
+def test_a_saved_clip_is_loaded_again(run, toys, tmp_path):
+    images = torch.rand(1, 1, 1, 3).expand(5, 20, 28, 3) * torch.linspace(0.2, 1, 5)[:, None, None, None]
+    run("VideoLDM_SaveVideo", images=images, filename_prefix="clip", quality=0, frame_rate=12.0)
+    path = next((tmp_path / "output").glob("clip*.mp4"))
+    name = toys.folders.allow(path)
+    loaded, rate, frames = run("VideoLDM_LoadVideo", file=name, start=1, count=3).values
+    assert (rate, frames) == (12.0, 3) and loaded.shape == (3, 16, 24, 3)
+    torch.testing.assert_close(loaded, images[1:4, 2:18, 2:26], atol=0.03, rtol=0)
+    sized = run("VideoLDM_LoadVideo", file=name, width=8, height=16).values[0]
+    assert sized.shape == (5, 16, 8, 3)
+
+
+def test_segments_hold_their_frames_and_fade_over(run, parts, sample, video_model):
+    segments = json.dumps([
+        {"prompt": "a red circle moves right", "frames": 5},
+        {"prompt": "a blue square moves up", "frames": 6, "overlap": 2, "seed": 9},
+    ])  # fmt: skip
+    conditioning, frames = run("VideoLDM_LongHorizonSegments", clip=parts["clip"],
+                               segments=segments).values  # fmt: skip
+    assert frames == 9
+    assert [more["videoldm_frames"] for _, more in conditioning] == [(0, 5), (3, 9)]
+    inputs = {"frames": frames, "strategy": "sliding windows", "window": 4, "overlap": 1,
+              "free_noise": False}  # fmt: skip
+    model = video_model(strength=0.0)
+    latent = sample(model, positive=conditioning, **inputs)["samples"]
+    first = sample(model, **inputs)["samples"]
+    torch.testing.assert_close(latent[:3], first[:3], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(latent[3], first[3], atol=1e-4)
+
+
+def test_boxes_change_the_tokens_behind_the_text(run, parts):
+    boxes = '[{"label": "red car", "x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.6}]'
+    text = "a red circle moves right"
+    with_box = run("VideoLDM_BoundingBoxes", clip=parts["clip"], text=text, boxes=boxes)[0][0]
+    without = parts["positive"][0][0]
+    assert with_box.shape == without.shape == (1, 16 + 2, 32)
+    assert torch.equal(with_box[:, :16], without[:, :16])
+    assert not torch.equal(with_box[:, 16], without[:, 16])
+
+
+class _HostCopies(TorchFunctionMode):
+    """Records calls that bring tensors of more than a few numbers to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        target = [*args[1:], *(kwargs or {}).values()] if name == "to" else []
+        leaves = name in ("cpu", "numpy", "tolist", "__array__")
+        # A torch.device is the compute device, which is the CPU in this test.
+        leaves = leaves or any(isinstance(one, str) and one == "cpu" for one in target)
+        if leaves and isinstance(args[0], torch.Tensor) and args[0].numel() > 32:
+            self.found.append((name, tuple(args[0].shape)))
+        return function(*args, **(kwargs or {}))
+
+
+def test_latents_stay_where_they_are_from_stage_to_stage(run, toys, sample, parts, video_model):
+    prompts = {"positive": parts["positive"], "negative": parts["negative"]}
+    model, longer_model = video_model(), video_model("interpolation")
+    up_model, _, vae = run("VideoLDM_LoadUpsampler").values
+    with _HostCopies() as copies:
+        latent = sample(model, frames=3)
+        latent = run("VideoLDM_InterpolateFrames", model=longer_model, latent=latent, **prompts,
+                     **STEPS)  # fmt: skip
+        images = run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae)
+        run("VideoLDM_UpsampleVideo", model=up_model, images=images, **prompts, **STEPS)
+    assert copies.found == []
+    assert toys.round_trips.count == 0
+
+
+def test_a_round_trip_is_counted(toys):
+    toys.round_trips.to(torch.zeros(3), "meta")
+    assert (toys.round_trips.count, toys.round_trips.bytes) == (1, 12)
