@@ -1,0 +1,190 @@
+"""The figures of the embedded family, from seeds and clips that training never saw.
+
+Each function measures one group of figures; `evaluate` runs them. Sampling uses the settings of the
+workflows that come with the project, and one fixed seed per video: nothing is picked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import worlds
+from ..diffusion_model import DiffusionModel
+from .figures import Figure, as_json, at_least, at_most, table
+from .metrics import estimated_flow, warping_error
+from .models import Models
+from .programs import demo, long_video
+from .rules import matches, recognise
+from .run import (
+    BATCH,
+    FRAMES,
+    INTERPOLATION,
+    SIDE,
+    TEXT_TO_VIDEO,
+    WORLDS,
+    Counts,
+    Run,
+    blended,
+    mean,
+    mean_psnr,
+)
+from .unseen import FIRST_SEED, batches, rendered_clips, unseen_prompts, unseen_shapes
+from .upsampled import decoder, upsampler, upsampler_real
+
+__all__ = ["GROUPS", "Counts", "Figure", "as_json", "evaluate", "table"]
+
+NAMES = {"color": "colour", "shape": "shape", "motion": "motion"}
+
+
+# --------------------------------------------------------------------------------------------------
+# Text to video.
+
+
+def shapes(run: Run) -> list[Figure]:
+    """Colour, shape and motion of the objects of unseen prompts, recognised by rules."""
+    scenes = unseen_shapes(run.counts.prompts, run.seed)
+    right = []
+    for start, part in batches(scenes, BATCH):
+        prompts = [worlds.caption(scene) for scene in part]
+        latents = _clips(run, run.models.text_to_video, prompts, start)
+        videos = run.models.decoded(latents).numpy()
+        right += [_right(video, scene) for video, scene in zip(videos, part, strict=True)]
+    rendered = [
+        _right(worlds.render(scene, times=np.arange(FRAMES), size=SIDE), scene) for scene in scenes
+    ]
+    return [
+        _rule_figure(name, target, right, rendered)
+        for name, target in (("color", 95), ("shape", 85), ("motion", 90))
+    ]
+
+
+def _clips(run: Run, model: DiffusionModel, prompts: Sequence[str], number: int) -> Tensor:
+    """Latents of base clips; number: of the first of them, for their seeds."""
+    text, seed = run.models.text(prompts), run.seed + number
+    return run.models.clips(model, text, TEXT_TO_VIDEO, seed, frames=FRAMES, side=SIDE)
+
+
+def _right(video: np.ndarray, scene: worlds.ShapesScene) -> dict[str, float]:
+    wanted = [(thing.color, thing.shape, thing.motion) for thing in scene.objects]
+    return matches(recognise(video), wanted)
+
+
+def _rule_figure(
+    name: str, target: float, right: list[dict[str, float]], rendered: list[dict[str, float]]
+) -> Figure:
+    rates = [100 * one[name] for one in right]
+    detail = {
+        "prompts": len(rates),
+        "one object": mean(rates[::2]),
+        "two objects": mean(rates[1::2]),
+        "rendered clips": mean(100 * one[name] for one in rendered),
+    }
+    return at_least("shapes", f"shapes: {NAMES[name]} recognised", mean(rates), target, "%", detail)
+
+
+def alignment(run: Run) -> list[Figure]:
+    """Warping error of the video model against the image model on each frame, same prompts.
+
+    Motion is estimated, samples have no other. Both are decoded frame by frame, so that the ratio
+    is the temporal layers' alone.
+    """
+    ours, alone, detail = [], [], {}
+    for world in WORLDS:
+        prompts = unseen_prompts(world, run.counts.aligned, run.seed)
+        pair = []
+        for model in (run.models.text_to_video, run.models.image.model):
+            parts = [_clips(run, model, part, start) for start, part in batches(prompts, BATCH)]
+            videos = run.models.decoded(torch.cat(parts), per_frame=True)
+            pair.append(warping_error(videos, estimated_flow(videos)))
+        ours.append(pair[0])
+        alone.append(pair[1])
+        real = rendered_clips(world, run.counts.aligned, run.seed, frames=FRAMES)
+        detail |= {f"{world} video": pair[0], f"{world} frames": pair[1],
+                   f"{world} rendered": warping_error(real, estimated_flow(real))}  # fmt: skip
+    name = "warping error: video model / image model per frame"
+    return [at_most("alignment", name, mean(ours) / mean(alone), 0.25, "", detail)]
+
+
+# --------------------------------------------------------------------------------------------------
+# Interpolation.
+
+
+def interpolation(run: Run) -> list[Figure]:
+    """PSNR of frames between key frames against linear blending of the true key frames' pixels.
+
+    First pass: 61 frames, 4 to a base frame. Second pass: 65 frames, 16 to a base frame. No prompt.
+    """
+    gains, detail = [], {}
+    for passes, frames in ((1, 61), (2, 65)):
+        for world in WORLDS:
+            ours, blend = _interpolated(run, world, passes, frames)
+            name = world if passes == 1 else f"{world} twice"
+            detail |= {f"{name} ours": ours, f"{name} blend": blend}
+            gains += [ours - blend] if passes == 1 else []
+    name = "interpolation: PSNR over linear blending"
+    return [at_least("interpolation", name, mean(gains), 2, "dB", detail)]
+
+
+def _interpolated(run: Run, world: str, passes: int, frames: int) -> tuple[float, float]:
+    """(PSNR of ours, of blending) over the frames that were not given."""
+    factor = 4**passes
+    truth = rendered_clips(
+        world, run.counts.interpolated, run.seed, frames=frames, rate=1 / factor, size=SIDE
+    )
+    keys = truth[:, ::factor]
+    text = run.models.text([""]).expand(len(truth), -1, -1)
+    latents = run.models.interpolated(
+        run.models.encoded(keys), text, INTERPOLATION, run.seed, passes=passes
+    )
+    made = run.models.decoded(latents)
+    new = [t for t in range(frames) if t % factor]
+    blend = blended(keys, factor)
+    return mean_psnr(made[:, new], truth[:, new]), mean_psnr(blend[:, new], truth[:, new])
+
+
+# --------------------------------------------------------------------------------------------------
+# All of them.
+
+
+GROUPS: dict[str, Callable[[Run], list[Figure]]] = {
+    "shapes": shapes,
+    "alignment": alignment,
+    "interpolation": interpolation,
+    "upsampler": upsampler,
+    "upsampler_real": upsampler_real,
+    "decoder": decoder,
+    "long_video": long_video,
+    "demo": demo,
+}
+
+
+def evaluate(
+    only: Sequence[str] | None = None,
+    report: Callable[[str], object] = print,
+    device: torch.device | str = "cpu",
+    seed0: int = FIRST_SEED,
+    counts: Counts | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> list[Figure]:
+    """Measure the groups in `only` (all of `GROUPS` by default), reporting each when it is done.
+
+    Raises ValueError for a name that is no group, and what loading weights that are not there does.
+    """
+    unknown = [name for name in only or () if name not in GROUPS]
+    if unknown:
+        raise ValueError(f"There is no figure {unknown[0]!r}; known are {', '.join(GROUPS)}.")
+    run = Run(models=Models(device, dtype), seed=seed0, counts=counts or Counts())
+    figures: list[Figure] = []
+    for name in only or GROUPS:
+        started = time.perf_counter()
+        made = GROUPS[name](run)
+        figures += made
+        for one in made:
+            report(one.line())
+        report(f"{name} took {time.perf_counter() - started:.0f} s")
+    return figures

@@ -1,0 +1,187 @@
+"""The embedded models as evaluation uses them: loaded once, called with prompts and pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..autoencoder import TemporalDecoder, encode
+from ..clip_condition import ClipCondition, DenoiserFor, Sampling
+from ..context_frames import ContextFrames
+from ..decoding import decode
+from ..denoiser import Denoiser
+from ..diffusion_model import DiffusionModel
+from ..families import embedded
+from ..guidance import batched
+from ..interpolation import interpolate
+from ..long_video import Continuation, prediction, single_clip
+from ..sampling import SAMPLERS
+from ..schedules import get_sigmas
+from ..text import box_tensors, encode_text, tokenize
+from ..upsampling import upsample
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """Settings of a sampling node: those of the workflows that come with the project."""
+
+    steps: int
+    cfg: float = 1.0
+    sampler: str = "ddim"
+    schedule: str = "uniform"
+
+
+class Models:
+    """Everything in `core/embedded`, each part loaded when it is first needed."""
+
+    def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+        self.there = dict(device=device, dtype=dtype)
+        self.device = device
+
+    @cached_property
+    def image(self) -> embedded.ImageModel:
+        return embedded.load_image_model(**self.there)
+
+    @cached_property
+    def upsampler(self) -> DiffusionModel:
+        return embedded.load_upsampler(**self.there).model
+
+    @cached_property
+    def temporal_decoder(self) -> TemporalDecoder:
+        return embedded.load_temporal_decoder(**self.there)
+
+    @cached_property
+    def text_to_video(self) -> DiffusionModel:
+        return self._video_model("text_to_video")
+
+    @cached_property
+    def prediction(self) -> DiffusionModel:
+        return self._video_model("prediction")
+
+    @cached_property
+    def interpolation(self) -> DiffusionModel:
+        return self._video_model("interpolation")
+
+    def _video_model(self, name: str) -> DiffusionModel:
+        return self.image.model.with_layers(embedded.load_temporal_layers(name, **self.there))
+
+    # Conditions.
+
+    @torch.no_grad()
+    def text(self, prompts: Sequence[str]) -> Tensor:
+        """Condition [b n d] of prompts."""
+        ids = tokenize(self.image.tokenizer, prompts, self.image.text_length)
+        return encode_text(self.image.text_encoder, ids.to(self.device))
+
+    @torch.no_grad()
+    def text_and_boxes(self, prompts: Sequence[str], boxes: Sequence[Sequence]) -> Tensor:
+        """Condition [b n d] of prompts with the bounding boxes of each."""
+        encoder = self.image.box_encoder
+        if encoder is None:
+            raise ValueError("The image model has no encoder of bounding boxes.")
+        tensors = box_tensors(boxes, self.image.tokenizer, encoder.slots)
+        tokens = encoder(*(part.to(self.device) for part in tensors))
+        text = self.text(prompts)
+        return torch.cat([text, tokens.to(text)], dim=1)
+
+    def sampling(self, how: How, seed: int) -> Sampling:
+        sigmas = get_sigmas(how.schedule, self.image.model.schedule, how.steps)
+        return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device)
+
+    def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
+        """The model with a prompt per video, guided against the empty prompt in one call."""
+        if how.cfg == 1:
+            return lambda c: model.denoiser(text, context=c.context, rate=c.rate)
+        empty = self.text([""]).expand(len(text), -1, -1)
+        if empty.shape[1] < text.shape[1]:  # The prompts have boxes: here are as many empty ones.
+            empty = self.text_and_boxes([""], [[]]).expand(len(text), -1, -1)
+        both = torch.cat([text, empty])
+
+        def bind(condition: ClipCondition) -> Denoiser:
+            twice = model.denoiser(both, context=_twice(condition.context), rate=condition.rate)
+            return batched(twice, how.cfg)
+
+        return bind
+
+    # Tasks.
+
+    def latent_size(self, videos: int, height: int, width: int) -> tuple[int, int, int, int]:
+        model = self.image.model
+        return videos, model.latent_channels, height // model.factor, width // model.factor
+
+    @torch.no_grad()
+    def clips(
+        self, model: DiffusionModel, text: Tensor, how: How, seed: int, *, frames: int, side: int
+    ) -> Tensor:
+        """Latents [b frames c h w] for conditions [b n d]; seeds are seed, seed + 1, ..."""
+        size = self.latent_size(len(text), side, side)
+        made = single_clip(
+            self.denoiser_for(model, text, how), size, self.sampling(how, seed), frames
+        )
+        return torch.cat(list(made), dim=1)
+
+    @torch.no_grad()
+    def continued(
+        self, given: Tensor, text: Tensor, how: How, seed: int, *, frames: int, context: int = 1
+    ) -> Tensor:
+        """Latents [b frames c h w] that begin with the given ones [b n c h w]."""
+        made = prediction(
+            self.denoiser_for(self.prediction, text, how),
+            (len(given), *given.shape[2:]),
+            self.sampling(how, seed),
+            frames,
+            how=Continuation(context=context),
+            given=given,
+        )
+        return torch.cat(list(made), dim=1)
+
+    @torch.no_grad()
+    def interpolated(
+        self, keys: Tensor, text: Tensor, how: How, seed: int, *, passes: int
+    ) -> Tensor:
+        """Latents of 4 (K - 1) + 1 frames from K key frames [b K c h w], `passes` times."""
+        denoiser_for = self.denoiser_for(self.interpolation, text, how)
+        made = interpolate(denoiser_for, keys, self.sampling(how, seed), passes=passes)
+        return torch.cat(list(made), dim=1)
+
+    @torch.no_grad()
+    def upsampled(
+        self, low_res: Tensor, how: How, seed: int, *, noise_level: int, per_frame: bool = False
+    ) -> Tensor:
+        """Latents [b t c h w] of low_res [b t 3 h w], without a prompt.
+
+        per_frame: each frame alone, by the same network without its temporal layers.
+        """
+        model = self.upsampler.ejected() if per_frame else self.upsampler
+        text = self.text([""]).expand(len(low_res), -1, -1)
+        settings = self.sampling(how, seed)
+        made = upsample(model, low_res, text, settings, noise_level=noise_level)
+        return torch.cat(list(made), dim=1)
+
+    # Pixels.
+
+    @torch.no_grad()
+    def encoded(self, video: Tensor) -> Tensor:
+        """Latents of pixels [b t 3 h w]."""
+        return encode(self.image.autoencoder, video.to(**self.there)).float()
+
+    def decoded(self, latents: Tensor, *, per_frame: bool = False) -> Tensor:
+        """Pixels [b t 3 h w] within [-1, 1] on the CPU; per_frame: by the image decoder."""
+        decoder = self.image.autoencoder if per_frame else self.temporal_decoder
+        video = torch.cat(list(decode(decoder, latents)), dim=1)
+        return video.clamp(-1, 1).float().cpu()
+
+
+def _twice(context: ContextFrames | None) -> ContextFrames | None:
+    if context is None:
+        return None
+    return replace(
+        context,
+        latents=torch.cat([context.latents] * 2),
+        mask=torch.cat([context.mask] * 2),
+        noise_level=torch.cat([context.noise_level] * 2),
+    )

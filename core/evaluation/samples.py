@@ -1,0 +1,220 @@
+"""Contact sheets of uncurated samples: eight per task, of consecutive seeds, none left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import worlds
+from ..contact_sheet import contact_sheet
+from .models import Models
+from .run import (
+    FRAMES,
+    INTERPOLATION,
+    LARGE_SIDE,
+    SIDE,
+    TEXT_TO_VIDEO,
+    WORLDS,
+    Run,
+    bicubic,
+    blended,
+    shrunk,
+)
+from .unseen import FIRST_SEED, rendered_clips, unseen_prompts, unseen_scenes, unseen_shapes
+from .upsampled import upsampled
+
+LONG = 61  # frames of a predicted video
+FUTURES = 4  # of each start frame
+UPSAMPLED_FRAMES = 8
+ERROR_GAIN = 5  # by which errors are made visible
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How many samples, and of how many frames where that is free."""
+
+    run: Run
+    samples: int = 8
+    clip_frames: int | None = None
+
+    def frames(self, usual: int) -> int:
+        return min(usual, self.clip_frames or usual)
+
+    @property
+    def models(self) -> Models:
+        return self.run.models
+
+
+def write_samples(
+    folder: str | PathLike[str],
+    report: Callable[[str], object] = print,
+    *,
+    only: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    seed0: int = FIRST_SEED,
+    samples: int = 8,
+    clip_frames: int | None = None,
+) -> list[Path]:
+    """Write one PNG per task (see `SHEETS`) into the folder and return their paths.
+
+    clip_frames: at most so many frames per clip. Raises ValueError for an unknown name in `only`.
+    """
+    unknown = [name for name in only or () if name not in SHEETS]
+    if unknown:
+        raise ValueError(f"There is no sheet {unknown[0]!r}; known are {', '.join(SHEETS)}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(models=Models(device), seed=seed0)
+    wanted = Wanted(run=run, samples=samples, clip_frames=clip_frames)
+    written = []
+    for name in only or SHEETS:
+        path = folder / f"{name}.png"
+        SHEETS[name](wanted).save(path, optimize=True)
+        report(f"{path}: {samples} samples of consecutive seeds from {seed0}")
+        written.append(path)
+    return written
+
+
+# --------------------------------------------------------------------------------------------------
+# Generation.
+
+
+def text_to_video(wanted: Wanted) -> Image:
+    """Unseen prompts of `shapes`, in turn with one object and with two."""
+    scenes = unseen_shapes(wanted.samples, wanted.run.seed)
+    return _generated(wanted, [worlds.caption(scene) for scene in scenes])
+
+
+def driving(wanted: Wanted) -> Image:
+    """Unseen prompts of `driving`."""
+    return _generated(wanted, unseen_prompts("driving", wanted.samples, wanted.run.seed))
+
+
+def _generated(wanted: Wanted, prompts: list[str]) -> Image:
+    models, frames = wanted.models, wanted.frames(FRAMES)
+    latents = models.clips(models.text_to_video, models.text(prompts), TEXT_TO_VIDEO,
+                           wanted.run.seed, frames=frames, side=SIDE)  # fmt: skip
+    return _sheet(models.decoded(latents), prompts)
+
+
+def image_to_video(wanted: Wanted) -> Image:
+    """The first frame (left) of an unseen rendered clip, continued; both worlds in turn."""
+    return _continued(wanted, wanted.frames(FRAMES))
+
+
+def long_video(wanted: Wanted) -> Image:
+    """Predicted clip after clip from a rendered first frame, 61 frames; eight of them are shown."""
+    return _continued(wanted, wanted.frames(LONG))
+
+
+def _continued(wanted: Wanted, frames: int) -> Image:
+    models = wanted.models
+    scenes = _scenes_in_turn(wanted)
+    first = torch.stack([_rendered(scene, 1) for scene in scenes])
+    prompts = [worlds.caption(scene) for scene in scenes]
+    latents = models.continued(models.encoded(first), models.text(prompts), TEXT_TO_VIDEO,
+                               wanted.run.seed, frames=frames)  # fmt: skip
+    return _sheet(models.decoded(latents), prompts)
+
+
+def _scenes_in_turn(wanted: Wanted) -> list[worlds.Scene]:
+    kinds = [unseen_scenes(world, wanted.run.seed) for world in WORLDS]
+    return [next(kinds[k % len(kinds)]) for k in range(wanted.samples)]
+
+
+def _rendered(scene: worlds.Scene, frames: int, side: int = SIDE) -> Tensor:
+    return torch.from_numpy(worlds.render(scene, times=torch.arange(frames).numpy(), size=side))
+
+
+def driving_futures(wanted: Wanted) -> Image:
+    """Start frames made from a prompt with bounding boxes, and four futures of each."""
+    models, seed = wanted.models, wanted.run.seed
+    scenes = (scene for scene in unseen_scenes("driving", seed) if scene.cars)
+    chosen = list(islice(scenes, -(-wanted.samples // FUTURES)))
+    prompts = [worlds.caption(scene, motion=False) for scene in chosen]
+    condition = models.text_and_boxes(prompts, [_visible_boxes(scene) for scene in chosen])
+    first = models.clips(models.image.model, condition, TEXT_TO_VIDEO, seed, frames=1, side=SIDE)
+    of = [k // FUTURES for k in range(wanted.samples)]
+    text = models.text([prompts[k] for k in of])
+    latents = models.continued(first[of], text, TEXT_TO_VIDEO, seed, frames=wanted.frames(FRAMES))
+    labels = [f"start {k + 1}, future {n % FUTURES + 1}: {prompts[k]}" for n, k in enumerate(of)]
+    return _sheet(models.decoded(latents), labels)
+
+
+def _visible_boxes(scene: worlds.Scene) -> list[worlds.Box]:
+    """Boxes of which more than a sliver lies in the image, as in training."""
+    return [box for box in worlds.boxes(scene) if min(box.x1 - box.x0, box.y1 - box.y0) > 0.02]
+
+
+def _sheet(videos: Tensor, labels: Sequence[str]) -> Image:
+    return contact_sheet(list(videos), labels=labels, frames_per_row=8, scale=2)
+
+
+# --------------------------------------------------------------------------------------------------
+# Between and beyond given frames.
+
+
+def interpolation(wanted: Wanted) -> Image:
+    """Key frames of unseen clips (pictures 1, 5 and 9), ours and linear blending between them."""
+    scenes = _scenes_in_turn(wanted)
+    keys = torch.stack([_rendered(scene, 3) for scene in scenes])
+    models = wanted.models
+    text = models.text([""]).expand(len(keys), -1, -1)
+    latents = models.interpolated(
+        models.encoded(keys), text, INTERPOLATION, wanted.run.seed, passes=1
+    )
+    pairs = zip(models.decoded(latents), blended(keys, 4), scenes, strict=True)
+    rows = [row for ours, blend, _ in pairs for row in (ours, blend)]
+    labels = [text for scene in scenes for text in (worlds.caption(scene), "linear blending")]
+    return contact_sheet(rows, labels=labels, frames_per_row=9, scale=2)
+
+
+def upsampling(wanted: Wanted) -> Image:
+    """The middle frame of unseen clips: low resolution, bicubic, ours, truth."""
+    frames, rows = wanted.frames(UPSAMPLED_FRAMES), []
+    for k in range(wanted.samples):
+        world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
+        truth = rendered_clips(world, 1, seed, frames=frames, size=LARGE_SIDE)
+        low = shrunk(truth)
+        nearest = F.interpolate(low.flatten(0, 1), scale_factor=4).unflatten(0, low.shape[:2])
+        versions = nearest, bicubic(low), upsampled(wanted.run, low), truth
+        rows.append(torch.stack([video[0, frames // 2] for video in versions]))
+    heading = "low resolution | bicubic | ours | truth"
+    return contact_sheet(rows, labels=[heading, *[""] * (len(rows) - 1)], frames_per_row=4)
+
+
+def decoding(wanted: Wanted) -> Image:
+    """Unseen clips decoded: truth, image decoder, temporal decoder, and the flicker of both."""
+    frames, rows = wanted.frames(FRAMES), []
+    for k in range(wanted.samples):
+        world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
+        truth = rendered_clips(world, 1, seed, frames=frames, size=SIDE)
+        latents = wanted.models.encoded(truth)
+        both = [wanted.models.decoded(latents, per_frame=alone) for alone in (True, False)]
+        errors = [(video - truth).diff(dim=1).abs() * ERROR_GAIN - 1 for video in both]
+        shown = [*(video[0, frames // 2] for video in (truth, *both)),
+                 *(error[0, frames // 2 - 1].clamp(-1, 1) for error in errors)]  # fmt: skip
+        rows.append(torch.stack(shown))
+    heading = f"truth | image decoder | temporal decoder | flicker of both, times {ERROR_GAIN}"
+    labels = [heading, *[""] * (len(rows) - 1)]
+    return contact_sheet(rows, labels=labels, frames_per_row=5, scale=2)
+
+
+SHEETS: dict[str, Callable[[Wanted], Image]] = {
+    "text_to_video": text_to_video,
+    "driving": driving,
+    "image_to_video": image_to_video,
+    "long_video": long_video,
+    "driving_futures": driving_futures,
+    "interpolation": interpolation,
+    "upsampling": upsampling,
+    "decoding": decoding,
+}

@@ -1,0 +1,110 @@
+"""Prompts and clips that no training of this project ever saw.
+
+Training draws the scenes of both worlds from seeds below 2 ** 31; evaluation begins there. Captions
+repeat even when scenes do not, so prompts that occur in a recipe's captions are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import worlds
+from ..training.clips import HELD_OUT, clips_folder
+from ..training.latents import ClipPlan
+from ..training.recipe import RECIPES, load_recipe
+from ..video_reading import read_frames
+
+FIRST_SEED = 2**31
+LARGEST_SIDE = 256
+SMALLEST_HEIGHT = 144  # of a real clip, below which it is not reduced
+
+
+@cache
+def trained_captions() -> frozenset[str]:
+    """Every caption with a motion that the recipes of this project train on."""
+    scenes = (plan.scene(i)[0] for plan in _clip_plans() for i in range(plan.count))
+    return frozenset(worlds.caption(scene) for scene in scenes)
+
+
+def _clip_plans() -> list[ClipPlan]:
+    plans: list[dict[str, Any]] = []
+    for path in sorted(RECIPES.glob("*.toml")):
+        found = load_recipe(path).data.get("clips", [])
+        plans += [found] if isinstance(found, dict) else found
+    return list({ClipPlan(**plan): None for plan in plans})
+
+
+def unseen_scenes(world: str, seed0: int, *, objects: int | None = None) -> Iterator[worlds.Scene]:
+    """Scenes of the seeds from seed0 on whose captions training has not seen, all different.
+
+    objects: only scenes of `shapes` with this many.
+    """
+    known = set(trained_captions())
+    for seed in count(seed0):
+        scene = worlds.sample_scene(world, seed)
+        text = worlds.caption(scene)
+        if text in known or (objects is not None and len(scene.objects) != objects):
+            continue
+        known.add(text)
+        yield scene
+
+
+def unseen_shapes(number: int, seed0: int) -> list[worlds.ShapesScene]:
+    """Scenes of `shapes`, in turn with one object and with two."""
+    kinds = [unseen_scenes("shapes", seed0, objects=objects) for objects in (1, 2)]
+    return [next(kinds[k % 2]) for k in range(number)]
+
+
+def unseen_prompts(world: str, number: int, seed0: int) -> list[str]:
+    """Captions that training has not seen."""
+    return [worlds.caption(s) for s in islice(unseen_scenes(world, seed0), number)]
+
+
+def rendered_clips(
+    world: str, number: int, seed0: int, *, frames: int, rate: float = 1.0, size: int = 64
+) -> Tensor:
+    """Clips [b t 3 size size] of the seeds from seed0 on."""
+    clips = [
+        worlds.random_clip(world, seed, frames=frames, rate=rate, size=size).frames
+        for seed in range(seed0, seed0 + number)
+    ]
+    return torch.from_numpy(np.stack(clips))
+
+
+def held_out_clips(frames: int) -> tuple[dict[str, Tensor], list[str]]:
+    """Real clips [1 t 3 h w] by file name, and the names of those that are not there.
+
+    The first frames; a frame at least twice 144 pixels high is reduced by area averaging, which
+    also hides the dithering of GIFs, and its middle is cut to sides divisible by 16.
+    """
+    paths = [clips_folder() / name for name in HELD_OUT]
+    found = {path.name: _real_clip(path, frames) for path in paths if path.is_file()}
+    return found, [path.name for path in paths if not path.is_file()]
+
+
+def _real_clip(path: Path, frames: int) -> Tensor:
+    video = torch.cat(list(read_frames(path, count=frames)))
+    factor = max(1, video.shape[-2] // SMALLEST_HEIGHT)
+    return middle(F.avg_pool2d(video, factor))[None]
+
+
+def middle(video: Tensor, largest: int = LARGEST_SIDE) -> Tensor:
+    """The middle of [... h w], its sides divisible by 16 and at most `largest`."""
+    h, w = (min(side, largest) // 16 * 16 for side in video.shape[-2:])
+    top, left = (video.shape[-2] - h) // 2, (video.shape[-1] - w) // 2
+    return video[..., top : top + h, left : left + w]
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
+    """(number of the first, the items) of every `size` items."""
+    for start in range(0, len(items), size):
+        yield start, items[start : start + size]

@@ -1,0 +1,166 @@
+"""Figures of the upsampler, and of the temporal decoder against the image decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .figures import Figure, at_least, at_most
+from .metrics import flicker, spectrum_distance
+from .run import (
+    FRAMES,
+    LARGE_SIDE,
+    SIDE,
+    UPSAMPLING,
+    UPSAMPLING_NOISE_LEVEL,
+    WORLDS,
+    Run,
+    bicubic,
+    mean,
+    mean_psnr,
+    shrunk,
+)
+from .unseen import held_out_clips, rendered_clips
+
+REAL = (
+    "upsampler, real: spectrum distance / bicubic's",
+    "upsampler, real: PSNR below bicubic",
+    "upsampler, real: flicker / per frame",
+)
+
+
+@dataclass(frozen=True)
+class Upsampled:
+    """Measures of one upsampled video against the truth, ours and others'."""
+
+    psnr: float
+    bicubic: float
+    flicker: float
+    flicker_frames: float
+    flicker_bicubic: float
+    spectrum: float
+    spectrum_bicubic: float
+
+    @classmethod
+    def of(cls, run: Run, truth: Tensor) -> Upsampled:
+        """Reduce the truth [b t 3 h w] four times by area averaging and enlarge it again."""
+        low = shrunk(truth)
+        ours, alone = (upsampled(run, low, per_frame=alone) for alone in (False, True))
+        cubic = bicubic(low)
+        return cls(
+            mean_psnr(ours, truth), mean_psnr(cubic, truth),
+            flicker(ours, truth), flicker(alone, truth), flicker(cubic, truth),
+            spectrum_distance(ours, truth), spectrum_distance(cubic, truth),
+        )  # fmt: skip
+
+
+def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
+    """Pixels [b t 3 4h 4w]; per_frame: no temporal layers in the network nor in the decoder."""
+    latents = run.models.upsampled(
+        low, UPSAMPLING, run.seed, noise_level=UPSAMPLING_NOISE_LEVEL, per_frame=per_frame
+    )
+    return run.models.decoded(latents, per_frame=per_frame)
+
+
+def upsampler(run: Run) -> list[Figure]:
+    """Unseen clips of both worlds at 256x256, against bicubic and against frame by frame."""
+    measured = {world: _rendered(run, world) for world in WORLDS}
+    gain = mean(one.psnr - one.bicubic for one in _all(measured))
+    detail = _by_name(measured, "psnr", "bicubic")
+    return [
+        at_least("upsampler", "upsampler, worlds: PSNR over bicubic", gain, 1, "dB", detail),
+        _flicker_figure("upsampler", "upsampler, worlds", measured),
+    ]
+
+
+def _rendered(run: Run, world: str) -> list[Upsampled]:
+    """Clip by clip, as few large frames as possible in memory."""
+    size = dict(frames=run.counts.upsampled_frames, size=LARGE_SIDE)
+    seeds = range(run.seed, run.seed + run.counts.upsampled)
+    return [Upsampled.of(run, rendered_clips(world, 1, seed, **size)) for seed in seeds]
+
+
+def upsampler_real(run: Run) -> list[Figure]:
+    """Real clips that no training saw: detail like the truth's, close to it and steady."""
+    clips, missing = held_out_clips(run.counts.real_frames)
+    if missing:
+        return _no_real_clips(missing)
+    measured = {name: [Upsampled.of(run, clip)] for name, clip in clips.items()}
+    every = _all(measured)
+    distance = mean(one.spectrum for one in every) / mean(one.spectrum_bicubic for one in every)
+    below = mean(one.bicubic - one.psnr for one in every)
+    spectra = _by_name(measured, "spectrum", "spectrum_bicubic")
+    psnrs = _by_name(measured, "psnr", "bicubic")
+    return [
+        at_most("upsampler_real", REAL[0], distance, 0.6, "", spectra),
+        at_most("upsampler_real", REAL[1], below, 1.5, "dB", psnrs),
+        _flicker_figure("upsampler_real", "upsampler, real", measured),
+    ]
+
+
+def _no_real_clips(missing: list[str]) -> list[Figure]:
+    why = {"skipped": f"no clip {', '.join(missing)}"}
+    targets = zip(REAL, (0.6, 1.5, 0.8), ("", "dB", ""), strict=True)
+    return [at_most("upsampler_real", name, None, target, unit, why)
+            for name, target, unit in targets]  # fmt: skip
+
+
+def _flicker_figure(group: str, what: str, measured: dict[str, list[Upsampled]]) -> Figure:
+    every = _all(measured)
+    ratio = mean(one.flicker for one in every) / mean(one.flicker_frames for one in every)
+    detail = _by_name(measured, "flicker", "flicker_frames", "flicker_bicubic")
+    return at_most(group, f"{what}: flicker / per frame", ratio, 0.8, "", detail)
+
+
+def _all(measured: dict[str, list[Upsampled]]) -> list[Upsampled]:
+    return [one for some in measured.values() for one in some]
+
+
+def _by_name(measured: dict[str, list[Upsampled]], *fields: str) -> dict[str, float]:
+    return {
+        f"{name} {what.replace('_', ' ')}": mean(getattr(one, what) for one in some)
+        for name, some in measured.items()
+        for what in fields
+    }
+
+
+# --------------------------------------------------------------------------------------------------
+# The temporal decoder.
+
+
+def decoder(run: Run) -> list[Figure]:
+    """Clips encoded and decoded again, by the temporal decoder and frame by frame: worlds and real.
+
+    The flicker is the mean of the clips' ratios, so that steady clips count as much as lively ones.
+    """
+    rendered = {
+        world: rendered_clips(world, run.counts.decoded, run.seed, frames=FRAMES, size=SIDE)
+        for world in WORLDS
+    }
+    real, missing = held_out_clips(run.counts.real_frames)
+    measured = {name: _decoded(run, truth) for name, truth in (rendered | real).items()}
+    ratios = {name: one["flicker"] / one["flicker frames"] for name, one in measured.items()}
+    gain = mean(one["psnr"] - one["psnr frames"] for one in measured.values())
+    psnrs = {
+        f"{name} {what}": one[what] for name, one in measured.items() for what in one
+        if what.startswith("psnr")
+    }  # fmt: skip
+    note = {"missing": ", ".join(missing)} if missing else {}
+    name = "temporal decoder"
+    return [
+        at_most("decoder", f"{name}: flicker / per frame", mean(ratios.values()), 0.8, "",
+                ratios | note),
+        at_least("decoder", f"{name}: PSNR over per frame", gain, 0, "dB", psnrs | note),
+    ]  # fmt: skip
+
+
+def _decoded(run: Run, truth: Tensor) -> dict[str, float]:
+    latents = run.models.encoded(truth)
+    ours, alone = (run.models.decoded(latents, per_frame=alone) for alone in (False, True))
+    return {
+        "flicker": flicker(ours, truth),
+        "flicker frames": flicker(alone, truth),
+        "psnr": mean_psnr(ours, truth),
+        "psnr frames": mean_psnr(alone, truth),
+    }

@@ -1,0 +1,315 @@
+"""The figures run from end to end on small random models, and say honestly what they measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from videoldm.core import worlds
+from videoldm.core.autoencoder import (
+    AutoencoderConfig,
+    TemporalDecoder,
+    build_autoencoder,
+    config_dict,
+)
+from videoldm.core.checkpoints import Header, save
+from videoldm.core.evaluation import embedded as figures_of
+from videoldm.core.evaluation import programs, run, samples, unseen, upsampled
+from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most, table
+from videoldm.core.evaluation.metrics import psnr
+from videoldm.core.evaluation.models import How, Models
+from videoldm.core.families import embedded
+from videoldm.core.sites import layout_of
+from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.text import (
+    BoxEncoder,
+    TextConfig,
+    build_text_encoder,
+    load_tokenizer,
+    train_tokenizer,
+)
+
+SMALL = figures_of.Counts(
+    prompts=2, aligned=1, interpolated=1, upsampled=1, upsampled_frames=3, decoded=1, real_frames=3
+)
+AUTOENCODER = AutoencoderConfig(channels=(8, 8, 16), latent_channels=4)
+UNET = embedded.ImageUNetConfig(channels=(32, 32, 32), text_width=32, latent_channels=4)
+UPSAMPLER = replace(UNET, attention=(False, False, True), extra_channels=3, noise_levels=1000)
+
+
+def write_models(folder: Path) -> None:
+    """All files of the embedded family, tiny and untrained."""
+    save_part(folder, "autoencoder", build_autoencoder(AUTOENCODER).state_dict(),
+              config_dict(AUTOENCODER))  # fmt: skip
+    decoder = embedded.without_encoder(TemporalDecoder(build_autoencoder(AUTOENCODER)))
+    save_part(folder, "temporal_decoder", decoder.state_dict(),
+              {"autoencoder": config_dict(AUTOENCODER), "kernel": 3})  # fmt: skip
+    train_tokenizer([worlds.caption(worlds.sample_scene("shapes", k)) for k in range(50)],
+                    folder / "tokenizer")  # fmt: skip
+    text = TextConfig(vocabulary=len(load_tokenizer(folder / "tokenizer")), width=32, layers=1)
+    unet = embedded.build_unet(UNET)
+    parts = {"unet": unet, "text_encoder": build_text_encoder(text),
+             "box_encoder": BoxEncoder(text.width, text.vocabulary, slots=4)}  # fmt: skip
+    save_part(folder, "image_model", joined(parts),
+              {"unet": vars(UNET), "text": vars(text), "boxes": {"slots": 4}})  # fmt: skip
+    told = {"text_to_video": {}, "prediction": {"context_channels": 4},
+            "interpolation": {"context_channels": 4, "rates": 2}}  # fmt: skip
+    for name, more in told.items():
+        layers = TemporalLayers(TemporalLayersConfig(layout=layout_of(unet.config), **more))
+        save_part(folder, name, layers.state_dict(), layers.config.as_dict(), "temporal_layers")
+    large = embedded.build_unet(UPSAMPLER)
+    layers = TemporalLayers(TemporalLayersConfig(layout=layout_of(large.config)))
+    save_part(folder, "upsampler", joined({"unet": large, "layers": layers}),
+              {"unet": vars(UPSAMPLER), "layers": layers.config.as_dict()})  # fmt: skip
+
+
+def joined(parts: dict[str, torch.nn.Module]) -> dict[str, torch.Tensor]:
+    return {f"{n}.{k}": v for n, module in parts.items() for k, v in module.state_dict().items()}
+
+
+def save_part(folder: Path, name: str, state: dict, config: dict, kind: str = "") -> None:
+    header = Header(family=embedded.FAMILY, kind=kind or name, config=config)
+    save(folder / f"{name}.safetensors", state, header)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("embedded")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        write_models(path)
+    return path
+
+
+@pytest.fixture
+def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random models, two steps, small frames, no known captions."""
+    monkeypatch.setattr(embedded, "FOLDER", folder)
+    monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
+    two = How(steps=2)
+    for module in (figures_of, samples):
+        monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=2, cfg=4.0))
+        monkeypatch.setattr(module, "INTERPOLATION", two)
+    monkeypatch.setattr(upsampled, "UPSAMPLING", two)
+    for module in (upsampled, samples):
+        monkeypatch.setattr(module, "LARGE_SIDE", 64)
+
+
+def measure(*names: str) -> list[Figure]:
+    return figures_of.evaluate(names, report=lambda line: None, counts=SMALL)
+
+
+# --------------------------------------------------------------------------------------------------
+# Figures of random models.
+
+
+def test_shapes_are_counted_in_per_cent_with_rendered_clips_as_the_ceiling(tiny) -> None:
+    figures = measure("shapes")
+    assert [one.target for one in figures] == [95, 85, 90]
+    assert all(0 <= one.value <= 100 for one in figures)
+    assert all(one.detail["rendered clips"] == 100 for one in figures)
+    assert figures[0].detail["prompts"] == 2 and figures[0].passed is False
+
+
+def test_untrained_temporal_layers_change_nothing(tiny) -> None:
+    """They are the identity, so the ratio of the warping errors is exactly 1."""
+    (figure,) = measure("alignment")
+    assert figure.value == pytest.approx(1, abs=1e-3) and figure.passed is False
+    assert figure.detail["shapes rendered"] < 0.05
+
+
+def test_the_temporal_decoder_untrained_is_an_image_decoder(tiny, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("VIDEOLDM_CLIPS", str(tmp_path))
+    flickering, better = measure("decoder")
+    assert flickering.unit == "" and better.unit == "dB"
+    assert "carphone_pristine.mp4" in flickering.detail["missing"]
+    assert {"shapes psnr", "driving psnr frames"} <= set(better.detail)
+    assert all(math.isfinite(one.value) for one in (flickering, better))
+
+
+def test_interpolation_reports_both_worlds_and_both_passes(tiny) -> None:
+    (figure,) = measure("interpolation")
+    gains = [figure.detail[f"{w} ours"] - figure.detail[f"{w} blend"] for w in run.WORLDS]
+    assert figure.value == pytest.approx(sum(gains) / 2)
+    assert {"shapes twice ours", "driving twice blend"} <= set(figure.detail)
+    # Both passes blend between key frames one base frame apart.
+    once, twice = figure.detail["shapes blend"], figure.detail["shapes twice blend"]
+    assert once == pytest.approx(twice, abs=3)
+
+
+def test_the_upsampler_is_compared_with_bicubic_and_with_single_frames(tiny) -> None:
+    gain, steady = measure("upsampler")
+    assert gain.bound == "at least" and steady.bound == "at most"
+    truth = unseen.rendered_clips("shapes", 1, unseen.FIRST_SEED, frames=3, size=64)
+    assert gain.detail["shapes bicubic"] == pytest.approx(
+        psnr(run.bicubic(run.shrunk(truth)), truth), abs=1e-4
+    )
+    assert gain.value < 0 and math.isfinite(steady.value)
+
+
+def test_real_clips_that_are_not_there_are_skipped_and_said_to_be(
+    tiny, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setenv("VIDEOLDM_CLIPS", str(tmp_path))
+    lines: list[str] = []
+    figures = figures_of.evaluate(["upsampler_real"], report=lines.append, counts=SMALL)
+    assert [one.passed for one in figures] == [None] * 3
+    assert "SKIPPED (no clip carphone_pristine.mp4" in lines[0]
+
+
+def test_real_clips_that_are_there_are_measured(tiny, monkeypatch, tmp_path) -> None:
+    def short(frames: int) -> tuple[dict[str, torch.Tensor], list[str]]:
+        clip = unseen.rendered_clips("driving", 1, unseen.FIRST_SEED, frames=frames, size=48)
+        return {"a.mp4": clip}, []
+
+    monkeypatch.setattr(upsampled, "held_out_clips", short)
+    distance, below, steady = measure("upsampler_real")
+    wanted = distance.detail["a.mp4 spectrum"] / distance.detail["a.mp4 spectrum bicubic"]
+    assert distance.value == pytest.approx(wanted)
+    assert below.value > 0 and math.isfinite(steady.value)
+
+
+def test_the_same_seed_gives_the_same_figures(tiny) -> None:
+    assert [one.value for one in measure("shapes")] == [one.value for one in measure("shapes")]
+
+
+def test_an_unknown_name_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(ValueError, match="no figure 'shape'; known are shapes, alignment"):
+        figures_of.evaluate(["shape"])
+
+
+@pytest.mark.parametrize(
+    ("workflow", "node", "how"),
+    [
+        ("text_to_video", "VideoLDM_VideoSampler", run.TEXT_TO_VIDEO),
+        ("interpolate_video", "VideoLDM_InterpolateFrames", run.INTERPOLATION),
+        ("upscale_video", "VideoLDM_UpsampleVideo", run.UPSAMPLING),
+    ],
+)
+def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, how: How) -> None:
+    path = programs.WORKFLOWS / "api" / f"{workflow}.json"
+    if not path.is_file():
+        pytest.skip(f"no workflow {workflow}")
+    nodes = [n["inputs"] for n in json.loads(path.read_text()).values() if n["class_type"] == node]
+    assert len(nodes) == 1
+    names = ("steps", "cfg", "sampler_name", "schedule")
+    assert How(**dict(zip(("steps", "cfg", "sampler", "schedule"),
+                          (nodes[0][name] for name in names), strict=True))) == how  # fmt: skip
+    assert nodes[0].get("noise_level", run.UPSAMPLING_NOISE_LEVEL) == run.UPSAMPLING_NOISE_LEVEL
+
+
+# --------------------------------------------------------------------------------------------------
+# What is measured on.
+
+
+def test_evaluation_prompts_are_in_no_recipe() -> None:
+    known = unseen.trained_captions()
+    assert len(known) > 2000
+    scenes = unseen.unseen_shapes(20, unseen.FIRST_SEED)
+    captions = [worlds.caption(scene) for scene in scenes]
+    assert not known & set(captions) and len(set(captions)) == 20
+    assert [len(scene.objects) for scene in scenes] == [1, 2] * 10
+    assert all(worlds.caption(scene) not in known
+               for scene in islice(unseen.unseen_scenes("driving", 0), 5))  # fmt: skip
+
+
+def test_a_real_clip_is_reduced_and_cut_to_sides_that_fit(monkeypatch) -> None:
+    def frames_of(path, count):
+        yield torch.rand(count, 3, 293, 512) * 2 - 1
+
+    monkeypatch.setattr(unseen, "read_frames", frames_of)
+    assert unseen._real_clip(Path("some.gif"), 4).shape == (1, 4, 3, 144, 256)
+
+
+def test_blending_passes_through_the_keys_in_even_steps() -> None:
+    keys = torch.tensor([0.0, 4.0, 0.0]).reshape(1, 3, 1, 1, 1)
+    assert run.blended(keys, 4).flatten().tolist() == [0, 1, 2, 3, 4, 3, 2, 1, 0]
+
+
+# --------------------------------------------------------------------------------------------------
+# Figures as such.
+
+
+def test_a_figure_is_passed_at_its_bound_and_not_beyond() -> None:
+    assert at_least("g", "n", 2.0, 2.0).passed and not at_least("g", "n", 1.9, 2.0).passed
+    assert at_most("g", "n", 2.0, 2.0).passed and not at_most("g", "n", 2.1, 2.0).passed
+    assert at_most("g", "n", math.nan, 2.0).passed is False
+    assert at_most("g", "n", None, 2.0).passed is None
+
+
+def test_figures_as_a_table_and_as_json() -> None:
+    from rich.console import Console
+
+    figures = [at_least("g", "first", 3.0, 2.0, "dB", {"a": 1.5}), at_most("g", "second", None, 1)]
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))
+    console.print(table(figures))
+    text = console.export_text()
+    assert "3.00 dB" in text and "at least 2.00 dB" in text and "not measured" in text
+    read = json.loads(as_json(figures))
+    assert read[0]["passed"] is True and read[0]["detail"] == {"a": 1.5}
+    assert read[1]["value"] is None and read[1]["passed"] is None
+
+
+# --------------------------------------------------------------------------------------------------
+# Programs.
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is Linux's")
+def test_time_and_memory_of_a_program_are_its_own() -> None:
+    pause = "import time; x = b'1' * ({} * 10**6); time.sleep(0.3)"
+    small, large = (
+        programs.measure([sys.executable, "-c", pause.format(size)]) for size in (1, 100)
+    )
+    assert 80e6 < large.peak_rss - small.peak_rss < 120e6
+    assert small.peak_rss < 60e6  # this process, with torch in it, has far more
+    assert 0.3 <= small.seconds < 10
+
+
+def test_a_program_that_fails_says_why() -> None:
+    with pytest.raises(ValueError, match="failed: ZeroDivisionError"):
+        programs.measure([sys.executable, "-c", "1 / 0"])
+
+
+def test_memory_of_the_long_workflow_is_compared_between_lengths(monkeypatch) -> None:
+    def fake(path, settings=()):
+        frames = int(settings[0].split("=")[1]) if settings else 61
+        return programs.Measured(seconds=frames / 10, peak_rss=10**9 + frames)
+
+    monkeypatch.setattr(programs, "run_workflow", fake)
+    monkeypatch.setattr(programs, "workflow", lambda name: Path(f"{name}.json"))
+    (memory,) = measure("long_video")
+    assert memory.passed and memory.value == pytest.approx(1, abs=1e-5)
+    assert memory.detail["961 frames s"] == pytest.approx(96.1)
+    seconds, peak = measure("demo")
+    assert seconds.value == pytest.approx(6.1) and peak.unit == "GB" and peak.passed
+
+
+def test_a_workflow_that_is_not_there_is_skipped(monkeypatch) -> None:
+    monkeypatch.setattr(programs, "workflow", lambda name: None)
+    assert [one.passed for one in measure("long_video", "demo")] == [None] * 3
+
+
+# --------------------------------------------------------------------------------------------------
+# Contact sheets.
+
+
+def test_contact_sheets_of_every_task_are_written(tiny, tmp_path) -> None:
+    written = samples.write_samples(tmp_path, report=lambda line: None, samples=1, clip_frames=5)
+    assert [path.stem for path in written] == list(samples.SHEETS)
+    assert all(path.is_file() and path.stat().st_size > 1000 for path in written)
+
+
+def test_one_seed_after_the_other_is_sampled(tiny) -> None:
+    """The second of two videos made together is the first of those made from the next seed."""
+    models = Models()
+    text = models.text(["a red square moves left on a black background"])
+    how = How(steps=2, cfg=3.0)
+    both = models.clips(models.text_to_video, text.expand(2, -1, -1), how, 5, frames=3, side=32)
+    alone = models.clips(models.text_to_video, text, how, 6, frames=3, side=32)
+    assert torch.allclose(both[1:], alone, atol=1e-4) and not torch.allclose(both[:1], alone)
