@@ -7,8 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ....core.checkpoints import read_header
-from ....core.families import embedded
+from diffusers import AutoencoderKL
+
+from ....core.checkpoints import load_into, part, read_header
+from ....core.families import (
+    embedded,
+    stable_diffusion,
+    stable_diffusion_folders,
+    stable_diffusion_keys,
+)
 from ....core.lora import apply as apply_lora
 from ....core.lora import read_lora
 from ....core.sites import layout_of
@@ -39,12 +46,12 @@ class Loaders:
         """The embedded text-to-image model, or a checkpoint of the models folder."""
         if name == EMBEDDED:
             return self._wires(embedded.load_image_model(**self._there), EMBEDDED)
-        return self._wires(*self._checkpoint("checkpoints", name, "image_model"))
+        return self._checkpoint(name, "image_model")
 
     def upsampler(self, name: str) -> Loaded:
         if name == EMBEDDED:
             return self._wires(embedded.load_upsampler(**self._there), EMBEDDED)
-        return self._wires(*self._checkpoint("checkpoints", name, "upsampler"))
+        return self._checkpoint(name, "upsampler")
 
     def temporal_layers(self, name: str) -> TemporalLayers:
         """"embedded: text to video" and its kin, or a file of the folder videoldm."""
@@ -68,34 +75,45 @@ class Loaders:
             return StandaloneVAE(None, embedded.load_temporal_decoder(path, **self._there))
         if header is not None:
             return StandaloneVAE(embedded.load_autoencoder(path, **self._there))
-        from ....core.families import stable_diffusion
+        return StandaloneVAE(self._published_vae(path))
 
-        return StandaloneVAE(stable_diffusion.load_vae(path, **self._there))
+    def _published_vae(self, path: Path) -> AutoencoderKL:
+        """The autoencoder of Stable Diffusion 1 and 2, from a file of its own."""
+        spec = stable_diffusion.SPECS["stable diffusion 1"].autoencoder
+        state = stable_diffusion_folders.read_weights(path)
+        state = part(state, stable_diffusion.AUTOENCODER) or state
+        levels = len(spec["block_out_channels"])
+        state = stable_diffusion_keys.autoencoder_from_ldm(state, levels, spec["layers_per_block"])
+        module = stable_diffusion_folders.build_autoencoder(spec)
+        return load_into(module, state, path.name, self.policy.dtype).to(self.policy.device)
 
-    def _checkpoint(self, kind: str, name: str, part: str) -> tuple[Any, str]:
+    def _checkpoint(self, name: str, wanted: str) -> Loaded:
         """A checkpoint of this project's own format, or a single file of Stable Diffusion."""
-        path = self.folders.model_path(kind, name)
+        path = self.folders.model_path("checkpoints", name)
         header = read_header(path) if path.suffix in (".safetensors", ".sft") else None
         if header is not None:
-            return self._own(path, header.kind, part), header.family
-        from ....core.families import stable_diffusion
-
-        return stable_diffusion.load(path, **self._there), "stable diffusion"
+            return self._wires(self._own(path, header.kind, wanted), header.family)
+        found = self._wires(stable_diffusion.load(path, **self._there), "stable diffusion")
+        have = "upsampler" if found[0].facts.is_upsampler else "image_model"
+        return self._checked(found, path, have, wanted)
 
     def _own(self, path: Path, have: str, wanted: str) -> Any:
         load: dict[str, Callable[..., Any]] = {
             "image_model": embedded.load_image_model,
             "upsampler": embedded.load_upsampler,
         }
+        self._checked(None, path, have, wanted)
+        return load[wanted](path.parent, **self._there)
+
+    def _checked(self, found: Any, path: Path, have: str, wanted: str) -> Any:
         if have != wanted:
             raise ValueError(f"{path.name} holds a {have}, but a {wanted} is needed here")
-        return load[wanted](path.parent, **self._there)
+        return found
 
     def _wires(self, found: Any, family: str) -> Loaded:
         clip = StandaloneCLIP(
-            found.text_encoder, found.tokenizer, found.text_length, found.box_encoder,
-            skip=getattr(found, "clip_skip", 0),
-        )  # fmt: skip
+            found.text_encoder, found.tokenizer, found.text_length, found.box_encoder
+        )
         return StandaloneModel(found.model, family), clip, StandaloneVAE(found.autoencoder)
 
     def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
