@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 _SITE = re.compile(
     r"in|(?:down|up)\.\d+\.out|mid\.out"
-    r"|(?:down|up)\.\d+\.(?:res|attn)\.\d+(?:\.block\.\d+)?|mid\.(?:res\.[01]|attn\.0(?:\.block\.\d+)?)")
+    r"|(?:down|up)\.\d+\.(?:res\.\d+|attn\.\d+(?:\.block\.\d+)?)"
+    r"|mid\.(?:res\.[01]|attn\.0(?:\.block\.\d+)?)")
 
 
 @dataclass(frozen=True, kw_only=True)
