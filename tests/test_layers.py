@@ -1,0 +1,209 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from model_toys import fill, normal
+from videoldm.core import layers as m
+
+CHANNELS, FRAMES = 16, 5
+
+
+def block(**changes):
+    return m.TemporalResBlock(CHANNELS, **{"norm_groups": 4} | changes).eval()
+
+
+def transformer(**changes):
+    return m.TemporalTransformer(CHANNELS, heads=2, **{"norm_groups": 4} | changes).eval()
+
+
+def folded(b=2, t=FRAMES, h=3, w=4, seed=0):
+    return normal(b * t, CHANNELS, h, w, seed=seed)
+
+
+# -------------------------------------------------------------------------------------- positions
+
+
+def test_sinusoids_are_cosines_then_sines_of_falling_frequency():
+    embedded = m.sinusoid(torch.tensor([0.0, 2.5]), 6)
+    angles = [2.5 * 10000 ** (-k / 3) for k in range(3)]
+    expected = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
+    torch.testing.assert_close(embedded[1], torch.tensor(expected))
+    torch.testing.assert_close(embedded[0], torch.tensor([1.0, 1, 1, 0, 0, 0]))
+
+
+def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_alone():
+    angles = m.rotary_angles(9, 8, torch.device("cpu"))
+    q, k = normal(8).expand(9, 8), normal(8, seed=1).expand(9, 8)
+    q, k = m.rotate(q, angles), m.rotate(k, angles)
+    torch.testing.assert_close(q.norm(dim=-1), normal(8).norm().expand(9))
+    products = q @ k.T
+    for distance in range(-4, 5):
+        line = products.diagonal(distance)
+        torch.testing.assert_close(line, line[:1].expand_as(line))
+
+
+def test_channels_beyond_the_rotated_ones_pass_unchanged():
+    x = normal(7, 12)
+    turned = m.rotate(x, m.rotary_angles(7, 8, x.device))
+    assert torch.equal(turned[:, 8:], x[:, 8:]) and not torch.equal(turned[1:, :8], x[1:, :8])
+    assert m.rotary_width(7) == 6 and m.rotary_width(64) == 32
+
+
+def test_relative_bias_depends_on_the_clipped_distance():
+    bias = fill(m.RelativeBias(2, max_distance=3))
+    table = bias.table.weight
+    values = bias(9)
+    for query in range(9):
+        for key in range(9):
+            row = min(max(key - query, -3), 3) + 3
+            assert torch.equal(values[:, query, key], table[row])
+
+
+# ------------------------------------------------------------------------------------------ blend
+
+
+def test_blending_is_the_papers_formula():
+    z, residual = normal(4, 3), normal(4, 3, seed=1)
+    blend = m.Blend(mix_factor=0.3)
+    alpha = torch.sigmoid(torch.tensor(0.3))
+    expected = alpha * z + (1 - alpha) * (z + residual)
+    torch.testing.assert_close(blend(z, residual), expected)
+    halfway = blend(z, residual, strength=0.5)
+    torch.testing.assert_close(halfway, (z + expected) / 2)
+    torch.testing.assert_close(m.Blend(learned=False)(z, residual), z + residual)
+
+
+# --------------------------------------------------------------------------------- identity, kinds
+
+LAYERS = [lambda: block(), lambda: block(pooled=True, embedding=6, context=3)]
+LAYERS += [lambda p=p: transformer(positions=p, text=6, context=3) for p in m.POSITIONS]
+
+
+@pytest.mark.parametrize("make", LAYERS)
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_an_untrained_layer_is_exactly_the_identity(make, frames):
+    h = folded(t=frames)
+    text, context = normal(2, 7, 6), normal(2 * frames, 3, 3, 4)
+    embedding = normal(2 * frames, 6)
+    assert torch.equal(make()(h, frames, embedding=embedding, context=context, text=text), h)
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_one_step_reaches_the_weights_that_start_at_zero(make):
+    layer = make()
+    layer(folded(), FRAMES).square().sum().backward()
+    last = layer.conv2 if isinstance(layer, m.TemporalResBlock) else layer.project_out
+    assert last.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("positions", m.POSITIONS)
+@pytest.mark.parametrize("frames", range(1, 34))
+def test_every_kind_of_position_takes_any_number_of_frames(positions, frames):
+    layer = fill(transformer(positions=positions, max_distance=4))
+    h = folded(b=1, t=frames, h=1, w=2)
+    out = layer(h, frames)
+    assert out.shape == h.shape and torch.isfinite(out).all() and not torch.equal(out, h)
+
+
+@pytest.mark.parametrize("positions", m.POSITIONS)
+def test_attention_knows_the_order_of_frames_unless_it_has_no_positions(positions):
+    layer = fill(transformer(positions=positions), scale=0.5)
+    h = folded(b=1)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    blind = torch.allclose(layer(h[order], FRAMES), layer(h, FRAMES)[order], atol=1e-5)
+    assert blind == (positions == "none")
+
+
+# --------------------------------------------------------------------------- folding, who sees what
+
+
+@pytest.mark.parametrize("make", [block, transformer])
+def test_videos_of_a_batch_and_positions_of_a_frame_do_not_mix(make):
+    layer = fill(make())
+    h = folded(b=2)
+    out = layer(h, FRAMES)
+    torch.testing.assert_close(layer(h[:FRAMES], FRAMES), out[:FRAMES], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(h[FRAMES:], FRAMES), out[FRAMES:], atol=1e-5, rtol=1e-5)
+
+
+def test_convolution_over_time_is_conv1d_at_every_position():
+    conv = fill(torch.nn.Conv3d(CHANNELS, 6, (3, 1, 1), padding=(1, 0, 0)))
+    h = folded()
+    lines = rearrange(h, "(b t) c h w -> (b h w) c t", t=FRAMES)
+    expected = F.conv1d(lines, conv.weight[..., 0, 0], conv.bias, padding=1)
+    expected = rearrange(expected, "(b h w) c t -> (b t) c h w", h=3, w=4)
+    torch.testing.assert_close(m.over_time(conv, h, FRAMES), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_a_convolution_block_reaches_two_half_kernels_on_either_side(kernel):
+    layer = fill(block(kernel=kernel))
+    h = folded(b=1, t=17)
+    changed = h.clone()
+    changed[8] += normal(*h[8].shape, seed=5)
+    moved = (layer(h, 17) - layer(changed, 17)).abs().amax((1, 2, 3)) > 0
+    reach = 2 * (kernel // 2)
+    assert moved.tolist() == [abs(frame - 8) <= reach for frame in range(17)]
+
+
+def test_attention_reaches_every_frame():
+    layer = fill(transformer(), scale=0.5)
+    h = folded(b=1, t=9)
+    changed = h.clone()
+    changed[4] += normal(*h[4].shape, seed=5)
+    assert ((layer(h, 9) - layer(changed, 9)).abs().amax((1, 2, 3)) > 0).all()
+
+
+def test_a_norm_is_per_frame_or_pooled_over_the_clip():
+    h = folded(b=2) * torch.arange(1.0, 11.0).reshape(-1, 1, 1, 1)
+    for pooled in (False, True):
+        norm = m.FrameGroupNorm(4, CHANNELS, eps=1e-6, pooled=pooled)
+        pattern = (
+            "(b t) (g c) h w -> b g (t c h w)" if pooled else "(b t) (g c) h w -> b t g (c h w)"
+        )
+        groups = rearrange(norm(h, FRAMES), pattern, t=FRAMES, g=4)
+        torch.testing.assert_close(
+            groups.std(-1, unbiased=False), torch.ones(groups.shape[:-1]), atol=1e-3, rtol=0
+        )
+        assert groups.mean(-1).abs().max() < 1e-5
+
+
+def test_a_prompt_context_and_noise_level_reach_the_output():
+    layer = fill(transformer(text=6, context=3, embedding=8))
+    h = folded()
+    told = dict(
+        text=normal(2, 7, 6),
+        context=normal(2 * FRAMES, 3, 3, 4),
+        embedding=normal(2 * FRAMES, 8),
+    )
+    out = layer(h, FRAMES, **told)
+    for name, value in told.items():
+        assert not torch.allclose(layer(h, FRAMES, **told | {name: value + 1}), out)
+    one = layer(h[:FRAMES], FRAMES, text=told["text"][:1], context=told["context"][:FRAMES],
+                embedding=told["embedding"][:FRAMES])  # fmt: skip
+    torch.testing.assert_close(one, out[:FRAMES], atol=1e-5, rtol=1e-5)
+
+
+def test_the_gate_is_the_second_half():
+    gate = m.GEGLU(3, expansion=2)
+    x = normal(4, 3)
+    value, gated = F.linear(x, gate.inner.weight, gate.inner.bias).split(6, dim=-1)
+    torch.testing.assert_close(gate(x), gate.outer(value * F.gelu(gated)))
+
+
+def test_helpers():
+    embedding = normal(2, 3)
+    assert torch.equal(m.per_frame(embedding, 4), embedding.repeat_interleave(4, dim=0))
+    frames = normal(2, 4, 3)
+    assert torch.equal(m.per_frame(frames, 4), frames.flatten(0, 1))
+    for channels in (32, 48, 64, 160, 320, 1280):
+        assert channels % m.heads_for(channels) == 0
+
+
+def test_what_cannot_be_built_is_refused():
+    with pytest.raises(ValueError, match="not 'absolute'"):
+        m.TemporalAttention(8, 2, positions="absolute")
+    with pytest.raises(ValueError, match="9 must be divisible by 2"):
+        m.TemporalAttention(9, 2)
