@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from ...core.graph import NodeError, WorkflowError
+from ...core.graph import Interrupted, NodeError, WorkflowError
 from ...core.graph.media import first_line
 
 OK, FAILED, INVALID, MISSING = 0, 1, 2, 3
@@ -30,6 +30,9 @@ class CommandError(Exception):
         self.code = code
 
 
+FORESEEN = (CommandError, NodeError, ValueError, OSError, Interrupted, KeyboardInterrupt)
+
+
 def exit_code(error: BaseException) -> int:
     """Return the exit code that `EXIT_CODES` documents for an error."""
     if isinstance(error, CommandError):
@@ -41,8 +44,8 @@ def exit_code(error: BaseException) -> int:
 
 def sentence(error: BaseException) -> str:
     """Say what is wrong; the type of the error only for errors that nobody foresaw."""
-    foreseen = isinstance(error, (CommandError, NodeError, ValueError, OSError))
-    text = first_line(error)
+    foreseen = isinstance(error, FORESEEN)
+    text = "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
     return text if foreseen else f"unexpected {type(error).__name__}: {text}"
 
 

@@ -55,4 +55,5 @@ class StopSignals:
         first, self.received = self.received is None, number
         if not (self.gentle and first):
             raise KeyboardInterrupt
-        print("\nvideoldm: stopping after this step; once more stops at once", file=sys.stderr)
+        start = "\n" if sys.stderr.isatty() else ""  # The terminal has just written ^C.
+        print(f"{start}stopping after this step; once more stops at once", file=sys.stderr)
