@@ -417,6 +417,28 @@ def test_a_bad_recipe_is_one_sentence(capsys, tmp_path, text, code, said):
     assert said in err and err.count("\n") == 1 and "r.toml" in err
 
 
+# Evaluating.
+
+
+def test_evaluate_prints_the_figures(capsys, monkeypatch):
+    from videoldm.core.evaluation import embedded
+    from videoldm.core.evaluation.figures import at_least
+
+    def evaluate(report, *, only, device):
+        report(f"measuring {only} on {device}")
+        return [at_least("colour", "colour recognised", 97.0, 95.0, "%")]
+
+    monkeypatch.setattr(embedded, "evaluate", evaluate)
+    monkeypatch.setattr(embedded, "GROUPS", {"colour": None})
+    assert main(["evaluate", "embedded", "--json", "--only", "colour", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["value"] == 97.0 and "measuring ['colour'] on cpu" in err
+    assert main(["evaluate", "embedded", "--device", "cpu"]) == 0
+    assert "97.0 %" in capsys.readouterr().out
+    assert main(["evaluate", "embedded", "--only", "smell", "--device", "cpu"]) == 2
+    assert '"smell", expected one of colour' in capsys.readouterr().err
+
+
 # The command itself.
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import OK, CommandError
+from .errors import INVALID, MISSING, OK, CommandError
 from .models import EMBEDDED
 from .registry import writable
 from .signals import StopSignals
@@ -26,8 +23,8 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     try:
         recipe = load_recipe(args.recipe)
     except (ValueError, TypeError) as error:
-        code = {"code": 3} if str(error).startswith("no recipe") else {}
-        raise CommandError(f"{args.recipe}: {error}", **code) from error
+        code = MISSING if str(error).startswith("no recipe") else INVALID
+        raise CommandError(f"{args.recipe}: {error}", code) from error
     import torch
 
     from ...core.training.tasks import build_task
@@ -74,25 +71,18 @@ def _say(text: str) -> None:
 
 def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     """Measure the embedded models and print a table of figures."""
-    from ...core.evaluation.embedded import evaluate
+    device = _device(args.device)
+    from ...core.evaluation.embedded import GROUPS, evaluate
+    from ...core.evaluation.figures import as_json, table
 
-    rows = [as_mapping(row) for row in evaluate(_say, only=args.only)]
-    print(json.dumps(rows, indent=2)) if args.json else _print_rows(rows)
+    for name in args.only or ():
+        if name not in GROUPS:
+            raise CommandError(f'there is no figure "{name}", expected one of {", ".join(GROUPS)}')
+    figures = evaluate(_say, only=args.only, device=device)
+    if args.json:
+        print(as_json(figures))
+    else:
+        from rich.console import Console
+
+        Console().print(table(figures))
     return OK
-
-
-def as_mapping(row: Any) -> dict[str, Any]:
-    """A row of the evaluation as a mapping, whatever sort of record it is."""
-    if isinstance(row, Mapping):
-        return dict(row)
-    return asdict(row) if is_dataclass(row) else dict(row._asdict())
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*(rows[0] if rows else ("nothing was measured",)), box=None)
-    for row in rows:
-        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console().print(table)
