@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -97,12 +98,14 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=2, cfg=4.0))
         monkeypatch.setattr(module, "INTERPOLATION", two)
     monkeypatch.setattr(upsampled, "UPSAMPLING", two)
+    monkeypatch.setattr(samples, "PREDICTION", two)
+    monkeypatch.setattr(samples, "FUTURE", How(steps=2, cfg=1.5))
     for module in (upsampled, samples):
         monkeypatch.setattr(module, "LARGE_SIDE", 64)
 
 
 def measure(*names: str) -> list[Figure]:
-    return figures_of.evaluate(names, report=lambda line: None, counts=SMALL)
+    return figures_of.evaluate(lambda line: None, only=names, counts=SMALL)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def test_real_clips_that_are_not_there_are_skipped_and_said_to_be(
 ) -> None:
     monkeypatch.setenv("VIDEOLDM_CLIPS", str(tmp_path))
     lines: list[str] = []
-    figures = figures_of.evaluate(["upsampler_real"], report=lines.append, counts=SMALL)
+    figures = figures_of.evaluate(lines.append, only=["upsampler_real"], counts=SMALL)
     assert [one.passed for one in figures] == [None] * 3
     assert "SKIPPED (no clip carphone_pristine.mp4" in lines[0]
 
@@ -181,7 +184,7 @@ def test_the_same_seed_gives_the_same_figures(tiny) -> None:
 
 def test_an_unknown_name_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(ValueError, match="no figure 'shape'; known are shapes, alignment"):
-        figures_of.evaluate(["shape"])
+        figures_of.evaluate(only=["shape"])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_figures_as_a_table_and_as_json() -> None:
     from rich.console import Console
 
     figures = [at_least("g", "first", 3.0, 2.0, "dB", {"a": 1.5}), at_most("g", "second", None, 1)]
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))
+    console = Console(width=120, record=True, file=io.StringIO())
     console.print(table(figures))
     text = console.export_text()
     assert "3.00 dB" in text and "at least 2.00 dB" in text and "not measured" in text

@@ -164,8 +164,9 @@ GROUPS: dict[str, Callable[[Run], list[Figure]]] = {
 
 
 def evaluate(
-    only: Sequence[str] | None = None,
     report: Callable[[str], object] = print,
+    *,
+    only: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     seed0: int = FIRST_SEED,
     counts: Counts | None = None,

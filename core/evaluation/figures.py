@@ -18,6 +18,7 @@ class Figure:
     """`value` in `unit`, to be `bound` `target`; a value of None was not measured, see `detail`.
 
     group: the name it is asked for by. detail: numbers it was made from, plain JSON values.
+    passed: whether the target is reached, None for what was not measured.
     """
 
     group: str
@@ -27,12 +28,12 @@ class Figure:
     bound: Bound
     unit: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
+    passed: bool | None = field(init=False)
 
-    @property
-    def passed(self) -> bool | None:
-        """Whether the target is reached; None for what was not measured."""
-        if self.value is None:
-            return None
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "passed", None if self.value is None else self._reached())
+
+    def _reached(self) -> bool:
         if math.isnan(self.value):
             return False
         return self.value >= self.target if self.bound == "at least" else self.value <= self.target
@@ -94,5 +95,5 @@ def _detail(detail: dict[str, Any]) -> str:
 
 
 def as_json(figures: Sequence[Figure]) -> str:
-    """All figures as a JSON list of objects, `passed` among their fields."""
-    return json.dumps([asdict(one) | {"passed": one.passed} for one in figures], indent=2)
+    """All figures as a JSON list of objects."""
+    return json.dumps([asdict(one) for one in figures], indent=2)

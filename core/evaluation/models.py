@@ -31,8 +31,8 @@ class How:
 
     steps: int
     cfg: float = 1.0
-    sampler: str = "ddim"
-    schedule: str = "uniform"
+    sampler: str = "dpmpp_2m"
+    schedule: str = "trailing"
 
 
 class Models:

@@ -15,11 +15,11 @@ from .metrics import psnr
 from .models import How, Models
 from .unseen import FIRST_SEED
 
-# Of the workflows that come with the project.
+# As in the workflows that come with the project; a test compares them.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
-TEXT_TO_VIDEO = How(steps=20, cfg=4.0)
-INTERPOLATION = How(steps=10)
-UPSAMPLING = How(steps=8)
+TEXT_TO_VIDEO = How(steps=25, cfg=3.0)
+INTERPOLATION = How(steps=8)
+UPSAMPLING = How(steps=6)
 UPSAMPLING_NOISE_LEVEL = 20
 
 BATCH = 8  # videos that are sampled together

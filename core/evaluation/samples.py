@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .. import worlds
 from ..contact_sheet import contact_sheet
-from .models import Models
+from .models import How, Models
 from .run import (
     FRAMES,
     INTERPOLATION,
@@ -31,6 +31,10 @@ from .run import (
 from .unseen import FIRST_SEED, rendered_clips, unseen_prompts, unseen_scenes, unseen_shapes
 from .upsampled import upsampled
 
+# As in the workflows long_video and driving_simulation.
+PREDICTION = How(steps=15, cfg=2.0)
+FUTURE = How(steps=25, cfg=1.5)
+LONG_CONTEXT = 2
 LONG = 61  # frames of a predicted video
 FUTURES = 4  # of each start frame
 UPSAMPLED_FRAMES = 8
@@ -107,21 +111,21 @@ def _generated(wanted: Wanted, prompts: list[str]) -> Image:
 
 def image_to_video(wanted: Wanted) -> Image:
     """The first frame (left) of an unseen rendered clip, continued; both worlds in turn."""
-    return _continued(wanted, wanted.frames(FRAMES))
+    return _continued(wanted, TEXT_TO_VIDEO, wanted.frames(FRAMES), context=1)
 
 
 def long_video(wanted: Wanted) -> Image:
     """Predicted clip after clip from a rendered first frame, 61 frames; eight of them are shown."""
-    return _continued(wanted, wanted.frames(LONG))
+    return _continued(wanted, PREDICTION, wanted.frames(LONG), context=LONG_CONTEXT)
 
 
-def _continued(wanted: Wanted, frames: int) -> Image:
+def _continued(wanted: Wanted, how: How, frames: int, context: int) -> Image:
     models = wanted.models
     scenes = _scenes_in_turn(wanted)
     first = torch.stack([_rendered(scene, 1) for scene in scenes])
     prompts = [worlds.caption(scene) for scene in scenes]
-    latents = models.continued(models.encoded(first), models.text(prompts), TEXT_TO_VIDEO,
-                               wanted.run.seed, frames=frames)  # fmt: skip
+    latents = models.continued(models.encoded(first), models.text(prompts), how,
+                               wanted.run.seed, frames=frames, context=context)  # fmt: skip
     return _sheet(models.decoded(latents), prompts)
 
 
@@ -144,7 +148,7 @@ def driving_futures(wanted: Wanted) -> Image:
     first = models.clips(models.image.model, condition, TEXT_TO_VIDEO, seed, frames=1, side=SIDE)
     of = [k // FUTURES for k in range(wanted.samples)]
     text = models.text([prompts[k] for k in of])
-    latents = models.continued(first[of], text, TEXT_TO_VIDEO, seed, frames=wanted.frames(FRAMES))
+    latents = models.continued(first[of], text, FUTURE, seed, frames=wanted.frames(FRAMES))
     labels = [f"start {k + 1}, future {n % FUTURES + 1}: {prompts[k]}" for n, k in enumerate(of)]
     return _sheet(models.decoded(latents), labels)
 
