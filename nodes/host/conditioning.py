@@ -66,13 +66,18 @@ def _range(more: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _weights(ranges: Sequence[tuple[int, int]], frame: int) -> list[float]:
-    """How much of each prompt a frame gets: by its distance to the ends of the ranges it is in."""
+    """How much of each prompt a frame gets: a linear fade over the frames that ranges share."""
     depths = [min(frame - start + 1, stop - frame) for start, stop in ranges]
-    if max(depths) <= 0:
-        nearest = depths.index(max(depths))
-        return [float(k == nearest) for k in range(len(ranges))]
-    total = sum(max(depth, 0) for depth in depths)
-    return [max(depth, 0) / total for depth in depths]
+    inside = [k for k, depth in enumerate(depths) if depth > 0]
+    inside = sorted(inside or [depths.index(max(depths))], key=lambda k: ranges[k])
+    if len(inside) > 1:
+        # The earliest fades out towards its end and the latest in from its start.
+        depths[inside[0]] = ranges[inside[0]][1] - frame
+        depths[inside[-1]] = frame - ranges[inside[-1]][0] + 1
+    else:
+        depths[inside[0]] = 1
+    total = sum(depths[k] for k in inside)
+    return [depths[k] / total if k in inside else 0.0 for k in range(len(ranges))]
 
 
 def _mixed(tokens: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

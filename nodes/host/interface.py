@@ -127,7 +127,6 @@ class Host(Protocol):
     def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
         """An empty IMAGE to be filled chunk by chunk, where images of its size are kept."""
 
-
     # The autoencoder.
 
     def encode(self, vae: Wire, pixels: Tensor) -> Latent: ...

@@ -1,8 +1,8 @@
 """Layouts: the one place where ComfyUI's tensors meet core's `b t c h w`.
 
-    IMAGE    [T, H, W, 3] in [0, 1]           core: pixels [1, t, 3, h, w] in [-1, 1]
-    LATENT   [T, c, h, w], frames as batch    core: latents [b, t, c, h, w], scaled
-             [B, c, T, h, w], 5-D             LATENT holds them raw, as the VAE gives them
+IMAGE    [T, H, W, 3] in [0, 1]           core: pixels [1, t, 3, h, w] in [-1, 1]
+LATENT   [T, c, h, w], frames as batch    core: latents [b, t, c, h, w], scaled
+         [B, c, T, h, w], 5-D             LATENT holds them raw, as the VAE gives them
 """
 
 from __future__ import annotations

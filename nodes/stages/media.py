@@ -132,5 +132,3 @@ def shown_files(host: Host, path: Path) -> list[tuple[str, str]]:
     """(name, folder) of a saved file, or of each image of a saved folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return [host.folders.relative(file) for file in files]
-
-

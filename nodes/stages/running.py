@@ -70,11 +70,19 @@ def collect(host: Host, model: Wire, chunks: Iterable[Tensor]) -> Tensor:
             finished.append(chunk)
     except BaseException:
         if finished:
-            video = torch.cat(finished, dim=1)
-            path = host.keep(model, video)
-            log.warning("kept the %d finished frames in %s", video.shape[1], path)
+            _keep(host, model, torch.cat(finished, dim=1))
         raise
     return torch.cat(finished, dim=1)
+
+
+def _keep(host: Host, model: Wire, video: Tensor) -> None:
+    """Save finished frames; a fault here must not hide why the run ended."""
+    try:
+        path = host.keep(model, video)
+    except (OSError, ValueError) as error:
+        log.warning("could not keep the %d finished frames: %s", video.shape[1], error)
+    else:
+        log.warning("kept the %d finished frames in %s", video.shape[1], path)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -128,7 +136,5 @@ class SegmentedNoise:
 
 
 def _segment_seeds(conditioning: Sequence) -> tuple[tuple[int, int], ...]:
-    found = [
-        (more["videoldm_frames"][0], more[SEED]) for _, more in conditioning if SEED in more
-    ]
+    found = [(more["videoldm_frames"][0], more[SEED]) for _, more in conditioning if SEED in more]
     return tuple(sorted(found))

@@ -257,7 +257,3 @@ def _check_same_latents(host: Host, one: Wire, other: Wire) -> None:
             f"the models do not share their latents: {a.latent_channels} channels at 1/{a.factor} "
             f"of the size against {b.latent_channels} channels at 1/{b.factor}"
         )
-
-
-
-

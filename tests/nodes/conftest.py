@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 import pytest
 import torch
-
 from videoldm.core.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import embedded
@@ -19,8 +18,9 @@ CAPTIONS = [
     "a red circle moves right on a white background", "a blue square moves up",
     "a green triangle stands still on a black background", "a red car drives on the left lane",
 ]  # fmt: skip
-UNET = embedded.ImageUNetConfig(channels=(32, 32), layers=1, attention=(False, True), latent_channels=4,
-                                text_width=32, heads=2)  # fmt: skip
+TOY = {"channels": (32, 32), "attention": (False, True), "text_width": 32, "heads": 2,
+       "latent_channels": 4}  # fmt: skip
+UNET = embedded.ImageUNetConfig(**TOY)
 VAE = AutoencoderConfig(channels=(8, 8, 16), latent_channels=4, norm_groups=4, scale=0.7, shift=0.1)
 
 
@@ -86,10 +86,8 @@ def _randomize(module):
 
 def _upsampler(folder):
     unet = embedded.ImageUNetConfig(
-        channels=(32, 32), layers=1, attention=(False, True), text_width=32, heads=2,
-        latent_channels=4,
-        extra_channels=3, noise_levels=embedded.MAX_NOISE_LEVEL + 1,
-    )  # fmt: skip
+        **TOY, extra_channels=3, noise_levels=embedded.MAX_NOISE_LEVEL + 1
+    )
     layers, config = _layers(unet, context=0, rates=0)
     state = {f"unet.{k}": v for k, v in embedded.build_unet(unet).state_dict().items()}
     state |= {f"layers.{k}": v for k, v in layers.items()}

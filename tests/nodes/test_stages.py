@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-
 from videoldm.core.video_files import open_video, read_metadata
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
@@ -97,7 +96,9 @@ def test_perturbation_and_context_guidance_change_what_follows(run, sample, part
     model = video_model("prediction")
     plain = sample(model, frames=4, context=given)["samples"]
     for change in ({"perturbation": 300}, {"context_guidance": 2.0}):
-        assert not torch.allclose(sample(model, frames=4, context=given, **change)["samples"], plain)
+        assert not torch.allclose(
+            sample(model, frames=4, context=given, **change)["samples"], plain
+        )
 
 
 def test_hierarchical_video_has_every_frame(sample, video_model):
@@ -192,7 +193,9 @@ def test_a_rendered_clip_needs_no_file(run):
 
 
 def test_a_saved_clip_is_loaded_again(run, toys, tmp_path):
-    images = torch.rand(1, 1, 1, 3).expand(5, 20, 28, 3) * torch.linspace(0.2, 1, 5)[:, None, None, None]
+    images = (
+        torch.rand(1, 1, 1, 3).expand(5, 20, 28, 3) * torch.linspace(0.2, 1, 5)[:, None, None, None]
+    )
     run("VideoLDM_SaveVideo", images=images, filename_prefix="clip", quality=0, frame_rate=12.0)
     path = next((tmp_path / "output").glob("clip*.mp4"))
     name = toys.folders.allow(path)

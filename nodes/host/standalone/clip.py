@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from ....core.text import BoxEncoder, box_tensors, encode_text, tokenize
+from ....core.text import BoxEncoder, box_tensors, encode_text
+from .prompt import Token, tokens_of
 
 Conditioning = list
 
@@ -34,11 +36,11 @@ class StandaloneCLIP:
     def device(self) -> torch.device:
         return next(self.encoder.parameters()).device
 
-    def tokenize(self, text: str) -> Tensor:
-        """Token ids [1, length]; longer prompts are cut."""
-        return tokenize(self.tokenizer, [text], self.length)
+    def tokenize(self, text: str) -> list[list[Token]]:
+        """Chunks of `length` (token, weight)."""
+        return tokens_of(text, self.tokenizer, self.length)
 
-    def encode_from_tokens_scheduled(self, tokens: Tensor) -> Conditioning:
+    def encode_from_tokens_scheduled(self, tokens: list[list[Token]]) -> Conditioning:
         return self._conditioning(tokens, [])
 
     def encode(self, text: str, boxes: Sequence[Any] = ()) -> Conditioning:
@@ -54,11 +56,24 @@ class StandaloneCLIP:
         return self._conditioning(self.tokenize(text), boxes)
 
     @torch.no_grad()
-    def _conditioning(self, tokens: Tensor, boxes: Sequence[Any]) -> Conditioning:
-        output = encode_text(self.encoder, tokens.to(self.device))
+    def _conditioning(self, tokens: list[list[Token]], boxes: Sequence[Any]) -> Conditioning:
+        output = self._encoded(tokens)
         if self.box_encoder is not None:
             output = torch.cat([output, self._box_tokens(boxes).to(output)], dim=1)
-        return [[output.float(), {"pooled_output": None}]]
+        return [[output, {"pooled_output": None}]]
+
+    def _encoded(self, chunks: list[list[Token]]) -> Tensor:
+        """[1, chunks * n, d]; weights move each token away from what the empty prompt gives."""
+        ids = torch.tensor([[one for one, _ in chunk] for chunk in chunks])
+        weights = torch.tensor([[weight for _, weight in chunk] for chunk in chunks])
+        output = self._run(ids)
+        if bool((weights != 1).any()):
+            nothing = self._run(torch.tensor([[one for one, _ in self.tokenize("")[0]]]))
+            output = nothing + (output - nothing) * weights[..., None].to(output)
+        return rearrange(output, "b n d -> 1 (b n) d")
+
+    def _run(self, ids: Tensor) -> Tensor:
+        return encode_text(self.encoder, ids.to(self.device)).float()
 
     def _box_tokens(self, boxes: Sequence[Any]) -> Tensor:
         corners, labels, present = box_tensors([boxes], self.tokenizer, self.box_encoder.slots)

@@ -91,9 +91,7 @@ def ksample(
     return host.from_core(model, x)
 
 
-def _starting_point(
-    host: StandaloneHost, model: StandaloneModel, latent: dict[str, Any]
-) -> Tensor:
+def _starting_point(host: StandaloneHost, model: StandaloneModel, latent: dict[str, Any]) -> Tensor:
     """The latents [1, t, c, h, w] to start from; empty ones get the model's channels and size."""
     import torch
 

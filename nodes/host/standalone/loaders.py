@@ -54,7 +54,7 @@ class Loaders:
         return self._checkpoint(name, "upsampler")
 
     def temporal_layers(self, name: str) -> TemporalLayers:
-        """"embedded: text to video" and its kin, or a file of the folder videoldm."""
+        """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
         prefix, _, part = name.partition(": ")
         if prefix == EMBEDDED and part:
             return embedded.load_temporal_layers(part.replace(" ", "_"), **self._there)
