@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 import videoldm
 
 ROOT = Path(videoldm.__file__).parent
@@ -58,7 +57,9 @@ def starts_with(name: str, packages: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_core_knows_neither_nodes_nor_comfyui(path):
-    wrong = [name for name in imports(path) if name.startswith(".nodes") or starts_with(name, COMFY)]
+    wrong = [
+        name for name in imports(path) if name.startswith(".nodes") or starts_with(name, COMFY)
+    ]
     assert wrong == []
 
 

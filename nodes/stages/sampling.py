@@ -11,7 +11,7 @@ from torch import Tensor
 from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
-from ...core.interpolation import interpolate
+from ...core.interpolation import FACTOR, interpolate
 from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
 from ...core.sliding import SlidingWindows, sliding
 from ..host.interface import Guidance
@@ -231,8 +231,8 @@ def interpolate_frames(
 
 
 def _window_keys(facts: ModelFacts) -> int:
-    """Key frames of a clip as long as those of training: 5 of 17 frames."""
-    return max((facts.trained_frames - 1) // 4 + 1, 2)
+    """Key frames of a clip at least as long as those of training: 5 of 16 or 17 frames."""
+    return max(-(-(facts.trained_frames - 1) // FACTOR) + 1, 2)
 
 
 def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, int, int]:
