@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from videoldm.core.graph import Event
 from videoldm.nodes import headless
 from videoldm.nodes.command import progress
+from videoldm.nodes.command.run import folded
 from videoldm.nodes.command.signals import StopSignals
 from videoldm.nodes.headless import main
 from videoldm.nodes.host.standalone import host, io, ui
@@ -74,6 +76,7 @@ class Fail(io.ComfyNode):
         return io.Schema(
             node_id="Toy_Fail", display_name="Fail", is_output_node=True, category="toy",
             inputs=[io.Latent.Input("latent"), io.Combo.Input("how", options=list(FAULTS))],
+            outputs=[io.Latent.Output()],
         )  # fmt: skip
 
     @classmethod
@@ -202,6 +205,15 @@ def test_a_failing_node_in_json_is_in_the_result(capsys):
     assert [os.path.basename(file) for file in result["files"]] == ["toy_00001_.txt"]
 
 
+def test_a_branch_that_is_stopped_with_a_message_is_a_failure(capsys):
+    file = workflow(n1=count(), n2=write("a"), n3=fail("blocked"), n4=write("b", "3"))
+    assert main(["run", file, "--json"]) == 1
+    result = objects(capsys.readouterr().out)[-1]
+    assert result["blocked"] == {"4": "there is nothing to do for 3 of 4 frames"}
+    assert result["error"]["message"] == "node 4: there is nothing to do for 3 of 4 frames"
+    assert [os.path.basename(file) for file in result["files"]] == ["a_00001_.txt"]
+
+
 def test_debug_shows_the_traceback(capsys, monkeypatch):
     monkeypatch.setenv("VIDEOLDM_DEBUG", "1")
     main(["run", workflow(n1=count(), n3=fail("value"))])
@@ -248,6 +260,30 @@ def test_unfinished_videos_are_told(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(Write, "execute", execute)
     assert main(["run", workflow(n1=count(), n2=write()), "--quiet"]) == 1
     assert capsys.readouterr().out == "output/new.partial.mp4\n"
+
+
+def test_contact_sheets_are_saved_beside_the_videos(capsys, tmp_path, monkeypatch):
+    import torch
+    from videoldm.core.video_files import write_video
+
+    def execute(latent, prefix):
+        path = host.folders.save_path(prefix, ".mp4")
+        write_video(path, [torch.zeros(4, 3, 16, 16)], frame_rate=8)
+        saved = ui.SavedResult(*host.folders.relative(path), io.FolderType.output)
+        return io.NodeOutput(ui=ui.PreviewVideo([saved]))
+
+    monkeypatch.setattr(Write, "execute", execute)
+    file = workflow(n1=count(), n2=write())
+    assert main(["run", file, "--quiet", "--contact-sheet", "--device", "cpu"]) == 0
+    saved = ["output/toy_00001_.mp4", "output/toy_00001_sheet.png"]
+    assert capsys.readouterr().out.split() == saved
+    assert (tmp_path / "output" / "toy_00001_sheet.png").stat().st_size > 0
+
+
+def test_many_images_of_a_folder_are_told_as_the_folder():
+    images = [Path(f"a/{index}.png") for index in range(61)]
+    few = [Path("b/1.png"), Path("a/clip.mp4")]
+    assert folded([*images, *few]) == [Path("a"), *few]
 
 
 def test_the_command_runs_outside_the_main_thread():

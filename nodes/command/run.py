@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ from .signals import StopSignals
 
 UNFINISHED = ("*.partial*", "unfinished_*.latent")
 """What `core.video_writing` and the hosts' `keep` call the files of runs that stopped."""
+
+LISTED_IMAGES = 16
+"""Images of one folder that are listed one by one."""
 
 
 @dataclass
@@ -118,8 +122,8 @@ def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, ou
             progress.end()
             if args.contact_sheet:
                 _add_sheets(outcome)
-    for message in list(outcome.blocked.values())[:1]:
-        raise CommandError(message, FAILED)
+    for node_id, message in list(outcome.blocked.items())[:1]:
+        raise CommandError(f"node {node_id}: {message}", FAILED)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -194,7 +198,7 @@ def _add_sheets(outcome: Outcome) -> None:
     from ...core.contact_sheet import sheet_from_video
 
     for path in list(outcome.files):
-        sheet = path.with_name(f"{path.stem}_sheet.png")
+        sheet = path.with_name(f"{path.stem.rstrip('_')}_sheet.png")
         if path.suffix.lower() in VIDEOS and sheet not in outcome.files and path.is_file():
             sheet_from_video(path, rows=2).save(sheet)
             outcome.files.append(sheet)
@@ -225,7 +229,7 @@ def _finish(args: argparse.Namespace, outcome: Outcome, progress: Progress, out:
     if isinstance(progress, JsonLines):
         progress.write(outcome.as_json())
     else:
-        for path in outcome.files:
+        for path in folded(outcome.files):
             print(path if args.quiet else f"saved {path} ({_size(path)})", file=out)
         for path in outcome.unfinished:
             print(path if args.quiet else f"kept unfinished {path} ({_size(path)})", file=out)
@@ -237,6 +241,14 @@ def _finish(args: argparse.Namespace, outcome: Outcome, progress: Progress, out:
         memory = ", ".join(f"{k.removesuffix('_mb').replace('_', ' ')} {v:,.0f} MB"
                            for k, v in outcome.memory.items())  # fmt: skip
         print(f"{duration(outcome.seconds)}, {memory}", file=out)
+
+
+def folded(files: list[Path]) -> list[Path]:
+    """Name a folder once instead of each of its many images."""
+    together = Counter(path.parent for path in files if path.suffix.lower() in IMAGES)
+    many = {folder for folder, count in together.items() if count > LISTED_IMAGES}
+    inside = (p.parent if p.parent in many and p.suffix.lower() in IMAGES else p for p in files)
+    return list(dict.fromkeys(inside))
 
 
 def _size(path: Path) -> str:
