@@ -1,0 +1,242 @@
+import itertools
+
+import pytest
+import torch
+from model_toys import fill, normal, toy_layers, toy_unet
+from videoldm.core.context_frames import given_frames
+from videoldm.core.layers import POSITIONS
+from videoldm.core.sites import SD1, all_sites, layout_of
+from videoldm.core.temporal_layers import Strength, TemporalLayers, TemporalLayersConfig
+from videoldm.core.video_unet import (
+    Injection,
+    VideoUNet,
+    clip_text,
+    combine,
+    eject,
+    inject,
+    text_per_frame,
+)
+
+STEPS = torch.tensor([700.0, 20.0])
+TEXT = normal(2, 5, 16, seed=9)
+
+UNETS = {
+    "small": {},
+    "three levels": dict(
+        block_out_channels=(32, 32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 1, 2),
+        use_linear_projection=True,
+    ),
+}
+
+
+def per_frame(unet, x, steps=STEPS, text=TEXT, **more):
+    """The image U-Net on every frame, one frame at a time."""
+    outs = [unet(frame, steps, text, **more).sample for frame in x.unbind(1)]
+    return torch.stack(outs, dim=1)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return toy_unet()
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_without_layers_it_is_the_image_network_frame_by_frame(name):
+    unet, x = toy_unet(**UNETS[name]), normal(2, 3, 4, 8, 8)
+    out = VideoUNet(unet, [])(x, STEPS, TEXT)
+    torch.testing.assert_close(out, per_frame(unet, x), atol=2e-5, rtol=1e-4)
+    # One frame per video: the very same operations on the very same shapes.
+    still = inject(unet, toy_layers(unet))(x[:, :1], STEPS, TEXT)
+    assert torch.equal(still[:, 0], unet(x[:, 0], STEPS, TEXT).sample)
+
+
+@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_injecting_untrained_layers_changes_not_one_bit(name, positions):
+    unet, x = toy_unet(**UNETS[name]), normal(2, 3, 4, 8, 8)
+    layers = toy_layers(unet, positions=positions, context_channels=4, rates=2, text_width=16)
+    context = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
+    out = inject(unet, layers)(x, STEPS, TEXT, context_frames=context, rate=torch.tensor([0, 1]))
+    assert torch.equal(out, VideoUNet(unet, [])(x, STEPS, TEXT))
+
+
+@pytest.mark.parametrize("frames", range(1, 34))
+def test_any_number_of_frames(unet, frames):
+    video = inject(unet, fill(toy_layers(unet, positions=POSITIONS[frames % 4], max_distance=8)))
+    x = normal(1, frames, 4, 4, 4)
+    out = video(x, STEPS[:1], TEXT[:1])
+    assert out.shape == x.shape and torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (7, 5), (9, 6), (3, 11), (5, 5)])
+def test_sizes_that_do_not_halve_evenly(height, width):
+    unet = toy_unet(**UNETS["three levels"])
+    layers = toy_layers(unet, context_channels=4)
+    x = normal(2, 3, 4, height, width)
+    out = inject(unet, layers)(x, STEPS, TEXT)
+    assert out.shape == x.shape
+    torch.testing.assert_close(out, per_frame(unet, x), atol=2e-5, rtol=1e-4)
+    context = given_frames(normal(2, 1, 4, height, width), [0], 3)
+    trained = inject(unet, fill(layers))(x, STEPS, TEXT, context_frames=context)
+    assert trained.shape == x.shape
+
+
+def test_ejecting_gives_back_the_very_network_bit_for_bit(unet):
+    before = {k: v.clone() for k, v in unet.state_dict().items()}
+    video = combine(inject(unet, fill(toy_layers(unet))), fill(toy_layers(unet), seed=1))
+    video(normal(1, 3, 4, 8, 8), STEPS[:1], TEXT[:1])
+    assert eject(video) is unet
+    assert unet.state_dict().keys() == before.keys()
+    assert all(torch.equal(v, before[k]) for k, v in unet.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
+
+
+def test_one_training_step_moves_temporal_weights_and_no_spatial_one():
+    unet = toy_unet()
+    video = inject(unet, toy_layers(unet))
+    before = {k: v.clone() for k, v in video.state_dict().items()}
+    trained = [p for p in video.parameters() if p.requires_grad]
+    assert {id(p) for p in trained} == {id(p) for p in video.sets.parameters()}
+    optimizer = torch.optim.SGD(trained, lr=1.0)
+    video(normal(1, 4, 4, 8, 8), STEPS[:1], TEXT[:1]).square().mean().backward()
+    optimizer.step()
+    moved = {k for k, v in video.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved and all(k.startswith("sets.") for k in moved)
+    last = {k for k in before if k.endswith(("conv2.weight", "project_out.weight"))}
+    assert {k for k in last if k.startswith("sets.")} <= moved
+
+
+@pytest.fixture(scope="module")
+def changes(unet):
+    """How far the output moves from the image model's at a given strength."""
+    video = inject(unet, fill(toy_layers(unet)))
+    x = normal(1, 4, 4, 8, 8)
+    plain = VideoUNet(unet, [])(x, STEPS[:1], TEXT[:1])
+
+    def change(strength: Strength):
+        injected = VideoUNet(unet, [Injection(video.sets[0], strength)])
+        return injected(x, STEPS[:1], TEXT[:1]) - plain
+
+    return change
+
+
+def test_strength_acts_on_everything_on_a_kind_and_on_a_site(unet, changes):
+    full = changes(Strength())
+    assert full.abs().max() > 0
+    assert (changes(Strength(overall=0.0)) == 0).all()
+    off = {"attention": 0.0, "convolution": 0.0}
+    assert (changes(Strength(kinds=off)) == 0).all()
+    attention = changes(Strength(kinds={"convolution": 0.0}))
+    convolution = changes(Strength(kinds={"attention": 0.0}))
+    assert 0 < attention.abs().max() and 0 < convolution.abs().max()
+    assert not torch.allclose(attention, convolution)
+    for site in toy_layers(unet).config.placed:
+        assert not torch.equal(changes(Strength(sites={site: 0.0})), full), site
+    small = changes(Strength(overall=1e-3))
+    assert small.abs().max() < 0.05 * full.abs().max()
+
+
+def test_sets_act_one_after_the_other(unet):
+    first, second = fill(toy_layers(unet)), fill(toy_layers(unet), seed=1)
+    x = normal(1, 3, 4, 8, 8)
+    ab = combine(inject(unet, first), second)(x, STEPS[:1], TEXT[:1])
+    ba = combine(inject(unet, second), first)(x, STEPS[:1], TEXT[:1])
+    assert not torch.allclose(ab, ba)
+    untrained = combine(inject(unet, first), toy_layers(unet))(x, STEPS[:1], TEXT[:1])
+    assert torch.equal(untrained, inject(unet, first)(x, STEPS[:1], TEXT[:1]))
+
+
+def test_combining_keeps_the_sets_and_strengths_and_changes_neither_video_network(unet):
+    half = Strength(overall=0.5)
+    one = inject(unet, toy_layers(unet), half)
+    two = combine(one, toy_layers(unet))
+    assert [i.strength for i in two.injections] == [half, Strength()]
+    assert two.sets[0] is one.sets[0] and len(one.sets) == 1
+
+
+def test_at_one_site_layers_act_in_the_order_of_the_sets(unet):
+    layers = [fill(toy_layers(unet, sites=("mid.res.0",)), seed=k) for k in range(2)]
+    video = combine(inject(unet, layers[0]), layers[1])
+    calls = []
+    for k, set_ in enumerate(video.sets):
+        set_.at("mid.res.0").register_forward_hook(lambda *_, k=k: calls.append(k))
+    video(normal(1, 2, 4, 8, 8), STEPS[:1], TEXT[:1])
+    assert calls == [0, 1]
+
+
+def test_every_place_of_the_walk_is_visited_once_with_its_width():
+    unet = toy_unet(**UNETS["three levels"])
+    layout = layout_of(unet.config)
+    sites = tuple(site for site in all_sites(layout) if ".block." not in site)
+    layers = TemporalLayers(TemporalLayersConfig(layout=layout, sites=sites, norm_groups=8))
+    visited = []
+    for site in sites:
+        layers.at(site).register_forward_hook(lambda *_, site=site: visited.append(site))
+    inject(unet, layers)(normal(1, 2, 4, 8, 8), STEPS[:1], TEXT[:1])
+    assert sorted(visited) == sorted(sites)
+    assert visited[0] == "in"
+
+
+def test_frames_mix_within_a_video_and_not_between_videos(unet):
+    video = inject(unet, fill(toy_layers(unet)))
+    x = normal(2, 3, 4, 8, 8)
+    out = video(x, STEPS, TEXT)
+    torch.testing.assert_close(video(x[:1], STEPS[:1], TEXT[:1]), out[:1], atol=1e-4, rtol=1e-3)
+    changed = x.clone()
+    changed[0, 2] += 1
+    again = video(changed, STEPS, TEXT)
+    assert not torch.allclose(again[0, 0], out[0, 0]) and torch.equal(again[1], out[1])
+
+
+def test_a_prompt_per_frame(unet):
+    x, texts = normal(2, 3, 4, 8, 8), normal(2, 3, 5, 16)
+    out = VideoUNet(unet, [])(x, STEPS, texts)
+    expected = [unet(x[:, k], STEPS, texts[:, k]).sample for k in range(3)]
+    torch.testing.assert_close(out, torch.stack(expected, dim=1), atol=2e-5, rtol=1e-4)
+    assert torch.equal(text_per_frame(TEXT, 3)[3:], TEXT[1:].expand(3, 5, 16))
+    assert torch.equal(clip_text(texts), texts[:, 0])
+    assert clip_text(None) is None and clip_text(TEXT) is TEXT
+
+
+def test_noise_levels_and_extra_conditions_are_those_of_the_image_network():
+    x = normal(2, 3, 7, 8, 8)
+    upscaler = toy_unet(in_channels=7, num_class_embeds=30)
+    levels = torch.tensor([3, 20])
+    out = VideoUNet(upscaler, [])(x, STEPS, TEXT, class_labels=levels)
+    expected = per_frame(upscaler, x, class_labels=levels)
+    torch.testing.assert_close(out, expected, atol=2e-5, rtol=1e-4)
+    xl = toy_unet(
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 12,
+    )
+    added = {"text_embeds": normal(2, 12), "time_ids": torch.arange(12.0).reshape(2, 6)}
+    out = VideoUNet(xl, [])(x[:, :, :4], STEPS, TEXT, added=added)
+    expected = per_frame(xl, x[:, :, :4], added_cond_kwargs=added)
+    torch.testing.assert_close(out, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_one_timestep_serves_all_videos(unet):
+    x, video = normal(2, 2, 4, 8, 8), VideoUNet(unet, [])
+    both = torch.tensor([5.0, 5.0])
+    assert torch.equal(video(x, torch.tensor(5.0), TEXT), video(x, both, TEXT))
+
+
+def test_layers_of_another_network_are_refused_with_both_layouts(unet):
+    sites = ("in",)
+    other = TemporalLayers(TemporalLayersConfig(layout=SD1, sites=sites))
+    for refuse in (lambda: inject(unet, other), lambda: combine(VideoUNet(unet, []), other)):
+        with pytest.raises(ValueError, match=r"\(320, 640, 1280, 1280\).*\(32, 64\)"):
+            refuse()
+    with pytest.raises(ValueError, match=r"\[2, 4, 8, 8\]"):
+        VideoUNet(unet, [])(normal(2, 4, 8, 8), STEPS, TEXT)
+
+
+def test_sets_are_independent_modules_in_the_state_dict(unet):
+    names = combine(inject(unet, toy_layers(unet)), toy_layers(unet)).state_dict()
+    heads = [".".join(name.split(".")[:2]) for name in names if name.startswith("sets")]
+    assert [head for head, _ in itertools.groupby(heads)] == ["sets.0", "sets.1"]
