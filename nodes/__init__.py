@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .boxes import BoundingBoxes
 from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
-from .host import ComfyExtension, host, inside_comfyui
+from .host import ComfyExtension, inside_comfyui
 from .inject import EjectTemporalLayers, InjectTemporalLayers
 from .interpolate import InterpolateFrames
 from .load_models import LoadImageModel, LoadTemporalLayers, LoadTemporalVAE, LoadUpsampler
@@ -46,6 +46,8 @@ class VideoLDMExtension(ComfyExtension):
     """What ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list:
+        from .host import host  # Here, so that `nodes.host` stays the name of the package.
+
         return NODES if host is not None else []
 
 

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...core.video_files import VideoStream, open_video, read_frames
+from ...core.video_files import VideoStream, exact_frame_rate, open_video, read_frames
 from ..choices import FITS, RENDERED
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
 
+CHUNK = 16  # frames that are converted at a time
 RENDERED_SIZE, RENDERED_FRAMES, RENDERED_RATE, RENDERED_SEED = 64, 61, 15.0, 20_000
 
 
@@ -113,7 +114,21 @@ def stream_of(
         raise ValueError(f"exactly 1 of the inputs video and images is needed, got {given}")
     if video is not None:
         return host.stream(video)
-    return VideoStream.from_tensor(host.pixels(images)[0], frame_rate)
+    return images_stream(host, images, frame_rate)
+
+
+def images_stream(host: Host, images: Tensor, frame_rate: float) -> VideoStream:
+    """A clip of an IMAGE, converted chunk by chunk: only the IMAGE itself is in memory."""
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"an IMAGE must be [frames, height, width, 3], got {list(images.shape)}")
+    frames, height, width = images.shape[:3]
+    return VideoStream(
+        lambda: (host.pixels(part)[0] for part in images.split(CHUNK)),
+        exact_frame_rate(frame_rate),
+        frames,
+        width,
+        height,
+    )
 
 
 def save_clip(

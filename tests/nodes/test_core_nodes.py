@@ -143,7 +143,7 @@ def test_a_workflow_of_core_nodes_around_the_stages_runs(toys, tmp_path):
         (one.value, one.total) for one in events if one.kind == "progress" and one.node_id == "7"
     ]
     assert steps == [(1, 2), (2, 2)]
-    assert "7" in executor.run(graph_from_api(api)).cached
+    assert executor.run(graph_from_api(api)).executed == []
 
 
 def test_what_was_finished_of_an_interrupted_video_is_kept(

@@ -207,7 +207,8 @@ class SaveVideo(io.ComfyNode):
                 io.DynamicCombo.Input(
                     "format",
                     options=[
-                        io.DynamicCombo.Option(name, [_codec(("auto", "h264"))]) for name in FORMATS
+                        io.DynamicCombo.Option(name, [_codec(("auto", "h264"), optional=True)])
+                        for name in FORMATS
                     ],
                     tooltip="The container; auto is mp4.",
                 ),

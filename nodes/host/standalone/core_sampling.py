@@ -1,7 +1,8 @@
 """ComfyUI's KSampler in core's terms: names, noise and schedules as they are there.
 
-The numbers agree with ComfyUI's for the same weights: noise is one draw for the whole batch on the
-CPU, and the names below mean the same lists of noise levels.
+The first noise is one draw for the whole batch on the CPU and the names below mean the same lists
+of noise levels, so that samplers without fresh noise give ComfyUI's numbers for the same weights.
+Those with fresh noise draw it here per frame, and differ.
 """
 
 from __future__ import annotations
