@@ -19,11 +19,11 @@ from .layers import TemporalResBlock, zeroed
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    channels: tuple[int, ...] = (32, 64, 128)   # one entry per resolution, finest first
+    channels: tuple[int, ...] = (32, 64, 128)  # one entry per resolution, finest first
     latent_channels: int = 8
-    layers_per_block: int = 1                   # residual blocks per level of the encoder
+    layers_per_block: int = 1  # residual blocks per level of the encoder
     norm_groups: int = 8
-    scale: float = 1.0                          # latent = scale * (mean - shift)
+    scale: float = 1.0  # latent = scale * (mean - shift)
     shift: float = 0.0
 
     @property
@@ -33,14 +33,19 @@ class AutoencoderConfig:
 
 
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
-    """Build the image autoencoder: convolutional throughout, so any size divisible by its factor."""
+    """Build the image autoencoder: all convolutions, so it takes any size its factor divides."""
     levels = len(config.channels)
     autoencoder = AutoencoderKL(
-        block_out_channels=config.channels, latent_channels=config.latent_channels,
-        layers_per_block=config.layers_per_block, norm_num_groups=config.norm_groups,
+        block_out_channels=config.channels,
+        latent_channels=config.latent_channels,
+        layers_per_block=config.layers_per_block,
+        norm_num_groups=config.norm_groups,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        mid_block_add_attention=False, scaling_factor=config.scale, shift_factor=config.shift)
+        mid_block_add_attention=False,
+        scaling_factor=config.scale,
+        shift_factor=config.shift,
+    )
     for module in autoencoder.modules():
         if isinstance(module, ResnetBlock2D):
             # Residual blocks start as the identity: the almost linear path through the up- and
@@ -66,7 +71,9 @@ def encode(autoencoder: AutoencoderKL, video: Tensor, *, chunk: int = 16) -> Ten
     check_video(video, 3)
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     if video.shape[-2] % factor or video.shape[-1] % factor:
-        raise ValueError(f"frame size {video.shape[-1]}x{video.shape[-2]} must be divisible by {factor}")
+        raise ValueError(
+            f"frame size {video.shape[-1]}x{video.shape[-2]} must be divisible by {factor}"
+        )
     frames = rearrange(video, "b t c h w -> (b t) c h w")
     means = torch.cat([encode_moments(autoencoder, part)[0] for part in frames.split(chunk)])
     return rearrange(scaled(autoencoder, means), "(b t) c h w -> b t c h w", b=len(video))
@@ -101,9 +108,12 @@ class TemporalDecoder(nn.Module):
         self.autoencoder = autoencoder
         self.kernel = kernel
         groups = autoencoder.config.norm_num_groups
-        self.temporal = nn.ModuleList([
-            TemporalResBlock(block.resnets[-1].out_channels, kernel=kernel, norm_groups=groups)
-            for block in self._blocks()])
+        self.temporal = nn.ModuleList(
+            [
+                TemporalResBlock(block.resnets[-1].out_channels, kernel=kernel, norm_groups=groups)
+                for block in self._blocks()
+            ]
+        )
 
     def _blocks(self) -> list[nn.Module]:
         return [self.autoencoder.decoder.mid_block, *self.autoencoder.decoder.up_blocks]

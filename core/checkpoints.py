@@ -27,7 +27,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says about itself: ``family`` and ``kind`` choose the code, ``config`` its size."""
+    """What a file says of itself: ``family`` and ``kind`` choose the code, ``config`` its size."""
 
     family: str
     kind: str
@@ -35,8 +35,12 @@ class Header:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def save(path: str | os.PathLike, state: Mapping[str, Tensor], header: Header,
-         dtype: torch.dtype | None = torch.float16) -> None:
+def save(
+    path: str | os.PathLike,
+    state: Mapping[str, Tensor],
+    header: Header,
+    dtype: torch.dtype | None = torch.float16,
+) -> None:
     """Write ``state`` as safetensors, floating tensors cast to ``dtype`` (None keeps them)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +58,10 @@ def read_header(path: str | os.PathLike) -> Header | None:
     """Read the header of a file of this project; None for a foreign safetensors file."""
     with _open(path) as file:
         text = (file.metadata() or {}).get(METADATA_KEY)
-    return Header(**json.loads(text)) if text else None
+    try:
+        return Header(**json.loads(text)) if text else None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{Path(path).name} has a broken header: {error}") from None
 
 
 def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -69,11 +76,14 @@ def _open(path: str | os.PathLike):
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise CheckpointError(f"{Path(path).name} is not a readable safetensors file: {error}") from None
+        raise CheckpointError(
+            f"{Path(path).name} is not a readable safetensors file: {error}"
+        ) from None
 
 
-def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str,
-              dtype: torch.dtype = torch.float32) -> nn.Module:
+def load_into(
+    module: nn.Module, state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
+) -> nn.Module:
     """Assign ``state`` to ``module`` strictly, cast to ``dtype``; the module may be on ``meta``.
 
     Raises CheckpointError that counts and names the first five keys that do not fit.
@@ -81,9 +91,15 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], name: str,
     own = module.state_dict()
     complain("lacks", name, [key for key in own if key not in state])
     complain("has unknown", name, [key for key in state if key not in own])
-    complain("has misshapen", name, [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own if state[key].shape != own[key].shape])
+    complain(
+        "has misshapen",
+        name,
+        [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if state[key].shape != own[key].shape
+        ],
+    )
     module.load_state_dict({k: _cast(v, dtype) for k, v in state.items()}, assign=True)
     return module.requires_grad_(False).eval()
 
@@ -96,4 +112,4 @@ def complain(what: str, name: str, keys: list[str]) -> None:
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors below ``prefix``, with the prefix removed."""
-    return {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

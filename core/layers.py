@@ -1,9 +1,9 @@
 """Temporal layers: what is put between the spatial layers of an image network to make it a video
 network (Video LDM, section 3.1).
 
-Every layer maps ``h`` [(b t), c, h, w] to the same shape and computes a residual ``f(h)`` whose last
-projection starts at zero, so that an untrained layer is exactly the identity. How much of it is used
-is one number, the layer's :class:`Blend`.
+Every layer maps ``h`` [(b t), c, h, w] to the same shape and computes a residual ``f(h)`` whose
+last projection starts at zero, so that an untrained layer is exactly the identity. How much of it
+is used is one number, the layer's :class:`Blend`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ POSITIONS: tuple[Positions, ...] = ("none", "sinusoidal", "rotary", "relative")
 # -------------------------------------------------------------------------------------------------
 # Positions of frames.
 
+
 def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
     """Embed real ``positions`` [...] as [..., width]: cosines first, then sines, base ``base``."""
     half = width // 2
@@ -31,18 +32,23 @@ def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rotary_angles(frames: int, width: int, device: torch.device, *, base: float = 10000.0) -> Tensor:
-    """Return the angle of every channel pair at every frame, [t, width / 2] (Su et al. 2021, eq. 15)."""
+def rotary_angles(
+    frames: int, width: int, device: torch.device, *, base: float = 10000.0
+) -> Tensor:
+    """Return the angle of every channel pair at every frame, [t, width / 2] (Su et al. 2021, eq.
+    15).
+    """
     frequencies = base ** (-torch.arange(0, width, 2, device=device).float() / width)
     return torch.arange(frames, device=device).float()[:, None] * frequencies
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of ``x`` [..., t, d] by ``angles`` [t, r / 2]; channels from r on pass.
+    """Turn adjacent channel pairs of ``x`` [..., t, d] by ``angles`` [t, r / 2]; channels from r on
+    pass.
 
     (even, odd) becomes (even cos - odd sin, odd cos + even sin).
     """
-    turned, passed = x[..., :2 * angles.shape[-1]], x[..., 2 * angles.shape[-1]:]
+    turned, passed = x[..., : 2 * angles.shape[-1]], x[..., 2 * angles.shape[-1] :]
     even, odd = rearrange(turned.float(), "... (r two) -> two ... r", two=2)
     cos, sin = angles.cos(), angles.sin()
     pairs = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
@@ -67,11 +73,13 @@ class RelativeBias(nn.Module):
 # -------------------------------------------------------------------------------------------------
 # Blending (Video LDM, section 3.1: alpha z + (1 - alpha) z').
 
-class Blend(nn.Module):
-    """Weigh a temporal layer's residual: z + strength (1 - alpha) f(z), alpha = sigmoid(mix_factor).
 
-    With z' = z + f(z) this is the paper's alpha z + (1 - alpha) z', written so that f(z) = 0 gives z
-    bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie).
+class Blend(nn.Module):
+    """Weigh a temporal layer's residual: z + strength (1 - alpha) f(z), alpha =
+    sigmoid(mix_factor).
+
+    With z' = z + f(z) this is the paper's alpha z + (1 - alpha) z', written so that f(z) = 0 gives
+    z bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie).
     """
 
     def __init__(self, *, learned: bool = True, mix_factor: float = 0.0):
@@ -86,6 +94,7 @@ class Blend(nn.Module):
 
 # -------------------------------------------------------------------------------------------------
 # Group normalisation, per frame or over all frames of a clip.
+
 
 class FrameGroupNorm(nn.Module):
     """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over the clip's frames."""
@@ -105,15 +114,27 @@ class FrameGroupNorm(nn.Module):
 # -------------------------------------------------------------------------------------------------
 # 3D convolution.
 
+
 class TemporalResBlock(nn.Module):
-    """Residual block of two convolutions over time, kernel [k, 1, 1], optionally told the noise level.
+    """Residual block of two convolutions over time, kernel [k, 1, 1], optionally told the noise
+    level.
 
     Zero padding in time, never causal: frame t sees t - (k - 1) .. t + (k - 1).
     """
 
-    def __init__(self, channels: int, *, kernel: int = 3, norm_groups: int = 32, eps: float = 1e-5,
-                 embedding: int | None = None, context: int | None = None, pooled: bool = False,
-                 learned_blend: bool = True, ops=nn):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel: int = 3,
+        norm_groups: int = 32,
+        eps: float = 1e-5,
+        embedding: int | None = None,
+        context: int | None = None,
+        pooled: bool = False,
+        learned_blend: bool = True,
+        ops=nn,
+    ):
         super().__init__()
         window = dict(kernel_size=(kernel, 1, 1), padding=(kernel // 2, 0, 0))
         self.norm1 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
@@ -124,9 +145,16 @@ class TemporalResBlock(nn.Module):
         self.conv2 = zeroed(ops.Conv3d(channels, channels, **window))
         self.blend = Blend(learned=learned_blend)
 
-    def forward(self, h: Tensor, frames: int, *, embedding: Tensor | None = None,
-                context: Tensor | None = None, text: Tensor | None = None,
-                strength: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        frames: int,
+        *,
+        embedding: Tensor | None = None,
+        context: Tensor | None = None,
+        text: Tensor | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
         """``embedding`` [(b t), e] is added between the convolutions, ``context`` [(b t), c', h, w]
         before them; ``text`` is for attention and not used here."""
         z = h if context is None or self.context is None else h + self.context(context)
@@ -153,11 +181,19 @@ def zeroed(module: nn.Module) -> nn.Module:
 # -------------------------------------------------------------------------------------------------
 # Temporal attention.
 
+
 class TemporalAttention(nn.Module):
     """Self-attention among the frames of one spatial position: tokens [n, t, d], no mask."""
 
-    def __init__(self, width: int, heads: int, *, positions: Positions = "rotary",
-                 max_distance: int = 32, ops=nn):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        positions: Positions = "rotary",
+        max_distance: int = 32,
+        ops=nn,
+    ):
         super().__init__()
         if positions not in POSITIONS:
             raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, not {positions!r}")
@@ -173,8 +209,9 @@ class TemporalAttention(nn.Module):
         if self.positions == "sinusoidal":
             at = torch.arange(frames, device=tokens.device)
             tokens = tokens + sinusoid(at, width).to(tokens.dtype)
-        q, k, v = rearrange(self.to_qkv(tokens), "n t (three k d) -> three n k t d",
-                            three=3, k=self.heads)
+        q, k, v = rearrange(
+            self.to_qkv(tokens), "n t (three k d) -> three n k t d", three=3, k=self.heads
+        )
         if self.positions == "rotary":
             angles = rotary_angles(frames, rotary_width(width // self.heads), tokens.device)
             q, k = rotate(q, angles), rotate(k, angles)
@@ -223,10 +260,21 @@ class TemporalTransformer(nn.Module):
     """Normalise, project in, attend over time and (when built with ``text``) to the prompt, feed
     forward, project out with zero weights."""
 
-    def __init__(self, channels: int, *, heads: int, positions: Positions = "rotary",
-                 max_distance: int = 32, norm_groups: int = 32, context: int | None = None,
-                 embedding: int | None = None, text: int | None = None, expansion: int = 4,
-                 learned_blend: bool = True, ops=nn):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int,
+        positions: Positions = "rotary",
+        max_distance: int = 32,
+        norm_groups: int = 32,
+        context: int | None = None,
+        embedding: int | None = None,
+        text: int | None = None,
+        expansion: int = 4,
+        learned_blend: bool = True,
+        ops=nn,
+    ):
         super().__init__()
         self.norm = FrameGroupNorm(norm_groups, channels, eps=1e-6, pooled=False, ops=ops)
         self.embed = ops.Linear(embedding, channels) if embedding else None
@@ -234,7 +282,8 @@ class TemporalTransformer(nn.Module):
         self.project_in = ops.Linear(channels, channels)
         self.norm1 = ops.LayerNorm(channels)
         self.attention = TemporalAttention(
-            channels, heads, positions=positions, max_distance=max_distance, ops=ops)
+            channels, heads, positions=positions, max_distance=max_distance, ops=ops
+        )
         self.norm_text = ops.LayerNorm(channels) if text else None
         self.text_attention = TextAttention(channels, text, heads, ops) if text else None
         self.norm2 = ops.LayerNorm(channels)
@@ -242,9 +291,16 @@ class TemporalTransformer(nn.Module):
         self.project_out = zeroed(ops.Linear(channels, channels))
         self.blend = Blend(learned=learned_blend)
 
-    def forward(self, h: Tensor, frames: int, *, embedding: Tensor | None = None,
-                context: Tensor | None = None, text: Tensor | None = None,
-                strength: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        frames: int,
+        *,
+        embedding: Tensor | None = None,
+        context: Tensor | None = None,
+        text: Tensor | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
         """See :meth:`TemporalResBlock.forward`; here both conditions enter after the norm.
 
         ``text`` [b, m, e] is the prompt of each clip.

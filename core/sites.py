@@ -9,8 +9,8 @@ given layout of that U-Net.
     mid.res.0  mid.attn.0  mid.res.1  mid.out
     up.I.res.J  up.I.attn.J  up.I.attn.J.block.K  up.I.out      coarsest level first
 
-Two layouts exist: diffusers' (``down_blocks.0.resnets.1``) and that of the latent diffusion code base
-and ComfyUI (``input_blocks.2.0``). The map is arithmetic on a :class:`UNetLayout`.
+Two layouts exist: diffusers' (``down_blocks.0.resnets.1``) and that of the latent diffusion code
+base and ComfyUI (``input_blocks.2.0``). The map is arithmetic on a :class:`UNetLayout`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from dataclasses import dataclass
 _SITE = re.compile(
     r"in|(?:down|up)\.\d+\.out|mid\.out"
     r"|(?:down|up)\.\d+\.(?:res\.\d+|attn\.\d+(?:\.block\.\d+)?)"
-    r"|mid\.(?:res\.[01]|attn\.0(?:\.block\.\d+)?)")
+    r"|mid\.(?:res\.[01]|attn\.0(?:\.block\.\d+)?)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetLayout:
-    """The numbers of an image U-Net that decide which sites it has. Levels go from fine to coarse."""
+    """The numbers of an image U-Net that decide its sites. Levels go from fine to coarse."""
 
-    channels: tuple[int, ...]                   # width per level
-    layers: int = 2                             # residual blocks per level on the way down
-    depths: tuple[int, ...]                     # transformer blocks per attention, 0 = no attention
-    mid_depth: int = 1                          # the same in the middle, 0 = no attention
+    channels: tuple[int, ...]  # width per level
+    layers: int = 2  # residual blocks per level on the way down
+    depths: tuple[int, ...]  # transformer blocks per attention, 0 = no attention
+    mid_depth: int = 1  # the same in the middle, 0 = no attention
 
     def __post_init__(self):
         if len(self.channels) != len(self.depths):
-            raise ValueError(f"{len(self.channels)} levels of channels but {len(self.depths)} depths")
+            raise ValueError(
+                f"{len(self.channels)} levels of channels but {len(self.depths)} depths"
+            )
 
     @property
     def levels(self) -> int:
@@ -56,21 +59,25 @@ def layout_of(config) -> UNetLayout:
     levels of unequal numbers of layers.
     """
     known = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
-    unknown = [name for name in config.down_block_types if name not in known]
+    blocks = [*config.down_block_types, config.mid_block_type or "no middle block"]
+    unknown = [name for name in blocks if name not in (*known, "UNetMidBlock2DCrossAttn")]
     if unknown:
         raise ValueError(f"cannot place temporal layers in blocks of type {', '.join(unknown)}")
     layers = config.layers_per_block
     if not isinstance(layers, int):
         if len(set(layers)) > 1:
-            raise ValueError(f"levels with different numbers of layers {tuple(layers)} are not known")
+            raise ValueError(
+                f"levels with different numbers of layers {tuple(layers)} are not known"
+            )
         layers = layers[0]
     depth = config.transformer_layers_per_block
     depth = [depth] * len(config.block_out_channels) if isinstance(depth, int) else list(depth)
-    depths = tuple(d if known[name] else 0
-                   for d, name in zip(depth, config.down_block_types, strict=True))
-    mid = depth[-1] if (config.mid_block_type or "").endswith("CrossAttn") else 0
-    return UNetLayout(channels=tuple(config.block_out_channels), layers=layers, depths=depths,
-                      mid_depth=mid)
+    depths = tuple(
+        d if known[name] else 0 for d, name in zip(depth, config.down_block_types, strict=True)
+    )
+    return UNetLayout(
+        channels=tuple(config.block_out_channels), layers=layers, depths=depths, mid_depth=depth[-1]
+    )
 
 
 def level_of(site: str, layout: UNetLayout) -> int:
@@ -136,6 +143,7 @@ def kind_of(site: str) -> str:
 # -------------------------------------------------------------------------------------------------
 # Site ↔ module path. (`in` and `*.out` are places between modules: they have no path of their own.)
 
+
 def diffusers_path(site: str) -> str:
     """Module path of the spatial layer that ``site`` follows, in diffusers' layout."""
     way, *rest = check_site(site).split(".")
@@ -148,8 +156,14 @@ def diffusers_path(site: str) -> str:
 
 def site_of_diffusers_path(path: str) -> str:
     """Inverse of :func:`diffusers_path`."""
-    names = {"resnets": "res", "attentions": "attn", "transformer_blocks": "block",
-             "mid_block": "mid", "down_blocks": "down", "up_blocks": "up"}
+    names = {
+        "resnets": "res",
+        "attentions": "attn",
+        "transformer_blocks": "block",
+        "mid_block": "mid",
+        "down_blocks": "down",
+        "up_blocks": "up",
+    }
     return check_site(".".join(names.get(part, part) for part in path.split(".")))
 
 
@@ -167,8 +181,11 @@ def ldm_path(site: str, layout: UNetLayout) -> str:
         head = f"middle_block.{2 * int(j) if kind == 'res' else 1}"
     else:
         i, kind, j, *block = rest
-        index = (1 + int(i) * (layout.layers + 1) + int(j) if way == "down"
-                 else int(i) * (layout.layers + 1) + int(j))
+        index = (
+            1 + int(i) * (layout.layers + 1) + int(j)
+            if way == "down"
+            else int(i) * (layout.layers + 1) + int(j)
+        )
         blocks = "input_blocks" if way == "down" else "output_blocks"
         head = f"{blocks}.{index}.{0 if kind == 'res' else 1}"
     return head + (f".transformer_blocks.{block[1]}" if block else "")

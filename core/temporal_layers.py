@@ -1,8 +1,8 @@
 """Temporal layers by site: the part of a video model that is trained, saved and shared.
 
-A :class:`TemporalLayers` is a dict from site (see :mod:`.sites`) to layer, plus what these layers are
-told: an encoder of given frames (Video LDM, section 3.2) and a frame-rate flag (section 3.3). It
-knows nothing of the image U-Net it will be used with but its layout.
+A :class:`TemporalLayers` is a dict from site (see :mod:`.sites`) to layer, plus what these layers
+are told: an encoder of given frames (Video LDM, section 3.2) and a frame-rate flag (section 3.3).
+It knows nothing of the image U-Net it will be used with but its layout.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .layers import (
 )
 from .sites import (
     UNetLayout,
+    all_sites,
     attn_sites,
     check_site,
     kind_of,
@@ -39,25 +40,29 @@ from .sites import (
 @dataclass(frozen=True, kw_only=True)
 class TemporalLayersConfig:
     layout: UNetLayout
-    sites: tuple[str, ...] = ()                 # empty: after every residual block and transformer
-    positions: Positions = "rotary"             # how attention knows the order of frames
-    max_distance: int = 32                      # of relative positions, frames
-    kernel: int = 3                             # of the convolutions, frames
-    pooled_norm: bool = False                   # group norm of the convolutions over all frames
-    learned_blend: bool = True                  # Video LDM's factor; False adds the residual whole
+    sites: tuple[str, ...] = ()  # empty: after every residual block and transformer
+    positions: Positions = "rotary"  # how attention knows the order of frames
+    max_distance: int = 32  # of relative positions, frames
+    kernel: int = 3  # of the convolutions, frames
+    pooled_norm: bool = False  # group norm of the convolutions over all frames
+    learned_blend: bool = True  # Video LDM's factor; False adds the residual whole
     norm_groups: int = 32
-    expansion: int = 4                          # of the feed-forward in attention layers
-    context_channels: int = 0                   # latent channels of given frames, 0 = never given
-    text_width: int = 0                         # of the prompt's tokens, 0 = attention sees no text
-    rates: int = 0                              # number of frame-rate classes, 0 = not told
-    trained_frames: int = 16                    # clip length in training, for defaults and warnings
+    expansion: int = 4  # of the feed-forward in attention layers
+    context_channels: int = 0  # latent channels of given frames, 0 = never given
+    text_width: int = 0  # of the prompt's tokens, 0 = attention sees no text
+    rates: int = 0  # number of frame-rate classes, 0 = not told
+    trained_frames: int = 16  # clip length in training, for defaults and warnings
 
     def __post_init__(self):
         if self.positions not in POSITIONS:
-            raise ValueError(f"positions must be one of {', '.join(POSITIONS)}, "
-                             f"not {self.positions!r}")
-        for site in self.sites:
-            check_site(site)
+            raise ValueError(
+                f"positions must be one of {', '.join(POSITIONS)}, not {self.positions!r}"
+            )
+        unknown = sorted(set(map(check_site, self.sites)) - set(all_sites(self.layout)))
+        if unknown:
+            raise ValueError(
+                f"no such sites in a U-Net of {self.layout.levels} levels: {', '.join(unknown[:5])}"
+            )
 
     @property
     def placed(self) -> tuple[str, ...]:
@@ -87,10 +92,12 @@ class ContextEncoder(nn.Module):
         super().__init__()
         self.first = ops.Conv2d(latent_channels + 1, width, 3, padding=1)
         self.levels = nn.ModuleList([ops.Conv2d(width, width, 3, padding=1) for _ in range(levels)])
-        self.downs = nn.ModuleList([
-            ops.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1)])
+        self.downs = nn.ModuleList(
+            [ops.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1)]
+        )
         self.noise_level = nn.Sequential(
-            ops.Linear(width, embedding), nn.SiLU(), ops.Linear(embedding, embedding))
+            ops.Linear(width, embedding), nn.SiLU(), ops.Linear(embedding, embedding)
+        )
         self.width = width
 
     def forward(self, context: ContextFrames, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
@@ -109,9 +116,9 @@ class Told:
     """What the layers of one set are told in one forward pass."""
 
     frames: int
-    embedding: Tensor                           # [(b t), e]
-    context: list[Tensor] | None                # per level, [(b t), c, h, w]
-    text: Tensor | None                         # [b, n, d]
+    embedding: Tensor  # [(b t), e]
+    context: list[Tensor] | None  # per level, [(b t), c, h, w]
+    text: Tensor | None  # [b, n, d]
 
 
 class TemporalLayers(nn.Module):
@@ -122,21 +129,41 @@ class TemporalLayers(nn.Module):
         self.config = config
         self.layers = nn.ModuleDict({key(site): self._layer(site, ops) for site in config.placed})
         self.context = (
-            ContextEncoder(config.context_channels, config.layout.channels[0], config.layout.levels,
-                           config.embedding, ops) if config.context_channels else None)
+            ContextEncoder(
+                config.context_channels,
+                config.layout.channels[0],
+                config.layout.levels,
+                config.embedding,
+                ops,
+            )
+            if config.context_channels
+            else None
+        )
         self.rate = ops.Embedding(config.rates, config.embedding) if config.rates else None
 
     def _layer(self, site: str, ops) -> nn.Module:
         config, width = self.config, width_at(site, self.config.layout)
         context = config.layout.channels[0] if config.context_channels else None
-        shared = dict(norm_groups=config.norm_groups, embedding=config.embedding, context=context,
-                      learned_blend=config.learned_blend, ops=ops)
+        shared = dict(
+            norm_groups=config.norm_groups,
+            embedding=config.embedding,
+            context=context,
+            learned_blend=config.learned_blend,
+            ops=ops,
+        )
         if kind_of(site) == "convolution":
-            return TemporalResBlock(width, kernel=config.kernel, pooled=config.pooled_norm, **shared)
-        return TemporalTransformer(width, heads=heads_for(width), positions=config.positions,
-                                   max_distance=config.max_distance,
-                                   text=config.text_width or None, expansion=config.expansion,
-                                   **shared)
+            return TemporalResBlock(
+                width, kernel=config.kernel, pooled=config.pooled_norm, **shared
+            )
+        return TemporalTransformer(
+            width,
+            heads=heads_for(width),
+            positions=config.positions,
+            max_distance=config.max_distance,
+            text=config.text_width or None,
+            expansion=config.expansion,
+            **shared,
+        )
 
     def __contains__(self, site: str) -> bool:
         return key(site) in self.layers
@@ -145,8 +172,15 @@ class TemporalLayers(nn.Module):
         """The layer at ``site``, or None."""
         return self.layers[key(site)] if site in self else None
 
-    def tell(self, embedding: Tensor, frames: int, *, context: ContextFrames | None = None,
-             rate: Tensor | None = None, text: Tensor | None = None) -> Told:
+    def tell(
+        self,
+        embedding: Tensor,
+        frames: int,
+        *,
+        context: ContextFrames | None = None,
+        rate: Tensor | None = None,
+        text: Tensor | None = None,
+    ) -> Told:
         """Prepare what the layers are told: the host's time ``embedding`` [b, e], given frames, the
         frame-rate class [b] and the prompt [b, n, d]."""
         features = None
@@ -158,27 +192,35 @@ class TemporalLayers(nn.Module):
         return Told(frames, per_frame(embedding, frames), features, text)
 
     def run(self, site: str, h: Tensor, told: Told, strength: float = 1.0) -> Tensor:
-        """Run the layer at ``site`` on ``h`` [(b t), c, h, w]; with none, or at strength 0, return it."""
+        """Run the layer at ``site`` on ``h`` [(b t), c, h, w]; with none, or at strength 0, return
+        it.
+        """
         layer = self.at(site)
         if layer is None or strength == 0.0:
             return h
         context = told.context[level_of(site, self.config.layout)] if told.context else None
-        return layer(h, told.frames, embedding=told.embedding, context=context, text=told.text,
-                     strength=strength)
+        return layer(
+            h,
+            told.frames,
+            embedding=told.embedding,
+            context=context,
+            text=told.text,
+            strength=strength,
+        )
 
 
 def key(site: str) -> str:
-    """The site as a key of a state dict: dots separate modules there, so they become underscores."""
+    """The site as a key of a state dict, where dots separate modules: underscores instead."""
     return site.replace(".", "_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """How much of each layer is used: the product of the three that concern it; 0 switches it off."""
+    """How much of a layer is used: the product of the three that concern it; 0 switches it off."""
 
     overall: float = 1.0
-    kinds: Mapping[str, float] = field(default_factory=dict)   # "attention", "convolution"
-    sites: Mapping[str, float] = field(default_factory=dict)   # a site or a prefix such as "down.0"
+    kinds: Mapping[str, float] = field(default_factory=dict)  # "attention", "convolution"
+    sites: Mapping[str, float] = field(default_factory=dict)  # a site or a prefix such as "down.0"
 
     def at(self, site: str) -> float:
         strength = self.overall * self.kinds.get(kind_of(site), 1.0)
@@ -186,3 +228,6 @@ class Strength:
             if site == prefix or site.startswith(prefix + "."):
                 strength *= value
         return strength
+
+
+FULL_STRENGTH = Strength()

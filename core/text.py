@@ -1,7 +1,7 @@
 """Words to conditions: a small CLIP text encoder with its tokenizer, and tokens for bounding boxes.
 
-The encoder is CLIP's architecture (Radford et al. 2021) and is trained together with the image model
-from random weights, as the transformer of the first latent diffusion models was.
+The encoder is CLIP's architecture (Radford et al. 2021) and is trained together with the image
+model from random weights, as the transformer of the first latent diffusion models was.
 """
 
 from __future__ import annotations
@@ -26,17 +26,26 @@ class TextConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    length: int = 48                            # tokens per prompt, shorter ones are padded
+    length: int = 48  # tokens per prompt, shorter ones are padded
 
 
 def build_text_encoder(config: TextConfig) -> CLIPTextModel:
     """Build the text encoder; its ``last_hidden_state`` [b, length, width] is the condition."""
     end = config.vocabulary - 1
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=config.vocabulary, hidden_size=config.width, intermediate_size=4 * config.width,
-        num_hidden_layers=config.layers, num_attention_heads=config.heads,
-        max_position_embeddings=config.length, bos_token_id=end - 1, eos_token_id=end,
-        pad_token_id=end, projection_dim=config.width))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.width,
+            intermediate_size=4 * config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            max_position_embeddings=config.length,
+            bos_token_id=end - 1,
+            eos_token_id=end,
+            pad_token_id=end,
+            projection_dim=config.width,
+        )
+    )
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int) -> Tensor:
@@ -53,7 +62,10 @@ def encode_text(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
 # -------------------------------------------------------------------------------------------------
 # Tokenizer.
 
-def train_tokenizer(captions: Iterable[str], folder: str | os.PathLike, vocabulary: int = 1024) -> None:
+
+def train_tokenizer(
+    captions: Iterable[str], folder: str | os.PathLike, vocabulary: int = 1024
+) -> None:
     """Learn byte pair merges from ``captions`` and write CLIP's ``vocab.json`` and ``merges.txt``.
 
     Any text can be encoded: the 256 bytes, in and at the end of a word, come first.
@@ -66,8 +78,10 @@ def train_tokenizer(captions: Iterable[str], folder: str | os.PathLike, vocabula
     model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     model.normalizer = normalizers.Lowercase()
     model.pre_tokenizer = pre_tokenizers.Whitespace()
-    model.train_from_iterator(captions, trainers.BpeTrainer(
-        vocab_size=vocabulary, end_of_word_suffix="</w>", show_progress=False))
+    model.train_from_iterator(
+        captions,
+        trainers.BpeTrainer(vocab_size=vocabulary, end_of_word_suffix="</w>", show_progress=False),
+    )
     learned = json.loads(model.to_str())["model"]["merges"]
     pairs = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned]
     words = [*bytes_, *(b + "</w>" for b in bytes_), *("".join(p) for p in pairs), BEGIN, END]
@@ -75,8 +89,7 @@ def train_tokenizer(captions: Iterable[str], folder: str | os.PathLike, vocabula
     folder.mkdir(parents=True, exist_ok=True)
     vocab = {word: i for i, word in enumerate(dict.fromkeys(words))}
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in pairs))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in pairs))
 
 
 def load_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
@@ -90,6 +103,7 @@ def load_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
 # -------------------------------------------------------------------------------------------------
 # Bounding boxes.
 
+
 class BoxEncoder(nn.Module):
     """One condition token per bounding box, to stand after the text tokens (driving scenes).
 
@@ -102,7 +116,8 @@ class BoxEncoder(nn.Module):
         self.slots, self.frequencies = slots, frequencies
         self.label = nn.Embedding(vocabulary, width)
         self.project = nn.Sequential(
-            nn.Linear(4 * frequencies + width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+            nn.Linear(4 * frequencies + width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+        )
         self.empty = nn.Parameter(torch.zeros(width))
 
     def forward(self, corners: Tensor, labels: Tensor, present: Tensor) -> Tensor:
@@ -115,8 +130,9 @@ class BoxEncoder(nn.Module):
         return torch.where(present.bool().unsqueeze(-1), tokens, self.empty.to(tokens.dtype))
 
 
-def box_tensors(boxes: Sequence[Sequence], tokenizer: CLIPTokenizer, slots: int, words: int = 4
-                ) -> tuple[Tensor, Tensor, Tensor]:
+def box_tensors(
+    boxes: Sequence[Sequence], tokenizer: CLIPTokenizer, slots: int, words: int = 4
+) -> tuple[Tensor, Tensor, Tensor]:
     """Corners, label ids and presence for :class:`BoxEncoder`, from ``boxes``: per prompt a list of
     objects with ``label`` (a few words) and corners ``x0, y0, x1, y1`` in [0, 1].
 
@@ -127,13 +143,17 @@ def box_tensors(boxes: Sequence[Sequence], tokenizer: CLIPTokenizer, slots: int,
     present = torch.zeros(len(boxes), slots)
     for row, prompt_boxes in enumerate(boxes):
         if len(prompt_boxes) > slots:
-            raise ValueError(f"{len(prompt_boxes)} bounding boxes given, at most {slots} can be used")
+            raise ValueError(
+                f"{len(prompt_boxes)} bounding boxes given, at most {slots} can be used"
+            )
         for slot, box in enumerate(prompt_boxes):
             if not (0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1):
-                raise ValueError(f"bounding box ({box.x0}, {box.y0}, {box.x1}, {box.y1}) must have "
-                                 "its corners in order within 0 .. 1")
+                raise ValueError(
+                    f"bounding box ({box.x0}, {box.y0}, {box.x1}, {box.y1}) must have "
+                    "its corners in order within 0 .. 1"
+                )
             ids = tokenizer(box.label, add_special_tokens=False)["input_ids"][:words]
             corners[row, slot] = torch.tensor([box.x0, box.y0, box.x1, box.y1])
-            labels[row, slot, :len(ids)] = torch.tensor(ids)
+            labels[row, slot, : len(ids)] = torch.tensor(ids)
             present[row, slot] = 1
     return corners, labels, present

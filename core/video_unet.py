@@ -19,7 +19,7 @@ from .autoencoder import check_video
 from .context_frames import ContextFrames
 from .layers import per_frame
 from .sites import layout_of
-from .temporal_layers import Strength, TemporalLayers
+from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Injection:
     """One set of temporal layers and how much of it is used."""
 
     layers: TemporalLayers
-    strength: Strength = Strength()
+    strength: Strength = FULL_STRENGTH
 
 
 class VideoUNet(nn.Module):
-    """An image U-Net with any number of sets of temporal layers; the sets act in order at each site."""
+    """An image U-Net with any number of sets of temporal layers; the sets act in order at each
+    site.
+    """
 
     def __init__(self, image_unet: UNet2DConditionModel, injections: Sequence[Injection]):
         super().__init__()
@@ -47,13 +49,21 @@ class VideoUNet(nn.Module):
     def injections(self) -> list[Injection]:
         return [Injection(*pair) for pair in zip(self.sets, self.strengths, strict=True)]
 
-    def forward(self, x: Tensor, timesteps: Tensor, text: Tensor | None, *,
-                class_labels: Tensor | None = None, added: dict[str, Tensor] | None = None,
-                context_frames: ContextFrames | None = None, rate: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor | None,
+        *,
+        class_labels: Tensor | None = None,
+        added: dict[str, Tensor] | None = None,
+        context_frames: ContextFrames | None = None,
+        rate: Tensor | None = None,
+    ) -> Tensor:
         """Predict for ``x`` [b, t, c, h, w] at ``timesteps`` [b] or a scalar.
 
-        ``text`` is [b, n, d] for all frames of a clip or [b, t, n, d] per frame; ``class_labels`` [b]
-        is the noise level of an upsampler; ``added`` holds SDXL's extra conditions.
+        ``text`` is [b, n, d] for all frames of a clip or [b, t, n, d] per frame; ``class_labels``
+        [b] is the noise level of an upsampler; ``added`` holds SDXL's extra conditions.
         """
         check_video(x)
         frames = x.shape[1]
@@ -62,8 +72,14 @@ class VideoUNet(nn.Module):
         h = rearrange(x, "b t c h w -> (b t) c h w")
         return rearrange(walk(h), "(b t) c h w -> b t c h w", t=frames)
 
-    def _embed(self, x: Tensor, timesteps: Tensor, text: Tensor | None,
-               class_labels: Tensor | None, added: dict[str, Tensor] | None) -> Tensor:
+    def _embed(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor | None,
+        class_labels: Tensor | None,
+        added: dict[str, Tensor] | None,
+    ) -> Tensor:
         """The time embedding [b, e] as the image U-Net itself computes it."""
         unet = self.image_unet
         timesteps = torch.as_tensor(timesteps, device=x.device).expand(len(x))
@@ -78,12 +94,21 @@ class VideoUNet(nn.Module):
 class _Walk:
     """One forward pass through the modules of the image U-Net, on [(b t), c, h, w]."""
 
-    def __init__(self, video_unet: VideoUNet, embedding: Tensor, frames: int,
-                 context: ContextFrames | None, rate: Tensor | None, text: Tensor | None):
+    def __init__(
+        self,
+        video_unet: VideoUNet,
+        embedding: Tensor,
+        frames: int,
+        context: ContextFrames | None,
+        rate: Tensor | None,
+        text: Tensor | None,
+    ):
         self.unet = video_unet.image_unet
         self.injections = video_unet.injections
-        self.told = [layers.tell(embedding, frames, context=context, rate=rate,
-                                 text=clip_text(text)) for layers in video_unet.sets]
+        self.told = [
+            layers.tell(embedding, frames, context=context, rate=rate, text=clip_text(text))
+            for layers in video_unet.sets
+        ]
         self.embedding = per_frame(embedding, frames)
         self.text = None if text is None else text_per_frame(text, frames)
 
@@ -157,22 +182,26 @@ def clip_text(text: Tensor | None) -> Tensor | None:
     return text[:, 0] if text is not None and text.ndim == 4 else text
 
 
-def inject(image_unet: UNet2DConditionModel, layers: TemporalLayers,
-           strength: Strength = Strength()) -> VideoUNet:  # noqa: B008 (frozen)
+def inject(
+    image_unet: UNet2DConditionModel, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
+) -> VideoUNet:
     """Turn an image U-Net into a video U-Net; the image U-Net itself is not touched.
 
     Raises ValueError when the layers were made for another layout.
     """
     have, made_for = layout_of(image_unet.config), layers.config.layout
     if have != made_for:
-        raise ValueError(f"temporal layers for channels {made_for.channels} with depths "
-                         f"{made_for.depths} do not fit a U-Net of channels {have.channels} with "
-                         f"depths {have.depths}")
+        raise ValueError(
+            f"temporal layers for channels {made_for.channels} with depths "
+            f"{made_for.depths} do not fit a U-Net of channels {have.channels} with "
+            f"depths {have.depths}"
+        )
     return VideoUNet(image_unet, [Injection(layers, strength)])
 
 
-def combine(video_unet: VideoUNet, layers: TemporalLayers,
-            strength: Strength = Strength()) -> VideoUNet:  # noqa: B008 (frozen)
+def combine(
+    video_unet: VideoUNet, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
+) -> VideoUNet:
     """Add a further set of temporal layers, acting after those that are there."""
     checked = inject(video_unet.image_unet, layers, strength)
     return VideoUNet(video_unet.image_unet, [*video_unet.injections, *checked.injections])

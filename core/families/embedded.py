@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
 from ..checkpoints import CheckpointError, Header, load_into, part, read_header, read_state
 from ..diffusion_model import DiffusionModel
+from ..layers import zeroed
 from ..schedules import NoiseSchedule, scaled_linear
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..text import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
@@ -25,12 +28,12 @@ from ..video_unet import VideoUNet
 FOLDER = Path(__file__).resolve().parents[1] / "embedded"
 FAMILY = "embedded"
 TEMPORAL_LAYERS = ("text_to_video", "prediction", "interpolation")
-MAX_NOISE_LEVEL = 350                           # of the upsampler's low-resolution input
+MAX_NOISE_LEVEL = 350  # of the upsampler's low-resolution input
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageUNetConfig:
-    """The image U-Net: a small sibling of Stable Diffusion's, without attention at full resolution."""
+    """The image U-Net: a small sibling of Stable Diffusion's, no attention at full resolution."""
 
     channels: tuple[int, ...] = (64, 128, 160)
     layers: int = 1
@@ -38,8 +41,8 @@ class ImageUNetConfig:
     text_width: int = 128
     heads: int = 4
     latent_channels: int = 8
-    extra_channels: int = 0                     # joined to the noisy latents: 3 for an upsampler
-    noise_levels: int = 0                       # classes of the upsampler's noise level
+    extra_channels: int = 0  # joined to the noisy latents: 3 for an upsampler
+    noise_levels: int = 0  # classes of the upsampler's noise level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +61,25 @@ def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
     """Build a diffusers U-Net in Stable Diffusion's layout."""
     down = [("CrossAttn" if a else "") + "DownBlock2D" for a in config.attention]
     up = [("CrossAttn" if a else "") + "UpBlock2D" for a in reversed(config.attention)]
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         in_channels=config.latent_channels + config.extra_channels,
-        out_channels=config.latent_channels, block_out_channels=config.channels,
-        layers_per_block=config.layers, down_block_types=tuple(down), up_block_types=tuple(up),
-        cross_attention_dim=config.text_width, attention_head_dim=config.heads,
-        num_class_embeds=config.noise_levels or None)
+        out_channels=config.latent_channels,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        cross_attention_dim=config.text_width,
+        attention_head_dim=config.heads,
+        num_class_embeds=config.noise_levels or None,
+    )
+    # Every block starts as the identity, as in the first latent diffusion models: diffusers leaves
+    # the last layer of a block at random.
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            zeroed(module.conv2)
+        elif isinstance(module, Transformer2DModel):
+            zeroed(module.proj_out)
+    return unet
 
 
 def noise_schedule() -> NoiseSchedule:
@@ -94,8 +110,12 @@ def tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def load_autoencoder(path: Path | None = None, *, dtype: torch.dtype = torch.float32,
-                     device: torch.device | str = "cpu") -> AutoencoderKL:
+def load_autoencoder(
+    path: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> AutoencoderKL:
     """Load the image autoencoder."""
     path = path or path_of("autoencoder")
     header, state = read(path, "autoencoder")
@@ -103,14 +123,21 @@ def load_autoencoder(path: Path | None = None, *, dtype: torch.dtype = torch.flo
     return load_into(module, state, path.name, dtype).to(device, memory_format=torch.channels_last)
 
 
-def load_temporal_decoder(path: Path | None = None, *, dtype: torch.dtype = torch.float32,
-                          device: torch.device | str = "cpu") -> TemporalDecoder:
+def load_temporal_decoder(
+    path: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> TemporalDecoder:
     """Load the decoder that was fine-tuned in time; its file holds no encoder."""
     path = path or path_of("temporal_decoder")
     header, state = read(path, "temporal_decoder")
-    module = without_encoder(TemporalDecoder(
-        build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
-        kernel=header.config["kernel"]))
+    module = without_encoder(
+        TemporalDecoder(
+            build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
+            kernel=header.config["kernel"],
+        )
+    )
     load_into(module, state, path.name, dtype)
     module.autoencoder.to(memory_format=torch.channels_last)
     return module.to(device)
@@ -123,8 +150,12 @@ def without_encoder(decoder: TemporalDecoder) -> TemporalDecoder:
     return decoder
 
 
-def load_image_model(folder: Path | None = None, *, dtype: torch.dtype = torch.float32,
-                     device: torch.device | str = "cpu") -> ImageModel:
+def load_image_model(
+    folder: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> ImageModel:
     """Load the text-to-image model with its text encoder, tokenizer and autoencoder."""
     path = path_of("image_model", folder)
     header, state = read(path, "image_model")
@@ -136,9 +167,13 @@ def load_image_model(folder: Path | None = None, *, dtype: torch.dtype = torch.f
         load_into(module, part(state, prefix), path.name, dtype).to(device)
     autoencoder = load_autoencoder(path_of("autoencoder", folder), dtype=dtype, device=device)
     return ImageModel(
-        model=diffusion_model(unet, autoencoder), text_encoder=encoder,
-        tokenizer=load_tokenizer((folder or FOLDER) / "tokenizer"), text_length=text.length,
-        box_encoder=boxes, autoencoder=autoencoder)
+        model=diffusion_model(unet, autoencoder),
+        text_encoder=encoder,
+        tokenizer=load_tokenizer((folder or FOLDER) / "tokenizer"),
+        text_length=text.length,
+        box_encoder=boxes,
+        autoencoder=autoencoder,
+    )
 
 
 def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) -> DiffusionModel:
@@ -147,13 +182,20 @@ def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) ->
     network.image_unet.to(memory_format=torch.channels_last)
     config = autoencoder.config
     return DiffusionModel(
-        network=network, schedule=noise_schedule(), prediction="v",
-        latent_channels=config.latent_channels, factor=2 ** (len(config.block_out_channels) - 1),
-        latent_scale=config.scaling_factor, latent_shift=config.shift_factor or 0.0, **upsampler)
+        network=network,
+        schedule=noise_schedule(),
+        prediction="v",
+        latent_channels=config.latent_channels,
+        factor=2 ** (len(config.block_out_channels) - 1),
+        latent_scale=config.scaling_factor,
+        latent_shift=config.shift_factor or 0.0,
+        **upsampler,
+    )
 
 
-def load_temporal_layers(name: str | Path, *, dtype: torch.dtype = torch.float32,
-                         device: torch.device | str = "cpu") -> TemporalLayers:
+def load_temporal_layers(
+    name: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> TemporalLayers:
     """Load temporal layers, by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
     path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
     header, state = read(path, "temporal_layers")
@@ -161,8 +203,12 @@ def load_temporal_layers(name: str | Path, *, dtype: torch.dtype = torch.float32
     return load_into(layers, state, path.name, dtype).to(device)
 
 
-def load_upsampler(folder: Path | None = None, *, dtype: torch.dtype = torch.float32,
-                   device: torch.device | str = "cpu") -> ImageModel:
+def load_upsampler(
+    folder: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> ImageModel:
     """Load the x4 upsampler with its temporal layers in place; it shares the text encoder."""
     path = path_of("upsampler", folder)
     header, state = read(path, "upsampler")
@@ -172,6 +218,9 @@ def load_upsampler(folder: Path | None = None, *, dtype: torch.dtype = torch.flo
     load_into(layers, part(state, "layers."), path.name, dtype).to(device)
     image = load_image_model(folder, dtype=dtype, device=device)
     model = diffusion_model(
-        unet, image.autoencoder, noise_schedule_for_low_res=noise_schedule(),
-        max_noise_level=MAX_NOISE_LEVEL).with_layers(layers)
+        unet,
+        image.autoencoder,
+        noise_schedule_for_low_res=noise_schedule(),
+        max_noise_level=MAX_NOISE_LEVEL,
+    ).with_layers(layers)
     return ImageModel(**vars(image) | {"model": model})

@@ -48,7 +48,7 @@ class FrameMixture:
         side = self.size * int(scale)
         frames = worlds.render(scene, times=times, size=side)
         y, x = random.integers(side - self.size + 1, size=2)
-        return frames[:, :, y:y + self.size, x:x + self.size]
+        return frames[:, :, y : y + self.size, x : x + self.size]
 
 
 class TrainAutoencoder:
@@ -59,8 +59,9 @@ class TrainAutoencoder:
         self.config = AutoencoderConfig(**recipe.model)
         self.module = build_autoencoder(self.config).to(memory_format=torch.channels_last)
         self.kl_weight = recipe.data.get("kl_weight", 1e-6)
-        self.frames = FrameMixture(size=recipe.data["size"], frames=1,
-                                   real_share=recipe.data["real_share"])
+        self.frames = FrameMixture(
+            size=recipe.data["size"], frames=1, real_share=recipe.data["real_share"]
+        )
 
     def batch(self, step: int) -> dict:
         random = np.random.default_rng((self.recipe.seed, step))
@@ -75,15 +76,21 @@ class TrainAutoencoder:
         out = self.module.decode(mean + torch.exp(0.5 * logvar) * noise).sample.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
         pixel, edge = reconstruction(out, batch["frames"])
-        return {"loss": pixel + edge + self.kl_weight * kl, "kl": kl,
-                "psnr": psnr(out, batch["frames"])}
+        return {
+            "loss": pixel + edge + self.kl_weight * kl,
+            "kl": kl,
+            "psnr": psnr(out, batch["frames"]),
+        }
 
     def save(self, path: Path, notes: dict) -> None:
         """Write the weights with the scale that brings latents to unit variance."""
         shift, scale = latent_statistics(self)
         config = config_dict(self.config) | {"scale": scale, "shift": shift}
-        save(path, self.module.state_dict(), Header(
-            family="embedded", kind="autoencoder", config=config, notes=notes))
+        save(
+            path,
+            self.module.state_dict(),
+            Header(family="embedded", kind="autoencoder", config=config, notes=notes),
+        )
 
 
 class TrainTemporalDecoder:
@@ -96,8 +103,11 @@ class TrainTemporalDecoder:
         self.module = TemporalDecoder(embedded.load_autoencoder(), kernel=recipe.model["kernel"])
         self.module.requires_grad_(True)
         embedded.without_encoder(self.module)
-        self.frames = FrameMixture(size=recipe.data["size"], frames=recipe.data["frames"],
-                                   real_share=recipe.data["real_share"])
+        self.frames = FrameMixture(
+            size=recipe.data["size"],
+            frames=recipe.data["frames"],
+            real_share=recipe.data["real_share"],
+        )
         self.flicker_weight = recipe.data.get("flicker_weight", 1.0)
 
     def batch(self, step: int) -> dict:
@@ -112,20 +122,31 @@ class TrainTemporalDecoder:
         out = self.module(latents).float()
         pixel, edge = reconstruction(out, video)
         flicker = F.l1_loss(out.diff(dim=1), video.diff(dim=1))
-        return {"loss": pixel + edge + self.flicker_weight * flicker, "flicker": flicker,
-                "psnr": psnr(out, video)}
+        return {
+            "loss": pixel + edge + self.flicker_weight * flicker,
+            "flicker": flicker,
+            "psnr": psnr(out, video),
+        }
 
     def save(self, path: Path, notes: dict) -> None:
-        save(path, self.module.state_dict(), Header(
-            family=embedded.FAMILY, kind="temporal_decoder", notes=notes,
-            config={"autoencoder": self.config, "kernel": self.module.kernel}))
+        save(
+            path,
+            self.module.state_dict(),
+            Header(
+                family=embedded.FAMILY,
+                kind="temporal_decoder",
+                notes=notes,
+                config={"autoencoder": self.config, "kernel": self.module.kernel},
+            ),
+        )
 
 
 def reconstruction(out: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Absolute error of the pixels [..., h, w] and of their differences to both neighbours."""
     pixel = F.l1_loss(out, target) + 2.0 * F.mse_loss(out, target)
-    edges = (F.l1_loss(out.diff(dim=-1), target.diff(dim=-1))
-             + F.l1_loss(out.diff(dim=-2), target.diff(dim=-2)))
+    edges = F.l1_loss(out.diff(dim=-1), target.diff(dim=-1)) + F.l1_loss(
+        out.diff(dim=-2), target.diff(dim=-2)
+    )
     return pixel, 0.5 * edges
 
 
@@ -139,7 +160,6 @@ def latent_statistics(task: TrainAutoencoder, batches: int = 4) -> tuple[float, 
     """Mean and inverse standard deviation of the latents of the worlds' frames."""
     module: nn.Module = task.module.eval()
     device = next(module.parameters()).device
-    frames = torch.cat([task.batch(10**9 + i)["frames"]
-                        for i in range(batches)]).to(device)
+    frames = torch.cat([task.batch(10**9 + i)["frames"] for i in range(batches)]).to(device)
     means = encode_moments(module, frames)[0]
     return float(means.mean()), float(1 / means.std())

@@ -9,12 +9,18 @@ from pathlib import Path
 import av
 import numpy as np
 
-HELD_OUT = ("carphone_pristine.mp4", "lavie_panda.gif", "animatediff_xl_01.gif")  # for evaluation only
+HELD_OUT = (
+    "carphone_pristine.mp4",
+    "lavie_panda.gif",
+    "animatediff_xl_01.gif",
+)  # for evaluation only
 SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 
 
 def clips_folder() -> Path:
-    """Where real clips are looked for: ``VIDEOLDM_CLIPS``, else ``../shared/clips`` of the repository."""
+    """Where real clips are looked for: ``VIDEOLDM_CLIPS``, else ``../shared/clips`` of the
+    repository.
+    """
     default = Path(__file__).resolve().parents[3] / "shared" / "clips"
     return Path(os.environ.get("VIDEOLDM_CLIPS", default))
 
@@ -26,38 +32,39 @@ def training_clips(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def load_clip(path: Path, max_height: int = 320) -> np.ndarray:
-    """Read a whole clip as uint8 [t, h, w, 3], shrunk by area averaging to at most ``max_height``."""
+    """Read a clip as uint8 [t, h, w, 3], shrunk by area averaging to at most ``max_height``."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         factor = max(1, -(-stream.height // max_height))
-        return np.stack([_shrunk(frame.to_ndarray(format="rgb24"), factor)
-                         for frame in container.decode(stream)])
+        size = dict(width=stream.width // factor, height=stream.height // factor)
+        return np.stack(
+            [
+                frame.reformat(**size, format="rgb24", interpolation="AREA").to_ndarray()
+                for frame in container.decode(stream)
+            ]
+        )
 
 
-def _shrunk(image: np.ndarray, factor: int) -> np.ndarray:
-    if factor == 1:
-        return image
-    h, w = image.shape[0] // factor, image.shape[1] // factor
-    cut = image[:h * factor, :w * factor].reshape(h, factor, w, factor, 3)
-    return cut.mean(axis=(1, 3)).round().astype(np.uint8)
-
-
-def random_crop(clip: np.ndarray, random: np.random.Generator, *, frames: int, size: int,
-                max_shrink: int = 2) -> np.ndarray:
-    """Cut ``frames`` successive frames of ``size`` x ``size`` pixels, float32 [t, 3, h, w] in [-1, 1].
+def random_crop(
+    clip: np.ndarray, random: np.random.Generator, *, frames: int, size: int, max_shrink: int = 2
+) -> np.ndarray:
+    """Cut ``frames`` successive frames of ``size`` x ``size`` pixels, float32 [t, 3, h, w] in [-1,
+    1].
 
     The crop is taken at a random whole-number reduction (area averaged, which also hides palette
     dithering) and mirrored half of the time.
     """
     largest = min(clip.shape[1], clip.shape[2]) // size
     if largest < 1 or len(clip) < frames:
-        raise ValueError(f"a clip of {clip.shape[0]} frames {clip.shape[2]}x{clip.shape[1]} is too "
-                         f"small for {frames} frames {size}x{size}")
+        raise ValueError(
+            f"a clip of {clip.shape[0]} frames {clip.shape[2]}x{clip.shape[1]} is too "
+            f"small for {frames} frames {size}x{size}"
+        )
     factor = int(random.integers(1, min(largest, max_shrink) + 1))
     side = size * factor
     t = random.integers(len(clip) - frames + 1)
     y, x = (random.integers(n - side + 1) for n in clip.shape[1:3])
-    cut = clip[t:t + frames, y:y + side, x:x + side].astype(np.float32)
+    cut = clip[t : t + frames, y : y + side, x : x + side].astype(np.float32)
     cut = cut.reshape(frames, size, factor, size, factor, 3).mean(axis=(2, 4))
     if random.random() < 0.5:
         cut = cut[:, :, ::-1]

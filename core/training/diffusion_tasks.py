@@ -1,7 +1,7 @@
 """Training the diffusion models: the image model with its text encoder, then temporal layers.
 
-Both minimise the error of the velocity (Salimans & Ho 2022) at uniformly drawn steps, the image model
-on single frames, the temporal layers on clips with everything else frozen (Video LDM, eq. 4).
+Both minimise the error of the velocity (Salimans & Ho 2022) at uniformly drawn steps, the image
+model on single frames, the temporal layers on clips with everything else frozen (Video LDM, eq. 4).
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
 # -------------------------------------------------------------------------------------------------
 # The image model.
 
+
 class TrainImageModel:
     """The image U-Net, the text encoder and the box encoder, from random weights."""
 
@@ -68,10 +69,13 @@ class TrainImageModel:
         self.unet = embedded.ImageUNetConfig(**embedded.tuples(recipe.model.get("unet", {})))
         self.text = TextConfig(vocabulary=len(self.tokenizer), **recipe.model.get("text", {}))
         self.slots = recipe.model.get("boxes", {}).get("slots", 4)
-        self.module = nn.ModuleDict({
-            "unet": embedded.build_unet(self.unet).to(memory_format=torch.channels_last),
-            "text_encoder": build_text_encoder(self.text),
-            "box_encoder": BoxEncoder(self.text.width, self.text.vocabulary, slots=self.slots)})
+        self.module = nn.ModuleDict(
+            {
+                "unet": embedded.build_unet(self.unet).to(memory_format=torch.channels_last),
+                "text_encoder": build_text_encoder(self.text),
+                "box_encoder": BoxEncoder(self.text.width, self.text.vocabulary, slots=self.slots),
+            }
+        )
         self.drop = recipe.data.get("drop_caption", 0.1)
 
     def batch(self, step: int) -> dict:
@@ -80,12 +84,17 @@ class TrainImageModel:
         clip = random.integers(len(self.clips), size=self.recipe.batch)
         frame = random.integers(self.clips.latents.shape[1], size=self.recipe.batch)
         captions = [self._caption(int(i), random) for i in clip]
-        batch = {"latents": self.clips.latents[clip, frame].float(),
-                 "ids": tokenize(self.tokenizer, captions, self.text.length)}
+        batch = {
+            "latents": self.clips.latents[clip, frame].float(),
+            "ids": tokenize(self.tokenizer, captions, self.text.length),
+        }
         if step % 2:
             boxes = [self._boxes(int(i), int(t), random) for i, t in zip(clip, frame, strict=True)]
-            batch |= zip(("corners", "labels", "present"),
-                         box_tensors(boxes, self.tokenizer, self.slots), strict=True)
+            batch |= zip(
+                ("corners", "labels", "present"),
+                box_tensors(boxes, self.tokenizer, self.slots),
+                strict=True,
+            )
         return batch
 
     def _caption(self, clip: int, random: np.random.Generator) -> str:
@@ -97,24 +106,30 @@ class TrainImageModel:
         """The frame's boxes that lie inside the image, or none (one time in ten)."""
         if random.random() < 0.1:
             return []
-        return [box for box in map(inside, self.clips.boxes[clip][frame]) if box][:self.slots]
+        return [box for box in map(inside, self.clips.boxes[clip][frame]) if box][: self.slots]
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         text = encode_text(self.module["text_encoder"], batch["ids"])
         if "corners" in batch:
-            tokens = self.module["box_encoder"](
-                batch["corners"], batch["labels"], batch["present"])
+            tokens = self.module["box_encoder"](batch["corners"], batch["labels"], batch["present"])
             text = torch.cat([text, tokens.to(text.dtype)], dim=1)
         x0 = batch["latents"].contiguous(memory_format=torch.channels_last)
         steps = draw_steps(len(x0), generator, x0.device)
-        error = velocity_error(lambda x, t: self.module["unet"](x, t, text).sample,
-                               x0, normal_like(x0, generator), steps)
+        error = velocity_error(
+            lambda x, t: self.module["unet"](x, t, text).sample,
+            x0,
+            normal_like(x0, generator),
+            steps,
+        )
         return {"loss": error.mean()}
 
     def save(self, path: Path, notes: dict) -> None:
         config = {"unet": vars(self.unet), "text": vars(self.text), "boxes": {"slots": self.slots}}
-        save(path, self.module.state_dict(), Header(
-            family=embedded.FAMILY, kind="image_model", config=config, notes=notes))
+        save(
+            path,
+            self.module.state_dict(),
+            Header(family=embedded.FAMILY, kind="image_model", config=config, notes=notes),
+        )
 
 
 def tokenizer_for(clips: LatentClips):
@@ -127,13 +142,15 @@ def tokenizer_for(clips: LatentClips):
 
 def inside(box):
     """The box cut to the image, or None when less than two per cent of the image's side is left."""
-    cut = replace(box, x0=max(0.0, box.x0), y0=max(0.0, box.y0),
-                  x1=min(1.0, box.x1), y1=min(1.0, box.y1))
+    cut = replace(
+        box, x0=max(0.0, box.x0), y0=max(0.0, box.y0), x1=min(1.0, box.x1), y1=min(1.0, box.y1)
+    )
     return cut if min(cut.x1 - cut.x0, cut.y1 - cut.y0) > 0.02 else None
 
 
 # -------------------------------------------------------------------------------------------------
 # Temporal layers.
+
 
 class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
@@ -147,14 +164,18 @@ class TrainTemporalLayers:
         image = embedded.load_image_model()
         self.text_encoder, self.tokenizer = image.text_encoder, image.tokenizer
         self.length = image.text_length
-        self.sets = [latent_clips(ClipPlan(**plan), image.autoencoder, cache)
-                     for plan in recipe.data["clips"]]
+        self.sets = [
+            latent_clips(ClipPlan(**plan), image.autoencoder, cache)
+            for plan in recipe.data["clips"]
+        ]
         self.given = recipe.data.get("given", "none")
         self.perturb = recipe.data.get("perturb", 0)
         unet = frozen(image.model.network.image_unet)
         config = TemporalLayersConfig(
-            layout=layout_of(unet.config), text_width=unet.config.cross_attention_dim,
-            **embedded.tuples(recipe.model))
+            layout=layout_of(unet.config),
+            text_width=unet.config.cross_attention_dim,
+            **embedded.tuples(recipe.model),
+        )
         self.layers = TemporalLayers(config)
         if "layers" in recipe.start_from:
             start(self.layers, embedded.path_of(recipe.start_from["layers"]))
@@ -169,14 +190,18 @@ class TrainTemporalLayers:
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
         latents = clips.latents[chosen].float()
         masks = np.stack([self._mask(latents.shape[1], random) for _ in chosen])
-        return {"latents": latents, "ids": tokenize(self.tokenizer, captions, self.length),
-                "rate": torch.full((len(chosen),), rate), "mask": torch.from_numpy(masks),
-                "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0}
+        return {
+            "latents": latents,
+            "ids": tokenize(self.tokenizer, captions, self.length),
+            "rate": torch.full((len(chosen),), rate),
+            "mask": torch.from_numpy(masks),
+            "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
+        }
 
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
         mask = np.zeros(frames, np.float32)
         if self.given == "first":
-            mask[:random.choice(3, p=(0.2, 0.4, 0.4))] = 1
+            mask[: random.choice(3, p=(0.2, 0.4, 0.4))] = 1
         elif self.given == "every fourth" and random.random() < 0.95:
             mask[::4] = 1
         return mask
@@ -190,12 +215,16 @@ class TrainTemporalLayers:
         rate = batch["rate"] if self.layers.rate is not None else None
         error = velocity_error(
             lambda x, t: self.module(x, t, text, context_frames=context, rate=rate),
-            x0, normal_like(x0, generator), steps)
+            x0,
+            normal_like(x0, generator),
+            steps,
+        )
         wanted = (1 - mask)[:, :, None, None, None].expand_as(error)
         return {"loss": (error * wanted).sum() / wanted.sum()}
 
-    def _context(self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator
-                 ) -> ContextFrames | None:
+    def _context(
+        self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator
+    ) -> ContextFrames | None:
         if self.given == "none":
             return None
         context = replace(no_context(x0.shape, x0.device), mask=mask)
@@ -203,22 +232,29 @@ class TrainTemporalLayers:
         return perturbed(context, SCHEDULE, level, normal_like(x0, generator))
 
     def save(self, path: Path, notes: dict) -> None:
-        save(path, self.layers.state_dict(), Header(
-            family=embedded.FAMILY, kind="temporal_layers",
-            config=self.layers.config.as_dict(), notes=notes))
+        save(
+            path,
+            self.layers.state_dict(),
+            Header(
+                family=embedded.FAMILY,
+                kind="temporal_layers",
+                config=self.layers.config.as_dict(),
+                notes=notes,
+            ),
+        )
 
 
 def frozen(unet: nn.Module) -> nn.Module:
     """Exclude an image U-Net from training.
 
-    Its memory layout goes back to the default: on the CPU, torch 2.13 crashes in the backward pass of
-    a channels-last group norm whose own scale needs no gradient.
+    Its memory layout goes back to the default: on the CPU, torch 2.13 crashes in the backward pass
+    of a channels-last group norm whose own scale needs no gradient.
     """
     return unet.requires_grad_(False).to(memory_format=torch.contiguous_format)
 
 
 def start(layers: TemporalLayers, path: Path) -> None:
-    """Take over every tensor of a trained file that has a place in ``layers``; the rest stays new."""
+    """Take over every tensor of a trained file that fits ``layers``; the rest stays new."""
     _, state = embedded.read(path, "temporal_layers")
     own = layers.state_dict()
     fitting = {k: v.float() for k, v in state.items() if k in own and own[k].shape == v.shape}
@@ -228,11 +264,12 @@ def start(layers: TemporalLayers, path: Path) -> None:
 # -------------------------------------------------------------------------------------------------
 # The upsampler.
 
+
 class TrainUpsampler:
     """The x4 upsampler: first its image U-Net on single frames, then temporal layers in it.
 
-    Low-resolution frames are noised to a drawn level (at most ``MAX_NOISE_LEVEL``) that the network is
-    told, so that it learns not to trust their flaws (Ho et al. 2021).
+    Low-resolution frames are noised to a drawn level (at most ``MAX_NOISE_LEVEL``) that the network
+    is told, so that it learns not to trust their flaws (Ho et al. 2021).
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -243,12 +280,18 @@ class TrainUpsampler:
         self.autoencoder = image.autoencoder
         self.text_encoder, self.tokenizer = image.text_encoder, image.tokenizer
         self.length = image.text_length
-        self.frames = FrameMixture(size=recipe.data["size"], frames=recipe.data["frames"],
-                                   real_share=recipe.data["real_share"])
+        self.frames = FrameMixture(
+            size=recipe.data["size"],
+            frames=recipe.data["frames"],
+            real_share=recipe.data["real_share"],
+        )
         self.unet_config = embedded.ImageUNetConfig(**embedded.tuples(recipe.model["unet"]))
         self.unet = embedded.build_unet(self.unet_config).to(memory_format=torch.channels_last)
-        self.layers = TemporalLayers(TemporalLayersConfig(
-            layout=layout_of(self.unet.config), **embedded.tuples(recipe.model["layers"])))
+        self.layers = TemporalLayers(
+            TemporalLayersConfig(
+                layout=layout_of(self.unet.config), **embedded.tuples(recipe.model["layers"])
+            )
+        )
         self.module: VideoUNet = inject(self.unet, self.layers)
         self._freeze()
 
@@ -266,9 +309,12 @@ class TrainUpsampler:
     def batch(self, step: int) -> dict:
         random = np.random.default_rng((self.recipe.seed, step))
         clips = [self.frames.draw(random) for _ in range(self.recipe.batch)]
-        return {"video": torch.from_numpy(np.stack(clips)),
-                "levels": torch.from_numpy(random.integers(embedded.MAX_NOISE_LEVEL,
-                                                           size=self.recipe.batch))}
+        return {
+            "video": torch.from_numpy(np.stack(clips)),
+            "levels": torch.from_numpy(
+                random.integers(embedded.MAX_NOISE_LEVEL, size=self.recipe.batch)
+            ),
+        }
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         from ..autoencoder import encode
@@ -276,23 +322,30 @@ class TrainUpsampler:
         video, levels = batch["video"], batch["levels"]
         with torch.no_grad():
             x0 = encode(self.autoencoder, video, chunk=64).float()
-            text = encode_text(self.text_encoder, tokenize(self.tokenizer, [""], self.length)
-                               .to(video.device)).expand(len(video), -1, -1)
+            text = encode_text(
+                self.text_encoder, tokenize(self.tokenizer, [""], self.length).to(video.device)
+            ).expand(len(video), -1, -1)
         low = shrink(video)
         low = SCHEDULE.add_noise(low, normal_like(low, generator), levels)
         steps = draw_steps(len(x0), generator, x0.device)
         steps = steps[torch.randperm(len(steps), generator=generator, device=x0.device)]
         error = velocity_error(
             lambda x, t: self.module(torch.cat([x, low], dim=2), t, text, class_labels=levels),
-            x0, normal_like(x0, generator), steps)
+            x0,
+            normal_like(x0, generator),
+            steps,
+        )
         return {"loss": error.mean()}
 
     def save(self, path: Path, notes: dict) -> None:
         state = {f"unet.{k}": v for k, v in self.unet.state_dict().items()}
         state |= {f"layers.{k}": v for k, v in self.layers.state_dict().items()}
         config = {"unet": vars(self.unet_config), "layers": self.layers.config.as_dict()}
-        save(path, state, Header(family=embedded.FAMILY, kind="upsampler", config=config,
-                                 notes=notes))
+        save(
+            path,
+            state,
+            Header(family=embedded.FAMILY, kind="upsampler", config=config, notes=notes),
+        )
 
 
 def shrink(video: Tensor, factor: int = 4) -> Tensor:

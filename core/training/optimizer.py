@@ -1,8 +1,9 @@
 """The optimiser of every recipe: Muon for weight matrices, AdamW for everything else.
 
-Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal matrix, so that
-every direction of the update has the same length; convolutions count as matrices [out, in * k]. With
-its updates scaled to the root mean square of AdamW's (Liu et al. 2025) both share one learning rate.
+Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal matrix, so
+that every direction of the update has the same length; convolutions count as matrices [out, in *
+k]. With its updates scaled to the root mean square of AdamW's (Liu et al. 2025) both share one
+learning rate.
 """
 
 from __future__ import annotations
@@ -29,12 +30,21 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for parameters of two or more axes, AdamW for the others and for embeddings."""
 
-    def __init__(self, module: nn.Module, *, lr: float, weight_decay: float,
-                 momentum: float = 0.95, betas: tuple[float, float] = (0.9, 0.99)):
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ):
         matrices, others = split_parameters(module)
         groups = [dict(params=matrices, muon=True), dict(params=others, muon=False)]
-        super().__init__([g for g in groups if g["params"]], dict(
-            lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas))
+        super().__init__(
+            [g for g in groups if g["params"]],
+            dict(lr=lr, weight_decay=weight_decay, momentum=momentum, betas=betas),
+        )
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -56,8 +66,11 @@ class MuonAdamW(torch.optim.Optimizer):
     @staticmethod
     def _adamw(parameter: Tensor, gradient: Tensor, group: dict, state: dict) -> None:
         if not state:
-            state |= {"step": 0, "mean": torch.zeros_like(parameter),
-                      "square": torch.zeros_like(parameter)}
+            state |= {
+                "step": 0,
+                "mean": torch.zeros_like(parameter),
+                "square": torch.zeros_like(parameter),
+            }
         state["step"] += 1
         beta1, beta2 = group["betas"]
         state["mean"].lerp_(gradient, 1 - beta1)

@@ -20,27 +20,28 @@ class Recipe:
     """One training run. ``model`` and ``data`` are read by the task that ``task`` names."""
 
     name: str
-    task: str                                   # a key of tasks.TASKS
-    output: str                                 # file name of the result
+    task: str  # a key of tasks.TASKS
+    output: str  # file name of the result
     steps: int
     batch: int
     learning_rate: float = 1e-3
-    warmup: int = 100                           # steps of linear warm-up
-    final_rate: float = 0.02                    # share of the learning rate left at the end (cosine)
+    warmup: int = 100  # steps of linear warm-up
+    final_rate: float = 0.02  # share of the learning rate left at the end (cosine)
     weight_decay: float = 0.01
     clip_gradient: float = 1.0
-    ema: float = 0.999                          # decay of the averaged weights that are saved
-    precision: str = "bf16"                     # "bf16" (autocast) or "fp32"
+    ema: float = 0.999  # decay of the averaged weights that are saved
+    precision: str = "bf16"  # "bf16" (autocast) or "fp32"
     seed: int = 0
-    save_every: int = 250                       # steps between resumable states
+    save_every: int = 250  # steps between resumable states
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     start_from: dict[str, str] = field(default_factory=dict)  # part → embedded file
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"recipe {self.name}: steps {self.steps} and batch {self.batch} "
-                             "must be at least 1")
+            raise ValueError(
+                f"recipe {self.name}: steps {self.steps} and batch {self.batch} must be at least 1"
+            )
 
 
 def load_recipe(path: str | Path) -> Recipe:

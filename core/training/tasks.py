@@ -38,6 +38,7 @@ def build_task(recipe: Recipe, cache: Path) -> Task:
         "temporal_decoder": autoencoder_tasks.TrainTemporalDecoder,
     }
     if recipe.task not in tasks:
-        raise ValueError(f"recipe {recipe.name}: task must be one of {', '.join(tasks)}, "
-                         f"not {recipe.task!r}")
+        raise ValueError(
+            f"recipe {recipe.name}: task must be one of {', '.join(tasks)}, not {recipe.task!r}"
+        )
     return tasks[recipe.task](recipe, cache)

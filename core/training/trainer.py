@@ -64,9 +64,18 @@ def trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((n, p) for n, p in module.named_parameters() if p.requires_grad)
 
 
-def train(recipe: Recipe, task: Task, folder: Path, *, device: torch.device,
-          workers: int = 1, report: Callable[[str], None] = print) -> Path:
-    """Run ``recipe`` to its end, resuming from ``folder`` if a state is there; return the weights' path."""
+def train(
+    recipe: Recipe,
+    task: Task,
+    folder: Path,
+    *,
+    device: torch.device,
+    workers: int = 1,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Run ``recipe`` to its end, resuming from ``folder`` if a state is there; return the weights'
+    path.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     module = task.module.to(device)
     count = sum(p.numel() for _, p in trained(module))
@@ -74,8 +83,13 @@ def train(recipe: Recipe, task: Task, folder: Path, *, device: torch.device,
     optimizer = MuonAdamW(module, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = Average(module, recipe.ema)
     start = load_training_state(folder, module, optimizer, average, device)
-    batches = DataLoader(Batches(task), batch_size=None, sampler=range(start, recipe.steps),
-                         num_workers=workers, prefetch_factor=4 if workers else None)
+    batches = DataLoader(
+        Batches(task),
+        batch_size=None,
+        sampler=range(start, recipe.steps),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
     with CurveLog(folder, start) as log, progress_bar(recipe, start) as advance:
         for step, batch in enumerate(batches, start):
             logs = training_step(recipe, task, module, optimizer, batch, step, device)
@@ -91,8 +105,15 @@ def train(recipe: Recipe, task: Task, folder: Path, *, device: torch.device,
     return path
 
 
-def training_step(recipe: Recipe, task: Task, module: nn.Module, optimizer: torch.optim.Optimizer,
-                  batch: dict, step: int, device: torch.device) -> dict[str, float]:
+def training_step(
+    recipe: Recipe,
+    task: Task,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: dict,
+    step: int,
+    device: torch.device,
+) -> dict[str, float]:
     """One optimiser step; returns the logged numbers."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, step)
@@ -110,17 +131,28 @@ def training_step(recipe: Recipe, task: Task, module: nn.Module, optimizer: torc
 # -------------------------------------------------------------------------------------------------
 # Resuming.
 
-def save_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
-                        average: Average, step: int) -> None:
+
+def save_training_state(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int
+) -> None:
     """Write everything a later run needs, whole or not at all."""
-    state = {"step": step, "weights": {n: p.detach() for n, p in trained(module)},
-             "average": average.shadow, "optimizer": optimizer.state_dict()}
+    state = {
+        "step": step,
+        "weights": {n: p.detach() for n, p in trained(module)},
+        "average": average.shadow,
+        "optimizer": optimizer.state_dict(),
+    }
     torch.save(state, folder / "state.pt.tmp")
     os.replace(folder / "state.pt.tmp", folder / "state.pt")
 
 
-def load_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
-                        average: Average, device: torch.device) -> int:
+def load_training_state(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    device: torch.device,
+) -> int:
     """Restore a run; returns the step to go on with (0 when there is nothing to restore)."""
     path = folder / "state.pt"
     if not path.is_file():
@@ -136,15 +168,22 @@ def load_training_state(folder: Path, module: nn.Module, optimizer: torch.optim.
 # -------------------------------------------------------------------------------------------------
 # Showing.
 
+
 class progress_bar:  # noqa: N801 (used as a function)
     """Show step, loss and time left; calling the context's value advances one step."""
 
     def __init__(self, recipe: Recipe, start: int):
-        self.bar = Progress(TextColumn(recipe.name), BarColumn(), MofNCompleteColumn(),
-                            TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn(),
-                            refresh_per_second=1)
-        self.id = self.bar.add_task(recipe.name, total=recipe.steps, completed=start,
-                                    loss=float("nan"))
+        self.bar = Progress(
+            TextColumn(recipe.name),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeRemainingColumn(),
+            refresh_per_second=1,
+        )
+        self.id = self.bar.add_task(
+            recipe.name, total=recipe.steps, completed=start, loss=float("nan")
+        )
 
     def __enter__(self) -> Callable[[float], None]:
         self.bar.start()
@@ -203,5 +242,3 @@ class CurveLog:
             axes.plot([float(r["step"]) for r in rows], [float(r[name]) for r in rows], lw=1)
             axes.set(title=name, xlabel="step", yscale="log")
         figure.savefig(self.folder / "curves.png", dpi=80)
-
-
