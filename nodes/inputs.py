@@ -36,7 +36,7 @@ def cfg(default: float) -> io.Input:
     )
 
 
-def sampler_name(default: str = "ddim") -> io.Input:
+def sampler_name(default: str = "dpmpp_2m") -> io.Input:
     return io.Combo.Input(
         "sampler_name",
         options=list(SAMPLERS),
@@ -46,7 +46,7 @@ def sampler_name(default: str = "ddim") -> io.Input:
     )
 
 
-def schedule(default: str = "uniform") -> io.Input:
+def schedule(default: str = "trailing") -> io.Input:
     return io.Combo.Input(
         "schedule",
         options=list(SCHEDULES),

@@ -31,7 +31,7 @@ class InterpolateFrames(io.ComfyNode):
                 *prompts(),
                 io.Latent.Input("latent", tooltip="The frames to interpolate between."),
                 integer("passes", 1, 1, 2, "How often the frames are quadrupled."),
-                steps(20),
+                steps(8),
                 cfg(1.0),
                 sampler_name(),
                 schedule(),

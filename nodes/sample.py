@@ -37,7 +37,7 @@ class VideoSampler(io.ComfyNode):
                 integer("width", 64, 16, MAX_SIZE, "Width of the video in pixels.", step=8),
                 integer("height", 64, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
                 integer("frames", 16, 1, MAX_FRAMES, "Length of the video, given frames included."),
-                steps(20),
+                steps(25),
                 cfg(3.0),
                 sampler_name(),
                 schedule(),

@@ -21,7 +21,7 @@ class UpsampleVideo(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model of Load Upsampler."),
                 *prompts(),
                 io.Image.Input("images", tooltip="The low-resolution frames."),
-                steps(20),
+                steps(6),
                 cfg(1.0),
                 sampler_name(),
                 schedule(),

@@ -36,8 +36,8 @@ def load_clip(
         host, file, start, count, stride
     )
     target = _target_size(size, (height, width), multiple_of)
-    parts = [_fitted(chunk, target, fit) for chunk in _interruptible(host, chunks)]
-    images = host.images(torch.cat(parts)[None])
+    parts = (_fitted(chunk, target, fit) for chunk in _interruptible(host, chunks))
+    images = torch.cat([host.images(part[None]) for part in parts])
     return images, float(rate / stride), len(images)
 
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from videoldm.core.families import stable_diffusion as sd
-from videoldm.core.families import stable_diffusion_folders, stable_diffusion_keys
+from videoldm.core.families import stable_diffusion_keys
 from videoldm.nodes.host.standalone import io
 from videoldm.nodes.host.standalone.devices import Policy
 from videoldm.nodes.host.standalone.folders import Folders
@@ -207,7 +208,7 @@ def test_a_published_vae_is_read_by_its_own_names(run, toys, tmp_path, monkeypat
     small = sd._autoencoder((32, 32), 0.5)
     spec = replace(sd.SPECS["stable diffusion 1"], autoencoder=small)
     monkeypatch.setitem(sd.SPECS, "stable diffusion 1", spec)
-    module = stable_diffusion_folders.build_autoencoder(small)
+    module = AutoencoderKL(**small).eval()
     state = stable_diffusion_keys.autoencoder_to_ldm(module.state_dict(), 2, 2)
     folder = tmp_path / "models" / "vae"
     folder.mkdir(parents=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL
 
-from ....core.checkpoints import load_into, part, read_header
+from ....core.checkpoints import Header, load_into, part, read_header
 from ....core.families import (
     embedded,
     stable_diffusion,
@@ -54,10 +54,10 @@ class Loaders:
         return self._checkpoint(name, "upsampler")
 
     def temporal_layers(self, name: str) -> TemporalLayers:
-        """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
-        prefix, _, part = name.partition(": ")
-        if prefix == EMBEDDED and part:
-            return embedded.load_temporal_layers(part.replace(" ", "_"), **self._there)
+        """Those of "embedded: text to video" and its kin, or a file of the folder videoldm."""
+        prefix, _, task = name.partition(": ")
+        if prefix == EMBEDDED and task:
+            return embedded.load_temporal_layers(task.replace(" ", "_"), **self._there)
         path = self.folders.model_path("videoldm", name)
         return embedded.load_temporal_layers(path, **self._there)
 
@@ -70,7 +70,7 @@ class Loaders:
 
     def image_vae(self, name: str) -> StandaloneVAE:
         path = self.folders.model_path("vae", name)
-        header = read_header(path)
+        header = _header(path)
         if header is not None and header.kind == "temporal_decoder":
             return StandaloneVAE(None, embedded.load_temporal_decoder(path, **self._there))
         if header is not None:
@@ -90,7 +90,7 @@ class Loaders:
     def _checkpoint(self, name: str, wanted: str) -> Loaded:
         """A checkpoint of this project's own format, or a single file of Stable Diffusion."""
         path = self.folders.model_path("checkpoints", name)
-        header = read_header(path) if path.suffix in (".safetensors", ".sft") else None
+        header = _header(path)
         if header is not None:
             return self._wires(self._own(path, header.kind, wanted), header.family)
         found = self._wires(stable_diffusion.load(path, **self._there), "stable diffusion")
@@ -126,6 +126,11 @@ class Loaders:
             encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text")
             clip = replace(clip, encoder=encoder)
         return model, clip
+
+
+def _header(path: Path) -> Header | None:
+    """What a file of this project says of itself; None for published ones, whatever their kind."""
+    return read_header(path) if path.suffix in (".safetensors", ".sft") else None
 
 
 def _model_with_lora(model: StandaloneModel, lora: Any, strength: float) -> StandaloneModel:
