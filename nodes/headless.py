@@ -144,8 +144,14 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("embedded",), help="what to measure")
-    parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the figures wanted")
+    parser.add_argument(
+        "what", choices=("embedded", "samples"),
+        help="embedded: the figures of the embedded models; samples: contact sheets of them",
+    )  # fmt: skip
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the ones wanted")
+    parser.add_argument(
+        "--output", metavar="DIR", default="samples", help="folder of the sheets (default: samples)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=("command.training", "evaluate_models"))

@@ -70,8 +70,10 @@ def _say(text: str) -> None:
 
 
 def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Measure the embedded models and print a table of figures."""
+    """Measure the embedded models and print a table of figures, or draw samples of them."""
     device = _device(args.device)
+    if args.what == "samples":
+        return _draw_samples(args, device)
     from ...core.evaluation.embedded import GROUPS, evaluate
     from ...core.evaluation.figures import as_json, table
 
@@ -85,4 +87,15 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
         from rich.console import Console
 
         Console().print(table(figures))
+    return OK
+
+
+def _draw_samples(args: argparse.Namespace, device: Any) -> int:
+    from ...core.evaluation.samples import SHEETS, write_samples
+
+    for name in args.only or ():
+        if name not in SHEETS:
+            raise CommandError(f'there is no sheet "{name}", expected one of {", ".join(SHEETS)}')
+    for path in write_samples(writable(Path(args.output)), _say, only=args.only, device=device):
+        print(path)
     return OK

@@ -1,0 +1,170 @@
+"""The trainer: recipes, the optimiser, resuming, and every task for a few steps at toy size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from videoldm.core.families import embedded
+from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
+from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
+from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
+from videoldm.core.training.tasks import build_task
+from videoldm.core.training.trainer import learning_rate, train
+
+CPU = torch.device("cpu")
+
+
+class Quadratic:
+    """A toy task: a linear map is fitted to another one."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        self.target = torch.randn(3, 4)
+
+    def batch(self, step: int) -> dict:
+        return {"x": torch.from_numpy(np.random.default_rng(step).normal(size=(16, 4))).float()}
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict:
+        noise = 0.01 * torch.randn(16, 3, generator=generator)
+        error = self.module(batch["x"]) - batch["x"] @ self.target.T + noise
+        return {"loss": error.square().mean()}
+
+    def save(self, path, notes: dict) -> None:
+        torch.save(self.module.state_dict(), path)
+
+
+def toy(steps: int) -> Recipe:
+    return Recipe(
+        name="toy", task="", output="toy.pt", steps=steps, batch=16, learning_rate=0.05, warmup=5,
+        ema=0.9, precision="fp32", save_every=7,
+    )  # fmt: skip
+
+
+def run(folder, recipe: Recipe, task=None) -> dict:
+    path = train(recipe, task or Quadratic(), folder, device=CPU, workers=0, report=lambda _: None)
+    return torch.load(path, weights_only=True)
+
+
+def test_training_lowers_the_loss_and_logs_it(tmp_path):
+    run(tmp_path, toy(100))
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    losses = [float(row.split(",")[1]) for row in rows[1:]]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_a_stopped_run_goes_on_to_the_very_same_weights(tmp_path):
+    whole = run(tmp_path / "whole", toy(30))
+
+    class Stopped(Quadratic):
+        def batch(self, step: int) -> dict:
+            if step == 17:
+                raise KeyboardInterrupt
+            return super().batch(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "resumed", toy(30), Stopped())
+    resumed = run(tmp_path / "resumed", toy(30))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_final_share():
+    recipe = toy(100)
+    rates = [learning_rate(recipe, step) for step in range(101)]
+    assert rates[4] == pytest.approx(recipe.learning_rate)
+    assert rates[:5] == sorted(rates[:5]) and rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[100] == pytest.approx(recipe.learning_rate * recipe.final_rate)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 20), (20, 4)])
+def test_newton_schulz_brings_every_singular_value_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(orthogonalised(matrix, steps=10))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_embeddings_and_vectors_are_left_to_adamw():
+    module = nn.ModuleDict({"words": nn.Embedding(5, 4), "conv": nn.Conv2d(4, 4, 3)})
+    muon, adamw = MuonAdamW(module, lr=1e-3, weight_decay=0.0).param_groups
+    assert [p.shape for p in muon["params"]] == [module["conv"].weight.shape]
+    assert {p.shape for p in adamw["params"]} == {(5, 4), (4,)}
+
+
+def test_every_recipe_of_the_project_can_be_read():
+    recipes = [load_recipe(path) for path in RECIPES.glob("*.toml")]
+    assert len(recipes) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepps = 3", "unknown keys: stepps"),
+        ("task='x'\noutput='y'\nsteps=0\nbatch=2", "steps 0 and batch 2 must be at least 1"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_in_one_sentence(tmp_path, text, message):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_an_unknown_recipe_or_task_names_those_that_are_known(tmp_path):
+    with pytest.raises(ValueError, match="autoencoder"):
+        load_recipe("no such recipe")
+    with pytest.raises(ValueError, match="temporal_layers"):
+        build_task(replace(toy(1), task="nothing"), tmp_path)
+
+
+def test_evaluation_clips_are_never_trained_on(tmp_path):
+    for name in (*HELD_OUT, "seen.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in training_clips(tmp_path)] == ["seen.mp4"]
+
+
+def test_crops_have_the_wanted_size_and_range():
+    clip = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), dtype=np.uint8)
+    crop = random_crop(clip, np.random.default_rng(1), frames=3, size=16)
+    assert crop.shape == (3, 3, 16, 16) and crop.dtype == np.float32
+    assert -1 <= crop.min() and crop.max() <= 1
+    with pytest.raises(ValueError, match="5 frames 50x40 is too small for 6 frames 16x16"):
+        random_crop(clip, np.random.default_rng(1), frames=6, size=16)
+
+
+ORDER = (
+    "autoencoder", "image_model", "text_to_video", "prediction", "interpolation",
+    "upsampler_image", "upsampler", "temporal_decoder",
+)  # fmt: skip
+
+
+def shortened(name: str) -> Recipe:
+    """A recipe of the project, cut to two steps of two small clips."""
+    recipe = load_recipe(name)
+    data = dict(recipe.data)
+    if "clips" in data:
+        plans = data["clips"] if isinstance(data["clips"], list) else [data["clips"]]
+        small = [plan | {"count": 4} for plan in plans]
+        data["clips"] = small if isinstance(data["clips"], list) else small[0]
+    if "size" in data:
+        data |= {"size": 32, "real_share": 0.0}
+    return replace(recipe, steps=2, batch=2, precision="fp32", data=data)
+
+
+@pytest.mark.slow
+def test_the_whole_family_trains_from_nothing(tmp_path, monkeypatch):
+    """Each recipe in its order for two steps; each result is loaded by the next."""
+    monkeypatch.setattr(embedded, "FOLDER", tmp_path / "embedded")
+    (tmp_path / "embedded").mkdir()
+    for name in ORDER:
+        recipe = shortened(name)
+        task = build_task(recipe, tmp_path / "cache")
+        path = train(recipe, task, tmp_path / name, device=CPU, workers=0, report=lambda _: None)
+        path.rename(tmp_path / "embedded" / path.name)
+    assert embedded.load_image_model().model.prediction == "v"
+    assert embedded.load_upsampler().model.low_res_channels == 3
+    assert embedded.load_temporal_decoder().reach > 0
+    for name in embedded.TEMPORAL_LAYERS:
+        assert embedded.load_temporal_layers(name).config.trained_frames == 16
