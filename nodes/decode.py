@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .host import host, io
-from .inputs import chunk, frame_rate, tile
+from .inputs import chunk, frame_rate, integer, tile
 
 CATEGORY = "VideoLDM/vae"
 
@@ -15,6 +15,21 @@ def decoder_inputs() -> list[io.Input]:
     ]
 
 
+def key_inputs() -> list[io.Input]:
+    return [
+        integer(
+            "key_spacing", 4, 1, 64,
+            "Where key frames are connected: every how many frames one stands; 4 after one pass of "
+            "Interpolate Frames, 16 after two.",
+        ),
+        io.Image.Input(
+            "key_frames", optional=True,
+            tooltip="The frames that were interpolated between: they come out exactly, and the "
+            "detail that the VAE loses of them is given back to the frames around them.",
+        ),
+    ]  # fmt: skip
+
+
 class TemporalVAEDecode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,15 +39,15 @@ class TemporalVAEDecode(io.ComfyNode):
             category=CATEGORY,
             description="Decodes a video into frames. Chunks are decoded together with as many "
             "neighbouring frames as can matter: the result is the same for every chunk length.",
-            inputs=[*decoder_inputs(), chunk(), tile()],
+            inputs=[*decoder_inputs(), chunk(), tile(), *key_inputs()],
             outputs=[io.Image.Output()],
         )
 
     @classmethod
-    def execute(cls, samples, vae, chunk, tile) -> io.NodeOutput:
-        from .stages.decoding import decode_images
+    def execute(cls, samples, vae, **settings) -> io.NodeOutput:
+        from .stages.decoding import Decoding, decode_images
 
-        return io.NodeOutput(decode_images(host, samples, vae, chunk=chunk, tile=tile))
+        return io.NodeOutput(decode_images(host, samples, vae, Decoding(**settings)))
 
 
 class TemporalVAEDecodeToVideo(io.ComfyNode):
@@ -44,15 +59,15 @@ class TemporalVAEDecodeToVideo(io.ComfyNode):
             category=CATEGORY,
             description="Gives a video whose frames are decoded only while it is saved, chunk by "
             "chunk: memory does not grow with its length.",
-            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile()],
+            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile(), *key_inputs()],
             outputs=[io.Video.Output()],
         )
 
     @classmethod
-    def execute(cls, samples, vae, **settings) -> io.NodeOutput:
-        from .stages.decoding import decode_video
+    def execute(cls, samples, vae, frame_rate, **settings) -> io.NodeOutput:
+        from .stages.decoding import Decoding, decode_video
 
-        return io.NodeOutput(decode_video(host, samples, vae, **settings))
+        return io.NodeOutput(decode_video(host, samples, vae, frame_rate, Decoding(**settings)))
 
 
 class TemporalVAEEncode(io.ComfyNode):

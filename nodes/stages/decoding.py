@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ...core.decoding import decode
+from ...core.key_detail import restore_detail
 from ...core.video_files import VideoStream, exact_frame_rate
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
 
 
-def decode_images(
-    host: Host, latent: dict[str, Any], vae: Wire, *, chunk: int, tile: int
-) -> Tensor:
-    """The IMAGE of a LATENT; `tile` in pixels, 0 for whole frames."""
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How latents are decoded: frames at a time, side of tiles in pixels (0 for whole frames), and
+    the IMAGE of key frames whose detail is to be restored, one every `key_spacing` frames."""
+
+    chunk: int
+    tile: int
+    key_spacing: int = 4
+    key_frames: Tensor | None = None
+
+
+def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
+    """The IMAGE of a LATENT."""
     raw, factor = host.raw(latent), host.decoder(vae).factor
     frames, _, height, width = raw.shape[1:]
     images = host.image_buffer(len(raw) * frames, factor * height, factor * width)
     for video, one in enumerate(raw.split(1)):
         stop = video * frames
-        for pixels in _decoded(host, one, vae, chunk, tile):
+        for pixels in _decoded(host, one, vae, settings):
             start, stop = stop, stop + pixels.shape[1]
             images[start:stop] = host.images(pixels).to(images)
     return images
 
 
 def decode_video(
-    host: Host, latent: dict[str, Any], vae: Wire, *, frame_rate: float, chunk: int, tile: int
+    host: Host, latent: dict[str, Any], vae: Wire, frame_rate: float, settings: Decoding
 ) -> Wire:
     """A VIDEO that is decoded while it is saved: one chunk of frames is in memory at a time."""
     raw = host.raw(latent)
@@ -39,7 +50,7 @@ def decode_video(
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
     frames, _, height, width = raw.shape[1:]
     stream = VideoStream(
-        lambda: (pixels[0].clamp(-1, 1) for pixels in _decoded(host, raw, vae, chunk, tile)),
+        lambda: (pixels[0].clamp(-1, 1) for pixels in _decoded(host, raw, vae, settings)),
         exact_frame_rate(frame_rate),
         frames,
         decoder.factor * width,
@@ -57,16 +68,40 @@ def encode_images(host: Host, images: Tensor, vae: Wire) -> dict[str, Any]:
     return host.encode(vae, host.pixels(images))
 
 
-def _decoded(host: Host, raw: Tensor, vae: Wire, chunk: int, tile: int) -> Iterator[Tensor]:
+def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator[Tensor]:
     """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
     decoder = host.decoder(vae)
-    side = _latent_tile(tile, decoder.factor)
-    total, done = raw.shape[1], 0
-    parts = decode(decoder, raw, chunk=chunk, tile=side, tile_overlap=min(8, (side or 16) // 2))
+    side = _latent_tile(settings.tile, decoder.factor)
+    overlap = min(8, (side or 16) // 2)
+    parts = decode(decoder, raw, chunk=settings.chunk, tile=side, tile_overlap=overlap)
+    parts = _counted(host, parts, raw.shape[1])
+    if settings.key_frames is None:
+        return parts
+    keys = host.pixels(settings.key_frames)
+    _check_keys(keys, raw, decoder.factor, settings.key_spacing)
+    return restore_detail(parts, keys, settings.key_spacing)
+
+
+def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+    """The same parts, with progress shown."""
+    done = 0
     for pixels in parts:
         done += pixels.shape[1]
         host.progress(done, total)
         yield pixels
+
+
+def _check_keys(keys: Tensor, raw: Tensor, factor: int, spacing: int) -> None:
+    height, width = factor * raw.shape[-2], factor * raw.shape[-1]
+    if keys.shape[-2:] != (height, width):
+        raise ValueError(
+            f"the key frames are {keys.shape[-1]}x{keys.shape[-2]}, the video is {width}x{height}"
+        )
+    if raw.shape[1] != spacing * (keys.shape[1] - 1) + 1:
+        raise ValueError(
+            f"{keys.shape[1]} key frames every {spacing} frames belong to "
+            f"{spacing * (keys.shape[1] - 1) + 1} frames, not to {raw.shape[1]}"
+        )
 
 
 def _latent_tile(tile: int, factor: int) -> int | None:
