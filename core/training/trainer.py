@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -169,28 +170,19 @@ def load_training_state(
 # Showing.
 
 
-class progress_bar:  # noqa: N801 (used as a function)
-    """Show step, loss and time left; calling the context's value advances one step."""
-
-    def __init__(self, recipe: Recipe, start: int):
-        self.bar = Progress(
-            TextColumn(recipe.name),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TimeRemainingColumn(),
-            refresh_per_second=1,
-        )
-        self.id = self.bar.add_task(
-            recipe.name, total=recipe.steps, completed=start, loss=float("nan")
-        )
-
-    def __enter__(self) -> Callable[[float], None]:
-        self.bar.start()
-        return lambda loss: self.bar.update(self.id, advance=1, loss=loss)
-
-    def __exit__(self, *_) -> None:
-        self.bar.stop()
+@contextmanager
+def progress_bar(recipe: Recipe, start: int) -> Iterator[Callable[[float], None]]:
+    """Show step, loss and time left; the given function advances one step."""
+    columns = (
+        TextColumn(recipe.name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, refresh_per_second=1) as bar:
+        task = bar.add_task(recipe.name, total=recipe.steps, completed=start, loss=float("nan"))
+        yield lambda loss: bar.update(task, advance=1, loss=loss)
 
 
 class CurveLog:
