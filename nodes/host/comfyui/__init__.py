@@ -1,11 +1,11 @@
-"""The host inside ComfyUI: the V3 API is ComfyUI's own.
+"""The host inside ComfyUI: the V3 API is ComfyUI's own, models go through its memory management.
 
-`host` implements `interface.Host` on ModelPatcher, folder_paths and ComfyUI's memory management.
-Until it exists it is None, and the package registers no nodes there.
+Importing this loads nothing heavy: ComfyUI has torch by then, and diffusers and transformers wait
+for the first node that needs them.
 """
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-host = None
+from .host import host
 
 __all__ = ["ComfyExtension", "host", "io", "ui"]

@@ -1,0 +1,109 @@
+"""The embedded text encoder as a CLIP of ComfyUI's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import comfy.supported_models_base
+import torch
+from torch import Tensor, nn
+
+from ....core.families.embedded import ImageModel
+from ..standalone.clip import StandaloneCLIP
+
+Tokens = dict[str, list]
+
+
+class EmbeddedTextModel(nn.Module):
+    """The text encoder, and the box encoder behind it.
+
+    Weights are named as in ComfyUI's CLIP-L, so that LoRA files find them.
+    """
+
+    def __init__(self, found: ImageModel, device: Any = None, dtype: Any = None,
+                 model_options: Any = None):  # fmt: skip
+        super().__init__()
+        # It is small, and is computed in float32 like every text encoder in ComfyUI.
+        encoder = found.text_encoder.to(device=device, dtype=torch.float32)
+        self.clip_l = nn.Module()
+        self.clip_l.transformer = encoder if hasattr(encoder, "text_model") else _Named(encoder)
+        self.box_encoder = found.box_encoder
+        if self.box_encoder is not None:
+            self.box_encoder.to(device=device, dtype=torch.float32)
+        boxes = self.box_encoder
+        self._clip = StandaloneCLIP(encoder, found.tokenizer, found.text_length, boxes)
+        self.dtypes = {torch.float32}
+
+    def encode_token_weights(self, tokens: Tokens) -> tuple[Tensor, None]:
+        return self._given(self._clip.encode_from_tokens_scheduled(tokens["l"])), None
+
+    def encode_boxes(self, text: str, boxes: Sequence[Any]) -> Tensor:
+        """Tokens [1, n, d] of a prompt with bounding boxes behind it."""
+        return self._given(self._clip.encode(text, boxes))
+
+    @staticmethod
+    def _given(conditioning: list) -> Tensor:
+        return conditioning[0][0].to(comfy.model_management.intermediate_device())
+
+    # What ComfyUI sets on text models: layers to skip and such, of which this one has none.
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        pass
+
+    def reset_clip_options(self) -> None:
+        pass
+
+    def load_sd(self, sd: dict[str, Tensor]) -> Any:
+        return self.load_state_dict(sd, strict=False)
+
+
+class _Named(nn.Module):
+    """An encoder under the name `text_model`, which newer versions of transformers leave out."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.text_model = encoder
+
+
+class EmbeddedTokenizer:
+    """Prompts with weights to chunks of (token, weight)."""
+
+    def __init__(self, found: ImageModel):
+        self._clip = StandaloneCLIP(found.text_encoder, found.tokenizer, found.text_length)
+
+    def tokenize_with_weights(
+        self, text: str, return_word_ids: bool = False, **options: Any
+    ) -> Tokens:
+        chunks = self._clip.tokenize(text)
+        if return_word_ids:
+            chunks = [[(*token, k) for k, token in enumerate(chunk)] for chunk in chunks]
+        return {"l": chunks}
+
+    def untokenize(self, chunk: Sequence[tuple]) -> list[tuple]:
+        return [(token, self._clip.tokenizer.decode([token[0]])) for token in chunk]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+
+def build_clip(found: ImageModel, *, disable_dynamic: bool = False) -> comfy.sd.CLIP:
+    """A CLIP around the text encoder of the embedded family."""
+    target = comfy.supported_models_base.ClipTarget(
+        lambda **_: EmbeddedTokenizer(found), lambda **params: EmbeddedTextModel(found, **params)
+    )
+    return comfy.sd.CLIP(target, disable_dynamic=disable_dynamic)
+
+
+def encode_boxes(clip: comfy.sd.CLIP, text: str, boxes: Sequence[Any]) -> list:
+    """A CONDITIONING with boxes; ValueError for a CLIP without a box encoder."""
+    encoder = clip.cond_stage_model
+    if getattr(encoder, "box_encoder", None) is None or not hasattr(encoder, "encode_boxes"):
+        raise ValueError(
+            f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; "
+            "only the embedded model's CLIP has one"
+        )
+    clip.load_model()
+    return [[encoder.encode_boxes(text, boxes), {"pooled_output": None}]]

@@ -1,0 +1,214 @@
+"""The embedded family's networks as a MODEL of ComfyUI's.
+
+The U-Net has Stable Diffusion's layout, so ComfyUI's own runs it: LoRA loaders, ControlNet,
+patches, casting and offloading work on it as on any other. Its noise levels and its latents' scale
+are the family's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ....core.diffusion_model import DiffusionModel
+from ....core.families.stable_diffusion_keys import unet_to_ldm
+from ....core.schedules import NoiseSchedule
+from ....core.sites import UNetLayout, layout_of
+
+LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
+"""What an upsampler's conditions carry: frames [(b t), 3, h, w] and their noise step [(b t)]."""
+
+
+class ChannelMultiplier(float):
+    """A level's width over the first level's. ComfyUI's U-Net multiplies by it to get channels,
+    which have to be whole: 64 * 2.5 is 160, not 160.0."""
+
+    def __mul__(self, other: Any) -> int:
+        return round(float(self) * other)
+
+    __rmul__ = __mul__
+
+
+class EmbeddedLatents(comfy.latent_formats.LatentFormat):
+    """Scale and shift of the embedded autoencoder; its colours, for previews, when asked for."""
+
+    def __init__(self, model: DiffusionModel, autoencoder: Path):
+        self.latent_channels = model.latent_channels
+        self.spacial_downscale_ratio = model.factor
+        self.scale_factor, self.shift_factor = model.latent_scale, model.latent_shift
+        self.autoencoder = autoencoder
+
+    @cached_property
+    def _colours(self) -> tuple[list[list[float]], list[float]]:
+        from .previews import rgb_factors
+
+        return rgb_factors(self.autoencoder)
+
+    @property
+    def latent_rgb_factors(self) -> list[list[float]]:
+        return self._colours[0]
+
+    @property
+    def latent_rgb_factors_bias(self) -> list[float]:
+        return self._colours[1]
+
+    def process_in(self, latent: Tensor) -> Tensor:
+        return (latent - self.shift_factor) * self.scale_factor
+
+    def process_out(self, latent: Tensor) -> Tensor:
+        return latent / self.scale_factor + self.shift_factor
+
+
+class ScheduleSampling(comfy.model_sampling.ModelSamplingDiscrete):
+    """ComfyUI's noise levels from core's; timesteps between two of them stay in between."""
+
+    def __init__(self, schedule: NoiseSchedule):
+        super().__init__()
+        self.schedule = schedule
+        self.num_timesteps = schedule.steps
+        self.set_sigmas(schedule.sigmas)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        return self.schedule.timestep(sigma).to(sigma.device)
+
+
+class EpsSampling(ScheduleSampling, comfy.model_sampling.EPS):
+    pass
+
+
+class VSampling(ScheduleSampling, comfy.model_sampling.V_PREDICTION):
+    pass
+
+
+PREDICTIONS = {
+    "eps": (comfy.model_base.ModelType.EPS, EpsSampling),
+    "v": (comfy.model_base.ModelType.V_PREDICTION, VSampling),
+}
+
+
+class EmbeddedConfig(comfy.supported_models_base.BASE):
+    """What ComfyUI's model classes read; `unet_config` are the arguments of its U-Net."""
+
+    unet_extra_config: dict[str, Any] = {}
+    memory_usage_factor = 0.5  # Activations per latent position, of which SD 1.5 has 1.0.
+
+    def __init__(self, unet_config: dict[str, Any], latents: EmbeddedLatents):
+        super().__init__(unet_config)
+        self.latent_format = latents
+
+    def inpaint_model(self) -> bool:
+        return False
+
+
+class EmbeddedModel(comfy.model_base.BaseModel):
+    """The image model or the upsampler of the embedded family."""
+
+    def __init__(self, config: EmbeddedConfig, model: DiffusionModel):
+        kind, sampling = PREDICTIONS[model.prediction]
+        super().__init__(config, kind)
+        self.model_sampling = sampling(model.schedule)
+        self.low_res_channels = model.low_res_channels
+        self.low_res_schedule = model.noise_schedule_for_low_res
+        self.max_noise_level = model.max_noise_level
+
+    def concat_cond(self, **kwargs: Any) -> Tensor | None:
+        """An upsampler's low-resolution frames [(b t), 3, h, w], noised."""
+        low_res = kwargs.get(LOW_RES)
+        if self.low_res_channels and low_res is None:
+            raise ValueError(
+                f"the model takes {self.low_res_channels} channels of low-resolution frames, but "
+                "was given none: use the node Upsample Video"
+            )
+        return low_res
+
+    def encode_adm(self, **kwargs: Any) -> Tensor | None:
+        return kwargs.get(NOISE_LEVEL)
+
+
+def build_patcher(
+    model: DiffusionModel, autoencoder: Path, *, disable_dynamic: bool = False
+) -> Any:
+    """A ModelPatcher around a model of the family; temporal layers in it are not taken along.
+
+    autoencoder: the file of the family's, from which previews learn their colours.
+    """
+    unet = model.network.image_unet
+    state = unet_to_ldm(unet.state_dict(), layout_of(unet.config))
+    manager = comfy.model_management
+    device, offload = manager.get_torch_device(), manager.unet_offload_device()
+    config = EmbeddedConfig(_unet_config(unet.config), EmbeddedLatents(model, autoencoder))
+    dtypes = config.supported_inference_dtypes
+    size = comfy.utils.calculate_parameters(state)
+    dtype = manager.unet_dtype(model_params=size, supported_dtypes=dtypes)
+    config.set_inference_dtype(dtype, manager.unet_manual_cast(dtype, device, dtypes))
+    built = EmbeddedModel(config, model)
+    kind = "ModelPatcher" if disable_dynamic else "CoreModelPatcher"
+    patcher = getattr(comfy.model_patcher, kind)(built, load_device=device, offload_device=offload)
+    _check_keys(built.diffusion_model.state_dict(), state)
+    state = {key: tensor.to(dtype) for key, tensor in state.items()}
+    built.load_model_weights(state, "", assign=patcher.is_dynamic())
+    return patcher
+
+
+def _unet_config(config: Any) -> dict[str, Any]:
+    """The arguments of ComfyUI's U-Net for a diffusers U-Net's config."""
+    layout = layout_of(config)
+    widths = layout.channels
+    return {
+        "image_size": 32,
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "model_channels": widths[0],
+        "channel_mult": tuple(ChannelMultiplier(width / widths[0]) for width in widths),
+        "num_res_blocks": [layout.layers] * layout.levels,
+        "num_heads": config.attention_head_dim,
+        "num_head_channels": -1,
+        "use_spatial_transformer": True,
+        "context_dim": config.cross_attention_dim,
+        "transformer_depth": [depth for depth in layout.depths for _ in range(layout.layers)],
+        "transformer_depth_middle": layout.mid_depth,
+        "transformer_depth_output": [
+            depth for depth in layout.depths for _ in range(layout.layers + 1)
+        ],
+        "num_classes": config.num_class_embeds,
+    }
+
+
+def unet_layout(unet_config: Mapping[str, Any]) -> UNetLayout:
+    """The layout of ComfyUI's U-Net; ValueError for one that temporal layers have no sites in."""
+    multipliers = unet_config["channel_mult"]
+    layers = set(unet_config["num_res_blocks"])
+    depths = unet_config["transformer_depth"]
+    if len(layers) != 1:
+        raise ValueError(
+            f"levels with different numbers of layers {tuple(unet_config['num_res_blocks'])} are "
+            "not known"
+        )
+    count = layers.pop()
+    return UNetLayout(
+        channels=tuple(int(unet_config["model_channels"] * factor) for factor in multipliers),
+        layers=count,
+        depths=tuple(depths[count * level] for level in range(len(multipliers))),
+        mid_depth=max(unet_config["transformer_depth_middle"], 0),
+    )
+
+
+def _check_keys(built: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    odd = sorted(built.keys() ^ given.keys())
+    if odd:
+        raise ValueError(
+            f"this ComfyUI's U-Net and the embedded one differ in {len(odd)} weights, the first "
+            f"is {odd[0]}"
+        )

@@ -1,0 +1,201 @@
+"""The host inside ComfyUI: see `interface.Host` for what its methods promise.
+
+Models are computed where ComfyUI's memory management wants them. What nodes hand on lies where
+ComfyUI keeps it between nodes: on the CPU, or on the GPU when it was started with --gpu-only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management as manager
+
+from .folders import ComfyFolders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ....core.clip_condition import DenoiserFor
+    from ....core.temporal_layers import Strength
+    from ....core.video_files import VideoStream
+    from ..interface import Decoder, Guidance, Latent, ModelFacts
+    from .layers import LoadedLayers
+    from .loaders import Loaders
+    from .previews import Previews
+
+
+class ComfyHost:
+    """One per process."""
+
+    name = "comfyui"
+
+    @cached_property
+    def folders(self) -> ComfyFolders:
+        return ComfyFolders()
+
+    @cached_property
+    def previews(self) -> Previews:
+        """Of the node that runs now; ComfyUI runs one at a time."""
+        from .previews import Previews
+
+        return Previews()
+
+    @property
+    def loaders(self) -> Loaders:
+        from .loaders import Loaders
+
+        return Loaders(self.folders)
+
+    # Loading.
+
+    def load_image_model(self, name: str) -> tuple[Any, Any, Any]:
+        return self.loaders.image_model(name)
+
+    def load_temporal_layers(self, name: str) -> LoadedLayers:
+        return self.loaders.temporal_layers(name)
+
+    def load_temporal_vae(self, name: str) -> Any:
+        return self.loaders.temporal_vae(name)
+
+    def load_upsampler(self, name: str) -> tuple[Any, Any, Any]:
+        return self.loaders.upsampler(name)
+
+    # Models.
+
+    def facts(self, model: Any) -> ModelFacts:
+        from .sampling import facts_of
+
+        return facts_of(model)
+
+    def inject(self, model: Any, layers: LoadedLayers, strength: Strength) -> Any:
+        from .layers import inject
+
+        return inject(model, layers, strength)
+
+    def eject(self, model: Any) -> Any:
+        from .layers import eject
+
+        return eject(model)
+
+    def encode_text(self, clip: Any, text: str) -> list:
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+    def encode_boxes(self, clip: Any, text: str, boxes: Sequence[Any]) -> list:
+        from .clip import encode_boxes
+
+        return encode_boxes(clip, text, boxes)
+
+    def denoiser_for(
+        self, model: Any, positive: list, negative: list, guidance: Guidance
+    ) -> DenoiserFor:
+        from .sampling import denoiser_for
+
+        return denoiser_for(model, positive, negative, guidance, self.previews.offer)
+
+    def sigmas(self, model: Any, schedule: str, steps: int, denoise: float) -> Tensor:
+        from ....core.schedules import get_sigmas
+        from .sampling import schedule_of
+
+        return get_sigmas(schedule, schedule_of(model), steps, strength=denoise)
+
+    # Tensors.
+
+    def raw(self, latent: Mapping[str, Any]) -> Tensor:
+        from ..tensors import latents_of
+
+        return latents_of(latent).to(manager.get_torch_device())
+
+    def to_core(self, model: Any, latent: Mapping[str, Any]) -> Tensor:
+        raw, channels = self.raw(latent), model.model.latent_format.latent_channels
+        if raw.shape[2] != channels:
+            raise ValueError(f"latents of {raw.shape[2]} channels do not fit a model of {channels}")
+        return _per_frame(model.model.process_latent_in, raw.float())
+
+    def from_core(self, model: Any, latents: Tensor) -> Latent:
+        from ..tensors import latent_from
+
+        raw = _per_frame(model.model.process_latent_out, latents)
+        return latent_from(raw.to(manager.intermediate_device()))
+
+    def pixels(self, images: Tensor) -> Tensor:
+        from ..tensors import pixels_of
+
+        return pixels_of(images).to(manager.get_torch_device())
+
+    def images(self, pixels: Tensor) -> Tensor:
+        from ..tensors import images_from
+
+        return images_from(pixels).to(manager.intermediate_device())
+
+    def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
+        import torch
+
+        return torch.empty((frames, height, width, 3), device=manager.intermediate_device())
+
+    # The autoencoder.
+
+    def encode(self, vae: Any, pixels: Tensor) -> Latent:
+        from ..tensors import latent_from
+        from .vae import encode_pixels
+
+        return latent_from(encode_pixels(vae, pixels))
+
+    def decoder(self, vae: Any) -> Decoder:
+        from .vae import WiredDecoder
+
+        return WiredDecoder(vae)
+
+    # Video.
+
+    def video(self, stream: VideoStream) -> Any:
+        from .video import StreamedVideo
+
+        return StreamedVideo(stream)
+
+    def stream(self, video: Any) -> VideoStream:
+        from .video import stream_of
+
+        return stream_of(video)
+
+    # The run.
+
+    def progress(self, done: float, total: float) -> None:
+        from comfy.utils import ProgressBar
+
+        self.check_interrupted()
+        ProgressBar(total).update_absolute(done, total, self.previews.take())
+
+    def check_interrupted(self) -> None:
+        manager.throw_exception_if_processing_interrupted()
+
+    def keep(self, model: Any, latents: Tensor) -> Path:
+        import torch
+        from comfy.utils import save_torch_file
+
+        samples = self.from_core(model, latents)["samples"].cpu().contiguous()
+        path = self.folders.save_path("latents/unfinished", ".latent")
+        marked = {"latent_tensor": samples, "latent_format_version_0": torch.tensor([])}
+        save_torch_file(marked, str(path))
+        return path
+
+    def metadata(self, hidden: Any) -> dict[str, str]:
+        from comfy.cli_args import args
+
+        if args.disable_metadata:
+            return {}
+        given = {**(hidden.extra_pnginfo or {})}
+        if hidden.prompt is not None:
+            given["prompt"] = hidden.prompt
+        return {key: json.dumps(value) for key, value in given.items()}
+
+
+def _per_frame(process: Any, latents: Tensor) -> Tensor:
+    """ComfyUI's scaling of images' latents, on [b, t, c, h, w]."""
+    return process(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+
+
+host = ComfyHost()

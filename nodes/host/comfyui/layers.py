@@ -1,0 +1,255 @@
+"""Temporal layers in a MODEL of ComfyUI's.
+
+Nothing of the image U-Net is replaced. A wrapper around its forward pass sets forward hooks on the
+modules that layers sit behind, for that one pass, and takes them off again: clones of a model share
+its weights, and a model without the wrapper is the image model bit for bit. ComfyUI loads the
+layers' weights along with the model as its additional models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import comfy.patcher_extension
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+
+from ....core.context_frames import ContextFrames, no_context
+from ....core.sites import UNetLayout, ldm_path
+from ....core.temporal_layers import Strength, TemporalLayers
+from ....core.temporal_layers import Told as ToldLayers
+from .embedded_model import unet_layout
+
+KEY = "videoldm"
+"""Of the wrapper, the additional models and the attachment in a ModelPatcher."""
+TOLD = "videoldm"
+"""Of a `Told` among the transformer options."""
+DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedLayers:
+    """Temporal layers on a wire: the module, and the patcher through which ComfyUI moves it."""
+
+    module: TemporalLayers
+    patcher: Any
+
+
+@dataclass(frozen=True, eq=False)
+class InjectedSet:
+    """One set of layers in a model, and how much of it is used."""
+
+    layers: LoadedLayers
+    strength: Strength
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What this pack's own stages tell the layers of the clip that is being denoised."""
+
+    frames: int
+    context: ContextFrames | None = None
+    rate: int | None = None
+
+
+def sets_of(model: Any) -> tuple[InjectedSet, ...]:
+    """The sets of layers in a model, in the order in which they act."""
+    return model.get_attachment(KEY) or ()
+
+
+def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
+    """A clone of the model with the layers in it; ValueError unless they were made for it."""
+    unet = getattr(model.model, "diffusion_model", None)
+    if not isinstance(unet, UNetModel):
+        raise ValueError(
+            f"temporal layers need a U-Net such as Stable Diffusion's, got {type(unet).__name__}"
+        )
+    have, made_for = unet_layout(model.model.model_config.unet_config), layers.module.config.layout
+    if have != made_for:
+        raise ValueError(
+            f"temporal layers for channels {made_for.channels} with depths {made_for.depths} do "
+            f"not fit a U-Net of channels {have.channels} with depths {have.depths}"
+        )
+    _check_sites(layers.module)
+    return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
+
+
+def eject(model: Any) -> Any:
+    """A clone without any layers."""
+    clone = model.clone()
+    clone.remove_wrappers_with_key(DIFFUSION_MODEL, KEY)
+    clone.remove_additional_models(KEY)
+    clone.remove_attachments(KEY)
+    return clone
+
+
+def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) -> Any:
+    clone = eject(model)
+    clone.set_attachments(KEY, sets)
+    # A set that is in twice is loaded once.
+    patchers = {id(one.layers.module): one.layers.patcher for one in sets}
+    clone.set_additional_models(KEY, list(patchers.values()))
+    clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(sets, layout))
+    return clone
+
+
+def _check_sites(layers: TemporalLayers) -> None:
+    inner = [site for site in layers.config.placed if ".block." in site]
+    if inner:
+        raise ValueError(
+            f"{len(inner)} of the layers sit inside spatial transformers, the first at "
+            f"{inner[0]}, where this host cannot put them"
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# One forward pass.
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalPass:
+    """The wrapper around a U-Net's forward pass that makes it a video model's.
+
+    The batch holds the frames of as many videos as ComfyUI joined conditions; a `Told` among the
+    transformer options says otherwise.
+    """
+
+    sets: tuple[InjectedSet, ...]
+    layout: UNetLayout
+
+    def __call__(
+        self, executor: Any, x: Tensor, timesteps: Tensor, context: Tensor | None, y: Any,
+        control: Any, transformer_options: dict[str, Any], **more: Any,
+    ) -> Tensor:  # fmt: skip
+        told = transformer_options.get(TOLD)
+        if told is None:
+            together = len(transformer_options.get("cond_or_uncond", ())) or 1
+            told = Told(frames=len(x) // together)
+        run = _Pass(self.sets, self.layout, x, context, told)
+        with run.hooked(executor.class_obj):
+            return executor(x, timesteps, context, y, control, transformer_options, **more)
+
+
+class _Pass:
+    """One forward pass on [(b t), c, h, w]; it knows the time embedding once the U-Net does."""
+
+    def __init__(self, sets: Sequence[InjectedSet], layout: UNetLayout, x: Tensor,
+                 text: Tensor | None, told: Told):  # fmt: skip
+        if len(x) % told.frames:
+            raise ValueError(f"a batch of {len(x)} frames cannot hold clips of {told.frames}")
+        self.sets, self.layout, self.x, self.text = sets, layout, x, text
+        self.frames, self.context, self.rate = told.frames, told.context, told.rate
+        self.embedding: Tensor | None = None  # [(b t), e]
+
+    @property
+    def videos(self) -> int:
+        return len(self.x) // self.frames
+
+    @cached_property
+    def told(self) -> list[ToldLayers]:
+        """What each set is told; first asked for at the first site, after the time embedding."""
+        text = None if self.text is None else self.text[:: self.frames]
+        return [
+            one.layers.module.tell(
+                self.embedding[:: self.frames], self.frames,
+                context=self._context(one.layers.module), rate=self._rate(one.layers.module),
+                text=text,
+            )
+            for one in self.sets
+        ]  # fmt: skip
+
+    def _context(self, layers: TemporalLayers) -> ContextFrames | None:
+        """Layers that know given frames have always been told in training: so also of none."""
+        if layers.context is None:
+            return None
+        height, width = self.x.shape[-2:]
+        if self.context is None:
+            shape = self.videos, self.frames, layers.config.context_channels, height, width
+            return no_context(shape, self.x.device)
+        again = self.videos // len(self.context.latents)
+
+        def spread(value: Tensor) -> Tensor:
+            return value.to(self.x.device).repeat(again, *[1] * (value.ndim - 1))
+
+        return ContextFrames(
+            latents=spread(self.context.latents),
+            mask=spread(self.context.mask),
+            noise_level=spread(self.context.noise_level),
+        )
+
+    def _rate(self, layers: TemporalLayers) -> Tensor | None:
+        known = layers.config.rates
+        if not known:
+            return None
+        rate = self.rate or 0
+        if not 0 <= rate < known:
+            raise ValueError(f"the frame-rate class {rate} must lie in 0 .. {known - 1}")
+        return torch.full((self.videos,), rate, device=self.x.device)
+
+    def run(self, site: str, h: Tensor) -> Tensor:
+        """Hand h to every set's layer at the site."""
+        for one, told in zip(self.sets, self.told, strict=True):
+            h = one.layers.module.run(site, h, told, one.strength.at(site))
+        return h
+
+    # Hooks.
+
+    @contextmanager
+    def hooked(self, unet: UNetModel) -> Iterator[None]:
+        with ExitStack() as stack:
+            for handle in self._handles(unet):
+                stack.callback(handle.remove)
+            yield
+
+    def _handles(self, unet: UNetModel) -> Iterator[Any]:
+        yield unet.time_embed.register_forward_hook(self._add_embedding)
+        if unet.num_classes is not None:
+            yield unet.label_emb.register_forward_hook(self._add_embedding)
+        # Layers at the end of a level act after the layer of the module that ends it.
+        for site in sorted(self._sites(), key=lambda site: site.endswith(".out")):
+            yield self._hook(unet, site)
+
+    def _sites(self) -> list[str]:
+        return list({site: None for one in self.sets for site in one.layers.module.config.placed})
+
+    def _add_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self.embedding = output if self.embedding is None else self.embedding + output
+
+    def _hook(self, unet: UNetModel, site: str) -> Any:
+        if site.startswith("down.") and site.endswith(".out"):
+            # The skip connection leaves before this site: so before the next level, not after.
+            following = _after_level(unet, int(site.split(".")[1]), self.layout)
+            return following.register_forward_pre_hook(partial(self._run_before, site))
+        return _module_at(unet, site, self.layout).register_forward_hook(
+            partial(self._run_after, site)
+        )
+
+    def _run_after(self, site: str, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return self.run(site, output)
+
+    def _run_before(self, site: str, module: nn.Module, args: tuple) -> tuple:
+        return (self.run(site, args[0]), *args[1:])
+
+
+def _module_at(unet: UNetModel, site: str, layout: UNetLayout) -> nn.Module:
+    """The module whose output is the tensor at the site."""
+    way, *rest = site.split(".")
+    if way == "in":
+        return unet.input_blocks[0][0]
+    if rest[-1] != "out":
+        return unet.get_submodule(ldm_path(site, layout))
+    if way == "mid":
+        return unet.middle_block[-1]
+    return unet.output_blocks[(int(rest[0]) + 1) * (layout.layers + 1) - 1][-1]
+
+
+def _after_level(unet: UNetModel, level: int, layout: UNetLayout) -> nn.Module:
+    """The first module after a level on the way down, its down-sampler included."""
+    if level == layout.levels - 1:
+        return unet.middle_block[0]
+    return unet.input_blocks[(level + 1) * (layout.layers + 1) + 1][0]

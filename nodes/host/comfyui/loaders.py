@@ -1,0 +1,202 @@
+"""Names to ComfyUI's objects. Each patcher can be made anew by ComfyUI (`cached_patcher_init`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import folder_paths
+import torch
+
+from ....core.checkpoints import load_into, read_header
+from ....core.families import embedded
+from ....core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..interface import FolderAccess
+from ..standalone.vae import StandaloneVAE
+from .clip import build_clip
+from .embedded_model import build_patcher
+from .layers import LoadedLayers, inject
+from .vae import VideoLDMVAE
+
+EMBEDDED = "embedded"
+IMAGE_MODEL, UPSAMPLER = "image_model", "upsampler"
+
+
+class Loaders:
+    """Where names lead."""
+
+    def __init__(self, folders: FolderAccess):
+        self.folders = folders
+
+    def image_model(self, name: str) -> tuple[Any, Any, Any]:
+        """The embedded text-to-image model, or a checkpoint of the models folder."""
+        if name == EMBEDDED:
+            return embedded_wires(IMAGE_MODEL)
+        path = self.folders.model_path("checkpoints", name)
+        if _header(path) is not None:
+            return embedded_wires(IMAGE_MODEL, _folder_of(path, IMAGE_MODEL))
+        return comfy.sd.load_checkpoint_guess_config(
+            str(path), output_vae=True, output_clip=True,
+            embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        )[:3]  # fmt: skip
+
+    def upsampler(self, name: str) -> tuple[Any, Any, Any]:
+        if name == EMBEDDED:
+            return embedded_wires(UPSAMPLER)
+        path = self.folders.model_path("checkpoints", name)
+        if _header(path) is None:
+            raise ValueError(
+                f"{path.name} is not an upsampler of this project's format, the only one that is "
+                "known in ComfyUI"
+            )
+        return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
+
+    def temporal_layers(self, name: str) -> LoadedLayers:
+        """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
+        prefix, _, part = name.partition(": ")
+        if prefix == EMBEDDED and part:
+            return temporal_layers(embedded.path_of(part.replace(" ", "_")))
+        return temporal_layers(self.folders.model_path("videoldm", name))
+
+    def temporal_vae(self, name: str) -> VideoLDMVAE:
+        if name == EMBEDDED:
+            return temporal_vae(None)
+        return temporal_vae(self.folders.model_path("vae", name))
+
+
+def _header(path: Path) -> Any:
+    return read_header(path) if path.suffix in (".safetensors", ".sft") else None
+
+
+def _folder_of(path: Path, wanted: str) -> Path:
+    """The folder of a family's files, of which this one must be the wanted kind."""
+    have = _header(path).kind
+    if have != wanted:
+        raise ValueError(f"{path.name} holds a {have}, but a {wanted} is needed here")
+    return path.parent
+
+
+# --------------------------------------------------------------------------------------------------
+# Builders. Those of patchers are also what ComfyUI calls when it needs one without dynamic memory.
+
+
+def embedded_wires(kind: str, folder: Path | None = None) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE) of a family in this project's format; None is the embedded one."""
+    found = _read(kind, folder)
+    patcher = build_patcher(found.model, _autoencoder(folder))
+    model = _renewable(patcher, _model_patcher, kind, folder)
+    if found.model.network.sets:
+        model = _with_own_layers(model, kind, found, folder)
+    clip = build_clip(found)
+    _renewable(clip.patcher, _clip_patcher, kind, folder)
+    vae = VideoLDMVAE(StandaloneVAE(found.autoencoder))
+    _renewable(vae.patcher, _vae_patcher, kind, folder)
+    return model, clip, vae
+
+
+def temporal_layers(path: Path) -> LoadedLayers:
+    """Temporal layers of a file, in operations that ComfyUI casts and offloads."""
+    header, state = embedded.read(path, "temporal_layers")
+    return _loaded_layers(header.config, state, path.name, (_layers_patcher, (path,)))
+
+
+def temporal_vae(path: Path | None) -> VideoLDMVAE:
+    """A temporal decoder; the embedded one comes with the encoder that fits."""
+    vae = VideoLDMVAE(_read_temporal_vae(path))
+    _renewable(vae.patcher, _temporal_vae_patcher, path)
+    return vae
+
+
+def _read(kind: str, folder: Path | None) -> embedded.ImageModel:
+    load = {IMAGE_MODEL: embedded.load_image_model, UPSAMPLER: embedded.load_upsampler}
+    return load[kind](folder, dtype=torch.float32, device="cpu")
+
+
+def _autoencoder(folder: Path | None) -> Path:
+    return embedded.path_of("autoencoder", folder)
+
+
+def _read_temporal_vae(path: Path | None) -> StandaloneVAE:
+    encoder = embedded.load_autoencoder() if path is None else None
+    return StandaloneVAE(encoder, embedded.load_temporal_decoder(path))
+
+
+def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, folder: Path | None) -> Any:
+    """The upsampler's layers, which are in its own file."""
+    for index, injection in enumerate(found.model.network.injections):
+        layers = injection.layers
+        again = (_own_layers_patcher, (kind, folder, index))
+        loaded = _loaded_layers(layers.config.as_dict(), layers.state_dict(), kind, again)
+        model = inject(model, loaded, injection.strength)
+    return model
+
+
+def _loaded_layers(
+    config: dict[str, Any], state: dict[str, torch.Tensor], name: str, again: tuple,
+    disable_dynamic: bool = False,
+) -> LoadedLayers:  # fmt: skip
+    manager = comfy.model_management
+    layers = TemporalLayers(TemporalLayersConfig.from_dict(config), ops=comfy.ops.manual_cast)
+    size = sum(tensor.numel() for tensor in state.values())
+    dtypes = [torch.float16, torch.bfloat16, torch.float32]
+    dtype = manager.unet_dtype(model_params=size, supported_dtypes=dtypes)
+    layers = load_into(layers, state, name, dtype).eval().requires_grad_(False)
+    patcher = _patcher_kind(disable_dynamic)(
+        layers, load_device=manager.get_torch_device(), offload_device=manager.unet_offload_device()
+    )
+    patcher.cached_patcher_init = again
+    return LoadedLayers(layers, patcher)
+
+
+def _patcher_kind(disable_dynamic: bool) -> Callable[..., Any]:
+    # Looked up at the time of the call: ComfyUI replaces the class when it starts.
+    if disable_dynamic:
+        return comfy.model_patcher.ModelPatcher
+    return comfy.model_patcher.CoreModelPatcher
+
+
+def _renewable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> Any:
+    patcher.cached_patcher_init = factory, arguments
+    return patcher
+
+
+def _model_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:
+    model, autoencoder = _read(kind, folder).model, _autoencoder(folder)
+    patcher = build_patcher(model, autoencoder, disable_dynamic=disable_dynamic)
+    return _renewable(patcher, _model_patcher, kind, folder)
+
+
+def _clip_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:
+    clip = build_clip(_read(kind, folder), disable_dynamic=disable_dynamic)
+    return _renewable(clip.patcher, _clip_patcher, kind, folder)
+
+
+def _vae_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:
+    vae = StandaloneVAE(_read(kind, folder).autoencoder)
+    patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
+    return _renewable(patcher, _vae_patcher, kind, folder)
+
+
+def _temporal_vae_patcher(path: Path | None, disable_dynamic: bool = False) -> Any:
+    patcher = VideoLDMVAE(_read_temporal_vae(path), disable_dynamic=disable_dynamic).patcher
+    return _renewable(patcher, _temporal_vae_patcher, path)
+
+
+def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    header, state = embedded.read(path, "temporal_layers")
+    again = (_layers_patcher, (path,))
+    return _loaded_layers(header.config, state, path.name, again, disable_dynamic).patcher
+
+
+def _own_layers_patcher(
+    kind: str, folder: Path | None, index: int, disable_dynamic: bool = False
+) -> Any:
+    layers = _read(kind, folder).model.network.sets[index]
+    again = (_own_layers_patcher, (kind, folder, index))
+    config, state = layers.config.as_dict(), layers.state_dict()
+    return _loaded_layers(config, state, kind, again, disable_dynamic).patcher

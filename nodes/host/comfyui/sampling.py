@@ -1,0 +1,210 @@
+"""A MODEL of ComfyUI's as core's denoiser.
+
+Each evaluation goes through ComfyUI's own guider, so that its memory management, its hooks, its
+ControlNets and the patches of other nodes act in our samplers as they do in its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.samplers
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ....core.clip_condition import ClipCondition, DenoiserFor
+from ....core.denoiser import Denoiser, Prediction
+from ....core.guidance import rescaled
+from ....core.schedules import NoiseSchedule
+from ....core.upsampling import UpsamplerCondition
+from ..conditioning import FRAMES, text_for
+from ..interface import Guidance, ModelFacts
+from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
+from .layers import TOLD, Told, sets_of
+
+
+def facts_of(model: Any) -> ModelFacts:
+    """What stages must know of a MODEL."""
+    latents = model.model.latent_format
+    if latents.latent_dimensions != 2:
+        raise ValueError(
+            f"the model's latents have {latents.latent_dimensions} dimensions, but temporal layers "
+            "turn models of images into models of videos, whose latents have 2"
+        )
+    layers = [one.layers.module for one in sets_of(model)]
+    upsampler = isinstance(model.model, EmbeddedModel) and model.model.low_res_channels > 0
+    return ModelFacts(
+        latent_channels=latents.latent_channels,
+        factor=getattr(latents, "spacial_downscale_ratio", 8),
+        schedule=schedule_of(model),
+        device=model.load_device,
+        takes_context=any(one.context is not None for one in layers),
+        has_layers=bool(layers),
+        trained_frames=max((one.config.trained_frames for one in layers), default=1),
+        rates=max((one.config.rates for one in layers), default=0),
+        is_upsampler=upsampler,
+        low_res_schedule=model.model.low_res_schedule if upsampler else None,
+        max_noise_level=model.model.max_noise_level if upsampler else 0,
+    )
+
+
+def schedule_of(model: Any) -> NoiseSchedule:
+    """The model's noise levels, those that a node of ComfyUI's set instead included."""
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, ScheduleSampling):
+        return sampling.schedule
+    if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
+        raise ValueError(
+            f"the model's noise levels are {type(sampling).__bases__[0].__name__}, but a discrete "
+            "schedule is needed here, such as Stable Diffusion's"
+        )
+    return NoiseSchedule(1 / (1 + sampling.sigmas.cpu().double() ** 2))
+
+
+def denoiser_for(
+    model: Any, positive: Sequence, negative: Sequence, guidance: Guidance,
+    offer: Callable[[Any, Tensor], None] = lambda *_: None,
+) -> DenoiserFor:  # fmt: skip
+    """See `Host.denoiser_for`. `offer(model, denoised)` gets every result, for previews."""
+    for which, conditioning in (("positive", positive), ("negative", negative)):
+        _check_width(model, conditioning, which)
+
+    def for_clip(condition: ClipCondition | UpsamplerCondition) -> Denoiser:
+        return _ClipDenoiser(model, positive, negative, guidance, condition, offer)
+
+    return for_clip
+
+
+class _ClipDenoiser:
+    """denoiser(x [b t c h w], sigma) of one clip."""
+
+    def __init__(self, model: Any, positive: Sequence, negative: Sequence, guidance: Guidance,
+                 condition: ClipCondition | UpsamplerCondition,
+                 offer: Callable[[Any, Tensor], None]):  # fmt: skip
+        self.offer = offer
+        self.model, self.guidance, self.condition = model, guidance, condition
+        self.positive = text_for(positive, condition.frames), _options(positive)
+        self.negative = text_for(negative, condition.frames), _options(negative)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        frames = x.shape[1]
+        guider = VideoGuider(self.model, self.guidance)
+        prompts = {"positive": self._entry(*self.positive, x)}
+        if self.guidance.cfg != 1:
+            prompts["negative"] = self._entry(*self.negative, x)
+        guider.inner_set_conds(prompts)
+        guider.tell(self._told(frames))
+        once = OneEvaluation(_per_frame(sigma, x))
+        folded = rearrange(x, "b t c h w -> (b t) c h w").float()
+        # What ComfyUI gives back are raw latents; the denoised ones are those the network saw.
+        guider.sample(folded, torch.zeros_like(folded), once, torch.zeros(2), disable_pbar=True)
+        self.offer(self.model, once.denoised)
+        return rearrange(once.denoised, "(b t) c h w -> b t c h w", t=frames).to(x)
+
+    def _told(self, frames: int) -> Told:
+        condition = self.condition
+        return Told(
+            frames=frames,
+            context=getattr(condition, "context", None),
+            rate=getattr(condition, "rate", None),
+        )
+
+    def _entry(self, text: Tensor | None, options: dict[str, Any], x: Tensor) -> list:
+        """A CONDITIONING of one prompt, per frame where frames have their own."""
+        videos, frames = x.shape[:2]
+        if text is not None and text.ndim == 4:
+            text = rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
+        low_res = getattr(self.condition, "low_res", None)
+        if low_res is not None:
+            level = torch.as_tensor(self.condition.noise_level, device=x.device).long()
+            options = options | {
+                LOW_RES: rearrange(low_res, "b t c h w -> (b t) c h w").to(x),
+                NOISE_LEVEL: level.expand(videos * frames),
+            }
+        return [[text, dict(options)]]
+
+
+def _options(conditioning: Sequence) -> dict[str, Any]:
+    """What else the prompt carries (ControlNets, areas, pooled text, ...), of its first entry."""
+    return {key: value for key, value in conditioning[0][1].items() if key != FRAMES}
+
+
+def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
+    """Noise levels [(b t)] of [], [b] or [b t]."""
+    videos, frames = x.shape[:2]
+    if sigma.ndim == 1:
+        sigma = sigma[:, None]
+    return sigma.to(x).expand(videos, frames).reshape(-1)
+
+
+class OneEvaluation(comfy.samplers.Sampler):
+    """A sampler of one evaluation, whose answer is kept: core has samplers of its own."""
+
+    def __init__(self, sigma: Tensor):
+        self.sigma = sigma
+        self.denoised: Tensor | None = None
+
+    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
+               noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+        self.denoised = model_wrap(noise, self.sigma.to(noise), **extra_args)
+        return self.denoised
+
+
+class VideoGuider(comfy.samplers.CFGGuider):
+    """ComfyUI's guidance, with guidance rescale where it is asked for."""
+
+    def __init__(self, model: Any, guidance: Guidance):
+        super().__init__(model)
+        self.rescale = guidance.rescale
+        self.set_cfg(guidance.cfg)
+
+    def tell(self, told: Told) -> None:
+        self.model_options = comfy.model_patcher.create_model_options_clone(self.model_options)
+        self.model_options["transformer_options"][TOLD] = told
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None
+    ) -> Tensor:
+        if not self.rescale or self.cfg == 1:
+            return super().predict_noise(x, timestep, model_options or {}, seed)
+        both = [self.conds["positive"], self.conds["negative"]]
+        cond, uncond = comfy.samplers.calc_cond_batch(
+            self.inner_model, both, x, timestep, model_options or {}
+        )
+        denoiser = rescaled(
+            lambda *_: cond, lambda *_: uncond, self.cfg, self.rescale,
+            prediction=prediction_of(self.inner_model),
+        )  # fmt: skip
+        return denoiser(x, timestep)
+
+
+def prediction_of(model: Any) -> Prediction:
+    """What the network of ComfyUI's model predicts; ValueError for what core does not know."""
+    sampling = model.model_sampling
+    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
+        return "v"
+    if isinstance(sampling, comfy.model_sampling.X0):
+        return "x0"
+    if type(sampling).calculate_denoised is comfy.model_sampling.EPS.calculate_denoised:
+        return "eps"
+    raise ValueError(
+        f"guidance_rescale needs a model that predicts noise, velocity or the image, got "
+        f"{type(sampling).__bases__[-1].__name__}"
+    )
+
+
+def _check_width(model: Any, conditioning: Sequence, which: str) -> None:
+    """Raise ValueError for prompts that another family's CLIP encoded."""
+    wanted = model.model.model_config.unet_config.get("context_dim")
+    for tokens, _ in conditioning:
+        if tokens is not None and wanted is not None and tokens.shape[-1] != wanted:
+            raise ValueError(
+                f"the {which} prompt has tokens of width {tokens.shape[-1]}, but the model takes "
+                f"width {wanted}; take the CLIP that was loaded with the model"
+            )

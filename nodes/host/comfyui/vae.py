@@ -1,0 +1,156 @@
+"""The embedded autoencoder and temporal decoders as a VAE of ComfyUI, and any VAE as a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ....core.decoding import decode
+from ..standalone.vae import StandaloneVAE
+from ..tensors import images_from, pixels_of
+
+CHUNK = 16
+"""Frames that are decoded at a time by ComfyUI's own nodes; ours say so themselves."""
+
+
+class FirstStage(nn.Module):
+    """The modules of a VAE, with ComfyUI's calls: raw latents [n, c, h, w], pixels [n, 3, H, W]."""
+
+    def __init__(self, vae: StandaloneVAE):
+        super().__init__()
+        self.autoencoder, self.temporal = vae.autoencoder, vae.temporal
+        self.vae = vae
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        return self.vae.encode_video(pixels[None])[0]
+
+    def decode(self, samples: Tensor) -> Tensor:
+        return self.vae(samples[None])[0]
+
+
+class VideoLDMVAE(comfy.sd.VAE):
+    """A VAE of this project's format; with a temporal decoder the frames it decodes are one video.
+
+    ComfyUI's VAE splits a batch by free memory, which a temporal decoder would show as seams:
+    frames are therefore decoded in chunks together with the neighbours they depend on.
+    """
+
+    def __init__(self, vae: StandaloneVAE, *, disable_dynamic: bool = False):
+        # The base class reads everything from the names of weights it knows; ours are not among
+        # them, so its attributes are set here.
+        factor, manager = vae.factor, comfy.model_management
+        self.first_stage_model = FirstStage(vae).eval().requires_grad_(False)
+        self.device, self.output_device = manager.vae_device(), manager.intermediate_device()
+        self.working_dtypes = [torch.float32]
+        self.vae_dtype = manager.vae_dtype(self.device, self.working_dtypes)
+        self.first_stage_model.to(self.vae_dtype)
+        self.memory_used_encode = lambda shape, dtype: _memory(shape[2:], 1, dtype)
+        self.memory_used_decode = lambda shape, dtype: _memory(shape[-2:], factor, dtype)
+        self.downscale_ratio = self.upscale_ratio = factor
+        self.latent_channels, self.latent_dim, self.output_channels = vae.latent_channels, 2, 3
+        self.process_input = lambda image: image * 2.0 - 1.0
+        self.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
+        self.downscale_index_formula = self.upscale_index_formula = None
+        self.pad_channel_value = self.extra_1d_channel = self.format_encoded = self.size = None
+        self.disable_offload = self.not_video = self.handles_tiling = False
+        self.crop_input, self.audio_sample_rate = True, 44100
+        kind = "ModelPatcher" if disable_dynamic else "CoreModelPatcher"
+        self.patcher = getattr(comfy.model_patcher, kind)(
+            self.first_stage_model, load_device=self.device,
+            offload_device=manager.vae_offload_device(),
+        )  # fmt: skip
+        self.model_size()
+
+    @property
+    def reach(self) -> int:
+        return self.first_stage_model.vae.reach
+
+    def load(self, shape: torch.Size, frames: int) -> StandaloneVAE:
+        """Load the weights, with room for so many frames of latents [..., h, w]."""
+        memory = frames * self.memory_used_decode(shape, self.vae_dtype)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
+        return self.first_stage_model.vae
+
+    def decode(self, samples_in: Tensor, vae_options: Any = None) -> Tensor:
+        """An IMAGE of raw latents, frames as batch or 5-D."""
+        return self._decoded(samples_in, tile=None)
+
+    def decode_tiled(
+        self, samples: Tensor, tile_x: int | None = None, tile_y: int | None = None,
+        overlap: int | None = None, tile_t: int | None = None, overlap_t: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The same in tiles of latent positions; chunks in time need no overlap of their own."""
+        tile = min(tile_x or 64, tile_y or 64)
+        overlap = tile // 4 if overlap is None else overlap
+        return self._decoded(samples, tile=tile, tile_overlap=min(overlap, tile - 1))
+
+    def _decoded(self, samples: Tensor, **tiles: Any) -> Tensor:
+        pattern = "t c h w -> 1 t c h w" if samples.ndim == 4 else "b c t h w -> b t c h w"
+        raw = rearrange(samples, pattern)
+        vae = self.load(raw.shape, CHUNK + 2 * self.reach)
+        raw = raw.to(self.device)
+        images = [self._images(vae, one, tiles) for one in raw.split(1)]
+        return torch.cat(images)
+
+    def _images(self, vae: StandaloneVAE, raw: Tensor, tiles: dict[str, Any]) -> Tensor:
+        return torch.cat(list(_chunks(vae, raw, self.output_device, tiles)))
+
+
+def _chunks(
+    vae: StandaloneVAE, raw: Tensor, device: torch.device, tiles: dict[str, Any]
+) -> Iterator[Tensor]:
+    for pixels in decode(vae, raw, chunk=CHUNK, **tiles):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        yield images_from(pixels).to(device)
+
+
+def _memory(sides: Any, factor: int, dtype: torch.dtype) -> float:
+    """Bytes of one frame's widest activations, of which about six are alive at a time."""
+    height, width = (factor * side for side in tuple(sides)[-2:])
+    return 6 * 64 * height * width * comfy.model_management.dtype_size(dtype)
+
+
+# --------------------------------------------------------------------------------------------------
+# Any VAE on a wire, in core's layouts.
+
+
+class WiredDecoder:
+    """`interface.Decoder` of a VAE of ComfyUI's: image VAEs decode frame by frame."""
+
+    def __init__(self, vae: comfy.sd.VAE):
+        if vae.latent_dim != 2:
+            raise ValueError(
+                f"the VAE has latents of {vae.latent_dim} dimensions, but one for images is needed "
+                "here, whose latents have 2"
+            )
+        self.vae = vae
+        self.reach = getattr(vae, "reach", 0)
+        self.factor = int(vae.spacial_compression_decode())
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        if raw.shape[2] != self.vae.latent_channels:
+            raise ValueError(
+                f"latents of {raw.shape[2]} channels do not fit a VAE of {self.vae.latent_channels}"
+            )
+        if isinstance(self.vae, VideoLDMVAE):
+            return self.vae.load(raw.shape, raw.shape[1])(raw.to(self.vae.device)).to(raw)
+        images = self.vae.decode(rearrange(raw, "b t c h w -> (b t) c h w"))
+        pixels = pixels_of(images)[0]
+        return rearrange(pixels, "(b t) c h w -> b t c h w", b=len(raw)).to(raw)
+
+
+def encode_pixels(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:
+    """Raw latents [b, t, c, h, w] of pixels [b, t, 3, H, W] in [-1, 1]."""
+    if isinstance(vae, VideoLDMVAE):
+        latents = vae.load(pixels.shape, 1).encode_video(pixels.to(vae.device))
+        return latents.to(vae.output_device)
+    latents = vae.encode(images_from(pixels))
+    return rearrange(latents, "(b t) c h w -> b t c h w", b=len(pixels))

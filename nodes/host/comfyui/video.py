@@ -1,0 +1,104 @@
+"""VIDEO in ComfyUI: a clip whose frames are made only while it is saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from os import PathLike
+from typing import Any
+
+from comfy_api.latest import Input, InputImpl, Types
+from einops import rearrange
+
+from ....core.video_files import VideoStream
+from ..standalone.video import as_audio, as_clip
+from ..tensors import images_from, pixels_of
+
+QUALITY = 18
+SUFFIXES = {".mp4": "mp4", ".webm": "webm"}
+
+
+class StreamedVideo(Input.Video):
+    """A `VideoStream` with the methods of ComfyUI's videos.
+
+    Plain 8-bit MP4 and WebM files are written while the frames are made; for everything else the
+    frames are gathered first and ComfyUI writes the file.
+    """
+
+    def __init__(self, stream: VideoStream):
+        self.stream = stream
+
+    def get_components(self) -> Types.VideoComponents:
+        frames = rearrange(self.stream.frames_tensor(), "t c h w -> 1 t c h w")
+        sound = self.stream.audio() if self.stream.audio is not None else None
+        return Types.VideoComponents(
+            images=images_from(frames).cpu(), frame_rate=self.stream.frame_rate,
+            audio=as_audio(sound),
+        )  # fmt: skip
+
+    def save_to(
+        self, path: Any, format: Any = "auto", codec: Any = "auto",
+        metadata: Mapping[str, Any] | None = None, bit_depth: int | None = None,
+        crf: float | None = None, color_space: str | None = None, **more: Any,
+    ) -> None:  # fmt: skip
+        container = _container(path, format, codec)
+        plain = bit_depth in (None, 8) and color_space in (None, "auto", "sRGB") and not more
+        if container is None or not plain:
+            given = {"bit_depth": bit_depth, "crf": crf, "color_space": color_space, **more}
+            given = {key: value for key, value in given.items() if value is not None}
+            self._in_memory().save_to(path, format, codec, metadata, **given)
+            return
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
+        quality = QUALITY if crf is None else round(crf)
+        self.stream.save(path, format=container, quality=quality, metadata=texts)
+
+    def as_trimmed(self, *args: Any, **kwargs: Any) -> Any:
+        return self._in_memory().as_trimmed(*args, **kwargs)
+
+    def _in_memory(self) -> Any:
+        return InputImpl.VideoFromComponents(self.get_components())
+
+    def get_dimensions(self) -> tuple[int, int]:
+        return self.stream.width, self.stream.height
+
+    def get_frame_count(self) -> int:
+        return self.stream.frames
+
+    def get_frame_rate(self) -> Fraction:
+        return self.stream.frame_rate
+
+    def get_duration(self) -> float:
+        return float(self.stream.frames / self.stream.frame_rate)
+
+    def get_container_format(self) -> str:
+        return "mp4"
+
+
+def _container(path: Any, format: Any, codec: Any) -> str | None:
+    """The container that we can stream into, or None."""
+    if not isinstance(path, str | PathLike):
+        return None
+    format, codec = (getattr(one, "value", one) for one in (format, codec))
+    suffix = "." + str(path).rpartition(".")[2].lower()
+    container = SUFFIXES.get(suffix) if format == "auto" else format
+    known = {"mp4": ("auto", "h264"), "webm": ("auto",)}
+    return container if codec in known.get(container, ()) else None
+
+
+def stream_of(video: Any) -> VideoStream:
+    """The frames of any VIDEO; those of a file are read only when they are needed."""
+    if isinstance(video, StreamedVideo):
+        return video.stream
+    if isinstance(video, InputImpl.VideoFromFile) and _is_whole(video):
+        source = video.get_stream_source()
+        if isinstance(source, str):
+            return VideoStream.from_file(source)
+    parts = video.get_components()
+    pixels = pixels_of(parts.images)[0].cpu()
+    return VideoStream.from_tensor(pixels, parts.frame_rate, audio=as_clip(parts.audio))
+
+
+def _is_whole(video: Any) -> bool:
+    window = getattr(video, "get_active_trim_window", lambda: None)()
+    return window is not None and not any(window)
