@@ -127,6 +127,7 @@ class TemporalResBlock(nn.Module):
         channels: int,
         *,
         kernel: int = 3,
+        second_kernel: int | None = None,
         norm_groups: int = 32,
         eps: float = 1e-5,
         embedding: int | None = None,
@@ -136,13 +137,16 @@ class TemporalResBlock(nn.Module):
         ops=nn,
     ):
         super().__init__()
-        window = dict(kernel_size=(kernel, 1, 1), padding=(kernel // 2, 0, 0))
+        first, second = (
+            dict(kernel_size=(k, 1, 1), padding=(k // 2, 0, 0))
+            for k in (kernel, second_kernel or kernel)
+        )
         self.norm1 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
-        self.conv1 = ops.Conv3d(channels, channels, **window)
+        self.conv1 = ops.Conv3d(channels, channels, **first)
         self.embed = ops.Linear(embedding, channels) if embedding else None
         self.context = zeroed(ops.Conv2d(context, channels, 1)) if context else None
         self.norm2 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)
-        self.conv2 = zeroed(ops.Conv3d(channels, channels, **window))
+        self.conv2 = zeroed(ops.Conv3d(channels, channels, **second))
         self.blend = Blend(learned=learned_blend)
 
     def forward(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .block_layers import BLOCK_POSITIONS, BlockAttention, BlockPositions, TemporalModule
 from .context_frames import ContextFrames
 from .layers import (
     POSITIONS,
@@ -36,6 +38,9 @@ from .sites import (
     width_at,
 )
 
+BlockPlace = Literal["before_feed_forward", "after_feed_forward"]
+BLOCK_PLACES: tuple[BlockPlace, ...] = ("before_feed_forward", "after_feed_forward")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalLayersConfig:
@@ -52,12 +57,29 @@ class TemporalLayersConfig:
     text_width: int = 0  # of the prompt's tokens, 0 = attention sees no text
     rates: int = 0  # number of frame-rate classes, 0 = not told
     trained_frames: int = 16  # clip length in training, for defaults and warnings
+    eps: float = 1e-5  # of the convolutions' norms
+    told_noise: bool = True  # whether layers after residual blocks are told the noise level
+    # Layers inside transformer blocks and, for `modules`, residual blocks between the levels.
+    heads: tuple[int, ...] = ()  # per level; empty: heads of about 32 channels
+    block_positions: BlockPositions = "rotary_and_bias"
+    block_place: BlockPlace = "before_feed_forward"
+    modules: bool = False
+    # What the image network's own layers do while these are in it, as they did in training.
+    pooled_host_norms: bool = False  # group norms, but those of transformers, over all frames
+    sparse_causal: bool = False  # self-attention sees the first and the previous frame instead
 
     def __post_init__(self):
         if self.positions not in POSITIONS:
             raise ValueError(
                 f"positions must be one of {', '.join(POSITIONS)}, not {self.positions!r}"
             )
+        if self.block_positions not in BLOCK_POSITIONS or self.block_place not in BLOCK_PLACES:
+            raise ValueError(
+                f"layers in transformer blocks are {' or '.join(BLOCK_POSITIONS)} and "
+                f"{' or '.join(BLOCK_PLACES)}, not {self.block_positions} and {self.block_place}"
+            )
+        if self.heads and len(self.heads) != self.layout.levels:
+            raise ValueError(f"{len(self.heads)} numbers of heads, but {self.layout.levels} levels")
         unknown = sorted(set(map(check_site, self.sites)) - set(all_sites(self.layout)))
         if unknown:
             raise ValueError(
@@ -73,6 +95,12 @@ class TemporalLayersConfig:
     def embedding(self) -> int:
         """Width of the time embedding of the host U-Net."""
         return 4 * self.layout.channels[0]
+
+    @property
+    def reaches_inside(self) -> bool:
+        """Whether something changes inside the image network's modules, not only between them."""
+        inside_blocks = any(".block." in site for site in self.placed)
+        return self.pooled_host_norms or self.sparse_causal or inside_blocks
 
     def as_dict(self) -> dict:
         """Plain JSON values, for a file's header."""
@@ -143,6 +171,17 @@ class TemporalLayers(nn.Module):
 
     def _layer(self, site: str, ops) -> nn.Module:
         config, width = self.config, width_at(site, self.config.layout)
+        if ".block." in site:
+            return self._block_attention(site, width, ops)
+        if site.endswith(".out") and config.modules:
+            return TemporalModule(
+                width,
+                norm_groups=config.norm_groups,
+                eps=config.eps,
+                embedding=config.embedding,
+                learned_blend=config.learned_blend,
+                ops=ops,
+            )
         context = config.layout.channels[0] if config.context_channels else None
         shared = dict(
             norm_groups=config.norm_groups,
@@ -152,8 +191,9 @@ class TemporalLayers(nn.Module):
             ops=ops,
         )
         if kind_of(site) == "convolution":
+            shared["embedding"] = config.embedding if config.told_noise else None
             return TemporalResBlock(
-                width, kernel=config.kernel, pooled=config.pooled_norm, **shared
+                width, kernel=config.kernel, pooled=config.pooled_norm, eps=config.eps, **shared
             )
         return TemporalTransformer(
             width,
@@ -163,6 +203,17 @@ class TemporalLayers(nn.Module):
             text=config.text_width or None,
             expansion=config.expansion,
             **shared,
+        )
+
+    def _block_attention(self, site: str, width: int, ops) -> BlockAttention:
+        config = self.config
+        level = level_of(site, config.layout)
+        return BlockAttention(
+            width,
+            config.heads[level] if config.heads else heads_for(width),
+            positions=config.block_positions,
+            learned_blend=config.learned_blend,
+            ops=ops,
         )
 
     def __contains__(self, site: str) -> bool:
@@ -192,8 +243,8 @@ class TemporalLayers(nn.Module):
         return Told(frames, per_frame(embedding, frames), features, text)
 
     def run(self, site: str, h: Tensor, told: Told, strength: float = 1.0) -> Tensor:
-        """Run the layer at ``site`` on ``h`` [(b t), c, h, w]; with none, or at strength 0, return
-        it.
+        """Run the layer at ``site`` on ``h`` [(b t), c, h, w], or on tokens [(b t), n, c] inside a
+        transformer block; with none, or at strength 0, return it.
         """
         layer = self.at(site)
         if layer is None or strength == 0.0:

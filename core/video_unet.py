@@ -8,26 +8,20 @@ therefore nothing but taking the image network back out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video
+from .clip_walk import ClipWalk
 from .context_frames import ContextFrames
-from .layers import per_frame
 from .sites import layout_of
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
+from .unet_walk import Injection, Walk, clip_text, text_per_frame
 
-
-@dataclass(frozen=True)
-class Injection:
-    """One set of temporal layers and how much of it is used."""
-
-    layers: TemporalLayers
-    strength: Strength = FULL_STRENGTH
+__all__ = ["Injection", "VideoUNet", "clip_text", "combine", "eject", "inject", "text_per_frame"]
 
 
 class VideoUNet(nn.Module):
@@ -68,7 +62,12 @@ class VideoUNet(nn.Module):
         check_video(x)
         frames = x.shape[1]
         embedding = self._embed(x, timesteps, text, class_labels, added)
-        walk = _Walk(self, embedding, frames, context_frames, rate, text)
+        active = [one for one in self.injections if one.strength.overall != 0.0]
+        # Most layers act between the image network's modules; some also act inside of them.
+        inside = any(one.layers.config.reaches_inside for one in active)
+        walk = (ClipWalk if inside else Walk)(
+            self.image_unet, active, embedding, frames, context_frames, rate, text
+        )
         h = rearrange(x, "b t c h w -> (b t) c h w")
         return rearrange(walk(h), "(b t) c h w -> b t c h w", t=frames)
 
@@ -89,97 +88,6 @@ class VideoUNet(nn.Module):
             embedding = embedding + labels
         aug = unet.get_aug_embed(embedding, text, added or {})
         return embedding if aug is None else embedding + aug
-
-
-class _Walk:
-    """One forward pass through the modules of the image U-Net, on [(b t), c, h, w]."""
-
-    def __init__(
-        self,
-        video_unet: VideoUNet,
-        embedding: Tensor,
-        frames: int,
-        context: ContextFrames | None,
-        rate: Tensor | None,
-        text: Tensor | None,
-    ):
-        self.unet = video_unet.image_unet
-        self.injections = video_unet.injections
-        self.told = [
-            layers.tell(embedding, frames, context=context, rate=rate, text=clip_text(text))
-            for layers in video_unet.sets
-        ]
-        self.embedding = per_frame(embedding, frames)
-        self.text = None if text is None else text_per_frame(text, frames)
-
-    def __call__(self, h: Tensor) -> Tensor:
-        unet = self.unet
-        h = self.temporal("in", unet.conv_in(h))
-        skips = [h]
-        for i, block in enumerate(unet.down_blocks):
-            h = self.down(i, block, h, skips)
-        h = self.middle(unet.mid_block, h)
-        for i, block in enumerate(unet.up_blocks):
-            h = self.up(i, block, h, skips)
-        if unet.conv_norm_out is not None:
-            h = unet.conv_act(unet.conv_norm_out(h))
-        return unet.conv_out(h)
-
-    def temporal(self, site: str, h: Tensor) -> Tensor:
-        """Hand ``h`` to every set's layer at ``site``."""
-        for injection, told in zip(self.injections, self.told, strict=True):
-            h = injection.layers.run(site, h, told, injection.strength.at(site))
-        return h
-
-    def res(self, site: str, block: nn.Module, h: Tensor) -> Tensor:
-        return self.temporal(site, block(h, self.embedding))
-
-    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
-        h = transformer(h, encoder_hidden_states=self.text, return_dict=False)[0]
-        return self.temporal(site, h)
-
-    def layers(self, way: str, j: int, block: nn.Module, h: Tensor) -> Tensor:
-        """Residual block ``j`` and the transformer after it, if there is one."""
-        h = self.res(f"{way}.res.{j}", block.resnets[j], h)
-        attentions = getattr(block, "attentions", None)
-        return self.attn(f"{way}.attn.{j}", attentions[j], h) if attentions else h
-
-    def down(self, i: int, block: nn.Module, h: Tensor, skips: list[Tensor]) -> Tensor:
-        for j in range(len(block.resnets)):
-            h = self.layers(f"down.{i}", j, block, h)
-            skips.append(h)
-        for sampler in block.downsamplers or ():
-            h = sampler(h)
-            skips.append(h)
-        return self.temporal(f"down.{i}.out", h)
-
-    def middle(self, block: nn.Module, h: Tensor) -> Tensor:
-        h = self.res("mid.res.0", block.resnets[0], h)
-        if block.attentions and block.attentions[0] is not None:
-            h = self.attn("mid.attn.0", block.attentions[0], h)
-        h = self.res("mid.res.1", block.resnets[1], h)
-        return self.temporal("mid.out", h)
-
-    def up(self, i: int, block: nn.Module, h: Tensor, skips: list[Tensor]) -> Tensor:
-        for j in range(len(block.resnets)):
-            h = torch.cat([h, skips.pop()], dim=1)
-            h = self.layers(f"up.{i}", j, block, h)
-        for sampler in block.upsamplers or ():
-            # Sizes that do not halve evenly come back to exactly the size of the next skip.
-            h = sampler(h, skips[-1].shape[-2:] if skips else None)
-        return self.temporal(f"up.{i}.out", h)
-
-
-def text_per_frame(text: Tensor, frames: int) -> Tensor:
-    """Text tokens for every frame: [b, n, d] is repeated, [b, t, n, d] folded, to [(b t), n, d]."""
-    if text.ndim == 4:
-        return rearrange(text, "b t n d -> (b t) n d")
-    return repeat(text, "b n d -> (b t) n d", t=frames)
-
-
-def clip_text(text: Tensor | None) -> Tensor | None:
-    """One prompt per clip [b, n, d]: the first frame's where every frame has its own."""
-    return text[:, 0] if text is not None and text.ndim == 4 else text
 
 
 def inject(

@@ -1,0 +1,155 @@
+"""The pass of layers that reach inside the modules of the image U-Net (LaVie).
+
+Residual blocks and transformers are opened up: group norms may take statistics over all frames,
+self-attention may look at other frames, and layers sit inside transformer blocks. Everything is in
+channels-last memory, where an image is its tokens and a clip is its frames without a copy.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .layers import per_frame
+from .temporal_layers import BlockPlace
+from .unet_walk import Walk
+
+ROWS = 1024
+"""Tokens that a feed-forward handles at a time: enough for full speed, few enough for its eightfold
+inner width to stay near the processor, and for memory that does not grow with the clip."""
+
+
+class ClipWalk(Walk):
+    """One forward pass on [(b t), c, h, w], whose layers know which frames make a clip."""
+
+    def __init__(self, unet, injections, embedding, frames, context, rate, text):
+        super().__init__(unet, injections, embedding, frames, context, rate, text)
+        configs = [injection.layers.config for injection in injections]
+        self.pooled = any(config.pooled_host_norms for config in configs)
+        self.sparse_causal = any(config.sparse_causal for config in configs)
+        self.frames, self.clips = frames, len(embedding)
+        self.activated = F.silu(embedding)  # [b, e]
+        # Keys and values of a prompt are the same for all frames of its clip.
+        self.text = self.text if text is None or text.ndim == 4 else text
+
+    def __call__(self, h: Tensor) -> Tensor:
+        return super().__call__(h.contiguous(memory_format=torch.channels_last)).contiguous()
+
+    def head(self, h: Tensor) -> Tensor:
+        unet = self.unet
+        if unet.conv_norm_out is not None:
+            h = activate(unet.conv_act, self.norm(unet.conv_norm_out, h))
+        return unet.conv_out(h)
+
+    # ----------------------------------------------------------------------------------------------
+    # Residual blocks and samplers.
+
+    def norm(self, norm: nn.GroupNorm, h: Tensor) -> Tensor:
+        """Group norm with statistics over all frames of a clip, or per frame."""
+        if not self.pooled:
+            return norm(h)
+        clip = rearrange(h, "(b t) c h w -> b c t h w", t=self.frames)
+        return rearrange(norm(clip), "b c t h w -> (b t) c h w")
+
+    def res(self, site: str, block: nn.Module, h: Tensor) -> Tensor:
+        z = block.conv1(activate(block.nonlinearity, self.norm(block.norm1, h)))
+        z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
+        z = activate(block.nonlinearity, self.norm(block.norm2, z))
+        z = block.conv2(block.dropout(z))
+        z += h if block.conv_shortcut is None else block.conv_shortcut(h)
+        if block.output_scale_factor != 1:
+            z = z / block.output_scale_factor
+        return self.temporal(site, z)
+
+    def upsample(self, sampler: nn.Module, h: Tensor, size: torch.Size | None) -> Tensor:
+        size = [2 * side for side in h.shape[-2:]] if size is None else size
+        return sampler.conv(F.interpolate(h, size=size, mode="nearest"))
+
+    # ----------------------------------------------------------------------------------------------
+    # Transformers.
+
+    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
+        height = h.shape[-2]
+        z = transformer.norm(h)
+        if transformer.use_linear_projection:
+            tokens = transformer.proj_in(rearrange(z, "n c h w -> n (h w) c"))
+        else:
+            tokens = rearrange(transformer.proj_in(z), "n c h w -> n (h w) c")
+        for k, block in enumerate(transformer.transformer_blocks):
+            tokens = self.block(f"{site}.block.{k}", block, tokens)
+        if transformer.use_linear_projection:
+            z = rearrange(transformer.proj_out(tokens), "n (h w) c -> n c h w", h=height)
+        else:
+            z = transformer.proj_out(rearrange(tokens, "n (h w) c -> n c h w", h=height))
+        z += h
+        return self.temporal(site, z)
+
+    def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
+        """One transformer block on tokens [(b t), n, c]."""
+        first = self.to_text if block.only_cross_attention else self.to_itself
+        z = first(block.attn1, block.norm1(tokens))
+        z += tokens
+        if block.attn2 is not None:
+            tokens, z = z, self.to_text(block.attn2, block.norm2(z))
+            z += tokens
+        z = self.inside(site, z, "before_feed_forward")
+        z = add_feed_forward(block, z)
+        return self.inside(site, z, "after_feed_forward")
+
+    def inside(self, site: str, tokens: Tensor, place: BlockPlace) -> Tensor:
+        """Hand ``tokens`` to the layers that sit at this place of the block."""
+        for injection, told in zip(self.injections, self.told, strict=True):
+            if injection.layers.config.block_place == place:
+                strength = injection.strength.at(site)
+                tokens = injection.layers.run(site, tokens, told, strength)
+        return tokens
+
+    def to_itself(self, attention: nn.Module, tokens: Tensor) -> Tensor:
+        """Self-attention in every frame, or to the frames that `sparse_causal` says."""
+        k, v = attention.to_k(tokens), attention.to_v(tokens)
+        if self.sparse_causal:
+            k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
+        return attend(attention, attention.to_q(tokens), k, v)
+
+    def to_text(self, attention: nn.Module, tokens: Tensor) -> Tensor:
+        """Cross-attention to the text, which a clip [b, m, e] or every frame [(b t), m, e] has."""
+        if self.text is None:
+            raise ValueError("the network attends to text, but none was given")
+        q = attention.to_q(tokens)
+        shape = q.shape
+        q = q.reshape(len(self.text), -1, shape[-1])
+        out = attend(attention, q, attention.to_k(self.text), attention.to_v(self.text))
+        return out.reshape(*shape[:2], -1)
+
+
+def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of projected queries [r, n, c] to keys and values [r, m, c], projected out."""
+    q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=attention.heads) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v)
+    out = attention.to_out[0](rearrange(out, "r k n d -> r n (k d)"))
+    return attention.to_out[1](out)
+
+
+def first_and_previous(tokens: Tensor, frames: int) -> Tensor:
+    """For every frame the tokens of its clip's first frame, then those of the frame before it;
+    the first frame gets itself twice. [(b t), n, c] -> [(b t), 2n, c]."""
+    clip = rearrange(tokens, "(b t) n c -> b t n c", t=frames)
+    previous = torch.cat([clip[:, :1], clip[:, :-1]], dim=1)
+    both = torch.cat([clip[:, :1].expand_as(clip), previous], dim=2)
+    return rearrange(both, "b t n c -> (b t) n c")
+
+
+def add_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
+    """tokens + ff(norm3(tokens)), a few rows at a time and in place where no gradient is needed."""
+    if torch.is_grad_enabled():
+        return tokens + block.ff(block.norm3(tokens))
+    for rows in tokens.flatten(0, 1).split(ROWS):
+        rows += block.ff(block.norm3(rows))
+    return tokens
+
+
+def activate(function: nn.Module, h: Tensor) -> Tensor:
+    """An activation, in place where it can be; ``h`` must not be needed afterwards."""
+    return F.silu(h, inplace=True) if isinstance(function, nn.SiLU) else function(h)

@@ -1,0 +1,192 @@
+"""LaVie (Wang et al. 2023): text to video, temporal interpolation and video super-resolution.
+
+Each of its three files is an image U-Net (Stable Diffusion 1.4, or the x4 upscaler) with temporal
+layers. They are loaded as exactly that: the image network under its own names and a set of
+temporal layers, which can also be put into another checkpoint of the same layout.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from ..checkpoints import (
+    CheckpointError,
+    Header,
+    complain,
+    load_into,
+    read_header,
+    read_state,
+    save,
+)
+from ..diffusion_model import DiffusionModel
+from ..schedules import linear, scaled_linear
+from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..video_unet import inject
+from . import lavie_keys as keys
+from .lavie_config import LavieConfig, detect
+from .stable_diffusion_folders import build_unet
+
+FAMILY = "lavie"
+MAX_NOISE_LEVEL = 350
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A checkpoint taken apart, or about to be: the image U-Net and the temporal layers."""
+
+    unet: UNet2DConditionModel
+    layers: TemporalLayers
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    config: LavieConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> DiffusionModel:
+    """Load a LaVie file, .pt or .safetensors, as a model to sample from.
+
+    config: only for a file that is not of the published size, as its weights do not tell the number
+    of groups, nor of heads without position biases. Raises CheckpointError in one sentence.
+    """
+    path = Path(path)
+    state = read(path)
+    config = config or _config_in(path) or detect({k: v.shape for k, v in state.items()})
+    if config is None:
+        first = ", ".join(list(state)[:5])
+        raise CheckpointError(f"{path.name} is no LaVie model; its first keys are {first}")
+    return diffusion_model(config, assemble(state, config, path.name, dtype=dtype), device)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The flat state dict of a file, taken out of its ``ema`` wrapper if it has one."""
+    if path.suffix == ".safetensors":
+        return read_state(path)
+    if not path.is_file():
+        raise CheckpointError(f"no weight file at {path}")
+    try:
+        found = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
+    found = found.get("ema", found) if isinstance(found, Mapping) else {}
+    if not isinstance(found, Mapping) or not found:
+        raise CheckpointError(f"{path.name} holds no tensors by name")
+    complain("has no tensor at", path.name, [k for k, v in found.items() if not _is_tensor(k, v)])
+    return dict(found)
+
+
+def _is_tensor(key: Any, value: Any) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor)
+
+
+def _config_in(path: Path) -> LavieConfig | None:
+    """The configuration that a file written by :func:`write` carries."""
+    header = read_header(path) if path.suffix == ".safetensors" else None
+    if header is None:
+        return None
+    if header.family != FAMILY:
+        raise CheckpointError(f"{path.name} is of the family {header.family}, not {FAMILY}")
+    return LavieConfig.from_dict(header.config)
+
+
+# --------------------------------------------------------------------------------------------------
+# State dict -> networks -> model.
+
+
+def build(config: LavieConfig) -> Parts:
+    """The networks without weights, on the meta device."""
+    with torch.device("meta"):
+        layers = TemporalLayers(config.layers_config())
+    return Parts(build_unet(config.unet_config()), layers)
+
+
+def assemble(
+    state: Mapping[str, Tensor],
+    config: LavieConfig,
+    name: str = "the file",
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Parts:
+    """The networks with the weights of a LaVie state dict, every key of it used."""
+    parts, (image, temporal) = build(config), keys.split(state, config)
+    load_into(parts.unet, image, f"the U-Net of {name}", dtype)
+    load_into(parts.layers, temporal, f"the temporal layers of {name}", dtype)
+    return Parts(channels_last(parts.unet), channels_last(parts.layers))
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions as the activations are, so that no call has to."""
+    for parameter in module.parameters():
+        # Weights expanded from one number are stand-ins, which are to stay small.
+        if parameter.ndim == 4 and parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5 and parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return module
+
+
+def diffusion_model(
+    config: LavieConfig, parts: Parts, device: torch.device | str = "cpu"
+) -> DiffusionModel:
+    """The networks with schedule, prediction and the scale of the latents.
+
+    All betas are linear, unlike Stable Diffusion's; only the low-resolution video of the upsampler
+    is noised by a scaled linear schedule.
+    """
+    upsampler = config.kind == "vsr"
+    return DiffusionModel(
+        network=inject(parts.unet, parts.layers).to(device),
+        schedule=linear(),
+        prediction="v" if upsampler else "eps",
+        latent_channels=config.out_channels,
+        factor=4 if upsampler else 8,
+        latent_scale=0.08333 if upsampler else 0.18215,
+        noise_schedule_for_low_res=scaled_linear(start=1e-4, end=2e-2) if upsampler else None,
+        max_noise_level=min(MAX_NOISE_LEVEL, config.noise_levels - 1) if upsampler else 0,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Networks -> files.
+
+
+def to_original(parts: Parts, config: LavieConfig) -> dict[str, Tensor]:
+    """The published file's state dict, without the wrapper: inverse of :func:`assemble`."""
+    return keys.join(parts.unet.state_dict(), parts.layers.state_dict(), config)
+
+
+def write(
+    path: str | os.PathLike,
+    state: Mapping[str, Tensor],
+    config: LavieConfig,
+    dtype: torch.dtype | None = torch.float16,
+) -> None:
+    """Write a LaVie state dict, under its own names, as safetensors with the configuration."""
+    header = Header(family=FAMILY, kind=config.kind, config=config.as_dict())
+    save(path, state, header, dtype)
+
+
+def with_image_model(layers: TemporalLayers, model: DiffusionModel) -> DiffusionModel:
+    """LaVie's base layers in another model of the same layout, such as a fine-tuned SD 1.5, sampled
+    by the schedule that the layers were trained with."""
+    return replace(model.with_layers(layers), schedule=linear())
+
+
+def layers_config_of(model: DiffusionModel) -> TemporalLayersConfig:
+    """The configuration of the one set of temporal layers in a model that :func:`load` made."""
+    (layers,) = model.network.sets
+    return layers.config

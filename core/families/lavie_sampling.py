@@ -1,0 +1,279 @@
+"""Sampling as LaVie's own scripts do it: noise levels, guidance and key frames.
+
+Everything is a list of sigmas and a denoiser for the samplers that all models use. Latents come and
+go in the variance preserving form, [b t c h w].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from ..autoencoder import check_video
+from ..denoiser import Denoiser, to_ve, to_vp
+from ..diffusion_model import DiffusionModel
+from ..guidance import guided
+from ..noise import StepNoise
+from ..sampling import Callback, sample_ddim, sample_ddpm, sample_euler
+from ..schedules import (
+    NoiseSchedule,
+    get_sigmas_at,
+    get_sigmas_leading,
+    get_sigmas_normal,
+    linear,
+)
+from ..windows import fuse_weights, sliding_windows, windowed
+
+Method = Literal["ddpm", "ddim", "euler", "respaced_ddim"]
+METHODS: tuple[Method, ...] = ("ddpm", "ddim", "euler", "respaced_ddim")
+
+FACTOR = 4
+"""Frames made per key frame."""
+
+
+# --------------------------------------------------------------------------------------------------
+# Noise levels.
+
+
+class SigmaLinearSchedule(NoiseSchedule):
+    """A schedule whose sigma, not its logarithm, is linear between the entries of the table: at
+    real timesteps the two differ, and the network is told the timestep."""
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        table = self.sigmas
+        sigma = sigma.detach().cpu().double().clamp(table[0], table[-1])
+        low = (torch.searchsorted(table, sigma, right=True) - 1).clamp(0, self.steps - 2)
+        t = low + (sigma - table[low]) / (table[low + 1] - table[low])
+        return torch.where((t - t.round()).abs() < 1e-3, t.round(), t).float()
+
+    def sigma(self, timestep: Tensor) -> Tensor:
+        t = timestep.detach().cpu().double().clamp(0, self.steps - 1)
+        low = t.floor().long().clamp(max=self.steps - 2)
+        return torch.lerp(self.sigmas[low], self.sigmas[low + 1], t - low)
+
+
+def respaced_timesteps(steps: int, total: int = 1000) -> Tensor:
+    """[steps] from total - 1 to 0, both included, evenly spaced and rounded.
+
+    The position is a running sum, as where it ends in a half its last bit decides the rounding.
+    """
+    if not 1 <= steps <= total:
+        raise ValueError(f"The number of steps must be between 1 and {total}, got {steps}.")
+    if steps == 1:
+        return torch.zeros(1, dtype=torch.int64)
+    position, found = 0.0, []
+    for _ in range(steps):
+        found.append(round(position))
+        position += (total - 1) / (steps - 1)
+    return torch.tensor(found[::-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sampler with its noise levels, and the schedule that gives the network its timesteps."""
+
+    schedule: NoiseSchedule
+    sampler: Callable[..., Tensor]
+    sigmas: Tensor
+
+    def run(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        *,
+        step_noise: StepNoise | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Latents from standard normal `noise` of their shape."""
+        first = self.sigmas[0]
+        # Only the Euler sampler starts from the noise alone, without the signal's unit variance.
+        x = first.to(noise) * noise if self.sampler is sample_euler else to_ve(noise, first)
+        x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
+        return to_vp(x, self.sigmas[-1])
+
+
+def plan(method: Method, steps: int) -> Plan:
+    """The noise levels of a method; all betas are linear.
+
+    50 steps visit 980 ... 0 with ddpm, 981 ... 1 with ddim, whose last step ends on abar_0, real
+    timesteps 999 ... 0 with euler, and integers 999 ... 0 with respaced_ddim, which ends on 1.
+    """
+    schedule = linear()
+    if method == "ddpm":
+        sigmas = get_sigmas_leading(schedule, steps, offset=0)
+        return Plan(schedule=schedule, sampler=sample_ddpm, sigmas=sigmas)
+    if method == "ddim":
+        sigmas = get_sigmas_leading(schedule, steps, offset=1, end_on_first=True)
+        return Plan(schedule=schedule, sampler=sample_ddim, sigmas=sigmas)
+    if method == "euler":
+        schedule = SigmaLinearSchedule(schedule.alphas_cumprod)
+        sigmas = get_sigmas_normal(schedule, steps)
+        return Plan(schedule=schedule, sampler=sample_euler, sigmas=sigmas)
+    if method == "respaced_ddim":
+        sigmas = get_sigmas_at(schedule, respaced_timesteps(steps))
+        return Plan(schedule=schedule, sampler=sample_ddim, sigmas=sigmas)
+    raise ValueError(f"Unknown method {method!r}; known are {', '.join(METHODS)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The settings of one of the original's scripts."""
+
+    method: Method
+    steps: int = 50
+    scale: float
+    negative: str
+    fps: int
+    seed: int | None = None
+    frames: int
+    noise_level: int = 0
+
+
+PUBLISHED: dict[str, Published] = {
+    "base": Published(method="ddpm", scale=7.5, negative="", fps=8, frames=16),
+    "interpolation": Published(
+        method="respaced_ddim", scale=4.0, negative="None", fps=24, seed=3418, frames=61
+    ),
+    "vsr": Published(
+        method="ddim", scale=5.0, negative="blur, worst quality", fps=8, seed=10, frames=8,
+        noise_level=50,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """Encoded text [b n d]; `negative` with a `scale` above 1 guides away from it."""
+
+    text: Tensor
+    negative: Tensor | None = None
+    scale: float = 1.0
+
+    def denoiser(self, model: DiffusionModel, **told: Any) -> Denoiser:
+        """negative + scale (text - negative), on whatever the network predicts."""
+        cond = model.denoiser(self.text, **told)
+        if self.negative is None or self.scale <= 1:
+            return cond
+        return guided(cond, model.denoiser(self.negative, **told), self.scale)
+
+
+# --------------------------------------------------------------------------------------------------
+# Text to video.
+
+
+def text_to_video(
+    model: DiffusionModel,
+    prompts: Prompts,
+    noise: Tensor,
+    *,
+    method: Method = "ddpm",
+    steps: int = 50,
+    step_noise: StepNoise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Latents of a clip from standard normal `noise` of its shape.
+
+    step_noise: what ddpm adds after every step but the last.
+    """
+    check_video(noise, model.latent_channels)
+    how = plan(method, steps)
+    denoiser = prompts.denoiser(replace(model, schedule=how.schedule))
+    return how.run(denoiser, noise, step_noise=step_noise, callback=callback)
+
+
+# --------------------------------------------------------------------------------------------------
+# Temporal interpolation.
+
+
+def interpolated_frames(keys: int) -> int:
+    """4 K - 3."""
+    return FACTOR * (keys - 1) + 1
+
+
+def key_of_frame(keys: int) -> Tensor:
+    """[4K - 3] the key frame that each frame is made from: key k serves frames 4k - 1 .. 4k + 2."""
+    if keys < 1:
+        raise ValueError(f"Expected at least 1 key frame, got {keys}.")
+    frames = torch.arange(interpolated_frames(keys))
+    return ((frames + 1) // FACTOR).clamp(max=keys - 1)
+
+
+def stretched_frames(length: int, frames: int = 61) -> list[int]:
+    """Which frames of a clip of `length` stand for `frames` evenly spaced ones, rounded down."""
+    if length < 1 or frames < 2:
+        raise ValueError(f"Expected 1 frame stretched to 2 or more, got {length} and {frames}.")
+    step = (length - 1) / (frames - 1)
+    return [int(k * step) for k in range(frames - 1)] + [length - 1]
+
+
+def copied_keys(keys: Tensor) -> Tensor:
+    """The condition [b 4K-3 c h w] of the published network: latents of key frames, repeated."""
+    check_video(keys)
+    return keys[:, key_of_frame(keys.shape[1]).to(keys.device)]
+
+
+def generated_mask(frames: int) -> Tensor:
+    """[frames] 0 on every fourth frame, which is given, and 1 on those to be made."""
+    return (torch.arange(frames) % FACTOR != 0).float()
+
+
+def masked_latents(latents: Tensor, mask: Tensor) -> Tensor:
+    """The condition [b t 1+c h w] of the network with a mask: the mask [t], then the latents of the
+    video in which the frames to be made are mid-grey."""
+    check_video(latents)
+    if mask.shape != latents.shape[1:2]:
+        raise ValueError(f"A mask of {len(mask)} frames does not fit {latents.shape[1]} frames.")
+    b, _, _, h, w = latents.shape
+    plane = repeat(mask.to(latents), "t -> b t 1 h w", b=b, h=h, w=w)
+    return torch.cat([plane, latents], dim=2)
+
+
+def interpolate(
+    model: DiffusionModel,
+    condition: Tensor,
+    prompts: Prompts,
+    noise: Tensor,
+    *,
+    steps: int = 50,
+    window: int = 61,
+    overlap: int = 13,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Latents of all frames, those of the key frames made anew like the others.
+
+    condition: from `copied_keys` or `masked_latents`, as long as `noise`. A longer video than
+    `window` is sampled in windows that begin on key frames and whose overlaps are averaged at every
+    step.
+    """
+    check_video(noise, model.latent_channels)
+    how = plan("respaced_ddim", steps)
+    model = replace(model, schedule=how.schedule)
+    if condition.shape[1] != noise.shape[1]:
+        raise ValueError(f"{condition.shape[1]} conditions but {noise.shape[1]} frames of noise.")
+    denoiser = _interpolator(model, condition, prompts, window, overlap)
+    return how.run(denoiser, noise, callback=callback)
+
+
+def _interpolator(
+    model: DiffusionModel, condition: Tensor, prompts: Prompts, window: int, overlap: int
+) -> Denoiser:
+    frames = condition.shape[1]
+    if frames <= window:
+        return prompts.denoiser(model, low_res=condition)
+    if (window - 1) % FACTOR or (window - overlap) % FACTOR:
+        raise ValueError(
+            f"Windows of {window} frames that share {overlap} do not begin on key frames: the "
+            f"former must be 1 more than a multiple of {FACTOR}, and so must the latter."
+        )
+    windows = sliding_windows(frames, window, overlap)
+    weights = fuse_weights("pyramid", windows, frames, overlap)
+    return windowed(
+        lambda at: prompts.denoiser(model, low_res=condition[:, at[0] : at[-1] + 1]),
+        windows,
+        weights,
+    )

@@ -1,0 +1,134 @@
+"""Video super-resolution as LaVie's own script does it, chunk by chunk, and without its seams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..autoencoder import check_video
+from ..clip_condition import Sampling
+from ..denoiser import to_vp
+from ..diffusion_model import DiffusionModel
+from ..frame_stream import Frames, FrameStream
+from ..sampling import Callback
+from ..upsampling import Upsampling, upsample_whole, upsampler_denoiser_for
+from .lavie_sampling import Prompts, plan
+
+ChunkNoise = Callable[[tuple[int, ...]], Tensor]
+"""noise(shape [b t c h w]) -> standard normal tensor; called twice for every chunk."""
+
+
+def one_stream(generator: torch.Generator) -> ChunkNoise:
+    """Noise from one generator, in the order of the original's tensors [b c t h w]."""
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        b, t, c, h, w = shape
+        drawn = torch.randn(b, c, t, h, w, generator=generator, device=generator.device)
+        return rearrange(drawn, "b c t h w -> b t c h w")
+
+    return draw
+
+
+def upsample_chunks(
+    model: DiffusionModel,
+    low_res: Frames,
+    prompts: Prompts,
+    noise: ChunkNoise,
+    *,
+    steps: int = 50,
+    noise_level: int = 50,
+    chunk: int = 8,
+    callback: Callback | None = None,
+) -> Iterator[Tensor]:
+    """Yield latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published.
+
+    Chunks know nothing of each other; the last may be short. For each of them noise for the
+    low-resolution frames is drawn, then noise to begin with.
+    """
+    _check_upsampling(model, noise_level, chunk)
+    if isinstance(low_res, Tensor):
+        check_video(low_res, 3)
+    how = plan("ddim", steps)
+    model = replace(model, schedule=how.schedule)
+    stream, start = FrameStream(low_res), 0
+    while stream.reaches(start + 1):
+        stream.reaches(start + chunk)
+        stop = min(stream.stop, start + chunk)
+        frames = stream.frames(start, stop).float()
+        noised = noised_low_res(model, frames, noise(tuple(frames.shape)), noise_level)
+        b, t, _, h, w = frames.shape
+        denoiser = prompts.denoiser(model, low_res=noised, noise_level=noise_level)
+        first = noise((b, t, model.latent_channels, h, w))
+        yield how.run(denoiser, first, callback=callback)
+        start = stop
+        stream.forget(start)
+
+
+def noised_low_res(model: DiffusionModel, low_res: Tensor, noise: Tensor, level: int) -> Tensor:
+    """The low-resolution video as the network sees it, not clamped."""
+    schedule = model.noise_schedule_for_low_res or model.schedule
+    return schedule.add_noise(low_res, noise, torch.full((len(low_res),), level))
+
+
+def _check_upsampling(model: DiffusionModel, noise_level: int, chunk: int) -> None:
+    if not 0 <= noise_level <= model.max_noise_level:
+        raise ValueError(
+            f"noise_level {noise_level} must lie in 0 .. {model.max_noise_level} for this model."
+        )
+    if chunk < 1:
+        raise ValueError(f"A chunk must have at least 1 frame, got {chunk}.")
+
+
+def upsample_blended(
+    model: DiffusionModel,
+    low_res: Tensor,
+    prompts: Prompts,
+    seed: int,
+    *,
+    steps: int = 50,
+    noise_level: int = 50,
+    chunk: int = 8,
+    overlap: int = 4,
+    tile: int | None = None,
+    tile_overlap: int = 8,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Latents of `low_res` [b t 3 h w] in [-1, 1] from windows of `chunk` frames whose overlaps are
+    averaged at every step, so that no border shows; also in tiles of `tile` latent positions.
+
+    The network sees one window at a time, however long the video is.
+    """
+    _check_upsampling(model, noise_level, chunk)
+    how = plan("ddim", steps)
+    model = replace(model, schedule=how.schedule)
+    sampling = Sampling(sampler=how.sampler, sigmas=how.sigmas, seed=seed, device=device)
+    settings = Upsampling(
+        schedule=model.noise_schedule_for_low_res or model.schedule,
+        latent_channels=model.latent_channels,
+        noise_level=noise_level,
+        chunk=chunk,
+        overlap=overlap,
+        tile=tile,
+        tile_overlap=tile_overlap,
+    )
+    guide = prompts.negative if prompts.scale > 1 else None
+    denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
+    return to_vp(upsample_whole(denoiser_for, low_res, sampling, settings), how.sigmas[-1])
+
+
+# --------------------------------------------------------------------------------------------------
+# Bytes.
+
+
+def rounded_bytes(video: Tensor) -> Tensor:
+    """Pixels in [-1, 1] -> uint8 as the base and interpolation scripts write them."""
+    return ((video / 2 + 0.5) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+
+
+def truncated_bytes(video: Tensor) -> Tensor:
+    """Pixels in [-1, 1] -> uint8 as the super-resolution script writes them, not rounded."""
+    return ((video / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)

@@ -1,0 +1,35 @@
+"""Every case found is run, or belongs to a family that is listed as not built."""
+
+import lavie_cases
+import pytest
+from golden_cases import NOT_BUILT, discover
+
+FAMILIES = {"lavie": lavie_cases.KINDS}
+CASES = discover()
+
+
+def runner(family, kind):
+    """What runs a kind of case: the longest name that the kind is, or begins with."""
+    kinds = FAMILIES.get(family, {})
+    fitting = [name for name in kinds if kind == name or kind.startswith(f"{name}_")]
+    return kinds[max(fitting, key=len)] if fitting else None
+
+
+def test_there_are_cases_of_every_built_family():
+    assert {case.family for case in CASES} >= set(FAMILIES)
+    assert not set(FAMILIES) & set(NOT_BUILT)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.folder.name}:{case.kind}")
+def test_it_gives_what_the_original_gives(case, tmp_path):
+    if case.family in NOT_BUILT:
+        pytest.skip(f"the family {case.family} is not built yet")
+    run = runner(case.family, case.kind)
+    assert run, f"nothing runs a case of kind {case.kind!r} of the family {case.family!r}"
+    run(case, tmp_path)
+
+
+def test_kinds_are_told_apart_by_their_longest_name():
+    assert runner("lavie", "interpolation_sampling_short") is lavie_cases.interpolation_sampling
+    assert runner("lavie", "interpolation") is lavie_cases.forward
+    assert runner("lavie", "another") is None

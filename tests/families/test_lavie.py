@@ -1,0 +1,306 @@
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from model_toys import fill, normal, seeded, toy_unet
+from safetensors.torch import save_file
+from videoldm.core import lora as loras
+from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.families import lavie
+from videoldm.core.families import lavie_sampling as sampling
+from videoldm.core.families import lavie_upsampling as upsampling
+from videoldm.core.families.lavie_config import KINDS, LavieConfig, detect
+from videoldm.core.families.lavie_keys import frequency_keys, split
+from videoldm.core.sites import UNetLayout
+from videoldm.core.video_unet import eject
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+TEXT, NEGATIVE = normal(1, 5, 16, seed=1), normal(1, 5, 16, seed=2)
+PROMPTS = sampling.Prompts(text=TEXT, negative=NEGATIVE, scale=3.0)
+
+
+def config_of(kind: str, **changes) -> LavieConfig:
+    depths = (0, 1) if kind == "vsr" else (1, 0)
+    values = dict(
+        kind=kind,
+        layout=UNetLayout(channels=(32, 64), layers=1, depths=depths),
+        heads=(1, 2),
+        context_width=16,
+        in_channels={"base": 4, "interpolation": 8, "vsr": 7}[kind],
+        norm_groups=8,
+        only_cross_attention=(True, False) if kind == "vsr" else (),
+        noise_levels=400 if kind == "vsr" else 0,
+        modules=("down.0.out", "mid.out", "up.1.out") if kind == "vsr" else (),
+    )
+    return LavieConfig(**values | changes)
+
+
+def parts_of(config: LavieConfig, seed: int = 0) -> lavie.Parts:
+    parts = lavie.build(config)
+    unet, layers = (part.to_empty(device="cpu") for part in (parts.unet, parts.layers))
+    for part in (unet, layers):
+        for name, parameter in part.named_parameters():
+            fans = parameter[0].numel() if parameter.ndim > 1 else 25
+            ones = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            drawn = torch.randn(parameter.shape, generator=seeded(seed + len(name)))
+            parameter.data = ones + drawn / fans**0.5
+    return lavie.Parts(unet.eval(), layers.eval())
+
+
+def model_of(kind: str, **changes) -> DiffusionModel:
+    config = config_of(kind, **changes)
+    return lavie.diffusion_model(config, parts_of(config))
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_of_the_published_file_is_used_and_none_is_missing(kind):
+    with gzip.open(MANIFESTS / f"lavie_{kind}.json.gz", "rt") as file:
+        manifest = json.load(file)
+    shapes = manifest["tensors"]
+    config = detect(shapes)
+    assert config == LavieConfig.from_original(manifest["meta"]["config"])
+    with torch.device("meta"):
+        state = {k: torch.empty(shape) for k, shape in shapes.items()}
+    parts = lavie.assemble(state, config)
+    image, temporal = split(state, config)
+    assert len(image) + len(temporal) + len(frequency_keys(config)) == len(shapes)
+    back = lavie.to_original(parts, config)
+    assert {k: list(v.shape) for k, v in back.items()} == shapes
+    again = LavieConfig.from_dict(json.loads(json.dumps(config.as_dict())))
+    assert again == config
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_both_packings_and_both_kinds_of_file_give_the_same_model(kind, wrapped, dtype, tmp_path):
+    config = config_of(kind)
+    state = lavie.to_original(parts_of(config), config)
+    state = {k: v.to(dtype) for k, v in state.items()}
+    torch.save({"ema": state, "step": 5} if wrapped else state, tmp_path / "a.pt")
+    lavie.write(tmp_path / "b.safetensors", state, config, dtype=None)
+    one = lavie.load(tmp_path / "a.pt", config=config).network.state_dict()
+    two = lavie.load(tmp_path / "b.safetensors").network.state_dict()
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    assert all(v.dtype == torch.float32 for v in one.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_taking_apart_and_putting_together_changes_nothing(kind):
+    config = config_of(kind)
+    parts = parts_of(config)
+    state = lavie.to_original(parts, config)
+    again = lavie.to_original(lavie.assemble(state, config), config)
+    assert again.keys() == state.keys() and all(torch.equal(again[k], state[k]) for k in state)
+
+
+def test_the_header_decides_before_the_shapes_do(tmp_path):
+    config = config_of("interpolation", heads=(4, 2))
+    lavie.write(tmp_path / "a.safetensors", lavie.to_original(parts_of(config), config), config)
+    model = lavie.load(tmp_path / "a.safetensors")
+    assert lavie.layers_config_of(model).heads == (4, 2)
+    assert model.network.config.norm_num_groups == 8
+
+
+def test_heads_are_told_by_the_biases():
+    config = config_of("base")
+    shapes = {k: v.shape for k, v in lavie.to_original(lavie.build(config), config).items()}
+    assert detect(shapes, norm_groups=8) == config
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda s: s.pop("conv_out.bias"), "lacks keys \\(1\\): conv_out.bias"),
+        (lambda s: s.update({"more.weight": torch.ones(1)}), "unknown keys \\(1\\): more.weight"),
+        (lambda s: s.update({"conv_out.bias": torch.ones(5)}), "misshapen.*conv_out.bias"),
+        (lambda s: s.pop(next(k for k in s if "freqs" in k)), "lacks keys"),
+        (lambda s: s.pop(next(k for k in s if "attn_temp.to_q" in k)), "lacks keys"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_by_name(change, words, tmp_path):
+    config = config_of("base")
+    state = lavie.to_original(parts_of(config), config)
+    change(state)
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=words):
+        lavie.load(tmp_path / "a.pt", config=config)
+
+
+def test_other_files_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="no weight file"):
+        lavie.load(tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("not weights")
+    with pytest.raises(CheckpointError, match="text.pt"):
+        lavie.load(tmp_path / "text.pt")
+    torch.save({"ema": {"a": 3}}, tmp_path / "numbers.pt")
+    with pytest.raises(CheckpointError, match="no tensor at"):
+        lavie.load(tmp_path / "numbers.pt")
+    save_file(toy_unet().state_dict(), tmp_path / "image.safetensors")
+    with pytest.raises(CheckpointError, match="no LaVie model"):
+        lavie.load(tmp_path / "image.safetensors")
+
+
+# ------------------------------------------------------------------------- image model and layers
+
+
+def test_its_layers_go_into_another_checkpoint_of_the_same_layout():
+    model = model_of("base")
+    other = fill(eject(model_of("base").network), seed=7)
+    (layers,) = model.network.sets
+    host = replace(model.ejected(), network=type(model.network)(other, []))
+    moved = lavie.with_image_model(layers, host)
+    x = normal(1, 3, 4, 8, 8)
+    out = moved.network(x, torch.tensor(5), TEXT)
+    assert moved.network.image_unet is other and moved.schedule.betas[0].item() == pytest.approx(
+        1e-4
+    )
+    assert not torch.allclose(out, model.network(x, torch.tensor(5), TEXT), atol=1e-3)
+
+
+def test_a_lora_for_the_image_model_applies():
+    model = model_of("base")
+    module = "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    factors = {
+        f"lora_unet_{module}.lora_down.weight": normal(2, 32),
+        f"lora_unet_{module}.lora_up.weight": normal(32, 2),
+    }
+    unet = model.network.image_unet
+    changed = loras.apply(unet, factors)
+    before, after = unet.state_dict(), changed.state_dict()
+    assert [k for k in before if not torch.equal(before[k], after[k])] == [
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frames, height, width", [(1, 4, 4), (3, 5, 7), (9, 6, 3)])
+def test_any_number_of_frames_and_any_size(kind, frames, height, width):
+    model = model_of(kind)
+    x = normal(2, frames, model.network.config.in_channels, height, width)
+    labels = torch.tensor([50, 20]) if kind == "vsr" else None
+    out = model.network(x, torch.tensor([5, 900]), TEXT.expand(2, -1, -1), class_labels=labels)
+    assert out.shape == (2, frames, 4, height, width) and torch.isfinite(out).all()
+
+
+# ---------------------------------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize("method", ["ddpm", "ddim", "euler"])
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_text_to_video_by_every_method(method, steps):
+    how = sampling.plan(method, steps)
+    assert len(how.sigmas) == steps + 1
+    if steps == 3:
+        made = sampling.text_to_video(
+            model_of("base"), PROMPTS, normal(1, 3, 4, 4, 4), method=method, steps=steps,
+            step_noise=lambda i, x: normal(*x.shape, seed=i),
+        )  # fmt: skip
+        assert torch.isfinite(made).all()
+
+
+def test_euler_tells_the_network_real_timesteps():
+    how = sampling.plan("euler", 50)
+    expected = torch.linspace(999, 0, 50, dtype=torch.float64)
+    told = how.schedule.timestep(how.sigmas[:-1]).double()
+    torch.testing.assert_close(told, expected, atol=2e-3, rtol=0)
+    assert how.sigmas[0].item() == pytest.approx(157.4072723, rel=1e-6)
+
+
+def test_guidance_is_off_at_scale_1():
+    model, x = model_of("base"), normal(1, 2, 4, 4, 4)
+    guided = replace(PROMPTS, scale=1.0).denoiser(model)
+    assert torch.equal(guided(x, torch.tensor(2.0)), model.denoiser(TEXT)(x, torch.tensor(2.0)))
+
+
+def test_key_frame_k_serves_the_frames_around_it():
+    assert sampling.key_of_frame(4).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+    assert sampling.key_of_frame(1).tolist() == [0]
+    for keys in range(1, 40):
+        frames = sampling.key_of_frame(keys)
+        assert len(frames) == 4 * keys - 3
+        assert frames[::4].tolist() == list(range(keys))
+
+
+def test_long_interpolations_are_made_in_windows_that_agree_with_their_own_keys():
+    model, keys = model_of("interpolation"), normal(1, 5, 4, 4, 4)
+    condition, noise = sampling.copied_keys(keys), normal(1, 17, 4, 4, 4, seed=3)
+    short = dict(steps=2, window=9, overlap=5)
+    made = sampling.interpolate(model, condition, PROMPTS, noise, **short)
+    assert made.shape == noise.shape
+    # A window's part of the condition is what its own key frames alone would give.
+    assert torch.equal(condition[:, 8:17], sampling.copied_keys(keys[:, 2:]))
+    with pytest.raises(ValueError, match="do not begin on key frames"):
+        sampling.interpolate(model, condition, PROMPTS, noise, steps=2, window=9, overlap=4)
+
+
+def test_the_variant_with_a_mask():
+    model, mask = model_of("interpolation", in_channels=9), sampling.generated_mask(9)
+    assert mask.tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]
+    condition = sampling.masked_latents(normal(1, 9, 4, 4, 4), mask)
+    made = sampling.interpolate(model, condition, PROMPTS, normal(1, 9, 4, 4, 4), steps=2)
+    assert made.shape == (1, 9, 4, 4, 4)
+    with pytest.raises(ValueError, match="5 channels"):
+        sampling.interpolate(model, condition[:, :, 1:], PROMPTS, normal(1, 9, 4, 4, 4), steps=2)
+
+
+def test_chunks_are_independent_and_draw_from_one_stream():
+    model, low_res = model_of("vsr"), normal(1, 5, 3, 4, 6).clamp(-1, 1)
+    noise = upsampling.one_stream(seeded(10))
+    made = list(upsampling.upsample_chunks(model, low_res, PROMPTS, noise, steps=2, chunk=3))
+    assert [chunk.shape[1] for chunk in made] == [3, 2]
+    again = upsampling.one_stream(seeded(10))
+    for shape in ((1, 3, 3, 4, 6), (1, 3, 4, 4, 6)):
+        again(shape)
+    (last,) = upsampling.upsample_chunks(model, low_res[:, 3:], PROMPTS, again, steps=2, chunk=3)
+    torch.testing.assert_close(last, made[1])
+
+
+def test_blended_windows_do_not_depend_on_length_where_they_are_the_same():
+    model, low_res = model_of("vsr"), normal(1, 7, 3, 4, 4).clamp(-1, 1)
+    short = dict(steps=2, chunk=4, overlap=2)
+    made = upsampling.upsample_blended(model, low_res, PROMPTS, 3, **short)
+    assert made.shape == (1, 7, 4, 4, 4) and torch.isfinite(made).all()
+    again = upsampling.upsample_blended(model, low_res[:, :4], PROMPTS, 3, **short)
+    torch.testing.assert_close(again[:, :1], made[:, :1], atol=0.5, rtol=1)
+    tiles = upsampling.upsample_blended(model, low_res, PROMPTS, 3, tile=3, tile_overlap=1, **short)
+    assert tiles.shape == made.shape
+
+
+def test_the_network_never_sees_more_than_one_chunk():
+    model, seen = model_of("vsr"), []
+    model.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    low_res = normal(1, 19, 3, 4, 4)
+    upsampling.upsample_blended(model, low_res, PROMPTS, 0, steps=1)
+    chunks = upsampling.upsample_chunks(
+        model, iter(low_res.split(3, dim=1)), PROMPTS, upsampling.one_stream(seeded()), steps=1
+    )
+    assert sum(chunk.shape[1] for chunk in chunks) == 19
+    assert set(seen) == {8, 3}
+
+
+def test_the_noise_level_has_a_limit():
+    model, low_res = model_of("vsr"), normal(1, 2, 3, 4, 4)
+    assert model.max_noise_level == 350
+    with pytest.raises(ValueError, match="351"):
+        upsampling.upsample_blended(model, low_res, PROMPTS, 0, noise_level=351)
+
+
+def test_two_schedules_are_in_play():
+    model = model_of("vsr")
+    noised = upsampling.noised_low_res(model, torch.ones(1, 1, 1, 1, 1), torch.zeros(1), 50)
+    assert noised.item() == pytest.approx(0.995411, abs=1e-6)
+    assert model.schedule.betas[500] != model.noise_schedule_for_low_res.betas[500]
+
+
+def test_bytes():
+    values = torch.tensor([-1.2, -1, 0.0, 0.999, 1.1])
+    assert upsampling.rounded_bytes(values).tolist() == [0, 0, 128, 255, 255]
+    assert upsampling.truncated_bytes(values).tolist() == [0, 0, 127, 254, 255]

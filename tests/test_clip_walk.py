@@ -1,0 +1,126 @@
+import pytest
+import torch
+from model_toys import fill, normal, toy_unet
+from videoldm.core.clip_walk import first_and_previous
+from videoldm.core.sites import block_sites, layout_of
+from videoldm.core.temporal_layers import Strength, TemporalLayers, TemporalLayersConfig
+from videoldm.core.video_unet import VideoUNet, combine, eject, inject
+
+STEPS = torch.tensor([700.0, 20.0])
+TEXT = normal(2, 5, 16, seed=9)
+UPSCALER = dict(in_channels=7, num_class_embeds=10, use_linear_projection=True,
+                only_cross_attention=(True, False))  # fmt: skip
+
+
+def block_layers(unet, **changes):
+    layout = layout_of(unet.config)
+    sites = changes.pop("sites", tuple(block_sites(layout)))
+    values = dict(layout=layout, sites=sites, learned_blend=False, norm_groups=8)
+    return TemporalLayers(TemporalLayersConfig(**values | changes)).eval()
+
+
+def per_frame(unet, x, text=TEXT, **more):
+    return torch.stack([unet(frame, STEPS, text, **more).sample for frame in x.unbind(1)], dim=1)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return toy_unet()
+
+
+@pytest.mark.parametrize("changes", [{}, UPSCALER], ids=["base", "upscaler"])
+@pytest.mark.parametrize("height, width", [(8, 8), (7, 5), (3, 9)])
+def test_untrained_layers_in_blocks_leave_the_image_network_frame_by_frame(changes, height, width):
+    unet = toy_unet(**changes)
+    x = normal(2, 3, unet.config.in_channels, height, width)
+    more = {"class_labels": torch.tensor([3, 7])} if changes else {}
+    out = inject(unet, block_layers(unet))(x, STEPS, TEXT, **more)
+    torch.testing.assert_close(out, per_frame(unet, x, **more), atol=3e-5, rtol=1e-4)
+    assert out.is_contiguous()
+
+
+def test_gradients_and_speed_take_the_same_way(unet):
+    video = inject(unet, fill(block_layers(unet, pooled_host_norms=True)))
+    x = normal(2, 3, 4, 8, 8)
+    with torch.no_grad():
+        fast = video(x, STEPS, TEXT)
+    slow = video(x.requires_grad_(), STEPS, TEXT)
+    torch.testing.assert_close(fast, slow.detach(), atol=1e-5, rtol=1e-4)
+    slow.square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert all(p.grad is not None for p in video.sets.parameters())
+
+
+def test_pooled_norms_make_frames_depend_on_each_other(unet):
+    x = normal(2, 3, 4, 8, 8)
+    other = x.clone()
+    other[0, 2] += 5
+    for pooled in (False, True):
+        video = inject(unet, block_layers(unet, pooled_host_norms=pooled))
+        moved = (video(other, STEPS, TEXT) - video(x, STEPS, TEXT)).abs().amax((2, 3, 4)) > 1e-5
+        assert moved.tolist() == [[pooled, pooled, True], [False] * 3]
+
+
+def test_pooled_norms_of_one_frame_are_the_image_network(unet):
+    x = normal(2, 1, 4, 8, 8)
+    out = inject(unet, block_layers(unet, pooled_host_norms=True))(x, STEPS, TEXT)
+    torch.testing.assert_close(out, per_frame(unet, x), atol=3e-5, rtol=1e-4)
+
+
+def test_sparse_causal_attention_sees_the_first_and_the_previous_frame(unet):
+    video, x = inject(unet, block_layers(unet, sparse_causal=True)), normal(2, 5, 4, 8, 8)
+    out = video(x, STEPS, TEXT)
+    for changed, reached in ((0, range(5)), (1, range(1, 5)), (4, [4])):
+        other = x.clone()
+        other[0, changed] += 1
+        moved = (video(other, STEPS, TEXT) - out).abs().amax((2, 3, 4)) > 1e-6
+        assert moved[0].nonzero().flatten().tolist() == list(reached) and not moved[1].any()
+
+
+def test_the_first_frame_is_repeated_where_there_is_none_before():
+    frames = torch.arange(8.0).reshape(8, 1, 1)
+    seen = first_and_previous(frames, 4).squeeze(-1).tolist()
+    assert seen == [[0, 0], [0, 0], [0, 1], [0, 2], [4, 4], [4, 4], [4, 5], [4, 6]]
+
+
+def test_the_place_in_the_block_matters(unet):
+    x, outs = normal(2, 3, 4, 8, 8), []
+    for place in ("before_feed_forward", "after_feed_forward"):
+        outs.append(inject(unet, fill(block_layers(unet, block_place=place)))(x, STEPS, TEXT))
+    assert not torch.allclose(*outs, atol=1e-3)
+
+
+def test_text_per_frame(unet):
+    video, x = inject(unet, fill(block_layers(unet))), normal(2, 3, 4, 8, 8)
+    texts = TEXT[:, None].repeat(1, 3, 1, 1)
+    torch.testing.assert_close(video(x, STEPS, texts), video(x, STEPS, TEXT), atol=3e-5, rtol=1e-4)
+    texts[0, 1] += 1
+    assert not torch.allclose(video(x, STEPS, texts), video(x, STEPS, TEXT), atol=1e-3)
+
+
+def test_switched_off_it_is_the_image_network_to_the_bit(unet):
+    layers, x = fill(block_layers(unet, pooled_host_norms=True)), normal(2, 3, 4, 8, 8)
+    video = inject(unet, layers, Strength(overall=0.0))
+    assert torch.equal(video(x, STEPS, TEXT), VideoUNet(unet, [])(x, STEPS, TEXT))
+    assert eject(video) is unet
+
+
+def test_modules_between_levels_and_further_sets_act_too(unet):
+    layers = block_layers(unet, sites=("down.0.out", "mid.out", "up.1.out"), modules=True,
+                          pooled_host_norms=True)  # fmt: skip
+    x = normal(2, 3, 4, 8, 8)
+    first = inject(unet, block_layers(unet, pooled_host_norms=True))
+    both = combine(first, fill(layers))
+    assert not torch.allclose(both(x, STEPS, TEXT), first(x, STEPS, TEXT), atol=1e-3)
+
+
+def test_more_frames_than_the_samplers_of_diffusers_take_without_a_copy(unet):
+    x = normal(1, 70, 4, 5, 5)
+    out = inject(unet, block_layers(unet))(x, STEPS[:1], TEXT[:1])
+    expected = VideoUNet(unet, [])(x, STEPS[:1], TEXT[:1])
+    torch.testing.assert_close(out, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_text_must_be_given(unet):
+    with pytest.raises(ValueError, match="text"):
+        inject(unet, block_layers(unet))(normal(2, 1, 4, 8, 8), STEPS, None)
