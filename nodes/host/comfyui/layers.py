@@ -75,7 +75,7 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
             f"temporal layers for channels {made_for.channels} with depths {made_for.depths} do "
             f"not fit a U-Net of channels {have.channels} with depths {have.depths}"
         )
-    _check_sites(layers.module)
+    _check_reach(layers.module)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
 
 
@@ -98,12 +98,12 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     return clone
 
 
-def _check_sites(layers: TemporalLayers) -> None:
+def _check_reach(layers: TemporalLayers) -> None:
     inner = [site for site in layers.config.placed if ".block." in site]
-    if inner:
+    if layers.config.reaches_inside:
         raise ValueError(
-            f"{len(inner)} of the layers sit inside spatial transformers, the first at "
-            f"{inner[0]}, where this host cannot put them"
+            f"these layers change the image model inside its modules ({len(inner)} of "
+            f"{len(layers.config.placed)} sit in transformer blocks), which needs `videoldm run`"
         )
 
 

@@ -161,10 +161,11 @@ class VideoGuider(comfy.samplers.CFGGuider):
 
     def __init__(self, model: Any, guidance: Guidance):
         super().__init__(model)
-        self.rescale = guidance.rescale
+        self.rescale, self.frames = guidance.rescale, 1
         self.set_cfg(guidance.cfg)
 
     def tell(self, told: Told) -> None:
+        self.frames = told.frames
         self.model_options = comfy.model_patcher.create_model_options_clone(self.model_options)
         self.model_options["transformer_options"][TOLD] = told
 
@@ -177,11 +178,15 @@ class VideoGuider(comfy.samplers.CFGGuider):
         cond, uncond = comfy.samplers.calc_cond_batch(
             self.inner_model, both, x, timestep, model_options or {}
         )
+        # Contrast is a property of the video, not of each of its frames.
+        x, timestep, cond, uncond = (
+            one.unflatten(0, (-1, self.frames)) for one in (x, timestep, cond, uncond)
+        )
         denoiser = rescaled(
             lambda *_: cond, lambda *_: uncond, self.cfg, self.rescale,
             prediction=prediction_of(self.inner_model),
         )  # fmt: skip
-        return denoiser(x, timestep)
+        return denoiser(x, timestep).flatten(0, 1)
 
 
 def prediction_of(model: Any) -> Prediction:
