@@ -1,7 +1,7 @@
 """What a host offers to the nodes. There are two: ComfyUI, and this project's own runner.
 
-Wire values (MODEL, CLIP, VAE, CONDITIONING, VIDEO) are the host's own objects; nodes pass them back
-to the host and never look inside. Tensors that the host gives are core's: latents scaled,
+Wire values (MODEL, CLIP, VAE, CONDITIONING, VIDEO, temporal layers) are the host's own objects;
+nodes pass them back to the host and never look inside. Tensors that the host gives are core's: latents scaled,
 [b, t, c, h, w], float32 on the compute device; pixels in [-1, 1].
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...core.denoiser import Denoiser
     from ...core.schedules import NoiseSchedule
-    from ...core.temporal_layers import Strength, TemporalLayers
+    from ...core.temporal_layers import Strength
     from ...core.video_files import VideoStream
 
 Latent = dict[str, Any]
@@ -88,14 +88,14 @@ class Host(Protocol):
     # Loading. `name` is "embedded" (or "embedded: ...") or a file of the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
-    def load_temporal_layers(self, name: str) -> TemporalLayers: ...
+    def load_temporal_layers(self, name: str) -> Wire: ...
     def load_temporal_vae(self, name: str) -> Wire: ...
     def load_upsampler(self, name: str) -> tuple[Wire, Wire, Wire]: ...
 
     # Models.
 
     def facts(self, model: Wire) -> ModelFacts: ...
-    def inject(self, model: Wire, layers: TemporalLayers, strength: Strength) -> Wire:
+    def inject(self, model: Wire, layers: Wire, strength: Strength) -> Wire:
         """A clone of the model with the layers in it; the given model is not changed."""
 
     def eject(self, model: Wire) -> Wire:

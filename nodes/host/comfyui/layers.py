@@ -29,6 +29,7 @@ KEY = "videoldm"
 """Of the wrapper, the additional models and the attachment in a ModelPatcher."""
 TOLD = "videoldm"
 """Of a `Told` among the transformer options."""
+APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 
@@ -82,7 +83,8 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
 def eject(model: Any) -> Any:
     """A clone without any layers."""
     clone = model.clone()
-    clone.remove_wrappers_with_key(DIFFUSION_MODEL, KEY)
+    for kind in (APPLY_MODEL, DIFFUSION_MODEL):
+        clone.remove_wrappers_with_key(kind, KEY)
     clone.remove_additional_models(KEY)
     clone.remove_attachments(KEY)
     return clone
@@ -94,6 +96,7 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     # A set that is in twice is loaded once.
     patchers = {id(one.layers.module): one.layers.patcher for one in sets}
     clone.set_additional_models(KEY, list(patchers.values()))
+    clone.add_wrapper_with_key(APPLY_MODEL, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(sets, layout))
     return clone
 
@@ -109,6 +112,29 @@ def _check_reach(layers: TemporalLayers) -> None:
 
 # --------------------------------------------------------------------------------------------------
 # One forward pass.
+
+
+def fold_frames(
+    executor: Any, x: Tensor, t: Tensor, c_concat: Tensor | None, c_crossattn: Tensor | None,
+    control: Any, transformer_options: dict[str, Any], **conditions: Any,
+) -> Tensor:  # fmt: skip
+    """The wrapper that lets a model of images take latents [b, c, t, h, w]: frames as batch."""
+    if x.ndim != 5:
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conditions)
+    videos, frames = len(x), x.shape[2]
+
+    def fold(value: Any) -> Any:
+        if not isinstance(value, Tensor) or len(value) != videos:
+            return value
+        if value.ndim == 5:
+            return value.transpose(1, 2).flatten(0, 1)
+        return value.repeat_interleave(frames, dim=0)
+
+    told = {**transformer_options, TOLD: Told(frames=frames)}
+    given = (fold(one) for one in (x, t, c_concat, c_crossattn))
+    conditions = {name: fold(value) for name, value in conditions.items()}
+    denoised = executor(*given, control, told, **conditions)
+    return denoised.unflatten(0, (videos, frames)).transpose(1, 2)
 
 
 @dataclass(frozen=True, eq=False)
