@@ -1,8 +1,8 @@
 """What a host offers to the nodes. There are two: ComfyUI, and this project's own runner.
 
 Wire values (MODEL, CLIP, VAE, CONDITIONING, VIDEO, temporal layers) are the host's own objects;
-nodes pass them back to the host and never look inside. Tensors that the host gives are core's: latents scaled,
-[b, t, c, h, w], float32 on the compute device; pixels in [-1, 1].
+nodes pass them back to the host and never look inside. Tensors that the host gives are core's:
+latents scaled, [b, t, c, h, w], float32 on the compute device; pixels in [-1, 1].
 """
 
 from __future__ import annotations
