@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .layers import Blend, FrameGroupNorm, TemporalResBlock, zeroed
+from .products import convolution, linear
 
 BlockPositions = Literal["none", "rotary_and_bias"]
 BLOCK_POSITIONS: tuple[BlockPositions, ...] = ("none", "rotary_and_bias")
@@ -143,7 +144,7 @@ class BlockAttention(nn.Module):
     def attend(self, tokens: Tensor, frames: int) -> Tensor:
         """The attention alone: tokens [(b t), n, c] -> [(b t), n, c]."""
         q, k, v = (
-            rearrange(project(tokens), "(b t) n (k d) -> b t n k d", t=frames, k=self.heads)
+            rearrange(linear(project, tokens), "(b t) n (k d) -> b t n k d", t=frames, k=self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
         )
         bias = None
@@ -157,7 +158,7 @@ class BlockAttention(nn.Module):
             q, k, v, attn_mask=None if bias is None else bias[None]
         )
         merged = rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1])
-        return self.to_out(merged)
+        return linear(self.to_out, merged)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -179,9 +180,9 @@ class PooledResBlock(nn.Module):
 
     def forward(self, h: Tensor, frames: int, embedding: Tensor) -> Tensor:
         """``h`` [(b t), c, h, w], ``embedding`` [(b t), e]."""
-        z = self.conv1(F.silu(self.norm1(h, frames)))
+        z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
         z = z + self.embed(F.silu(embedding))[:, :, None, None]
-        return h + self.conv2(F.silu(self.norm2(z, frames)))
+        return h + convolution(self.conv2, F.silu(self.norm2(z, frames)))
 
 
 class TemporalModule(nn.Module):
@@ -220,4 +221,4 @@ class TemporalModule(nn.Module):
         """See :meth:`.layers.TemporalResBlock.forward`; given frames and text are not used here."""
         z = self.over_time(h, frames, embedding=embedding)
         z = self.over_space(z, frames, embedding)
-        return self.blend(h, self.project_out(z), strength)
+        return self.blend(h, convolution(self.project_out, z), strength)

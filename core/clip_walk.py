@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .layers import per_frame
+from .products import convolution, feed_forward, linear
 from .temporal_layers import BlockPlace
 from .unet_walk import Walk
 
@@ -54,18 +55,22 @@ class ClipWalk(Walk):
         return rearrange(norm(clip), "b c t h w -> (b t) c h w")
 
     def res(self, site: str, block: nn.Module, h: Tensor) -> Tensor:
-        z = block.conv1(activate(block.nonlinearity, self.norm(block.norm1, h)))
+        z = activate(block.nonlinearity, self.norm(block.norm1, h))
+        z = convolution(block.conv1, z)
         z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
         z = activate(block.nonlinearity, self.norm(block.norm2, z))
-        z = block.conv2(block.dropout(z))
-        z += h if block.conv_shortcut is None else block.conv_shortcut(h)
+        z = convolution(block.conv2, block.dropout(z))
+        z += h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
         if block.output_scale_factor != 1:
             z = z / block.output_scale_factor
         return self.temporal(site, z)
 
+    def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
+        return convolution(sampler.conv, h) if sampler.padding == 1 else sampler(h)
+
     def upsample(self, sampler: nn.Module, h: Tensor, size: torch.Size | None) -> Tensor:
         size = [2 * side for side in h.shape[-2:]] if size is None else size
-        return sampler.conv(F.interpolate(h, size=size, mode="nearest"))
+        return convolution(sampler.conv, F.interpolate(h, size=size, mode="nearest"))
 
     # ----------------------------------------------------------------------------------------------
     # Transformers.
@@ -74,15 +79,16 @@ class ClipWalk(Walk):
         height = h.shape[-2]
         z = transformer.norm(h)
         if transformer.use_linear_projection:
-            tokens = transformer.proj_in(rearrange(z, "n c h w -> n (h w) c"))
+            tokens = linear(transformer.proj_in, rearrange(z, "n c h w -> n (h w) c"))
         else:
-            tokens = rearrange(transformer.proj_in(z), "n c h w -> n (h w) c")
+            tokens = rearrange(convolution(transformer.proj_in, z), "n c h w -> n (h w) c")
         for k, block in enumerate(transformer.transformer_blocks):
             tokens = self.block(f"{site}.block.{k}", block, tokens)
         if transformer.use_linear_projection:
-            z = rearrange(transformer.proj_out(tokens), "n (h w) c -> n c h w", h=height)
+            z = rearrange(linear(transformer.proj_out, tokens), "n (h w) c -> n c h w", h=height)
         else:
-            z = transformer.proj_out(rearrange(tokens, "n (h w) c -> n c h w", h=height))
+            z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
+            z = convolution(transformer.proj_out, z)
         z += h
         return self.temporal(site, z)
 
@@ -108,19 +114,20 @@ class ClipWalk(Walk):
 
     def to_itself(self, attention: nn.Module, tokens: Tensor) -> Tensor:
         """Self-attention in every frame, or to the frames that `sparse_causal` says."""
-        k, v = attention.to_k(tokens), attention.to_v(tokens)
+        k, v = linear(attention.to_k, tokens), linear(attention.to_v, tokens)
         if self.sparse_causal:
             k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
-        return attend(attention, attention.to_q(tokens), k, v)
+        return attend(attention, linear(attention.to_q, tokens), k, v)
 
     def to_text(self, attention: nn.Module, tokens: Tensor) -> Tensor:
         """Cross-attention to the text, which a clip [b, m, e] or every frame [(b t), m, e] has."""
         if self.text is None:
             raise ValueError("the network attends to text, but none was given")
-        q = attention.to_q(tokens)
+        q = linear(attention.to_q, tokens)
         shape = q.shape
         q = q.reshape(len(self.text), -1, shape[-1])
-        out = attend(attention, q, attention.to_k(self.text), attention.to_v(self.text))
+        k, v = linear(attention.to_k, self.text), linear(attention.to_v, self.text)
+        out = attend(attention, q, k, v)
         return out.reshape(*shape[:2], -1)
 
 
@@ -128,7 +135,7 @@ def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of projected queries [r, n, c] to keys and values [r, m, c], projected out."""
     q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=attention.heads) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v)
-    out = attention.to_out[0](rearrange(out, "r k n d -> r n (k d)"))
+    out = linear(attention.to_out[0], rearrange(out, "r k n d -> r n (k d)"))
     return attention.to_out[1](out)
 
 
@@ -146,7 +153,7 @@ def add_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return tokens + block.ff(block.norm3(tokens))
     for rows in tokens.flatten(0, 1).split(ROWS):
-        rows += block.ff(block.norm3(rows))
+        rows += feed_forward(block.ff, block.norm3(rows))
     return tokens
 
 

@@ -86,7 +86,7 @@ class Walk:
             h = self.layers(f"down.{i}", j, block, h)
             skips.append(h)
         for sampler in block.downsamplers or ():
-            h = sampler(h)
+            h = self.downsample(sampler, h)
             skips.append(h)
         return self.temporal(f"down.{i}.out", h)
 
@@ -105,6 +105,9 @@ class Walk:
             # Sizes that do not halve evenly come back to exactly the size of the next skip.
             h = self.upsample(sampler, h, skips[-1].shape[-2:] if skips else None)
         return self.temporal(f"up.{i}.out", h)
+
+    def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
+        return sampler(h)
 
     def upsample(self, sampler: nn.Module, h: Tensor, size: torch.Size | None) -> Tensor:
         return sampler(h, size)

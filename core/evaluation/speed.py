@@ -1,0 +1,86 @@
+"""How fast a network runs, as a share of what the same machine reaches on a plain convolution."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..families import lavie
+from ..families.lavie_config import LavieConfig
+from ..sites import SD1
+
+# One forward pass of the published text-to-video network on 16 frames of 20x32 latents.
+LAVIE_BASE_FLOP = 1.94e12
+LAVIE_BASE_CLIP = (1, 16, 4, 20, 32)
+
+LAVIE_BASE = LavieConfig(kind="base", layout=SD1, heads=(8, 8, 8, 8), context_width=768)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Operations per second of a network and of a plain 3x3 convolution in the same run."""
+
+    network: float
+    convolution: float
+
+    @property
+    def share(self) -> float:
+        """1 = the network is as fast as its convolutions could be."""
+        return self.network / self.convolution
+
+
+@torch.no_grad()
+def lavie_base_rate(repeats: int = 3) -> Rate:
+    """The full-size text-to-video network with random weights, float32 on the CPU.
+
+    Both are the best of `repeats`, taken in turn, so that a change in what else the machine does
+    meets both.
+    """
+    parts = lavie.build(LAVIE_BASE)
+    unet, layers = (randomize(part.to_empty(device="cpu")) for part in (parts.unet, parts.layers))
+    parts = lavie.Parts(lavie.channels_last(unet), lavie.channels_last(layers))
+    network = lavie.diffusion_model(LAVIE_BASE, parts).network
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randn(LAVIE_BASE_CLIP, generator=generator)
+    text = torch.randn(1, 77, 768, generator=generator)
+    network_seconds, convolution_seconds = [], []
+    convolution, flop = plain_convolution(generator)
+    for _ in range(repeats):
+        convolution_seconds.append(best(convolution, 3))
+        network_seconds.append(best(lambda: network(clip, torch.tensor(500), text), 1))
+    return Rate(LAVIE_BASE_FLOP / min(network_seconds), flop / min(convolution_seconds))
+
+
+def randomize(module: nn.Module) -> nn.Module:
+    """Small random numbers in every parameter, quickly; no numbers that slow a processor down."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        bound = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        parameter.requires_grad_(False)
+    return module.eval()
+
+
+def plain_convolution(
+    generator: torch.Generator, *, channels: int = 320, side: int = 32, batch: int = 32
+) -> tuple[Callable[[], Tensor], float]:
+    """A 3x3 convolution in torch's default layout, and the operations that one call takes."""
+    layer = nn.Conv2d(channels, channels, 3, padding=1).requires_grad_(False)
+    x = torch.randn(batch, channels, side, side, generator=generator)
+    return lambda: layer(x), 2.0 * batch * side * side * channels * channels * 9
+
+
+def best(function: Callable[[], Tensor], repeats: int) -> float:
+    """Seconds of the fastest of `repeats` calls, after one that does not count."""
+    function()
+    return min(_seconds(function) for _ in range(repeats))
+
+
+def _seconds(function: Callable[[], Tensor]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

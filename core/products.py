@@ -1,0 +1,94 @@
+"""Linear layers and convolutions of few positions, each as one matrix product of oneDNN.
+
+In float32 on a processor, torch's linear layers call the BLAS that torch was built with, which on
+some processors is half as fast as oneDNN; and its convolutions reorder their weights in every call,
+which takes longer than the convolution where there are few positions. Anything else, and whatever
+needs gradients or has hooks, is left to the layer itself.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.activations import GEGLU
+from einops import rearrange
+from torch import Tensor, nn
+
+FEW_POSITIONS = 1024
+"""Up to here a 3x3 convolution is faster as a product with a copied matrix of patches."""
+
+# What torch's own compiler replaces linear layers by on processors.
+_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """layer(x) for ``x`` [..., i], giving [..., o]."""
+    if not _is_plain(layer, nn.Linear, x):
+        return layer(x)
+    return product(x, layer.weight, layer.bias)
+
+
+def convolution(layer: nn.Module, h: Tensor) -> Tensor:
+    """layer(h) for ``h`` [n, c, h, w] in channels-last memory, which the answer has too."""
+    if not _is_plain(layer, nn.Conv2d, h) or not _is_simple(layer):
+        return layer(h)
+    stride = layer.stride[0]
+    pixels = rearrange(h, "n c h w -> n h w c")
+    if layer.kernel_size == (3, 3):
+        if len(h) * h.shape[-2] * h.shape[-1] > FEW_POSITIONS * stride**2:
+            return layer(h)
+        pixels = patches(pixels, stride)
+    matrix = rearrange(layer.weight, "o i kh kw -> o (kh kw i)")
+    return rearrange(product(pixels, matrix, layer.bias), "n h w c -> n c h w")
+
+
+def patches(pixels: Tensor, stride: int = 1) -> Tensor:
+    """[n, h, w, c] -> [n, h / s, w / s, 9c]: the 3x3 surroundings of every position, row by row."""
+    padded = F.pad(pixels, (0, 0, 1, 1, 1, 1))
+    rows, columns = (padded.shape[axis] - 2 for axis in (1, 2))
+    return torch.cat(
+        [
+            padded[:, i : i + rows : stride, j : j + columns : stride]
+            for i in range(3)
+            for j in range(3)
+        ],
+        dim=-1,
+    )
+
+
+def feed_forward(module: nn.Module, x: Tensor) -> Tensor:
+    """A transformer block's feed-forward on ``x`` [..., c]."""
+    first, last = module.net[0], module.net[-1]
+    if type(first) is not GEGLU or torch.is_grad_enabled():
+        return module(x)
+    value, gate = linear(first.proj, x).chunk(2, dim=-1)
+    return linear(last, F.gelu(gate).mul_(value))
+
+
+def product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """x [..., i] times the transpose of ``matrix`` [o, i], plus ``bias`` [o]."""
+    return _LINEAR(x, matrix, bias, "none", [], "")
+
+
+def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:
+    """Whether the layer is exactly torch's own and nothing watches it."""
+    return (
+        _LINEAR is not None
+        and type(layer) is kind
+        and x.device.type == layer.weight.device.type == "cpu"
+        and x.dtype == layer.weight.dtype == torch.float32
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not torch.is_grad_enabled()
+        and torch.backends.mkldnn.is_available()
+    )
+
+
+def _is_simple(layer: nn.Conv2d) -> bool:
+    """1x1, or 3x3 with a border of 1, with weights that already lie as the product needs them."""
+    same = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    small = (layer.kernel_size, layer.padding, layer.stride) in (
+        ((1, 1), (0, 0), (1, 1)),
+        ((3, 3), (1, 1), (1, 1)),
+        ((3, 3), (1, 1), (2, 2)),
+    )
+    return same and small and layer.weight.is_contiguous(memory_format=torch.channels_last)
