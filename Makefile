@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 OUTPUT ?= output
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-comfyui lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/videoldm run workflows/text_to_video.json --output $(OUTPUT) --contact-sheet
 
 test: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest --cov=videoldm.core --cov-report=term --cov-fail-under=90
+
+# Against a real ComfyUI: COMFYUI_PATH (~/ComfyUI), COMFYUI_PYTHON (its .venv), with this project's
+# requirements.txt installed there, too. `make test` runs these tests as well, if there is one.
+test-comfyui: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest tests/host -rs
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

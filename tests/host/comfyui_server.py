@@ -1,0 +1,201 @@
+"""A real ComfyUI server for tests: started, queued at, stopped."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = "ComfyUI-VideoLDM"
+PATH = Path(os.environ.get("COMFYUI_PATH", "~/ComfyUI")).expanduser()
+PYTHON = Path(os.environ.get("COMFYUI_PYTHON", PATH / ".venv" / "bin" / "python")).expanduser()
+START_WITHIN = 180.0
+
+
+def missing() -> str | None:
+    """Why there is no server to test against, or None."""
+    if not (PATH / "main.py").is_file():
+        return f"there is no ComfyUI in {PATH}; set COMFYUI_PATH"
+    if not PYTHON.exists():
+        return f"there is no Python for ComfyUI at {PYTHON}; set COMFYUI_PYTHON"
+    return None
+
+
+class RunFailed(Exception):
+    """A prompt that the server refused or that did not finish; the message is the server's."""
+
+
+@dataclass
+class Server:
+    """One ComfyUI in folders of its own, with this pack as its only custom node."""
+
+    base: Path
+    arguments: tuple[str, ...] = ("--cpu",)
+    process: subprocess.Popen | None = field(default=None, repr=False)
+    port: int = 0
+
+    @property
+    def log(self) -> str:
+        return (self.base / "server.log").read_text(errors="replace")
+
+    def start(self) -> Server:
+        for name in ("custom_nodes", "input", "output", "temp", "models"):
+            (self.base / name).mkdir(parents=True, exist_ok=True)
+        (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        self.port = _free_port()
+        command = [
+            PYTHON, PATH / "main.py", *self.arguments, "--base-directory", self.base,
+            "--port", self.port, "--disable-auto-launch", "--disable-api-nodes",
+            "--database-url", "sqlite:///:memory:",
+        ]  # fmt: skip
+        with open(self.base / "server.log", "w") as log:
+            self.process = subprocess.Popen(
+                [str(one) for one in command], stdout=log, stderr=subprocess.STDOUT, cwd=PATH
+            )
+        self._wait_until_up()
+        return self
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _wait_until_up(self) -> None:
+        until = time.monotonic() + START_WITHIN
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                code = self.process.returncode
+                raise RunFailed(f"ComfyUI ended with {code}:\n{self.log[-4000:]}")
+            try:
+                self.get("/system_stats")
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.5)
+            else:
+                return
+        self.stop()
+        raise RunFailed(f"ComfyUI was not up after {START_WITHIN} s:\n{self.log[-4000:]}")
+
+    # Requests.
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
+            body = reply.read()
+        return json.loads(body) if "json" in reply.headers.get("Content-Type", "") else body
+
+    def post(self, path: str, body: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                text = reply.read()
+        except urllib.error.HTTPError as error:
+            raise RunFailed(error.read().decode()) from None
+        return json.loads(text) if text else None
+
+    def queue(self, prompt: dict[str, Any], client: str | None = None, **extra: Any) -> str:
+        body = {"prompt": prompt, "client_id": client or str(uuid.uuid4()), "extra_data": extra}
+        return self.post("/prompt", body)["prompt_id"]
+
+    def run(self, prompt: dict[str, Any], *, within: float = 600.0) -> dict[str, Any]:
+        """Queue a prompt and wait; returns its history. RunFailed with the exception's message."""
+        return self.wait(self.queue(prompt), within=within)
+
+    def wait(self, prompt_id: str, *, within: float = 600.0) -> dict[str, Any]:
+        until = time.monotonic() + within
+        while time.monotonic() < until:
+            history = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if history is not None:
+                return _finished(history)
+            time.sleep(0.1)
+        raise RunFailed(f"the prompt was not done after {within} s")
+
+    def files(self, history: dict[str, Any]) -> list[Path]:
+        """The files that a run's output nodes showed, in the order of the nodes' ids."""
+        outputs = sorted(history["outputs"].items(), key=lambda item: int(item[0]))
+        shown = [one for _, output in outputs for one in output.get("images", [])]
+        return [self.base / one["type"] / one["subfolder"] / one["filename"] for one in shown]
+
+    def clear(self) -> None:
+        """Forget cached outputs and unload models, as the frontend's button does."""
+        self.post("/free", {"unload_models": True, "free_memory": True})
+
+    def add_models(self, kind: str, files: Path | list[Path], folder: str = "") -> None:
+        target = self.base / "models" / kind / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for file in [files] if isinstance(files, Path) else files:
+            copy = shutil.copytree if file.is_dir() else shutil.copy
+            copy(file, target / file.name)
+
+
+def _finished(history: dict[str, Any]) -> dict[str, Any]:
+    if history["status"]["status_str"] == "success":
+        return history
+    for kind, message in history["status"]["messages"]:
+        if kind == "execution_error":
+            where = f"{message['node_type']} ({message['node_id']})"
+            trace = "".join(message["traceback"])
+            raise RunFailed(f"{where}: {message['exception_message'].strip()}\n{trace}")
+        if kind == "execution_interrupted":
+            raise RunFailed("interrupted")
+    raise RunFailed(json.dumps(history["status"]))
+
+
+class Listener:
+    """A client of the server's websocket that keeps all messages: dicts, and bytes of previews."""
+
+    def __init__(self, server: Server):
+        self.client = str(uuid.uuid4())
+        self.messages: list[dict[str, Any] | bytes] = []
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        key = base64.b64encode(os.urandom(16)).decode()
+        self._socket.sendall(
+            f"GET /ws?clientId={self.client} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        self._stream = self._socket.makefile("rb")
+        while self._stream.readline() not in (b"\r\n", b""):
+            pass
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        """Frames of a server are never masked; ours are short enough to come in one piece."""
+        while head := self._stream.read(2):
+            kind, length = head[0] & 15, head[1] & 127
+            if length > 125:
+                length = int.from_bytes(self._stream.read(2 if length == 126 else 8), "big")
+            body = self._stream.read(length)
+            if kind == 1:
+                self.messages.append(json.loads(body))
+            elif kind == 2:
+                self.messages.append(body)
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]

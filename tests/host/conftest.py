@@ -1,0 +1,93 @@
+"""A ComfyUI with this pack and a toy family with random weights; the same for `videoldm run`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from comfyui_server import ROOT, Server, missing  # noqa: E402
+
+
+def _load(name: str, path: Path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+toy_family = _load("videoldm_toy_family", HERE.parent / "nodes" / "conftest.py").toy_family
+"""Every file of the embedded family, tiny and random, in one folder."""
+
+
+def wake(path: Path) -> None:
+    """Give random values to weights that start as zeros: prompts and layers then matter."""
+    with safe_open(path, framework="pt") as file:
+        header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    generator = torch.Generator().manual_seed(5)
+    for key, weight in state.items():
+        if weight.ndim > 1 and not bool(weight.any()):
+            spread = weight[0].numel() ** -0.5
+            state[key] = torch.randn(weight.shape, generator=generator) * spread
+    save_file(state, path, metadata=header)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reason = missing()
+    if reason is not None:
+        terminalreporter.section("no ComfyUI", red=True, bold=True)
+        terminalreporter.write_line(f"tests/host was skipped: {reason}")
+
+
+@pytest.fixture(scope="session")
+def comfyui(toy_family, tmp_path_factory):
+    """A running server; its models folder holds the toy family under names of its own."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    server = Server(tmp_path_factory.mktemp("comfyui"))
+    add_toys(server, toy_family)
+    server.start()
+    yield server
+    server.stop()
+
+
+def add_toys(server: Server, family: Path) -> None:
+    for file in family.glob("*.safetensors"):
+        wake(file)
+    for file in sorted(family.iterdir()):
+        server.add_models("checkpoints", file, "toy")
+    for name in ("text_to_video", "prediction", "interpolation"):
+        server.add_models("videoldm", family / f"{name}.safetensors", "toy")
+    server.add_models("vae", family / "temporal_decoder.safetensors", "toy")
+
+
+@pytest.fixture
+def headless(comfyui, tmp_path):
+    """headless(prompt) runs an API workflow without ComfyUI and returns the files it wrote."""
+
+    def run(prompt: dict) -> list[Path]:
+        workflow = tmp_path / "workflow.json"
+        workflow.write_text(json.dumps(prompt))
+        command = [
+            sys.executable, "-m", "videoldm.nodes.headless", "run", workflow, "--json",
+            "--models", comfyui.base / "models", "--output", tmp_path / "output",
+            "--input", comfyui.base / "input", "--device", "cpu",
+        ]  # fmt: skip
+        done = subprocess.run(
+            [str(one) for one in command], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 0, done.stderr
+        return [Path(one) for one in json.loads(done.stdout.splitlines()[-1])["files"]]
+
+    return run

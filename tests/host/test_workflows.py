@@ -1,0 +1,93 @@
+"""Each shipped workflow gives the same frames through ComfyUI's queue as through `videoldm run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comfyui_server import ROOT
+from PIL import Image
+from videoldm.core.families import embedded
+
+WORKFLOWS = sorted((ROOT / "workflows" / "api").glob("*.json"))
+TOYS = {
+    "VideoLDM_LoadImageModel": ("model", "toy/image_model.safetensors"),
+    "VideoLDM_LoadUpsampler": ("upsampler", "toy/upsampler.safetensors"),
+    "VideoLDM_LoadTemporalVAE": ("vae", "toy/temporal_decoder.safetensors"),
+}
+MOST, MEAN = 2, 0.1
+"""Of 255: the largest difference of two frames, and the mean of all."""
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, file):
+    prompt = with_toys(json.loads(file.read_text()))
+    check_same(comfyui, headless, prompt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_the_embedded_models_give_the_same_frames_in_both_hosts(comfyui, headless, file):
+    prompt = lossless(json.loads(file.read_text()))
+    absent = [path.name for path in needed(prompt) if not path.exists()]
+    if absent:
+        pytest.skip(f"{', '.join(absent)} is not there")
+    check_same(comfyui, headless, prompt)
+
+
+def check_same(comfyui, headless, prompt):
+    there = [read(path) for path in comfyui.files(comfyui.run(prompt)) if path.suffix == ".png"]
+    here = [read(one) for path in headless(prompt) for one in pngs(path)]
+    assert len(there) == len(here) > 0
+    distance = np.abs(np.stack(there).astype(int) - np.stack(here))
+    print(f"{len(here)} frames, max {distance.max()}, mean {distance.mean():.5f} of 255")
+    assert np.stack(here).std() > 1, "a plain colour would always agree"
+    assert distance.max() <= MOST
+    assert distance.mean() <= MEAN
+
+
+def with_toys(prompt: dict) -> dict:
+    """The workflow with the toy family, few steps and the seeds it has."""
+    for node in prompt.values():
+        inputs = node["inputs"]
+        if node["class_type"] in TOYS:
+            name, file = TOYS[node["class_type"]]
+            inputs[name] = file
+        if node["class_type"] == "VideoLDM_LoadTemporalLayers":
+            part = inputs["layers"].partition(": ")[2]
+            inputs["layers"] = f"toy/{part.replace(' ', '_')}.safetensors"
+        if "steps" in inputs:
+            inputs["steps"] = 2
+    return lossless(prompt)
+
+
+def lossless(prompt: dict) -> dict:
+    """The workflow with its videos saved as images."""
+    for node in prompt.values():
+        if node["class_type"] == "VideoLDM_SaveVideo":
+            node["inputs"]["format"] = "png"
+    return prompt
+
+
+def needed(prompt: dict) -> list[Path]:
+    """The embedded files that a workflow loads."""
+    kinds = {
+        "VideoLDM_LoadImageModel": ("image_model", "autoencoder"),
+        "VideoLDM_LoadUpsampler": ("upsampler", "image_model", "autoencoder"),
+        "VideoLDM_LoadTemporalVAE": ("temporal_decoder", "autoencoder"),
+    }
+    names = [name for node in prompt.values() for name in kinds.get(node["class_type"], ())]
+    layers = [node["inputs"]["layers"] for node in prompt.values()
+              if node["class_type"] == "VideoLDM_LoadTemporalLayers"]  # fmt: skip
+    names += [one.partition(": ")[2].replace(" ", "_") for one in layers]
+    return [embedded.path_of(name) for name in sorted(set(names))]
+
+
+def pngs(path: Path) -> list[Path]:
+    return sorted(path.glob("*.png")) if path.is_dir() else [path]
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
