@@ -84,9 +84,12 @@ def rotary_frequencies(rotated: int = ROTATED) -> Tensor:
 
 def turn(x: Tensor, phases: Tensor) -> Tensor:
     """Multiply adjacent channel pairs of ``x`` [..., d], read as complex numbers, by ``phases``
-    (broadcast to [..., r]); channels from 2 r on pass."""
+    (broadcast to [..., r]); channels from 2 r on pass. Without gradients ``x`` is overwritten."""
     rotated = 2 * phases.shape[-1]
     pairs = torch.view_as_complex(x[..., :rotated].float().unflatten(-1, (-1, 2)))
+    if x.dtype == torch.float32 and not torch.is_grad_enabled():
+        pairs.mul_(phases)
+        return x
     turned = torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
     return turned if x.shape[-1] == rotated else torch.cat([turned, x[..., rotated:]], dim=-1)
 
@@ -139,10 +142,12 @@ class BlockAttention(nn.Module):
         strength: float = 1.0,
     ) -> Tensor:
         """Attend among the ``frames`` of every clip; the other conditions are not used here."""
+        if self.blend.mix_factor is None and strength == 1.0:
+            return self.attend(self.norm(tokens), frames, plus=tokens)
         return self.blend(tokens, self.attend(self.norm(tokens), frames), strength)
 
-    def attend(self, tokens: Tensor, frames: int) -> Tensor:
-        """The attention alone: tokens [(b t), n, c] -> [(b t), n, c]."""
+    def attend(self, tokens: Tensor, frames: int, plus: Tensor | None = None) -> Tensor:
+        """The attention alone, plus ``plus``: tokens [(b t), n, c] -> [(b t), n, c]."""
         q, k, v = (
             rearrange(linear(project, tokens), "(b t) n (k d) -> b t n k d", t=frames, k=self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
@@ -158,7 +163,7 @@ class BlockAttention(nn.Module):
             q, k, v, attn_mask=None if bias is None else bias[None]
         )
         merged = rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1])
-        return linear(self.to_out, merged)
+        return linear(self.to_out, merged, plus)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ class ClipWalk(Walk):
         z = convolution(block.conv1, z)
         z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
         z = activate(block.nonlinearity, self.norm(block.norm2, z))
-        z = convolution(block.conv2, block.dropout(z))
-        z += h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
+        h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
+        z = convolution(block.conv2, block.dropout(z), plus=h)
         if block.output_scale_factor != 1:
             z = z / block.output_scale_factor
         return self.temporal(site, z)
@@ -85,24 +85,23 @@ class ClipWalk(Walk):
         for k, block in enumerate(transformer.transformer_blocks):
             tokens = self.block(f"{site}.block.{k}", block, tokens)
         if transformer.use_linear_projection:
-            z = rearrange(linear(transformer.proj_out, tokens), "n (h w) c -> n c h w", h=height)
+            plus = rearrange(h, "n c h w -> n (h w) c")
+            tokens = linear(transformer.proj_out, tokens, plus)
+            z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
         else:
             z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
-            z = convolution(transformer.proj_out, z)
-        z += h
+            z = convolution(transformer.proj_out, z, plus=h)
         return self.temporal(site, z)
 
     def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
         """One transformer block on tokens [(b t), n, c]."""
         first = self.to_text if block.only_cross_attention else self.to_itself
-        z = first(block.attn1, block.norm1(tokens))
-        z += tokens
+        tokens = first(block.attn1, block.norm1(tokens), tokens)
         if block.attn2 is not None:
-            tokens, z = z, self.to_text(block.attn2, block.norm2(z))
-            z += tokens
-        z = self.inside(site, z, "before_feed_forward")
-        z = add_feed_forward(block, z)
-        return self.inside(site, z, "after_feed_forward")
+            tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
+        tokens = self.inside(site, tokens, "before_feed_forward")
+        tokens = add_feed_forward(block, tokens)
+        return self.inside(site, tokens, "after_feed_forward")
 
     def inside(self, site: str, tokens: Tensor, place: BlockPlace) -> Tensor:
         """Hand ``tokens`` to the layers that sit at this place of the block."""
@@ -112,31 +111,32 @@ class ClipWalk(Walk):
                 tokens = injection.layers.run(site, tokens, told, strength)
         return tokens
 
-    def to_itself(self, attention: nn.Module, tokens: Tensor) -> Tensor:
-        """Self-attention in every frame, or to the frames that `sparse_causal` says."""
+    def to_itself(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
+        """Self-attention in every frame, or to the frames that `sparse_causal` says, plus."""
         k, v = linear(attention.to_k, tokens), linear(attention.to_v, tokens)
         if self.sparse_causal:
             k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
-        return attend(attention, linear(attention.to_q, tokens), k, v)
+        return attend(attention, linear(attention.to_q, tokens), k, v, plus)
 
-    def to_text(self, attention: nn.Module, tokens: Tensor) -> Tensor:
+    def to_text(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
         """Cross-attention to the text, which a clip [b, m, e] or every frame [(b t), m, e] has."""
         if self.text is None:
             raise ValueError("the network attends to text, but none was given")
         q = linear(attention.to_q, tokens)
-        shape = q.shape
-        q = q.reshape(len(self.text), -1, shape[-1])
         k, v = linear(attention.to_k, self.text), linear(attention.to_v, self.text)
-        out = attend(attention, q, k, v)
-        return out.reshape(*shape[:2], -1)
+        q, rows = (x.reshape(len(self.text), -1, x.shape[-1]) for x in (q, plus))
+        return attend(attention, q, k, v, rows).reshape(plus.shape)
 
 
-def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of projected queries [r, n, c] to keys and values [r, m, c], projected out."""
+def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, plus: Tensor) -> Tensor:
+    """Attention of projected queries [r, n, c] to keys and values [r, m, c], projected out, plus
+    ``plus`` [r, n, c]."""
     q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=attention.heads) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v)
-    out = linear(attention.to_out[0], rearrange(out, "r k n d -> r n (k d)"))
-    return attention.to_out[1](out)
+    out, (project, dropout) = rearrange(out, "r k n d -> r n (k d)"), attention.to_out
+    if dropout.training and dropout.p:
+        return plus + dropout(project(out))
+    return linear(project, out, plus)
 
 
 def first_and_previous(tokens: Tensor, frames: int) -> Tensor:
@@ -153,7 +153,7 @@ def add_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return tokens + block.ff(block.norm3(tokens))
     for rows in tokens.flatten(0, 1).split(ROWS):
-        rows += feed_forward(block.ff, block.norm3(rows))
+        rows.copy_(feed_forward(block.ff, block.norm3(rows), rows))
     return tokens
 
 

@@ -21,25 +21,26 @@ FEW_POSITIONS = 1024
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
-def linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """layer(x) for ``x`` [..., i], giving [..., o]."""
+def linear(layer: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
+    """layer(x) + plus for ``x`` [..., i] and ``plus`` [..., o]."""
     if not _is_plain(layer, nn.Linear, x):
-        return layer(x)
-    return product(x, layer.weight, layer.bias)
+        return _sum(layer(x), plus)
+    return product(x, layer.weight, layer.bias, plus)
 
 
-def convolution(layer: nn.Module, h: Tensor) -> Tensor:
-    """layer(h) for ``h`` [n, c, h, w] in channels-last memory, which the answer has too."""
+def convolution(layer: nn.Module, h: Tensor, plus: Tensor | None = None) -> Tensor:
+    """layer(h) + plus for ``h`` [n, c, h, w] in channels-last memory, which the answer has too."""
     if not _is_plain(layer, nn.Conv2d, h) or not _is_simple(layer):
-        return layer(h)
+        return _sum(layer(h), plus)
     stride = layer.stride[0]
     pixels = rearrange(h, "n c h w -> n h w c")
     if layer.kernel_size == (3, 3):
         if len(h) * h.shape[-2] * h.shape[-1] > FEW_POSITIONS * stride**2:
-            return layer(h)
+            return _sum(layer(h), plus)
         pixels = patches(pixels, stride)
     matrix = rearrange(layer.weight, "o i kh kw -> o (kh kw i)")
-    return rearrange(product(pixels, matrix, layer.bias), "n h w c -> n c h w")
+    plus = None if plus is None else rearrange(plus, "n c h w -> n h w c")
+    return rearrange(product(pixels, matrix, layer.bias, plus), "n h w c -> n c h w")
 
 
 def patches(pixels: Tensor, stride: int = 1) -> Tensor:
@@ -56,18 +57,30 @@ def patches(pixels: Tensor, stride: int = 1) -> Tensor:
     )
 
 
-def feed_forward(module: nn.Module, x: Tensor) -> Tensor:
-    """A transformer block's feed-forward on ``x`` [..., c]."""
+def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
+    """A transformer block's feed-forward on ``x`` [..., c], plus ``plus`` [..., c].
+
+    Value times the GELU of the gate, each made by its half of the first layer's weights.
+    """
     first, last = module.net[0], module.net[-1]
-    if type(first) is not GEGLU or torch.is_grad_enabled():
-        return module(x)
-    value, gate = linear(first.proj, x).chunk(2, dim=-1)
-    return linear(last, F.gelu(gate).mul_(value))
+    if type(first) is not GEGLU or not _is_plain(first.proj, nn.Linear, x):
+        return module(x) + plus
+    weight, gate_weight = first.proj.weight.chunk(2)
+    bias, gate_bias = first.proj.bias.chunk(2)
+    gate = _LINEAR(x, gate_weight, gate_bias, "gelu", [], "none")
+    return linear(last, _LINEAR.binary(x, gate, weight, bias, "mul"), plus)
 
 
-def product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """x [..., i] times the transpose of ``matrix`` [o, i], plus ``bias`` [o]."""
-    return _LINEAR(x, matrix, bias, "none", [], "")
+def product(x: Tensor, matrix: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
+    """x [..., i] times the transpose of ``matrix`` [o, i], plus ``bias`` [o] and ``plus``."""
+    if plus is None:
+        return _LINEAR(x, matrix, bias, "none", [], "")
+    return _LINEAR.binary(x, plus, matrix, bias, "add")
+
+
+def _sum(out: Tensor, plus: Tensor | None) -> Tensor:
+    """out + plus; ``out`` is a layer's fresh answer and may be overwritten."""
+    return out if plus is None else out.add_(plus)
 
 
 def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:

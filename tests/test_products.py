@@ -56,10 +56,26 @@ def test_it_is_used_for_few_positions_only(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["geglu", "gelu"])
-def test_a_feed_forward(kind):
-    module, x = FeedForward(8, activation_fn=kind).eval(), normal(2, 3, 8)
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_feed_forward(kind, gradients):
+    module, x, plus = FeedForward(8, activation_fn=kind).eval(), normal(2, 3, 8), normal(2, 3, 8)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(
+            m.feed_forward(module, 5 * x, plus), module(5 * x) + plus, **CLOSE
+        )
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("few", [0, 1024])
+def test_what_is_added(kernel, few, monkeypatch):
+    monkeypatch.setattr(m, "FEW_POSITIONS", few)
+    layer, h = nn.Conv2d(8, 8, kernel, padding=kernel // 2), images()
+    layer = layer.to(memory_format=torch.channels_last)
+    plain, x = nn.Linear(8, 8), normal(4, 8)
     with torch.no_grad():
-        torch.testing.assert_close(m.feed_forward(module, x), module(x), **CLOSE)
+        torch.testing.assert_close(m.convolution(layer, h, h), layer(h) + h, **CLOSE)
+        torch.testing.assert_close(m.linear(plain, x, x), plain(x) + x, **CLOSE)
+    assert torch.equal(m.linear(plain, x, x), plain(x) + x)
 
 
 def test_layers_that_are_watched_or_wrapped_or_half_are_called():
