@@ -157,6 +157,8 @@ class TemporalPass:
             together = len(transformer_options.get("cond_or_uncond", ())) or 1
             told = Told(frames=len(x) // together)
         run = _Pass(self.sets, self.layout, x, context, told)
+        if run.puts_in_place:
+            x, timesteps = run.put_in_place(x, timesteps)
         with run.hooked(executor.class_obj):
             return executor(x, timesteps, context, y, control, transformer_options, **more)
 
@@ -180,9 +182,12 @@ class _Pass:
     def told(self) -> list[ToldLayers]:
         """What each set is told; first asked for at the first site, after the time embedding."""
         text = None if self.text is None else self.text[:: self.frames]
+        embedding = self.embedding.unflatten(0, (self.videos, self.frames))
+        embedding = embedding if self.puts_in_place else embedding[:, 0]
         return [
             one.layers.module.tell(
-                self.embedding[:: self.frames], self.frames,
+                embedding,
+                self.frames,
                 context=self._context(one.layers.module), rate=self._rate(one.layers.module),
                 text=text,
             )
@@ -193,20 +198,43 @@ class _Pass:
         """Layers that know given frames have always been told in training: so also of none."""
         if layers.context is None:
             return None
-        height, width = self.x.shape[-2:]
         if self.context is None:
+            height, width = self.x.shape[-2:]
             shape = self.videos, self.frames, layers.config.context_channels, height, width
             return no_context(shape, self.x.device)
-        again = self.videos // len(self.context.latents)
+        return self._given(self.context)
+
+    def _given(self, context: ContextFrames) -> ContextFrames:
+        """The given frames once more for each condition that ComfyUI joined in the batch."""
+        again = self.videos // len(context.latents)
 
         def spread(value: Tensor) -> Tensor:
             return value.to(self.x.device).repeat(again, *[1] * (value.ndim - 1))
 
         return ContextFrames(
-            latents=spread(self.context.latents),
-            mask=spread(self.context.mask),
-            noise_level=spread(self.context.noise_level),
+            latents=spread(context.latents),
+            mask=spread(context.mask),
+            noise_level=spread(context.noise_level),
         )
+
+    @property
+    def puts_in_place(self) -> bool:
+        """Whether given frames also stand in the network's own input, each at its own step."""
+        sets = (one.layers.module.config for one in self.sets)
+        return self.context is not None and any(
+            getattr(config, "context_in_place", False) for config in sets
+        )
+
+    def put_in_place(self, x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's input [(b t), c, h, w] and steps [(b t)] with the given frames in them."""
+        context = self._given(self.context)
+        given = context.mask.bool().flatten()
+        latents = context.latents.flatten(0, 1).to(x)
+        channels = latents.shape[1]
+        head = torch.where(given[:, None, None, None], latents, x[:, :channels])
+        levels = context.noise_level.to(timesteps).repeat_interleave(self.frames)
+        steps = torch.where(given, levels, timesteps)
+        return torch.cat([head, x[:, channels:]], dim=1), steps
 
     def _rate(self, layers: TemporalLayers) -> Tensor | None:
         known = layers.config.rates
