@@ -128,6 +128,17 @@ class Server:
             time.sleep(0.1)
         raise RunFailed(f"the prompt was not done after {within} s")
 
+    def filled(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """The prompt with the defaults of our nodes' inputs that it leaves out."""
+        for node in prompt.values():
+            if node["class_type"].startswith("VideoLDM_"):
+                info = self.get(f"/object_info/{node['class_type']}")[node["class_type"]]
+                required = info["input"].get("required", {})
+                defaults = {name: given[1]["default"] for name, given in required.items()
+                            if len(given) > 1 and "default" in given[1]}  # fmt: skip
+                node["inputs"] = defaults | node["inputs"]
+        return prompt
+
     def files(self, history: dict[str, Any]) -> list[Path]:
         """The files that a run's output nodes showed, in the order of the nodes' ids."""
         outputs = sorted(history["outputs"].items(), key=lambda item: int(item[0]))

@@ -1,0 +1,196 @@
+"""ComfyUI's own nodes on our objects and ours on its; cancelling; one run after another."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+import torch
+from comfyui_server import Listener, RunFailed
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from videoldm.core.video_files import open_video, read_frames, read_metadata
+
+MODEL, LAYERS = "toy/image_model.safetensors", "toy/text_to_video.safetensors"
+FRAMES = 6
+
+
+def nodes(**extra: tuple[str, dict]) -> dict:
+    """A video of the toy family, sampled by core's KSampler (8) and by ours (9); plus `extra`."""
+    base = {
+        "1": ("VideoLDM_LoadImageModel", {"model": MODEL}),
+        "2": ("VideoLDM_LoadTemporalLayers", {"layers": LAYERS}),
+        "3": ("VideoLDM_InjectTemporalLayers", {
+            "model": ["1", 0], "layers": ["2", 0], "strength": 1.0, "attention_strength": 1.0,
+            "convolution_strength": 1.0, "sites": ""}),
+        "4": ("CLIPTextEncode", {"clip": ["1", 1], "text": "a red circle"}),
+        "5": ("CLIPTextEncode", {"clip": ["1", 1], "text": ""}),
+        "7": ("EmptyLatentImage", {"width": 32, "height": 32, "batch_size": FRAMES}),
+        "8": ("KSampler", ksampler("3")),
+        "9": ("VideoLDM_VideoSampler", {
+            "model": ["3", 0], "positive": ["4", 0], "negative": ["5", 0], "width": 32,
+            "height": 32, "frames": FRAMES, "steps": 3, "cfg": 3.0, "sampler_name": "euler",
+            "schedule": "trailing", "seed": 1, "denoise": 1.0, "strategy": "single clip",
+            "window": 16, "overlap": 4, "free_noise": True, "context_frames": 1,
+            "context_guidance": 1.0, "perturbation": 0, "guidance_rescale": 0.0, "passes": 1}),
+        "10": ("VideoLDM_LoadTemporalVAE", {"vae": "toy/temporal_decoder.safetensors"}),
+    }  # fmt: skip
+    extra = {name.lstrip("n"): value for name, value in extra.items()}
+    return {key: {"class_type": kind, "inputs": inputs}
+            for key, (kind, inputs) in {**base, **extra}.items()}  # fmt: skip
+
+
+def ksampler(model: str, **changed) -> dict:
+    return {
+        "model": [model, 0], "positive": ["4", 0], "negative": ["5", 0], "latent_image": ["7", 0],
+        "seed": 1, "steps": 3, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple",
+        "denoise": 1.0, **changed,
+    }  # fmt: skip
+
+
+def saved(samples: str) -> tuple[str, dict]:
+    return "SaveLatent", {"samples": [samples, 0], "filename_prefix": "latents/toy"}
+
+
+def latent(comfyui, history: dict, node: str) -> torch.Tensor:
+    found = history["outputs"][node]["latents"][0]
+    path = comfyui.base / found["type"] / found["subfolder"] / found["filename"]
+    return load_file(path)["latent_tensor"].float()
+
+
+def test_ksampler_sees_the_frames_together_and_leaves_the_image_model_alone(comfyui):
+    alone = {"n20": ("KSampler", ksampler("1")), "n21": saved("20")}
+    first = comfyui.run(nodes(**alone, n11=saved("8")))
+    comfyui.clear()
+    video = comfyui.run(nodes(n11=saved("8")))
+    comfyui.clear()
+    again = comfyui.run(nodes(**alone))
+    assert latent(comfyui, first, "21").shape == (FRAMES, 4, 8, 8)
+    assert not torch.equal(latent(comfyui, first, "11"), latent(comfyui, first, "21"))
+    assert torch.equal(latent(comfyui, video, "11"), latent(comfyui, first, "11"))
+    assert torch.equal(latent(comfyui, again, "21"), latent(comfyui, first, "21"))
+
+
+def test_ejected_layers_give_the_image_model_bit_for_bit(comfyui):
+    ejected = {"n20": ("VideoLDM_EjectTemporalLayers", {"model": ["3", 0]}),
+               "n21": ("KSampler", ksampler("20")), "n22": saved("21"),
+               "n23": ("KSampler", ksampler("1")), "n24": saved("23")}  # fmt: skip
+    history = comfyui.run(nodes(**ejected))
+    assert torch.equal(latent(comfyui, history, "22"), latent(comfyui, history, "24"))
+
+
+def test_a_lora_of_core_changes_the_video_and_not_the_model_it_was_given(comfyui):
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
+    text = "lora_te_text_model_encoder_layers_0_self_attn_v_proj"
+    state = {f"{one}.lora_{way}.weight": torch.randn(shape) for one in (name, text)
+             for way, shape in (("up", (32, 4)), ("down", (4, 32)))}  # fmt: skip
+    folder = comfyui.base / "models" / "loras"
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "toy_lora.safetensors")
+    lora = {"n20": ("LoraLoader", {"model": ["3", 0], "clip": ["1", 1],
+                                   "lora_name": "toy_lora.safetensors",
+                                   "strength_model": 1.0, "strength_clip": 1.0}),
+            "n21": ("KSampler", ksampler("20")), "n22": saved("21"),
+            "n24": ("CLIPTextEncode", {"clip": ["20", 1], "text": "a red circle"}),
+            "n25": ("KSampler", ksampler("3", positive=["24", 0])), "n26": saved("25")}  # fmt: skip
+    history = comfyui.run(nodes(**lora, n11=saved("8")))
+    plain, model, clip = (latent(comfyui, history, node) for node in ("11", "22", "26"))
+    assert not torch.equal(plain, model) and not torch.equal(plain, clip)
+    comfyui.clear()
+    assert torch.equal(latent(comfyui, comfyui.run(nodes(n11=saved("8"))), "11"), plain)
+
+
+def test_our_video_goes_through_core_nodes_and_cores_through_ours(comfyui):
+    video = {
+        "n20": ("VideoLDM_TemporalVAEDecodeToVideo", {
+            "samples": ["9", 0], "vae": ["10", 0], "frame_rate": 8.0, "chunk": 4, "tile": 0}),
+        "n21": ("SaveVideo", {"video": ["20", 0], "filename_prefix": "video/core",
+                              "format": "mp4", "format.codec": "h264"}),
+        "n22": ("GetVideoComponents", {"video": ["20", 0]}),
+        "n23": ("SaveImage", {"images": ["22", 0], "filename_prefix": "parts"}),
+        "n24": ("VideoLDM_TemporalVAEDecode", {
+            "samples": ["9", 0], "vae": ["10", 0], "chunk": 3, "tile": 0}),
+        "n25": ("SaveImage", {"images": ["24", 0], "filename_prefix": "ours"}),
+        "n26": ("VAEDecode", {"samples": ["9", 0], "vae": ["10", 0]}),
+        "n27": ("SaveImage", {"images": ["26", 0], "filename_prefix": "core"}),
+        "n28": ("CreateVideo", {"images": ["26", 0], "fps": 8.0}),
+        "n29": ("VideoLDM_SaveVideo", {"filename_prefix": "video/ours", "format": "mp4",
+                                       "quality": 0, "frame_rate": 8.0, "video": ["28", 0]}),
+    }  # fmt: skip
+    history = comfyui.run(comfyui.filled(nodes(**video)))
+    shown = {node: comfyui.files({"outputs": {node: history["outputs"][node]}})
+             for node in ("21", "23", "25", "27", "29")}  # fmt: skip
+    parts, ours, core = (stack(shown[node]) for node in ("23", "25", "27"))
+    assert len(parts) == FRAMES
+    np.testing.assert_array_equal(parts, ours)
+    np.testing.assert_allclose(core.astype(int), ours.astype(int), atol=1)
+    for node in ("21", "29"):
+        info = open_video(shown[node][0])
+        assert (info.frames, float(info.frame_rate), info.width) == (FRAMES, 8.0, 32)
+    back = torch.cat(list(read_frames(shown["29"][0])))
+    # Colours are stored at half the size, brightness at the whole.
+    weights = [0.2126, 0.7152, 0.0722]
+    brightness = [(one @ weights).ravel() for one in (back.movedim(1, -1).double().numpy(), core)]
+    assert np.corrcoef(*brightness)[0, 1] > 0.9
+    assert "VideoLDM_VideoSampler" in read_metadata(shown["29"][0])["prompt"]
+    assert "VideoLDM_VideoSampler" in read_metadata(shown["21"][0])["prompt"]
+
+
+def stack(files) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files])
+
+
+def test_cancel_stops_a_run_and_the_next_one_is_right(comfyui):
+    whole = nodes(n11=saved("9"))
+    comfyui.clear()
+    expected = latent(comfyui, comfyui.run(whole), "11")
+    long = nodes(n11=saved("9"))
+    long["9"]["inputs"] |= {"steps": 1000, "sampler_name": "ddpm"}
+    prompt_id = comfyui.queue(long)
+    _wait_for_steps(comfyui, prompt_id)
+    started = time.monotonic()
+    comfyui.post("/interrupt", {})
+    with pytest.raises(RunFailed, match="interrupted"):
+        comfyui.wait(prompt_id, within=60)
+    print(f"stopped after {time.monotonic() - started:.1f} s")
+    comfyui.clear()
+    assert torch.equal(latent(comfyui, comfyui.run(whole), "11"), expected)
+
+
+def _wait_for_steps(comfyui, prompt_id: str) -> None:
+    """Wait until the prompt runs, and then until its models are surely loaded."""
+    while not any(one[1] == prompt_id for one in comfyui.get("/queue")["queue_running"]):
+        time.sleep(0.1)
+    time.sleep(3)
+
+
+def test_progress_and_previews_of_all_frames_are_sent(comfyui):
+    listener = Listener(comfyui)
+    prompt = nodes(n11=saved("9"))
+    prompt["9"]["inputs"]["seed"] = 77
+    prompt_id = comfyui.queue(prompt, listener.client, preview_method="latent2rgb")
+    comfyui.wait(prompt_id)
+    listener.close()
+    told = [one["data"] for one in listener.messages
+            if isinstance(one, dict) and one["type"] == "progress"]  # fmt: skip
+    steps = [one["value"] for one in told if one["node"] == "9"]
+    assert steps == [1, 2, 3] and {one["max"] for one in told} == {3}
+    pictures = [one for one in listener.messages if isinstance(one, bytes)]
+    shown = Image.open(io.BytesIO(pictures[-1][pictures[-1].index(b"\xff\xd8") :]))
+    # Six frames of 8x8 in three columns and two rows, enlarged by ComfyUI.
+    assert abs(shown.width * 2 - shown.height * 3) <= 3
+
+
+def test_bad_input_is_one_sentence_that_names_the_node(comfyui):
+    wrong = nodes(n11=saved("9"))
+    wrong["9"]["inputs"] |= {"width": 40, "height": 40, "overlap": 20}
+    with pytest.raises(
+        RunFailed, match=r"^VideoLDM_VideoSampler \(9\): .*overlap 20 must be smaller"
+    ):
+        comfyui.run(wrong)
+    other = nodes(n11=saved("9"))
+    other["2"]["inputs"]["layers"] = "../checkpoints/toy/image_model.safetensors"
+    with pytest.raises(RunFailed, match="Value not in list"):
+        comfyui.run(other)
