@@ -1,7 +1,7 @@
 """What the autoencoder loses of given frames, handed on to the frames made between them.
 
 Interpolating a clip happens in latents, so that also the given frames come back with the loss of
-the autoencoder. Their loss is known, though: the true frame minus the decoded one. Between two given
+the autoencoder. That loss is known, though: the true frame minus the decoded one. Between two given
 frames it changes little where nothing moves, so it is blended linearly over time and added to the
 decoded frames; given frames come out exactly as they went in.
 """

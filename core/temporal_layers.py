@@ -54,6 +54,9 @@ class TemporalLayersConfig:
     norm_groups: int = 32
     expansion: int = 4  # of the feed-forward in attention layers
     context_channels: int = 0  # latent channels of given frames, 0 = never given
+    # Given frames also stand in the network's own input, each at its own step (LVDM's mixed input):
+    # the image network then reads them as the nearly clean frames that they are.
+    context_in_place: bool = False
     text_width: int = 0  # of the prompt's tokens, 0 = attention sees no text
     rates: int = 0  # number of frame-rate classes, 0 = not told
     trained_frames: int = 16  # clip length in training, for defaults and warnings
@@ -237,9 +240,9 @@ class TemporalLayers(nn.Module):
         features = None
         if self.context is not None and context is not None:
             features, level = self.context(context, embedding.dtype)
-            embedding = embedding + level
+            embedding = embedding + for_frames(level, embedding)
         if self.rate is not None and rate is not None:
-            embedding = embedding + self.rate(rate)
+            embedding = embedding + for_frames(self.rate(rate), embedding)
         return Told(frames, per_frame(embedding, frames), features, text)
 
     def run(self, site: str, h: Tensor, told: Told, strength: float = 1.0) -> Tensor:
@@ -258,6 +261,22 @@ class TemporalLayers(nn.Module):
             text=told.text,
             strength=strength,
         )
+
+
+def for_frames(per_clip: Tensor, embedding: Tensor) -> Tensor:
+    """An embedding [b, e] shaped to be added to one per clip [b, e] or per frame [b, t, e]."""
+    return per_clip if embedding.ndim == 2 else per_clip[:, None]
+
+
+def in_place(x: Tensor, timesteps: Tensor, context: ContextFrames) -> tuple[Tensor, Tensor]:
+    """Put given frames into ``x`` [b, t, c, h, w] and give every frame its own step [b, t].
+
+    The latents of ``context`` are those of the forward process at its ``noise_level``.
+    """
+    given = context.mask.bool()
+    x = torch.where(given[:, :, None, None, None], context.latents.to(x.dtype), x)
+    levels = context.noise_level.to(timesteps.dtype)
+    return x, torch.where(given, levels[:, None], timesteps.expand(len(x))[:, None])
 
 
 def key(site: str) -> str:

@@ -18,7 +18,7 @@ from .autoencoder import check_video
 from .clip_walk import ClipWalk
 from .context_frames import ContextFrames
 from .sites import layout_of
-from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
+from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames, in_place
 from .unet_walk import Injection, Walk, clip_text, text_per_frame
 
 __all__ = ["Injection", "VideoUNet", "clip_text", "combine", "eject", "inject", "text_per_frame"]
@@ -61,6 +61,9 @@ class VideoUNet(nn.Module):
         """
         check_video(x)
         frames = x.shape[1]
+        timesteps = torch.as_tensor(timesteps, device=x.device)
+        if context_frames is not None and any(one.config.context_in_place for one in self.sets):
+            x, timesteps = in_place(x, timesteps, context_frames)
         embedding = self._embed(x, timesteps, text, class_labels, added)
         active = [one for one in self.injections if one.strength.overall != 0.0]
         # Most layers act between the image network's modules; some also act inside of them.
@@ -79,15 +82,17 @@ class VideoUNet(nn.Module):
         class_labels: Tensor | None,
         added: dict[str, Tensor] | None,
     ) -> Tensor:
-        """The time embedding [b, e] as the image U-Net itself computes it."""
+        """The image U-Net's time embedding: [b, e], or [b, t, e] for steps [b, t]."""
         unet = self.image_unet
-        timesteps = torch.as_tensor(timesteps, device=x.device).expand(len(x))
-        embedding = unet.time_embedding(unet.get_time_embed(x, timesteps))
+        steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
+        rows = x.new_empty(steps.numel())  # diffusers reads the batch size and precision off this
+        embedding = unet.time_embedding(unet.get_time_embed(rows, steps.flatten()))
+        embedding = embedding.unflatten(0, steps.shape)
         labels = unet.get_class_embed(x, class_labels)
         if labels is not None:
-            embedding = embedding + labels
+            embedding = embedding + for_frames(labels, embedding)
         aug = unet.get_aug_embed(embedding, text, added or {})
-        return embedding if aug is None else embedding + aug
+        return embedding if aug is None else embedding + for_frames(aug, embedding)
 
 
 def inject(

@@ -112,7 +112,7 @@ def test_attention_knows_the_order_of_frames_unless_it_has_no_positions(position
     layer = fill(transformer(positions=positions), scale=0.5)
     h = folded(b=1)
     order = torch.tensor([3, 0, 4, 1, 2])
-    blind = torch.allclose(layer(h[order], FRAMES), layer(h, FRAMES)[order], atol=1e-5)
+    blind = torch.allclose(layer(h[order], FRAMES), layer(h, FRAMES)[order], rtol=1e-4, atol=1e-4)
     assert blind == (positions == "none")
 
 
@@ -124,8 +124,8 @@ def test_videos_of_a_batch_and_positions_of_a_frame_do_not_mix(make):
     layer = fill(make())
     h = folded(b=2)
     out = layer(h, FRAMES)
-    torch.testing.assert_close(layer(h[:FRAMES], FRAMES), out[:FRAMES], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(layer(h[FRAMES:], FRAMES), out[FRAMES:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(h[:FRAMES], FRAMES), out[:FRAMES], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(layer(h[FRAMES:], FRAMES), out[FRAMES:], atol=1e-4, rtol=1e-4)
 
 
 def test_convolution_over_time_is_conv1d_at_every_position():
@@ -183,7 +183,7 @@ def test_a_prompt_context_and_noise_level_reach_the_output():
         assert not torch.allclose(layer(h, FRAMES, **told | {name: value + 1}), out)
     one = layer(h[:FRAMES], FRAMES, text=told["text"][:1], context=told["context"][:FRAMES],
                 embedding=told["embedding"][:FRAMES])  # fmt: skip
-    torch.testing.assert_close(one, out[:FRAMES], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(one, out[:FRAMES], atol=1e-4, rtol=1e-4)
 
 
 def test_the_gate_is_the_second_half():

@@ -1,12 +1,18 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from model_toys import fill, normal, toy_layers, toy_unet
-from videoldm.core.context_frames import given_frames
+from videoldm.core.context_frames import ContextFrames, given_frames
 from videoldm.core.layers import POSITIONS
 from videoldm.core.sites import SD1, all_sites, layout_of
-from videoldm.core.temporal_layers import Strength, TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import (
+    Strength,
+    TemporalLayers,
+    TemporalLayersConfig,
+    in_place,
+)
 from videoldm.core.video_unet import (
     Injection,
     VideoUNet,
@@ -240,3 +246,34 @@ def test_sets_are_independent_modules_in_the_state_dict(unet):
     names = combine(inject(unet, toy_layers(unet)), toy_layers(unet)).state_dict()
     heads = [".".join(name.split(".")[:2]) for name in names if name.startswith("sets")]
     assert [head for head, _ in itertools.groupby(heads)] == ["sets.0", "sets.1"]
+
+
+def in_place_network(unet) -> tuple[VideoUNet, ContextFrames]:
+    layers = fill(toy_layers(unet, context_channels=4, context_in_place=True))
+    known = given_frames(normal(2, 1, 4, 8, 8, seed=5), [1], 3)
+    return inject(unet, layers), replace(known, noise_level=torch.tensor([0.0, 40.0]))
+
+
+def test_given_frames_in_place_stand_at_their_own_step(unet):
+    """What x holds where a frame is given has no effect, and without layers that frame is what the
+    image network makes of the given latents at their own noise level."""
+    network, context = in_place_network(unet)
+    x, text = normal(2, 3, 4, 8, 8), normal(2, 5, 16)
+    other = torch.cat([x[:, :1], normal(2, 1, 4, 8, 8, seed=9), x[:, 2:]], dim=1)
+    steps = torch.tensor([700, 300])
+    out = network(x, steps, text, context_frames=context)
+    assert torch.equal(out, network(other, steps, text, context_frames=context))
+    assert not torch.equal(out, network(x, steps, text, context_frames=context.dropped()))
+    network.strengths = [Strength(overall=0.0)]
+    alone = network(x, steps, text, context_frames=context)[:, 1]
+    image = unet(context.latents[:, 1], torch.tensor([0.0, 40.0]), text).sample
+    torch.testing.assert_close(alone, image, atol=2e-5, rtol=1e-5)
+
+
+def test_no_given_frame_in_place_leaves_input_and_steps_as_they_are(unet):
+    _, context = in_place_network(unet)
+    x = normal(2, 3, 4, 8, 8)
+    none = context.dropped()
+    swapped, steps = in_place(x, torch.tensor([700, 300]), none)
+    assert torch.equal(swapped, x)
+    assert torch.equal(steps, torch.tensor([[700] * 3, [300] * 3]))
