@@ -6,7 +6,11 @@ model from random weights, as the transformer of the first latent diffusion mode
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,28 +72,53 @@ def train_tokenizer(
 ) -> None:
     """Learn byte pair merges from ``captions`` and write CLIP's ``vocab.json`` and ``merges.txt``.
 
-    Any text can be encoded: the 256 bytes, in and at the end of a word, come first.
+    Any text can be encoded: the 256 bytes, in and at the end of a word, come first. Fewer than
+    ``vocabulary`` tokens result when every word of the captions has become one.
     """
-    import json
-
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers
 
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    model.normalizer = normalizers.Lowercase()
-    model.pre_tokenizer = pre_tokenizers.Whitespace()
-    model.train_from_iterator(
-        captions,
-        trainers.BpeTrainer(vocab_size=vocabulary, end_of_word_suffix="</w>", show_progress=False),
-    )
-    learned = json.loads(model.to_str())["model"]["merges"]
-    pairs = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned]
-    words = [*bytes_, *(b + "</w>" for b in bytes_), *("".join(p) for p in pairs), BEGIN, END]
+    base = [*bytes_, *(byte + "</w>" for byte in bytes_)]
+    pairs = learn_merges(captions, vocabulary - len(base) - 2)
+    words = [*base, *(first + second for first, second in pairs), BEGIN, END]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocab = {word: i for i, word in enumerate(dict.fromkeys(words))}
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in pairs))
+    merges = "".join(f"{first} {second}\n" for first, second in pairs)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges)
+
+
+def learn_merges(captions: Iterable[str], count: int) -> list[tuple[str, str]]:
+    """Byte pair merges (Sennrich et al. 2016) of the captions' plain words, most frequent first.
+
+    Equally frequent pairs come in the order of the alphabet, so that the result depends on nothing
+    else. The tokenizers library leaves that order to chance.
+    """
+    words = Counter(word for text in captions for word in re.findall("[a-z]+|,", text.lower()))
+    split = {word: (*word[:-1], word[-1] + "</w>") for word in words}
+    merges: list[tuple[str, str]] = []
+    while len(merges) < count:
+        pairs: Counter = Counter()
+        for word, parts in split.items():
+            for pair in itertools.pairwise(parts):
+                pairs[pair] += words[word]
+        if not pairs:
+            break
+        merges.append(min(pairs, key=lambda pair: (-pairs[pair], pair)))
+        split = {word: merged(parts, merges[-1]) for word, parts in split.items()}
+    return merges
+
+
+def merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    """``parts`` with every occurrence of ``pair`` made one, from left to right."""
+    out: list[str] = []
+    for part in parts:
+        if out and (out[-1], part) == pair:
+            out[-1] += part
+        else:
+            out.append(part)
+    return tuple(out)
 
 
 def load_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:

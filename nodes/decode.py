@@ -20,7 +20,7 @@ def key_inputs() -> list[io.Input]:
         integer(
             "key_spacing", 4, 1, 64,
             "Where key frames are connected: every how many frames one stands; 4 after one pass of "
-            "Interpolate Frames, 16 after two.",
+            "Interpolate Frames, 16 after two.", optional=True,
         ),
         io.Image.Input(
             "key_frames", optional=True,

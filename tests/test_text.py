@@ -24,7 +24,7 @@ class Box(NamedTuple):
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    t.train_tokenizer(CAPTIONS, folder, vocabulary=200)
+    t.train_tokenizer(CAPTIONS, folder, vocabulary=700)
     return t.load_tokenizer(folder)
 
 
@@ -59,7 +59,7 @@ def test_prompts_are_cut_and_padded_with_the_end_token(tokenizer):
 
 def test_training_twice_gives_the_same_files(tmp_path):
     for name in ("a", "b"):
-        t.train_tokenizer(CAPTIONS, tmp_path / name, vocabulary=200)
+        t.train_tokenizer(CAPTIONS, tmp_path / name, vocabulary=700)
     for file in ("vocab.json", "merges.txt"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
