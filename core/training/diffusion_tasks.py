@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
@@ -31,6 +32,7 @@ from ..text import (
     train_tokenizer,
 )
 from ..video_unet import VideoUNet, inject
+from .autoencoder_tasks import FrameMixture
 from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
 
@@ -273,8 +275,6 @@ class TrainUpsampler:
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
-        from .autoencoder_tasks import FrameMixture
-
         self.recipe = recipe
         image = embedded.load_image_model()
         self.autoencoder = image.autoencoder
@@ -317,8 +317,6 @@ class TrainUpsampler:
         }
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
-        from ..autoencoder import encode
-
         video, levels = batch["video"], batch["levels"]
         with torch.no_grad():
             x0 = encode(self.autoencoder, video, chunk=64).float()
