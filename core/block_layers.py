@@ -61,9 +61,9 @@ class BucketedBias(nn.Module):
         super().__init__()
         self.table = ops.Embedding(BUCKETS, heads)
 
-    def forward(self, frames: int) -> Tensor:
-        """Return the bias [k, t query, t key]."""
-        buckets = relative_buckets(frames, self.table.weight.device)
+    def forward(self, frames: int, device: torch.device | str | None = None) -> Tensor:
+        """Return the bias [k, t query, t key]; see :class:`.layers.RelativeBias`."""
+        buckets = relative_buckets(frames, device or self.table.weight.device)
         return rearrange(self.table(buckets), "q t k -> k q t")
 
 
@@ -154,7 +154,7 @@ class BlockAttention(nn.Module):
         )
         bias = None
         if self.bias is not None:
-            bias = self.bias(frames).to(q.dtype)
+            bias = self.bias(frames, q.device).to(q)
             phases = rotary_phases(frames, q.device, rotated=min(ROTATED, q.shape[-1] // 2 * 2))
             q, k = (turn(x, phases[:, None, None]) for x in (q, k))
         # For one clip these are views: positions become the batch without moving a number.

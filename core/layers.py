@@ -63,9 +63,12 @@ class RelativeBias(nn.Module):
         self.max_distance = max_distance
         self.table = ops.Embedding(2 * max_distance + 1, heads)
 
-    def forward(self, frames: int) -> Tensor:
-        """Return the bias [k, t query, t key]; row index = clip(key - query) + max_distance."""
-        at = torch.arange(frames, device=self.table.weight.device)
+    def forward(self, frames: int, device: torch.device | str | None = None) -> Tensor:
+        """Return the bias [k, t query, t key]; row index = clip(key - query) + max_distance.
+
+        ``device``: where it is needed, if its weights may be kept elsewhere between uses.
+        """
+        at = torch.arange(frames, device=device or self.table.weight.device)
         distance = (at[None, :] - at[:, None]).clamp(-self.max_distance, self.max_distance)
         return rearrange(self.table(distance + self.max_distance), "q t k -> k q t")
 
@@ -88,7 +91,8 @@ class Blend(nn.Module):
 
     def forward(self, z: Tensor, residual: Tensor, strength: float = 1.0) -> Tensor:
         if self.mix_factor is not None:
-            residual = residual * (1 - torch.sigmoid(self.mix_factor)).to(residual.dtype)
+            # Hosts that offload weights move modules, not this number.
+            residual = residual * (1 - torch.sigmoid(self.mix_factor)).to(residual)
         return z + strength * residual if strength != 1.0 else z + residual
 
 
@@ -219,7 +223,7 @@ class TemporalAttention(nn.Module):
         if self.positions == "rotary":
             angles = rotary_angles(frames, rotary_width(width // self.heads), tokens.device)
             q, k = rotate(q, angles), rotate(k, angles)
-        bias = self.bias(frames).to(q.dtype) if self.bias is not None else None
+        bias = self.bias(frames, q.device).to(q) if self.bias is not None else None
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
 

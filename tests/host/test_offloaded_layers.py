@@ -1,0 +1,83 @@
+"""Temporal layers whose weights stay behind when a host offloads them (no ComfyUI needed).
+
+The meta device stands for the accelerator: whatever meets it from the CPU without being moved is an
+error there as it is on a GPU.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from videoldm.core.context_frames import no_context
+from videoldm.core.sites import UNetLayout, all_sites, level_of, width_at
+from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+
+LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
+FRAMES, SIDE, TOKENS = 4, 8, 5
+
+
+def weights_of(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor | None]:
+    pair = module.weight, getattr(module, "bias", None)
+    return [None if one is None else one.to(x.device) for one in pair]
+
+
+class Linear(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, *weights_of(self, x))
+
+
+class Conv2d(nn.Conv2d):
+    def forward(self, x):
+        return self._conv_forward(x, *weights_of(self, x))
+
+
+class Conv3d(nn.Conv3d):
+    def forward(self, x):
+        return self._conv_forward(x, *weights_of(self, x))
+
+
+class GroupNorm(nn.GroupNorm):
+    def forward(self, x):
+        return F.group_norm(x, self.num_groups, *weights_of(self, x), self.eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    def forward(self, x):
+        return F.layer_norm(x, self.normalized_shape, *weights_of(self, x), self.eps)
+
+
+class Embedding(nn.Embedding):
+    def forward(self, x):
+        return F.embedding(x, self.weight.to(x.device))
+
+
+OPS = SimpleNamespace(Linear=Linear, Conv2d=Conv2d, Conv3d=Conv3d, GroupNorm=GroupNorm,
+                      LayerNorm=LayerNorm, Embedding=Embedding)  # fmt: skip
+"""Layers that take their weights to where their input is, as ComfyUI's do."""
+
+
+@pytest.mark.parametrize("positions", ["none", "sinusoidal", "rotary", "relative"])
+def test_no_tensor_of_a_layer_stays_behind(positions):
+    block = "none" if positions == "none" else "rotary_and_bias"
+    config = TemporalLayersConfig(
+        layout=LAYOUT, sites=tuple(all_sites(LAYOUT)), positions=positions, norm_groups=8,
+        block_positions=block, context_channels=4, text_width=16, rates=3, modules=True,
+    )  # fmt: skip
+    layers = TemporalLayers(config, ops=OPS).requires_grad_(False)
+    context = no_context((1, FRAMES, 4, SIDE, SIDE), "meta")
+    told = layers.tell(
+        torch.zeros(1, config.embedding, device="meta"), FRAMES, context=context,
+        rate=torch.zeros(1, dtype=torch.long, device="meta"),
+        text=torch.zeros(1, TOKENS, 16, device="meta"),
+    )  # fmt: skip
+    for site in config.placed:
+        width, side = width_at(site, LAYOUT), SIDE >> level_of(site, LAYOUT)
+        shape = (side * side, width) if ".block." in site else (width, side, side)
+        h = torch.zeros(FRAMES, *shape, device="meta")
+        out = layers.run(site, h, told, 0.5)
+        assert out.shape == h.shape and out.device.type == "meta", site
+    assert all(one.device.type == "cpu" for one in layers.parameters())
