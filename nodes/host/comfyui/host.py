@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from ....core.clip_condition import DenoiserFor
     from ....core.temporal_layers import Strength
     from ....core.video_files import VideoStream
-    from ..interface import Decoder, Guidance, Latent, ModelFacts
+    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
     from .layers import LoadedLayers
     from .loaders import Loaders
     from .previews import Previews
+    from .progress import Reports
 
 
 class ComfyHost:
@@ -43,6 +44,12 @@ class ComfyHost:
         from .previews import Previews
 
         return Previews()
+
+    @cached_property
+    def reports(self) -> Reports:
+        from .progress import Reports
+
+        return Reports()
 
     @property
     def loaders(self) -> Loaders:
@@ -163,10 +170,11 @@ class ComfyHost:
 
     # The run.
 
-    def progress(self, done: float, total: float) -> None:
+    def progress(self, done: float, total: float, part: Part | None = None) -> None:
         from comfy.utils import ProgressBar
 
         self.check_interrupted()
+        self.reports.tell(done, total, part)
         ProgressBar(total).update_absolute(done, total, self.previews.take())
 
     def check_interrupted(self) -> None:

@@ -1,29 +1,35 @@
 """Temporal layers in a MODEL of ComfyUI's.
 
 Nothing of the image U-Net is replaced. A wrapper around its forward pass sets forward hooks on the
-modules that layers sit behind, for that one pass, and takes them off again: clones of a model share
-its weights, and a model without the wrapper is the image model bit for bit. ComfyUI loads the
+modules that layers sit behind or in, for that one pass, and takes them off again: clones of a model
+share its weights, and a model without the wrapper is the image model bit for bit. ComfyUI loads the
 layers' weights along with the model as its additional models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from ....core.context_frames import ContextFrames, no_context
-from ....core.sites import UNetLayout, ldm_path
-from ....core.temporal_layers import Strength, TemporalLayers
+from ....core.sites import UNetLayout
+from ....core.temporal_layers import (
+    BlockPlace,
+    Strength,
+    TemporalLayers,
+    TemporalLayersConfig,
+    in_place,
+)
 from ....core.temporal_layers import Told as ToldLayers
 from .embedded_model import unet_layout
+from .unet_hooks import hooked
 
 KEY = "videoldm"
 """Of the wrapper, the additional models and the attachment in a ModelPatcher."""
@@ -57,6 +63,22 @@ class Told:
     context: ContextFrames | None = None
     rate: int | None = None
 
+    def within(self, window: Any) -> Told:
+        """The same for one of core's context windows, which cuts frames out of the batch."""
+        if window.total_frames != self.frames:
+            raise ValueError(
+                f"context windows were laid over {window.total_frames} frames, but the clip has "
+                f"{self.frames}; they take one video at a time"
+            )
+        anchor = getattr(window, "causal_anchor_index", None)
+        first = [] if anchor is None or anchor < 0 else [anchor]
+        indices = first + list(window.index_list)
+        context = self.context
+        if context is not None:
+            latents, mask = context.latents[:, indices], context.mask[:, indices]
+            context = replace(context, latents=latents, mask=mask)
+        return replace(self, frames=len(indices), context=context)
+
 
 def sets_of(model: Any) -> tuple[InjectedSet, ...]:
     """The sets of layers in a model, in the order in which they act."""
@@ -76,7 +98,6 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
             f"temporal layers for channels {made_for.channels} with depths {made_for.depths} do "
             f"not fit a U-Net of channels {have.channels} with depths {have.depths}"
         )
-    _check_reach(layers.module)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
 
 
@@ -99,15 +120,6 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     clone.add_wrapper_with_key(APPLY_MODEL, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(sets, layout))
     return clone
-
-
-def _check_reach(layers: TemporalLayers) -> None:
-    inner = [site for site in layers.config.placed if ".block." in site]
-    if layers.config.reaches_inside:
-        raise ValueError(
-            f"these layers change the image model inside its modules ({len(inner)} of "
-            f"{len(layers.config.placed)} sit in transformer blocks), which needs `videoldm run`"
-        )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -152,31 +164,42 @@ class TemporalPass:
         self, executor: Any, x: Tensor, timesteps: Tensor, context: Tensor | None, y: Any,
         control: Any, transformer_options: dict[str, Any], **more: Any,
     ) -> Tensor:  # fmt: skip
-        told = transformer_options.get(TOLD)
+        told, window = (transformer_options.get(name) for name in (TOLD, "context_window"))
         if told is None:
             together = len(transformer_options.get("cond_or_uncond", ())) or 1
             told = Told(frames=len(x) // together)
-        run = _Pass(self.sets, self.layout, x, context, told)
+        elif window is not None and window.dim == 0:
+            told = told.within(window)
+        run = _Pass(self.sets, x, context, told)
         if run.puts_in_place:
             x, timesteps = run.put_in_place(x, timesteps)
-        with run.hooked(executor.class_obj):
+        with hooked(executor.class_obj, self.layout, run):
             return executor(x, timesteps, context, y, control, transformer_options, **more)
 
 
 class _Pass:
     """One forward pass on [(b t), c, h, w]; it knows the time embedding once the U-Net does."""
 
-    def __init__(self, sets: Sequence[InjectedSet], layout: UNetLayout, x: Tensor,
-                 text: Tensor | None, told: Told):  # fmt: skip
+    def __init__(self, sets: Sequence[InjectedSet], x: Tensor, text: Tensor | None, told: Told):
         if len(x) % told.frames:
             raise ValueError(f"a batch of {len(x)} frames cannot hold clips of {told.frames}")
-        self.sets, self.layout, self.x, self.text = sets, layout, x, text
+        # Switched off as a whole, a set leaves the image model as it was in everything.
+        self.sets = [one for one in sets if one.strength.overall != 0.0]
+        self.x, self.text = x, text
         self.frames, self.context, self.rate = told.frames, told.context, told.rate
         self.embedding: Tensor | None = None  # [(b t), e]
 
     @property
     def videos(self) -> int:
         return len(self.x) // self.frames
+
+    @property
+    def configs(self) -> list[TemporalLayersConfig]:
+        return [one.layers.module.config for one in self.sets]
+
+    def add_embedding(self, part: Tensor) -> None:
+        """Take in a part of the U-Net's time embedding [(b t), e]."""
+        self.embedding = part if self.embedding is None else self.embedding + part
 
     @cached_property
     def told(self) -> list[ToldLayers]:
@@ -220,21 +243,18 @@ class _Pass:
     @property
     def puts_in_place(self) -> bool:
         """Whether given frames also stand in the network's own input, each at its own step."""
-        sets = (one.layers.module.config for one in self.sets)
-        return self.context is not None and any(
-            getattr(config, "context_in_place", False) for config in sets
-        )
+        known = self.context is not None
+        return known and any(config.context_in_place for config in self.configs)
 
     def put_in_place(self, x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """The network's input [(b t), c, h, w] and steps [(b t)] with the given frames in them."""
         context = self._given(self.context)
-        given = context.mask.bool().flatten()
-        latents = context.latents.flatten(0, 1).to(x)
-        channels = latents.shape[1]
-        head = torch.where(given[:, None, None, None], latents, x[:, :channels])
-        levels = context.noise_level.to(timesteps).repeat_interleave(self.frames)
-        steps = torch.where(given, levels, timesteps)
-        return torch.cat([head, x[:, channels:]], dim=1), steps
+        channels = context.latents.shape[2]
+        clips, steps = (one.unflatten(0, (-1, self.frames)) for one in (x, timesteps))
+        # Behind the latents stand what inpainting models and their like are given besides.
+        latents, steps = in_place(clips[:, :, :channels], steps[:, 0], context)
+        both = torch.cat([latents, clips[:, :, channels:]], dim=2)
+        return both.flatten(0, 1), steps.flatten()
 
     def _rate(self, layers: TemporalLayers) -> Tensor | None:
         known = layers.config.rates
@@ -245,65 +265,9 @@ class _Pass:
             raise ValueError(f"the frame-rate class {rate} must lie in 0 .. {known - 1}")
         return torch.full((self.videos,), rate, device=self.x.device)
 
-    def run(self, site: str, h: Tensor) -> Tensor:
-        """Hand h to every set's layer at the site."""
+    def run(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor:
+        """Hand h to every set's layer at the site, in a transformer block to those at the place."""
         for one, told in zip(self.sets, self.told, strict=True):
-            h = one.layers.module.run(site, h, told, one.strength.at(site))
+            if place in (None, one.layers.module.config.block_place):
+                h = one.layers.module.run(site, h, told, one.strength.at(site))
         return h
-
-    # Hooks.
-
-    @contextmanager
-    def hooked(self, unet: UNetModel) -> Iterator[None]:
-        with ExitStack() as stack:
-            for handle in self._handles(unet):
-                stack.callback(handle.remove)
-            yield
-
-    def _handles(self, unet: UNetModel) -> Iterator[Any]:
-        yield unet.time_embed.register_forward_hook(self._add_embedding)
-        if unet.num_classes is not None:
-            yield unet.label_emb.register_forward_hook(self._add_embedding)
-        # Layers at the end of a level act after the layer of the module that ends it.
-        for site in sorted(self._sites(), key=lambda site: site.endswith(".out")):
-            yield self._hook(unet, site)
-
-    def _sites(self) -> list[str]:
-        return list({site: None for one in self.sets for site in one.layers.module.config.placed})
-
-    def _add_embedding(self, module: nn.Module, args: tuple, output: Tensor) -> None:
-        self.embedding = output if self.embedding is None else self.embedding + output
-
-    def _hook(self, unet: UNetModel, site: str) -> Any:
-        if site.startswith("down.") and site.endswith(".out"):
-            # The skip connection leaves before this site: so before the next level, not after.
-            following = _after_level(unet, int(site.split(".")[1]), self.layout)
-            return following.register_forward_pre_hook(partial(self._run_before, site))
-        return _module_at(unet, site, self.layout).register_forward_hook(
-            partial(self._run_after, site)
-        )
-
-    def _run_after(self, site: str, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self.run(site, output)
-
-    def _run_before(self, site: str, module: nn.Module, args: tuple) -> tuple:
-        return (self.run(site, args[0]), *args[1:])
-
-
-def _module_at(unet: UNetModel, site: str, layout: UNetLayout) -> nn.Module:
-    """The module whose output is the tensor at the site."""
-    way, *rest = site.split(".")
-    if way == "in":
-        return unet.input_blocks[0][0]
-    if rest[-1] != "out":
-        return unet.get_submodule(ldm_path(site, layout))
-    if way == "mid":
-        return unet.middle_block[-1]
-    return unet.output_blocks[(int(rest[0]) + 1) * (layout.layers + 1) - 1][-1]
-
-
-def _after_level(unet: UNetModel, level: int, layout: UNetLayout) -> nn.Module:
-    """The first module after a level on the way down, its down-sampler included."""
-    if level == layout.levels - 1:
-        return unet.middle_block[0]
-    return unet.input_blocks[(level + 1) * (layout.layers + 1) + 1][0]

@@ -1,9 +1,10 @@
-"""Pictures of latents while they are sampled: some frames of the clip, side by side."""
+"""Pictures of latents while they are sampled: some frames of the clip, played as an animation."""
 
 from __future__ import annotations
 
-import math
+import time
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,33 @@ from PIL import Image
 from torch import Tensor
 
 MOST = 16
-"""Frames in one picture, evenly chosen from those of the clip."""
+"""Frames in one preview, evenly chosen from those of the clip."""
+SIDE, LASTS = 256, 125
+"""The longer side in pixels, and how many milliseconds a frame lasts."""
+BETWEEN = 0.5
+"""Seconds between two previews: steps on a small model are quicker than their pictures."""
 SAMPLES, SEED = 8, 30_000
 """Rendered frames of each world that the embedded latents' colours are fitted to."""
 
 
 @dataclass
 class Previews:
-    """What was denoised last, until it has been shown."""
+    """What was denoised last, until it has been shown, and when a picture was made last."""
 
     model: Any = None
     denoised: Tensor | None = None
+    shown: float = float("-inf")
 
     def offer(self, model: Any, denoised: Tensor) -> None:
         """Latents [(b t), c, h, w] as the network knows them."""
         self.model, self.denoised = model, denoised
 
-    def take(self) -> tuple[str, Image.Image, int] | None:
-        """A picture in the form ComfyUI sends, or None if nobody wants or knows how to make one."""
+    def take(self) -> tuple[str, Animation, None] | None:
+        """An animation in the form ComfyUI sends (kind, picture, largest side), or None if nobody
+        wants or knows how to make one, or if the last one is too recent."""
         model, denoised = self.model, self.denoised
         self.model = self.denoised = None
-        if denoised is None:
+        if denoised is None or time.monotonic() - self.shown < BETWEEN:
             return None
         from latent_preview import get_previewer
 
@@ -40,20 +47,36 @@ class Previews:
         if previewer is None:
             return None
         chosen = torch.linspace(0, len(denoised) - 1, min(MOST, len(denoised))).round().long()
-        parts = [previewer.decode_latent_to_preview_image("JPEG", denoised[k : k + 1])
-                 for k in chosen.tolist()]  # fmt: skip
-        return parts[0][0], side_by_side([part[1] for part in parts]), parts[0][2]
+        frames = [previewer.decode_latent_to_preview_image("WEBP", denoised[k : k + 1])[1]
+                  for k in chosen.tolist()]  # fmt: skip
+        self.shown = time.monotonic()
+        return "WEBP", Animation(frames), None
 
 
-def side_by_side(frames: list[Image.Image]) -> Image.Image:
-    """Frames of one size in rows, as nearly a square as they give."""
-    columns = math.ceil(len(frames) ** 0.5)
-    rows = math.ceil(len(frames) / columns)
-    width, height = frames[0].size
-    sheet = Image.new("RGB", (columns * width, rows * height))
-    for k, frame in enumerate(frames):
-        sheet.paste(frame, (k % columns * width, k // columns * height))
-    return sheet
+class Animation:
+    """Frames as one picture with `save`, all that ComfyUI asks of a preview without a size limit.
+
+    Browsers play it wherever they show a preview; what knows no animations shows the first frame.
+    """
+
+    def __init__(self, frames: list[Image.Image]):
+        frames = [_resized(frame) for frame in frames]
+        self.size = frames[0].size
+        file = BytesIO()
+        frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:], duration=LASTS,
+                       loop=0, quality=75, method=0)  # fmt: skip
+        self._bytes = file.getvalue()
+
+    def save(self, file: Any, *_: Any, **__: Any) -> None:
+        """Write the animation; the format is always WebP."""
+        file.write(self._bytes)
+
+
+def _resized(frame: Image.Image) -> Image.Image:
+    """At most, and for latents' few pixels also at least, SIDE pixels on the longer side."""
+    scale = SIDE / max(frame.size)
+    size = tuple(max(round(side * scale), 1) for side in frame.size)
+    return frame.resize(size, Image.Resampling.BILINEAR)
 
 
 @torch.no_grad()

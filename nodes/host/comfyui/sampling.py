@@ -100,10 +100,10 @@ class _ClipDenoiser:
             prompts["negative"] = self._entry(*self.negative, x)
         guider.inner_set_conds(prompts)
         guider.tell(self._told(frames))
-        once = OneEvaluation(_per_frame(sigma, x))
         folded = rearrange(x, "b t c h w -> (b t) c h w").float()
+        once, nothing = OneEvaluation(folded, _per_frame(sigma, x)), torch.zeros_like(folded)
         # What ComfyUI gives back are raw latents; the denoised ones are those the network saw.
-        guider.sample(folded, torch.zeros_like(folded), once, torch.zeros(2), disable_pbar=True)
+        guider.sample(nothing, nothing, once, torch.zeros(2), disable_pbar=True)
         self.offer(self.model, once.denoised)
         return rearrange(once.denoised, "(b t) c h w -> b t c h w", t=frames).to(x)
 
@@ -144,15 +144,18 @@ def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 class OneEvaluation(comfy.samplers.Sampler):
-    """A sampler of one evaluation, whose answer is kept: core has samplers of its own."""
+    """A sampler of one evaluation, whose answer is kept: core has samplers of its own.
 
-    def __init__(self, sigma: Tensor):
-        self.sigma = sigma
+    Its x is not what ComfyUI takes for the first noise: other nodes' wrappers shuffle that.
+    """
+
+    def __init__(self, x: Tensor, sigma: Tensor):
+        self.x, self.sigma = x, sigma
         self.denoised: Tensor | None = None
 
     def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
                noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
-        self.denoised = model_wrap(noise, self.sigma.to(noise), **extra_args)
+        self.denoised = model_wrap(self.x.to(noise), self.sigma.to(noise), **extra_args)
         return self.denoised
 
 

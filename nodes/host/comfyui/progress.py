@@ -1,0 +1,61 @@
+"""What the frontend is told while a node runs: clip, step, time left and memory.
+
+ComfyUI's own progress bar knows one figure; the rest goes to the browser that queued the run as an
+event of this pack's, which nothing depends on.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management as manager
+from comfy_execution.utils import get_executing_context
+
+from ..pace import Pace
+
+if TYPE_CHECKING:
+    from ..interface import Part
+
+EVENT = "videoldm.progress"
+
+
+class Reports:
+    """Of the node that runs now; a report of another node, or of less done, begins a new one."""
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self.last: tuple[Any, float] = (None, 0.0)
+
+    def tell(self, done: float, total: float, part: Part | None) -> None:
+        context, now = get_executing_context(), time.monotonic()
+        if context is None:
+            return
+        running = (context.prompt_id, context.node_id)
+        if running != self.last[0] or done < self.last[1]:
+            self.pace.restart(now, done)
+        self.last = running, done
+        if not self.pace.is_due(now, done, total):
+            return
+        left = self.pace.left(now, done, total)
+        told = {"node": context.node_id, "done": done, "total": total, "left": left}
+        _send(told | {"part": part and part._asdict(), "memory": memory()})
+
+
+def memory() -> dict[str, Any]:
+    """Bytes in use and in all, of the GPU or of this process."""
+    device = manager.get_torch_device()
+    if device.type == "cpu":
+        import psutil
+
+        used = psutil.Process().memory_info().rss
+        return {"device": "cpu", "used": used, "total": psutil.virtual_memory().total}
+    total, free = manager.get_total_memory(device), manager.get_free_memory(device)
+    return {"device": str(device), "used": int(total - free), "total": int(total)}
+
+
+def _send(told: dict[str, Any]) -> None:
+    from server import PromptServer
+
+    server = PromptServer.instance
+    server.send_sync(EVENT, told, server.client_id)

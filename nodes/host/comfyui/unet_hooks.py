@@ -1,0 +1,163 @@
+"""Where in ComfyUI's U-Net temporal layers act: forward hooks for one pass.
+
+The sites of core's two walks through diffusers' U-Net, in ComfyUI's: after its modules and, for
+layers that reach inside of them, in its transformer blocks, group norms and self-attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from einops import rearrange
+from torch import Tensor, nn
+
+from ....core.clip_walk import first_and_previous
+from ....core.sites import UNetLayout, block_sites, ldm_path, res_sites
+from ....core.temporal_layers import BlockPlace, TemporalLayersConfig
+
+BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
+
+
+class Pass(Protocol):
+    """One forward pass on [(b t), c, h, w], as hooks see it."""
+
+    frames: int
+
+    @property
+    def configs(self) -> list[TemporalLayersConfig]: ...
+    def add_embedding(self, part: Tensor) -> None: ...
+    def run(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor: ...
+
+
+@contextmanager
+def hooked(unet: UNetModel, layout: UNetLayout, run: Pass) -> Iterator[None]:
+    """Let the pass act in the U-Net as long as this lasts."""
+    with ExitStack() as stack:
+        for handle in _handles(unet, layout, run):
+            stack.callback(handle.remove)
+        yield
+
+
+def _handles(unet: UNetModel, layout: UNetLayout, run: Pass) -> Iterator[Any]:
+    def tell(module: nn.Module, args: tuple, output: Tensor) -> None:
+        run.add_embedding(output)
+
+    yield unet.time_embed.register_forward_hook(tell)
+    if unet.num_classes is not None:
+        yield unet.label_emb.register_forward_hook(tell)
+    configs = run.configs
+    if any(config.pooled_host_norms for config in configs):
+        for norm in _norms(unet, layout):
+            yield from _pooled(norm, run.frames)
+    if any(config.sparse_causal for config in configs):
+        for block in _blocks(unet, layout):
+            yield from _sparse_causal(block, run.frames)
+    placed = {site: None for config in configs for site in config.placed}
+    # Layers at the end of a level act after the layer of the module that ends it.
+    for site in sorted(placed, key=lambda site: site.endswith(".out")):
+        yield from _at(unet, layout, run, site)
+
+
+# --------------------------------------------------------------------------------------------------
+# Layers at their sites.
+
+
+def _at(unet: UNetModel, layout: UNetLayout, run: Pass, site: str) -> Iterator[Any]:
+    def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return run.run(site, output)
+
+    def before(module: nn.Module, args: tuple) -> tuple:
+        return (run.run(site, args[0]), *args[1:])
+
+    if ".block." in site:
+        yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, run)
+    elif site.startswith("down.") and site.endswith(".out"):
+        # The skip connection leaves before this site: so before the next level, not after.
+        following = _after_level(unet, int(site.split(".")[1]), layout)
+        yield following.register_forward_pre_hook(before)
+    else:
+        yield _module_at(unet, site, layout).register_forward_hook(after)
+
+
+def _in_block(block: BasicTransformerBlock, site: str, run: Pass) -> Iterator[Any]:
+    """Before the feed-forward the residual goes two ways: into its norm, and past it."""
+    past: list[Tensor] = []
+
+    def into(norm: nn.Module, args: tuple) -> tuple:
+        tokens = run.run(site, args[0], BEFORE)
+        past.append(tokens - args[0])
+        return (tokens,)
+
+    def out_of(block: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return run.run(site, output + past.pop(), AFTER)
+
+    yield block.norm3.register_forward_pre_hook(into)
+    yield block.register_forward_hook(out_of)
+
+
+def _module_at(unet: UNetModel, site: str, layout: UNetLayout) -> nn.Module:
+    """The module whose output is the tensor at the site."""
+    way, *rest = site.split(".")
+    if way == "in":
+        return unet.input_blocks[0][0]
+    if rest[-1] != "out":
+        return unet.get_submodule(ldm_path(site, layout))
+    if way == "mid":
+        return unet.middle_block[-1]
+    return unet.output_blocks[(int(rest[0]) + 1) * (layout.layers + 1) - 1][-1]
+
+
+def _after_level(unet: UNetModel, level: int, layout: UNetLayout) -> nn.Module:
+    """The first module after a level on the way down, its down-sampler included."""
+    if level == layout.levels - 1:
+        return unet.middle_block[0]
+    return unet.input_blocks[(level + 1) * (layout.layers + 1) + 1][0]
+
+
+# --------------------------------------------------------------------------------------------------
+# What the image network's own layers do while temporal layers are in it.
+
+
+def _norms(unet: UNetModel, layout: UNetLayout) -> Iterator[nn.Module]:
+    """Group norms, but those of transformers."""
+    for site in res_sites(layout):
+        block = unet.get_submodule(ldm_path(site, layout))
+        yield from (block.in_layers[0], block.out_layers[0])
+    yield unet.out[0]
+
+
+def _pooled(norm: nn.Module, frames: int) -> Iterator[Any]:
+    """A norm whose statistics are those of all frames of a clip."""
+
+    def to_clips(norm: nn.Module, args: tuple) -> tuple:
+        return (rearrange(args[0], "(b t) c h w -> b c t h w", t=frames),)
+
+    def to_frames(norm: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        return rearrange(output, "b c t h w -> (b t) c h w")
+
+    yield norm.register_forward_pre_hook(to_clips)
+    yield norm.register_forward_hook(to_frames)
+
+
+def _blocks(unet: UNetModel, layout: UNetLayout) -> Iterator[BasicTransformerBlock]:
+    """Transformer blocks that attend to themselves at all."""
+    for site in block_sites(layout):
+        block = unet.get_submodule(ldm_path(site, layout))
+        if not block.disable_self_attn:
+            yield block
+
+
+def _sparse_causal(block: BasicTransformerBlock, frames: int) -> Iterator[Any]:
+    """Self-attention to the first and the previous frame."""
+    select = partial(_selected, frames=frames)
+    yield block.attn1.to_k.register_forward_hook(select)
+    yield block.attn1.to_v.register_forward_hook(select)
+
+
+def _selected(module: nn.Module, args: tuple, output: Tensor, *, frames: int) -> Tensor:
+    return first_and_previous(output, frames)
