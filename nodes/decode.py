@@ -15,7 +15,7 @@ def decoder_inputs() -> list[io.Input]:
     ]
 
 
-def key_inputs() -> list[io.Input]:
+def known_frames() -> list[io.Input]:
     return [
         integer(
             "key_spacing", 4, 1, 64,
@@ -26,6 +26,12 @@ def key_inputs() -> list[io.Input]:
             "key_frames", optional=True,
             tooltip="The frames that were interpolated between: they come out exactly, and the "
             "detail that the VAE loses of them is given back to the frames around them.",
+        ),
+        io.Image.Input(
+            "low_res_frames", optional=True,
+            tooltip="The small frames that were upsampled: what they show comes out as they show "
+            "it, only detail finer than their pixels is the upsampler's. Leave it open when their "
+            "flaws should go.",
         ),
     ]  # fmt: skip
 
@@ -39,7 +45,7 @@ class TemporalVAEDecode(io.ComfyNode):
             category=CATEGORY,
             description="Decodes a video into frames. Chunks are decoded together with as many "
             "neighbouring frames as can matter: the result is the same for every chunk length.",
-            inputs=[*decoder_inputs(), chunk(), tile(), *key_inputs()],
+            inputs=[*decoder_inputs(), chunk(), tile(), *known_frames()],
             outputs=[io.Image.Output()],
         )
 
@@ -59,7 +65,7 @@ class TemporalVAEDecodeToVideo(io.ComfyNode):
             category=CATEGORY,
             description="Gives a video whose frames are decoded only while it is saved, chunk by "
             "chunk: memory does not grow with its length.",
-            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile(), *key_inputs()],
+            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile(), *known_frames()],
             outputs=[io.Video.Output()],
         )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import worlds
 from .metrics import psnr
@@ -46,21 +44,6 @@ class Run:
     models: Models
     seed: int = FIRST_SEED
     counts: Counts = field(default_factory=Counts)
-
-
-def shrunk(video: Tensor, factor: int = 4) -> Tensor:
-    """Means of squares of pixels, [b t c h w]."""
-    return _per_frame(partial(F.avg_pool2d, kernel_size=factor), video)
-
-
-def bicubic(video: Tensor, factor: int = 4) -> Tensor:
-    """Enlarged frames [b t c h w], within [-1, 1]."""
-    enlarge = partial(F.interpolate, scale_factor=factor, mode="bicubic", align_corners=False)
-    return _per_frame(enlarge, video).clamp(-1, 1)
-
-
-def _per_frame(function: Callable[[Tensor], Tensor], video: Tensor) -> Tensor:
-    return function(video.flatten(0, 1)).unflatten(0, video.shape[:2])
 
 
 def blended(keys: Tensor, factor: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from .. import worlds
 from ..contact_sheet import contact_sheet
+from ..low_resolution import enlarge, shrink
 from .models import How, Models
 from .run import (
     FRAMES,
@@ -24,9 +25,7 @@ from .run import (
     TEXT_TO_VIDEO,
     WORLDS,
     Run,
-    bicubic,
     blended,
-    shrunk,
 )
 from .unseen import FIRST_SEED, rendered_clips, unseen_prompts, unseen_scenes, unseen_shapes
 from .upsampled import upsampled
@@ -187,9 +186,9 @@ def upsampling(wanted: Wanted) -> Image:
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
         truth = rendered_clips(world, 1, seed, frames=frames, size=LARGE_SIDE)
-        low = shrunk(truth)
+        low = shrink(truth)
         nearest = F.interpolate(low.flatten(0, 1), scale_factor=4).unflatten(0, low.shape[:2])
-        versions = nearest, bicubic(low), upsampled(wanted.run, low), truth
+        versions = nearest, enlarge(low).clamp(-1, 1), upsampled(wanted.run, low), truth
         rows.append(torch.stack([video[0, frames // 2] for video in versions]))
     heading = "low resolution | bicubic | ours | truth"
     return contact_sheet(rows, labels=[heading, *[""] * (len(rows) - 1)], frames_per_row=4)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from ..low_resolution import enlarge, restore_low_resolution, shrink
 from .figures import Figure, at_least, at_most
 from .metrics import flicker, spectrum_distance
 from .run import (
@@ -16,10 +18,8 @@ from .run import (
     UPSAMPLING_NOISE_LEVEL,
     WORLDS,
     Run,
-    bicubic,
     mean,
     mean_psnr,
-    shrunk,
 )
 from .unseen import held_out_clips, rendered_clips
 
@@ -45,9 +45,9 @@ class Upsampled:
     @classmethod
     def of(cls, run: Run, truth: Tensor) -> Upsampled:
         """Reduce the truth [b t 3 h w] four times by area averaging and enlarge it again."""
-        low = shrunk(truth)
+        low = shrink(truth)
         ours, alone = (upsampled(run, low, per_frame=alone) for alone in (False, True))
-        cubic = bicubic(low)
+        cubic = enlarge(low).clamp(-1, 1)
         return cls(
             mean_psnr(ours, truth), mean_psnr(cubic, truth),
             flicker(ours, truth), flicker(alone, truth), flicker(cubic, truth),
@@ -56,11 +56,15 @@ class Upsampled:
 
 
 def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
-    """Pixels [b t 3 4h 4w]; per_frame: no temporal layers in the network nor in the decoder."""
+    """Pixels [b t 3 4h 4w] as the workflow `upscale_video` makes them.
+
+    per_frame: no temporal layers in the network nor in the decoder.
+    """
     latents = run.models.upsampled(
         low, UPSAMPLING, run.seed, noise_level=UPSAMPLING_NOISE_LEVEL, per_frame=per_frame
     )
-    return run.models.decoded(latents, per_frame=per_frame)
+    decoded = run.models.decoded(latents, per_frame=per_frame)
+    return torch.cat(list(restore_low_resolution([decoded], low)), dim=1).clamp(-1, 1)
 
 
 def upsampler(run: Run) -> list[Figure]:

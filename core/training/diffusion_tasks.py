@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
+from ..low_resolution import shrink
 from ..sites import layout_of
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..text import (
@@ -344,9 +343,3 @@ class TrainUpsampler:
             state,
             Header(family=embedded.FAMILY, kind="upsampler", config=config, notes=notes),
         )
-
-
-def shrink(video: Tensor, factor: int = 4) -> Tensor:
-    """Reduce a video [b, t, c, h, w] by averaging ``factor`` x ``factor`` pixels."""
-    frames = F.avg_pool2d(rearrange(video, "b t c h w -> (b t) c h w"), factor)
-    return rearrange(frames, "(b t) c h w -> b t c h w", b=len(video))

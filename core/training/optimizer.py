@@ -17,7 +17,7 @@ from torch import Tensor, nn
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     """Approximate U V^T of ``matrix`` = U S V^T by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
+    x = matrix.bfloat16()
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x

@@ -11,12 +11,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 from .optimizer import MuonAdamW
@@ -120,13 +121,21 @@ def training_step(
         group["lr"] = learning_rate(recipe, step)
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     generator = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + step)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+    half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+    with half, attention_kernel(device):
         losses = task.loss(batch, generator)
     optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
     norm = nn.utils.clip_grad_norm_([p for _, p in trained(module)], recipe.clip_gradient)
     optimizer.step()
     return {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm)}
+
+
+def attention_kernel(device: torch.device) -> AbstractContextManager:
+    """On the CPU, plain matrix products: for a few hundred tokens the fused kernel's backward pass
+    takes several times as long.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 # -------------------------------------------------------------------------------------------------

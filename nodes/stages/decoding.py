@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...core.decoding import decode
 from ...core.key_detail import restore_detail
+from ...core.low_resolution import restore_low_resolution
 from ...core.video_files import VideoStream, exact_frame_rate
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How latents are decoded: frames at a time, side of tiles in pixels (0 for whole frames), and
-    the IMAGE of key frames whose detail is to be restored, one every `key_spacing` frames."""
+    the IMAGEs of what is known of the video: key frames whose detail is to be restored, one every
+    `key_spacing` frames, and the small frames that an upsampler enlarged."""
 
     chunk: int
     tile: int
     key_spacing: int = 4
     key_frames: Tensor | None = None
+    low_res_frames: Tensor | None = None
 
 
 def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
@@ -75,11 +78,13 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
     overlap = min(8, (side or 16) // 2)
     parts = decode(decoder, raw, chunk=settings.chunk, tile=side, tile_overlap=overlap)
     parts = _counted(host, parts, raw.shape[1])
-    if settings.key_frames is None:
-        return parts
-    keys = host.pixels(settings.key_frames)
-    _check_keys(keys, raw, decoder.factor, settings.key_spacing)
-    return restore_detail(parts, keys, settings.key_spacing)
+    if settings.low_res_frames is not None:
+        parts = restore_low_resolution(parts, host.pixels(settings.low_res_frames))
+    if settings.key_frames is not None:
+        keys = host.pixels(settings.key_frames)
+        _check_keys(keys, raw, decoder.factor, settings.key_spacing)
+        parts = restore_detail(parts, keys, settings.key_spacing)
+    return parts
 
 
 def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor]:
