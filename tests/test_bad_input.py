@@ -451,12 +451,12 @@ def stop_in(monkeypatch):
     def arrange(class_type: str, at: int) -> None:
         progress, seen = host.progress, []
 
-        def counted(done: int, total: int) -> None:
+        def counted(done: int, total: int, part=None) -> None:
             if current_call.get().class_type == class_type:
                 seen.append(done)
                 if len(seen) == at:
                     os.kill(os.getpid(), signal.SIGINT)
-            progress(done, total)
+            progress(done, total, part)
 
         monkeypatch.setattr(host, "progress", counted)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -52,6 +52,17 @@ class ModelFacts:
     is_upsampler: bool = False
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
+
+
+class Part(NamedTuple):
+    """What is being made: step `step` of `steps` of clip `clip` of `clips` (0: not known), both
+    counted from 1, of a stage such as "prediction"."""
+
+    stage: str
+    clip: int
+    clips: int
+    step: int
+    steps: int
 
 
 class Decoder(Protocol):
@@ -144,7 +155,7 @@ class Host(Protocol):
 
     # The run.
 
-    def progress(self, done: float, total: float) -> None:
+    def progress(self, done: float, total: float, part: Part | None = None) -> None:
         """Tell the user how far the node is; a request to stop takes effect here, too."""
 
     def check_interrupted(self) -> None: ...

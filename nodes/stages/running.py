@@ -13,6 +13,7 @@ from torch import Tensor
 from ...core.clip_condition import Progress, Sampling
 from ...core.noise import NoiseSource
 from ...core.sampling import SAMPLERS
+from ..host.interface import Part
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
@@ -56,7 +57,13 @@ class Meter:
         steps = progress.step.total
         done = progress.chunk * steps + progress.step.index + 1
         self.stages[progress.stage] = done, max(progress.chunks, progress.chunk + 1) * steps
-        self.host.progress(*(sum(column) for column in zip(*self.stages.values(), strict=True)))
+        done, total = (sum(column) for column in zip(*self.stages.values(), strict=True))
+        self.host.progress(done, total, _part(progress))
+
+
+def _part(progress: Progress) -> Part:
+    stage, chunk, chunks, step = progress
+    return Part(stage, chunk + 1, chunks, step.index + 1, step.total)
 
 
 def collect(host: Host, model: Wire, chunks: Iterable[Tensor]) -> Tensor:

@@ -177,10 +177,15 @@ def test_progress_and_previews_of_all_frames_are_sent(comfyui):
             if isinstance(one, dict) and one["type"] == "progress"]  # fmt: skip
     steps = [one["value"] for one in told if one["node"] == "9"]
     assert steps == [1, 2, 3] and {one["max"] for one in told} == {3}
+    ours = [one["data"] for one in listener.messages
+            if isinstance(one, dict) and one["type"] == "videoldm.progress"]  # fmt: skip
+    assert ours[-1]["part"] == {
+        "stage": "clip", "clip": 1, "clips": 1, "step": 3, "steps": 3
+    }  # fmt: skip
+    assert ours[-1]["left"] == 0 and ours[-1]["memory"]["used"] > 0
     pictures = [one for one in listener.messages if isinstance(one, bytes)]
-    shown = Image.open(io.BytesIO(pictures[-1][pictures[-1].index(b"\xff\xd8") :]))
-    # Six frames of 8x8 in three columns and two rows, enlarged by ComfyUI.
-    assert abs(shown.width * 2 - shown.height * 3) <= 3
+    shown = Image.open(io.BytesIO(pictures[-1][pictures[-1].index(b"RIFF") :]))
+    assert shown.n_frames == FRAMES and max(shown.size) == 256
 
 
 def test_bad_input_is_one_sentence_that_names_the_node(comfyui):

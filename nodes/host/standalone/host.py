@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ....core.clip_condition import DenoiserFor
     from ....core.temporal_layers import Strength, TemporalLayers
     from ....core.video_files import VideoStream
-    from ..interface import Decoder, Guidance, Latent, ModelFacts
+    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
     from ..tensors import RoundTrips
     from .clip import StandaloneCLIP
     from .loaders import Loaders
@@ -178,7 +178,7 @@ class StandaloneHost:
 
     # The run.
 
-    def progress(self, done: float, total: float) -> None:
+    def progress(self, done: float, total: float, part: Part | None = None) -> None:
         call = current_call.get()
         if call is not None:
             call.progress(done, total)

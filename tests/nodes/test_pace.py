@@ -1,0 +1,26 @@
+"""Time left: in proportion to what was done since the first report, and not told too often."""
+
+from __future__ import annotations
+
+import pytest
+from videoldm.nodes.host.pace import BETWEEN, Pace
+
+
+def test_time_left_follows_the_speed_since_the_first_report():
+    pace = Pace()
+    pace.restart(100.0, done=1)
+    assert pace.left(100.0, 1, 11) is None, "one report tells no speed"
+    assert pace.left(106.0, 4, 11) == pytest.approx(14.0)
+    assert pace.left(120.0, 11, 11) == 0
+    assert pace.left(120.0, 12, 11) == 0, "more than all is not less than no time"
+
+
+def test_reports_keep_their_distance_except_the_last():
+    pace = Pace()
+    pace.restart(0.0, done=0)
+    assert pace.is_due(0.0, 0, 9)
+    assert not pace.is_due(BETWEEN / 2, 1, 9)
+    assert pace.is_due(BETWEEN, 2, 9)
+    assert pace.is_due(BETWEEN * 1.1, 9, 9)
+    pace.restart(BETWEEN * 1.2, done=0)
+    assert pace.is_due(BETWEEN * 1.2, 0, 9), "another node's first report"
