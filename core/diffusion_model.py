@@ -15,7 +15,7 @@ from torch import Tensor
 from .autoencoder import check_video
 from .context_frames import ContextFrames, no_context
 from .denoiser import DENOISERS, Denoiser, Prediction, denoiser_for
-from .schedules import NoiseSchedule
+from .schedules import SCHEDULES, NoiseSchedule
 from .temporal_layers import Strength, TemporalLayers
 from .video_unet import Injection, VideoUNet, combine
 
@@ -33,6 +33,7 @@ class DiffusionModel:
     latent_shift: float = 0.0
     noise_schedule_for_low_res: NoiseSchedule | None = None  # upsamplers only
     max_noise_level: int = 0  # the highest step the low-resolution video was noised to
+    image_schedule: NoiseSchedule | None = None  # the image model's, where layers changed it
 
     def __post_init__(self) -> None:
         if self.prediction not in DENOISERS:
@@ -74,8 +75,18 @@ class DiffusionModel:
         layers: TemporalLayers,
         strength: Strength = Strength(),  # noqa: B008 (frozen)
     ) -> DiffusionModel:
-        """The model with one more set of temporal layers, acting after those it already has."""
-        return replace(self, network=combine(self.network, layers, strength))
+        """The model with one more set of temporal layers, acting after those it already has.
+
+        Layers that were trained with betas of their own bring their schedule.
+        """
+        model = replace(self, network=combine(self.network, layers, strength))
+        if not layers.config.betas:
+            return model
+        name, start, end = layers.config.betas
+        schedule = SCHEDULES[name](self.schedule.steps, start=start, end=end)
+        return replace(
+            model, schedule=schedule, image_schedule=self.image_schedule or self.schedule
+        )
 
     def with_strength(self, strength: Strength) -> DiffusionModel:
         """The model with all its temporal layers used at `strength`."""
@@ -83,8 +94,13 @@ class DiffusionModel:
         return replace(self, network=VideoUNet(self.network.image_unet, sets))
 
     def ejected(self) -> DiffusionModel:
-        """The image model alone, frame by frame."""
-        return replace(self, network=VideoUNet(self.network.image_unet, []))
+        """The image model alone, frame by frame, with its own schedule."""
+        return replace(
+            self,
+            network=VideoUNet(self.network.image_unet, []),
+            schedule=self.image_schedule or self.schedule,
+            image_schedule=None,
+        )
 
     # ----------------------------------------------------------------------------------------------
     # Latents.

@@ -70,6 +70,10 @@ class TemporalLayersConfig:
     # What the image network's own layers do while these are in it, as they did in training.
     pooled_host_norms: bool = False  # group norms, but those of transformers, over all frames
     sparse_causal: bool = False  # self-attention sees the first and the previous frame instead
+    # What they were trained with: a published family, which has settings of its own, and betas that
+    # are not the image model's, as (schedules' name, first, last).
+    family: str = ""
+    betas: tuple[str, float, float] | tuple[()] = ()
 
     def __post_init__(self):
         if self.positions not in POSITIONS:

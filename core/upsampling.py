@@ -203,7 +203,8 @@ class _Clip:
         frames = range(start, start + t)
         source = self.sampling.noise(b, frames)
         noise = source.initial(low_res.new_empty(b, t, self.settings.latent_channels, h, w))
-        denoiser = self._denoiser(self._condition(low_res, frames))
+        condition = self._condition(low_res, frames)
+        denoiser = denoiser_in_tiles(self.denoiser_for, condition, self.settings)
         if known is not None:
             denoiser = _holding(denoiser, known.to(noise), noise)
         sigmas = self.sampling.sigmas
@@ -222,12 +223,14 @@ class _Clip:
         noised = self.settings.schedule.add_noise(low_res, noise, levels)
         return UpsamplerCondition(frames=frames, low_res=noised, noise_level=level)
 
-    def _denoiser(self, condition: UpsamplerCondition) -> Denoiser:
-        if self.settings.tile is None or self.settings.tile >= max(condition.low_res.shape[-2:]):
-            return self.denoiser_for(condition)
-        return _in_tiles(
-            self.denoiser_for, condition, self.settings.tile, self.settings.tile_overlap
-        )
+
+def denoiser_in_tiles(
+    denoiser_for: UpsamplerDenoiserFor, condition: UpsamplerCondition, settings: Upsampling
+) -> Denoiser:
+    """The denoiser of a clip, of whole frames or in the tiles that the settings ask for."""
+    if settings.tile is None or settings.tile >= max(condition.low_res.shape[-2:]):
+        return denoiser_for(condition)
+    return _in_tiles(denoiser_for, condition, settings.tile, settings.tile_overlap)
 
 
 def _in_tiles(

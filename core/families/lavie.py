@@ -11,7 +11,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from ..schedules import linear, scaled_linear
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..video_unet import inject
 from . import lavie_keys as keys
-from .lavie_config import LavieConfig, detect
+from .lavie_config import LavieConfig, detect, kind_in
+from .lavie_sampling import SigmaLinearSchedule
 from .stable_diffusion_folders import build_unet
 
 FAMILY = "lavie"
@@ -62,11 +63,55 @@ def load(
     """
     path = Path(path)
     state = read(path)
-    config = config or _config_in(path) or detect({k: v.shape for k, v in state.items()})
+    config = config or config_of(path, state)
+    return diffusion_model(config, assemble(state, config, path.name, dtype=dtype), device)
+
+
+def load_layers(
+    path: str | os.PathLike,
+    *,
+    config: LavieConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> TemporalLayers:
+    """The temporal layers alone of a LaVie file, to be put into another image model of the layout.
+
+    Raises CheckpointError like :func:`load`, also for a broken image network beside the layers.
+    """
+    path = Path(path)
+    state = read(path)
+    config = config or config_of(path, state)
+    image, temporal = keys.split(state, config)
+    with torch.device("meta"):
+        layers = TemporalLayers(config.layers_config())
+        unet = build_unet(config.unet_config()).state_dict()
+    complain("has unknown", path.name, [key for key in image if key not in unet])
+    load_into(layers, temporal, f"the temporal layers of {path.name}", dtype)
+    return channels_last(layers).to(device)
+
+
+def is_lavie(path: str | os.PathLike) -> bool:
+    """Whether a file is one of LaVie's, by its header or by the names of its weights alone.
+
+    Files that cannot be read are not: whatever reads them next says why.
+    """
+    path = Path(path)
+    try:
+        header = read_header(path) if path.suffix == ".safetensors" else None
+        if header is not None:
+            return header.family == FAMILY
+        return kind_in({k: v.shape for k, v in read(path).items()}) is not None
+    except CheckpointError:
+        return False
+
+
+def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
+    """What the file's header says, else what its weights tell; CheckpointError if neither does."""
+    config = _config_in(path) or detect({k: v.shape for k, v in state.items()})
     if config is None:
         first = ", ".join(list(state)[:5])
         raise CheckpointError(f"{path.name} is no LaVie model; its first keys are {first}")
-    return diffusion_model(config, assemble(state, config, path.name, dtype=dtype), device)
+    return config
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -150,7 +195,7 @@ def diffusion_model(
     upsampler = config.kind == "vsr"
     return DiffusionModel(
         network=inject(parts.unet, parts.layers).to(device),
-        schedule=linear(),
+        schedule=SigmaLinearSchedule(linear().alphas_cumprod),
         prediction="v" if upsampler else "eps",
         latent_channels=config.out_channels,
         factor=4 if upsampler else 8,
@@ -178,12 +223,6 @@ def write(
     """Write a LaVie state dict, under its own names, as safetensors with the configuration."""
     header = Header(family=FAMILY, kind=config.kind, config=config.as_dict())
     save(path, state, header, dtype)
-
-
-def with_image_model(layers: TemporalLayers, model: DiffusionModel) -> DiffusionModel:
-    """LaVie's base layers in another model of the same layout, such as a fine-tuned SD 1.5, sampled
-    by the schedule that the layers were trained with."""
-    return replace(model.with_layers(layers), schedule=linear())
 
 
 def layers_config_of(model: DiffusionModel) -> TemporalLayersConfig:

@@ -18,6 +18,9 @@ Shapes = Mapping[str, Sequence[int]]
 MODULE_GROUPS, MODULE_EPS = 32, 1e-6
 """Of the norms in the upsampler's temporal convolutions, whatever the U-Net has."""
 
+BETAS = ("linear", 1e-4, 2e-2)
+"""Of all three networks, unlike Stable Diffusion's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LavieConfig:
@@ -82,6 +85,8 @@ class LavieConfig:
             pooled_host_norms=True,
             sparse_causal=interpolates,
             trained_frames=61 if interpolates else 8 if self.kind == "vsr" else 16,
+            family=f"lavie {self.kind}",
+            betas=BETAS,
         )
 
     @property

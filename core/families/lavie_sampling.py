@@ -58,9 +58,10 @@ class SigmaLinearSchedule(NoiseSchedule):
 
 
 def respaced_timesteps(steps: int, total: int = 1000) -> Tensor:
-    """[steps] from total - 1 to 0, both included, evenly spaced and rounded.
+    """[steps] from total - 1 to 0, both included: round(k (total - 1) / (steps - 1)).
 
-    The position is a running sum, as where it ends in a half its last bit decides the rounding.
+    The original adds the spacing up instead of multiplying. The two differ, by 1, only where the
+    position is exactly halfway between two integers, as at k = 10 of 21 steps: 499, not 500.
     """
     if not 1 <= steps <= total:
         raise ValueError(f"The number of steps must be between 1 and {total}, got {steps}.")
@@ -95,6 +96,18 @@ class Plan:
         x = first.to(noise) * noise if self.sampler is sample_euler else to_ve(noise, first)
         x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
         return to_vp(x, self.sigmas[-1])
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        noise: StepNoise | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """:meth:`run` as a sampler for tasks that bring x in the VE form of pure noise."""
+        return self.run(denoiser, to_vp(x, sigmas[0]), step_noise=noise, callback=callback)
 
 
 def plan(method: Method, steps: int) -> Plan:
@@ -134,6 +147,25 @@ class Published:
     noise_level: int = 0
 
 
+METHOD_OF_SAMPLER: dict[str, dict[str, Method]] = {
+    "lavie base": {"ddpm": "ddpm", "ddim": "ddim", "euler": "euler"},
+    "lavie interpolation": {"ddim": "respaced_ddim"},
+    "lavie vsr": {"ddim": "ddim"},
+}
+"""By the family of temporal layers, then by the usual name of the sampler."""
+
+
+def published_plan(family: str, sampler: str, steps: int) -> Plan:
+    """The noise levels that the original of a family walks with a sampler of the usual name."""
+    methods = METHOD_OF_SAMPLER.get(family)
+    if methods is None:
+        known = ", ".join(METHOD_OF_SAMPLER)
+        raise ValueError(f"settings as published are known for {known}, not for {family!r}")
+    if sampler not in methods:
+        raise ValueError(f"{family} was published with {' or '.join(methods)}, not with {sampler}")
+    return plan(methods[sampler], steps)
+
+
 PUBLISHED: dict[str, Published] = {
     "base": Published(method="ddpm", scale=7.5, negative="", fps=8, frames=16),
     "interpolation": Published(
@@ -154,10 +186,15 @@ class Prompts:
     negative: Tensor | None = None
     scale: float = 1.0
 
-    def denoiser(self, model: DiffusionModel, **told: Any) -> Denoiser:
-        """negative + scale (text - negative), on whatever the network predicts."""
+    def denoiser(self, model: DiffusionModel, *, any_scale: bool = False, **told: Any) -> Denoiser:
+        """negative + scale (text - negative), on whatever the network predicts.
+
+        The base and super-resolution scripts guide only above scale 1, that of interpolation at any
+        other than 1.
+        """
         cond = model.denoiser(self.text, **told)
-        if self.negative is None or self.scale <= 1:
+        off = self.scale == 1 if any_scale else self.scale <= 1
+        if self.negative is None or off:
             return cond
         return guided(cond, model.denoiser(self.negative, **told), self.scale)
 
@@ -233,6 +270,15 @@ def masked_latents(latents: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([plane, latents], dim=2)
 
 
+@dataclass(frozen=True)
+class Concatenated:
+    """What the network knows of a clip: absolute frame numbers, and the condition [b t c h w] that
+    is concatenated to its latents."""
+
+    frames: range
+    low_res: Tensor
+
+
 def interpolate(
     model: DiffusionModel,
     condition: Tensor,
@@ -246,34 +292,48 @@ def interpolate(
 ) -> Tensor:
     """Latents of all frames, those of the key frames made anew like the others.
 
-    condition: from `copied_keys` or `masked_latents`, as long as `noise`. A longer video than
-    `window` is sampled in windows that begin on key frames and whose overlaps are averaged at every
-    step.
+    condition: from `copied_keys` or `masked_latents`, as long as `noise`. Windows: see
+    `interpolating_denoiser`.
     """
     check_video(noise, model.latent_channels)
     how = plan("respaced_ddim", steps)
     model = replace(model, schedule=how.schedule)
     if condition.shape[1] != noise.shape[1]:
         raise ValueError(f"{condition.shape[1]} conditions but {noise.shape[1]} frames of noise.")
-    denoiser = _interpolator(model, condition, prompts, window, overlap)
+    denoiser = interpolating_denoiser(
+        lambda told: prompts.denoiser(model, any_scale=True, low_res=told.low_res),
+        condition,
+        window=window,
+        overlap=overlap,
+    )
     return how.run(denoiser, noise, callback=callback)
 
 
-def _interpolator(
-    model: DiffusionModel, condition: Tensor, prompts: Prompts, window: int, overlap: int
+def interpolating_denoiser(
+    denoiser_for: Callable[[Concatenated], Denoiser],
+    condition: Tensor,
+    *,
+    window: int = 61,
+    overlap: int = 13,
 ) -> Denoiser:
+    """A denoiser of as many frames as `condition` [b t c h w] has.
+
+    A video longer than `window` is denoised in windows that begin on key frames and whose overlaps
+    are averaged at every step.
+    """
     frames = condition.shape[1]
     if frames <= window:
-        return prompts.denoiser(model, low_res=condition)
-    if (window - 1) % FACTOR or (window - overlap) % FACTOR:
+        return denoiser_for(Concatenated(range(frames), condition))
+    if (window - 1) % FACTOR or (window - overlap) % FACTOR or not 0 <= overlap < window:
         raise ValueError(
             f"Windows of {window} frames that share {overlap} do not begin on key frames: the "
             f"former must be 1 more than a multiple of {FACTOR}, and so must the latter."
         )
     windows = sliding_windows(frames, window, overlap)
     weights = fuse_weights("pyramid", windows, frames, overlap)
-    return windowed(
-        lambda at: prompts.denoiser(model, low_res=condition[:, at[0] : at[-1] + 1]),
-        windows,
-        weights,
-    )
+
+    def of(at: tuple[int, ...]) -> Denoiser:
+        part = range(at[0], at[-1] + 1)
+        return denoiser_for(Concatenated(part, condition[:, part.start : part.stop]))
+
+    return windowed(of, windows, weights)

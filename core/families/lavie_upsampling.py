@@ -15,8 +15,16 @@ from ..denoiser import to_vp
 from ..diffusion_model import DiffusionModel
 from ..frame_stream import Frames, FrameStream
 from ..sampling import Callback
-from ..upsampling import Upsampling, upsample_whole, upsampler_denoiser_for
-from .lavie_sampling import Prompts, plan
+from ..schedules import NoiseSchedule
+from ..upsampling import (
+    UpsamplerCondition,
+    UpsamplerDenoiserFor,
+    Upsampling,
+    denoiser_in_tiles,
+    upsample_whole,
+    upsampler_denoiser_for,
+)
+from .lavie_sampling import Plan, Prompts, plan
 
 ChunkNoise = Callable[[tuple[int, ...]], Tensor]
 """noise(shape [b t c h w]) -> standard normal tensor; called twice for every chunk."""
@@ -44,34 +52,66 @@ def upsample_chunks(
     chunk: int = 8,
     callback: Callback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published.
-
-    Chunks know nothing of each other; the last may be short. For each of them noise for the
-    low-resolution frames is drawn, then noise to begin with.
-    """
+    """Yield latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published: see
+    `independent_chunks`."""
     _check_upsampling(model, noise_level, chunk)
-    if isinstance(low_res, Tensor):
-        check_video(low_res, 3)
     how = plan("ddim", steps)
     model = replace(model, schedule=how.schedule)
-    stream, start = FrameStream(low_res), 0
+    settings = Upsampling(
+        schedule=model.noise_schedule_for_low_res or model.schedule,
+        latent_channels=model.latent_channels,
+        noise_level=noise_level,
+        chunk=chunk,
+        overlap=0,
+    )
+    guide = prompts.negative if prompts.scale > 1 else None
+    denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
+    return independent_chunks(
+        denoiser_for, low_res, how, settings, noise, callback=lambda chunk: callback
+    )
+
+
+def independent_chunks(
+    denoiser_for: UpsamplerDenoiserFor,
+    low_res: Frames,
+    how: Plan,
+    settings: Upsampling,
+    noise: ChunkNoise,
+    *,
+    callback: Callable[[int], Callback | None] = lambda chunk: None,
+) -> Iterator[Tensor]:
+    """Yield the latents of chunks that know nothing of each other; the last may be short.
+
+    For each of them noise for the low-resolution frames is drawn, then noise to begin with.
+    callback(chunk) is what the sampler reports to.
+    """
+    if isinstance(low_res, Tensor):
+        check_video(low_res, 3)
+    stream, start, level = FrameStream(low_res), 0, settings.noise_level
     while stream.reaches(start + 1):
-        stream.reaches(start + chunk)
-        stop = min(stream.stop, start + chunk)
+        stream.reaches(start + settings.chunk)
+        stop = min(stream.stop, start + settings.chunk)
         frames = stream.frames(start, stop).float()
-        noised = noised_low_res(model, frames, noise(tuple(frames.shape)), noise_level)
+        told = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
         b, t, _, h, w = frames.shape
-        denoiser = prompts.denoiser(model, low_res=noised, noise_level=noise_level)
-        first = noise((b, t, model.latent_channels, h, w))
-        yield how.run(denoiser, first, callback=callback)
+        condition = UpsamplerCondition(
+            frames=range(start, stop), low_res=told, noise_level=level
+        )
+        denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
+        first = noise((b, t, settings.latent_channels, h, w)).to(frames)
+        yield how.run(denoiser, first, callback=callback(start // settings.chunk))
         start = stop
         stream.forget(start)
 
 
 def noised_low_res(model: DiffusionModel, low_res: Tensor, noise: Tensor, level: int) -> Tensor:
     """The low-resolution video as the network sees it, not clamped."""
-    schedule = model.noise_schedule_for_low_res or model.schedule
-    return schedule.add_noise(low_res, noise, torch.full((len(low_res),), level))
+    return noised(model.noise_schedule_for_low_res or model.schedule, low_res, noise, level)
+
+
+def noised(schedule: NoiseSchedule, low_res: Tensor, noise: Tensor, level: int) -> Tensor:
+    """Frames [b t c h w] with as much noise as step `level` of the schedule has."""
+    return schedule.add_noise(low_res, noise.to(low_res), torch.full((len(low_res),), level))
 
 
 def _check_upsampling(model: DiffusionModel, noise_level: int, chunk: int) -> None:

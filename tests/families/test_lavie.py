@@ -15,8 +15,9 @@ from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
 from videoldm.core.families.lavie_config import KINDS, LavieConfig, detect
 from videoldm.core.families.lavie_keys import frequency_keys, split
+from videoldm.core.schedules import scaled_linear
 from videoldm.core.sites import UNetLayout
-from videoldm.core.video_unet import eject
+from videoldm.core.video_unet import VideoUNet, eject
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 TEXT, NEGATIVE = normal(1, 5, 16, seed=1), normal(1, 5, 16, seed=2)
@@ -156,7 +157,7 @@ def test_its_layers_go_into_another_checkpoint_of_the_same_layout():
     other = fill(eject(model_of("base").network), seed=7)
     (layers,) = model.network.sets
     host = replace(model.ejected(), network=type(model.network)(other, []))
-    moved = lavie.with_image_model(layers, host)
+    moved = host.with_layers(layers)
     x = normal(1, 3, 4, 8, 8)
     out = moved.network(x, torch.tensor(5), TEXT)
     assert moved.network.image_unet is other and moved.schedule.betas[0].item() == pytest.approx(
@@ -204,6 +205,43 @@ def test_text_to_video_by_every_method(method, steps):
             step_noise=lambda i, x: normal(*x.shape, seed=i),
         )  # fmt: skip
         assert torch.isfinite(made).all()
+
+
+def test_respaced_timesteps_are_spread_evenly_whatever_their_number():
+    """round(k 999 / (N - 1)), but for exact halves, where the original's running sum may fall on
+    either side: at 21 steps it gives 499 for 499.5."""
+    for steps in range(2, 1001):
+        found = sampling.respaced_timesteps(steps).tolist()[::-1]
+        assert found[0] == 0 and found[-1] == 999 and len(set(found)) == steps
+        for k, got in enumerate(found):
+            twice, odd = divmod(2 * k * 999, steps - 1)
+            halfway = odd == 0 and twice % 2
+            assert abs(2 * got - twice) == 1 if halfway else got == round(k * 999 / (steps - 1))
+    assert sampling.respaced_timesteps(21)[10] == 499
+    assert sampling.respaced_timesteps(1).tolist() == [0]
+    with pytest.raises(ValueError, match="1001"):
+        sampling.respaced_timesteps(1001)
+
+
+def test_guidance_below_one_is_off_where_the_original_has_it_off():
+    model, x = model_of("interpolation"), normal(1, 5, 4, 4, 4)
+    condition, weak = sampling.copied_keys(normal(1, 2, 4, 4, 4)), replace(PROMPTS, scale=0.5)
+    off = replace(PROMPTS, negative=None)
+    made = [sampling.interpolate(model, condition, how, x, steps=1) for how in (weak, off)]
+    assert not torch.allclose(*made)
+    made = [sampling.text_to_video(model_of("base"), how, x, method="ddim", steps=1)
+            for how in (weak, off)]  # fmt: skip
+    assert torch.equal(*made)
+
+
+def test_layers_bring_their_schedule_and_leave_with_it():
+    (layers,) = model_of("base").network.sets
+    unet = fill(eject(model_of("base").network), seed=7)
+    host = DiffusionModel(network=VideoUNet(unet, []), schedule=scaled_linear(), prediction="eps",
+                          factor=8, latent_scale=0.18215)  # fmt: skip
+    video = host.with_layers(layers).with_layers(layers)
+    assert video.schedule.betas[-1].item() == pytest.approx(2e-2)
+    assert video.ejected().schedule is host.schedule
 
 
 def test_euler_tells_the_network_real_timesteps():
