@@ -8,17 +8,20 @@ layers' weights along with the model as its additional models.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ....core.context_frames import ContextFrames, no_context
+from ....core.schedules import SCHEDULES
 from ....core.sites import UNetLayout
 from ....core.temporal_layers import (
     BlockPlace,
@@ -28,14 +31,16 @@ from ....core.temporal_layers import (
     in_place,
 )
 from ....core.temporal_layers import Told as ToldLayers
-from .embedded_model import unet_layout
+from .embedded_model import ScheduleSampling, unet_layout
 from .unet_hooks import hooked
 
 KEY = "videoldm"
 """Of the wrapper, the additional models and the attachment in a ModelPatcher."""
+SCHEDULE, SAMPLING = "videoldm_schedule", "model_sampling"
+"""The attachment of noise levels that layers brought, and what they are in a model."""
 TOLD = "videoldm"
 """Of a `Told` among the transformer options."""
-APPLY_MODEL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+CALC_COND_BATCH = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 
@@ -104,10 +109,11 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
 def eject(model: Any) -> Any:
     """A clone without any layers."""
     clone = model.clone()
-    for kind in (APPLY_MODEL, DIFFUSION_MODEL):
+    for kind in (CALC_COND_BATCH, DIFFUSION_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
     clone.remove_additional_models(KEY)
     clone.remove_attachments(KEY)
+    _take_back_schedule(clone)
     return clone
 
 
@@ -117,9 +123,47 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     # A set that is in twice is loaded once.
     patchers = {id(one.layers.module): one.layers.patcher for one in sets}
     clone.set_additional_models(KEY, list(patchers.values()))
-    clone.add_wrapper_with_key(APPLY_MODEL, KEY, fold_frames)
+    clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(sets, layout))
+    brought = [one.layers.module.config for one in sets if one.layers.module.config.betas]
+    if brought:
+        _bring_schedule(clone, brought[-1])
     return clone
+
+
+# --------------------------------------------------------------------------------------------------
+# Noise levels of layers that were trained with betas of their own.
+
+
+@dataclass(frozen=True, eq=False)
+class BroughtSchedule:
+    """Noise levels that layers brought, and the patch of another node that they replaced."""
+
+    sampling: Any
+    before: Any = None
+
+
+def _bring_schedule(clone: Any, config: TemporalLayersConfig) -> None:
+    name, start, end = config.betas
+    # A fresh object: those of the image model, or of another node, are never changed.
+    sampling = copy.deepcopy(clone.get_model_object(SAMPLING))
+    schedule = SCHEDULES[name](sampling.num_timesteps, start=start, end=end)
+    if isinstance(sampling, ScheduleSampling):
+        sampling.schedule = schedule
+    sampling.set_sigmas(schedule.sigmas.float())
+    clone.set_attachments(SCHEDULE, BroughtSchedule(sampling, clone.object_patches.get(SAMPLING)))
+    clone.add_object_patch(SAMPLING, sampling)
+
+
+def _take_back_schedule(clone: Any) -> None:
+    brought = clone.get_attachment(SCHEDULE)
+    clone.remove_attachments(SCHEDULE)
+    # What another node set since then stays.
+    if brought is None or clone.object_patches.get(SAMPLING) is not brought.sampling:
+        return
+    del clone.object_patches[SAMPLING]
+    if brought.before is not None:
+        clone.add_object_patch(SAMPLING, brought.before)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -127,26 +171,37 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
 
 
 def fold_frames(
-    executor: Any, x: Tensor, t: Tensor, c_concat: Tensor | None, c_crossattn: Tensor | None,
-    control: Any, transformer_options: dict[str, Any], **conditions: Any,
-) -> Tensor:  # fmt: skip
-    """The wrapper that lets a model of images take latents [b, c, t, h, w]: frames as batch."""
+    executor: Any, model: Any, conds: Sequence, x: Tensor, timestep: Tensor,
+    model_options: dict[str, Any],
+) -> list[Tensor]:  # fmt: skip
+    """The wrapper that lets a model of images take latents [b, c, t, h, w]: frames as batch.
+
+    It acts before conditions are joined, so that ControlNets, too, see a batch of images.
+    """
     if x.ndim != 5:
-        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **conditions)
+        return executor(model, conds, x, timestep, model_options)
     videos, frames = len(x), x.shape[2]
+    options = comfy.model_patcher.create_model_options_clone(model_options)
+    options["transformer_options"][TOLD] = Told(frames=frames)
+    folded = [cond and [_folded(one, videos, frames) for one in cond] for cond in conds]
+    steps = timestep.repeat_interleave(frames, dim=0)
+    results = executor(model, folded, x.transpose(1, 2).flatten(0, 1), steps, options)
+    return [one.unflatten(0, (videos, frames)).transpose(1, 2) for one in results]
+
+
+def _folded(cond: dict[str, Any], videos: int, frames: int) -> dict[str, Any]:
+    """A condition whose tensors for every frame, or for every video, are for a batch of frames."""
 
     def fold(value: Any) -> Any:
-        if not isinstance(value, Tensor) or len(value) != videos:
+        tensor = getattr(value, "cond", None)
+        if not isinstance(tensor, Tensor) or len(tensor) != videos:
             return value
-        if value.ndim == 5:
-            return value.transpose(1, 2).flatten(0, 1)
-        return value.repeat_interleave(frames, dim=0)
+        if tensor.ndim == 5:
+            return type(value)(tensor.transpose(1, 2).flatten(0, 1))
+        return type(value)(tensor.repeat_interleave(frames, dim=0))
 
-    told = {**transformer_options, TOLD: Told(frames=frames)}
-    given = (fold(one) for one in (x, t, c_concat, c_crossattn))
-    conditions = {name: fold(value) for name, value in conditions.items()}
-    denoised = executor(*given, control, told, **conditions)
-    return denoised.unflatten(0, (videos, frames)).transpose(1, 2)
+    given = cond.get("model_conds", {})
+    return {**cond, "model_conds": {name: fold(value) for name, value in given.items()}}
 
 
 @dataclass(frozen=True, eq=False)

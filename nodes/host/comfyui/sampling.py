@@ -88,8 +88,10 @@ class _ClipDenoiser:
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
         self.offer = offer
         self.model, self.guidance, self.condition = model, guidance, condition
-        self.positive = text_for(positive, condition.frames), _options(positive)
-        self.negative = text_for(negative, condition.frames), _options(negative)
+        self.positive, self.negative = (
+            (text_for(prompt, condition.frames), _options(prompt, condition.frames))
+            for prompt in (positive, negative)
+        )
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -103,7 +105,7 @@ class _ClipDenoiser:
         folded = rearrange(x, "b t c h w -> (b t) c h w").float()
         once, nothing = OneEvaluation(folded, _per_frame(sigma, x)), torch.zeros_like(folded)
         # What ComfyUI gives back are raw latents; the denoised ones are those the network saw.
-        guider.sample(nothing, nothing, once, torch.zeros(2), disable_pbar=True)
+        guider.sample(nothing, nothing, once, torch.zeros(2), disable_pbar=True, seed=0)
         self.offer(self.model, once.denoised)
         return rearrange(once.denoised, "(b t) c h w -> b t c h w", t=frames).to(x)
 
@@ -130,9 +132,23 @@ class _ClipDenoiser:
         return [[text, dict(options)]]
 
 
-def _options(conditioning: Sequence) -> dict[str, Any]:
+def _options(conditioning: Sequence, frames: Sequence[int]) -> dict[str, Any]:
     """What else the prompt carries (ControlNets, areas, pooled text, ...), of its first entry."""
-    return {key: value for key, value in conditioning[0][1].items() if key != FRAMES}
+    given = {key: value for key, value in conditioning[0][1].items() if key != FRAMES}
+    if given.get("control") is not None:
+        given["control"] = _control_for(given["control"], frames)
+    return given
+
+
+def _control_for(control: Any, frames: Sequence[int]) -> Any:
+    """A ControlNet, and those before it, with the hints of a clip's frames in the whole video."""
+    control, before = control.copy(), control.previous_controlnet
+    hints = control.cond_hint_original
+    if hints is not None and len(hints) > 1:
+        control.cond_hint_original = hints[[min(frame, len(hints) - 1) for frame in frames]]
+    return (
+        control if before is None else control.set_previous_controlnet(_control_for(before, frames))
+    )
 
 
 def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
