@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 METADATA_KEY = "videoldm"
+FOREIGN_KEY = "videoldm.source"
+"""Of the same header in a file that keeps a published format, which is read by what it holds."""
 
 
 class CheckpointError(ValueError):
@@ -40,13 +42,15 @@ def save(
     state: Mapping[str, Tensor],
     header: Header,
     dtype: torch.dtype | None = torch.float16,
+    *,
+    metadata_key: str = METADATA_KEY,
 ) -> None:
     """Write ``state`` as safetensors, floating tensors cast to ``dtype`` (None keeps them)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: _cast(v, dtype).detach().cpu().contiguous() for k, v in state.items()}
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(vars(header), sort_keys=True)})
+    save_file(tensors, temporary, metadata={metadata_key: json.dumps(vars(header), sort_keys=True)})
     os.replace(temporary, path)
 
 

@@ -12,7 +12,13 @@ from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEnco
 from .host import ComfyExtension, inside_comfyui
 from .inject import EjectTemporalLayers, InjectTemporalLayers
 from .interpolate import InterpolateFrames
-from .load_models import LoadImageModel, LoadTemporalLayers, LoadTemporalVAE, LoadUpsampler
+from .load_models import (
+    LoadImageModel,
+    LoadTemporalLayers,
+    LoadTemporalVAE,
+    LoadUpsampler,
+    LoadVideoModel,
+)
 from .sample import VideoSampler
 from .segments import LongHorizonSegments
 from .upsample import UpsampleVideo
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 NODES = [
     LoadImageModel,
+    LoadVideoModel,
     LoadTemporalLayers,
     LoadTemporalVAE,
     LoadUpsampler,

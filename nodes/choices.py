@@ -6,6 +6,9 @@ SAMPLERS = (
 SCHEDULES = (
     "uniform", "normal", "karras", "exponential", "trailing", "leading", "linspace", "strided",
 )  # fmt: skip
+AS_PUBLISHED = "as published"
+"""Beside the schedules: noise levels, and what goes with them, as in a family's own script."""
+BORDERS = ("automatic", "continued", "blended", "independent")
 STRATEGIES = ("single clip", "sliding windows", "prediction", "hierarchical")
 
 EMBEDDED = "embedded"

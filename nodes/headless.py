@@ -43,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
         (_validate_arguments, "validate", "check workflow files without running them"),
         (_nodes_arguments, "nodes", "list the nodes, or the inputs of one"),
         (_models_arguments, "models", "list the embedded models and those in the models folder"),
+        (_convert_arguments, "convert", "write published weights as safetensors that say what they "
+                                        "hold"),
         (_train_arguments, "train", "train one of the embedded models from its recipe"),
         (_evaluate_arguments, "evaluate", "measure the embedded models"),
     ):
@@ -131,6 +133,17 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(handler=("command.models", "list_models"))
 
 
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help=".pt, .ckpt or .safetensors of LaVie, Stable "
+        "Diffusion 1 or 2, the x4 upscaler, or of this project")  # fmt: skip
+    add("--output", metavar="DIR", help="folder of the results (default: beside each file)")
+    add("--dtype", default="keep", choices=("keep", "fp32", "fp16", "bf16"),
+        help="of the numbers (default: keep)")  # fmt: skip
+    add("--force", action="store_true", help="replace results that are there already")
+    parser.set_defaults(handler=("command.convert", "convert_files"))
+
+
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="name of a recipe of this project, or a TOML file")
@@ -145,8 +158,10 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", choices=("embedded", "samples"),
-        help="embedded: the figures of the embedded models; samples: contact sheets of them",
+        "what", choices=("embedded", "samples", "speed", "memory"),
+        help="embedded: the figures of the embedded models; samples: contact sheets of them; "
+        "speed: LaVie's full-size base network against a plain convolution (minutes, 8 GB); "
+        "memory: LaVie's super-resolution of 61 frames against 16",
     )  # fmt: skip
     parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the ones wanted")
     parser.add_argument(

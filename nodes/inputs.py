@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .choices import SAMPLERS, SCHEDULES, VIDEO_FORMATS
+from .choices import AS_PUBLISHED, SAMPLERS, SCHEDULES, VIDEO_FORMATS
 from .host import io
 
 MAX_SIZE, MAX_FRAMES = 8192, 100_000
@@ -49,9 +49,10 @@ def sampler_name(default: str = "dpmpp_2m") -> io.Input:
 def schedule(default: str = "trailing") -> io.Input:
     return io.Combo.Input(
         "schedule",
-        options=list(SCHEDULES),
+        options=[*SCHEDULES, AS_PUBLISHED],
         default=default,
-        tooltip="At which noise levels the steps lie.",
+        tooltip="At which noise levels the steps lie. As published: where the script of the "
+        "model's own family has them (LaVie: ddpm, ddim, euler).",
     )
 
 

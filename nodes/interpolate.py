@@ -25,9 +25,12 @@ class InterpolateFrames(io.ComfyNode):
             display_name="Interpolate Frames",
             category="VideoLDM/sample",
             description="Fills in three frames between each two: 16 frames become 61, and 241 in "
-            "a second pass. The given frames stay.",
+            "a second pass. The given frames stay, or are made anew with the others.",
             inputs=[
-                io.Model.Input("model", tooltip="An image model with interpolation layers in it."),
+                io.Model.Input(
+                    "model", tooltip="An image model with interpolation layers in it, or LaVie's "
+                    "interpolation model.",
+                ),
                 *prompts(),
                 io.Latent.Input("latent", tooltip="The frames to interpolate between."),
                 integer("passes", 1, 1, 2, "How often the frames are quadrupled."),
@@ -43,7 +46,13 @@ class InterpolateFrames(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "keep_keys", default=True,
-                    tooltip="Keep the given frames exactly; otherwise the model makes them anew.",
+                    tooltip="Keep the given frames exactly; otherwise the model makes them anew, "
+                    "as LaVie was published.",
+                ),
+                io.Vae.Input(
+                    "vae", optional=True,
+                    tooltip="Only for LaVie's variant with a mask: encodes the grey frames that "
+                    "stand for those to be made.",
                 ),
             ],
             outputs=[io.Latent.Output()],
@@ -51,8 +60,9 @@ class InterpolateFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, **inputs) -> io.NodeOutput:
-        from .stages.sampling import Settings, interpolate_frames
+        from .stages.interpolating import InterpolationRequest, interpolate_frames
+        from .stages.running import Settings
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
-        wires = model, positive, negative, latent
-        return io.NodeOutput(interpolate_frames(host, *wires, settings, **inputs))
+        wires, request = (model, positive, negative, latent), InterpolationRequest(**inputs)
+        return io.NodeOutput(interpolate_frames(host, *wires, request, settings))

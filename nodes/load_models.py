@@ -38,6 +38,35 @@ class LoadImageModel(io.ComfyNode):
         return io.NodeOutput(*host.load_image_model(model))
 
 
+class LoadVideoModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadVideoModel",
+            display_name="Load Video Model",
+            category=CATEGORY,
+            description="Loads a published model whose file holds an image U-Net together with its "
+            "temporal layers: LaVie's three. Text encoder and VAE come from the image model it was "
+            "made from. The layers also come alone, for other image models.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=host.folders.model_names("videoldm"),
+                    tooltip="A file of the folder models/videoldm, such as lavie_base.pt, "
+                    "lavie_interpolation.pt or lavie_vsr.pt.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(),
+                TemporalLayersType.Output("layers", display_name="layers"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: str) -> io.NodeOutput:
+        return io.NodeOutput(*host.load_video_model(model))
+
+
 class LoadTemporalLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -54,7 +83,7 @@ class LoadTemporalLayers(io.ComfyNode):
                     default=EMBEDDED_LAYERS[0],
                     tooltip="Text to video makes clips from prompts, prediction continues given "
                     "frames, interpolation fills in between them. Files are those of the folder "
-                    "models/videoldm.",
+                    "models/videoldm; of a whole video model only its layers are taken.",
                 ),
             ],
             outputs=[TemporalLayersType.Output("layers", display_name="layers")],

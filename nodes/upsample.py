@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .choices import BORDERS
 from .host import host, io
 from .inputs import cfg, chunk, integer, prompts, sampler_name, schedule, seed, steps
 
@@ -16,7 +17,7 @@ class UpsampleVideo(io.ComfyNode):
             display_name="Upsample Video",
             category="VideoLDM/sample",
             description="Makes the latents of a video four times as large as the given frames. "
-            "Clips follow each other in time and tiles cover large frames.",
+            "Clips cover long videos and tiles cover large frames.",
             inputs=[
                 io.Model.Input("model", tooltip="The model of Load Upsampler."),
                 *prompts(),
@@ -37,6 +38,13 @@ class UpsampleVideo(io.ComfyNode):
                     "Side of the tiles in pixels of the given frames; 0 takes whole frames.",
                 ),
                 integer("tile_overlap", 8, 0, 1024, "Pixels that neighbouring tiles share."),
+                io.Combo.Input(
+                    "borders", options=list(BORDERS), default=BORDERS[0], optional=True,
+                    tooltip="Continued: a clip goes on from the end of the one before. Blended: "
+                    "clips are made side by side and averaged at every step. Independent: clips "
+                    "know nothing of each other, as LaVie was published. Automatic: blended for "
+                    "LaVie, else continued.",
+                ),
             ],
             outputs=[io.Latent.Output()],
         )  # fmt: skip

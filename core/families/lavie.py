@@ -8,8 +8,6 @@ temporal layers, which can also be put into another checkpoint of the same layou
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +33,7 @@ from ..video_unet import inject
 from . import lavie_keys as keys
 from .lavie_config import LavieConfig, detect, kind_in
 from .lavie_sampling import SigmaLinearSchedule
-from .stable_diffusion_folders import build_unet
+from .stable_diffusion_folders import build_unet, read_pickle
 
 FAMILY = "lavie"
 MAX_NOISE_LEVEL = 350
@@ -115,18 +113,13 @@ def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The flat state dict of a file, taken out of its ``ema`` wrapper if it has one."""
+    """The flat state dict of a file, taken out of its ``ema`` wrapper if it has one.
+
+    Raises CheckpointError for a file that holds anything besides tensors by name.
+    """
     if path.suffix == ".safetensors":
         return read_state(path)
-    if not path.is_file():
-        raise CheckpointError(f"no weight file at {path}")
-    try:
-        found = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
+    found = read_pickle(path)
     found = found.get("ema", found) if isinstance(found, Mapping) else {}
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"{path.name} holds no tensors by name")

@@ -99,7 +99,12 @@ def independent_chunks(
         )
         denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
         first = noise((b, t, settings.latent_channels, h, w)).to(frames)
-        yield how.run(denoiser, first, callback=callback(start // settings.chunk))
+        yield how.run(
+            denoiser,
+            first,
+            step_noise=lambda step, x: noise(tuple(x.shape)).to(x),
+            callback=callback(start // settings.chunk),
+        )
         start = stop
         stream.forget(start)
 

@@ -71,17 +71,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         return read_state(path)
+    return _tensors(read_pickle(path), path)
+
+
+def read_pickle(path: Path) -> Any:
+    """What a pickle of tensors and plain containers holds; CheckpointError for anything else."""
     if not path.is_file():
         raise CheckpointError(f"no weight file at {path}")
     try:
         # Only the zip format can be mapped into memory instead of being read as a whole.
         with _allowed(STAND_INS):
-            found = torch.load(path, map_location="cpu", weights_only=True,
-                               mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True,
+                              mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
-    return _tensors(found, path)
 
 
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:

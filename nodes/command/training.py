@@ -74,6 +74,10 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
+    if args.what in ("speed", "memory"):
+        from .performance import measure
+
+        return measure(args)
     from ...core.evaluation.embedded import GROUPS, evaluate
     from ...core.evaluation.figures import as_json, table
 

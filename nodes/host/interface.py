@@ -52,6 +52,8 @@ class ModelFacts:
     is_upsampler: bool = False
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
+    low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
+    family: str = ""  # published family of its temporal layers, such as "lavie base"
 
 
 class Part(NamedTuple):
@@ -99,6 +101,9 @@ class Host(Protocol):
     # Loading. `name` is "embedded" (or "embedded: ...") or a file of the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
+    def load_video_model(self, name: str) -> tuple[Wire, Wire]:
+        """An image model with its temporal layers in it, and these layers alone."""
+
     def load_temporal_layers(self, name: str) -> Wire: ...
     def load_temporal_vae(self, name: str) -> Wire: ...
     def load_upsampler(self, name: str) -> tuple[Wire, Wire, Wire]: ...

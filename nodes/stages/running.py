@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ...core.clip_condition import Progress, Sampling
+from ...core.families.lavie_sampling import Plan, published_plan
 from ...core.noise import NoiseSource
 from ...core.sampling import SAMPLERS
+from ..choices import AS_PUBLISHED
 from ..host.interface import Part
 
 if TYPE_CHECKING:
@@ -37,13 +39,33 @@ def sampling_for(
     host: Host, model: Wire, settings: Settings, conditioning: Sequence = ()
 ) -> Sampling:
     """Core's description of how clips are sampled; prompts of segments may bring seeds."""
-    sigmas = host.sigmas(model, settings.schedule, settings.steps, settings.denoise)
+    how = plan_for(host, model, settings)
+    published = settings.schedule == AS_PUBLISHED
     seeds = _segment_seeds(conditioning)
     more = {"segments": seeds} if seeds else {}
     kind = SegmentedSampling if seeds else Sampling
-    return kind(
-        SAMPLERS[settings.sampler_name], sigmas, settings.seed, host.facts(model).device, **more
-    )
+    sampler = how.walk if published else how.sampler
+    return kind(sampler, how.sigmas, settings.seed, host.facts(model).device, **more)
+
+
+def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
+    """The sampler and its noise levels, as the settings name them or as the family published."""
+    facts = host.facts(model)
+    if settings.schedule != AS_PUBLISHED:
+        sigmas = host.sigmas(model, settings.schedule, settings.steps, settings.denoise)
+        sampler = SAMPLERS[settings.sampler_name]
+        return Plan(schedule=facts.schedule, sampler=sampler, sigmas=sigmas)
+    if not facts.family:
+        raise ValueError(
+            f'the schedule "{AS_PUBLISHED}" is for models of a published family such as LaVie; '
+            "take another schedule for this model"
+        )
+    if settings.denoise < 1:
+        raise ValueError(
+            f'the schedule "{AS_PUBLISHED}" begins from noise alone, but denoise is '
+            f"{settings.denoise}"
+        )
+    return published_plan(facts.family, settings.sampler_name, settings.steps)
 
 
 class Meter:

@@ -1,4 +1,4 @@
-"""Making videos: the four strategies of the video sampler, and frame interpolation."""
+"""Making videos: the four strategies of the video sampler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
-from ...core.interpolation import FACTOR, interpolate
+from ...core.interpolation import FACTOR
 from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
 from ...core.sliding import SlidingWindows, sliding
 from ..host.interface import Guidance
@@ -93,6 +93,11 @@ class _Run:
     def _check(self) -> None:
         if self.facts.is_upsampler:
             raise ValueError("the model is an upsampler, which needs the node Upsample Video")
+        if self.facts.low_res_channels:
+            raise ValueError(
+                f"the model is told {self.facts.low_res_channels} channels of key frames: it needs "
+                "the node Interpolate Frames"
+            )
         single = self.request.strategy == "single clip"
         if self.settings.denoise < 1 and not (single and self.given is not None):
             raise ValueError(
@@ -100,7 +105,7 @@ class _Run:
                 f"context input and the strategy single clip, not {self.request.strategy}"
             )
         if self.given is not None and self.settings.denoise == 1:
-            _check_takes_context(self.host, self._predictor)
+            check_takes_context(self.host, self._predictor)
         if self.request.overlap >= self.request.window:
             raise ValueError(
                 f"overlap {self.request.overlap} must be smaller than window {self.request.window}"
@@ -176,7 +181,7 @@ class _Run:
         )  # fmt: skip
 
     def _continuation(self) -> Continuation:
-        _check_takes_context(self.host, self._predictor)
+        check_takes_context(self.host, self._predictor)
         return Continuation(
             window=self.request.window, context=self.request.context_frames, use=self._use()
         )
@@ -188,49 +193,23 @@ class _Run:
                 "the strategy hierarchical needs the input interpolation_model, a model with "
                 "interpolation layers"
             )
-        _check_takes_context(self.host, model)
+        check_takes_context(self.host, model)
         _check_same_latents(self.host, self.model, model)
         sampling = sampling_for(self.host, model, self.settings, self.prompts[0])
         return Between(
             denoiser_for=self._denoisers(model), sampling=sampling,
-            window_keys=_window_keys(self.host.facts(model)), passes=self.request.passes,
+            window_keys=window_keys_of(self.host.facts(model)), passes=self.request.passes,
         )  # fmt: skip
 
     def _videos(self) -> tuple[int, int, int, int]:
         return (1 if self.given is None else len(self.given), *self.size[1:])
 
 
-def interpolate_frames(
-    host: Host, model: Wire, positive: list, negative: list, latent: dict[str, Any],
-    settings: Settings, *, passes: int, cfg: float, context_guidance: float, window_keys: int,
-    keep_keys: bool,
-) -> dict[str, Any]:  # fmt: skip
-    """Fill in three frames between each two, `passes` times; returns the longer LATENT.
-
-    window_keys 0 takes as many key frames per clip as the layers were trained on.
-    """
-    _check_takes_context(host, model)
-    keys = host.to_core(model, latent)
-    if keys.shape[1] < 2:
-        raise ValueError(f"{keys.shape[1]} frame was given, at least 2 are needed to interpolate")
-    chunks = interpolate(
-        host.denoiser_for(model, positive, negative, Guidance(cfg=cfg)),
-        keys,
-        sampling_for(host, model, settings, positive),
-        window_keys=window_keys or _window_keys(host.facts(model)),
-        passes=passes,
-        keep_keys=keep_keys,
-        use=ContextUse(scale=context_guidance),
-        callback=Meter(host),
-    )
-    return host.from_core(model, collect(host, model, chunks))
-
-
 # --------------------------------------------------------------------------------------------------
 # Checks.
 
 
-def _window_keys(facts: ModelFacts) -> int:
+def window_keys_of(facts: ModelFacts) -> int:
     """Key frames of a clip at least as long as those of training: 5 of 16 or 17 frames."""
     return max(-(-(facts.trained_frames - 1) // FACTOR) + 1, 2)
 
@@ -242,7 +221,7 @@ def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, 
     return 1, facts.latent_channels, height // f, width // f
 
 
-def _check_takes_context(host: Host, model: Wire) -> None:
+def check_takes_context(host: Host, model: Wire) -> None:
     if not host.facts(model).takes_context:
         raise ValueError(
             "the model cannot be given frames: inject temporal layers that were trained for it, "

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...core.upsampling import Upsampling, upsample_clips
+import torch
+
+from ...core.clip_condition import reporter
+from ...core.families.lavie_upsampling import independent_chunks, one_stream
+from ...core.upsampling import Upsampling, upsample_clips, upsample_whole
+from ..choices import BORDERS
 from ..host.interface import Guidance
-from .running import Meter, Settings, collect, sampling_for
+from .running import Meter, Settings, collect, plan_for, sampling_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
+    from ...core.clip_condition import Sampling
     from ..host.interface import Host, Wire
 
 
 def upsample_video(
     host: Host, model: Wire, positive: list, negative: list, images: Tensor, settings: Settings, *,
     cfg: float, noise_level: int, chunk: int, overlap: int, tile: int, tile_overlap: int,
+    borders: str = "automatic",
 ) -> dict[str, Any]:  # fmt: skip
     """Upsample an IMAGE; returns the LATENT of the large video. `tile` 0 takes whole frames."""
     facts = host.facts(model)
@@ -35,11 +44,47 @@ def upsample_video(
         tile=tile or None,
         tile_overlap=tile_overlap,
     )
-    chunks = upsample_clips(
-        host.denoiser_for(model, positive, negative, Guidance(cfg=cfg)),
-        host.pixels(images),
-        sampling_for(host, model, settings, positive),
-        how,
-        callback=Meter(host),
-    )
-    return host.from_core(model, collect(host, model, chunks))
+    if borders not in BORDERS:
+        raise ValueError(f"borders {borders!r} must be one of {', '.join(BORDERS)}")
+    if borders == "automatic":
+        borders = "blended" if facts.family else "continued"
+    make = {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
+    denoiser_for = host.denoiser_for(model, positive, negative, Guidance(cfg=cfg))
+    run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, positive)
+    return host.from_core(model, collect(host, model, make(run)))
+
+
+class _Run(NamedTuple):
+    host: Host
+    model: Wire
+    denoiser_for: Any
+    low_res: Tensor
+    how: Upsampling
+    settings: Settings
+    positive: list
+
+    @property
+    def sampling(self) -> Sampling:
+        return sampling_for(self.host, self.model, self.settings, self.positive)
+
+
+def _continued(run: _Run) -> Iterator[Tensor]:
+    """Each clip goes on from the finished frames of the one before."""
+    meter = Meter(run.host)
+    return upsample_clips(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
+
+
+def _blended(run: _Run) -> Iterator[Tensor]:
+    """All clips side by side, averaged where they overlap at every step: one chunk, the whole."""
+    meter = Meter(run.host)
+    yield upsample_whole(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
+
+
+def _independent(run: _Run) -> Iterator[Tensor]:
+    """Clips that know nothing of each other, with the noise of one stream, as LaVie's script."""
+    generator, meter = torch.Generator().manual_seed(run.settings.seed), Meter(run.host)
+    clips = -(-run.low_res.shape[1] // run.how.chunk)
+    return independent_chunks(
+        run.denoiser_for, run.low_res, plan_for(run.host, run.model, run.settings), run.how,
+        one_stream(generator), callback=lambda k: reporter(meter, "upsampling", k, clips),
+    )  # fmt: skip

@@ -62,6 +62,9 @@ class ComfyHost:
     def load_image_model(self, name: str) -> tuple[Any, Any, Any]:
         return self.loaders.image_model(name)
 
+    def load_video_model(self, name: str) -> tuple[Any, LoadedLayers]:
+        return self.loaders.video_model(name)
+
     def load_temporal_layers(self, name: str) -> LoadedLayers:
         return self.loaders.temporal_layers(name)
 

@@ -56,6 +56,9 @@ class Loaders:
             )
         return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
 
+    def video_model(self, name: str) -> tuple[Any, LoadedLayers]:
+        raise ValueError(f"{name} is a video model in one file, which needs `videoldm run` so far")
+
     def temporal_layers(self, name: str) -> LoadedLayers:
         """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
         prefix, _, part = name.partition(": ")

@@ -20,7 +20,7 @@ MEDIA = {"image": IMAGES, "video": VIDEOS, "clip": (*VIDEOS, ".webp", ".png")}
 
 # A kind of model, and the folders under the models folder that hold it.
 MODEL_FOLDERS: dict[str, tuple[str, ...]] = {
-    "checkpoints": ("checkpoints",),
+    "checkpoints": ("checkpoints", "diffusers"),
     "loras": ("loras",),
     "vae": ("vae",),
     "text_encoders": ("text_encoders", "clip"),
@@ -53,16 +53,21 @@ class Folders:
     # Models.
 
     def model_names(self, kind: str) -> list[str]:
-        """The weight files of a kind, as "folder/name", sorted."""
+        """The weight files of a kind, as "folder/name", sorted; image models may be folders as
+        diffusers writes them."""
         found = {name for root in self._model_roots(kind) for name in _listed(root, WEIGHTS)}
-        return sorted(found)
+        if kind != "checkpoints":
+            return sorted(found)
+        whole = {name for root in self._model_roots(kind) for name in _diffusers_folders(root)}
+        parts = tuple(f"{name}/" for name in whole)
+        return sorted(whole | {name for name in found if not name.startswith(parts)})
 
     def model_path(self, kind: str, name: str) -> Path:
         """The file of a name; ValueError says where it was looked for."""
         roots = self._model_roots(kind)
         for root in roots:
             path = inside(root, name)
-            if path.is_file():
+            if path.is_file() or (kind == "checkpoints" and _is_diffusers(path)):
                 return path
         looked = ", ".join(str(root) for root in roots)
         raise ValueError(f"there is no file {name!r} among the {kind} in {looked}")
@@ -133,6 +138,16 @@ def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[str]:
         for name in names:
             if name.lower().endswith(endings):
                 yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _is_diffusers(folder: Path) -> bool:
+    return (folder / "unet" / "config.json").is_file()
+
+
+def _diffusers_folders(root: Path) -> Iterator[str]:
+    for folder, inner, _ in os.walk(root, followlinks=True):
+        if "unet" in inner and _is_diffusers(Path(folder)) and Path(folder) != root:
+            yield Path(folder).relative_to(root).as_posix()
 
 
 def _number(name: str, base: str) -> int:

@@ -74,6 +74,9 @@ class StandaloneHost:
     def load_image_model(self, name: str) -> tuple:
         return self.loaders.image_model(name)
 
+    def load_video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
+        return self.loaders.video_model(name)
+
     def load_temporal_layers(self, name: str) -> TemporalLayers:
         return self.loaders.temporal_layers(name)
 

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from ....core.checkpoints import Header, load_into, part, read_header
 from ....core.families import (
     embedded,
+    lavie,
     stable_diffusion,
     stable_diffusion_folders,
     stable_diffusion_keys,
@@ -28,6 +29,7 @@ from .model import StandaloneModel
 from .vae import StandaloneVAE
 
 EMBEDDED = "embedded"
+SAFETENSORS = (".safetensors", ".sft")
 Loaded = tuple[StandaloneModel, StandaloneCLIP, StandaloneVAE]
 
 
@@ -59,7 +61,15 @@ class Loaders:
         if prefix == EMBEDDED and task:
             return embedded.load_temporal_layers(task.replace(" ", "_"), **self._there)
         path = self.folders.model_path("videoldm", name)
+        if path.suffix not in SAFETENSORS or lavie.is_lavie(path):
+            return lavie.load_layers(path, **self._there)
         return embedded.load_temporal_layers(path, **self._there)
+
+    def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
+        """A published U-Net with temporal layers in one file of the folder videoldm."""
+        model = lavie.load(self.folders.model_path("videoldm", name), **self._there)
+        (layers,) = model.network.sets
+        return StandaloneModel(model, lavie.FAMILY), layers
 
     def temporal_vae(self, name: str) -> StandaloneVAE:
         path = None if name == EMBEDDED else self.folders.model_path("vae", name)
@@ -130,7 +140,7 @@ class Loaders:
 
 def _header(path: Path) -> Header | None:
     """What a file of this project says of itself; None for published ones, whatever their kind."""
-    return read_header(path) if path.suffix in (".safetensors", ".sft") else None
+    return read_header(path) if path.suffix in SAFETENSORS else None
 
 
 def _model_with_lora(model: StandaloneModel, lora: Any, strength: float) -> StandaloneModel:

@@ -18,6 +18,9 @@ from ....core.upsampling import UpsamplerCondition
 from ..conditioning import pooled_of, text_for
 from ..interface import Guidance, ModelFacts
 
+PIXEL_CHANNELS = 3
+"""Of the small frames that an upsampler is told; interpolators are told latents."""
+
 
 @dataclass(frozen=True)
 class StandaloneModel:
@@ -44,9 +47,11 @@ class StandaloneModel:
             has_layers=bool(sets),
             trained_frames=max((one.trained_frames for one in sets), default=1),
             rates=max((one.rates for one in sets), default=0),
-            is_upsampler=self.core.low_res_channels > 0,
+            is_upsampler=self.core.low_res_channels == PIXEL_CHANNELS,
             low_res_schedule=self.core.noise_schedule_for_low_res,
             max_noise_level=self.core.max_noise_level,
+            low_res_channels=self.core.low_res_channels,
+            family=next((one.family for one in sets if one.family), ""),
         )
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:

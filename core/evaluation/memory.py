@@ -1,0 +1,132 @@
+"""How much memory tensors take at most while something runs, whatever the device's allocator does.
+
+Counted are the tensors that operations give, from the operation that makes them to the end of the
+last view of them; not counted is what one operation needs inside of itself.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ..diffusion_model import DiffusionModel
+from ..families import lavie
+from ..families.lavie_config import LavieConfig
+from ..families.lavie_sampling import Prompts
+from ..families.lavie_upsampling import upsample_blended
+from ..sites import UNetLayout
+from .speed import randomize
+
+LATENTS = 7
+"""Channels of what a video upsampler holds of every frame: latents and low-resolution pixels."""
+
+
+class Allocations(TorchDispatchMode):
+    """Adds up the storages that are made in its context; `peak` is the most at one time.
+
+    aside(tensor): whether a tensor, by what it is when it is made, is not to be counted.
+    """
+
+    def __init__(self, aside: Callable[[Tensor], bool] = lambda tensor: False):
+        super().__init__()
+        self.aside = aside
+        self.live = self.peak = 0
+        self._known: dict[int, Any] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        given = {_key(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for one in tree_leaves(out):
+            if isinstance(one, Tensor) and _key(one) not in given:
+                self._made(one)
+        self.peak = max(self.peak, self.live)
+        return out
+
+    def _made(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, 0 if self.aside(tensor) else storage.nbytes()
+        if key not in self._known:
+            self.live += size
+            self._known[key] = weakref.ref(storage, lambda _: self._gone(key, size))
+
+    def _gone(self, key: int, size: int) -> None:
+        self.live -= size
+        self._known.pop(key, None)
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def peak_bytes(
+    function: Callable[[], Any], aside: Callable[[Tensor], bool] = lambda tensor: False
+) -> int:
+    """The most bytes that tensors made by `function` take at one time; see `Allocations`."""
+    with Allocations(aside) as found:
+        function()
+    return found.peak
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Of one super-resolution, in bytes: everything, and without what is as long as the video."""
+
+    frames: int
+    total: int
+    working: int
+
+
+def upsampling_peaks(
+    model: DiffusionModel,
+    frames: Sequence[int] = (16, 61),
+    *,
+    height: int = 8,
+    width: int = 8,
+    chunk: int = 8,
+    overlap: int = 4,
+) -> list[Peak]:
+    """Peaks of LaVie's super-resolution in blended windows, one sampling step, for each length.
+
+    Set aside are latents, noise and low-resolution frames of the whole video.
+    """
+    text = torch.zeros(1, 77, model.network.config.cross_attention_dim)
+    prompts = Prompts(text=text, negative=text, scale=5.0)
+
+    def run(count: int) -> Callable[[], Tensor]:
+        low_res = torch.zeros(1, count, 3, height, width)
+        settings = dict(steps=1, chunk=chunk, overlap=overlap)
+        return lambda: upsample_blended(model, low_res, prompts, 0, **settings)
+
+    def whole(count: int) -> Callable[[Tensor], bool]:
+        return lambda x: x.ndim == 5 and x.shape[1] == count and x.shape[2] <= LATENTS
+
+    return [
+        Peak(count, peak_bytes(run(count)), peak_bytes(run(count), whole(count)))
+        for count in frames
+    ]
+
+
+def small_vsr() -> DiffusionModel:
+    """LaVie's super-resolution network with few channels and random weights."""
+    config = LavieConfig(
+        kind="vsr",
+        layout=UNetLayout(channels=(32, 64), layers=1, depths=(0, 1)),
+        heads=(1, 2),
+        context_width=32,
+        in_channels=7,
+        only_cross_attention=(True, False),
+        noise_levels=1000,
+        modules=("down.0.out", "down.1.out", "mid.out", "up.0.out", "up.1.out"),
+    )
+    parts = lavie.build(config)
+    unet, layers = (randomize(part.to_empty(device="cpu")) for part in (parts.unet, parts.layers))
+    return lavie.diffusion_model(config, lavie.Parts(unet, layers))

@@ -1,0 +1,103 @@
+"""Published weight files of any kind → safetensors, checked strictly before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import (
+    FOREIGN_KEY,
+    METADATA_KEY,
+    CheckpointError,
+    Header,
+    read_header,
+    read_state,
+    save,
+)
+from . import lavie, stable_diffusion
+from .lavie_config import kind_in
+from .stable_diffusion_folders import read_weights
+
+SAFETENSORS = (".safetensors", ".sft")
+STABLE_DIFFUSION = "stable diffusion"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file whose family is known, ready to be written: tensors under the names it came with."""
+
+    header: Header
+    state: dict[str, Tensor]
+
+    def write(self, target: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the tensors, cast to `dtype` (None keeps theirs), whole or not at all."""
+        key = FOREIGN_KEY if self.header.family == STABLE_DIFFUSION else METADATA_KEY
+        save(target, separate(self.state), self.header, dtype, metadata_key=key)
+
+
+def identify(path: Path) -> Known:
+    """Read a file and check every name and shape of it.
+
+    Known are this project's own files, LaVie's three, and the single files of Stable Diffusion 1, 2
+    and the x4 upscaler. Raises CheckpointError, in one sentence, for anything else.
+    """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, expected one file of weights")
+    header = read_header(path) if path.suffix in SAFETENSORS else None
+    if header is not None:
+        return Known(header, read_state(path))
+    try:
+        state = lavie.read(path)
+    except CheckpointError:
+        # A training checkpoint, or one that cannot be read: the reader of those says why.
+        state = read_weights(path)
+    if kind_in(shapes(state)) is not None:
+        return _lavie(path, state)
+    return _stable_diffusion(path, state)
+
+
+def _lavie(path: Path, state: dict[str, Tensor]) -> Known:
+    config = lavie.config_of(path, state)
+    lavie.assemble(on_meta(state), config, path.name)
+    header = Header(family=lavie.FAMILY, kind=config.kind, config=config.as_dict())
+    return Known(header, state)
+
+
+def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
+    """Without what training left behind; the name of the model is all its configuration."""
+    name = stable_diffusion.detect(shapes(state))
+    if name is None:
+        known = ", ".join(("lavie", *stable_diffusion.SPECS))
+        first = ", ".join(list(state)[:5])
+        raise CheckpointError(f"{path.name} is none of {known}; its first keys are {first}")
+    stable_diffusion.from_ldm(on_meta(state), path.name, device="meta")
+    unused = stable_diffusion.UNUSED
+    kept = {k: v for k, v in state.items() if "." in k and not k.startswith(unused)}
+    kind = "upsampler" if stable_diffusion.SPECS[name].max_noise_level else "image_model"
+    header = Header(family=STABLE_DIFFUSION, kind=kind, config={"name": name})
+    return Known(header, kept)
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in state.items()}
+
+
+def on_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same names and shapes without the numbers."""
+    return {k: v.to("meta") for k, v in state.items()}
+
+
+def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with memory of their own, which safetensors asks for: published pickles hold
+    one table of constants under many names."""
+    seen: set[int] = set()
+    found: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[key] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found

@@ -1,0 +1,148 @@
+"""Frame interpolation: between key frames that stay, or every frame made anew from copied ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...core.clip_condition import ContextUse, Sampling, reporter
+from ...core.families.lavie_sampling import (
+    copied_keys,
+    generated_mask,
+    interpolated_frames,
+    interpolating_denoiser,
+    masked_latents,
+)
+from ...core.frame_stream import check_finite
+from ...core.interpolation import FACTOR, interpolate
+from ..host.interface import Guidance
+from .running import Meter, Settings, collect, plan_for, sampling_for
+from .sampling import check_takes_context, window_keys_of
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, Wire
+
+SHARED_KEYS = 4
+"""Key frames that neighbouring windows of re-made frames share: 13 frames of 61."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolationRequest:
+    """What the node's inputs say. window_keys 0: as many key frames per clip as in training."""
+
+    passes: int
+    cfg: float
+    context_guidance: float
+    window_keys: int
+    keep_keys: bool
+    vae: Any = None
+
+
+def interpolate_frames(
+    host: Host, model: Wire, positive: list, negative: list, latent: dict[str, Any],
+    request: InterpolationRequest, settings: Settings,
+) -> dict[str, Any]:  # fmt: skip
+    """Fill in three frames between each two, `passes` times; returns the longer LATENT."""
+    facts = host.facts(model)
+    if facts.low_res_channels and not facts.is_upsampler:
+        return _Remaking(host, model, (positive, negative), request, settings).frames(latent)
+    check_takes_context(host, model)
+    keys = _keys(host, model, latent)
+    chunks = interpolate(
+        host.denoiser_for(model, positive, negative, Guidance(cfg=request.cfg)),
+        keys,
+        sampling_for(host, model, settings, positive),
+        window_keys=request.window_keys or window_keys_of(facts),
+        passes=request.passes,
+        keep_keys=request.keep_keys,
+        use=ContextUse(scale=request.context_guidance),
+        callback=Meter(host),
+    )
+    return host.from_core(model, collect(host, model, chunks))
+
+
+def _keys(host: Host, model: Wire, latent: dict[str, Any]) -> Tensor:
+    keys = host.to_core(model, latent)
+    if keys.shape[1] < 2:
+        raise ValueError(f"{keys.shape[1]} frame was given, at least 2 are needed to interpolate")
+    return keys
+
+
+class _Remaking:
+    """One call of the node with a model that is told key frames as channels (LaVie)."""
+
+    def __init__(self, host: Host, model: Wire, prompts: tuple[list, list],
+                 request: InterpolationRequest, settings: Settings):  # fmt: skip
+        self.host, self.model, self.request = host, model, request
+        self.facts = host.facts(model)
+        self.how = plan_for(host, model, settings)
+        self.sampling: Sampling = sampling_for(host, model, settings, prompts[0])
+        self.denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
+        self.meter = Meter(host)
+        self._check()
+
+    def _check(self) -> None:
+        if self.request.context_guidance != 1:
+            raise ValueError(
+                f"context_guidance {self.request.context_guidance} is for layers that are given "
+                "frames; this model is told all of them in its input and takes 1"
+            )
+        told, latents = self.facts.low_res_channels, self.facts.latent_channels
+        if told not in (latents, latents + 1):
+            raise ValueError(
+                f"the model is told {told} channels besides its latents' {latents}, expected "
+                f"{latents} of key frames or {latents + 1} with a mask"
+            )
+        if told == latents + 1 and self.request.vae is None:
+            raise ValueError(
+                "the model takes a mask, and frames to be made as encoded grey ones: connect the "
+                "input vae"
+            )
+
+    def frames(self, latent: dict[str, Any]) -> dict[str, Any]:
+        keys = _keys(self.host, self.model, latent)
+        for number in range(self.request.passes):
+            keys = self._one_pass(keys, number)
+        return self.host.from_core(self.model, keys)
+
+    def _one_pass(self, keys: Tensor, number: int) -> Tensor:
+        condition = self._condition(keys)
+        spacing = FACTOR ** (self.request.passes - 1 - number)
+        frames = range(0, condition.shape[1] * spacing, spacing)
+        source = self.sampling.noise(len(keys), frames)
+        shape = *condition.shape[:2], self.facts.latent_channels, *condition.shape[3:]
+        window, overlap = self._window()
+        made = self.how.run(
+            interpolating_denoiser(self.denoiser_for, condition, window=window, overlap=overlap),
+            source.initial(keys.new_empty(shape)),
+            step_noise=source,
+            callback=reporter(self.meter, f"interpolation {number + 1}", 0, 1),
+        )
+        check_finite(made)
+        if self.request.keep_keys:
+            made[:, ::FACTOR] = keys
+        return made
+
+    def _window(self) -> tuple[int, int]:
+        keys = max(self.request.window_keys or window_keys_of(self.facts), 2)
+        shared = min(SHARED_KEYS, keys - 1)
+        return interpolated_frames(keys), interpolated_frames(shared)
+
+    def _condition(self, keys: Tensor) -> Tensor:
+        """[b 4K-3 c h w] for K key frames [b K c h w]."""
+        if self.facts.low_res_channels == self.facts.latent_channels:
+            return copied_keys(keys)
+        mask = generated_mask(interpolated_frames(keys.shape[1]))
+        video = self._grey(keys).repeat_interleave(len(mask), dim=1)
+        video[:, ::FACTOR] = keys
+        return masked_latents(video, mask)
+
+    def _grey(self, keys: Tensor) -> Tensor:
+        """The latents [b 1 c h w] of a mid-grey frame."""
+        side = [self.facts.factor * n for n in keys.shape[-2:]]
+        grey = torch.zeros(1, 1, 3, *side, device=keys.device)
+        latents = self.host.to_core(self.model, self.host.encode(self.request.vae, grey))
+        return latents.expand(len(keys), -1, -1, -1, -1).clone()

@@ -1,0 +1,112 @@
+"""`videoldm convert`: what comes out loads like what went in, and nothing is written on errors."""
+
+from __future__ import annotations
+
+import json
+
+import lavie_toys as toys
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from videoldm.core.checkpoints import CheckpointError, Header, save
+from videoldm.core.families import lavie
+from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.families.conversion import identify
+from videoldm.core.families.lavie_config import KINDS
+from videoldm.nodes.headless import main
+
+
+def written(path):
+    """The header in the metadata."""
+    with safe_open(path, framework="pt") as file:
+        found = file.metadata()
+    (key,) = found
+    return key, json.loads(found[key])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_of_lavies_files_loads_alike_before_and_after(kind, tmp_path, capsys):
+    config = toys.config_of(kind)
+    state = toys.state_of(config)
+    shared = [k for k in state if k.endswith("rotary_emb.freqs")]
+    state |= dict.fromkeys(shared, state[shared[0]]) if shared else {}
+    source = tmp_path / toys.FILES[kind]
+    torch.save({"ema": state}, source)
+    assert main(["convert", str(source)]) == 0
+    target = source.with_suffix(".safetensors")
+    assert capsys.readouterr().out.strip() == str(target)
+    key, header = written(target)
+    assert (key, header["family"], header["kind"]) == ("videoldm", "lavie", kind)
+    again = load_file(target)
+    assert again.keys() == state.keys() and all(torch.equal(again[k], state[k]) for k in state)
+    one, two = (lavie.load(path).network.state_dict() for path in (source, target))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_the_numbers_may_be_halved_and_files_replaced_only_when_asked(tmp_path, capsys):
+    source = tmp_path / "base.pt"
+    torch.save(toys.state_of(toys.config_of("base")), source)
+    arguments = ["convert", str(source), "--dtype", "fp16", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    target = tmp_path / "out" / "base.safetensors"
+    assert {v.dtype for v in load_file(target).values()} == {torch.float16}
+    assert main(arguments) == 2
+    assert "base.safetensors is there already; --force" in capsys.readouterr().err
+    assert main([*arguments, "--force"]) == 0
+    assert main(["convert", str(target)]) == 2
+    assert "replace itself" in capsys.readouterr().err
+
+
+def test_stable_diffusion_stays_a_published_file(monkeypatch):
+    spec = sd.SPECS["stable diffusion 1"]
+    names = ("model.diffusion_model.a.weight", "cond_stage_model.b.weight", "betas",
+             "model_ema.a")  # fmt: skip
+    state = {name: torch.ones(1) for name in names}
+    monkeypatch.setattr(lavie, "read", lambda path: state)
+    monkeypatch.setattr(sd, "detect", lambda shapes: "stable diffusion 1")
+    monkeypatch.setattr(sd, "from_ldm", lambda *_, **__: spec)
+    known = identify(sd.Path("sd.ckpt"))
+    assert list(known.state) == list(names[:2])
+    assert known.header.config == {"name": "stable diffusion 1"}
+
+
+def test_a_published_format_keeps_its_readers(tmp_path):
+    from videoldm.core.checkpoints import read_header
+    from videoldm.core.families.conversion import Known
+
+    header = Header(family="stable diffusion", kind="image_model", config={"name": "x"})
+    Known(header, {"a": torch.ones(2)}).write(tmp_path / "a.safetensors")
+    assert read_header(tmp_path / "a.safetensors") is None
+    assert written(tmp_path / "a.safetensors")[1]["config"] == {"name": "x"}
+
+
+def test_files_of_this_project_keep_their_header(tmp_path):
+    header = Header(family="embedded", kind="autoencoder", config={"channels": [1]})
+    save(tmp_path / "own.safetensors", {"a": torch.ones(2)}, header)
+    known = identify(tmp_path / "own.safetensors")
+    assert known.header == header and known.state["a"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda s: s.pop("conv_out.bias"), r"lacks keys \(1\): conv_out.bias"),
+    (lambda s: s.update(more=torch.ones(1)), r"unknown keys \(1\): more"),
+    (lambda s: s.pop("conv_in.weight"), "is none of lavie, stable diffusion 1"),
+])  # fmt: skip
+def test_a_file_that_does_not_fit_is_named_and_nothing_written(change, words, tmp_path, capsys):
+    state = toys.state_of(toys.config_of("base"))
+    change(state)
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=words):
+        identify(tmp_path / "a.pt")
+    assert main(["convert", str(tmp_path / "a.pt")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_missing_files_and_folders_are_one_sentence(tmp_path, capsys):
+    assert main(["convert", str(tmp_path / "none.pt")]) == 3
+    assert main(["convert", str(tmp_path)]) == 2
+    assert main(["convert", str(tmp_path / "a.pt"), str(tmp_path / "a.ckpt")]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and "there is no file" in lines[0] and "is a folder" in lines[1]
