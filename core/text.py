@@ -126,7 +126,7 @@ def load_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
     for name in ("vocab.json", "merges.txt"):
         if not (Path(folder) / name).is_file():
             raise ValueError(f"no tokenizer in {folder}: {name} is missing")
-    return CLIPTokenizer.from_pretrained(str(folder))
+    return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 # -------------------------------------------------------------------------------------------------

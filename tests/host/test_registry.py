@@ -1,0 +1,138 @@
+"""What the registry and those who review packs ask for (no ComfyUI needed)."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfyui_server import ROOT
+from PIL import Image
+from videoldm.nodes import NODES
+
+tomllib = pytest.importorskip("tomllib")
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = ("core", "nodes")
+SOURCES = [ROOT / "__init__.py", *(path for top in FOLDERS for path in (ROOT / top).rglob("*.py"))]
+NETWORK = {
+    "socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "ftplib",
+    "smtplib", "websockets", "huggingface_hub", "webbrowser",
+}  # fmt: skip
+PROGRAMS = {"subprocess", "multiprocessing", "pty"}
+RUNS_PROGRAMS = {"core/evaluation/programs.py"}
+"""`videoldm evaluate` starts the programs that its user names; no node does."""
+UNPICKLERS = {"load", "loads", "Unpickler", "dump", "dumps"}
+ROUTES = {"get", "post", "put", "patch", "delete", "route", "add_routes", "add_static"}
+
+
+def calls_and_imports(path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """Every call with the dotted name of what is called, and every import with the module's."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+        elif isinstance(node, ast.Import):
+            yield from ((node, one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node, node.module
+
+
+def where(path: Path, node: ast.AST) -> str:
+    return f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+@pytest.fixture(scope="module", params=SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def source(request):
+    return request.param, list(calls_and_imports(request.param))
+
+
+def test_nothing_talks_to_a_network_or_starts_programs(source):
+    path, found = source
+    refused = set(NETWORK)
+    if str(path.relative_to(ROOT)) not in RUNS_PROGRAMS:
+        refused |= PROGRAMS
+    for node, name in found:
+        if isinstance(node, ast.Call):
+            assert name not in ("os.system", "os.popen", "os.execv"), where(path, node)
+            if name.endswith(".from_pretrained"):
+                assert "local_files_only=True" in ast.unparse(node), where(path, node)
+        else:
+            assert name.partition(".")[0] not in refused, where(path, node)
+
+
+def test_nothing_is_unpickled_or_evaluated(source):
+    path, found = source
+    for node, name in found:
+        if not isinstance(node, ast.Call):
+            continue
+        assert name not in ("eval", "exec", "compile", "__import__"), where(path, node)
+        module, _, function = name.rpartition(".")
+        assert not (module in ("pickle", "joblib") and function in UNPICKLERS), where(path, node)
+        if name in ("torch.load", "np.load", "numpy.load"):
+            safe = "weights_only=True" if name == "torch.load" else "allow_pickle=False"
+            assert safe in ast.unparse(node), where(path, node)
+
+
+def test_no_route_is_added(source):
+    path, found = source
+    for node, name in found:
+        module, _, function = name.rpartition(".")
+        assert not (module.endswith("routes") and function in ROUTES), where(path, node)
+        assert not name.endswith(("add_routes", "add_static")), where(path, node)
+
+
+def test_nothing_runs_when_the_pack_is_installed():
+    for name in ("install.py", "setup.py", "prestartup_script.py", "uninstall.py"):
+        assert not (ROOT / name).exists()
+
+
+def test_requirements_are_the_dependencies():
+    listed = (ROOT / "requirements.txt").read_text().replace('"', "'").split("\n")
+    wanted = [one.replace('"', "'") for one in PROJECT["project"]["dependencies"]]
+    assert sorted(filter(None, listed)) == sorted(wanted)
+
+
+def test_the_project_is_described_as_the_registry_wants_it():
+    project, comfy = PROJECT["project"], PROJECT["tool"]["comfy"]
+    assert re.fullmatch(r"[a-z][a-z0-9-]{0,99}", project["name"]) and "comfy" not in project["name"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
+    assert f'__version__ = "{project["version"]}"' in (ROOT / "__init__.py").read_text()
+    assert comfy["PublisherId"] and comfy["DisplayName"]
+    assert comfy["requires-comfyui"] == ">=0.20.0"
+    assert "web" not in comfy, "WEB_DIRECTORY names the folder; both would serve it twice"
+    with Image.open(ROOT / comfy["Icon"]) as icon:
+        assert icon.width == icon.height <= 400
+
+
+def test_the_archive_holds_what_runs_and_no_tests():
+    patterns = (ROOT / ".comfyignore").read_text().split("\n")
+    patterns = [one for one in patterns if one and not one.startswith("#")]
+
+    def is_left_out(path: str) -> bool:
+        parts = [*path.split("/")[:-1], path.split("/")[-1]]
+        folders = any(one.endswith("/") and one[:-1] in parts[:-1] for one in patterns)
+        return folders or any(fnmatch.fnmatch(parts[-1], one) for one in patterns)
+
+    assert is_left_out("tests/host/test_registry.py") and is_left_out("Makefile")
+    needed = [
+        "__init__.py",
+        "pyproject.toml",
+        "requirements.txt",
+        "LICENSE",
+        "README.md",
+        "web/videoldm.js",
+        "icon.png",
+        "workflows/text_to_video.json",
+        "core/embedded/image_model.safetensors",
+        "core/training/recipes/image_model.toml",
+    ]
+    assert [one for one in needed if is_left_out(one) or not (ROOT / one).exists()] == []
+
+
+def test_ids_of_nodes_have_the_prefix_of_the_pack():
+    ids = [node.define_schema().node_id for node in NODES]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"VideoLDM_[A-Z][A-Za-z]+", one) for one in ids), ids
