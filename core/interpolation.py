@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .autoencoder import check_video
@@ -37,6 +38,14 @@ def interpolated_frames(keys: int, passes: int = 1, factor: int = FACTOR) -> int
     return (keys - 1) * factor**passes + 1
 
 
+def linear_blend(keys: Tensor, factor: int = FACTOR) -> Tensor:
+    """Key frames [b, K, ...] with factor - 1 linear blends between each two of them."""
+    at = torch.arange(interpolated_frames(keys.shape[1], 1, factor), device=keys.device)
+    before = at.div(factor, rounding_mode="floor").clamp_max(keys.shape[1] - 2)
+    weight = (at / factor - before).reshape(1, -1, *[1] * (keys.ndim - 2)).to(keys)
+    return torch.lerp(keys[:, before], keys[:, before + 1], weight)
+
+
 def interpolate(
     denoiser_for: DenoiserFor,
     keys: Frames,
@@ -47,6 +56,7 @@ def interpolate(
     rate: int | None = 0,
     passes: int = 1,
     keep_keys: bool = True,
+    from_blend: bool = False,
     use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
     factor: int = FACTOR,
     total_keys: int = 0,
@@ -59,6 +69,8 @@ def interpolate(
     overlap_keys: key frames that neighbouring clips share; what lies between shared ones is the
     earlier clip's. rate: frame-rate class of the first pass, the second has the next one.
     keep_keys: the video holds the key frames as they were given, not as the model made them again.
+    from_blend: start from the linear blend of the key frames, noised to the sampling's first sigma,
+    instead of from noise alone; sigmas then begin low.
     total_keys: their number where `keys` are chunks, for progress alone; 0 = not known.
     done: what an interrupted run of the same settings yielded; only the rest is yielded.
 
@@ -75,7 +87,8 @@ def interpolate(
     for k in range(passes):
         spacing = factor ** (passes - 1 - k)
         told = None if rate is None else rate + k
-        single = _Pass(denoiser_for, sampling, use, told, f"interpolation {k + 1}", spacing)
+        level = f"interpolation {k + 1}"
+        single = _Pass(denoiser_for, sampling, use, told, level, spacing, from_blend)
         reports = _Reports(callback, single.level, total_keys)
         part = None if done is None else done[:, ::spacing]
         new = _one_pass(single, keys, clips, part, reports)
@@ -121,6 +134,7 @@ class _Pass(NamedTuple):
     rate: int | None
     level: str
     spacing: int  # frames of the finished video from one frame of this pass to the next
+    from_blend: bool
 
 
 def _one_pass(
@@ -167,8 +181,9 @@ def _fill(
         level=single.level,
     )
     size = (videos, *keys.shape[2:])
+    x0 = linear_blend(keys, factor) if single.from_blend else None
     return sample_clip(
-        single.denoiser_for, condition, size, single.sampling, single.use, callback=callback
+        single.denoiser_for, condition, size, single.sampling, single.use, x0=x0, callback=callback
     )
 
 

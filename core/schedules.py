@@ -97,15 +97,16 @@ class NoiseSchedule:
 
     def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar_t) x_0 + sqrt(1 - abar_t) n for integer timesteps [b], or [b t] per frame."""
-        signal, spread = self._signal_and_spread(timesteps, x0)
+        signal, spread = self.signal_and_spread(timesteps, x0)
         return signal * x0 + spread * noise
 
     def velocity(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """v = sqrt(abar_t) n - sqrt(1 - abar_t) x_0 (Salimans & Ho 2022, appendix D)."""
-        signal, spread = self._signal_and_spread(timesteps, x0)
+        signal, spread = self.signal_and_spread(timesteps, x0)
         return signal * noise - spread * x0
 
-    def _signal_and_spread(self, timesteps: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def signal_and_spread(self, timesteps: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t) of timesteps [b] or [b t], shaped to multiply x."""
         abar = self.alphas_cumprod[timesteps.cpu()]
         abar = abar.reshape(abar.shape + (1,) * (x.ndim - abar.ndim))
         return abar.sqrt().to(x), (1 - abar).sqrt().to(x)

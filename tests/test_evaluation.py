@@ -231,11 +231,6 @@ def test_a_real_clip_is_reduced_and_cut_to_sides_that_fit(monkeypatch) -> None:
     assert unseen._real_clip(Path("some.gif"), 4).shape == (1, 4, 3, 144, 256)
 
 
-def test_blending_passes_through_the_keys_in_even_steps() -> None:
-    keys = torch.tensor([0.0, 4.0, 0.0]).reshape(1, 3, 1, 1, 1)
-    assert run.blended(keys, 4).flatten().tolist() == [0, 1, 2, 3, 4, 3, 2, 1, 0]
-
-
 # --------------------------------------------------------------------------------------------------
 # Figures as such.
 

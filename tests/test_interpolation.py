@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given as given_by
@@ -14,7 +16,7 @@ from model_toys import (
     whole,
 )
 from videoldm.core.clip_condition import ContextUse
-from videoldm.core.interpolation import interpolate, interpolated_frames
+from videoldm.core.interpolation import interpolate, interpolated_frames, linear_blend
 
 SAMPLING = toy_sampling()
 KEYS = normal(2, 16, 4, 3, 5)
@@ -26,6 +28,20 @@ def test_sixteen_key_frames_become_61_and_then_241_frames():
     assert once.shape[1] == 61 == interpolated_frames(16)
     assert twice.shape[1] == 241 == interpolated_frames(16, 2)
     assert torch.equal(once[:, ::4], KEYS) and torch.equal(twice[:, ::16], KEYS)
+
+
+def test_a_linear_blend_passes_through_the_key_frames():
+    keys = torch.tensor([0.0, 4.0, 0.0])[None, :, None]
+    assert linear_blend(keys).flatten().tolist() == [0, 1, 2, 3, 4, 3, 2, 1, 0]
+
+
+def test_from_the_blend_little_noise_leaves_the_blend():
+    """A denoiser that returns its input gives back what sampling started from."""
+    sampling = replace(SAMPLING, sigmas=torch.tensor([1e-4, 0.0]))
+    identity = lambda condition: lambda x, sigma: x  # noqa: E731
+    made = whole(interpolate(identity, KEYS, sampling, passes=2, from_blend=True))
+    assert torch.allclose(made, linear_blend(KEYS, 16), atol=2e-3)
+    assert not torch.allclose(whole(interpolate(identity, KEYS, sampling)), made[:, ::4], atol=0.1)
 
 
 def test_clips_of_17_frames_are_told_every_fourth_and_share_one():

@@ -22,10 +22,22 @@ def test_given_frames_come_out_exactly():
     assert torch.equal(out[:, ::4], truth[:, ::4])
 
 
-def test_a_loss_that_changes_linearly_is_undone():
-    truth = clip(13)
+def test_a_loss_that_changes_linearly_is_undone_where_key_frames_differ():
+    keys = torch.tensor([1.0, -1.0, 1.0, -1.0])[None, :, None, None, None].expand(1, 4, 3, 6, 5)
+    truth = clip(13)[:1]
+    truth[:, ::4] = keys
     ramp = torch.linspace(-0.2, 0.3, 13)[None, :, None, None, None]
-    assert torch.allclose(restored(truth + ramp, truth[:, ::4], 4), truth, atol=1e-6)
+    assert torch.allclose(restored(truth + ramp, keys, 4), truth, atol=0.02)
+
+
+def test_where_key_frames_agree_the_frames_between_are_like_them():
+    keys = clip(1).expand(-1, 3, -1, -1, -1).clone()
+    keys[:, 1:, ..., 3:] = -keys[:, 1:, ..., 3:]
+    out = restored(clip(9, seed=1), keys, 4)
+    assert torch.allclose(out[..., :2], keys[:, :1, ..., :2].expand_as(out[..., :2]), atol=1e-6)
+    still = keys[:, 1:2].expand_as(out[:, 4:])
+    assert torch.allclose(out[:, 4:], still, atol=1e-6)
+    assert not torch.allclose(out[:, 1:4, ..., 4:], keys[:, :1, ..., 4:], atol=0.1)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5, 13])

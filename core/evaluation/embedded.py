@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import worlds
 from ..diffusion_model import DiffusionModel
+from ..interpolation import linear_blend
 from ..key_detail import restore_detail
 from .figures import Figure, as_json, at_least, at_most, table
 from .metrics import estimated_flow, warping_error
@@ -30,7 +31,6 @@ from .run import (
     WORLDS,
     Counts,
     Run,
-    blended,
     mean,
     mean_psnr,
 )
@@ -146,7 +146,7 @@ def _interpolated(run: Run, world: str, passes: int, frames: int) -> tuple[float
     coded = run.models.decoded(run.models.encoded(truth))
     new = [t for t in range(frames) if t % factor]
     ours = torch.cat(list(restore_detail([run.models.decoded(latents)], keys, factor)), dim=1)
-    versions = ours, blended(keys, factor), coded
+    versions = ours, linear_blend(keys, factor), coded
     return tuple(mean_psnr(video[:, new], truth[:, new]) for video in versions)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from .. import worlds
@@ -44,14 +43,6 @@ class Run:
     models: Models
     seed: int = FIRST_SEED
     counts: Counts = field(default_factory=Counts)
-
-
-def blended(keys: Tensor, factor: int) -> Tensor:
-    """Key frames [b k ...] with `factor` - 1 linear blends between each two of them."""
-    at = torch.arange((keys.shape[1] - 1) * factor + 1)
-    low = (at // factor).clamp_max(keys.shape[1] - 2)
-    weight = ((at - low * factor) / factor).reshape(1, -1, *[1] * (keys.ndim - 2)).to(keys)
-    return torch.lerp(keys[:, low], keys[:, low + 1], weight)
 
 
 def mean(values: Iterable[float]) -> float:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from .. import worlds
 from ..contact_sheet import contact_sheet
+from ..interpolation import linear_blend
 from ..low_resolution import enlarge, shrink
 from .models import How, Models
 from .run import (
@@ -25,7 +26,6 @@ from .run import (
     TEXT_TO_VIDEO,
     WORLDS,
     Run,
-    blended,
 )
 from .unseen import FIRST_SEED, rendered_clips, unseen_prompts, unseen_scenes, unseen_shapes
 from .upsampled import upsampled
@@ -174,7 +174,7 @@ def interpolation(wanted: Wanted) -> Image:
     latents = models.interpolated(
         models.encoded(keys), text, INTERPOLATION, wanted.run.seed, passes=1
     )
-    pairs = zip(models.decoded(latents), blended(keys, 4), scenes, strict=True)
+    pairs = zip(models.decoded(latents), linear_blend(keys), scenes, strict=True)
     rows = [row for ours, blend, _ in pairs for row in (ours, blend)]
     labels = [text for scene in scenes for text in (worlds.caption(scene), "linear blending")]
     return contact_sheet(rows, labels=labels, frames_per_row=9, scale=2)

@@ -17,6 +17,7 @@ from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
+from ..interpolation import linear_blend
 from ..low_resolution import shrink
 from ..sites import layout_of
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
@@ -36,10 +37,21 @@ from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
 
 SCHEDULE = embedded.noise_schedule()
+BLEND_STEPS = 20, 350
+"""Steps of the forward process at which clips are also trained from blended key frames."""
 
 
-def velocity_error(network, x0: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-    """Squared error [b, ...] of the predicted velocity; ``network(x_t, t)``, steps [b]."""
+def velocity_error(
+    network, x0: Tensor, noise: Tensor, steps: Tensor, start: Tensor | None = None
+) -> Tensor:
+    """Squared error [b, ...] of the predicted velocity; ``network(x_t, t)``, steps [b].
+
+    start: what x_t is a noised version of, when that is not x0 itself; the velocity still is the
+    one that leads from x_t to x0.
+    """
+    if start is not None:
+        signal, spread = SCHEDULE.signal_and_spread(steps, x0)
+        noise = noise + signal * (start - x0) / spread
     x_t = SCHEDULE.add_noise(x0, noise, steps)
     return (network(x_t, steps).float() - SCHEDULE.velocity(x0, noise, steps)).square()
 
@@ -157,7 +169,8 @@ class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
     ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames;
-    Video LDM section 3.2) or ``"every fourth"`` (section 3.3).
+    Video LDM section 3.2) or ``"every fourth"`` (section 3.3). With the latter, half the batches
+    are noised blends of the key frames, whose ghosts the layers learn to undo.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -197,6 +210,7 @@ class TrainTemporalLayers:
             "rate": torch.full((len(chosen),), rate),
             "mask": torch.from_numpy(masks),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
+            "from_blend": self.given == "every fourth" and step // 2 % 2 == 1,
         }
 
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
@@ -213,15 +227,29 @@ class TrainTemporalLayers:
             text = encode_text(self.text_encoder, batch["ids"])
         context = self._context(x0, mask, batch["level"], generator)
         steps = draw_steps(len(x0), generator, x0.device)
+        start = None
+        if batch["from_blend"]:
+            first, last = BLEND_STEPS
+            steps = first + steps * (last - first) // SCHEDULE.steps
+            start = self._partly_blended(x0, generator)
         rate = batch["rate"] if self.layers.rate is not None else None
         error = velocity_error(
             lambda x, t: self.module(x, t, text, context_frames=context, rate=rate),
             x0,
             normal_like(x0, generator),
             steps,
+            start,
         )
         wanted = (1 - mask)[:, :, None, None, None].expand_as(error)
         return {"loss": (error * wanted).sum() / wanted.sum()}
+
+    @staticmethod
+    def _partly_blended(x0: Tensor, generator: torch.Generator) -> Tensor:
+        """Clips on their way from the linear blend of their key frames to the truth: what sampling
+        that starts from the blend meets (Delbracio & Milanfar 2023, eq. 3).
+        """
+        share = torch.rand(len(x0), generator=generator, device=x0.device)
+        return torch.lerp(x0, linear_blend(x0[:, ::4]), share[:, None, None, None, None])
 
     def _context(
         self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator
