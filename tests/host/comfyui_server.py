@@ -40,7 +40,7 @@ class RunFailed(Exception):
 
 @dataclass
 class Server:
-    """One ComfyUI in folders of its own, with this pack as its only custom node."""
+    """One ComfyUI in folders of its own, with this pack and the nodes for tests."""
 
     base: Path
     arguments: tuple[str, ...] = ("--cpu",)
@@ -55,6 +55,7 @@ class Server:
         for name in ("custom_nodes", "input", "output", "temp", "models"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        shutil.copy(Path(__file__).with_name("server_nodes.py"), self.base / "custom_nodes")
         self.port = _free_port()
         command = [
             PYTHON, PATH / "main.py", *self.arguments, "--base-directory", self.base,

@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from comfyui_server import ROOT, Server, missing  # noqa: E402
+from standalone_nodes import standalone_nodes  # noqa: E402
 
 
 def _load(name: str, path: Path):
@@ -70,6 +71,13 @@ def add_toys(server: Server, family: Path) -> None:
     for name in ("text_to_video", "prediction", "interpolation"):
         server.add_models("videoldm", family / f"{name}.safetensors", "toy")
     server.add_models("vae", family / "temporal_decoder.safetensors", "toy")
+
+
+@pytest.fixture
+def standalone(comfyui):
+    """call(id, **inputs) runs a node of the standalone host on the server's models."""
+    with standalone_nodes(comfyui.base) as call:
+        yield call
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""The nodes of the standalone host, called one by one on the files of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from videoldm.nodes import node_registry
+from videoldm.nodes.host import host
+
+
+@contextmanager
+def standalone_nodes(base: Path) -> Iterator[Callable[..., tuple]]:
+    """call(id, **inputs) runs a node with its defaults on models below `base`."""
+    before = host.folders, host.policy, host.embed_metadata
+    host.configure(models=[base / "models"], input=base / "input", output=base / "output",
+                   device="cpu", dtype="fp32")  # fmt: skip
+    registry = node_registry()
+
+    def call(node_id: str, **inputs) -> tuple:
+        spec = registry[node_id]
+        values = {one.name: one.initial() for one in spec.inputs if one.initial() is not None}
+        return spec.execute(**{**values, **inputs}).values
+
+    yield call
+    host.folders, host.policy, host.embed_metadata = before
