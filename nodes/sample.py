@@ -30,7 +30,8 @@ class VideoSampler(io.ComfyNode):
             category="VideoLDM/sample",
             description="Makes the latents of a video from prompts, and from given frames if there "
             "are any. Long videos are made in sliding windows, by prediction from the last frames, "
-            "or hierarchically: key frames first, then the frames between them.",
+            "or hierarchically: key frames first, then the frames between them. Latents stay in "
+            "GPU memory for the next stage as long as there is room, always with --gpu-only.",
             inputs=[
                 io.Model.Input("model", tooltip="An image model with temporal layers in it."),
                 *prompts(),

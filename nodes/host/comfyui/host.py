@@ -2,6 +2,7 @@
 
 Models are computed where ComfyUI's memory management wants them. What nodes hand on lies where
 ComfyUI keeps it between nodes: on the CPU, or on the GPU when it was started with --gpu-only.
+Latents also stay on the GPU for the next of our stages, as long as there is room (`resident`).
 """
 
 from __future__ import annotations
@@ -115,9 +116,9 @@ class ComfyHost:
     # Tensors.
 
     def raw(self, latent: Mapping[str, Any]) -> Tensor:
-        from ..tensors import latents_of
+        from ..resident import take_up
 
-        return latents_of(latent).to(manager.get_torch_device())
+        return take_up(latent, manager.get_torch_device())
 
     def to_core(self, model: Any, latent: Mapping[str, Any]) -> Tensor:
         raw, channels = self.raw(latent), model.model.latent_format.latent_channels
@@ -126,10 +127,10 @@ class ComfyHost:
         return _per_frame(model.model.process_latent_in, raw.float())
 
     def from_core(self, model: Any, latents: Tensor) -> Latent:
-        from ..tensors import latent_from
+        from ..resident import hand_on
 
         raw = _per_frame(model.model.process_latent_out, latents)
-        return latent_from(raw.to(manager.intermediate_device()))
+        return hand_on(raw, manager.intermediate_device(), manager.get_free_memory(raw.device))
 
     def pixels(self, images: Tensor) -> Tensor:
         from ..tensors import pixels_of

@@ -1,0 +1,43 @@
+"""Latents that stay on the compute device between our stages.
+
+A host that keeps what nodes hand on in main memory gives every LATENT of ours a second copy where
+it was made, as long as there is room. The next stage takes that copy if the LATENT still holds the
+very tensor it was made with; other nodes never look at it, and change nothing but `samples`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, device
+
+from .tensors import latent_from, latents_of, same_device
+
+KEY = "videoldm_resident"
+SHARE = 1 / 64
+"""Of the free memory that one LATENT's second copy may take: hundreds of frames on any GPU."""
+
+
+class Resident(NamedTuple):
+    """The samples that a LATENT was made with, and the same raw latents [b, t, c, h, w] there."""
+
+    samples: Tensor
+    raw: Tensor
+
+
+def hand_on(raw: Tensor, place: device, free_bytes: float) -> dict[str, Any]:
+    """A LATENT of raw latents [b, t, c, h, w] whose samples lie at the `place` for it."""
+    latent = latent_from(raw.to(place))
+    if not same_device(raw.device, place) and raw.nbytes <= SHARE * free_bytes:
+        latent[KEY] = Resident(latent["samples"], raw)
+    return latent
+
+
+def take_up(latent: Mapping[str, Any], place: device) -> Tensor:
+    """The raw latents [b, t, c, h, w] of a LATENT on the compute device; ValueError as ever."""
+    kept = latent.get(KEY) if isinstance(latent, Mapping) else None
+    if isinstance(kept, Resident) and kept.samples is latent.get("samples"):
+        if same_device(kept.raw.device, place):
+            return kept.raw
+    return latents_of(latent).to(place)
