@@ -191,6 +191,7 @@ INSIDE = {
         "block_place": "after_feed_forward", "block_positions": "none", "sparse_causal": True,
     },
     "between levels, too": {"modules": True, "told_noise": False, "pooled_host_norms": True},
+    "with noise levels of their own": {"betas": ("linear", 1e-4, 2e-2)},
 }  # fmt: skip
 
 
@@ -201,7 +202,8 @@ def test_layers_inside_transformer_blocks_do_what_they_do_elsewhere(comfyui, sta
     comfyui.clear()
     prompt = nodes(n2=("VideoLDM_LoadTemporalLayers", {"layers": layers}), n50=sampler("1"),
                    n70=saved("9"), n71=saved("50"), n72=saved("8"), n51=ksampler("1"),
-                   n73=saved("51"))  # fmt: skip
+                   n52=("VideoLDM_EjectTemporalLayers", {"model": ["3", 0]}), n53=ksampler("52"),
+                   n73=saved("51"), n74=saved("53"))  # fmt: skip
     found = latents(comfyui, prompt)
     model, clip, _ = standalone("VideoLDM_LoadImageModel", model=MODEL)
     (loaded,) = standalone("VideoLDM_LoadTemporalLayers", layers=layers)
@@ -215,6 +217,7 @@ def test_layers_inside_transformer_blocks_do_what_they_do_elsewhere(comfyui, sta
     assert apart <= SAME
     assert distance(found["9"], found["50"]) > 0.01
     assert distance(found["8"], found["51"]) > 0.01
+    assert torch.equal(found["53"], found["51"]), "ejecting does not give the image model back"
 
 
 def write_layers(comfyui, name: str, changes: dict) -> None:

@@ -31,4 +31,3 @@ def test_what_another_node_changed_is_taken_from_main_memory(raw):
 def test_nothing_stays_without_room_or_without_need(raw):
     assert KEY not in hand_on(raw, THERE, raw.nbytes)
     assert KEY not in hand_on(raw, HERE, PLENTY)
-
