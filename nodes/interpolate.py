@@ -7,6 +7,7 @@ from .inputs import (
     cfg,
     context_guidance,
     integer,
+    number,
     prompts,
     sampler_name,
     schedule,
@@ -14,7 +15,7 @@ from .inputs import (
     steps,
 )
 
-SETTINGS = ("steps", "sampler_name", "schedule", "seed")
+SETTINGS = ("steps", "sampler_name", "schedule", "seed", "denoise")
 
 
 class InterpolateFrames(io.ComfyNode):
@@ -54,6 +55,12 @@ class InterpolateFrames(io.ComfyNode):
                     tooltip="Only for LaVie's variant with a mask: encodes the grey frames that "
                     "stand for those to be made.",
                 ),
+                number(
+                    "denoise", 1.0, 0.01, 1.0,
+                    "1 makes the frames between from noise alone. Below 1 they begin as blends of "
+                    "the given frames, changed by this much: nearer to them, but ghosts of large "
+                    "motion may stay.", step=0.01, optional=True,
+                ),
             ],
             outputs=[io.Latent.Output()],
         )  # fmt: skip
@@ -63,6 +70,6 @@ class InterpolateFrames(io.ComfyNode):
         from .stages.interpolating import InterpolationRequest, interpolate_frames
         from .stages.running import Settings
 
-        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
+        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS if name in inputs})
         wires, request = (model, positive, negative, latent), InterpolationRequest(**inputs)
         return io.NodeOutput(interpolate_frames(host, *wires, request, settings))

@@ -202,9 +202,10 @@ def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, h
         pytest.skip(f"no workflow {workflow}")
     nodes = [n["inputs"] for n in json.loads(path.read_text()).values() if n["class_type"] == node]
     assert len(nodes) == 1
-    names = ("steps", "cfg", "sampler_name", "schedule")
-    assert How(**dict(zip(("steps", "cfg", "sampler", "schedule"),
-                          (nodes[0][name] for name in names), strict=True))) == how  # fmt: skip
+    inputs = {"denoise": 1.0} | nodes[0]
+    names = {"steps": "steps", "cfg": "cfg", "sampler": "sampler_name", "schedule": "schedule",
+             "denoise": "denoise"}  # fmt: skip
+    assert How(**{field: inputs[name] for field, name in names.items()}) == how
     assert nodes[0].get("noise_level", run.UPSAMPLING_NOISE_LEVEL) == run.UPSAMPLING_NOISE_LEVEL
 
 

@@ -33,6 +33,7 @@ class How:
     cfg: float = 1.0
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
+    denoise: float = 1.0  # below 1, interpolation starts from blended key frames
 
 
 class Models:
@@ -89,7 +90,8 @@ class Models:
         return torch.cat([text, tokens.to(text)], dim=1)
 
     def sampling(self, how: How, seed: int) -> Sampling:
-        sigmas = get_sigmas(how.schedule, self.image.model.schedule, how.steps)
+        schedule = self.image.model.schedule
+        sigmas = get_sigmas(how.schedule, schedule, how.steps, strength=how.denoise)
         return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device)
 
     def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
@@ -145,7 +147,9 @@ class Models:
     ) -> Tensor:
         """Latents of 4 (K - 1) + 1 frames from K key frames [b K c h w], `passes` times."""
         denoiser_for = self.denoiser_for(self.interpolation, text, how)
-        made = interpolate(denoiser_for, keys, self.sampling(how, seed), passes=passes)
+        made = interpolate(
+            denoiser_for, keys, self.sampling(how, seed), passes=passes, from_blend=how.denoise < 1
+        )
         return torch.cat(list(made), dim=1)
 
     @torch.no_grad()

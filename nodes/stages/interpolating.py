@@ -58,6 +58,7 @@ def interpolate_frames(
         window_keys=request.window_keys or window_keys_of(facts),
         passes=request.passes,
         keep_keys=request.keep_keys,
+        from_blend=settings.denoise < 1,
         use=ContextUse(scale=request.context_guidance),
         callback=Meter(host),
     )
@@ -76,7 +77,7 @@ class _Remaking:
 
     def __init__(self, host: Host, model: Wire, prompts: tuple[list, list],
                  request: InterpolationRequest, settings: Settings):  # fmt: skip
-        self.host, self.model, self.request = host, model, request
+        self.host, self.model, self.request, self.settings = host, model, request, settings
         self.facts = host.facts(model)
         self.how = plan_for(host, model, settings)
         self.sampling: Sampling = sampling_for(host, model, settings, prompts[0])
@@ -85,6 +86,11 @@ class _Remaking:
         self._check()
 
     def _check(self) -> None:
+        if self.settings.denoise < 1:
+            raise ValueError(
+                f"denoise {self.settings.denoise} begins with blended frames; this model makes "
+                "every frame from noise alone and takes 1"
+            )
         if self.request.context_guidance != 1:
             raise ValueError(
                 f"context_guidance {self.request.context_guidance} is for layers that are given "

@@ -184,6 +184,13 @@ def test_keys_are_kept_and_passes_repeated_where_asked(run, image):
     torch.testing.assert_close(latent["samples"][::16], given["samples"])
 
 
+def test_frames_that_are_all_made_anew_do_not_begin_as_blends(run, image):
+    given = {"samples": torch.randn(2, 4, 2, 2)}
+    with pytest.raises(ValueError, match="denoise 0.5 begins with blended frames"):
+        run("VideoLDM_InterpolateFrames", model=load(run, "interpolation")[0], latent=given,
+            denoise=0.5, steps=1, **image["prompts"])  # fmt: skip
+
+
 def test_the_variant_with_a_mask_encodes_grey_frames(run, image, models):
     config = toys.config_of("interpolation", in_channels=9)
     torch.save(toys.state_of(config), models / "videoldm" / "mask.pt")

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+from videoldm.core.interpolation import linear_blend
 from videoldm.core.video_files import open_video, read_metadata
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
@@ -129,6 +130,32 @@ def test_interpolation_keeps_the_given_frames(run, sample, parts, video_model):
         assert longer["samples"].shape[0] == frames
         kept = longer["samples"][:: 4**passes]
         torch.testing.assert_close(kept, clip["samples"], atol=1e-5, rtol=1e-5)
+
+
+def test_denoise_below_one_starts_from_blended_frames(run, sample, parts, video_model):
+    clip = sample(video_model(), frames=3)
+    prompts = {"positive": parts["positive"], "negative": parts["negative"]}
+    blend = linear_blend(clip["samples"][None])[0]
+    near, far = (
+        run("VideoLDM_InterpolateFrames", model=video_model("interpolation"), latent=clip,
+            denoise=denoise, **prompts, **STEPS)["samples"]
+        for denoise in (0.01, 1.0)
+    )  # fmt: skip
+    assert (near - blend).abs().mean() < 0.5 * (far - blend).abs().mean()
+
+
+def test_decoding_an_upsampled_video_keeps_what_the_small_frames_show(run, parts):
+    model, _, vae = run("VideoLDM_LoadUpsampler").values
+    images = torch.rand(3, 8, 8, 3)
+    latent = run("VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
+                 negative=parts["negative"], images=images, **STEPS)  # fmt: skip
+    plain, held = (
+        run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae, **more)
+        for more in ({}, {"low_res_frames": images})
+    )
+    small = [x.unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean((2, 4)) for x in (plain, held)]
+    distance = [(x - images).abs().mean() for x in small]
+    assert distance[1] < 0.5 * distance[0]
 
 
 def test_upsampled_latents_decode_to_four_times_the_size(run, parts):
