@@ -1,4 +1,4 @@
-"""The embedded family's networks as a MODEL of ComfyUI's.
+"""Core's diffusion models as a MODEL of ComfyUI's: the embedded family, and LaVie's networks.
 
 The U-Net has Stable Diffusion's layout, so ComfyUI's own runs it: LoRA loaders, ControlNet,
 patches, casting and offloading work on it as on any other. Its noise levels and its latents' scale
@@ -7,7 +7,7 @@ are the family's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from ....core.schedules import NoiseSchedule
 from ....core.sites import UNetLayout, layout_of
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
-"""What an upsampler's conditions carry: frames [(b t), 3, h, w] and their noise step [(b t)]."""
+"""What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
 
 
 class ChannelMultiplier(float):
@@ -42,18 +42,24 @@ class ChannelMultiplier(float):
 
 
 class EmbeddedLatents(comfy.latent_formats.LatentFormat):
-    """Scale and shift of the embedded autoencoder; its colours, for previews, when asked for."""
+    """Scale and shift of a model's latents; their colours, for previews, when asked for.
 
-    def __init__(self, model: DiffusionModel, autoencoder: Path):
+    autoencoder: the file they are learnt from; None stands for Stable Diffusion's.
+    """
+
+    def __init__(self, model: DiffusionModel, autoencoder: Path | None):
         self.latent_channels = model.latent_channels
         self.spacial_downscale_ratio = model.factor
         self.scale_factor, self.shift_factor = model.latent_scale, model.latent_shift
         self.autoencoder = autoencoder
 
     @cached_property
-    def _colours(self) -> tuple[list[list[float]], list[float]]:
+    def _colours(self) -> tuple[list[list[float]], list[float] | None]:
         from .previews import rgb_factors
 
+        if self.autoencoder is None:
+            known = comfy.latent_formats.SD15()
+            return known.latent_rgb_factors, known.latent_rgb_factors_bias
         return rgb_factors(self.autoencoder)
 
     @property
@@ -61,7 +67,7 @@ class EmbeddedLatents(comfy.latent_formats.LatentFormat):
         return self._colours[0]
 
     @property
-    def latent_rgb_factors_bias(self) -> list[float]:
+    def latent_rgb_factors_bias(self) -> list[float] | None:
         return self._colours[1]
 
     def process_in(self, latent: Tensor) -> Tensor:
@@ -102,11 +108,12 @@ class EmbeddedConfig(comfy.supported_models_base.BASE):
     """What ComfyUI's model classes read; `unet_config` are the arguments of its U-Net."""
 
     unet_extra_config: dict[str, Any] = {}
-    memory_usage_factor = 0.5  # Activations per latent position, of which SD 1.5 has 1.0.
 
     def __init__(self, unet_config: dict[str, Any], latents: EmbeddedLatents):
         super().__init__(unet_config)
         self.latent_format = latents
+        # Activations per latent position: 1.0 for Stable Diffusion 1's width of 320.
+        self.memory_usage_factor = max(0.5, unet_config["model_channels"] / 320)
 
     def inpaint_model(self) -> bool:
         return False
@@ -124,12 +131,13 @@ class EmbeddedModel(comfy.model_base.BaseModel):
         self.max_noise_level = model.max_noise_level
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
-        """An upsampler's low-resolution frames [(b t), 3, h, w], noised."""
+        """What stands behind the latents [(b t), c, h, w]: an upsampler's small frames, noised, or
+        the key frames of LaVie's interpolation."""
         low_res = kwargs.get(LOW_RES)
         if self.low_res_channels and low_res is None:
             raise ValueError(
-                f"the model takes {self.low_res_channels} channels of low-resolution frames, but "
-                "was given none: use the node Upsample Video"
+                f"the model is told {self.low_res_channels} channels of other frames, but was "
+                "given none: use the node Upsample Video, or for LaVie's Interpolate Frames"
             )
         return low_res
 
@@ -138,11 +146,11 @@ class EmbeddedModel(comfy.model_base.BaseModel):
 
 
 def build_patcher(
-    model: DiffusionModel, autoencoder: Path, *, disable_dynamic: bool = False
+    model: DiffusionModel, autoencoder: Path | None, *, disable_dynamic: bool = False
 ) -> Any:
-    """A ModelPatcher around a model of the family; temporal layers in it are not taken along.
+    """A ModelPatcher around an image model; temporal layers in it are not taken along.
 
-    autoencoder: the file of the family's, from which previews learn their colours.
+    autoencoder: see `EmbeddedLatents`. Raises ValueError for a U-Net that ComfyUI's cannot be.
     """
     unet = model.network.image_unet
     state = unet_to_ldm(unet.state_dict(), layout_of(unet.config))
@@ -166,6 +174,13 @@ def _unet_config(config: Any) -> dict[str, Any]:
     """The arguments of ComfyUI's U-Net for a diffusers U-Net's config."""
     layout = layout_of(config)
     widths = layout.channels
+    if config.norm_num_groups != 32 or config.norm_eps != 1e-5:
+        raise ValueError(
+            f"ComfyUI's U-Net has norms of 32 groups and an epsilon of 1e-05, this one "
+            f"{config.norm_num_groups} and {config.norm_eps}"
+        )
+    only_text = config.only_cross_attention
+    levels = [only_text] * layout.levels if isinstance(only_text, bool) else list(only_text)
     return {
         "image_size": 32,
         "in_channels": config.in_channels,
@@ -173,9 +188,11 @@ def _unet_config(config: Any) -> dict[str, Any]:
         "model_channels": widths[0],
         "channel_mult": tuple(ChannelMultiplier(width / widths[0]) for width in widths),
         "num_res_blocks": [layout.layers] * layout.levels,
-        "num_heads": config.attention_head_dim,
-        "num_head_channels": -1,
+        **_heads(config.attention_head_dim, layout),
         "use_spatial_transformer": True,
+        "use_linear_in_transformer": config.use_linear_projection,
+        "disable_self_attentions": levels if any(levels) else None,
+        "disable_middle_self_attn": only_text is True,
         "context_dim": config.cross_attention_dim,
         "transformer_depth": [depth for depth in layout.depths for _ in range(layout.layers)],
         "transformer_depth_middle": layout.mid_depth,
@@ -184,6 +201,22 @@ def _unet_config(config: Any) -> dict[str, Any]:
         ],
         "num_classes": config.num_class_embeds,
     }
+
+
+def _heads(heads: int | Sequence[int], layout: UNetLayout) -> dict[str, int]:
+    """The same number of heads at every level that attends, or heads of the same width."""
+    if isinstance(heads, int):
+        return {"num_heads": heads, "num_head_channels": -1}
+    used = [level for level in range(layout.levels) if layout.depths[level]]
+    if layout.mid_depth and layout.levels - 1 not in used:
+        used.append(layout.levels - 1)
+    numbers = {heads[level] for level in used}
+    if len(numbers) == 1:
+        return {"num_heads": numbers.pop(), "num_head_channels": -1}
+    sizes = {layout.channels[level] / heads[level] for level in used}
+    if len(sizes) != 1:
+        raise ValueError(f"ComfyUI's U-Net cannot have {tuple(heads)} heads at its levels")
+    return {"num_heads": -1, "num_head_channels": int(sizes.pop())}
 
 
 def unet_layout(unet_config: Mapping[str, Any]) -> UNetLayout:

@@ -145,12 +145,16 @@ class BroughtSchedule:
 
 def _bring_schedule(clone: Any, config: TemporalLayersConfig) -> None:
     name, start, end = config.betas
+    have = clone.get_model_object(SAMPLING)
+    schedule = SCHEDULES[name](have.num_timesteps, start=start, end=end)
+    sigmas = schedule.sigmas.float()
+    if torch.allclose(sigmas, have.sigmas.float().cpu(), rtol=1e-4, atol=0):
+        return
     # A fresh object: those of the image model, or of another node, are never changed.
-    sampling = copy.deepcopy(clone.get_model_object(SAMPLING))
-    schedule = SCHEDULES[name](sampling.num_timesteps, start=start, end=end)
+    sampling = copy.deepcopy(have)
     if isinstance(sampling, ScheduleSampling):
         sampling.schedule = schedule
-    sampling.set_sigmas(schedule.sigmas.float())
+    sampling.set_sigmas(sigmas)
     clone.set_attachments(SCHEDULE, BroughtSchedule(sampling, clone.object_patches.get(SAMPLING)))
     clone.add_object_patch(SAMPLING, sampling)
 

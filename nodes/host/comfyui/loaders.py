@@ -14,8 +14,8 @@ import folder_paths
 import torch
 
 from ....core.checkpoints import load_into, read_header
-from ....core.families import embedded
-from ....core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from ....core.families import embedded, lavie
+from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers, TemporalLayersConfig
 from ..interface import FolderAccess
 from ..standalone.vae import StandaloneVAE
 from .clip import build_clip
@@ -25,6 +25,7 @@ from .vae import VideoLDMVAE
 
 EMBEDDED = "embedded"
 IMAGE_MODEL, UPSAMPLER = "image_model", "upsampler"
+SAFETENSORS = (".safetensors", ".sft")
 
 
 class Loaders:
@@ -57,7 +58,14 @@ class Loaders:
         return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
 
     def video_model(self, name: str) -> tuple[Any, LoadedLayers]:
-        raise ValueError(f"{name} is a video model in one file, which needs `videoldm run` so far")
+        """A published U-Net with temporal layers in one file of the folder videoldm."""
+        path = self.folders.model_path("videoldm", name)
+        found = lavie.load(path)
+        (own,) = found.network.sets
+        model = _renewable(build_patcher(found, None), _video_model_patcher, path)
+        config, again = own.config.as_dict(), (_layers_patcher, (path,))
+        layers = _loaded_layers(config, own.state_dict(), path.name, again)
+        return inject(model, layers, FULL_STRENGTH), layers
 
     def temporal_layers(self, name: str) -> LoadedLayers:
         """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
@@ -73,7 +81,7 @@ class Loaders:
 
 
 def _header(path: Path) -> Any:
-    return read_header(path) if path.suffix in (".safetensors", ".sft") else None
+    return read_header(path) if path.suffix in SAFETENSORS else None
 
 
 def _folder_of(path: Path, wanted: str) -> Path:
@@ -104,8 +112,8 @@ def embedded_wires(kind: str, folder: Path | None = None) -> tuple[Any, Any, Any
 
 def temporal_layers(path: Path) -> LoadedLayers:
     """Temporal layers of a file, in operations that ComfyUI casts and offloads."""
-    header, state = embedded.read(path, "temporal_layers")
-    return _loaded_layers(header.config, state, path.name, (_layers_patcher, (path,)))
+    config, state = _read_layers(path)
+    return _loaded_layers(config, state, path.name, (_layers_patcher, (path,)))
 
 
 def temporal_vae(path: Path | None) -> VideoLDMVAE:
@@ -127,6 +135,15 @@ def _autoencoder(folder: Path | None) -> Path:
 def _read_temporal_vae(path: Path | None) -> StandaloneVAE:
     encoder = embedded.load_autoencoder() if path is None else None
     return StandaloneVAE(encoder, embedded.load_temporal_decoder(path))
+
+
+def _read_layers(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Configuration and weights; of a whole video model only its layers are taken."""
+    if path.suffix not in SAFETENSORS or lavie.is_lavie(path):
+        layers = lavie.load_layers(path)
+        return layers.config.as_dict(), layers.state_dict()
+    header, state = embedded.read(path, "temporal_layers")
+    return header.config, state
 
 
 def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, folder: Path | None) -> Any:
@@ -191,9 +208,14 @@ def _temporal_vae_patcher(path: Path | None, disable_dynamic: bool = False) -> A
 
 
 def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    header, state = embedded.read(path, "temporal_layers")
+    config, state = _read_layers(path)
     again = (_layers_patcher, (path,))
-    return _loaded_layers(header.config, state, path.name, again, disable_dynamic).patcher
+    return _loaded_layers(config, state, path.name, again, disable_dynamic).patcher
+
+
+def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    patcher = build_patcher(lavie.load(path), None, disable_dynamic=disable_dynamic)
+    return _renewable(patcher, _video_model_patcher, path)
 
 
 def _own_layers_patcher(

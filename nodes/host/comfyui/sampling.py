@@ -27,6 +27,9 @@ from ..interface import Guidance, ModelFacts
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
 from .layers import TOLD, Told, sets_of
 
+PIXEL_CHANNELS = 3
+"""Of the small frames that an upsampler is told; interpolators are told latents."""
+
 
 def facts_of(model: Any) -> ModelFacts:
     """What stages must know of a MODEL."""
@@ -37,7 +40,8 @@ def facts_of(model: Any) -> ModelFacts:
             "turn models of images into models of videos, whose latents have 2"
         )
     layers = [one.layers.module for one in sets_of(model)]
-    upsampler = isinstance(model.model, EmbeddedModel) and model.model.low_res_channels > 0
+    told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
+    upsampler = told == PIXEL_CHANNELS
     return ModelFacts(
         latent_channels=latents.latent_channels,
         factor=getattr(latents, "spacial_downscale_ratio", 8),
@@ -50,6 +54,8 @@ def facts_of(model: Any) -> ModelFacts:
         is_upsampler=upsampler,
         low_res_schedule=model.model.low_res_schedule if upsampler else None,
         max_noise_level=model.model.max_noise_level if upsampler else 0,
+        low_res_channels=told,
+        family=next((one.config.family for one in layers if one.config.family), ""),
     )
 
 
@@ -122,13 +128,14 @@ class _ClipDenoiser:
         videos, frames = x.shape[:2]
         if text is not None and text.ndim == 4:
             text = rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
-        low_res = getattr(self.condition, "low_res", None)
+        low_res, level = (
+            getattr(self.condition, name, None) for name in ("low_res", "noise_level")
+        )
         if low_res is not None:
-            level = torch.as_tensor(self.condition.noise_level, device=x.device).long()
-            options = options | {
-                LOW_RES: rearrange(low_res, "b t c h w -> (b t) c h w").to(x),
-                NOISE_LEVEL: level.expand(videos * frames),
-            }
+            options = options | {LOW_RES: rearrange(low_res, "b t c h w -> (b t) c h w").to(x)}
+        if level is not None:
+            level = torch.as_tensor(level, device=x.device).long()
+            options = options | {NOISE_LEVEL: level.expand(videos * frames)}
         return [[text, dict(options)]]
 
 
