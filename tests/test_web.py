@@ -1,0 +1,194 @@
+"""Help pages and locales are whole; the scripts compute what the nodes compute."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from videoldm.core.interpolation import interpolated_frames
+from videoldm.core.long_video import key_frames
+from videoldm.core.windows import prediction_chunks, sliding_windows
+from videoldm.nodes.segments import EXAMPLE
+from videoldm.nodes.stages.parsing import read_segments
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import help_pages  # noqa: E402
+
+WEB = HERE.parent / "web"
+SCHEMAS = help_pages.schemas()
+
+
+def by_id(schema) -> str:
+    return schema.node_id
+
+
+# Help pages and locales.
+
+
+@pytest.mark.parametrize("language", help_pages.LANGUAGES)
+@pytest.mark.parametrize("schema", SCHEMAS, ids=by_id)
+def test_every_node_has_a_help_page_whose_table_is_up_to_date(schema, language):
+    path = help_pages.help_path(schema.node_id, language)
+    assert path.is_file(), f"write {path}, then run python tests/help_pages.py"
+    page = path.read_text("utf-8")
+    title = help_pages.read_locale(language)[schema.node_id]["display_name"]
+    assert page.startswith(f"# {title}\n")
+    assert page.count("\n## ") >= 3, "inputs, an example, and where tensors live"
+    assert page == help_pages.with_table(page, schema, language), "run python tests/help_pages.py"
+
+
+def test_the_english_locale_is_what_the_schemas_say():
+    assert help_pages.read_locale("en") == help_pages.english(), "run python tests/help_pages.py"
+
+
+@pytest.mark.parametrize("language", help_pages.LANGUAGES[1:])
+def test_other_locales_have_every_text(language):
+    assert help_pages.keys(help_pages.read_locale(language)) == help_pages.keys(
+        help_pages.english()
+    )
+    ours, english = (help_pages.read_locale(one, "main")["videoldm"] for one in (language, "en"))
+    assert list(ours) == list(english)
+    for key, text in english.items():
+        assert set(re.findall(r"\[\w+\]", ours[key])) == set(re.findall(r"\[\w+\]", text)), key
+
+
+def test_the_scripts_say_only_what_the_locales_know():
+    texts = help_pages.read_locale("en", "main")["videoldm"]
+    source = "".join(path.read_text("utf-8") for path in WEB.glob("*.js"))
+    said = set(re.findall(r"say\(\"(\w+)\"", source)) | set(re.findall(r"\[\"(\w+)\", {", source))
+    assert said - {"name"} <= set(texts)
+    assert len(said) > 15
+
+
+# The scripts, run by Node.
+
+
+@pytest.fixture(scope="module")
+def javascript():
+    """javascript(module, expression) evaluates an expression with a module's exports as `m`."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no node to run the scripts with")
+
+    def run(module: str, expression: str):
+        code = f"import * as m from {json.dumps((WEB / module).as_uri())};"
+        code += f"process.stdout.write(JSON.stringify({expression}));"
+        command = [node, "--input-type=module", "--no-warnings", "-e", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+TEXTS = [
+    EXAMPLE, "", "[]", "{}", "[1]", "[null]", "[{", '"text"',
+    '[{"prompt": "a", "frames": 4}]',
+    '[{"prompt": "a", "frames": 4, "overlap": 9}]',
+    '[{"prompt": "a", "frames": 4.0, "seed": null}]',
+    '[{"prompt": "a", "frames": 4.5}]', '[{"prompt": "a", "frames": "4"}]',
+    '[{"prompt": "a", "frames": true}]', '[{"prompt": 1, "frames": 4}]',
+    '[{"prompt": "a"}]', '[{"frames": 4}]', '[{"prompt": "a", "frames": 0}]',
+    '[{"prompt": "a", "frames": 4, "length": 2}]',
+    '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 9, "overlap": 3}]',
+    '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 9, "overlap": 4}]',
+    '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 3, "overlap": 3}]',
+    '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 3, "overlap": -1}]',
+]  # fmt: skip
+
+
+def test_the_timeline_reads_what_the_node_reads(javascript):
+    answers = javascript("timeline.js", f"{json.dumps(TEXTS)}.map((one) => m.readSegments(one))")
+    for text, answer in zip(TEXTS, answers, strict=True):
+        try:
+            expected = [vars(one) for one in read_segments(text)]
+        except ValueError:
+            assert "problem" in answer, text
+            continue
+        found = [{"seed": None, **one} for one in answer["segments"]]
+        assert found == expected, text
+
+
+EDITS = {
+    "add": "m.insertAfter(all, at)",
+    "remove": "m.remove(all, at)",
+    "split": "m.split(all, at)",
+    "split early": "m.split(all, at, 1)",
+    "earlier": "m.move(all, at, at - 1)",
+    "later": "m.move(all, at, at + 1)",
+    "shorten": "m.resize(all, at, 1)",
+    "lengthen": "m.resize(all, at, all[at].frames + 5.4)",
+    "overlap": "m.change(all, at, 'overlap', 99)",
+    "prompt": "m.change(all, at, 'prompt', 'say \\\"hello\\\"')",
+    "seed": "m.change(all, at, 'seed', 7)",
+}
+LISTS = [
+    [("a", 32, 0)],
+    [("a", 32, 0), ("b", 32, 8)],
+    [("a", 5, 0), ("b", 9, 4), ("c", 2, 1), ("d", 1, 0)],
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_edit_leaves_segments_that_the_node_takes(javascript, edit):
+    given = [[dict(zip(("prompt", "frames", "overlap"), one, strict=True)) for one in segments]
+             for segments in LISTS]  # fmt: skip
+    places = [(all, at) for all in given for at in range(len(all))]
+    function = f"([all, at]) => m.writeSegments({EDITS[edit]})"
+    written = javascript("timeline.js", f"{json.dumps(places)}.map({function})")
+    for (all, at), text in zip(places, written, strict=True):
+        after = read_segments(text)
+        change = {"add": 1, "remove": -1}.get(edit, 0)
+        if edit.startswith("split"):
+            assert total(after) == total_of(all)
+        elif len(all) > 1 or edit != "remove":
+            assert len(after) == len(all) + change
+        if edit == "prompt":
+            assert after[at].prompt == 'say "hello"'
+        if edit == "seed":
+            assert after[at].seed == 7
+
+
+def total(segments) -> int:
+    return sum(one.frames - one.overlap for one in segments)
+
+
+def total_of(given) -> int:
+    return sum(one["frames"] - one["overlap"] for one in given)
+
+
+def test_estimates_count_as_the_tasks_do(javascript):
+    settings = [dict(frames=frames, window=window, overlap=overlap, context_frames=overlap or 1,
+                     passes=passes)
+                for frames in (2, 16, 17, 61, 240) for window in (8, 16) for overlap in (0, 4)
+                for passes in (1, 2)]  # fmt: skip
+    strategies = json.dumps(["single clip", "sliding windows", "prediction", "hierarchical"])
+    each = f"{strategies}.map((strategy) => m.samplerClips({{ ...one, strategy }}))"
+    found = javascript("estimate.js", f"{json.dumps(settings)}.map((one) => {each})")
+    for one, clips in zip(settings, found, strict=True):
+        frames, window, context = one["frames"], one["window"], one["context_frames"]
+        keys = key_frames(frames, one["passes"])
+        between = [-(-(interpolated_frames(keys, k) - 1) // 4) for k in range(one["passes"])]
+        assert clips == [
+            1,
+            len(sliding_windows(frames, window, one["overlap"])),
+            len(prediction_chunks(frames, window, context)),
+            len(prediction_chunks(keys, window, context)) + sum(max(n, 1) for n in between),
+        ], one
+
+
+def test_figures_read_as_people_say_them(javascript):
+    times = "[0.3, 9.96, 59, 61, 200, 3600, 7530].map(m.duration)"
+    assert javascript("progress.js", times) == [
+        "0.3 s", "10 s", "59 s", "1 min 1 s", "3 min 20 s", "1 h", "2 h 6 min",
+    ]  # fmt: skip
+    assert javascript("progress.js", "[2e5, 4.7e7, 3.44e9].map(m.bytes)") == [
+        "1 MB", "47 MB", "3.4 GB",
+    ]  # fmt: skip

@@ -1,0 +1,84 @@
+// The estimate of a node in its graph: what estimate.js computes, with the values found there.
+
+import * as estimate from "./estimate.js";
+import { downstream, sourceOf, valueOf } from "./graph.js";
+import { bytes, duration } from "./progress.js";
+import { readSegments, totalFrames } from "./timeline.js";
+
+const SETTINGS = [
+  "width", "height", "cfg", "strategy", "window", "overlap", "context_frames", "passes",
+]; // prettier-ignore
+
+const FRAMES = {
+  VideoLDM_VideoSampler: (node) => wired(node, "frames"),
+  VideoLDM_InterpolateFrames: (node) => after(node, "latent", valueOf(node, "passes")),
+  VideoLDM_UpsampleVideo: (node) => after(node, "images"),
+  VideoLDM_TemporalVAEDecode: (node) => after(node, "samples"),
+  VideoLDM_TemporalVAEDecodeToVideo: (node) => after(node, "samples"),
+  VideoLDM_TemporalVAEEncode: (node) => after(node, "images"),
+  VideoLDM_LoadVideo: (node) => valueOf(node, "count") || undefined,
+  VideoLDM_LongHorizonSegments: (node) => segmentFrames(node),
+};
+
+/** Frames that a node gives out, as far as its graph tells. */
+export function framesOf(node) {
+  return FRAMES[node.comfyClass]?.(node);
+}
+
+function after(node, input, passes = 0) {
+  const source = sourceOf(node, input);
+  const frames = source && framesOf(source.node);
+  return frames && estimate.interpolated(frames, passes);
+}
+
+function wired(node, name) {
+  const source = sourceOf(node, name);
+  return source ? framesOf(source.node) : valueOf(node, name);
+}
+
+function segmentFrames(node) {
+  const { segments } = readSegments(valueOf(node, "segments") ?? "");
+  return segments && totalFrames(segments);
+}
+
+/** The parts of the line: [key of a sentence, its values]. */
+export function forecast(node) {
+  const frames = framesOf(node);
+  if (!frames) return [["unknownFrames", {}]];
+  const said = [["framesLong", { frames }], ["plays", { time: duration(frames / rateAfter(node)) }]];
+  const needs = NEEDS[node.comfyClass]?.(node, frames);
+  if (needs?.clips > 1) said.push(["clips", { clips: needs.clips }]);
+  if (needs?.memory) said.push(["needs", { memory: bytes(needs.memory) }]);
+  return said;
+}
+
+const NEEDS = {
+  VideoLDM_VideoSampler(node, frames) {
+    const given = Object.fromEntries(SETTINGS.map((name) => [name, valueOf(node, name)]));
+    const together = estimate.framesTogether({ ...given, frames });
+    const network = networkOf(node);
+    return {
+      clips: estimate.samplerClips({ ...given, frames }),
+      memory: network && estimate.workingMemory(network, { ...given, frames: together }),
+    };
+  },
+  VideoLDM_InterpolateFrames(node) {
+    const keys = after(node, "latent");
+    return { clips: estimate.interpolationClips(keys, valueOf(node, "passes")) };
+  },
+};
+
+/** Frames per second where the video ends up; 15, as the nodes' default, if nothing says so. */
+function rateAfter(node) {
+  const rates = downstream(node).map((one) => valueOf(one, "frame_rate") ?? valueOf(one, "fps"));
+  return rates.find((one) => one > 0) ?? 15;
+}
+
+/** Which network the model wire comes from, as far as we know its memory. */
+function networkOf(node) {
+  let source = sourceOf(node, "model");
+  while (source && sourceOf(source.node, "model")) source = sourceOf(source.node, "model");
+  if (!source) return null;
+  if (source.node.comfyClass !== "VideoLDM_LoadImageModel") return "stableDiffusion";
+  return valueOf(source.node, "model") === "embedded" ? "embedded" : "stableDiffusion";
+}
