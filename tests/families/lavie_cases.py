@@ -169,6 +169,7 @@ def _interpolate(case: Case, model: DiffusionModel, condition: Tensor) -> None:
         prompts_of(case, settings["cfg_scale"]),
         inputs["initial_noise"],
         steps=settings["steps"],
+        window=condition.shape[1],  # The original knows no windows.
         callback=collected,
     )
     collected.check(final, expected)

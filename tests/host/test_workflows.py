@@ -11,7 +11,10 @@ from comfyui_server import ROOT
 from PIL import Image
 from videoldm.core.families import embedded
 
-WORKFLOWS = sorted((ROOT / "workflows" / "api").glob("*.json"))
+# Those of published models need their files; the toy family stands in for the embedded one only.
+WORKFLOWS = sorted(
+    file for file in (ROOT / "workflows" / "api").glob("*.json") if "lavie" not in file.stem
+)
 TOYS = {
     "VideoLDM_LoadImageModel": ("model", "toy/image_model.safetensors"),
     "VideoLDM_LoadUpsampler": ("upsampler", "toy/upsampler.safetensors"),
