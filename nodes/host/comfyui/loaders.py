@@ -14,7 +14,7 @@ import folder_paths
 import torch
 
 from ....core.checkpoints import load_into, read_header
-from ....core.families import embedded, lavie
+from ....core.families import embedded, lavie, stable_diffusion
 from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers, TemporalLayersConfig
 from ..interface import FolderAccess
 from ..standalone.vae import StandaloneVAE
@@ -41,21 +41,16 @@ class Loaders:
         path = self.folders.model_path("checkpoints", name)
         if _header(path) is not None:
             return embedded_wires(IMAGE_MODEL, _folder_of(path, IMAGE_MODEL))
-        return comfy.sd.load_checkpoint_guess_config(
-            str(path), output_vae=True, output_clip=True,
-            embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        )[:3]  # fmt: skip
+        return _checkpoint(path)[:3]
 
     def upsampler(self, name: str) -> tuple[Any, Any, Any]:
         if name == EMBEDDED:
             return embedded_wires(UPSAMPLER)
         path = self.folders.model_path("checkpoints", name)
-        if _header(path) is None:
-            raise ValueError(
-                f"{path.name} is not an upsampler of this project's format, the only one that is "
-                "known in ComfyUI"
-            )
-        return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
+        if _header(path) is not None:
+            return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
+        model = _published_upsampler_patcher(path)
+        return model, *_checkpoint(path, output_model=False)[1:3]
 
     def video_model(self, name: str) -> tuple[Any, LoadedLayers]:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
@@ -78,6 +73,14 @@ class Loaders:
         if name == EMBEDDED:
             return temporal_vae(None)
         return temporal_vae(self.folders.model_path("vae", name))
+
+
+def _checkpoint(path: Path, **options: Any) -> tuple:
+    """What ComfyUI's own loader finds: model, CLIP, VAE and more."""
+    return comfy.sd.load_checkpoint_guess_config(
+        str(path), output_vae=True, output_clip=True,
+        embedding_directory=folder_paths.get_folder_paths("embeddings"), **options,
+    )  # fmt: skip
 
 
 def _header(path: Path) -> Any:
@@ -189,6 +192,15 @@ def _model_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False
     model, autoencoder = _read(kind, folder).model, _autoencoder(folder)
     patcher = build_patcher(model, autoencoder, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _model_patcher, kind, folder)
+
+
+def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    """The U-Net of Stable Diffusion's x4 upscaler, with the conditions of our upsampling."""
+    found = stable_diffusion.load(path, dtype=torch.float32, device="cpu").model
+    if not found.low_res_channels:
+        raise ValueError(f"{path.name} holds a {IMAGE_MODEL}, but a {UPSAMPLER} is needed here")
+    patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
+    return _renewable(patcher, _published_upsampler_patcher, path)
 
 
 def _clip_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:

@@ -1,0 +1,64 @@
+"""What the shipped workflows tell the frontend: packs, models, values (no ComfyUI needed)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from comfyui_server import ROOT
+from videoldm import __version__
+from videoldm.core.graph import parse_workflow, ui_to_api
+from videoldm.core.graph.widgets import read_widgets, write_widgets
+from videoldm.nodes import node_registry
+
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+REGISTRY = node_registry()
+LOADERS = ("VideoLDM_LoadImageModel", "VideoLDM_LoadTemporalLayers", "VideoLDM_LoadTemporalVAE",
+           "VideoLDM_LoadUpsampler", "VideoLDM_LoadVideoModel")  # fmt: skip
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def nodes_of(file) -> list[dict]:
+    """Nodes that run; notes are the frontend's own."""
+    nodes = json.loads(file.read_text())["nodes"]
+    return [node for node in nodes if node["type"] not in ("Note", "MarkdownNote")]
+
+
+@each_file
+def test_nodes_name_their_pack_its_version_and_their_models(file):
+    for node in nodes_of(file):
+        properties = node["properties"]
+        ours = node["type"].startswith("VideoLDM_")
+        assert properties["cnr_id"] == ("videoldm" if ours else "comfy-core")
+        assert properties["ver"] == (__version__ if ours else "0.33.0")
+        if node["type"] in LOADERS:
+            needed = {one for one in node["widgets_values"] if not one.startswith("embedded")}
+            assert {one["name"] for one in properties["models"]} == needed
+            assert all({"url", "directory"} <= one.keys() for one in properties["models"])
+
+
+@each_file
+def test_values_are_kept_by_position_and_by_name_and_agree(file):
+    for node in nodes_of(file):
+        spec = REGISTRY[node["type"]]
+        listed, named = write_widgets(read_widgets(node, spec), spec)
+        assert (node["widgets_values"], node["widgets_values_named"]) == (listed, named)
+        without_names = {k: v for k, v in node.items() if k != "widgets_values_named"}
+        assert read_widgets(without_names, spec) == read_widgets(node, spec)
+
+
+@each_file
+def test_the_file_for_the_frontend_and_the_one_for_programs_are_the_same_workflow(file):
+    programs = json.loads((file.parent / "api" / file.name).read_text())
+    frontend = ui_to_api(json.loads(file.read_text()), REGISTRY)
+    assert frontend.keys() == programs.keys()
+    for key, node in parse_workflow(programs, REGISTRY).nodes.items():
+        assert node.class_type == frontend[key]["class_type"]
+        kept = frontend[key]["inputs"]
+        given = programs[key]["inputs"]
+        assert {name: kept[name] for name in given} == given
+
+
+@each_file
+def test_there_is_a_thumbnail(file):
+    assert file.with_suffix(".jpg").is_file()
