@@ -47,6 +47,7 @@ def test_a_blueprint_is_whole(file):
     for node in nodes.values():
         assert node["type"] in REGISTRY
         assert {"cnr_id", "ver", "Node name for S&R"} <= node["properties"].keys()
+        assert "models" in node["properties"] or "Load" not in node["type"]
     for link in definition["links"]:
         origin, target = nodes.get(link["origin_id"]), nodes.get(link["target_id"])
         source = definition["inputs"] if origin is None else origin["outputs"]
