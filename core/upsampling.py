@@ -21,6 +21,7 @@ from .denoiser import Denoiser, to_ve
 from .diffusion_model import DiffusionModel
 from .frame_stream import Frames, FrameStream, check_finite
 from .guidance import guided, masked
+from .noise import NoiseSource
 from .sampling import Callback
 from .schedules import NoiseSchedule
 from .windows import fuse_weights, sliding_windows, tiled, windowed
@@ -47,13 +48,16 @@ class Upsampling:
     """How a video is upsampled.
 
     schedule: by which the low-resolution video is noised, to step `noise_level`: the higher, the
-    more the model invents. chunk, overlap: frames of a clip, and how many of them are already
-    finished. tile, tile_overlap: in latent positions, that is low-resolution pixels; None = whole.
+    more the model invents. same_noise: every frame starts from the same noise, so that detail holds
+    still where the video does (Ge et al. 2023, its mixed noise with all of it shared). chunk,
+    overlap: frames of a clip, and how many of them are already finished. tile, tile_overlap: in
+    latent positions, that is low-resolution pixels; None = whole.
     """
 
     schedule: NoiseSchedule
     latent_channels: int = 4
     noise_level: int = 20
+    same_noise: bool = False
     chunk: int = 16
     overlap: int = 4
     tile: int | None = None
@@ -83,6 +87,7 @@ def upsample(
     uncond: Tensor | None = None,
     scale: float = 1.0,
     noise_level: int = 20,
+    same_noise: bool = False,
     chunk: int = 16,
     overlap: int = 4,
     tile: int | None = None,
@@ -103,6 +108,7 @@ def upsample(
         schedule=model.noise_schedule_for_low_res or model.schedule,
         latent_channels=model.latent_channels,
         noise_level=noise_level,
+        same_noise=same_noise,
         chunk=chunk,
         overlap=overlap,
         tile=tile,
@@ -201,7 +207,7 @@ class _Clip:
         low_res = low_res.to(self.sampling.device, torch.float32)
         b, t, _, h, w = low_res.shape
         frames = range(start, start + t)
-        source = self.sampling.noise(b, frames)
+        source = self._source(b, frames)
         noise = source.initial(low_res.new_empty(b, t, self.settings.latent_channels, h, w))
         condition = self._condition(low_res, frames)
         denoiser = denoiser_in_tiles(self.denoiser_for, condition, self.settings)
@@ -214,10 +220,14 @@ class _Clip:
             x = torch.cat([known.to(x), x[:, known.shape[1] :]], dim=1)
         return check_finite(x, start)
 
+    def _source(self, videos: int, frames: range) -> NoiseSource:
+        numbers = [0] * len(frames) if self.settings.same_noise else frames
+        return self.sampling.noise(videos, numbers)
+
     def _condition(self, low_res: Tensor, frames: range) -> UpsamplerCondition:
         """A frame gets the same noise in whatever clip it is."""
         level = self.settings.noise_level
-        source = self.sampling.noise(len(low_res), frames)
+        source = self._source(len(low_res), frames)
         noise = source.like(low_res, stream="low resolution")
         levels = torch.full((len(low_res),), level)
         noised = self.settings.schedule.add_noise(low_res, noise, levels)

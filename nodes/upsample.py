@@ -45,6 +45,11 @@ class UpsampleVideo(io.ComfyNode):
                     "know nothing of each other, as LaVie was published. Automatic: blended for "
                     "LaVie, else continued.",
                 ),
+                io.Boolean.Input(
+                    "same_noise", default=False, optional=True,
+                    tooltip="Gives every frame the same noise, so that detail holds still where "
+                    "the video does. The embedded upsampler is trained for it.",
+                ),
             ],
             outputs=[io.Latent.Output()],
         )  # fmt: skip

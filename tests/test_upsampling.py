@@ -56,6 +56,17 @@ def test_every_frame_comes_out_once(frames):
     assert video.shape == (2, frames, 4, 5, 6) and torch.isfinite(video).all()
 
 
+@pytest.mark.parametrize("make", [upsample_clips, lambda *a: [upsample_whole(*a)]])
+def test_with_the_same_noise_a_still_video_stays_still(make):
+    still = LOW[:, :1].expand(-1, 15, -1, -1, -1)
+    lively, quiet = (
+        whole(make(frame_by_frame, still, SAMPLING, settings(same_noise=same)))
+        for same in (False, True)
+    )
+    assert torch.allclose(quiet, quiet[:, :1].expand_as(quiet), atol=1e-6)
+    assert lively.diff(dim=1).abs().mean() > 0.05
+
+
 def test_clips_share_frames_and_the_last_one_is_as_long_as_the_others():
     denoisers = Denoisers()
     chunks = list(clips(LOW[:, :15], denoisers))

@@ -158,12 +158,15 @@ class Models:
     ) -> Tensor:
         """Latents [b t c h w] of low_res [b t 3 h w], without a prompt.
 
-        per_frame: each frame alone, by the same network without its temporal layers.
+        per_frame: each frame alone, with noise of its own, by the same network without its temporal
+        layers.
         """
         model = self.upsampler.ejected() if per_frame else self.upsampler
         text = self.text([""]).expand(len(low_res), -1, -1)
         settings = self.sampling(how, seed)
-        made = upsample(model, low_res, text, settings, noise_level=noise_level)
+        made = upsample(
+            model, low_res, text, settings, noise_level=noise_level, same_noise=not per_frame
+        )
         return torch.cat(list(made), dim=1)
 
     # Pixels.

@@ -298,7 +298,8 @@ class TrainUpsampler:
     """The x4 upsampler: first its image U-Net on single frames, then temporal layers in it.
 
     Low-resolution frames are noised to a drawn level (at most ``MAX_NOISE_LEVEL``) that the network
-    is told, so that it learns not to trust their flaws (Ho et al. 2021).
+    is told, so that it learns not to trust their flaws (Ho et al. 2021). ``data.same_noise`` gives
+    all frames of a clip the same noise, as sampling does.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -312,6 +313,7 @@ class TrainUpsampler:
             frames=recipe.data["frames"],
             real_share=recipe.data["real_share"],
         )
+        self.same_noise = recipe.data.get("same_noise", False)
         self.unet_config = embedded.ImageUNetConfig(**embedded.tuples(recipe.model["unet"]))
         self.unet = embedded.build_unet(self.unet_config).to(memory_format=torch.channels_last)
         self.layers = TemporalLayers(
@@ -351,16 +353,22 @@ class TrainUpsampler:
                 self.text_encoder, tokenize(self.tokenizer, [""], self.length).to(video.device)
             ).expand(len(video), -1, -1)
         low = shrink(video)
-        low = SCHEDULE.add_noise(low, normal_like(low, generator), levels)
+        low = SCHEDULE.add_noise(low, self._noise(low, generator), levels)
         steps = draw_steps(len(x0), generator, x0.device)
         steps = steps[torch.randperm(len(steps), generator=generator, device=x0.device)]
         error = velocity_error(
             lambda x, t: self.module(torch.cat([x, low], dim=2), t, text, class_labels=levels),
             x0,
-            normal_like(x0, generator),
+            self._noise(x0, generator),
             steps,
         )
         return {"loss": error.mean()}
+
+    def _noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise like x [b, t, ...], of its own for every frame or the same for all."""
+        if self.same_noise:
+            return normal_like(x[:, :1], generator).expand_as(x)
+        return normal_like(x, generator)
 
     def save(self, path: Path, notes: dict) -> None:
         state = {f"unet.{k}": v for k, v in self.unet.state_dict().items()}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def upsample_video(
     host: Host, model: Wire, positive: list, negative: list, images: Tensor, settings: Settings, *,
     cfg: float, noise_level: int, chunk: int, overlap: int, tile: int, tile_overlap: int,
-    borders: str = "automatic",
+    borders: str = "automatic", same_noise: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Upsample an IMAGE; returns the LATENT of the large video. `tile` 0 takes whole frames."""
     facts = host.facts(model)
@@ -39,6 +39,7 @@ def upsample_video(
         schedule=facts.low_res_schedule or facts.schedule,
         latent_channels=facts.latent_channels,
         noise_level=noise_level,
+        same_noise=same_noise,
         chunk=chunk,
         overlap=overlap,
         tile=tile or None,
