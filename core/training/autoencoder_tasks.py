@@ -107,6 +107,7 @@ class TrainTemporalDecoder:
             size=recipe.data["size"],
             frames=recipe.data["frames"],
             real_share=recipe.data["real_share"],
+            max_size=recipe.data.get("max_size", 256),
         )
         self.flicker_weight = recipe.data.get("flicker_weight", 1.0)
 
