@@ -46,6 +46,7 @@ class Server:
     arguments: tuple[str, ...] = ("--cpu",)
     process: subprocess.Popen | None = field(default=None, repr=False)
     port: int = 0
+    load: float = 0.0  # of each processor while it started; above 1 everything takes longer
 
     @property
     def log(self) -> str:
@@ -67,6 +68,7 @@ class Server:
                 [str(one) for one in command], stdout=log, stderr=subprocess.STDOUT, cwd=PATH
             )
         self._wait_until_up()
+        self.load = os.getloadavg()[0] / (os.cpu_count() or 1)
         return self
 
     def stop(self) -> None:

@@ -10,58 +10,13 @@ import pytest
 import torch
 from comfyui_server import Listener, RunFailed
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from toy_prompts import FRAMES, ksampler, latent, nodes, saved
 from videoldm.core.video_files import open_video, read_frames, read_metadata
-
-MODEL, LAYERS = "toy/image_model.safetensors", "toy/text_to_video.safetensors"
-FRAMES = 6
-
-
-def nodes(**extra: tuple[str, dict]) -> dict:
-    """A video of the toy family, sampled by core's KSampler (8) and by ours (9); plus `extra`."""
-    base = {
-        "1": ("VideoLDM_LoadImageModel", {"model": MODEL}),
-        "2": ("VideoLDM_LoadTemporalLayers", {"layers": LAYERS}),
-        "3": ("VideoLDM_InjectTemporalLayers", {
-            "model": ["1", 0], "layers": ["2", 0], "strength": 1.0, "attention_strength": 1.0,
-            "convolution_strength": 1.0, "sites": ""}),
-        "4": ("CLIPTextEncode", {"clip": ["1", 1], "text": "a red circle"}),
-        "5": ("CLIPTextEncode", {"clip": ["1", 1], "text": ""}),
-        "7": ("EmptyLatentImage", {"width": 32, "height": 32, "batch_size": FRAMES}),
-        "8": ("KSampler", ksampler("3")),
-        "9": ("VideoLDM_VideoSampler", {
-            "model": ["3", 0], "positive": ["4", 0], "negative": ["5", 0], "width": 32,
-            "height": 32, "frames": FRAMES, "steps": 3, "cfg": 3.0, "sampler_name": "euler",
-            "schedule": "trailing", "seed": 1, "denoise": 1.0, "strategy": "single clip",
-            "window": 16, "overlap": 4, "free_noise": True, "context_frames": 1,
-            "context_guidance": 1.0, "perturbation": 0, "guidance_rescale": 0.0, "passes": 1}),
-        "10": ("VideoLDM_LoadTemporalVAE", {"vae": "toy/temporal_decoder.safetensors"}),
-    }  # fmt: skip
-    extra = {name.lstrip("n"): value for name, value in extra.items()}
-    return {key: {"class_type": kind, "inputs": inputs}
-            for key, (kind, inputs) in {**base, **extra}.items()}  # fmt: skip
-
-
-def ksampler(model: str, **changed) -> dict:
-    return {
-        "model": [model, 0], "positive": ["4", 0], "negative": ["5", 0], "latent_image": ["7", 0],
-        "seed": 1, "steps": 3, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple",
-        "denoise": 1.0, **changed,
-    }  # fmt: skip
-
-
-def saved(samples: str) -> tuple[str, dict]:
-    return "SaveLatent", {"samples": [samples, 0], "filename_prefix": "latents/toy"}
-
-
-def latent(comfyui, history: dict, node: str) -> torch.Tensor:
-    found = history["outputs"][node]["latents"][0]
-    path = comfyui.base / found["type"] / found["subfolder"] / found["filename"]
-    return load_file(path)["latent_tensor"].float()
 
 
 def test_ksampler_sees_the_frames_together_and_leaves_the_image_model_alone(comfyui):
-    alone = {"n20": ("KSampler", ksampler("1")), "n21": saved("20")}
+    alone = {"n20": ksampler("1"), "n21": saved("20")}
     first = comfyui.run(nodes(**alone, n11=saved("8")))
     comfyui.clear()
     video = comfyui.run(nodes(n11=saved("8")))
@@ -75,8 +30,8 @@ def test_ksampler_sees_the_frames_together_and_leaves_the_image_model_alone(comf
 
 def test_ejected_layers_give_the_image_model_bit_for_bit(comfyui):
     ejected = {"n20": ("VideoLDM_EjectTemporalLayers", {"model": ["3", 0]}),
-               "n21": ("KSampler", ksampler("20")), "n22": saved("21"),
-               "n23": ("KSampler", ksampler("1")), "n24": saved("23")}  # fmt: skip
+               "n21": ksampler("20"), "n22": saved("21"),
+               "n23": ksampler("1"), "n24": saved("23")}  # fmt: skip
     history = comfyui.run(nodes(**ejected))
     assert torch.equal(latent(comfyui, history, "22"), latent(comfyui, history, "24"))
 
@@ -92,9 +47,9 @@ def test_a_lora_of_core_changes_the_video_and_not_the_model_it_was_given(comfyui
     lora = {"n20": ("LoraLoader", {"model": ["3", 0], "clip": ["1", 1],
                                    "lora_name": "toy_lora.safetensors",
                                    "strength_model": 1.0, "strength_clip": 1.0}),
-            "n21": ("KSampler", ksampler("20")), "n22": saved("21"),
+            "n21": ksampler("20"), "n22": saved("21"),
             "n24": ("CLIPTextEncode", {"clip": ["20", 1], "text": "a red circle"}),
-            "n25": ("KSampler", ksampler("3", positive=["24", 0])), "n26": saved("25")}  # fmt: skip
+            "n25": ksampler("3", positive=["24", 0]), "n26": saved("25")}  # fmt: skip
     history = comfyui.run(nodes(**lora, n11=saved("8")))
     plain, model, clip = (latent(comfyui, history, node) for node in ("11", "22", "26"))
     assert not torch.equal(plain, model) and not torch.equal(plain, clip)

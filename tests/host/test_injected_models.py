@@ -271,7 +271,6 @@ def test_a_run_is_the_same_after_another_with_other_settings(comfyui, node, unlo
 
 def test_memory_management_knows_models_and_can_make_them_anew(comfyui):
     prompt = nodes(
-        n10=("VideoLDM_LoadTemporalVAE", {"vae": "toy/temporal_decoder.safetensors"}),
         n21=("TestReport", {"model": ["3", 0], "clip": ["1", 1], "vae": ["10", 0],
                             "after": ["9", 0]}),
     )  # fmt: skip

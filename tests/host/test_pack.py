@@ -8,12 +8,14 @@ from comfyui_server import PACK, ROOT
 from videoldm.nodes import NODES
 
 IMPORT_WITHIN = 0.3
+"""Seconds, on a machine that has nothing else to do."""
 
 
 def test_pack_is_imported_in_no_time(comfyui):
     found = re.search(rf"([\d.]+) seconds(.*): .*{PACK}", comfyui.log)
     assert found and "FAILED" not in found[2], comfyui.log[-2000:]
-    assert float(found[1]) <= IMPORT_WITHIN
+    print(f"imported in {found[1]} s at a load of {comfyui.load:.1f} per processor")
+    assert float(found[1]) <= IMPORT_WITHIN * max(1.0, comfyui.load)
 
 
 def test_every_node_is_listed_with_the_inputs_it_has_elsewhere(comfyui):

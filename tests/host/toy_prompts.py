@@ -28,6 +28,7 @@ def nodes(**extra: tuple[str, dict]) -> dict:
         "7": ("EmptyLatentImage", {"width": SIDE, "height": SIDE, "batch_size": FRAMES}),
         "8": ksampler("3"),
         "9": sampler("3"),
+        "10": ("VideoLDM_LoadTemporalVAE", {"vae": "toy/temporal_decoder.safetensors"}),
     }
     extra = {name.lstrip("n"): value for name, value in extra.items()}
     return {key: {"class_type": kind, "inputs": inputs}
