@@ -147,8 +147,8 @@ def _bring_schedule(clone: Any, config: TemporalLayersConfig) -> None:
     name, start, end = config.betas
     have = clone.get_model_object(SAMPLING)
     schedule = SCHEDULES[name](have.num_timesteps, start=start, end=end)
-    sigmas = schedule.sigmas.float()
-    if torch.allclose(sigmas, have.sigmas.float().cpu(), rtol=1e-4, atol=0):
+    sigmas, known = schedule.sigmas.float(), have.sigmas.float().cpu()
+    if sigmas.shape == known.shape and torch.allclose(sigmas, known, rtol=1e-4, atol=0):
         return
     # A fresh object: those of the image model, or of another node, are never changed.
     sampling = copy.deepcopy(have)
