@@ -1,8 +1,9 @@
 """Widget values of the UI form: finding which saved value belongs to which input, and saving them.
 
 A saved list has one value per widget in the frontend's order, with values in between that belong
-to no input: a "control_after_generate" behind seeds, and the name of an upload button. Old files
-lack them, so the reading that fits the schema best is taken.
+to no input: a "control_after_generate" behind seeds, and the name of an upload button behind all
+required inputs. Files made elsewhere have it behind its own input, and old ones lack both, so the
+reading that fits the schema best is taken.
 """
 
 from __future__ import annotations
@@ -53,16 +54,20 @@ def align(saved: Sequence[Any], inputs: Sequence[InputSpec]) -> dict[str, Any]:
     readings = [
         _Reading(saved, inputs, control, upload)
         for control in (2, 1, 0)
-        for upload in (True, False)
+        for upload in ("last", "next", "none")
     ]
     return min(readings, key=lambda reading: reading.misfit).values
 
 
 class _Reading:
-    """One way to read a list of saved values; `control` is how many extra values a combo saves."""
+    """One way to read a list of saved values.
+
+    control: how many extra values a combo saves. upload: where the upload button's value stands:
+    "last" of the required ones, "next" to its input, or "none".
+    """
 
     def __init__(
-        self, saved: Sequence[Any], inputs: Sequence[InputSpec], control: int, upload: bool
+        self, saved: Sequence[Any], inputs: Sequence[InputSpec], control: int, upload: str
     ):
         self.saved, self.control, self.upload = saved, control, upload
         self.position, self.wrong, self.values = 0, 0, {}
@@ -73,14 +78,24 @@ class _Reading:
         return self.wrong, abs(len(self.saved) - self.position)
 
     def _walk(self, inputs: Sequence[InputSpec], prefix: str) -> None:
+        button = not prefix and self.upload == "last" and any(one.upload for one in inputs)
         for spec in required_first(inputs):
             if spec.kind != "widget":
                 continue
+            if button and not spec.required:
+                button = self._skip_button()
             self._take(spec, f"{prefix}{spec.name}")
             self._skip_extras(spec, nested=bool(prefix))
             if spec.dynamic is not None:
                 chosen = self.values.get(f"{prefix}{spec.name}", spec.initial())
                 self._walk(spec.opened(chosen), f"{prefix}{spec.name}.")
+        if button:
+            self._skip_button()
+
+    def _skip_button(self) -> bool:
+        """Pass the upload button's value, which stands once; always False."""
+        self.position += self._next_in(UPLOAD_VALUES)
+        return False
 
     def _take(self, spec: InputSpec, name: str) -> None:
         if self.position < len(self.saved):
@@ -95,8 +110,8 @@ class _Reading:
             # A combo's control also saves a filter text.
             if spec.is_combo and self.control == 2 and self._next_in(("",)):
                 self.position += 1
-        if spec.upload and self.upload and self._next_in(UPLOAD_VALUES):
-            self.position += 1
+        if spec.upload and self.upload == "next":
+            self._skip_button()
 
     def _next_in(self, known: tuple) -> bool:
         if self.position >= len(self.saved):
@@ -120,16 +135,17 @@ def suits(value: Any, spec: InputSpec) -> bool:
 
 def write_widgets(values: Mapping[str, Any], spec: NodeSpec) -> tuple[list[Any], dict[str, Any]]:
     """Return `widgets_values` (with the extra values) and `widgets_values_named` for a node."""
+    widgets = {name: live for name, live in spec.live_inputs(values).items()
+               if live.kind == "widget"}  # fmt: skip
+    required = sum(live.required for live in widgets.values())
     listed: list[Any] = []
     named: dict[str, Any] = {}
-    for name, live in spec.live_inputs(values).items():
-        if live.kind != "widget":
-            continue
+    for k, (name, live) in enumerate(widgets.items(), start=1):
         named[name] = values.get(name, live.initial())
         listed.append(named[name])
         if live.has_control:
             listed += ["fixed", ""] if live.is_combo else ["fixed"]
-        if live.upload:
+        if k == required and any(one.upload for one in widgets.values()):
             listed.append("image")
     return listed, named
 

@@ -94,6 +94,7 @@ def test_optional_widgets_stand_behind_required_ones_wherever_they_are_declared(
 
 def test_upload_buttons_and_filters_of_combos_take_a_place() -> None:
     image = REGISTRY["LoadImage"].inputs
+    assert align(["a.png", 0.5, "image"], image) == {"image": "a.png", "scale": 0.5}
     assert align(["a.png", "image", 0.5], image) == {"image": "a.png", "scale": 0.5}
     assert align(["a.png", 0.5], image) == {"image": "a.png", "scale": 0.5}
     combo = InputSpec(name="mode", type="COMBO", kind="widget", options=("x", "fixed"),

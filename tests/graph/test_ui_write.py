@@ -22,7 +22,7 @@ def test_saved_values_come_in_the_frontend_s_order_with_control_values_and_by_na
         "seed": 5, "steps": 4, "cfg": 3.0, "sampler": "heun", "tiled": True,
     }  # fmt: skip
     images = to_ui(api(n1=("LoadImage", {"image": "b.png", "scale": 2.0})), REGISTRY)["nodes"]
-    assert images[0]["widgets_values"] == ["b.png", "image", 2.0]
+    assert images[0]["widgets_values"] == ["b.png", 2.0, "image"]
 
 
 def test_slots_links_and_properties_agree() -> None:
