@@ -48,15 +48,15 @@ def jumps(video):
 
 
 def test_borders_of_blended_clips_do_not_show():
-    """Where independent clips meet the video jumps; blended, no border is more than a few times as
-    far as any other two frames, and far below those jumps."""
-    independent = jumps(sampled(upsampling.independent_chunks))
-    blended = jumps(sampled(upsample_whole))
+    """Where independent clips meet, the video jumps; blended, no two frames are a fifth as far
+    apart as that, and none much farther than the others."""
+    clean = plan("respaced_ddim", 10)  # The upsampler's own list ends on a little noise.
+    independent = jumps(sampled(upsampling.independent_chunks, clean))
+    blended = jumps(sampled(upsample_whole, clean))
     borders = torch.arange(7, FRAMES - 1, 8)
-    inside = torch.ones(FRAMES - 1, dtype=torch.bool).index_fill(0, borders, False)
-    assert independent[inside].max() < 0.02 * independent[borders].min()
-    assert blended.max() < 0.35 * independent[borders].mean()
-    assert blended[borders].max() <= 1.5 * blended.sort().values[-len(borders)]
+    assert independent.sum() == independent[borders].sum() and independent[borders].min() > 0.2
+    assert blended.max() < 0.2 * independent[borders].min()
+    assert blended.max() < 2.5 * blended.median()
 
 
 def test_tiles_of_a_model_that_sees_one_position_are_the_whole_frames():
