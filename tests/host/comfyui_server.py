@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-VideoLDM"
 PATH = Path(os.environ.get("COMFYUI_PATH", "~/ComfyUI")).expanduser()
 PYTHON = Path(os.environ.get("COMFYUI_PYTHON", PATH / ".venv" / "bin" / "python")).expanduser()
-START_WITHIN = 180.0
+START_WITHIN = 900.0
 
 
 def missing() -> str | None:
