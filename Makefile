@@ -13,7 +13,9 @@ test: $(VENV)/installed-dev lint
 
 # Against a real ComfyUI: COMFYUI_PATH (~/ComfyUI), COMFYUI_PYTHON (its .venv), with this project's
 # requirements.txt installed there, too. `make test` runs these tests as well, if there is one.
+# The tests of the browser side also need a Chromium (apt install chromium).
 test-comfyui: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[browser]"
 	$(VENV)/bin/python -m pytest tests/host -rs
 
 lint: $(VENV)/installed-dev

@@ -1,4 +1,4 @@
-// Two lines in a node: what it is going to make, and how far it is while it runs.
+// A line in a node: what it is going to make or, while it runs, how far it is.
 
 import { forecast } from "./forecast.js";
 import { progressParts } from "./progress.js";
@@ -38,12 +38,14 @@ class StatusView {
   }
 
   tell(told) {
+    this.element.classList.add("videoldm-runs");
     this.progress.textContent = line(progressParts(told));
     this.bar.style.width = `${(100 * told.done) / told.total}%`;
   }
 
   /** Nothing runs any more. */
   rest() {
+    this.element.classList.remove("videoldm-runs");
     this.progress.textContent = "";
     this.bar.style.width = "0";
   }

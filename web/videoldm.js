@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./graph.js";
+import { makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
 import { attachTimeline } from "./timeline_widget.js";
@@ -31,6 +32,9 @@ app.registerExtension({
     api.addEventListener("videoldm.progress", ({ detail }) => {
       statusOf(findNode(app.rootGraph, detail.node))?.tell(detail);
     });
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => {
+      makeRoom(findNode(app.rootGraph, detail.displayNodeId));
+    });
     api.addEventListener("executing", ({ detail }) => {
       if (detail === null) everyStatus((view) => view.rest());
     });
@@ -48,11 +52,6 @@ app.registerExtension({
     everyStatus((view) => view.foretell());
   },
 });
-
-/** Let the frontend show this node's previews as images that play, in the classic rendering too. */
-function playPreviews(node) {
-  Object.defineProperty(node, "animatedImages", { get: () => true, set: () => {} });
-}
 
 function everyStatus(act, graph = app.rootGraph) {
   for (const node of graph?.nodes ?? []) {

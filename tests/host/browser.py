@@ -14,7 +14,6 @@ SHOTS = ROOT / "output" / "browser"
 """Where screenshots are kept; `output` is not tracked."""
 RENDERINGS = {"classic": False, "nodes_2": True}
 """Whether Vue draws the nodes ("Nodes 2.0") or the canvas does."""
-NO_ERRORS = ("Failed to load resource", "favicon")
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
@@ -94,6 +93,14 @@ class Frontend:
         return self.js(
             "([id, name]) => app.graph.getNodeById(id).widgets.find(w => w.name === name).value",
             [node, widget],
+        )
+
+    def set(self, kind: str, widget: str, value: Any) -> None:
+        """Give a widget of all nodes of a type a value."""
+        self.js(
+            """([kind, name, value]) => app.graph.nodes.filter((n) => n.type === kind).forEach(
+                (n) => { n.widgets.find((w) => w.name === name).value = value; })""",
+            [kind, widget, value],
         )
 
     def queue(self) -> str:

@@ -1,0 +1,354 @@
+"""What this pack adds to ComfyUI's frontend, in both renderings: the timeline by mouse and by
+keyboard, estimates, progress and live previews, help pages, templates, and files as workflows."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from browser import Frontend
+from browser_fixtures import chrome, frontend  # noqa: F401
+from comfyui_server import PACK, ROOT
+
+SEGMENTS = [
+    {"prompt": "a red circle moves right", "frames": 32},
+    {"prompt": "a blue square", "frames": 24, "overlap": 8, "seed": 7},
+]
+TOY = {"model": "toy/image_model.safetensors", "layers": "toy/text_to_video.safetensors"}
+
+
+@pytest.fixture(autouse=True)
+def no_errors(frontend):  # noqa: F811
+    frontend.errors.clear()
+    yield
+    assert frontend.errors == []
+
+
+# The timeline.
+
+
+@pytest.fixture
+def timeline(frontend):  # noqa: F811
+    """A node of segments, as loaded from a file."""
+    frontend.load(one_node("VideoLDM_LongHorizonSegments", [json.dumps(SEGMENTS)], [460, 520]))
+    return Timeline(frontend)
+
+
+class Timeline:
+    def __init__(self, tab: Frontend):
+        self.tab, self.page = tab, tab.page
+
+    @property
+    def segments(self) -> list[dict]:
+        return json.loads(self.text)
+
+    @property
+    def text(self) -> str:
+        return self.tab.value(1, "segments")
+
+    @property
+    def frames(self) -> list[int]:
+        return [one["frames"] for one in self.segments]
+
+    @property
+    def prompts(self) -> list[str]:
+        return [one["prompt"] for one in self.segments]
+
+    def block(self, index: int):
+        return self.page.locator(".videoldm-segment").nth(index)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def drag(self, index: int, start: float, by: float) -> None:
+        """Drag from a part of a segment's width, by a part of the track's."""
+        box, track = self.block(index).bounding_box(), self.page.locator(".videoldm-track")
+        x, y = box["x"] + start * box["width"], box["y"] + box["height"] / 2
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        for part in (0.3, 0.7, 1.0):
+            self.page.mouse.move(x + part * by * track.bounding_box()["width"], y)
+        self.page.mouse.up()
+
+
+def one_node(kind: str, values: list, size: list[int]) -> dict:
+    node = {"id": 1, "type": kind, "pos": [100, 100], "size": size, "flags": {}, "order": 0,
+            "mode": 0, "inputs": [], "outputs": [], "properties": {},
+            "widgets_values": values}  # fmt: skip
+    return {"version": 0.4, "last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [],
+            "groups": [], "config": {}, "extra": {}}  # fmt: skip
+
+
+def test_the_timeline_shows_the_text_and_leaves_it_alone(timeline):
+    assert timeline.page.locator(".videoldm-segment").count() == 2
+    assert "a blue square" in timeline.block(1).inner_text()
+    assert timeline.page.locator(".videoldm-total").inner_text() == "2 segments · 48 frames"
+    assert timeline.text == json.dumps(SEGMENTS), "nothing is rewritten before an edit"
+    saved = timeline.tab.graph()["nodes"][0]
+    assert saved["widgets_values"] == [json.dumps(SEGMENTS)]
+    assert timeline.tab.prompt()["1"]["inputs"] == {"segments": json.dumps(SEGMENTS)}
+    timeline.tab.shot("timeline")
+
+
+def test_segments_are_edited_with_the_mouse(timeline):
+    page = timeline.page
+    timeline.drag(0, 0.99, 0.25)
+    assert timeline.frames == [44, 24], "a quarter of 48 frames longer"
+    timeline.drag(0, 0.4, 0.7)
+    assert timeline.prompts == ["a blue square", "a red circle moves right"]
+    assert "overlap" not in timeline.segments[0]
+    timeline.block(0).click()
+    page.locator(".videoldm-add").click()
+    assert timeline.frames == [24, 24, 44]
+    page.locator(".videoldm-split").click()
+    assert sorted(timeline.frames) == [9, 15, 24, 44]
+    page.locator(".videoldm-later").click()
+    page.locator(".videoldm-earlier").click()
+    page.locator(".videoldm-delete").click()
+    assert len(timeline.segments) == 3
+    timeline.tab.shot("timeline_edited")
+
+
+def test_segments_are_edited_with_the_keyboard(timeline):
+    timeline.block(0).focus()
+    timeline.press("ArrowRight", "Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowLeft")
+    assert timeline.frames == [32, 25]
+    timeline.press("Control+ArrowLeft")
+    assert timeline.prompts == ["a blue square", "a red circle moves right"]
+    timeline.press("Insert", "s")
+    assert len(timeline.segments) == 4
+    timeline.press("Home", "Enter")
+    timeline.page.keyboard.type("Two: ")
+    timeline.press("Escape", "End", "Delete", "Delete", "Delete", "Delete", "Backspace")
+    assert len(timeline.segments) == 1, "the last one stays"
+    assert "Two: " in timeline.prompts[0]
+    assert len(timeline.tab.graph()["nodes"]) == 1, "Delete is the segment's, not the node's"
+
+
+def test_fields_change_the_chosen_segment(timeline):
+    page = timeline.page
+    timeline.block(1).click(position={"x": 60, "y": 20})
+    for name, value in (("frames", "20"), ("overlap", "4"), ("seed", "123")):
+        page.locator(f".videoldm-{name} input").fill(value)
+        page.keyboard.press("Tab")
+    page.locator(".videoldm-prompt textarea").fill('a "green" triangle')
+    assert timeline.segments[1] == {
+        "prompt": 'a "green" triangle', "frames": 20, "overlap": 4, "seed": 123,
+    }  # fmt: skip
+    page.locator(".videoldm-overlap input").fill("99")
+    page.keyboard.press("Tab")
+    assert timeline.segments[1]["overlap"] == 19, "at most one less than the segment has"
+    page.locator(".videoldm-seed input").fill("")
+    page.keyboard.press("Tab")
+    assert "seed" not in timeline.segments[1]
+
+
+def test_the_text_can_be_typed_and_is_never_lost(timeline):
+    page = timeline.page
+    box = page.locator("textarea").and_(page.locator(":not(.videoldm-timeline textarea)")).first
+    box.fill('[{"prompt": "half", "fra')
+    problem = page.locator(".videoldm-problem")
+    assert "is not valid JSON yet" in problem.inner_text()
+    assert problem.inner_text().count(". ") == 0, "one sentence"
+    assert timeline.text == '[{"prompt": "half", "fra'
+    timeline.block(0).focus()
+    timeline.press("Delete", "Insert")
+    assert timeline.text == '[{"prompt": "half", "fra', "broken text is not overwritten"
+    timeline.tab.shot("timeline_broken")
+    box.fill('[{"prompt": "half", "frames": 10}]')
+    assert problem.inner_text() == ""
+    assert page.locator(".videoldm-segment").count() == 1
+    box.fill('[{"prompt": "half", "frames": 10, "overlap": 0, "length": 3}]')
+    assert "Segment 1 has an entry length" in problem.inner_text()
+
+
+# Estimates, progress, previews.
+
+
+def sampler_graph(**changed) -> dict:
+    """A small video of the toy family in API form; the frontend lays it out."""
+    inputs = {"model": ["3", 0], "positive": ["4", 0], "negative": ["5", 0], "width": 32,
+              "height": 32, "frames": 8, "steps": 30, "cfg": 3.0, **changed}  # fmt: skip
+    nodes = {
+        "1": ("VideoLDM_LoadImageModel", {"model": TOY["model"]}),
+        "2": ("VideoLDM_LoadTemporalLayers", {"layers": TOY["layers"]}),
+        "3": ("VideoLDM_InjectTemporalLayers", {"model": ["1", 0], "layers": ["2", 0]}),
+        "4": ("CLIPTextEncode", {"clip": ["1", 1], "text": "a red circle"}),
+        "5": ("CLIPTextEncode", {"clip": ["1", 1], "text": ""}),
+        "6": ("VideoLDM_VideoSampler", inputs),
+        "7": ("VideoLDM_TemporalVAEDecodeToVideo", {"samples": ["6", 0], "vae": ["1", 2],
+                                                    "frame_rate": 4.0}),
+        "8": ("VideoLDM_SaveVideo", {"video": ["7", 0], "filename_prefix": "video/seen"}),
+    }  # fmt: skip
+    return {key: {"class_type": kind, "inputs": given} for key, (kind, given) in nodes.items()}
+
+
+def open_api(tab: Frontend, prompt: dict) -> None:
+    tab.js("async (prompt) => { await app.loadApiJson(prompt, 'test'); }", prompt)
+    tab.fit()
+
+
+def estimate(tab: Frontend) -> str:
+    return tab.page.locator(".videoldm-estimate").first.inner_text()
+
+
+def test_the_estimate_follows_the_widgets(frontend):  # noqa: F811
+    open_api(frontend, sampler_graph())
+    assert estimate(frontend).startswith("8 frames · plays 2 s")
+    frontend.js("""() => {
+        const node = app.graph.nodes.find((n) => n.type === "VideoLDM_VideoSampler");
+        for (const [name, value] of [["frames", 40], ["strategy", "prediction"]]) {
+            const widget = node.widgets.find((w) => w.name === name);
+            widget.value = value;
+            widget.callback?.(value);
+        }
+    }""")
+    assert estimate(frontend).startswith("40 frames · plays 10 s · 3 clips · about ")
+    assert "MB beside the models" in estimate(frontend)
+
+
+WATCH = """async () => {
+    const { api } = await import("/scripts/api.js");
+    window.seen = { lines: new Set(), shown: 0, previews: [] };
+    api.addEventListener("b_preview_with_metadata", async ({ detail }) => {
+        const data = await detail.blob.arrayBuffer();
+        const decoder = new ImageDecoder({ data, type: "image/webp" });
+        await decoder.tracks.ready;
+        window.seen.previews.push(decoder.tracks.selectedTrack.frameCount);
+    });
+    window.watching = setInterval(() => {
+        const line = document.querySelector(".videoldm-progress:not(:empty)");
+        if (line?.checkVisibility()) window.seen.lines.add(line.textContent);
+        const images = [...document.querySelectorAll("img[src^='blob:']")];
+        const sizes = images.map((one) => one.getBoundingClientRect().height);
+        window.seen.shown = Math.max(window.seen.shown, ...sizes);
+    }, 100);
+}"""
+SEEN = """() => {
+    clearInterval(window.watching);
+    return { ...window.seen, lines: [...window.seen.lines] };
+}"""
+
+
+def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, comfyui):  # noqa: F811
+    seed = {"classic": 11, "nodes_2": 12}[frontend.name]  # Or the second run would be cached.
+    open_api(frontend, sampler_graph(seed=seed))
+    frontend.js(WATCH)
+    prompt_id = frontend.queue()
+    frontend.page.wait_for_function("() => window.seen.shown > 40")
+    frontend.shot("progress")
+    comfyui.wait(prompt_id, within=600)
+    frontend.page.wait_for_timeout(1000)
+    seen = frontend.js(SEEN)
+    assert any("of 30 · about" in line and "left" in line for line in seen["lines"]), seen["lines"]
+    assert all(line.startswith("step ") and "in use" in line for line in seen["lines"])
+    assert seen["previews"] and set(seen["previews"]) == {8}, "all frames of the clip"
+    idle = frontend.page.locator(".videoldm-progress").all_inner_texts()
+    assert set(idle) == {""}, "nothing runs any more"
+
+
+def test_a_run_without_previews_still_shows_progress(frontend, comfyui):  # noqa: F811
+    seed = {"classic": 21, "nodes_2": 22}[frontend.name]
+    open_api(frontend, sampler_graph(seed=seed, steps=6))
+    setting = "(value) => app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', value)"
+    frontend.js(setting, "none")
+    frontend.js(WATCH)
+    comfyui.wait(frontend.queue(), within=600)
+    seen = frontend.js(SEEN)
+    frontend.js(setting, "latent2rgb")
+    assert seen["previews"] == [] and seen["lines"]
+
+
+# Help pages and templates.
+
+
+def test_the_help_page_of_a_node_is_shown(frontend):  # noqa: F811
+    frontend.load(one_node("VideoLDM_LongHorizonSegments", [json.dumps(SEGMENTS)], [460, 520]))
+    frontend.js("() => { app.canvas.selectItems([app.graph.nodes[0]]); }")
+    frontend.page.get_by_test_id("info-button").click()
+    page = frontend.page.locator(".node-help-content, [class*=help]").filter(has_text="timeline")
+    page.first.wait_for()
+    text = page.first.inner_text()
+    assert "The timeline" in text and "Where tensors live" in text and "Shift+←" in text
+    frontend.shot("help")
+
+
+def test_every_node_s_help_is_found_in_both_languages(frontend):  # noqa: F811
+    answers = frontend.js("""async (pack) => {
+        const found = {};
+        const ids = Object.keys(LiteGraph.registered_node_types);
+        for (const id of ids.filter((one) => one.startsWith("VideoLDM_"))) {
+            for (const path of [`${id}.md`, `${id}/fr.md`]) {
+                const reply = await fetch(`/extensions/${pack}/docs/${path}`);
+                found[path] = reply.ok && (await reply.text()).startsWith("# ");
+            }
+        }
+        return found;
+    }""", PACK)  # fmt: skip
+    assert len(answers) >= 34 and all(answers.values()), answers
+
+
+def test_templates_are_listed_with_their_thumbnails(frontend):  # noqa: F811
+    frontend.js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page = frontend.page
+    page.get_by_test_id("template-workflows-content").wait_for()
+    page.get_by_text(PACK, exact=True).first.click()
+    names = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
+    for name in names:
+        card = page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()
+        page.wait_for_function(
+            "(id) => document.querySelector(`[data-testid='${id}'] img`)?.naturalWidth > 0",
+            arg=f"template-workflow-{name}",
+        )
+    frontend.shot("templates")
+    page.get_by_test_id(f"template-workflow-{names[-2]}").click()
+    page.wait_for_function("() => app.graph.nodes.length > 5")
+
+
+# Files as workflows.
+
+
+@pytest.mark.parametrize("format", ["mp4", "webm"])
+def test_a_saved_video_dropped_on_the_canvas_restores_the_graph(
+    frontend, comfyui, format  # noqa: F811
+):  # fmt: skip
+    nodes = {
+        "1": ("VideoLDM_LoadVideo", {"file": "rendered: shapes", "count": 4, "width": 32,
+                                     "height": 32}),
+        "2": ("VideoLDM_SaveVideo", {"images": ["1", 0], "format": format,
+                                     "filename_prefix": f"video/dropped « {frontend.name} »"}),
+    }  # fmt: skip
+    open_api(frontend, {key: {"class_type": kind, "inputs": given}
+                        for key, (kind, given) in nodes.items()})  # fmt: skip
+    before = frontend.graph()
+    history = comfyui.wait(frontend.queue(), within=600)
+    (file,) = comfyui.files(history)
+    assert file.suffix == f".{format}"
+    frontend.js("() => app.graph.clear()")
+    drop(frontend, file, f"video/{format}")
+    frontend.page.wait_for_function("() => app.graph.nodes.length === 2")
+    after = frontend.graph()
+    for graph in (before, after):
+        graph["nodes"].sort(key=lambda node: node["id"])
+    for one, other in zip(before["nodes"], after["nodes"], strict=True):
+        assert one["type"] == other["type"] and one["pos"] == other["pos"]
+        assert one["widgets_values"] == other["widgets_values"]
+    assert [link[1:5] for link in before["links"]] == [link[1:5] for link in after["links"]]
+
+
+def drop(tab: Frontend, file, kind: str) -> None:
+    """Let go of a file over the canvas."""
+    content = base64.b64encode(file.read_bytes()).decode()
+    tab.js("""([content, name, type]) => {
+        const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], name, { type }));
+        const canvas = document.querySelector("#graph-canvas");
+        const given = { dataTransfer, bubbles: true, cancelable: true, clientX: 700, clientY: 450 };
+        for (const event of ["dragenter", "dragover", "drop"]) {
+            canvas.dispatchEvent(new DragEvent(event, given));
+        }
+    }""", [content, file.name, kind])  # fmt: skip

@@ -1,0 +1,20 @@
+// Live previews of our nodes are animations (see nodes/host/comfyui/previews.py).
+//
+// Nodes 2.0 plays them as they come. The classic rendering paints previews on the canvas, where
+// nothing moves, but has an element for outputs that are animated: our nodes ask for that one.
+
+const HEIGHT = 220;
+const playing = new WeakSet();
+
+export function playPreviews(node) {
+  playing.add(node);
+  Object.defineProperty(node, "animatedImages", { get: () => true, set: () => {} });
+}
+
+/** Make the classic rendering's element as large as its still previews are. */
+export function makeRoom(node) {
+  if (!playing.has(node)) return;
+  const picture = node.imgs?.[0];
+  const widget = picture && node.widgets.find((one) => one.element?.contains(picture));
+  if (widget) widget.options.getMinHeight = () => HEIGHT;
+}
