@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from videoldm.core.families import embedded
 from videoldm.core.interpolation import interpolated_frames
 from videoldm.core.long_video import key_frames
 from videoldm.core.windows import prediction_chunks, sliding_windows
@@ -192,3 +193,52 @@ def test_figures_read_as_people_say_them(javascript):
     assert javascript("progress.js", "[2e5, 4.7e7, 3.44e9].map(m.bytes)") == [
         "1 MB", "47 MB", "3.4 GB",
     ]  # fmt: skip
+
+
+MEASURE = """
+import re, torch
+from videoldm.core.temporal_layers import Strength
+from videoldm.nodes.host.standalone import host
+from videoldm.nodes.stages.sampling import Settings, VideoRequest, sample_video
+
+def read(key):
+    status = open("/proc/self/status").read()
+    return int(re.search(key + r":\\s+(\\d+)", status)[1]) * 1024
+
+def sample(frames, size):
+    request = VideoRequest(
+        width=size, height=size, frames=frames, cfg=1.0, guidance_rescale=0.0,
+        strategy="single clip", window=16, overlap=4, free_noise=True, context_frames=1,
+        context_guidance=1.0, perturbation=0, passes=1,
+    )
+    settings = Settings(steps=1, sampler_name="euler", schedule="trailing", seed=1)
+    sample_video(host, model, text, text, request, settings)
+
+torch.set_num_threads(1)
+model, clip, _ = host.load_image_model("embedded")
+layers = host.load_temporal_layers("embedded: text to video")
+model, text = host.inject(model, layers, Strength()), host.encode_text(clip, "a red circle")
+sample(2, 32)
+open("/proc/self/clear_refs", "w").write("5")  # Forgets the highest use so far.
+before = read("VmRSS")
+sample(16, 64)
+print(read("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
+def test_the_memory_estimate_is_near_what_is_measured(javascript):
+    """Of the embedded model on a processor, within a factor of two; the text says "about"."""
+    if not all(embedded.path_of(one).exists() for one in ("image_model", "text_to_video")):
+        pytest.skip("the embedded weights are not there")
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = int(done.stdout.split()[-1])
+    settings = "{frames: 16, width: 64, height: 64, cfg: 1}"
+    estimated = javascript("estimate.js", f"m.workingMemory('embedded', {settings})")
+    print(f"measured {measured / 1e6:.1f} MB, estimated {estimated / 1e6:.1f} MB")
+    assert 0.5 < estimated / measured < 2
+    assert javascript("estimate.js", f"m.workingMemory('embedded', {settings[:-2]}3}})") == (
+        2 * estimated
+    ), "guidance evaluates two prompts"

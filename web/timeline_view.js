@@ -183,7 +183,8 @@ export class TimelineView {
 
   pressed(event) {
     const held = (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + (event.shiftKey ? "Shift+" : "");
-    const act = KEYS[held + event.key];
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const act = KEYS[held + key];
     if (!act || !event.target.dataset.index) return;
     event.preventDefault();
     event.stopPropagation();

@@ -35,9 +35,8 @@ app.registerExtension({
     api.addEventListener("b_preview_with_metadata", ({ detail }) => {
       makeRoom(findNode(app.rootGraph, detail.displayNodeId));
     });
-    api.addEventListener("executing", ({ detail }) => {
-      if (detail === null) everyStatus((view) => view.rest());
-    });
+    // Another node begins, or nothing runs any more.
+    api.addEventListener("executing", () => everyStatus((view) => view.rest()));
     api.addEventListener("graphChanged", () => everyStatus((view) => view.foretell()));
   },
 

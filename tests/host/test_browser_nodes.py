@@ -103,7 +103,7 @@ def test_segments_are_edited_with_the_mouse(timeline):
     page.locator(".videoldm-add").click()
     assert timeline.frames == [24, 24, 44]
     page.locator(".videoldm-split").click()
-    assert sorted(timeline.frames) == [9, 15, 24, 44]
+    assert timeline.frames == [24, 12, 12, 44]
     page.locator(".videoldm-later").click()
     page.locator(".videoldm-earlier").click()
     page.locator(".videoldm-delete").click()
@@ -129,7 +129,7 @@ def test_segments_are_edited_with_the_keyboard(timeline):
 
 def test_fields_change_the_chosen_segment(timeline):
     page = timeline.page
-    timeline.block(1).click(position={"x": 60, "y": 20})
+    timeline.block(1).click()
     for name, value in (("frames", "20"), ("overlap", "4"), ("seed", "123")):
         page.locator(f".videoldm-{name} input").fill(value)
         page.keyboard.press("Tab")
