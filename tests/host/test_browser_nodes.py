@@ -186,6 +186,8 @@ def sampler_graph(**changed) -> dict:
 
 
 def open_api(tab: Frontend, prompt: dict) -> None:
+    """Open a prompt as a file; with all values, or the tab's last ones would stand for some."""
+    prompt = tab.server.filled(prompt)
     tab.js("async (prompt) => { await app.loadApiJson(prompt, 'test'); }", prompt)
     tab.fit()
 
