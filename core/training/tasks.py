@@ -28,12 +28,13 @@ class Task(Protocol):
 
 def build_task(recipe: Recipe, cache: Path) -> Task:
     """Construct the task that a recipe names; ``cache`` is the folder for encoded clips."""
-    from . import autoencoder_tasks, diffusion_tasks
+    from . import autoencoder_tasks, diffusion_tasks, joint_tasks
 
     tasks = {
         "autoencoder": autoencoder_tasks.TrainAutoencoder,
         "image_model": diffusion_tasks.TrainImageModel,
         "temporal_layers": diffusion_tasks.TrainTemporalLayers,
+        "joint": joint_tasks.TrainJoint,
         "upsampler": diffusion_tasks.TrainUpsampler,
         "temporal_decoder": autoencoder_tasks.TrainTemporalDecoder,
     }

@@ -1,0 +1,132 @@
+"""Joint fine-tuning on videos and images (Wang et al. 2023, section 3.2).
+
+When the whole network is trained on clips, the image model in it forgets what the clips do not
+show. A share of every batch is therefore images, passed as clips of one frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import Header, part, save
+from ..families import embedded
+from ..sites import layout_of
+from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..text import encode_text, tokenize
+from ..video_unet import inject
+from .diffusion_tasks import draw_steps, normal_like, start, velocity_error
+from .latents import ClipPlan, LatentClips, latent_clips
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Videos of one length with their prompts: latents [b t c h w], text [b n d]."""
+
+    latents: Tensor
+    text: Tensor
+
+
+def joint_error(
+    network: nn.Module, parts: list[Shown], generator: torch.Generator
+) -> tuple[Tensor, list[Tensor]]:
+    """The mean error of every sample's velocity, and the mean of each part.
+
+    A sample counts the same whether it is a clip or an image, however many frames it has.
+    """
+    errors = [_errors(network, shown, generator) for shown in parts]
+    return torch.cat(errors).mean(), [error.mean() for error in errors]
+
+
+def _errors(network: nn.Module, shown: Shown, generator: torch.Generator) -> Tensor:
+    """[b]."""
+    x0 = shown.latents
+    steps = draw_steps(len(x0), generator, x0.device)
+    noise = normal_like(x0, generator)
+    error = velocity_error(lambda x, t: network(x, t, shown.text), x0, noise, steps)
+    return error.flatten(1).mean(1)
+
+
+def image_count(batch: int, share: float) -> int:
+    """How many of a batch are images; at least one video remains."""
+    if not 0 <= share < 1:
+        raise ValueError(f"image_share {share} must be at least 0 and below 1")
+    return min(round(share * batch), batch - 1)
+
+
+class TrainJoint:
+    """The image U-Net and temporal layers in it, trained together on clips and on single frames.
+
+    ``data.clips`` are the plans of the videos, ``data.images`` those of the images, of which
+    ``data.image_share`` of each batch consists. The text encoder stays as it is.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Path):
+        self.recipe = recipe
+        self.image_model = embedded.load_image_model()
+        autoencoder = self.image_model.autoencoder
+        self.videos, self.images = (
+            [latent_clips(ClipPlan(**plan), autoencoder, cache) for plan in recipe.data[name]]
+            for name in ("clips", "images")
+        )
+        self.image_count = image_count(recipe.batch, recipe.data.get("image_share", 0.25))
+        unet = self.image_model.model.network.image_unet.requires_grad_(True)
+        config = TemporalLayersConfig(
+            layout=layout_of(unet.config),
+            text_width=unet.config.cross_attention_dim,
+            **embedded.tuples(recipe.model),
+        )
+        self.layers = TemporalLayers(config)
+        if "layers" in recipe.start_from:
+            start(self.layers, embedded.path_of(recipe.start_from["layers"]))
+        self.module = inject(unet.to(memory_format=torch.contiguous_format), self.layers)
+
+    def batch(self, step: int) -> dict:
+        """Clips of one set, and frames of one set (sets take turns), with captions."""
+        random = np.random.default_rng((self.recipe.seed, step))
+        videos = self.videos[step % len(self.videos)]
+        images = self.images[step % len(self.images)]
+        batch = self._drawn("videos", videos, self.recipe.batch - self.image_count, random)
+        if self.image_count:
+            batch |= self._drawn("images", images, self.image_count, random, single=True)
+        return batch
+
+    def _drawn(
+        self, name: str, clips: LatentClips, count: int, random: np.random.Generator, *,
+        single: bool = False,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        chosen = random.integers(len(clips), size=count)
+        latents = clips.latents[chosen].float()
+        if single:
+            frames = random.integers(latents.shape[1], size=count)
+            latents = latents[np.arange(count), frames][:, None]
+        # Captions of images leave out the motion, which they do not show.
+        captions = ["" if random.random() < 0.1 else clips.captions[i][single] for i in chosen]
+        ids = tokenize(self.image_model.tokenizer, captions, self.image_model.text_length)
+        return {name: latents, f"{name}_ids": ids}
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        names = [name for name in ("videos", "images") if name in batch]
+        with torch.no_grad():
+            encoder = self.image_model.text_encoder
+            texts = [encode_text(encoder, batch[f"{name}_ids"]) for name in names]
+        parts = [Shown(batch[name], text) for name, text in zip(names, texts, strict=True)]
+        loss, means = joint_error(self.module, parts, generator)
+        return {"loss": loss} | dict(zip(names, means, strict=True))
+
+    def save(self, path: Path, notes: dict) -> None:
+        """The layers, and beside them the image model that they now belong to."""
+        config = self.layers.config.as_dict()
+        header = Header(family=embedded.FAMILY, kind="temporal_layers", config=config, notes=notes)
+        save(path, self.layers.state_dict(), header)
+        old, state = embedded.read(embedded.path_of("image_model"), "image_model")
+        unet = self.module.image_unet.state_dict()
+        assert part(state, "unet.").keys() == unet.keys()
+        state |= {f"unet.{key}": value for key, value in unet.items()}
+        header = Header(family=embedded.FAMILY, kind="image_model", config=old.config, notes=notes)
+        save(path.with_name(f"{path.stem}_image_model.safetensors"), state, header)
