@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import lavie_toys as toys
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from test_stable_diffusion import published
 from videoldm.core.checkpoints import CheckpointError, Header, save
-from videoldm.core.families import lavie
+from videoldm.core.families import conversion, lavie
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.conversion import identify
 from videoldm.core.families.lavie_config import KINDS
@@ -58,17 +60,18 @@ def test_the_numbers_may_be_halved_and_files_replaced_only_when_asked(tmp_path, 
     assert "replace itself" in capsys.readouterr().err
 
 
-def test_stable_diffusion_stays_a_published_file(monkeypatch):
-    spec = sd.SPECS["stable diffusion 1"]
-    names = ("model.diffusion_model.a.weight", "cond_stage_model.b.weight", "betas",
-             "model_ema.a")  # fmt: skip
-    state = {name: torch.ones(1) for name in names}
-    monkeypatch.setattr(lavie, "read", lambda path: state)
-    monkeypatch.setattr(sd, "detect", lambda shapes: "stable diffusion 1")
-    monkeypatch.setattr(sd, "from_ldm", lambda *_, **__: spec)
-    known = identify(sd.Path("sd.ckpt"))
-    assert list(known.state) == list(names[:2])
-    assert known.header.config == {"name": "stable diffusion 1"}
+@pytest.mark.parametrize("family", ["stable diffusion 1", "stable diffusion x4 upscaler"])
+def test_stable_diffusion_is_checked_and_freed_of_what_training_left(family):
+    """At full size, on the meta device."""
+    file = published(family)
+    known = conversion._stable_diffusion(Path("sd.ckpt"), file)
+    assert known.header.config == {"name": family}
+    left_out = file.keys() - known.state.keys()
+    assert all(key.startswith(sd.UNUSED) or "." not in key for key in left_out)
+    assert sd.split(known.state, sd.SPECS[family])["unet"]
+    broken = {key: value for key, value in file.items() if "input_blocks.1.0" not in key}
+    with pytest.raises(CheckpointError, match="the U-Net of sd.ckpt lacks keys"):
+        conversion._stable_diffusion(Path("sd.ckpt"), broken)
 
 
 def test_a_published_format_keeps_its_readers(tmp_path):
