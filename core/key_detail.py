@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .autoencoder import check_video
 
-DECODED_SPREAD = 0.06
+DECODED_SPREAD = 0.1
 """Standard deviation of decoded from true pixels, in [-1, 1]; measured on rendered clips."""
 
 REACH = 1

@@ -15,8 +15,8 @@ from .unseen import FIRST_SEED
 # As in the workflows that come with the project; a test compares them.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
 TEXT_TO_VIDEO = How(steps=25, cfg=3.0)
-INTERPOLATION = How(steps=8)
-UPSAMPLING = How(steps=6)
+INTERPOLATION = How(steps=4, denoise=0.35)
+UPSAMPLING = How(steps=4)
 UPSAMPLING_NOISE_LEVEL = 20
 
 BATCH = 8  # videos that are sampled together
