@@ -15,7 +15,7 @@ from test_workflows import MEAN, MOST, TOYS, lossless, pngs, read
 
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 RUNNABLE = [file for file in FILES if "lavie" not in file.stem]
-SMALL = {"steps": 1, "chunk": 4}
+SMALL = {"steps": 1, "chunk": 4, "overlap": 1}
 FEW = {"single clip": 5, "sliding windows": 9, "prediction": 5, "hierarchical": 17}
 """Frames for each strategy; clips then have 4 frames, see `shrink`."""
 
@@ -75,7 +75,8 @@ def _node(node: dict, known: dict) -> dict:
     def chosen(key: str) -> dict:
         return {name: (node.get(key) or {}).get(name) for name in known.get(key) or {}}
 
-    kept = {key: node.get(key) for key in ("type", "title", "mode", "widgets_values")}
+    kept = {key: node.get(key) for key in ("type", "title", "mode")}
+    kept["values"] = node.get("widgets_values") or []
     kept |= {"named": chosen("widgets_values_named"), "properties": chosen("properties")}
     return kept | {"at": [round(one) for one in node["pos"]]}
 
@@ -149,7 +150,6 @@ def shrink(frontend) -> None:  # noqa: F811
             const named = Object.fromEntries(node.widgets.map((w) => [w.name, w]));
             named.width.value = named.height.value = 32;
             named.window.value = 4;
-            named.overlap.value = 1;
             named.frames.value = Math.min(named.frames.value, few[named.strategy.value]);
         }
     }""", [SMALL, FEW])  # fmt: skip
