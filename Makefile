@@ -19,7 +19,7 @@ test-comfyui: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest tests/host -rs
 
 lint: $(VENV)/installed-dev
-	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 # torch first and alone: the pinned build then satisfies every later requirement.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -35,9 +35,15 @@ class ClipTokenizer:
     def __len__(self) -> int:
         return self.vocab_size
 
-    def __call__(self, prompts: str | Sequence[str], *, padding: bool | str = False,
-                 max_length: int | None = None, truncation: bool = False,
-                 add_special_tokens: bool = True) -> dict[str, list]:
+    def __call__(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        padding: bool | str = False,
+        max_length: int | None = None,
+        truncation: bool = False,
+        add_special_tokens: bool = True,
+    ) -> dict[str, list]:
         """Token ids under ``input_ids``: a list for one prompt, a list of lists for several.
 
         ``padding`` "max_length" fills up to ``max_length`` (77 unless told); ``truncation`` cuts
@@ -45,8 +51,10 @@ class ClipTokenizer:
         """
         one = isinstance(prompts, str)
         length = self.model_max_length if max_length is None else max_length
-        rows = [self._ids(text, length if truncation else None, add_special_tokens)
-                for text in ([prompts] if one else prompts)]
+        rows = [
+            self._ids(text, length if truncation else None, add_special_tokens)
+            for text in ([prompts] if one else prompts)
+        ]
         if padding:
             wanted = length if padding == "max_length" else max(map(len, rows), default=0)
             rows = [row + [self.pad_token_id] * (wanted - len(row)) for row in rows]

@@ -33,12 +33,19 @@ PREFIXES: dict[Kind, tuple[str, ...]] = {
 }
 # What a factor's key ends in, and the name of the factor.
 ENDINGS = {
-    ".lora_down.weight": "down", ".lora_up.weight": "up", ".lora_mid.weight": "mid",
-    ".lora_A.weight": "down", ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down", ".lora_B.default.weight": "up",
-    ".lora.down.weight": "down", ".lora.up.weight": "up",
-    ".lora_linear_layer.down.weight": "down", ".lora_linear_layer.up.weight": "up",
-    "_lora.down.weight": "down", "_lora.up.weight": "up",
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora_mid.weight": "mid",
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",
+    ".lora_B.default.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
     ".alpha": "alpha",
 }
 _PROCESSOR = re.compile(r"\.processor\.(to_q|to_k|to_v|to_out)$")
@@ -85,13 +92,16 @@ def _alphas(config: Mapping, state: Mapping[str, Tensor], name: str) -> dict[str
     alphas = {}
     for part in ("unet", "text_encoder"):
         if config.get(f"{part}.alpha_pattern") or config.get(f"{part}.use_rslora"):
-            raise CheckpointError(f"{name} scales the modules of its {part} unequally, "
-                                  "which is not supported")
+            raise CheckpointError(
+                f"{name} scales the modules of its {part} unequally, which is not supported"
+            )
         alpha = config.get(f"{part}.lora_alpha")
         paths = [k for k in state if k.startswith(f"{part}.") and k.endswith(".lora_A.weight")]
         if alpha is not None:
-            alphas |= {k.removesuffix(".lora_A.weight") + ".alpha": torch.tensor(float(alpha))
-                       for k in paths}
+            alphas |= {
+                k.removesuffix(".lora_A.weight") + ".alpha": torch.tensor(float(alpha))
+                for k in paths
+            }
     return alphas
 
 
@@ -120,8 +130,12 @@ def module_names(
 def _ldm_names(paths: list[str], layout: UNetLayout) -> dict[str, str]:
     """ldm spellings of the paths; the table's prefixes, extended by what follows."""
     table = unet_table(layout)
-    return {old + path[len(new):]: path for old, new in table.items() for path in paths
-            if path == new or path.startswith(f"{new}.")}
+    return {
+        old + path[len(new) :]: path
+        for old, new in table.items()
+        for path in paths
+        if path == new or path.startswith(f"{new}.")
+    }
 
 
 def _split_key(key: str) -> tuple[str, str] | None:
@@ -137,13 +151,17 @@ def _split_key(key: str) -> tuple[str, str] | None:
 def _resolve(path: str, kind: Kind, names: Mapping[str, str]) -> str | None:
     """The module that ``path`` means; paths without any prefix are the U-Net's."""
     for prefix in PREFIXES[kind]:
-        if path.startswith(prefix) and path[len(prefix):] in names:
-            return names[path[len(prefix):]]
+        if path.startswith(prefix) and path[len(prefix) :] in names:
+            return names[path[len(prefix) :]]
     return names.get(path) if kind == "unet" else None
 
 
-def parse(lora: Mapping[str, Tensor], state: Iterable[str], kind: Kind = "unet",
-          layout: UNetLayout | None = None) -> dict[str, Factors]:
+def parse(
+    lora: Mapping[str, Tensor],
+    state: Iterable[str],
+    kind: Kind = "unet",
+    layout: UNetLayout | None = None,
+) -> dict[str, Factors]:
     """The updates of one part of the model by module path; keys of the other part are skipped.
 
     Raises CheckpointError that names the first five keys that are in no known format or mean no
@@ -163,23 +181,32 @@ def parse(lora: Mapping[str, Tensor], state: Iterable[str], kind: Kind = "unet",
         elif kind == "unet" or key.startswith(PREFIXES[kind]):
             unknown.append(key)
     complain("has unknown", "the LoRA file", unknown)
-    complain("lacks the other factor of", "the LoRA file",
-             [path for path, f in found.items() if not {"down", "up"} <= set(f)])
+    complain(
+        "lacks the other factor of",
+        "the LoRA file",
+        [path for path, f in found.items() if not {"down", "up"} <= set(f)],
+    )
     return {path: _factors(parts) for path, parts in found.items()}
 
 
 def _factors(parts: Mapping[str, Tensor]) -> Factors:
     alpha = parts.get("alpha")
-    return Factors(parts["down"], parts["up"], parts.get("mid"),
-                   None if alpha is None else float(alpha))
+    return Factors(
+        parts["down"], parts["up"], parts.get("mid"), None if alpha is None else float(alpha)
+    )
 
 
 # --------------------------------------------------------------------------------------------------
 # Merging.
 
 
-def merge(state: Mapping[str, Tensor], lora: Mapping[str, Tensor], strength: float = 1.0,
-          kind: Kind = "unet", layout: UNetLayout | None = None) -> dict[str, Tensor]:
+def merge(
+    state: Mapping[str, Tensor],
+    lora: Mapping[str, Tensor],
+    strength: float = 1.0,
+    kind: Kind = "unet",
+    layout: UNetLayout | None = None,
+) -> dict[str, Tensor]:
     """The state dict with the updates added: new tensors where there are any, else the same ones.
 
     ``state`` is a diffusers U-Net's or, for ``kind`` "text", a transformers CLIP text model's. Sums
@@ -187,8 +214,10 @@ def merge(state: Mapping[str, Tensor], lora: Mapping[str, Tensor], strength: flo
     fit.
     """
     updates = parse(lora, state, kind, layout)
-    patched = {f"{path}.weight": _patched(state[f"{path}.weight"], factors, strength, path)
-               for path, factors in updates.items()}
+    patched = {
+        f"{path}.weight": _patched(state[f"{path}.weight"], factors, strength, path)
+        for path, factors in updates.items()
+    }
     return {**state, **patched}
 
 
@@ -200,13 +229,19 @@ def _patched(weight: Tensor, factors: Factors, strength: float, path: str) -> Te
     if delta is None or delta.numel() != weight.numel() or delta.shape[:2] != weight.shape[:2]:
         raise CheckpointError(
             f"the LoRA file changes {path} by {tuple(factors.up.shape)} times "
-            f"{tuple(factors.down.shape)}, but its weight is {tuple(weight.shape)}")
+            f"{tuple(factors.down.shape)}, but its weight is {tuple(weight.shape)}"
+        )
     delta = delta.to(weight.device).reshape(weight.shape)
     return (weight.float() + strength * delta).to(weight.dtype)
 
 
-def apply(module: nn.Module, lora: Mapping[str, Tensor], strength: float = 1.0,
-          kind: Kind = "unet", layout: UNetLayout | None = None) -> nn.Module:
+def apply(
+    module: nn.Module,
+    lora: Mapping[str, Tensor],
+    strength: float = 1.0,
+    kind: Kind = "unet",
+    layout: UNetLayout | None = None,
+) -> nn.Module:
     """A clone of ``module`` with the LoRA merged; it shares every tensor that is not changed."""
     state = module.state_dict()
     merged = merge(state, lora, strength, kind, layout)

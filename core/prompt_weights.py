@@ -17,7 +17,7 @@ from transformers import CLIPTextModel
 from .text import encode_text
 
 DEFAULT = 1.1
-LONGEST_WORD = 8                                # tokens; shorter segments are never cut in two
+LONGEST_WORD = 8  # tokens; shorter segments are never cut in two
 _PARENTHESIS = re.compile(r"\\[()]|[()]")
 _ESCAPED = re.compile(r"\\([()])")
 
@@ -41,7 +41,7 @@ def _weighted(text: str, weight: float) -> Iterator[tuple[str, float]]:
             depth -= 1
             if not depth:
                 yield text[plain:opened], weight
-                yield from _weighted(*_own_weight(text[opened + 1:found.start()], weight))
+                yield from _weighted(*_own_weight(text[opened + 1 : found.start()], weight))
                 plain = found.end()
     yield text[plain:], weight
 

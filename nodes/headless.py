@@ -43,8 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
         (_validate_arguments, "validate", "check workflow files without running them"),
         (_nodes_arguments, "nodes", "list the nodes, or the inputs of one"),
         (_models_arguments, "models", "list the embedded models and those in the models folder"),
-        (_convert_arguments, "convert", "write published weights as safetensors that say what they "
-                                        "hold"),
+        (
+            _convert_arguments,
+            "convert",
+            "write published weights as safetensors that say what they hold",
+        ),
         (_train_arguments, "train", "train one of the embedded models from its recipe"),
         (_evaluate_arguments, "evaluate", "measure the embedded models"),
     ):
@@ -81,8 +84,9 @@ def _folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", metavar="DIR", action="append", default=[],
                         help="models folder, laid out like ComfyUI's (default: models; may be "
                         "given several times)")  # fmt: skip
-    parser.add_argument("--input", metavar="DIR", default="input",
-                        help="folder of files to read (default: input)")
+    parser.add_argument(
+        "--input", metavar="DIR", default="input", help="folder of files to read (default: input)"
+    )
 
 
 def _file_argument(parser: argparse.ArgumentParser) -> None:
@@ -108,8 +112,11 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print only the saved files")
-    shown.add_argument("--json", action="store_true",
-                       help="print one JSON object per event, the last one with the result")
+    shown.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object per event, the last one with the result",
+    )
     parser.set_defaults(handler=("command.run", "run"))
 
 

@@ -1,6 +1,6 @@
 """Locales and the tables of the help pages follow from the nodes' schemas.
 
-    python tests/help_pages.py      writes them anew; texts that a language lacks are listed
+python tests/help_pages.py      writes them anew; texts that a language lacks are listed
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def _range(schema: Any, one: Any, words: dict[str, str]) -> str:
         what = one.io_type
     parts = [what, words["optional"] if one.optional else ""]
     if default not in (None, "") and "\n" not in str(default) and len(str(default)) < 40:
-        parts.append(f"{words['default']} {str(default).lower() if default in (True, False) else default}")  # noqa: E501
+        parts.append(
+            f"{words['default']} {str(default).lower() if default in (True, False) else default}"
+        )  # noqa: E501
     return "; ".join(filter(None, parts))
 
 

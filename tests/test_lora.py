@@ -26,15 +26,27 @@ TEXT = "encoder.layers.0.self_attn.q_proj"
 def unet() -> UNet2DConditionModel:
     torch.manual_seed(0)
     return UNet2DConditionModel(
-        block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=12, norm_num_groups=4,
-        attention_head_dim=2, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")).eval()
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=12,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    ).eval()
 
 
 @pytest.fixture(scope="module")
 def text_encoder() -> CLIPTextModel:
-    return CLIPTextModel(CLIPTextConfig(hidden_size=12, intermediate_size=20, num_hidden_layers=2,
-                                        num_attention_heads=2, vocab_size=100)).eval()
+    return CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=12,
+            intermediate_size=20,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            vocab_size=100,
+        )
+    ).eval()
 
 
 def factors(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,8 +63,11 @@ def product(down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 def kohya(path: str, down, up, alpha: float = 1.0, prefix: str = "lora_unet_") -> dict:
     flat = prefix + path.replace(".", "_")
-    return {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up,
-            f"{flat}.alpha": torch.tensor(alpha)}
+    return {
+        f"{flat}.lora_down.weight": down,
+        f"{flat}.lora_up.weight": up,
+        f"{flat}.alpha": torch.tensor(alpha),
+    }
 
 
 @pytest.mark.parametrize("path", [QUERY, OUT, CONV, POINT])
@@ -70,8 +85,10 @@ def spellings(path: str, down, up) -> dict[str, dict]:
     return {
         "kohya": kohya(path, down, up, alpha=RANK),
         "peft": {f"unet.{path}.lora_A.weight": down, f"unet.{path}.lora_B.weight": up},
-        "peft, bare": {f"base_model.model.{path}.lora_A.default.weight": down,
-                       f"base_model.model.{path}.lora_B.default.weight": up},
+        "peft, bare": {
+            f"base_model.model.{path}.lora_A.default.weight": down,
+            f"base_model.model.{path}.lora_B.default.weight": up,
+        },
         "processor": {f"unet.{old}_lora.down.weight": down, f"unet.{old}_lora.up.weight": up},
         "processor, bare": {f"{old}_lora.down.weight": down, f"{old}_lora.up.weight": up},
         "dotted": {f"unet.{path}.lora.down.weight": down, f"unet.{path}.lora.up.weight": up},
@@ -93,8 +110,9 @@ def test_ldm_spellings_are_known_where_the_layout_is(unet, path):
     old = rename(path, inverse(unet_table(layout)))
     down, up = factors(state[f"{path}.weight"])
     merged = lora.merge(state, kohya(old, down, up, alpha=RANK), layout=layout)
-    torch.testing.assert_close(merged[f"{path}.weight"],
-                               state[f"{path}.weight"] + product(down, up))
+    torch.testing.assert_close(
+        merged[f"{path}.weight"], state[f"{path}.weight"] + product(down, up)
+    )
 
 
 def test_a_convolution_in_three_factors(unet):
@@ -111,10 +129,14 @@ def test_a_convolution_in_three_factors(unet):
     torch.testing.assert_close(got, change, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("key", [
-    "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_{}.weight",
-    "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.{}.weight",
-    "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.{}.weight"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_{}.weight",
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.{}.weight",
+        "text_encoder.text_model.encoder.layers.0.self_attn.to_q_lora.{}.weight",
+    ],
+)
 def test_text_encoders_whatever_the_version_of_transformers(text_encoder, key):
     state = text_encoder.state_dict()
     own = next(k for k in state if k.endswith(f"{TEXT}.weight"))
@@ -158,11 +180,15 @@ def test_alpha_in_the_metadata_counts(unet, tmp_path):
     state = unet.state_dict()
     down, up = factors(state[f"{QUERY}.weight"])
     file = {f"unet.{QUERY}.lora_A.weight": down, f"unet.{QUERY}.lora_B.weight": up}
-    save_file(file, tmp_path / "a.safetensors",
-              metadata={"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8})})
+    save_file(
+        file,
+        tmp_path / "a.safetensors",
+        metadata={"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 8})},
+    )
     merged = lora.merge(state, lora.read_lora(tmp_path / "a.safetensors"))
-    torch.testing.assert_close(merged[f"{QUERY}.weight"],
-                               state[f"{QUERY}.weight"] + 8 / RANK * product(down, up))
+    torch.testing.assert_close(
+        merged[f"{QUERY}.weight"], state[f"{QUERY}.weight"] + 8 / RANK * product(down, up)
+    )
 
 
 def test_a_pickled_adapter_of_tensors_alone_is_read(unet, tmp_path):
@@ -171,8 +197,9 @@ def test_a_pickled_adapter_of_tensors_alone_is_read(unet, tmp_path):
     file = spellings(QUERY, down, up)["processor, bare"]
     torch.save({"state_dict": {f"module.{k}": v for k, v in file.items()}}, tmp_path / "a.ckpt")
     merged = lora.merge(state, lora.read_lora(tmp_path / "a.ckpt"))
-    torch.testing.assert_close(merged[f"{QUERY}.weight"],
-                               state[f"{QUERY}.weight"] + product(down, up))
+    torch.testing.assert_close(
+        merged[f"{QUERY}.weight"], state[f"{QUERY}.weight"] + product(down, up)
+    )
 
 
 def test_unknown_keys_are_counted_and_the_first_five_named(unet):

@@ -22,24 +22,38 @@ class Letters:
 @pytest.fixture(scope="module")
 def encoder() -> CLIPTextModel:
     torch.manual_seed(0)
-    return CLIPTextModel(CLIPTextConfig(hidden_size=8, intermediate_size=16, num_hidden_layers=2,
-                                        num_attention_heads=2, vocab_size=30,
-                                        max_position_embeddings=12)).eval().requires_grad_(False)
+    return (
+        CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=8,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                vocab_size=30,
+                max_position_embeddings=12,
+            )
+        )
+        .eval()
+        .requires_grad_(False)
+    )
 
 
-@pytest.mark.parametrize("prompt, expected", [
-    ("a cat", [("a cat", 1.0)]),
-    ("a (cat)", [("a ", 1.0), ("cat", 1.1)]),
-    ("a ((cat))", [("a ", 1.0), ("cat", 1.1 * 1.1)]),
-    ("(a (cat:0.5) b:1.3) c", [("a ", 1.3), ("cat", 0.5), (" b", 1.3), (" c", 1.0)]),
-    (r"a \(cat\) (b\):2)", [("a (cat) ", 1.0), ("b)", 2.0)]),
-    ("(time 12:30 pm)", [("time 12:30 pm", 1.1)]),
-    ("(a:b:-1)", [("a:b", -1.0)]),
-    ("a (cat", [("a (cat", 1.0)]),
-    ("a) cat (b)", [("a) cat ", 1.0), ("b", 1.1)]),
-    ("", []),
-    ("()", []),
-])
+@pytest.mark.parametrize(
+    "prompt, expected",
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("a (cat)", [("a ", 1.0), ("cat", 1.1)]),
+        ("a ((cat))", [("a ", 1.0), ("cat", 1.1 * 1.1)]),
+        ("(a (cat:0.5) b:1.3) c", [("a ", 1.3), ("cat", 0.5), (" b", 1.3), (" c", 1.0)]),
+        (r"a \(cat\) (b\):2)", [("a (cat) ", 1.0), ("b)", 2.0)]),
+        ("(time 12:30 pm)", [("time 12:30 pm", 1.1)]),
+        ("(a:b:-1)", [("a:b", -1.0)]),
+        ("a (cat", [("a (cat", 1.0)]),
+        ("a) cat (b)", [("a) cat ", 1.0), ("b", 1.1)]),
+        ("", []),
+        ("()", []),
+    ],
+)
 def test_emphasis_is_read(prompt, expected):
     found = pw.parse(prompt)
     assert [text for text, _ in found] == [text for text, _ in expected]
@@ -54,7 +68,9 @@ def test_rows_are_framed_and_filled():
 def test_short_segments_move_to_the_next_row_and_long_ones_are_cut():
     short = pw.tokenize_weighted(Letters(), "abcdefg(hijkl)", 12)
     assert [[t for t, _ in row[1:] if 0 < t < 28] for row in short] == [
-        [1, 2, 3, 4, 5, 6, 7], [8, 9, 10, 11, 12]]
+        [1, 2, 3, 4, 5, 6, 7],
+        [8, 9, 10, 11, 12],
+    ]
     long = pw.tokenize_weighted(Letters(), "abcdefg(hijklmnop)", 12)
     assert [len([t for t, _ in row if 0 < t < 28]) for row in long] == [10, 6]
     assert all(len(row) == 12 for row in short + long)

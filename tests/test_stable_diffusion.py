@@ -82,8 +82,10 @@ def test_writing_a_published_file_gives_its_names_and_shapes_back(family):
     written = shapes_of(sd.to_ldm(whole, spec))
     left_out = set(manifest(FULL[family])["tensors"]) - set(written)
     assert written.items() <= shapes_of(file).items()
-    assert all(".resblocks.23." in k or k.endswith(("position_ids", "text_projection",
-                                                    "logit_scale")) for k in left_out)
+    assert all(
+        ".resblocks.23." in k or k.endswith(("position_ids", "text_projection", "logit_scale"))
+        for k in left_out
+    )
 
 
 def test_the_unet_table_is_the_published_one():
@@ -97,12 +99,17 @@ def test_the_unet_table_is_the_published_one():
 def test_the_unet_table_of_sdxl_names_every_weight_of_diffusers_unet():
     with torch.device("meta"):
         unet = UNet2DConditionModel(
-            block_out_channels=SDXL.channels, layers_per_block=2, cross_attention_dim=64,
+            block_out_channels=SDXL.channels,
+            layers_per_block=2,
+            cross_attention_dim=64,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 10), addition_embed_type="text_time",
-            addition_time_embed_dim=8, projection_class_embeddings_input_dim=64,
-            use_linear_projection=True)
+            transformer_layers_per_block=(1, 2, 10),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=64,
+            use_linear_projection=True,
+        )
     state = unet.state_dict()
     there = keys.unet_to_ldm(state, SDXL)
     assert "label_emb.0.2.weight" in there and "output_blocks.2.2.conv.weight" in there
@@ -114,14 +121,21 @@ def test_the_unet_table_of_sdxl_names_every_weight_of_diffusers_unet():
 
 TOYS = {
     "plain": (UNetLayout(channels=(8, 16), layers=1, depths=(1, 0)), {}, {}),
-    "linear": (UNetLayout(channels=(8, 16), layers=2, depths=(1, 1)),
-               dict(use_linear_projection=True, attention_head_dim=(2, 4)),
-               dict(open_clip=True, padding=0, prediction=None)),
-    "upscaler": (UNetLayout(channels=(8, 16), layers=1, depths=(0, 1)),
-                 dict(in_channels=7, num_class_embeds=30, use_linear_projection=True,
-                      only_cross_attention=(True, False)),
-                 dict(open_clip=True, padding=0, prediction="v", betas=(1e-4, 2e-2),
-                      max_noise_level=20)),
+    "linear": (
+        UNetLayout(channels=(8, 16), layers=2, depths=(1, 1)),
+        dict(use_linear_projection=True, attention_head_dim=(2, 4)),
+        dict(open_clip=True, padding=0, prediction=None),
+    ),
+    "upscaler": (
+        UNetLayout(channels=(8, 16), layers=1, depths=(0, 1)),
+        dict(
+            in_channels=7,
+            num_class_embeds=30,
+            use_linear_projection=True,
+            only_cross_attention=(True, False),
+        ),
+        dict(open_clip=True, padding=0, prediction="v", betas=(1e-4, 2e-2), max_noise_level=20),
+    ),
 }
 
 
@@ -129,10 +143,18 @@ def toy_spec(name: str) -> sd.ImageSpec:
     layout, unet, more = TOYS[name]
     unet = dict(cross_attention_dim=12, norm_num_groups=4, attention_head_dim=2) | unet
     autoencoder = sd._autoencoder((8, 16), 0.5) | dict(norm_num_groups=4)
-    text = dict(hidden_size=12, intermediate_size=20, num_hidden_layers=3, num_attention_heads=2,
-                vocab_size=49408, hidden_act="gelu" if more else "quick_gelu", projection_dim=12)
-    return sd.ImageSpec(layout=layout, unet=sd._unet(layout, **unet), autoencoder=autoencoder,
-                        text=text, **more)
+    text = dict(
+        hidden_size=12,
+        intermediate_size=20,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        vocab_size=49408,
+        hidden_act="gelu" if more else "quick_gelu",
+        projection_dim=12,
+    )
+    return sd.ImageSpec(
+        layout=layout, unet=sd._unet(layout, **unet), autoencoder=autoencoder, text=text, **more
+    )
 
 
 def toy_model(spec: sd.ImageSpec) -> sd.ImageModel:
@@ -188,8 +210,11 @@ def test_an_open_clip_tower_gives_its_last_but_one_layer_after_the_final_norm():
     file = keys.text_to_open_clip(whole.state_dict(), 4)
     file |= {"text_projection": torch.ones(12, 12), "logit_scale": torch.tensor(1.0)}
     used = folders.load_text_encoder(
-        folders.build_text_encoder(spec.text), keys.text_from_open_clip(file, 3), "it",
-        torch.float32)
+        folders.build_text_encoder(spec.text),
+        keys.text_from_open_clip(file, 3),
+        "it",
+        torch.float32,
+    )
     ids = torch.arange(77)[None]
     with torch.no_grad():
         layers = whole(input_ids=ids, output_hidden_states=True).hidden_states
@@ -236,7 +261,8 @@ class OpenClip(torch.nn.Module):
         self.positional_embedding = torch.nn.Parameter(torch.randn(77, width))
         self.transformer = torch.nn.Module()
         self.transformer.resblocks = torch.nn.ModuleList(
-            [self.Block(width, heads, inner) for _ in range(layers)])
+            [self.Block(width, heads, inner) for _ in range(layers)]
+        )
         self.ln_final = torch.nn.LayerNorm(width)
 
     def forward(self, ids, skip):
@@ -255,11 +281,13 @@ def test_an_open_clip_tower_gives_what_open_clip_itself_gives():
         torch.nn.init.normal_(parameter, std=0.3)
     converted = keys.text_from_open_clip(original.state_dict(), 3)
     ours = folders.load_text_encoder(
-        folders.build_text_encoder(toy_spec("linear").text), converted, "it", torch.float32)
+        folders.build_text_encoder(toy_spec("linear").text), converted, "it", torch.float32
+    )
     ids = torch.randint(0, 49408, (2, 77))
     with torch.no_grad():
-        torch.testing.assert_close(encode_text(ours, ids), original(ids, skip=1),
-                                   rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            encode_text(ours, ids), original(ids, skip=1), rtol=1e-4, atol=1e-5
+        )
 
 
 def save_folder(model: sd.ImageModel, folder: Path, **scheduler) -> None:
@@ -267,8 +295,11 @@ def save_folder(model: sd.ImageModel, folder: Path, **scheduler) -> None:
     model.autoencoder.save_pretrained(folder / "vae")
     model.text_encoder.save_pretrained(folder / "text_encoder")
     (folder / "scheduler").mkdir()
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(
-        dict(beta_schedule="scaled_linear", beta_start=8.5e-4, beta_end=0.012) | scheduler))
+    (folder / "scheduler" / "scheduler_config.json").write_text(
+        json.dumps(
+            dict(beta_schedule="scaled_linear", beta_start=8.5e-4, beta_end=0.012) | scheduler
+        )
+    )
 
 
 def test_a_diffusers_folder_loads_to_equal_outputs(tmp_path):
@@ -279,8 +310,7 @@ def test_a_diffusers_folder_loads_to_equal_outputs(tmp_path):
     loaded = sd.load(tmp_path / "a")
     assert_same(model, loaded)
     assert loaded.model.prediction == "v"
-    torch.testing.assert_close(loaded.model.schedule.alphas_cumprod,
-                               scaled_linear().alphas_cumprod)
+    torch.testing.assert_close(loaded.model.schedule.alphas_cumprod, scaled_linear().alphas_cumprod)
     assert loaded.tokenizer == ClipTokenizer(49407)
 
 
@@ -289,7 +319,8 @@ def test_a_folder_of_an_upscaler_brings_its_second_schedule(tmp_path):
     save_folder(model, tmp_path, prediction_type="v_prediction")
     (tmp_path / "low_res_scheduler").mkdir()
     (tmp_path / "low_res_scheduler" / "scheduler_config.json").write_text(
-        '{"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}')
+        '{"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}'
+    )
     loaded = sd.load(tmp_path, dtype=torch.float16)
     assert loaded.model.max_noise_level == 350 and loaded.model.low_res_channels == 3
     assert loaded.model.noise_schedule_for_low_res.betas[-1] == pytest.approx(0.02)
@@ -400,8 +431,10 @@ def test_a_training_checkpoint_is_read_without_its_trainer(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         for end in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
             patch.setitem(sys.modules, end, module)
-        torch.save({"state_dict": state, "callbacks": {callback: {"best": np.float32(2)}}},
-                   tmp_path / "a.ckpt")
+        torch.save(
+            {"state_dict": state, "callbacks": {callback: {"best": np.float32(2)}}},
+            tmp_path / "a.ckpt",
+        )
     assert sd.load(tmp_path / "a.ckpt", specs={"a": spec}).name == "a"
 
 
@@ -411,10 +444,13 @@ def test_another_kind_of_model_is_named_by_its_first_keys(tmp_path):
         sd.load(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("extra", [
-    "input_blocks.1.1.time_stack.0.norm_in.weight",
-    "input_blocks.1.0.temopral_conv.conv1.2.weight",
-])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "input_blocks.1.1.time_stack.0.norm_in.weight",
+        "input_blocks.1.0.temopral_conv.conv1.2.weight",
+    ],
+)
 def test_a_video_model_is_not_taken_for_the_image_model_it_grew_from(extra):
     shapes = shapes_of(published("stable diffusion 2"))
     assert sd.detect(shapes | {sd.UNET + extra: (320,)}) is None
@@ -443,7 +479,8 @@ def test_folders_that_are_no_image_model_are_refused(tmp_path):
         sd.load(tmp_path)
     config = json.loads((tmp_path / "unet" / "config.json").read_text())
     (tmp_path / "unet" / "config.json").write_text(
-        json.dumps(config | {"_class_name": "UNetSpatioTemporalConditionModel"}))
+        json.dumps(config | {"_class_name": "UNetSpatioTemporalConditionModel"})
+    )
     with pytest.raises(CheckpointError, match="expected a UNet2DConditionModel"):
         sd.load(tmp_path)
 

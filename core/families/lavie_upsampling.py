@@ -94,9 +94,7 @@ def independent_chunks(
         frames = stream.frames(start, stop).float()
         told = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
         b, t, _, h, w = frames.shape
-        condition = UpsamplerCondition(
-            frames=range(start, stop), low_res=told, noise_level=level
-        )
+        condition = UpsamplerCondition(frames=range(start, stop), low_res=told, noise_level=level)
         denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
         first = noise((b, t, settings.latent_channels, h, w)).to(frames)
         yield how.run(

@@ -42,11 +42,11 @@ class ImageSpec:
     unet: dict[str, Any]
     autoencoder: dict[str, Any]
     text: dict[str, Any]
-    open_clip: bool = False                     # the single file names the text encoder so
-    padding: int = 49407                        # the token that fills up short prompts
-    prediction: Prediction | None = "eps"       # None: told by a weight, see `prediction_of`
+    open_clip: bool = False  # the single file names the text encoder so
+    padding: int = 49407  # the token that fills up short prompts
+    prediction: Prediction | None = "eps"  # None: told by a weight, see `prediction_of`
     betas: tuple[float, float] = (8.5e-4, 1.2e-2)
-    max_noise_level: int = 0                    # above 0 for upscalers
+    max_noise_level: int = 0  # above 0 for upscalers
 
     @property
     def text_prefix(self) -> str:
@@ -63,58 +63,102 @@ class ImageModel:
 
     model: DiffusionModel
     text_encoder: CLIPTextModel
-    tokenizer: Any                              # CLIPTokenizer or ClipTokenizer
+    tokenizer: Any  # CLIPTokenizer or ClipTokenizer
     text_length: int
     autoencoder: AutoencoderKL
     dropped_layers: int = 0
     name: str = "image model"
-    box_encoder: None = None                    # conditions of the embedded driving model only
+    box_encoder: None = None  # conditions of the embedded driving model only
 
 
 def _unet(layout: UNetLayout, **more: Any) -> dict[str, Any]:
     """diffusers' configuration of a U-Net of that layout."""
     return dict(
-        block_out_channels=layout.channels, layers_per_block=layout.layers,
+        block_out_channels=layout.channels,
+        layers_per_block=layout.layers,
         down_block_types=tuple(f"{'CrossAttn' * bool(d)}DownBlock2D" for d in layout.depths),
         up_block_types=tuple(f"{'CrossAttn' * bool(d)}UpBlock2D" for d in layout.depths[::-1]),
-        **more)
+        **more,
+    )
 
 
 def _autoencoder(channels: tuple[int, ...], scale: float) -> dict[str, Any]:
     levels = len(channels)
     return dict(
-        block_out_channels=channels, layers_per_block=2, latent_channels=4, scaling_factor=scale,
+        block_out_channels=channels,
+        layers_per_block=2,
+        latent_channels=4,
+        scaling_factor=scale,
         down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels)
+        up_block_types=("UpDecoderBlock2D",) * levels,
+    )
 
 
 CLIP_L = dict(
-    hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-    hidden_act="quick_gelu", projection_dim=768, bos_token_id=49406, eos_token_id=49407,
-    pad_token_id=49407)
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    hidden_act="quick_gelu",
+    projection_dim=768,
+    bos_token_id=49406,
+    eos_token_id=49407,
+    pad_token_id=49407,
+)
 # 23 of the 24 layers: the condition is the output of the last but one, after the final norm.
 OPEN_CLIP_H = dict(
-    hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16,
-    hidden_act="gelu", projection_dim=1024, bos_token_id=49406, eos_token_id=49407, pad_token_id=0)
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=23,
+    num_attention_heads=16,
+    hidden_act="gelu",
+    projection_dim=1024,
+    bos_token_id=49406,
+    eos_token_id=49407,
+    pad_token_id=0,
+)
 
 SPECS: dict[str, ImageSpec] = {
     "stable diffusion 1": ImageSpec(
-        layout=SD1, unet=_unet(SD1, cross_attention_dim=768, attention_head_dim=8),
-        autoencoder=_autoencoder((128, 256, 512, 512), 0.18215), text=CLIP_L),
+        layout=SD1,
+        unet=_unet(SD1, cross_attention_dim=768, attention_head_dim=8),
+        autoencoder=_autoencoder((128, 256, 512, 512), 0.18215),
+        text=CLIP_L,
+    ),
     "stable diffusion 2": ImageSpec(
         layout=SD2,
-        unet=_unet(SD2, cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20),
-                   use_linear_projection=True),
-        autoencoder=_autoencoder((128, 256, 512, 512), 0.18215), text=OPEN_CLIP_H,
-        open_clip=True, padding=0, prediction=None),
+        unet=_unet(
+            SD2,
+            cross_attention_dim=1024,
+            attention_head_dim=(5, 10, 20, 20),
+            use_linear_projection=True,
+        ),
+        autoencoder=_autoencoder((128, 256, 512, 512), 0.18215),
+        text=OPEN_CLIP_H,
+        open_clip=True,
+        padding=0,
+        prediction=None,
+    ),
     "stable diffusion x4 upscaler": ImageSpec(
         layout=X4_UPSCALER,
         # The three finer levels attend to the text twice instead of to themselves.
-        unet=_unet(X4_UPSCALER, cross_attention_dim=1024, attention_head_dim=8, in_channels=7,
-                   use_linear_projection=True, num_class_embeds=1000,
-                   only_cross_attention=(True, True, True, False)),
-        autoencoder=_autoencoder((128, 256, 512), 0.08333), text=OPEN_CLIP_H, open_clip=True,
-        padding=0, prediction="v", betas=(1e-4, 2e-2), max_noise_level=350),
+        unet=_unet(
+            X4_UPSCALER,
+            cross_attention_dim=1024,
+            attention_head_dim=8,
+            in_channels=7,
+            use_linear_projection=True,
+            num_class_embeds=1000,
+            only_cross_attention=(True, True, True, False),
+        ),
+        autoencoder=_autoencoder((128, 256, 512), 0.08333),
+        text=OPEN_CLIP_H,
+        open_clip=True,
+        padding=0,
+        prediction="v",
+        betas=(1e-4, 2e-2),
+        max_noise_level=350,
+    ),
 }
 
 
@@ -127,7 +171,8 @@ def detect(
         table = keys.unet_table(spec.layout)
         marks = _marks(spec.unet)
         if all(unet.get(key) == shape for key, shape in marks.items()) and (
-                "label_emb.weight" in marks or not any(k.startswith("label_emb") for k in unet)):
+            "label_emb.weight" in marks or not any(k.startswith("label_emb") for k in unet)
+        ):
             # Video models keep the image model's names and add their own.
             if all(keys.rename(key, table) for key in unet):
                 return name
@@ -142,17 +187,24 @@ def _marks(unet: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         "input_blocks.0.0.weight": (first, unet.get("in_channels", 4), 3, 3),
         "out.2.weight": (unet.get("out_channels", 4), first, 3, 3),
         "middle_block.1.proj_in.weight": projection,
-        "middle_block.1.transformer_blocks.0.attn2.to_k.weight":
-            (last, unet["cross_attention_dim"]),
+        "middle_block.1.transformer_blocks.0.attn2.to_k.weight": (
+            last,
+            unet["cross_attention_dim"],
+        ),
     }
     if unet.get("num_class_embeds"):
         marks["label_emb.weight"] = (unet["num_class_embeds"], 4 * first)
     return marks
 
 
-def load(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32,
-         device: torch.device | str = "cpu", prediction: Prediction | None = None,
-         specs: Mapping[str, ImageSpec] = SPECS) -> ImageModel:
+def load(
+    path: str | os.PathLike,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    prediction: Prediction | None = None,
+    specs: Mapping[str, ImageSpec] = SPECS,
+) -> ImageModel:
     """Load a single file (.safetensors, or .ckpt of nothing but tensors) or a diffusers folder.
 
     ``prediction`` overrides what the file tells or hints at. An upscaler's autoencoder stays in
@@ -164,17 +216,29 @@ def load(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32,
         return _load_folder(path, dtype, device, prediction)
     if not path.is_file():
         raise CheckpointError(f"no image model at {path}")
-    return from_ldm(folders.read_weights(path), path.name, dtype=dtype, device=device,
-                    prediction=prediction, specs=specs)
+    return from_ldm(
+        folders.read_weights(path),
+        path.name,
+        dtype=dtype,
+        device=device,
+        prediction=prediction,
+        specs=specs,
+    )
 
 
 # --------------------------------------------------------------------------------------------------
 # Single files.
 
 
-def from_ldm(state: Mapping[str, Tensor], name: str, *, dtype: torch.dtype = torch.float32,
-             device: torch.device | str = "cpu", prediction: Prediction | None = None,
-             specs: Mapping[str, ImageSpec] = SPECS) -> ImageModel:
+def from_ldm(
+    state: Mapping[str, Tensor],
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    prediction: Prediction | None = None,
+    specs: Mapping[str, ImageSpec] = SPECS,
+) -> ImageModel:
     """The image model of a single file's state dict; ``name`` is what errors call the file."""
     family = detect({k: v.shape for k, v in state.items()}, specs)
     if family is None:
@@ -184,16 +248,32 @@ def from_ldm(state: Mapping[str, Tensor], name: str, *, dtype: torch.dtype = tor
     parts = split(state, spec, name)
     unet = load_into(folders.build_unet(spec.unet), parts["unet"], f"the U-Net of {name}", dtype)
     autoencoder = load_into(
-        folders.build_autoencoder(spec.autoencoder), parts["autoencoder"],
-        f"the autoencoder of {name}", autoencoder_dtype(dtype, spec.max_noise_level))
+        folders.build_autoencoder(spec.autoencoder),
+        parts["autoencoder"],
+        f"the autoencoder of {name}",
+        autoencoder_dtype(dtype, spec.max_noise_level),
+    )
     text = folders.load_text_encoder(
-        folders.build_text_encoder(spec.text), parts["text"], f"the text encoder of {name}", dtype)
+        folders.build_text_encoder(spec.text), parts["text"], f"the text encoder of {name}", dtype
+    )
     schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
-    model = _model(unet.to(device), autoencoder, schedule,
-                   prediction or spec.prediction or prediction_of(parts["unet"], spec.layout),
-                   schedule if spec.max_noise_level else None, spec.max_noise_level)
-    return ImageModel(model, text.to(device), ClipTokenizer(spec.padding), 77,
-                      autoencoder.to(device), int(spec.open_clip), family)
+    model = _model(
+        unet.to(device),
+        autoencoder,
+        schedule,
+        prediction or spec.prediction or prediction_of(parts["unet"], spec.layout),
+        schedule if spec.max_noise_level else None,
+        spec.max_noise_level,
+    )
+    return ImageModel(
+        model,
+        text.to(device),
+        ClipTokenizer(spec.padding),
+        77,
+        autoencoder.to(device),
+        int(spec.open_clip),
+        family,
+    )
 
 
 def split(
@@ -212,7 +292,8 @@ def split(
         "unet": keys.unet_from_ldm(part(used, UNET), spec.layout),
         "autoencoder": keys.autoencoder_from_ldm(part(used, AUTOENCODER), levels, layers),
         "text": keys.text_from_open_clip(text, spec.text["num_hidden_layers"])
-        if spec.open_clip else keys.clip_names(text),
+        if spec.open_clip
+        else keys.clip_names(text),
     }
 
 
@@ -220,10 +301,14 @@ def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
     """The single file's state dict: inverse of :func:`from_ldm`, without what that leaves out."""
     unet = image_model.model.network.image_unet.state_dict()
     text = image_model.text_encoder.state_dict()
-    own = (keys.text_to_open_clip(text, spec.text["num_hidden_layers"]) if spec.open_clip else
-           {f"text_model.{k}": v for k, v in keys.clip_names(text).items()})
+    own = (
+        keys.text_to_open_clip(text, spec.text["num_hidden_layers"])
+        if spec.open_clip
+        else {f"text_model.{k}": v for k, v in keys.clip_names(text).items()}
+    )
     autoencoder = keys.autoencoder_to_ldm(
-        image_model.autoencoder.state_dict(), *_autoencoder_size(spec))
+        image_model.autoencoder.state_dict(), *_autoencoder_size(spec)
+    )
     return {
         **{UNET + k: v for k, v in keys.unet_to_ldm(unet, spec.layout).items()},
         **{AUTOENCODER + k: v for k, v in autoencoder.items()},
@@ -253,14 +338,26 @@ def autoencoder_dtype(dtype: torch.dtype, max_noise_level: int) -> torch.dtype:
     return torch.float32 if max_noise_level and dtype == torch.float16 else dtype
 
 
-def _model(unet, autoencoder: AutoencoderKL, schedule: NoiseSchedule, prediction: Prediction,
-           low_res_schedule: NoiseSchedule | None, max_noise_level: int) -> DiffusionModel:
+def _model(
+    unet,
+    autoencoder: AutoencoderKL,
+    schedule: NoiseSchedule,
+    prediction: Prediction,
+    low_res_schedule: NoiseSchedule | None,
+    max_noise_level: int,
+) -> DiffusionModel:
     config = autoencoder.config
     return DiffusionModel(
-        network=VideoUNet(unet, []), schedule=schedule, prediction=prediction,
-        latent_channels=config.latent_channels, factor=2 ** (len(config.block_out_channels) - 1),
-        latent_scale=config.scaling_factor, latent_shift=config.shift_factor or 0.0,
-        noise_schedule_for_low_res=low_res_schedule, max_noise_level=max_noise_level)
+        network=VideoUNet(unet, []),
+        schedule=schedule,
+        prediction=prediction,
+        latent_channels=config.latent_channels,
+        factor=2 ** (len(config.block_out_channels) - 1),
+        latent_scale=config.scaling_factor,
+        latent_shift=config.shift_factor or 0.0,
+        noise_schedule_for_low_res=low_res_schedule,
+        max_noise_level=max_noise_level,
+    )
 
 
 def without_last_layers(image_model: ImageModel, count: int) -> ImageModel:
@@ -270,18 +367,20 @@ def without_last_layers(image_model: ImageModel, count: int) -> ImageModel:
     layers = getattr(text, "text_model", text).encoder.layers
     if not 0 <= count < len(layers):
         raise ValueError(f"cannot leave out {count} of the {len(layers)} layers of the encoder")
-    del layers[len(layers) - count:]
+    del layers[len(layers) - count :]
     text.config.num_hidden_layers = len(layers)
-    return replace(image_model, text_encoder=text,
-                   dropped_layers=image_model.dropped_layers + count)
+    return replace(
+        image_model, text_encoder=text, dropped_layers=image_model.dropped_layers + count
+    )
 
 
 # --------------------------------------------------------------------------------------------------
 # Folders.
 
 
-def _load_folder(path: Path, dtype: torch.dtype, device: torch.device | str,
-                 prediction: Prediction | None) -> ImageModel:
+def _load_folder(
+    path: Path, dtype: torch.dtype, device: torch.device | str, prediction: Prediction | None
+) -> ImageModel:
     if not folders.is_folder(path):
         raise CheckpointError(f"{path} is no image model: it has no unet/config.json")
     if (path / "text_encoder_2").is_dir():
@@ -290,18 +389,25 @@ def _load_folder(path: Path, dtype: torch.dtype, device: torch.device | str,
     layout_of(unet.config)
     scheduler = folders.read_json(path / "scheduler" / "scheduler_config.json")
     low_res = path / "low_res_scheduler" / "scheduler_config.json"
-    low_res_schedule = (folders.schedule_from_config(folders.read_json(low_res))
-                        if low_res.is_file() else None)
+    low_res_schedule = (
+        folders.schedule_from_config(folders.read_json(low_res)) if low_res.is_file() else None
+    )
     highest = _max_noise_level(path) if low_res_schedule else 0
     autoencoder = folders.load_autoencoder_folder(path / "vae", autoencoder_dtype(dtype, highest))
     text = folders.load_text_encoder_folder(path / "text_encoder", dtype)
-    model = _model(unet.to(device), autoencoder, folders.schedule_from_config(scheduler),
-                   prediction or folders.prediction_from_config(scheduler), low_res_schedule,
-                   highest)
+    model = _model(
+        unet.to(device),
+        autoencoder,
+        folders.schedule_from_config(scheduler),
+        prediction or folders.prediction_from_config(scheduler),
+        low_res_schedule,
+        highest,
+    )
     tokenizer = folders.load_tokenizer_folder(path / "tokenizer") or _published_tokenizer(text)
     length = text.config.max_position_embeddings
-    return ImageModel(model, text.to(device), tokenizer, length, autoencoder.to(device),
-                      0, path.name)
+    return ImageModel(
+        model, text.to(device), tokenizer, length, autoencoder.to(device), 0, path.name
+    )
 
 
 def _max_noise_level(path: Path) -> int:
@@ -312,6 +418,8 @@ def _max_noise_level(path: Path) -> int:
 def _published_tokenizer(text: CLIPTextModel) -> ClipTokenizer:
     """CLIP's own vocabulary, padded as OpenAI's CLIP (quick GELU) or OpenCLIP (GELU) pads."""
     if text.config.vocab_size != ClipTokenizer.vocab_size:
-        raise CheckpointError(f"the folder has no tokenizer, and its text encoder knows "
-                              f"{text.config.vocab_size} words instead of CLIP's 49408")
+        raise CheckpointError(
+            f"the folder has no tokenizer, and its text encoder knows "
+            f"{text.config.vocab_size} words instead of CLIP's 49408"
+        )
     return ClipTokenizer(49407 if text.config.hidden_act == "quick_gelu" else 0)

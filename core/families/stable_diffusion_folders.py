@@ -37,7 +37,8 @@ class _StandIn:
 # What the published .ckpt files hold besides tensors: the best score of a training run's callback.
 # The classes named here are never imported; torch's restricted reader gets the empty ones instead.
 STAND_INS = [
-    type(name, (_StandIn,), {"__module__": module}) for module, name in (
+    type(name, (_StandIn,), {"__module__": module})
+    for module, name in (
         ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
         ("numpy.core.multiarray", "scalar"),
         ("numpy._core.multiarray", "scalar"),
@@ -81,8 +82,9 @@ def read_pickle(path: Path) -> Any:
     try:
         # Only the zip format can be mapped into memory instead of being read as a whole.
         with _allowed(STAND_INS):
-            return torch.load(path, map_location="cpu", weights_only=True,
-                              mmap=zipfile.is_zipfile(path))
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
@@ -100,8 +102,11 @@ def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
 
 def find_weights(folder: Path, stem: str) -> Path:
     """The weight file of one part: full precision before half, safetensors before pickles."""
-    names = [f"{stem}{variant}.{suffix}" for suffix in ("safetensors", "bin")
-             for variant in ("", ".fp16")]
+    names = [
+        f"{stem}{variant}.{suffix}"
+        for suffix in ("safetensors", "bin")
+        for variant in ("", ".fp16")
+    ]
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -198,8 +203,11 @@ def schedule_from_config(config: Mapping[str, Any]) -> NoiseSchedule:
     name = config.get("beta_schedule", "linear")
     if name not in BETAS:
         raise CheckpointError(f"unknown beta_schedule {name!r}; known are {', '.join(BETAS)}")
-    schedule = BETAS[name](config.get("num_train_timesteps", 1000),
-                           start=config.get("beta_start", 1e-4), end=config.get("beta_end", 2e-2))
+    schedule = BETAS[name](
+        config.get("num_train_timesteps", 1000),
+        start=config.get("beta_start", 1e-4),
+        end=config.get("beta_end", 2e-2),
+    )
     return zero_terminal_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule
 
 
@@ -207,6 +215,7 @@ def prediction_from_config(config: Mapping[str, Any]) -> Prediction:
     """What the network predicts, by a diffusers scheduler's configuration."""
     name = config.get("prediction_type", "epsilon")
     if name not in PREDICTIONS:
-        raise CheckpointError(f"unknown prediction_type {name!r}; known are "
-                              f"{', '.join(PREDICTIONS)}")
+        raise CheckpointError(
+            f"unknown prediction_type {name!r}; known are {', '.join(PREDICTIONS)}"
+        )
     return PREDICTIONS[name]

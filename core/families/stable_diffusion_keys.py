@@ -132,14 +132,19 @@ def autoencoder_table(levels: int, layers: int) -> dict[str, str]:
     ``layers`` residual blocks each in the encoder and one more in the decoder."""
     table = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
     for half, way, blocks in (("encoder", "down", layers), ("decoder", "up", layers + 1)):
-        for end, new in (("conv_in", "conv_in"), ("norm_out", "conv_norm_out"),
-                         ("conv_out", "conv_out")):
+        for end, new in (
+            ("conv_in", "conv_in"),
+            ("norm_out", "conv_norm_out"),
+            ("conv_out", "conv_out"),
+        ):
             table[f"{half}.{end}"] = f"{half}.{new}"
         for j in range(2):
             new = f"{half}.mid_block.resnets.{j}"
             table |= _autoencoder_block(f"{half}.mid.block_{j + 1}", new)
-        table |= {f"{half}.mid.attn_1.{a}": f"{half}.mid_block.attentions.0.{b}"
-                  for a, b in AUTOENCODER_ATTENTION.items()}
+        table |= {
+            f"{half}.mid.attn_1.{a}": f"{half}.mid_block.attentions.0.{b}"
+            for a, b in AUTOENCODER_ATTENTION.items()
+        }
         for i in range(levels):
             # ldm counts from the finest resolution both ways, diffusers' decoder from the coarsest.
             old = f"{half}.{way}.{i}"
@@ -166,8 +171,9 @@ def autoencoder_to_ldm(state: Mapping[str, Tensor], levels: int, layers: int) ->
     """Inverse of :func:`autoencoder_from_ldm`: the attention's weights are 1x1 convolutions."""
     table = inverse(autoencoder_table(levels, layers))
     renamed = rename_all(state, table, "the autoencoder")
-    return {k: v[..., None, None] if ".attn_1." in k and v.ndim == 2 else v
-            for k, v in renamed.items()}
+    return {
+        k: v[..., None, None] if ".attn_1." in k and v.ndim == 2 else v for k, v in renamed.items()
+    }
 
 
 def modern_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -177,8 +183,9 @@ def modern_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     def new_name(found: re.Match) -> str:
         return f"{found[1]}.{OLD_AUTOENCODER_ATTENTION[found[2]]}."
 
-    return {old.sub(new_name, k): _to_linear(v) if ".attentions." in k else v
-            for k, v in state.items()}
+    return {
+        old.sub(new_name, k): _to_linear(v) if ".attentions." in k else v for k, v in state.items()
+    }
 
 
 def _to_linear(weight: Tensor) -> Tensor:
@@ -194,16 +201,21 @@ def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """CLIP text weights without what depends on the version of transformers that wrote them: the
     prefix ``text_model.`` and the buffer of position numbers. The unused projection goes too."""
     names = {k.removeprefix("text_model."): v for k, v in state.items()}
-    return {k: v for k, v in names.items()
-            if k != "embeddings.position_ids" and not k.startswith("text_projection")}
+    return {
+        k: v
+        for k, v in names.items()
+        if k != "embeddings.position_ids" and not k.startswith("text_projection")
+    }
 
 
 def open_clip_table(layers: int) -> dict[str, str]:
     """OpenCLIP path -> transformers path of the text encoder, but for the fused projections."""
     table = dict(OPEN_CLIP_ENDS)
     for i in range(layers):
-        table |= {f"transformer.resblocks.{i}.{a}": f"encoder.layers.{i}.{b}"
-                  for a, b in OPEN_CLIP_LAYER.items()}
+        table |= {
+            f"transformer.resblocks.{i}.{a}": f"encoder.layers.{i}.{b}"
+            for a, b in OPEN_CLIP_LAYER.items()
+        }
     return table
 
 
@@ -214,8 +226,11 @@ def text_from_open_clip(state: Mapping[str, Tensor], layers: int) -> dict[str, T
     final norm. So are the projection and temperature of CLIP's contrastive loss.
     """
     unused = ("text_projection", "logit_scale", "attn_mask")
-    kept = {k: v for k, v in state.items()
-            if k not in unused and not _is_above(_RESBLOCK.match(k), layers)}
+    kept = {
+        k: v
+        for k, v in state.items()
+        if k not in unused and not _is_above(_RESBLOCK.match(k), layers)
+    }
     fused = {k: v for k, v in kept.items() if _IN_PROJ.fullmatch(k)}
     whole = {k: v for k, v in kept.items() if k not in fused}
     renamed = rename_all(whole, open_clip_table(layers), "the text encoder")
