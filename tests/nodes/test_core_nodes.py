@@ -154,7 +154,7 @@ def test_what_was_finished_of_an_interrupted_video_is_kept(
     model = run("VideoLDM_InjectTemporalLayers", model=model, layers=layers, sites="")
     prompt = run("CLIPTextEncode", clip=clip, text="")
 
-    def stop(done, total):
+    def stop(done, total, part):
         if done > 2:
             raise KeyboardInterrupt
 
