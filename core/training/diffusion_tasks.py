@@ -56,14 +56,10 @@ def velocity_error(
     return (network(x_t, steps).float() - SCHEDULE.velocity(x0, noise, steps)).square()
 
 
-def draw_steps(
-    count: int, generator: torch.Generator, device: torch.device, power: float = 1.0
-) -> Tensor:
-    """Steps of the forward process, spread evenly over the batch: uniform, or more of the noisy
-    ones, t = 1 - (1 - u)^power.
-    """
+def draw_steps(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Steps of the forward process, uniform but spread evenly over the batch."""
     offset = torch.rand((), generator=generator, device=device)
-    spread = 1 - (1 - (torch.arange(count, device=device) + offset) / count) ** power
+    spread = (torch.arange(count, device=device) + offset) / count
     return (spread * SCHEDULE.steps).long().clamp_max(SCHEDULE.steps - 1)
 
 
@@ -174,9 +170,7 @@ class TrainTemporalLayers:
 
     ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames;
     Video LDM section 3.2) or ``"every fourth"`` (section 3.3). With the latter, half the batches
-    are noised blends of the key frames, whose ghosts the layers learn to undo. Frames of a clip
-    say much of each other, so that it takes more noise than for an image to make the layers learn
-    how things move: ``data.step_power`` above 1 draws noisy steps more often.
+    are noised blends of the key frames, whose ghosts the layers learn to undo.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -190,7 +184,6 @@ class TrainTemporalLayers:
         ]
         self.given = recipe.data.get("given", "none")
         self.perturb = recipe.data.get("perturb", 0)
-        self.power = recipe.data.get("step_power", 1.0)
         unet = frozen(image.model.network.image_unet)
         config = TemporalLayersConfig(
             layout=layout_of(unet.config),
@@ -233,7 +226,7 @@ class TrainTemporalLayers:
         with torch.no_grad():
             text = encode_text(self.text_encoder, batch["ids"])
         context = self._context(x0, mask, batch["level"], generator)
-        steps = draw_steps(len(x0), generator, x0.device, self.power)
+        steps = draw_steps(len(x0), generator, x0.device)
         start = None
         if batch["from_blend"]:
             first, last = BLEND_STEPS
