@@ -18,6 +18,7 @@ from ..autoencoder import check_video
 from ..denoiser import Denoiser, to_ve, to_vp
 from ..diffusion_model import DiffusionModel
 from ..guidance import guided
+from ..interpolation import FACTOR, interpolated_frames
 from ..noise import StepNoise
 from ..sampling import Callback, sample_ddim, sample_ddpm, sample_euler
 from ..schedules import (
@@ -31,9 +32,6 @@ from ..windows import fuse_weights, sliding_windows, windowed
 
 Method = Literal["ddpm", "ddim", "euler", "respaced_ddim"]
 METHODS: tuple[Method, ...] = ("ddpm", "ddim", "euler", "respaced_ddim")
-
-FACTOR = 4
-"""Frames made per key frame."""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -225,11 +223,6 @@ def text_to_video(
 
 # --------------------------------------------------------------------------------------------------
 # Temporal interpolation.
-
-
-def interpolated_frames(keys: int) -> int:
-    """4 K - 3."""
-    return FACTOR * (keys - 1) + 1
 
 
 def key_of_frame(keys: int) -> Tensor:

@@ -185,14 +185,7 @@ class TrainTemporalLayers:
         self.given = recipe.data.get("given", "none")
         self.perturb = recipe.data.get("perturb", 0)
         unet = frozen(image.model.network.image_unet)
-        config = TemporalLayersConfig(
-            layout=layout_of(unet.config),
-            text_width=unet.config.cross_attention_dim,
-            **embedded.tuples(recipe.model),
-        )
-        self.layers = TemporalLayers(config)
-        if "layers" in recipe.start_from:
-            start(self.layers, embedded.path_of(recipe.start_from["layers"]))
+        self.layers = layers_for(unet, recipe)
         self.module = inject(unet, self.layers)
 
     def batch(self, step: int) -> dict:
@@ -280,6 +273,21 @@ def frozen(unet: nn.Module) -> nn.Module:
     of a channels-last group norm whose own scale needs no gradient.
     """
     return unet.requires_grad_(False).to(memory_format=torch.contiguous_format)
+
+
+def layers_for(unet: nn.Module, recipe: Recipe) -> TemporalLayers:
+    """The temporal layers that a recipe puts into an image U-Net: new, or as far as they fit those
+    it starts from.
+    """
+    config = TemporalLayersConfig(
+        layout=layout_of(unet.config),
+        text_width=unet.config.cross_attention_dim,
+        **embedded.tuples(recipe.model),
+    )
+    layers = TemporalLayers(config)
+    if "layers" in recipe.start_from:
+        start(layers, embedded.path_of(recipe.start_from["layers"]))
+    return layers
 
 
 def start(layers: TemporalLayers, path: Path) -> None:

@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from ..checkpoints import Header, part, save
 from ..families import embedded
-from ..sites import layout_of
-from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..text import encode_text, tokenize
 from ..video_unet import inject
-from .diffusion_tasks import draw_steps, normal_like, start, velocity_error
+from .diffusion_tasks import draw_steps, layers_for, normal_like, velocity_error
 from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
 
@@ -76,14 +74,7 @@ class TrainJoint:
         )
         self.image_count = image_count(recipe.batch, recipe.data.get("image_share", 0.25))
         unet = self.image_model.model.network.image_unet.requires_grad_(True)
-        config = TemporalLayersConfig(
-            layout=layout_of(unet.config),
-            text_width=unet.config.cross_attention_dim,
-            **embedded.tuples(recipe.model),
-        )
-        self.layers = TemporalLayers(config)
-        if "layers" in recipe.start_from:
-            start(self.layers, embedded.path_of(recipe.start_from["layers"]))
+        self.layers = layers_for(unet, recipe)
         self.module = inject(unet.to(memory_format=torch.contiguous_format), self.layers)
 
     def batch(self, step: int) -> dict:

@@ -12,12 +12,11 @@ from ...core.clip_condition import ContextUse, Sampling, reporter
 from ...core.families.lavie_sampling import (
     copied_keys,
     generated_mask,
-    interpolated_frames,
     interpolating_denoiser,
     masked_latents,
 )
 from ...core.frame_stream import check_finite
-from ...core.interpolation import FACTOR, interpolate
+from ...core.interpolation import FACTOR, interpolate, interpolated_frames
 from ..host.interface import Guidance
 from .running import Meter, Settings, collect, plan_for, sampling_for
 from .sampling import check_takes_context, window_keys_of
