@@ -41,7 +41,7 @@ def restore_low_resolution(decoded: Iterable[Tensor], low_res: Tensor) -> Iterat
     start = 0
     for frames in decoded:
         stop = start + frames.shape[1]
-        factor = _factor(frames, low_res, stop)
+        factor = enlargement(low_res, max(stop, low_res.shape[1]), *frames.shape[-2:])
         small = low_res[:, start:stop].to(frames)
         for _ in range(ROUNDS):
             frames = frames + enlarge(small - shrink(frames, factor), factor)
@@ -49,14 +49,18 @@ def restore_low_resolution(decoded: Iterable[Tensor], low_res: Tensor) -> Iterat
         start = stop
 
 
-def _factor(frames: Tensor, low_res: Tensor, stop: int) -> int:
-    """By how much the frames are larger, once it is sure that they belong to the small ones."""
-    factor = frames.shape[-1] // low_res.shape[-1]
-    if stop > low_res.shape[1]:
-        raise ValueError(f"{low_res.shape[1]} low-resolution frames end before frame {stop - 1}")
-    if frames.shape[-2:] != tuple(factor * side for side in low_res.shape[-2:]):
+def enlargement(low_res: Tensor, frames: int, height: int, width: int) -> int:
+    """By how much a video of ``frames`` frames is larger than the small one [b, t, 3, h, w] that it
+    was made from; raises ValueError when it was not.
+    """
+    factor = width // low_res.shape[-1]
+    if low_res.shape[1] != frames:
+        raise ValueError(
+            f"{low_res.shape[1]} low-resolution frames do not belong to a video of {frames} frames"
+        )
+    if (height, width) != tuple(factor * side for side in low_res.shape[-2:]):
         raise ValueError(
             f"low-resolution frames of {low_res.shape[-1]}x{low_res.shape[-2]} do not belong to a "
-            f"video of {frames.shape[-1]}x{frames.shape[-2]}"
+            f"video of {width}x{height}"
         )
     return factor

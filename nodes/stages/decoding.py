@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...core.decoding import decode
 from ...core.key_detail import restore_detail
-from ...core.low_resolution import restore_low_resolution
+from ...core.low_resolution import enlargement, restore_low_resolution
 from ...core.video_files import VideoStream, exact_frame_rate
 
 if TYPE_CHECKING:
@@ -76,15 +76,21 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
     decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
     overlap = min(8, (side or 16) // 2)
+    frames, height, width = raw.shape[1], *(decoder.factor * n for n in raw.shape[-2:])
+    small, keys = _pixels(host, settings.low_res_frames), _pixels(host, settings.key_frames)
+    if small is not None:
+        enlargement(small, frames, height, width)
+    if keys is not None:
+        _check_keys(keys, frames, height, width, settings.key_spacing)
     parts = decode(decoder, raw, chunk=settings.chunk, tile=side, tile_overlap=overlap)
-    parts = _counted(host, parts, raw.shape[1])
-    if settings.low_res_frames is not None:
-        parts = restore_low_resolution(parts, host.pixels(settings.low_res_frames))
-    if settings.key_frames is not None:
-        keys = host.pixels(settings.key_frames)
-        _check_keys(keys, raw, decoder.factor, settings.key_spacing)
-        parts = restore_detail(parts, keys, settings.key_spacing)
-    return parts
+    parts = _counted(host, parts, frames)
+    if small is not None:
+        parts = restore_low_resolution(parts, small)
+    return parts if keys is None else restore_detail(parts, keys, settings.key_spacing)
+
+
+def _pixels(host: Host, images: Tensor | None) -> Tensor | None:
+    return None if images is None else host.pixels(images)
 
 
 def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor]:
@@ -96,16 +102,15 @@ def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor
         yield pixels
 
 
-def _check_keys(keys: Tensor, raw: Tensor, factor: int, spacing: int) -> None:
-    height, width = factor * raw.shape[-2], factor * raw.shape[-1]
+def _check_keys(keys: Tensor, frames: int, height: int, width: int, spacing: int) -> None:
     if keys.shape[-2:] != (height, width):
         raise ValueError(
             f"the key frames are {keys.shape[-1]}x{keys.shape[-2]}, the video is {width}x{height}"
         )
-    if raw.shape[1] != spacing * (keys.shape[1] - 1) + 1:
+    if frames != spacing * (keys.shape[1] - 1) + 1:
         raise ValueError(
             f"{keys.shape[1]} key frames every {spacing} frames belong to "
-            f"{spacing * (keys.shape[1] - 1) + 1} frames, not to {raw.shape[1]}"
+            f"{spacing * (keys.shape[1] - 1) + 1} frames, not to {frames}"
         )
 
 

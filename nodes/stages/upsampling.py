@@ -49,6 +49,11 @@ def upsample_video(
         raise ValueError(f"borders {borders!r} must be one of {', '.join(BORDERS)}")
     if borders == "automatic":
         borders = "blended" if facts.family else "continued"
+    if borders == "independent" and same_noise:
+        raise ValueError(
+            "same_noise needs the borders continued or blended: independent clips draw the noise "
+            "of the published script"
+        )
     make = {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
     denoiser_for = host.denoiser_for(model, positive, negative, Guidance(cfg=cfg))
     run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, positive)

@@ -158,6 +158,27 @@ def test_decoding_an_upsampled_video_keeps_what_the_small_frames_show(run, parts
     assert distance[1] < 0.5 * distance[0]
 
 
+def test_small_frames_of_another_video_are_refused_before_anything_is_decoded(
+    run, sample, parts, video_model
+):
+    latent = sample(video_model(), frames=3)
+    for small, message in (
+        (torch.rand(4, 8, 8, 3), "4 low-resolution frames do not belong to a video of 3 frames"),
+        (torch.rand(3, 8, 5, 3), "low-resolution frames of 5x8 do not belong to a video of 16x16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run("VideoLDM_TemporalVAEDecode", samples=latent, vae=run("VideoLDM_LoadTemporalVAE"),
+                low_res_frames=small)  # fmt: skip
+
+
+def test_noise_of_the_published_script_cannot_be_the_same_in_every_frame(run, parts):
+    model = run("VideoLDM_LoadUpsampler").values[0]
+    with pytest.raises(ValueError, match="same_noise needs the borders continued or blended"):
+        run("VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
+            negative=parts["negative"], images=torch.rand(3, 8, 8, 3), borders="independent",
+            same_noise=True, **STEPS)  # fmt: skip
+
+
 def test_upsampled_latents_decode_to_four_times_the_size(run, parts):
     model, _, vae = run("VideoLDM_LoadUpsampler").values
     latent = run(
