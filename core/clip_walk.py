@@ -25,8 +25,8 @@ inner width to stay near the processor, and for memory that does not grow with t
 class ClipWalk(Walk):
     """One forward pass on [(b t), c, h, w], whose layers know which frames make a clip."""
 
-    def __init__(self, unet, injections, embedding, frames, context, rate, text):
-        super().__init__(unet, injections, embedding, frames, context, rate, text)
+    def __init__(self, unet, injections, embedding, frames, context, rate, text, times=None):
+        super().__init__(unet, injections, embedding, frames, context, rate, text, times)
         configs = [injection.layers.config for injection in injections]
         self.pooled = any(config.pooled_host_norms for config in configs)
         self.sparse_causal = any(config.sparse_causal for config in configs)
@@ -75,7 +75,9 @@ class ClipWalk(Walk):
     # ----------------------------------------------------------------------------------------------
     # Transformers.
 
-    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
+    def attn(self, site: str, transformer: nn.Module | None, h: Tensor) -> Tensor:
+        if transformer is None:
+            return self.temporal(site, h)
         height = h.shape[-2]
         z = transformer.norm(h)
         if transformer.use_linear_projection:

@@ -3,7 +3,7 @@ given layout of that U-Net.
 
     in                      after the first convolution
     down.I.res.J            after residual block J of level I, finest level first
-    down.I.attn.J           after the spatial transformer that follows it
+    down.I.attn.J           after the spatial transformer that follows it, or would follow it
     down.I.attn.J.block.K   inside that transformer, block K
     down.I.out              after the level, its down-sampler included
     mid.res.0  mid.attn.0  mid.res.1  mid.out
@@ -114,6 +114,18 @@ def attn_sites(layout: UNetLayout) -> Iterator[str]:
         yield from (f"up.{i}.attn.{j}" for j in range(layout.layers + 1) if depth)
 
 
+def bare_attn_sites(layout: UNetLayout) -> Iterator[str]:
+    """Every site where a level without spatial transformers would have one after a residual block:
+    a place for temporal attention alone.
+    """
+    for i, depth in enumerate(layout.depths):
+        yield from (f"down.{i}.attn.{j}" for j in range(layout.layers) if not depth)
+    if not layout.mid_depth:
+        yield "mid.attn.0"
+    for i, depth in enumerate(reversed(layout.depths)):
+        yield from (f"up.{i}.attn.{j}" for j in range(layout.layers + 1) if not depth)
+
+
 def block_sites(layout: UNetLayout) -> Iterator[str]:
     """Every site inside a spatial transformer, one per transformer block."""
     for site in attn_sites(layout):
@@ -125,7 +137,15 @@ def block_sites(layout: UNetLayout) -> Iterator[str]:
 def all_sites(layout: UNetLayout) -> list[str]:
     """Every site of the layout."""
     ends = [f"{way}.{i}.out" for way in ("down", "up") for i in range(layout.levels)]
-    return ["in", "mid.out", *ends, *res_sites(layout), *attn_sites(layout), *block_sites(layout)]
+    after = *res_sites(layout), *attn_sites(layout), *bare_attn_sites(layout)
+    return ["in", "mid.out", *ends, *after, *block_sites(layout)]
+
+
+def module_site(site: str, layout: UNetLayout) -> str:
+    """The site named after the module that ``site`` follows: the residual block's where an
+    attention site has no transformer to follow, else ``site`` itself.
+    """
+    return site.replace(".attn.", ".res.") if site in set(bare_attn_sites(layout)) else site
 
 
 def check_site(site: str) -> str:
@@ -136,7 +156,7 @@ def check_site(site: str) -> str:
 
 
 def kind_of(site: str) -> str:
-    """``"attention"`` for sites in or after a transformer, ``"convolution"`` for the others."""
+    """``"attention"`` for sites in a transformer or where one ends, else ``"convolution"``."""
     return "attention" if ".attn." in check_site(site) else "convolution"
 
 

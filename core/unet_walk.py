@@ -35,10 +35,13 @@ class Walk:
         context: ContextFrames | None,
         rate: Tensor | None,
         text: Tensor | None,
+        times: Tensor | None = None,
     ):
         self.unet, self.injections = unet, injections
         self.told = [
-            one.layers.tell(embedding, frames, context=context, rate=rate, text=clip_text(text))
+            one.layers.tell(
+                embedding, frames, context=context, rate=rate, text=clip_text(text), times=times
+            )
             for one in injections
         ]
         self.embedding = per_frame(embedding, frames)
@@ -71,15 +74,16 @@ class Walk:
     def res(self, site: str, block: nn.Module, h: Tensor) -> Tensor:
         return self.temporal(site, block(h, self.embedding))
 
-    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
-        h = transformer(h, encoder_hidden_states=self.text, return_dict=False)[0]
+    def attn(self, site: str, transformer: nn.Module | None, h: Tensor) -> Tensor:
+        if transformer is not None:
+            h = transformer(h, encoder_hidden_states=self.text, return_dict=False)[0]
         return self.temporal(site, h)
 
     def layers(self, way: str, j: int, block: nn.Module, h: Tensor) -> Tensor:
         """Residual block ``j`` and the transformer after it, if there is one."""
         h = self.res(f"{way}.res.{j}", block.resnets[j], h)
         attentions = getattr(block, "attentions", None)
-        return self.attn(f"{way}.attn.{j}", attentions[j], h) if attentions else h
+        return self.attn(f"{way}.attn.{j}", attentions[j] if attentions else None, h)
 
     def down(self, i: int, block: nn.Module, h: Tensor, skips: list[Tensor]) -> Tensor:
         for j in range(len(block.resnets)):
@@ -92,8 +96,7 @@ class Walk:
 
     def middle(self, block: nn.Module, h: Tensor) -> Tensor:
         h = self.res("mid.res.0", block.resnets[0], h)
-        if block.attentions and block.attentions[0] is not None:
-            h = self.attn("mid.attn.0", block.attentions[0], h)
+        h = self.attn("mid.attn.0", block.attentions[0] if block.attentions else None, h)
         h = self.res("mid.res.1", block.resnets[1], h)
         return self.temporal("mid.out", h)
 

@@ -129,9 +129,22 @@ def test_sites_and_paths_go_both_ways(name):
             for path in (s.diffusers_path, lambda site: s.ldm_path(site, layout)):
                 with pytest.raises(ValueError, match="has no path"):
                     path(site)
+        elif s.module_site(site, layout) != site:
+            residual = s.module_site(site, layout)
+            assert residual in every and residual == site.replace("attn", "res")
+            assert s.width_at(residual, layout) == s.width_at(site, layout)
         else:
             assert s.site_of_diffusers_path(s.diffusers_path(site)) == site
             assert s.site_of_ldm_path(s.ldm_path(site, layout), layout) == site
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_residual_block_but_one_has_an_attention_site(name):
+    layout = LAYOUTS[name]
+    after = [*s.attn_sites(layout), *s.bare_attn_sites(layout)]
+    residual = {site.replace("attn", "res") for site in after}
+    assert len(residual) == len(after)
+    assert set(s.res_sites(layout)) - residual == {"mid.res.1"}
 
 
 @pytest.mark.parametrize(

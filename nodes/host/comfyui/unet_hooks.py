@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core.clip_walk import first_and_previous
-from ....core.sites import UNetLayout, block_sites, ldm_path, res_sites
+from ....core.sites import UNetLayout, block_sites, ldm_path, module_site, res_sites
 from ....core.temporal_layers import BlockPlace, TemporalLayersConfig
 
 BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
@@ -58,8 +58,9 @@ def _handles(unet: UNetModel, layout: UNetLayout, run: Pass) -> Iterator[Any]:
         for block in _blocks(unet, layout):
             yield from _sparse_causal(block, run.frames)
     placed = {site: None for config in configs for site in config.placed}
-    # Layers at the end of a level act after the layer of the module that ends it.
-    for site in sorted(placed, key=lambda site: site.endswith(".out")):
+    # Of the layers that follow one module, attention acts after convolution and the end of the
+    # level after both.
+    for site in sorted(placed, key=lambda site: (site.endswith(".out"), ".attn." in site)):
         yield from _at(unet, layout, run, site)
 
 
@@ -106,7 +107,7 @@ def _module_at(unet: UNetModel, site: str, layout: UNetLayout) -> nn.Module:
     if way == "in":
         return unet.input_blocks[0][0]
     if rest[-1] != "out":
-        return unet.get_submodule(ldm_path(site, layout))
+        return unet.get_submodule(ldm_path(module_site(site, layout), layout))
     if way == "mid":
         return unet.middle_block[-1]
     return unet.output_blocks[(int(rest[0]) + 1) * (layout.layers + 1) - 1][-1]
