@@ -139,6 +139,8 @@ class BlockAttention(nn.Module):
         embedding: Tensor | None = None,
         context: Tensor | None = None,
         text: Tensor | None = None,
+        motions: Tensor | None = None,
+        times: Tensor | None = None,
         strength: float = 1.0,
     ) -> Tensor:
         """Attend among the ``frames`` of every clip; the other conditions are not used here."""
@@ -221,6 +223,8 @@ class TemporalModule(nn.Module):
         embedding: Tensor | None = None,
         context: Tensor | None = None,
         text: Tensor | None = None,
+        motions: Tensor | None = None,
+        times: Tensor | None = None,
         strength: float = 1.0,
     ) -> Tensor:
         """See :meth:`.layers.TemporalResBlock.forward`; given frames and text are not used here."""

@@ -9,15 +9,24 @@ is used is one number, the layer's :class:`Blend`.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Positions = Literal["none", "sinusoidal", "rotary", "relative"]
 POSITIONS: tuple[Positions, ...] = ("none", "sinusoidal", "rotary", "relative")
+Reach = Literal["place", "motion", "clip"]
+EVERY_KERNEL = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 # -------------------------------------------------------------------------------------------------
@@ -32,14 +41,23 @@ def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rotary_angles(
-    frames: int, width: int, device: torch.device, *, base: float = 10000.0
-) -> Tensor:
-    """Return the angle of every channel pair at every frame, [t, width / 2] (Su et al. 2021, eq.
-    15).
+def rotary_angles(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
+    """Return the angle of every channel pair at ``positions`` [t], [t, width / 2] (Su et al. 2021,
+    eq. 15).
     """
-    frequencies = base ** (-torch.arange(0, width, 2, device=device).float() / width)
-    return torch.arange(frames, device=device).float()[:, None] * frequencies
+    frequencies = base ** (-torch.arange(0, width, 2, device=positions.device).float() / width)
+    return positions.float()[:, None] * frequencies
+
+
+def grid_angles(height: int, width: int, pairs: int, device: torch.device) -> Tensor:
+    """Rotary angles [h w, 2 pairs] of the positions of an image: half of the channel pairs turn
+    with the row, half with the column.
+    """
+    rows = rotary_angles(torch.arange(height, device=device), 2 * pairs, base=100.0)
+    columns = rotary_angles(torch.arange(width, device=device), 2 * pairs, base=100.0)
+    return torch.cat(
+        [repeat(rows, "h r -> (h w) r", w=width), repeat(columns, "w r -> (h w) r", h=height)], -1
+    )
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
@@ -161,6 +179,8 @@ class TemporalResBlock(nn.Module):
         embedding: Tensor | None = None,
         context: Tensor | None = None,
         text: Tensor | None = None,
+        motions: Tensor | None = None,
+        times: Tensor | None = None,
         strength: float = 1.0,
     ) -> Tensor:
         """``embedding`` [(b t), e] is added between the convolutions, ``context`` [(b t), c', h, w]
@@ -212,20 +232,116 @@ class TemporalAttention(nn.Module):
         self.to_out = ops.Linear(width, width)
         self.bias = RelativeBias(heads, max_distance, ops) if positions == "relative" else None
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        frames, width = tokens.shape[-2:]
+    def forward(self, tokens: Tensor, times: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """``tokens`` [n, t, d] of one spatial position at ``times`` [t], or with ``grid`` = (h, w)
+        those [n, t h w, d] of the whole clip."""
+        places = 1 if grid is None else grid[0] * grid[1]
         if self.positions == "sinusoidal":
-            at = torch.arange(frames, device=tokens.device)
-            tokens = tokens + sinusoid(at, width).to(tokens.dtype)
+            at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
+            tokens = tokens + repeat(at, "t d -> (t s) d", s=places)
         q, k, v = rearrange(
             self.to_qkv(tokens), "n t (three k d) -> three n k t d", three=3, k=self.heads
         )
-        if self.positions == "rotary":
-            angles = rotary_angles(frames, rotary_width(width // self.heads), tokens.device)
+        if grid is not None or self.positions == "rotary":
+            angles = self._angles(times, grid, q.shape[-1])
             q, k = rotate(q, angles), rotate(k, angles)
-        bias = self.bias(frames, q.device).to(q) if self.bias is not None else None
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        bias = self.bias(len(times), q.device).to(q) if self.bias is not None else None
+        # A whole clip has many tokens: it keeps the fused kernels even where training, for the sake
+        # of all the short sequences, has switched to plain products.
+        with nullcontext() if grid is None else sdpa_kernel(EVERY_KERNEL):
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
+
+    @staticmethod
+    def _angles(times: Tensor, grid: tuple[int, int] | None, head_width: int) -> Tensor:
+        """Angles by frame or, in a whole clip, a third each by frame, row and column."""
+        width = rotary_width(head_width)
+        if grid is None:
+            return rotary_angles(times, width)
+        pairs = width // 6
+        along = rotary_angles(times, width - 4 * pairs, base=100.0)
+        across = grid_angles(*grid, pairs, times.device)
+        along = repeat(along, "t r -> (t s) r", s=len(across))
+        return torch.cat([along, repeat(across, "s r -> (t s) r", t=len(times))], dim=-1)
+
+
+class MotionAttention(nn.Module):
+    """Self-attention among the frames of a clip, half of the heads along told motions: tokens
+    [b, t n, d].
+
+    The first half of the heads attends to the same position of the other frames. Of the others,
+    head i follows motion i mod m: frame t' is looked at where what is here at time t was at t',
+    which is motion (t' - t) away, between positions by bilinear interpolation. What moves can thus
+    be gathered from, or carried to, all frames.
+    """
+
+    def __init__(self, width: int, heads: int, *, positions: Positions = "sinusoidal", ops=nn):
+        super().__init__()
+        if positions not in ("none", "sinusoidal"):
+            raise ValueError(f"attention along motions cannot have {positions} positions")
+        if heads % 2 or width % heads:
+            raise ValueError(f"{heads} heads must be even and divide the width {width}")
+        self.heads, self.positions = heads, positions
+        self.to_qkv = ops.Linear(width, 3 * width, bias=False)
+        self.to_out = ops.Linear(width, width)
+
+    def forward(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
+    ) -> Tensor:
+        """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w), ``motions`` [b, m, 2] as
+        (x, y) in parts of the image's sides per frame."""
+        t, n = len(times), grid[0] * grid[1]
+        if self.positions == "sinusoidal":
+            at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
+            tokens = tokens + repeat(at, "t d -> (t n) d", n=n)
+        q, k, v = rearrange(
+            self.to_qkv(tokens),
+            "b (t n) (three k d) -> three b k t n d",
+            three=3,
+            t=t,
+            k=self.heads,
+        )
+        half = self.heads // 2
+        stay = F.scaled_dot_product_attention(
+            *(rearrange(x[:, :half], "b k t n d -> b n k t d") for x in (q, k, v))
+        )
+        moved = self._follow(*(x[:, half:].float() for x in (q, k, v)), times, grid, motions)
+        stay = rearrange(stay, "b n k t d -> b (t n) (k d)")
+        moved = rearrange(moved, "b k d t n -> b (t n) (k d)").to(stay.dtype)
+        return self.to_out(torch.cat([stay, moved], dim=-1))
+
+    @staticmethod
+    def _follow(
+        q: Tensor, k: Tensor, v: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
+    ) -> Tensor:
+        """Attention of [b, k, t, n, d] along the motions, [b, k, d, t, n]."""
+        (b, heads, t), (h, w) = q.shape[:3], grid
+        chosen = motions[:, torch.arange(heads) % motions.shape[1]].float()
+        points = along_motion(chosen.flatten(0, 1), times, grid)
+        kv = rearrange([k, v], "two b k s (h w) d -> (b k s) (two d) h w", h=h, w=w)
+        # Beyond the image there is nothing: zeros, as convolutions see it.
+        found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
+        keys, values = rearrange(
+            found, "(b k s) (two d) t n -> two b k s d t n", two=2, b=b, k=heads, s=t
+        )
+        q = rearrange(q, "b k t n d -> b k 1 d t n")
+        # Every query has keys of its own, so plain products serve better than a fused kernel.
+        weights = ((q * keys).sum(3, keepdim=True) / q.shape[3] ** 0.5).softmax(dim=2)
+        return (weights * values).sum(2)
+
+
+def along_motion(motion: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Where [b, s, t, n, 2] in frame s what is at each position of frame t was or will be.
+
+    ``motion`` [b, 2] (x, y) in parts of the image's sides per frame; points as ``grid_sample``
+    takes them, the image being -1 .. 1.
+    """
+    h, w = grid
+    y = (2 * torch.arange(h, device=motion.device) + 1) / h - 1
+    x = (2 * torch.arange(w, device=motion.device) + 1) / w - 1
+    here = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+    until = (times[:, None] - times[None, :]).to(motion)  # [s, t]
+    return here + 2 * rearrange(until, "s t -> s t 1 1") * rearrange(motion, "b xy -> b 1 1 1 xy")
 
 
 def rotary_width(head_width: int) -> int:
@@ -281,16 +397,22 @@ class TemporalTransformer(nn.Module):
         text: int | None = None,
         expansion: int = 4,
         learned_blend: bool = True,
+        reach: Reach = "place",
         ops=nn,
     ):
         super().__init__()
+        self.reach = reach
         self.norm = FrameGroupNorm(norm_groups, channels, eps=1e-6, pooled=False, ops=ops)
         self.embed = ops.Linear(embedding, channels) if embedding else None
         self.context = zeroed(ops.Conv2d(context, channels, 1)) if context else None
         self.project_in = ops.Linear(channels, channels)
         self.norm1 = ops.LayerNorm(channels)
-        self.attention = TemporalAttention(
-            channels, heads, positions=positions, max_distance=max_distance, ops=ops
+        self.attention = (
+            MotionAttention(channels, heads, positions=positions, ops=ops)
+            if reach == "motion"
+            else TemporalAttention(
+                channels, heads, positions=positions, max_distance=max_distance, ops=ops
+            )
         )
         self.norm_text = ops.LayerNorm(channels) if text else None
         self.text_attention = TextAttention(channels, text, heads, ops) if text else None
@@ -307,6 +429,8 @@ class TemporalTransformer(nn.Module):
         embedding: Tensor | None = None,
         context: Tensor | None = None,
         text: Tensor | None = None,
+        motions: Tensor | None = None,
+        times: Tensor | None = None,
         strength: float = 1.0,
     ) -> Tensor:
         """See :meth:`TemporalResBlock.forward`; here both conditions enter after the norm.
@@ -319,18 +443,29 @@ class TemporalTransformer(nn.Module):
             z = z + self.embed(F.silu(embedding))[:, :, None, None]
         if self.context is not None and context is not None:
             z = z + self.context(context)
-        tokens = self.project_in(rearrange(z, "(b t) c h w -> (b h w) t c", t=frames))
-        tokens = tokens + self.attention(self.norm1(tokens))
+        shape = "(b h w) t c" if self.reach == "place" else "b (t h w) c"
+        tokens = self.project_in(rearrange(z, f"(b t) c h w -> {shape}", t=frames))
+        times = torch.arange(frames, device=h.device) if times is None else times
+        more = {} if self.reach == "place" else {"grid": (height, width)}
+        if self.reach == "motion":
+            more |= {"motions": still(len(h) // frames, h) if motions is None else motions}
+        tokens = tokens + self.attention(self.norm1(tokens), times, **more)
         if self.text_attention is not None and text is not None:
             tokens = tokens + self._attend_to_text(self.norm_text(tokens), text)
         tokens = tokens + self.feed_forward(self.norm2(tokens))
-        z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        sizes = dict(t=frames, h=height, w=width)
+        z = rearrange(self.project_out(tokens), f"{shape} -> (b t) c h w", **sizes)
         return self.blend(h, z, strength)
 
     def _attend_to_text(self, tokens: Tensor, text: Tensor) -> Tensor:
-        clips, frames = len(text), tokens.shape[1]
-        clip_tokens = rearrange(tokens, "(b s) t c -> b (s t) c", b=clips)
-        return rearrange(self.text_attention(clip_tokens, text), "b (s t) c -> (b s) t c", t=frames)
+        clips, count = len(text), tokens.shape[1]
+        clip_tokens = rearrange(tokens, "(b s) n c -> b (s n) c", b=clips)
+        return rearrange(self.text_attention(clip_tokens, text), "b (s n) c -> (b s) n c", n=count)
+
+
+def still(clips: int, like: Tensor) -> Tensor:
+    """Motions [b, 1, 2] of clips in which nothing moves."""
+    return like.new_zeros(clips, 1, 2)
 
 
 def per_frame(embedding: Tensor, frames: int) -> Tensor:

@@ -21,6 +21,7 @@ from .context_frames import ContextFrames
 from .layers import (
     POSITIONS,
     Positions,
+    Reach,
     TemporalResBlock,
     TemporalTransformer,
     heads_for,
@@ -48,6 +49,10 @@ class TemporalLayersConfig:
     sites: tuple[str, ...] = ()  # empty: after every residual block and transformer
     positions: Positions = "rotary"  # how attention knows the order of frames
     max_distance: int = 32  # of relative positions, frames
+    # Levels at which attention does not stay at one position: half of its heads follow the motions
+    # that the prompt tells of, or it sees all positions of the clip.
+    motion_attention: tuple[int, ...] = ()
+    clip_attention: tuple[int, ...] = ()
     kernel: int = 3  # of the convolutions, frames
     pooled_norm: bool = False  # group norm of the convolutions over all frames
     learned_blend: bool = True  # Video LDM's factor; False adds the residual whole
@@ -58,6 +63,7 @@ class TemporalLayersConfig:
     # the image network then reads them as the nearly clean frames that they are.
     context_in_place: bool = False
     text_width: int = 0  # of the prompt's tokens, 0 = attention sees no text
+    motions: int = 0  # told to every layer, as read off the prompt, 0 = the prompt is not read
     rates: int = 0  # number of frame-rate classes, 0 = not told
     trained_frames: int = 16  # clip length in training, for defaults and warnings
     eps: float = 1e-5  # of the convolutions' norms
@@ -109,6 +115,12 @@ class TemporalLayersConfig:
         inside_blocks = any(".block." in site for site in self.placed)
         return self.pooled_host_norms or self.sparse_causal or inside_blocks
 
+    def reach(self, level: int) -> Reach:
+        """What attention after transformers sees at ``level``."""
+        if level in self.motion_attention:
+            return "motion"
+        return "clip" if level in self.clip_attention else "place"
+
     def as_dict(self) -> dict:
         """Plain JSON values, for a file's header."""
         return asdict(self)
@@ -146,6 +158,61 @@ class ContextEncoder(nn.Module):
         return features, self.noise_level(sinusoid(context.noise_level, self.width).to(dtype))
 
 
+class PromptReader(nn.Module):
+    """What temporal layers are told of the prompt: its tokens, a summary that joins the time
+    embedding, and the motions that it tells of.
+
+    What an image model has little use for, such as the direction of a motion, is faint in the
+    tokens of its text encoder. ``whiten`` is to start as what gives such tokens the same weight in
+    every direction (:meth:`start_whitening`).
+    """
+
+    LENGTH = 48  # tokens that the summary is made of: longer prompts are cut, shorter ones filled
+    WIDTH = 32  # of a token in the summary
+
+    def __init__(self, width: int, embedding: int, motions: int, ops=nn):
+        super().__init__()
+        # Subtracted in float32: what is left is a hundredth of the tokens in some directions.
+        self.center = nn.Parameter(torch.zeros(width))
+        self.whiten = ops.Linear(width, width)
+        self.read = nn.Sequential(
+            ops.Linear(width, self.WIDTH),
+            nn.SiLU(),
+            nn.Flatten(),
+            ops.Linear(self.LENGTH * self.WIDTH, embedding),
+            nn.SiLU(),
+        )
+        self.embed = ops.Linear(embedding, embedding)
+        self.move = ops.Linear(embedding, 2 * motions)
+        self.count = motions
+
+    def forward(self, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens [b, n, d], summary [b, e] and motions [b, m, 2] of the prompts [b, n, d]; motions
+        (x, y) are in parts of the image's sides per frame."""
+        centered = text.float() - self.center.to(text.device).float()
+        tokens = self.whiten(centered.to(text.dtype))
+        first = F.pad(tokens[:, : self.LENGTH], (0, 0, 0, max(0, self.LENGTH - text.shape[1])))
+        summary = self.read(first)
+        percents = self.move(summary).unflatten(1, (-1, 2))
+        return tokens, self.embed(summary), percents / 100
+
+    def start_whitening(self, tokens: Tensor) -> None:
+        """Whiten as ``tokens`` [n, d] require."""
+        self.center.data.copy_(tokens.mean(0))
+        whiten(self.whiten, tokens - self.center.data)
+
+
+@torch.no_grad()
+def whiten(layer: nn.Linear, samples: Tensor, least: float = 1e-3) -> None:
+    """Set ``layer`` to what gives ``samples`` [n, d] zero mean and the identity as covariance;
+    directions with less than ``least`` times the largest variance are not raised further."""
+    mean = samples.mean(0)
+    variances, axes = torch.linalg.eigh((samples - mean).T @ (samples - mean) / len(samples))
+    matrix = axes @ torch.diag((variances + least * variances.max()).rsqrt()) @ axes.T
+    layer.weight.copy_(matrix)
+    layer.bias.copy_(-matrix @ mean)
+
+
 @dataclass(frozen=True)
 class Told:
     """What the layers of one set are told in one forward pass."""
@@ -154,6 +221,8 @@ class Told:
     embedding: Tensor  # [(b t), e]
     context: list[Tensor] | None  # per level, [(b t), c, h, w]
     text: Tensor | None  # [b, n, d]
+    motions: Tensor | None  # [b, m, 2], see `layers.MotionAttention`
+    times: Tensor | None  # [t], where they are not 0, 1, 2, ...
 
 
 class TemporalLayers(nn.Module):
@@ -175,6 +244,11 @@ class TemporalLayers(nn.Module):
             else None
         )
         self.rate = ops.Embedding(config.rates, config.embedding) if config.rates else None
+        self.prompt = (
+            PromptReader(config.text_width, config.embedding, config.motions, ops)
+            if config.motions
+            else None
+        )
 
     def _layer(self, site: str, ops) -> nn.Module:
         config, width = self.config, width_at(site, self.config.layout)
@@ -209,6 +283,7 @@ class TemporalLayers(nn.Module):
             max_distance=config.max_distance,
             text=config.text_width or None,
             expansion=config.expansion,
+            reach=config.reach(level_of(site, config.layout)),
             **shared,
         )
 
@@ -238,6 +313,7 @@ class TemporalLayers(nn.Module):
         context: ContextFrames | None = None,
         rate: Tensor | None = None,
         text: Tensor | None = None,
+        times: Tensor | None = None,
     ) -> Told:
         """Prepare what the layers are told: the host's time ``embedding`` [b, e], given frames, the
         frame-rate class [b] and the prompt [b, n, d]."""
@@ -247,7 +323,11 @@ class TemporalLayers(nn.Module):
             embedding = embedding + for_frames(level, embedding)
         if self.rate is not None and rate is not None:
             embedding = embedding + for_frames(self.rate(rate), embedding)
-        return Told(frames, per_frame(embedding, frames), features, text)
+        motions = None
+        if self.prompt is not None and text is not None:
+            text, summary, motions = self.prompt(text)
+            embedding = embedding + for_frames(summary, embedding)
+        return Told(frames, per_frame(embedding, frames), features, text, motions, times)
 
     def run(self, site: str, h: Tensor, told: Told, strength: float = 1.0) -> Tensor:
         """Run the layer at ``site`` on ``h`` [(b t), c, h, w], or on tokens [(b t), n, c] inside a
@@ -263,6 +343,8 @@ class TemporalLayers(nn.Module):
             embedding=told.embedding,
             context=context,
             text=told.text,
+            motions=told.motions,
+            times=told.times,
             strength=strength,
         )
 

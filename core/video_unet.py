@@ -53,6 +53,7 @@ class VideoUNet(nn.Module):
         added: dict[str, Tensor] | None = None,
         context_frames: ContextFrames | None = None,
         rate: Tensor | None = None,
+        times: Tensor | None = None,
     ) -> Tensor:
         """Predict for ``x`` [b, t, c, h, w] at ``timesteps`` [b] or a scalar.
 
@@ -69,7 +70,7 @@ class VideoUNet(nn.Module):
         # Most layers act between the image network's modules; some also act inside of them.
         inside = any(one.layers.config.reaches_inside for one in active)
         walk = (ClipWalk if inside else Walk)(
-            self.image_unet, active, embedding, frames, context_frames, rate, text
+            self.image_unet, active, embedding, frames, context_frames, rate, text, times
         )
         h = rearrange(x, "b t c h w -> (b t) c h w")
         return rearrange(walk(h), "(b t) c h w -> b t c h w", t=frames)

@@ -45,7 +45,7 @@ def test_phases_are_the_originals():
 
 def test_turning_is_a_rotation_of_adjacent_pairs():
     x = normal(2, 9, 40)
-    expected = rotate(x, rotary_angles(9, 32, x.device))
+    expected = rotate(x, rotary_angles(torch.arange(9), 32))
     torch.testing.assert_close(m.turn(x, m.rotary_phases(9)), expected)
     assert m.turn(x.half(), m.rotary_phases(9)).dtype == torch.float16
 

@@ -34,7 +34,7 @@ def test_sinusoids_are_cosines_then_sines_of_falling_frequency():
 
 
 def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_alone():
-    angles = m.rotary_angles(9, 8, torch.device("cpu"))
+    angles = m.rotary_angles(torch.arange(9), 8)
     q, k = normal(8).expand(9, 8), normal(8, seed=1).expand(9, 8)
     q, k = m.rotate(q, angles), m.rotate(k, angles)
     torch.testing.assert_close(q.norm(dim=-1), normal(8).norm().expand(9))
@@ -46,7 +46,7 @@ def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_alone():
 
 def test_channels_beyond_the_rotated_ones_pass_unchanged():
     x = normal(7, 12)
-    turned = m.rotate(x, m.rotary_angles(7, 8, x.device))
+    turned = m.rotate(x, m.rotary_angles(torch.arange(7), 8))
     assert torch.equal(turned[:, 8:], x[:, 8:]) and not torch.equal(turned[1:, :8], x[1:, :8])
     assert m.rotary_width(7) == 6 and m.rotary_width(64) == 32
 
@@ -79,6 +79,8 @@ def test_blending_is_the_papers_formula():
 
 LAYERS = [lambda: block(), lambda: block(pooled=True, embedding=6, context=3)]
 LAYERS += [lambda p=p: transformer(positions=p, text=6, context=3) for p in m.POSITIONS]
+LAYERS += [lambda: transformer(reach="clip", text=6, embedding=6, context=3)]
+LAYERS += [lambda: transformer(reach="motion", positions="sinusoidal", text=6, context=3)]
 
 
 @pytest.mark.parametrize("make", LAYERS)
@@ -116,7 +118,67 @@ def test_attention_knows_the_order_of_frames_unless_it_has_no_positions(position
     assert blind == (positions == "none")
 
 
+@pytest.mark.parametrize(
+    "positions, reach, relative",
+    [("rotary", "place", True), ("rotary", "clip", True), ("sinusoidal", "place", False),
+     ("sinusoidal", "clip", False), ("sinusoidal", "motion", False)],
+)  # fmt: skip
+def test_frames_drawn_from_a_clip_are_attended_to_at_their_own_times(positions, reach, relative):
+    layer = fill(transformer(positions=positions, reach=reach), scale=0.5)
+    h, drawn = folded(b=1), torch.tensor([0, 3, 9, 10, 15])
+    counted = layer(h, FRAMES)
+    assert torch.equal(layer(h, FRAMES, times=torch.arange(FRAMES)), counted)
+    assert not torch.allclose(layer(h, FRAMES, times=drawn), counted, atol=1e-2)
+    later = layer(h, FRAMES, times=drawn + 7)
+    assert torch.allclose(layer(h, FRAMES, times=drawn), later, atol=1e-3) == relative
+
+
+# -------------------------------------------------------------------------------- along motions
+
+
+def test_attention_along_no_motion_is_attention_at_the_same_position():
+    moving = fill(m.MotionAttention(CHANNELS, 4), scale=0.5)
+    still = m.TemporalAttention(CHANNELS, 4, positions="sinusoidal")
+    still.load_state_dict(moving.state_dict())
+    tokens, times, grid = normal(2, 4 * 12, CHANNELS), torch.tensor([0, 1, 5, 9]), (3, 4)
+    expected = still(rearrange(tokens, "b (t n) d -> (b n) t d", t=4), times)
+    found = moving(tokens, times, grid, torch.zeros(2, 2, 2))
+    torch.testing.assert_close(
+        rearrange(found, "b (t n) d -> (b n) t d", t=4), expected, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_points_along_a_motion_show_what_moved_as_if_it_stood_still():
+    image, times = normal(1, 6, 8), torch.tensor([0, 1, 3])
+    video = torch.stack([image.roll((int(t), -2 * int(t)), dims=(1, 2)) for t in times])
+    points = m.along_motion(torch.tensor([[-2 / 8, 1 / 6]]), times, (6, 8))[0]
+    for at in range(3):
+        frames = F.grid_sample(video, points[:, at, None], align_corners=False)[:, 0, 0]
+        frames = frames.unflatten(1, (6, 8))
+        inside = (frames.abs() > 1e-4).all(0)  # what comes from beyond the image is not there
+        assert inside.sum() >= 6
+        for frame in frames:
+            torch.testing.assert_close(frame[inside], video[at, 0][inside], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("heads", [3, 5])
+def test_heads_that_cannot_be_halved_are_refused(heads):
+    with pytest.raises(ValueError, match=f"{heads} heads must be even"):
+        m.MotionAttention(15, heads)
+
+
 # --------------------------------------------------------------------------- folding, who sees what
+
+
+@pytest.mark.parametrize("reach, everywhere", [("place", False), ("clip", True)])
+def test_only_attention_over_the_whole_clip_sees_other_places(reach, everywhere):
+    layer = fill(transformer(reach=reach), scale=0.5).double()
+    layer.norm.forward = lambda h, frames: h  # it looks at the whole of each frame
+    h = folded(b=1).double()
+    changed = h.clone()
+    changed[1, :, 0, 0] = changed[1, :, 0, 0].flip(0) * 4
+    moved = (layer(changed, FRAMES) - layer(h, FRAMES)).abs().amax(1)[3] > 0
+    assert moved.all() == everywhere and moved[0, 0]
 
 
 @pytest.mark.parametrize("make", [block, transformer])

@@ -91,3 +91,32 @@ def test_what_cannot_be_built_is_refused():
         config(positions="absolute")
     with pytest.raises(ValueError, match="'down.0.mlp.0' is not a site"):
         config(sites=("down.0.mlp.0",))
+
+
+def test_layers_that_read_the_prompt_are_told_its_summary_and_motions():
+    layers = fill(TemporalLayers(config(text_width=16, motions=3)))
+    embedding, text = normal(2, 128), normal(2, 7, 16)
+    plain, told = layers.tell(embedding, 3), layers.tell(embedding, 3, text=text)
+    assert plain.motions is None and told.motions.shape == (2, 3, 2)
+    summary = told.embedding - plain.embedding
+    assert torch.allclose(summary[0], summary[2]) and not torch.allclose(summary[0], summary[3])
+
+
+@pytest.mark.parametrize("length", [1, 48, 60])
+def test_prompts_of_any_length_are_read(length):
+    layers = fill(TemporalLayers(config(text_width=16, motions=2)))
+    text = normal(1, length, 16)
+    tokens, summary, motions = layers.prompt(text)
+    assert tokens.shape == text.shape and summary.shape == (1, 128)
+    beyond = torch.cat([text[:, :48], normal(1, 9, 16, seed=1)], dim=1)
+    assert torch.equal(layers.prompt(beyond)[2], motions) == (length >= 48)
+
+
+def test_whitening_makes_every_direction_of_the_tokens_count_the_same():
+    layers = TemporalLayers(config(text_width=16, motions=2))
+    tokens = normal(500, 16) * torch.logspace(0, -1, 16) + 3
+    layers.prompt.start_whitening(tokens)
+    white, _, _ = layers.prompt(tokens[:, None])
+    torch.testing.assert_close(white.mean(0)[0], torch.zeros(16), atol=1e-4, rtol=0)
+    covariance = white[:, 0].T @ white[:, 0] / 500
+    torch.testing.assert_close(covariance, torch.eye(16), atol=0.15, rtol=0)

@@ -148,6 +148,8 @@ def shortened(name: str) -> Recipe:
         plans = data["clips"] if isinstance(data["clips"], list) else [data["clips"]]
         small = [plan | {"count": 4} for plan in plans]
         data["clips"] = small if isinstance(data["clips"], list) else small[0]
+    if "reading" in data:
+        data |= {"reading": data["reading"] | {"count": 8}, "reading_steps": 2}
     if "size" in data:
         data |= {"size": 32, "real_share": 0.0}
     return replace(recipe, steps=2, batch=2, precision="fp32", data=data)

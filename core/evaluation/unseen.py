@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .. import worlds
 from ..training.clips import HELD_OUT, clips_folder
-from ..training.latents import ClipPlan
+from ..training.latents import ClipPlan, reading_scenes
 from ..training.recipe import RECIPES, load_recipe
 from ..video_reading import read_frames
 
@@ -31,14 +31,16 @@ SMALLEST_HEIGHT = 144  # of a real clip, below which it is not reduced
 @cache
 def trained_captions() -> frozenset[str]:
     """Every caption with a motion that the recipes of this project train on."""
-    scenes = (plan.scene(i)[0] for plan in _clip_plans() for i in range(plan.count))
+    scenes = [plan.scene(i)[0] for plan in _plans("clips") for i in range(plan.count)]
+    scenes += [scene for plan in _plans("reading") for scene in reading_scenes(plan)]
     return frozenset(worlds.caption(scene) for scene in scenes)
 
 
-def _clip_plans() -> list[ClipPlan]:
+def _plans(kind: str) -> list[ClipPlan]:
+    """The different plans of all recipes for clips, or for captions alone ("reading")."""
     plans: list[dict[str, Any]] = []
     for path in sorted(RECIPES.glob("*.toml")):
-        found = load_recipe(path).data.get("clips", [])
+        found = load_recipe(path).data.get(kind, [])
         plans += [found] if isinstance(found, dict) else found
     return list({ClipPlan(**plan): None for plan in plans})
 

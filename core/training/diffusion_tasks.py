@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import worlds
 from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
 from ..context_frames import ContextFrames, no_context, perturbed
@@ -33,7 +34,8 @@ from ..text import (
 )
 from ..video_unet import VideoUNet, inject
 from .autoencoder_tasks import FrameMixture
-from .latents import ClipPlan, LatentClips, latent_clips
+from .latents import ClipPlan, LatentClips, latent_clips, reading_scenes
+from .optimizer import MuonAdamW
 from .recipe import Recipe
 
 SCHEDULE = embedded.noise_schedule()
@@ -56,10 +58,15 @@ def velocity_error(
     return (network(x_t, steps).float() - SCHEDULE.velocity(x0, noise, steps)).square()
 
 
-def draw_steps(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Steps of the forward process, uniform but spread evenly over the batch."""
+def draw_steps(
+    count: int, generator: torch.Generator, device: torch.device, noisy: float = 0.0
+) -> Tensor:
+    """Steps of the forward process, spread evenly over the batch: uniform, or with ``noisy`` > 0
+    more often late ones, at density (1 - t) ** (-noisy / (1 + noisy)).
+    """
     offset = torch.rand((), generator=generator, device=device)
     spread = (torch.arange(count, device=device) + offset) / count
+    spread = 1 - (1 - spread) ** (1 + noisy)
     return (spread * SCHEDULE.steps).long().clamp_max(SCHEDULE.steps - 1)
 
 
@@ -168,9 +175,13 @@ def inside(box):
 class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
-    ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames;
-    Video LDM section 3.2) or ``"every fourth"`` (section 3.3). With the latter, half the batches
-    are noised blends of the key frames, whose ghosts the layers learn to undo.
+    ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames,
+    with the probabilities ``data.given_first``; Video LDM section 3.2) or ``"every fourth"``
+    (section 3.3). With the latter, half the batches are noised blends of the key frames, whose
+    ghosts the layers learn to undo.
+
+    ``data.drawn_frames`` = [least, most] trains on the first and a few other frames of each clip:
+    what moves where shows in them as well as in all, for a fraction of the work.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -183,9 +194,17 @@ class TrainTemporalLayers:
             for plan in recipe.data["clips"]
         ]
         self.given = recipe.data.get("given", "none")
+        self.given_first = recipe.data.get("given_first", (0.2, 0.4, 0.4))
+        self.drawn_frames = recipe.data.get("drawn_frames")
         self.perturb = recipe.data.get("perturb", 0)
+        self.noisy = recipe.data.get("noisy", 0.0)
         unet = frozen(image.model.network.image_unet)
         self.layers = layers_for(unet, recipe)
+        if "reading" in recipe.data:
+            plan = ClipPlan(**recipe.data["reading"])
+            self._teach_reading(plan, recipe.data["reading_steps"])
+        if self.layers.prompt is not None:
+            self.layers.prompt.requires_grad_(False).embed.requires_grad_(True)
         self.module = inject(unet, self.layers)
 
     def batch(self, step: int) -> dict:
@@ -195,31 +214,42 @@ class TrainTemporalLayers:
         clips = self.sets[rate]
         chosen = random.integers(len(clips), size=self.recipe.batch)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
-        latents = clips.latents[chosen].float()
+        times = self._times(clips.latents.shape[1], random)
+        latents = clips.latents[chosen][:, times].float()
         masks = np.stack([self._mask(latents.shape[1], random) for _ in chosen])
         return {
             "latents": latents,
             "ids": tokenize(self.tokenizer, captions, self.length),
+            "times": times,
             "rate": torch.full((len(chosen),), rate),
             "mask": torch.from_numpy(masks),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
             "from_blend": self.given == "every fourth" and step // 2 % 2 == 1,
         }
 
+    def _times(self, frames: int, random: np.random.Generator) -> Tensor:
+        """The frames of a clip that a batch shows: the first and some others, or all."""
+        if self.drawn_frames is None:
+            return torch.arange(frames)
+        least, most = self.drawn_frames
+        others = random.integers(least - 1, most)
+        others = 1 + random.choice(frames - 1, size=others, replace=False)
+        return torch.from_numpy(np.sort(np.append(others, 0)))
+
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
         mask = np.zeros(frames, np.float32)
         if self.given == "first":
-            mask[: random.choice(3, p=(0.2, 0.4, 0.4))] = 1
+            mask[: random.choice(3, p=self.given_first)] = 1
         elif self.given == "every fourth" and random.random() < 0.95:
             mask[::4] = 1
         return mask
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         x0, mask = batch["latents"], batch["mask"]
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(x0.device.type, enabled=False):
             text = encode_text(self.text_encoder, batch["ids"])
         context = self._context(x0, mask, batch["level"], generator)
-        steps = draw_steps(len(x0), generator, x0.device)
+        steps = draw_steps(len(x0), generator, x0.device, self.noisy)
         start = None
         if batch["from_blend"]:
             first, last = BLEND_STEPS
@@ -227,7 +257,9 @@ class TrainTemporalLayers:
             start = self._partly_blended(x0, generator)
         rate = batch["rate"] if self.layers.rate is not None else None
         error = velocity_error(
-            lambda x, t: self.module(x, t, text, context_frames=context, rate=rate),
+            lambda x, t: self.module(
+                x, t, text, context_frames=context, rate=rate, times=batch["times"]
+            ),
             x0,
             normal_like(x0, generator),
             steps,
@@ -235,6 +267,32 @@ class TrainTemporalLayers:
         )
         wanted = (1 - mask)[:, :, None, None, None].expand_as(error)
         return {"loss": (error * wanted).sum() / wanted.sum()}
+
+    def _teach_reading(self, plan: ClipPlan, steps: int, batch: int = 96) -> None:
+        """Before the first step: what reads the motions off the prompts learns it, from captions
+        and scenes alone, and is left as it is from then on. Attention follows about the right
+        motions from the start.
+        """
+        prompt, clips = self.layers.prompt, self.sets[0].plan
+        scenes = [clips.scene(i)[0] for i in range(clips.count)] + reading_scenes(plan)
+        captions = [worlds.caption(scene) for scene in scenes]
+        text = torch.cat([self._encoded(part) for part in in_parts(captions, 128)])
+        motions = torch.stack([told_motions(scene, prompt.count) for scene in scenes])
+        prompt.start_whitening(text[:512].flatten(0, 1))
+        optimizer = MuonAdamW(prompt, lr=4e-3, weight_decay=0.05)
+        random = np.random.default_rng(self.recipe.seed)
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = 4e-3 * (1 - step / steps)
+            chosen = random.integers(len(scenes), size=batch)
+            percents = 100 * (prompt(text[chosen])[2] - motions[chosen])
+            percents.square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    @torch.no_grad()
+    def _encoded(self, captions: list[str]) -> Tensor:
+        return encode_text(self.text_encoder, tokenize(self.tokenizer, captions, self.length))
 
     @staticmethod
     def _partly_blended(x0: Tensor, generator: torch.Generator) -> Tensor:
@@ -264,6 +322,23 @@ class TrainTemporalLayers:
                 notes=notes,
             ),
         )
+
+
+def told_motions(scene: worlds.Scene, count: int) -> Tensor:
+    """How the centres of a scene's shapes move [count, 2], in parts of the image per frame; zeros
+    where there are fewer, and on the road, where nothing moves like a picture pushed aside.
+    """
+    motions = torch.zeros(count, 2)
+    if isinstance(scene, worlds.ShapesScene):
+        ends = worlds.boxes(scene, 0.0), worlds.boxes(scene, 15.0)
+        for k, (a, b) in enumerate(zip(*ends, strict=True)):
+            moved = b.x0 + b.x1 - a.x0 - a.x1, b.y0 + b.y1 - a.y0 - a.y1
+            motions[k] = torch.tensor(moved) / 2 / 15
+    return motions
+
+
+def in_parts(items: list, size: int) -> list[list]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def frozen(unet: nn.Module) -> nn.Module:

@@ -50,14 +50,23 @@ class ClipPlan:
 @dataclass(frozen=True)
 class LatentClips:
     """Encoded clips: latents [n, t, c, h, w] float16, captions with and without the motion, and the
-    boxes of every frame."""
+    boxes of every frame; ``plan`` says which clips these are."""
 
+    plan: ClipPlan
     latents: Tensor
     captions: list[tuple[str, str]]
     boxes: list[list[list[Box]]]
 
     def __len__(self) -> int:
         return len(self.captions)
+
+
+def reading_scenes(plan: ClipPlan) -> list[worlds.Scene]:
+    """The scenes of ``plan`` with two shapes, whose captions alone are trained on. Of scenes with
+    one there are few enough captions for clips to show most of them: the rest stays unseen.
+    """
+    scenes = (plan.scene(i)[0] for i in range(plan.count))
+    return [s for s in scenes if isinstance(s, worlds.ShapesScene) and len(s.objects) == 2]
 
 
 def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentClips:
@@ -72,7 +81,7 @@ def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> La
     scenes = [plan.scene(i) for i in range(plan.count)]
     captions = [(worlds.caption(s), worlds.caption(s, motion=False)) for s, _ in scenes]
     boxes = [[list(worlds.boxes(s, float(t))) for t in times] for s, times in scenes]
-    return LatentClips(latents, captions, boxes)
+    return LatentClips(plan, latents, captions, boxes)
 
 
 @torch.no_grad()
