@@ -60,12 +60,15 @@ OPS = SimpleNamespace(Linear=Linear, Conv2d=Conv2d, Conv3d=Conv3d, GroupNorm=Gro
 """Layers that take their weights to where their input is, as ComfyUI's do."""
 
 
-@pytest.mark.parametrize("positions", ["none", "sinusoidal", "rotary", "relative"])
-def test_no_tensor_of_a_layer_stays_behind(positions):
-    block = "none" if positions == "none" else "rotary_and_bias"
+@pytest.mark.parametrize(
+    "positions, more",
+    [("none", {"block_positions": "none"}), ("sinusoidal", {}), ("rotary", {}), ("relative", {}),
+     ("sinusoidal", {"motions": 2, "motion_attention": (1,), "clip_attention": (0,)})],
+)  # fmt: skip
+def test_no_tensor_of_a_layer_stays_behind(positions, more):
     config = TemporalLayersConfig(
         layout=LAYOUT, sites=tuple(all_sites(LAYOUT)), positions=positions, norm_groups=8,
-        block_positions=block, context_channels=4, text_width=16, rates=3, modules=True,
+        context_channels=4, text_width=16, rates=3, modules=True, **more,
     )  # fmt: skip
     layers = TemporalLayers(config, ops=OPS).requires_grad_(False)
     context = no_context((1, FRAMES, 4, SIDE, SIDE), "meta")
