@@ -41,6 +41,12 @@ def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def with_times(tokens: Tensor, times: Tensor) -> Tensor:
+    """Add to ``tokens`` [n, t s, d], any s to a frame, the sinusoids of ``times`` [t]."""
+    at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
+    return tokens + repeat(at, "t d -> (t s) d", s=tokens.shape[1] // len(times))
+
+
 def rotary_angles(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
     """Return the angle of every channel pair at ``positions`` [t], [t, width / 2] (Su et al. 2021,
     eq. 15).
@@ -235,10 +241,8 @@ class TemporalAttention(nn.Module):
     def forward(self, tokens: Tensor, times: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """``tokens`` [n, t, d] of one spatial position at ``times`` [t], or with ``grid`` = (h, w)
         those [n, t h w, d] of the whole clip."""
-        places = 1 if grid is None else grid[0] * grid[1]
         if self.positions == "sinusoidal":
-            at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
-            tokens = tokens + repeat(at, "t d -> (t s) d", s=places)
+            tokens = with_times(tokens, times)
         q, k, v = rearrange(
             self.to_qkv(tokens), "n t (three k d) -> three n k t d", three=3, k=self.heads
         )
@@ -290,15 +294,13 @@ class MotionAttention(nn.Module):
     ) -> Tensor:
         """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w), ``motions`` [b, m, 2] as
         (x, y) in parts of the image's sides per frame."""
-        t, n = len(times), grid[0] * grid[1]
         if self.positions == "sinusoidal":
-            at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
-            tokens = tokens + repeat(at, "t d -> (t n) d", n=n)
+            tokens = with_times(tokens, times)
         q, k, v = rearrange(
             self.to_qkv(tokens),
             "b (t n) (three k d) -> three b k t n d",
             three=3,
-            t=t,
+            t=len(times),
             k=self.heads,
         )
         half = self.heads // 2

@@ -203,14 +203,13 @@ class PromptReader(nn.Module):
 
 
 @torch.no_grad()
-def whiten(layer: nn.Linear, samples: Tensor, least: float = 1e-3) -> None:
-    """Set ``layer`` to what gives ``samples`` [n, d] zero mean and the identity as covariance;
+def whiten(layer: nn.Linear, centered: Tensor, least: float = 1e-3) -> None:
+    """Set ``layer`` to what gives ``centered`` samples [n, d] the identity as covariance;
     directions with less than ``least`` times the largest variance are not raised further."""
-    mean = samples.mean(0)
-    variances, axes = torch.linalg.eigh((samples - mean).T @ (samples - mean) / len(samples))
+    variances, axes = torch.linalg.eigh(centered.T @ centered / len(centered))
     matrix = axes @ torch.diag((variances + least * variances.max()).rsqrt()) @ axes.T
     layer.weight.copy_(matrix)
-    layer.bias.copy_(-matrix @ mean)
+    layer.bias.zero_()
 
 
 @dataclass(frozen=True)
