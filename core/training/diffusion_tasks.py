@@ -276,7 +276,9 @@ class TrainTemporalLayers:
         prompt, clips = self.layers.prompt, self.sets[0].plan
         scenes = [clips.scene(i)[0] for i in range(clips.count)] + reading_scenes(plan)
         captions = [worlds.caption(scene) for scene in scenes]
-        text = torch.cat([self._encoded(part) for part in in_parts(captions, 128)])
+        ids = tokenize(self.tokenizer, captions, self.length)
+        with torch.no_grad():
+            text = torch.cat([encode_text(self.text_encoder, part) for part in ids.split(128)])
         motions = torch.stack([told_motions(scene, prompt.count) for scene in scenes])
         prompt.start_whitening(text[:512].flatten(0, 1))
         optimizer = MuonAdamW(prompt, lr=4e-3, weight_decay=0.05)
@@ -289,10 +291,6 @@ class TrainTemporalLayers:
             percents.square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-
-    @torch.no_grad()
-    def _encoded(self, captions: list[str]) -> Tensor:
-        return encode_text(self.text_encoder, tokenize(self.tokenizer, captions, self.length))
 
     @staticmethod
     def _partly_blended(x0: Tensor, generator: torch.Generator) -> Tensor:
@@ -335,10 +333,6 @@ def told_motions(scene: worlds.Scene, count: int) -> Tensor:
             moved = b.x0 + b.x1 - a.x0 - a.x1, b.y0 + b.y1 - a.y0 - a.y1
             motions[k] = torch.tensor(moved) / 2 / 15
     return motions
-
-
-def in_parts(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def frozen(unet: nn.Module) -> nn.Module:
