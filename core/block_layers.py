@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Blend, FrameGroupNorm, TemporalResBlock, zeroed
+from .layers import UNTOLD, Blend, FrameGroupNorm, TemporalResBlock, Told, embedded, zeroed
 from .products import convolution, linear
 
 BlockPositions = Literal["none", "rotary_and_bias"]
@@ -132,18 +132,9 @@ class BlockAttention(nn.Module):
         self.blend = Blend(learned=learned_blend)
 
     def forward(
-        self,
-        tokens: Tensor,
-        frames: int,
-        *,
-        embedding: Tensor | None = None,
-        context: Tensor | None = None,
-        text: Tensor | None = None,
-        motions: Tensor | None = None,
-        times: Tensor | None = None,
-        strength: float = 1.0,
+        self, tokens: Tensor, frames: int, told: Told = UNTOLD, strength: float = 1.0
     ) -> Tensor:
-        """Attend among the ``frames`` of every clip; the other conditions are not used here."""
+        """Attend among the ``frames`` of every clip; nothing that is told is used here."""
         if self.blend.mix_factor is None and strength == 1.0:
             return self.attend(self.norm(tokens), frames, plus=tokens)
         return self.blend(tokens, self.attend(self.norm(tokens), frames), strength)
@@ -188,7 +179,7 @@ class PooledResBlock(nn.Module):
     def forward(self, h: Tensor, frames: int, embedding: Tensor) -> Tensor:
         """``h`` [(b t), c, h, w], ``embedding`` [(b t), e]."""
         z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
-        z = z + self.embed(F.silu(embedding))[:, :, None, None]
+        z = embedded(z, self.embed, embedding)
         return h + convolution(self.conv2, F.silu(self.norm2(z, frames)))
 
 
@@ -215,19 +206,8 @@ class TemporalModule(nn.Module):
         self.project_out = zeroed(ops.Conv2d(channels, channels, 1))
         self.blend = Blend(learned=learned_blend)
 
-    def forward(
-        self,
-        h: Tensor,
-        frames: int,
-        *,
-        embedding: Tensor | None = None,
-        context: Tensor | None = None,
-        text: Tensor | None = None,
-        motions: Tensor | None = None,
-        times: Tensor | None = None,
-        strength: float = 1.0,
-    ) -> Tensor:
-        """See :meth:`.layers.TemporalResBlock.forward`; given frames and text are not used here."""
-        z = self.over_time(h, frames, embedding=embedding)
-        z = self.over_space(z, frames, embedding)
+    def forward(self, h: Tensor, frames: int, told: Told = UNTOLD, strength: float = 1.0) -> Tensor:
+        """Both blocks are told the noise level."""
+        z = self.over_time(h, frames, Told(embedding=told.embedding))
+        z = self.over_space(z, frames, told.embedding)
         return self.blend(h, convolution(self.project_out, z), strength)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -27,6 +28,32 @@ EVERY_KERNEL = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a layer is told besides its input; each kind of layer uses what it has a use for."""
+
+    embedding: Tensor | None = None  # [(b t), e]: the noise level and more
+    context: Tensor | None = None  # features of given frames [(b t), c', h, w]
+    text: Tensor | None = None  # the prompt of each clip [b, n, e]
+    motions: Tensor | None = None  # [b, m, 2], see `MotionAttention`
+    times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
+
+
+UNTOLD = Told()
+
+
+def embedded(z: Tensor, project: nn.Module | None, embedding: Tensor | None) -> Tensor:
+    """Add to ``z`` [(b t), c, h, w] the projection of an embedding [(b t), e], if there is one."""
+    if project is None or embedding is None:
+        return z
+    return z + project(F.silu(embedding))[:, :, None, None]
+
+
+def joined(z: Tensor, project: nn.Module | None, context: Tensor | None) -> Tensor:
+    """Add to ``z`` [(b t), c, h, w] the projection of given frames' features, if there are any."""
+    return z if project is None or context is None else z + project(context)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -177,24 +204,11 @@ class TemporalResBlock(nn.Module):
         self.conv2 = zeroed(ops.Conv3d(channels, channels, **second))
         self.blend = Blend(learned=learned_blend)
 
-    def forward(
-        self,
-        h: Tensor,
-        frames: int,
-        *,
-        embedding: Tensor | None = None,
-        context: Tensor | None = None,
-        text: Tensor | None = None,
-        motions: Tensor | None = None,
-        times: Tensor | None = None,
-        strength: float = 1.0,
-    ) -> Tensor:
-        """``embedding`` [(b t), e] is added between the convolutions, ``context`` [(b t), c', h, w]
-        before them; ``text`` is for attention and not used here."""
-        z = h if context is None or self.context is None else h + self.context(context)
+    def forward(self, h: Tensor, frames: int, told: Told = UNTOLD, strength: float = 1.0) -> Tensor:
+        """Given frames join before the convolutions, the embedding between them."""
+        z = joined(h, self.context, told.context)
         z = over_time(self.conv1, F.silu(self.norm1(z, frames)), frames)
-        if self.embed is not None and embedding is not None:
-            z = z + self.embed(F.silu(embedding))[:, :, None, None]
+        z = embedded(z, self.embed, told.embedding)
         z = over_time(self.conv2, F.silu(self.norm2(z, frames)), frames)
         return self.blend(h, z, strength)
 
@@ -270,24 +284,30 @@ class TemporalAttention(nn.Module):
 
 
 class MotionAttention(nn.Module):
-    """Self-attention among the frames of a clip, half of the heads along told motions: tokens
-    [b, t n, d].
+    """Self-attention among the frames of a clip, at the same position and along told motions:
+    tokens [b, t n, d].
 
-    The first half of the heads attends to the same position of the other frames. Of the others,
-    head i follows motion i mod m: frame t' is looked at where what is here at time t was at t',
-    which is motion (t' - t) away, between positions by bilinear interpolation. What moves can thus
-    be gathered from, or carried to, all frames.
+    ``heads`` heads of width d / 2 in all attend to the same position of the other frames. As many
+    heads as there are motions, of width d in all, follow one each: frame t' is looked at where what
+    is here at time t was at t', which is motion (t' - t) away, between positions by bilinear
+    interpolation. What moves can thus be gathered from, or carried to, all frames.
     """
 
-    def __init__(self, width: int, heads: int, *, positions: Positions = "sinusoidal", ops=nn):
+    def __init__(
+        self, width: int, heads: int, motions: int, *, positions: Positions = "sinusoidal", ops=nn
+    ):
         super().__init__()
         if positions not in ("none", "sinusoidal"):
             raise ValueError(f"attention along motions cannot have {positions} positions")
-        if heads % 2 or width % heads:
-            raise ValueError(f"{heads} heads must be even and divide the width {width}")
-        self.heads, self.positions = heads, positions
-        self.to_qkv = ops.Linear(width, 3 * width, bias=False)
-        self.to_out = ops.Linear(width, width)
+        if motions < 1 or width % (2 * heads) or width % motions:
+            raise ValueError(
+                f"attention of width {width} cannot be divided into {heads} heads at the same "
+                f"position and {motions} along motions"
+            )
+        self.heads, self.motions, self.positions = heads, motions, positions
+        self.to_qkv = ops.Linear(width, 3 * width // 2, bias=False)
+        self.to_followed = ops.Linear(width, 3 * width, bias=False)
+        self.to_out = ops.Linear(width + width // 2, width)
 
     def forward(
         self, tokens: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
@@ -296,18 +316,23 @@ class MotionAttention(nn.Module):
         (x, y) in parts of the image's sides per frame."""
         if self.positions == "sinusoidal":
             tokens = with_times(tokens, times)
-        q, k, v = rearrange(
-            self.to_qkv(tokens),
+        stay = F.scaled_dot_product_attention(
+            *rearrange(
+                self.to_qkv(tokens),
+                "b (t n) (three k d) -> three b n k t d",
+                three=3,
+                t=len(times),
+                k=self.heads,
+            )
+        )
+        followed = rearrange(
+            self.to_followed(tokens).float(),
             "b (t n) (three k d) -> three b k t n d",
             three=3,
             t=len(times),
-            k=self.heads,
+            k=self.motions,
         )
-        half = self.heads // 2
-        stay = F.scaled_dot_product_attention(
-            *(rearrange(x[:, :half], "b k t n d -> b n k t d") for x in (q, k, v))
-        )
-        moved = self._follow(*(x[:, half:].float() for x in (q, k, v)), times, grid, motions)
+        moved = self._follow(*followed, times, grid, motions)
         stay = rearrange(stay, "b n k t d -> b (t n) (k d)")
         moved = rearrange(moved, "b k d t n -> b (t n) (k d)").to(stay.dtype)
         return self.to_out(torch.cat([stay, moved], dim=-1))
@@ -318,8 +343,7 @@ class MotionAttention(nn.Module):
     ) -> Tensor:
         """Attention of [b, k, t, n, d] along the motions, [b, k, d, t, n]."""
         (b, heads, t), (h, w) = q.shape[:3], grid
-        chosen = motions[:, torch.arange(heads) % motions.shape[1]].float()
-        points = along_motion(chosen.flatten(0, 1), times, grid)
+        points = along_motion(motions.float().flatten(0, 1), times, grid)
         kv = rearrange([k, v], "two b k s (h w) d -> (b k s) (two d) h w", h=h, w=w)
         # Beyond the image there is nothing: zeros, as convolutions see it.
         found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
@@ -400,17 +424,18 @@ class TemporalTransformer(nn.Module):
         expansion: int = 4,
         learned_blend: bool = True,
         reach: Reach = "place",
+        motions: int = 0,
         ops=nn,
     ):
         super().__init__()
-        self.reach = reach
+        self.reach, self.motions = reach, motions
         self.norm = FrameGroupNorm(norm_groups, channels, eps=1e-6, pooled=False, ops=ops)
         self.embed = ops.Linear(embedding, channels) if embedding else None
         self.context = zeroed(ops.Conv2d(context, channels, 1)) if context else None
         self.project_in = ops.Linear(channels, channels)
         self.norm1 = ops.LayerNorm(channels)
         self.attention = (
-            MotionAttention(channels, heads, positions=positions, ops=ops)
+            MotionAttention(channels, max(1, heads // 2), motions, positions=positions, ops=ops)
             if reach == "motion"
             else TemporalAttention(
                 channels, heads, positions=positions, max_distance=max_distance, ops=ops
@@ -423,51 +448,36 @@ class TemporalTransformer(nn.Module):
         self.project_out = zeroed(ops.Linear(channels, channels))
         self.blend = Blend(learned=learned_blend)
 
-    def forward(
-        self,
-        h: Tensor,
-        frames: int,
-        *,
-        embedding: Tensor | None = None,
-        context: Tensor | None = None,
-        text: Tensor | None = None,
-        motions: Tensor | None = None,
-        times: Tensor | None = None,
-        strength: float = 1.0,
-    ) -> Tensor:
-        """See :meth:`TemporalResBlock.forward`; here both conditions enter after the norm.
-
-        ``text`` [b, m, e] is the prompt of each clip.
-        """
+    def forward(self, h: Tensor, frames: int, told: Told = UNTOLD, strength: float = 1.0) -> Tensor:
+        """Given frames and the embedding join after the norm."""
         height, width = h.shape[-2:]
-        z = self.norm(h, frames)
-        if self.embed is not None and embedding is not None:
-            z = z + self.embed(F.silu(embedding))[:, :, None, None]
-        if self.context is not None and context is not None:
-            z = z + self.context(context)
+        z = embedded(self.norm(h, frames), self.embed, told.embedding)
+        z = joined(z, self.context, told.context)
         shape = "(b h w) t c" if self.reach == "place" else "b (t h w) c"
         tokens = self.project_in(rearrange(z, f"(b t) c h w -> {shape}", t=frames))
-        times = torch.arange(frames, device=h.device) if times is None else times
-        more = {} if self.reach == "place" else {"grid": (height, width)}
-        if self.reach == "motion":
-            more |= {"motions": still(len(h) // frames, h) if motions is None else motions}
-        tokens = tokens + self.attention(self.norm1(tokens), times, **more)
-        if self.text_attention is not None and text is not None:
-            tokens = tokens + self._attend_to_text(self.norm_text(tokens), text)
+        tokens = tokens + self.attention(self.norm1(tokens), *self._reached(h, frames, told))
+        if self.text_attention is not None and told.text is not None:
+            tokens = tokens + self._attend_to_text(self.norm_text(tokens), told.text)
         tokens = tokens + self.feed_forward(self.norm2(tokens))
         sizes = dict(t=frames, h=height, w=width)
         z = rearrange(self.project_out(tokens), f"{shape} -> (b t) c h w", **sizes)
         return self.blend(h, z, strength)
 
+    def _reached(self, h: Tensor, frames: int, told: Told) -> tuple:
+        """What attention is given besides the tokens: times and, if it leaves the position, the
+        grid, and the motions that it follows."""
+        times = torch.arange(frames, device=h.device) if told.times is None else told.times
+        if self.reach == "place":
+            return (times,)
+        if self.reach == "clip":
+            return times, tuple(h.shape[-2:])
+        still = h.new_zeros(len(h) // frames, self.motions, 2)
+        return times, tuple(h.shape[-2:]), still if told.motions is None else told.motions
+
     def _attend_to_text(self, tokens: Tensor, text: Tensor) -> Tensor:
         clips, count = len(text), tokens.shape[1]
         clip_tokens = rearrange(tokens, "(b s) n c -> b (s n) c", b=clips)
         return rearrange(self.text_attention(clip_tokens, text), "b (s n) c -> (b s) n c", n=count)
-
-
-def still(clips: int, like: Tensor) -> Tensor:
-    """Motions [b, 1, 2] of clips in which nothing moves."""
-    return like.new_zeros(clips, 1, 2)
 
 
 def per_frame(embedding: Tensor, frames: int) -> Tensor:

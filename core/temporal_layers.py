@@ -8,7 +8,7 @@ It knows nothing of the image U-Net it will be used with but its layout.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ from .layers import (
     Reach,
     TemporalResBlock,
     TemporalTransformer,
+    Told,
     heads_for,
     per_frame,
     sinusoid,
@@ -213,15 +214,11 @@ def whiten(layer: nn.Linear, centered: Tensor, least: float = 1e-3) -> None:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the layers of one set are told in one forward pass."""
+class ToldLayers:
+    """What the layers of one set are told in one forward pass, by level."""
 
     frames: int
-    embedding: Tensor  # [(b t), e]
-    context: list[Tensor] | None  # per level, [(b t), c, h, w]
-    text: Tensor | None  # [b, n, d]
-    motions: Tensor | None  # [b, m, 2], see `layers.MotionAttention`
-    times: Tensor | None  # [t], where they are not 0, 1, 2, ...
+    levels: tuple[Told, ...]
 
 
 class TemporalLayers(nn.Module):
@@ -283,6 +280,7 @@ class TemporalLayers(nn.Module):
             text=config.text_width or None,
             expansion=config.expansion,
             reach=config.reach(level_of(site, config.layout)),
+            motions=config.motions,
             **shared,
         )
 
@@ -313,10 +311,10 @@ class TemporalLayers(nn.Module):
         rate: Tensor | None = None,
         text: Tensor | None = None,
         times: Tensor | None = None,
-    ) -> Told:
+    ) -> ToldLayers:
         """Prepare what the layers are told: the host's time ``embedding`` [b, e], given frames, the
         frame-rate class [b] and the prompt [b, n, d]."""
-        features = None
+        features = [None] * self.config.layout.levels
         if self.context is not None and context is not None:
             features, level = self.context(context, embedding.dtype)
             embedding = embedding + for_frames(level, embedding)
@@ -326,26 +324,18 @@ class TemporalLayers(nn.Module):
         if self.prompt is not None and text is not None:
             text, summary, motions = self.prompt(text)
             embedding = embedding + for_frames(summary, embedding)
-        return Told(frames, per_frame(embedding, frames), features, text, motions, times)
+        told = Told(embedding=per_frame(embedding, frames), text=text, motions=motions, times=times)
+        return ToldLayers(frames, tuple(replace(told, context=found) for found in features))
 
-    def run(self, site: str, h: Tensor, told: Told, strength: float = 1.0) -> Tensor:
+    def run(self, site: str, h: Tensor, told: ToldLayers, strength: float = 1.0) -> Tensor:
         """Run the layer at ``site`` on ``h`` [(b t), c, h, w], or on tokens [(b t), n, c] inside a
         transformer block; with none, or at strength 0, return it.
         """
         layer = self.at(site)
         if layer is None or strength == 0.0:
             return h
-        context = told.context[level_of(site, self.config.layout)] if told.context else None
-        return layer(
-            h,
-            told.frames,
-            embedding=told.embedding,
-            context=context,
-            text=told.text,
-            motions=told.motions,
-            times=told.times,
-            strength=strength,
-        )
+        level = level_of(site, self.config.layout)
+        return layer(h, told.frames, told.levels[level], strength)
 
 
 def for_frames(per_clip: Tensor, embedding: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from einops import rearrange
 from model_toys import fill, normal
 from safetensors.torch import load_file
 from videoldm.core import block_layers as m
-from videoldm.core.layers import rotary_angles, rotate
+from videoldm.core.layers import Told, rotary_angles, rotate
 
 TABLES = load_file(Path(__file__).parent / "golden" / "lavie" / "tables" / "tables.safetensors")
 FRAMES = 5
@@ -58,9 +58,9 @@ def test_untrained_attention_is_the_identity(positions):
 
 def test_untrained_module_is_the_identity():
     h = normal(2 * FRAMES, 32, 3, 4)
-    told = dict(embedding=normal(2 * FRAMES, 8))
-    assert torch.equal(module()(h, FRAMES, **told), h)
-    assert not torch.allclose(fill(module())(h, FRAMES, **told), h)
+    told = Told(embedding=normal(2 * FRAMES, 8))
+    assert torch.equal(module()(h, FRAMES, told), h)
+    assert not torch.allclose(fill(module())(h, FRAMES, told), h)
 
 
 @pytest.mark.parametrize("positions", m.BLOCK_POSITIONS)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ def block(**changes):
 
 
 def transformer(**changes):
-    return m.TemporalTransformer(CHANNELS, heads=2, **{"norm_groups": 4} | changes).eval()
+    defaults = {"norm_groups": 4, "motions": 4}
+    return m.TemporalTransformer(CHANNELS, heads=2, **defaults | changes).eval()
 
 
 def folded(b=2, t=FRAMES, h=3, w=4, seed=0):
@@ -88,8 +90,8 @@ LAYERS += [lambda: transformer(reach="motion", positions="sinusoidal", text=6, c
 def test_an_untrained_layer_is_exactly_the_identity(make, frames):
     h = folded(t=frames)
     text, context = normal(2, 7, 6), normal(2 * frames, 3, 3, 4)
-    embedding = normal(2 * frames, 6)
-    assert torch.equal(make()(h, frames, embedding=embedding, context=context, text=text), h)
+    told = m.Told(embedding=normal(2 * frames, 6), context=context, text=text)
+    assert torch.equal(make()(h, frames, told), h)
 
 
 @pytest.mark.parametrize("make", LAYERS)
@@ -127,22 +129,25 @@ def test_frames_drawn_from_a_clip_are_attended_to_at_their_own_times(positions, 
     layer = fill(transformer(positions=positions, reach=reach), scale=0.5)
     h, drawn = folded(b=1), torch.tensor([0, 3, 9, 10, 15])
     counted = layer(h, FRAMES)
-    assert torch.equal(layer(h, FRAMES, times=torch.arange(FRAMES)), counted)
-    assert not torch.allclose(layer(h, FRAMES, times=drawn), counted, atol=1e-2)
-    later = layer(h, FRAMES, times=drawn + 7)
-    assert torch.allclose(layer(h, FRAMES, times=drawn), later, atol=1e-3) == relative
+    assert torch.equal(layer(h, FRAMES, m.Told(times=torch.arange(FRAMES))), counted)
+    assert not torch.allclose(layer(h, FRAMES, m.Told(times=drawn)), counted, atol=1e-2)
+    later = layer(h, FRAMES, m.Told(times=drawn + 7))
+    assert torch.allclose(layer(h, FRAMES, m.Told(times=drawn)), later, atol=1e-3) == relative
 
 
 # -------------------------------------------------------------------------------- along motions
 
 
 def test_attention_along_no_motion_is_attention_at_the_same_position():
-    moving = fill(m.MotionAttention(CHANNELS, 4), scale=0.5)
+    moving = fill(m.MotionAttention(CHANNELS, 2, 4), scale=0.5)
     still = m.TemporalAttention(CHANNELS, 4, positions="sinusoidal")
-    still.load_state_dict(moving.state_dict())
+    still.to_qkv.weight.data = moving.to_followed.weight
+    moving.to_out.weight.data[:, : CHANNELS // 2] = 0  # the heads that stay
+    still.to_out.weight.data = moving.to_out.weight[:, CHANNELS // 2 :]
+    still.to_out.bias = moving.to_out.bias
     tokens, times, grid = normal(2, 4 * 12, CHANNELS), torch.tensor([0, 1, 5, 9]), (3, 4)
     expected = still(rearrange(tokens, "b (t n) d -> (b n) t d", t=4), times)
-    found = moving(tokens, times, grid, torch.zeros(2, 2, 2))
+    found = moving(tokens, times, grid, torch.zeros(2, 4, 2))
     torch.testing.assert_close(
         rearrange(found, "b (t n) d -> (b n) t d", t=4), expected, atol=1e-5, rtol=1e-4
     )
@@ -161,10 +166,10 @@ def test_points_along_a_motion_show_what_moved_as_if_it_stood_still():
             torch.testing.assert_close(frame[inside], video[at, 0][inside], atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("heads", [3, 5])
-def test_heads_that_cannot_be_halved_are_refused(heads):
-    with pytest.raises(ValueError, match=f"{heads} heads must be even"):
-        m.MotionAttention(15, heads)
+@pytest.mark.parametrize("heads, motions", [(3, 4), (2, 5), (2, 0)])
+def test_heads_that_do_not_divide_the_width_are_refused(heads, motions):
+    with pytest.raises(ValueError, match=f"{heads} heads at the same position and {motions} along"):
+        m.MotionAttention(16, heads, motions)
 
 
 # --------------------------------------------------------------------------- folding, who sees what
@@ -235,16 +240,14 @@ def test_a_norm_is_per_frame_or_pooled_over_the_clip():
 def test_a_prompt_context_and_noise_level_reach_the_output():
     layer = fill(transformer(text=6, context=3, embedding=8))
     h = folded()
-    told = dict(
-        text=normal(2, 7, 6),
-        context=normal(2 * FRAMES, 3, 3, 4),
-        embedding=normal(2 * FRAMES, 8),
-    )
-    out = layer(h, FRAMES, **told)
-    for name, value in told.items():
-        assert not torch.allclose(layer(h, FRAMES, **told | {name: value + 1}), out)
-    one = layer(h[:FRAMES], FRAMES, text=told["text"][:1], context=told["context"][:FRAMES],
-                embedding=told["embedding"][:FRAMES])  # fmt: skip
+    text, context = normal(2, 7, 6), normal(2 * FRAMES, 3, 3, 4)
+    told = m.Told(text=text, context=context, embedding=normal(2 * FRAMES, 8))
+    out = layer(h, FRAMES, told)
+    for name in ("text", "context", "embedding"):
+        other = replace(told, **{name: getattr(told, name) + 1})
+        assert not torch.allclose(layer(h, FRAMES, other), out)
+    first = m.Told(text=text[:1], context=context[:FRAMES], embedding=told.embedding[:FRAMES])
+    one = layer(h[:FRAMES], FRAMES, first)
     torch.testing.assert_close(one, out[:FRAMES], atol=1e-4, rtol=1e-4)
 
 

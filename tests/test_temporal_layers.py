@@ -62,19 +62,25 @@ def test_given_frames_are_encoded_to_every_level(height, width):
     context = given_frames(normal(2, 1, 4, height, width), [0], 3)
     told = layers.tell(normal(2, 128), 3, context=context)
     sizes = [(6, height, width), (6, (height + 1) // 2, (width + 1) // 2)]
-    assert [(len(c), *c.shape[2:]) for c in told.context] == sizes
-    assert told.embedding.shape == (6, 128)
+    assert [(len(one.context), *one.context.shape[2:]) for one in told.levels] == sizes
+    assert told.levels[0].embedding.shape == (6, 128)
 
 
 def test_layers_are_told_the_noise_on_given_frames_and_the_rate():
     layers = fill(TemporalLayers(config(context_channels=4, rates=3)))
     embedding, context = normal(2, 128), no_context((2, 3, 4, 8, 8))
-    plain = layers.tell(embedding, 3, context=context).embedding
-    rated = layers.tell(embedding, 3, context=context, rate=torch.tensor([2, 2])).embedding
-    assert torch.allclose(rated - plain, layers.rate.weight[2].expand_as(plain), atol=1e-5)
     perturbed = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
     perturbed.noise_level[:] = 250
-    assert not torch.allclose(layers.tell(embedding, 3, context=perturbed).embedding, plain)
+    plain, rated, noisy = (
+        layers.tell(embedding, 3, **more).levels[0].embedding
+        for more in (
+            {"context": context},
+            {"context": context, "rate": torch.tensor([2, 2])},
+            {"context": perturbed},
+        )
+    )
+    assert torch.allclose(rated - plain, layers.rate.weight[2].expand_as(plain), atol=1e-5)
+    assert not torch.allclose(noisy, plain)
 
 
 def test_layers_without_context_are_told_nothing_of_it():
@@ -82,8 +88,8 @@ def test_layers_without_context_are_told_nothing_of_it():
     embedding = normal(2, 128)
     context = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
     told = layers.tell(embedding, 3, context=context, rate=torch.tensor([0, 0]))
-    assert told.context is None
-    assert torch.equal(told.embedding, embedding.repeat_interleave(3, dim=0))
+    assert all(one.context is None for one in told.levels)
+    assert torch.equal(told.levels[0].embedding, embedding.repeat_interleave(3, dim=0))
 
 
 def test_what_cannot_be_built_is_refused():
@@ -96,7 +102,8 @@ def test_what_cannot_be_built_is_refused():
 def test_layers_that_read_the_prompt_are_told_its_summary_and_motions():
     layers = fill(TemporalLayers(config(text_width=16, motions=3)))
     embedding, text = normal(2, 128), normal(2, 7, 16)
-    plain, told = layers.tell(embedding, 3), layers.tell(embedding, 3, text=text)
+    plain = layers.tell(embedding, 3).levels[0]
+    told = layers.tell(embedding, 3, text=text).levels[1]
     assert plain.motions is None and told.motions.shape == (2, 3, 2)
     summary = told.embedding - plain.embedding
     assert torch.allclose(summary[0], summary[2]) and not torch.allclose(summary[0], summary[3])

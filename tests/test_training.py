@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from videoldm.core.families import embedded
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
+from videoldm.core.training.diffusion_tasks import drawn_times
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
 from videoldm.core.training.tasks import build_task
@@ -123,6 +124,21 @@ def test_evaluation_clips_are_never_trained_on(tmp_path):
     for name in (*HELD_OUT, "seen.mp4", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in training_clips(tmp_path)] == ["seen.mp4"]
+
+
+def test_a_batch_shows_a_few_frames_or_neighbours():
+    random, kinds = np.random.default_rng(0), set()
+    for _ in range(200):
+        times = drawn_times(16, (3, 5), (7, 9), random)
+        assert times.tolist() == sorted(set(times.tolist())) and times.max() < 16
+        if len(times) < 7:
+            kinds.add("some")
+            assert times[0] == 0 and 3 <= len(times) <= 5
+        else:
+            kinds.add("neighbours")
+            assert (times.diff() == 1).all() and len(times) <= 9
+    assert kinds == {"some", "neighbours"}
+    assert drawn_times(5, None, None, random).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_crops_have_the_wanted_size_and_range():

@@ -181,6 +181,35 @@ def test_linear_motions_go_far_and_the_way_the_words_say() -> None:
                 assert not np.diff(x).any() and not np.diff(y).any()
 
 
+def test_edges_move_with_a_shape_apart_as_it_grows_and_around_as_it_turns() -> None:
+    for motion in shapes.MOTIONS:
+        scene = worlds.shapes_scene(5, objects=[("red", "square", motion)])
+        (thing,), ((left, right, upper, lower),) = scene.objects, shapes.edge_motions(scene)
+        if motion in shapes.DIRECTIONS:
+            expected = np.array(shapes.DIRECTIONS[motion]) * thing.amount / 64 / 15
+            np.testing.assert_allclose([left, right, upper, lower], [expected] * 4, atol=1e-9)
+            continue
+        np.testing.assert_allclose([left, upper], [-right, -lower])
+        apart = right[0] - left[0], lower[1] - upper[1]
+        if motion == "rotates":
+            assert right[0] == lower[1] == 0
+            np.testing.assert_allclose(right[1], abs(thing.amount) * thing.radius / 64 / 15)
+            assert right[1] == -lower[0] > 0
+        else:
+            assert right[1] == lower[0] == 0 and apart[0] == apart[1]
+            assert (apart[0] > 0) == (motion == "grows")
+
+
+def test_the_road_comes_closer_faster_where_it_is_near_and_with_a_fast_car() -> None:
+    scene = dataclasses.replace(worlds.sample_scene("driving", 1), drift=0.0, camera_x=0.0)
+    slow, fast = driving.road_motions(scene).reshape(2, 4, 2)
+    for far_left, far_right, near_left, near_right in (slow, fast):
+        mirrored = np.array((-1, 1)) * (far_right, near_right)
+        np.testing.assert_allclose((far_left, near_left), mirrored)
+        assert far_left[0] < 0 and 0 < far_left[1] < near_left[1]
+    assert (fast[:, 1] > slow[:, 1]).all()
+
+
 def test_every_shape_word_is_drawn_by_its_colour_at_its_box() -> None:
     for seed in SEEDS:
         scene = shapes.sample(seed)

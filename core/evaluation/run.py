@@ -14,7 +14,7 @@ from .unseen import FIRST_SEED
 
 # As in the workflows that come with the project; a test compares them.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
-TEXT_TO_VIDEO = How(steps=25, cfg=3.0)
+TEXT_TO_VIDEO = How(steps=25, cfg=3.0, sampler="euler_ancestral")
 INTERPOLATION = How(steps=3, denoise=0.2)
 UPSAMPLING = How(steps=4)
 UPSAMPLING_NOISE_LEVEL = 20

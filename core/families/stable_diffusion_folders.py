@@ -113,6 +113,12 @@ def find_weights(folder: Path, stem: str) -> Path:
     raise CheckpointError(f"no weights in {folder}, looked for {', '.join(names)}")
 
 
+def find_text_weights(folder: Path) -> Path:
+    """The weight file of a text encoder, whose pickles transformers calls by another name."""
+    stem = "pytorch_model" if (folder / "pytorch_model.bin").is_file() else "model"
+    return find_weights(folder, "model" if any(folder.glob("model*.safetensors")) else stem)
+
+
 # --------------------------------------------------------------------------------------------------
 # Parts.
 
@@ -169,9 +175,7 @@ def load_autoencoder_folder(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
 def load_text_encoder_folder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
     """Load the CLIP text encoder that transformers wrote to ``folder``."""
     config = _config_of(folder, "CLIPTextModel", "architectures")
-    stem = "pytorch_model" if (folder / "pytorch_model.bin").is_file() else "model"
-    stem = "model" if any(folder.glob("model*.safetensors")) else stem
-    state = clip_names(read_weights(find_weights(folder, stem)))
+    state = clip_names(read_weights(find_text_weights(folder)))
     name = f"the text encoder in {folder}"
     return load_text_encoder(build_text_encoder(config), state, name, dtype)
 

@@ -6,11 +6,13 @@ model on single frames, the temporal layers on clips with everything else frozen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import worlds
@@ -97,6 +99,7 @@ class TrainImageModel:
             }
         )
         self.drop = recipe.data.get("drop_caption", 0.1)
+        self.noisy = recipe.data.get("noisy", 0.0)
 
     def batch(self, step: int) -> dict:
         """Frames with captions; every second batch also has its boxes, as extra tokens."""
@@ -134,7 +137,7 @@ class TrainImageModel:
             tokens = self.module["box_encoder"](batch["corners"], batch["labels"], batch["present"])
             text = torch.cat([text, tokens.to(text.dtype)], dim=1)
         x0 = batch["latents"].contiguous(memory_format=torch.channels_last)
-        steps = draw_steps(len(x0), generator, x0.device)
+        steps = draw_steps(len(x0), generator, x0.device, self.noisy)
         error = velocity_error(
             lambda x, t: self.module["unet"](x, t, text).sample,
             x0,
@@ -181,7 +184,9 @@ class TrainTemporalLayers:
     ghosts the layers learn to undo.
 
     ``data.drawn_frames`` = [least, most] trains on the first and a few other frames of each clip:
-    what moves where shows in them as well as in all, for a fraction of the work.
+    what moves where shows in them as well as in all, for a fraction of the work. With
+    ``data.successive_frames`` = [least, most], every second batch is of so many frames that follow
+    each other, which teach steadiness.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -196,6 +201,7 @@ class TrainTemporalLayers:
         self.given = recipe.data.get("given", "none")
         self.given_first = recipe.data.get("given_first", (0.2, 0.4, 0.4))
         self.drawn_frames = recipe.data.get("drawn_frames")
+        self.successive_frames = recipe.data.get("successive_frames")
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
         unet = frozen(image.model.network.image_unet)
@@ -214,7 +220,8 @@ class TrainTemporalLayers:
         clips = self.sets[rate]
         chosen = random.integers(len(clips), size=self.recipe.batch)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
-        times = self._times(clips.latents.shape[1], random)
+        frames = clips.latents.shape[1]
+        times = drawn_times(frames, self.drawn_frames, self.successive_frames, random)
         latents = clips.latents[chosen][:, times].float()
         masks = np.stack([self._mask(latents.shape[1], random) for _ in chosen])
         return {
@@ -226,15 +233,6 @@ class TrainTemporalLayers:
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
             "from_blend": self.given == "every fourth" and step // 2 % 2 == 1,
         }
-
-    def _times(self, frames: int, random: np.random.Generator) -> Tensor:
-        """The frames of a clip that a batch shows: the first and some others, or all."""
-        if self.drawn_frames is None:
-            return torch.arange(frames)
-        least, most = self.drawn_frames
-        others = random.integers(least - 1, most)
-        others = 1 + random.choice(frames - 1, size=others, replace=False)
-        return torch.from_numpy(np.sort(np.append(others, 0)))
 
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
         mask = np.zeros(frames, np.float32)
@@ -279,7 +277,7 @@ class TrainTemporalLayers:
         ids = tokenize(self.tokenizer, captions, self.length)
         with torch.no_grad():
             text = torch.cat([encode_text(self.text_encoder, part) for part in ids.split(128)])
-        motions = torch.stack([told_motions(scene, prompt.count) for scene in scenes])
+        motions = torch.stack([told_motions(scene) for scene in scenes]).float()
         prompt.start_whitening(text[:512].flatten(0, 1))
         optimizer = MuonAdamW(prompt, lr=4e-3, weight_decay=0.05)
         random = np.random.default_rng(self.recipe.seed)
@@ -322,17 +320,35 @@ class TrainTemporalLayers:
         )
 
 
-def told_motions(scene: worlds.Scene, count: int) -> Tensor:
-    """How the centres of a scene's shapes move [count, 2], in parts of the image per frame; zeros
-    where there are fewer, and on the road, where nothing moves like a picture pushed aside.
+def drawn_times(
+    frames: int,
+    drawn: Sequence[int] | None,
+    successive: Sequence[int] | None,
+    random: np.random.Generator,
+) -> Tensor:
+    """Which of a clip's ``frames`` frames a batch shows: all; or the first and others, so many as
+    ``drawn`` = (least, most) allows; or, every second time, as ``successive`` does, neighbours."""
+    if drawn is None:
+        return torch.arange(frames)
+    if successive is not None and random.random() < 0.5:
+        least, most = successive
+        count = int(random.integers(least, most + 1))
+        return torch.arange(count) + int(random.integers(frames - count + 1))
+    least, most = drawn
+    others = 1 + random.choice(frames - 1, size=random.integers(least - 1, most), replace=False)
+    return torch.from_numpy(np.sort(np.append(others, 0)))
+
+
+def told_motions(scene: worlds.Scene) -> Tensor:
+    """What the layers are told of a scene [8, 2]: (x, y) in parts of the image's sides per frame.
+
+    Of each of two shapes, how its left, right, upper and lower edge move; zeros for a shape that is
+    not there. Of a road, how four places of it move, for a slow and for a fast car.
     """
-    motions = torch.zeros(count, 2)
     if isinstance(scene, worlds.ShapesScene):
-        ends = worlds.boxes(scene, 0.0), worlds.boxes(scene, 15.0)
-        for k, (a, b) in enumerate(zip(*ends, strict=True)):
-            moved = b.x0 + b.x1 - a.x0 - a.x1, b.y0 + b.y1 - a.y0 - a.y1
-            motions[k] = torch.tensor(moved) / 2 / 15
-    return motions
+        edges = torch.from_numpy(worlds.shapes.edge_motions(scene)).flatten(0, 1)
+        return F.pad(edges, (0, 0, 0, 8 - len(edges)))
+    return torch.from_numpy(worlds.driving.road_motions(scene))
 
 
 def frozen(unet: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ CAMERA_HEIGHT looks along z; x points right. The image height is the unit of ima
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,9 @@ EGO_MOTIONS = {"keeps its lane": 0.0, "drifts left": -1.0, "drifts right": 1.0}
 CAR_MOTIONS = ("approaches", "recedes", "keeps")
 LANE_NAMES = {2: ("left", "right"), 3: ("left", "middle", "right")}
 LIGHT_WORDS = {"day": "by day", "dusk": "at dusk", "night": "at night"}
+
+SLOWEST, FASTEST = 0.12 * DASH_PERIOD, 0.34 * DASH_PERIOD  # metres per base frame
+TYPICAL_SPEEDS = (0.75 * SLOWEST + 0.25 * FASTEST, 0.25 * SLOWEST + 0.75 * FASTEST)
 
 TREE_SPACING = 9.0
 TREE_NEAR, TREE_FAR, TREE_FADE = 4.0, 46.0, 10.0
@@ -93,7 +96,7 @@ def sample(seed: int) -> DrivingScene:
         lanes=lanes,
         side=str(rng.choice(("grass", "sidewalk"))),
         tree=str(rng.choice(("round", "pine"))),
-        speed=float(rng.uniform(0.12, 0.34) * DASH_PERIOD),
+        speed=float(rng.uniform(SLOWEST, FASTEST)),
         start=float(rng.uniform(0, 1000)),
         camera_x=float(lane_centre(lanes, own_lane) + rng.uniform(-0.25, 0.25)),
         ego=ego,
@@ -309,6 +312,19 @@ def flow(
     inside &= (moved_y >= 0.5) & (moved_y <= height - 0.5)
     valid = pure & pure_then & (owner == owner_then) & inside
     return np.stack([moved_x - x, moved_y - y]).astype(np.float32), valid.astype(np.float32)
+
+
+def road_motions(scene: DrivingScene) -> np.ndarray:
+    """Say how the road moves at its left and right, far and near, `[8, 2]` as (x, y) in parts of
+    the image's sides per base frame: first for a slow car, then for a fast one.
+    """
+    across, below = np.meshgrid((0.25, 0.75), HORIZON + (1 - HORIZON) * np.array((0.2, 0.4)))
+    found = []
+    for speed in TYPICAL_SPEEDS:
+        moving = replace(scene, speed=speed)
+        x, y = _move_ground(moving, 7.0, 8.0, across, below, 1, 1)
+        found.append(np.stack([x - across, y - below], axis=-1).reshape(4, 2))
+    return np.concatenate(found)
 
 
 def _move_ground(

@@ -261,6 +261,22 @@ def boxes(
     return tuple(found)
 
 
+def edge_motions(scene: ShapesScene) -> np.ndarray:
+    """Say how the left, right, upper and lower edges of the objects move in the mean of the base
+    clip, `[objects, 4, 2]` as (x, y) in units of the image's side per base frame. Objects that
+    rotate are taken to do it clockwise.
+    """
+    outward = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], dtype=np.float64)
+    clockwise = np.stack([-outward[:, 1], outward[:, 0]], axis=1)
+    found = []
+    for thing in scene.objects:
+        state = np.stack(_state(thing, np.array([0.0, INTERVALS]), int(UNITS), int(UNITS)))
+        x, y, grown, turned = (state[:, 1] - state[:, 0]) / UNITS / INTERVALS
+        around = abs(turned) * thing.radius * clockwise
+        found.append(np.array([x, y]) + grown * outward + around)
+    return np.stack(found)
+
+
 # Pictures.
 
 

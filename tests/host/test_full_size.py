@@ -3,12 +3,14 @@ this project's own."""
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
+import full_size_files
 import psutil
 import pytest
-import sd15_files
 import torch
+from full_size_files import write_published
 from safetensors.torch import load_file
 from standalone_nodes import standalone_nodes
 
@@ -29,9 +31,9 @@ def files(comfyui):
         pytest.skip(f"full size needs {GIGABYTES} GB of memory for two models, {free:.1f} are free")
     models = comfyui.base / "models"
     written = {
-        models / "checkpoints" / NAMES.checkpoint: sd15_files.write_checkpoint,
-        models / "videoldm" / NAMES.layers: sd15_files.write_layers,
-        models / "loras" / NAMES.lora: sd15_files.write_lora,
+        models / "checkpoints" / NAMES.checkpoint: partial(write_published, "sd15_single_file"),
+        models / "videoldm" / NAMES.layers: full_size_files.write_layers,
+        models / "loras" / NAMES.lora: full_size_files.write_lora,
     }
     for path, write in written.items():
         path.parent.mkdir(exist_ok=True)

@@ -86,10 +86,10 @@ def latent(comfyui, history: dict, node: str) -> torch.Tensor:
     return load_file(path)["latent_tensor"].float()
 
 
-def latents(comfyui, prompt: dict) -> dict[str, torch.Tensor]:
+def latents(comfyui, prompt: dict, *, within: float = 600.0) -> dict[str, torch.Tensor]:
     """What all `saved` nodes of a prompt wrote, by the node that they save."""
     savers = {key: one for key, one in prompt.items() if one["class_type"] == "SaveLatent"}
-    history = comfyui.run(comfyui.filled(prompt))
+    history = comfyui.run(comfyui.filled(prompt), within=within)
     return {one["inputs"]["samples"][0]: latent(comfyui, history, key)
             for key, one in savers.items()}  # fmt: skip
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ..standalone.folders import Folders
+from ..standalone.folders import Folders, diffusers_folders
 
-TEMPORAL_LAYERS = "videoldm"
+TEMPORAL_LAYERS, DIFFUSERS = "videoldm", "diffusers"
 
 
 class ComfyFolders(Folders):
@@ -42,12 +42,21 @@ class ComfyFolders(Folders):
         return Path(folder_paths.get_temp_directory())
 
     def model_names(self, kind: str) -> list[str]:
-        return folder_paths.get_filename_list(kind)
+        """The files that ComfyUI lists; image models may also be folders in models/diffusers."""
+        whole = self._diffusers() if kind == "checkpoints" else {}
+        return [*folder_paths.get_filename_list(kind), *sorted(whole)]
 
     def model_path(self, kind: str, name: str) -> Path:
-        """The file of a name; ValueError says where it was looked for."""
-        path = folder_paths.get_full_path(kind, name) if name in self.model_names(kind) else None
-        if path is None:
-            looked = ", ".join(folder_paths.get_folder_paths(kind))
-            raise ValueError(f"there is no file {name!r} among the {kind} in {looked}")
-        return Path(path)
+        """The file or diffusers folder of a name; ValueError says where it was looked for."""
+        if name in folder_paths.get_filename_list(kind):
+            return Path(folder_paths.get_full_path_or_raise(kind, name))
+        whole = self._diffusers() if kind == "checkpoints" else {}
+        if name in whole:
+            return whole[name]
+        looked = ", ".join(folder_paths.get_folder_paths(kind))
+        raise ValueError(f"there is no file {name!r} among the {kind} in {looked}")
+
+    @staticmethod
+    def _diffusers() -> dict[str, Path]:
+        roots = [Path(root) for root in folder_paths.get_folder_paths(DIFFUSERS)]
+        return {name: root / name for root in roots for name in diffusers_folders(root)}

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import comfy.diffusers_load
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import folder_paths
 import torch
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
 from ....core.checkpoints import load_into, read_header
-from ....core.families import embedded, lavie, stable_diffusion
+from ....core.families import embedded, lavie, stable_diffusion, stable_diffusion_folders
 from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers, TemporalLayersConfig
 from ..interface import FolderAccess
 from ..standalone.vae import StandaloneVAE
@@ -41,7 +43,7 @@ class Loaders:
         path = self.folders.model_path("checkpoints", name)
         if _header(path) is not None:
             return embedded_wires(IMAGE_MODEL, _folder_of(path, IMAGE_MODEL))
-        return _checkpoint(path)[:3]
+        return _diffusers(path) if path.is_dir() else _checkpoint(path)[:3]
 
     def upsampler(self, name: str) -> tuple[Any, Any, Any]:
         if name == EMBEDDED:
@@ -50,6 +52,8 @@ class Loaders:
         if _header(path) is not None:
             return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
         model = _published_upsampler_patcher(path)
+        if path.is_dir():
+            return model, *_diffusers_upsampler_parts(path)
         return model, *_checkpoint(path, output_model=False)[1:3]
 
     def video_model(self, name: str) -> tuple[Any, LoadedLayers]:
@@ -81,6 +85,29 @@ def _checkpoint(path: Path, **options: Any) -> tuple:
         str(path), output_vae=True, output_clip=True,
         embedding_directory=folder_paths.get_folder_paths("embeddings"), **options,
     )  # fmt: skip
+
+
+def _diffusers(path: Path) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE) of a diffusers folder by ComfyUI's own readers, which do not see from the
+    U-Net alone whether it predicts velocities."""
+    model, clip, vae = comfy.diffusers_load.load_diffusers(
+        str(path), embedding_directory=folder_paths.get_folder_paths("embeddings")
+    )
+    config = stable_diffusion_folders.read_json(path / "scheduler" / "scheduler_config.json")
+    if stable_diffusion_folders.prediction_from_config(config) == "v":
+        (model,) = ModelSamplingDiscrete().patch(model, "v_prediction", zsnr=False)
+    return model, clip, vae
+
+
+def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
+    """(CLIP, VAE) of an upsampler's folder. ComfyUI's own reader takes every autoencoder of a
+    folder for one of four levels; an upsampler's has three."""
+    weights = stable_diffusion_folders.find_text_weights(path / "text_encoder")
+    embeddings = folder_paths.get_folder_paths("embeddings")
+    clip = comfy.sd.load_clip([str(weights)], embedding_directory=embeddings)
+    vae = VideoLDMVAE(StandaloneVAE(stable_diffusion.load(path).autoencoder))
+    _renewable(vae.patcher, _diffusers_vae_patcher, path)
+    return clip, vae
 
 
 def _header(path: Path) -> Any:
@@ -212,6 +239,12 @@ def _vae_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) 
     vae = StandaloneVAE(_read(kind, folder).autoencoder)
     patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
     return _renewable(patcher, _vae_patcher, kind, folder)
+
+
+def _diffusers_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    vae = StandaloneVAE(stable_diffusion.load(path).autoencoder)
+    patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
+    return _renewable(patcher, _diffusers_vae_patcher, path)
 
 
 def _temporal_vae_patcher(path: Path | None, disable_dynamic: bool = False) -> Any:

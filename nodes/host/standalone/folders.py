@@ -58,7 +58,7 @@ class Folders:
         found = {name for root in self._model_roots(kind) for name in _listed(root, WEIGHTS)}
         if kind != "checkpoints":
             return sorted(found)
-        whole = {name for root in self._model_roots(kind) for name in _diffusers_folders(root)}
+        whole = {name for root in self._model_roots(kind) for name in diffusers_folders(root)}
         parts = tuple(f"{name}/" for name in whole)
         return sorted(whole | {name for name in found if not name.startswith(parts)})
 
@@ -144,7 +144,8 @@ def _is_diffusers(folder: Path) -> bool:
     return (folder / "unet" / "config.json").is_file()
 
 
-def _diffusers_folders(root: Path) -> Iterator[str]:
+def diffusers_folders(root: Path) -> Iterator[str]:
+    """The folders below a root that hold models as diffusers writes them, as "folder/name"."""
     for folder, inner, _ in os.walk(root, followlinks=True):
         if "unet" in inner and _is_diffusers(Path(folder)) and Path(folder) != root:
             yield Path(folder).relative_to(root).as_posix()

@@ -1,4 +1,5 @@
-"""Stable Diffusion 1.5 with random weights: its published key names, and what goes with it."""
+"""Published models of full size with random weights under their published names, and what goes
+with them."""
 
 from __future__ import annotations
 
@@ -10,20 +11,48 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPTextModel
 from videoldm.core.checkpoints import Header, save
+from videoldm.core.families import stable_diffusion
 from videoldm.core.sites import SD1
 from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
 
-MANIFEST = Path(__file__).resolve().parents[1] / "manifests" / "sd15_single_file.json.gz"
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
 
-def write_checkpoint(path: Path) -> None:
-    """Write a single file with every published key, in float16; about 2 GB."""
+def write_published(name: str, path: Path, *, within: str | None = None) -> None:
+    """Write every key of a manifest in float16, to a safetensors file or, ``within`` a dict under
+    that key, to a pickle."""
     generator = torch.Generator().manual_seed(0)
-    with gzip.open(MANIFEST, "rt") as file:
+    with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         tensors = json.load(file)["tensors"]
     state = {key: _weight(key, shape, generator) for key, shape in tensors.items()}
-    save_file(state, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({within: state}, path) if within else save_file(state, path)
+
+
+def write_folder(file: Path, folder: Path) -> None:
+    """Write the image model of a single file as a diffusers folder."""
+    found = stable_diffusion.load(file, dtype=torch.float16)
+    found.model.network.image_unet.save_pretrained(folder / "unet")
+    found.autoencoder.save_pretrained(folder / "vae")
+    _write_text_encoder(found.text_encoder, folder / "text_encoder")
+    upsampler = bool(found.model.low_res_channels)
+    betas = {"beta_start": 1e-4, "beta_end": 2e-2} if upsampler else {}
+    values = {"beta_schedule": "scaled_linear", "beta_start": 8.5e-4, "beta_end": 1.2e-2} | betas
+    parts = {"scheduler": {"prediction_type": "v_prediction" if upsampler else "epsilon"}}
+    parts |= {"low_res_scheduler": {"prediction_type": "epsilon"}} if upsampler else {}
+    for part, own in parts.items():
+        (folder / part).mkdir()
+        (folder / part / "scheduler_config.json").write_text(json.dumps(values | own))
+
+
+def _write_text_encoder(encoder: CLIPTextModel, folder: Path) -> None:
+    """Under the names that published folders have, whatever this transformers would write."""
+    encoder.config.save_pretrained(folder)
+    state = {f"text_model.{k.removeprefix('text_model.')}": v.contiguous()
+             for k, v in encoder.state_dict().items()}  # fmt: skip
+    save_file(state, folder / "model.safetensors")
 
 
 def _weight(key: str, shape: list[int], generator: torch.Generator) -> Tensor:
