@@ -8,6 +8,8 @@ from typing import Any
 from .schema import Graph, Link, Node, WorkflowError
 
 WRAPPERS = ("prompt", "output")
+# Names of the frontend's own widgets, such as previews, begin so; they are nothing to run.
+FRONTEND_ONLY = "$$"
 
 
 def is_api(data: Any) -> bool:
@@ -47,7 +49,11 @@ def read_node(node_id: str, raw: Any, api: Mapping[str, Any]) -> Node:
                             "expected an object with the inputs by name")  # fmt: skip
     meta = raw.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None
-    values = {name: read_value(value, api) for name, value in inputs.items()}
+    values = {
+        name: read_value(value, api)
+        for name, value in inputs.items()
+        if not name.startswith(FRONTEND_ONLY)
+    }
     return Node(node_id, raw["class_type"], values, str(title or ""))
 
 

@@ -60,6 +60,14 @@ def test_ids_written_as_numbers_are_links_and_pairs_of_numbers_are_not() -> None
     assert graph.nodes["3"].inputs["value"] == [512, 0]
 
 
+def test_what_the_frontend_adds_for_its_own_widgets_is_no_input() -> None:
+    exported = {
+        key: raw | {"inputs": raw["inputs"] | {"$$comfy_animation_preview": ""}}
+        for key, raw in PROMPT.items()
+    }
+    assert is_the_prompt(parse_workflow(exported))
+
+
 def test_wrapped_arrays_survive_the_round_trip() -> None:
     prompt = {"1": {"class_type": "Points", "inputs": {"points": {"__value__": ["a", 1]}}}}
     graph = parse_workflow(prompt, REGISTRY)

@@ -1,4 +1,4 @@
-"""Chromium for the tests that look at ComfyUI's frontend; import both fixtures where needed."""
+"""Chromium for the tests that look at ComfyUI's frontend; one for all of them."""
 
 from __future__ import annotations
 

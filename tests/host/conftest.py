@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from browser_fixtures import chrome, frontend  # noqa: E402, F401
 from comfyui_server import ROOT, Server, missing  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
 

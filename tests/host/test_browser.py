@@ -9,7 +9,6 @@ import json
 
 import numpy as np
 import pytest
-from browser_fixtures import chrome, frontend  # noqa: F401
 from comfyui_server import ROOT
 from test_workflows import MEAN, MOST, TOYS, lossless, pngs, read
 
@@ -25,7 +24,7 @@ def name(file) -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_errors(frontend):  # noqa: F811
+def no_errors(frontend):
     frontend.errors.clear()
     yield
     assert frontend.errors == []
@@ -35,7 +34,7 @@ def no_errors(frontend):  # noqa: F811
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
-def test_loading_and_saving_loses_nothing(frontend, file):  # noqa: F811
+def test_loading_and_saving_loses_nothing(frontend, file):
     shipped = json.loads(file.read_text())
     frontend.load(shipped)
     saved = frontend.graph()
@@ -46,7 +45,7 @@ def test_loading_and_saving_loses_nothing(frontend, file):  # noqa: F811
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
-def test_the_frontend_converts_to_what_is_shipped_for_the_api(frontend, file):  # noqa: F811
+def test_the_frontend_converts_to_what_is_shipped_for_the_api(frontend, file):
     frontend.load(json.loads(file.read_text()))
     converted = frontend.prompt()
     twin = json.loads((ROOT / "workflows" / "api" / file.name).read_text())
@@ -87,7 +86,7 @@ def _node(node: dict, known: dict) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize("file", RUNNABLE, ids=name)
 def test_a_workflow_runs_and_its_frames_are_those_of_videoldm_run(
-    frontend, comfyui, headless, made, file  # noqa: F811
+    frontend, comfyui, headless, made, file
 ):  # fmt: skip
     frontend.load(json.loads(file.read_text()))
     shrink(frontend)
@@ -123,7 +122,7 @@ def made():
     return frames
 
 
-def shrink(frontend) -> None:  # noqa: F811
+def shrink(frontend) -> None:
     """Choose the toy family and small videos in the widgets, as one would by hand."""
     for kind, (widget, value) in TOYS.items():
         frontend.set(kind, widget, value)
@@ -155,7 +154,7 @@ def shrink(frontend) -> None:  # noqa: F811
     }""", [SMALL, FEW])  # fmt: skip
 
 
-def check_video_plays(frontend) -> None:  # noqa: F811
+def check_video_plays(frontend) -> None:
     """The saved video is shown in a node: it has pictures, and time goes on in it."""
     frontend.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some((v) => v.videoWidth > 0)"

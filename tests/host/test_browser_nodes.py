@@ -8,7 +8,6 @@ import json
 
 import pytest
 from browser import Frontend
-from browser_fixtures import chrome, frontend  # noqa: F401
 from comfyui_server import PACK, ROOT
 
 SEGMENTS = [
@@ -19,7 +18,7 @@ TOY = {"model": "toy/image_model.safetensors", "layers": "toy/text_to_video.safe
 
 
 @pytest.fixture(autouse=True)
-def no_errors(frontend):  # noqa: F811
+def no_errors(frontend):
     frontend.errors.clear()
     yield
     assert frontend.errors == []
@@ -29,7 +28,7 @@ def no_errors(frontend):  # noqa: F811
 
 
 @pytest.fixture
-def timeline(frontend):  # noqa: F811
+def timeline(frontend):
     """A node of segments, as loaded from a file."""
     frontend.load(one_node("VideoLDM_LongHorizonSegments", [json.dumps(SEGMENTS)], [460, 520]))
     return Timeline(frontend)
@@ -196,7 +195,7 @@ def estimate(tab: Frontend) -> str:
     return tab.page.locator(".videoldm-estimate").first.inner_text()
 
 
-def test_the_estimate_follows_the_widgets(frontend):  # noqa: F811
+def test_the_estimate_follows_the_widgets(frontend):
     open_api(frontend, sampler_graph())
     assert estimate(frontend).startswith("8 frames · plays 2 s")
     frontend.js("""() => {
@@ -234,7 +233,7 @@ SEEN = """() => {
 }"""
 
 
-def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, comfyui):  # noqa: F811
+def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, comfyui):
     seed = {"classic": 11, "nodes_2": 12}[frontend.name]  # Or the second run would be cached.
     open_api(frontend, sampler_graph(seed=seed))
     frontend.js(WATCH)
@@ -251,7 +250,7 @@ def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, co
     assert set(idle) == {""}, "nothing runs any more"
 
 
-def test_a_run_without_previews_still_shows_progress(frontend, comfyui):  # noqa: F811
+def test_a_run_without_previews_still_shows_progress(frontend, comfyui):
     seed = {"classic": 21, "nodes_2": 22}[frontend.name]
     open_api(frontend, sampler_graph(seed=seed, steps=6))
     setting = "(value) => app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', value)"
@@ -266,7 +265,7 @@ def test_a_run_without_previews_still_shows_progress(frontend, comfyui):  # noqa
 # Help pages and templates.
 
 
-def test_the_help_page_of_a_node_is_shown(frontend):  # noqa: F811
+def test_the_help_page_of_a_node_is_shown(frontend):
     frontend.load(one_node("VideoLDM_LongHorizonSegments", [json.dumps(SEGMENTS)], [460, 520]))
     frontend.js("() => { app.canvas.selectItems([app.graph.nodes[0]]); }")
     frontend.page.get_by_test_id("info-button").click()
@@ -277,7 +276,7 @@ def test_the_help_page_of_a_node_is_shown(frontend):  # noqa: F811
     frontend.shot("help")
 
 
-def test_every_node_s_help_is_found_in_both_languages(frontend):  # noqa: F811
+def test_every_node_s_help_is_found_in_both_languages(frontend):
     answers = frontend.js("""async (pack) => {
         const found = {};
         const ids = Object.keys(LiteGraph.registered_node_types);
@@ -292,7 +291,7 @@ def test_every_node_s_help_is_found_in_both_languages(frontend):  # noqa: F811
     assert len(answers) >= 34 and all(answers.values()), answers
 
 
-def test_templates_are_listed_with_their_thumbnails(frontend):  # noqa: F811
+def test_templates_are_listed_with_their_thumbnails(frontend):
     frontend.js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page = frontend.page
     page.get_by_test_id("template-workflows-content").wait_for()
@@ -315,7 +314,7 @@ def test_templates_are_listed_with_their_thumbnails(frontend):  # noqa: F811
 
 @pytest.mark.parametrize("format", ["mp4", "webm"])
 def test_a_saved_video_dropped_on_the_canvas_restores_the_graph(
-    frontend, comfyui, format  # noqa: F811
+    frontend, comfyui, format
 ):  # fmt: skip
     nodes = {
         "1": ("VideoLDM_LoadVideo", {"file": "rendered: shapes", "count": 4, "width": 32,
