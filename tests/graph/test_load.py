@@ -65,7 +65,7 @@ def test_what_the_frontend_adds_for_its_own_widgets_is_no_input() -> None:
         key: raw | {"inputs": raw["inputs"] | {"$$comfy_animation_preview": ""}}
         for key, raw in PROMPT.items()
     }
-    assert is_the_prompt(parse_workflow(exported))
+    assert is_the_prompt(parse_workflow(exported, REGISTRY))
 
 
 def test_wrapped_arrays_survive_the_round_trip() -> None:
