@@ -252,7 +252,7 @@ def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, co
 
 def test_a_run_without_previews_still_shows_progress(frontend, comfyui):
     seed = {"classic": 21, "nodes_2": 22}[frontend.name]
-    open_api(frontend, sampler_graph(seed=seed, steps=6))
+    open_api(frontend, sampler_graph(seed=seed))
     setting = "(value) => app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', value)"
     frontend.js(setting, "none")
     frontend.js(WATCH)
