@@ -3,7 +3,7 @@
 // Nodes 2.0 plays them as they come. The classic rendering paints previews on the canvas, where
 // nothing moves, but has an element for outputs that are animated: our nodes ask for that one.
 
-const HEIGHT = 220;
+const height = () => 220;
 const playing = new WeakSet();
 
 export function playPreviews(node) {
@@ -16,5 +16,8 @@ export function makeRoom(node) {
   if (!playing.has(node)) return;
   const picture = node.imgs?.[0];
   const widget = picture && node.widgets.find((one) => one.element?.contains(picture));
-  if (widget) widget.options.getMinHeight = () => HEIGHT;
+  if (!widget || widget.options.getMinHeight === height) return;
+  widget.options.getMinHeight = height;
+  const [width, now] = node.size;
+  node.setSize([width, Math.max(now, node.computeSize()[1])]);
 }
