@@ -8,6 +8,8 @@ import json
 import math
 from pathlib import Path
 
+import psutil
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,6 +20,13 @@ from videoldm.core.sites import SD1
 from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+
+
+def require_memory(gigabytes: float) -> None:
+    """Skip the tests that would need more memory than is free."""
+    free = psutil.virtual_memory().available / 2**30
+    if free < gigabytes:
+        pytest.skip(f"full size needs {gigabytes} GB of memory for two models, {free:.1f} are free")
 
 
 def write_published(name: str, path: Path, *, within: str | None = None) -> None:

@@ -7,10 +7,8 @@ from functools import partial
 from types import SimpleNamespace
 
 import full_size_files
-import psutil
 import pytest
 import torch
-from full_size_files import write_published
 from safetensors.torch import load_file
 from standalone_nodes import standalone_nodes
 
@@ -26,12 +24,12 @@ NAMES = SimpleNamespace(checkpoint="sd15.safetensors", layers="sd15_layers.safet
 @pytest.fixture(scope="module")
 def files(comfyui):
     """Random weights under published names, in the server's folders; removed afterwards."""
-    free = psutil.virtual_memory().available / 2**30
-    if free < GIGABYTES:
-        pytest.skip(f"full size needs {GIGABYTES} GB of memory for two models, {free:.1f} are free")
+    full_size_files.require_memory(GIGABYTES)
     models = comfyui.base / "models"
     written = {
-        models / "checkpoints" / NAMES.checkpoint: partial(write_published, "sd15_single_file"),
+        models / "checkpoints" / NAMES.checkpoint: partial(
+            full_size_files.write_published, "sd15_single_file"
+        ),
         models / "videoldm" / NAMES.layers: full_size_files.write_layers,
         models / "loras" / NAMES.lora: full_size_files.write_lora,
     }

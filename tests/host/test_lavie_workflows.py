@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 
 import full_size_files
-import psutil
 import pytest
 from comfyui_server import ROOT
 from test_workflows import check_same, lossless
@@ -30,9 +29,7 @@ SMALL = {"5": {"width": 64, "height": 64, "frames": 2, "steps": 2}, "9": {"steps
 @pytest.fixture(scope="module")
 def files(comfyui):
     """Random weights under published names, in the server's folders; removed afterwards."""
-    free = psutil.virtual_memory().available / 2**30
-    if free < GIGABYTES:
-        pytest.skip(f"full size needs {GIGABYTES} GB of memory, {free:.1f} are free")
+    full_size_files.require_memory(GIGABYTES)
     models = comfyui.base / "models"
     for name, (manifest, within) in FILES.items():
         full_size_files.write_published(manifest, models / name, within=within)
