@@ -105,9 +105,14 @@ def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
     weights = stable_diffusion_folders.find_text_weights(path / "text_encoder")
     embeddings = folder_paths.get_folder_paths("embeddings")
     clip = comfy.sd.load_clip([str(weights)], embedding_directory=embeddings)
-    vae = VideoLDMVAE(StandaloneVAE(stable_diffusion.load(path).autoencoder))
+    vae = VideoLDMVAE(_diffusers_vae(path))
     _renewable(vae.patcher, _diffusers_vae_patcher, path)
     return clip, vae
+
+
+def _diffusers_vae(path: Path) -> StandaloneVAE:
+    folder = path / "vae"
+    return StandaloneVAE(stable_diffusion_folders.load_autoencoder_folder(folder, torch.float32))
 
 
 def _header(path: Path) -> Any:
@@ -242,8 +247,7 @@ def _vae_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) 
 
 
 def _diffusers_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    vae = StandaloneVAE(stable_diffusion.load(path).autoencoder)
-    patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
+    patcher = VideoLDMVAE(_diffusers_vae(path), disable_dynamic=disable_dynamic).patcher
     return _renewable(patcher, _diffusers_vae_patcher, path)
 
 
