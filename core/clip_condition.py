@@ -32,12 +32,14 @@ class ClipCondition:
 
     frames: absolute numbers of its frames within the finished video; a range wherever they are
     evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = not told.
+    times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
     level: "clip", "window", "keys", "interpolation 1", ...
     """
 
     frames: Sequence[int]
     context: ContextFrames | None = None
     rate: int | None = None
+    times: Sequence[int] | None = None
     level: str = "clip"
 
 

@@ -7,6 +7,7 @@ by :meth:`DiffusionModel.denoiser`, so that samplers see `denoiser(x, sigma)` an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -122,6 +123,7 @@ class DiffusionModel:
         *,
         context: ContextFrames | None = None,
         rate: Tensor | int | None = None,
+        times: Sequence[int] | None = None,
         low_res: Tensor | None = None,
         noise_level: Tensor | int | None = None,
         added: dict[str, Tensor] | None = None,
@@ -130,7 +132,8 @@ class DiffusionModel:
 
         text: [b n d], or [b t n d] for a prompt per frame. context: given frames; None tells
         layers that know given frames that there are none. rate: frame-rate class, [b] or one
-        number; models that are not told it ignore it. low_res: [b t 3 h w] as large as the latents,
+        number; models that are not told it ignore it. times: of the frames, where they are not
+        0, 1, 2, ... low_res: [b t 3 h w] as large as the latents,
         concatenated behind them as it is. noise_level: the step `low_res` was noised to, [b].
 
         Raises ValueError for conditions that the model does not take, or takes and is not given.
@@ -150,6 +153,7 @@ class DiffusionModel:
                 added=None if added is None else {k: v.to(**there) for k, v in added.items()},
                 context_frames=self._context(context, x_vp),
                 rate=_labels(rate, x),
+                times=None if times is None else torch.as_tensor(times, device=self.device),
             )
             return answer[:, :, : self.latent_channels].to(x_vp)
 

@@ -19,6 +19,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from .anchors import Anchors, sample_from_anchors, spread_evenly
 from .clip_condition import (
     ClipCondition,
     ContextUse,
@@ -36,6 +37,7 @@ from .clip_condition import (
 )
 from .context_frames import ContextFrames, given_frames
 from .interpolation import FACTOR, interpolate
+from .sampling import Callback
 from .sliding import SlidingWindows, sliding
 from .windows import Chunk, prediction_chunks
 
@@ -71,15 +73,19 @@ def single_clip(
     use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
     rate: int | None = None,
     x0: Tensor | None = None,
+    anchors: Anchors | None = None,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield one clip of `frames` frames; size is (b, c, h, w) of its latents.
 
     context: given frames [b frames c h w] with their mask. x0: start from this video, noised to
-    the first sigma (video to video). done: the clip itself, if it is finished: nothing is yielded.
+    the first sigma (video to video). anchors: make these frames first; only where none are given.
+    done: the clip itself, if it is finished: nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
+    if anchors is not None:
+        _check_anchors(anchors, frames, context is not None or x0 is not None)
     if context is not None:
         check_whole(context.latents, size, frames, "given")
     if x0 is not None:
@@ -87,11 +93,24 @@ def single_clip(
     condition = ClipCondition(frames=range(frames), context=context, rate=rate)
 
     def run() -> Iterator[Tensor]:
-        if done is None or done.shape[1] < frames:
-            report = reporter(callback, "clip", 0, 1)
-            yield sample_clip(denoiser_for, condition, size, sampling, use, x0=x0, callback=report)
+        if done is not None and done.shape[1] == frames:
+            return
+        if anchors is None:
+            at = report("clip")
+            yield sample_clip(denoiser_for, condition, size, sampling, use, x0=x0, callback=at)
+        else:
+            yield sample_from_anchors(condition, size, sampling, anchors, report=report)
+
+    def report(stage: str) -> Callback | None:
+        return reporter(callback, stage, 0, 1)
 
     return run()
+
+
+def _check_anchors(anchors: Anchors, frames: int, given: bool) -> None:
+    spread_evenly(frames, anchors.count)
+    if given:
+        raise ValueError("A clip that is given frames or a video has no use for anchors.")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -103,14 +122,16 @@ class Continuation:
     """How a video is continued clip by clip.
 
     window: frames of a clip, given ones included. context: how many of the last frames each clip is
-    told. rate: frame-rate class. spacing: frames of the finished video from one frame to the next,
-    when these are its key frames; level: what `denoiser_for` and progress call them.
+    told. rate: frame-rate class. anchors: of a first clip made from nothing. spacing: frames of
+    the finished video from one frame to the next, when these are its key frames; level: what
+    `denoiser_for` and progress call them.
     """
 
     window: int = 16
     context: int = 1
     use: ContextUse = ContextUse()
     rate: int | None = None
+    anchors: Anchors | None = None
     spacing: int = 1
     level: str = "clip"
 
@@ -119,6 +140,8 @@ class Continuation:
             raise ValueError(
                 f"context {self.context} must be at least 1 and smaller than window {self.window}."
             )
+        if self.anchors is not None:
+            spread_evenly(self.window, self.anchors.count)
 
 
 def prediction(
@@ -151,8 +174,13 @@ def prediction(
 
     def make(k: int, past: Tensor | None) -> Tensor:
         condition = _condition(chunks[k], how, past, sampling)
-        report = reporter(callback, how.level, k, len(chunks))
-        return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=report)
+        if how.anchors is not None and condition.context is None:
+            return sample_from_anchors(condition, size, sampling, how.anchors, report=report)
+        at = reporter(callback, how.level, k, len(chunks))
+        return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=at)
+
+    def report(stage: str) -> Callback | None:
+        return reporter(callback, stage, 0, 1 if stage == "anchors" else len(chunks))
 
     return _predicted(make, chunks, first, past, given, frames, how.context)
 

@@ -73,6 +73,16 @@ class VideoSampler(io.ComfyNode):
                     "Keeps the contrast that strong guidance would raise; 0.7 is usual, 0 is off.",
                 ),
                 integer("passes", 1, 1, 3, "Hierarchical: how often the frames are quadrupled."),
+                integer(
+                    "anchors", 0, 0, 64,
+                    "So many frames, spread over a clip that begins from nothing, are made first, "
+                    "then all others between them; 0 makes all at once. The layers must have been "
+                    "trained for it, as the embedded text to video was. Not for sliding windows.",
+                    optional=True,
+                ),
+                integer(
+                    "anchor_steps", 50, 1, 1000, "Denoising steps of the anchors.", optional=True
+                ),
                 io.Latent.Input(
                     "context", optional=True,
                     tooltip="What the video begins with: one encoded image or a clip.",

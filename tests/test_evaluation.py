@@ -60,9 +60,8 @@ def write_models(folder: Path) -> None:
              "box_encoder": BoxEncoder(text.width, text.vocabulary, slots=4)}  # fmt: skip
     save_part(folder, "image_model", joined(parts),
               {"unet": vars(UNET), "text": vars(text), "boxes": {"slots": 4}})  # fmt: skip
-    told = {"text_to_video": {}, "prediction": {"context_channels": 4},
-            "interpolation": {"context_channels": 4, "rates": 2}}  # fmt: skip
-    for name, more in told.items():
+    for name in embedded.TEMPORAL_LAYERS:
+        more = {"context_channels": 4, "rates": 2 if name == "interpolation" else 0}
         layers = TemporalLayers(TemporalLayersConfig(layout=layout_of(unet.config), **more))
         save_part(folder, name, layers.state_dict(), layers.config.as_dict(), "temporal_layers")
     large = embedded.build_unet(UPSAMPLER)
@@ -96,7 +95,8 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
     two = How(steps=2)
     for module in (figures_of, samples):
-        monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=2, cfg=4.0))
+        monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=2, cfg=4.0, anchors=2))
+        monkeypatch.setattr(module, "IMAGE", How(steps=2, cfg=4.0))
         monkeypatch.setattr(module, "INTERPOLATION", two)
     monkeypatch.setattr(upsampled, "UPSAMPLING", two)
     monkeypatch.setattr(samples, "PREDICTION", two)
@@ -121,8 +121,9 @@ def test_shapes_are_counted_in_per_cent_with_rendered_clips_as_the_ceiling(tiny)
     assert figures[0].detail["prompts"] == 2 and figures[0].passed is False
 
 
-def test_untrained_temporal_layers_change_nothing(tiny) -> None:
+def test_untrained_temporal_layers_change_nothing(tiny, monkeypatch) -> None:
     """They are the identity, so the ratio of the warping errors is exactly 1."""
+    monkeypatch.setattr(figures_of, "TEXT_TO_VIDEO", figures_of.IMAGE)
     (figure,) = measure("alignment")
     assert figure.value == pytest.approx(1, abs=1e-3) and figure.passed is False
     assert figure.detail["shapes rendered"] < 0.05
@@ -204,7 +205,8 @@ def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, h
     assert len(nodes) == 1
     inputs = {"denoise": 1.0} | nodes[0]
     names = {"steps": "steps", "cfg": "cfg", "sampler": "sampler_name", "schedule": "schedule",
-             "denoise": "denoise"}  # fmt: skip
+             "denoise": "denoise"} | {name: name for name in ("anchors", "anchor_steps")
+                                      if name in inputs}  # fmt: skip
     assert How(**{field: inputs[name] for field, name in names.items()}) == how
     assert nodes[0].get("noise_level", run.UPSAMPLING_NOISE_LEVEL) == run.UPSAMPLING_NOISE_LEVEL
 

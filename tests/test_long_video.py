@@ -16,6 +16,7 @@ from model_toys import (
     toy_sampling,
     whole,
 )
+from videoldm.core.anchors import Anchors
 from videoldm.core.chunk_store import ChunkStore
 from videoldm.core.clip_condition import ClipCondition, sample_clip
 from videoldm.core.context_frames import given_frames
@@ -40,8 +41,18 @@ SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
 FEW_KEYS = Continuation(window=4, context=1)
 
+
+def anchors_of(frames):
+    if frames < 2:
+        return None
+    return Anchors(count=2, sampling=toy_sampling(4), denoiser_for=Denoisers())
+
+
 STRATEGIES = {
     "single clip": lambda frames, **more: single_clip(Denoisers(), SIZE, SAMPLING, frames, **more),
+    "anchors": lambda frames, **more: single_clip(
+        Denoisers(), SIZE, SAMPLING, frames, anchors=anchors_of(frames), **more
+    ),
     "sliding": lambda frames, **more: sliding(Denoisers(), SIZE, SAMPLING, frames, **more),
     "prediction": lambda frames, **more: prediction(
         Denoisers(), SIZE, SAMPLING, frames, how=Continuation(window=7, context=2), **more

@@ -193,8 +193,8 @@ def test_edges_move_with_a_shape_apart_as_it_grows_and_around_as_it_turns() -> N
         apart = right[0] - left[0], lower[1] - upper[1]
         if motion == "rotates":
             assert right[0] == lower[1] == 0
-            np.testing.assert_allclose(right[1], abs(thing.amount) * thing.radius / 64 / 15)
-            assert right[1] == -lower[0] > 0
+            np.testing.assert_allclose(right[1], thing.amount * thing.radius / 64 / 15)
+            assert right[1] == -lower[0] > 0  # clockwise
         else:
             assert right[1] == lower[0] == 0 and apart[0] == apart[1]
             assert (apart[0] > 0) == (motion == "grows")

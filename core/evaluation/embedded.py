@@ -19,12 +19,13 @@ from ..interpolation import linear_blend
 from ..key_detail import restore_detail
 from .figures import Figure, as_json, at_least, at_most, table
 from .metrics import estimated_flow, warping_error
-from .models import Models
+from .models import How, Models
 from .programs import demo, long_video
 from .rules import matches, recognise
 from .run import (
     BATCH,
     FRAMES,
+    IMAGE,
     INTERPOLATION,
     SIDE,
     TEXT_TO_VIDEO,
@@ -52,7 +53,7 @@ def shapes(run: Run) -> list[Figure]:
     right = []
     for start, part in batches(scenes, BATCH):
         prompts = [worlds.caption(scene) for scene in part]
-        latents = _clips(run, run.models.text_to_video, prompts, start)
+        latents = _clips(run, run.models.text_to_video, prompts, start, TEXT_TO_VIDEO)
         videos = run.models.decoded(latents).numpy()
         right += [_right(video, scene) for video, scene in zip(videos, part, strict=True)]
     rendered = [
@@ -64,10 +65,12 @@ def shapes(run: Run) -> list[Figure]:
     ]
 
 
-def _clips(run: Run, model: DiffusionModel, prompts: Sequence[str], number: int) -> Tensor:
+def _clips(
+    run: Run, model: DiffusionModel, prompts: Sequence[str], number: int, how: How
+) -> Tensor:
     """Latents of base clips; number: of the first of them, for their seeds."""
     text, seed = run.models.text(prompts), run.seed + number
-    return run.models.clips(model, text, TEXT_TO_VIDEO, seed, frames=FRAMES, side=SIDE)
+    return run.models.clips(model, text, how, seed, frames=FRAMES, side=SIDE)
 
 
 def _right(video: np.ndarray, scene: worlds.ShapesScene) -> dict[str, float]:
@@ -98,8 +101,11 @@ def alignment(run: Run) -> list[Figure]:
     for world in WORLDS:
         prompts = unseen_prompts(world, run.counts.aligned, run.seed)
         pair = []
-        for model in (run.models.text_to_video, run.models.image.model):
-            parts = [_clips(run, model, part, start) for start, part in batches(prompts, BATCH)]
+        video, image = (run.models.text_to_video, TEXT_TO_VIDEO), (run.models.image.model, IMAGE)
+        for model, how in (video, image):
+            parts = [
+                _clips(run, model, part, start, how) for start, part in batches(prompts, BATCH)
+            ]
             videos = run.models.decoded(torch.cat(parts), per_frame=True)
             pair.append(warping_error(videos, estimated_flow(videos)))
         ours.append(pair[0])

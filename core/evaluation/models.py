@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..anchors import Anchors
 from ..autoencoder import TemporalDecoder, encode
 from ..clip_condition import ClipCondition, DenoiserFor, Sampling
 from ..context_frames import ContextFrames
@@ -34,6 +35,8 @@ class How:
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
     denoise: float = 1.0  # below 1, interpolation starts from blended key frames
+    anchors: int = 0  # frames of a clip that are made first
+    anchor_steps: int = 50
 
 
 class Models:
@@ -97,14 +100,15 @@ class Models:
     def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
         """The model with a prompt per video, guided against the empty prompt in one call."""
         if how.cfg == 1:
-            return lambda c: model.denoiser(text, context=c.context, rate=c.rate)
+            return lambda c: model.denoiser(text, context=c.context, rate=c.rate, times=c.times)
         empty = self.text([""]).expand(len(text), -1, -1)
         if empty.shape[1] < text.shape[1]:  # The prompts have boxes: here are as many empty ones.
             empty = self.text_and_boxes([""], [[]]).expand(len(text), -1, -1)
         both = torch.cat([text, empty])
 
         def bind(condition: ClipCondition) -> Denoiser:
-            twice = model.denoiser(both, context=_twice(condition.context), rate=condition.rate)
+            told = dict(rate=condition.rate, times=condition.times)
+            twice = model.denoiser(both, context=_twice(condition.context), **told)
             return batched(twice, how.cfg)
 
         return bind
@@ -121,9 +125,12 @@ class Models:
     ) -> Tensor:
         """Latents [b frames c h w] for conditions [b n d]; seeds are seed, seed + 1, ..."""
         size = self.latent_size(len(text), side, side)
-        made = single_clip(
-            self.denoiser_for(model, text, how), size, self.sampling(how, seed), frames
-        )
+        denoiser_for = self.denoiser_for(model, text, how)
+        anchors = None
+        if how.anchors:
+            first = self.sampling(replace(how, steps=how.anchor_steps), seed)
+            anchors = Anchors(count=how.anchors, sampling=first, denoiser_for=denoiser_for)
+        made = single_clip(denoiser_for, size, self.sampling(how, seed), frames, anchors=anchors)
         return torch.cat(list(made), dim=1)
 
     @torch.no_grad()

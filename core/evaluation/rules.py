@@ -15,14 +15,14 @@ from itertools import permutations
 import numpy as np
 from scipy import ndimage
 
-from ..worlds.shapes import COLORS, DIRECTIONS
+from ..worlds.shapes import COLORS, DIRECTIONS, SHAPES
 
 COLOR_NAMES = tuple(COLORS)
 PALETTE = np.array([COLORS[name] for name in COLOR_NAMES])
 # Values of the strongest channel, in [0, 1], between which a pixel counts as partly covered.
 EMPTY, FULL = 0.45, 0.75
-# Harmonics of the outline with their smallest amplitude, relative to the mean radius, by shape.
-HARMONICS = {"triangle": (3, 0.09), "square": (4, 0.032), "star": (5, 0.07)}
+# The harmonic of each outline with its amplitude, relative to the mean radius; circles have none.
+HARMONICS = {"triangle": (3, 0.136), "square": (4, 0.069), "star": (5, 0.133)}
 ANGLES = 72
 # Least changes over a clip: a distance (part of the shorter side), a log of an area ratio, a turn.
 LEAST_DISTANCE, LEAST_GROWTH, LEAST_TURN = 0.15, 0.5, np.deg2rad(35)
@@ -212,12 +212,16 @@ def _describe(track: list[_Blob], size: tuple[int, ...]) -> Recognised:
 
 
 def _shape(track: list[_Blob]) -> str:
-    """Choose the shape whose harmonic exceeds its least amplitude most; a circle has none."""
+    """Choose the shape whose amplitudes of the outline's harmonics are nearest."""
     weights = np.array([blob.area for blob in track])
     amplitudes = np.average(np.abs([blob.outline for blob in track]), axis=0, weights=weights)
-    excess = {shape: amplitudes[n] / least for shape, (n, least) in HARMONICS.items()}
-    best = max(excess, key=lambda shape: excess[shape])
-    return best if excess[best] > 1 else "circle"
+    distance = {}
+    for shape in SHAPES:
+        ideal = np.zeros(len(amplitudes))
+        n, amplitude = HARMONICS.get(shape, (0, 0.0))
+        ideal[n] = amplitude
+        distance[shape] = np.linalg.norm((amplitudes - ideal)[1:])
+    return min(distance, key=lambda shape: distance[shape])
 
 
 def _motion(track: list[_Blob], shape: str, side: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -14,7 +14,8 @@ from .unseen import FIRST_SEED
 
 # As in the workflows that come with the project; a test compares them.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
-TEXT_TO_VIDEO = How(steps=25, cfg=3.0, sampler="euler_ancestral")
+IMAGE = How(steps=25, cfg=3.0, sampler="euler_ancestral")
+TEXT_TO_VIDEO = replace(IMAGE, steps=12, anchors=4, anchor_steps=50)
 INTERPOLATION = How(steps=3, denoise=0.2)
 UPSAMPLING = How(steps=4)
 UPSAMPLING_NOISE_LEVEL = 20

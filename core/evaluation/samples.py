@@ -20,6 +20,7 @@ from ..low_resolution import enlarge, shrink
 from .models import How, Models
 from .run import (
     FRAMES,
+    IMAGE,
     INTERPOLATION,
     LARGE_SIDE,
     SIDE,
@@ -110,7 +111,7 @@ def _generated(wanted: Wanted, prompts: list[str]) -> Image:
 
 def image_to_video(wanted: Wanted) -> Image:
     """The first frame (left) of an unseen rendered clip, continued; both worlds in turn."""
-    return _continued(wanted, TEXT_TO_VIDEO, wanted.frames(FRAMES), context=1)
+    return _continued(wanted, IMAGE, wanted.frames(FRAMES), context=1)
 
 
 def long_video(wanted: Wanted) -> Image:
@@ -144,7 +145,7 @@ def driving_futures(wanted: Wanted) -> Image:
     chosen = list(islice(scenes, -(-wanted.samples // FUTURES)))
     prompts = [worlds.caption(scene, motion=False) for scene in chosen]
     condition = models.text_and_boxes(prompts, [_visible_boxes(scene) for scene in chosen])
-    first = models.clips(models.image.model, condition, TEXT_TO_VIDEO, seed, frames=1, side=SIDE)
+    first = models.clips(models.image.model, condition, IMAGE, seed, frames=1, side=SIDE)
     of = [k // FUTURES for k in range(wanted.samples)]
     text = models.text([prompts[k] for k in of])
     latents = models.continued(first[of], text, FUTURE, seed, frames=wanted.frames(FRAMES))

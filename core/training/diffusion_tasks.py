@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import worlds
+from ..anchors import spread_evenly
 from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
 from ..context_frames import ContextFrames, no_context, perturbed
@@ -179,14 +180,16 @@ class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
     ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames,
-    with the probabilities ``data.given_first``; Video LDM section 3.2) or ``"every fourth"``
-    (section 3.3). With the latter, half the batches are noised blends of the key frames, whose
-    ghosts the layers learn to undo.
+    with the probabilities ``data.given_first``; Video LDM section 3.2; or, with probability
+    ``data.given_ends``, the first and the last) or ``"every fourth"`` (section 3.3). With the
+    latter, half the batches are noised blends of the key frames, whose ghosts the layers learn to
+    undo.
 
     ``data.drawn_frames`` = [least, most] trains on the first and a few other frames of each clip:
     what moves where shows in them as well as in all, for a fraction of the work. With
     ``data.successive_frames`` = [least, most], every second batch is of so many frames that follow
-    each other, which teach steadiness.
+    each other, which teach steadiness. With ``data.anchors`` = n, half of all batches are of n
+    frames spread evenly over the clip, which sampling begins with.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -200,8 +203,10 @@ class TrainTemporalLayers:
         ]
         self.given = recipe.data.get("given", "none")
         self.given_first = recipe.data.get("given_first", (0.2, 0.4, 0.4))
+        self.given_ends = recipe.data.get("given_ends", 0.0)
         self.drawn_frames = recipe.data.get("drawn_frames")
         self.successive_frames = recipe.data.get("successive_frames")
+        self.anchors = recipe.data.get("anchors", 0)
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
         unet = frozen(image.model.network.image_unet)
@@ -221,7 +226,10 @@ class TrainTemporalLayers:
         chosen = random.integers(len(clips), size=self.recipe.batch)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
         frames = clips.latents.shape[1]
-        times = drawn_times(frames, self.drawn_frames, self.successive_frames, random)
+        if self.anchors and random.random() < 0.5:
+            times = torch.tensor(spread_evenly(frames, self.anchors))
+        else:
+            times = drawn_times(frames, self.drawn_frames, self.successive_frames, random)
         latents = clips.latents[chosen][:, times].float()
         masks = np.stack([self._mask(latents.shape[1], random) for _ in chosen])
         return {
@@ -236,7 +244,9 @@ class TrainTemporalLayers:
 
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
         mask = np.zeros(frames, np.float32)
-        if self.given == "first":
+        if self.given == "first" and random.random() < self.given_ends:
+            mask[[0, -1]] = 1
+        elif self.given == "first":
             mask[: random.choice(3, p=self.given_first)] = 1
         elif self.given == "every fourth" and random.random() < 0.95:
             mask[::4] = 1

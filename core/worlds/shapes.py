@@ -71,7 +71,8 @@ Wish = tuple[str, str, str]
 class ShapeObject:
     """One object; `x`, `y`, `radius`, `angle` (radians) hold at time 0.
 
-    `amount` is what changes within the base clip: a distance, or an angle; unused for a growth.
+    `amount` is what changes within the base clip: a distance, or an angle (what rotates does so
+    clockwise, so that the caption tells all of the motion but its speed); unused for a growth.
     """
 
     color: str
@@ -210,7 +211,7 @@ def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> Sha
         room = float(free @ np.abs(direction)) / (1 + 2 * OVERSHOOT)
         amount = rng.uniform(min(24, room), min(36, room))
     else:
-        amount = rng.uniform(pi / 2, pi) * rng.choice((-1, 1))
+        amount = rng.uniform(pi / 2, pi)
     travel = direction * amount
     low = reach + MARGIN + np.maximum(-travel, 0) + OVERSHOOT * np.abs(travel)
     high = sides - reach - MARGIN - np.maximum(travel, 0) - OVERSHOOT * np.abs(travel)
@@ -263,8 +264,7 @@ def boxes(
 
 def edge_motions(scene: ShapesScene) -> np.ndarray:
     """Say how the left, right, upper and lower edges of the objects move in the mean of the base
-    clip, `[objects, 4, 2]` as (x, y) in units of the image's side per base frame. Objects that
-    rotate are taken to do it clockwise.
+    clip, `[objects, 4, 2]` as (x, y) in units of the image's side per base frame.
     """
     outward = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], dtype=np.float64)
     clockwise = np.stack([-outward[:, 1], outward[:, 0]], axis=1)
@@ -272,7 +272,7 @@ def edge_motions(scene: ShapesScene) -> np.ndarray:
     for thing in scene.objects:
         state = np.stack(_state(thing, np.array([0.0, INTERVALS]), int(UNITS), int(UNITS)))
         x, y, grown, turned = (state[:, 1] - state[:, 0]) / UNITS / INTERVALS
-        around = abs(turned) * thing.radius * clockwise
+        around = turned * thing.radius * clockwise
         found.append(np.array([x, y]) + grown * outward + around)
     return np.stack(found)
 

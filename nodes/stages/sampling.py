@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ...core.anchors import Anchors
 from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
@@ -38,6 +39,8 @@ class VideoRequest:
     context_guidance: float
     perturbation: int
     passes: int
+    anchors: int = 0
+    anchor_steps: int = 50
     context: Any = None
     prediction_model: Any = None
     interpolation_model: Any = None
@@ -131,6 +134,17 @@ class _Run:
 
         return route
 
+    def _anchors(self) -> Anchors | None:
+        """What a clip begins with that is given nothing."""
+        if not self.request.anchors or self.given is not None:
+            return None
+        check_takes_context(self.host, self.model)
+        settings = replace(self.settings, steps=self.request.anchor_steps)
+        sampling = sampling_for(self.host, self.model, settings, self.prompts[0])
+        return Anchors(
+            count=self.request.anchors, sampling=sampling, denoiser_for=self._denoisers(self.model)
+        )
+
     def _use(self) -> ContextUse:
         level = self.request.perturbation
         noise = Perturbation(level=level, schedule=self.facts.schedule) if level else None
@@ -154,7 +168,7 @@ class _Run:
         start = {"context": self._context()} if self.settings.denoise == 1 else {"x0": self.given}
         return single_clip(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            use=self._use(), callback=self.meter, **start,
+            use=self._use(), anchors=self._anchors(), callback=self.meter, **start,
         )  # fmt: skip
 
     def sliding(self) -> Iterator[Tensor]:
@@ -183,8 +197,9 @@ class _Run:
     def _continuation(self) -> Continuation:
         check_takes_context(self.host, self._predictor)
         return Continuation(
-            window=self.request.window, context=self.request.context_frames, use=self._use()
-        )
+            window=self.request.window, context=self.request.context_frames, use=self._use(),
+            anchors=self._anchors(),
+        )  # fmt: skip
 
     def _between(self) -> Between:
         model = self.request.interpolation_model

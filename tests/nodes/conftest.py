@@ -34,8 +34,7 @@ def toy_family(tmp_path_factory):
     _write(folder, "autoencoder", autoencoder.state_dict(), asdict(VAE))
     _image_model(folder)
     for name in embedded.TEMPORAL_LAYERS:
-        layers, config = _layers(UNET, context=4 if name != "text_to_video" else 0,
-                                 rates=2 if name == "interpolation" else 0)  # fmt: skip
+        layers, config = _layers(UNET, context=4, rates=2 if name == "interpolation" else 0)
         _write(folder, name, layers, config, kind="temporal_layers")
     _upsampler(folder)
     decoder = embedded.without_encoder(TemporalDecoder(autoencoder))

@@ -77,6 +77,16 @@ def test_strength_zero_is_the_image_model(sample, parts, video_model):
     assert torch.equal(sample(off, frames=3)["samples"], image)
 
 
+def test_anchors_are_frames_of_the_clip_that_is_made_from_nothing(run, sample, parts, video_model):
+    model = video_model()
+    plain = sample(model, frames=5)["samples"]
+    anchored = sample(model, frames=5, anchors=2, anchor_steps=3)["samples"]
+    assert anchored.shape == plain.shape and not torch.allclose(anchored, plain)
+    given = run("VideoLDM_TemporalVAEEncode", images=torch.rand(1, 16, 16, 3), vae=parts["vae"])
+    told = [sample(model, frames=5, context=given, anchors=count)["samples"] for count in (0, 2)]
+    assert torch.equal(*told)
+
+
 def test_sliding_windows_give_the_length_asked_for(sample, video_model):
     latent = sample(video_model(), frames=11, strategy="sliding windows", window=5, overlap=2)
     assert latent["samples"].shape[0] == 11

@@ -67,6 +67,7 @@ class Told:
     frames: int
     context: ContextFrames | None = None
     rate: int | None = None
+    times: Sequence[int] | None = None
 
     def within(self, window: Any) -> Told:
         """The same for one of core's context windows, which cuts frames out of the batch."""
@@ -82,7 +83,8 @@ class Told:
         if context is not None:
             latents, mask = context.latents[:, indices], context.mask[:, indices]
             context = replace(context, latents=latents, mask=mask)
-        return replace(self, frames=len(indices), context=context)
+        times = self.times and [self.times[i] for i in indices]
+        return replace(self, frames=len(indices), context=context, times=times)
 
 
 def sets_of(model: Any) -> tuple[InjectedSet, ...]:
@@ -246,6 +248,7 @@ class _Pass:
         self.sets = [one for one in sets if one.strength.overall != 0.0]
         self.x, self.text = x, text
         self.frames, self.context, self.rate = told.frames, told.context, told.rate
+        self.times = None if told.times is None else torch.as_tensor(told.times, device=x.device)
         self.embedding: Tensor | None = None  # [(b t), e]
 
     @property
@@ -271,7 +274,7 @@ class _Pass:
                 embedding,
                 self.frames,
                 context=self._context(one.layers.module), rate=self._rate(one.layers.module),
-                text=text,
+                text=text, times=self.times,
             )
             for one in self.sets
         ]  # fmt: skip

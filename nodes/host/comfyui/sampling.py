@@ -121,6 +121,7 @@ class _ClipDenoiser:
             frames=frames,
             context=getattr(condition, "context", None),
             rate=getattr(condition, "rate", None),
+            times=getattr(condition, "times", None),
         )
 
     def _entry(self, text: Tensor | None, options: dict[str, Any], x: Tensor) -> list:

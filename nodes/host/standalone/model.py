@@ -90,7 +90,7 @@ def _bound(
     text = text_for(conditioning, condition.frames)
     pooled = pooled_of(conditioning)
     told: dict[str, Any] = {"rate": _rate(core, getattr(condition, "rate", None))}
-    for name in ("context", "low_res", "noise_level"):
+    for name in ("context", "times", "low_res", "noise_level"):
         if getattr(condition, name, None) is not None:
             told[name] = getattr(condition, name)
 

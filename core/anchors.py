@@ -1,0 +1,61 @@
+"""Anchors: a few frames of a clip that are made first, from nothing, before the frames between.
+
+What a clip shows is decided in the first steps of sampling, and a few frames spread over it decide
+it more surely than all of them together: models are trained on few frames for a fraction of the
+work. With the anchors given, the other frames follow in few steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .clip_condition import ClipCondition, DenoiserFor, Sampling, Size, sample_clip
+from .context_frames import given_frames
+from .sampling import Callback
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchors:
+    """How many frames of a clip are made first, how these are sampled, and the model for both.
+
+    denoiser_for: of a model that was trained on frames that lie apart, and on given frames anywhere
+    in a clip.
+    """
+
+    count: int
+    sampling: Sampling
+    denoiser_for: DenoiserFor
+
+
+def spread_evenly(frames: int, anchors: int) -> list[int]:
+    """The numbers of `anchors` frames from the first to the last of `frames`, evenly spread.
+
+    Raises ValueError unless there are at least 2 anchors and as many frames.
+    """
+    if not 2 <= anchors <= frames:
+        raise ValueError(f"A clip of {frames} frames cannot have {anchors} anchors.")
+    return [round(i * (frames - 1) / (anchors - 1)) for i in range(anchors)]
+
+
+def sample_from_anchors(
+    condition: ClipCondition,
+    size: Size,
+    sampling: Sampling,
+    anchors: Anchors,
+    *,
+    report: Callable[[str], Callback | None] = lambda stage: None,
+) -> Tensor:
+    """Sample the latents [b t c h w] of a clip that is given no frames.
+
+    report: the sampler's callback for the stage "anchors", then for the condition's level.
+    """
+    at = spread_evenly(len(condition.frames), anchors.count)
+    frames = [condition.frames[i] for i in at]
+    model = anchors.denoiser_for
+    apart = replace(condition, frames=frames, times=at, level="anchors")
+    made = sample_clip(model, apart, size, anchors.sampling, callback=report("anchors"))
+    rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
+    return sample_clip(model, rest, size, sampling, callback=report(condition.level))

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from model_toys import Denoisers, fill, normal, toy_layers, toy_model, toy_sampling, toy_unet, whole
+from videoldm.core.anchors import Anchors, spread_evenly
+from videoldm.core.context_frames import given_frames
+from videoldm.core.long_video import Continuation, hierarchical, prediction, single_clip
+
+SIZE = (2, 4, 3, 5)
+SAMPLING = toy_sampling()
+
+
+def anchored(denoisers: Denoisers, count: int = 3) -> Anchors:
+    return Anchors(count=count, sampling=toy_sampling(steps=5), denoiser_for=denoisers)
+
+
+def test_anchors_lie_evenly_from_the_first_frame_to_the_last():
+    assert spread_evenly(16, 4) == [0, 5, 10, 15]
+    assert spread_evenly(9, 3) == [0, 4, 8]
+    assert spread_evenly(5, 5) == [0, 1, 2, 3, 4]
+    assert spread_evenly(7, 2) == [0, 6]
+    for count in (0, 1, 8):
+        with pytest.raises(ValueError, match=f"7 frames cannot have {count} anchors"):
+            spread_evenly(7, count)
+
+
+def test_anchors_are_made_alone_and_then_given_to_the_whole_clip():
+    denoisers = Denoisers()
+    video = whole(single_clip(denoisers, SIZE, SAMPLING, 9, anchors=anchored(denoisers)))
+    first, rest = denoisers.conditions
+    assert (first.frames, first.times, first.context) == ([0, 4, 8], [0, 4, 8], None)
+    assert (rest.frames, rest.times) == (range(9), None)
+    assert rest.context.mask.tolist() == [[1, 0, 0, 0, 1, 0, 0, 0, 1]] * 2
+    assert video.shape == (2, 9, 4, 3, 5)
+    assert torch.equal(video[:, [0, 4, 8]], rest.context.latents[:, [0, 4, 8]])
+
+
+def test_the_anchors_have_a_sampling_of_their_own():
+    seen = []
+    denoisers = Denoisers()
+    anchors = anchored(denoisers)
+    whole(single_clip(denoisers, SIZE, SAMPLING, 9, anchors=anchors, callback=seen.append))
+    assert [(one.stage, one.step.total) for one in seen] == [("anchors", 5)] * 5 + [("clip", 3)] * 3
+
+
+def test_only_a_first_clip_from_nothing_has_anchors_and_their_model_makes_all_of_it():
+    alone, told = Denoisers(), Denoisers()
+    how = Continuation(window=5, context=2, anchors=anchored(alone, 2))
+    video = whole(prediction(told, SIZE, SAMPLING, 11, how=how))
+    assert alone.frames == [[0, 4], range(5)]
+    assert told.frames == [range(3, 8), range(6, 11)]
+    assert video.shape[1] == 11
+    told = Denoisers()
+    whole(prediction(told, SIZE, SAMPLING, 8, how=how, given=normal(2, 2, 4, 3, 5)))
+    assert len(alone.frames) == 2 and len(told.frames) == 2
+
+
+def test_key_frames_of_a_hierarchy_count_as_they_do_in_training():
+    """Anchors among key frames lie further apart in the video, but not for the layers."""
+    alone = Denoisers()
+    how = Continuation(window=4, context=1, anchors=anchored(alone, 2))
+    whole(hierarchical(Denoisers(), SIZE, SAMPLING, 17, how=how))
+    assert (alone.conditions[0].frames, alone.conditions[0].times) == ([0, 48], [0, 3])
+
+
+def test_an_interrupted_run_goes_on_behind_the_first_clip():
+    alone = Denoisers()
+    how = Continuation(window=5, context=2, anchors=anchored(alone, 3))
+    chunks = list(prediction(Denoisers(), SIZE, SAMPLING, 11, how=how))
+    rest = list(prediction(Denoisers(), SIZE, SAMPLING, 11, how=how, done=chunks[0]))
+    assert all(torch.equal(a, b) for a, b in zip(rest, chunks[1:], strict=True))
+    assert len(alone.frames) == 2
+
+
+def test_a_clip_that_is_given_frames_has_no_use_for_anchors():
+    context = given_frames(normal(2, 1, 4, 3, 5), [0], 9)
+    anchors = anchored(Denoisers())
+    with pytest.raises(ValueError, match="no use for anchors"):
+        single_clip(Denoisers(), SIZE, SAMPLING, 9, context=context, anchors=anchors)
+    with pytest.raises(ValueError, match="4 frames cannot have 9 anchors"):
+        Continuation(window=4, anchors=anchored(Denoisers(), 9))
+
+
+def test_layers_know_when_a_frame_is():
+    unet = toy_unet()
+    model = toy_model(unet).with_layers(fill(toy_layers(unet, positions="sinusoidal")))
+    x, sigma, text = normal(1, 3, 4, 8, 8), torch.tensor(2.0), normal(1, 5, 16)
+    usual = model.denoiser(text)(x, sigma)
+    assert torch.equal(model.denoiser(text, times=[0, 1, 2])(x, sigma), usual)
+    assert not torch.allclose(model.denoiser(text, times=[0, 5, 9])(x, sigma), usual, atol=1e-3)
