@@ -189,7 +189,8 @@ class TrainTemporalLayers:
     what moves where shows in them as well as in all, for a fraction of the work. With
     ``data.successive_frames`` = [least, most], every second batch is of so many frames that follow
     each other, which teach steadiness. With ``data.anchors`` = n, half of all batches are of n
-    frames spread evenly over the clip, which sampling begins with.
+    frames spread evenly over the clip, which sampling begins with. ``data.two_objects`` is the
+    share of clips that are drawn from those with two shapes alone.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -207,6 +208,7 @@ class TrainTemporalLayers:
         self.drawn_frames = recipe.data.get("drawn_frames")
         self.successive_frames = recipe.data.get("successive_frames")
         self.anchors = recipe.data.get("anchors", 0)
+        self.two_objects = recipe.data.get("two_objects", 0.0)
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
         unet = frozen(image.model.network.image_unet)
@@ -223,7 +225,7 @@ class TrainTemporalLayers:
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.sets)
         clips = self.sets[rate]
-        chosen = random.integers(len(clips), size=self.recipe.batch)
+        chosen = self._choose(clips, random)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
         frames = clips.latents.shape[1]
         if self.anchors and random.random() < 0.5:
@@ -241,6 +243,13 @@ class TrainTemporalLayers:
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
             "from_blend": self.given == "every fourth" and step // 2 % 2 == 1,
         }
+
+    def _choose(self, clips: LatentClips, random: np.random.Generator) -> np.ndarray:
+        chosen = random.integers(len(clips), size=self.recipe.batch)
+        if not self.two_objects:
+            return chosen
+        again = random.choice(clips.with_two_shapes, size=self.recipe.batch)
+        return np.where(random.random(self.recipe.batch) < self.two_objects, again, chosen)
 
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
         mask = np.zeros(frames, np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,22 @@ class LatentClips:
     def __len__(self) -> int:
         return len(self.captions)
 
+    @cached_property
+    def with_two_shapes(self) -> list[int]:
+        """The numbers of these clips."""
+        return [i for i in range(self.plan.count) if _shows_two_shapes(self.plan.scene(i)[0])]
+
 
 def reading_scenes(plan: ClipPlan) -> list[worlds.Scene]:
     """The scenes of ``plan`` with two shapes, whose captions alone are trained on. Of scenes with
     one there are few enough captions for clips to show most of them: the rest stays unseen.
     """
     scenes = (plan.scene(i)[0] for i in range(plan.count))
-    return [s for s in scenes if isinstance(s, worlds.ShapesScene) and len(s.objects) == 2]
+    return [scene for scene in scenes if _shows_two_shapes(scene)]
+
+
+def _shows_two_shapes(scene: worlds.Scene) -> bool:
+    return isinstance(scene, worlds.ShapesScene) and len(scene.objects) == 2
 
 
 def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentClips:
