@@ -141,6 +141,25 @@ def test_a_batch_shows_a_few_frames_or_neighbours():
     assert drawn_times(5, None, None, random).tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
+def test_clips_come_as_anchors_with_given_ends_and_with_two_shapes_as_often_as_asked(tmp_path):
+    recipe = shortened("text_to_video")
+    plan = recipe.data["clips"][0] | {"count": 24, "size": 16}
+    told = {"clips": [plan], "given_ends": 0.5, "given_first": [1, 0, 0], "two_objects": 0.9}
+    task = build_task(replace(recipe, batch=16, data=recipe.data | told), tmp_path)
+    batches = [task.batch(step) for step in range(40)]
+    anchors = [b for b in batches if b["times"].tolist() == [0, 5, 10, 15]]
+    assert 12 <= len(anchors) <= 28
+    masks = torch.cat([b["mask"] for b in anchors])
+    assert {tuple(mask) for mask in masks.tolist()} == {(0, 0, 0, 0), (1, 0, 0, 1)}
+    assert 0.4 < masks[:, 0].mean() < 0.6
+    two, chosen = (
+        set(task.sets[0].with_two_shapes),
+        task._choose(task.sets[0], np.random.default_rng(3)),
+    )
+    assert 0 < len(two) < 24 and np.isin(chosen, list(two)).mean() > 0.8
+
+
 def test_crops_have_the_wanted_size_and_range():
     clip = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), dtype=np.uint8)
     crop = random_crop(clip, np.random.default_rng(1), frames=3, size=16)

@@ -246,9 +246,10 @@ class TrainTemporalLayers:
 
     def _choose(self, clips: LatentClips, random: np.random.Generator) -> np.ndarray:
         chosen = random.integers(len(clips), size=self.recipe.batch)
-        if not self.two_objects:
+        two = clips.with_two_shapes if self.two_objects else []
+        if not two:
             return chosen
-        again = random.choice(clips.with_two_shapes, size=self.recipe.batch)
+        again = random.choice(two, size=self.recipe.batch)
         return np.where(random.random(self.recipe.batch) < self.two_objects, again, chosen)
 
     def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
