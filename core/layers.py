@@ -19,8 +19,18 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Positions = Literal["none", "sinusoidal", "rotary", "relative"]
-POSITIONS: tuple[Positions, ...] = ("none", "sinusoidal", "rotary", "relative")
+from .motion_attention import MotionAttention
+from .positions import (
+    POSITIONS,
+    Positions,
+    RelativeBias,
+    grid_angles,
+    rotary_angles,
+    rotary_width,
+    rotate,
+    with_times,
+)
+
 Reach = Literal["place", "motion", "clip"]
 EVERY_KERNEL = [
     SDPBackend.FLASH_ATTENTION,
@@ -54,74 +64,6 @@ def embedded(z: Tensor, project: nn.Module | None, embedding: Tensor | None) -> 
 def joined(z: Tensor, project: nn.Module | None, context: Tensor | None) -> Tensor:
     """Add to ``z`` [(b t), c, h, w] the projection of given frames' features, if there are any."""
     return z if project is None or context is None else z + project(context)
-
-
-# -------------------------------------------------------------------------------------------------
-# Positions of frames.
-
-
-def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
-    """Embed real ``positions`` [...] as [..., width]: cosines first, then sines, base ``base``."""
-    half = width // 2
-    frequencies = base ** (-torch.arange(half, device=positions.device) / half)
-    angles = positions[..., None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
-
-
-def with_times(tokens: Tensor, times: Tensor) -> Tensor:
-    """Add to ``tokens`` [n, t s, d], any s to a frame, the sinusoids of ``times`` [t]."""
-    at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
-    return tokens + repeat(at, "t d -> (t s) d", s=tokens.shape[1] // len(times))
-
-
-def rotary_angles(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
-    """Return the angle of every channel pair at ``positions`` [t], [t, width / 2] (Su et al. 2021,
-    eq. 15).
-    """
-    frequencies = base ** (-torch.arange(0, width, 2, device=positions.device).float() / width)
-    return positions.float()[:, None] * frequencies
-
-
-def grid_angles(height: int, width: int, pairs: int, device: torch.device) -> Tensor:
-    """Rotary angles [h w, 2 pairs] of the positions of an image: half of the channel pairs turn
-    with the row, half with the column.
-    """
-    rows = rotary_angles(torch.arange(height, device=device), 2 * pairs, base=100.0)
-    columns = rotary_angles(torch.arange(width, device=device), 2 * pairs, base=100.0)
-    return torch.cat(
-        [repeat(rows, "h r -> (h w) r", w=width), repeat(columns, "w r -> (h w) r", h=height)], -1
-    )
-
-
-def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of ``x`` [..., t, d] by ``angles`` [t, r / 2]; channels from r on
-    pass.
-
-    (even, odd) becomes (even cos - odd sin, odd cos + even sin).
-    """
-    turned, passed = x[..., : 2 * angles.shape[-1]], x[..., 2 * angles.shape[-1] :]
-    even, odd = rearrange(turned.float(), "... (r two) -> two ... r", two=2)
-    cos, sin = angles.cos(), angles.sin()
-    pairs = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
-    return torch.cat([rearrange(pairs, "... r two -> ... (r two)").to(x.dtype), passed], dim=-1)
-
-
-class RelativeBias(nn.Module):
-    """A learned bias per head for every distance between frames, clipped at ``max_distance``."""
-
-    def __init__(self, heads: int, max_distance: int, ops=nn):
-        super().__init__()
-        self.max_distance = max_distance
-        self.table = ops.Embedding(2 * max_distance + 1, heads)
-
-    def forward(self, frames: int, device: torch.device | str | None = None) -> Tensor:
-        """Return the bias [k, t query, t key]; row index = clip(key - query) + max_distance.
-
-        ``device``: where it is needed, if its weights may be kept elsewhere between uses.
-        """
-        at = torch.arange(frames, device=device or self.table.weight.device)
-        distance = (at[None, :] - at[:, None]).clamp(-self.max_distance, self.max_distance)
-        return rearrange(self.table(distance + self.max_distance), "q t k -> k q t")
 
 
 # -------------------------------------------------------------------------------------------------
@@ -281,98 +223,6 @@ class TemporalAttention(nn.Module):
         across = grid_angles(*grid, pairs, times.device)
         along = repeat(along, "t r -> (t s) r", s=len(across))
         return torch.cat([along, repeat(across, "s r -> (t s) r", t=len(times))], dim=-1)
-
-
-class MotionAttention(nn.Module):
-    """Self-attention among the frames of a clip, at the same position and along told motions:
-    tokens [b, t n, d].
-
-    ``heads`` heads of width d / 2 in all attend to the same position of the other frames. As many
-    heads as there are motions, of width d in all, follow one each: frame t' is looked at where what
-    is here at time t was at t', which is motion (t' - t) away, between positions by bilinear
-    interpolation. What moves can thus be gathered from, or carried to, all frames.
-    """
-
-    def __init__(
-        self, width: int, heads: int, motions: int, *, positions: Positions = "sinusoidal", ops=nn
-    ):
-        super().__init__()
-        if positions not in ("none", "sinusoidal"):
-            raise ValueError(f"attention along motions cannot have {positions} positions")
-        if motions < 1 or width % (2 * heads) or width % motions:
-            raise ValueError(
-                f"attention of width {width} cannot be divided into {heads} heads at the same "
-                f"position and {motions} along motions"
-            )
-        self.heads, self.motions, self.positions = heads, motions, positions
-        self.to_qkv = ops.Linear(width, 3 * width // 2, bias=False)
-        self.to_followed = ops.Linear(width, 3 * width, bias=False)
-        self.to_out = ops.Linear(width + width // 2, width)
-
-    def forward(
-        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
-    ) -> Tensor:
-        """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w), ``motions`` [b, m, 2] as
-        (x, y) in parts of the image's sides per frame."""
-        if self.positions == "sinusoidal":
-            tokens = with_times(tokens, times)
-        stay = F.scaled_dot_product_attention(
-            *rearrange(
-                self.to_qkv(tokens),
-                "b (t n) (three k d) -> three b n k t d",
-                three=3,
-                t=len(times),
-                k=self.heads,
-            )
-        )
-        followed = rearrange(
-            self.to_followed(tokens).float(),
-            "b (t n) (three k d) -> three b k t n d",
-            three=3,
-            t=len(times),
-            k=self.motions,
-        )
-        moved = self._follow(*followed, times, grid, motions)
-        stay = rearrange(stay, "b n k t d -> b (t n) (k d)")
-        moved = rearrange(moved, "b k d t n -> b (t n) (k d)").to(stay.dtype)
-        return self.to_out(torch.cat([stay, moved], dim=-1))
-
-    @staticmethod
-    def _follow(
-        q: Tensor, k: Tensor, v: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
-    ) -> Tensor:
-        """Attention of [b, k, t, n, d] along the motions, [b, k, d, t, n]."""
-        (b, heads, t), (h, w) = q.shape[:3], grid
-        points = along_motion(motions.float().flatten(0, 1), times, grid)
-        kv = rearrange([k, v], "two b k s (h w) d -> (b k s) (two d) h w", h=h, w=w)
-        # Beyond the image there is nothing: zeros, as convolutions see it.
-        found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
-        keys, values = rearrange(
-            found, "(b k s) (two d) t n -> two b k s d t n", two=2, b=b, k=heads, s=t
-        )
-        q = rearrange(q, "b k t n d -> b k 1 d t n")
-        # Every query has keys of its own, so plain products serve better than a fused kernel.
-        weights = ((q * keys).sum(3, keepdim=True) / q.shape[3] ** 0.5).softmax(dim=2)
-        return (weights * values).sum(2)
-
-
-def along_motion(motion: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Where [b, s, t, n, 2] in frame s what is at each position of frame t was or will be.
-
-    ``motion`` [b, 2] (x, y) in parts of the image's sides per frame; points as ``grid_sample``
-    takes them, the image being -1 .. 1.
-    """
-    h, w = grid
-    y = (2 * torch.arange(h, device=motion.device) + 1) / h - 1
-    x = (2 * torch.arange(w, device=motion.device) + 1) / w - 1
-    here = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
-    until = (times[:, None] - times[None, :]).to(motion)  # [s, t]
-    return here + 2 * rearrange(until, "s t -> s t 1 1") * rearrange(motion, "b xy -> b 1 1 1 xy")
-
-
-def rotary_width(head_width: int) -> int:
-    """Channels of a head that are rotated: at most 32, an even number."""
-    return min(32, head_width - head_width % 2)
 
 
 class TextAttention(nn.Module):

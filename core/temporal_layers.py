@@ -19,16 +19,14 @@ from torch import Tensor, nn
 from .block_layers import BLOCK_POSITIONS, BlockAttention, BlockPositions, TemporalModule
 from .context_frames import ContextFrames
 from .layers import (
-    POSITIONS,
-    Positions,
     Reach,
     TemporalResBlock,
     TemporalTransformer,
     Told,
     heads_for,
     per_frame,
-    sinusoid,
 )
+from .positions import POSITIONS, Positions, sinusoid
 from .sites import (
     UNetLayout,
     all_sites,

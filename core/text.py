@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .layers import sinusoid
+from .positions import sinusoid
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 

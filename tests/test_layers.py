@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from model_toys import fill, normal
 from videoldm.core import layers as m
+from videoldm.core import positions as p
+from videoldm.core.motion_attention import MotionAttention, along_motion
 
 CHANNELS, FRAMES = 16, 5
 
@@ -28,7 +30,7 @@ def folded(b=2, t=FRAMES, h=3, w=4, seed=0):
 
 
 def test_sinusoids_are_cosines_then_sines_of_falling_frequency():
-    embedded = m.sinusoid(torch.tensor([0.0, 2.5]), 6)
+    embedded = p.sinusoid(torch.tensor([0.0, 2.5]), 6)
     angles = [2.5 * 10000 ** (-k / 3) for k in range(3)]
     expected = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
     torch.testing.assert_close(embedded[1], torch.tensor(expected))
@@ -36,9 +38,9 @@ def test_sinusoids_are_cosines_then_sines_of_falling_frequency():
 
 
 def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_alone():
-    angles = m.rotary_angles(torch.arange(9), 8)
+    angles = p.rotary_angles(torch.arange(9), 8)
     q, k = normal(8).expand(9, 8), normal(8, seed=1).expand(9, 8)
-    q, k = m.rotate(q, angles), m.rotate(k, angles)
+    q, k = p.rotate(q, angles), p.rotate(k, angles)
     torch.testing.assert_close(q.norm(dim=-1), normal(8).norm().expand(9))
     products = q @ k.T
     for distance in range(-4, 5):
@@ -48,13 +50,13 @@ def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_alone():
 
 def test_channels_beyond_the_rotated_ones_pass_unchanged():
     x = normal(7, 12)
-    turned = m.rotate(x, m.rotary_angles(torch.arange(7), 8))
+    turned = p.rotate(x, p.rotary_angles(torch.arange(7), 8))
     assert torch.equal(turned[:, 8:], x[:, 8:]) and not torch.equal(turned[1:, :8], x[1:, :8])
-    assert m.rotary_width(7) == 6 and m.rotary_width(64) == 32
+    assert p.rotary_width(7) == 6 and p.rotary_width(64) == 32
 
 
 def test_relative_bias_depends_on_the_clipped_distance():
-    bias = fill(m.RelativeBias(2, max_distance=3))
+    bias = fill(p.RelativeBias(2, max_distance=3))
     table = bias.table.weight
     values = bias(9)
     for query in range(9):
@@ -80,7 +82,7 @@ def test_blending_is_the_papers_formula():
 # --------------------------------------------------------------------------------- identity, kinds
 
 LAYERS = [lambda: block(), lambda: block(pooled=True, embedding=6, context=3)]
-LAYERS += [lambda p=p: transformer(positions=p, text=6, context=3) for p in m.POSITIONS]
+LAYERS += [lambda p=p: transformer(positions=p, text=6, context=3) for p in p.POSITIONS]
 LAYERS += [lambda: transformer(reach="clip", text=6, embedding=6, context=3)]
 LAYERS += [lambda: transformer(reach="motion", positions="sinusoidal", text=6, context=3)]
 
@@ -102,7 +104,7 @@ def test_one_step_reaches_the_weights_that_start_at_zero(make):
     assert last.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("positions", m.POSITIONS)
+@pytest.mark.parametrize("positions", p.POSITIONS)
 @pytest.mark.parametrize("frames", range(1, 34))
 def test_every_kind_of_position_takes_any_number_of_frames(positions, frames):
     layer = fill(transformer(positions=positions, max_distance=4))
@@ -111,7 +113,7 @@ def test_every_kind_of_position_takes_any_number_of_frames(positions, frames):
     assert out.shape == h.shape and torch.isfinite(out).all() and not torch.equal(out, h)
 
 
-@pytest.mark.parametrize("positions", m.POSITIONS)
+@pytest.mark.parametrize("positions", p.POSITIONS)
 def test_attention_knows_the_order_of_frames_unless_it_has_no_positions(positions):
     layer = fill(transformer(positions=positions), scale=0.5)
     h = folded(b=1)
@@ -139,7 +141,7 @@ def test_frames_drawn_from_a_clip_are_attended_to_at_their_own_times(positions, 
 
 
 def test_attention_along_no_motion_is_attention_at_the_same_position():
-    moving = fill(m.MotionAttention(CHANNELS, 2, 4), scale=0.5)
+    moving = fill(MotionAttention(CHANNELS, 2, 4), scale=0.5)
     still = m.TemporalAttention(CHANNELS, 4, positions="sinusoidal")
     still.to_qkv.weight.data = moving.to_followed.weight
     moving.to_out.weight.data[:, : CHANNELS // 2] = 0  # the heads that stay
@@ -156,7 +158,7 @@ def test_attention_along_no_motion_is_attention_at_the_same_position():
 def test_points_along_a_motion_show_what_moved_as_if_it_stood_still():
     image, times = normal(1, 6, 8), torch.tensor([0, 1, 3])
     video = torch.stack([image.roll((int(t), -2 * int(t)), dims=(1, 2)) for t in times])
-    points = m.along_motion(torch.tensor([[-2 / 8, 1 / 6]]), times, (6, 8))[0]
+    points = along_motion(torch.tensor([[-2 / 8, 1 / 6]]), times, (6, 8))[0]
     for at in range(3):
         frames = F.grid_sample(video, points[:, at, None], align_corners=False)[:, 0, 0]
         frames = frames.unflatten(1, (6, 8))
@@ -169,7 +171,7 @@ def test_points_along_a_motion_show_what_moved_as_if_it_stood_still():
 @pytest.mark.parametrize("heads, motions", [(3, 4), (2, 5), (2, 0)])
 def test_heads_that_do_not_divide_the_width_are_refused(heads, motions):
     with pytest.raises(ValueError, match=f"{heads} heads at the same position and {motions} along"):
-        m.MotionAttention(16, heads, motions)
+        MotionAttention(16, heads, motions)
 
 
 # --------------------------------------------------------------------------- folding, who sees what

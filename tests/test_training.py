@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from videoldm.core.families import embedded
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
-from videoldm.core.training.diffusion_tasks import drawn_times
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
 from videoldm.core.training.tasks import build_task
+from videoldm.core.training.temporal_layers_task import drawn_times
 from videoldm.core.training.trainer import learning_rate, train
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from model_toys import fill, normal, toy_layers, toy_unet
 from videoldm.core.context_frames import ContextFrames, given_frames
-from videoldm.core.layers import POSITIONS
+from videoldm.core.positions import POSITIONS
 from videoldm.core.sites import SD1, all_sites, layout_of
 from videoldm.core.temporal_layers import (
     Strength,

@@ -17,9 +17,10 @@ from ..checkpoints import Header, part, save
 from ..families import embedded
 from ..text import encode_text, tokenize
 from ..video_unet import inject
-from .diffusion_tasks import draw_steps, layers_for, normal_like, velocity_error
 from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
+from .temporal_layers_task import layers_for
+from .velocity import draw_steps, normal_like, velocity_error
 
 
 @dataclass(frozen=True)

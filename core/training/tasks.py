@@ -28,14 +28,20 @@ class Task(Protocol):
 
 def build_task(recipe: Recipe, cache: Path) -> Task:
     """Construct the task that a recipe names; ``cache`` is the folder for encoded clips."""
-    from . import autoencoder_tasks, diffusion_tasks, joint_tasks
+    from . import (
+        autoencoder_tasks,
+        image_model_task,
+        joint_tasks,
+        temporal_layers_task,
+        upsampler_task,
+    )
 
     tasks = {
         "autoencoder": autoencoder_tasks.TrainAutoencoder,
-        "image_model": diffusion_tasks.TrainImageModel,
-        "temporal_layers": diffusion_tasks.TrainTemporalLayers,
+        "image_model": image_model_task.TrainImageModel,
+        "temporal_layers": temporal_layers_task.TrainTemporalLayers,
         "joint": joint_tasks.TrainJoint,
-        "upsampler": diffusion_tasks.TrainUpsampler,
+        "upsampler": upsampler_task.TrainUpsampler,
         "temporal_decoder": autoencoder_tasks.TrainTemporalDecoder,
     }
     if recipe.task not in tasks:

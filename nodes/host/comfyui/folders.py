@@ -43,20 +43,22 @@ class ComfyFolders(Folders):
 
     def model_names(self, kind: str) -> list[str]:
         """The files that ComfyUI lists; image models may also be folders in models/diffusers."""
-        whole = self._diffusers() if kind == "checkpoints" else {}
-        return [*folder_paths.get_filename_list(kind), *sorted(whole)]
+        return [*folder_paths.get_filename_list(kind), *sorted(self._diffusers(kind))]
 
     def model_path(self, kind: str, name: str) -> Path:
         """The file or diffusers folder of a name; ValueError says where it was looked for."""
         if name in folder_paths.get_filename_list(kind):
             return Path(folder_paths.get_full_path_or_raise(kind, name))
-        whole = self._diffusers() if kind == "checkpoints" else {}
-        if name in whole:
-            return whole[name]
+        whole = self._diffusers(kind).get(name)
+        if whole is not None:
+            return whole
         looked = ", ".join(folder_paths.get_folder_paths(kind))
         raise ValueError(f"there is no file {name!r} among the {kind} in {looked}")
 
     @staticmethod
-    def _diffusers() -> dict[str, Path]:
+    def _diffusers(kind: str) -> dict[str, Path]:
+        """Where whole models are that are folders: image models alone."""
+        if kind != "checkpoints":
+            return {}
         roots = [Path(root) for root in folder_paths.get_folder_paths(DIFFUSERS)]
         return {name: root / name for root in roots for name in diffusers_folders(root)}

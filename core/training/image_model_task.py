@@ -1,0 +1,117 @@
+"""Training the image model with its text encoder, on single frames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import Header, save
+from ..families import embedded
+from ..text import (
+    BoxEncoder,
+    TextConfig,
+    box_tensors,
+    build_text_encoder,
+    encode_text,
+    load_tokenizer,
+    tokenize,
+    train_tokenizer,
+)
+from .latents import ClipPlan, LatentClips, latent_clips
+from .recipe import Recipe
+from .velocity import draw_steps, normal_like, velocity_error
+
+
+class TrainImageModel:
+    """The image U-Net, the text encoder and the box encoder, from random weights."""
+
+    def __init__(self, recipe: Recipe, cache: Path):
+        self.recipe = recipe
+        self.autoencoder = embedded.load_autoencoder()
+        self.clips = latent_clips(ClipPlan(**recipe.data["clips"]), self.autoencoder, cache)
+        self.tokenizer = tokenizer_for(self.clips)
+        self.unet = embedded.ImageUNetConfig(**embedded.tuples(recipe.model.get("unet", {})))
+        self.text = TextConfig(vocabulary=len(self.tokenizer), **recipe.model.get("text", {}))
+        self.slots = recipe.model.get("boxes", {}).get("slots", 4)
+        self.module = nn.ModuleDict(
+            {
+                "unet": embedded.build_unet(self.unet).to(memory_format=torch.channels_last),
+                "text_encoder": build_text_encoder(self.text),
+                "box_encoder": BoxEncoder(self.text.width, self.text.vocabulary, slots=self.slots),
+            }
+        )
+        self.drop = recipe.data.get("drop_caption", 0.1)
+        self.noisy = recipe.data.get("noisy", 0.0)
+
+    def batch(self, step: int) -> dict:
+        """Frames with captions; every second batch also has its boxes, as extra tokens."""
+        random = np.random.default_rng((self.recipe.seed, step))
+        clip = random.integers(len(self.clips), size=self.recipe.batch)
+        frame = random.integers(self.clips.latents.shape[1], size=self.recipe.batch)
+        captions = [self._caption(int(i), random) for i in clip]
+        batch = {
+            "latents": self.clips.latents[clip, frame].float(),
+            "ids": tokenize(self.tokenizer, captions, self.text.length),
+        }
+        if step % 2:
+            boxes = [self._boxes(int(i), int(t), random) for i, t in zip(clip, frame, strict=True)]
+            batch |= zip(
+                ("corners", "labels", "present"),
+                box_tensors(boxes, self.tokenizer, self.slots),
+                strict=True,
+            )
+        return batch
+
+    def _caption(self, clip: int, random: np.random.Generator) -> str:
+        if random.random() < self.drop:
+            return ""
+        return self.clips.captions[clip][int(random.random() < 0.4)]
+
+    def _boxes(self, clip: int, frame: int, random: np.random.Generator) -> list:
+        """The frame's boxes that lie inside the image, or none (one time in ten)."""
+        if random.random() < 0.1:
+            return []
+        return [box for box in map(inside, self.clips.boxes[clip][frame]) if box][: self.slots]
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        text = encode_text(self.module["text_encoder"], batch["ids"])
+        if "corners" in batch:
+            tokens = self.module["box_encoder"](batch["corners"], batch["labels"], batch["present"])
+            text = torch.cat([text, tokens.to(text.dtype)], dim=1)
+        x0 = batch["latents"].contiguous(memory_format=torch.channels_last)
+        steps = draw_steps(len(x0), generator, x0.device, self.noisy)
+        error = velocity_error(
+            lambda x, t: self.module["unet"](x, t, text).sample,
+            x0,
+            normal_like(x0, generator),
+            steps,
+        )
+        return {"loss": error.mean()}
+
+    def save(self, path: Path, notes: dict) -> None:
+        config = {"unet": vars(self.unet), "text": vars(self.text), "boxes": {"slots": self.slots}}
+        save(
+            path,
+            self.module.state_dict(),
+            Header(family=embedded.FAMILY, kind="image_model", config=config, notes=notes),
+        )
+
+
+def tokenizer_for(clips: LatentClips):
+    """The family's tokenizer, learned from the captions when it is not there yet."""
+    folder = embedded.FOLDER / "tokenizer"
+    if not (folder / "vocab.json").is_file():
+        train_tokenizer([with_motion for with_motion, _ in clips.captions], folder)
+    return load_tokenizer(folder)
+
+
+def inside(box):
+    """The box cut to the image, or None when less than two per cent of the image's side is left."""
+    cut = replace(
+        box, x0=max(0.0, box.x0), y0=max(0.0, box.y0), x1=min(1.0, box.x1), y1=min(1.0, box.y1)
+    )
+    return cut if min(cut.x1 - cut.x0, cut.y1 - cut.y0) > 0.02 else None

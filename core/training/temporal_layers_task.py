@@ -1,0 +1,228 @@
+"""Training temporal layers in the frozen image U-Net, on clips (Video LDM, eq. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import worlds
+from ..anchors import spread_evenly
+from ..checkpoints import Header, save
+from ..context_frames import ContextFrames, no_context, perturbed
+from ..families import embedded
+from ..interpolation import linear_blend
+from ..sites import layout_of
+from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..text import encode_text, tokenize
+from ..video_unet import inject
+from .latents import ClipPlan, LatentClips, latent_clips, reading_scenes
+from .reading import teach_reading
+from .recipe import Recipe
+from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error
+
+BLEND_STEPS = 20, 350
+"""Steps of the forward process at which clips are also trained from blended key frames."""
+
+
+class TrainTemporalLayers:
+    """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
+
+    ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames,
+    with the probabilities ``data.given_first``; Video LDM section 3.2; or, with probability
+    ``data.given_ends``, the first and the last) or ``"every fourth"`` (section 3.3). With the
+    latter, half the batches are noised blends of the key frames, whose ghosts the layers learn to
+    undo.
+
+    ``data.drawn_frames`` = [least, most] trains on the first and a few other frames of each clip:
+    what moves where shows in them as well as in all, for a fraction of the work. With
+    ``data.successive_frames`` = [least, most], every second batch is of so many frames that follow
+    each other, which teach steadiness. With ``data.anchors`` = n, half of all batches are of n
+    frames spread evenly over the clip, which sampling begins with. ``data.two_objects`` is the
+    share of clips that are drawn from those with two shapes alone.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Path):
+        self.recipe = recipe
+        image = embedded.load_image_model()
+        self.text_encoder, self.tokenizer = image.text_encoder, image.tokenizer
+        self.length = image.text_length
+        self.sets = [
+            latent_clips(ClipPlan(**plan), image.autoencoder, cache)
+            for plan in recipe.data["clips"]
+        ]
+        self.given = recipe.data.get("given", "none")
+        self.given_first = recipe.data.get("given_first", (0.2, 0.4, 0.4))
+        self.given_ends = recipe.data.get("given_ends", 0.0)
+        self.drawn_frames = recipe.data.get("drawn_frames")
+        self.successive_frames = recipe.data.get("successive_frames")
+        self.anchors = recipe.data.get("anchors", 0)
+        self.two_objects = recipe.data.get("two_objects", 0.0)
+        self.perturb = recipe.data.get("perturb", 0)
+        self.noisy = recipe.data.get("noisy", 0.0)
+        unet = frozen(image.model.network.image_unet)
+        self.layers = layers_for(unet, recipe)
+        if "reading" in recipe.data:
+            self._teach_reading(ClipPlan(**recipe.data["reading"]), recipe.data["reading_steps"])
+        if self.layers.prompt is not None:
+            self.layers.prompt.requires_grad_(False).embed.requires_grad_(True)
+        self.module = inject(unet, self.layers)
+
+    def batch(self, step: int) -> dict:
+        """Clips of one set (sets take turns), with captions and the frames that are given."""
+        random = np.random.default_rng((self.recipe.seed, step))
+        rate = step % len(self.sets)
+        clips = self.sets[rate]
+        chosen = self._choose(clips, random)
+        captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
+        frames = clips.latents.shape[1]
+        if self.anchors and random.random() < 0.5:
+            times = torch.tensor(spread_evenly(frames, self.anchors))
+        else:
+            times = drawn_times(frames, self.drawn_frames, self.successive_frames, random)
+        latents = clips.latents[chosen][:, times].float()
+        masks = np.stack([self._mask(latents.shape[1], random) for _ in chosen])
+        return {
+            "latents": latents,
+            "ids": tokenize(self.tokenizer, captions, self.length),
+            "times": times,
+            "rate": torch.full((len(chosen),), rate),
+            "mask": torch.from_numpy(masks),
+            "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
+            "from_blend": self.given == "every fourth" and step // 2 % 2 == 1,
+        }
+
+    def _choose(self, clips: LatentClips, random: np.random.Generator) -> np.ndarray:
+        chosen = random.integers(len(clips), size=self.recipe.batch)
+        two = clips.with_two_shapes if self.two_objects else []
+        if not two:
+            return chosen
+        again = random.choice(two, size=self.recipe.batch)
+        return np.where(random.random(self.recipe.batch) < self.two_objects, again, chosen)
+
+    def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
+        mask = np.zeros(frames, np.float32)
+        if self.given == "first" and random.random() < self.given_ends:
+            mask[[0, -1]] = 1
+        elif self.given == "first":
+            mask[: random.choice(3, p=self.given_first)] = 1
+        elif self.given == "every fourth" and random.random() < 0.95:
+            mask[::4] = 1
+        return mask
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        x0, mask = batch["latents"], batch["mask"]
+        with torch.no_grad(), torch.autocast(x0.device.type, enabled=False):
+            text = encode_text(self.text_encoder, batch["ids"])
+        context = self._context(x0, mask, batch["level"], generator)
+        steps = draw_steps(len(x0), generator, x0.device, self.noisy)
+        start = None
+        if batch["from_blend"]:
+            first, last = BLEND_STEPS
+            steps = first + steps * (last - first) // SCHEDULE.steps
+            start = self._partly_blended(x0, generator)
+        rate = batch["rate"] if self.layers.rate is not None else None
+        error = velocity_error(
+            lambda x, t: self.module(
+                x, t, text, context_frames=context, rate=rate, times=batch["times"]
+            ),
+            x0,
+            normal_like(x0, generator),
+            steps,
+            start,
+        )
+        wanted = (1 - mask)[:, :, None, None, None].expand_as(error)
+        return {"loss": (error * wanted).sum() / wanted.sum()}
+
+    def _teach_reading(self, plan: ClipPlan, steps: int) -> None:
+        """On the captions of the clips and those of ``plan``."""
+        clips = self.sets[0].plan
+        scenes = [clips.scene(i)[0] for i in range(clips.count)] + reading_scenes(plan)
+        ids = tokenize(self.tokenizer, [worlds.caption(scene) for scene in scenes], self.length)
+        with torch.no_grad():
+            text = torch.cat([encode_text(self.text_encoder, part) for part in ids.split(128)])
+        teach_reading(self.layers.prompt, text, scenes, steps=steps, seed=self.recipe.seed)
+
+    @staticmethod
+    def _partly_blended(x0: Tensor, generator: torch.Generator) -> Tensor:
+        """Clips on their way from the linear blend of their key frames to the truth: what sampling
+        that starts from the blend meets (Delbracio & Milanfar 2023, eq. 3).
+        """
+        share = torch.rand(len(x0), generator=generator, device=x0.device)
+        return torch.lerp(x0, linear_blend(x0[:, ::4]), share[:, None, None, None, None])
+
+    def _context(
+        self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator
+    ) -> ContextFrames | None:
+        if self.given == "none":
+            return None
+        context = replace(no_context(x0.shape, x0.device), mask=mask)
+        context = replace(context, latents=x0 * context.expanded_mask)
+        return perturbed(context, SCHEDULE, level, normal_like(x0, generator))
+
+    def save(self, path: Path, notes: dict) -> None:
+        save(
+            path,
+            self.layers.state_dict(),
+            Header(
+                family=embedded.FAMILY,
+                kind="temporal_layers",
+                config=self.layers.config.as_dict(),
+                notes=notes,
+            ),
+        )
+
+
+def drawn_times(
+    frames: int,
+    drawn: Sequence[int] | None,
+    successive: Sequence[int] | None,
+    random: np.random.Generator,
+) -> Tensor:
+    """Which of a clip's ``frames`` frames a batch shows: all; or the first and others, so many as
+    ``drawn`` = (least, most) allows; or, every second time, as ``successive`` does, neighbours."""
+    if drawn is None:
+        return torch.arange(frames)
+    if successive is not None and random.random() < 0.5:
+        least, most = successive
+        count = int(random.integers(least, most + 1))
+        return torch.arange(count) + int(random.integers(frames - count + 1))
+    least, most = drawn
+    others = 1 + random.choice(frames - 1, size=random.integers(least - 1, most), replace=False)
+    return torch.from_numpy(np.sort(np.append(others, 0)))
+
+
+def frozen(unet: nn.Module) -> nn.Module:
+    """Exclude an image U-Net from training.
+
+    Its memory layout goes back to the default: on the CPU, torch 2.13 crashes in the backward pass
+    of a channels-last group norm whose own scale needs no gradient.
+    """
+    return unet.requires_grad_(False).to(memory_format=torch.contiguous_format)
+
+
+def layers_for(unet: nn.Module, recipe: Recipe) -> TemporalLayers:
+    """The temporal layers that a recipe puts into an image U-Net: new, or as far as they fit those
+    it starts from.
+    """
+    config = TemporalLayersConfig(
+        layout=layout_of(unet.config),
+        text_width=unet.config.cross_attention_dim,
+        **embedded.tuples(recipe.model),
+    )
+    layers = TemporalLayers(config)
+    if "layers" in recipe.start_from:
+        start(layers, embedded.path_of(recipe.start_from["layers"]))
+    return layers
+
+
+def start(layers: TemporalLayers, path: Path) -> None:
+    """Take over every tensor of a trained file that fits ``layers``; the rest stays new."""
+    _, state = embedded.read(path, "temporal_layers")
+    own = layers.state_dict()
+    fitting = {k: v.float() for k, v in state.items() if k in own and own[k].shape == v.shape}
+    layers.load_state_dict(fitting, strict=False)

@@ -1,0 +1,109 @@
+"""Training the x4 upsampler: its image U-Net on single frames, then temporal layers on clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..autoencoder import encode
+from ..checkpoints import Header, load_into, part, save
+from ..families import embedded
+from ..low_resolution import shrink
+from ..sites import layout_of
+from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..text import encode_text, tokenize
+from ..video_unet import VideoUNet, inject
+from .autoencoder_tasks import FrameMixture
+from .recipe import Recipe
+from .temporal_layers_task import frozen
+from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error
+
+
+class TrainUpsampler:
+    """The x4 upsampler: first its image U-Net on single frames, then temporal layers in it.
+
+    Low-resolution frames are noised to a drawn level (at most ``MAX_NOISE_LEVEL``) that the network
+    is told, so that it learns not to trust their flaws (Ho et al. 2021). ``data.same_noise`` gives
+    all frames of a clip the same noise, as sampling does.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Path):
+        self.recipe = recipe
+        image = embedded.load_image_model()
+        self.autoencoder = image.autoencoder
+        self.text_encoder, self.tokenizer = image.text_encoder, image.tokenizer
+        self.length = image.text_length
+        self.frames = FrameMixture(
+            size=recipe.data["size"],
+            frames=recipe.data["frames"],
+            real_share=recipe.data["real_share"],
+        )
+        self.same_noise = recipe.data.get("same_noise", False)
+        self.unet_config = embedded.ImageUNetConfig(**embedded.tuples(recipe.model["unet"]))
+        self.unet = embedded.build_unet(self.unet_config).to(memory_format=torch.channels_last)
+        self.layers = TemporalLayers(
+            TemporalLayersConfig(
+                layout=layout_of(self.unet.config), **embedded.tuples(recipe.model["layers"])
+            )
+        )
+        self.module: VideoUNet = inject(self.unet, self.layers)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Single frames train the image U-Net, clips the temporal layers."""
+        if "unet" in self.recipe.start_from:
+            _, state = embedded.read(embedded.path_of(self.recipe.start_from["unet"]), "upsampler")
+            load_into(self.unet, part(state, "unet."), "upsampler")
+        if self.frames.frames > 1:
+            frozen(self.unet)
+        else:
+            self.layers.requires_grad_(False)
+            self.unet.requires_grad_(True)
+
+    def batch(self, step: int) -> dict:
+        random = np.random.default_rng((self.recipe.seed, step))
+        clips = [self.frames.draw(random) for _ in range(self.recipe.batch)]
+        return {
+            "video": torch.from_numpy(np.stack(clips)),
+            "levels": torch.from_numpy(
+                random.integers(embedded.MAX_NOISE_LEVEL, size=self.recipe.batch)
+            ),
+        }
+
+    def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
+        video, levels = batch["video"], batch["levels"]
+        with torch.no_grad():
+            x0 = encode(self.autoencoder, video, chunk=64).float()
+            text = encode_text(
+                self.text_encoder, tokenize(self.tokenizer, [""], self.length).to(video.device)
+            ).expand(len(video), -1, -1)
+        low = shrink(video)
+        low = SCHEDULE.add_noise(low, self._noise(low, generator), levels)
+        steps = draw_steps(len(x0), generator, x0.device)
+        steps = steps[torch.randperm(len(steps), generator=generator, device=x0.device)]
+        error = velocity_error(
+            lambda x, t: self.module(torch.cat([x, low], dim=2), t, text, class_labels=levels),
+            x0,
+            self._noise(x0, generator),
+            steps,
+        )
+        return {"loss": error.mean()}
+
+    def _noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise like x [b, t, ...], of its own for every frame or the same for all."""
+        if self.same_noise:
+            return normal_like(x[:, :1], generator).expand_as(x)
+        return normal_like(x, generator)
+
+    def save(self, path: Path, notes: dict) -> None:
+        state = {f"unet.{k}": v for k, v in self.unet.state_dict().items()}
+        state |= {f"layers.{k}": v for k, v in self.layers.state_dict().items()}
+        config = {"unet": vars(self.unet_config), "layers": self.layers.config.as_dict()}
+        save(
+            path,
+            state,
+            Header(family=embedded.FAMILY, kind="upsampler", config=config, notes=notes),
+        )

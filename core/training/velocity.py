@@ -1,0 +1,41 @@
+"""What all diffusion models here are trained on: the error of the velocity (Salimans & Ho 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..families import embedded
+
+SCHEDULE = embedded.noise_schedule()
+
+
+def velocity_error(
+    network, x0: Tensor, noise: Tensor, steps: Tensor, start: Tensor | None = None
+) -> Tensor:
+    """Squared error [b, ...] of the predicted velocity; ``network(x_t, t)``, steps [b].
+
+    start: what x_t is a noised version of, when that is not x0 itself; the velocity still is the
+    one that leads from x_t to x0.
+    """
+    if start is not None:
+        signal, spread = SCHEDULE.signal_and_spread(steps, x0)
+        noise = noise + signal * (start - x0) / spread
+    x_t = SCHEDULE.add_noise(x0, noise, steps)
+    return (network(x_t, steps).float() - SCHEDULE.velocity(x0, noise, steps)).square()
+
+
+def draw_steps(
+    count: int, generator: torch.Generator, device: torch.device, noisy: float = 0.0
+) -> Tensor:
+    """Steps of the forward process, spread evenly over the batch: uniform, or with ``noisy`` > 0
+    more often late ones, at density (1 - t) ** (-noisy / (1 + noisy)).
+    """
+    offset = torch.rand((), generator=generator, device=device)
+    spread = (torch.arange(count, device=device) + offset) / count
+    spread = 1 - (1 - spread) ** (1 + noisy)
+    return (spread * SCHEDULE.steps).long().clamp_max(SCHEDULE.steps - 1)
+
+
+def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
