@@ -310,8 +310,12 @@ DURING = {
     "a size the autoencoder cannot divide": (
         longer(width=18), ["node 8", "18x16", "divisible by 4"],
     ),
-    "layers that cannot be told frames": (
-        longer(strategy="prediction", frames=8), ["node 8", "cannot be given frames"],
+    "a model that cannot be told frames": (
+        longer(strategy="prediction", frames=8, model=["3", 0]),
+        ["node 8", "cannot be given frames"],
+    ),
+    "more anchors than frames": (
+        longer(anchors=9, frames=8), ["node 8", "8 frames", "9 anchors"],
     ),
     "hierarchical without its model": (
         longer(strategy="hierarchical", frames=9) | {"4.layers": "embedded: prediction"},
