@@ -133,8 +133,8 @@ class DiffusionModel:
         text: [b n d], or [b t n d] for a prompt per frame. context: given frames; None tells
         layers that know given frames that there are none. rate: frame-rate class, [b] or one
         number; models that are not told it ignore it. times: of the frames, where they are not
-        0, 1, 2, ... low_res: [b t 3 h w] as large as the latents,
-        concatenated behind them as it is. noise_level: the step `low_res` was noised to, [b].
+        0, 1, 2, ... low_res: [b t 3 h w] as large as the latents, concatenated behind them as it
+        is. noise_level: the step `low_res` was noised to, [b].
 
         Raises ValueError for conditions that the model does not take, or takes and is not given.
         """
