@@ -170,6 +170,15 @@ def test_shapes_stay_in_the_frame_and_apart_for_ever() -> None:
             assert gap.min() > 0, seed
 
 
+def test_of_two_shapes_the_first_is_to_the_left_or_above() -> None:
+    for seed in range(200):
+        objects = shapes.sample(seed).objects
+        if len(objects) == 2:
+            first, second = (shapes._state(o, np.arange(0, 16), 64, 64)[:2] for o in objects)
+            left, above = (bool((b > a).all()) for a, b in zip(first, second, strict=True))
+            assert left or above, seed
+
+
 def test_linear_motions_go_far_and_the_way_the_words_say() -> None:
     for seed in range(100):
         for thing in shapes.sample(seed).objects:

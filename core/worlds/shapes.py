@@ -141,7 +141,7 @@ def _sample_wish(rng: np.random.Generator) -> Wish:
 
 
 def _build(rng: np.random.Generator, wishes: list[Wish], background: str) -> ShapesScene:
-    cells = _cells(rng, [motion for _, _, motion in wishes])
+    cells = _cells([motion for _, _, motion in wishes])
     objects = tuple(_place(rng, wish, cell) for wish, cell in zip(wishes, cells, strict=True))
     if background in PLAIN_BACKGROUNDS:
         low = high = _jitter(rng, PLAIN_BACKGROUNDS[background], 0.02)
@@ -166,26 +166,23 @@ def _jitter(
     return red, green, blue
 
 
-def _cells(rng: np.random.Generator, motions: list[str]) -> list[tuple[float, ...]]:
-    """Give each object a rectangle `x0, y0, x1, y1` of its own, long enough for its motion."""
+def _cells(motions: list[str]) -> list[tuple[float, ...]]:
+    """Give each object a rectangle `x0, y0, x1, y1` of its own, long enough for its motion.
+
+    Of two, the first is to the left, or above where nothing moves up or down and something
+    sideways: so the caption tells which is where.
+    """
     if len(motions) == 1:
         return [(0.0, 0.0, UNITS, UNITS)]
     axes = [_axis(motion) for motion in motions]
-    first = rng.random() < 0.5
     if "x" in axes and "y" in axes:
         # The one that moves sideways leaves a column for the other.
-        cut = 46.0
-        wide, column = (
-            ((0.0, cut), (cut, UNITS)) if first else ((UNITS - cut, UNITS), (0.0, UNITS - cut))
-        )
-        spans = [wide if axis == "x" else column for axis in axes]
-        return [(x0, 0.0, x1, UNITS) for x0, x1 in spans]
-    side_by_side = "y" in axes or ("x" not in axes and rng.random() < 0.5)
-    spans = [(0.0, UNITS / 2), (UNITS / 2, UNITS)]
-    spans = spans if first else spans[::-1]
-    if side_by_side:
-        return [(x0, 0.0, x1, UNITS) for x0, x1 in spans]
-    return [(0.0, y0, UNITS, y1) for y0, y1 in spans]
+        cut = 46.0 if axes[0] == "x" else UNITS - 46.0
+    else:
+        cut = UNITS / 2
+    if "x" in axes and "y" not in axes:
+        return [(0.0, 0.0, UNITS, cut), (0.0, cut, UNITS, UNITS)]
+    return [(0.0, 0.0, cut, UNITS), (cut, 0.0, UNITS, UNITS)]
 
 
 def _axis(motion: str) -> str:
@@ -211,7 +208,8 @@ def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> Sha
         room = float(free @ np.abs(direction)) / (1 + 2 * OVERSHOOT)
         amount = rng.uniform(min(24, room), min(36, room))
     else:
-        amount = rng.uniform(pi / 2, pi)
+        # Slow enough that a third of the clip does not turn a star or a square into itself.
+        amount = rng.uniform(pi / 3, 3 * pi / 5)
     travel = direction * amount
     low = reach + MARGIN + np.maximum(-travel, 0) + OVERSHOOT * np.abs(travel)
     high = sides - reach - MARGIN - np.maximum(travel, 0) - OVERSHOOT * np.abs(travel)
