@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .clip_condition import ClipCondition, DenoiserFor, Sampling, Size, sample_clip
 from .context_frames import given_frames
+from .interpolation import blended
 from .sampling import Callback
 
 
@@ -22,12 +23,14 @@ class Anchors:
     """How many frames of a clip are made first, how these are sampled, and the model for both.
 
     denoiser_for: of a model that was trained on frames that lie apart, and on given frames anywhere
-    in a clip.
+    in a clip. from_blend: the frames between start from linear blends of the anchors, noised to
+    the first sigma of their sampling, which then begins low, instead of from noise alone.
     """
 
     count: int
     sampling: Sampling
     denoiser_for: DenoiserFor
+    from_blend: bool = False
 
 
 def spread_evenly(frames: int, anchors: int) -> list[int]:
@@ -58,4 +61,5 @@ def sample_from_anchors(
     apart = replace(condition, frames=frames, times=at, level="anchors")
     made = sample_clip(model, apart, size, anchors.sampling, callback=report("anchors"))
     rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
-    return sample_clip(model, rest, size, sampling, callback=report(condition.level))
+    x0 = blended(made, at) if anchors.from_blend else None
+    return sample_clip(model, rest, size, sampling, x0=x0, callback=report(condition.level))

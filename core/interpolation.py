@@ -7,7 +7,7 @@ clip after the other, in the memory of one clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -40,10 +40,18 @@ def interpolated_frames(keys: int, passes: int = 1, factor: int = FACTOR) -> int
 
 def linear_blend(keys: Tensor, factor: int = FACTOR) -> Tensor:
     """Key frames [b, K, ...] with factor - 1 linear blends between each two of them."""
-    at = torch.arange(interpolated_frames(keys.shape[1], 1, factor), device=keys.device)
-    before = at.div(factor, rounding_mode="floor").clamp_max(keys.shape[1] - 2)
-    weight = (at / factor - before).reshape(1, -1, *[1] * (keys.ndim - 2)).to(keys)
-    return torch.lerp(keys[:, before], keys[:, before + 1], weight)
+    return blended(keys, range(0, interpolated_frames(keys.shape[1], 1, factor), factor))
+
+
+def blended(frames: Tensor, at: Sequence[int]) -> Tensor:
+    """Frames [b, K, ...] that lie at the rising numbers `at`, with linear blends at every number
+    between them."""
+    known = torch.tensor(at, device=frames.device)
+    numbers = torch.arange(at[0], at[-1] + 1, device=frames.device)
+    before = torch.searchsorted(known, numbers, right=True).sub(1).clamp(0, len(at) - 2)
+    weight = (numbers - known[before]) / (known[before + 1] - known[before])
+    weight = weight.reshape(1, -1, *[1] * (frames.ndim - 2)).to(frames)
+    return torch.lerp(frames[:, before], frames[:, before + 1], weight)
 
 
 def interpolate(

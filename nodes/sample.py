@@ -46,7 +46,8 @@ class VideoSampler(io.ComfyNode):
                 number(
                     "denoise", 1.0, 0.01, 1.0,
                     "Below 1 the context clip is changed by this much instead of being continued; "
-                    "only with single clip.", step=0.01,
+                    "without one, the frames between anchors start from blends of these. Only with "
+                    "single clip.", step=0.01,
                 ),
                 io.Combo.Input(
                     "strategy", options=list(STRATEGIES), default=STRATEGIES[0],

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from model_toys import Denoisers, fill, normal, toy_layers, toy_model, toy_sampling, toy_unet, whole
 from videoldm.core.anchors import Anchors, spread_evenly
 from videoldm.core.context_frames import given_frames
+from videoldm.core.interpolation import blended
 from videoldm.core.long_video import Continuation, hierarchical, prediction, single_clip
 
 SIZE = (2, 4, 3, 5)
@@ -32,6 +35,18 @@ def test_anchors_are_made_alone_and_then_given_to_the_whole_clip():
     assert rest.context.mask.tolist() == [[1, 0, 0, 0, 1, 0, 0, 0, 1]] * 2
     assert video.shape == (2, 9, 4, 3, 5)
     assert torch.equal(video[:, [0, 4, 8]], rest.context.latents[:, [0, 4, 8]])
+
+
+def test_from_the_blend_little_noise_leaves_what_lies_between_the_anchors_blended():
+    """The denoiser of the frames between returns its input; that of the anchors does not."""
+    made = Denoisers()
+    keep = lambda condition: lambda x, sigma: x  # noqa: E731
+    route = lambda condition: (keep if condition.context else made)(condition)  # noqa: E731
+    sampling = replace(SAMPLING, sigmas=torch.tensor([1e-4, 0.0]))
+    anchors = replace(anchored(route), from_blend=True)
+    video = whole(single_clip(route, SIZE, sampling, 8, anchors=anchors))
+    at = spread_evenly(8, 3)
+    assert torch.allclose(video, blended(video[:, at], at), atol=2e-3)
 
 
 def test_the_anchors_have_a_sampling_of_their_own():

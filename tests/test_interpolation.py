@@ -16,7 +16,7 @@ from model_toys import (
     whole,
 )
 from videoldm.core.clip_condition import ContextUse
-from videoldm.core.interpolation import interpolate, interpolated_frames, linear_blend
+from videoldm.core.interpolation import blended, interpolate, interpolated_frames, linear_blend
 
 SAMPLING = toy_sampling()
 KEYS = normal(2, 16, 4, 3, 5)
@@ -33,6 +33,11 @@ def test_sixteen_key_frames_become_61_and_then_241_frames():
 def test_a_linear_blend_passes_through_the_key_frames():
     keys = torch.tensor([0.0, 4.0, 0.0])[None, :, None]
     assert linear_blend(keys).flatten().tolist() == [0, 1, 2, 3, 4, 3, 2, 1, 0]
+
+
+def test_blends_pass_through_frames_at_any_distance():
+    frames = torch.tensor([0.0, 6.0, 0.0])[None, :, None]
+    assert blended(frames, [2, 4, 8]).flatten().tolist() == [0, 3, 6, 4.5, 3, 1.5, 0]
 
 
 def test_from_the_blend_little_noise_leaves_the_blend():

@@ -102,10 +102,12 @@ class _Run:
                 "the node Interpolate Frames"
             )
         single = self.request.strategy == "single clip"
-        if self.settings.denoise < 1 and not (single and self.given is not None):
+        starts = self.given is not None or self.request.anchors
+        if self.settings.denoise < 1 and not (single and starts):
             raise ValueError(
-                f"denoise {self.settings.denoise} below 1 starts from a given video: it needs the "
-                f"context input and the strategy single clip, not {self.request.strategy}"
+                f"denoise {self.settings.denoise} below 1 starts from a given video or from "
+                "anchors: it needs the context input or anchors and the strategy single clip, not "
+                f"{self.request.strategy}"
             )
         if self.given is not None and self.settings.denoise == 1:
             check_takes_context(self.host, self._predictor)
@@ -139,10 +141,12 @@ class _Run:
         if not self.request.anchors or self.given is not None:
             return None
         check_takes_context(self.host, self.model)
-        settings = replace(self.settings, steps=self.request.anchor_steps)
-        sampling = sampling_for(self.host, self.model, settings, self.prompts[0])
+        settings = replace(self.settings, steps=self.request.anchor_steps, denoise=1.0)
         return Anchors(
-            count=self.request.anchors, sampling=sampling, denoiser_for=self._denoisers(self.model)
+            count=self.request.anchors,
+            sampling=sampling_for(self.host, self.model, settings, self.prompts[0]),
+            denoiser_for=self._denoisers(self.model),
+            from_blend=self.settings.denoise < 1,
         )
 
     def _use(self) -> ContextUse:
@@ -165,7 +169,8 @@ class _Run:
     # The strategies.
 
     def single(self) -> Iterator[Tensor]:
-        start = {"context": self._context()} if self.settings.denoise == 1 else {"x0": self.given}
+        whole = self.settings.denoise == 1
+        start = {"context": self._context()} if whole else {"x0": self.given}
         return single_clip(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
             use=self._use(), anchors=self._anchors(), callback=self.meter, **start,
