@@ -49,16 +49,22 @@ DenoiserFor = Callable[[ClipCondition], Denoiser]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How clips are sampled. seed belongs to the first video of a batch, seed + 1 to the second."""
+    """How clips are sampled.
+
+    seed belongs to the first video of a batch, seed + 1 to the second. shared_noise: as the model
+    was trained, see `noise.mixed_noise`.
+    """
 
     sampler: Callable[..., Tensor]  # one of sampling.SAMPLERS, or like them
     sigmas: Tensor  # [steps + 1], falling
     seed: int = 0
     device: torch.device | str = "cpu"
+    shared_noise: float = 0.0
 
     def noise(self, videos: int, frames: Sequence[int]) -> NoiseSource:
         """The randomness of these frames, which does not depend on the clip they are in."""
-        return NoiseSource(tuple(range(self.seed, self.seed + videos)), tuple(frames))
+        seeds = tuple(range(self.seed, self.seed + videos))
+        return NoiseSource(seeds, tuple(frames), self.shared_noise)
 
 
 class Progress(NamedTuple):

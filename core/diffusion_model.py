@@ -57,6 +57,13 @@ class DiffusionModel:
         return any(layers.context is not None for layers in self.network.sets)
 
     @property
+    def shared_noise(self) -> float:
+        """How much noise the frames of a clip share (alpha of `noise.mixed_noise`), as the temporal
+        layers that act last were trained."""
+        active = self.network.active
+        return active[-1].layers.config.shared_noise if active else 0.0
+
+    @property
     def dtype(self) -> torch.dtype:
         return self._weight.dtype
 

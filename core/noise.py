@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,22 +46,32 @@ class NoiseSource:
     """The randomness of one run: a seed for each video of the batch, a number for each frame.
 
     seeds: one per video. frames: absolute frame numbers of axis 1, or None for 0, 1, 2, ...
+    shared: alpha of the part that all frames of a video have in common (see `mixed_noise`).
     Calling it with (step, x) gives a sampler's noise for that step.
     """
 
     seeds: tuple[int, ...]
     frames: tuple[int, ...] | None = None
+    shared: float = 0.0
 
     def __call__(self, step: int, x: Tensor) -> Tensor:
         """Noise like x [b t c h w] for sampling step `step`."""
-        return self.like(x, stream=f"step {step}")
+        return self._mixed(x, f"step {step}")
 
     def initial(self, x: Tensor) -> Tensor:
         """The noise like x [b t c h w] that a video starts from."""
-        return self.like(x, stream="initial")
+        return self._mixed(x, "initial")
+
+    def _mixed(self, x: Tensor, stream: str) -> Tensor:
+        noise = self.like(x, stream=stream)
+        if not self.shared:
+            return noise
+        shared = self.for_frames((0,)).like(x[:, :1], stream=f"{stream}, shared")
+        return mixed_noise(noise, shared, self.shared)
 
     def like(self, x: Tensor, *, stream: str) -> Tensor:
-        """Noise like x [b t c h w] from a stream of its own, such as "augmentation"."""
+        """Noise like x [b t c h w] from a stream of its own, such as "augmentation", of which
+        frames share nothing."""
         frames = range(x.shape[1]) if self.frames is None else self.frames
         if x.ndim != 5 or (len(self.seeds), len(frames)) != tuple(x.shape[:2]):
             raise ValueError(
@@ -74,7 +84,7 @@ class NoiseSource:
 
     def for_frames(self, frames: Sequence[int]) -> NoiseSource:
         """The same randomness seen from a window or chunk of the video."""
-        return NoiseSource(self.seeds, tuple(frames))
+        return replace(self, frames=tuple(frames))
 
 
 # --------------------------------------------------------------------------------------------------

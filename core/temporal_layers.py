@@ -65,6 +65,8 @@ class TemporalLayersConfig:
     motions: int = 0  # told to every layer, as read off the prompt, 0 = the prompt is not read
     rates: int = 0  # number of frame-rate classes, 0 = not told
     trained_frames: int = 16  # clip length in training, for defaults and warnings
+    # Of the noise: alpha of the part that all frames share (see `noise.mixed_noise`), 0 = none.
+    shared_noise: float = 0.0
     eps: float = 1e-5  # of the convolutions' norms
     told_noise: bool = True  # whether layers after residual blocks are told the noise level
     # Layers inside transformer blocks and, for `modules`, residual blocks between the levels.

@@ -43,6 +43,11 @@ class VideoUNet(nn.Module):
     def injections(self) -> list[Injection]:
         return [Injection(*pair) for pair in zip(self.sets, self.strengths, strict=True)]
 
+    @property
+    def active(self) -> list[Injection]:
+        """Those that are not switched off."""
+        return [one for one in self.injections if one.strength.overall != 0.0]
+
     def forward(
         self,
         x: Tensor,
@@ -66,7 +71,7 @@ class VideoUNet(nn.Module):
         if context_frames is not None and any(one.config.context_in_place for one in self.sets):
             x, timesteps = in_place(x, timesteps, context_frames)
         embedding = self._embed(x, timesteps, text, class_labels, added)
-        active = [one for one in self.injections if one.strength.overall != 0.0]
+        active = self.active
         # Most layers act between the image network's modules; some also act inside of them.
         inside = any(one.layers.config.reaches_inside for one in active)
         walk = (ClipWalk if inside else Walk)(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ def test_a_window_sees_the_noise_of_its_frames():
     x = torch.empty(1, 20, *SHAPE)
     window = source.for_frames(range(8, 14))
     assert torch.equal(window(4, x[:, 8:14]), source(4, x)[:, 8:14])
+
+
+def test_frames_that_share_noise_have_it_in_every_chunk():
+    """Any two frames correlate by one half at alpha = 1, and fresh noise does as the first."""
+    shape, frames = (8, 32, 32), range(3, 9)
+    source, x = n.NoiseSource((3, 4), tuple(frames), shared=1.0), torch.empty(2, 6, *shape)
+    for drawn in (source.initial(x), source(2, x)):
+        correlation = torch.corrcoef(drawn[0].flatten(1)) - 0.5 * torch.eye(6)
+        torch.testing.assert_close(correlation, torch.full((6, 6), 0.5), rtol=0, atol=0.05)
+        assert abs(torch.corrcoef(drawn[:, 0].flatten(1))[0, 1]) < 0.05  # two videos: nothing
+    window = source.for_frames(range(5, 8))
+    assert torch.equal(window(2, x[:, 2:5]), source(2, x)[:, 2:5])
+    assert torch.equal(
+        source.like(x, stream="augmentation"),
+        replace(source, shared=0.0).like(x, stream="augmentation"),
+    )
 
 
 def test_a_sampled_frame_does_not_depend_on_its_neighbours():

@@ -155,9 +155,30 @@ def test_clips_come_as_anchors_with_given_ends_and_with_two_shapes_as_often_as_a
     assert 0.4 < masks[:, 0].mean() < 0.6
     two, chosen = (
         set(task.sets[0].with_two_shapes),
-        task._choose(task.sets[0], np.random.default_rng(3)),
+        task.sets[0].draw(task.recipe.batch, np.random.default_rng(3), two_objects=1.0),
     )
     assert 0 < len(two) < 24 and np.isin(chosen, list(two)).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_clips_come_whole_from_one_anchor_to_another_which_are_given(tmp_path):
+    recipe = shortened("text_to_video")
+    plan = recipe.data["clips"][0] | {"count": 6, "size": 16}
+    told = {"clips": [plan], "between_anchors": 1.0}
+    task = build_task(replace(recipe, batch=8, data=recipe.data | told), tmp_path)
+    batches = [task.batch(step) for step in range(40)]
+    between = [b for b in batches if b["times"].tolist() != [0, 5, 10, 15]]
+    assert 12 <= len(between) <= 28
+    for batch in between:
+        times, given = batch["times"], batch["times"] % 5 == 0
+        assert (times.diff() == 1).all() and given[[0, -1]].all()
+        assert torch.equal(batch["mask"], given.float().expand_as(batch["mask"]))
+        assert len(batch["ids"]) == max(1, 8 * 4 // len(times))
+        assert batch["blended_at"] in (None, given.nonzero().flatten().tolist())
+    assert {batch["blended_at"] is None for batch in between} == {True, False}
+    assert {len(batch["times"]) for batch in between} == {6, 11, 16}
+    batch = next(b for b in between if b["blended_at"])
+    assert torch.isfinite(task.loss(batch, torch.Generator().manual_seed(0))["loss"])
 
 
 def test_crops_have_the_wanted_size_and_range():

@@ -34,7 +34,7 @@ class How:
     cfg: float = 1.0
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
-    denoise: float = 1.0  # below 1, interpolation starts from blended key frames
+    denoise: float = 1.0  # below 1, frames between others start from blends of these
     anchors: int = 0  # frames of a clip that are made first
     anchor_steps: int = 50
 
@@ -92,10 +92,9 @@ class Models:
         text = self.text(prompts)
         return torch.cat([text, tokens.to(text)], dim=1)
 
-    def sampling(self, how: How, seed: int) -> Sampling:
-        schedule = self.image.model.schedule
-        sigmas = get_sigmas(how.schedule, schedule, how.steps, strength=how.denoise)
-        return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device)
+    def sampling(self, model: DiffusionModel, how: How, seed: int) -> Sampling:
+        sigmas = get_sigmas(how.schedule, model.schedule, how.steps, strength=how.denoise)
+        return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device, model.shared_noise)
 
     def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
         """The model with a prompt per video, guided against the empty prompt in one call."""
@@ -128,9 +127,15 @@ class Models:
         denoiser_for = self.denoiser_for(model, text, how)
         anchors = None
         if how.anchors:
-            first = self.sampling(replace(how, steps=how.anchor_steps), seed)
-            anchors = Anchors(count=how.anchors, sampling=first, denoiser_for=denoiser_for)
-        made = single_clip(denoiser_for, size, self.sampling(how, seed), frames, anchors=anchors)
+            first = self.sampling(model, replace(how, steps=how.anchor_steps, denoise=1.0), seed)
+            anchors = Anchors(
+                count=how.anchors,
+                sampling=first,
+                denoiser_for=denoiser_for,
+                from_blend=how.denoise < 1,
+            )
+        sampling = self.sampling(model, how, seed)
+        made = single_clip(denoiser_for, size, sampling, frames, anchors=anchors)
         return torch.cat(list(made), dim=1)
 
     @torch.no_grad()
@@ -141,7 +146,7 @@ class Models:
         made = prediction(
             self.denoiser_for(self.prediction, text, how),
             (len(given), *given.shape[2:]),
-            self.sampling(how, seed),
+            self.sampling(self.prediction, how, seed),
             frames,
             how=Continuation(context=context),
             given=given,
@@ -155,7 +160,11 @@ class Models:
         """Latents of 4 (K - 1) + 1 frames from K key frames [b K c h w], `passes` times."""
         denoiser_for = self.denoiser_for(self.interpolation, text, how)
         made = interpolate(
-            denoiser_for, keys, self.sampling(how, seed), passes=passes, from_blend=how.denoise < 1
+            denoiser_for,
+            keys,
+            self.sampling(self.interpolation, how, seed),
+            passes=passes,
+            from_blend=how.denoise < 1,
         )
         return torch.cat(list(made), dim=1)
 
@@ -170,7 +179,7 @@ class Models:
         """
         model = self.upsampler.ejected() if per_frame else self.upsampler
         text = self.text([""]).expand(len(low_res), -1, -1)
-        settings = self.sampling(how, seed)
+        settings = self.sampling(model, how, seed)
         made = upsample(
             model, low_res, text, settings, noise_level=noise_level, same_noise=not per_frame
         )

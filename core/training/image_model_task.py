@@ -46,11 +46,12 @@ class TrainImageModel:
         )
         self.drop = recipe.data.get("drop_caption", 0.1)
         self.noisy = recipe.data.get("noisy", 0.0)
+        self.two_objects = recipe.data.get("two_objects", 0.0)
 
     def batch(self, step: int) -> dict:
         """Frames with captions; every second batch also has its boxes, as extra tokens."""
         random = np.random.default_rng((self.recipe.seed, step))
-        clip = random.integers(len(self.clips), size=self.recipe.batch)
+        clip = self.clips.draw(self.recipe.batch, random, two_objects=self.two_objects)
         frame = random.integers(self.clips.latents.shape[1], size=self.recipe.batch)
         captions = [self._caption(int(i), random) for i in clip]
         batch = {

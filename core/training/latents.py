@@ -66,6 +66,15 @@ class LatentClips:
         """The numbers of these clips."""
         return [i for i in range(self.plan.count) if _shows_two_shapes(self.plan.scene(i)[0])]
 
+    def draw(self, count: int, random: np.random.Generator, *, two_objects: float) -> np.ndarray:
+        """The numbers of ``count`` clips, a share of ``two_objects`` from those with two shapes
+        alone."""
+        chosen = random.integers(len(self), size=count)
+        if not two_objects or not self.with_two_shapes:
+            return chosen
+        again = random.choice(self.with_two_shapes, size=count)
+        return np.where(random.random(count) < two_objects, again, chosen)
+
 
 def reading_scenes(plan: ClipPlan) -> list[worlds.Scene]:
     """The scenes of ``plan`` with two shapes, whose captions alone are trained on. Of scenes with

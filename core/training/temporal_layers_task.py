@@ -15,18 +15,19 @@ from ..anchors import spread_evenly
 from ..checkpoints import Header, save
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
-from ..interpolation import linear_blend
+from ..interpolation import blended
 from ..sites import layout_of
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..text import encode_text, tokenize
 from ..video_unet import inject
-from .latents import ClipPlan, LatentClips, latent_clips, reading_scenes
+from .latents import ClipPlan, latent_clips, reading_scenes
 from .reading import teach_reading
 from .recipe import Recipe
-from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error
+from .velocity import SCHEDULE, clip_noise, draw_steps, normal_like, velocity_error
 
 BLEND_STEPS = 20, 350
-"""Steps of the forward process at which clips are also trained from blended key frames."""
+"""Steps of the forward process at which clips are also trained from blends of the given frames,
+unless a recipe says otherwise."""
 
 
 class TrainTemporalLayers:
@@ -42,8 +43,10 @@ class TrainTemporalLayers:
     what moves where shows in them as well as in all, for a fraction of the work. With
     ``data.successive_frames`` = [least, most], every second batch is of so many frames that follow
     each other, which teach steadiness. With ``data.anchors`` = n, half of all batches are of n
-    frames spread evenly over the clip, which sampling begins with. ``data.two_objects`` is the
-    share of clips that are drawn from those with two shapes alone.
+    frames spread evenly over the clip, which sampling begins with; and a share of
+    ``data.between_anchors`` of the others is of all frames from one anchor to another, with the
+    anchors given, half of them from blends as above. ``data.two_objects`` is the share of clips
+    that are drawn from those with two shapes alone.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -61,6 +64,8 @@ class TrainTemporalLayers:
         self.drawn_frames = recipe.data.get("drawn_frames")
         self.successive_frames = recipe.data.get("successive_frames")
         self.anchors = recipe.data.get("anchors", 0)
+        self.between_anchors = recipe.data.get("between_anchors", 0.0)
+        self.blend_steps = recipe.data.get("blend_steps", BLEND_STEPS)
         self.two_objects = recipe.data.get("two_objects", 0.0)
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
@@ -77,36 +82,47 @@ class TrainTemporalLayers:
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.sets)
         clips = self.sets[rate]
-        chosen = self._choose(clips, random)
+        times, given = self._times(clips.latents.shape[1], random)
+        # Clips between anchors are long: as many as have the frames of a batch of anchors.
+        count = self.recipe.batch * self.anchors // len(times) if given else self.recipe.batch
+        chosen = clips.draw(max(1, count), random, two_objects=self.two_objects)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
-        frames = clips.latents.shape[1]
-        if self.anchors and random.random() < 0.5:
-            times = torch.tensor(spread_evenly(frames, self.anchors))
+        masks = [self._mask(len(times), given, random) for _ in chosen]
+        if self.given == "every fourth" and step // 2 % 2 == 1:
+            blended_at = range(0, len(times), 4)
         else:
-            times = drawn_times(frames, self.drawn_frames, self.successive_frames, random)
-        latents = clips.latents[chosen][:, times].float()
-        masks = np.stack([self._mask(latents.shape[1], random) for _ in chosen])
+            blended_at = given if given and random.random() < 0.5 else None
         return {
-            "latents": latents,
+            "latents": clips.latents[chosen][:, times].float(),
             "ids": tokenize(self.tokenizer, captions, self.length),
             "times": times,
             "rate": torch.full((len(chosen),), rate),
-            "mask": torch.from_numpy(masks),
+            "mask": torch.from_numpy(np.stack(masks)),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
-            "from_blend": self.given == "every fourth" and step // 2 % 2 == 1,
+            "blended_at": blended_at,
         }
 
-    def _choose(self, clips: LatentClips, random: np.random.Generator) -> np.ndarray:
-        chosen = random.integers(len(clips), size=self.recipe.batch)
-        two = clips.with_two_shapes if self.two_objects else []
-        if not two:
-            return chosen
-        again = random.choice(two, size=self.recipe.batch)
-        return np.where(random.random(self.recipe.batch) < self.two_objects, again, chosen)
+    def _times(self, frames: int, random: np.random.Generator) -> tuple[Tensor, list[int] | None]:
+        """Which of a clip's ``frames`` frames a batch shows and, between anchors, which of these
+        are the anchors."""
+        if not self.anchors:
+            return drawn_times(frames, self.drawn_frames, self.successive_frames, random), None
+        at = spread_evenly(frames, self.anchors)
+        if random.random() < 0.5:
+            return torch.tensor(at), None
+        if random.random() < self.between_anchors:
+            first, last = np.sort(random.choice(self.anchors, size=2, replace=False))
+            start = at[first]
+            return torch.arange(start, at[last] + 1), [t - start for t in at[first : last + 1]]
+        return drawn_times(frames, self.drawn_frames, self.successive_frames, random), None
 
-    def _mask(self, frames: int, random: np.random.Generator) -> np.ndarray:
+    def _mask(
+        self, frames: int, given: list[int] | None, random: np.random.Generator
+    ) -> np.ndarray:
         mask = np.zeros(frames, np.float32)
-        if self.given == "first" and random.random() < self.given_ends:
+        if given is not None:
+            mask[given] = 1
+        elif self.given == "first" and random.random() < self.given_ends:
             mask[[0, -1]] = 1
         elif self.given == "first":
             mask[: random.choice(3, p=self.given_first)] = 1
@@ -121,17 +137,17 @@ class TrainTemporalLayers:
         context = self._context(x0, mask, batch["level"], generator)
         steps = draw_steps(len(x0), generator, x0.device, self.noisy)
         start = None
-        if batch["from_blend"]:
-            first, last = BLEND_STEPS
+        if batch["blended_at"] is not None:
+            first, last = self.blend_steps
             steps = first + steps * (last - first) // SCHEDULE.steps
-            start = self._partly_blended(x0, generator)
+            start = self._partly_blended(x0, batch["blended_at"], generator)
         rate = batch["rate"] if self.layers.rate is not None else None
         error = velocity_error(
             lambda x, t: self.module(
                 x, t, text, context_frames=context, rate=rate, times=batch["times"]
             ),
             x0,
-            normal_like(x0, generator),
+            clip_noise(x0, generator, self.layers.config.shared_noise),
             steps,
             start,
         )
@@ -148,12 +164,12 @@ class TrainTemporalLayers:
         teach_reading(self.layers.prompt, text, scenes, steps=steps, seed=self.recipe.seed)
 
     @staticmethod
-    def _partly_blended(x0: Tensor, generator: torch.Generator) -> Tensor:
-        """Clips on their way from the linear blend of their key frames to the truth: what sampling
-        that starts from the blend meets (Delbracio & Milanfar 2023, eq. 3).
+    def _partly_blended(x0: Tensor, at: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Clips on their way from the linear blend of their frames ``at`` to the truth: what
+        sampling that starts from the blend meets (Delbracio & Milanfar 2023, eq. 3).
         """
         share = torch.rand(len(x0), generator=generator, device=x0.device)
-        return torch.lerp(x0, linear_blend(x0[:, ::4]), share[:, None, None, None, None])
+        return torch.lerp(x0, blended(x0[:, at], at), share[:, None, None, None, None])
 
     def _context(
         self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator

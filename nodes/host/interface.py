@@ -48,6 +48,7 @@ class ModelFacts:
     takes_context: bool  # whether it can be given frames
     has_layers: bool  # whether temporal layers are in it
     trained_frames: int  # clip length its temporal layers were trained on
+    shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
     rates: int = 0  # number of frame-rate classes, 0 = it is not told the rate
     is_upsampler: bool = False
     low_res_schedule: NoiseSchedule | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,12 +40,16 @@ def sampling_for(
 ) -> Sampling:
     """Core's description of how clips are sampled; prompts of segments may bring seeds."""
     how = plan_for(host, model, settings)
-    published = settings.schedule == AS_PUBLISHED
+    facts = host.facts(model)
+    told = dict(
+        sampler=how.walk if settings.schedule == AS_PUBLISHED else how.sampler,
+        sigmas=how.sigmas,
+        seed=settings.seed,
+        device=facts.device,
+        shared_noise=facts.shared_noise,
+    )
     seeds = _segment_seeds(conditioning)
-    more = {"segments": seeds} if seeds else {}
-    kind = SegmentedSampling if seeds else Sampling
-    sampler = how.walk if published else how.sampler
-    return kind(sampler, how.sigmas, settings.seed, host.facts(model).device, **more)
+    return SegmentedSampling(**told, segments=seeds) if seeds else Sampling(**told)
 
 
 def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
@@ -129,7 +133,7 @@ class SegmentedSampling(Sampling):
 
     def noise(self, videos: int, frames: Sequence[int]) -> SegmentedNoise:
         seeds = [self._seed(frame) for frame in frames]
-        return SegmentedNoise(videos, tuple(frames), tuple(seeds))
+        return SegmentedNoise(videos, tuple(frames), tuple(seeds), self.shared_noise)
 
     def _seed(self, frame: int) -> int:
         begun = [seed for start, seed in self.segments if start <= frame]
@@ -138,30 +142,35 @@ class SegmentedSampling(Sampling):
 
 @dataclass(frozen=True)
 class SegmentedNoise:
-    """A `NoiseSource` in which each frame has its own seed."""
+    """A `NoiseSource` in which each frame has its own seed; frames of one seed share noise."""
 
     videos: int
     frames: tuple[int, ...]
     seeds: tuple[int, ...]
+    shared: float = 0.0
 
     def __call__(self, step: int, x: Tensor) -> Tensor:
-        return self.like(x, stream=f"step {step}")
+        return self._drawn(x, lambda source, part: source(step, part))
 
     def initial(self, x: Tensor) -> Tensor:
-        return self.like(x, stream="initial")
+        return self._drawn(x, NoiseSource.initial)
 
     def like(self, x: Tensor, *, stream: str) -> Tensor:
-        drawn = [
-            NoiseSource(tuple(range(seed, seed + self.videos)), (frame,)).like(
-                x[:, k : k + 1], stream=stream
-            )
+        return self._drawn(x, lambda source, part: source.like(part, stream=stream))
+
+    def _drawn(self, x: Tensor, draw: Callable[[NoiseSource, Tensor], Tensor]) -> Tensor:
+        parts = [
+            draw(self._source(frame, seed), x[:, k : k + 1])
             for k, (frame, seed) in enumerate(zip(self.frames, self.seeds, strict=True))
         ]
-        return torch.cat(drawn, dim=1)
+        return torch.cat(parts, dim=1)
+
+    def _source(self, frame: int, seed: int) -> NoiseSource:
+        return NoiseSource(tuple(range(seed, seed + self.videos)), (frame,), self.shared)
 
     def for_frames(self, frames: Sequence[int]) -> SegmentedNoise:
         at = [self.frames.index(frame) for frame in frames]
-        return SegmentedNoise(self.videos, tuple(frames), tuple(self.seeds[k] for k in at))
+        return replace(self, frames=tuple(frames), seeds=tuple(self.seeds[k] for k in at))
 
 
 def _segment_seeds(conditioning: Sequence) -> tuple[tuple[int, int], ...]:

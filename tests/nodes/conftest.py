@@ -34,7 +34,8 @@ def toy_family(tmp_path_factory):
     _write(folder, "autoencoder", autoencoder.state_dict(), asdict(VAE))
     _image_model(folder)
     for name in embedded.TEMPORAL_LAYERS:
-        layers, config = _layers(UNET, context=4, rates=2 if name == "interpolation" else 0)
+        layers, config = _layers(UNET, context=4, rates=2 if name == "interpolation" else 0,
+                                 shared_noise=float(name == "text_to_video"))  # fmt: skip
         _write(folder, name, layers, config, kind="temporal_layers")
     _upsampler(folder)
     decoder = embedded.without_encoder(TemporalDecoder(autoencoder))
@@ -67,10 +68,10 @@ def _vocabulary(folder):
     return len(load_tokenizer(folder / "tokenizer"))
 
 
-def _layers(unet, *, context, rates):
+def _layers(unet, *, context, rates, shared_noise=0.0):
     layout = layout_of(embedded.build_unet(unet).config)
     config = TemporalLayersConfig(layout=layout, context_channels=context, rates=rates,
-                                  trained_frames=5)  # fmt: skip
+                                  trained_frames=5, shared_noise=shared_noise)  # fmt: skip
     layers = TemporalLayers(config)
     _randomize(layers)
     return layers.state_dict(), config.as_dict()

@@ -10,6 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from videoldm.core.interpolation import linear_blend
 from videoldm.core.video_files import open_video, read_metadata
+from videoldm.nodes.stages.running import SEED, Settings, sampling_for
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
 STEPS = {"steps": 2, "seed": 3}
@@ -82,9 +83,25 @@ def test_anchors_are_frames_of_the_clip_that_is_made_from_nothing(run, sample, p
     plain = sample(model, frames=5)["samples"]
     anchored = sample(model, frames=5, anchors=2, anchor_steps=3)["samples"]
     assert anchored.shape == plain.shape and not torch.allclose(anchored, plain)
+    half = sample(model, frames=5, anchors=2, anchor_steps=3, denoise=0.5)["samples"]
+    assert torch.equal(half[[0, 4]], anchored[[0, 4]])
+    assert not torch.allclose(half[2], anchored[2])
     given = run("VideoLDM_TemporalVAEEncode", images=torch.rand(1, 16, 16, 3), vae=parts["vae"])
     told = [sample(model, frames=5, context=given, anchors=count)["samples"] for count in (0, 2)]
     assert torch.equal(*told)
+
+
+def test_frames_share_noise_as_the_layers_that_came_last_were_trained(toys, video_model):
+    settings = Settings(steps=2, sampler_name="euler", schedule="uniform", seed=3)
+    segments = [(None, {"videoldm_frames": (4, 8), SEED: 9})]
+    x = torch.empty(1, 8, 4, 16, 16)
+    for name, correlation in (("text to video", 0.5), ("prediction", 0.0)):
+        for conditioning, other in (([], correlation), (segments, 0.0)):
+            sampling = sampling_for(toys, video_model(name), settings, conditioning)
+            noise = sampling.noise(1, range(8)).initial(x)[0].flatten(1)
+            found = torch.corrcoef(noise)
+            assert abs(found[0, 3] - correlation) < 0.1
+            assert abs(found[0, 5] - other) < 0.1  # in the next segment, if there are any
 
 
 def test_sliding_windows_give_the_length_asked_for(sample, video_model):

@@ -40,6 +40,7 @@ def facts_of(model: Any) -> ModelFacts:
             "turn models of images into models of videos, whose latents have 2"
         )
     layers = [one.layers.module for one in sets_of(model)]
+    active = [one.layers.module for one in sets_of(model) if one.strength.overall != 0.0]
     told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
     upsampler = told == PIXEL_CHANNELS
     return ModelFacts(
@@ -50,6 +51,7 @@ def facts_of(model: Any) -> ModelFacts:
         takes_context=any(one.context is not None for one in layers),
         has_layers=bool(layers),
         trained_frames=max((one.config.trained_frames for one in layers), default=1),
+        shared_noise=active[-1].config.shared_noise if active else 0.0,
         rates=max((one.config.rates for one in layers), default=0),
         is_upsampler=upsampler,
         low_res_schedule=model.model.low_res_schedule if upsampler else None,

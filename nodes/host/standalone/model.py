@@ -46,6 +46,7 @@ class StandaloneModel:
             takes_context=self.core.takes_context,
             has_layers=bool(sets),
             trained_frames=max((one.trained_frames for one in sets), default=1),
+            shared_noise=self.core.shared_noise,
             rates=max((one.rates for one in sets), default=0),
             is_upsampler=self.core.low_res_channels == PIXEL_CHANNELS,
             low_res_schedule=self.core.noise_schedule_for_low_res,
