@@ -12,8 +12,8 @@ from videoldm.core.families import embedded
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
+from videoldm.core.training.shown_frames import ShownFrames
 from videoldm.core.training.tasks import build_task
-from videoldm.core.training.temporal_layers_task import drawn_times
 from videoldm.core.training.trainer import learning_rate, train
 
 CPU = torch.device("cpu")
@@ -128,17 +128,18 @@ def test_evaluation_clips_are_never_trained_on(tmp_path):
 
 def test_a_batch_shows_a_few_frames_or_neighbours():
     random, kinds = np.random.default_rng(0), set()
+    some = ShownFrames(drawn_frames=(3, 5), successive_frames=(7, 9))
     for _ in range(200):
-        times = drawn_times(16, (3, 5), (7, 9), random)
-        assert times.tolist() == sorted(set(times.tolist())) and times.max() < 16
+        times = some.draw(16, random).times
+        assert times == sorted(set(times)) and max(times) < 16
         if len(times) < 7:
             kinds.add("some")
             assert times[0] == 0 and 3 <= len(times) <= 5
         else:
             kinds.add("neighbours")
-            assert (times.diff() == 1).all() and len(times) <= 9
+            assert set(np.diff(times)) == {1} and len(times) <= 9
     assert kinds == {"some", "neighbours"}
-    assert drawn_times(5, None, None, random).tolist() == [0, 1, 2, 3, 4]
+    assert ShownFrames().draw(5, random).times == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.slow

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import worlds
-from ..anchors import spread_evenly
 from ..checkpoints import Header, save
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
-from ..interpolation import blended
+from ..interpolation import FACTOR, blended
 from ..sites import layout_of
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..text import encode_text, tokenize
@@ -23,6 +22,7 @@ from ..video_unet import inject
 from .latents import ClipPlan, latent_clips, reading_scenes
 from .reading import teach_reading
 from .recipe import Recipe
+from .shown_frames import Shown, ShownFrames
 from .velocity import SCHEDULE, clip_noise, draw_steps, normal_like, velocity_error
 
 BLEND_STEPS = 20, 350
@@ -33,20 +33,10 @@ unless a recipe says otherwise."""
 class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
-    ``data.given`` says which frames are given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames,
-    with the probabilities ``data.given_first``; Video LDM section 3.2; or, with probability
-    ``data.given_ends``, the first and the last) or ``"every fourth"`` (section 3.3). With the
-    latter, half the batches are noised blends of the key frames, whose ghosts the layers learn to
-    undo.
-
-    ``data.drawn_frames`` = [least, most] trains on the first and a few other frames of each clip:
-    what moves where shows in them as well as in all, for a fraction of the work. With
-    ``data.successive_frames`` = [least, most], every second batch is of so many frames that follow
-    each other, which teach steadiness. With ``data.anchors`` = n, half of all batches are of n
-    frames spread evenly over the clip, which sampling begins with; and a share of
-    ``data.between_anchors`` of the others is of all frames from one anchor to another, with the
-    anchors given, half of them from blends as above. ``data.two_objects`` is the share of clips
-    that are drawn from those with two shapes alone.
+    Which frames are shown and given: see :class:`ShownFrames`. Of clips that are given every fourth
+    frame, or anchors, half of the batches are noised blends of these, at ``data.blend_steps`` of
+    the forward process, whose ghosts the layers learn to undo. ``data.two_objects`` is the share of
+    clips that are drawn from those with two shapes alone.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -58,13 +48,7 @@ class TrainTemporalLayers:
             latent_clips(ClipPlan(**plan), image.autoencoder, cache)
             for plan in recipe.data["clips"]
         ]
-        self.given = recipe.data.get("given", "none")
-        self.given_first = recipe.data.get("given_first", (0.2, 0.4, 0.4))
-        self.given_ends = recipe.data.get("given_ends", 0.0)
-        self.drawn_frames = recipe.data.get("drawn_frames")
-        self.successive_frames = recipe.data.get("successive_frames")
-        self.anchors = recipe.data.get("anchors", 0)
-        self.between_anchors = recipe.data.get("between_anchors", 0.0)
+        self.shown = ShownFrames.of(recipe.data)
         self.blend_steps = recipe.data.get("blend_steps", BLEND_STEPS)
         self.two_objects = recipe.data.get("two_objects", 0.0)
         self.perturb = recipe.data.get("perturb", 0)
@@ -82,53 +66,34 @@ class TrainTemporalLayers:
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.sets)
         clips = self.sets[rate]
-        times, given = self._times(clips.latents.shape[1], random)
-        # Clips between anchors are long: as many as have the frames of a batch of anchors.
-        count = self.recipe.batch * self.anchors // len(times) if given else self.recipe.batch
-        chosen = clips.draw(max(1, count), random, two_objects=self.two_objects)
+        shown = self.shown.draw(clips.latents.shape[1], random)
+        chosen = clips.draw(self._count(shown), random, two_objects=self.two_objects)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
-        masks = [self._mask(len(times), given, random) for _ in chosen]
-        if self.given == "every fourth" and step // 2 % 2 == 1:
-            blended_at = range(0, len(times), 4)
-        else:
-            blended_at = given if given and random.random() < 0.5 else None
+        masks = [self.shown.mask(shown, random) for _ in chosen]
         return {
-            "latents": clips.latents[chosen][:, times].float(),
+            "latents": clips.latents[chosen][:, shown.times].float(),
             "ids": tokenize(self.tokenizer, captions, self.length),
-            "times": times,
+            "times": torch.tensor(shown.times),
             "rate": torch.full((len(chosen),), rate),
             "mask": torch.from_numpy(np.stack(masks)),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
-            "blended_at": blended_at,
+            "blended_at": self._blended_at(shown, step, random),
         }
 
-    def _times(self, frames: int, random: np.random.Generator) -> tuple[Tensor, list[int] | None]:
-        """Which of a clip's ``frames`` frames a batch shows and, between anchors, which of these
-        are the anchors."""
-        if not self.anchors:
-            return drawn_times(frames, self.drawn_frames, self.successive_frames, random), None
-        at = spread_evenly(frames, self.anchors)
-        if random.random() < 0.5:
-            return torch.tensor(at), None
-        if random.random() < self.between_anchors:
-            first, last = np.sort(random.choice(self.anchors, size=2, replace=False))
-            start = at[first]
-            return torch.arange(start, at[last] + 1), [t - start for t in at[first : last + 1]]
-        return drawn_times(frames, self.drawn_frames, self.successive_frames, random), None
+    def _count(self, shown: Shown) -> int:
+        """How many clips: of the long ones between anchors, as many as have the frames of a batch
+        of anchors."""
+        if shown.anchors is None:
+            return self.recipe.batch
+        return max(1, self.recipe.batch * self.shown.anchors // len(shown.times))
 
-    def _mask(
-        self, frames: int, given: list[int] | None, random: np.random.Generator
-    ) -> np.ndarray:
-        mask = np.zeros(frames, np.float32)
-        if given is not None:
-            mask[given] = 1
-        elif self.given == "first" and random.random() < self.given_ends:
-            mask[[0, -1]] = 1
-        elif self.given == "first":
-            mask[: random.choice(3, p=self.given_first)] = 1
-        elif self.given == "every fourth" and random.random() < 0.95:
-            mask[::4] = 1
-        return mask
+    def _blended_at(
+        self, shown: Shown, step: int, random: np.random.Generator
+    ) -> Sequence[int] | None:
+        """The given frames from whose blends a batch starts, or None."""
+        if self.shown.given == "every fourth" and step // 2 % 2 == 1:
+            return range(0, len(shown.times), FACTOR)
+        return shown.anchors if shown.anchors and random.random() < 0.5 else None
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         x0, mask = batch["latents"], batch["mask"]
@@ -174,7 +139,7 @@ class TrainTemporalLayers:
     def _context(
         self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator
     ) -> ContextFrames | None:
-        if self.given == "none":
+        if self.shown.given == "none":
             return None
         context = replace(no_context(x0.shape, x0.device), mask=mask)
         context = replace(context, latents=x0 * context.expanded_mask)
@@ -191,25 +156,6 @@ class TrainTemporalLayers:
                 notes=notes,
             ),
         )
-
-
-def drawn_times(
-    frames: int,
-    drawn: Sequence[int] | None,
-    successive: Sequence[int] | None,
-    random: np.random.Generator,
-) -> Tensor:
-    """Which of a clip's ``frames`` frames a batch shows: all; or the first and others, so many as
-    ``drawn`` = (least, most) allows; or, every second time, as ``successive`` does, neighbours."""
-    if drawn is None:
-        return torch.arange(frames)
-    if successive is not None and random.random() < 0.5:
-        least, most = successive
-        count = int(random.integers(least, most + 1))
-        return torch.arange(count) + int(random.integers(frames - count + 1))
-    least, most = drawn
-    others = 1 + random.choice(frames - 1, size=random.integers(least - 1, most), replace=False)
-    return torch.from_numpy(np.sort(np.append(others, 0)))
 
 
 def frozen(unet: nn.Module) -> nn.Module:
