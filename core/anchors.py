@@ -20,17 +20,18 @@ from .sampling import Callback
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """How many frames of a clip are made first, how these are sampled, and the model for both.
+    """How many frames of a clip are made first, and how.
 
-    denoiser_for: of a model that was trained on frames that lie apart, and on given frames anywhere
-    in a clip. from_blend: the frames between start from linear blends of the anchors, noised to
-    the first sigma of their sampling, which then begins low, instead of from noise alone.
+    from_blend: the frames between start from linear blends of the anchors, noised to the first
+    sigma of their sampling, which then begins low, instead of from noise alone. denoiser_for: where
+    clips from nothing have a model of their own, that model; None for that of all clips. It must
+    have been trained on frames that lie apart, and on given frames anywhere in a clip.
     """
 
     count: int
     sampling: Sampling
-    denoiser_for: DenoiserFor
     from_blend: bool = False
+    denoiser_for: DenoiserFor | None = None
 
 
 def spread_evenly(frames: int, anchors: int) -> list[int]:
@@ -44,6 +45,7 @@ def spread_evenly(frames: int, anchors: int) -> list[int]:
 
 
 def sample_from_anchors(
+    denoiser_for: DenoiserFor,
     condition: ClipCondition,
     size: Size,
     sampling: Sampling,
@@ -57,7 +59,7 @@ def sample_from_anchors(
     """
     at = spread_evenly(len(condition.frames), anchors.count)
     frames = [condition.frames[i] for i in at]
-    model = anchors.denoiser_for
+    model = anchors.denoiser_for or denoiser_for
     apart = replace(condition, frames=frames, times=at, level="anchors")
     made = sample_clip(model, apart, size, anchors.sampling, callback=report("anchors"))
     rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
