@@ -22,16 +22,18 @@ from .sampling import Callback
 class Anchors:
     """How many frames of a clip are made first, and how.
 
-    from_blend: the frames between start from linear blends of the anchors, noised to the first
-    sigma of their sampling, which then begins low, instead of from noise alone. denoiser_for: where
-    clips from nothing have a model of their own, that model; None for that of all clips. It must
-    have been trained on frames that lie apart, and on given frames anywhere in a clip.
+    denoiser_for: of the anchors; its model was trained on frames that lie apart, and on given
+    frames anywhere in a clip. between: of the frames between, the same model without guidance:
+    anchors leave little to decide, and guidance would part each frame from its neighbours.
+    from_blend: these start from linear blends of the anchors, noised to the first sigma of their
+    sampling, which then begins low, instead of from noise alone.
     """
 
     count: int
     sampling: Sampling
+    denoiser_for: DenoiserFor
+    between: DenoiserFor
     from_blend: bool = False
-    denoiser_for: DenoiserFor | None = None
 
 
 def spread_evenly(frames: int, anchors: int) -> list[int]:
@@ -45,7 +47,6 @@ def spread_evenly(frames: int, anchors: int) -> list[int]:
 
 
 def sample_from_anchors(
-    denoiser_for: DenoiserFor,
     condition: ClipCondition,
     size: Size,
     sampling: Sampling,
@@ -59,9 +60,12 @@ def sample_from_anchors(
     """
     at = spread_evenly(len(condition.frames), anchors.count)
     frames = [condition.frames[i] for i in at]
-    model = anchors.denoiser_for or denoiser_for
     apart = replace(condition, frames=frames, times=at, level="anchors")
-    made = sample_clip(model, apart, size, anchors.sampling, callback=report("anchors"))
+    made = sample_clip(
+        anchors.denoiser_for, apart, size, anchors.sampling, callback=report("anchors")
+    )
     rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
     x0 = blended(made, at) if anchors.from_blend else None
-    return sample_clip(model, rest, size, sampling, x0=x0, callback=report(condition.level))
+    return sample_clip(
+        anchors.between, rest, size, sampling, x0=x0, callback=report(condition.level)
+    )

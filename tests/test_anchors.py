@@ -12,8 +12,9 @@ SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
 
 
-def anchored(denoisers: Denoisers | None = None, count: int = 3) -> Anchors:
-    return Anchors(count=count, sampling=toy_sampling(steps=5), denoiser_for=denoisers)
+def anchored(denoisers: Denoisers, count: int = 3) -> Anchors:
+    sampling = toy_sampling(steps=5)
+    return Anchors(count=count, sampling=sampling, denoiser_for=denoisers, between=denoisers)
 
 
 def test_anchors_lie_evenly_from_the_first_frame_to_the_last():
@@ -28,7 +29,7 @@ def test_anchors_lie_evenly_from_the_first_frame_to_the_last():
 
 def test_anchors_are_made_alone_and_then_given_to_the_whole_clip():
     denoisers = Denoisers()
-    video = whole(single_clip(denoisers, SIZE, SAMPLING, 9, anchors=anchored()))
+    video = whole(single_clip(denoisers, SIZE, SAMPLING, 9, anchors=anchored(denoisers)))
     first, rest = denoisers.conditions
     assert (first.frames, first.times, first.context) == ([0, 4, 8], [0, 4, 8], None)
     assert (rest.frames, rest.times) == (range(9), None)
@@ -39,12 +40,10 @@ def test_anchors_are_made_alone_and_then_given_to_the_whole_clip():
 
 def test_from_the_blend_little_noise_leaves_what_lies_between_the_anchors_blended():
     """The denoiser of the frames between returns its input; that of the anchors does not."""
-    made = Denoisers()
     keep = lambda condition: lambda x, sigma: x  # noqa: E731
-    route = lambda condition: (keep if condition.context else made)(condition)  # noqa: E731
     sampling = replace(SAMPLING, sigmas=torch.tensor([1e-4, 0.0]))
-    anchors = replace(anchored(), from_blend=True)
-    video = whole(single_clip(route, SIZE, sampling, 8, anchors=anchors))
+    anchors = replace(anchored(Denoisers()), between=keep, from_blend=True)
+    video = whole(single_clip(Denoisers(), SIZE, sampling, 8, anchors=anchors))
     at = spread_evenly(8, 3)
     assert torch.allclose(video, blended(video[:, at], at), atol=2e-3)
 
@@ -52,7 +51,7 @@ def test_from_the_blend_little_noise_leaves_what_lies_between_the_anchors_blende
 def test_the_anchors_have_a_sampling_of_their_own():
     seen = []
     denoisers = Denoisers()
-    anchors = anchored()
+    anchors = anchored(denoisers)
     whole(single_clip(denoisers, SIZE, SAMPLING, 9, anchors=anchors, callback=seen.append))
     assert [(one.stage, one.step.total) for one in seen] == [("anchors", 5)] * 5 + [("clip", 3)] * 3
 
@@ -88,11 +87,11 @@ def test_an_interrupted_run_goes_on_behind_the_first_clip():
 
 def test_a_clip_that_is_given_frames_has_no_use_for_anchors():
     context = given_frames(normal(2, 1, 4, 3, 5), [0], 9)
-    anchors = anchored()
+    anchors = anchored(Denoisers())
     with pytest.raises(ValueError, match="no use for anchors"):
         single_clip(Denoisers(), SIZE, SAMPLING, 9, context=context, anchors=anchors)
     with pytest.raises(ValueError, match="4 frames cannot have 9 anchors"):
-        Continuation(window=4, anchors=anchored(count=9))
+        Continuation(window=4, anchors=anchored(Denoisers(), 9))
 
 
 def test_layers_know_when_a_frame_is():

@@ -128,7 +128,13 @@ class Models:
         anchors = None
         if how.anchors:
             first = self.sampling(model, replace(how, steps=how.anchor_steps, denoise=1.0), seed)
-            anchors = Anchors(count=how.anchors, sampling=first, from_blend=how.denoise < 1)
+            anchors = Anchors(
+                count=how.anchors,
+                sampling=first,
+                denoiser_for=denoiser_for,
+                between=self.denoiser_for(model, text, replace(how, cfg=1.0)),
+                from_blend=how.denoise < 1,
+            )
         sampling = self.sampling(model, how, seed)
         made = single_clip(denoiser_for, size, sampling, frames, anchors=anchors)
         return torch.cat(list(made), dim=1)

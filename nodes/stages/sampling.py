@@ -120,9 +120,9 @@ class _Run:
     def _predictor(self) -> Wire:
         return self.request.prediction_model or self.model
 
-    def _denoisers(self, model: Wire) -> DenoiserFor:
-        guidance = Guidance(cfg=self.request.cfg, rescale=self.request.guidance_rescale)
-        return self.host.denoiser_for(model, *self.prompts, guidance)
+    def _denoisers(self, model: Wire, *, guided: bool = True) -> DenoiserFor:
+        usual = Guidance(cfg=self.request.cfg, rescale=self.request.guidance_rescale)
+        return self.host.denoiser_for(model, *self.prompts, usual if guided else Guidance())
 
     def _denoiser_for(self) -> DenoiserFor:
         """Clips that are given frames go to the prediction model, if there is one."""
@@ -146,6 +146,7 @@ class _Run:
             count=self.request.anchors,
             sampling=sampling_for(self.host, self.model, settings, self.prompts[0]),
             denoiser_for=self._denoisers(self.model),
+            between=self._denoisers(self.model, guided=False),
             from_blend=self.settings.denoise < 1,
         )
 
