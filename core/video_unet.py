@@ -46,7 +46,7 @@ class VideoUNet(nn.Module):
     @property
     def active(self) -> list[Injection]:
         """Those that are not switched off."""
-        return [one for one in self.injections if one.strength.overall != 0.0]
+        return [one for one in self.injections if not one.strength.off]
 
     def forward(
         self,

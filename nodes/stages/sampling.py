@@ -170,8 +170,7 @@ class _Run:
     # The strategies.
 
     def single(self) -> Iterator[Tensor]:
-        whole = self.settings.denoise == 1
-        start = {"context": self._context()} if whole else {"x0": self.given}
+        start = {"context": self._context()} if self.settings.denoise == 1 else {"x0": self.given}
         return single_clip(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
             use=self._use(), anchors=self._anchors(), callback=self.meter, **start,

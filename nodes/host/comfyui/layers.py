@@ -245,7 +245,7 @@ class _Pass:
         if len(x) % told.frames:
             raise ValueError(f"a batch of {len(x)} frames cannot hold clips of {told.frames}")
         # Switched off as a whole, a set leaves the image model as it was in everything.
-        self.sets = [one for one in sets if one.strength.overall != 0.0]
+        self.sets = [one for one in sets if not one.strength.off]
         self.x, self.text = x, text
         self.frames, self.context, self.rate = told.frames, told.context, told.rate
         self.times = None if told.times is None else torch.as_tensor(told.times, device=x.device)

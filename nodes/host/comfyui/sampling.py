@@ -40,7 +40,7 @@ def facts_of(model: Any) -> ModelFacts:
             "turn models of images into models of videos, whose latents have 2"
         )
     layers = [one.layers.module for one in sets_of(model)]
-    active = [one.layers.module for one in sets_of(model) if one.strength.overall != 0.0]
+    active = [one.layers.module for one in sets_of(model) if not one.strength.off]
     told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
     upsampler = told == PIXEL_CHANNELS
     return ModelFacts(
