@@ -2,20 +2,28 @@
 
 What a clip shows is decided in the first steps of sampling, and a few frames spread over it decide
 it more surely than all of them together: models are trained on few frames for a fraction of the
-work. With the anchors given, the other frames follow in few steps.
+work. With the anchors given, the other frames follow in few steps, all from the same noise: what
+differs in the noise of two frames would be left in them as flicker. In the end all frames, the
+anchors too, are denoised together for a step, since anchors differ a little from what is between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
+import torch
 from torch import Tensor
 
 from .clip_condition import ClipCondition, DenoiserFor, Sampling, Size, sample_clip
 from .context_frames import given_frames
 from .interpolation import blended
 from .sampling import Callback
+from .schedules import NoiseSchedule, get_sigmas_at
+
+TOGETHER = 0.2
+"""Part of the forward process that the last step, of all frames together, goes back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +34,8 @@ class Anchors:
     frames anywhere in a clip. between: of the frames between, the same model without guidance:
     anchors leave little to decide, and guidance would part each frame from its neighbours.
     from_blend: these start from linear blends of the anchors, noised to the first sigma of their
-    sampling, which then begins low, instead of from noise alone.
+    sampling, which then begins low, instead of from noise alone. together: the sigmas of a last,
+    short sampling of all frames with none given, see `last_step`; None = none.
     """
 
     count: int
@@ -34,6 +43,12 @@ class Anchors:
     denoiser_for: DenoiserFor
     between: DenoiserFor
     from_blend: bool = False
+    together: Tensor | None = None
+
+
+def last_step(schedule: NoiseSchedule) -> Tensor:
+    """Sigmas [2] of one step from the level TOGETHER of a schedule."""
+    return get_sigmas_at(schedule, torch.tensor([TOGETHER * (schedule.steps - 1)]).double())
 
 
 def spread_evenly(frames: int, anchors: int) -> list[int]:
@@ -66,6 +81,10 @@ def sample_from_anchors(
     )
     rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
     x0 = blended(made, at) if anchors.from_blend else None
-    return sample_clip(
-        anchors.between, rest, size, sampling, x0=x0, callback=report(condition.level)
-    )
+    steady, callback = replace(sampling, shared_noise=inf), report(condition.level)
+    clip = sample_clip(anchors.between, rest, size, steady, x0=x0, callback=callback)
+    if anchors.together is None:
+        return clip
+    steady = replace(steady, sigmas=anchors.together)
+    callback = report("together")
+    return sample_clip(anchors.between, condition, size, steady, x0=clip, callback=callback)

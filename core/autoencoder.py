@@ -6,6 +6,7 @@ image model trained on them; only the decoder learns to agree with itself from f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -101,17 +102,26 @@ class TemporalDecoder(nn.Module):
     Shapes: latents [b, t, c, h, w], scaled, to pixels [b, t, 3, f h, f w] in about [-1, 1]. The
     temporal convolutions are centred and zero-padded and their norms are per frame, so a frame
     depends on at most :attr:`reach` frames on either side; :mod:`.decoding` relies on that number.
+
+    kernel: of the temporal convolutions, in frames. spatial: their other sides, one number for each
+    of the blocks, coarsest first; None = 1 for all.
     """
 
-    def __init__(self, autoencoder: AutoencoderKL, *, kernel: int = 3):
+    def __init__(
+        self, autoencoder: AutoencoderKL, *, kernel: int = 3, spatial: Sequence[int] | None = None
+    ):
         super().__init__()
         self.autoencoder = autoencoder
         self.kernel = kernel
+        blocks = self._blocks()
+        self.spatial = tuple(spatial or [1] * len(blocks))
         groups = autoencoder.config.norm_num_groups
         self.temporal = nn.ModuleList(
             [
-                TemporalResBlock(block.resnets[-1].out_channels, kernel=kernel, norm_groups=groups)
-                for block in self._blocks()
+                TemporalResBlock(
+                    block.resnets[-1].out_channels, kernel=kernel, spatial=side, norm_groups=groups
+                )
+                for block, side in zip(blocks, self.spatial, strict=True)
             ]
         )
 

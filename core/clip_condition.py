@@ -52,7 +52,7 @@ class Sampling:
     """How clips are sampled.
 
     seed belongs to the first video of a batch, seed + 1 to the second. shared_noise: as the model
-    was trained, see `noise.mixed_noise`.
+    was trained, see `noise.mixed_noise`; infinite for the same noise in every frame.
     """
 
     sampler: Callable[..., Tensor]  # one of sampling.SAMPLERS, or like them

@@ -113,10 +113,11 @@ class FrameGroupNorm(nn.Module):
 
 
 class TemporalResBlock(nn.Module):
-    """Residual block of two convolutions over time, kernel [k, 1, 1], optionally told the noise
+    """Residual block of two convolutions over time, kernel [k, s, s], optionally told the noise
     level.
 
-    Zero padding in time, never causal: frame t sees t - (k - 1) .. t + (k - 1).
+    Zero padding, in time never causal: frame t sees t - (k - 1) .. t + (k - 1). spatial: s, 1 for
+    each position alone, 3 where the block is to follow what moves by a position or two.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class TemporalResBlock(nn.Module):
         *,
         kernel: int = 3,
         second_kernel: int | None = None,
+        spatial: int = 1,
         norm_groups: int = 32,
         eps: float = 1e-5,
         embedding: int | None = None,
@@ -135,7 +137,7 @@ class TemporalResBlock(nn.Module):
     ):
         super().__init__()
         first, second = (
-            dict(kernel_size=(k, 1, 1), padding=(k // 2, 0, 0))
+            dict(kernel_size=(k, spatial, spatial), padding=(k // 2, spatial // 2, spatial // 2))
             for k in (kernel, second_kernel or kernel)
         )
         self.norm1 = FrameGroupNorm(norm_groups, channels, eps=eps, pooled=pooled, ops=ops)

@@ -180,7 +180,7 @@ def prediction(
         return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=at)
 
     def report(stage: str) -> Callback | None:
-        return reporter(callback, stage, 0, 1 if stage == "anchors" else len(chunks))
+        return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
 
     return _predicted(make, chunks, first, past, given, frames, how.context)
 

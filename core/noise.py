@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isinf
 
 import torch
 from torch import Tensor
@@ -117,8 +118,11 @@ def free_noise(noise: Tensor, window: int, overlap: int, seed: int) -> Tensor:
 def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
     """Frames with a common part (Ge et al. 2023, mixed): noise [b t c h w], shared [b 1 c h w].
 
-    Any two frames correlate by alpha^2 / (1 + alpha^2); each stays standard normal.
+    Any two frames correlate by alpha^2 / (1 + alpha^2); each stays standard normal. With alpha
+    infinite all have the same noise.
     """
+    if isinf(alpha):
+        return shared.expand_as(noise)
     return (noise + alpha * shared) / (1 + alpha**2) ** 0.5
 
 

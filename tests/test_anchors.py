@@ -3,13 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import Denoisers, fill, normal, toy_layers, toy_model, toy_sampling, toy_unet, whole
-from videoldm.core.anchors import Anchors, spread_evenly
+from videoldm.core.anchors import TOGETHER, Anchors, last_step, spread_evenly
 from videoldm.core.context_frames import given_frames
+from videoldm.core.families.embedded import noise_schedule
 from videoldm.core.interpolation import blended
 from videoldm.core.long_video import Continuation, hierarchical, prediction, single_clip
 
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
+EMBEDDED_SCHEDULE = noise_schedule()
 
 
 def anchored(denoisers: Denoisers, count: int = 3) -> Anchors:
@@ -46,6 +48,40 @@ def test_from_the_blend_little_noise_leaves_what_lies_between_the_anchors_blende
     video = whole(single_clip(Denoisers(), SIZE, sampling, 8, anchors=anchors))
     at = spread_evenly(8, 3)
     assert torch.allclose(video, blended(video[:, at], at), atol=2e-3)
+
+
+def test_frames_between_anchors_start_from_the_same_noise_and_the_anchors_do_not():
+    seen = []
+
+    def watched(condition):
+        def denoise(x, sigma):
+            seen.append(x)
+            return torch.zeros_like(x)
+
+        return denoise
+
+    anchors = replace(anchored(watched), between=watched)
+    whole(single_clip(watched, SIZE, SAMPLING, 9, anchors=anchors))
+    apart, between = seen[0], seen[anchors.sampling.sigmas.numel() - 1]
+    assert not torch.allclose(apart[:, 1:], apart[:, :-1])
+    assert between.shape[1] == 9 and torch.equal(between[:, 1:], between[:, :-1])
+    assert not torch.allclose(between[0], between[1])
+
+
+def test_in_the_end_all_frames_are_denoised_together_and_none_is_given():
+    denoisers, reports = Denoisers(), []
+    together = last_step(EMBEDDED_SCHEDULE)
+    anchors = replace(anchored(denoisers), together=together)
+    video = whole(
+        single_clip(denoisers, SIZE, SAMPLING, 9, anchors=anchors, callback=reports.append)
+    )
+    _, rest, last = denoisers.conditions
+    assert (last.frames, last.context) == (range(9), None)
+    assert not torch.equal(video[:, [0, 4, 8]], rest.context.latents[:, [0, 4, 8]])
+    assert [one.stage for one in reports[-2:]] == ["clip", "together"]
+    assert together.tolist() == [
+        pytest.approx(float(EMBEDDED_SCHEDULE.sigma(TOGETHER * 999 * torch.ones(())))), 0
+    ]  # fmt: skip
 
 
 def test_the_anchors_have_a_sampling_of_their_own():

@@ -46,16 +46,17 @@ def test_decoding_frame_by_frame_is_the_image_decoder(autoencoder):
     torch.testing.assert_close(pixels[:, 1], expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("spatial", [None, (3, 3, 1, 1)])
 @pytest.mark.parametrize("frames", [1, 2, 9])
-def test_an_untrained_temporal_decoder_is_the_image_decoder(autoencoder, frames):
+def test_an_untrained_temporal_decoder_is_the_image_decoder(autoencoder, frames, spatial):
     latents = normal(1, frames, 4, 2, 3)
-    pixels = decoder_of(autoencoder)(latents)
+    pixels = decoder_of(autoencoder, spatial=spatial)(latents)
     torch.testing.assert_close(pixels, a.decode_frames(autoencoder, latents), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_a_frame_depends_on_its_reach_and_no_further(autoencoder, kernel):
-    decoder = decoder_of(autoencoder, kernel=kernel)
+@pytest.mark.parametrize(("kernel", "spatial"), [(1, None), (3, None), (3, (3, 3, 1, 1))])
+def test_a_frame_depends_on_its_reach_and_no_further(autoencoder, kernel, spatial):
+    decoder = decoder_of(autoencoder, kernel=kernel, spatial=spatial)
     fill(decoder.temporal, scale=0.3)
     frames = 2 * decoder.reach + 7
     middle = frames // 2
@@ -69,6 +70,16 @@ def test_a_frame_depends_on_its_reach_and_no_further(autoencoder, kernel):
     assert decoder.reach == len(decoder.temporal) * (kernel - 1)
     if kernel == 3:
         assert moved[middle + 2] > 0 and moved[middle - 2] > 0
+
+
+def test_temporal_convolutions_are_as_wide_as_asked_at_every_resolution(autoencoder):
+    def kernels(**changes):
+        return [b.conv1.kernel_size for b in decoder_of(autoencoder, **changes).temporal]
+
+    assert kernels() == [(3, 1, 1)] * 4
+    assert kernels(spatial=(3, 3, 1, 1)) == [(3, 3, 3)] * 2 + [(3, 1, 1)] * 2
+    with pytest.raises(ValueError):
+        decoder_of(autoencoder, spatial=(3, 3))
 
 
 def test_training_the_temporal_decoder_can_leave_the_image_decoder_alone(autoencoder):

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,15 @@ def test_every_full_window_of_free_noise_holds_the_same_noise(frames, window, da
 def test_free_noise_names_a_wrong_overlap():
     with pytest.raises(ValueError, match="overlap 16.*window 16"):
         n.free_noise_indices(32, 16, 16, 0)
+
+
+def test_noise_that_is_shared_without_end_is_the_same_in_every_frame():
+    x = torch.empty(2, 3, 4, 5, 6)
+    noise = n.NoiseSource((7, 8), frames=(4, 9, 2), shared=inf).initial(x)
+    assert torch.equal(noise, noise[:, :1].expand_as(x))
+    assert not torch.allclose(noise[0], noise[1])
+    later = n.NoiseSource((7, 8), frames=(5, 6, 7), shared=inf).initial(x)
+    assert torch.equal(noise, later)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])

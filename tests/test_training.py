@@ -10,11 +10,14 @@ import torch
 from torch import nn
 from videoldm.core.families import embedded
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
+from videoldm.core.training.latents import ClipPlan, LatentClips
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
 from videoldm.core.training.shown_frames import ShownFrames
 from videoldm.core.training.tasks import build_task
+from videoldm.core.training.temporal_layers_task import moving
 from videoldm.core.training.trainer import learning_rate, train
+from videoldm.core.training.velocity import clip_noise
 
 CPU = torch.device("cpu")
 
@@ -143,10 +146,10 @@ def test_a_batch_shows_a_few_frames_or_neighbours():
 
 
 @pytest.mark.slow
-def test_clips_come_as_anchors_with_given_ends_and_with_two_shapes_as_often_as_asked(tmp_path):
+def test_clips_come_as_anchors_with_given_ends_as_often_as_asked(tmp_path):
     recipe = shortened("text_to_video")
     plan = recipe.data["clips"][0] | {"count": 24, "size": 16}
-    told = {"clips": [plan], "given_ends": 0.5, "given_first": [1, 0, 0], "two_objects": 0.9}
+    told = {"clips": [plan], "given_ends": 0.5, "given_first": [1, 0, 0]}
     task = build_task(replace(recipe, batch=16, data=recipe.data | told), tmp_path)
     batches = [task.batch(step) for step in range(40)]
     anchors = [b for b in batches if b["times"].tolist() == [0, 5, 10, 15]]
@@ -154,11 +157,31 @@ def test_clips_come_as_anchors_with_given_ends_and_with_two_shapes_as_often_as_a
     masks = torch.cat([b["mask"] for b in anchors])
     assert {tuple(mask) for mask in masks.tolist()} == {(0, 0, 0, 0), (1, 0, 0, 1)}
     assert 0.4 < masks[:, 0].mean() < 0.6
-    two, chosen = (
-        set(task.sets[0].with_two_shapes),
-        task.sets[0].draw(task.recipe.batch, np.random.default_rng(3), two_objects=1.0),
-    )
-    assert 0 < len(two) < 24 and np.isin(chosen, list(two)).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_clips_are_drawn_more_often_for_what_they_show():
+    plan = ClipPlan(count=60, size=16)
+    clips = LatentClips(plan, torch.zeros(60, 1), [("", "")] * 60, [[]] * 60)
+    shows = lambda what, chosen: np.isin(chosen, clips.showing[what]).mean()  # noqa: E731
+    usual = clips.draw(4000, np.random.default_rng(3), {})
+    chosen = clips.draw(4000, np.random.default_rng(3), {"two objects": 0.3, "rotates": 0.4})
+    for what, share in (("two objects", 0.3), ("rotates", 0.4)):
+        assert shows(what, chosen) > 0.9 * share
+        assert shows(what, usual) < shows(what, chosen)
+    assert shows("rotates", clips.draw(99, np.random.default_rng(3), {"rotates": 1.0})) == 1
+    for wrong in ({"dances": 0.1}, {"grows": 0.6, "shrinks": 0.6}):
+        with pytest.raises(ValueError, match="more_of takes 'two objects' and motions"):
+            clips.draw(4, np.random.default_rng(3), wrong)
+
+
+def test_what_moves_counts_more_than_what_stands_still():
+    clip = torch.zeros(2, 4, 3, 5, 6)
+    clip[0, :, :, 1, 2] = torch.linspace(-1, 1, 4)[:, None]
+    counts = moving(clip)
+    assert counts.shape == (2, 1, 1, 5, 6)
+    assert 0.7 < counts[0, 0, 0, 1, 2] < 0.9
+    assert counts.sum() == counts[0, 0, 0, 1, 2]
 
 
 @pytest.mark.slow
@@ -170,14 +193,20 @@ def test_clips_come_whole_from_one_anchor_to_another_which_are_given(tmp_path):
     batches = [task.batch(step) for step in range(40)]
     between = [b for b in batches if b["times"].tolist() != [0, 5, 10, 15]]
     assert 12 <= len(between) <= 28
+    alone = 0
     for batch in between:
         times, given = batch["times"], batch["times"] % 5 == 0
         assert (times.diff() == 1).all() and given[[0, -1]].all()
-        assert torch.equal(batch["mask"], given.float().expand_as(batch["mask"]))
+        told = {tuple(mask) for mask in batch["mask"].tolist()}
+        anchors, nothing = tuple(given.float().tolist()), (0.0,) * len(times)
+        assert told <= ({anchors, nothing} if batch["blended_at"] else {anchors})
+        alone += nothing in told
+        noise = clip_noise(batch["latents"], torch.Generator(), batch["shared_noise"])
+        assert torch.equal(noise[:, 1:], noise[:, :-1])
         assert len(batch["ids"]) == max(1, 8 * 4 // len(times))
         assert batch["blended_at"] in (None, given.nonzero().flatten().tolist())
     assert {batch["blended_at"] is None for batch in between} == {True, False}
-    assert {len(batch["times"]) for batch in between} == {6, 11, 16}
+    assert {len(batch["times"]) for batch in between} == {6, 11, 16} and alone > 0
     batch = next(b for b in between if b["blended_at"])
     assert torch.isfinite(task.loss(batch, torch.Generator().manual_seed(0))["loss"])
 

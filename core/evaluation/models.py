@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..anchors import Anchors
+from ..anchors import Anchors, last_step
 from ..autoencoder import TemporalDecoder, encode
 from ..clip_condition import ClipCondition, DenoiserFor, Sampling
 from ..context_frames import ContextFrames
@@ -134,6 +134,7 @@ class Models:
                 denoiser_for=denoiser_for,
                 between=self.denoiser_for(model, text, replace(how, cfg=1.0)),
                 from_blend=how.denoise < 1,
+                together=last_step(model.schedule),
             )
         sampling = self.sampling(model, how, seed)
         made = single_clip(denoiser_for, size, sampling, frames, anchors=anchors)

@@ -136,6 +136,7 @@ def load_temporal_decoder(
         TemporalDecoder(
             build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
             kernel=header.config["kernel"],
+            spatial=header.config.get("spatial"),  # older files have none: 1
         )
     )
     load_into(module, state, path.name, dtype)

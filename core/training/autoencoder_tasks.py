@@ -100,7 +100,7 @@ class TrainTemporalDecoder:
         self.recipe = recipe
         self.autoencoder = embedded.load_autoencoder()
         self.config = read_header(embedded.path_of("autoencoder")).config
-        self.module = TemporalDecoder(embedded.load_autoencoder(), kernel=recipe.model["kernel"])
+        self.module = TemporalDecoder(embedded.load_autoencoder(), **recipe.model)
         self.module.requires_grad_(True)
         embedded.without_encoder(self.module)
         self.frames = FrameMixture(
@@ -137,7 +137,11 @@ class TrainTemporalDecoder:
                 family=embedded.FAMILY,
                 kind="temporal_decoder",
                 notes=notes,
-                config={"autoencoder": self.config, "kernel": self.module.kernel},
+                config={
+                    "autoencoder": self.config,
+                    "kernel": self.module.kernel,
+                    "spatial": self.module.spatial,
+                },
             ),
         )
 

@@ -46,12 +46,12 @@ class TrainImageModel:
         )
         self.drop = recipe.data.get("drop_caption", 0.1)
         self.noisy = recipe.data.get("noisy", 0.0)
-        self.two_objects = recipe.data.get("two_objects", 0.0)
+        self.more_of = recipe.data.get("more_of", {})
 
     def batch(self, step: int) -> dict:
         """Frames with captions; every second batch also has its boxes, as extra tokens."""
         random = np.random.default_rng((self.recipe.seed, step))
-        clip = self.clips.draw(self.recipe.batch, random, two_objects=self.two_objects)
+        clip = self.clips.draw(self.recipe.batch, random, self.more_of)
         frame = random.integers(self.clips.latents.shape[1], size=self.recipe.batch)
         captions = [self._caption(int(i), random) for i in clip]
         batch = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ from torch import Tensor
 from .. import worlds
 from ..autoencoder import encode
 from ..worlds import Box
+
+TWO_OBJECTS = "two objects"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +65,34 @@ class LatentClips:
         return len(self.captions)
 
     @cached_property
-    def with_two_shapes(self) -> list[int]:
-        """The numbers of these clips."""
-        return [i for i in range(self.plan.count) if _shows_two_shapes(self.plan.scene(i)[0])]
+    def showing(self) -> dict[str, list[int]]:
+        """The numbers of the clips of shapes that show "two objects", and each of the motions."""
+        found: dict[str, list[int]] = {}
+        for i in range(self.plan.count):
+            scene = self.plan.scene(i)[0]
+            for what in _shown_by(scene):
+                found.setdefault(what, []).append(i)
+        return found
 
-    def draw(self, count: int, random: np.random.Generator, *, two_objects: float) -> np.ndarray:
-        """The numbers of ``count`` clips, a share of ``two_objects`` from those with two shapes
-        alone."""
+    def draw(
+        self, count: int, random: np.random.Generator, more_of: Mapping[str, float]
+    ) -> np.ndarray:
+        """The numbers of ``count`` clips; of what ``more_of`` names, such a share is drawn from the
+        clips that show it alone, and the rest from all."""
+        unknown = sorted(set(more_of) - {TWO_OBJECTS, *worlds.shapes.MOTIONS})
+        if unknown or sum(more_of.values()) > 1:
+            raise ValueError(
+                f"more_of takes {TWO_OBJECTS!r} and motions of shapes with shares that are 1 "
+                f"together at most, not {dict(more_of)}."
+            )
         chosen = random.integers(len(self), size=count)
-        if not two_objects or not self.with_two_shapes:
-            return chosen
-        again = random.choice(self.with_two_shapes, size=count)
-        return np.where(random.random(count) < two_objects, again, chosen)
+        place, start = random.random(count), 0.0
+        for what, share in more_of.items():
+            if what in self.showing:
+                again = random.choice(self.showing[what], size=count)
+                chosen = np.where((start <= place) & (place < start + share), again, chosen)
+            start += share
+        return chosen
 
 
 def reading_scenes(plan: ClipPlan) -> list[worlds.Scene]:
@@ -81,11 +100,14 @@ def reading_scenes(plan: ClipPlan) -> list[worlds.Scene]:
     one there are few enough captions for clips to show most of them: the rest stays unseen.
     """
     scenes = (plan.scene(i)[0] for i in range(plan.count))
-    return [scene for scene in scenes if _shows_two_shapes(scene)]
+    return [scene for scene in scenes if TWO_OBJECTS in _shown_by(scene)]
 
 
-def _shows_two_shapes(scene: worlds.Scene) -> bool:
-    return isinstance(scene, worlds.ShapesScene) and len(scene.objects) == 2
+def _shown_by(scene: worlds.Scene) -> set[str]:
+    if not isinstance(scene, worlds.ShapesScene):
+        return set()
+    motions = {thing.motion for thing in scene.objects}
+    return motions | ({TWO_OBJECTS} if len(scene.objects) == 2 else set())
 
 
 def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentClips:

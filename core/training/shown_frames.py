@@ -13,11 +13,13 @@ from ..interpolation import FACTOR
 
 
 class Shown(NamedTuple):
-    """The numbers of the shown frames within their clip and, where they lie between given anchors,
-    which of them (counted from the first that is shown) are these."""
+    """The numbers of the shown frames within their clip and, where they are those from one anchor
+    to another, which of them (counted from the first that is shown) are anchors; blended: training
+    starts from blends of these."""
 
     times: list[int]
     anchors: list[int] | None = None
+    blended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class ShownFrames:
 
     anchors: half of all batches show so many frames spread evenly over the clip, which sampling
     begins with; a share of ``between_anchors`` of the others shows all frames from one anchor to
-    another, with the anchors given.
+    another, with the anchors given. Half of these start from blends, of which a share of
+    ``between_alone`` is given nothing: the last step of sampling.
     """
 
     given: Literal["none", "first", "every fourth"] = "none"
@@ -44,6 +47,7 @@ class ShownFrames:
     successive_frames: Sequence[int] | None = None
     anchors: int = 0
     between_anchors: float = 0.0
+    between_alone: float = 0.0
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> ShownFrames:
@@ -72,13 +76,14 @@ class ShownFrames:
         first, last = sorted(random.choice(len(anchors), size=2, replace=False))
         start = anchors[first]
         within = [t - start for t in anchors[first : last + 1]]
-        return Shown(list(range(start, anchors[last] + 1)), within)
+        return Shown(list(range(start, anchors[last] + 1)), within, bool(random.random() < 0.5))
 
     def mask(self, shown: Shown, random: np.random.Generator) -> np.ndarray:
         """Which of the shown frames one clip is given, [t] of 0 and 1."""
         mask = np.zeros(len(shown.times), np.float32)
         if shown.anchors is not None:
-            mask[shown.anchors] = 1
+            alone = shown.blended and random.random() < self.between_alone
+            mask[shown.anchors] = not alone
         elif self.given == "first" and random.random() < self.given_ends:
             mask[[0, -1]] = 1
         elif self.given == "first":

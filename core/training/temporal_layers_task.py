@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from .velocity import SCHEDULE, clip_noise, draw_steps, normal_like, velocity_er
 BLEND_STEPS = 20, 350
 """Steps of the forward process at which clips are also trained from blends of the given frames,
 unless a recipe says otherwise."""
+UNSTEADY = 0.15  # the largest deviation of errors that frames between anchors begin with
+HALF_MOVING = 0.2  # the deviation in time of what is moving by half; that of all latents is 1
 
 
 class TrainTemporalLayers:
@@ -35,8 +38,10 @@ class TrainTemporalLayers:
 
     Which frames are shown and given: see :class:`ShownFrames`. Of clips that are given every fourth
     frame, or anchors, half of the batches are noised blends of these, at ``data.blend_steps`` of
-    the forward process, whose ghosts the layers learn to undo. ``data.two_objects`` is the share of
-    clips that are drawn from those with two shapes alone.
+    the forward process, whose ghosts the layers learn to undo. Frames between anchors all have the
+    same noise, as when they are sampled. ``data.more_of`` names what is shown more often than in
+    the world (see :meth:`.LatentClips.draw`); with ``data.moving_weight`` what changes within a
+    clip counts more than what does not (see :func:`moving`).
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -50,7 +55,8 @@ class TrainTemporalLayers:
         ]
         self.shown = ShownFrames.of(recipe.data)
         self.blend_steps = recipe.data.get("blend_steps", BLEND_STEPS)
-        self.two_objects = recipe.data.get("two_objects", 0.0)
+        self.more_of = recipe.data.get("more_of", {})
+        self.moving_weight = recipe.data.get("moving_weight", 0.0)
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
         unet = frozen(image.model.network.image_unet)
@@ -67,7 +73,8 @@ class TrainTemporalLayers:
         rate = step % len(self.sets)
         clips = self.sets[rate]
         shown = self.shown.draw(clips.latents.shape[1], random)
-        chosen = clips.draw(self._count(shown), random, two_objects=self.two_objects)
+        between = shown.anchors is not None
+        chosen = clips.draw(self._count(shown), random, self.more_of)
         captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
         masks = [self.shown.mask(shown, random) for _ in chosen]
         return {
@@ -77,7 +84,8 @@ class TrainTemporalLayers:
             "rate": torch.full((len(chosen),), rate),
             "mask": torch.from_numpy(np.stack(masks)),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
-            "blended_at": self._blended_at(shown, step, random),
+            "blended_at": self._blended_at(shown, step),
+            "shared_noise": inf if between else self.layers.config.shared_noise,
         }
 
     def _count(self, shown: Shown) -> int:
@@ -87,13 +95,11 @@ class TrainTemporalLayers:
             return self.recipe.batch
         return max(1, self.recipe.batch * self.shown.anchors // len(shown.times))
 
-    def _blended_at(
-        self, shown: Shown, step: int, random: np.random.Generator
-    ) -> Sequence[int] | None:
-        """The given frames from whose blends a batch starts, or None."""
+    def _blended_at(self, shown: Shown, step: int) -> Sequence[int] | None:
+        """The frames from whose blends a batch starts, or None."""
         if self.shown.given == "every fourth" and step // 2 % 2 == 1:
             return range(0, len(shown.times), FACTOR)
-        return shown.anchors if shown.anchors and random.random() < 0.5 else None
+        return shown.anchors if shown.blended else None
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         x0, mask = batch["latents"], batch["mask"]
@@ -106,18 +112,20 @@ class TrainTemporalLayers:
             first, last = self.blend_steps
             steps = first + steps * (last - first) // SCHEDULE.steps
             start = self._partly_blended(x0, batch["blended_at"], generator)
+            if self.shown.anchors:
+                start = start + unsteadiness(x0, generator)
         rate = batch["rate"] if self.layers.rate is not None else None
         error = velocity_error(
             lambda x, t: self.module(
                 x, t, text, context_frames=context, rate=rate, times=batch["times"]
             ),
             x0,
-            clip_noise(x0, generator, self.layers.config.shared_noise),
+            clip_noise(x0, generator, batch["shared_noise"]),
             steps,
             start,
         )
-        wanted = (1 - mask)[:, :, None, None, None].expand_as(error)
-        return {"loss": (error * wanted).sum() / wanted.sum()}
+        wanted = (1 - mask)[:, :, None, None, None] * (1 + self.moving_weight * moving(x0))
+        return {"loss": (error * wanted).sum() / wanted.expand_as(error).sum()}
 
     def _teach_reading(self, plan: ClipPlan, steps: int) -> None:
         """On the captions of the clips and those of ``plan``."""
@@ -156,6 +164,23 @@ class TrainTemporalLayers:
                 notes=notes,
             ),
         )
+
+
+def unsteadiness(x0: Tensor, generator: torch.Generator) -> Tensor:
+    """Small errors like clips [b t c h w] that sampled frames do not share: noise and tints."""
+    size = UNSTEADY * torch.rand(len(x0), generator=generator, device=x0.device)
+    errors = normal_like(x0, generator) + normal_like(x0[..., :1, :1], generator)
+    return size[:, None, None, None, None] * errors
+
+
+def moving(x0: Tensor) -> Tensor:
+    """How much each position of clips [b t c h w] changes in time, from 0 to 1: [b 1 1 h w].
+
+    Saturated, so that a corner that turns counts about as much as an object that passes by: most
+    positions of a clip never change, and their error would hide that of those that do.
+    """
+    deviation = x0.std(dim=1, correction=0, keepdim=True).square().mean(dim=2, keepdim=True).sqrt()
+    return deviation / (deviation + HALF_MOVING)
 
 
 def frozen(unet: nn.Module) -> nn.Module:

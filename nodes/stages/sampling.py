@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ...core.anchors import Anchors
+from ...core.anchors import Anchors, last_step
 from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
@@ -148,6 +148,7 @@ class _Run:
             denoiser_for=self._denoisers(self.model),
             between=self._denoisers(self.model, guided=False),
             from_blend=self.settings.denoise < 1,
+            together=last_step(self.facts.schedule),
         )
 
     def _use(self) -> ContextUse:

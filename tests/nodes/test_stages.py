@@ -84,8 +84,8 @@ def test_anchors_are_frames_of_the_clip_that_is_made_from_nothing(run, sample, p
     anchored = sample(model, frames=5, anchors=2, anchor_steps=3)["samples"]
     assert anchored.shape == plain.shape and not torch.allclose(anchored, plain)
     half = sample(model, frames=5, anchors=2, anchor_steps=3, denoise=0.5)["samples"]
-    assert torch.equal(half[[0, 4]], anchored[[0, 4]])
-    assert not torch.allclose(half[2], anchored[2])
+    apart = (half - anchored).abs().mean(dim=(1, 2, 3))
+    assert 0 < apart[[0, 4]].max() < apart[[1, 2, 3]].min()
     given = run("VideoLDM_TemporalVAEEncode", images=torch.rand(1, 16, 16, 3), vae=parts["vae"])
     told = [sample(model, frames=5, context=given, anchors=count)["samples"] for count in (0, 2)]
     assert torch.equal(*told)
