@@ -30,9 +30,8 @@ TOGETHER = 0.2
 class Anchors:
     """How many frames of a clip are made first, and how.
 
-    denoiser_for: of the anchors; its model was trained on frames that lie apart, and on given
-    frames anywhere in a clip. between: of the frames between, the same model without guidance:
-    anchors leave little to decide, and guidance would part each frame from its neighbours.
+    between: denoisers of the frames between, of the same model without guidance: anchors leave
+    little to decide, and guidance would part each frame from its neighbours.
     from_blend: these start from linear blends of the anchors, noised to the first sigma of their
     sampling, which then begins low, instead of from noise alone. together: the sigmas of a last,
     short sampling of all frames with none given, see `last_step`; None = none.
@@ -40,7 +39,6 @@ class Anchors:
 
     count: int
     sampling: Sampling
-    denoiser_for: DenoiserFor
     between: DenoiserFor
     from_blend: bool = False
     together: Tensor | None = None
@@ -62,6 +60,7 @@ def spread_evenly(frames: int, anchors: int) -> list[int]:
 
 
 def sample_from_anchors(
+    denoiser_for: DenoiserFor,
     condition: ClipCondition,
     size: Size,
     sampling: Sampling,
@@ -71,14 +70,14 @@ def sample_from_anchors(
 ) -> Tensor:
     """Sample the latents [b t c h w] of a clip that is given no frames.
 
-    report: the sampler's callback for the stage "anchors", then for the condition's level.
+    denoiser_for: of the anchors; its model was trained on frames that lie apart, and on given
+    frames anywhere in a clip. report: the sampler's callback for the stage "anchors", for the
+    condition's level and for "together".
     """
     at = spread_evenly(len(condition.frames), anchors.count)
     frames = [condition.frames[i] for i in at]
     apart = replace(condition, frames=frames, times=at, level="anchors")
-    made = sample_clip(
-        anchors.denoiser_for, apart, size, anchors.sampling, callback=report("anchors")
-    )
+    made = sample_clip(denoiser_for, apart, size, anchors.sampling, callback=report("anchors"))
     rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
     x0 = blended(made, at) if anchors.from_blend else None
     steady, callback = replace(sampling, shared_noise=inf), report(condition.level)

@@ -99,7 +99,10 @@ def single_clip(
             at = report("clip")
             yield sample_clip(denoiser_for, condition, size, sampling, use, x0=x0, callback=at)
         else:
-            yield sample_from_anchors(condition, size, sampling, anchors, report=report)
+            made = sample_from_anchors(
+                denoiser_for, condition, size, sampling, anchors, report=report
+            )
+            yield made
 
     def report(stage: str) -> Callback | None:
         return reporter(callback, stage, 0, 1)
@@ -175,7 +178,9 @@ def prediction(
     def make(k: int, past: Tensor | None) -> Tensor:
         condition = _condition(chunks[k], how, past, sampling)
         if how.anchors is not None and condition.context is None:
-            return sample_from_anchors(condition, size, sampling, how.anchors, report=report)
+            return sample_from_anchors(
+                denoiser_for, condition, size, sampling, how.anchors, report=report
+            )
         at = reporter(callback, how.level, k, len(chunks))
         return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=at)
 

@@ -16,7 +16,7 @@ EMBEDDED_SCHEDULE = noise_schedule()
 
 def anchored(denoisers: Denoisers, count: int = 3) -> Anchors:
     sampling = toy_sampling(steps=5)
-    return Anchors(count=count, sampling=sampling, denoiser_for=denoisers, between=denoisers)
+    return Anchors(count=count, sampling=sampling, between=denoisers)
 
 
 def test_anchors_lie_evenly_from_the_first_frame_to_the_last():
@@ -92,33 +92,33 @@ def test_the_anchors_have_a_sampling_of_their_own():
     assert [(one.stage, one.step.total) for one in seen] == [("anchors", 5)] * 5 + [("clip", 3)] * 3
 
 
-def test_only_a_first_clip_from_nothing_has_anchors_and_their_model_makes_all_of_it():
-    alone, told = Denoisers(), Denoisers()
-    how = Continuation(window=5, context=2, anchors=anchored(alone, 2))
-    video = whole(prediction(told, SIZE, SAMPLING, 11, how=how))
-    assert alone.frames == [[0, 4], range(5)]
-    assert told.frames == [range(3, 8), range(6, 11)]
+def test_only_a_first_clip_from_nothing_has_anchors():
+    guided, between = Denoisers(), Denoisers()
+    how = Continuation(window=5, context=2, anchors=anchored(between, 2))
+    video = whole(prediction(guided, SIZE, SAMPLING, 11, how=how))
+    assert guided.frames == [[0, 4], range(3, 8), range(6, 11)]
+    assert between.frames == [range(5)]
     assert video.shape[1] == 11
-    told = Denoisers()
-    whole(prediction(told, SIZE, SAMPLING, 8, how=how, given=normal(2, 2, 4, 3, 5)))
-    assert len(alone.frames) == 2 and len(told.frames) == 2
+    guided = Denoisers()
+    whole(prediction(guided, SIZE, SAMPLING, 8, how=how, given=normal(2, 2, 4, 3, 5)))
+    assert len(between.frames) == 1 and len(guided.frames) == 2
 
 
 def test_key_frames_of_a_hierarchy_count_as_they_do_in_training():
     """Anchors among key frames lie further apart in the video, but not for the layers."""
-    alone = Denoisers()
-    how = Continuation(window=4, context=1, anchors=anchored(alone, 2))
-    whole(hierarchical(Denoisers(), SIZE, SAMPLING, 17, how=how))
-    assert (alone.conditions[0].frames, alone.conditions[0].times) == ([0, 48], [0, 3])
+    guided = Denoisers()
+    how = Continuation(window=4, context=1, anchors=anchored(Denoisers(), 2))
+    whole(hierarchical(guided, SIZE, SAMPLING, 17, how=how))
+    assert (guided.conditions[0].frames, guided.conditions[0].times) == ([0, 48], [0, 3])
 
 
 def test_an_interrupted_run_goes_on_behind_the_first_clip():
-    alone = Denoisers()
-    how = Continuation(window=5, context=2, anchors=anchored(alone, 3))
+    between = Denoisers()
+    how = Continuation(window=5, context=2, anchors=anchored(between, 3))
     chunks = list(prediction(Denoisers(), SIZE, SAMPLING, 11, how=how))
     rest = list(prediction(Denoisers(), SIZE, SAMPLING, 11, how=how, done=chunks[0]))
     assert all(torch.equal(a, b) for a, b in zip(rest, chunks[1:], strict=True))
-    assert len(alone.frames) == 2
+    assert len(between.frames) == 1
 
 
 def test_a_clip_that_is_given_frames_has_no_use_for_anchors():

@@ -45,8 +45,7 @@ FEW_KEYS = Continuation(window=4, context=1)
 def anchors_of(frames):
     if frames < 2:
         return None
-    made = Denoisers()
-    return Anchors(count=2, sampling=toy_sampling(4), denoiser_for=made, between=made)
+    return Anchors(count=2, sampling=toy_sampling(4), between=Denoisers())
 
 
 STRATEGIES = {

@@ -131,7 +131,6 @@ class Models:
             anchors = Anchors(
                 count=how.anchors,
                 sampling=first,
-                denoiser_for=denoiser_for,
                 between=self.denoiser_for(model, text, replace(how, cfg=1.0)),
                 from_blend=how.denoise < 1,
                 together=last_step(model.schedule),

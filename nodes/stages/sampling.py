@@ -145,7 +145,6 @@ class _Run:
         return Anchors(
             count=self.request.anchors,
             sampling=sampling_for(self.host, self.model, settings, self.prompts[0]),
-            denoiser_for=self._denoisers(self.model),
             between=self._denoisers(self.model, guided=False),
             from_blend=self.settings.denoise < 1,
             together=last_step(self.facts.schedule),
