@@ -22,7 +22,7 @@ from .interpolation import blended
 from .sampling import Callback
 from .schedules import NoiseSchedule, get_sigmas_at
 
-TOGETHER = 0.2
+TOGETHER = 0.3
 """Part of the forward process that the last step, of all frames together, goes back."""
 
 

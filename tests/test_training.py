@@ -169,9 +169,11 @@ def test_clips_are_drawn_more_often_for_what_they_show():
     for what, share in (("two objects", 0.3), ("rotates", 0.4)):
         assert shows(what, chosen) > 0.9 * share
         assert shows(what, usual) < shows(what, chosen)
+    one = clips.draw(4000, np.random.default_rng(3), {"one object": 1.0})
+    assert shows("one object", one) == 1 and shows("two objects", one) == 0
     assert shows("rotates", clips.draw(99, np.random.default_rng(3), {"rotates": 1.0})) == 1
     for wrong in ({"dances": 0.1}, {"grows": 0.6, "shrinks": 0.6}):
-        with pytest.raises(ValueError, match="more_of takes 'two objects' and motions"):
+        with pytest.raises(ValueError, match="more_of takes 'one object'"):
             clips.draw(4, np.random.default_rng(3), wrong)
 
 

@@ -23,7 +23,7 @@ from .. import worlds
 from ..autoencoder import encode
 from ..worlds import Box
 
-TWO_OBJECTS = "two objects"
+ONE_OBJECT, TWO_OBJECTS = "one object", "two objects"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,8 @@ class LatentClips:
 
     @cached_property
     def showing(self) -> dict[str, list[int]]:
-        """The numbers of the clips of shapes that show "two objects", and each of the motions."""
+        """The numbers of the clips of shapes that show "one object", "two objects", and each of the
+        motions."""
         found: dict[str, list[int]] = {}
         for i in range(self.plan.count):
             scene = self.plan.scene(i)[0]
@@ -79,11 +80,11 @@ class LatentClips:
     ) -> np.ndarray:
         """The numbers of ``count`` clips; of what ``more_of`` names, such a share is drawn from the
         clips that show it alone, and the rest from all."""
-        unknown = sorted(set(more_of) - {TWO_OBJECTS, *worlds.shapes.MOTIONS})
+        unknown = sorted(set(more_of) - {ONE_OBJECT, TWO_OBJECTS, *worlds.shapes.MOTIONS})
         if unknown or sum(more_of.values()) > 1:
             raise ValueError(
-                f"more_of takes {TWO_OBJECTS!r} and motions of shapes with shares that are 1 "
-                f"together at most, not {dict(more_of)}."
+                f"more_of takes {ONE_OBJECT!r}, {TWO_OBJECTS!r} and motions of shapes with shares "
+                f"that are 1 together at most, not {dict(more_of)}."
             )
         chosen = random.integers(len(self), size=count)
         place, start = random.random(count), 0.0
@@ -107,7 +108,7 @@ def _shown_by(scene: worlds.Scene) -> set[str]:
     if not isinstance(scene, worlds.ShapesScene):
         return set()
     motions = {thing.motion for thing in scene.objects}
-    return motions | ({TWO_OBJECTS} if len(scene.objects) == 2 else set())
+    return motions | {TWO_OBJECTS if len(scene.objects) == 2 else ONE_OBJECT}
 
 
 def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentClips:
