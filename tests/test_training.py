@@ -190,7 +190,7 @@ def test_what_moves_counts_more_than_what_stands_still():
 def test_clips_come_whole_from_one_anchor_to_another_which_are_given(tmp_path):
     recipe = shortened("text_to_video")
     plan = recipe.data["clips"][0] | {"count": 6, "size": 16}
-    told = {"clips": [plan], "between_anchors": 1.0}
+    told = {"clips": [plan], "between_anchors": 1.0, "between_alone": 0.4}
     task = build_task(replace(recipe, batch=8, data=recipe.data | told), tmp_path)
     batches = [task.batch(step) for step in range(40)]
     between = [b for b in batches if b["times"].tolist() != [0, 5, 10, 15]]
