@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 from videoldm.core.families import embedded
+from videoldm.core.training import temporal_layers_task
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
 from videoldm.core.training.latents import ClipPlan, LatentClips
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
 from videoldm.core.training.shown_frames import ShownFrames
 from videoldm.core.training.tasks import build_task
-from videoldm.core.training.temporal_layers_task import moving
+from videoldm.core.training.temporal_layers_task import clip_loss, moving
 from videoldm.core.training.trainer import learning_rate, train
 from videoldm.core.training.velocity import clip_noise
 
@@ -184,6 +185,35 @@ def test_what_moves_counts_more_than_what_stands_still():
     assert counts.shape == (2, 1, 1, 5, 6)
     assert 0.7 < counts[0, 0, 0, 1, 2] < 0.9
     assert counts.sum() == counts[0, 0, 0, 1, 2]
+
+
+def test_errors_that_change_from_frame_to_frame_count_more():
+    same = torch.randn(2, 1, 3, 4, 4).expand(2, 5, 3, 4, 4)
+    weight, signs = torch.ones(2, 5, 1, 1, 1), torch.tensor([1, -1, 1, -1, 1])
+    alternating = same * signs[:, None, None, None]
+    assert clip_loss(same, weight, 2.0) == clip_loss(same, weight, 0.0)
+    assert clip_loss(alternating, weight, 0.0) == clip_loss(same, weight, 0.0)
+    more = clip_loss(alternating, weight, 2.0) - clip_loss(same, weight, 2.0)
+    torch.testing.assert_close(more, 8 * same.square().mean())
+    weight[0] = 0
+    torch.testing.assert_close(clip_loss(same, weight, 0.0), same[1].square().mean())
+
+
+@pytest.mark.slow
+def test_what_moves_counts_more_only_where_the_noise_shows_where_it_is(monkeypatch, tmp_path):
+    recipe = shortened("text_to_video")
+    plan = recipe.data["clips"][0] | {"count": 6, "size": 16}
+    told = {"clips": [plan], "moving_weight": 6.0}
+    task = build_task(replace(recipe, batch=4, data=recipe.data | told), tmp_path)
+    batch = task.batch(0) | {"blended_at": None}
+    weights = {}
+    keep = lambda error, weight, change: weights.update({step: weight}) or error.sum()  # noqa: E731
+    monkeypatch.setattr(temporal_layers_task, "clip_loss", keep)
+    for step in (0, 999):
+        steps = lambda count, *_, step=step: torch.full((count,), step)  # noqa: E731
+        monkeypatch.setattr(temporal_layers_task, "draw_steps", steps)
+        task.loss(batch, torch.Generator().manual_seed(0))
+    assert 1.5 < weights[0].max() < 7 and weights[999].max() < 1.01
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ class TrainImageModel:
             normal_like(x0, generator),
             steps,
         )
-        return {"loss": error.mean()}
+        return {"loss": error.square().mean()}
 
     def save(self, path: Path, notes: dict) -> None:
         config = {"unet": vars(self.unet), "text": vars(self.text), "boxes": {"slots": self.slots}}

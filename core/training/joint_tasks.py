@@ -48,7 +48,7 @@ def _errors(network: nn.Module, shown: Shown, generator: torch.Generator) -> Ten
     steps = draw_steps(len(x0), generator, x0.device)
     noise = normal_like(x0, generator)
     error = velocity_error(lambda x, t: network(x, t, shown.text), x0, noise, steps)
-    return error.flatten(1).mean(1)
+    return error.square().flatten(1).mean(1)
 
 
 def image_count(batch: int, share: float) -> int:

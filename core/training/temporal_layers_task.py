@@ -40,8 +40,9 @@ class TrainTemporalLayers:
     frame, or anchors, half of the batches are noised blends of these, at ``data.blend_steps`` of
     the forward process, whose ghosts the layers learn to undo. Frames between anchors all have the
     same noise, as when they are sampled. ``data.more_of`` names what is shown more often than in
-    the world (see :meth:`.LatentClips.draw`); with ``data.moving_weight`` what changes within a
-    clip counts more than what does not (see :func:`moving`).
+    the world (see :meth:`.LatentClips.draw`). With ``data.moving_weight`` what changes within a
+    clip counts more than what does not (see :func:`moving`), and with ``data.change_weight`` the
+    error of the change from each shown frame to the next counts besides that of the frames.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -57,6 +58,7 @@ class TrainTemporalLayers:
         self.blend_steps = recipe.data.get("blend_steps", BLEND_STEPS)
         self.more_of = recipe.data.get("more_of", {})
         self.moving_weight = recipe.data.get("moving_weight", 0.0)
+        self.change_weight = recipe.data.get("change_weight", 0.0)
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
         unet = frozen(image.model.network.image_unet)
@@ -124,8 +126,10 @@ class TrainTemporalLayers:
             steps,
             start,
         )
-        wanted = (1 - mask)[:, :, None, None, None] * (1 + self.moving_weight * moving(x0))
-        return {"loss": (error * wanted).sum() / wanted.expand_as(error).sum()}
+        wanted = (1 - mask)[:, :, None, None, None]
+        signal, _ = SCHEDULE.signal_and_spread(steps, x0)
+        weight = wanted * (1 + self.moving_weight * signal.square() * moving(x0))
+        return {"loss": clip_loss(error * wanted, weight, self.change_weight)}
 
     def _teach_reading(self, plan: ClipPlan, steps: int) -> None:
         """On the captions of the clips and those of ``plan``."""
@@ -173,11 +177,21 @@ def unsteadiness(x0: Tensor, generator: torch.Generator) -> Tensor:
     return size[:, None, None, None, None] * errors
 
 
+def clip_loss(error: Tensor, weight: Tensor, change_weight: float) -> Tensor:
+    """Weighted mean square of the error of clips [b t c h w], and ``change_weight`` times that of
+    its change from frame to frame, which lessens what is wrong in each frame differently.
+    """
+    loss = (weight * error.square()).sum() / weight.expand_as(error).sum()
+    return loss + change_weight * error.diff(dim=1).square().mean()
+
+
 def moving(x0: Tensor) -> Tensor:
     """How much each position of clips [b t c h w] changes in time, from 0 to 1: [b 1 1 h w].
 
     Saturated, so that a corner that turns counts about as much as an object that passes by: most
-    positions of a clip never change, and their error would hide that of those that do.
+    positions of a clip never change, and their error would hide that of those that do. Weights that
+    depend on the clip are for low noise: where the noise still leaves open where things are, the
+    prediction that they favour has them in all those places at once.
     """
     deviation = x0.std(dim=1, correction=0, keepdim=True).square().mean(dim=2, keepdim=True).sqrt()
     return deviation / (deviation + HALF_MOVING)

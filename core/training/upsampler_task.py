@@ -90,7 +90,7 @@ class TrainUpsampler:
             self._noise(x0, generator),
             steps,
         )
-        return {"loss": error.mean()}
+        return {"loss": error.square().mean()}
 
     def _noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Noise like x [b, t, ...], of its own for every frame or the same for all."""

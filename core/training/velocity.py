@@ -14,7 +14,7 @@ SCHEDULE = embedded.noise_schedule()
 def velocity_error(
     network, x0: Tensor, noise: Tensor, steps: Tensor, start: Tensor | None = None
 ) -> Tensor:
-    """Squared error [b, ...] of the predicted velocity; ``network(x_t, t)``, steps [b].
+    """Error [b, ...] of the predicted velocity; ``network(x_t, t)``, steps [b].
 
     start: what x_t is a noised version of, when that is not x0 itself; the velocity still is the
     one that leads from x_t to x0.
@@ -23,7 +23,7 @@ def velocity_error(
         signal, spread = SCHEDULE.signal_and_spread(steps, x0)
         noise = noise + signal * (start - x0) / spread
     x_t = SCHEDULE.add_noise(x0, noise, steps)
-    return (network(x_t, steps).float() - SCHEDULE.velocity(x0, noise, steps)).square()
+    return network(x_t, steps).float() - SCHEDULE.velocity(x0, noise, steps)
 
 
 def draw_steps(
