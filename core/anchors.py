@@ -2,9 +2,10 @@
 
 What a clip shows is decided in the first steps of sampling, and a few frames spread over it decide
 it more surely than all of them together: models are trained on few frames for a fraction of the
-work. With the anchors given, the other frames follow in few steps, all from the same noise: what
-differs in the noise of two frames would be left in them as flicker. In the end all frames, the
-anchors too, are denoised together for a step, since anchors differ a little from what is between.
+work. With the anchors given, the other frames follow in few steps, all from the same noise and with
+none added on the way: what differs in the noise of two frames would be left in them as flicker. In
+the end all frames, the anchors too, are denoised together for a step, since anchors differ a little
+from what is between.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from .clip_condition import ClipCondition, DenoiserFor, Sampling, Size, sample_clip
 from .context_frames import given_frames
 from .interpolation import blended
-from .sampling import Callback
+from .sampling import Callback, sample_euler
 from .schedules import NoiseSchedule, get_sigmas_at
 
 TOGETHER = 0.3
@@ -71,7 +72,8 @@ def sample_from_anchors(
     """Sample the latents [b t c h w] of a clip that is given no frames.
 
     denoiser_for: of the anchors; its model was trained on frames that lie apart, and on given
-    frames anywhere in a clip. report: the sampler's callback for the stage "anchors", for the
+    frames anywhere in a clip. sampling: of the frames between, which take its sigmas in Euler's
+    steps whatever its sampler. report: the sampler's callback for the stage "anchors", for the
     condition's level and for "together".
     """
     at = spread_evenly(len(condition.frames), anchors.count)
@@ -80,7 +82,8 @@ def sample_from_anchors(
     made = sample_clip(denoiser_for, apart, size, anchors.sampling, callback=report("anchors"))
     rest = replace(condition, context=given_frames(made, at, len(condition.frames)))
     x0 = blended(made, at) if anchors.from_blend else None
-    steady, callback = replace(sampling, shared_noise=inf), report(condition.level)
+    steady = replace(sampling, sampler=sample_euler, shared_noise=inf)
+    callback = report(condition.level)
     clip = sample_clip(anchors.between, rest, size, steady, x0=x0, callback=callback)
     if anchors.together is None:
         return clip

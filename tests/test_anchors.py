@@ -8,6 +8,7 @@ from videoldm.core.context_frames import given_frames
 from videoldm.core.families.embedded import noise_schedule
 from videoldm.core.interpolation import blended
 from videoldm.core.long_video import Continuation, hierarchical, prediction, single_clip
+from videoldm.core.sampling import SAMPLERS
 
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
@@ -66,6 +67,22 @@ def test_frames_between_anchors_start_from_the_same_noise_and_the_anchors_do_not
     assert not torch.allclose(apart[:, 1:], apart[:, :-1])
     assert between.shape[1] == 9 and torch.equal(between[:, 1:], between[:, :-1])
     assert not torch.allclose(between[0], between[1])
+
+
+def test_frames_between_anchors_take_eulers_steps_whatever_the_sampler():
+    """The anchors have their own sampler, so that of the frames between changes nothing."""
+    anchors = anchored(Denoisers())
+    made = {
+        name: whole(single_clip(Denoisers(), SIZE, replace(SAMPLING, sampler=sampler), 9,
+                                anchors=anchors))
+        for name, sampler in SAMPLERS.items()
+    }  # fmt: skip
+    assert all(torch.equal(video, made["euler"]) for video in made.values())
+    other = replace(anchors.sampling, sampler=SAMPLERS["euler_ancestral"])
+    video = whole(
+        single_clip(Denoisers(), SIZE, SAMPLING, 9, anchors=replace(anchors, sampling=other))
+    )
+    assert not torch.allclose(video[:, [0, 4, 8]], made["euler"][:, [0, 4, 8]], atol=1e-3)
 
 
 def test_in_the_end_all_frames_are_denoised_together_and_none_is_given():
