@@ -77,9 +77,9 @@ class VideoSampler(io.ComfyNode):
                 integer(
                     "anchors", 0, 0, 64,
                     "So many frames, spread over a clip that begins from nothing, are made first, "
-                    "by sampler_name, then all others between them, by Euler's method and unguided; "
-                    "0 makes all at once. The layers must have been trained for it, as the embedded "
-                    "text to video was. Not for sliding windows.",
+                    "by sampler_name, then all others between them, by Euler's method and "
+                    "unguided; 0 makes all at once. The layers must have been trained for it, as "
+                    "the embedded text to video was. Not for sliding windows.",
                     optional=True,
                 ),
                 integer(
