@@ -28,6 +28,9 @@ from ..video_unet import VideoUNet
 FOLDER = Path(__file__).resolve().parents[1] / "embedded"
 FAMILY = "embedded"
 TEMPORAL_LAYERS = ("text_to_video", "prediction", "interpolation")
+# Parts that several models may share have files of their own.
+IMAGE_MODEL, AUTOENCODER = "image_model.safetensors", "autoencoder.safetensors"
+TOKENIZER = "tokenizer"
 MAX_NOISE_LEVEL = 350  # of the upsampler's low-resolution input
 
 
@@ -91,9 +94,26 @@ def noise_schedule() -> NoiseSchedule:
     return scaled_linear(start=0.0015, end=0.0195)
 
 
-def path_of(name: str, folder: Path | None = None) -> Path:
-    """The file of a part, e.g. ``"prediction"``."""
-    return (folder or FOLDER) / f"{name}.safetensors"
+def path_of(name: str) -> Path:
+    """The file that comes with the project for a part, e.g. ``"prediction"``."""
+    return FOLDER / f"{name}.safetensors"
+
+
+def beside(path: Path, part: str) -> Path:
+    """Where the model in ``path`` has a part that is not in the file itself: "MODEL.PART" next to
+    it, for folders that hold several models, else "PART", e.g. ``"autoencoder.safetensors"``.
+
+    Raises CheckpointError if neither exists.
+    """
+    names = (f"{path.stem}.{part}", part)
+    # A link's target has its parts with it.
+    for folder in dict.fromkeys((path.parent, path.resolve().parent)):
+        for name in names:
+            if (folder / name).exists():
+                return folder / name
+    raise CheckpointError(
+        f"{path.name} needs the file {names[1]} or {names[0]} in the same folder, {path.parent}"
+    )
 
 
 def read(path: Path, kind: str) -> tuple[Header, dict]:
@@ -152,13 +172,13 @@ def without_encoder(decoder: TemporalDecoder) -> TemporalDecoder:
 
 
 def load_image_model(
-    folder: Path | None = None,
+    path: Path | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> ImageModel:
-    """Load the text-to-image model with its text encoder, tokenizer and autoencoder."""
-    path = path_of("image_model", folder)
+    """Load the text-to-image model in ``path`` with the autoencoder and tokenizer beside it."""
+    path = path or path_of("image_model")
     header, state = read(path, "image_model")
     unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
     text = TextConfig(**header.config["text"])
@@ -166,11 +186,11 @@ def load_image_model(
     boxes = BoxEncoder(text.width, text.vocabulary, **header.config["boxes"])
     for prefix, module in (("unet.", unet), ("text_encoder.", encoder), ("box_encoder.", boxes)):
         load_into(module, part(state, prefix), path.name, dtype).to(device)
-    autoencoder = load_autoencoder(path_of("autoencoder", folder), dtype=dtype, device=device)
+    autoencoder = load_autoencoder(beside(path, AUTOENCODER), dtype=dtype, device=device)
     return ImageModel(
         model=diffusion_model(unet, autoencoder),
         text_encoder=encoder,
-        tokenizer=load_tokenizer((folder or FOLDER) / "tokenizer"),
+        tokenizer=load_tokenizer(beside(path, TOKENIZER)),
         text_length=text.length,
         box_encoder=boxes,
         autoencoder=autoencoder,
@@ -205,19 +225,20 @@ def load_temporal_layers(
 
 
 def load_upsampler(
-    folder: Path | None = None,
+    path: Path | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> ImageModel:
-    """Load the x4 upsampler with its temporal layers in place; it shares the text encoder."""
-    path = path_of("upsampler", folder)
+    """Load the x4 upsampler in ``path`` with its temporal layers in place; it shares the text
+    encoder of the image model beside it."""
+    path = path or path_of("upsampler")
     header, state = read(path, "upsampler")
     unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
     layers = TemporalLayers(TemporalLayersConfig.from_dict(header.config["layers"]))
     load_into(unet, part(state, "unet."), path.name, dtype).to(device)
     load_into(layers, part(state, "layers."), path.name, dtype).to(device)
-    image = load_image_model(folder, dtype=dtype, device=device)
+    image = load_image_model(beside(path, IMAGE_MODEL), dtype=dtype, device=device)
     model = diffusion_model(
         unet,
         image.autoencoder,

@@ -187,5 +187,5 @@ def test_files_of_the_wrong_kind_are_refused(run, toys, toy_family, tmp_path):
     folder = tmp_path / "models" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "layers.safetensors").symlink_to(toy_family / "prediction.safetensors")
-    refused(run, "CheckpointLoaderSimple", "holds a temporal_layers, but a image_model",
+    refused(run, "CheckpointLoaderSimple", "holds temporal layers, for .*; an image model",
             ckpt_name="layers.safetensors")  # fmt: skip

@@ -230,10 +230,10 @@ def test_a_published_checkpoint_gives_model_clip_and_vae(
     save_file({"a": torch.zeros(1)}, folder / "sd.safetensors")
     from videoldm.core.families import embedded
 
-    found = SimpleNamespace(**vars(embedded.load_image_model(toy_family)))
+    found = SimpleNamespace(**vars(embedded.load_image_model()))
     monkeypatch.setattr(sd, "load", lambda path, **there: found)
     model, clip, vae = run("CheckpointLoaderSimple", ckpt_name="sd.safetensors").values
     assert model.family == "stable diffusion" and vae.factor == 4
     assert clip.encode("a cat")[0][0].shape[-1] == 32
-    with pytest.raises(ValueError, match="holds a image_model, but a upsampler"):
+    with pytest.raises(ValueError, match="holds an image model.*; an upsampler is needed"):
         run("VideoLDM_LoadUpsampler", upsampler="sd.safetensors")

@@ -19,6 +19,7 @@ from ....core.checkpoints import load_into, read_header
 from ....core.families import embedded, lavie, stable_diffusion, stable_diffusion_folders
 from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers, TemporalLayersConfig
 from ..interface import FolderAccess
+from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from ..standalone.vae import StandaloneVAE
 from .clip import build_clip
 from .embedded_model import build_patcher
@@ -26,7 +27,6 @@ from .layers import LoadedLayers, inject
 from .vae import VideoLDMVAE
 
 EMBEDDED = "embedded"
-IMAGE_MODEL, UPSAMPLER = "image_model", "upsampler"
 SAFETENSORS = (".safetensors", ".sft")
 
 
@@ -41,16 +41,20 @@ class Loaders:
         if name == EMBEDDED:
             return embedded_wires(IMAGE_MODEL)
         path = self.folders.model_path("checkpoints", name)
-        if _header(path) is not None:
-            return embedded_wires(IMAGE_MODEL, _folder_of(path, IMAGE_MODEL))
+        header = _header(path)
+        if header is not None:
+            check_kind(path.name, header.kind, IMAGE_MODEL)
+            return embedded_wires(IMAGE_MODEL, path)
         return _diffusers(path) if path.is_dir() else _checkpoint(path)[:3]
 
     def upsampler(self, name: str) -> tuple[Any, Any, Any]:
         if name == EMBEDDED:
             return embedded_wires(UPSAMPLER)
         path = self.folders.model_path("checkpoints", name)
-        if _header(path) is not None:
-            return embedded_wires(UPSAMPLER, _folder_of(path, UPSAMPLER))
+        header = _header(path)
+        if header is not None:
+            check_kind(path.name, header.kind, UPSAMPLER)
+            return embedded_wires(UPSAMPLER, path)
         model = _published_upsampler_patcher(path)
         if path.is_dir():
             return model, *_diffusers_upsampler_parts(path)
@@ -119,29 +123,21 @@ def _header(path: Path) -> Any:
     return read_header(path) if path.suffix in SAFETENSORS else None
 
 
-def _folder_of(path: Path, wanted: str) -> Path:
-    """The folder of a family's files, of which this one must be the wanted kind."""
-    have = _header(path).kind
-    if have != wanted:
-        raise ValueError(f"{path.name} holds a {have}, but a {wanted} is needed here")
-    return path.parent
-
-
 # --------------------------------------------------------------------------------------------------
 # Builders. Those of patchers are also what ComfyUI calls when it needs one without dynamic memory.
 
 
-def embedded_wires(kind: str, folder: Path | None = None) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) of a family in this project's format; None is the embedded one."""
-    found = _read(kind, folder)
-    patcher = build_patcher(found.model, _autoencoder(folder))
-    model = _renewable(patcher, _model_patcher, kind, folder)
+def embedded_wires(kind: str, path: Path | None = None) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE) of a file in this project's format; None is the embedded one."""
+    found = _read(kind, path)
+    patcher = build_patcher(found.model, _autoencoder(kind, path))
+    model = _renewable(patcher, _model_patcher, kind, path)
     if found.model.network.sets:
-        model = _with_own_layers(model, kind, found, folder)
+        model = _with_own_layers(model, kind, found, path)
     clip = build_clip(found)
-    _renewable(clip.patcher, _clip_patcher, kind, folder)
+    _renewable(clip.patcher, _clip_patcher, kind, path)
     vae = VideoLDMVAE(StandaloneVAE(found.autoencoder))
-    _renewable(vae.patcher, _vae_patcher, kind, folder)
+    _renewable(vae.patcher, _vae_patcher, kind, path)
     return model, clip, vae
 
 
@@ -158,13 +154,18 @@ def temporal_vae(path: Path | None) -> VideoLDMVAE:
     return vae
 
 
-def _read(kind: str, folder: Path | None) -> embedded.ImageModel:
+def _read(kind: str, path: Path | None) -> embedded.ImageModel:
     load = {IMAGE_MODEL: embedded.load_image_model, UPSAMPLER: embedded.load_upsampler}
-    return load[kind](folder, dtype=torch.float32, device="cpu")
+    return load[kind](path, dtype=torch.float32, device="cpu")
 
 
-def _autoencoder(folder: Path | None) -> Path:
-    return embedded.path_of("autoencoder", folder)
+def _autoencoder(kind: str, path: Path | None) -> Path:
+    """The file of the model's autoencoder, from which previews learn the latents' colours."""
+    if path is None:
+        return embedded.path_of("autoencoder")
+    if kind == UPSAMPLER:
+        path = embedded.beside(path, embedded.IMAGE_MODEL)
+    return embedded.beside(path, embedded.AUTOENCODER)
 
 
 def _read_temporal_vae(path: Path | None) -> StandaloneVAE:
@@ -181,11 +182,11 @@ def _read_layers(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return header.config, state
 
 
-def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, folder: Path | None) -> Any:
+def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Path | None) -> Any:
     """The upsampler's layers, which are in its own file."""
     for index, injection in enumerate(found.model.network.injections):
         layers = injection.layers
-        again = (_own_layers_patcher, (kind, folder, index))
+        again = (_own_layers_patcher, (kind, path, index))
         loaded = _loaded_layers(layers.config.as_dict(), layers.state_dict(), kind, again)
         model = inject(model, loaded, injection.strength)
     return model
@@ -220,30 +221,30 @@ def _renewable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> An
     return patcher
 
 
-def _model_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:
-    model, autoencoder = _read(kind, folder).model, _autoencoder(folder)
+def _model_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
+    model, autoencoder = _read(kind, path).model, _autoencoder(kind, path)
     patcher = build_patcher(model, autoencoder, disable_dynamic=disable_dynamic)
-    return _renewable(patcher, _model_patcher, kind, folder)
+    return _renewable(patcher, _model_patcher, kind, path)
 
 
 def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     """The U-Net of Stable Diffusion's x4 upscaler, with the conditions of our upsampling."""
     found = stable_diffusion.load(path, dtype=torch.float32, device="cpu").model
     if not found.low_res_channels:
-        raise ValueError(f"{path.name} holds a {IMAGE_MODEL}, but a {UPSAMPLER} is needed here")
+        check_kind(path.name, IMAGE_MODEL, UPSAMPLER)
     patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _published_upsampler_patcher, path)
 
 
-def _clip_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:
-    clip = build_clip(_read(kind, folder), disable_dynamic=disable_dynamic)
-    return _renewable(clip.patcher, _clip_patcher, kind, folder)
+def _clip_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
+    clip = build_clip(_read(kind, path), disable_dynamic=disable_dynamic)
+    return _renewable(clip.patcher, _clip_patcher, kind, path)
 
 
-def _vae_patcher(kind: str, folder: Path | None, disable_dynamic: bool = False) -> Any:
-    vae = StandaloneVAE(_read(kind, folder).autoencoder)
+def _vae_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
+    vae = StandaloneVAE(_read(kind, path).autoencoder)
     patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
-    return _renewable(patcher, _vae_patcher, kind, folder)
+    return _renewable(patcher, _vae_patcher, kind, path)
 
 
 def _diffusers_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
@@ -268,9 +269,9 @@ def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
 
 
 def _own_layers_patcher(
-    kind: str, folder: Path | None, index: int, disable_dynamic: bool = False
+    kind: str, path: Path | None, index: int, disable_dynamic: bool = False
 ) -> Any:
-    layers = _read(kind, folder).model.network.sets[index]
-    again = (_own_layers_patcher, (kind, folder, index))
+    layers = _read(kind, path).model.network.sets[index]
+    again = (_own_layers_patcher, (kind, path, index))
     config, state = layers.config.as_dict(), layers.state_dict()
     return _loaded_layers(config, state, kind, again, disable_dynamic).patcher

@@ -22,6 +22,7 @@ from ....core.lora import read_lora
 from ....core.sites import layout_of
 from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import VideoUNet
+from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from .clip import StandaloneCLIP
 from .devices import Policy
 from .folders import Folders
@@ -48,12 +49,12 @@ class Loaders:
         """The embedded text-to-image model, or a checkpoint of the models folder."""
         if name == EMBEDDED:
             return self._wires(embedded.load_image_model(**self._there), EMBEDDED)
-        return self._checkpoint(name, "image_model")
+        return self._checkpoint(name, IMAGE_MODEL)
 
     def upsampler(self, name: str) -> Loaded:
         if name == EMBEDDED:
             return self._wires(embedded.load_upsampler(**self._there), EMBEDDED)
-        return self._checkpoint(name, "upsampler")
+        return self._checkpoint(name, UPSAMPLER)
 
     def temporal_layers(self, name: str) -> TemporalLayers:
         """Those of "embedded: text to video" and its kin, or a file of the folder videoldm."""
@@ -104,21 +105,16 @@ class Loaders:
         if header is not None:
             return self._wires(self._own(path, header.kind, wanted), header.family)
         found = self._wires(stable_diffusion.load(path, **self._there), "stable diffusion")
-        have = "upsampler" if found[0].facts.is_upsampler else "image_model"
-        return self._checked(found, path, have, wanted)
+        check_kind(path.name, UPSAMPLER if found[0].facts.is_upsampler else IMAGE_MODEL, wanted)
+        return found
 
     def _own(self, path: Path, have: str, wanted: str) -> Any:
         load: dict[str, Callable[..., Any]] = {
-            "image_model": embedded.load_image_model,
-            "upsampler": embedded.load_upsampler,
+            IMAGE_MODEL: embedded.load_image_model,
+            UPSAMPLER: embedded.load_upsampler,
         }
-        self._checked(None, path, have, wanted)
-        return load[wanted](path.parent, **self._there)
-
-    def _checked(self, found: Any, path: Path, have: str, wanted: str) -> Any:
-        if have != wanted:
-            raise ValueError(f"{path.name} holds a {have}, but a {wanted} is needed here")
-        return found
+        check_kind(path.name, have, wanted)
+        return load[wanted](path, **self._there)
 
     def _wires(self, found: Any, family: str) -> Loaded:
         clip = StandaloneCLIP(
