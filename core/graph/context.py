@@ -14,9 +14,9 @@ from .schema import Graph, Node
 class Event(NamedTuple):
     """Something that happened during a run.
 
-    `kind` is "node_start", "progress" (with `value` of `total`), "node_done", "node_cached" or
-    "blocked" (with `text`). Nodes that a node expanded to have ids of their own; `display_id` is
-    the node in the workflow that they stand for.
+    `kind` is "node_start", "progress" (with `value` of `total`), "node_done", "node_cached",
+    "warning" or "blocked" (both with `text`). Nodes that a node expanded to have ids of their own;
+    `display_id` is the node in the workflow that they stand for.
     """
 
     kind: str
@@ -45,6 +45,7 @@ class Call:
     index: int = 0
     hidden: Mapping[str, Any] = field(default_factory=dict)
     report: Callable[[float, float], None] = lambda value, total: None
+    warn: Callable[[str], None] = lambda text: None
     interrupted: Callable[[], bool] = lambda: False
 
     def progress(self, value: float, total: float) -> None:

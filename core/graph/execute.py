@@ -52,7 +52,8 @@ class RunResult:
     """What a run gave: what output nodes show by node id, and which nodes ran or came from cache.
 
     `values` holds the outputs (a list of values per slot) of the nodes asked for as targets;
-    `blocked` the message of each node that stopped what is behind it.
+    `blocked` the message of each node that stopped what is behind it, `warnings` what nodes of the
+    workflow warned of.
     """
 
     ui: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class RunResult:
     executed: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,15 @@ class _Run:
             self._emit("progress", node_id, value=value, total=total)
 
         hidden = {name: self._hidden(name, node_id) for name in self._spec(node_id).hidden}
-        return Call(node_id, node.class_type, index, hidden, report, self.interrupted)
+
+        def warn(text: str) -> None:
+            display = self.prompt.get_display_node_id(node_id)
+            told = self.result.warnings.setdefault(display, [])
+            if text not in told:
+                told.append(text)
+                self._emit("warning", node_id, text=text)
+
+        return Call(node_id, node.class_type, index, hidden, report, warn, self.interrupted)
 
     def _spec(self, node_id: str) -> NodeSpec:
         return self.registry[self.nodes[node_id].class_type]

@@ -1,13 +1,15 @@
-"""What a run shows while it runs: bars on a terminal, lines elsewhere, JSON, or nothing."""
+"""What a run shows while it runs: bars on a terminal, lines elsewhere, JSON, or warnings alone."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from ...core.graph import Event, Graph, Registry
+from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
 
 LINE_EVERY = 2.0
@@ -44,16 +46,17 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts the nodes of a graph and gives each event its place; this one shows nothing."""
+    """Counts the nodes of a graph and gives each event its place; this one shows warnings alone."""
 
     def __init__(self) -> None:
+        self.graph: Graph | None = None
         self.names: dict[str, str] = {}
         self.places: dict[str, int] = {}
         self.paces: dict[str, Pace] = {}
 
     def begin(self, graph: Graph, registry: Registry) -> None:
         """Prepare for one graph; called before its first event."""
-        needed = upstream(graph, output_nodes(graph, registry))
+        self.graph, needed = graph, upstream(graph, output_nodes(graph, registry))
         self.names = {n: graph.nodes[n].title or self._named(graph, registry, n) for n in needed}
         self.places, self.paces = {}, {}
 
@@ -61,6 +64,9 @@ class Progress:
         """Take an event of the executor."""
         place = self.places.setdefault(event.display_id or event.node_id, len(self.places) + 1)
         left = None
+        if event.kind == "warning":
+            self.warn(event, place)
+            return
         if event.kind == "progress":
             left = self.paces.setdefault(event.node_id, Pace()).left(event.value, event.total)
         else:
@@ -69,6 +75,16 @@ class Progress:
 
     def show(self, event: Event, place: int, left: float | None) -> None:
         """Show an event; `place` counts nodes from 1, `left` is in seconds."""
+
+    def warn(self, event: Event, place: int) -> None:
+        """Show a warning, on stderr whatever else is shown."""
+        print(self.warning(event), file=sys.stderr, flush=True)
+
+    def warning(self, event: Event) -> str:
+        nodes = self.graph.nodes if self.graph else {}
+        node = nodes.get(event.display_id or event.node_id)
+        name = event.class_type if node is None else describe(node)
+        return f"videoldm: warning: {name}: {event.text}"
 
     def end(self) -> None:
         """Stop showing; called once per graph, however it ended."""
@@ -153,6 +169,10 @@ class Bars(Progress):
             changes |= {"steps": "unchanged"}
         self.bars.update(self.tasks[event.node_id], **changes)
 
+    def warn(self, event: Event, place: int) -> None:
+        # Through the console that draws the bars, which would overwrite it otherwise.
+        self.bars.console.print(self.warning(event), markup=False, highlight=False, soft_wrap=True)
+
     def end(self) -> None:
         self.bars.stop()
 
@@ -174,6 +194,10 @@ class JsonLines(Progress):
         if event.text:
             line |= {"text": event.text}
         self.write({**line, "seconds": round(time.monotonic() - self.started, 3)})
+
+    def warn(self, event: Event, place: int) -> None:
+        super().warn(event, place)
+        self.show(event, place, None)
 
     def write(self, line: dict[str, Any]) -> None:
         print(json.dumps(line, default=str), file=self.stream, flush=True)

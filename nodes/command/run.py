@@ -53,6 +53,7 @@ class Outcome:
     executed: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     blocked: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
     seconds: float = 0.0
     memory: dict[str, float] = field(default_factory=dict)
     code: int = OK
@@ -69,6 +70,7 @@ class Outcome:
         self.executed += result.executed
         self.cached += result.cached
         self.blocked |= result.blocked
+        self.warnings |= {node_id: texts for node_id, texts in result.warnings.items() if texts}
 
     def fail(self, error: BaseException, code: int) -> None:
         self.error, self.code = error, code

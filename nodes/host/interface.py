@@ -165,6 +165,9 @@ class Host(Protocol):
         """Tell the user how far the node is; a request to stop takes effect here, too."""
 
     def check_interrupted(self) -> None: ...
+    def warn(self, sentence: str) -> None:
+        """Tell the user, once per run of the node, of what will be done but looks wrong."""
+
     def keep(self, model: Wire, latents: Tensor) -> Path:
         """Save what was finished of a video whose sampling ended early; returns the file."""
 

@@ -184,6 +184,9 @@ class ComfyHost:
     def check_interrupted(self) -> None:
         manager.throw_exception_if_processing_interrupted()
 
+    def warn(self, sentence: str) -> None:
+        self.reports.warn(sentence)
+
     def keep(self, model: Any, latents: Tensor) -> Path:
         import torch
         from comfy.utils import save_torch_file

@@ -1,11 +1,12 @@
-"""What the frontend is told while a node runs: clip, step, time left and memory.
+"""What the frontend is told while a node runs: clip, step, time left and memory, and warnings.
 
-ComfyUI's own progress bar knows one figure; the rest goes to the browser that queued the run as an
-event of this pack's, which nothing depends on.
+ComfyUI's own progress bar knows one figure; the rest goes to the browser that queued the run as
+events of this pack's, which nothing depends on.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from ..pace import Pace
 if TYPE_CHECKING:
     from ..interface import Part
 
-EVENT = "videoldm.progress"
+PROGRESS, WARNING = "videoldm.progress", "videoldm.warning"
+
+log = logging.getLogger("videoldm")
 
 
 class Reports:
@@ -26,6 +29,7 @@ class Reports:
     def __init__(self) -> None:
         self.pace = Pace()
         self.last: tuple[Any, float] = (None, 0.0)
+        self.warned: tuple[Any, set[str]] = (None, set())
 
     def tell(self, done: float, total: float, part: Part | None) -> None:
         context, now = get_executing_context(), time.monotonic()
@@ -39,7 +43,20 @@ class Reports:
             return
         left = self.pace.left(now, done, total)
         told = {"node": context.node_id, "done": done, "total": total, "left": left}
-        _send(told | {"part": part and part._asdict(), "memory": memory()})
+        _send(PROGRESS, told | {"part": part and part._asdict(), "memory": memory()})
+
+    def warn(self, sentence: str) -> None:
+        """Log a warning and show it in the node that runs, once per run of this node."""
+        context = get_executing_context()
+        running = context and (context.prompt_id, context.node_id)
+        if running is None or running != self.warned[0]:
+            self.warned = running, set()
+        if sentence in self.warned[1]:
+            return
+        self.warned[1].add(sentence)
+        log.warning("%s", sentence)
+        if context is not None:
+            _send(WARNING, {"node": context.node_id, "text": sentence})
 
 
 def memory() -> dict[str, Any]:
@@ -54,8 +71,8 @@ def memory() -> dict[str, Any]:
     return {"device": str(device), "used": int(total - free), "total": int(total)}
 
 
-def _send(told: dict[str, Any]) -> None:
+def _send(event: str, told: dict[str, Any]) -> None:
     from server import PromptServer
 
     server = PromptServer.instance
-    server.send_sync(EVENT, told, server.client_id)
+    server.send_sync(event, told, server.client_id)

@@ -6,6 +6,7 @@ It imports torch only when a node runs, so that workflows are listed and checked
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .model import StandaloneModel
     from .vae import StandaloneVAE
     from .video import StandaloneVideo
+
+
+log = logging.getLogger("videoldm")
 
 
 class StandaloneHost:
@@ -190,6 +194,13 @@ class StandaloneHost:
         call = current_call.get()
         if call is not None:
             call.check_interrupted()
+
+    def warn(self, sentence: str) -> None:
+        call = current_call.get()
+        if call is not None:
+            call.warn(sentence)
+        else:
+            log.warning("%s", sentence)
 
     def keep(self, model: StandaloneModel, latents: Tensor) -> Path:
         from safetensors.torch import save_file
