@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,29 +61,73 @@ def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 def read_header(path: str | os.PathLike) -> Header | None:
     """Read the header of a file of this project; None for a foreign safetensors file."""
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         text = (file.metadata() or {}).get(METADATA_KEY)
+    if not text:
+        return None
+    name = Path(path).name
     try:
-        return Header(**json.loads(text)) if text else None
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{Path(path).name} has a broken header: {error}") from None
+        found = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name} has a broken header: {error}") from None
+    wanted = {"family": str, "kind": str, "config": dict, "notes": dict}
+    if not isinstance(found, dict) or not set(found) <= set(wanted):
+        raise CheckpointError(f"{name} has a header without family, kind and config")
+    for key, kind in wanted.items():
+        value = found.get(key, {} if key == "notes" else None)
+        if not isinstance(value, kind):
+            is_a = "a text" if kind is str else "a table"
+            given = json.dumps(value)[:80]
+            raise CheckpointError(f"{name} has a broken header: {key} must be {is_a}, got {given}")
+    return Header(**found)
 
 
 def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
     """Read every tensor of a safetensors file (memory mapped, on the CPU)."""
-    with _open(path):
-        return load_file(path)
+    with open_safetensors(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise _unreadable(path, error) from None
 
 
-def _open(path: str | os.PathLike):
-    if not Path(path).is_file():
+def open_safetensors(path: str | os.PathLike) -> Any:
+    """An open safetensors file; CheckpointError, in one sentence, if it is none."""
+    if os.path.isdir(path):
+        raise CheckpointError(f"{path} is a folder, expected a file of weights")
+    if not os.path.exists(path):
         raise CheckpointError(f"no weight file at {path}")
     try:
         return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{Path(path).name} is not a readable safetensors file: {error}"
-        ) from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> CheckpointError:
+    name = Path(path).name
+    if not os.access(path, os.R_OK):
+        return CheckpointError(f"{name} cannot be read: no permission")
+    return CheckpointError(f"{name} is not a readable safetensors file: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+@contextmanager
+def broken_config(name: str) -> Iterator[None]:
+    """Turn what goes wrong while something is built from a file's configuration (a field that is
+    missing, null or of a wrong type) into one sentence about the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except KeyError as error:
+        raise CheckpointError(f"{name} has a broken configuration: {error} is missing") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = first_line(error)
+        raise CheckpointError(f"{name} has a broken configuration: {reason}") from None
 
 
 def load_into(

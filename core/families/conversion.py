@@ -18,9 +18,9 @@ from ..checkpoints import (
     read_state,
     save,
 )
+from ..weight_files import read_weights
 from . import lavie, stable_diffusion
 from .lavie_config import kind_in
-from .stable_diffusion_folders import read_weights
 
 SAFETENSORS = (".safetensors", ".sft")
 STABLE_DIFFUSION = "stable diffusion"

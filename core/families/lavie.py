@@ -30,10 +30,11 @@ from ..diffusion_model import DiffusionModel
 from ..schedules import linear, scaled_linear
 from ..temporal_layers import TemporalLayers, TemporalLayersConfig
 from ..video_unet import inject
+from ..weight_files import read_pickle
 from . import lavie_keys as keys
 from .lavie_config import LavieConfig, detect, kind_in
 from .lavie_sampling import SigmaLinearSchedule
-from .stable_diffusion_folders import build_unet, read_pickle
+from .stable_diffusion_folders import build_unet
 
 FAMILY = "lavie"
 MAX_NOISE_LEVEL = 350

@@ -19,9 +19,9 @@ from transformers import CLIPTextModel
 
 from ..checkpoints import CheckpointError, complain, load_into, part
 from ..clip_vocabulary import ClipTokenizer
+from ..cloning import shared_clone
 from ..denoiser import Prediction
 from ..diffusion_model import DiffusionModel
-from ..lora import shared_clone
 from ..schedules import NoiseSchedule, scaled_linear
 from ..sites import SD1, SD2, X4_UPSCALER, UNetLayout, layout_of
 from ..video_unet import VideoUNet

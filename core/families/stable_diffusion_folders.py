@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +12,14 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checkpoints import CheckpointError, load_into, read_state
+from ..checkpoints import CheckpointError, load_into
 from ..denoiser import Prediction
 from ..schedules import NoiseSchedule, from_betas, linear, scaled_linear, zero_terminal_snr
+from ..weight_files import read_weights
 from .stable_diffusion_keys import clip_names, modern_autoencoder
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 BETAS: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "scaled_linear": scaled_linear}
-
-
-class _StandIn:
-    """In place of a trainer's object in a pickle: accepts anything, does and keeps nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-# What the published .ckpt files hold besides tensors: the best score of a training run's callback.
-# The classes named here are never imported; torch's restricted reader gets the empty ones instead.
-STAND_INS = [
-    type(name, (_StandIn,), {"__module__": module})
-    for module, name in (
-        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy", "dtype"),
-    )
-]
-
-# Torch 2.4 has no such context: files with anything besides tensors are refused there.
-_allowed = getattr(torch.serialization, "safe_globals", nullcontext)
 
 
 def is_folder(path: Path) -> bool:
@@ -63,41 +35,6 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}") from None
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, or a pickle of nothing but tensors, to a flat state dict on the CPU.
-
-    A training checkpoint's ``state_dict`` is unwrapped. Raises CheckpointError if unreadable.
-    """
-    if path.suffix == ".safetensors":
-        return read_state(path)
-    return _tensors(read_pickle(path), path)
-
-
-def read_pickle(path: Path) -> Any:
-    """What a pickle of tensors and plain containers holds; CheckpointError for anything else."""
-    if not path.is_file():
-        raise CheckpointError(f"no weight file at {path}")
-    try:
-        # Only the zip format can be mapped into memory instead of being read as a whole.
-        with _allowed(STAND_INS):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
-
-
-def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    state = found if isinstance(found, Mapping) else {}
-    state = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if not state:
-        raise CheckpointError(f"{path.name} holds no tensors by name")
-    return state
 
 
 def find_weights(folder: Path, stem: str) -> Path:

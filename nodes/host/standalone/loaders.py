@@ -22,6 +22,7 @@ from ....core.lora import read_lora
 from ....core.sites import layout_of
 from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import VideoUNet
+from ....core.weight_files import read_weights
 from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from .clip import StandaloneCLIP
 from .devices import Policy
@@ -91,7 +92,7 @@ class Loaders:
     def _published_vae(self, path: Path) -> AutoencoderKL:
         """The autoencoder of Stable Diffusion 1 and 2, from a file of its own."""
         spec = stable_diffusion.SPECS["stable diffusion 1"].autoencoder
-        state = stable_diffusion_folders.read_weights(path)
+        state = read_weights(path)
         state = part(state, stable_diffusion.AUTOENCODER) or state
         levels = len(spec["block_out_channels"])
         state = stable_diffusion_keys.autoencoder_from_ldm(state, levels, spec["layers_per_block"])
@@ -125,11 +126,12 @@ class Loaders:
     def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
         """The model and the CLIP with a LoRA merged in; those that were given are not changed."""
-        lora = read_lora(self.folders.model_path("loras", name))
+        path = self.folders.model_path("loras", name)
+        lora = read_lora(path)
         if model is not None and strength_model:
-            model = _model_with_lora(model, lora, strength_model)
+            model = _model_with_lora(model, lora, strength_model, path.name)
         if clip is not None and strength_clip:
-            encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text")
+            encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text", name=path.name)
             clip = replace(clip, encoder=encoder)
         return model, clip
 
@@ -139,10 +141,11 @@ def _header(path: Path) -> Header | None:
     return read_header(path) if path.suffix in SAFETENSORS else None
 
 
-def _model_with_lora(model: StandaloneModel, lora: Any, strength: float) -> StandaloneModel:
+def _model_with_lora(
+    model: StandaloneModel, lora: Any, strength: float, name: str
+) -> StandaloneModel:
     network = model.core.network
-    unet = apply_lora(
-        network.image_unet, lora, strength, layout=layout_of(network.image_unet.config)
-    )
+    table = stable_diffusion_keys.unet_table(layout_of(network.image_unet.config))
+    unet = apply_lora(network.image_unet, lora, strength, table=table, name=name)
     changed = VideoUNet(unet, network.injections)
     return replace(model, core=replace(model.core, network=changed))

@@ -1,0 +1,42 @@
+"""Models that people know by name, told by the width of their prompts and by what keys look like.
+
+Only used to say in words what a file was made for; how a family is loaded is the family's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_BY_TEXT_WIDTH = {
+    768: "Stable Diffusion 1.x",
+    1024: "Stable Diffusion 2.x",
+    1280: "the refiner of Stable Diffusion XL",
+    2048: "Stable Diffusion XL",
+}
+# The first that any key matches. Names are dotted, or flattened by underscores as in LoRA files.
+_BY_KEYS = {
+    name: re.compile(pattern)
+    for name, pattern in {
+        "the motion modules of AnimateDiff": r"motion_modules[._]\d",
+        "Stable Diffusion 3": r"joint_(transformer_)?blocks[._]\d|^transformer\.transformer_blocks",
+        "Flux": r"(^|[._])(double|single)(_transformer)?_blocks[._]\d",
+        "Wan": r"(^|[._])blocks[._]\d+[._](cross|self)_attn[._]",
+        "Stable Cascade": r"^lora_prior_|(^|\.)(down|up)_blocks\.\d+\.\d+\.channelwise",
+        "PixArt": r"caption_projection",
+    }.items()
+}
+
+
+def of_text_width(width: int) -> str:
+    """Whose prompts are that wide, e.g. ``"Stable Diffusion 1.x"``."""
+    return _BY_TEXT_WIDTH.get(width, f"a model with prompts of width {width}")
+
+
+def of_keys(keys: Iterable[str]) -> str | None:
+    """The model of another architecture that these keys are known from."""
+    keys = list(keys)
+    for name, pattern in _BY_KEYS.items():
+        if any(pattern.search(key) for key in keys):
+            return name
+    return None
