@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,6 @@ from videoldm.core.graph import current_call
 from videoldm.core.video_files import open_video, write_video
 from videoldm.nodes.headless import main
 from videoldm.nodes.host.standalone import host
-
-_spec = spec_from_file_location("toy_files", Path(__file__).parent / "nodes" / "conftest.py")
-_toy_files = module_from_spec(_spec)
-_spec.loader.exec_module(_toy_files)
-toy_family = _toy_files.toy_family
 
 FRAMES, SIZE = 4, 16
 

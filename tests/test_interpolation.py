@@ -69,7 +69,7 @@ def test_the_second_pass_has_the_next_rate_and_the_first_lies_four_times_wider()
     assert seen == {("interpolation 1", 3, 4), ("interpolation 2", 4, 1)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given_by(
     st.integers(1, 14), st.integers(2, 6), st.integers(1, 5), st.integers(1, 2), st.booleans()
 )

@@ -223,7 +223,7 @@ def test_a_video_begins_with_its_given_frames(given):
         assert torch.equal(whole([done, *rest]), video)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given_by(st.integers(1, 60), st.integers(2, 12), st.integers(1, 11))
 def test_prediction_covers_every_length(frames, window, context):
     how = Continuation(window=window, context=min(context, window - 1))

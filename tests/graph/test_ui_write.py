@@ -98,7 +98,7 @@ def prompts(draw) -> dict:
 
 
 @given(prompts())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_api_to_ui_to_api_is_the_identity(prompt) -> None:
     workflow = to_ui(prompt, REGISTRY)
     assert ui_to_api(workflow, REGISTRY) == prompt

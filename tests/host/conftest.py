@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,17 +18,6 @@ sys.path.insert(0, str(HERE))
 from browser_fixtures import chrome, frontend  # noqa: E402, F401
 from comfyui_server import ROOT, Server, missing  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
-
-
-def _load(name: str, path: Path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-toy_family = _load("videoldm_toy_family", HERE.parent / "nodes" / "conftest.py").toy_family
-"""Every file of the embedded family, tiny and random, in one folder."""
 
 
 def wake(path: Path) -> None:

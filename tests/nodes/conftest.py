@@ -1,97 +1,10 @@
-"""A toy family with random weights, in files of the embedded family's format."""
+"""Nodes on the standalone host, with the toy family as the embedded models."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pytest
-import torch
-from videoldm.core.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
-from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import embedded
-from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
-from videoldm.core.text import BoxEncoder, TextConfig, build_text_encoder, train_tokenizer
 from videoldm.nodes.host import host
-
-CAPTIONS = [
-    "a red circle moves right on a white background", "a blue square moves up",
-    "a green triangle stands still on a black background", "a red car drives on the left lane",
-]  # fmt: skip
-TOY = {"channels": (32, 32), "attention": (False, True), "text_width": 32, "heads": 2,
-       "latent_channels": 4}  # fmt: skip
-UNET = embedded.ImageUNetConfig(**TOY)
-VAE = AutoencoderConfig(channels=(8, 8, 16), latent_channels=4, norm_groups=4, scale=0.7, shift=0.1)
-
-
-@pytest.fixture(scope="session")
-def toy_family(tmp_path_factory):
-    """Write every file of the embedded family, tiny and random, and return the folder."""
-    folder = tmp_path_factory.mktemp("embedded")
-    torch.manual_seed(0)
-    train_tokenizer(CAPTIONS * 4, folder / "tokenizer", vocabulary=600)
-    autoencoder = build_autoencoder(VAE)
-    _write(folder, "autoencoder", autoencoder.state_dict(), asdict(VAE))
-    _image_model(folder)
-    for name in embedded.TEMPORAL_LAYERS:
-        layers, config = _layers(UNET, context=4, rates=2 if name == "interpolation" else 0,
-                                 shared_noise=float(name == "text_to_video"))  # fmt: skip
-        _write(folder, name, layers, config, kind="temporal_layers")
-    _upsampler(folder)
-    decoder = embedded.without_encoder(TemporalDecoder(autoencoder))
-    _randomize(decoder.temporal)
-    _write(folder, "temporal_decoder", decoder.state_dict(),
-           {"autoencoder": asdict(VAE), "kernel": 3})  # fmt: skip
-    return folder
-
-
-def _write(folder, name, state, config, kind=None):
-    header = Header(family="embedded", kind=kind or name, config=config)
-    save(folder / f"{name}.safetensors", state, header, dtype=None)
-
-
-def _image_model(folder):
-    text = TextConfig(vocabulary=_vocabulary(folder), width=32, layers=1, heads=2, length=16)
-    parts = {
-        "unet.": embedded.build_unet(UNET),
-        "text_encoder.": build_text_encoder(text),
-        "box_encoder.": BoxEncoder(32, text.vocabulary, slots=2),
-    }
-    state = {prefix + k: v for prefix, m in parts.items() for k, v in m.state_dict().items()}
-    config = {"unet": asdict(UNET), "text": asdict(text), "boxes": {"slots": 2}}
-    _write(folder, "image_model", state, config)
-
-
-def _vocabulary(folder):
-    from videoldm.core.text import load_tokenizer
-
-    return len(load_tokenizer(folder / "tokenizer"))
-
-
-def _layers(unet, *, context, rates, shared_noise=0.0):
-    layout = layout_of(embedded.build_unet(unet).config)
-    config = TemporalLayersConfig(layout=layout, context_channels=context, rates=rates,
-                                  trained_frames=5, shared_noise=shared_noise)  # fmt: skip
-    layers = TemporalLayers(config)
-    _randomize(layers)
-    return layers.state_dict(), config.as_dict()
-
-
-def _randomize(module):
-    """Untrained layers are the identity; these are to do something."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-
-
-def _upsampler(folder):
-    unet = embedded.ImageUNetConfig(
-        **TOY, extra_channels=3, noise_levels=embedded.MAX_NOISE_LEVEL + 1
-    )
-    layers, config = _layers(unet, context=0, rates=0)
-    state = {f"unet.{k}": v for k, v in embedded.build_unet(unet).state_dict().items()}
-    state |= {f"layers.{k}": v for k, v in layers.items()}
-    _write(folder, "upsampler", state, {"unet": asdict(unet), "layers": config})
 
 
 @pytest.fixture
