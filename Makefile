@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 OUTPUT ?= output
 
-.PHONY: demo test test-comfyui lint clean
+.PHONY: demo test test-comfyui fuzz lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/videoldm run workflows/text_to_video.json --output $(OUTPUT) --contact-sheet
@@ -17,6 +17,11 @@ test: $(VENV)/installed-dev lint
 test-comfyui: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[browser]"
 	$(VENV)/bin/python -m pytest tests/host -rs
+
+# Broken, hostile and odd input for a minute; `python -m tests.fuzz --help` says how to repeat a case.
+SECONDS ?= 60
+fuzz: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -1,0 +1,124 @@
+"""What is wrong with a result: promises of the command that it did not keep."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .running import Result
+
+CODES = (0, 1, 2, 3)
+LONGEST = 600
+"""Characters of a message: names, values and choices in it are shortened."""
+
+# Words that only the programmer of the command reads with profit.
+MUMBLING = re.compile(
+    r"NoneType|object (is not|has no|of type)|has no attribute|not subscriptable|not iterable|"
+    r"\[Errno|index out of range|unhashable|positional argument|keyword argument|codec can't|"
+    r"<class '|<[\w.]+ object|object at 0x|could not convert string|Traceback|"
+    r"cannot unpack|not enough values|too many values|unsupported operand|not supported between|"
+    r"KeyError|ValueError|TypeError|RuntimeError|AttributeError|invalid literal"
+)
+PROGRAM = re.compile(r"videoldm( \w+)?: ")
+QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+SENTENCES = re.compile(r"[a-z0-9)]\. +[A-Z]")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One broken promise. `kind` and `detail`, freed of names and numbers, tell kinds apart."""
+
+    kind: str
+    detail: str
+
+    @property
+    def signature(self) -> str:
+        detail = QUOTED.sub("'…'", self.detail)
+        detail = re.sub(r"(/[^\s:,()]+)+", "PATH", detail)
+        return f"{self.kind}: {re.sub(r'[-+]?[0-9][0-9.e+]*', 'N', detail)[:110]}"
+
+
+def failures(result: Result) -> list[Failure]:
+    """Every promise that was broken, the worst first."""
+    found = [*_stopped(result), *_watched(result)]
+    for command, code, (out, err) in zip(
+        result.commands, result.codes, result.outputs, strict=False
+    ):
+        found += _told(command, code, out, err)
+    return found
+
+
+def _stopped(result: Result) -> Iterator[Failure]:
+    kinds = {"time": "hang", "memory": "memory"}
+    if result.stopped:
+        kind = kinds.get(result.stopped, f"death by {result.stopped}")
+        yield Failure(kind, " < ".join(_frames(result.stack)) or "where is not known")
+
+
+def _frames(stack: str) -> list[str]:
+    """The innermost functions, the first of this project among them."""
+    lines = re.findall(r'File "([^"]*)", line \d+ in (\S+)', stack)
+    names = [f"{path.rpartition('/')[2]} {function}" for path, function in lines]
+    own = [name for (path, _), name in zip(lines, names, strict=True) if "/core/" in path
+           or "/nodes/" in path]  # fmt: skip
+    return list(dict.fromkeys([*names[:1], *own[:2]]))
+
+
+def _watched(result: Result) -> Iterator[Failure]:
+    for entry in dict.fromkeys(result.watched):
+        kind, colon, detail = entry.partition(": ")
+        yield Failure(kind, detail) if colon else Failure("code executed", entry)
+    if (result.folder / "canary").exists():
+        yield Failure("code executed", "a pickle of the input was obeyed")
+
+
+def _told(command: list[str], code: int, out: str, err: str) -> Iterator[Failure]:
+    if code not in CODES:
+        yield Failure("traceback" if code == -1 else "exit code", err.strip()[-300:] or str(code))
+        return
+    lines = err.splitlines()
+    errors = [line for line in lines if _is_error(line, command)]
+    if code and not errors and "--json" not in command:
+        yield Failure("silent", f"exit code {code} and nothing was said")
+    if "Traceback (most recent" in err:
+        yield Failure("traceback", err.strip()[-300:])
+    if command[:1] == ["run"] and len(errors) > 1:
+        yield Failure("several lines", " | ".join(errors))
+    for line in errors:
+        yield from _message(PROGRAM.sub("", line))
+    if "--json" in command:
+        yield from _json_lines(out)
+
+
+def _is_error(line: str, command: list[str]) -> bool:
+    validated = command[:1] == ["validate"] and not line.startswith("warning")
+    return bool(PROGRAM.match(line)) or (validated and ": " in line)
+
+
+def _message(text: str) -> Iterator[Failure]:
+    plain = QUOTED.sub("''", text)
+    if text.startswith("unexpected ") or ": unexpected " in plain:
+        yield Failure("unexpected", text)
+    elif not text.strip() or text.rstrip().endswith(":") or "()" in plain or ": ," in plain:
+        yield Failure("empty message", text)
+    elif SENTENCES.search(plain):
+        yield Failure("several sentences", text)
+    elif MUMBLING.search(plain):
+        yield Failure("mumbling", text)
+    if len(text) > LONGEST:
+        yield Failure("long message", text)
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
+        yield Failure("control characters", repr(text))
+
+
+def _json_lines(out: str) -> Iterator[Failure]:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    for line in out.splitlines():
+        try:
+            json.loads(line, parse_constant=refuse)
+        except ValueError as error:
+            yield Failure("not JSON", f"{error} in {line[:80]}")
