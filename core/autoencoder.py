@@ -15,7 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import TemporalResBlock, zeroed
+from .layers import TemporalResBlockSpec, zeroed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +118,8 @@ class TemporalDecoder(nn.Module):
         groups = autoencoder.config.norm_num_groups
         self.temporal = nn.ModuleList(
             [
-                TemporalResBlock(
-                    block.resnets[-1].out_channels, kernel=kernel, spatial=side, norm_groups=groups
+                TemporalResBlockSpec(kernel=kernel, spatial=side, norm_groups=groups).build(
+                    block.resnets[-1].out_channels
                 )
                 for block, side in zip(blocks, self.spatial, strict=True)
             ]

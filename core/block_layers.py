@@ -7,6 +7,7 @@ As the layers in :mod:`.layers`, each of them starts as the identity.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,8 +15,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import UNTOLD, Blend, FrameGroupNorm, TemporalResBlock, Told, embedded, zeroed
+from .layer_specs import (
+    BLOCK_PLACES,
+    NO_INPUTS,
+    BlockPlace,
+    LayerInputs,
+    LayerSpec,
+    module_kind,
+)
+from .layers import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
 from .products import convolution, linear
+from .temporal_transformer import check_heads, check_positions
 
 BlockPositions = Literal["none", "rotary_and_bias"]
 BLOCK_POSITIONS: tuple[BlockPositions, ...] = ("none", "rotary_and_bias")
@@ -98,28 +108,44 @@ def turn(x: Tensor, phases: Tensor) -> Tensor:
 # Attention inside a transformer block.
 
 
+@module_kind("attention in block")
+@dataclass(frozen=True, kw_only=True)
+class BlockAttentionSpec(LayerSpec):
+    """Attention over time inside a transformer block.
+
+    positions: none at all, or rotary and a learned bias at the same time. block_place: before or
+    after the block's feed-forward.
+    """
+
+    heads: int
+    positions: BlockPositions = "rotary_and_bias"
+    block_place: BlockPlace = "before_feed_forward"
+    learned_blend: bool = False
+
+    def __post_init__(self) -> None:
+        check_positions(self.positions, BLOCK_POSITIONS)
+        if self.block_place not in BLOCK_PLACES:
+            known = " or ".join(BLOCK_PLACES)
+            raise ValueError(f"layers in transformer blocks are {known}, not {self.block_place}")
+
+    @property
+    def place(self) -> BlockPlace:
+        return self.block_place
+
+    def build(self, width: int, ops=nn) -> BlockAttention:
+        return BlockAttention(width, self, ops)
+
+
 class BlockAttention(nn.Module):
     """Attention among the frames of one spatial position, on the tokens of a transformer block.
 
-    Maps tokens [(b t), n, c] to tokens: norm, attention, and the residual. ``positions`` is either
-    none at all, or rotary and a learned bias at the same time.
+    Maps tokens [(b t), n, c] to tokens: norm, attention, and the residual.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        *,
-        positions: BlockPositions = "rotary_and_bias",
-        learned_blend: bool = False,
-        ops=nn,
-    ):
+    def __init__(self, width: int, spec: BlockAttentionSpec, ops=nn):
         super().__init__()
-        if positions not in BLOCK_POSITIONS:
-            known = ", ".join(BLOCK_POSITIONS)
-            raise ValueError(f"positions must be one of {known}, not {positions!r}")
-        if width % heads:
-            raise ValueError(f"attention width {width} must be divisible by {heads} heads")
+        heads, positions = spec.heads, spec.positions
+        check_heads(width, heads)
         if positions == "rotary_and_bias" and width // heads < 2:
             raise ValueError(f"heads of {width // heads} channels have no pairs to rotate")
         self.heads = heads
@@ -129,12 +155,12 @@ class BlockAttention(nn.Module):
         self.to_v = ops.Linear(width, width, bias=False)
         self.to_out = zeroed(ops.Linear(width, width))
         self.bias = BucketedBias(heads, ops) if positions == "rotary_and_bias" else None
-        self.blend = Blend(learned=learned_blend)
+        self.blend = Blend(learned=spec.learned_blend)
 
     def forward(
-        self, tokens: Tensor, frames: int, told: Told = UNTOLD, strength: float = 1.0
+        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
     ) -> Tensor:
-        """Attend among the ``frames`` of every clip; nothing that is told is used here."""
+        """Attend among the ``frames`` of every video; no other inputs are read here."""
         if self.blend.mix_factor is None and strength == 1.0:
             return self.attend(self.norm(tokens), frames, plus=tokens)
         return self.blend(tokens, self.attend(self.norm(tokens), frames), strength)
@@ -183,31 +209,37 @@ class PooledResBlock(nn.Module):
         return h + convolution(self.conv2, F.silu(self.norm2(z, frames)))
 
 
+@module_kind("temporal module")
+@dataclass(frozen=True, kw_only=True)
+class TemporalModuleSpec(LayerSpec):
+    """Residual blocks over time and over space, both of which read the noise level."""
+
+    embedding: int
+    norm_groups: int = 32
+    eps: float = 1e-6
+    learned_blend: bool = False
+
+    def build(self, width: int, ops=nn) -> TemporalModule:
+        return TemporalModule(width, self, ops)
+
+
 class TemporalModule(nn.Module):
     """Residual blocks over time (kernels 5 and 3) and over space (3x3), then a 1x1 convolution that
     starts at zero, added to the input [(b t), c, h, w]."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        norm_groups: int = 32,
-        eps: float = 1e-6,
-        embedding: int,
-        learned_blend: bool = False,
-        ops=nn,
-    ):
+    def __init__(self, width: int, spec: TemporalModuleSpec, ops=nn):
         super().__init__()
-        shared = dict(norm_groups=norm_groups, eps=eps, embedding=embedding, ops=ops)
-        self.over_time = TemporalResBlock(
-            channels, kernel=5, second_kernel=3, pooled=True, learned_blend=False, **shared
-        )
-        self.over_space = PooledResBlock(channels, **shared)
-        self.project_out = zeroed(ops.Conv2d(channels, channels, 1))
-        self.blend = Blend(learned=learned_blend)
+        shared = dict(norm_groups=spec.norm_groups, eps=spec.eps, embedding=spec.embedding)
+        self.over_time = TemporalResBlockSpec(
+            kernel=5, second_kernel=3, pooled_norm=True, learned_blend=False, **shared
+        ).build(width, ops)
+        self.over_space = PooledResBlock(width, **shared, ops=ops)
+        self.project_out = zeroed(ops.Conv2d(width, width, 1))
+        self.blend = Blend(learned=spec.learned_blend)
 
-    def forward(self, h: Tensor, frames: int, told: Told = UNTOLD, strength: float = 1.0) -> Tensor:
-        """Both blocks are told the noise level."""
-        z = self.over_time(h, frames, Told(embedding=told.embedding))
-        z = self.over_space(z, frames, told.embedding)
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        z = self.over_time(h, frames, LayerInputs(embedding=inputs.embedding))
+        z = self.over_space(z, frames, inputs.embedding)
         return self.blend(h, convolution(self.project_out, z), strength)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .layer_specs import BlockPlace
 from .layers import per_frame
 from .products import convolution, feed_forward, linear
-from .temporal_layers import BlockPlace
 from .unet_walk import Walk
 
 ROWS = 1024
@@ -27,9 +27,9 @@ class ClipWalk(Walk):
 
     def __init__(self, unet, injections, embedding, frames, context, rate, text, times=None):
         super().__init__(unet, injections, embedding, frames, context, rate, text, times)
-        configs = [injection.layers.config for injection in injections]
-        self.pooled = any(config.pooled_host_norms for config in configs)
-        self.sparse_causal = any(config.sparse_causal for config in configs)
+        changes = [injection.layers.spec.host for injection in injections]
+        self.pooled = any(one.pooled_norms for one in changes)
+        self.sparse_causal = any(one.sparse_causal for one in changes)
         self.frames, self.clips = frames, len(embedding)
         self.activated = F.silu(embedding)  # [b, e]
         # Keys and values of a prompt are the same for all frames of its clip.
@@ -108,7 +108,7 @@ class ClipWalk(Walk):
     def inside(self, site: str, tokens: Tensor, place: BlockPlace) -> Tensor:
         """Hand ``tokens`` to the layers that sit at this place of the block."""
         for injection, told in zip(self.injections, self.told, strict=True):
-            if injection.layers.config.block_place == place:
+            if injection.layers.acts_at(site, place):
                 strength = injection.strength.at(site)
                 tokens = injection.layers.run(site, tokens, told, strength)
         return tokens

@@ -61,7 +61,7 @@ class DiffusionModel:
         """How much noise the frames of a clip share (alpha of `noise.mixed_noise`), as the temporal
         layers that act last were trained."""
         active = self.network.active
-        return active[-1].layers.config.shared_noise if active else 0.0
+        return active[-1].layers.spec.trained.shared_noise if active else 0.0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,10 +88,10 @@ class DiffusionModel:
         Layers that were trained with betas of their own bring their schedule.
         """
         model = replace(self, network=combine(self.network, layers, strength))
-        if not layers.config.betas:
+        betas = layers.spec.host.betas
+        if betas is None:
             return model
-        name, start, end = layers.config.betas
-        schedule = SCHEDULES[name](self.schedule.steps, start=start, end=end)
+        schedule = SCHEDULES[betas.name](self.schedule.steps, start=betas.first, end=betas.last)
         return replace(
             model, schedule=schedule, image_schedule=self.image_schedule or self.schedule
         )

@@ -1,13 +1,54 @@
-"""Temporal attention that follows what moves, by motions that it is told."""
+"""Temporal attention that follows what moves, by motions that the embedded family's prompt reader
+reads off the prompt."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .positions import Positions, with_times
+from .layer_specs import LayerInputs, module_kind
+from .positions import with_times
+from .temporal_transformer import TransformerLayer, TransformerSpec
+
+MotionPositions = Literal["none", "sinusoidal"]
+MOTION_POSITIONS: tuple[MotionPositions, ...] = ("none", "sinusoidal")
+
+
+@module_kind("motion transformer")
+@dataclass(frozen=True, kw_only=True)
+class MotionTransformerSpec(TransformerSpec):
+    """Attention at the same position and along `motions` motions, `LayerInputs.extension`; of its
+    heads half stay at the same position."""
+
+    motions: int
+    positions: MotionPositions = "sinusoidal"
+
+    def build(self, width: int, ops=nn) -> MotionTransformer:
+        return MotionTransformer(width, self, ops)
+
+
+class MotionTransformer(TransformerLayer):
+    """See :class:`MotionTransformerSpec`. Without motions to read, nothing moves."""
+
+    layout = "b (t h w) c"
+
+    def __init__(self, width: int, spec: MotionTransformerSpec, ops=nn):
+        stay = max(1, spec.heads // 2)
+        attention = MotionAttention(width, stay, spec.motions, positions=spec.positions, ops=ops)
+        super().__init__(width, spec, attention, ops)
+
+    def attend(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
+    ) -> Tensor:
+        motions = inputs.extension
+        if motions is None:
+            motions = tokens.new_zeros(len(tokens), self.attention.motions, 2)
+        return self.attention(tokens, times, grid, motions)
 
 
 class MotionAttention(nn.Module):
@@ -21,10 +62,11 @@ class MotionAttention(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, motions: int, *, positions: Positions = "sinusoidal", ops=nn
-    ):
+        self, width: int, heads: int, motions: int, *, positions: MotionPositions = "sinusoidal",
+        ops=nn,
+    ):  # fmt: skip
         super().__init__()
-        if positions not in ("none", "sinusoidal"):
+        if positions not in MOTION_POSITIONS:
             raise ValueError(f"attention along motions cannot have {positions} positions")
         if motions < 1 or width % (2 * heads) or width % motions:
             raise ValueError(

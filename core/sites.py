@@ -155,6 +155,11 @@ def check_site(site: str) -> str:
     return site
 
 
+def is_in_block(site: str) -> bool:
+    """Whether the site lies inside a spatial transformer, where tensors are tokens."""
+    return ".block." in check_site(site)
+
+
 def kind_of(site: str) -> str:
     """``"attention"`` for sites in a transformer or where one ends, else ``"convolution"``."""
     return "attention" if ".attn." in check_site(site) else "convolution"

@@ -39,7 +39,7 @@ class Walk:
     ):
         self.unet, self.injections = unet, injections
         self.told = [
-            one.layers.tell(
+            one.layers.prepare(
                 embedding, frames, context=context, rate=rate, text=clip_text(text), times=times
             )
             for one in injections

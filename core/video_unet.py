@@ -68,12 +68,12 @@ class VideoUNet(nn.Module):
         check_video(x)
         frames = x.shape[1]
         timesteps = torch.as_tensor(timesteps, device=x.device)
-        if context_frames is not None and any(one.config.context_in_place for one in self.sets):
+        if context_frames is not None and any(one.puts_context_in_place for one in self.sets):
             x, timesteps = in_place(x, timesteps, context_frames)
         embedding = self._embed(x, timesteps, text, class_labels, added)
         active = self.active
         # Most layers act between the image network's modules; some also act inside of them.
-        inside = any(one.layers.config.reaches_inside for one in active)
+        inside = any(one.layers.spec.inside_modules for one in active)
         walk = (ClipWalk if inside else Walk)(
             self.image_unet, active, embedding, frames, context_frames, rate, text, times
         )
@@ -108,7 +108,7 @@ def inject(
 
     Raises ValueError when the layers were made for another layout.
     """
-    have, made_for = layout_of(image_unet.config), layers.config.layout
+    have, made_for = layout_of(image_unet.config), layers.spec.layout
     if have != made_for:
         raise ValueError(
             f"temporal layers for channels {made_for.channels} with depths "

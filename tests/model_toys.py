@@ -12,9 +12,10 @@ from videoldm.core import schedules
 from videoldm.core.clip_condition import ClipCondition, Sampling
 from videoldm.core.denoiser import Denoiser
 from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sampling import sample_dpmpp_2m_sde
 from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import TemporalLayers
 from videoldm.core.video_unet import VideoUNet
 
 SCHEDULE = schedules.scaled_linear()
@@ -52,8 +53,8 @@ def toy_unet(**changes) -> UNet2DConditionModel:
 
 
 def toy_layers(unet: UNet2DConditionModel, **changes) -> TemporalLayers:
-    config = TemporalLayersConfig(layout=layout_of(unet.config), **{"norm_groups": 8} | changes)
-    return TemporalLayers(config).eval()
+    spec = spec_from_table(layout_of(unet.config), **{"norm_groups": 8} | changes)
+    return TemporalLayers(spec).eval()
 
 
 def toy_model(unet: UNet2DConditionModel | None = None, **changes) -> DiffusionModel:

@@ -6,7 +6,8 @@ from einops import rearrange
 from model_toys import fill, normal
 from safetensors.torch import load_file
 from videoldm.core import block_layers as m
-from videoldm.core.layers import Told, rotary_angles, rotate
+from videoldm.core.layer_specs import LayerInputs
+from videoldm.core.positions import rotary_angles, rotate
 
 TABLES = load_file(Path(__file__).parent / "golden" / "lavie" / "tables" / "tables.safetensors")
 FRAMES = 5
@@ -17,11 +18,11 @@ def tokens(b=2, t=FRAMES, n=6, c=32, seed=0):
 
 
 def attention(**changes):
-    return m.BlockAttention(32, 2, **changes).eval()
+    return m.BlockAttentionSpec(heads=2, **changes).build(32).eval()
 
 
 def module(**changes):
-    return m.TemporalModule(32, norm_groups=4, embedding=8, **changes).eval()
+    return m.TemporalModuleSpec(norm_groups=4, embedding=8, **changes).build(32).eval()
 
 
 @pytest.mark.parametrize("frames", [5, 8, 13, 16, 32, 61, 64])
@@ -58,7 +59,7 @@ def test_untrained_attention_is_the_identity(positions):
 
 def test_untrained_module_is_the_identity():
     h = normal(2 * FRAMES, 32, 3, 4)
-    told = Told(embedding=normal(2 * FRAMES, 8))
+    told = LayerInputs(embedding=normal(2 * FRAMES, 8))
     assert torch.equal(module()(h, FRAMES, told), h)
     assert not torch.allclose(fill(module())(h, FRAMES, told), h)
 
@@ -113,4 +114,5 @@ def test_one_training_step_moves_every_weight_that_can_move():
 )
 def test_what_cannot_be_built_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        m.BlockAttention(**arguments)
+        width = arguments.pop("width")
+        m.BlockAttentionSpec(**arguments).build(width)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from model_toys import fill, normal, toy_unet
 from videoldm.core.clip_walk import first_and_previous
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import block_sites, layout_of
-from videoldm.core.temporal_layers import Strength, TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import Strength, TemporalLayers
 from videoldm.core.video_unet import VideoUNet, combine, eject, inject
 
 STEPS = torch.tensor([700.0, 20.0])
@@ -15,8 +16,8 @@ UPSCALER = dict(in_channels=7, num_class_embeds=10, use_linear_projection=True,
 def block_layers(unet, **changes):
     layout = layout_of(unet.config)
     sites = changes.pop("sites", tuple(block_sites(layout)))
-    values = dict(layout=layout, sites=sites, learned_blend=False, norm_groups=8)
-    return TemporalLayers(TemporalLayersConfig(**values | changes)).eval()
+    values = dict(sites=sites, learned_blend=False, norm_groups=8)
+    return TemporalLayers(spec_from_table(layout, **values | changes)).eval()
 
 
 def per_frame(unet, x, text=TEXT, **more):

@@ -26,9 +26,10 @@ from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most,
 from videoldm.core.evaluation.metrics import psnr
 from videoldm.core.evaluation.models import How, Models
 from videoldm.core.families import embedded
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.low_resolution import enlarge, shrink
 from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import TemporalLayers
 from videoldm.core.text import (
     BoxEncoder,
     TextConfig,
@@ -62,12 +63,12 @@ def write_models(folder: Path) -> None:
               {"unet": vars(UNET), "text": vars(text), "boxes": {"slots": 4}})  # fmt: skip
     for name in embedded.TEMPORAL_LAYERS:
         more = {"context_channels": 4, "rates": 2 if name == "interpolation" else 0}
-        layers = TemporalLayers(TemporalLayersConfig(layout=layout_of(unet.config), **more))
-        save_part(folder, name, layers.state_dict(), layers.config.as_dict(), "temporal_layers")
+        layers = TemporalLayers(spec_from_table(layout_of(unet.config), **more))
+        save_part(folder, name, layers.state_dict(), layers.spec.as_dict(), "temporal_layers")
     large = embedded.build_unet(UPSAMPLER)
-    layers = TemporalLayers(TemporalLayersConfig(layout=layout_of(large.config)))
+    layers = TemporalLayers(spec_from_table(layout_of(large.config)))
     save_part(folder, "upsampler", joined({"unet": large, "layers": layers}),
-              {"unet": vars(UPSAMPLER), "layers": layers.config.as_dict()})  # fmt: skip
+              {"unet": vars(UPSAMPLER), "layers": layers.spec.as_dict()})  # fmt: skip
 
 
 def joined(parts: dict[str, torch.nn.Module]) -> dict[str, torch.Tensor]:

@@ -122,4 +122,4 @@ def test_the_recipe_trains_the_image_model_and_its_layers(tmp_path, monkeypatch)
     header, after = embedded.read(tmp_path / "joint_image_model.safetensors", "image_model")
     moved = {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert moved == {"unet"} and header.notes["steps"] == 2
-    assert embedded.load_temporal_layers(path).config.layout.levels == 3
+    assert embedded.load_temporal_layers(path).spec.layout.levels == 3

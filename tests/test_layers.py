@@ -8,18 +8,31 @@ from einops import rearrange
 from model_toys import fill, normal
 from videoldm.core import layers as m
 from videoldm.core import positions as p
-from videoldm.core.motion_attention import MotionAttention, along_motion
+from videoldm.core import temporal_transformer as tt
+from videoldm.core.layer_specs import LayerInputs
+from videoldm.core.motion_attention import (
+    MotionAttention,
+    MotionTransformerSpec,
+    along_motion,
+)
 
 CHANNELS, FRAMES = 16, 5
 
 
 def block(**changes):
-    return m.TemporalResBlock(CHANNELS, **{"norm_groups": 4} | changes).eval()
+    return m.TemporalResBlockSpec(**{"norm_groups": 4} | changes).build(CHANNELS).eval()
 
 
-def transformer(**changes):
-    defaults = {"norm_groups": 4, "motions": 4}
-    return m.TemporalTransformer(CHANNELS, heads=2, **defaults | changes).eval()
+def transformer(spec=tt.TemporalTransformerSpec, **changes):
+    return spec(heads=2, norm_groups=4, **changes).build(CHANNELS).eval()
+
+
+def space_time(**changes):
+    return transformer(tt.SpaceTimeTransformerSpec, **changes)
+
+
+def along_motions(**changes):
+    return transformer(MotionTransformerSpec, motions=4, **changes)
 
 
 def folded(b=2, t=FRAMES, h=3, w=4, seed=0):
@@ -81,10 +94,10 @@ def test_blending_is_the_papers_formula():
 
 # --------------------------------------------------------------------------------- identity, kinds
 
-LAYERS = [lambda: block(), lambda: block(pooled=True, embedding=6, context=3)]
+LAYERS = [lambda: block(), lambda: block(pooled_norm=True, embedding=6, context=3)]
 LAYERS += [lambda p=p: transformer(positions=p, text=6, context=3) for p in p.POSITIONS]
-LAYERS += [lambda: transformer(reach="clip", text=6, embedding=6, context=3)]
-LAYERS += [lambda: transformer(reach="motion", positions="sinusoidal", text=6, context=3)]
+LAYERS += [lambda: space_time(text=6, embedding=6, context=3)]
+LAYERS += [lambda: along_motions(text=6, context=3)]
 
 
 @pytest.mark.parametrize("make", LAYERS)
@@ -92,7 +105,7 @@ LAYERS += [lambda: transformer(reach="motion", positions="sinusoidal", text=6, c
 def test_an_untrained_layer_is_exactly_the_identity(make, frames):
     h = folded(t=frames)
     text, context = normal(2, 7, 6), normal(2 * frames, 3, 3, 4)
-    told = m.Told(embedding=normal(2 * frames, 6), context=context, text=text)
+    told = LayerInputs(embedding=normal(2 * frames, 6), context=context, text=text)
     assert torch.equal(make()(h, frames, told), h)
 
 
@@ -123,18 +136,19 @@ def test_attention_knows_the_order_of_frames_unless_it_has_no_positions(position
 
 
 @pytest.mark.parametrize(
-    "positions, reach, relative",
-    [("rotary", "place", True), ("rotary", "clip", True), ("sinusoidal", "place", False),
-     ("sinusoidal", "clip", False), ("sinusoidal", "motion", False)],
+    "make, positions, relative",
+    [(transformer, "rotary", True), (space_time, "rotary", True),
+     (transformer, "sinusoidal", False), (space_time, "rotary_and_sinusoidal", False),
+     (along_motions, "sinusoidal", False)],
 )  # fmt: skip
-def test_frames_drawn_from_a_clip_are_attended_to_at_their_own_times(positions, reach, relative):
-    layer = fill(transformer(positions=positions, reach=reach), scale=0.5)
+def test_frames_drawn_from_a_clip_are_attended_to_at_their_own_times(make, positions, relative):
+    layer = fill(make(positions=positions), scale=0.5)
     h, drawn = folded(b=1), torch.tensor([0, 3, 9, 10, 15])
     counted = layer(h, FRAMES)
-    assert torch.equal(layer(h, FRAMES, m.Told(times=torch.arange(FRAMES))), counted)
-    assert not torch.allclose(layer(h, FRAMES, m.Told(times=drawn)), counted, atol=1e-2)
-    later = layer(h, FRAMES, m.Told(times=drawn + 7))
-    assert torch.allclose(layer(h, FRAMES, m.Told(times=drawn)), later, atol=1e-3) == relative
+    assert torch.equal(layer(h, FRAMES, LayerInputs(times=torch.arange(FRAMES))), counted)
+    assert not torch.allclose(layer(h, FRAMES, LayerInputs(times=drawn)), counted, atol=1e-2)
+    later = layer(h, FRAMES, LayerInputs(times=drawn + 7))
+    assert torch.allclose(layer(h, FRAMES, LayerInputs(times=drawn)), later, atol=1e-3) == relative
 
 
 # -------------------------------------------------------------------------------- along motions
@@ -142,7 +156,7 @@ def test_frames_drawn_from_a_clip_are_attended_to_at_their_own_times(positions, 
 
 def test_attention_along_no_motion_is_attention_at_the_same_position():
     moving = fill(MotionAttention(CHANNELS, 2, 4), scale=0.5)
-    still = m.TemporalAttention(CHANNELS, 4, positions="sinusoidal")
+    still = tt.TemporalAttention(CHANNELS, 4, positions="sinusoidal")
     still.to_qkv.weight.data = moving.to_followed.weight
     moving.to_out.weight.data[:, : CHANNELS // 2] = 0  # the heads that stay
     still.to_out.weight.data = moving.to_out.weight[:, CHANNELS // 2 :]
@@ -177,9 +191,9 @@ def test_heads_that_do_not_divide_the_width_are_refused(heads, motions):
 # --------------------------------------------------------------------------- folding, who sees what
 
 
-@pytest.mark.parametrize("reach, everywhere", [("place", False), ("clip", True)])
-def test_only_attention_over_the_whole_clip_sees_other_places(reach, everywhere):
-    layer = fill(transformer(reach=reach), scale=0.5).double()
+@pytest.mark.parametrize("make, everywhere", [(transformer, False), (space_time, True)])
+def test_only_attention_over_the_whole_clip_sees_other_places(make, everywhere):
+    layer = fill(make(), scale=0.5).double()
     layer.norm.forward = lambda h, frames: h  # it looks at the whole of each frame
     h = folded(b=1).double()
     changed = h.clone()
@@ -243,18 +257,18 @@ def test_a_prompt_context_and_noise_level_reach_the_output():
     layer = fill(transformer(text=6, context=3, embedding=8))
     h = folded()
     text, context = normal(2, 7, 6), normal(2 * FRAMES, 3, 3, 4)
-    told = m.Told(text=text, context=context, embedding=normal(2 * FRAMES, 8))
+    told = LayerInputs(text=text, context=context, embedding=normal(2 * FRAMES, 8))
     out = layer(h, FRAMES, told)
     for name in ("text", "context", "embedding"):
         other = replace(told, **{name: getattr(told, name) + 1})
         assert not torch.allclose(layer(h, FRAMES, other), out)
-    first = m.Told(text=text[:1], context=context[:FRAMES], embedding=told.embedding[:FRAMES])
+    first = LayerInputs(text=text[:1], context=context[:FRAMES], embedding=told.embedding[:FRAMES])
     one = layer(h[:FRAMES], FRAMES, first)
     torch.testing.assert_close(one, out[:FRAMES], atol=1e-4, rtol=1e-4)
 
 
 def test_the_gate_is_the_second_half():
-    gate = m.GEGLU(3, expansion=2)
+    gate = tt.GEGLU(3, expansion=2)
     x = normal(4, 3)
     value, gated = F.linear(x, gate.inner.weight, gate.inner.bias).split(6, dim=-1)
     torch.testing.assert_close(gate(x), gate.outer(value * F.gelu(gated)))
@@ -271,6 +285,8 @@ def test_helpers():
 
 def test_what_cannot_be_built_is_refused():
     with pytest.raises(ValueError, match="not 'absolute'"):
-        m.TemporalAttention(8, 2, positions="absolute")
+        tt.TemporalAttention(8, 2, positions="absolute")
     with pytest.raises(ValueError, match="9 must be divisible by 2"):
-        m.TemporalAttention(9, 2)
+        tt.TemporalAttention(9, 2)
+    with pytest.raises(ValueError, match="not 'relative'"):
+        space_time(positions="relative")

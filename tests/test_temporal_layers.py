@@ -4,14 +4,18 @@ import pytest
 import torch
 from model_toys import fill, normal
 from videoldm.core.context_frames import given_frames, no_context
-from videoldm.core.sites import X4_UPSCALER, UNetLayout, attn_sites, res_sites
-from videoldm.core.temporal_layers import Strength, TemporalLayers, TemporalLayersConfig, key
+from videoldm.core.families.embedded_specs import spec_from_table
+from videoldm.core.layer_specs import KINDS, spec_from_dict
+from videoldm.core.layers import TemporalResBlockSpec
+from videoldm.core.sites import UNetLayout, all_sites, attn_sites, res_sites
+from videoldm.core.temporal_layers import Strength, TemporalLayers, key
+from videoldm.core.temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0), mid_depth=1)
 
 
 def config(**changes):
-    return TemporalLayersConfig(layout=LAYOUT, **{"norm_groups": 8} | changes)
+    return spec_from_table(LAYOUT, **{"norm_groups": 8} | changes)
 
 
 def test_by_default_a_layer_follows_every_residual_block_and_transformer():
@@ -29,11 +33,66 @@ def test_the_file_reads_like_a_map_of_the_network():
     assert layers.at("up.0.res.0") is None
 
 
-def test_a_config_survives_json():
-    ours = config(sites=("down.0.res.0",), positions="relative", context_channels=4, rates=2)
-    assert TemporalLayersConfig.from_dict(json.loads(json.dumps(ours.as_dict()))) == ours
-    upscaler = TemporalLayersConfig(layout=X4_UPSCALER)
-    assert TemporalLayersConfig.from_dict(json.loads(json.dumps(upscaler.as_dict()))) == upscaler
+@pytest.mark.parametrize(
+    "changes",
+    [{}, dict(sites=tuple(all_sites(LAYOUT)), positions="relative", rates=2, modules=True),
+     dict(context_channels=4, context_in_place=True, text_width=16, motions=2, shared_noise=1.0,
+          positions="sinusoidal", motion_attention=(1,), clip_attention=(0,)),
+     dict(pooled_host_norms=True, sparse_causal=True, betas=("linear", 1e-4, 2e-2),
+          sites=("down.0.attn.0.block.0",), heads=(8, 2), family="lavie base")],
+)  # fmt: skip
+def test_a_declaration_survives_json(changes):
+    ours = config(**changes)
+    again = TemporalLayersSpec.from_dict(json.loads(json.dumps(ours.as_dict())))
+    assert again == ours
+    assert {type(one) for one in again.layers.values()} == {
+        type(one) for one in ours.layers.values()
+    }
+
+
+def test_layers_are_built_as_they_are_declared_site_by_site():
+    layers = {
+        "down.0.res.0": TemporalResBlockSpec(kernel=5, norm_groups=8),
+        "mid.res.0": TemporalResBlockSpec(kernel=1, norm_groups=4, learned_blend=False),
+    }
+    built = TemporalLayers(TemporalLayersSpec(layout=LAYOUT, layers=layers))
+    assert built.at("down.0.res.0").conv1.kernel_size == (5, 1, 1)
+    assert built.at("mid.res.0").conv1.weight.shape == (64, 64, 1, 1, 1)
+    assert built.at("mid.res.0").blend.mix_factor is None
+
+
+def test_heads_are_as_given_at_every_site():
+    values = config(sites=("mid.attn.0",)).as_dict()
+    values["layers"]["mid.attn.0"]["heads"] = 16
+    built = TemporalLayers(TemporalLayersSpec.from_dict(values))
+    assert built.at("mid.attn.0").attention.heads == 16
+
+
+def test_what_cannot_be_read_is_refused_in_one_sentence():
+    values = config().as_dict()
+    values["layers"]["mid.res.0"]["kind"] = "wavelet"
+    with pytest.raises(ValueError, match="'wavelet' is not a kind of temporal layer"):
+        TemporalLayersSpec.from_dict(values)
+    with pytest.raises(ValueError, match="'residual convolution' cannot be read.*'colour'"):
+        spec_from_dict({"kind": "residual convolution", "colour": 1})
+    with pytest.raises(ValueError, match="not a description of temporal layers: 'layout'"):
+        TemporalLayersSpec.from_dict({"layers": {}})
+    assert all(spec.kind == name for name, spec in KINDS.items())
+
+
+def test_a_layer_in_the_wrong_place_is_refused():
+    block = config(sites=("down.0.attn.0.block.0",)).layers["down.0.attn.0.block.0"]
+    res = TemporalResBlockSpec()
+    for site, layer in (("mid.res.0", block), ("down.0.attn.0.block.0", res)):
+        with pytest.raises(ValueError, match=f"{site} lies .*no place for '{layer.kind}'"):
+            TemporalLayersSpec(layout=LAYOUT, layers={site: layer})
+
+
+def test_only_layers_in_blocks_and_changed_norms_or_attention_reach_inside_modules():
+    assert not config().inside_modules
+    assert config(sites=("down.0.attn.0.block.0",)).inside_modules
+    assert HostChanges(pooled_norms=True).inside_modules
+    assert not HostChanges(betas=Betas("linear", 1e-4, 2e-2)).inside_modules
 
 
 def test_strength_is_the_product_of_the_three_that_concern_a_site():
@@ -50,7 +109,7 @@ def test_strength_is_the_product_of_the_three_that_concern_a_site():
 def test_running_where_there_is_no_layer_or_no_strength_returns_the_very_tensor():
     layers = fill(TemporalLayers(config(sites=("down.0.res.0",))))
     h = normal(3, 32, 4, 4)
-    told = layers.tell(normal(1, 128), 3)
+    told = layers.prepare(normal(1, 128), 3)
     assert layers.run("down.0.attn.0", h, told) is h
     assert layers.run("down.0.res.0", h, told, 0.0) is h
     assert not torch.equal(layers.run("down.0.res.0", h, told), h)
@@ -60,7 +119,7 @@ def test_running_where_there_is_no_layer_or_no_strength_returns_the_very_tensor(
 def test_given_frames_are_encoded_to_every_level(height, width):
     layers = fill(TemporalLayers(config(context_channels=4)))
     context = given_frames(normal(2, 1, 4, height, width), [0], 3)
-    told = layers.tell(normal(2, 128), 3, context=context)
+    told = layers.prepare(normal(2, 128), 3, context=context)
     sizes = [(6, height, width), (6, (height + 1) // 2, (width + 1) // 2)]
     assert [(len(one.context), *one.context.shape[2:]) for one in told.levels] == sizes
     assert told.levels[0].embedding.shape == (6, 128)
@@ -72,7 +131,7 @@ def test_layers_are_told_the_noise_on_given_frames_and_the_rate():
     perturbed = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
     perturbed.noise_level[:] = 250
     plain, rated, noisy = (
-        layers.tell(embedding, 3, **more).levels[0].embedding
+        layers.prepare(embedding, 3, **more).levels[0].embedding
         for more in (
             {"context": context},
             {"context": context, "rate": torch.tensor([2, 2])},
@@ -87,14 +146,14 @@ def test_layers_without_context_are_told_nothing_of_it():
     layers = TemporalLayers(config())
     embedding = normal(2, 128)
     context = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
-    told = layers.tell(embedding, 3, context=context, rate=torch.tensor([0, 0]))
+    told = layers.prepare(embedding, 3, context=context, rate=torch.tensor([0, 0]))
     assert all(one.context is None for one in told.levels)
     assert torch.equal(told.levels[0].embedding, embedding.repeat_interleave(3, dim=0))
 
 
 def test_what_cannot_be_built_is_refused():
     with pytest.raises(ValueError, match="'absolute'"):
-        config(positions="absolute")
+        TemporalLayers(config(positions="absolute"))
     with pytest.raises(ValueError, match="'down.0.mlp.0' is not a site"):
         config(sites=("down.0.mlp.0",))
 
@@ -102,9 +161,9 @@ def test_what_cannot_be_built_is_refused():
 def test_layers_that_read_the_prompt_are_told_its_summary_and_motions():
     layers = fill(TemporalLayers(config(text_width=16, motions=3)))
     embedding, text = normal(2, 128), normal(2, 7, 16)
-    plain = layers.tell(embedding, 3).levels[0]
-    told = layers.tell(embedding, 3, text=text).levels[1]
-    assert plain.motions is None and told.motions.shape == (2, 3, 2)
+    plain = layers.prepare(embedding, 3).levels[0]
+    told = layers.prepare(embedding, 3, text=text).levels[1]
+    assert plain.extension is None and told.extension.shape == (2, 3, 2)
     summary = told.embedding - plain.embedding
     assert torch.allclose(summary[0], summary[2]) and not torch.allclose(summary[0], summary[3])
 

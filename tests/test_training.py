@@ -287,4 +287,4 @@ def test_the_whole_family_trains_from_nothing(tmp_path, monkeypatch):
     assert embedded.load_upsampler().model.low_res_channels == 3
     assert embedded.load_temporal_decoder().reach > 0
     for name in embedded.TEMPORAL_LAYERS:
-        assert embedded.load_temporal_layers(name).config.trained_frames in (16, 17)
+        assert embedded.load_temporal_layers(name).spec.trained.frames in (16, 17)

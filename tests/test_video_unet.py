@@ -5,12 +5,12 @@ import pytest
 import torch
 from model_toys import fill, normal, toy_layers, toy_unet
 from videoldm.core.context_frames import ContextFrames, given_frames
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.positions import POSITIONS
 from videoldm.core.sites import SD1, all_sites, layout_of
 from videoldm.core.temporal_layers import (
     Strength,
     TemporalLayers,
-    TemporalLayersConfig,
     in_place,
 )
 from videoldm.core.video_unet import (
@@ -140,7 +140,7 @@ def test_strength_acts_on_everything_on_a_kind_and_on_a_site(unet, changes):
     convolution = changes(Strength(kinds={"attention": 0.0}))
     assert 0 < attention.abs().max() and 0 < convolution.abs().max()
     assert not torch.allclose(attention, convolution)
-    for site in toy_layers(unet).config.placed:
+    for site in toy_layers(unet).spec.sites:
         assert not torch.equal(changes(Strength(sites={site: 0.0})), full), site
     small = changes(Strength(overall=1e-3))
     assert small.abs().max() < 0.05 * full.abs().max()
@@ -178,7 +178,7 @@ def test_every_place_of_the_walk_is_visited_once_with_its_width():
     unet = toy_unet(**UNETS["three levels"])
     layout = layout_of(unet.config)
     sites = tuple(site for site in all_sites(layout) if ".block." not in site)
-    layers = TemporalLayers(TemporalLayersConfig(layout=layout, sites=sites, norm_groups=8))
+    layers = TemporalLayers(spec_from_table(layout, sites=sites, norm_groups=8))
     visited = []
     for site in sites:
         layers.at(site).register_forward_hook(lambda *_, site=site: visited.append(site))
@@ -234,7 +234,7 @@ def test_one_timestep_serves_all_videos(unet):
 
 def test_layers_of_another_network_are_refused_with_both_layouts(unet):
     sites = ("in",)
-    other = TemporalLayers(TemporalLayersConfig(layout=SD1, sites=sites))
+    other = TemporalLayers(spec_from_table(SD1, sites=sites))
     for refuse in (lambda: inject(unet, other), lambda: combine(VideoUNet(unet, []), other)):
         with pytest.raises(ValueError, match=r"\(320, 640, 1280, 1280\).*\(32, 64\)"):
             refuse()

@@ -9,8 +9,9 @@ import torch
 from videoldm.core.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import embedded
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import TemporalLayers
 from videoldm.core.text import (
     BoxEncoder,
     TextConfig,
@@ -71,11 +72,11 @@ def _vocabulary(folder):
 
 def _layers(unet, *, context, rates, shared_noise=0.0):
     layout = layout_of(embedded.build_unet(unet).config)
-    config = TemporalLayersConfig(layout=layout, context_channels=context, rates=rates,
-                                  trained_frames=5, shared_noise=shared_noise)  # fmt: skip
-    layers = TemporalLayers(config)
+    spec = spec_from_table(layout, context_channels=context, rates=rates, trained_frames=5,
+                           shared_noise=shared_noise)  # fmt: skip
+    layers = TemporalLayers(spec)
     _randomize(layers)
-    return layers.state_dict(), config.as_dict()
+    return layers.state_dict(), spec.as_dict()
 
 
 def _randomize(module):

@@ -21,9 +21,10 @@ from ..checkpoints import CheckpointError, Header, load_into, part, read_header,
 from ..diffusion_model import DiffusionModel
 from ..layers import zeroed
 from ..schedules import NoiseSchedule, scaled_linear
-from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..temporal_layers import TemporalLayers
 from ..text import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
 from ..video_unet import VideoUNet
+from .embedded_specs import spec_from_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / "embedded"
 FAMILY = "embedded"
@@ -220,7 +221,7 @@ def load_temporal_layers(
     """Load temporal layers, by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
     path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
     header, state = read(path, "temporal_layers")
-    layers = TemporalLayers(TemporalLayersConfig.from_dict(header.config))
+    layers = TemporalLayers(spec_from_dict(header.config))
     return load_into(layers, state, path.name, dtype).to(device)
 
 
@@ -235,7 +236,7 @@ def load_upsampler(
     path = path or path_of("upsampler")
     header, state = read(path, "upsampler")
     unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
-    layers = TemporalLayers(TemporalLayersConfig.from_dict(header.config["layers"]))
+    layers = TemporalLayers(spec_from_dict(header.config["layers"]))
     load_into(unet, part(state, "unet."), path.name, dtype).to(device)
     load_into(layers, part(state, "layers."), path.name, dtype).to(device)
     image = load_image_model(beside(path, IMAGE_MODEL), dtype=dtype, device=device)

@@ -28,7 +28,7 @@ from ..checkpoints import (
 )
 from ..diffusion_model import DiffusionModel
 from ..schedules import linear, scaled_linear
-from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..temporal_layers import TemporalLayers
 from ..video_unet import inject
 from ..weight_files import read_pickle
 from . import lavie_keys as keys
@@ -82,7 +82,7 @@ def load_layers(
     config = config or config_of(path, state)
     image, temporal = keys.split(state, config)
     with torch.device("meta"):
-        layers = TemporalLayers(config.layers_config())
+        layers = TemporalLayers(config.layers_spec())
         unet = build_unet(config.unet_config()).state_dict()
     complain("has unknown", path.name, [key for key in image if key not in unet])
     load_into(layers, temporal, f"the temporal layers of {path.name}", dtype)
@@ -149,7 +149,7 @@ def _config_in(path: Path) -> LavieConfig | None:
 def build(config: LavieConfig) -> Parts:
     """The networks without weights, on the meta device."""
     with torch.device("meta"):
-        layers = TemporalLayers(config.layers_config())
+        layers = TemporalLayers(config.layers_spec())
     return Parts(build_unet(config.unet_config()), layers)
 
 
@@ -217,9 +217,3 @@ def write(
     """Write a LaVie state dict, under its own names, as safetensors with the configuration."""
     header = Header(family=FAMILY, kind=config.kind, config=config.as_dict())
     save(path, state, header, dtype)
-
-
-def layers_config_of(model: DiffusionModel) -> TemporalLayersConfig:
-    """The configuration of the one set of temporal layers in a model that :func:`load` made."""
-    (layers,) = model.network.sets
-    return layers.config

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..block_layers import BlockAttentionSpec, TemporalModuleSpec
 from ..checkpoints import CheckpointError
-from ..sites import UNetLayout, attn_sites, block_sites
-from ..temporal_layers import TemporalLayersConfig
+from ..layers import TemporalResBlockSpec
+from ..sites import UNetLayout, attn_sites, block_sites, level_of
+from ..temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, TrainedFor
 
 Kind = Literal["base", "interpolation", "vsr"]
 KINDS: tuple[Kind, ...] = ("base", "interpolation", "vsr")
@@ -18,8 +20,16 @@ Shapes = Mapping[str, Sequence[int]]
 MODULE_GROUPS, MODULE_EPS = 32, 1e-6
 """Of the norms in the upsampler's temporal convolutions, whatever the U-Net has."""
 
-BETAS = ("linear", 1e-4, 2e-2)
+CONVOLUTION = TemporalResBlockSpec(
+    norm_groups=MODULE_GROUPS, eps=MODULE_EPS, pooled_norm=True, learned_blend=False
+)
+"""Over time, in the upsampler; it does not read the noise level."""
+
+BETAS = Betas("linear", 1e-4, 2e-2)
 """Of all three networks, unlike Stable Diffusion's."""
+
+FRAMES: dict[Kind, int] = {"base": 16, "interpolation": 61, "vsr": 8}
+"""Of the segments that they were trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,27 +77,33 @@ class LavieConfig:
             **more,
         )
 
-    def layers_config(self) -> TemporalLayersConfig:
-        """The configuration of the temporal layers."""
+    def layers_spec(self) -> TemporalLayersSpec:
+        """The temporal layers."""
         interpolates = self.kind == "interpolation"
-        return TemporalLayersConfig(
+        placed = [
+            *((site, self._attention_at(site)) for site in block_sites(self.layout)),
+            *((site, CONVOLUTION) for site in self.convolutions),
+            *((site, self._module) for site in self.modules),
+        ]
+        return TemporalLayersSpec(
             layout=self.layout,
-            sites=(*block_sites(self.layout), *self.convolutions, *self.modules),
-            heads=self.heads,
-            block_positions="none" if interpolates else "rotary_and_bias",
-            block_place="after_feed_forward" if interpolates else "before_feed_forward",
-            pooled_norm=True,
-            norm_groups=MODULE_GROUPS,
-            eps=MODULE_EPS,
-            told_noise=False,
-            modules=True,
-            learned_blend=False,
-            pooled_host_norms=True,
-            sparse_causal=interpolates,
-            trained_frames=61 if interpolates else 8 if self.kind == "vsr" else 16,
-            family=f"lavie {self.kind}",
-            betas=BETAS,
+            layers=dict(placed),
+            host=HostChanges(pooled_norms=True, sparse_causal=interpolates, betas=BETAS),
+            trained=TrainedFor(frames=FRAMES[self.kind], family=f"lavie {self.kind}"),
         )
+
+    def _attention_at(self, site: str) -> BlockAttentionSpec:
+        interpolates = self.kind == "interpolation"
+        return BlockAttentionSpec(
+            heads=self.heads[level_of(site, self.layout)],
+            positions="none" if interpolates else "rotary_and_bias",
+            block_place="after_feed_forward" if interpolates else "before_feed_forward",
+        )
+
+    @property
+    def _module(self) -> TemporalModuleSpec:
+        embedding = 4 * self.layout.channels[0]
+        return TemporalModuleSpec(embedding=embedding, norm_groups=MODULE_GROUPS, eps=MODULE_EPS)
 
     @property
     def convolutions(self) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ class TrainJoint:
 
     def save(self, path: Path, notes: dict) -> None:
         """The layers, and beside them the image model that they now belong to."""
-        config = self.layers.config.as_dict()
+        config = self.layers.spec.as_dict()
         header = Header(family=embedded.FAMILY, kind="temporal_layers", config=config, notes=notes)
         save(path, self.layers.state_dict(), header)
         old, state = embedded.read(embedded.path_of("image_model"), "image_model")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import worlds
-from ..temporal_layers import PromptReader
+from ..prompt_reader import PromptReader
 from .optimizer import MuonAdamW
 
 LEARNING_RATE, BATCH = 4e-3, 96

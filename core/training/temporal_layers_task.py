@@ -15,9 +15,10 @@ from .. import worlds
 from ..checkpoints import Header, save
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
+from ..families.embedded_specs import spec_from_table
 from ..interpolation import FACTOR, blended
 from ..sites import layout_of
-from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..temporal_layers import TemporalLayers
 from ..text import encode_text, tokenize
 from ..video_unet import inject
 from .latents import ClipPlan, latent_clips, reading_scenes
@@ -87,7 +88,7 @@ class TrainTemporalLayers:
             "mask": torch.from_numpy(np.stack(masks)),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
             "blended_at": self._blended_at(shown, step),
-            "shared_noise": inf if between else self.layers.config.shared_noise,
+            "shared_noise": inf if between else self.layers.spec.trained.shared_noise,
         }
 
     def _count(self, shown: Shown) -> int:
@@ -164,7 +165,7 @@ class TrainTemporalLayers:
             Header(
                 family=embedded.FAMILY,
                 kind="temporal_layers",
-                config=self.layers.config.as_dict(),
+                config=self.layers.spec.as_dict(),
                 notes=notes,
             ),
         )
@@ -210,12 +211,10 @@ def layers_for(unet: nn.Module, recipe: Recipe) -> TemporalLayers:
     """The temporal layers that a recipe puts into an image U-Net: new, or as far as they fit those
     it starts from.
     """
-    config = TemporalLayersConfig(
-        layout=layout_of(unet.config),
-        text_width=unet.config.cross_attention_dim,
-        **embedded.tuples(recipe.model),
+    text = unet.config.cross_attention_dim
+    layers = TemporalLayers(
+        spec_from_table(layout_of(unet.config), **{"text_width": text} | recipe.model)
     )
-    layers = TemporalLayers(config)
     if "layers" in recipe.start_from:
         start(layers, embedded.path_of(recipe.start_from["layers"]))
     return layers

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
 from ..families import embedded
+from ..families.embedded_specs import spec_from_table
 from ..low_resolution import shrink
 from ..sites import layout_of
-from ..temporal_layers import TemporalLayers, TemporalLayersConfig
+from ..temporal_layers import TemporalLayers
 from ..text import encode_text, tokenize
 from ..video_unet import VideoUNet, inject
 from .autoencoder_tasks import FrameMixture
@@ -45,9 +46,7 @@ class TrainUpsampler:
         self.unet_config = embedded.ImageUNetConfig(**embedded.tuples(recipe.model["unet"]))
         self.unet = embedded.build_unet(self.unet_config).to(memory_format=torch.channels_last)
         self.layers = TemporalLayers(
-            TemporalLayersConfig(
-                layout=layout_of(self.unet.config), **embedded.tuples(recipe.model["layers"])
-            )
+            spec_from_table(layout_of(self.unet.config), **recipe.model["layers"])
         )
         self.module: VideoUNet = inject(self.unet, self.layers)
         self._freeze()
@@ -101,7 +100,7 @@ class TrainUpsampler:
     def save(self, path: Path, notes: dict) -> None:
         state = {f"unet.{k}": v for k, v in self.unet.state_dict().items()}
         state |= {f"layers.{k}": v for k, v in self.layers.state_dict().items()}
-        config = {"unet": vars(self.unet_config), "layers": self.layers.config.as_dict()}
+        config = {"unet": vars(self.unet_config), "layers": self.layers.spec.as_dict()}
         save(
             path,
             state,

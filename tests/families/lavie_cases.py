@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
-from videoldm.core.block_layers import BlockAttention, rotary_phases, turn
+from videoldm.core.block_layers import BlockAttentionSpec, rotary_phases, turn
 from videoldm.core.checkpoints import load_into
 from videoldm.core.denoiser import to_vp
 from videoldm.core.diffusion_model import DiffusionModel
@@ -79,7 +79,7 @@ def temporal_attention(case: Case, folder: Path) -> None:
     weights, expected = case.weights(), case.raw("expected")
     hidden = case.raw("inputs")["hidden_states"]
     table = weights["time_rel_pos_bias.relative_attention_bias.weight"]
-    layer = BlockAttention(hidden.shape[-1], table.shape[1])
+    layer = BlockAttentionSpec(heads=table.shape[1]).build(hidden.shape[-1])
     weights.pop("rotary_emb.freqs")
     state = rename_all(weights, BLOCK_ATTENTION, "the attention")
     norm = {f"norm.{k}": v for k, v in layer.norm.state_dict().items()}

@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import CLIPTextModel
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import stable_diffusion
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import SD1
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import TemporalLayers
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
@@ -77,13 +78,12 @@ def _weight(key: str, shape: list[int], generator: torch.Generator) -> Tensor:
 def write_layers(path: Path) -> None:
     """Write attention and convolution at every site, with weights that do something; 1 GB."""
     torch.manual_seed(1)
-    config = TemporalLayersConfig(layout=SD1, trained_frames=8)
-    layers = TemporalLayers(config)
+    layers = TemporalLayers(spec_from_table(SD1, trained_frames=8))
     for name, parameter in layers.named_parameters():
         if parameter.ndim > 1 and not bool(parameter.any()):
             torch.nn.init.normal_(parameter, std=0.5 * parameter[0].numel() ** -0.5)
         assert bool(parameter.isfinite().all()), name
-    header = Header(family="stable diffusion", kind="temporal_layers", config=config.as_dict())
+    header = Header(family="stable diffusion", kind="temporal_layers", config=layers.spec.as_dict())
     save(path, layers.state_dict(), header, dtype=torch.float16)
 
 

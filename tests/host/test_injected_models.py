@@ -25,8 +25,10 @@ from toy_prompts import (
     windows,
 )
 from videoldm.core.checkpoints import Header, read_header, save
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import UNetLayout, block_sites
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import TemporalLayers
+from videoldm.core.temporal_layers_spec import layout_from_dict
 
 SAME = 1e-3
 """Of the values' spread: two ways to the same numbers."""
@@ -223,24 +225,24 @@ def test_layers_inside_transformer_blocks_do_what_they_do_elsewhere(comfyui, sta
 def write_layers(comfyui, name: str, changes: dict) -> None:
     folder = comfyui.base / "models" / "videoldm"
     known = read_header(folder / "toy" / "text_to_video.safetensors").config["layout"]
-    layout = UNetLayout(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+    layout = layout_from_dict(known)
     ends = ("down.0.out", "mid.out", "up.1.out", "down.0.res.0") if "modules" in changes else ()
-    config = TemporalLayersConfig(layout=layout, sites=(*block_sites(layout), *ends),
-                                  learned_blend=False, norm_groups=8, **changes)  # fmt: skip
-    layers = TemporalLayers(config)
+    spec = spec_from_table(layout, sites=(*block_sites(layout), *ends), learned_blend=False,
+                           norm_groups=8, **changes)  # fmt: skip
+    layers = TemporalLayers(spec)
     generator = torch.Generator().manual_seed(6)
     for weight in layers.parameters():
         weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
-    header = Header(family="embedded", kind="temporal_layers", config=config.as_dict())
+    header = Header(family="embedded", kind="temporal_layers", config=spec.as_dict())
     save(folder / name, layers.state_dict(), header, dtype=None)
 
 
 def test_layers_of_another_layout_are_refused_in_one_sentence(comfyui):
     layout = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
-    config = TemporalLayersConfig(layout=layout, norm_groups=8)
-    header = Header(family="embedded", kind="temporal_layers", config=config.as_dict())
+    spec = spec_from_table(layout, norm_groups=8)
+    header = Header(family="embedded", kind="temporal_layers", config=spec.as_dict())
     path = comfyui.base / "models" / "videoldm" / "other.safetensors"
-    save(path, TemporalLayers(config).state_dict(), header, dtype=None)
+    save(path, TemporalLayers(spec).state_dict(), header, dtype=None)
     prompt = nodes(n2=("VideoLDM_LoadTemporalLayers", {"layers": path.name}), n70=saved("9"))
     with pytest.raises(RunFailed, match=r"channels \(32, 64\) .* do not fit a U-Net of channels"):
         comfyui.run(comfyui.filled(prompt))

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from videoldm.core.context_frames import no_context
+from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import UNetLayout, all_sites, level_of, width_at
-from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+from videoldm.core.temporal_layers import TemporalLayers
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
 FRAMES, SIDE, TOKENS = 4, 8, 5
@@ -66,18 +67,18 @@ OPS = SimpleNamespace(Linear=Linear, Conv2d=Conv2d, Conv3d=Conv3d, GroupNorm=Gro
      ("sinusoidal", {"motions": 2, "motion_attention": (1,), "clip_attention": (0,)})],
 )  # fmt: skip
 def test_no_tensor_of_a_layer_stays_behind(positions, more):
-    config = TemporalLayersConfig(
-        layout=LAYOUT, sites=tuple(all_sites(LAYOUT)), positions=positions, norm_groups=8,
+    spec = spec_from_table(
+        LAYOUT, sites=tuple(all_sites(LAYOUT)), positions=positions, norm_groups=8,
         context_channels=4, text_width=16, rates=3, modules=True, **more,
     )  # fmt: skip
-    layers = TemporalLayers(config, ops=OPS).requires_grad_(False)
+    layers = TemporalLayers(spec, ops=OPS).requires_grad_(False)
     context = no_context((1, FRAMES, 4, SIDE, SIDE), "meta")
-    told = layers.tell(
-        torch.zeros(1, config.embedding, device="meta"), FRAMES, context=context,
+    told = layers.prepare(
+        torch.zeros(1, spec.embedding, device="meta"), FRAMES, context=context,
         rate=torch.zeros(1, dtype=torch.long, device="meta"),
         text=torch.zeros(1, TOKENS, 16, device="meta"),
     )  # fmt: skip
-    for site in config.placed:
+    for site in spec.sites:
         width, side = width_at(site, LAYOUT), SIDE >> level_of(site, LAYOUT)
         shape = (side * side, width) if ".block." in site else (width, side, side)
         h = torch.zeros(FRAMES, *shape, device="meta")

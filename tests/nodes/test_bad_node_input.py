@@ -69,11 +69,12 @@ def test_prompts_of_another_family_are_refused(run, wires):
 
 
 def test_layers_of_another_layout_are_refused(run, toys, wires):
+    from videoldm.core.families.embedded_specs import spec_from_table
     from videoldm.core.sites import SD1
-    from videoldm.core.temporal_layers import TemporalLayers, TemporalLayersConfig
+    from videoldm.core.temporal_layers import TemporalLayers
 
     with torch.device("meta"):
-        layers = TemporalLayers(TemporalLayersConfig(layout=SD1, sites=("mid.res.0",)))
+        layers = TemporalLayers(spec_from_table(SD1, sites=("mid.res.0",)))
     refused(run, "VideoLDM_InjectTemporalLayers", r"channels \(320, 640, 1280, 1280\)",
             model=wires["model"], layers=layers.to_empty(device="cpu"), sites="")  # fmt: skip
 

@@ -21,16 +21,11 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ....core.context_frames import ContextFrames, no_context
+from ....core.layer_specs import BlockPlace
 from ....core.schedules import SCHEDULES
 from ....core.sites import UNetLayout
-from ....core.temporal_layers import (
-    BlockPlace,
-    Strength,
-    TemporalLayers,
-    TemporalLayersConfig,
-    in_place,
-)
-from ....core.temporal_layers import Told as ToldLayers
+from ....core.temporal_layers import SetInputs, Strength, TemporalLayers, in_place
+from ....core.temporal_layers_spec import Betas, HostChanges
 from .embedded_model import ScheduleSampling, unet_layout
 from .unet_hooks import hooked
 
@@ -99,7 +94,7 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
         raise ValueError(
             f"temporal layers need a U-Net such as Stable Diffusion's, got {type(unet).__name__}"
         )
-    have, made_for = unet_layout(model.model.model_config.unet_config), layers.module.config.layout
+    have, made_for = unet_layout(model.model.model_config.unet_config), layers.module.spec.layout
     if have != made_for:
         raise ValueError(
             f"temporal layers for channels {made_for.channels} with depths {made_for.depths} do "
@@ -127,7 +122,8 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     clone.set_additional_models(KEY, list(patchers.values()))
     clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(sets, layout))
-    brought = [one.layers.module.config for one in sets if one.layers.module.config.betas]
+    brought = [one.layers.module.spec.host.betas for one in sets]
+    brought = [betas for betas in brought if betas is not None]
     if brought:
         _bring_schedule(clone, brought[-1])
     return clone
@@ -145,10 +141,9 @@ class BroughtSchedule:
     before: Any = None
 
 
-def _bring_schedule(clone: Any, config: TemporalLayersConfig) -> None:
-    name, start, end = config.betas
+def _bring_schedule(clone: Any, betas: Betas) -> None:
     have = clone.get_model_object(SAMPLING)
-    schedule = SCHEDULES[name](have.num_timesteps, start=start, end=end)
+    schedule = SCHEDULES[betas.name](have.num_timesteps, start=betas.first, end=betas.last)
     sigmas, known = schedule.sigmas.float(), have.sigmas.float().cpu()
     if sigmas.shape == known.shape and torch.allclose(sigmas, known, rtol=1e-4, atol=0):
         return
@@ -256,21 +251,26 @@ class _Pass:
         return len(self.x) // self.frames
 
     @property
-    def configs(self) -> list[TemporalLayersConfig]:
-        return [one.layers.module.config for one in self.sets]
+    def host_changes(self) -> list[HostChanges]:
+        return [one.layers.module.spec.host for one in self.sets]
+
+    @property
+    def sites(self) -> dict[str, None]:
+        """Every site at which a layer of any set acts, each once."""
+        return {site: None for one in self.sets for site in one.layers.module.spec.sites}
 
     def add_embedding(self, part: Tensor) -> None:
         """Take in a part of the U-Net's time embedding [(b t), e]."""
         self.embedding = part if self.embedding is None else self.embedding + part
 
     @cached_property
-    def told(self) -> list[ToldLayers]:
+    def told(self) -> list[SetInputs]:
         """What each set is told; first asked for at the first site, after the time embedding."""
         text = None if self.text is None else self.text[:: self.frames]
         embedding = self.embedding.unflatten(0, (self.videos, self.frames))
         embedding = embedding if self.puts_in_place else embedding[:, 0]
         return [
-            one.layers.module.tell(
+            one.layers.module.prepare(
                 embedding,
                 self.frames,
                 context=self._context(one.layers.module), rate=self._rate(one.layers.module),
@@ -285,7 +285,7 @@ class _Pass:
             return None
         if self.context is None:
             height, width = self.x.shape[-2:]
-            shape = self.videos, self.frames, layers.config.context_channels, height, width
+            shape = self.videos, self.frames, layers.spec.context.channels, height, width
             return no_context(shape, self.x.device)
         return self._given(self.context)
 
@@ -306,7 +306,7 @@ class _Pass:
     def puts_in_place(self) -> bool:
         """Whether given frames also stand in the network's own input, each at its own step."""
         known = self.context is not None
-        return known and any(config.context_in_place for config in self.configs)
+        return known and any(one.layers.module.puts_context_in_place for one in self.sets)
 
     def put_in_place(self, x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """The network's input [(b t), c, h, w] and steps [(b t)] with the given frames in them."""
@@ -319,7 +319,7 @@ class _Pass:
         return both.flatten(0, 1), steps.flatten()
 
     def _rate(self, layers: TemporalLayers) -> Tensor | None:
-        known = layers.config.rates
+        known = layers.spec.rates
         if not known:
             return None
         rate = self.rate or 0
@@ -330,6 +330,6 @@ class _Pass:
     def run(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor:
         """Hand h to every set's layer at the site, in a transformer block to those at the place."""
         for one, told in zip(self.sets, self.told, strict=True):
-            if place in (None, one.layers.module.config.block_place):
+            if one.layers.module.acts_at(site, place):
                 h = one.layers.module.run(site, h, told, one.strength.at(site))
         return h

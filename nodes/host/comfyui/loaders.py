@@ -16,8 +16,15 @@ import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
 from ....core.checkpoints import load_into, read_header
-from ....core.families import embedded, lavie, stable_diffusion, stable_diffusion_folders
-from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers, TemporalLayersConfig
+from ....core.families import (
+    embedded,
+    embedded_specs,
+    lavie,
+    stable_diffusion,
+    stable_diffusion_folders,
+)
+from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers
+from ....core.temporal_layers_spec import TemporalLayersSpec
 from ..interface import FolderAccess
 from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from ..standalone.vae import StandaloneVAE
@@ -66,8 +73,8 @@ class Loaders:
         found = lavie.load(path)
         (own,) = found.network.sets
         model = _renewable(build_patcher(found, None), _video_model_patcher, path)
-        config, again = own.config.as_dict(), (_layers_patcher, (path,))
-        layers = _loaded_layers(config, own.state_dict(), path.name, again)
+        again = _layers_patcher, (path,)
+        layers = _loaded_layers(own.spec, own.state_dict(), path.name, again)
         return inject(model, layers, FULL_STRENGTH), layers
 
     def temporal_layers(self, name: str) -> LoadedLayers:
@@ -143,8 +150,8 @@ def embedded_wires(kind: str, path: Path | None = None) -> tuple[Any, Any, Any]:
 
 def temporal_layers(path: Path) -> LoadedLayers:
     """Temporal layers of a file, in operations that ComfyUI casts and offloads."""
-    config, state = _read_layers(path)
-    return _loaded_layers(config, state, path.name, (_layers_patcher, (path,)))
+    spec, state = _read_layers(path)
+    return _loaded_layers(spec, state, path.name, (_layers_patcher, (path,)))
 
 
 def temporal_vae(path: Path | None) -> VideoLDMVAE:
@@ -173,13 +180,13 @@ def _read_temporal_vae(path: Path | None) -> StandaloneVAE:
     return StandaloneVAE(encoder, embedded.load_temporal_decoder(path))
 
 
-def _read_layers(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
     """Configuration and weights; of a whole video model only its layers are taken."""
     if path.suffix not in SAFETENSORS or lavie.is_lavie(path):
         layers = lavie.load_layers(path)
-        return layers.config.as_dict(), layers.state_dict()
+        return layers.spec, layers.state_dict()
     header, state = embedded.read(path, "temporal_layers")
-    return header.config, state
+    return embedded_specs.spec_from_dict(header.config), state
 
 
 def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Path | None) -> Any:
@@ -187,17 +194,17 @@ def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Pa
     for index, injection in enumerate(found.model.network.injections):
         layers = injection.layers
         again = (_own_layers_patcher, (kind, path, index))
-        loaded = _loaded_layers(layers.config.as_dict(), layers.state_dict(), kind, again)
+        loaded = _loaded_layers(layers.spec, layers.state_dict(), kind, again)
         model = inject(model, loaded, injection.strength)
     return model
 
 
 def _loaded_layers(
-    config: dict[str, Any], state: dict[str, torch.Tensor], name: str, again: tuple,
+    spec: TemporalLayersSpec, state: dict[str, torch.Tensor], name: str, again: tuple,
     disable_dynamic: bool = False,
 ) -> LoadedLayers:  # fmt: skip
     manager = comfy.model_management
-    layers = TemporalLayers(TemporalLayersConfig.from_dict(config), ops=comfy.ops.manual_cast)
+    layers = TemporalLayers(spec, ops=comfy.ops.manual_cast)
     size = sum(tensor.numel() for tensor in state.values())
     dtypes = [torch.float16, torch.bfloat16, torch.float32]
     dtype = manager.unet_dtype(model_params=size, supported_dtypes=dtypes)
@@ -258,9 +265,9 @@ def _temporal_vae_patcher(path: Path | None, disable_dynamic: bool = False) -> A
 
 
 def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    config, state = _read_layers(path)
+    spec, state = _read_layers(path)
     again = (_layers_patcher, (path,))
-    return _loaded_layers(config, state, path.name, again, disable_dynamic).patcher
+    return _loaded_layers(spec, state, path.name, again, disable_dynamic).patcher
 
 
 def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
@@ -273,5 +280,4 @@ def _own_layers_patcher(
 ) -> Any:
     layers = _read(kind, path).model.network.sets[index]
     again = (_own_layers_patcher, (kind, path, index))
-    config, state = layers.config.as_dict(), layers.state_dict()
-    return _loaded_layers(config, state, kind, again, disable_dynamic).patcher
+    return _loaded_layers(layers.spec, layers.state_dict(), kind, again, disable_dynamic).patcher

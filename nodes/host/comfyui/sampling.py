@@ -50,14 +50,14 @@ def facts_of(model: Any) -> ModelFacts:
         device=model.load_device,
         takes_context=any(one.context is not None for one in layers),
         has_layers=bool(layers),
-        trained_frames=max((one.config.trained_frames for one in layers), default=1),
-        shared_noise=active[-1].config.shared_noise if active else 0.0,
-        rates=max((one.config.rates for one in layers), default=0),
+        trained_frames=max((one.spec.trained.frames for one in layers), default=1),
+        shared_noise=active[-1].spec.trained.shared_noise if active else 0.0,
+        rates=max((one.spec.rates for one in layers), default=0),
         is_upsampler=upsampler,
         low_res_schedule=model.model.low_res_schedule if upsampler else None,
         max_noise_level=model.model.max_noise_level if upsampler else 0,
         low_res_channels=told,
-        family=next((one.config.family for one in layers if one.config.family), ""),
+        family=next((one.spec.trained.family for one in layers if one.spec.trained.family), ""),
     )
 
 

@@ -6,7 +6,7 @@ layers that reach inside of them, in its transformer blocks, group norms and sel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core.clip_walk import first_and_previous
-from ....core.sites import UNetLayout, block_sites, ldm_path, module_site, res_sites
-from ....core.temporal_layers import BlockPlace, TemporalLayersConfig
+from ....core.layer_specs import BlockPlace
+from ....core.sites import UNetLayout, block_sites, is_in_block, ldm_path, module_site, res_sites
+from ....core.temporal_layers_spec import HostChanges
 
 BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
 
@@ -29,7 +30,9 @@ class Pass(Protocol):
     frames: int
 
     @property
-    def configs(self) -> list[TemporalLayersConfig]: ...
+    def host_changes(self) -> list[HostChanges]: ...
+    @property
+    def sites(self) -> Iterable[str]: ...
     def add_embedding(self, part: Tensor) -> None: ...
     def run(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor: ...
 
@@ -50,17 +53,16 @@ def _handles(unet: UNetModel, layout: UNetLayout, run: Pass) -> Iterator[Any]:
     yield unet.time_embed.register_forward_hook(tell)
     if unet.num_classes is not None:
         yield unet.label_emb.register_forward_hook(tell)
-    configs = run.configs
-    if any(config.pooled_host_norms for config in configs):
+    changes = run.host_changes
+    if any(one.pooled_norms for one in changes):
         for norm in _norms(unet, layout):
             yield from _pooled(norm, run.frames)
-    if any(config.sparse_causal for config in configs):
+    if any(one.sparse_causal for one in changes):
         for block in _blocks(unet, layout):
             yield from _sparse_causal(block, run.frames)
-    placed = {site: None for config in configs for site in config.placed}
     # Of the layers that follow one module, attention acts after convolution and the end of the
     # level after both.
-    for site in sorted(placed, key=lambda site: (site.endswith(".out"), ".attn." in site)):
+    for site in sorted(run.sites, key=lambda site: (site.endswith(".out"), ".attn." in site)):
         yield from _at(unet, layout, run, site)
 
 
@@ -75,7 +77,7 @@ def _at(unet: UNetModel, layout: UNetLayout, run: Pass, site: str) -> Iterator[A
     def before(module: nn.Module, args: tuple) -> tuple:
         return (run.run(site, args[0]), *args[1:])
 
-    if ".block." in site:
+    if is_in_block(site):
         yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, run)
     elif site.startswith("down.") and site.endswith(".out"):
         # The skip connection leaves before this site: so before the next level, not after.

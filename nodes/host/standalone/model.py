@@ -37,7 +37,7 @@ class StandaloneModel:
 
     @property
     def facts(self) -> ModelFacts:
-        sets = [one.config for one in self.core.network.sets]
+        sets = [one.spec for one in self.core.network.sets]
         return ModelFacts(
             latent_channels=self.core.latent_channels,
             factor=self.core.factor,
@@ -45,14 +45,14 @@ class StandaloneModel:
             device=self.core.device,
             takes_context=self.core.takes_context,
             has_layers=bool(sets),
-            trained_frames=max((one.trained_frames for one in sets), default=1),
+            trained_frames=max((one.trained.frames for one in sets), default=1),
             shared_noise=self.core.shared_noise,
             rates=max((one.rates for one in sets), default=0),
             is_upsampler=self.core.low_res_channels == PIXEL_CHANNELS,
             low_res_schedule=self.core.noise_schedule_for_low_res,
             max_noise_level=self.core.max_noise_level,
             low_res_channels=self.core.low_res_channels,
-            family=next((one.family for one in sets if one.family), ""),
+            family=next((one.trained.family for one in sets if one.trained.family), ""),
         )
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
@@ -105,7 +105,7 @@ def _bound(
 
 def _rate(core: DiffusionModel, rate: int | None) -> int | None:
     """Layers that know frame rates were always told one in training; 0 is the usual rate."""
-    known = max((one.config.rates for one in core.network.sets), default=0)
+    known = max((one.spec.rates for one in core.network.sets), default=0)
     if not known:
         return None
     rate = rate or 0

@@ -1,0 +1,90 @@
+"""What a temporal layer is: its declaration, and what it may read besides its input.
+
+Every kind of layer has one small frozen dataclass, a :class:`LayerSpec`, which holds all of its
+numbers and builds it. A layer is a module
+
+    layer(h [(b t), c, h, w], frames, inputs, strength) -> the same shape
+
+or, inside a transformer block, the same on tokens [(b t), n, c].
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from torch import Tensor, nn
+
+BlockPlace = Literal["before_feed_forward", "after_feed_forward"]
+BLOCK_PLACES: tuple[BlockPlace, ...] = ("before_feed_forward", "after_feed_forward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInputs:
+    """What a layer may read besides its input; each kind reads the fields it needs."""
+
+    embedding: Tensor | None = None  # [(b t), e]: the noise level and more
+    context: Tensor | None = None  # features of given frames [(b t), c', h, w]
+    text: Tensor | None = None  # the prompt of each video [b, n, e]
+    times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
+    extension: Any = None  # what a family's own prompt reader hands to its own layers
+
+
+NO_INPUTS = LayerInputs()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleSpec(ABC):
+    """A module with weights, declared. Subclasses are frozen dataclasses of plain values."""
+
+    kind: ClassVar[str]  # its name in files; set by `module_kind`
+
+    @abstractmethod
+    def build(self, width: int, ops=nn) -> nn.Module:
+        """Build the module for tensors of `width` channels, its own modules made by `ops`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the kind among them."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+class LayerSpec(ModuleSpec):
+    """One temporal layer, declared."""
+
+    @property
+    def place(self) -> BlockPlace | None:
+        """Where in a transformer block the layer acts; None for one that acts after modules."""
+        return None
+
+
+KINDS: dict[str, type[ModuleSpec]] = {}
+"""The known kinds of modules by their names in files."""
+
+Spec = TypeVar("Spec", bound=type[ModuleSpec])
+
+
+def module_kind(name: str) -> Callable[[Spec], Spec]:
+    """Register a ModuleSpec under the name that files call it by."""
+
+    def register(spec: Spec) -> Spec:
+        if name in KINDS:
+            raise ValueError(f"{KINDS[name].__name__} and {spec.__name__} are both called {name!r}")
+        spec.kind = name
+        KINDS[name] = spec
+        return spec
+
+    return register
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> ModuleSpec:
+    """Inverse of :meth:`ModuleSpec.as_dict`; ValueError for kinds or fields that are not known."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r} is not a kind of temporal layer; known are {', '.join(KINDS)}")
+    try:
+        return KINDS[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"a layer of the kind {kind!r} cannot be read: {error}") from None

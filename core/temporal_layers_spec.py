@@ -1,0 +1,136 @@
+"""A set of temporal layers, declared: which layer sits at which site, what else the set reads, what
+it changes in its host, and what it was trained for. Files carry it as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+# The kinds of layers that every family may use.
+from . import block_layers, layers, temporal_transformer  # noqa: F401
+from .context_encoder import ContextEncoderSpec
+from .layer_specs import LayerSpec, ModuleSpec, spec_from_dict
+from .sites import UNetLayout, all_sites, check_site, is_in_block
+
+
+class Betas(NamedTuple):
+    """A schedule of schedules.SCHEDULES with its first and last beta."""
+
+    name: str
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostChanges:
+    """What the image network itself does otherwise while the layers are in it, as in training.
+
+    pooled_norms: its group norms, but those of transformers, take statistics over all frames.
+    sparse_causal: its self-attention sees the first and the previous frame instead of its own.
+    betas: its noise schedule, where that is not the image model's.
+    """
+
+    pooled_norms: bool = False
+    sparse_causal: bool = False
+    betas: Betas | None = None
+
+    @property
+    def inside_modules(self) -> bool:
+        """Whether something changes inside the image network's modules."""
+        return self.pooled_norms or self.sparse_causal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedFor:
+    """What the layers were trained for: length of the segments, for defaults and warnings; how much
+    noise their frames shared (alpha of `noise.mixed_noise`); a published family, such as "lavie
+    base", which has settings of its own."""
+
+    frames: int = 16
+    shared_noise: float = 0.0
+    family: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalLayersSpec:
+    """layers: site -> layer. context: how given frames are read, None = they never are. rates:
+    number of frame-rate classes, 0 = the set does not read the frame rate. prompt_reader: a
+    family's own, see :class:`.layer_specs.LayerInputs`.
+
+    Raises ValueError for sites that the layout does not have, and for layers that do not belong
+    where they were put.
+    """
+
+    layout: UNetLayout
+    layers: Mapping[str, LayerSpec]
+    host: HostChanges = HostChanges()
+    context: ContextEncoderSpec | None = None
+    rates: int = 0
+    prompt_reader: ModuleSpec | None = None
+    trained: TrainedFor = field(default_factory=TrainedFor)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(map(check_site, self.layers)) - set(all_sites(self.layout)))
+        if unknown:
+            raise ValueError(
+                f"no such sites in a U-Net of {self.layout.levels} levels: {', '.join(unknown[:5])}"
+            )
+        for site, layer in self.layers.items():
+            if is_in_block(site) != (layer.place is not None):
+                where = "inside a transformer block" if is_in_block(site) else "between modules"
+                raise ValueError(f"the site {site} lies {where}: no place for {layer.kind!r}")
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that carry a layer."""
+        return tuple(self.layers)
+
+    @property
+    def embedding(self) -> int:
+        """Width of the time embedding of the host U-Net."""
+        return 4 * self.layout.channels[0]
+
+    @property
+    def inside_modules(self) -> bool:
+        """Whether something changes inside the image network's modules, not only between them."""
+        return self.host.inside_modules or any(map(is_in_block, self.layers))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for a file's header."""
+        declared = {"context": self.context, "prompt_reader": self.prompt_reader}
+        return {
+            "layout": asdict(self.layout),
+            "layers": {site: layer.as_dict() for site, layer in self.layers.items()},
+            "host": asdict(self.host),
+            "rates": self.rates,
+            "trained": asdict(self.trained),
+            **{name: one.as_dict() for name, one in declared.items() if one is not None},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TemporalLayersSpec:
+        """Inverse of :meth:`as_dict`, also after JSON; ValueError for what cannot be read."""
+        fields = dict(values)
+        try:
+            host = dict(fields.pop("host", {}))
+            betas = host.pop("betas", None)
+            return cls(
+                layout=layout_from_dict(fields.pop("layout")),
+                layers={site: spec_from_dict(one) for site, one in fields.pop("layers").items()},
+                host=HostChanges(**host, betas=Betas(*betas) if betas else None),
+                trained=TrainedFor(**fields.pop("trained", {})),
+                **{
+                    name: spec_from_dict(fields.pop(name))
+                    for name in ("context", "prompt_reader")
+                    if name in fields
+                },
+                **fields,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a description of temporal layers: {error}") from None
+
+
+def layout_from_dict(values: Mapping[str, Any]) -> UNetLayout:
+    """A layout from JSON values, in which tuples are lists."""
+    return UNetLayout(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
