@@ -14,15 +14,18 @@ from os import PathLike
 import torch
 from torch import Tensor
 
+from .new_files import NewFile
 from .video_info import AudioClip, VideoInfo, exact_frame_rate
 from .video_reading import open_video, read_audio, read_frames, read_metadata
-from .video_writing import FORMATS, write_video
+from .video_writing import FORMATS, UNDER_WAY, begin_video, write_video
 
 __all__ = [
     "FORMATS",
+    "UNDER_WAY",
     "AudioClip",
     "VideoInfo",
     "VideoStream",
+    "begin_video",
     "exact_frame_rate",
     "open_video",
     "read_audio",
@@ -103,14 +106,15 @@ class VideoStream:
 
     def save(
         self,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | NewFile,
         *,
         format: str | None = None,
         quality: int = 18,
         metadata: Mapping[str, str] | None = None,
     ) -> VideoInfo:
         """Stream the clip into a file, with its sound where the format has any (`write_video`)."""
-        suffix = str(path).rpartition(".")[2].lower()
+        name = path.path if isinstance(path, NewFile) else path
+        suffix = str(name).rpartition(".")[2].lower()
         carries_sound = (format or suffix) in ("mp4", "webm")
         return write_video(
             path,

@@ -21,12 +21,12 @@ class GifWriter:
 
     def __init__(
         self,
-        partial: Path,
+        spool: Path,
         shape: tuple[int, int],
         frame_rate: Fraction,
         metadata: dict[str, str],
     ):
-        self.spool = partial.with_suffix(".mkv")
+        self.spool = spool
         self.shape, self.frame_rate, self.metadata = shape, frame_rate, metadata
         self.frames = 0
         self.container = av.open(str(self.spool), "w", format="matroska")
@@ -46,11 +46,13 @@ class GifWriter:
             self.container.mux(packet)
         self.frames += 1
 
-    def finish(self, target: Path) -> tuple[int, int]:
+    def finish(self) -> Path:
+        """Write the GIF beside the lossless frames, remove those, and return it."""
         for packet in self.stream.encode(None):
             self.container.mux(packet)
         self.container.close()
         self.palette.push(None)
+        target = self.spool.with_suffix(".gif")
         encoded, finishing = (
             target.with_name(f"{target.stem}.{stage}{target.suffix}")
             for stage in ("encoding", "finishing")
@@ -63,7 +65,7 @@ class GifWriter:
             encoded.unlink(missing_ok=True)
             finishing.unlink(missing_ok=True)
         self.spool.unlink()
-        return self.shape
+        return target
 
     def _encode(self, finishing: Path, palette: av.VideoFrame) -> None:
         graph = av.filter.Graph()

@@ -1,7 +1,8 @@
 """Frames -> files: mp4, webm, gif and numbered png, written while the frames are being made.
 
 Frames go into `<stem>.partial<suffix>` beside the target, one chunk at a time, and that file can be
-played at any moment, even after a power cut. It takes the final name when the last frame is in:
+played at any moment, even after a power cut. It takes the final name when the last frame is in
+(`new_files` says how names are kept apart):
 
 * mp4  H.264 4:2:0, BT.709, collected as fragments and then copied (not encoded again) into an
        ordinary file whose index comes first, so that browsers and metadata readers need no seek;
@@ -16,7 +17,6 @@ played at any moment, even after a power cut. It takes the final name when the l
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -30,6 +30,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from .new_files import NewFile
 from .video_gif import GifWriter
 from .video_info import AudioClip, VideoInfo, exact_frame_rate, fault_reason
 from .video_reading import open_video
@@ -38,11 +39,13 @@ FORMATS = ("mp4", "webm", "gif", "png")
 BT709 = 1  # the same number in H.273's three tables
 LIMITED_RANGE = 1
 GIF_MAX_RATE = 50  # browsers slow down pictures shorter than 20 ms
+UNDER_WAY = {"gif": ".mkv"}
+"""Suffix of a format's partial file, where it is not that of the finished one."""
 AUDIO_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
 def write_video(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | NewFile,
     chunks: Iterable[Tensor],
     *,
     frame_rate: Fraction | float,
@@ -57,26 +60,29 @@ def write_video(
     the folder). `quality` is a constant rate factor from 0 (lossless, huge) to 51 (smallest),
     unused by gif and png. `metadata` holds texts such as "prompt" and "workflow"; sound is cut to
     the length of the pictures and only mp4 and webm carry it. A file at `path` is replaced once
-    the new one is complete.
+    the new one is complete, but not one that appears meanwhile; for a NewFile, whose name was
+    reserved before, the path that is returned may have a higher number.
 
     When `chunks` raises anything, KeyboardInterrupt included, the frames so far are closed into
     `<stem>.partial<suffix>` and the exception goes on. When the disk refuses, one OSError names
     the path and how many frames are kept, and where. Bad settings raise ValueError before the
     first chunk is asked for; frames of a wrong shape or with NaN do when they come.
     """
-    path, format = _target(Path(path), format)
+    format = _checked_format(path.path if isinstance(path, NewFile) else Path(path), format)
     rate = _checked_rate(exact_frame_rate(frame_rate), format)
     if not 0 <= quality <= 51:
         raise ValueError(f"quality {quality} must be from 0 (lossless) to 51 (smallest)")
     texts = _checked_texts(metadata or {})
-    sink = _Sink(path, format, rate, quality, texts, _checked_audio(audio, format))
+    audio = _checked_audio(audio, format)
+    file = path if isinstance(path, NewFile) else begin_video(Path(path), format)
+    sink = _Sink(file, format, rate, quality, texts, audio)
     try:
         for chunk in chunks:
             for image in _images(chunk, sink.frames):
                 sink.add(image)
             del chunk  # or it would stay alive while the next one is made
         if not sink.frames:
-            raise ValueError(f"{path} was not written because there are no frames")
+            raise ValueError(f"{file.path} was not written because there are no frames")
     except BaseException:
         sink.close_partial()
         raise
@@ -86,23 +92,25 @@ def write_video(
 # Checks before work starts.
 
 
-def _target(path: Path, format: str | None) -> tuple[Path, str]:
+def _checked_format(path: Path, format: str | None) -> str:
     format = (format or path.suffix.removeprefix(".")).lower()
     if format not in FORMATS:
         raise ValueError(f"format {format!r} of {path} is not one of {', '.join(FORMATS)}")
+    return format
+
+
+def begin_video(path: Path, format: str) -> NewFile:
+    """Begin the file `path`, or for "png" the folder; OSError if it cannot be written."""
     if format == "png":
         path = path.with_suffix("") if path.suffix == ".png" else path
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise FileExistsError(f"{path} already exists and is not an empty folder")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        return NewFile.at(path, folder=format == "png", under_way=UNDER_WAY.get(format))
     except OSError as fault:
         raise OSError(
             f"{path} cannot be written, 0 frames kept: {fault_reason(fault)} ({path.parent})"
         ) from fault
-    return path, format
 
 
 def _checked_rate(rate: Fraction, format: str) -> Fraction:
@@ -157,16 +165,16 @@ class _Sink:
 
     def __init__(
         self,
-        path: Path,
+        file: NewFile,
         format: str,
         frame_rate: Fraction,
         quality: int,
         metadata: dict[str, str],
         audio: AudioClip | None,
     ):
-        self.path, self.format, self.frame_rate = path, format, frame_rate
+        self.file, self.format, self.frame_rate = file, format, frame_rate
         self.quality, self.metadata, self.audio = quality, metadata, audio
-        self.partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self.partial = file.partial
         self.writer: _ContainerWriter | GifWriter | _FolderWriter | None = None
         self.shape: tuple[int, int] = (0, 0)
         self.frames = 0
@@ -197,29 +205,32 @@ class _Sink:
 
     def finish(self) -> VideoInfo:
         try:
-            height, width = self.writer.finish(self.path)
+            path = self.file.finish(self.writer.finish())
         except (av.error.FFmpegError, OSError) as fault:
             raise self._salvaged(fault) from fault
-        return VideoInfo(self.path, self.frames, width, height, self.frame_rate)
+        height, width = self.writer.shape
+        return VideoInfo(path, self.frames, width, height, self.frame_rate)
 
     def close_partial(self) -> None:
         """Close the frames so far into the partial file; a second fault must not hide the first."""
         if self.writer is not None and not self.is_broken:
             with suppress(av.error.FFmpegError, OSError):
-                self.writer.finish(self.partial)
+                self.writer.finish()
+        self.file.discard()
 
     def _salvaged(self, fault: BaseException) -> OSError:
         self.is_broken = True
         kept, place = 0, self.partial
         if self.writer is not None:
             place = self.writer.salvage()
+            place = self.file.left() or place
             with suppress(ValueError, OSError):
                 kept = open_video(place).frames
         if not kept:
-            place.unlink(missing_ok=True) if not place.is_dir() else None
+            place.unlink(missing_ok=True) if not place.is_dir() else self.file.discard()
         where = f" in {place}" if kept else ""
         return OSError(
-            f"{self.path} cannot be written, {kept} of {self.frames} frames kept{where}: "
+            f"{self.file.path} cannot be written, {kept} of {self.frames} frames kept{where}: "
             f"{fault_reason(fault)}"
         )
 
@@ -296,16 +307,15 @@ class _ContainerWriter:
                 packet.duration = round(1 / self.frame_rate / packet.time_base)
             self.container.mux(packet)
 
-    def finish(self, target: Path) -> tuple[int, int]:
+    def finish(self) -> Path:
+        """Complete the partial file and return it."""
         self._mux(self.stream, None)
         if self.sound is not None:
             self._mux(self.sound, None)
         self.container.close()
         if self.is_mp4:
-            _copy_index_first(self.partial, target)
-        else:
-            os.replace(self.partial, target)
-        return self.shape
+            _copy_index_first(self.partial)
+        return self.partial
 
     def salvage(self) -> Path:
         with suppress(av.error.FFmpegError, OSError):
@@ -332,23 +342,21 @@ def _tag_bt709(target: av.VideoFrame | av.VideoCodecContext) -> None:
         target.color_primaries = target.color_trc = BT709
 
 
-def _copy_index_first(fragmented: Path, target: Path) -> None:
-    """Copy the packets of a fragmented mp4 into one whose index (moov) precedes the data."""
-    finishing = target.with_name(f"{target.stem}.finishing{target.suffix}")
+def _copy_index_first(path: Path) -> None:
+    """Replace a fragmented mp4 by a copy whose index (moov) precedes the data."""
+    finishing = path.with_name(f"{path.stem}.finishing{path.suffix}")
     try:
-        with av.open(str(fragmented)) as source:
+        with av.open(str(path)) as source:
             options = {
                 "movflags": "use_metadata_tags+faststart",
                 "video_track_timescale": str(source.streams.video[0].time_base.denominator),
             }
             with av.open(str(finishing), "w", format="mp4", options=options) as copy:
                 _copy_packets(source, copy)
-        os.replace(finishing, target)
+        os.replace(finishing, path)
     except BaseException:
         finishing.unlink(missing_ok=True)
         raise
-    if fragmented != target:
-        fragmented.unlink()
 
 
 def _copy_packets(source: av.container.InputContainer, copy: av.container.OutputContainer) -> None:
@@ -388,9 +396,6 @@ class _FolderWriter:
         self.text = PngInfo()
         for key, value in {**metadata, "frame_rate": str(frame_rate)}.items():
             self.text.add_text(key, value)
-        partial.mkdir(exist_ok=True)
-        for stale in partial.glob("[0-9]*.png"):
-            stale.unlink()
 
     def add(self, image: np.ndarray) -> None:
         path = self.partial / f"{self.frames:05d}.png"
@@ -401,10 +406,8 @@ class _FolderWriter:
             raise
         self.frames, self.shape = self.frames + 1, image.shape[:2]
 
-    def finish(self, target: Path) -> tuple[int, int]:
-        if target != self.partial:
-            os.replace(self.partial, target)
-        return self.shape
+    def finish(self) -> Path:
+        return self.partial
 
     def salvage(self) -> Path:
         return self.partial

@@ -63,6 +63,10 @@ class LoadVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, file=None) -> bool | str:
+        return file in RENDERED or host.folders.input_fault(file) or True
+
+    @classmethod
     def fingerprint_inputs(cls, file, **inputs) -> float:
         return 0.0 if file in RENDERED else host.folders.input_path(file).stat().st_mtime
 
@@ -96,6 +100,10 @@ class SaveVideo(io.ComfyNode):
             is_output_node=True,
             outputs=[],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        return host.folders.prefix_fault(filename_prefix) or True
 
     @classmethod
     def execute(

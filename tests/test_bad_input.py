@@ -153,6 +153,19 @@ BEFORE = {
     "unknown input": (
         {"8.stepz": 4}, 2, ["node 8", '"stepz"', 'did you mean "steps"'],
     ),
+    "an output name out of its folder": (
+        {"10.filename_prefix": "../../escaped"}, 2,
+        ["node 10", "../../escaped", "out of the folder"],
+    ),
+    "an output name that is too long": (
+        {"10.filename_prefix": "a/" + 300 * "b"}, 2, ["node 10", "300 bytes", "at most 215"],
+    ),
+    "an output name with a control character": (
+        {"10.filename_prefix": "a\tb"}, 2, ["node 10", "control character '\\t'"],
+    ),
+    "a missing file of another folder": (
+        {"1.file": "holiday.mp4 [temp]"}, 3, ["node 1", '"file"', "temp folder output/temp"],
+    ),
     "missing media file": (
         {"1.file": "holiday.mp4"}, 3, ["node 1", '"file"', '"holiday.mp4"', "input folder input"],
     ),
@@ -332,9 +345,6 @@ DURING = {
     ),
     "both a video and images to save": (
         {"10.images": ["1", 0]}, ["node 10", "exactly 1", "both"],
-    ),
-    "an output name out of its folder": (
-        {"10.filename_prefix": "../../escaped"}, ["node 10", "../../escaped", "out of the folder"],
     ),
 }  # fmt: skip
 

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 from videoldm.core.graph import Event
+from videoldm.core.video_files import VideoStream, open_video, write_video
 from videoldm.nodes import headless
 from videoldm.nodes.command import progress
 from videoldm.nodes.command.run import folded
 from videoldm.nodes.command.signals import StopSignals
 from videoldm.nodes.headless import main
+from videoldm.nodes.host.saving import save_stream
 from videoldm.nodes.host.standalone import host, io, ui
 from videoldm.nodes.host.standalone.registry import build_registry
 
@@ -61,11 +65,12 @@ class Write(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, prefix):
-        path = host.folders.save_path(prefix, ".txt")
-        path.write_text(str(latent))
+        file = host.folders.new_file(prefix, ".txt")
+        with file.writing() as partial:
+            partial.write_text(str(latent))
         print("a library that talks on stdout")
         return io.NodeOutput(
-            ui={"images": [ui.SavedResult(*host.folders.relative(path), io.FolderType.output)],
+            ui={"images": [ui.SavedResult(*host.folders.relative(file.path), io.FolderType.output)],
                 "text": (f"wrote {latent}",)}
         )  # fmt: skip
 
@@ -247,28 +252,31 @@ def test_a_second_signal_stops_at_once(capsys):
     assert stop.code == 130
 
 
-def test_unfinished_videos_are_told(capsys, monkeypatch, tmp_path):
-    (tmp_path / "output").mkdir()
-    old = tmp_path / "output" / "old.partial.mp4"
-    old.write_bytes(b"old")
-    os.utime(old, (1e9, 1e9))
-
+def test_only_unfinished_videos_of_the_run_itself_are_told(capsys, monkeypatch, tmp_path):
     def execute(latent, prefix):
-        (tmp_path / "output" / "new.partial.mp4").write_bytes(b"new")
-        raise ValueError("the disk is full")
+        other = host.folders.new_file(prefix, ".mp4")  # of a run beside this one
+        other.partial.write_bytes(b"other")
+
+        def chunks():
+            yield torch.zeros(4, 3, 16, 16)
+            raise ValueError("the disk is full")
+
+        stream = VideoStream(chunks, Fraction(8), 8, 16, 16)
+        file = host.folders.new_file(prefix, ".mp4")
+        save_stream(host, stream, file, format="mp4", quality=18, metadata={})
 
     monkeypatch.setattr(Write, "execute", execute)
     assert main(["run", workflow(n1=count(), n2=write()), "--quiet"]) == 1
-    assert capsys.readouterr().out == "output/new.partial.mp4\n"
+    assert capsys.readouterr().out == "output/toy_00002_.partial.mp4\n"
+    assert open_video(tmp_path / "output" / "toy_00002_.partial.mp4").frames == 4
+    assert main(["run", workflow(n1=count(), n2=write()), "--quiet"]) == 1
+    assert capsys.readouterr().out == "output/toy_00004_.partial.mp4\n"
 
 
 def test_contact_sheets_are_saved_beside_the_videos(capsys, tmp_path, monkeypatch):
-    import torch
-    from videoldm.core.video_files import write_video
-
     def execute(latent, prefix):
-        path = host.folders.save_path(prefix, ".mp4")
-        write_video(path, [torch.zeros(4, 3, 16, 16)], frame_rate=8)
+        file = host.folders.new_file(prefix, ".mp4")
+        path = write_video(file, [torch.zeros(4, 3, 16, 16)], frame_rate=8).path
         saved = ui.SavedResult(*host.folders.relative(path), io.FolderType.output)
         return io.NodeOutput(ui=ui.PreviewVideo([saved]))
 

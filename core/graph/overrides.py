@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,16 +19,23 @@ from .schema import (
 from .values import check, parse, show_choices
 
 
-def apply_overrides(graph: Graph, settings: Sequence[str], registry: Registry) -> Graph:
+def apply_overrides(
+    graph: Graph,
+    settings: Sequence[str],
+    registry: Registry,
+    *,
+    files: Callable[[str], str] = str,
+) -> Graph:
     """Return the graph with each "NODE.INPUT=VALUE" applied, in order.
 
     NODE is an id, a title or a class name, in that order of preference, and must mean one node.
     VALUE is read by the input's type, checked, and replaces a wire if there is one. Choosing
-    another option of a dynamic combo gives the inputs it opens their defaults. Raises
+    another option of a dynamic combo gives the inputs it opens their defaults. `files` turns a
+    VALUE that is not among the choices into the name under which nodes know this file. Raises
     WorkflowError with one sentence that contains the setting.
     """
     for setting in settings:
-        graph = _apply(graph, setting, registry)
+        graph = _apply(graph, setting, registry, files)
     return graph
 
 
@@ -69,7 +76,7 @@ def _seed(node: Node, spec: NodeSpec | None, name: str, seed: int) -> int:
         raise WorkflowError(f'{describe(node)}: input "{name}" {error}') from error
 
 
-def _apply(graph: Graph, setting: str, registry: Registry) -> Graph:
+def _apply(graph: Graph, setting: str, registry: Registry, files: Callable) -> Graph:
     left, equals, text = setting.partition("=")
     if not equals or "." not in left:
         raise WorkflowError(f'"{setting}" is no setting, expected NODE.INPUT=VALUE')
@@ -77,6 +84,9 @@ def _apply(graph: Graph, setting: str, registry: Registry) -> Graph:
     spec = registry.get(node.class_type)
     if spec is None:
         raise WorkflowError(f'"{setting}": {describe(node)} is of an unknown type')
+    one = spec.live_inputs(node.inputs).get(name)
+    if one is not None and one.dynamic is None and one.is_combo and text not in one.choices():
+        text = files(text)
     value = _read(node, spec, name, text, setting)
     inputs = _refresh(node, spec, name, value)
     return replace(graph, nodes={**graph.nodes, node.id: replace(node, inputs=inputs)})

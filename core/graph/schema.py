@@ -35,7 +35,8 @@ class InputSpec:
     bring. `options` are the choices of a combo, or a function that lists them when asked. For a
     dynamic combo, `dynamic` maps each choice to the inputs it opens, which are called
     "<name>.<sub name>". For an autogrow input, `template` and `names` give its sockets, of which
-    the first `minimum` (default 1) are required if the template is.
+    the first `minimum` (default 1) are required if the template is. `accepts` tells of a value that
+    is not among the choices whether it is as good as one, such as a file in another folder.
     """
 
     name: str
@@ -47,6 +48,7 @@ class InputSpec:
     maximum: float | None = None
     step: float | None = None
     options: tuple | Callable[[], Sequence] | None = None
+    accepts: Callable[[Any], bool] | None = None
     multiselect: bool = False
     multiline: bool = False
     dynamic_prompts: bool = False

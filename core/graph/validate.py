@@ -223,8 +223,9 @@ class _Check:
         if spec.kind == "socket" and spec.type not in ("INT", "FLOAT", "STRING", "BOOLEAN", "*"):
             text = f"expected a wire of type {spec.type}, given the value {show(value)}"
             return self._problem("bad_value", spec.name, text)
-        # A node that checks this input itself replaces the check of range and choices.
-        if spec.name in self.own:
+        # A node that checks this input itself replaces the check of range and choices, but for
+        # names of files, where the choices make the better message.
+        if spec.name in self.own and spec.accepts is None:
             return None
         try:
             check(value, spec)

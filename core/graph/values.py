@@ -63,7 +63,7 @@ def show_choices(choices: Sequence[Any]) -> str:
 def _check_choice(value: Any, spec: InputSpec) -> None:
     choices = spec.choices()
     for one in value if spec.multiselect and isinstance(value, list) else [value]:
-        if one not in choices:
+        if one not in choices and not (spec.accepts and spec.accepts(one)):
             one_of = "one of " if choices else ""
             raise ValueError(f"expected {one_of}{show_choices(choices)}, given {show(one)}"
                              f"{did_you_mean(one, choices)}")  # fmt: skip

@@ -28,16 +28,15 @@ from ...core.graph import (
     load_workflow,
     validate,
 )
+from ..host.file_names import annotated
 from ..host.standalone.folders import IMAGES, VIDEOS, WEIGHTS
 from ..host.standalone.host import StandaloneHost
+from ..host.standalone.host import host as standalone
 from .errors import FAILED, MISSING, OK, CommandError, exit_code, sentence, show_error
 from .memory import peak_memory
 from .progress import Bars, JsonLines, Lines, Progress, duration
 from .registry import configure, load_registry, require_device, writable
 from .signals import StopSignals
-
-UNFINISHED = ("*.partial*", "unfinished_*.latent")
-"""What `core.video_writing` and the hosts' `keep` call the files of runs that stopped."""
 
 LISTED_IMAGES = 16
 """Images of one folder that are listed one by one."""
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace, stop: StopSignals) -> int:
         except Exception as error:
             outcome.fail(error, exit_code(error))
         outcome.seconds, outcome.memory = time.time() - begun, peak_memory()
-        outcome.unfinished = _unfinished(Path(args.output).expanduser(), begun)
+        outcome.unfinished = kept_by(standalone)
     _finish(args, outcome, progress, out)
     return outcome.code
 
@@ -106,8 +105,7 @@ def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, ou
              ) -> None:  # fmt: skip
     host = configure(args)
     registry = load_registry()
-    settings = [allowed(setting, host) for setting in args.settings]
-    graphs = [_prepared(file, settings, args.seed, registry, host) for file in args.files]
+    graphs = [_prepared(file, args.settings, args.seed, registry, host) for file in args.files]
     require_device(host)
     writable(host.folders.output)
     executor = Executor(registry, cache=len(graphs) > 1)
@@ -136,7 +134,7 @@ def _prepared(file: str, settings: list[str], seed: int | None, registry: Regist
               host: StandaloneHost) -> Graph:  # fmt: skip
     """Load a workflow, change it, and refuse it if anything is wrong with it."""
     graph = load_workflow(file, registry)
-    graph = apply_overrides(graph, settings, registry)
+    graph = apply_overrides(graph, settings, registry, files=host.folders.named_by_user)
     graph = graph if seed is None else apply_seed(graph, seed, registry)
     problems = validate(graph, registry)
     for problem in problems[:1]:
@@ -146,28 +144,21 @@ def _prepared(file: str, settings: list[str], seed: int | None, registry: Regist
     return graph
 
 
-def allowed(setting: str, host: StandaloneHost) -> str:
-    """Let a setting name an image or video anywhere: what the user types, the user vouches for."""
-    left, equals, text = setting.partition("=")
-    path = Path(text).expanduser()
-    if path.suffix.lower() not in (*IMAGES, *VIDEOS) or text in host.folders.input_names("clip"):
-        return setting
-    return f"{left}{equals}{host.folders.allow(path)}" if path.is_file() else setting
-
-
 def is_missing_file(problem: Problem, graph: Graph) -> bool:
     """Tell whether what is wrong is a file name that is not among the choices."""
     if problem.code != "bad_value" or problem.node_id is None:
         return False
     value = graph.nodes[problem.node_id].inputs.get(problem.input)
-    return isinstance(value, str) and value.lower().endswith((*IMAGES, *VIDEOS, *WEIGHTS))
+    name = annotated(value)[0] if isinstance(value, str) else ""
+    return name.lower().endswith((*IMAGES, *VIDEOS, *WEIGHTS))
 
 
 def looked_in(problem: Problem, graph: Graph, host: StandaloneHost) -> str:
     """Say where a missing file was looked for."""
-    weights = str(graph.nodes[problem.node_id].inputs[problem.input]).lower().endswith(WEIGHTS)
-    folders = host.folders.models if weights else [host.folders.input]
-    what = "models" if weights else "input"
+    name, what = annotated(graph.nodes[problem.node_id].inputs[problem.input])
+    weights = name.lower().endswith(WEIGHTS)
+    folders = host.folders.models if weights else [getattr(host.folders, what)]
+    what = "models" if weights else what
     return f", looked for in the {what} folder {', '.join(map(str, folders))}"
 
 
@@ -189,11 +180,10 @@ def _saved(item: Mapping[str, Any], host: StandaloneHost) -> Path:
     return root / item.get("subfolder", "") / item["filename"]
 
 
-def _unfinished(output: Path, since: float) -> list[Path]:
-    """Find what a stopped run left: a playable file of the frames up to there, or their latents."""
-    found = [path for pattern in UNFINISHED for path in output.rglob(pattern)]
-    # File systems round times, some of them to two seconds.
-    return sorted(path for path in found if path.stat().st_mtime >= since - 2)
+def kept_by(host: StandaloneHost) -> list[Path]:
+    """Take what this run left: a playable file of the frames up to there, or their latents."""
+    kept, host.unfinished = host.unfinished, []
+    return [path for path in kept if path.exists()]
 
 
 def _add_sheets(outcome: Outcome) -> None:

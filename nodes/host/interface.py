@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
     from ...core.denoiser import Denoiser
+    from ...core.new_files import NewFile
     from ...core.schedules import NoiseSchedule
     from ...core.temporal_layers import Strength
     from ...core.video_files import VideoStream
@@ -87,9 +88,17 @@ class FolderAccess(Protocol):
     def model_path(self, kind: str, name: str) -> Path: ...
     def input_names(self, media: str) -> list[str]: ...
     def input_path(self, name: str) -> Path: ...
-    def save_path(
-        self, prefix: str, suffix: str, *, temp: bool = False, size: tuple[int, int] = (0, 0)
-    ) -> Path: ...
+    def input_fault(self, name: Any) -> str | None: ...
+    def new_file(
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        temp: bool = False,
+        size: tuple[int, int] = (0, 0),
+        under_way: str | None = None,
+    ) -> NewFile: ...
+    def prefix_fault(self, prefix: Any) -> str | None: ...
     def relative(self, path: Path) -> tuple[str, str]: ...
 
 
@@ -170,6 +179,9 @@ class Host(Protocol):
 
     def keep(self, model: Wire, latents: Tensor) -> Path:
         """Save what was finished of a video whose sampling ended early; returns the file."""
+
+    def kept(self, path: Path, sentence: str) -> None:
+        """Tell the user, in this sentence, where what was finished of a run is that ended early."""
 
     def metadata(self, hidden: Any) -> dict[str, str]:
         """`prompt` and `workflow` as JSON for the files that are saved; {} if unwanted."""

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...core.video_files import VideoStream, exact_frame_rate, open_video, read_frames
+from ...core.video_files import (
+    UNDER_WAY,
+    VideoStream,
+    exact_frame_rate,
+    open_video,
+    read_frames,
+)
 from ..choices import FITS, RENDERED
+from ..host.saving import save_stream
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
@@ -138,9 +145,10 @@ def save_clip(
     """Stream a clip into the next free file and return it; a folder of images for "png"."""
     suffix = "" if format == "png" else f".{format}"
     size = (stream.width, stream.height)
-    path = host.folders.save_path(prefix, suffix, temp=temp, size=size)
-    info = stream.save(path, format=format, quality=quality, metadata=metadata)
-    return Path(info.path)
+    file = host.folders.new_file(
+        prefix, suffix, temp=temp, size=size, under_way=UNDER_WAY.get(format)
+    )
+    return save_stream(host, stream, file, format=format, quality=quality, metadata=metadata)
 
 
 def shown_files(host: Host, path: Path) -> list[tuple[str, str]]:

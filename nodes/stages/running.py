@@ -115,7 +115,7 @@ def _keep(host: Host, model: Wire, video: Tensor) -> None:
     except (OSError, ValueError) as error:
         log.warning("could not keep the %d finished frames: %s", video.shape[1], error)
     else:
-        log.warning("kept the %d finished frames in %s", video.shape[1], path)
+        host.kept(path, f"kept the {video.shape[1]} finished frames in {path}")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import json
 
 import pytest
 import torch
-from videoldm.nodes.host.standalone.folders import Folders, inside
+from videoldm.nodes.host.file_names import inside
+from videoldm.nodes.host.standalone.folders import Folders
 
 STEPS = {"steps": 1}
 
@@ -175,8 +176,8 @@ def test_names_cannot_lead_out_of_their_folder(tmp_path, name):
         with pytest.raises(ValueError, match="the name"):
             look()
     if name != ".":
-        with pytest.raises(ValueError, match="the name"):
-            folders.save_path(name, ".mp4")
+        with pytest.raises(ValueError, match="name"):
+            folders.new_file(name, ".mp4")
 
 
 def test_missing_models_say_where_they_were_looked_for(run, toys, tmp_path):

@@ -146,12 +146,11 @@ def test_only_allowed_files_lie_outside(folders, tmp_path):
 
 
 def test_saved_files_count_up_and_fill_in_their_names(folders, tmp_path):
-    path = folders.save_path("clips/a_%width%x%height%", ".mp4", size=(64, 32))
-    assert path == tmp_path / "output/clips/a_64x32_00001_.mp4"
-    path.touch()
-    assert folders.save_path("clips/a_64x32", ".mp4").name == "a_64x32_00002_.mp4"
-    assert folders.relative(path) == ("a_64x32_00001_.mp4", "clips")
-    year = folders.save_path("%year%-%date:yyyy%", ".mp4").name[:9]
+    file = folders.new_file("clips/a_%width%x%height%", ".mp4", size=(64, 32))
+    assert file.path == tmp_path / "output/clips/a_64x32_00001_.mp4"
+    assert folders.new_file("clips/a_64x32", ".webm").path.name == "a_64x32_00002_.webm"
+    assert folders.relative(file.finish()) == ("a_64x32_00001_.mp4", "clips")
+    year = folders.new_file("%year%-%date:yyyy%", ".mp4").path.name[:9]
     assert year[:4].isdigit() and year[:4] == year[5:]
 
 

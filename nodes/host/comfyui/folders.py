@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..file_names import spellings
 from ..standalone.folders import Folders, diffusers_folders
 
 TEMPORAL_LAYERS, DIFFUSERS = "videoldm", "diffusers"
@@ -47,8 +48,9 @@ class ComfyFolders(Folders):
 
     def model_path(self, kind: str, name: str) -> Path:
         """The file or diffusers folder of a name; ValueError says where it was looked for."""
-        if name in folder_paths.get_filename_list(kind):
-            return Path(folder_paths.get_full_path_or_raise(kind, name))
+        for spelling in spellings(name):
+            if spelling in folder_paths.get_filename_list(kind):
+                return Path(folder_paths.get_full_path_or_raise(kind, spelling))
         whole = self._diffusers(kind).get(name)
         if whole is not None:
             return whole

@@ -192,10 +192,14 @@ class ComfyHost:
         from comfy.utils import save_torch_file
 
         samples = self.from_core(model, latents)["samples"].cpu().contiguous()
-        path = self.folders.save_path("latents/unfinished", ".latent")
         marked = {"latent_tensor": samples, "latent_format_version_0": torch.tensor([])}
-        save_torch_file(marked, str(path))
-        return path
+        file = self.folders.new_file("latents/unfinished", ".latent")
+        with file.writing() as partial:
+            save_torch_file(marked, str(partial))
+        return file.path
+
+    def kept(self, path: Path, sentence: str) -> None:
+        self.reports.warn(sentence)
 
     def metadata(self, hidden: Any) -> dict[str, str]:
         from comfy.cli_args import args

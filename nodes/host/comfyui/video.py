@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from fractions import Fraction
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import Input, InputImpl, Types
 from einops import rearrange
 
-from ....core.video_files import VideoStream
+from ....core.video_files import VideoStream, begin_video
+from ..saving import save_stream
 from ..standalone.video import as_audio, as_clip
 from ..tensors import images_from, pixels_of
 
@@ -49,9 +51,12 @@ class StreamedVideo(Input.Video):
             given = {key: value for key, value in given.items() if value is not None}
             self._in_memory().save_to(path, format, codec, metadata, **given)
             return
+        from .host import host
+
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
         quality = QUALITY if crf is None else round(crf)
-        self.stream.save(path, format=container, quality=quality, metadata=texts)
+        file = begin_video(Path(path), container)
+        save_stream(host, self.stream, file, format=container, quality=quality, metadata=texts)
 
     def as_trimmed(self, *args: Any, **kwargs: Any) -> Any:
         return self._in_memory().as_trimmed(*args, **kwargs)

@@ -46,6 +46,10 @@ class LoadImage(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, image) -> bool | str:
+        return host.folders.input_fault(image) or True
+
+    @classmethod
     def fingerprint_inputs(cls, image: str) -> float:
         return host.folders.input_path(image).stat().st_mtime
 
@@ -75,6 +79,10 @@ class SaveImage(io.ComfyNode):
             is_output_node=True,
             outputs=[io.Image.Output("images", display_name="images")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return host.folders.prefix_fault(filename_prefix) or True
 
     @classmethod
     def execute(cls, images, filename_prefix: str) -> io.NodeOutput:
@@ -121,6 +129,10 @@ class LoadVideo(io.ComfyNode):
             ],
             outputs=[io.Video.Output()],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, file) -> bool | str:
+        return host.folders.input_fault(file) or True
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> float:
@@ -218,6 +230,10 @@ class SaveVideo(io.ComfyNode):
             is_output_node=True,
             outputs=[io.Video.Output("video", display_name="video")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return host.folders.prefix_fault(filename_prefix) or True
 
     @classmethod
     def execute(cls, video, filename_prefix, format="auto", codec=None) -> io.NodeOutput:

@@ -8,15 +8,21 @@ line (`allow`) may lie elsewhere.
 from __future__ import annotations
 
 import os
-import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from ....core.graph.schema import did_you_mean
+from ....core.new_files import NewFile
+from ..file_names import annotated, inside, output_base, shown, spellings
 
 WEIGHTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
 VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".gif")
-MEDIA = {"image": IMAGES, "video": VIDEOS, "clip": (*VIDEOS, ".webp", ".png")}
+MEDIA = {
+    "image": IMAGES, "video": VIDEOS, "clip": (*VIDEOS, ".webp", ".png"),
+    "any": (*IMAGES, *VIDEOS),
+}  # fmt: skip
 
 # A kind of model, and the folders under the models folder that hold it.
 MODEL_FOLDERS: dict[str, tuple[str, ...]] = {
@@ -47,8 +53,15 @@ class Folders:
 
     def allow(self, path: str | os.PathLike) -> str:
         """Let nodes read this one file, wherever it is; returns the name it is known by."""
-        self.allowed.append(Path(path).expanduser().absolute())
+        self.allowed.append(_absolute(path))
         return str(self.allowed[-1])
+
+    def named_by_user(self, text: str) -> str:
+        """The name of a file that the user typed: what is among the inputs, else a path."""
+        path = _absolute(annotated(text)[0])
+        if "\0" in text or self.input_fault(text) is None or not path.exists():
+            return text
+        return self.allow(path)
 
     # Models.
 
@@ -56,6 +69,7 @@ class Folders:
         """The weight files of a kind, as "folder/name", sorted; image models may be folders as
         diffusers writes them."""
         found = {name for root in self._model_roots(kind) for name in _listed(root, WEIGHTS)}
+        found |= {str(path) for path in self.allowed if path.suffix.lower() in WEIGHTS}
         if kind != "checkpoints":
             return sorted(found)
         whole = {name for root in self._model_roots(kind) for name in diffusers_folders(root)}
@@ -64,9 +78,10 @@ class Folders:
 
     def model_path(self, kind: str, name: str) -> Path:
         """The file of a name; ValueError says where it was looked for."""
+        if _absolute(name) in self.allowed:
+            return _absolute(name)
         roots = self._model_roots(kind)
-        for root in roots:
-            path = inside(root, name)
+        for path in (inside(root, one) for one in spellings(name) for root in roots):
             if path.is_file() or (kind == "checkpoints" and _is_diffusers(path)):
                 return path
         looked = ", ".join(str(root) for root in roots)
@@ -78,36 +93,54 @@ class Folders:
     # Inputs.
 
     def input_names(self, media: str) -> list[str]:
-        """The input files of a sort of media ("image", "video", "clip"), sorted."""
+        """The input files of a sort of media ("image", "video", "clip", "any"), sorted."""
         endings = MEDIA[media]
         given = [str(path) for path in self.allowed if path.suffix.lower() in endings]
         return [*_listed(self.input, endings), *given]
 
     def input_path(self, name: str) -> Path:
         """The file of a name, which may end in " [output]" or " [temp]" as ComfyUI's do."""
-        if Path(name).expanduser().absolute() in self.allowed:
-            return Path(name).expanduser().absolute()
-        match = re.fullmatch(r"(.*?)\s*\[(input|output|temp)\]", name)
-        name, folder = match.groups() if match else (name, "input")
-        path = inside(getattr(self, folder), name)
-        if not path.exists():
-            raise ValueError(f"there is no file {name!r} in the {folder} folder {path.parent}")
-        return path
+        plain, folder = annotated(name)
+        for path in (_absolute(name), _absolute(plain)):
+            if path in self.allowed:
+                return path
+        root = getattr(self, folder)
+        for path in (inside(root, one) for one in spellings(plain)):
+            if path.is_file() or path.is_dir():
+                return path
+            if path.exists():
+                raise ValueError(f"{path} is neither a file nor a folder")
+        near = did_you_mean(plain, self.input_names("any")) if folder == "input" else ""
+        raise ValueError(f"there is no file {shown(plain)} in the {folder} folder {root}{near}")
+
+    def input_fault(self, name: Any) -> str | None:
+        """Why a name is not that of an input, or None; also None for one that a wire brings."""
+        if name is None:
+            return None
+        if not isinstance(name, str):
+            return f"expected the name of a file, given {shown(name)}"
+        return _fault(self.input_path, name)
 
     # Outputs.
 
-    def save_path(self, prefix: str, suffix: str, *, temp: bool = False, size: tuple = (0, 0)
-                  ) -> Path:  # fmt: skip
-        """The next free file "<prefix>_00001_<suffix>"; its folder is made.
+    def new_file(self, prefix: str, suffix: str, *, temp: bool = False, size: tuple = (0, 0),
+                 under_way: str | None = None) -> NewFile:  # fmt: skip
+        """Begin the file "<prefix>_00001_<suffix>" of the next free number; without a suffix, a
+        folder of images.
 
-        `prefix` may hold folders, %width%, %height%, %year%, %month%, %day%, %hour%, %minute%,
-        %second%, and %date:yyyy-MM-dd%. `size` is (width, height).
+        `prefix` may hold folders and the codes of `file_names.filled`; `size` is (width, height).
+        ValueError if no file can have this name, OSError if it cannot be written.
         """
-        root = self.temp if temp else self.output
-        base = inside(root, _filled(prefix, size))
-        base.parent.mkdir(parents=True, exist_ok=True)
-        taken = [_number(one.name, base.name) for one in base.parent.iterdir()]
-        return base.with_name(f"{base.name}_{max(taken, default=0) + 1:05}_{suffix}")
+        base = output_base(self.temp if temp else self.output, prefix, size)
+        try:
+            return NewFile.numbered(base, suffix, under_way=under_way)
+        except OSError as fault:
+            reason = (fault.strerror or type(fault).__name__).lower()
+            raise OSError(f"{base}{suffix} cannot be written: {reason}") from fault
+
+    def prefix_fault(self, prefix: Any) -> str | None:
+        """Why no file can be saved under a prefix, or None; also None for one from a wire."""
+        return None if prefix is None else _fault(output_base, self.output, prefix)
 
     def relative(self, path: Path) -> tuple[str, str]:
         """(file name, folder inside output or temp), the way results are told to a frontend."""
@@ -118,15 +151,17 @@ class Folders:
         return path.name, str(path.parent)
 
 
-def inside(root: Path, name: str) -> Path:
-    """root / name, which must not lead out of root (links inside root are the user's own)."""
-    joined = os.path.normpath(os.path.join(root, name))
-    home = os.path.normpath(root)
-    if os.path.isabs(name) or "\0" in name or os.path.commonpath([joined, home]) != home:
-        raise ValueError(f"the name {name!r} leads out of the folder {root}")
-    if joined == home:
-        raise ValueError(f"the name {name!r} is not the name of a file in {root}")
-    return Path(joined)
+def _absolute(path: str | os.PathLike) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _fault(check: Callable, *arguments: Any) -> str | None:
+    """The sentence with which a check refuses its arguments."""
+    try:
+        check(*arguments)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _listed(root: Path, endings: tuple[str, ...]) -> list[str]:
@@ -149,25 +184,3 @@ def diffusers_folders(root: Path) -> Iterator[str]:
     for folder, inner, _ in os.walk(root, followlinks=True):
         if "unet" in inner and _is_diffusers(Path(folder)) and Path(folder) != root:
             yield Path(folder).relative_to(root).as_posix()
-
-
-def _number(name: str, base: str) -> int:
-    match = re.match(re.escape(base) + r"_(\d+)_", name)
-    return int(match[1]) if match else 0
-
-
-def _filled(prefix: str, size: tuple[int, int]) -> str:
-    now = time.localtime()
-    texts = {"width": str(size[0]), "height": str(size[1]), "year": time.strftime("%Y", now)}
-    for word, code in (("month", "%m"), ("day", "%d"), ("hour", "%H"), ("minute", "%M")):
-        texts[word] = time.strftime(code, now)
-    texts["second"] = time.strftime("%S", now)
-    prefix = re.sub(r"%date:([^%]*)%", lambda match: _date(match[1], now), prefix)
-    return re.sub(r"%(\w+)%", lambda match: texts.get(match[1], match[0]), prefix)
-
-
-def _date(pattern: str, now: time.struct_time) -> str:
-    for letters, code in (("yyyy", "%Y"), ("yy", "%y"), ("MM", "%m"), ("dd", "%d"), ("hh", "%H"),
-                          ("mm", "%M"), ("ss", "%S")):  # fmt: skip
-        pattern = pattern.replace(letters, time.strftime(code, now))
-    return pattern

@@ -44,6 +44,7 @@ class StandaloneHost:
         self.folders = Folders()
         self.policy = Policy()
         self.embed_metadata = True
+        self.unfinished: list[Path] = []  # files that runs left, until somebody tells the user
 
     def configure(
         self,
@@ -59,6 +60,7 @@ class StandaloneHost:
         self.folders = Folders(models=models, input=input, output=output)
         self.policy = Policy(device, dtype)
         self.embed_metadata = embed_metadata
+        self.unfinished = []
 
     @cached_property
     def round_trips(self) -> RoundTrips:
@@ -206,11 +208,16 @@ class StandaloneHost:
         from safetensors.torch import save_file
 
         samples = self.from_core(model, latents)["samples"].cpu().contiguous()
-        path = self.folders.save_path("latents/unfinished", ".latent")
         # The names are those of ComfyUI's own .latent files.
         marked = {"latent_tensor": samples, "latent_format_version_0": samples.new_zeros(0)}
-        save_file(marked, path)
-        return path
+        file = self.folders.new_file("latents/unfinished", ".latent")
+        with file.writing() as partial:
+            save_file(marked, partial)
+        return file.path
+
+    def kept(self, path: Path, sentence: str) -> None:
+        log.warning("%s", sentence)
+        self.unfinished.append(path)
 
     def metadata(self, hidden: Any) -> dict[str, str]:
         if not self.embed_metadata:

@@ -48,9 +48,12 @@ def save_images(
     kind = FolderType.temp if temp else FolderType.output
     results = []
     for image in images:
+        host.check_interrupted()
         size = image.shape[1], image.shape[0]
-        path = host.folders.save_path(prefix, ".png", temp=temp, size=size)
+        name = prefix.replace("%batch_num%", str(len(results)))
         pixels = (image.clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
-        Image.fromarray(pixels).save(path, pnginfo=info, compress_level=4)
-        results.append(SavedResult(*host.folders.relative(path), kind))
+        file = host.folders.new_file(name, ".png", temp=temp, size=size)
+        with file.writing() as partial:
+            Image.fromarray(pixels).save(partial, pnginfo=info, compress_level=4)
+        results.append(SavedResult(*host.folders.relative(file.path), kind))
     return results

@@ -8,6 +8,7 @@ from typing import Any
 
 from ....core.graph import InputSpec, NodeResult, NodeSpec, OutputSpec
 from . import io
+from .host import host
 
 SIMPLE_FIELDS = (
     "is_output_node", "is_input_list", "is_deprecated", "is_experimental", "not_idempotent",
@@ -65,6 +66,7 @@ def _input_spec(cls: type[io.ComfyNode], one: io.Input) -> InputSpec:
         maximum=options.get("max"),
         step=options.get("step"),
         options=_lister(cls, one) if one.get_io_type() == "COMBO" else None,
+        accepts=_is_input if upload is not None else None,
         multiselect=bool(options.get("multiselect")),
         multiline=bool(options.get("multiline")),
         dynamic_prompts=bool(options.get("dynamic_prompts")),
@@ -75,6 +77,10 @@ def _input_spec(cls: type[io.ComfyNode], one: io.Input) -> InputSpec:
         advanced=bool(one.advanced),
         dynamic=_opened(cls, one) if is_dynamic else None,
     )
+
+
+def _is_input(value: Any) -> bool:
+    return isinstance(value, str) and host.folders.input_fault(value) is None
 
 
 def _opened(cls: type[io.ComfyNode], one: Any) -> dict[str, tuple[InputSpec, ...]]:

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.video_files import AudioClip, VideoStream
+from ..saving import save_stream
 from ..tensors import images_from, pixels_of
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def save_as_comfyui(
     encoding = (codec.get("encoding") if isinstance(codec, dict) else None) or {}
     container = "mp4" if format == "auto" else format
     size = video.get_dimensions()
-    path = host.folders.save_path(prefix, f".{container}", size=size)
-    video.save_to(path, metadata, format=container, quality=round(encoding.get("crf", 18)))
-    return path
+    file = host.folders.new_file(prefix, f".{container}", size=size)
+    quality = round(encoding.get("crf", 18))
+    return save_stream(
+        host, video.stream, file, format=container, quality=quality, metadata=metadata
+    )

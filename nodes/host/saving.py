@@ -1,0 +1,45 @@
+"""Writing a clip into a file under way: it can be stopped, and tells what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...core.new_files import NewFile
+    from ...core.video_files import VideoStream
+    from .interface import Host
+
+
+def save_stream(
+    host: Host, stream: VideoStream, file: NewFile, *, format: str, quality: int,
+    metadata: Mapping[str, str],
+) -> Path:  # fmt: skip
+    """Write the clip and return the finished file.
+
+    A request to stop takes effect before each frame. When writing ends early, the user is told
+    which file holds the frames so far; a file that has none is removed.
+    """
+    watched = replace(stream, source=lambda: _watched(host, stream.source()))
+    try:
+        return watched.save(file, format=format, quality=quality, metadata=metadata).path
+    except BaseException:
+        file.discard()
+        left = file.left()
+        if left is not None:
+            host.kept(left, f"kept the frames so far in {left}")
+        raise
+
+
+def _watched(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same frames, one by one."""
+    for chunk in chunks:
+        frames = chunk[0] if chunk.ndim == 5 and len(chunk) == 1 else chunk
+        for frame in frames.split(1):
+            host.check_interrupted()
+            yield frame
+        del chunk, frames, frame  # or they would stay alive while the next ones are made
