@@ -5,8 +5,8 @@ from __future__ import annotations
 from .host import host, io
 
 EXAMPLE = """[
-  {"prompt": "a red circle moves right on a white background", "frames": 32},
-  {"prompt": "a blue square moves up on a white background", "frames": 32, "overlap": 8}
+  {"prompt": "a red circle moves right on a black background", "frames": 32},
+  {"prompt": "a blue square moves up on a black background", "frames": 32, "overlap": 8}
 ]"""
 
 

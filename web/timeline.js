@@ -8,7 +8,7 @@ const REQUIRED = ["prompt", "frames"];
 
 /**
  * Read what stands in the widget, by the same rules as the node itself.
- * Returns {segments} or {problem: [key of the sentence, its values]}.
+ * Returns {value: segments} or {problem: [key of the sentence, its values]}.
  */
 export function readSegments(text) {
   let given;
@@ -22,7 +22,7 @@ export function readSegments(text) {
     const problem = problemOf(one, index) ?? overlapProblem(given, index);
     if (problem) return { problem };
   }
-  return { segments: given.map(toSegment) };
+  return { value: given.map(toSegment) };
 }
 
 function problemOf(one, index) {

@@ -31,14 +31,16 @@ const KEYS = {
 };
 
 export class TimelineView {
-  /** `changed(segments)` is called after each finished edit. */
-  constructor(changed) {
+  /** `changed(segments)` is called after each finished edit, `typing(segments)` at each letter. */
+  constructor({ changed, typing }) {
     this.changed = changed;
+    this.typing = typing;
     this.segments = [];
     this.at = 0;
     this.drag = null;
     this.element = element("div", "videoldm-timeline");
     this.track = element("div", "videoldm-track");
+    this.lane = element("div", "videoldm-lane");
     this.problem = element("div", "videoldm-problem");
     this.total = element("span", "videoldm-total");
     this.fields = {};
@@ -46,15 +48,16 @@ export class TimelineView {
   }
 
   build() {
-    this.track.role = "listbox";
-    this.track.ariaLabel = say("timeline");
-    this.track.setAttribute("aria-orientation", "horizontal");
+    this.lane.role = "listbox";
+    this.lane.ariaLabel = say("timeline");
+    this.lane.setAttribute("aria-orientation", "horizontal");
+    this.track.append(this.lane);
     this.problem.role = "alert";
-    this.track.addEventListener("keydown", (event) => this.pressed(event));
-    this.track.addEventListener("pointerdown", (event) => this.grabbed(event));
-    this.track.addEventListener("pointermove", (event) => this.dragged(event));
+    this.lane.addEventListener("keydown", (event) => this.pressed(event));
+    this.lane.addEventListener("pointerdown", (event) => this.grabbed(event));
+    this.lane.addEventListener("pointermove", (event) => this.dragged(event));
     for (const end of ["pointerup", "pointercancel"]) {
-      this.track.addEventListener(end, () => this.dropped());
+      this.lane.addEventListener(end, () => this.dropped());
     }
     const numbers = element("div", "videoldm-row");
     numbers.append(this.field("frames"), this.field("overlap"), this.field("seed"));
@@ -63,8 +66,15 @@ export class TimelineView {
     this.element.append(this.track, this.problem, this.field("prompt"), numbers, buttons);
     // Keys that are typed here are not ComfyUI's: Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
-      if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+      const isHeld = event.ctrlKey || event.metaKey;
+      if (!isHeld) event.stopPropagation();
+      // Outside of texts, undo is the graph's; browsers would also undo the last text typed.
+      if (isHeld && event.key.toLowerCase() === "z" && !("value" in event.target)) {
+        event.preventDefault();
+      }
     });
+    // ComfyUI takes a step of its undo whenever Shift is let go, also in the middle of a word.
+    this.element.addEventListener("keyup", (event) => event.stopPropagation());
   }
 
   field(name) {
@@ -75,7 +85,12 @@ export class TimelineView {
     if (name === "seed") input.placeholder = say("seedOfRun");
     label.title = say(`${name}Tip`);
     label.append(element("span", "", say(name)), input);
-    input.addEventListener(isPrompt ? "input" : "change", () => this.typed(name, input.value));
+    if (isPrompt) {
+      input.addEventListener("input", () => this.typed(name, input.value, this.typing));
+      input.addEventListener("change", () => this.changed(this.segments));
+    } else {
+      input.addEventListener("change", () => this.typed(name, input.value));
+    }
     input.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.choose(this.at);
     });
@@ -110,11 +125,12 @@ export class TimelineView {
   draw() {
     const all = model.spans(this.segments);
     const whole = this.drag?.whole ?? model.totalFrames(this.segments);
-    const hadFocus = this.track.contains(document.activeElement);
-    this.track.replaceChildren(
+    const hadFocus = this.lane.contains(document.activeElement);
+    this.lane.style.setProperty("--segments", this.segments.length);
+    this.lane.replaceChildren(
       ...this.segments.map((segment, index) => this.block(segment, index, all[index], whole)),
     );
-    if (hadFocus) this.track.children[this.at]?.focus({ preventScroll: true });
+    if (hadFocus) this.lane.children[this.at]?.focus({ preventScroll: true });
     for (const [name, input] of Object.entries(this.fields)) {
       const value = String(this.segments[this.at]?.[name] ?? "");
       if (input.value !== value) input.value = value;
@@ -140,25 +156,27 @@ export class TimelineView {
     block.style.setProperty("--fade-out", `${100 - (100 * shared) / frames}%`);
     block.style.setProperty("--hue", (210 + 67 * index) % 360);
     const place = `${start}–${stop - 1}${seed === undefined ? "" : ` · ${say("seed")} ${seed}`}`;
-    block.append(
+    const label = element("div", "videoldm-label");
+    label.append(
+      element("span", "videoldm-number", String(index + 1)),
       element("span", "videoldm-name", prompt || "…"),
       element("span", "videoldm-place", place),
-      element("span", "videoldm-edge"),
     );
+    block.append(label, element("span", "videoldm-edge"));
     return block;
   }
 
   // Edits.
 
   /** Apply an edit to the chosen segment; `step` moves the choice with it. */
-  edit(edited, step = 0) {
+  edit(edited, step = 0, tell = this.changed) {
     if (this.element.classList.contains("videoldm-broken")) return;
     const before = this.segments;
     this.segments = edited(before, this.at);
     if (this.segments === before) return;
     this.at = Math.min(Math.max(this.at + step, 0), this.segments.length - 1);
     this.draw();
-    this.changed(this.segments);
+    tell(this.segments);
   }
 
   reorder(step) {
@@ -169,16 +187,16 @@ export class TimelineView {
     this.edit((all, at) => model.resize(all, at, all[at].frames + frames));
   }
 
-  typed(name, value) {
+  typed(name, value, tell = this.changed) {
     const meant = name === "prompt" ? value : value === "" ? undefined : Math.round(Number(value));
-    this.edit((all, at) => model.change(all, at, name, meant));
+    this.edit((all, at) => model.change(all, at, name, meant), 0, tell);
   }
 
   /** Choose a segment and give it the focus. */
   choose(index) {
     this.at = Math.min(Math.max(index, 0), this.segments.length - 1);
     this.draw();
-    this.track.children[this.at]?.focus({ preventScroll: true });
+    this.lane.children[this.at]?.focus({ preventScroll: true });
   }
 
   pressed(event) {
@@ -202,11 +220,11 @@ export class TimelineView {
     if (this.element.classList.contains("videoldm-broken")) return;
     const whole = model.totalFrames(this.segments);
     // Seen sizes, so that it fits at every zoom.
-    const framesPerPixel = whole / this.track.getBoundingClientRect().width;
+    const framesPerPixel = whole / this.lane.getBoundingClientRect().width;
     const isEdge = event.target.classList.contains("videoldm-edge");
     const { frames } = this.segments[this.at];
     this.drag = { whole, framesPerPixel, isEdge, frames, x: event.clientX, before: this.segments };
-    this.track.setPointerCapture(event.pointerId);
+    this.lane.setPointerCapture(event.pointerId);
   }
 
   dragged(event) {
@@ -216,7 +234,7 @@ export class TimelineView {
       const wanted = frames + (event.clientX - x) * framesPerPixel;
       this.segments = model.resize(this.segments, this.at, wanted);
     } else {
-      const left = this.track.getBoundingClientRect().left;
+      const left = this.lane.getBoundingClientRect().left;
       this.moveTo((event.clientX - left) * framesPerPixel);
     }
     this.draw();

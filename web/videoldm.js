@@ -1,12 +1,32 @@
-// What this pack adds to ComfyUI's browser side: the timeline, estimates, progress, live previews.
+// What this pack adds to ComfyUI's browser side: the timeline, boxes that can be drawn, estimates,
+// progress, live previews.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { readBoxes, writeBoxes } from "./boxes.js";
+import { BoxesView } from "./boxes_view.js";
 import { findNode } from "./graph.js";
+import { attachView } from "./json_widget.js";
 import { makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
-import { attachTimeline } from "./timeline_widget.js";
+import { readSegments, writeSegments } from "./timeline.js";
+import { TimelineView } from "./timeline_view.js";
+
+const TIMELINE = {
+  View: TimelineView,
+  title: "timeline",
+  height: 262,
+  read: readSegments,
+  write: writeSegments,
+};
+const BOXES = {
+  View: BoxesView,
+  title: "picture",
+  height: 300,
+  read: readBoxes,
+  write: writeBoxes,
+};
 
 const WITH_STATUS = new Set([
   "VideoLDM_VideoSampler",
@@ -41,7 +61,8 @@ app.registerExtension({
   },
 
   async nodeCreated(node) {
-    if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachTimeline(node);
+    if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachView(node, "segments", TIMELINE);
+    if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
     if (!WITH_STATUS.has(node.comfyClass)) return;
     attachStatus(node);
     playPreviews(node);

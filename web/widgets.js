@@ -1,4 +1,6 @@
-// What the pack's widgets share: following a value, and DOM widgets that hold none.
+// What the pack's widgets share: following a value, DOM widgets that hold none, and undo.
+
+import { app } from "../../scripts/app.js";
 
 /** Call `listener` whenever the widget's value changes, by hand or by a script. */
 export function follow(widget, listener) {
@@ -19,5 +21,32 @@ export function addStillWidget(node, name, element, height) {
     getMaxHeight: () => height,
   });
   widget.serialize = false;
+  element.addEventListener("wheel", zoomCanvas, { passive: false });
+  // A node made by hand was measured before this widget came; one from a file has its saved size.
+  const [wide, high] = node.computeSize();
+  node.setSize([Math.max(node.size[0], wide), Math.max(node.size[1], high)]);
   return widget;
+}
+
+/** Change the graph so that one Ctrl+Z takes back this change and nothing else. */
+export function undoable(change) {
+  app.canvas.emitBeforeChange();
+  try {
+    change();
+  } finally {
+    app.canvas.emitAfterChange();
+  }
+}
+
+/**
+ * Let the wheel zoom the canvas, as it does over the rest of a node; a text that is being edited
+ * scrolls. Nodes 2.0 hands wheels on by itself.
+ */
+function zoomCanvas(event) {
+  const { target } = event;
+  const edited = target === document.activeElement && target.scrollHeight > target.clientHeight;
+  if (LiteGraph.vueNodesMode || edited) return;
+  event.preventDefault();
+  event.stopPropagation();
+  app.canvas.canvas.dispatchEvent(new WheelEvent(event.type, event));
 }

@@ -54,6 +54,12 @@ class Timeline:
     def prompts(self) -> list[str]:
         return [one["prompt"] for one in self.segments]
 
+    def wait_for(self, text: str) -> None:
+        """Wait until the widget holds `text`: undo loads the graph anew."""
+        has = """text => app.graph.getNodeById(1)?.widgets.some((w) => w.value === text)"""
+        self.page.wait_for_function(has, arg=text, timeout=10_000)
+        self.page.wait_for_timeout(500)
+
     def block(self, index: int):
         return self.page.locator(".videoldm-segment").nth(index)
 
@@ -126,6 +132,73 @@ def test_segments_are_edited_with_the_keyboard(timeline):
     assert len(timeline.tab.graph()["nodes"]) == 1, "Delete is the segment's, not the node's"
 
 
+def test_the_outermost_pixel_of_a_segment_is_its_handle(timeline):
+    box, page = timeline.block(0).bounding_box(), timeline.page
+    x, y = box["x"] + box["width"] - 0.5, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y)
+    page.mouse.up()
+    assert timeline.prompts[0] == "a red circle moves right" and timeline.frames[0] > 32
+
+
+def test_twenty_segments_stay_labelled(timeline):
+    many = [{"prompt": f"number {k}", "frames": 16} for k in range(20)]
+    timeline.tab.load(one_node("VideoLDM_LongHorizonSegments", [json.dumps(many)], [460, 520]))
+    labels = timeline.page.locator(".videoldm-number")
+    shown = [labels.nth(k).inner_text() for k in range(20) if labels.nth(k).is_visible()]
+    assert shown == [str(k + 1) for k in range(20)]
+    timeline.tab.shot("timeline_of_twenty")
+
+
+@pytest.mark.parametrize("where", [".videoldm-track", ".videoldm-total"])
+def test_the_wheel_zooms_the_canvas(timeline, where):
+    scale = "() => app.canvas.ds.scale"
+    box, before = timeline.page.locator(where).bounding_box(), timeline.tab.js(scale)
+    timeline.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    timeline.page.mouse.wheel(0, -240)
+    timeline.page.wait_for_timeout(300)
+    assert 1.05 < timeline.tab.js(scale) / before < 1.5, "once, not twice"
+
+
+def test_one_undo_takes_back_one_edit(timeline):
+    page = timeline.page
+    timeline.block(0).click()
+    seen = [timeline.text]
+    page.locator(".videoldm-add").click()
+    seen.append(timeline.text)
+    page.locator(".videoldm-split").click()
+    seen.append(timeline.text)
+    timeline.block(1).focus()
+    timeline.press("Shift+ArrowRight")
+    seen.append(timeline.text)
+    page.locator(".videoldm-prompt textarea").click()
+    page.keyboard.type("Two: ")
+    timeline.block(1).focus()
+    page.wait_for_timeout(300)
+    for before in reversed(seen):
+        timeline.press("Control+z")
+        timeline.wait_for(before)
+
+
+def test_a_new_node_is_painted_in_full(frontend):
+    frontend.js("""() => {
+        app.graph.clear();
+        const node = LiteGraph.createNode("VideoLDM_LongHorizonSegments");
+        node.pos = [300, 150];
+        app.graph.add(node);
+    }""")
+    frontend.page.wait_for_timeout(800)
+    bottom = frontend.js("""() => {
+        const { pos, size } = app.graph.nodes[0];
+        const [, y] = app.canvas.ds.convertOffsetToCanvas([pos[0], pos[1] + size[1]]);
+        return y + app.canvas.canvas.getBoundingClientRect().top;
+    }""")
+    box = frontend.page.locator(".videoldm-timeline").bounding_box()
+    assert box["y"] + box["height"] <= bottom + 1
+    frontend.shot("new_node")
+
+
 def test_fields_change_the_chosen_segment(timeline):
     page = timeline.page
     timeline.block(1).click()
@@ -161,6 +234,49 @@ def test_the_text_can_be_typed_and_is_never_lost(timeline):
     assert page.locator(".videoldm-segment").count() == 1
     box.fill('[{"prompt": "half", "frames": 10, "overlap": 0, "length": 3}]')
     assert "Segment 1 has an entry length" in problem.inner_text()
+
+
+# Bounding boxes.
+
+
+def test_boxes_are_drawn_moved_resized_labelled_and_deleted(frontend):
+    frontend.load(one_node("VideoLDM_BoundingBoxes", ["by day", "[]"], [420, 620]))
+    page, mouse = frontend.page, frontend.page.mouse
+    area = page.locator(".videoldm-canvas").bounding_box()
+
+    def drag(x0: float, y0: float, x1: float, y1: float) -> None:
+        for k, (x, y) in enumerate([(x0, y0), ((x0 + x1) / 2, y1), (x1, y1)]):
+            mouse.move(area["x"] + x * area["width"], area["y"] + y * area["height"])
+            if k == 0:
+                mouse.down()
+        mouse.up()
+
+    def boxes() -> list[dict]:
+        return json.loads(frontend.value(1, "boxes"))
+
+    drag(0.6, 0.7, 0.2, 0.5)
+    page.keyboard.type("red car")
+    page.keyboard.press("Tab")
+    (box,) = boxes()
+    assert box["label"] == "red car"
+    corners = [0.2, 0.5, 0.6, 0.7]
+    assert [box[k] for k in ("x0", "y0", "x1", "y1")] == pytest.approx(corners, abs=0.02)
+    drag(0.4, 0.6, 0.5, 0.5)
+    drag(0.695, 0.595, 0.8, 0.9)
+    (box,) = boxes()
+    corners = [0.3, 0.4, 0.8, 0.9]
+    assert [box[k] for k in ("x0", "y0", "x1", "y1")] == pytest.approx(corners, abs=0.03)
+    drag(0.05, 0.05, 0.051, 0.051)
+    assert len(boxes()) == 1, "a click draws nothing"
+    drag(0.05, 0.05, 0.2, 0.2)
+    frontend.shot("boxes")
+    page.locator(".videoldm-box").nth(1).focus()
+    page.keyboard.press("Delete")
+    assert boxes() == [box]
+    assert len(frontend.graph()["nodes"]) == 1, "Delete is the box's, not the node's"
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(1000)
+    assert len(boxes()) == 2, "undo takes back the last edit"
 
 
 # Estimates, progress, previews.

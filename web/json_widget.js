@@ -1,0 +1,39 @@
+// A view of a JSON text widget: it shows what the text holds and writes edits into it.
+//
+// The value stays in ComfyUI's own text widget, so that workflows and API prompts are plain, the
+// text can be typed by hand or linked, and nothing is lost where this script does not run.
+
+import { say } from "./texts.js";
+import { addStillWidget, follow, undoable } from "./widgets.js";
+
+/**
+ * Attach a view to the text widget `name` of a node.
+ *
+ * read(text) gives {value} or {problem}, write(value) a text; View is built with `changed` and
+ * `typing` (of edits that go on) and has `element`, `show(value)` and `showProblem(sentence)`.
+ */
+export function attachView(node, name, { View, title, height, read, write }) {
+  const text = node.widgets?.find((one) => one.name === name);
+  if (!text) return;
+  let writing = false; // What the view wrote, it shows already; drawing anew would move the focus.
+  const put = (value) => {
+    writing = true;
+    text.value = write(value);
+    text.callback?.(text.value);
+    writing = false;
+  };
+  const view = new View({ typing: put, changed: (value) => undoable(() => put(value)) });
+  const show = () => {
+    if (writing) return;
+    const { value, problem } = read(text.value ?? "");
+    if (problem) view.showProblem(sentence(problem));
+    else view.show(value);
+  };
+  follow(text, show);
+  addStillWidget(node, title, view.element, height);
+  show();
+}
+
+function sentence([key, values]) {
+  return say(key, { ...values, ...(values.kind && { kind: say(values.kind) }) });
+}
