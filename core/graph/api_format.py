@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import Graph, Link, Node, WorkflowError
+from .messages import shown, written
+from .schema import MOST_NODES, Graph, Link, Node, WorkflowError, describe
 
 WRAPPERS = ("prompt", "output")
 # Names of the frontend's own widgets, such as previews, begin so; they are nothing to run.
@@ -34,6 +35,8 @@ def graph_from_api(
     api: Mapping[str, Any], *, workflow: dict | None = None, source: str = "", dropped: tuple = ()
 ) -> Graph:
     """Read an API prompt; raises WorkflowError naming the node that is not one."""
+    if len(api) > MOST_NODES:
+        raise WorkflowError(f"the workflow has {len(api):,} nodes, at most {MOST_NODES:,} are read")
     nodes = {str(node_id): read_node(str(node_id), raw, api) for node_id, raw in api.items()}
     return Graph(nodes, workflow, source, tuple(dropped))
 
@@ -41,27 +44,37 @@ def graph_from_api(
 def read_node(node_id: str, raw: Any, api: Mapping[str, Any]) -> Node:
     """Read one API node; `api` tells which ids exist, for prompts that write ids as numbers."""
     if not isinstance(raw, dict) or not isinstance(raw.get("class_type"), str):
-        raise WorkflowError(f'node {node_id} has no "class_type" that is a text')
+        raise WorkflowError(f'node {shown(node_id)} has no "class_type" that is a text')
     inputs = raw.get("inputs", {})
     if not isinstance(inputs, dict):
         kind = type(inputs).__name__
-        raise WorkflowError(f'node {node_id} ({raw["class_type"]}) has "inputs" of type {kind}, '
-                            "expected an object with the inputs by name")  # fmt: skip
+        raise WorkflowError(
+            f'node {shown(node_id)} ({shown(raw["class_type"])}) has "inputs" of '
+            f"type {kind}, expected an object with the inputs by name"
+        )
     meta = raw.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None
-    values = {
-        name: read_value(value, api)
-        for name, value in inputs.items()
-        if not name.startswith(FRONTEND_ONLY)
-    }
-    return Node(node_id, raw["class_type"], values, str(title or ""))
+    node = Node(node_id, raw["class_type"], {}, str(title or ""))
+    for name, value in inputs.items():
+        if not name.startswith(FRONTEND_ONLY):
+            try:
+                node.inputs[name] = read_value(value, api)
+            except ValueError as error:
+                raise WorkflowError(f'{describe(node)}: input "{shown(name)}" {error}') from error
+    return node
 
 
 def read_value(value: Any, api: Mapping[str, Any]) -> Any:
-    """Turn [id, slot] into a Link and unwrap {"__value__": x}; anything else stays as it is."""
-    if isinstance(value, list) and len(value) == 2 and _is_number(value[1]):
-        if isinstance(value[0], str) or (_is_number(value[0]) and str(value[0]) in api):
-            return Link(str(value[0]), int(value[1]))
+    """Turn [id, slot] into a Link and unwrap {"__value__": x}; anything else stays as it is.
+
+    Raises ValueError for a wire that leaves no whole slot number of a node.
+    """
+    if isinstance(value, list) and len(value) == 2 and _is_wire(value, api):
+        slot = value[1]
+        if slot is None or slot != slot // 1:
+            raise ValueError(f"is wired to output {written(slot)} of node {shown(value[0])}, "
+                             "expected a whole number")  # fmt: skip
+        return Link(_id(value[0]), int(slot))
     if isinstance(value, dict) and "__value__" in value:
         return value["__value__"]
     return value
@@ -85,5 +98,18 @@ def write_node(node: Node) -> dict[str, Any]:
     return {**written, "_meta": {"title": node.title}} if node.title else written
 
 
+def _is_wire(pair: list, api: Mapping[str, Any]) -> bool:
+    source, slot = pair
+    if slot is None:  # Also what an infinite slot is read as.
+        return isinstance(source, str) and source in api
+    return _is_number(slot) and (
+        isinstance(source, str) or (_is_number(source) and _id(source) in api)
+    )
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _id(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

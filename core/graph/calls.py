@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .context import Call, current_call
-from .media import first_line
+from .messages import first_line
 from .schema import Blocked, Link, Node, NodeResult
 
 

@@ -19,6 +19,7 @@ from .calls import (
     without_collisions,
 )
 from .context import Call, DynamicPrompt, Event, Interrupted
+from .messages import shown
 from .schema import (
     Blocked,
     Graph,
@@ -31,7 +32,7 @@ from .schema import (
     nest_inputs,
 )
 from .signature import Signatures
-from .validate import output_nodes, require_valid, upstream
+from .validate import output_nodes, require_valid, show_cycle, upstream
 from .values import coerce
 
 Outputs = tuple[list, ...]
@@ -169,7 +170,7 @@ class _Run:
 
     def _cycle(self, node_id: str, path: list[str]) -> NodeError:
         loop = path[path.index(node_id) :][::-1]
-        names = " -> ".join(describe(self.nodes[one]) for one in (*loop, loop[0]))
+        names = show_cycle([describe(self.nodes[one]) for one in (*loop, loop[0])])
         return NodeError(self.nodes[node_id], f"the wires form a cycle: {names}")
 
     def _needs(self, node_id: str) -> list[str]:
@@ -255,7 +256,7 @@ class _Run:
     def _arrived(self, link: Link) -> list:
         if link.node_id not in self.values:
             if link.node_id in self.done:
-                raise RuntimeError(f"the output of node {link.node_id} was freed too early")
+                raise RuntimeError(f"the output of node {shown(link.node_id)} was freed too early")
             return [None]  # A lazy input that nobody asked for.
         outputs = self.values[link.node_id]
         if link.slot >= len(outputs):

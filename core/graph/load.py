@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import random
+import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .api_format import graph_from_api, unwrap_api
+from .json_text import LONGEST_TEXT, read_json
 from .media import media_kind, read_media
-from .schema import Graph, Registry, WorkflowError
+from .messages import first_line, printable, shown
+from .schema import Graph, Link, Node, Registry, WorkflowError
 from .ui_format import convert, is_ui
+from .values import settled
 
 
 def load_workflow(path: str | Path, registry: Registry, rng: random.Random | None = None) -> Graph:
-    """Read a workflow from JSON (UI or API form), PNG, WebP, JPEG, MP4, MOV or WebM.
+    """Read a workflow from JSON (UI or API form), PNG, WebP, JPEG, GIF, MP4, MOV or WebM.
 
     The content decides, not the extension. Media usually carry both forms: the "workflow" (UI) is
     what the user saw and wins, as in ComfyUI, unless converting it needs nodes that the registry
@@ -29,35 +33,45 @@ def load_workflow(path: str | Path, registry: Registry, rng: random.Random | Non
 
 def read_data(path: Path) -> Any:
     """Read the JSON objects in a file: the bare JSON, or {"workflow", "prompt"} from media."""
+    name = printable(str(path))
     try:
-        with path.open("rb") as file:
-            head = file.read(16)
-            kind = media_kind(head)
-            content = b"" if kind else head + file.read()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise WorkflowError(f"workflow file {path} cannot be read ({reason.lower()})") from error
+        kind, content = _read_file(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise WorkflowError(f"workflow file {name} cannot be read ({reason.lower()})") from error
     if kind is None:
-        return _read_json(content, path)
+        return _read_json(content, name)
     found = read_media(path, kind)
     if not found:
-        raise WorkflowError(f'{path} carries no workflow, expected "workflow" or "prompt" metadata')
+        raise WorkflowError(f'{name} carries no workflow, expected "workflow" or "prompt" metadata')
     return found
 
 
-def _read_json(content: bytes, path: Path) -> Any:
+def _read_file(path: Path) -> tuple[str | None, bytes]:
+    """Return the kind of media that a file is, or None and its content."""
+    mode = path.stat().st_mode
+    # Opening a pipe waits for somebody who writes into it, and a device may never end.
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError("it is a pipe or a device, not a file")
+    with path.open("rb") as file:
+        head = file.read(16)
+        kind = media_kind(head)
+        return kind, b"" if kind else head + file.read(LONGEST_TEXT)
+
+
+def _read_json(content: bytes, name: str) -> Any:
     if not content.strip():
-        raise WorkflowError(f"workflow file {path} is empty ({len(content)} bytes)")
+        raise WorkflowError(f"workflow file {name} is empty ({len(content)} bytes)")
+    if len(content) > LONGEST_TEXT:
+        raise WorkflowError(f"workflow file {name} is too large, at most {LONGEST_TEXT:,} bytes of "
+                            "JSON are read")  # fmt: skip
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return read_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise WorkflowError(f"{path} is neither JSON nor a PNG, WebP, JPEG, MP4, MOV or WebM file "
-                            f"(byte {error.start} is no text)") from error  # fmt: skip
-    except json.JSONDecodeError as error:
-        raise WorkflowError(f"{path} is not valid JSON: {error.msg} at line {error.lineno} column "
-                            f"{error.colno}") from error  # fmt: skip
-    except RecursionError as error:
-        raise WorkflowError(f"{path} is not valid JSON: it is nested too deeply") from error
+        raise WorkflowError(f"{name} is neither JSON nor a PNG, WebP, JPEG, GIF, MP4, MOV or WebM "
+                            f"file (byte {error.start} is no text)") from error  # fmt: skip
+    except ValueError as error:
+        raise WorkflowError(f"{name} is not valid JSON: {first_line(error)}") from error
 
 
 def parse_workflow(
@@ -65,15 +79,27 @@ def parse_workflow(
 ) -> Graph:
     """Turn loaded JSON into a graph; see `load_workflow` for which form wins."""
     ui, api = _forms(data)
-    name = source or "the workflow"
+    name = printable(source) or "the workflow"
     if ui is None and api is None:
         raise WorkflowError(f'{name} is no workflow, expected "nodes" (UI form) or nodes with '
                             f'"class_type" (API form), given {_outline(data)}')  # fmt: skip
     graph = _choose(ui, api, registry, source, rng)
     if not graph.nodes:
-        left = f" (left out as frontend-only: {', '.join(graph.dropped)})" if graph.dropped else ""
-        raise WorkflowError(f"{name} has 0 nodes that run{left}")
-    return graph
+        raise WorkflowError(f"{name} has 0 nodes that run{graph.left_out()}")
+    nodes = {node.id: _settled(node, registry) for node in graph.nodes.values()}
+    return replace(graph, nodes=nodes)
+
+
+def _settled(node: Node, registry: Registry) -> Node:
+    """Return the node with the present spelling of each choice that was saved in another one."""
+    spec = registry.get(node.class_type)
+    live = spec.live_inputs(node.inputs) if spec else {}
+    changed = {
+        name: settled(node.inputs[name], one)
+        for name, one in live.items()
+        if one.is_combo and name in node.inputs and not isinstance(node.inputs[name], Link)
+    }
+    return replace(node, inputs={**node.inputs, **changed}) if changed else node
 
 
 def _choose(
@@ -112,5 +138,6 @@ def _forms(data: Any) -> tuple[dict | None, dict | None]:
 
 def _outline(data: Any) -> str:
     if isinstance(data, dict):
-        return f"an object with {', '.join(map(repr, list(data)[:5])) or 'no keys'}"
+        keys = ", ".join(f"'{shown(key)}'" for key in list(data)[:5])
+        return f"an object with {keys or 'no keys'}"
     return f"a {type(data).__name__}"

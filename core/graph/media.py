@@ -1,11 +1,13 @@
-"""Workflows inside media files: PNG text, WebP and JPEG EXIF, MP4, MOV and WebM tags."""
+"""Workflows inside media files: PNG and GIF texts, WebP and JPEG EXIF, MP4, MOV and WebM tags."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from .json_text import read_json
+from .messages import first_line, printable
+from .png_text import SIGNATURE, png_texts
 from .schema import WorkflowError
 
 KEYS = ("workflow", "prompt")
@@ -13,8 +15,10 @@ EXIF_MAKE, EXIF_MODEL = 0x010F, 0x0110
 
 
 def media_kind(head: bytes) -> str | None:
-    """Return "image" or "video" from a file's first 16 bytes, or None for anything else."""
-    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8")):
+    """Return "png", "image" or "video" from a file's first 16 bytes, or None for anything else."""
+    if head.startswith(SIGNATURE):
+        return "png"
+    if head.startswith((b"\xff\xd8\xff", b"GIF8")):
         return "image"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image"
@@ -26,39 +30,54 @@ def media_kind(head: bytes) -> str | None:
 def read_media(path: Path, kind: str) -> dict[str, Any]:
     """Return the "workflow" and "prompt" objects that a media file carries (either may be missing).
 
-    Raises WorkflowError when the file cannot be read or what it carries is not JSON.
+    Of two, one that is not JSON is left out: other tools use the same keys. Raises WorkflowError
+    when the file cannot be read or nothing that it carries is JSON.
     """
+    read = {"png": _png_tags, "image": _image_tags, "video": _video_tags}[kind]
     try:
-        tags = _image_tags(path) if kind == "image" else _video_tags(path)
+        tags = read(path)
     except OSError as error:
-        raise WorkflowError(f"{path} cannot be read as {kind} ({first_line(error)})") from error
-    found = {key: _parse(tags[key], path, key) for key in KEYS if key in tags}
-    return found or _from_comment(tags.get("comment"))
+        what = "video" if kind == "video" else "image"
+        reason = first_line(error)
+        raise WorkflowError(
+            f"{printable(str(path))} cannot be read as {what} ({reason})"
+        ) from error
+    found, faults = {}, []
+    for key in [key for key in KEYS if key in tags]:
+        try:
+            found[key] = read_json(tags[key])
+        except ValueError as error:
+            reason = first_line(error)
+            faults.append(f'the "{key}" in {printable(str(path))} is not JSON ({reason})')
+    found = found or _from_comment(tags.get("comment"))
+    if faults and not found:
+        raise WorkflowError(faults[0])
+    return found
 
 
-def _image_tags(path: Path) -> dict[str, Any]:
+def _png_tags(path: Path) -> dict[str, str]:
+    return {key.lower(): text for key, text in png_texts(path)}
+
+
+def _image_tags(path: Path) -> dict[str, str]:
     from PIL import Image
 
     try:
-        image = Image.open(path)
-    except (SyntaxError, ValueError) as error:
+        with Image.open(path) as image:
+            comment, exif = image.info.get("comment"), image.getexif()
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(str(error)) from error
-    with image:
-        try:
-            image.load()  # Text may stand behind the pixels.
-        except (OSError, SyntaxError, ValueError):
-            pass  # The pixels are damaged; what came before them is still good.
-        tags = {str(k).lower(): v for k, v in image.info.items() if isinstance(v, str)}
-        # PNG has text for this; asking it for EXIF would decode the pixels again.
-        exif = {} if image.format == "PNG" else image.getexif()
-        for tag in (EXIF_MAKE, EXIF_MODEL):
-            key, colon, text = str(exif.get(tag, "")).partition(":")
-            if colon and key.lower() in KEYS:
-                tags[key.lower()] = text.rstrip("\x00")
+    if isinstance(comment, bytes):
+        comment = comment.decode("utf-8", errors="replace")
+    tags = {"comment": comment} if isinstance(comment, str) else {}
+    for tag in (EXIF_MAKE, EXIF_MODEL):
+        key, colon, text = str(exif.get(tag, "")).partition(":")
+        if colon and key.lower() in KEYS:
+            tags[key.lower()] = text.rstrip("\x00")
     return tags
 
 
-def _video_tags(path: Path) -> dict[str, Any]:
+def _video_tags(path: Path) -> dict[str, str]:
     import av
 
     try:
@@ -68,24 +87,18 @@ def _video_tags(path: Path) -> dict[str, Any]:
         raise OSError(first_line(error)) from error
 
 
-def _parse(text: Any, path: Path, key: str) -> Any:
+def _from_comment(comment: str | None) -> dict[str, Any]:
+    """Read both objects, or their texts, out of one JSON comment: our GIFs', and the videos' of
+    VideoHelperSuite."""
     try:
-        return json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise WorkflowError(f'the "{key}" in {path} is not JSON ({first_line(error)})') from error
-
-
-def _from_comment(comment: Any) -> dict[str, Any]:
-    """Read the form that VideoHelperSuite writes: both objects in one JSON comment."""
-    try:
-        data = json.loads(comment)
-        found = {key: data[key] for key in KEYS if key in data}
-        return {k: json.loads(v) if isinstance(v, str) else v for k, v in found.items()}
-    except (TypeError, ValueError):
+        data = read_json(comment or "")
+    except ValueError:
         return {}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type when it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+    found = {}
+    for key in KEYS if isinstance(data, dict) else ():
+        try:
+            value = data.get(key)
+            found[key] = read_json(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+    return {key: value for key, value in found.items() if value is not None}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .messages import shown
 from .schema import (
     SEED_NAMES,
     Graph,
@@ -51,8 +52,8 @@ def apply_seed(graph: Graph, seed: int, registry: Registry | None = None) -> Gra
             changed[node.id] = _set(changed.get(node.id, node), name, _seed(node, spec, name, seed))
     if not changed:
         names = ", ".join(f'"{name}"' for name in SEED_NAMES)
-        raise WorkflowError(f"seed {seed} cannot be set because none of the {len(graph.nodes)} "
-                            f"nodes has an input {names}")  # fmt: skip
+        raise WorkflowError(f"seed {shown(seed)} cannot be set because none of the "
+                            f"{len(graph.nodes)} nodes has an input {names}")  # fmt: skip
     return replace(graph, nodes={**graph.nodes, **changed})
 
 
@@ -78,51 +79,52 @@ def _seed(node: Node, spec: NodeSpec | None, name: str, seed: int) -> int:
 
 def _apply(graph: Graph, setting: str, registry: Registry, files: Callable) -> Graph:
     left, equals, text = setting.partition("=")
+    quoted = f'"{shown(setting)}"'
     if not equals or "." not in left:
-        raise WorkflowError(f'"{setting}" is no setting, expected NODE.INPUT=VALUE')
-    node, name = _target(graph, left.strip(), setting)
+        raise WorkflowError(f"{quoted} is no setting, expected NODE.INPUT=VALUE")
+    node, name = _target(graph, left.strip(), quoted)
     spec = registry.get(node.class_type)
     if spec is None:
-        raise WorkflowError(f'"{setting}": {describe(node)} is of an unknown type')
+        raise WorkflowError(f"{quoted}: {describe(node)} is of an unknown type")
     one = spec.live_inputs(node.inputs).get(name)
     if one is not None and one.dynamic is None and one.is_combo and text not in one.choices():
         text = files(text)
-    value = _read(node, spec, name, text, setting)
+    value = _read(node, spec, name, text, quoted)
     inputs = _refresh(node, spec, name, value)
     return replace(graph, nodes={**graph.nodes, node.id: replace(node, inputs=inputs)})
 
 
-def _read(node: Node, spec: NodeSpec, name: str, text: str, setting: str) -> Any:
+def _read(node: Node, spec: NodeSpec, name: str, text: str, quoted: str) -> Any:
     live = spec.live_inputs(node.inputs)
     if name not in live:
         known = show_choices([n for n, one in live.items() if one.kind == "widget"])
         hint = did_you_mean(name, list(live))
-        raise WorkflowError(f'"{setting}": {describe(node)} has no input "{name}", expected one of '
-                            f"{known}{hint}")  # fmt: skip
+        raise WorkflowError(f'{quoted}: {describe(node)} has no input "{shown(name)}", expected '
+                            f"one of {known}{hint}")  # fmt: skip
     if live[name].kind != "widget":
-        raise WorkflowError(f'"{setting}": input "{name}" of {describe(node)} takes a wire of type '
+        raise WorkflowError(f'{quoted}: input "{name}" of {describe(node)} takes a wire of type '
                             f"{live[name].type}, not a value")  # fmt: skip
     try:
         return parse(text, live[name])
     except ValueError as error:
-        raise WorkflowError(f'"{setting}": input "{name}" of {describe(node)} {error}') from error
+        raise WorkflowError(f'{quoted}: input "{name}" of {describe(node)} {error}') from error
 
 
-def _target(graph: Graph, left: str, setting: str) -> tuple[Node, str]:
+def _target(graph: Graph, left: str, quoted: str) -> tuple[Node, str]:
     """Split NODE.INPUT, where titles and input names may contain dots themselves."""
     for handle, name in _splits(left):
         found = _find(graph, handle)
         if len(found) > 1:
-            ids = ", ".join(node.id for node in found)
-            raise WorkflowError(f'"{setting}": "{handle}" means {len(found)} nodes, expected one '
-                                f"of the ids {ids}")  # fmt: skip
+            ids = show_choices([node.id for node in found])
+            raise WorkflowError(f'{quoted}: "{shown(handle)}" means {len(found)} nodes, expected '
+                                f"one of the ids {ids}")  # fmt: skip
         if found:
             return found[0], name
     nodes = graph.nodes.values()
     handles = [*graph.nodes, *(n.title for n in nodes if n.title), *(n.class_type for n in nodes)]
     handle = left.partition(".")[0]
-    raise WorkflowError(f'"{setting}": there is no node "{handle}" among the {len(graph.nodes)} '
-                        f"nodes{did_you_mean(handle, handles)}")  # fmt: skip
+    raise WorkflowError(f'{quoted}: there is no node "{shown(handle)}" among the '
+                        f"{len(graph.nodes)} nodes{did_you_mean(handle, handles)}")  # fmt: skip
 
 
 def _splits(left: str) -> Iterator[tuple[str, str]]:

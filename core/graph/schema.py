@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .messages import LONGEST_NAME, shown
+
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 SEED_NAMES = ("seed", "noise_seed")
+SHOWN_DROPPED = 8
+MOST_NODES = 10_000
 
 
 class WorkflowError(ValueError):
@@ -192,6 +196,15 @@ class Graph:
     source: str = ""
     dropped: tuple[str, ...] = field(default=())
 
+    def left_out(self) -> str:
+        """Return a remark for messages that names the nodes that were left out, or ""."""
+        if not self.dropped:
+            return ""
+        more = f" and {len(self.dropped) - SHOWN_DROPPED} more" * (
+            len(self.dropped) > SHOWN_DROPPED
+        )
+        return f" (left out as frontend-only: {', '.join(self.dropped[:SHOWN_DROPPED])}{more})"
+
 
 def required_first(inputs: Sequence[InputSpec]) -> list[InputSpec]:
     return sorted(inputs, key=lambda spec: not spec.required)
@@ -267,13 +280,17 @@ def types_match(given: str, accepted: str) -> bool:
 
 def describe(node: Node) -> str:
     """Name a node for a message: id, title (when it says more than the type) and type."""
+    kind = f"node {shown(node.id)}"
     if node.title and node.title != node.class_type:
-        return f'node {node.id} "{node.title}" ({node.class_type})'
-    return f"node {node.id} ({node.class_type})"
+        return f'{kind} "{shown(node.title)}" ({shown(node.class_type)})'
+    return f"{kind} ({shown(node.class_type)})"
 
 
 def did_you_mean(name: Any, known: Sequence[Any]) -> str:
     """Return ", did you mean X?"-style help, or "" when nothing is near."""
-    by_fold = {str(k).casefold(): str(k) for k in known}
+    # Comparing takes the product of the lengths, and nobody types names as long as that.
+    if len(str(name)) > LONGEST_NAME:
+        return ""
+    by_fold = {text.casefold(): text for text in map(str, known) if len(text) <= LONGEST_NAME}
     near = difflib.get_close_matches(str(name).casefold(), by_fold, n=1, cutoff=0.6)
-    return f' (did you mean "{by_fold[near[0]]}"?)' if near else ""
+    return f' (did you mean "{shown(by_fold[near[0]])}"?)' if near else ""

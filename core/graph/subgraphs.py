@@ -1,40 +1,114 @@
-"""The pieces of a UI workflow: links, scopes (the root and each instance of a subgraph), values."""
+"""The scopes of a UI workflow: the root graph, and below it each instance of a subgraph.
+
+What an instance saves about its inputs is matched to the definition's by name: newer frontends
+leave out the inputs that are widgets without a wire, so that a place in the saved list says
+nothing.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
-from .schema import WorkflowError
+from .messages import shown
+from .promotion import is_widget, promoted_values, proxies
+from .schema import MOST_NODES, Registry, WorkflowError
+from .ui_parts import (
+    Layout,
+    UiLink,
+    id_text,
+    link_ids,
+    name_of,
+    read_layout,
+    slots,
+    widget_name,
+)
 
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"
+MOST_INPUTS, DEEPEST = 1000, 50
+_INNER_WIDGET = re.compile(r"([^:\s]+): (.+)", re.DOTALL)
 
 
-class UiLink(NamedTuple):
-    """A wire of the UI form, written there as a list (0.4) or as an object (1.0, subgraphs)."""
+@dataclass(frozen=True)
+class Definition:
+    """A subgraph's definition: what is inside, and its inputs and outputs in their order."""
 
-    id: str
-    origin: str
-    origin_slot: int
-    target: str
-    target_slot: int
-    type: str
+    raw: Mapping[str, Any]
+    layout: Layout
 
+    @cached_property
+    def inputs(self) -> list[dict]:
+        return slots(self.raw, "inputs")
 
-def read_link(raw: Any) -> UiLink | None:
-    """Read one link; None for anything that is not one (the frontend saves nulls at times)."""
-    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
-    if isinstance(raw, dict):
-        raw = [*(raw.get(key) for key in keys), raw.get("type", "*")]
-    if not isinstance(raw, (list, tuple)) or len(raw) < 5 or None in raw[:5]:
-        return None
-    kind = raw[5] if len(raw) > 5 and isinstance(raw[5], str) else "*"
-    try:
-        return UiLink(str(raw[0]), str(raw[1]), int(raw[2]), str(raw[3]), int(raw[4]), kind)
-    except (TypeError, ValueError):
-        return None
+    @cached_property
+    def outputs(self) -> list[dict]:
+        return slots(self.raw, "outputs")
+
+    @cached_property
+    def input_numbers(self) -> dict[str, int]:
+        return {slot["name"]: index for index, slot in enumerate(self.inputs)}
+
+    @cached_property
+    def output_numbers(self) -> dict[str, int]:
+        return {slot["name"]: index for index, slot in enumerate(self.outputs)}
+
+    @cached_property
+    def entries(self) -> dict[int, list[UiLink]]:
+        """The inner links by the number of the input that they come from."""
+        found: dict[int, list[UiLink]] = {}
+        for link in self.layout.links.values():
+            if self.is_entry(link):
+                found.setdefault(self.input_number(link), []).append(link)
+        return found
+
+    @cached_property
+    def exits(self) -> dict[int, UiLink]:
+        """The inner link that feeds each output; left-over ones lose against the real one.
+
+        The output's own list says which it is, then the node that the link leaves; without either
+        it is the newest one from a node that is there.
+        """
+        border = self._border("outputNode", OUTPUT_NODE)
+        into = {key: link for key, link in self.layout.links.items() if link.target == border}
+        found = {k.target_slot: k for k in into.values() if self._begins_somewhere(k)}
+        for index, slot in enumerate(self.outputs):
+            if isinstance(slot.get("linkIds"), list):
+                found.pop(index, None)
+        found |= {k.target_slot: k for k in into.values()
+                  if (k.origin, k.origin_slot, k.id) in self.layout.leaving}  # fmt: skip
+        for index, slot in enumerate(self.outputs):
+            listed = [into[key] for key in link_ids(slot, "linkIds") if key in into]
+            found |= {index: listed[0]} if listed else {}
+        return found
+
+    @cached_property
+    def _listings(self) -> dict[str, set[int]]:
+        """The inputs that list a link among their own, by the link's id."""
+        found: dict[str, set[int]] = {}
+        for index, slot in enumerate(self.inputs):
+            for key in link_ids(slot, "linkIds"):
+                found.setdefault(key, set()).add(index)
+        return found
+
+    def is_entry(self, link: UiLink) -> bool:
+        """Tell whether an inner link begins at the subgraph's own inputs."""
+        return link.origin == self._border("inputNode", INPUT_NODE)
+
+    def input_number(self, link: UiLink) -> int:
+        """Return the number of the input that an inner link comes from: the one that lists the
+        link, else the one in the saved place."""
+        listed = self._listings.get(link.id, set())
+        return link.origin_slot if link.origin_slot in listed or not listed else min(listed)
+
+    def _begins_somewhere(self, link: UiLink) -> bool:
+        return link.origin in self.layout.nodes or self.is_entry(link)
+
+    def _border(self, key: str, default: str) -> str:
+        node = self.raw.get(key)
+        return (id_text(node.get("id")) if isinstance(node, dict) else None) or default
 
 
 @dataclass
@@ -46,30 +120,168 @@ class Scope:
     """
 
     path: tuple[str, ...]
-    nodes: dict[str, dict]
-    links: dict[str, UiLink]
-    definition: Mapping[str, Any] | None = None
+    layout: Layout
+    definition: Definition | None = None
     parent: Scope | None = None
     instance: Mapping[str, Any] | None = None
     children: dict[str, Scope] = field(default_factory=dict)
     by_input: dict[str, Any] = field(default_factory=dict)
     by_node: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def nodes(self) -> dict[str, dict]:
+        return self.layout.nodes
+
+    @cached_property
+    def own_inputs(self) -> list[dict]:
+        """The instance's input slots, each with its "link", in the definition's order: the left-out
+        ones are there, those that the definition does not have come last."""
+        saved = [self._with_link(i, s) for i, s in enumerate(slots(self.instance, "inputs"))]
+        declared = self.definition.inputs
+        by_name = {slot["name"]: slot for slot in saved}
+        if (
+            len(saved) == len(declared)
+            and not by_name.keys() & self.definition.input_numbers.keys()
+        ):
+            return saved  # Every input was renamed; a full list is in the definition's order.
+        found = [{**one, "link": None, **by_name.pop(one["name"], {})} for one in declared]
+        return [*found, *by_name.values()]
+
+    def _with_link(self, index: int, slot: dict) -> dict:
+        link = self.parent.layout.incoming(self.instance, index, slot)
+        return {**slot, "link": None if link is None else link.id}
+
+    @cached_property
+    def own_outputs(self) -> list[dict]:
+        return slots(self.instance, "outputs")
+
     def exec_id(self, node: Mapping[str, Any]) -> str:
-        return ":".join((*self.path, str(node["id"])))
+        return ":".join((*self.path, id_text(node["id"])))
 
     def is_entry(self, link: UiLink) -> bool:
-        return self.definition is not None and link.origin == self._io_id("inputNode", INPUT_NODE)
+        return self.definition is not None and self.definition.is_entry(link)
+
+    def inputs_of(self, node_id: str) -> list[dict]:
+        """Return a node's input slots."""
+        child = self.children.get(node_id)
+        return slots(self.nodes[node_id], "inputs") if child is None else child.own_inputs
 
     def exit_link(self, slot: int) -> UiLink | None:
-        """Return the inner link that feeds output `slot` of this subgraph."""
-        exit_id = self._io_id("outputNode", OUTPUT_NODE)
-        into = [k for k in self.links.values() if k.target == exit_id and k.target_slot == slot]
-        return into[0] if into else None
+        """Return the inner link that feeds output `slot` of the instance, matched by name."""
+        name = self.own_outputs[slot]["name"] if 0 <= slot < len(self.own_outputs) else ""
+        return self.definition.exits.get(self.definition.output_numbers.get(name, slot))
 
-    def _io_id(self, key: str, default: str) -> str:
-        node = (self.definition or {}).get(key)
-        return str(node.get("id", default)) if isinstance(node, dict) else default
+
+class _Builder:
+    """Lays out the whole workflow, and refuses one that is larger than any that people make."""
+
+    def __init__(self, definitions: Mapping[str, Mapping[str, Any]], registry: Registry):
+        self.raw, self.registry = definitions, registry
+        self.known: dict[str, Definition] = {}
+        self.widgets: dict[str, dict[str, str]] = {}
+        self.types: dict[str, dict[tuple[str, str], str]] = {}
+        self.count = 0
+
+    def build(self, workflow: Mapping[str, Any]) -> Scope:
+        root = Scope((), self._counted(read_layout(workflow)))
+        waiting = [root]
+        while waiting:
+            scope = waiting.pop()
+            for node_id, node in scope.nodes.items():
+                if node["type"] in self.raw:
+                    child = self._open(scope, node)
+                    scope.children[node_id] = child
+                    waiting.append(child)
+        return root
+
+    def _counted(self, layout: Layout) -> Layout:
+        self.count += len(layout.nodes)
+        if self.count > MOST_NODES:
+            raise WorkflowError(f"the workflow has more than {MOST_NODES:,} nodes, those in its "
+                                "subgraphs counted once per instance")  # fmt: skip
+        return layout
+
+    def _definition(self, type_: str) -> Definition:
+        if type_ not in self.known:
+            raw = self.raw[type_]
+            self.known[type_] = found = Definition(raw, read_layout(raw))
+            if len(found.inputs) > MOST_INPUTS:
+                raise WorkflowError(
+                    f'subgraph "{shown(raw.get("name") or type_)}" has '
+                    f"{len(found.inputs)} inputs, at most {MOST_INPUTS} are read"
+                )
+        return self.known[type_]
+
+    def _open(self, scope: Scope, node: dict) -> Scope:
+        _refuse_recursion(scope, node)
+        path = (*scope.path, id_text(node["id"]))
+        definition = self._definition(node["type"])
+        child = Scope(path, self._counted(definition.layout), definition, scope, node)
+        child.by_input, child.by_node = promoted_values(
+            node, self._widget_inputs(node["type"]), self._types_inside(node["type"])
+        )
+        for name, value in scope.by_node.get(path[-1], {}).items():
+            self._pass_on(child, name, value)
+        return child
+
+    def _pass_on(self, child: Scope, name: str, value: Any) -> None:
+        """Give a value that a scope further out holds for the instance to what is meant inside."""
+        inner = _INNER_WIDGET.fullmatch(name)
+        if inner and inner[1] in child.nodes:
+            child.by_node.setdefault(inner[1], {})[inner[2]] = value
+            return
+        child.by_input[name] = value
+        for node_id, widget in proxies(child.instance):
+            if widget == name and node_id != "-1":
+                child.by_node.setdefault(node_id, {})[widget] = value
+
+    # What is known about widgets inside.
+
+    def _widget_inputs(self, type_: str, depth: int = 0) -> dict[str, str]:
+        """Return the inputs of a definition that are widgets, by name with their types."""
+        if type_ not in self.widgets:
+            _refuse_depth(depth)
+            self.widgets[type_] = {}  # What a definition that contains itself finds.
+            definition = self._definition(type_)
+            self.widgets[type_] = {
+                slot["name"]: str(slot.get("type", "*"))
+                for index, slot in enumerate(definition.inputs)
+                if any(
+                    self._ends_in_widget(definition, link, depth)
+                    for link in definition.entries.get(index, ())
+                )
+            }
+        return self.widgets[type_]
+
+    def _ends_in_widget(self, definition: Definition, link: UiLink, depth: int) -> bool:
+        node, slot = definition.layout.slot_of.get(link.id, (None, None))
+        if node is None:
+            return False
+        if node["type"] in self.raw:
+            return slot["name"] in self._widget_inputs(node["type"], depth + 1)
+        return is_widget(slot, self.registry.get(node["type"]))
+
+    def _types_inside(self, type_: str) -> dict[tuple[str, str], str]:
+        """Return the types of the inner nodes' widgets, by (node id, name), as far as saved."""
+        if type_ not in self.types:
+            self.types[type_] = {
+                (node_id, widget_name(slot)): str(slot.get("type", "*"))
+                for node_id, node in self._definition(type_).layout.nodes.items()
+                for slot in slots(node, "inputs")
+                if widget_name(slot)
+            }
+        return self.types[type_]
+
+
+def build_scope(
+    workflow: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]], registry: Registry
+) -> Scope:
+    """Lay out the whole workflow: the root scope and, below it, one scope per subgraph instance.
+
+    Raises WorkflowError for malformed parts and for subgraphs that contain themselves, are nested
+    deeper than 50 levels, or make more than 10,000 nodes.
+    """
+    return _Builder(definitions, registry).build(workflow)
 
 
 def collect_definitions(workflow: Mapping[str, Any]) -> dict[str, dict]:
@@ -77,115 +289,31 @@ def collect_definitions(workflow: Mapping[str, Any]) -> dict[str, dict]:
     found: dict[str, dict] = {}
     waiting = [workflow]
     while waiting:
-        definitions = waiting.pop().get("definitions")
-        listed = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-        for definition in listed if isinstance(listed, list) else []:
-            if isinstance(definition, dict) and str(definition.get("id")) not in found:
-                found[str(definition.get("id"))] = definition
+        for definition in _listed_definitions(waiting.pop()):
+            key = id_text(definition.get("id"))
+            if key is not None and key not in found:
+                found[key] = definition
                 waiting.append(definition)
     return found
 
 
-def build_scope(workflow: Mapping[str, Any], definitions: Mapping[str, dict]) -> Scope:
-    """Lay out the whole workflow: the root scope and, below it, one scope per subgraph instance."""
-    root = Scope((), _read_nodes(workflow), _read_links(workflow))
-    waiting = [root]
-    while waiting:
-        scope = waiting.pop()
-        for node_id, node in scope.nodes.items():
-            if node["type"] in definitions:
-                child = _open(scope, node, definitions[node["type"]])
-                scope.children[node_id] = child
-                waiting.append(child)
-    return root
+def _listed_definitions(graph: Mapping[str, Any]) -> Iterator[dict]:
+    definitions = graph.get("definitions")
+    listed = definitions.get("subgraphs") if isinstance(definitions, dict) else None
+    yield from (
+        one for one in (listed if isinstance(listed, list) else []) if isinstance(one, dict)
+    )
 
 
-def _open(scope: Scope, node: dict, definition: dict) -> Scope:
-    _refuse_recursion(scope, node)
-    path = (*scope.path, str(node["id"]))
-    child = Scope(path, _read_nodes(definition), _read_links(definition), definition, scope, node)
-    child.by_input, child.by_node = promoted_values(node)
-    for name, value in scope.by_node.get(str(node["id"]), {}).items():
-        child.by_input[name] = value
-        for inner, widget in _proxies(node):
-            if widget == name and inner != "-1":
-                child.by_node.setdefault(inner, {})[widget] = value
-    return child
+def _refuse_depth(depth: int) -> None:
+    if depth >= DEEPEST:
+        raise WorkflowError(f"the workflow's subgraphs are nested more than {DEEPEST} levels deep")
 
 
-def _refuse_recursion(scope: Scope | None, node: dict) -> None:
+def _refuse_recursion(scope: Scope, node: dict) -> None:
+    _refuse_depth(len(scope.path))
     while scope is not None and scope.instance is not None:
         if scope.instance["type"] == node["type"]:
-            name = (scope.definition or {}).get("name") or node["type"]
-            raise WorkflowError(f'subgraph "{name}" contains itself (at node {node["id"]})')
+            name = scope.definition.raw.get("name") or node["type"]
+            raise WorkflowError(f'subgraph "{shown(name)}" contains itself (at {name_of(node)})')
         scope = scope.parent
-
-
-def promoted_values(instance: Mapping[str, Any]) -> tuple[dict, dict]:
-    """Return what an instance saves for its subgraph: values by input, and by inner node.
-
-    The saved list follows `proxyWidgets` (pairs of inner node id and widget name, "-1" meaning the
-    instance's own input) or, without them, the instance's inputs that are widgets.
-    """
-    by_input: dict[str, Any] = {}
-    by_node: dict[str, dict[str, Any]] = {}
-    saved = instance.get("widgets_values")
-    pairs = _proxies(instance)
-    own = [("-1", slot["name"]) for slot in slots(instance, "inputs") if slot.get("widget")]
-    if isinstance(saved, list):
-        order = pairs if pairs and len(pairs) == len(saved) else own
-        _assign(zip(order, saved, strict=False), by_input, by_node)
-    named = instance.get("widgets_values_named")
-    for names in (saved, named):
-        if isinstance(names, dict):
-            taken = [(pair, names[pair[1]]) for pair in pairs if pair[1] in names]
-            _assign(taken, by_input, by_node)
-            _assign([(("-1", name), value) for name, value in names.items()], by_input, by_node)
-    return by_input, by_node
-
-
-def _assign(pairs: Any, by_input: dict, by_node: dict) -> None:
-    for (inner, name), value in pairs:
-        if value is None:
-            continue
-        if inner == "-1":
-            by_input[name] = value
-        else:
-            by_node.setdefault(inner, {})[name] = value
-
-
-def _proxies(instance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    properties = instance.get("properties")
-    raw = properties.get("proxyWidgets") if isinstance(properties, dict) else None
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw)
-        except ValueError:
-            raw = None
-    pairs = raw if isinstance(raw, list) else []
-    return [(str(p[0]), str(p[1])) for p in pairs if isinstance(p, list) and len(p) >= 2]
-
-
-def slots(node: Mapping[str, Any], key: str) -> list[dict]:
-    """Return a node's saved "inputs" or "outputs", each guaranteed to be a dict with a name."""
-    raw = node.get(key) if isinstance(node.get(key), list) else []
-    return [s if isinstance(s, dict) and "name" in s else {"name": ""} for s in raw]
-
-
-def _read_nodes(graph: Mapping[str, Any]) -> dict[str, dict]:
-    raw = graph.get("nodes")
-    if not isinstance(raw, list):
-        raise WorkflowError(f'the workflow\'s "nodes" is {type(raw).__name__}, expected a list')
-    for index, node in enumerate(raw):
-        if not isinstance(node, dict) or "id" not in node or not isinstance(node.get("type"), str):
-            raise WorkflowError(f'entry {index} of the workflow\'s "nodes" has no id or no type')
-    return {str(node["id"]): node for node in raw}
-
-
-def _read_links(graph: Mapping[str, Any]) -> dict[str, UiLink]:
-    raw = graph.get("links")
-    if isinstance(raw, dict):
-        raw = list(raw.values())
-    entries = raw if isinstance(raw, list) else []
-    links = [link for link in map(read_link, entries) if link is not None]
-    return {link.id: link for link in links}

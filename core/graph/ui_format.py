@@ -2,6 +2,7 @@
 
 Muted (mode 2) and bypassed (mode 4) nodes are not written; wires run through bypassed nodes,
 reroutes and subgraph borders to the node they really come from; PrimitiveNodes become values.
+Muting and bypassing have no effect on nodes that exist in the browser only.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .api_format import write_value
+from .dynamic_prompts import resolve_dynamic_prompt
+from .messages import shown
 from .schema import Link, NodeSpec, Registry, WorkflowError
-from .subgraphs import Scope, UiLink, build_scope, collect_definitions, slots
-from .widgets import read_widgets, resolve_dynamic_prompt
+from .subgraphs import Scope, build_scope, collect_definitions
+from .ui_parts import BYPASSED, MUTED, UiLink, first_value, id_text, mode_of, slots, widget_name
+from .widgets import read_widgets
 
-MUTED, BYPASSED = 2, 4
 REROUTES = ("Reroute", "Reroute (rgthree)")
 NOTES = ("Note", "MarkdownNote")
 # Nodes of other packs that exist in the browser only, even when something is wired to them.
@@ -68,7 +71,7 @@ def convert(
     """
     definitions = collect_definitions(workflow)
     writer = _Writer(registry, rng or random.Random(0))
-    writer.write(build_scope(workflow, definitions))
+    writer.write(build_scope(workflow, definitions, registry))
     api = writer.api
     for node in api.values():
         inputs = node["inputs"]
@@ -80,17 +83,21 @@ def convert(
 class _Writer:
     def __init__(self, registry: Registry, rng: random.Random):
         self.registry, self.rng = registry, rng
+        self.wires = _Wires(registry)
         self.api: dict[str, Any] = {}
         self.dropped: list[str] = []
 
     def write(self, scope: Scope) -> None:
         for node_id, node in scope.nodes.items():
-            if node.get("mode", 0) in (MUTED, BYPASSED):
+            if mode_of(node) in (MUTED, BYPASSED):
                 continue
             if node_id in scope.children:
                 self.write(scope.children[node_id])
             elif self._runs(scope, node):
-                self.api[scope.exec_id(node)] = self._node(scope, node)
+                exec_id = scope.exec_id(node)
+                if exec_id in self.api:
+                    raise WorkflowError(f"two nodes have the id {shown(exec_id)}")
+                self.api[exec_id] = self._node(scope, node)
 
     def _runs(self, scope: Scope, node: Mapping[str, Any]) -> bool:
         if node["type"] in self.registry:
@@ -99,22 +106,21 @@ class _Writer:
             return False
         properties = node.get("properties")
         saved_as_backend = isinstance(properties, dict) and "Node name for S&R" in properties
-        ends = {end for link in scope.links.values() for end in (link.origin, link.target)}
-        wired = str(node["id"]) in ends
+        wired = id_text(node["id"]) in scope.layout.wired
         if node["type"] not in BROWSER_ONLY and (saved_as_backend or wired):
             return True
-        self.dropped.append(f"node {scope.exec_id(node)} ({node['type']})")
+        self.dropped.append(f"node {shown(scope.exec_id(node))} ({shown(node['type'])})")
         return False
 
     def _node(self, scope: Scope, node: Mapping[str, Any]) -> dict[str, Any]:
         spec = self.registry.get(node["type"])
-        values = read_widgets(node, spec) if spec else _loose_widgets(node)
+        promoted = scope.by_node.get(id_text(node["id"]), {})
+        values = read_widgets(node, spec, promoted) if spec else _loose_widgets(node)
         if spec:
-            values.update(scope.by_node.get(str(node["id"]), {}))
             values = {name: self._text(spec, name, value) for name, value in values.items()}
         inputs = {name: write_value(value) for name, value in values.items()}
-        for name, kind, link in _wires(scope, node, spec):
-            source = resolve(scope, link, kind, self.registry)
+        for name, kind, link in _wired_inputs(scope, node, spec):
+            source = self.wires.resolve(scope, link, kind)
             if source is _REMOVED:
                 inputs.pop(name, None)
             elif isinstance(source, Value):
@@ -143,52 +149,22 @@ def _is_virtual(node: Mapping[str, Any]) -> bool:
     return node["type"] in (*REROUTES, "PrimitiveNode", "GetNode", "SetNode")
 
 
-def _wires(
+def _wired_inputs(
     scope: Scope, node: Mapping[str, Any], spec: NodeSpec | None
 ) -> list[tuple[str, str, UiLink]]:
-    """Return (input name, type, link) of each wired input.
-
-    The input's own link id counts, never the saved slot number, which goes stale when a node gains
-    inputs. Only a slot that says nothing about links is looked up by number.
-    """
+    """Return (input name, type, link) of each wired input."""
     found = []
     for index, slot in enumerate(slots(node, "inputs")):
-        link = _slot_link(scope, node, index, slot)
+        link = scope.layout.incoming(node, index, slot)
         if link is not None:
             found.append((_input_name(slot, spec), str(slot.get("type", "*")), link))
     return found
 
 
-def _slot_link(scope: Scope, node: Mapping[str, Any], index: int, slot: dict) -> UiLink | None:
-    if "link" in slot:
-        return scope.links.get(str(slot["link"]))
-    here = str(node["id"]), index
-    return next((k for k in scope.links.values() if (k.target, k.target_slot) == here), None)
-
-
 def _input_name(slot: dict, spec: NodeSpec | None) -> str:
-    widget = slot.get("widget")
     declared = {one.name for one in spec.inputs} if spec else set()
-    if slot["name"] not in declared and isinstance(widget, dict) and widget.get("name") in declared:
-        return widget["name"]
-    return str(slot["name"])
-
-
-def resolve(scope: Scope, link: UiLink, kind: str, registry: Registry) -> Any:
-    """Follow a wire to where its data really comes from.
-
-    Returns a Link, a Value, None (nothing arrives: the widget's own value stays) or `_REMOVED`.
-    `kind` is the type that the far end wants; bypassed nodes choose their input by it.
-    """
-    seen: set[tuple] = set()
-    while True:
-        if (scope.path, link.id) in seen:
-            raise WorkflowError(f"the wires form a loop through link {link.id}, with no node in it")
-        seen.add((scope.path, link.id))
-        step = _leave(scope, link) if scope.is_entry(link) else _enter(scope, link, kind, registry)
-        if not isinstance(step, _Step):
-            return step
-        scope, link, kind = step.scope, step.link, step.kind or kind
+    widget = widget_name(slot)
+    return widget if slot["name"] not in declared and widget in declared else slot["name"]
 
 
 class _Step(NamedTuple):
@@ -199,16 +175,50 @@ class _Step(NamedTuple):
     kind: str = ""
 
 
+class _Wires:
+    """Follows wires to where their data really comes from, and remembers what it found."""
+
+    def __init__(self, registry: Registry):
+        self.registry = registry
+        self.known: dict[tuple, Any] = {}
+
+    def resolve(self, scope: Scope, link: UiLink, kind: str) -> Any:
+        """Return a Link, a Value, None (nothing arrives: the widget's own value stays) or
+        `_REMOVED`. `kind` is the type that the far end wants; bypassed nodes choose their input by
+        it."""
+        passed: dict[tuple, None] = {}
+        step: Any = _Step(scope, link, kind)
+        while isinstance(step, _Step):
+            key = (step.scope.path, step.link.id, step.kind)
+            if key in self.known:
+                step = self.known[key]
+                break
+            if key in passed:
+                raise WorkflowError(f"the wires form a loop through link {shown(step.link.id)}, "
+                                    "with no node in it")  # fmt: skip
+            passed[key] = None
+            after = self._after(step)
+            step = (
+                after._replace(kind=after.kind or step.kind) if isinstance(after, _Step) else after
+            )
+        self.known |= dict.fromkeys(passed, step)
+        return step
+
+    def _after(self, step: _Step) -> Any:
+        if step.scope.is_entry(step.link):
+            return _leave(step.scope, step.link)
+        return _enter(step.scope, step.link, step.kind, self.registry)
+
+
 def _leave(scope: Scope, link: UiLink) -> _Step | Value | None:
     """Go from a subgraph's input out to what is wired, or typed, into the instance."""
-    declared = slots(scope.definition, "inputs")
-    name = declared[link.origin_slot]["name"] if link.origin_slot < len(declared) else None
-    instance_slots = slots(scope.instance, "inputs")
-    index = next((i for i, s in enumerate(instance_slots) if s["name"] == name), link.origin_slot)
-    if index < len(instance_slots):
-        outer = _slot_link(scope.parent, scope.instance, index, instance_slots[index])
-        if outer is not None:
-            return _Step(scope.parent, outer)
+    index = scope.definition.input_number(link)
+    if not 0 <= index < len(scope.definition.inputs):
+        return None
+    outer = scope.parent.layout.links.get(scope.own_inputs[index]["link"])
+    if outer is not None:
+        return _Step(scope.parent, outer)
+    name = scope.definition.inputs[index]["name"]
     return Value(scope.by_input[name]) if name in scope.by_input else None
 
 
@@ -217,7 +227,9 @@ def _enter(scope: Scope, link: UiLink, kind: str, registry: Registry) -> Any:
     node = scope.nodes.get(link.origin)
     if node is None:
         return None
-    mode = node.get("mode", 0)
+    if node["type"] not in registry and _is_virtual(node):
+        return _through_virtual(scope, node, link.origin_slot)
+    mode = mode_of(node)
     if mode == MUTED:
         return _REMOVED
     if mode == BYPASSED:
@@ -226,23 +238,20 @@ def _enter(scope: Scope, link: UiLink, kind: str, registry: Registry) -> Any:
         inner = scope.children[link.origin]
         inside = inner.exit_link(link.origin_slot)
         return None if inside is None else _Step(inner, inside)
-    if node["type"] not in registry and _is_virtual(node):
-        return _through_virtual(scope, node, link.origin_slot)
     return Link(scope.exec_id(node), link.origin_slot)
 
 
 def _through_bypassed(scope: Scope, node: dict, slot: int, kind: str) -> _Step | None:
-    inputs = slots(node, "inputs")
-    index = bypass_input(
-        [str(one.get("type", "*")) for one in inputs], _output_type(node, slot), slot, kind
-    )
-    link = None if index is None else _slot_link(scope, node, index, inputs[index])
-    return None if link is None else _Step(scope, link, str(inputs[index].get("type", "*")))
+    inputs = scope.inputs_of(id_text(node["id"]))
+    types = [str(one.get("type", "*")) for one in inputs]
+    index = bypass_input(types, _output_type(node, slot), slot, kind)
+    link = None if index is None else scope.layout.incoming(node, index, inputs[index])
+    return None if link is None else _Step(scope, link, types[index])
 
 
 def _output_type(node: dict, slot: int) -> str:
     outputs = slots(node, "outputs")
-    return str(outputs[slot].get("type", "*")) if slot < len(outputs) else "*"
+    return str(outputs[slot].get("type", "*")) if 0 <= slot < len(outputs) else "*"
 
 
 def bypass_input(inputs: list[str], output: str, slot: int, wanted: str) -> int | None:
@@ -252,7 +261,7 @@ def bypass_input(inputs: list[str], output: str, slot: int, wanted: str) -> int 
     fits both the output and the target, else the first of exactly the wanted type, else the first
     that fits both.
     """
-    if not inputs:
+    if not inputs or slot < 0:
         return None
     if wanted in ("*", ""):
         return slot if slot < len(inputs) else 0
@@ -272,27 +281,25 @@ def _connects(left: str, right: str) -> bool:
 
 def _through_virtual(scope: Scope, node: dict, slot: int) -> _Step | Value | None:
     if node["type"] == "PrimitiveNode":
-        return _primitive(node)
+        value = first_value(node)
+        return None if value is None else Value(value)
     if node["type"] == "GetNode":
         return _from_setter(scope, node)
+    return _wired_to(scope, node, slot)
+
+
+def _wired_to(scope: Scope, node: dict, index: int) -> _Step | None:
     inputs = slots(node, "inputs")
-    link = _slot_link(scope, node, slot, inputs[slot]) if slot < len(inputs) else None
+    has_input = 0 <= index < len(inputs)
+    link = scope.layout.incoming(node, index, inputs[index]) if has_input else None
     return None if link is None else _Step(scope, link)
-
-
-def _primitive(node: dict) -> Value | None:
-    saved = node.get("widgets_values_named") or node.get("widgets_values")
-    values = list(saved.values()) if isinstance(saved, dict) else saved
-    return Value(values[0]) if values else None
 
 
 def _from_setter(scope: Scope | None, getter: dict) -> _Step | None:
     """Find the SetNode of the same name, in this scope or one around it."""
-    while scope is not None:
-        for node in scope.nodes.values():
-            if node["type"] == "SetNode" and _primitive(node) == _primitive(getter):
-                inputs = slots(node, "inputs")
-                link = _slot_link(scope, node, 0, inputs[0]) if inputs else None
-                return None if link is None else _Step(scope, link)
+    name = first_value(getter)
+    while scope is not None and isinstance(name, str):
+        if name in scope.layout.setters:
+            return _wired_to(scope, scope.layout.setters[name], 0)
         scope = scope.parent
     return None

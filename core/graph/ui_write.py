@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .api_format import graph_from_api
+from .messages import shown
 from .schema import Graph, Link, Node, NodeSpec, Registry, WorkflowError, describe, did_you_mean
 from .validate import FRONTEND_LEFTOVERS
 from .widgets import complete, write_widgets
@@ -68,12 +69,12 @@ def _refuse_unknown(node: Node, graph: Graph, registry: Registry) -> None:
     live = spec.live_inputs(node.inputs)
     for name, value in node.inputs.items():
         if isinstance(value, Link) and value.node_id not in graph.nodes:
-            raise WorkflowError(f'{describe(node)} is wired to node {value.node_id} at its input '
-                                f'"{name}", which does not exist')  # fmt: skip
+            raise WorkflowError(f"{describe(node)} is wired to node {shown(value.node_id)} at its "
+                                f'input "{shown(name)}", which does not exist')  # fmt: skip
         if isinstance(value, Link) and (name in live or spec.accept_all_inputs):
             continue
         if name not in FRONTEND_LEFTOVERS and (name not in live or live[name].kind == "socket"):
-            raise WorkflowError(f'{describe(node)} has no widget for its input "{name}"'
+            raise WorkflowError(f'{describe(node)} has no widget for its input "{shown(name)}"'
                                 f"{did_you_mean(name, list(live))}")  # fmt: skip
 
 

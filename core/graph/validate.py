@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .media import first_line
+from .messages import first_line, printable, shown, written
 from .schema import (
     Graph,
     InputSpec,
@@ -21,7 +21,7 @@ from .schema import (
     nest_inputs,
     types_match,
 )
-from .values import check, coerce, show, show_choices
+from .values import check, coerce, show_choices
 
 # Frontend widgets without an input behind them, which older frontends wrote into API prompts.
 FRONTEND_LEFTOVERS = (
@@ -33,6 +33,9 @@ FRONTEND_LEFTOVERS = (
     "audioUI",
     "$$canvas-image-preview",
 )
+
+HINTS = 20  # Finding what a name may mean takes a millisecond, too long for thousands of them.
+SHOWN_IN_CYCLE, CYCLES = 8, 10
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def validate(
     if not ends and not problems:
         problems.append(_no_output(graph, registry))
     for end in [end for end in ends if end not in graph.nodes]:
-        message = f"there is no node {end} to run among the workflow's {len(graph.nodes)} nodes"
+        message = (
+            f"there is no node {shown(end)} to run among the workflow's {len(graph.nodes)} nodes"
+        )
         problems.append(Problem("missing_node", message, end))
     needed = upstream(graph, ends) if ends else list(graph.nodes)
     for node_id in needed:
@@ -107,21 +112,23 @@ def upstream(graph: Graph, ends: Sequence[str]) -> list[str]:
 
 
 def cycles(graph: Graph, among: Sequence[str]) -> list[list[str]]:
-    """Return the cycles among some nodes, each as its node ids in the direction of the data."""
+    """Return cycles among some nodes, each as its node ids in the direction of the data; the first
+    ten, where there are more."""
     found: list[list[str]] = []
     finished: set[str] = set()
     for start in among:
-        path: list[str] = []
+        path: dict[str, None] = {}
         waiting = [] if start in finished else [(start, False)]
-        while waiting:
+        while waiting and len(found) < CYCLES:
             node_id, leaving = waiting.pop()
             if leaving:
-                path.pop()
+                del path[node_id]
                 finished.add(node_id)
             elif node_id in path:
-                found.append(path[path.index(node_id) :][::-1])
+                way = list(path)
+                found.append(way[way.index(node_id) :][::-1])
             elif node_id not in finished and node_id in graph.nodes:
-                path.append(node_id)
+                path[node_id] = None
                 waiting.append((node_id, True))
                 sources = [link.node_id for link in graph.nodes[node_id].links.values()]
                 waiting += [(source, False) for source in dict.fromkeys(sources)]
@@ -130,18 +137,25 @@ def cycles(graph: Graph, among: Sequence[str]) -> list[list[str]]:
 
 def _cycle_problem(graph: Graph, cycle: list[str]) -> Problem:
     names = [describe(graph.nodes[node_id]) for node_id in (*cycle, cycle[0])]
-    message = f"the wires form a cycle: {' -> '.join(names)}"
-    return Problem("cycle", message, cycle[0])
+    return Problem("cycle", f"the wires form a cycle: {show_cycle(names)}", cycle[0])
+
+
+def show_cycle(names: Sequence[str]) -> str:
+    """Write the names along a cycle, the middle of a long one left out."""
+    if len(names) > SHOWN_IN_CYCLE:
+        left_out = f"{len(names) - SHOWN_IN_CYCLE} more"
+        names = [*names[: SHOWN_IN_CYCLE - 1], left_out, names[-1]]
+    return " -> ".join(names)
 
 
 def _unknown_types(graph: Graph, registry: Registry) -> Iterator[Problem]:
-    for node in graph.nodes.values():
-        if node.class_type not in registry:
-            hint = did_you_mean(node.class_type, list(registry))
-            if node.class_type.startswith(("workflow/", "workflow>")):
-                hint = ", a legacy group node, which must be converted to a subgraph first"
-            message = f"{describe(node)} is of an unknown type{hint}"
-            yield Problem("unknown_node", message, node.id)
+    unknown = [node for node in graph.nodes.values() if node.class_type not in registry]
+    for count, node in enumerate(unknown):
+        hint = did_you_mean(node.class_type, list(registry)) if count < HINTS else ""
+        if node.class_type.startswith(("workflow/", "workflow>")):
+            hint = ", a legacy group node, which must be converted to a subgraph first"
+        message = f"{describe(node)} is of an unknown type{hint}"
+        yield Problem("unknown_node", message, node.id)
 
 
 def _no_output(graph: Graph, registry: Registry) -> Problem:
@@ -152,9 +166,7 @@ def _no_output(graph: Graph, registry: Registry) -> Problem:
         f"none of the workflow's {len(graph.nodes)} nodes is an output node, expected one that "
         f"saves or shows something, such as {show_choices(known[:4])}"
     )
-    if graph.dropped:
-        message += f" (left out as frontend-only: {', '.join(graph.dropped)})"
-    return Problem("no_output", message)
+    return Problem("no_output", message + graph.left_out())
 
 
 class _Check:
@@ -177,7 +189,7 @@ class _Check:
         return found or self._rejected()
 
     def _problem(self, code: str, name: str, text: str) -> Problem:
-        message = f'{describe(self.node)}: input "{name}" {text}'
+        message = f'{describe(self.node)}: input "{shown(name)}" {text}'
         return Problem(code, message, self.node.id, name)
 
     def _missing(self, live: dict[str, InputSpec]) -> Iterator[Problem]:
@@ -199,14 +211,14 @@ class _Check:
     def _wire(self, name: str, link: Link, live: dict[str, InputSpec]) -> Problem | None:
         source = self.graph.nodes.get(link.node_id)
         if source is None:
-            text = f"is wired to node {link.node_id}, which does not exist"
+            text = f"is wired to node {shown(link.node_id)}, which does not exist"
             return self._problem("missing_node", name, text)
         spec = self.registry.get(source.class_type)
         if spec is None:
             return None
         if not 0 <= link.slot < len(spec.outputs):
             text = (
-                f"is wired to output {link.slot} of {describe(source)}, which has "
+                f"is wired to output {shown(link.slot)} of {describe(source)}, which has "
                 f"{len(spec.outputs)} outputs (counted from 0)"
             )
             return self._problem("missing_output", name, text)
@@ -221,7 +233,7 @@ class _Check:
         if value is None and not spec.required:
             return None
         if spec.kind == "socket" and spec.type not in ("INT", "FLOAT", "STRING", "BOOLEAN", "*"):
-            text = f"expected a wire of type {spec.type}, given the value {show(value)}"
+            text = f"expected a wire of type {spec.type}, given the value {written(value)}"
             return self._problem("bad_value", spec.name, text)
         # A node that checks this input itself replaces the check of range and choices, but for
         # names of files, where the choices make the better message.
@@ -243,7 +255,8 @@ class _Check:
             verdict = first_line(error)
         if verdict is True or verdict is None:
             return []
-        reason = verdict if isinstance(verdict, str) else "its inputs are rejected by the node"
+        reason = printable(verdict) if isinstance(verdict, str) else ""
+        reason = reason or "its inputs are rejected by the node"
         return [Problem("rejected", f"{describe(self.node)}: {reason}", self.node.id)]
 
     def _own_arguments(self) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .json_text import read_json
+from .messages import shown, written
 from .schema import InputSpec, did_you_mean
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 SHOWN_CHOICES = 12
+# What the names of samplers began with until spring 2023.
+OLD_SAMPLER, SAMPLER_INPUTS = "sample_", ("sampler_name", "sampler")
 
 
 def coerce(value: Any, spec: InputSpec) -> Any:
@@ -18,9 +21,38 @@ def coerce(value: Any, spec: InputSpec) -> Any:
 
     Numbers may come as text ("20"); whole floats count as INT; texts accept any scalar.
     """
-    if spec.is_combo or spec.type not in _READERS:
+    if spec.is_combo:
+        return settled(value, spec)
+    return _READERS[spec.type](value) if spec.type in _READERS else value
+
+
+def settled(value: Any, spec: InputSpec) -> Any:
+    """Return the combo's choice that a value means though it is spelled another way.
+
+    Files are saved with the slashes of the system they were saved on, and samplers of 2023 were
+    called "sample_euler". Anything else is returned as it is.
+    """
+    if spec.multiselect and isinstance(value, list):
+        return [_choice_of(one, spec) for one in value]
+    return _choice_of(value, spec)
+
+
+def _choice_of(value: Any, spec: InputSpec) -> Any:
+    is_old = isinstance(value, str) and value.startswith(OLD_SAMPLER)
+    # Listing the choices may mean listing files; most values cannot be meant otherwise.
+    if not isinstance(value, str) or not (is_old or "/" in value or "\\" in value):
         return value
-    return _READERS[spec.type](value)
+    choices = [one for one in spec.choices() if isinstance(one, str)]
+    if value in choices:
+        return value
+    same = [one for one in choices if _slashed(one) == _slashed(value)]
+    if is_old and spec.name.rpartition(".")[2] in SAMPLER_INPUTS:
+        same += [one for one in choices if one == value.removeprefix(OLD_SAMPLER)]
+    return same[0] if same else value
+
+
+def _slashed(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def check(value: Any, spec: InputSpec) -> Any:
@@ -41,23 +73,21 @@ def parse(text: str, spec: InputSpec) -> Any:
         return check(next((c for c in spec.choices() if str(c) == text), text), spec)
     if spec.type in _READERS:
         return check(text, spec)
+    return check(_json_or_text(text), spec)
+
+
+def _json_or_text(text: str) -> Any:
     try:
-        return check(json.loads(text), spec)
-    except json.JSONDecodeError:
-        return check(text, spec)
-
-
-def show(value: Any) -> str:
-    """Write a value for a message, cut to a readable length."""
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return read_json(text)
+    except ValueError:
+        return text
 
 
 def show_choices(choices: Sequence[Any]) -> str:
     if not choices:
         return "nothing (the list is empty)"
     more = f" and {len(choices) - SHOWN_CHOICES} more" if len(choices) > SHOWN_CHOICES else ""
-    return ", ".join(map(str, choices[:SHOWN_CHOICES])) + more
+    return ", ".join(map(shown, choices[:SHOWN_CHOICES])) + more
 
 
 def _check_choice(value: Any, spec: InputSpec) -> None:
@@ -65,7 +95,7 @@ def _check_choice(value: Any, spec: InputSpec) -> None:
     for one in value if spec.multiselect and isinstance(value, list) else [value]:
         if one not in choices and not (spec.accepts and spec.accepts(one)):
             one_of = "one of " if choices else ""
-            raise ValueError(f"expected {one_of}{show_choices(choices)}, given {show(one)}"
+            raise ValueError(f"expected {one_of}{show_choices(choices)}, given {written(one)}"
                              f"{did_you_mean(one, choices)}")  # fmt: skip
 
 
@@ -78,7 +108,9 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e21 else str(value)
+    if isinstance(value, int):
+        return shown(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 1e21 else str(value)
 
 
 def _read_int(value: Any) -> int:
@@ -86,33 +118,35 @@ def _read_int(value: Any) -> int:
         try:
             return int(value)
         except ValueError:
-            raise ValueError(f"expected a whole number, given {show(value)}") from None
+            raise ValueError(f"expected a whole number, given {written(value)}") from None
     whole = isinstance(value, float) and value.is_integer()
     if isinstance(value, bool) or not (isinstance(value, int) or whole):
-        raise ValueError(f"expected a whole number, given {show(value)}")
+        raise ValueError(f"expected a whole number, given {written(value)}")
     return int(value)
 
 
 def _read_float(value: Any) -> float:
     try:
         number = math.nan if isinstance(value, (bool, list, dict)) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"expected a finite number, given {show(value)}")
+        raise ValueError(f"expected a finite number, given {written(value)}")
     return number
 
 
 def _read_bool(value: Any) -> bool:
-    text = str(value).lower()
-    if isinstance(value, (list, dict)) or text not in (*TRUE, *FALSE):
-        raise ValueError(f"expected true or false, given {show(value)}")
+    text = value.lower() if isinstance(value, str) else written(value)
+    if text not in (*TRUE, *FALSE):
+        raise ValueError(f"expected true or false, given {written(value)}")
     return text in TRUE
 
 
 def _read_str(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value is None or isinstance(value, (list, dict)):
-        raise ValueError(f"expected a text, given {show(value)}")
+        raise ValueError(f"expected a text, given {written(value)}")
     return str(value)
 
 

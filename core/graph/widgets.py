@@ -1,26 +1,31 @@
 """Widget values of the UI form: finding which saved value belongs to which input, and saving them.
 
 A saved list has one value per widget in the frontend's order, with values in between that belong
-to no input: a "control_after_generate" behind seeds, and the name of an upload button behind all
-required inputs. Files made elsewhere have it behind its own input, and old ones lack both, so the
-reading that fits the schema best is taken.
+to no input: a "control_after_generate" behind seeds (once true or false), and the name of an upload
+button behind all required inputs. Files made elsewhere have it behind its own input, and old ones
+lack both, so the reading that fits the schema best is taken.
 """
 
 from __future__ import annotations
 
-import random
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .schema import InputSpec, NodeSpec, required_first
+from .values import settled
 
-CONTROL_VALUES = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
+# Until spring 2023 it was a switch, which files of that time save as true or false.
+CONTROL_VALUES = ("fixed", "increment", "decrement", "randomize", "increment-wrap", True, False)
 UPLOAD_VALUES = ("image", "video", "audio", "file", "upload", "", None)
 
 
-def read_widgets(node: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
-    """Return every widget's value by input name; what the file lacks gets the schema's default."""
+def read_widgets(
+    node: Mapping[str, Any], spec: NodeSpec, promoted: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return every widget's value by input name; what the file lacks gets the schema's default.
+
+    `promoted` are values that a subgraph's instance saves for this node, which win.
+    """
     named = node.get("widgets_values_named")
     saved = node.get("widgets_values")
     values: dict[str, Any] = {}
@@ -30,7 +35,7 @@ def read_widgets(node: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
         values = dict(saved)
     if isinstance(named, dict):
         values.update(named)
-    return complete(values, spec)
+    return complete({**values, **(promoted or {})}, spec)
 
 
 def complete(values: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
@@ -117,15 +122,15 @@ class _Reading:
         if self.position >= len(self.saved):
             return False
         value = self.saved[self.position]
-        return (value is None or isinstance(value, str)) and value in known
+        return (value is None or isinstance(value, (str, bool))) and value in known
 
 
 def suits(value: Any, spec: InputSpec) -> bool:
     """Tell roughly whether a saved value can belong to an input."""
     if spec.dynamic is not None or (spec.is_combo and not spec.upload):
         choices = spec.choices()
-        items = value if spec.multiselect and isinstance(value, list) else [value]
-        return all(item in choices for item in items)
+        meant = settled(value, spec)
+        return all(item in choices for item in (meant if isinstance(meant, list) else [meant]))
     if spec.type in ("INT", "FLOAT"):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if spec.type == "BOOLEAN":
@@ -148,15 +153,3 @@ def write_widgets(values: Mapping[str, Any], spec: NodeSpec) -> tuple[list[Any],
         if k == required and any(one.upload for one in widgets.values()):
             listed.append("image")
     return listed, named
-
-
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-_CHOICE = re.compile(r"(?<!\\)\{([^{}]*)(?<!\\)\}")
-
-
-def resolve_dynamic_prompt(text: str, rng: random.Random) -> str:
-    """Pick one of each {a|b} (innermost first), drop comments and unescape \\{ and \\}."""
-    text = _COMMENT.sub("", text)
-    for _ in range(text.count("{")):
-        text = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), text, count=1)
-    return text.replace("\\{", "{").replace("\\}", "}")

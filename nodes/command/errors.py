@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 
 from ...core.graph import Interrupted, NodeError, WorkflowError
-from ...core.graph.media import first_line
+from ...core.graph.messages import first_line
 
 OK, FAILED, INVALID, MISSING = 0, 1, 2, 3
 EXIT_CODES = {

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import os
+import struct
 import subprocess
 import sys
+import time
+import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from graph_toys import REGISTRY, full_api, node, ui
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from PIL.PngImagePlugin import PngInfo
 from videoldm.core.graph import WorkflowError, graph_to_api, load_workflow, parse_workflow, to_ui
+from videoldm.core.graph.json_text import read_json, write_json
+from videoldm.core.video_gif import GifWriter
 
 PROMPT = full_api()
 WORKFLOW = to_ui(PROMPT, REGISTRY)
@@ -183,6 +192,139 @@ def test_files_that_are_missing_or_carry_nothing(tmp_path) -> None:
 def test_malformed_prompts_name_the_node(prompt, message) -> None:
     with pytest.raises(WorkflowError, match=message):
         parse_workflow(prompt, REGISTRY)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_pipes_and_devices_are_refused_without_waiting_for_them(tmp_path, kind) -> None:
+    path = tmp_path / "pipe" if kind == "fifo" else Path("/dev/zero")
+    if kind == "fifo":
+        os.mkfifo(path)
+    assert "a pipe or a device, not a file" in refusal(path)
+
+
+# Texts that other programs write, and our own.
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(*chunks: bytes, behind: bool = False) -> bytes:
+    """Return a PNG with chunks before or behind its pixels."""
+    file = io.BytesIO()
+    picture().save(file, "PNG")
+    head, pixels, end = file.getvalue()[:33], file.getvalue()[33:-12], file.getvalue()[-12:]
+    parts = [head, pixels, *chunks, end] if behind else [head, *chunks, pixels, end]
+    return b"".join(parts)
+
+
+def text_of(data: object) -> bytes:
+    return json.dumps(data).encode()
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_the_private_chunk_of_animated_pngs(tmp_path, behind) -> None:
+    chunks = [chunk(b"comf", key + b"\0" + text_of(data))
+              for key, data in ((b"prompt", PROMPT), (b"workflow", WORKFLOW))]  # fmt: skip
+    (tmp_path / "a.png").write_bytes(png_with(*chunks, behind=behind))
+    graph = load_workflow(tmp_path / "a.png", REGISTRY)
+    assert is_the_prompt(graph) and graph.workflow == WORKFLOW
+
+
+def test_text_in_other_encodings_than_the_standard_s(tmp_path) -> None:
+    titled = {key: raw | {"_meta": {"title": "Läufer 跑"}} for key, raw in PROMPT.items()}
+    text = json.dumps(titled, ensure_ascii=False)
+    (tmp_path / "a.png").write_bytes(png_with(chunk(b"tEXt", b"prompt\0" + text.encode())))
+    assert load_workflow(tmp_path / "a.png", REGISTRY).nodes["1"].title == "Läufer 跑"
+    latin = text.replace("跑", "").encode("latin-1")
+    (tmp_path / "b.png").write_bytes(png_with(chunk(b"tEXt", b"prompt\0" + latin)))
+    assert load_workflow(tmp_path / "b.png", REGISTRY).nodes["1"].title == "Läufer "
+
+
+def test_large_compressed_texts_are_read_and_pillow_s_limits_left_alone(tmp_path) -> None:
+    limits = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+    large = {**WORKFLOW, "extra": {"note": "x" * 8_000_000}}
+    packed = b"workflow\0\0" + zlib.compress(text_of(large))
+    (tmp_path / "a.png").write_bytes(png_with(chunk(b"zTXt", packed), behind=True))
+    assert is_the_prompt(load_workflow(tmp_path / "a.png", REGISTRY))
+    assert limits == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+
+
+def test_a_text_that_unpacks_without_end_is_not_unpacked(tmp_path) -> None:
+    bomb = zlib.compress(b" " * 200_000_000, 9)
+    (tmp_path / "a.png").write_bytes(png_with(chunk(b"zTXt", b"workflow\0\0" + bomb)))
+    begun = time.monotonic()
+    assert "carries no workflow" in refusal(tmp_path / "a.png")
+    assert time.monotonic() - begun < 2
+
+
+def test_a_workflow_in_a_picture_of_any_size_is_read_without_its_pixels(tmp_path) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    parts = [b"\x89PNG\r\n\x1a\n", header, chunk(b"tEXt", b"prompt\0" + text_of(PROMPT)),
+             chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b"")]  # fmt: skip
+    (tmp_path / "a.png").write_bytes(b"".join(parts))
+    assert is_the_prompt(load_workflow(tmp_path / "a.png", REGISTRY))
+
+
+@pytest.mark.parametrize("damage", [
+    chunk(b"zTXt", b"workflow\0\0no zlib"), chunk(b"zTXt", b"workflow\0\7x"),
+    chunk(b"iTXt", b"workflow\0\1"), chunk(b"iTXt", b"workflow\0\1\0\0\0x"),
+    chunk(b"tEXt", b"workflow"), struct.pack(">I", 2**31 - 1) + b"tEXtworkflow\0{}",
+])  # fmt: skip
+def test_damaged_texts_are_passed_over(tmp_path, damage) -> None:
+    (tmp_path / "a.png").write_bytes(png_with(damage))
+    assert "carries no workflow" in refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("other", [b"a cat on a mat", b"", b"[" * 100_000, b'"words"', b"{}", b"5"])
+def test_of_two_keys_the_one_that_is_a_workflow_wins(tmp_path, other) -> None:
+    for good, bad, data in ((b"workflow", b"prompt", WORKFLOW), (b"prompt", b"workflow", PROMPT)):
+        chunks = [chunk(b"tEXt", bad + b"\0" + other), chunk(b"tEXt", good + b"\0" + text_of(data))]
+        (tmp_path / "a.png").write_bytes(png_with(*chunks))
+        assert is_the_prompt(load_workflow(tmp_path / "a.png", REGISTRY))
+
+
+def test_our_own_gifs(tmp_path) -> None:
+    texts = {"workflow": json.dumps(WORKFLOW), "prompt": json.dumps(PROMPT)}
+    writer = GifWriter(tmp_path / "a.partial.gif", (16, 16), Fraction(8), texts)
+    for shade in (0, 255):
+        writer.add(np.full((16, 16, 3), shade, np.uint8))
+    writer.finish(tmp_path / "a.gif")
+    graph = load_workflow(tmp_path / "a.gif", REGISTRY)
+    assert is_the_prompt(graph) and graph.workflow == WORKFLOW
+
+
+# Numbers that are none, and too large ones.
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_read_as_null(tmp_path, number) -> None:
+    text = json.dumps({**PROMPT, "5": {**PROMPT["5"], "is_changed": "#"}}).replace('"#"', number)
+    (tmp_path / "a.json").write_text(text)
+    assert is_the_prompt(load_workflow(tmp_path / "a.json", REGISTRY))
+    wired = json.dumps(PROMPT).replace('["1", 0]', f'["1", {number}]')
+    (tmp_path / "b.json").write_text(wired)
+    with pytest.raises(WorkflowError, match='input "model" is wired to output null of node 1'):
+        load_workflow(tmp_path / "b.json", REGISTRY)
+
+
+@pytest.mark.parametrize("value", [
+    math.nan, [math.inf, 1.5], {"a": {"b": (-math.inf, "x", True, None, 3)}}, np.float64("nan"),
+])  # fmt: skip
+def test_numbers_that_json_does_not_have_are_written_as_null(value) -> None:
+    text = write_json(value)
+    assert "NaN" not in text and "Infinity" not in text and "null" in text
+    assert read_json(json.dumps(value)) == json.loads(text)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("1" * 5000, "a number of 5000 digits"),
+    ('{"a":' * 200 + "1" + "}" * 200, "nested too deeply, more than 100 levels"),
+    ("[" + "1," * 9_000_000, "is too large, at most 16,000,000 bytes"),
+])  # fmt: skip
+def test_json_beyond_all_measure(tmp_path, text, message) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert message in refusal(tmp_path / "a.json")
 
 
 def test_the_engine_does_not_import_torch() -> None:

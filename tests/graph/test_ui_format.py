@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from graph_toys import REGISTRY, node, ui
-from videoldm.core.graph import InputSpec, NodeResult, NodeSpec, WorkflowError, ui_to_api
+from videoldm.core.graph import (
+    InputSpec,
+    NodeResult,
+    NodeSpec,
+    WorkflowError,
+    parse_workflow,
+    ui_to_api,
+    validate,
+)
 from videoldm.core.graph.ui_format import bypass_input, convert
 from videoldm.core.graph.widgets import align, read_widgets
 
@@ -401,3 +410,131 @@ def test_the_engine_needs_the_registry_only_for_the_nodes_that_run() -> None:
     workflow["links"][0] = [1, 1, 0, 4, 0, "MODEL"]
     # A host may bring a real node called Reroute; then it stays a node.
     assert ui_to_api(workflow, {**REGISTRY, "Reroute": extra})["3"]["inputs"]["model"] == ["4", 0]
+
+
+# Files of spring 2023, and what nobody's frontend writes.
+
+
+@pytest.mark.parametrize("control", [True, False, "fixed", "randomize", None])
+def test_a_seed_control_of_any_year_takes_a_place(control) -> None:
+    saved = [5, *([] if control is None else [control]), 20, 7.5, "sample_heun", True]
+    values = read_widgets(node(3, "Sampler", values=saved), REGISTRY["Sampler"])
+    assert list(values.values()) == [5, 20, 7.5, "sample_heun", True]
+
+
+def test_a_switch_behind_a_seed_is_no_control() -> None:
+    spec = NodeSpec(id="X", inputs=(
+        InputSpec(name="seed", type="INT", kind="widget"),
+        InputSpec(name="tiled", type="BOOLEAN", kind="widget"),
+        InputSpec(name="size", type="INT", kind="widget", default=3),
+    ))  # fmt: skip
+    for saved in ([5, True, 7], [5, "fixed", True, 7], [5, False, True, 7]):
+        assert read_widgets({"widgets_values": saved}, spec) == {
+            "seed": 5,
+            "tiled": True,
+            "size": 7,
+        }
+    assert read_widgets({"widgets_values": [5, True]}, spec)["tiled"] is True
+
+
+def test_samplers_lose_the_prefix_of_2023_and_only_samplers() -> None:
+    workflow = chain()
+    workflow["nodes"][2]["widgets_values"][4] = "sample_ddim"
+    assert parse_workflow(workflow, REGISTRY).nodes["3"].inputs["sampler"] == "ddim"
+    loader = {"1": {"class_type": "Loader", "inputs": {"name": "sample_a.safetensors"}}}
+    assert parse_workflow(loader, REGISTRY).nodes["1"].inputs["name"] == "sample_a.safetensors"
+
+
+@pytest.mark.parametrize("mode", [2, 4])
+def test_muting_and_bypassing_virtual_nodes_has_no_effect(mode) -> None:
+    third = sampler(inputs=[("model", "MODEL", 5), ("latent", "LATENT", 2),
+                            ("steps", "INT", 7, True)])  # fmt: skip
+    workflow = chain(node(4, "Reroute", inputs=[("", "*", 1)], mode=mode),
+                     node(5, "SetNode", inputs=[("MODEL", "MODEL", 4)], values=["m"], mode=mode),
+                     node(6, "GetNode", values=["m"], mode=mode),
+                     node(7, "PrimitiveNode", values=[33, "fixed"], mode=mode), third=third,
+                     links=([4, 4, 0, 5, 0, "MODEL"], [5, 6, 0, 3, 0, "MODEL"],
+                            [7, 7, 0, 3, 2, "INT"]))  # fmt: skip
+    workflow["links"][0] = [1, 1, 0, 4, 0, "MODEL"]
+    inputs = inputs_of(workflow)
+    assert inputs["model"] == ["1", 0] and inputs["steps"] == 33
+
+
+@pytest.mark.parametrize("mode", ["4", None, 99, -1, 2.5, True, [2], float("inf")])
+def test_a_mode_that_is_none_is_refused(mode) -> None:
+    workflow = chain()
+    workflow["nodes"][1]["mode"] = mode
+    with pytest.raises(WorkflowError, match=r"node 2 \(Empty\) has the mode .*, expected a whole"):
+        ui_to_api(workflow, REGISTRY)
+
+
+@pytest.mark.parametrize("mode", [0, 1, 3, 0.0])
+def test_other_modes_run(mode) -> None:
+    workflow = chain()
+    workflow["nodes"][1]["mode"] = mode
+    assert set(ui_to_api(workflow, REGISTRY)) == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize("slot", [0.5, None, float("inf"), "x", [0], True])
+@pytest.mark.parametrize("place", [2, 4])
+def test_a_link_slot_that_is_no_whole_number_is_refused(slot, place) -> None:
+    workflow = chain()
+    workflow["links"][0][place] = slot
+    with pytest.raises(WorkflowError, match="link 1 (leaves output|enters input) .* whole number"):
+        ui_to_api(workflow, REGISTRY)
+
+
+def test_whole_floats_are_the_same_ids_and_slots() -> None:
+    workflow = chain()
+    workflow["nodes"][0]["id"] = 1.0
+    workflow["links"][0] = [1, 1.0, 0.0, 3, 0, "MODEL"]
+    assert ui_to_api(workflow, REGISTRY) == ui_to_api(chain(), REGISTRY)
+
+
+def test_two_nodes_of_one_id_are_refused() -> None:
+    with pytest.raises(WorkflowError, match=r"two nodes have the id 2, node 2 \(Empty\) and node"):
+        ui_to_api(chain(node(2, "Decode")), REGISTRY)
+
+
+@pytest.mark.parametrize("name", [[], {}, 5, None])
+def test_slots_and_widgets_whose_names_are_no_texts(name) -> None:
+    workflow = chain()
+    workflow["nodes"][2]["inputs"][0] = {"name": name, "widget": {"name": name}, "link": 1}
+    problems = validate(parse_workflow(workflow, REGISTRY), REGISTRY, ["3"])
+    assert any('input "model" is missing' in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("saved", [5, "x", True, [], {}, [[]], [{}]])
+@pytest.mark.parametrize("kind", ["PrimitiveNode", "GetNode", "SetNode", "Sampler"])
+def test_saved_values_of_any_form(kind, saved) -> None:
+    third = sampler(inputs=[("model", "MODEL", 3), ("latent", "LATENT", 2)])
+    workflow = chain(node(4, kind, values=saved), third=third, links=([3, 4, 0, 3, 0, "MODEL"],))
+    assert "3" in ui_to_api(workflow, REGISTRY)
+
+
+# What small files cost.
+
+
+def hundreds(count: int) -> dict:
+    """A chain of reroutes, each of which also feeds a sampler."""
+    nodes, links = [node("m", "Loader", values=["a.safetensors"])], []
+    for i in range(count):
+        nodes += [node(f"r{i}", "Reroute", inputs=[("", "*", f"l{i}")]),
+                  node(f"s{i}", "Decode", inputs=[("latent", "LATENT", f"k{i}")])]  # fmt: skip
+        links += [[f"l{i}", f"r{i - 1}" if i else "m", 0, f"r{i}", 0, "*"],
+                  [f"k{i}", f"r{i}", 0, f"s{i}", 0, "*"]]  # fmt: skip
+    return ui(nodes, links)
+
+
+def test_wires_through_thousands_of_reroutes_take_no_longer_than_others() -> None:
+    begun = time.monotonic()
+    api = ui_to_api(hundreds(2000), REGISTRY)
+    assert api["s1999"]["inputs"]["latent"] == ["m", 0] and time.monotonic() - begun < 2
+
+
+def test_more_nodes_than_people_make_are_refused() -> None:
+    with pytest.raises(WorkflowError, match="more than 10,000 nodes"):
+        ui_to_api(hundreds(5001), REGISTRY)
+    prompt = {str(i): {"class_type": "Int", "inputs": {}} for i in range(10_001)}
+    with pytest.raises(WorkflowError, match="10,001 nodes, at most 10,000"):
+        parse_workflow(prompt, REGISTRY)

@@ -14,6 +14,7 @@ from videoldm.core.graph import (
     ui_to_api,
     validate,
 )
+from videoldm.core.graph.messages import shown
 from videoldm.core.graph.schema import did_you_mean, types_match
 from videoldm.core.graph.values import check, parse
 
@@ -238,7 +239,7 @@ def test_a_number_passes_exactly_when_it_is_in_range(value, low, width) -> None:
 @given(st.text(), st.lists(st.text(), max_size=5))
 def test_did_you_mean_names_a_known_name_or_nothing(name, known) -> None:
     hint = did_you_mean(name, known)
-    assert hint == "" or any(f'"{one}"' in hint for one in known)
+    assert hint == "" or any(f'"{shown(one)}"' in hint for one in known)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -1,0 +1,56 @@
+"""How names, numbers and reasons are written in messages: on one line, readable, never long."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+LONGEST_NAME = 80
+# Python refuses to write whole numbers of more than 4300 digits.
+LARGEST_WRITTEN = 14_000  # bits
+
+
+def printable(text: str) -> str:
+    """Return `text` with escapes for what a terminal would obey or not show: control characters,
+    lone surrogates, marks that turn the direction of writing."""
+    if text.isprintable():
+        return text
+    return "".join(one if _is_plain(one) else _escape(one) for one in text)
+
+
+def shown(name: Any, limit: int = LONGEST_NAME) -> str:
+    """Return a name for a message: printable and cut to `limit` characters."""
+    if isinstance(name, int) and name.bit_length() > LARGEST_WRITTEN:
+        return f"a number of about {int(name.bit_length() * 0.30103) + 1} digits"
+    text = str(name)
+    # Escapes make it longer, so that it is cut before and after.
+    text = printable(text[: limit + 1])
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def written(value: Any) -> str:
+    """Write a value for a message as JSON has it, cut to a readable length."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return shown(value)
+    if isinstance(value, str):
+        value = value[: LONGEST_NAME + 1]
+    try:
+        return shown(json.dumps(value, default=repr, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that cannot be written"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type when it has none."""
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip().rstrip(".") if lines else ""
+    return printable(text) or type(error).__name__
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,121 @@
+"""The values that an instance of a subgraph saves for what is inside it.
+
+Frontends have saved them in several ways: one value per widget among the inputs (in the
+definition's order, or in the order of the instance's own list), one per entry of `proxyWidgets`
+(pairs of inner node id and widget name, "-1" meaning the instance's own input), or by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .schema import NodeSpec
+from .ui_parts import id_text, slots, widget_name
+
+OWN = "-1"
+Place = tuple[str, str]
+"""An inner node's id, or "-1" for the subgraph's own inputs, and the name of the widget."""
+
+
+def promoted_values(
+    instance: Mapping[str, Any], widgets: Mapping[str, str], inner: Mapping[Place, str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what an instance saves for its subgraph: values by input, and by inner node.
+
+    `widgets` are the definition's inputs that are widgets, in its order, with their types; `inner`
+    the types of the widgets of inner nodes. Of the orders that the saved list may follow, the one
+    that its values suit best is taken.
+    """
+    by_input: dict[str, Any] = {}
+    by_node: dict[str, dict[str, Any]] = {}
+    saved = instance.get("widgets_values")
+    types = {**inner, **{(OWN, name): kind for name, kind in widgets.items()}}
+    if isinstance(saved, list):
+        order = min(_orders(instance, widgets), key=lambda one: _misfit(one, saved, types))
+        _assign(zip(order, saved, strict=False), by_input, by_node)
+    for named in (saved, instance.get("widgets_values_named")):
+        if isinstance(named, dict):
+            places = _places_by_name(instance, ambiguous=not isinstance(saved, list))
+            _assign([((OWN, name), value) for name, value in named.items()], by_input, by_node)
+            _assign([(places[name], value) for name, value in named.items() if name in places],
+                    by_input, by_node)  # fmt: skip
+    return by_input, by_node
+
+
+def _orders(instance: Mapping[str, Any], widgets: Mapping[str, str]) -> list[list[Place]]:
+    """Return the orders that the saved values may have, the likeliest first."""
+    pairs = proxies(instance)
+    saved = slots(instance, "inputs")
+    declared = [(OWN, name) for name in widgets]
+    proxied = [pairs, [pair for pair in pairs if pair[0] == OWN]] if pairs else []
+    listed = [(OWN, slot["name"]) for slot in saved if slot.get("widget")]
+    if set(widgets) <= {slot["name"] for slot in saved}:
+        return [*proxied, listed, declared]
+    return [declared, *proxied, listed]
+
+
+def _misfit(order: Sequence[Place], saved: Sequence[Any], types: Mapping[Place, str]) -> tuple:
+    wrong = sum(not _suits(value, types.get(place, "*"))
+                for place, value in zip(order, saved, strict=False))  # fmt: skip
+    return wrong, abs(len(order) - len(saved))
+
+
+def _suits(value: Any, kind: str) -> bool:
+    """Tell whether a saved value can belong to a widget of a type; null belongs anywhere."""
+    if value is None:
+        return True
+    if kind in ("INT", "FLOAT"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "BOOLEAN":
+        return isinstance(value, bool)
+    return isinstance(value, str) or kind != "STRING"
+
+
+def _places_by_name(instance: Mapping[str, Any], *, ambiguous: bool) -> dict[str, Place]:
+    """Return the inner widgets by name; a name that several have counts only if `ambiguous`."""
+    pairs = proxies(instance)
+    count = Counter(name for _, name in pairs)
+    return {pair[1]: pair for pair in pairs
+            if pair[0] != OWN and (ambiguous or count[pair[1]] == 1)}  # fmt: skip
+
+
+def _assign(pairs: Iterable[tuple[Place, Any]], by_input: dict, by_node: dict) -> None:
+    for (inner, name), value in pairs:
+        if value is None:
+            continue
+        if inner == OWN:
+            by_input[name] = value
+        else:
+            by_node.setdefault(inner, {})[name] = value
+
+
+def proxies(instance: Mapping[str, Any]) -> list[Place]:
+    """Return the entries of `proxyWidgets`. A third item names the node inside the inner subgraph
+    whose widget is meant, which is written here as "id: name"."""
+    properties = instance.get("properties")
+    raw = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except (ValueError, RecursionError):
+            raw = None
+    found = [_place(one) for one in raw if isinstance(one, list)] if isinstance(raw, list) else []
+    return [place for place in found if place is not None]
+
+
+def _place(entry: list) -> Place | None:
+    if len(entry) < 2 or id_text(entry[0]) is None or not isinstance(entry[1], str):
+        return None
+    source = id_text(entry[2]) if len(entry) > 2 else None
+    return id_text(entry[0]), f"{source}: {entry[1]}" if source else entry[1]
+
+
+def is_widget(slot: Mapping[str, Any], spec: NodeSpec | None) -> bool:
+    """Tell whether an input slot is a widget that was wired."""
+    if widget_name(slot):
+        return True
+    inputs = spec.inputs if spec else ()
+    return any(one.name == slot["name"] and one.kind == "widget" for one in inputs)
