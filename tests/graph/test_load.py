@@ -11,18 +11,18 @@ import subprocess
 import sys
 import time
 import zlib
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from graph_toys import REGISTRY, full_api, node, ui
 from PIL import Image, PngImagePlugin
 from PIL.PngImagePlugin import PngInfo
 from videoldm.core.graph import WorkflowError, graph_to_api, load_workflow, parse_workflow, to_ui
 from videoldm.core.graph.json_text import read_json, write_json
-from videoldm.core.video_gif import GifWriter
+from videoldm.core.video_writing import write_video as write_frames
 
 PROMPT = full_api()
 WORKFLOW = to_ui(PROMPT, REGISTRY)
@@ -286,10 +286,8 @@ def test_of_two_keys_the_one_that_is_a_workflow_wins(tmp_path, other) -> None:
 
 def test_our_own_gifs(tmp_path) -> None:
     texts = {"workflow": json.dumps(WORKFLOW), "prompt": json.dumps(PROMPT)}
-    writer = GifWriter(tmp_path / "a.partial.gif", (16, 16), Fraction(8), texts)
-    for shade in (0, 255):
-        writer.add(np.full((16, 16, 3), shade, np.uint8))
-    writer.finish(tmp_path / "a.gif")
+    frames = torch.linspace(-1, 1, 2).view(2, 1, 1, 1).expand(2, 3, 16, 16)
+    write_frames(tmp_path / "a.gif", [frames], frame_rate=8, metadata=texts)
     graph = load_workflow(tmp_path / "a.gif", REGISTRY)
     assert is_the_prompt(graph) and graph.workflow == WORKFLOW
 
