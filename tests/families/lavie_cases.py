@@ -21,6 +21,14 @@ from videoldm.core.families.lavie_config import LavieConfig, detect
 from videoldm.core.families.lavie_keys import BLOCK_ATTENTION
 from videoldm.core.families.stable_diffusion_keys import rename_all
 
+# Tolerances: about three times what was measured here. The originals' own float32 differs from
+# float64 by 2e-6 to 6e-6 of the scale, but super-resolution's, whose steps divide by more, by 2e-5.
+EXACT = 0.0
+ATTENTION = NOISED = 2e-6
+FORWARD = BASE_SAMPLING = 2e-5
+INTERPOLATION = 1e-5
+VSR_SAMPLING = 6e-5
+
 
 def model_of(case: Case, **override: Tensor) -> DiffusionModel:
     config = LavieConfig.from_original(case.config)
@@ -39,8 +47,8 @@ def prompts_of(case: Case, scale: float) -> sampling.Prompts:
 class Steps:
     """Collects the latents after every step but the last."""
 
-    def __init__(self, method: str):
-        self.method, self.latents = method, []
+    def __init__(self, method: str, tolerance: float):
+        self.method, self.tolerance, self.latents = method, tolerance, []
 
     def __call__(self, step) -> None:
         if step.index:
@@ -50,8 +58,9 @@ class Steps:
     def check(self, final: Tensor, expected: dict[str, Tensor], prefix: str = "") -> None:
         for i, latents in enumerate([*self.latents, final]):
             name = f"{prefix}latents_after_step{i}"
-            check_sampled(latents, expected[name], name)
-        check_sampled(final, expected[f"{prefix}final_latents"], f"{prefix}final_latents")
+            check_sampled(latents, expected[name], name, self.tolerance)
+        name = f"{prefix}final_latents"
+        check_sampled(final, expected[name], name, self.tolerance)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -65,7 +74,7 @@ def forward(case: Case, folder: Path) -> None:
         x = torch.cat([x, inputs["low_res"]], dim=2)
     with torch.no_grad():
         out = network(x, inputs["timestep"], inputs["encoder_hidden_states"], class_labels=labels)
-    check_close(out, case.expected()["output"], "output")
+    check_close(out, case.expected()["output"], "output", FORWARD)
     written = case.folder / "checkpoint.pt"
     if not written.is_file():
         written = folder / "checkpoint.pt"
@@ -86,10 +95,10 @@ def temporal_attention(case: Case, folder: Path) -> None:
     load_into(layer, state | norm, "the attention")
     frames = hidden.shape[1]
     out = layer.attend(rearrange(hidden, "n t c -> t n c"), frames)
-    check_close(rearrange(out, "t n c -> n t c"), expected["output"], "output")
-    check_close(layer.bias(frames), expected["bias_heads_query_key"], "bias")
+    check_close(rearrange(out, "t n c -> n t c"), expected["output"], "output", ATTENTION)
+    check_close(layer.bias(frames), expected["bias_heads_query_key"], "bias", ATTENTION)
     turned = turn(expected["query_scaled_before_rotary"], rotary_phases(frames))
-    check_close(turned, expected["query_after_rotary"], "query")
+    check_close(turned, expected["query_after_rotary"], "query", ATTENTION)
 
 
 def published_files(case: Case, folder: Path) -> None:
@@ -117,7 +126,7 @@ def base_sampling(case: Case, folder: Path) -> None:
             how = sampling.plan(method, steps)
             timesteps = how.schedule.timestep(how.sigmas[:-1])
             torch.testing.assert_close(timesteps, torch.tensor(told[key]), atol=1e-3, rtol=0)
-        collected = Steps(method)
+        collected = Steps(method, BASE_SAMPLING)
         latents = sampling.text_to_video(
             model,
             prompts,
@@ -135,7 +144,7 @@ def interpolation_sampling(case: Case, folder: Path) -> None:
     latents = inputs["input_video_latents"]
     keys = latents[:, :: sampling.FACTOR]
     condition = sampling.copied_keys(keys)
-    check_close(condition, case.expected()["x_start"], "condition")
+    check_close(condition, case.expected()["x_start"], "condition", EXACT)
     assert (
         sampling.key_of_frame(keys.shape[1]).tolist()
         == facts["key_frame_used_by_each_output_frame"]
@@ -151,18 +160,18 @@ def interpolation_mask_sampling(case: Case, folder: Path) -> None:
     latents = inputs["input_video_latents"]
     mask = sampling.generated_mask(latents.shape[1])
     assert mask.tolist() == case.told["facts"]["mask_frame_pattern"]
-    check_close(mask, expected["mask_latent"][0, :, 0, 0, 0], "mask")
+    check_close(mask, expected["mask_latent"][0, :, 0, 0, 0], "mask", EXACT)
     _interpolate(case, model_of(case, **override), sampling.masked_latents(latents, mask))
 
 
 def _interpolate(case: Case, model: DiffusionModel, condition: Tensor) -> None:
     inputs, expected, settings = case.inputs(), case.expected(), case.told["settings"]
     seen = torch.cat([inputs["initial_noise"], condition], dim=2)
-    check_close(seen, expected["unet_input_step0"], "what the network sees")
+    check_close(seen, expected["unet_input_step0"], "what the network sees", EXACT)
     facts = case.told["facts"]
     assert sampling.respaced_timesteps(50).tolist()[::-1] == facts["timestep_map_50"]
     assert sampling.respaced_timesteps(settings["steps"]).tolist()[::-1] == facts["timestep_map"]
-    collected = Steps("respaced_ddim")
+    collected = Steps("respaced_ddim", INTERPOLATION)
     final = sampling.interpolate(
         model,
         condition,
@@ -188,7 +197,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
 
     def callback(step) -> None:
         if step.index == 0:
-            collected.append(Steps("ddim"))
+            collected.append(Steps("ddim", VSR_SAMPLING))
         collected[-1](step)
 
     made = upsampling.upsample_chunks(
@@ -209,7 +218,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
             inputs[f"chunk{i}.low_res_noise"],
             settings["noise_level"],
         )
-        check_close(noised, expected[f"chunk{i}.low_res_noisy"], "low resolution")
+        check_close(noised, expected[f"chunk{i}.low_res_noisy"], "low resolution", NOISED)
     assert i == chunks[-1] and next(drawn, None) is None
 
 

@@ -117,8 +117,13 @@ def _json_lines(out: str) -> Iterator[Failure]:
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is not JSON")
 
-    for line in out.splitlines():
+    for text in [out] if _is_one_object(out) else out.splitlines():
         try:
-            json.loads(line, parse_constant=refuse)
+            json.loads(text, parse_constant=refuse)
         except ValueError as error:
-            yield Failure("not JSON", f"{error} in {line[:80]}")
+            yield Failure("not JSON", f"{error} in {text[:80]}")
+
+
+def _is_one_object(out: str) -> bool:
+    """Lists are printed as one object over many lines, events as one on each line."""
+    return out.startswith(("{\n", "[\n"))
