@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints import CheckpointError, first_line, open_safetensors, read_state
+from .checkpoints import (
+    CheckpointError,
+    Header,
+    first_line,
+    open_safetensors,
+    read_header,
+    read_state,
+)
 
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params")
 """Where trainers put the weights inside a pickle, tried in this order."""
@@ -97,6 +104,11 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The texts in the header of a safetensors file."""
     with open_safetensors(path) as file:
         return file.metadata() or {}
+
+
+def header_of(path: Path) -> Header | None:
+    """What a file of this project says of itself; None for folders and for files of others."""
+    return read_header(path) if not path.is_dir() and is_safetensors(path) else None
 
 
 def read_pickle(path: Path) -> Any:

@@ -14,8 +14,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 from videoldm.core.families import lavie
-from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.lavie_config import KINDS, LavieConfig
+from videoldm.core.families.stable_diffusion_specs import autoencoder_config
 from videoldm.core.sites import UNetLayout
 
 TEXT = 16
@@ -87,7 +87,7 @@ def _write_folder(folder, config, *, levels, gelu, scale, betas, prediction):
         vocab_size=49408, hidden_act=gelu, projection_dim=TEXT, eos_token_id=49407,
     )  # fmt: skip
     randomized(CLIPTextModel(text), 51).save_pretrained(folder / "text_encoder")
-    vae = sd._autoencoder((8,) * levels, scale) | dict(norm_num_groups=4, layers_per_block=1)
+    vae = autoencoder_config((8,) * levels, scale) | dict(norm_num_groups=4, layers_per_block=1)
     randomized(AutoencoderKL(**vae), 52).save_pretrained(folder / "vae")
     _write_scheduler(folder / "scheduler", betas, prediction)
 

@@ -16,6 +16,7 @@ from videoldm.core.families import conversion, lavie
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.conversion import identify
 from videoldm.core.families.lavie_config import KINDS
+from videoldm.core.families.stable_diffusion_parts import take_apart
 from videoldm.nodes.headless import main
 
 
@@ -60,15 +61,16 @@ def test_the_numbers_may_be_halved_and_files_replaced_only_when_asked(tmp_path, 
     assert "replace itself" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("family", ["stable diffusion 1", "stable diffusion x4 upscaler"])
+@pytest.mark.parametrize("family", list(sd.SPECS))
 def test_stable_diffusion_is_checked_and_freed_of_what_training_left(family):
     """At full size, on the meta device."""
     file = published(family)
     known = conversion._stable_diffusion(Path("sd.ckpt"), file)
     assert known.header.config == {"name": family}
     left_out = file.keys() - known.state.keys()
-    assert all(key.startswith(sd.UNUSED) or "." not in key for key in left_out)
-    assert sd.split(known.state, sd.SPECS[family])["unet"]
+    assert all(key.startswith(("model_ema.", "low_scale_model.")) or "." not in key
+               or key.endswith(("position_ids", "logit_scale")) for key in left_out)  # fmt: skip
+    assert take_apart(known.state).unet
     broken = {key: value for key, value in file.items() if "input_blocks.1.0" not in key}
     with pytest.raises(CheckpointError, match="the U-Net of sd.ckpt lacks keys"):
         conversion._stable_diffusion(Path("sd.ckpt"), broken)

@@ -21,6 +21,8 @@ from videoldm.core.clip_vocabulary import ClipTokenizer
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_folders as folders
 from videoldm.core.families import stable_diffusion_keys as keys
+from videoldm.core.families.stable_diffusion_parts import take_apart
+from videoldm.core.families.stable_diffusion_specs import autoencoder_config, unet_config
 from videoldm.core.schedules import scaled_linear
 from videoldm.core.sites import SD1, SDXL, UNetLayout
 from videoldm.core.text import encode_text, tokenize, train_tokenizer
@@ -62,7 +64,7 @@ def test_published_files_are_told_apart_by_names_and_shapes(family):
 @pytest.mark.parametrize("family", FULL)
 def test_every_published_key_is_used_and_none_is_missing(family):
     spec = sd.SPECS[family]
-    parts = sd.split(published(family), spec)
+    parts = vars(sd.arranged(take_apart(published(family)), spec))
     modules = {
         "unet": folders.build_unet(spec.unet),
         "autoencoder": folders.build_autoencoder(spec.autoencoder),
@@ -142,7 +144,7 @@ TOYS = {
 def toy_spec(name: str) -> sd.ImageSpec:
     layout, unet, more = TOYS[name]
     unet = dict(cross_attention_dim=12, norm_num_groups=4, attention_head_dim=2) | unet
-    autoencoder = sd._autoencoder((8, 16), 0.5) | dict(norm_num_groups=4)
+    autoencoder = autoencoder_config((8, 16), 0.5) | dict(norm_num_groups=4)
     text = dict(
         hidden_size=12,
         intermediate_size=20,
@@ -153,7 +155,7 @@ def toy_spec(name: str) -> sd.ImageSpec:
         projection_dim=12,
     )
     return sd.ImageSpec(
-        layout=layout, unet=sd._unet(layout, **unet), autoencoder=autoencoder, text=text, **more
+        layout=layout, unet=unet_config(layout, **unet), autoencoder=autoencoder, text=text, **more
     )
 
 
@@ -162,7 +164,7 @@ def toy_model(spec: sd.ImageSpec) -> sd.ImageModel:
     unet = UNet2DConditionModel(**spec.unet).eval()
     autoencoder = AutoencoderKL(**spec.autoencoder).eval()
     text = CLIPTextModel(CLIPTextConfig(**spec.text)).eval()
-    model = sd._model(unet, autoencoder, scaled_linear(), "eps", None, spec.max_noise_level)
+    model = sd._model(unet, spec.autoencoder, scaled_linear(), "eps", None, spec.max_noise_level)
     return sd.ImageModel(model, text, ClipTokenizer(spec.padding), 77, autoencoder)
 
 
@@ -464,7 +466,10 @@ def test_missing_misshapen_and_unknown_weights_are_named():
         ({k: v for k, v in state.items() if k != key}, r"lacks keys \(1\): quant_conv.bias"),
         (state | {key: torch.ones(3)}, r"misshapen keys \(1\): quant_conv.bias \(3,\)"),
         (state | {"control_model.x": torch.ones(3)}, r"unknown keys \(1\): control_model.x"),
-        (state | {"first_stage_model.x.y": torch.ones(3)}, r"unknown keys \(1\): x.y"),
+        (
+            state | {"first_stage_model.x.y": torch.ones(3)},
+            r"unknown keys \(1\): first_stage_model.x.y",
+        ),
     ):
         with pytest.raises(CheckpointError, match=message):
             sd.from_ldm(broken, "it", specs={"a": spec})

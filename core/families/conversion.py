@@ -14,15 +14,15 @@ from ..checkpoints import (
     METADATA_KEY,
     CheckpointError,
     Header,
-    read_header,
     read_state,
     save,
 )
-from ..weight_files import read_weights
+from ..weight_files import header_of, read_weights
 from . import lavie, stable_diffusion
 from .lavie_config import kind_in
+from .stable_diffusion_parts import is_leftover
+from .stable_diffusion_refusals import what_it_is
 
-SAFETENSORS = (".safetensors", ".sft")
 STABLE_DIFFUSION = "stable diffusion"
 
 
@@ -47,7 +47,7 @@ def identify(path: Path) -> Known:
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected one file of weights")
-    header = read_header(path) if path.suffix in SAFETENSORS else None
+    header = header_of(path)
     if header is not None:
         return Known(header, read_state(path))
     try:
@@ -69,16 +69,14 @@ def _lavie(path: Path, state: dict[str, Tensor]) -> Known:
 
 def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
     """Without what training left behind; the name of the model is all its configuration."""
-    name = stable_diffusion.detect(shapes(state))
-    if name is None:
+    if stable_diffusion.detect(shapes(state)) is None:
         known = ", ".join(("lavie", *stable_diffusion.SPECS))
-        first = ", ".join(list(state)[:5])
-        raise CheckpointError(f"{path.name} is none of {known}; its first keys are {first}")
-    stable_diffusion.from_ldm(on_meta(state), path.name, device="meta")
-    unused = stable_diffusion.UNUSED
-    kept = {k: v for k, v in state.items() if "." in k and not k.startswith(unused)}
-    kind = "upsampler" if stable_diffusion.SPECS[name].max_noise_level else "image_model"
-    header = Header(family=STABLE_DIFFUSION, kind=kind, config={"name": name})
+        raise CheckpointError(f"{path.name} is none of {known}{what_it_is(state)}")
+    # Without numbers, what the U-Net predicts cannot be told, and makes no difference here.
+    found = stable_diffusion.from_ldm(on_meta(state), path.name, device="meta", prediction="eps")
+    kept = {k: v for k, v in state.items() if not is_leftover(k)}
+    kind = "upsampler" if stable_diffusion.SPECS[found.name].max_noise_level else "image_model"
+    header = Header(family=STABLE_DIFFUSION, kind=kind, config={"name": found.name})
     return Known(header, kept)
 
 

@@ -22,7 +22,6 @@ from ..checkpoints import (
     Header,
     complain,
     load_into,
-    read_header,
     read_state,
     save,
 )
@@ -30,11 +29,12 @@ from ..diffusion_model import DiffusionModel
 from ..schedules import linear, scaled_linear
 from ..temporal_layers import TemporalLayers
 from ..video_unet import inject
-from ..weight_files import read_pickle
+from ..weight_files import header_of, is_safetensors, read_pickle
 from . import lavie_keys as keys
-from .lavie_config import LavieConfig, detect, kind_in
+from .lavie_config import LavieConfig, detect
 from .lavie_sampling import SigmaLinearSchedule
 from .stable_diffusion_folders import build_unet
+from .stable_diffusion_refusals import what_it_is
 
 FAMILY = "lavie"
 MAX_NOISE_LEVEL = 350
@@ -89,27 +89,11 @@ def load_layers(
     return channels_last(layers).to(device)
 
 
-def is_lavie(path: str | os.PathLike) -> bool:
-    """Whether a file is one of LaVie's, by its header or by the names of its weights alone.
-
-    Files that cannot be read are not: whatever reads them next says why.
-    """
-    path = Path(path)
-    try:
-        header = read_header(path) if path.suffix == ".safetensors" else None
-        if header is not None:
-            return header.family == FAMILY
-        return kind_in({k: v.shape for k, v in read(path).items()}) is not None
-    except CheckpointError:
-        return False
-
-
 def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
     """What the file's header says, else what its weights tell; CheckpointError if neither does."""
     config = _config_in(path) or detect({k: v.shape for k, v in state.items()})
     if config is None:
-        first = ", ".join(list(state)[:5])
-        raise CheckpointError(f"{path.name} is no LaVie model; its first keys are {first}")
+        raise CheckpointError(f"{path.name} is no LaVie model{what_it_is(state)}")
     return config
 
 
@@ -118,7 +102,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Raises CheckpointError for a file that holds anything besides tensors by name.
     """
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return read_state(path)
     found = read_pickle(path)
     found = found.get("ema", found) if isinstance(found, Mapping) else {}
@@ -134,7 +118,7 @@ def _is_tensor(key: Any, value: Any) -> bool:
 
 def _config_in(path: Path) -> LavieConfig | None:
     """The configuration that a file written by :func:`write` carries."""
-    header = read_header(path) if path.suffix == ".safetensors" else None
+    header = header_of(path)
     if header is None:
         return None
     if header.family != FAMILY:

@@ -13,44 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..checkpoints import CheckpointError, complain, load_into, part
+from ..checkpoints import CheckpointError, load_into
 from ..clip_vocabulary import ClipTokenizer
 from ..cloning import shared_clone
 from ..denoiser import Prediction
 from ..diffusion_model import DiffusionModel
 from ..schedules import NoiseSchedule, scaled_linear
-from ..sites import SD1, SD2, X4_UPSCALER, UNetLayout, layout_of
+from ..sites import UNetLayout
 from ..video_unet import VideoUNet
+from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_keys as keys
+from . import stable_diffusion_parts as parts
+from .stable_diffusion_refusals import of_channels, what_it_is
+from .stable_diffusion_specs import SPECS, ImageSpec
 
 UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
 CLIP_TEXT, OPEN_CLIP_TEXT = "cond_stage_model.transformer.", "cond_stage_model.model."
-# Training state, the schedules' tables (names without a dot) and the second schedule of upscalers.
-UNUSED = ("model_ema.", "low_scale_model.", "first_stage_model.loss.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSpec:
-    """One published image model: what it is built from, in diffusers' and transformers' words."""
-
-    layout: UNetLayout
-    unet: dict[str, Any]
-    autoencoder: dict[str, Any]
-    text: dict[str, Any]
-    open_clip: bool = False  # the single file names the text encoder so
-    padding: int = 49407  # the token that fills up short prompts
-    prediction: Prediction | None = "eps"  # None: told by a weight, see `prediction_of`
-    betas: tuple[float, float] = (8.5e-4, 1.2e-2)
-    max_noise_level: int = 0  # above 0 for upscalers
-
-    @property
-    def text_prefix(self) -> str:
-        return OPEN_CLIP_TEXT if self.open_clip else CLIP_TEXT
+CLIP_LENGTH = 77  # tokens of a prompt
 
 
 @dataclass(frozen=True)
@@ -62,120 +46,30 @@ class ImageModel:
     """
 
     model: DiffusionModel
-    text_encoder: CLIPTextModel
+    text_encoder: CLIPTextModel | None  # None: the file holds none
     tokenizer: Any  # CLIPTokenizer or ClipTokenizer
     text_length: int
-    autoencoder: AutoencoderKL
+    autoencoder: AutoencoderKL | None
     dropped_layers: int = 0
     name: str = "image model"
     box_encoder: None = None  # conditions of the embedded driving model only
 
 
-def _unet(layout: UNetLayout, **more: Any) -> dict[str, Any]:
-    """diffusers' configuration of a U-Net of that layout."""
-    return dict(
-        block_out_channels=layout.channels,
-        layers_per_block=layout.layers,
-        down_block_types=tuple(f"{'CrossAttn' * bool(d)}DownBlock2D" for d in layout.depths),
-        up_block_types=tuple(f"{'CrossAttn' * bool(d)}UpBlock2D" for d in layout.depths[::-1]),
-        **more,
-    )
-
-
-def _autoencoder(channels: tuple[int, ...], scale: float) -> dict[str, Any]:
-    levels = len(channels)
-    return dict(
-        block_out_channels=channels,
-        layers_per_block=2,
-        latent_channels=4,
-        scaling_factor=scale,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-    )
-
-
-CLIP_L = dict(
-    hidden_size=768,
-    intermediate_size=3072,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    hidden_act="quick_gelu",
-    projection_dim=768,
-    bos_token_id=49406,
-    eos_token_id=49407,
-    pad_token_id=49407,
-)
-# 23 of the 24 layers: the condition is the output of the last but one, after the final norm.
-OPEN_CLIP_H = dict(
-    hidden_size=1024,
-    intermediate_size=4096,
-    num_hidden_layers=23,
-    num_attention_heads=16,
-    hidden_act="gelu",
-    projection_dim=1024,
-    bos_token_id=49406,
-    eos_token_id=49407,
-    pad_token_id=0,
-)
-
-SPECS: dict[str, ImageSpec] = {
-    "stable diffusion 1": ImageSpec(
-        layout=SD1,
-        unet=_unet(SD1, cross_attention_dim=768, attention_head_dim=8),
-        autoencoder=_autoencoder((128, 256, 512, 512), 0.18215),
-        text=CLIP_L,
-    ),
-    "stable diffusion 2": ImageSpec(
-        layout=SD2,
-        unet=_unet(
-            SD2,
-            cross_attention_dim=1024,
-            attention_head_dim=(5, 10, 20, 20),
-            use_linear_projection=True,
-        ),
-        autoencoder=_autoencoder((128, 256, 512, 512), 0.18215),
-        text=OPEN_CLIP_H,
-        open_clip=True,
-        padding=0,
-        prediction=None,
-    ),
-    "stable diffusion x4 upscaler": ImageSpec(
-        layout=X4_UPSCALER,
-        # The three finer levels attend to the text twice instead of to themselves.
-        unet=_unet(
-            X4_UPSCALER,
-            cross_attention_dim=1024,
-            attention_head_dim=8,
-            in_channels=7,
-            use_linear_projection=True,
-            num_class_embeds=1000,
-            only_cross_attention=(True, True, True, False),
-        ),
-        autoencoder=_autoencoder((128, 256, 512), 0.08333),
-        text=OPEN_CLIP_H,
-        open_clip=True,
-        padding=0,
-        prediction="v",
-        betas=(1e-4, 2e-2),
-        max_noise_level=350,
-    ),
-}
-
-
 def detect(
     shapes: Mapping[str, Sequence[int]], specs: Mapping[str, ImageSpec] = SPECS
 ) -> str | None:
-    """The name of the spec whose single file has weights of these names and shapes, else None."""
-    unet = {k: tuple(v) for k, v in part(shapes, UNET).items()}
+    """The name of the spec whose U-Net has weights of these names and shapes, else None."""
+    found = {k: tuple(v) for k, v in parts.unet_of(shapes).items()}
     for name, spec in specs.items():
-        table = keys.unet_table(spec.layout)
+        # Video models keep the image model's names and add their own.
+        unet = parts.unet_shapes(found, spec)
+        if not unet:
+            continue
         marks = _marks(spec.unet)
         if all(unet.get(key) == shape for key, shape in marks.items()) and (
             "label_emb.weight" in marks or not any(k.startswith("label_emb") for k in unet)
         ):
-            # Video models keep the image model's names and add their own.
-            if all(keys.rename(key, table) for key in unet):
-                return name
+            return name
     return None
 
 
@@ -240,61 +134,73 @@ def from_ldm(
     specs: Mapping[str, ImageSpec] = SPECS,
 ) -> ImageModel:
     """The image model of a single file's state dict; ``name`` is what errors call the file."""
-    family = detect({k: v.shape for k, v in state.items()}, specs)
-    if family is None:
-        first = ", ".join(list(state)[:5])
-        raise CheckpointError(f"{name} is none of {', '.join(specs)}; its first keys are {first}")
+    family, found = identify(state, name, specs)
     spec = specs[family]
-    parts = split(state, spec, name)
-    unet = load_into(folders.build_unet(spec.unet), parts["unet"], f"the U-Net of {name}", dtype)
-    autoencoder = load_into(
-        folders.build_autoencoder(spec.autoencoder),
-        parts["autoencoder"],
-        f"the autoencoder of {name}",
-        autoencoder_dtype(dtype, spec.max_noise_level),
-    )
-    text = folders.load_text_encoder(
-        folders.build_text_encoder(spec.text), parts["text"], f"the text encoder of {name}", dtype
-    )
+    own = arranged(found, spec)
+    unet = load_into(folders.build_unet(spec.unet), own.unet, f"the U-Net of {name}", dtype)
     schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
+    text = _text_encoder(own.text, spec, f"the text encoder of {name}", dtype)
+    autoencoder = _autoencoder(found.autoencoder, spec, f"the autoencoder of {name}", dtype)
     model = _model(
         unet.to(device),
-        autoencoder,
+        spec.autoencoder,
         schedule,
-        prediction or spec.prediction or prediction_of(parts["unet"], spec.layout),
+        prediction or spec.prediction or prediction_of(own.unet, spec.layout),
         schedule if spec.max_noise_level else None,
         spec.max_noise_level,
     )
     return ImageModel(
         model,
-        text.to(device),
+        text and text.to(device),
         ClipTokenizer(spec.padding),
-        77,
-        autoencoder.to(device),
+        CLIP_LENGTH,
+        autoencoder and autoencoder.to(device),
         int(spec.open_clip),
         family,
     )
 
 
-def split(
-    state: Mapping[str, Tensor], spec: ImageSpec, name: str = "the file"
-) -> dict[str, dict[str, Tensor]]:
-    """The weights of ``unet``, ``autoencoder`` and ``text`` under their modules' own names.
+def identify(
+    state: Mapping[str, Tensor], name: str, specs: Mapping[str, ImageSpec] = SPECS
+) -> tuple[str, parts.Parts]:
+    """Which of the specs a single file is, and its networks under the file's names.
 
-    Raises CheckpointError for keys that belong to no part.
+    Raises CheckpointError, in words that say what it is, for a file of another model.
     """
-    used = {k: v for k, v in state.items() if "." in k and not k.startswith(UNUSED)}
-    prefixes = (UNET, AUTOENCODER, spec.text_prefix)
-    complain("has unknown", name, [key for key in used if not key.startswith(prefixes)])
-    text = part(used, spec.text_prefix)
-    levels, layers = _autoencoder_size(spec)
-    return {
-        "unet": keys.unet_from_ldm(part(used, UNET), spec.layout),
-        "autoencoder": keys.autoencoder_from_ldm(part(used, AUTOENCODER), levels, layers),
-        "text": keys.text_from_open_clip(text, spec.text["num_hidden_layers"])
-        if spec.open_clip
-        else keys.clip_names(text),
-    }
+    if not parts.unet_of(state):
+        average = parts.unet_from_average(state, specs)
+        state = {UNET + k: v for k, v in average.items()} | dict(state)
+    family = detect({k: v.shape for k, v in state.items()}, specs)
+    if family is None:
+        raise CheckpointError(f"{name} is none of {', '.join(specs)}{what_it_is(state)}")
+    return family, parts.take_apart(state, name)
+
+
+def arranged(found: parts.Parts, spec: ImageSpec) -> parts.Parts:
+    """The networks of a file under diffusers' and transformers' names."""
+    layers = spec.text["num_hidden_layers"]
+    return parts.Parts(
+        unet=parts.unet_state(found.unet, spec),
+        autoencoder=autoencoders.renamed(found.autoencoder, *_autoencoder_size(spec)),
+        text=parts.text_state(found.text, layers) if found.text else {},
+    )
+
+
+def _text_encoder(
+    state: Mapping[str, Tensor], spec: ImageSpec, name: str, dtype: torch.dtype
+) -> CLIPTextModel | None:
+    if not state:
+        return None
+    return folders.load_text_encoder(folders.build_text_encoder(spec.text), state, name, dtype)
+
+
+def _autoencoder(
+    state: Mapping[str, Tensor], spec: ImageSpec, name: str, dtype: torch.dtype
+) -> AutoencoderKL | None:
+    if not state:
+        return None
+    dtype = autoencoder_dtype(dtype, spec.max_noise_level)
+    return autoencoders.load_state(state, spec.autoencoder, name, dtype)
 
 
 def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
@@ -306,13 +212,14 @@ def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
         if spec.open_clip
         else {f"text_model.{k}": v for k, v in keys.clip_names(text).items()}
     )
+    prefix = OPEN_CLIP_TEXT if spec.open_clip else CLIP_TEXT
     autoencoder = keys.autoencoder_to_ldm(
         image_model.autoencoder.state_dict(), *_autoencoder_size(spec)
     )
     return {
         **{UNET + k: v for k, v in keys.unet_to_ldm(unet, spec.layout).items()},
         **{AUTOENCODER + k: v for k, v in autoencoder.items()},
-        **{spec.text_prefix + k: v for k, v in own.items()},
+        **{prefix + k: v for k, v in own.items()},
     }
 
 
@@ -339,22 +246,22 @@ def autoencoder_dtype(dtype: torch.dtype, max_noise_level: int) -> torch.dtype:
 
 
 def _model(
-    unet,
-    autoencoder: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    autoencoder: Mapping[str, Any],
     schedule: NoiseSchedule,
     prediction: Prediction,
     low_res_schedule: NoiseSchedule | None,
     max_noise_level: int,
 ) -> DiffusionModel:
-    config = autoencoder.config
+    """``autoencoder`` is its configuration, which tells what latents are."""
     return DiffusionModel(
         network=VideoUNet(unet, []),
         schedule=schedule,
         prediction=prediction,
-        latent_channels=config.latent_channels,
-        factor=2 ** (len(config.block_out_channels) - 1),
-        latent_scale=config.scaling_factor,
-        latent_shift=config.shift_factor or 0.0,
+        latent_channels=autoencoder["latent_channels"],
+        factor=2 ** (len(autoencoder["block_out_channels"]) - 1),
+        latent_scale=autoencoder["scaling_factor"],
+        latent_shift=autoencoder.get("shift_factor") or 0.0,
         noise_schedule_for_low_res=low_res_schedule,
         max_noise_level=max_noise_level,
     )
@@ -383,36 +290,51 @@ def _load_folder(
 ) -> ImageModel:
     if not folders.is_folder(path):
         raise CheckpointError(f"{path} is no image model: it has no unet/config.json")
-    if (path / "text_encoder_2").is_dir():
-        raise CheckpointError(f"{path} has two text encoders (SDXL), which are not supported")
+    _refuse_other_models(path)
     unet = folders.load_unet_folder(path / "unet", dtype)
-    layout_of(unet.config)
-    scheduler = folders.read_json(path / "scheduler" / "scheduler_config.json")
+    scheduler = path / "scheduler" / "scheduler_config.json"
     low_res = path / "low_res_scheduler" / "scheduler_config.json"
-    low_res_schedule = (
-        folders.schedule_from_config(folders.read_json(low_res)) if low_res.is_file() else None
-    )
-    highest = _max_noise_level(path) if low_res_schedule else 0
-    autoencoder = folders.load_autoencoder_folder(path / "vae", autoencoder_dtype(dtype, highest))
-    text = folders.load_text_encoder_folder(path / "text_encoder", dtype)
+    highest = _max_noise_level(path) if low_res.is_file() else 0
+    autoencoder = text = None
+    if (path / "vae").is_dir():
+        in_dtype = autoencoder_dtype(dtype, highest)
+        autoencoder = folders.load_autoencoder_folder(path / "vae", in_dtype).to(device)
+    if (path / "text_encoder").is_dir():
+        text = folders.load_text_encoder_folder(path / "text_encoder", dtype).to(device)
+    family = "stable diffusion x4 upscaler" if highest else "stable diffusion 1"
     model = _model(
         unet.to(device),
-        autoencoder,
-        folders.schedule_from_config(scheduler),
-        prediction or folders.prediction_from_config(scheduler),
-        low_res_schedule,
+        autoencoder.config if autoencoder is not None else SPECS[family].autoencoder,
+        folders.load_schedule(scheduler),
+        prediction or folders.load_prediction(scheduler),
+        folders.load_schedule(low_res) if highest else None,
         highest,
     )
-    tokenizer = folders.load_tokenizer_folder(path / "tokenizer") or _published_tokenizer(text)
-    length = text.config.max_position_embeddings
-    return ImageModel(
-        model, text.to(device), tokenizer, length, autoencoder.to(device), 0, path.name
-    )
+    length = text.config.max_position_embeddings if text is not None else CLIP_LENGTH
+    return ImageModel(model, text, _tokenizer(path, text), length, autoencoder, 0, path.name)
+
+
+def _refuse_other_models(path: Path) -> None:
+    """Raise CheckpointError for folders of models that take more than latents and one text."""
+    if (path / "text_encoder_2").is_dir():
+        raise CheckpointError(f"{path} has two text encoders (SDXL), which are not supported")
+    config = folders.unet_config(path / "unet")
+    other = of_channels(config.get("in_channels", 4), config.get("cross_attention_dim", 0))
+    if other is not None:
+        raise CheckpointError(f"{path} cannot be used: it is {other}")
+
+
+def _tokenizer(path: Path, text: CLIPTextModel | None) -> Any:
+    found = folders.load_tokenizer_folder(path / "tokenizer")
+    return found or (ClipTokenizer() if text is None else _published_tokenizer(text))
 
 
 def _max_noise_level(path: Path) -> int:
     index = path / "model_index.json"
-    return folders.read_json(index).get("max_noise_level", 350) if index.is_file() else 350
+    level = folders.read_json(index).get("max_noise_level", 350) if index.is_file() else 350
+    if not isinstance(level, int):
+        raise CheckpointError(f"{index}: max_noise_level must be a whole number, got {level!r}")
+    return level
 
 
 def _published_tokenizer(text: CLIPTextModel) -> ClipTokenizer:

@@ -12,14 +12,48 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checkpoints import CheckpointError, load_into
+from ..checkpoints import CheckpointError, broken_config, first_line, load_into
 from ..denoiser import Prediction
 from ..schedules import NoiseSchedule, from_betas, linear, scaled_linear, zero_terminal_snr
+from ..sites import layout_of
 from ..weight_files import read_weights
 from .stable_diffusion_keys import clip_names, modern_autoencoder
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 BETAS: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "scaled_linear": scaled_linear}
+
+# Types of the fields of configurations that are used; those that are missing have defaults.
+_TYPES = {int: "a whole number", float: "a number", str: "a text", list: "a list"}
+Fields = Mapping[str, tuple[type, ...]]
+_LEVELS: Fields = dict.fromkeys(
+    ("block_out_channels", "down_block_types", "up_block_types"), (list,)
+)
+_CHANNELS: Fields = dict.fromkeys(("in_channels", "out_channels", "norm_num_groups"), (int,))
+UNET_FIELDS: Fields = {
+    **_LEVELS,
+    **_CHANNELS,
+    "cross_attention_dim": (int,),
+    "layers_per_block": (int, list),
+    "attention_head_dim": (int, list),
+}
+AUTOENCODER_FIELDS: Fields = {
+    **_LEVELS,
+    **_CHANNELS,
+    "latent_channels": (int,),
+    "layers_per_block": (int,),
+    "scaling_factor": (float, int),
+}
+TEXT_FIELDS: Fields = {
+    **dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), (int,)),
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads"), (int,)),
+    "max_position_embeddings": (int,),
+    "hidden_act": (str,),
+}
+SCHEDULER_FIELDS: Fields = {
+    "num_train_timesteps": (int,),
+    **dict.fromkeys(("beta_start", "beta_end"), (float, int)),
+    "beta_schedule": (str,),
+}
 
 
 def is_folder(path: Path) -> bool:
@@ -28,13 +62,18 @@ def is_folder(path: Path) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a configuration file; raise CheckpointError if it is missing or is not JSON."""
+    """Read a configuration file; raise CheckpointError if it is missing or is no JSON object."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing from {path.parent}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {first_line(error)}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds {_shown(found)} instead of settings by name")
+    return found
 
 
 def find_weights(folder: Path, stem: str) -> Path:
@@ -60,22 +99,22 @@ def find_text_weights(folder: Path) -> Path:
 # Parts.
 
 
-def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
-    """An image U-Net on the meta device."""
-    with torch.device("meta"):
+def build_unet(config: Mapping[str, Any], name: str = "the U-Net") -> UNet2DConditionModel:
+    """An image U-Net on the meta device; ``name`` is what errors call its configuration."""
+    with broken_config(name), torch.device("meta"):
         return UNet2DConditionModel.from_config(dict(config))
 
 
-def build_autoencoder(config: Mapping[str, Any]) -> AutoencoderKL:
+def build_autoencoder(config: Mapping[str, Any], name: str = "the autoencoder") -> AutoencoderKL:
     """An autoencoder on the meta device."""
-    with torch.device("meta"):
+    with broken_config(name), torch.device("meta"):
         return AutoencoderKL.from_config(dict(config))
 
 
-def build_text_encoder(config: Mapping[str, Any]) -> CLIPTextModel:
+def build_text_encoder(config: Mapping[str, Any], name: str = "the text encoder") -> CLIPTextModel:
     """A CLIP text encoder on the meta device."""
     known = {k: v for k, v in config.items() if k not in ("architectures", "dtype", "torch_dtype")}
-    with torch.device("meta"):
+    with broken_config(name), torch.device("meta"):
         return CLIPTextModel(CLIPTextConfig(**known))
 
 
@@ -96,45 +135,84 @@ def load_text_encoder(
 
 def load_unet_folder(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     """Load the image U-Net that diffusers wrote to ``folder``."""
-    config = _config_of(folder, "UNet2DConditionModel", "_class_name")
+    unet = build_unet(unet_config(folder), str(folder / "config.json"))
+    with broken_config(str(folder / "config.json")):
+        layout_of(unet.config)
     state = read_weights(find_weights(folder, "diffusion_pytorch_model"))
-    return load_into(build_unet(config), state, f"the U-Net in {folder}", dtype)
+    return load_into(unet, state, f"the U-Net in {folder}", dtype)
 
 
 def load_autoencoder_folder(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
     """Load the autoencoder that diffusers wrote to ``folder``."""
-    config = _config_of(folder, "AutoencoderKL", "_class_name")
+    config = _config_of(folder, "AutoencoderKL", "_class_name", AUTOENCODER_FIELDS)
     state = read_weights(find_weights(folder, "diffusion_pytorch_model"))
-    module = build_autoencoder(config)
+    module = build_autoencoder(config, str(folder / "config.json"))
     return load_into(module, modern_autoencoder(state), f"the autoencoder in {folder}", dtype)
 
 
 def load_text_encoder_folder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
     """Load the CLIP text encoder that transformers wrote to ``folder``."""
-    config = _config_of(folder, "CLIPTextModel", "architectures")
+    config = _config_of(folder, "CLIPTextModel", "architectures", TEXT_FIELDS)
+    module = build_text_encoder(config, str(folder / "config.json"))
     state = clip_names(read_weights(find_text_weights(folder)))
-    name = f"the text encoder in {folder}"
-    return load_text_encoder(build_text_encoder(config), state, name, dtype)
+    return load_text_encoder(module, state, f"the text encoder in {folder}", dtype)
 
 
-def _config_of(folder: Path, wanted: str, key: str) -> dict[str, Any]:
-    """The configuration in ``folder``, provided that it says it is of class ``wanted``."""
+def unet_config(folder: Path) -> dict[str, Any]:
+    """The configuration of the image U-Net that diffusers wrote to ``folder``."""
+    return _config_of(folder, "UNet2DConditionModel", "_class_name", UNET_FIELDS)
+
+
+def _config_of(folder: Path, wanted: str, key: str, fields: Fields) -> dict[str, Any]:
+    """The configuration in ``folder``, provided that it says it is of class ``wanted`` and that its
+    fields are of the types that are needed."""
     config = read_json(folder / "config.json")
     found = config.get(key, wanted)
     if wanted not in (found, *(found if isinstance(found, list) else ())):
-        raise CheckpointError(f"{folder} holds a {found}, expected a {wanted}")
+        raise CheckpointError(f"{folder} holds {_shown(found)}, expected a {wanted}")
+    check_fields(config, fields, folder / "config.json")
     return config
+
+
+def check_fields(config: Mapping[str, Any], fields: Fields, path: Path) -> None:
+    """Raise CheckpointError for a field that is there with a value of another type."""
+    for name, types in fields.items():
+        if name not in config:
+            continue
+        value = config[name]
+        if not isinstance(value, types) or (isinstance(value, bool)):
+            wanted = " or ".join(_TYPES[kind] for kind in types)
+            raise CheckpointError(f"{path}: {name} must be {wanted}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def load_tokenizer_folder(folder: Path) -> CLIPTokenizer | None:
     """The tokenizer in ``folder``, None where there is none; the network is never asked."""
     if not (folder / "tokenizer_config.json").is_file() or not (folder / "vocab.json").is_file():
         return None
-    return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    with broken_config(f"the tokenizer in {folder}"):
+        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 # --------------------------------------------------------------------------------------------------
 # Schedules.
+
+
+def load_schedule(path: Path) -> NoiseSchedule:
+    """The noise schedule of a diffusers scheduler's file."""
+    config = read_json(path)
+    check_fields(config, SCHEDULER_FIELDS, path)
+    with broken_config(str(path)):
+        return schedule_from_config(config)
+
+
+def load_prediction(path: Path) -> Prediction:
+    """What the network predicts, by a diffusers scheduler's file."""
+    return prediction_from_config(read_json(path))
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> NoiseSchedule:

@@ -44,13 +44,20 @@ AUTOENCODER_ATTENTION = {
     "v": "to_v",
     "proj_out": "to_out.0",
 }
-# Autoencoder folders that were written before diffusers 0.14 use these names.
+# Other names of the same, in either layout: before diffusers 0.14, of converters, and ldm's own.
 OLD_AUTOENCODER_ATTENTION = {
     "query": "to_q",
     "key": "to_k",
     "value": "to_v",
     "proj_attn": "to_out.0",
+    "to_out": "to_out.0",
+    **AUTOENCODER_ATTENTION,
 }
+_ATTENTION = re.compile(
+    r"(\.attentions\.\d+|\.attn_1)\."
+    rf"({'|'.join((*OLD_AUTOENCODER_ATTENTION.values(), *OLD_AUTOENCODER_ATTENTION))})"
+    r"(?=\.(?:weight|bias)$)"
+)
 OPEN_CLIP_ENDS = {
     "token_embedding": "embeddings.token_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
@@ -65,6 +72,7 @@ OPEN_CLIP_LAYER = {
 }
 _IN_PROJ = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
 _QKV_PROJ = re.compile(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)")
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 _RESBLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
 
 
@@ -178,19 +186,26 @@ def autoencoder_to_ldm(state: Mapping[str, Tensor], levels: int, layers: int) ->
 
 def modern_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Today's diffusers names of an autoencoder's weights from those of any earlier version."""
-    old = re.compile(rf"(\.attentions\.\d+)\.({'|'.join(OLD_AUTOENCODER_ATTENTION)})\.")
-
-    def new_name(found: re.Match) -> str:
-        return f"{found[1]}.{OLD_AUTOENCODER_ATTENTION[found[2]]}."
-
     return {
-        old.sub(new_name, k): _to_linear(v) if ".attentions." in k else v for k, v in state.items()
+        _with_attention(k, OLD_AUTOENCODER_ATTENTION): _to_linear(v) if ".attentions." in k else v
+        for k, v in state.items()
     }
 
 
+def plain_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An autoencoder's weights in ldm's layout, with ldm's own names for its attention."""
+    own = inverse(AUTOENCODER_ATTENTION)
+    table = {old: own[new] for old, new in OLD_AUTOENCODER_ATTENTION.items()} | own
+    return {_with_attention(k, table): v for k, v in state.items()}
+
+
+def _with_attention(key: str, table: Mapping[str, str]) -> str:
+    return _ATTENTION.sub(lambda found: f"{found[1]}.{table.get(found[2], found[2])}", key)
+
+
 def _to_linear(weight: Tensor) -> Tensor:
-    """[out, in, 1, 1] -> [out, in]; all else stays."""
-    return weight[..., 0, 0] if weight.ndim == 4 else weight
+    """[out, in, 1, ...] -> [out, in]; all else stays."""
+    return weight.flatten(1) if weight.ndim > 2 else weight
 
 
 # --------------------------------------------------------------------------------------------------
@@ -206,6 +221,11 @@ def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for k, v in names.items()
         if k != "embeddings.position_ids" and not k.startswith("text_projection")
     }
+
+
+def first_text_layers(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """CLIP text weights without the layers above the first ``layers``."""
+    return {k: v for k, v in state.items() if not _is_above(_LAYER.match(k), layers)}
 
 
 def open_clip_table(layers: int) -> dict[str, str]:

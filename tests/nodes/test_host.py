@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_keys
+from videoldm.core.families.stable_diffusion_specs import autoencoder_config
 from videoldm.nodes.host.standalone import io
 from videoldm.nodes.host.standalone.devices import Policy
 from videoldm.nodes.host.standalone.folders import Folders
@@ -204,7 +205,7 @@ def test_unknown_widget_options_are_refused_as_comfyui_does():
 
 
 def test_a_published_vae_is_read_by_its_own_names(run, toys, tmp_path, monkeypatch):
-    small = sd._autoencoder((32, 32), 0.5)
+    small = autoencoder_config((32, 32), 0.5)
     spec = replace(sd.SPECS["stable diffusion 1"], autoencoder=small)
     monkeypatch.setitem(sd.SPECS, "stable diffusion 1", spec)
     module = AutoencoderKL(**small).eval()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as manager
 
+from ..missing_parts import check_clip, check_vae
 from .folders import ComfyFolders
 
 if TYPE_CHECKING:
@@ -93,11 +94,13 @@ class ComfyHost:
         return eject(model)
 
     def encode_text(self, clip: Any, text: str) -> list:
+        check_clip(clip)
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
     def encode_boxes(self, clip: Any, text: str, boxes: Sequence[Any]) -> list:
         from .clip import encode_boxes
 
+        check_clip(clip)
         return encode_boxes(clip, text, boxes)
 
     def denoiser_for(
@@ -153,11 +156,13 @@ class ComfyHost:
         from ..tensors import latent_from
         from .vae import encode_pixels
 
+        check_vae(vae)
         return latent_from(encode_pixels(vae, pixels))
 
     def decoder(self, vae: Any) -> Decoder:
         from .vae import WiredDecoder
 
+        check_vae(vae)
         return WiredDecoder(vae)
 
     # Video.

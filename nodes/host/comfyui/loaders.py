@@ -15,7 +15,7 @@ import folder_paths
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
-from ....core.checkpoints import load_into, read_header
+from ....core.checkpoints import load_into
 from ....core.families import (
     embedded,
     embedded_specs,
@@ -25,6 +25,7 @@ from ....core.families import (
 )
 from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.temporal_layers_spec import TemporalLayersSpec
+from ....core.weight_files import header_of
 from ..interface import FolderAccess
 from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from ..standalone.vae import StandaloneVAE
@@ -34,7 +35,6 @@ from .layers import LoadedLayers, inject
 from .vae import VideoLDMVAE
 
 EMBEDDED = "embedded"
-SAFETENSORS = (".safetensors", ".sft")
 
 
 class Loaders:
@@ -48,7 +48,7 @@ class Loaders:
         if name == EMBEDDED:
             return embedded_wires(IMAGE_MODEL)
         path = self.folders.model_path("checkpoints", name)
-        header = _header(path)
+        header = header_of(path)
         if header is not None:
             check_kind(path.name, header.kind, IMAGE_MODEL)
             return embedded_wires(IMAGE_MODEL, path)
@@ -58,7 +58,7 @@ class Loaders:
         if name == EMBEDDED:
             return embedded_wires(UPSAMPLER)
         path = self.folders.model_path("checkpoints", name)
-        header = _header(path)
+        header = header_of(path)
         if header is not None:
             check_kind(path.name, header.kind, UPSAMPLER)
             return embedded_wires(UPSAMPLER, path)
@@ -104,8 +104,8 @@ def _diffusers(path: Path) -> tuple[Any, Any, Any]:
     model, clip, vae = comfy.diffusers_load.load_diffusers(
         str(path), embedding_directory=folder_paths.get_folder_paths("embeddings")
     )
-    config = stable_diffusion_folders.read_json(path / "scheduler" / "scheduler_config.json")
-    if stable_diffusion_folders.prediction_from_config(config) == "v":
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    if stable_diffusion_folders.load_prediction(scheduler) == "v":
         (model,) = ModelSamplingDiscrete().patch(model, "v_prediction", zsnr=False)
     return model, clip, vae
 
@@ -124,10 +124,6 @@ def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
 def _diffusers_vae(path: Path) -> StandaloneVAE:
     folder = path / "vae"
     return StandaloneVAE(stable_diffusion_folders.load_autoencoder_folder(folder, torch.float32))
-
-
-def _header(path: Path) -> Any:
-    return read_header(path) if path.suffix in SAFETENSORS else None
 
 
 # --------------------------------------------------------------------------------------------------
@@ -182,7 +178,8 @@ def _read_temporal_vae(path: Path | None) -> StandaloneVAE:
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
     """Configuration and weights; of a whole video model only its layers are taken."""
-    if path.suffix not in SAFETENSORS or lavie.is_lavie(path):
+    header = header_of(path)
+    if header is None or header.family == lavie.FAMILY:
         layers = lavie.load_layers(path)
         return layers.spec, layers.state_dict()
     header, state = embedded.read(path, "temporal_layers")

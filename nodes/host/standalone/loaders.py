@@ -7,22 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL
-
-from ....core.checkpoints import Header, load_into, part, read_header
 from ....core.families import (
     embedded,
     lavie,
     stable_diffusion,
-    stable_diffusion_folders,
     stable_diffusion_keys,
 )
+from ....core.families import stable_diffusion_autoencoders as autoencoders
 from ....core.lora import apply as apply_lora
 from ....core.lora import read_lora
 from ....core.sites import layout_of
 from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import VideoUNet
-from ....core.weight_files import read_weights
+from ....core.weight_files import header_of
+from ..missing_parts import NO_CLIP, NO_VAE, MissingPart
 from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from .clip import StandaloneCLIP
 from .devices import Policy
@@ -31,8 +29,7 @@ from .model import StandaloneModel
 from .vae import StandaloneVAE
 
 EMBEDDED = "embedded"
-SAFETENSORS = (".safetensors", ".sft")
-Loaded = tuple[StandaloneModel, StandaloneCLIP, StandaloneVAE]
+Loaded = tuple[StandaloneModel, StandaloneCLIP | MissingPart, StandaloneVAE | MissingPart]
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,8 @@ class Loaders:
         if prefix == EMBEDDED and task:
             return embedded.load_temporal_layers(task.replace(" ", "_"), **self._there)
         path = self.folders.model_path("videoldm", name)
-        if path.suffix not in SAFETENSORS or lavie.is_lavie(path):
+        header = header_of(path)
+        if header is None or header.family == lavie.FAMILY:
             return lavie.load_layers(path, **self._there)
         return embedded.load_temporal_layers(path, **self._there)
 
@@ -82,30 +80,21 @@ class Loaders:
 
     def image_vae(self, name: str) -> StandaloneVAE:
         path = self.folders.model_path("vae", name)
-        header = _header(path)
+        header = header_of(path)
         if header is not None and header.kind == "temporal_decoder":
             return StandaloneVAE(None, embedded.load_temporal_decoder(path, **self._there))
         if header is not None:
             return StandaloneVAE(embedded.load_autoencoder(path, **self._there))
-        return StandaloneVAE(self._published_vae(path))
-
-    def _published_vae(self, path: Path) -> AutoencoderKL:
-        """The autoencoder of Stable Diffusion 1 and 2, from a file of its own."""
-        spec = stable_diffusion.SPECS["stable diffusion 1"].autoencoder
-        state = read_weights(path)
-        state = part(state, stable_diffusion.AUTOENCODER) or state
-        levels = len(spec["block_out_channels"])
-        state = stable_diffusion_keys.autoencoder_from_ldm(state, levels, spec["layers_per_block"])
-        module = stable_diffusion_folders.build_autoencoder(spec)
-        return load_into(module, state, path.name, self.policy.dtype).to(self.policy.device)
+        return StandaloneVAE(autoencoders.load(path, **self._there))
 
     def _checkpoint(self, name: str, wanted: str) -> Loaded:
         """A checkpoint of this project's own format, or a single file of Stable Diffusion."""
         path = self.folders.model_path("checkpoints", name)
-        header = _header(path)
+        header = header_of(path)
         if header is not None:
-            return self._wires(self._own(path, header.kind, wanted), header.family)
-        found = self._wires(stable_diffusion.load(path, **self._there), "stable diffusion")
+            return self._wires(self._own(path, header.kind, wanted), header.family, path.name)
+        found = stable_diffusion.load(path, **self._there)
+        found = self._wires(found, "stable diffusion", path.name)
         check_kind(path.name, UPSAMPLER if found[0].facts.is_upsampler else IMAGE_MODEL, wanted)
         return found
 
@@ -117,11 +106,17 @@ class Loaders:
         check_kind(path.name, have, wanted)
         return load[wanted](path, **self._there)
 
-    def _wires(self, found: Any, family: str) -> Loaded:
-        clip = StandaloneCLIP(
-            found.text_encoder, found.tokenizer, found.text_length, found.box_encoder
-        )
-        return StandaloneModel(found.model, family), clip, StandaloneVAE(found.autoencoder)
+    def _wires(self, found: Any, family: str, file: str = EMBEDDED) -> Loaded:
+        """A model with its CLIP and VAE; what the file does not hold says so when it is used."""
+        clip = MissingPart(NO_CLIP.format(file))
+        vae = MissingPart(NO_VAE.format(file))
+        if found.text_encoder is not None:
+            clip = StandaloneCLIP(
+                found.text_encoder, found.tokenizer, found.text_length, found.box_encoder
+            )
+        if found.autoencoder is not None:
+            vae = StandaloneVAE(found.autoencoder)
+        return StandaloneModel(found.model, family), clip, vae
 
     def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
@@ -130,15 +125,10 @@ class Loaders:
         lora = read_lora(path)
         if model is not None and strength_model:
             model = _model_with_lora(model, lora, strength_model, path.name)
-        if clip is not None and strength_clip:
+        if isinstance(clip, StandaloneCLIP) and strength_clip:
             encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text", name=path.name)
             clip = replace(clip, encoder=encoder)
         return model, clip
-
-
-def _header(path: Path) -> Header | None:
-    """What a file of this project says of itself; None for published ones, whatever their kind."""
-    return read_header(path) if path.suffix in SAFETENSORS else None
 
 
 def _model_with_lora(

@@ -1,0 +1,81 @@
+"""What a file is that no family here can load, in words that its owner knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..known_models import of_keys, of_text_width
+from .stable_diffusion_parts import place_of, unet_of
+
+# By the channels that the U-Net takes: 4 of the latents, and what stands beside them.
+_BY_CHANNELS = {
+    5: "a depth-to-image model of {}, which is also told a depth map",
+    8: "an image editing model of {} (InstructPix2Pix), which is also told an image",
+    9: "an inpainting model of {}, which is also told a mask and an image",
+}
+_BY_KEYS = {
+    what: re.compile(pattern)
+    for what, pattern in {
+        "a ControlNet": r"^control_model\.|^zero_convs\.|^controlnet_",
+        "a LoRA, for Load LoRA and the folder models/loras": r"lora_(up|down|[AB])\b|\.hada_w1_a"
+        r"|\.lokr_w[12]",
+        "a textual inversion, for the folder models/embeddings": r"^emb_params$"
+        r"|^string_to_param$|^<.*>$",
+        "Stable Diffusion XL": r"^conditioner\.embedders\.",
+        "Stable Video Diffusion": r"\.time_stack\.",
+        "a video model (ModelScope)": r"\.temopral_conv\.|temp_convs\.",
+        "an image enlarger (ESRGAN)": r"(^|\.)RRDB|^conv_first\.|^model\.1\.sub\.",
+        "a small autoencoder for previews (TAESD)": r"^(taesd_)?(decoder|encoder)\.\d+\.",
+    }.items()
+}
+
+
+def what_it_is(values: Mapping[str, Any]) -> str:
+    """Ends a sentence about a file that cannot be used, from its keys and shapes.
+
+    ``": it is ..."`` where that is known, else the first five keys.
+    """
+    found = named(values)
+    return f": it is {found}" if found else f"; its first keys are {', '.join(list(values)[:5])}"
+
+
+def named(values: Mapping[str, Any]) -> str | None:
+    """What a file is, from its keys and shapes; None if nothing is known of it."""
+    shapes = {k: tuple(getattr(v, "shape", v)) for k, v in values.items()}
+    for what, pattern in _BY_KEYS.items():
+        if any(pattern.search(key) for key in shapes):
+            return what
+    return of_keys(shapes) or _unet(unet_of(shapes)) or _part(shapes)
+
+
+def of_channels(channels: int, text_width: int) -> str | None:
+    """The kind of model whose U-Net takes so many channels; None for one that takes latents."""
+    if channels not in _BY_CHANNELS:
+        return None
+    kind = _BY_CHANNELS[channels].format(of_text_width(text_width))
+    return f"{kind} ({channels} channels instead of 4)"
+
+
+def _unet(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    widths = [v[1] for k, v in shapes.items() if k.endswith("attn2.to_k.weight") and len(v) > 1]
+    if not widths:
+        return None
+    base = of_text_width(max(widths))
+    first = shapes.get("input_blocks.0.0.weight") or shapes.get("conv_in.weight") or (0, 0)
+    other = of_channels(first[1], max(widths))
+    if other is not None:
+        return other
+    if any(key.startswith(("label_emb.0.", "add_embedding.")) for key in shapes):
+        return f"an image variation model (unCLIP) of {base}" if max(widths) == 1024 else base
+    return f"{base} with changes that are not known here" if max(widths) in (768, 1024) else base
+
+
+def _part(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    places = {place_of(key)[0] for key in shapes}
+    if "autoencoder" in places:
+        return "an autoencoder alone, for Load VAE and the folder models/vae"
+    if "text" in places:
+        return "a text encoder alone, for the folder models/text_encoders"
+    return None

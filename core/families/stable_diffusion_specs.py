@@ -1,0 +1,115 @@
+"""The published image models: Stable Diffusion 1, 2 and the x4 upscaler, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..denoiser import Prediction
+from ..sites import SD1, SD2, X4_UPSCALER, UNetLayout
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """One published image model: what it is built from, in diffusers' and transformers' words."""
+
+    layout: UNetLayout
+    unet: dict[str, Any]
+    autoencoder: dict[str, Any]
+    text: dict[str, Any]
+    open_clip: bool = False  # the single file names the text encoder so
+    padding: int = 49407  # the token that fills up short prompts
+    prediction: Prediction | None = "eps"  # None: told by a weight, see `prediction_of`
+    betas: tuple[float, float] = (8.5e-4, 1.2e-2)
+    max_noise_level: int = 0  # above 0 for upscalers
+
+
+def unet_config(layout: UNetLayout, **more: Any) -> dict[str, Any]:
+    """diffusers' configuration of a U-Net of that layout."""
+    return dict(
+        block_out_channels=layout.channels,
+        layers_per_block=layout.layers,
+        down_block_types=tuple(f"{'CrossAttn' * bool(d)}DownBlock2D" for d in layout.depths),
+        up_block_types=tuple(f"{'CrossAttn' * bool(d)}UpBlock2D" for d in layout.depths[::-1]),
+        **more,
+    )
+
+
+def autoencoder_config(channels: tuple[int, ...], scale: float) -> dict[str, Any]:
+    levels = len(channels)
+    return dict(
+        block_out_channels=channels,
+        layers_per_block=2,
+        latent_channels=4,
+        scaling_factor=scale,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+    )
+
+
+CLIP_L = dict(
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    hidden_act="quick_gelu",
+    projection_dim=768,
+    bos_token_id=49406,
+    eos_token_id=49407,
+    pad_token_id=49407,
+)
+# 23 of the 24 layers: the condition is the output of the last but one, after the final norm.
+OPEN_CLIP_H = dict(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=23,
+    num_attention_heads=16,
+    hidden_act="gelu",
+    projection_dim=1024,
+    bos_token_id=49406,
+    eos_token_id=49407,
+    pad_token_id=0,
+)
+
+SPECS: dict[str, ImageSpec] = {
+    "stable diffusion 1": ImageSpec(
+        layout=SD1,
+        unet=unet_config(SD1, cross_attention_dim=768, attention_head_dim=8),
+        autoencoder=autoencoder_config((128, 256, 512, 512), 0.18215),
+        text=CLIP_L,
+    ),
+    "stable diffusion 2": ImageSpec(
+        layout=SD2,
+        unet=unet_config(
+            SD2,
+            cross_attention_dim=1024,
+            attention_head_dim=(5, 10, 20, 20),
+            use_linear_projection=True,
+        ),
+        autoencoder=autoencoder_config((128, 256, 512, 512), 0.18215),
+        text=OPEN_CLIP_H,
+        open_clip=True,
+        padding=0,
+        prediction=None,
+    ),
+    "stable diffusion x4 upscaler": ImageSpec(
+        layout=X4_UPSCALER,
+        # The three finer levels attend to the text twice instead of to themselves.
+        unet=unet_config(
+            X4_UPSCALER,
+            cross_attention_dim=1024,
+            attention_head_dim=8,
+            in_channels=7,
+            use_linear_projection=True,
+            num_class_embeds=1000,
+            only_cross_attention=(True, True, True, False),
+        ),
+        autoencoder=autoencoder_config((128, 256, 512), 0.08333),
+        text=OPEN_CLIP_H,
+        open_clip=True,
+        padding=0,
+        prediction="v",
+        betas=(1e-4, 2e-2),
+        max_noise_level=350,
+    ),
+}

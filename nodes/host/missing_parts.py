@@ -1,0 +1,36 @@
+"""Parts that a checkpoint does not hold: it loads without them, and using one says what to do."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+NO_CLIP = "{} holds no text encoder; load one with Load CLIP and connect that instead"
+NO_VAE = "{} holds no VAE; load one with Load VAE and connect that instead"
+
+
+class MissingPart:
+    """In place of a CLIP or a VAE on a wire: whatever is done with it raises ValueError."""
+
+    def __init__(self, sentence: str):
+        self._sentence = sentence
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Protocols such as copying ask for names of this form and take no for an answer.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ValueError(self._sentence)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ValueError(self._sentence)
+
+
+def check_clip(clip: Any) -> None:
+    """Raise ValueError for what ComfyUI puts in place of a text encoder that is not there."""
+    if clip is None:
+        raise ValueError(NO_CLIP.format("the checkpoint"))
+
+
+def check_vae(vae: Any) -> None:
+    """Raise ValueError for what ComfyUI puts in place of a VAE that is not there."""
+    if vae is None or getattr(vae, "first_stage_model", vae) is None:
+        raise ValueError(NO_VAE.format("the checkpoint"))
