@@ -46,7 +46,7 @@ export class BoxesView {
     this.file.addEventListener("change", () => this.lookAt(this.file.files[0]));
     const row = element("div", "videoldm-row");
     row.append(this.label, this.file);
-    row.append(this.button("picture", "🖼", () => this.file.click()));
+    row.append(this.button("picture", "▦", () => this.file.click()));
     row.append(this.button("deleteBox", "×", () => this.remove()));
     this.element.append(this.area, this.problem, row);
     // Keys that are typed here are not ComfyUI's: Delete would delete the node.

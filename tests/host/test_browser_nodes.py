@@ -176,9 +176,11 @@ def test_one_undo_takes_back_one_edit(timeline):
     page.keyboard.type("Two: ")
     timeline.block(1).focus()
     page.wait_for_timeout(300)
-    for before in reversed(seen):
-        timeline.press("Control+z")
-        timeline.wait_for(before)
+    steps = """() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue
+        .map((state) => state.nodes[0].widgets_values[0])"""
+    assert timeline.tab.js(steps)[-len(seen) :] == seen
+    timeline.press("Control+z")
+    timeline.wait_for(seen[-1])
 
 
 def test_a_new_node_is_painted_in_full(frontend):
