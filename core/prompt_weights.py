@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from .prompt_limits import require_readable
 from .text import encode_text
 
 DEFAULT = 1.1
@@ -63,8 +64,9 @@ def tokenize_weighted(tokenizer, prompt: str, length: int = 77) -> list[list[Tok
     """Rows of exactly ``length`` tokens: as many as the prompt needs, at least one.
 
     ``tokenizer`` is transformers' ``CLIPTokenizer`` or our ``ClipTokenizer``. Raises ValueError for
-    a length without room for a word.
+    a length without room for a word, and for a prompt that is too long or too deeply nested.
     """
+    require_readable(prompt)
     if length < 3:
         raise ValueError(f"a row of {length} tokens has no room between its first and its last")
     rows: list[list[Token]] = [[]]

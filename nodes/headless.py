@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .. import __version__
+from ..core.graph.messages import shown
 from .command.errors import EXIT_CODES, exit_code, show_error
 from .command.signals import StopSignals
+from .command.terminal import print_anything
 
 DTYPES = ("auto", "fp32", "bf16", "fp16")
+LONGEST_MESSAGE = 300
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line, without repeating the usage."""
 
     def error(self, message: str) -> None:
+        message = shown(message, LONGEST_MESSAGE)
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists the arguments)\n")
 
 
@@ -57,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, and never lets an exception out."""
+    print_anything()
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # Also how --help and --version end.

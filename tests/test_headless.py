@@ -190,7 +190,7 @@ def test_every_workflow_is_checked_before_the_first_runs():
 
 @pytest.mark.parametrize("how, code, said", [
     ("value", 1, "node 3 (Toy_Fail): 7 frames do not fit 4 positions"),
-    ("file", 3, "node 3 (Toy_Fail): [Errno 2] No such file or directory"),
+    ("file", 3, "node 3 (Toy_Fail): no such file or directory"),
     ("weights", 3, "node 3 (Toy_Fail): no weight file at x.safetensors"),
     ("bug", 1, "node 3 (Toy_Fail): KeyError: 'x'"),
 ])  # fmt: skip

@@ -42,8 +42,15 @@ def written(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type when it has none."""
-    lines = str(error).strip().splitlines()
+    """Return the first line of an error's message, or its type when it has none.
+
+    What the system says comes without its number: "permission denied: /a/file".
+    """
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = error.strerror[:1].lower() + error.strerror[1:]
+        message += f": {error.filename}" if error.filename else ""
+    lines = message.strip().splitlines()
     text = lines[0].strip().rstrip(".") if lines else ""
     return printable(text) or type(error).__name__
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..prompt_limits import prompt_fault
 from .json_text import read_json
-from .messages import shown, written
+from .messages import printable, shown, written
 from .schema import InputSpec, did_you_mean
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -58,6 +59,9 @@ def _slashed(name: str) -> str:
 def check(value: Any, spec: InputSpec) -> Any:
     """`coerce`, then hold the value against the range or the choices; raises ValueError."""
     value = coerce(value, spec)
+    fault = prompt_fault(value) if spec.dynamic_prompts and isinstance(value, str) else None
+    if fault:
+        raise ValueError(f"is {fault}")
     if spec.is_combo:
         _check_choice(value, spec)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -144,10 +148,21 @@ def _read_bool(value: Any) -> bool:
 
 def _read_str(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return _with_whole_letters(value)
     if value is None or isinstance(value, (list, dict)):
         raise ValueError(f"expected a text, given {written(value)}")
     return str(value)
+
+
+def _with_whole_letters(text: str) -> str:
+    """Refuse halves of letters, which JSON can write and nothing can save or tokenise."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise ValueError(f"expected a text, given one with half a letter, {printable(half)}, at "
+                         f"character {error.start + 1}") from None  # fmt: skip
+    return text
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core.graph import InputSpec, NodeSpec, Registry, WorkflowError, load_workflow, validate
+from ...core.graph.messages import printable, shown
 from ...core.graph.schema import did_you_mean
 from .errors import INVALID, MISSING, OK, CommandError, exit_code
 from .registry import configure, load_registry
@@ -33,9 +34,9 @@ def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
             line = {"file": file, "valid": not problems, "nodes": nodes, "problems": problems}
             print(json.dumps(line))
         elif not problems:
-            print(f"{file}: ok ({nodes} nodes)")
+            print(f"{printable(file)}: ok ({nodes} nodes)")
         for problem in () if args.json else problems:
-            print(f"{file}: {problem['message']}", file=sys.stderr)
+            print(f"{printable(file)}: {problem['message']}", file=sys.stderr)
     return max(codes)
 
 
@@ -80,7 +81,7 @@ def find_node(name: str, registry: Registry) -> NodeSpec:
             return spec
     known = [one for spec in registry.values() for one in (spec.id, spec.display_name)]
     near = did_you_mean(name, known)
-    raise CommandError(f'there is no node "{name}" among the {len(registry)} nodes{near}')
+    raise CommandError(f'there is no node "{shown(name)}" among the {len(registry)} nodes{near}')
 
 
 def node_as_json(spec: NodeSpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from ...core.graph import Event, Graph, Registry
+from ...core.graph.messages import printable, shown
 from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
 
@@ -84,14 +85,14 @@ class Progress:
         nodes = self.graph.nodes if self.graph else {}
         node = nodes.get(event.display_id or event.node_id)
         name = event.class_type if node is None else describe(node)
-        return f"videoldm: warning: {name}: {event.text}"
+        return f"videoldm: warning: {name}: {printable(event.text)}"
 
     def end(self) -> None:
         """Stop showing; called once per graph, however it ended."""
 
     def label(self, event: Event, place: int) -> str:
         name = self.names.get(event.display_id) or event.title or event.class_type
-        return f"[{place}/{len(self.names)}] {name}"
+        return f"[{place}/{len(self.names)}] {shown(name)}"
 
     @staticmethod
     def _named(graph: Graph, registry: Registry, node_id: str) -> str:
@@ -126,7 +127,7 @@ class Lines(Progress):
             self.last = now
             rest = "" if left is None else f", {duration(left)} left"
             return f"{event.value:g}/{event.total:g}{rest}"
-        return "unchanged" if event.kind == "node_cached" else f"stopped, {event.text}"
+        return "unchanged" if event.kind == "node_cached" else f"stopped, {printable(event.text)}"
 
 
 class Bars(Progress):
@@ -162,7 +163,7 @@ class Bars(Progress):
             changes |= {"completed": event.value, "total": event.total}
             changes |= {"steps": f"{event.value:g}/{event.total:g}"}
         elif event.kind == "blocked":
-            changes |= {"steps": f"stopped, {event.text}"}
+            changes |= {"steps": f"stopped, {printable(event.text)}"}
         elif event.kind != "node_start":
             changes |= {"completed": 1, "total": 1}
         if event.kind == "node_cached":

@@ -7,7 +7,6 @@ Latents also stay on the GPU for the next of our stages, as long as there is roo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as manager
 
+from ..metadata import workflow_texts
 from ..missing_parts import check_clip, check_vae
 from .folders import ComfyFolders
 
@@ -211,10 +211,7 @@ class ComfyHost:
 
         if args.disable_metadata:
             return {}
-        given = {**(hidden.extra_pnginfo or {})}
-        if hidden.prompt is not None:
-            given["prompt"] = hidden.prompt
-        return {key: json.dumps(value) for key, value in given.items()}
+        return workflow_texts(hidden)
 
 
 def _per_frame(process: Any, latents: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from fractions import Fraction
 from os import PathLike
@@ -13,6 +12,7 @@ from comfy_api.latest import Input, InputImpl, Types
 from einops import rearrange
 
 from ....core.video_files import VideoStream, begin_video
+from ..metadata import metadata_texts
 from ..saving import save_stream
 from ..standalone.video import as_audio, as_clip
 from ..tensors import images_from, pixels_of
@@ -53,7 +53,7 @@ class StreamedVideo(Input.Video):
             return
         from .host import host
 
-        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
+        texts = metadata_texts(metadata)
         quality = QUALITY if crf is None else round(crf)
         file = begin_video(Path(path), container)
         save_stream(host, self.stream, file, format=container, quality=quality, metadata=texts)

@@ -5,7 +5,6 @@ It imports torch only when a node runs, so that workflows are listed and checked
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
+from ..metadata import workflow_texts
 from .devices import Policy
 from .folders import Folders
 
@@ -222,10 +222,7 @@ class StandaloneHost:
     def metadata(self, hidden: Any) -> dict[str, str]:
         if not self.embed_metadata:
             return {}
-        given = {**(hidden.extra_pnginfo or {})}
-        if hidden.prompt is not None:
-            given["prompt"] = hidden.prompt
-        return {key: json.dumps(value) for key, value in given.items()}
+        return workflow_texts(hidden)
 
 
 host = StandaloneHost()

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ....core.prompt_limits import require_readable
+
 Weighted = tuple[str, float]
 Token = tuple[int, float]
 
@@ -53,7 +55,11 @@ def _top_level(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def tokens_of(text: str, tokenizer: Any, length: int) -> list[list[Token]]:
-    """Chunks of exactly `length` (id, weight), each with its begin and end; one for no text."""
+    """Chunks of exactly `length` (id, weight), each with its begin and end; one for no text.
+
+    Raises ValueError for a prompt that is too long or too deeply nested.
+    """
+    require_readable(text)
     room = length - 2
     chunks: list[list[Token]] = [[]]
     for part, weight in weighted_parts(text):

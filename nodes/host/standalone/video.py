@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.video_files import AudioClip, VideoStream
+from ..metadata import metadata_texts
 from ..saving import save_stream
 from ..tensors import images_from, pixels_of
 
@@ -62,7 +62,7 @@ class StandaloneVideo:
         self, path: str | PathLike, metadata: Mapping[str, Any] | None = None, **more: Any
     ) -> Any:
         """Stream the clip into a file; `metadata` values that are not text become JSON."""
-        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
+        texts = metadata_texts(metadata)
         return self.stream.save(path, metadata=texts, **more)
 
 

@@ -1,0 +1,22 @@
+"""What both hosts write into saved files: the workflow as strict JSON, which every reader takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...core.graph.json_text import write_json
+
+
+def workflow_texts(hidden: Any) -> dict[str, str]:
+    """Return the workflow and the prompt, of a node's hidden inputs, as JSON by their keys."""
+    given = {**(hidden.extra_pnginfo or {})}
+    if hidden.prompt is not None:
+        given["prompt"] = hidden.prompt
+    return {key: write_json(value) for key, value in given.items()}
+
+
+def metadata_texts(metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return metadata with every value that is not a text as JSON."""
+    return {key: value if isinstance(value, str) else write_json(value)
+            for key, value in (metadata or {}).items()}  # fmt: skip
