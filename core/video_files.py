@@ -1,7 +1,8 @@
 """Frames <-> files: the one module to import for reading, writing and passing on video.
 
-The parts: `video_reading` (files -> frames), `video_writing` (frames -> files), `video_info` (what
-a clip is). `VideoStream` is a clip that is made or decoded only when somebody asks for its frames.
+The parts: `video_reading` (files -> frames), `video_sound` (their sound), `video_writing` (frames
+-> files), `video_info` (what a clip is). `VideoStream` is a clip that is made or decoded only when
+somebody asks for its frames.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from .new_files import NewFile
 from .video_info import AudioClip, VideoInfo, exact_frame_rate
-from .video_reading import open_video, read_audio, read_frames, read_metadata
+from .video_reading import open_video, read_frames, read_metadata
+from .video_sound import read_audio
 from .video_writing import FORMATS, UNDER_WAY, begin_video, write_video
 
 __all__ = [

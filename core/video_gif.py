@@ -29,7 +29,11 @@ class GifWriter:
         self.spool = spool
         self.shape, self.frame_rate, self.metadata = shape, frame_rate, metadata
         self.frames = 0
-        self.container = av.open(str(self.spool), "w", format="matroska")
+        # A cluster for each frame, so that the file can be played at any moment. It is complete
+        # with the next frame, and the file stays empty until then.
+        self.early: list[av.Packet] | None = []
+        options = {"flush_packets": "1", "cluster_time_limit": "1"}
+        self.container = av.open(str(self.spool), "w", format="matroska", options=options)
         self.stream = self.container.add_stream("ffv1", rate=frame_rate)
         self.stream.height, self.stream.width = shape
         self.stream.pix_fmt = "bgr0"
@@ -42,14 +46,22 @@ class GifWriter:
         picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         picture.pts, picture.time_base = self.frames, 1 / self.frame_rate
         self.palette.push(picture.reformat(format="bgra"))
-        for packet in self.stream.encode(picture.reformat(format="bgr0")):
-            self.container.mux(packet)
+        self._spool(picture.reformat(format="bgr0"))
         self.frames += 1
+
+    def _spool(self, picture: av.VideoFrame | None) -> None:
+        packets = self.stream.encode(picture)
+        if self.early is not None:
+            self.early += packets
+            if picture is not None and len(self.early) < 2:
+                return
+            packets, self.early = self.early, None
+        for packet in packets:
+            self.container.mux(packet)
 
     def finish(self) -> Path:
         """Write the GIF beside the lossless frames, remove those, and return it."""
-        for packet in self.stream.encode(None):
-            self.container.mux(packet)
+        self._spool(None)
         self.container.close()
         self.palette.push(None)
         target = self.spool.with_suffix(".gif")

@@ -15,31 +15,39 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageSequence
 
+from .image_files import IMAGE_FAULTS, open_image, rgb_over_black, upright
 from .video_info import VideoInfo, exact_frame_rate, fault_reason
 
 FOLDER_FRAME_RATE = Fraction(24)  # frames per second of a folder of images that does not say
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-IMAGE_FAULTS = (OSError, EOFError, SyntaxError, ValueError)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# An animation may repeat a large picture without end in a few bytes. Below the first number of
+# pixels any file may; above it there must be a byte for every so many.
+UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**28, 2000
 
 # Animated images (Pillow).
 
 
 def scan_image(path: Path) -> VideoInfo:
-    milliseconds, frames = 0, 0
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
+    milliseconds, frames, size = 0, 0, path.stat().st_size
+    with open_image(path) as image:
+        width, height = image.size
+        try:
             for picture in _pictures(image):
                 frames += 1
+                pixels = frames * width * height
+                if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
+                    raise ValueError(f"so many of {width}x{height} cannot be in {size} bytes")
                 picture.load()  # WebP knows the duration only then, and faults show
                 milliseconds += picture.info.get("duration", 0) or 100  # what browsers do
-    except IMAGE_FAULTS as fault:
-        decoded = f" after {frames} frames" if frames else ""
-        raise ValueError(
-            f"{path} is corrupt or truncated{decoded}: {fault_reason(fault)}"
-        ) from fault
+        except IMAGE_FAULTS as fault:
+            raise _corrupt(path, frames, fault) from fault
     frame_rate = Fraction(frames * 1000) / Fraction(milliseconds)
     return VideoInfo(path, frames, width, height, frame_rate.limit_denominator(100_000))
+
+
+def _corrupt(path: Path, frames: int, fault: Exception) -> ValueError:
+    decoded = f" after {frames} frames" if frames else ""
+    return ValueError(f"{path} is corrupt or truncated{decoded}: {fault_reason(fault)}")
 
 
 def _pictures(image: Image.Image) -> Iterator[Image.Image]:
@@ -49,36 +57,28 @@ def _pictures(image: Image.Image) -> Iterator[Image.Image]:
 
 def decode_image(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
     done = start
-    try:
-        with Image.open(info.path) as image:
+    with open_image(info.path) as image:
+        try:
             for picture in islice(_pictures(image), start, None):
-                yield _over_black(picture)
+                yield rgb_over_black(picture)
                 done += 1
-    except IMAGE_FAULTS as fault:
-        raise ValueError(
-            f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"
-        ) from fault
-
-
-def _over_black(picture: Image.Image) -> np.ndarray:
-    if not picture.has_transparency_data:
-        return np.array(picture.convert("RGB"))
-    opaque = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-    opaque.alpha_composite(picture.convert("RGBA"))
-    return np.array(opaque.convert("RGB"))
+        except IMAGE_FAULTS as fault:
+            raise ValueError(
+                f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"
+            ) from fault
 
 
 def image_metadata(path: Path) -> dict[str, str]:
-    try:
-        with Image.open(path) as image:
+    with open_image(path, texts=True) as image:
+        try:
             if image.format == "PNG":
                 image.load()  # text may stand behind the pixels
                 return {key: str(text) for key, text in image.text.items()}
             if image.format == "GIF":
                 return _unpacked_comment(image.info.get("comment", b""))
             return _exif_texts(image.getexif())
-    except IMAGE_FAULTS as fault:
-        raise ValueError(f"{path} is corrupt or truncated: {fault_reason(fault)}") from fault
+        except IMAGE_FAULTS as fault:
+            raise _corrupt(path, 0, fault) from fault
 
 
 def _unpacked_comment(comment: bytes) -> dict[str, str]:
@@ -107,7 +107,10 @@ def _exif_texts(exif: Image.Exif) -> dict[str, str]:
 
 def numbered_images(folder: Path) -> list[Path]:
     """List a folder's images in the order of the numbers in their names (2 before 10)."""
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    try:
+        images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as fault:
+        raise ValueError(f"the folder {folder} cannot be read: {fault_reason(fault)}") from fault
     if not images:
         raise ValueError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     pieces = {path: re.split(r"(\d+)", path.name) for path in images}
@@ -121,21 +124,32 @@ def numbered_images(folder: Path) -> list[Path]:
 
 def scan_folder(folder: Path) -> VideoInfo:
     images = numbered_images(folder)
-    first = scan_image(images[0])
+    height, width = _still(images[0]).shape[:2]
+    frame_rate = _noted_frame_rate(images[0]) or FOLDER_FRAME_RATE
+    return VideoInfo(folder, len(images), width, height, frame_rate)
+
+
+def _noted_frame_rate(path: Path) -> Fraction | None:
+    """The frame rate that a PNG of ours carries, if it is a number of sane length."""
     try:
-        frame_rate = exact_frame_rate(Fraction(image_metadata(images[0])["frame_rate"]))
-    except (KeyError, ValueError, ZeroDivisionError):
-        frame_rate = FOLDER_FRAME_RATE
-    return VideoInfo(folder, len(images), first.width, first.height, frame_rate)
+        text = image_metadata(path).get("frame_rate", "")
+        number = re.fullmatch(r"\d{1,9}([./]\d{1,9})?", text)
+        return exact_frame_rate(Fraction(text)) if number else None
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _still(path: Path) -> np.ndarray:
+    with open_image(path) as picture:
+        try:
+            return rgb_over_black(upright(picture))
+        except IMAGE_FAULTS as fault:
+            raise _corrupt(path, 0, fault) from fault
 
 
 def decode_folder(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
     for path in numbered_images(info.path)[start:]:
-        try:
-            with Image.open(path) as picture:
-                image = _over_black(picture)
-        except IMAGE_FAULTS as fault:
-            raise ValueError(f"{path} is corrupt or truncated: {fault_reason(fault)}") from fault
+        image = _still(path)
         if image.shape[:2] != (info.height, info.width):
             raise ValueError(
                 f"{path} is {image.shape[1]}x{image.shape[0]} but the first image of the folder "

@@ -1,13 +1,23 @@
-"""What is known of a clip without its pixels: size, length, frame rate; and how faults read."""
+"""What is known of a clip without its pixels: kind, size, length, frame rate; and how faults read.
+
+Files come from anywhere. What is no regular file is refused before it is opened, because reading a
+named pipe may never end; sizes that a header claims are checked before anything is decoded.
+"""
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
+
+MAX_PIXELS = 2**26  # of one picture, 8192 x 8192
+# A small file may claim a huge picture, and a few kilobytes then cost gigabytes. Below the first
+# number any file may; above it there must be a byte for every so many pixels.
+UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**24, 250
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,56 @@ def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
     return rate
 
 
+def kind_of(path: Path) -> str:
+    """Tell "folder", "image" and "container" apart by the first bytes, not by the name.
+
+    Raises FileNotFoundError when there is nothing, ValueError for pipes, sockets and devices and
+    for files that may not be read.
+    """
+    if path.is_dir():
+        return "folder"
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as fault:
+        raise ValueError(f"{path} cannot be read: {fault_reason(fault)}") from fault
+    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
+    is_image = is_webp or head[:4] == b"GIF8" or head[:8] == b"\x89PNG\r\n\x1a\n"
+    return "image" if is_image else "container"
+
+
+def check_regular(path: Path) -> None:
+    """Raise FileNotFoundError or ValueError unless `path` is a regular file or a link to one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no video file at {path}") from None
+    except (OSError, ValueError) as fault:
+        raise ValueError(f"{path} cannot be read: {fault_reason(fault)}") from fault
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        raise ValueError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def check_picture_size(path: Path, width: int, height: int) -> None:
+    """Raise ValueError for a picture that is too large, or for what its file can hold."""
+    pixels = width * height
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f"{path} is {width}x{height}, {pixels / 1e6:.0f} million pixels, but at most "
+            f"{MAX_PIXELS / 1e6:.0f} million are read"
+        )
+    size = path.stat().st_size
+    if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
+        raise ValueError(
+            f"{path} claims to be {width}x{height} in a file of {size} bytes; a picture of more "
+            f"than {UNSUSPECTED_PIXELS / 1e6:.0f} million pixels needs at least "
+            f"{pixels // PIXELS_PER_BYTE}"
+        )
+
+
 def fault_reason(fault: BaseException) -> str:
     """Put a library's fault into words that fit behind a colon, in the middle of a sentence."""
-    text = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+    text = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
     return text[:1].lower() + text[1:].rstrip(".")

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import dropwhile, islice
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -32,12 +32,16 @@ from .video_images import (
     scan_folder,
     scan_image,
 )
-from .video_info import AudioClip, VideoInfo, fault_reason
+from .video_info import MAX_PIXELS, VideoInfo, check_picture_size, fault_reason, kind_of
+from .video_pictures import alpha_decoder, rgb_picture
 
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
 
-# H.273 matrix coefficients (what the stream is tagged with) -> swscale's name.
-MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+# Containers whose packets carry the time of the very picture in them. Others (AVI, raw streams)
+# guess it or count anew after a jump; such files are decoded from their beginning.
+SEEKABLE = ("mov,", "matroska")
+# Recordings that may begin anywhere: what precedes the first key frame cannot be decoded.
+CUT_ANYWHERE = ("mpeg", "mpegts")
 
 
 class _Packets(NamedTuple):
@@ -56,7 +60,7 @@ def open_video(path: str | PathLike[str]) -> VideoInfo:
     frames, is corrupt or ends early (the sentence says how many frames are there).
     """
     path = Path(path)
-    scan = {"folder": scan_folder, "image": scan_image}.get(_kind(path), _scan_container)
+    scan = {"folder": scan_folder, "image": scan_image}.get(kind_of(path), _scan_container)
     return scan(path)
 
 
@@ -89,33 +93,10 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     unpacked, anything else is under "comment"), a folder what its first image carries.
     """
     path = Path(path)
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "folder":
         return read_metadata(numbered_images(path)[0])
     return image_metadata(path) if kind == "image" else _container_metadata(path)
-
-
-def read_audio(path: str | PathLike[str]) -> AudioClip | None:
-    """Decode the first audio track into memory, or return None when the file has no sound."""
-    path = Path(path)
-    if _kind(path) != "container":
-        return None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                return None
-            rate = container.streams.audio[0].rate
-            resampler = av.AudioResampler(format="fltp", rate=rate)
-            blocks = [
-                block.to_ndarray()
-                for frame in container.decode(audio=0)
-                for block in resampler.resample(frame)
-            ]
-    except CONTAINER_FAULTS as fault:
-        raise ValueError(f"the sound of {path} cannot be decoded: {fault_reason(fault)}") from fault
-    if not blocks:
-        return None
-    return AudioClip(torch.from_numpy(np.concatenate(blocks, axis=1)), rate)
 
 
 # Requests and chunks.
@@ -156,7 +137,7 @@ def _chunks(
     chunk: int,
     size: tuple[int, int] | None,
 ) -> Iterator[Tensor]:
-    kind = _kind(info.path)
+    kind = kind_of(info.path)
     decode = {"folder": decode_folder, "image": decode_image}.get(kind, _decode_container)
     images = islice(decode(info, start), 0, (count - 1) * stride + 1, stride)
     done, fault = 0, None
@@ -182,19 +163,6 @@ def _to_tensor(group: list[np.ndarray], size: tuple[int, int] | None) -> Tensor:
     return F.interpolate(pixels, size=tuple(size), mode="bicubic", antialias=True).clamp_(-1, 1)
 
 
-def _kind(path: Path) -> str:
-    """Tell "folder", "image" and "container" apart by the first bytes, not by the name."""
-    if path.is_dir():
-        return "folder"
-    if not path.exists():
-        raise FileNotFoundError(f"no video file at {path}")
-    with path.open("rb") as file:
-        head = file.read(12)
-    is_webp = head[:4] == b"RIFF" and head[8:] == b"WEBP"
-    is_image = is_webp or head[:4] == b"GIF8" or head[:8] == b"\x89PNG\r\n\x1a\n"
-    return "image" if is_image else "container"
-
-
 # Containers (FFmpeg).
 
 
@@ -204,11 +172,13 @@ def _scan_container(path: Path) -> VideoInfo:
             if not container.streams.video:
                 raise ValueError("there is no video track")
             stream = container.streams.video[0]
+            context = stream.codec_context
+            check_picture_size(path, context.width, context.height)
             packets = _packets(container, stream)
             expected = _expected_frames(stream, packets)
-            frame_rate = stream.average_rate or stream.guessed_rate
+            frame_rate = _frame_rate(stream, packets.frames)
         with av.open(str(path)) as container:
-            picture = _upright(next(container.decode(video=0)))
+            picture = rgb_picture(next(decoded_frames(container, container.streams.video[0])))
     except StopIteration:
         raise ValueError(f"{path} cannot be read as a video: 0 frames can be decoded") from None
     except CONTAINER_FAULTS as fault:
@@ -216,7 +186,17 @@ def _scan_container(path: Path) -> VideoInfo:
     if packets.frames < expected:
         raise ValueError(f"{path} is truncated: {packets.frames} of {expected} frames are there")
     height, width = picture.shape[:2]
-    return VideoInfo(path, packets.frames, width, height, frame_rate or FOLDER_FRAME_RATE)
+    return VideoInfo(path, packets.frames, width, height, frame_rate)
+
+
+def _frame_rate(stream: av.VideoStream, frames: int) -> Fraction:
+    average, guessed = stream.average_rate, stream.guessed_rate
+    if not average:
+        lasts = stream.duration * stream.time_base if stream.duration else 0
+        return frames / lasts if lasts else guessed or FOLDER_FRAME_RATE
+    # A clock of milliseconds cannot say 24000/1001.
+    is_rounded = stream.time_base == Fraction(1, 1000) and guessed
+    return guessed if is_rounded and abs(guessed - average) < average / 1000 else average
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> _Packets:
@@ -230,6 +210,8 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
         duration = packet.duration or duration
         if packet.is_keyframe and packet.pts is not None:
             key_times.append(packet.pts)
+    if container.format.name in CUT_ANYWHERE and key_times:
+        times = [time for time in times if time is None or time >= key_times[0]]
     known = sorted(time for time in times if time is not None)
     return _Packets(
         len(times), known if len(known) == len(times) else [], sorted(key_times), duration
@@ -262,7 +244,7 @@ def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in _frames_from(container, stream, start):
-                yield _upright(frame)
+                yield rgb_picture(frame)
                 done += 1
     except CONTAINER_FAULTS as fault:
         raise ValueError(
@@ -273,45 +255,37 @@ def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
 def _frames_from(
     container: av.container.InputContainer, stream: av.VideoStream, start: int
 ) -> Iterator[av.VideoFrame]:
-    if start > 0:
+    if start > 0 and container.format.name.startswith(SEEKABLE):
         packets = _packets(container, stream)
         key = bisect_right(packets.key_times, packets.times[start]) - 1 if packets.times else -1
         seek_time = packets.key_times[key] if key >= 0 else None
         if seek_time is not None:
             target = packets.times[start]
             container.seek(seek_time, stream=stream)
-            frames = (f for f in container.decode(stream) if f.pts is None or f.pts >= target)
+            frames = decoded_frames(container, stream)
+            frames = (frame for frame in frames if frame.pts is None or frame.pts >= target)
             first = next(frames, None)
             if first is not None and first.pts == target:
                 yield first
                 yield from frames
                 return
         container.seek(0, stream=stream)  # no usable index: decode and drop
-    yield from islice(container.decode(stream), start, None)
+    yield from islice(decoded_frames(container, stream), start, None)
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """Convert a decoded frame to `h w 3` uint8 RGB and turn it as its display matrix asks."""
-    image = _to_rgb(frame)
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4  # counterclockwise
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    if frame.format.is_rgb or frame.format.has_palette:
-        return frame.to_ndarray(format="rgb24")
-    # Untagged streams follow the custom of players: BT.709 for HD sizes, BT.601 below.
-    is_hd = frame.width >= 1280 or frame.height >= 720
-    matrix = MATRICES.get(int(frame.colorspace), "ITU709" if is_hd else "ITU601")
-    full = int(frame.color_range) == 2 or frame.format.name.startswith(("yuvj", "gray"))
-    return frame.reformat(
-        format="rgb24",
-        src_colorspace=matrix,
-        # Has no meaning for RGB, but older PyAV skips the matrix when both are the same.
-        dst_colorspace="ITU709" if matrix == "ITU601" else "ITU601",
-        src_color_range="JPEG" if full else "MPEG",
-        dst_color_range="JPEG",
-    ).to_ndarray()
+def decoded_frames(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.VideoFrame]:
+    """Decode from where the container stands to its end, with transparency if there is any."""
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    decoder = alpha_decoder(stream)
+    if decoder is None:
+        is_cut = container.format.name in CUT_ANYWHERE
+        frames = container.decode(stream)
+        yield from dropwhile(lambda f: not f.key_frame, frames) if is_cut else frames
+        return
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
 
 
 def _container_metadata(path: Path) -> dict[str, str]:

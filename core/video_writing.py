@@ -1,8 +1,10 @@
 """Frames -> files: mp4, webm, gif and numbered png, written while the frames are being made.
 
-Frames go into `<stem>.partial<suffix>` beside the target, one chunk at a time, and that file can be
-played at any moment, even after a power cut. It takes the final name when the last frame is in
-(`new_files` says how names are kept apart):
+Frames go into `<stem>.partial<suffix>` beside the target, one by one. This file is empty until its
+first fragment is complete. From then on it can be played at any moment, even after the process was
+killed, and holds all frames but the last ones, which the encoder still keeps: 5 with mp4, 25 with
+webm, 1 with gif, none with png (two more before the first fragment if there is sound). It takes the
+final name when the last frame is in (`new_files` says how names are kept apart):
 
 * mp4  H.264 4:2:0, BT.709, collected as fragments and then copied (not encoded again) into an
        ordinary file whose index comes first, so that browsers and metadata readers need no seek;
@@ -34,6 +36,7 @@ from .new_files import NewFile
 from .video_gif import GifWriter
 from .video_info import AudioClip, VideoInfo, exact_frame_rate, fault_reason
 from .video_reading import open_video
+from .video_sound import LAYOUTS, audio_frame, mixed_down
 
 FORMATS = ("mp4", "webm", "gif", "png")
 BT709 = 1  # the same number in H.273's three tables
@@ -41,7 +44,12 @@ LIMITED_RANGE = 1
 GIF_MAX_RATE = 50  # browsers slow down pictures shorter than 20 ms
 UNDER_WAY = {"gif": ".mkv"}
 """Suffix of a format's partial file, where it is not that of the finished one."""
-AUDIO_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+OPUS_RATE = 48_000
+# What AAC can be sampled at; other sound is resampled, as all sound is for Opus.
+AAC_RATES = (
+    *(96_000, 88_200, 64_000, 48_000, 44_100, 32_000),
+    *(24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350),
+)
 
 
 def write_video(
@@ -131,12 +139,7 @@ def _checked_audio(audio: AudioClip | None, format: str) -> AudioClip | None:
         return None
     if format not in ("mp4", "webm"):
         raise ValueError(f"format {format!r} cannot carry sound; use mp4 or webm")
-    if audio.waveform.ndim != 2 or audio.waveform.shape[0] not in AUDIO_LAYOUTS:
-        raise ValueError(
-            f"waveform {tuple(audio.waveform.shape)} must be (channels, samples) "
-            f"with {', '.join(map(str, AUDIO_LAYOUTS))} channels"
-        )
-    return audio
+    return mixed_down(audio)
 
 
 def _images(chunk: Tensor, first: int) -> Iterator[np.ndarray]:
@@ -242,15 +245,21 @@ class _ContainerWriter:
         self.partial, self.is_mp4 = sink.partial, sink.format == "mp4"
         self.frame_rate, self.audio, self.frames = sink.frame_rate, sink.audio, 0
         self.shape = tuple(side + side % 2 for side in sink.shape)
-        # Fragments and flushed clusters can be played without closing the file; "bitexact" keeps
-        # Matroska from inventing a random segment number.
-        fragments = "frag_keyframe+delay_moov+default_base_moof+use_metadata_tags"
-        kind = {"movflags": fragments} if self.is_mp4 else {"fflags": "bitexact"}
+        # A fragment or cluster for each frame (their shortest time) can be played without closing
+        # the file; "bitexact" keeps Matroska from inventing a random segment number.
+        flags = "delay_moov+default_base_moof+use_metadata_tags"
+        fragments = {"movflags": flags, "frag_duration": "1"}
+        kind = fragments if self.is_mp4 else {"fflags": "bitexact", "cluster_time_limit": "1"}
         options = {"flush_packets": "1", **kind}
         self.container = av.open(str(self.partial), "w", format=sink.format, options=options)
+        self.early: list[av.Packet] | None = []
         self.container.metadata.update(sink.metadata)
         self.stream = self._add_video(sink.quality)
         self.sound = self._add_audio() if self.audio is not None else None
+        # The second frame completes the first fragment, one more if sound has to be in it. The
+        # file stays empty until then: with less in it nobody could play it.
+        self.early: list[av.Packet] | None = []
+        self.enough = 2 if self.sound is None else 3
 
     def _add_video(self, quality: int) -> av.VideoStream:
         codec, options = _video_codec(self.is_mp4, quality)
@@ -264,8 +273,10 @@ class _ContainerWriter:
         return stream
 
     def _add_audio(self) -> av.AudioStream:
-        layout = AUDIO_LAYOUTS[self.audio.waveform.shape[0]]
-        codec, rate = ("aac", self.audio.sample_rate) if self.is_mp4 else ("libopus", 48_000)
+        rate = self.audio.sample_rate if self.is_mp4 else OPUS_RATE
+        rate = rate if rate in AAC_RATES else OPUS_RATE
+        layout = LAYOUTS[self.audio.waveform.shape[0]]
+        codec = "aac" if self.is_mp4 else "libopus"
         return self.container.add_stream(codec, rate=rate, layout=layout)
 
     def add(self, image: np.ndarray) -> None:
@@ -289,14 +300,11 @@ class _ContainerWriter:
     def _add_sound(self) -> None:
         rate = self.audio.sample_rate
         begin, end = (round(n * rate / self.frame_rate) for n in (self.frames, self.frames + 1))
-        samples = self.audio.waveform[:, begin:end].detach().to("cpu", torch.float32)
+        samples = self.audio.waveform[:, begin:end]
         if samples.shape[1] == 0:
             return
-        layout = AUDIO_LAYOUTS[samples.shape[0]]
-        block = av.AudioFrame.from_ndarray(
-            samples.contiguous().numpy(), format="fltp", layout=layout
-        )
-        block.sample_rate, block.pts, block.time_base = rate, begin, Fraction(1, rate)
+        block = audio_frame(samples.T.reshape(1, -1), LAYOUTS[samples.shape[0]], rate)
+        block.pts, block.time_base = begin, Fraction(1, rate)
         self._mux(self.sound, block)
 
     def _mux(
@@ -305,6 +313,16 @@ class _ContainerWriter:
         for packet in stream.encode(frame):
             if stream is self.stream and not packet.duration:
                 packet.duration = round(1 / self.frame_rate / packet.time_base)
+            if self.early is None:
+                self.container.mux(packet)
+                continue
+            self.early.append(packet)
+            if sum(one.stream is self.stream for one in self.early) == self.enough:
+                self._mux_early()
+
+    def _mux_early(self) -> None:
+        packets, self.early = self.early or (), None
+        for packet in packets:
             self.container.mux(packet)
 
     def finish(self) -> Path:
@@ -312,6 +330,7 @@ class _ContainerWriter:
         self._mux(self.stream, None)
         if self.sound is not None:
             self._mux(self.sound, None)
+        self._mux_early()
         self.container.close()
         if self.is_mp4:
             _copy_index_first(self.partial)

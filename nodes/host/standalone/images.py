@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ....core.image_files import IMAGE_FAULTS, open_image, rgb_and_alpha, upright
+from ....core.video_info import fault_reason
 from .io import FolderType
 from .ui import SavedResult
 
@@ -20,21 +21,18 @@ if TYPE_CHECKING:
 
 
 def load_image(path: Path) -> tuple[Tensor, Tensor]:
-    """(IMAGE [1, h, w, 3], MASK [1, h, w], 1 where transparent); upright as the camera held it."""
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            picture.load()
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read as an image: {error}") from None
-    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    image = _tensor(picture.convert("RGB"))
-    mask = torch.zeros(1, *image.shape[1:3]) if alpha is None else 1 - _tensor(alpha)
+    """(IMAGE [1, h, w, 3], MASK [1, h, w], 1 where transparent); upright as the camera held it.
+
+    Colours are as stored, also where they are hidden; grey of 16 bits keeps its range.
+    """
+    with open_image(path) as file:
+        try:
+            colours, alpha = rgb_and_alpha(upright(file))
+        except IMAGE_FAULTS as fault:
+            raise ValueError(f"{path.name} is damaged: {fault_reason(fault)}") from fault
+    image = torch.from_numpy(colours)[None]
+    mask = torch.zeros(image.shape[:3]) if alpha is None else 1 - torch.from_numpy(alpha)[None]
     return image, mask
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture, dtype=np.float32) / 255)[None]
 
 
 def save_images(
