@@ -22,7 +22,7 @@ FOLDER_FRAME_RATE = Fraction(24)  # frames per second of a folder of images that
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # An animation may repeat a large picture without end in a few bytes. Below the first number of
 # pixels any file may; above it there must be a byte for every so many.
-UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**28, 2000
+UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**28, 1000
 
 # Animated images (Pillow).
 

@@ -17,8 +17,11 @@ from ....core.new_files import NewFile
 from ..file_names import annotated, inside, output_base, shown, spellings
 
 WEIGHTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
-VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".gif")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+VIDEOS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".gif", ".flv", ".wmv", ".asf"),
+    *(".ogv", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts"),
+)
 MEDIA = {
     "image": IMAGES, "video": VIDEOS, "clip": (*VIDEOS, ".webp", ".png"),
     "any": (*IMAGES, *VIDEOS),
