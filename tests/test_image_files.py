@@ -153,9 +153,9 @@ def test_what_a_huge_picture_costs(tmp_path):
 
 def test_an_animation_that_repeats_a_large_picture_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video_images, "UNSUSPECTED_PIXELS", 10 * 400 * 400)
-    frames = [Image.new("P", (400, 400), color) for color in range(18)]
+    frames = [Image.new("L", (400, 400), 10 * number) for number in range(18)]
     path = tmp_path / "a.webp"
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
     words = f"after 11 frames: so many of 400x400 cannot be in {path.stat().st_size} bytes"
     with pytest.raises(ValueError, match=words):
         open_video(path)
