@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .autoencoder import check_video
 from .context_frames import ContextFrames, no_context
+from .controlnet import Control, check_fits
 from .denoiser import DENOISERS, Denoiser, Prediction, denoiser_for
 from .schedules import SCHEDULES, NoiseSchedule
 from .temporal_layers import Strength, TemporalLayers
@@ -109,6 +110,13 @@ class DiffusionModel:
             schedule=self.image_schedule or self.schedule,
             image_schedule=None,
         )
+
+    def with_controls(self, controls: Sequence[Control]) -> DiffusionModel:
+        """The model with ControlNets beside its network; ValueError for those of another layout."""
+        for one in controls:
+            check_fits(one.network, self.network.config)
+        network = VideoUNet(self.network.image_unet, self.network.injections, controls)
+        return replace(self, network=network)
 
     # ----------------------------------------------------------------------------------------------
     # Latents.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -39,6 +43,30 @@ def guided(cond: Denoiser, uncond: Denoiser, scale: Scale) -> Denoiser:
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return combine(cond(x, sigma), uncond(x, sigma), scale)
+
+    return denoise
+
+
+class Branch(NamedTuple):
+    """A denoiser that takes part in an average from noise level `first` down to `last`."""
+
+    denoiser: Denoiser
+    first: float = inf
+    last: float = 0.0
+
+    def takes_part(self, sigma: float) -> bool:
+        return self.last <= sigma <= self.first
+
+
+def averaged(branches: Sequence[Branch]) -> Denoiser:
+    """The mean of the denoisers that take part at a noise level, and zeros where none does."""
+    if len(branches) == 1 and branches[0][1:] == (inf, 0.0):
+        return branches[0].denoiser
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        level = float(sigma.flatten()[0])
+        answers = [one.denoiser(x, sigma) for one in branches if one.takes_part(level)]
+        return sum(answers) / len(answers) if answers else torch.zeros_like(x)
 
     return denoise
 

@@ -191,11 +191,76 @@ def sample_dpmpp_2m_sde(
     return x
 
 
+@torch.no_grad()
+def sample_dpmpp_3m_sde(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: StepNoise | None = None,
+    callback: Callback | None = None,
+    eta: float = 1.0,
+) -> Tensor:
+    """SDE-DPM-Solver++(3M): the exponential integrator of Lu et al. 2022b over a parabola through
+    the last three x_0; with fewer estimates a line, then a constant."""
+    history: list[tuple[Tensor, float]] = []  # (denoised, h of the step from it), latest first
+    for i, sigma, sigma_next in _steps(sigmas):
+        denoised = denoiser(x, sigmas[i])
+        _report(callback, i, sigmas, x, denoised)
+        h = _log_snr_step(sigma, sigma_next)
+        shrink = (sigma_next / sigma) ** (1 + eta)
+        x = denoised + shrink * (x - denoised)
+        if 0 < h < math.inf:
+            decay = (1 + eta) * h
+            phi_2 = math.expm1(-decay) / decay + 1
+            phi_3 = phi_2 / decay - 0.5
+            slope, curvature = _differences(denoised, history, h)
+            x = x + phi_2 * slope - phi_3 * curvature
+        x = x + _noise(noise, i, x, sigma_next * math.sqrt(1 - (sigma_next / sigma) ** (2 * eta)))
+        history = [(denoised, h), *history][:2]
+    return x
+
+
+def _differences(
+    denoised: Tensor, history: list[tuple[Tensor, float]], h: float
+) -> tuple[Tensor | float, Tensor | float]:
+    """First and second divided differences of x_0 over steps of h, as far as estimates reach."""
+    if not history or history[0][1] == 0:
+        return 0.0, 0.0
+    (previous, h_1), *older = history
+    r_0 = h_1 / h
+    slope = (denoised - previous) / r_0
+    if not older or older[0][1] == 0:
+        return slope, 0.0
+    before, h_2 = older[0]
+    r_1 = h_2 / h
+    curvature = (slope - (previous - before) / r_1) / (r_0 + r_1)
+    return slope + curvature * r_0, curvature
+
+
 def _extrapolate(denoised: Tensor, previous: Tensor | None, h: float, h_last: float) -> Tensor:
     """x_0 half a step ahead, from the last two estimates; first order where h is 0 or infinite."""
     if previous is None or h == math.inf or min(h, h_last) == 0:
         return denoised
     return denoised + (denoised - previous) * h / (2 * h_last)
+
+
+@torch.no_grad()
+def sample_lcm(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: StepNoise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Multistep sampling of a consistency model (Luo et al. 2023, algorithm 3): the estimate
+    itself, noised to the next level."""
+    for i, _, sigma_next in _steps(sigmas):
+        denoised = denoiser(x, sigmas[i])
+        _report(callback, i, sigmas, x, denoised)
+        x = denoised + _noise(noise, i, x, sigma_next)
+    return x
 
 
 @torch.no_grad()

@@ -30,9 +30,11 @@ class NoiseSchedule:
     """A discrete-time, variance preserving forward process (DDPM, Ho et al. 2020, eq. 4).
 
     alphas_cumprod: [N] float64 on the CPU, strictly decreasing in [0, 1); the last may be 0.
+    whole_steps: networks are told the nearest integer timestep, never one in between.
     """
 
     alphas_cumprod: Tensor
+    whole_steps: bool = False
 
     def __post_init__(self) -> None:
         abar = torch.as_tensor(self.alphas_cumprod).detach().to("cpu", torch.float64)
@@ -81,13 +83,14 @@ class NoiseSchedule:
         """sigma of any shape -> real timestep in [0, N-1], linear in log sigma between entries.
 
         Float32, on the CPU. A float32 copy of a table entry comes back as exactly its integer, so
-        that a network trained on integers gets integers.
+        that a network trained on integers gets integers; with `whole_steps` all are integers.
         """
         table = self._log_sigmas
         log_sigma = sigma.detach().cpu().double().log().clamp(table[0], table[-1])
         low = (torch.searchsorted(table, log_sigma, right=True) - 1).clamp(0, self.steps - 2)
         t = low + (log_sigma - table[low]) / (table[low + 1] - table[low])
-        return torch.where((t - t.round()).abs() < 1e-3, t.round(), t).float()
+        within = 0.5 if self.whole_steps else 1e-3
+        return torch.where((t - t.round()).abs() <= within, t.round(), t).float()
 
     def sigma(self, timestep: Tensor) -> Tensor:
         """Real timestep of any shape -> float64 sigma on the CPU; the inverse of `timestep`."""
@@ -191,10 +194,10 @@ def timesteps_strided(total: int, steps: int) -> Tensor:
     """1, 1 + c, 1 + 2c, ... below total, c = total // steps: LVDM and ldm's DDIM.
 
     When `steps` does not divide `total` the list is longer than asked for (30 of 1000 gives 31), as
-    in the originals; where they index past the table, this stops.
+    in the originals; where they index past the table, this stops. It never has more than total - 1.
     """
-    _check_steps(steps, total)
-    return torch.arange(1, total, total // steps).flip(0)
+    _check_count(steps)
+    return torch.arange(1, total, max(total // steps, 1)).flip(0)
 
 
 def _check_steps(steps: int, total: int) -> None:
@@ -220,8 +223,8 @@ def get_sigmas_at(
 
 
 def get_sigmas_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Real timesteps evenly spaced from N-1 to 0."""
-    _check_steps(steps, schedule.steps)
+    """Real timesteps evenly spaced from N-1 to 0; more than N steps are closer than the table's."""
+    _check_count(steps)
     return get_sigmas_at(
         schedule, torch.linspace(schedule.steps - 1, 0, steps, dtype=torch.float64)
     )
@@ -229,7 +232,7 @@ def get_sigmas_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 def get_sigmas_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
     """Real timesteps evenly spaced from N-1 to 0, without the 0: no step is spent near no noise."""
-    _check_steps(steps, schedule.steps)
+    _check_count(steps)
     return get_sigmas_at(
         schedule, torch.linspace(schedule.steps - 1, 0, steps + 1, dtype=torch.float64)[:-1]
     )
@@ -275,10 +278,14 @@ def get_sigmas_exponential(steps: int, sigma_min: float, sigma_max: float) -> Te
 
 
 def _check_range(steps: int, sigma_min: float, sigma_max: float) -> None:
-    if steps < 1:
-        raise ValueError(f"The number of sampling steps must be at least 1, got {steps}.")
+    _check_count(steps)
     if not 0 < sigma_min < sigma_max:
         raise ValueError(f"Expected 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}.")
+
+
+def _check_count(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"The number of sampling steps must be at least 1, got {steps}.")
 
 
 def _ending_in_zero(sigmas: Tensor) -> Tensor:
@@ -296,16 +303,26 @@ SIGMA_LISTS: dict[str, Callable[[NoiseSchedule, int], Tensor]] = {
     "exponential": lambda s, steps: get_sigmas_exponential(steps, s.sigma_min, s.sigma_max),
 }
 
+INTEGER_LISTS = ("leading", "trailing", "linspace")
+"""Lists of different integer timesteps, of which a schedule has only so many."""
+
 
 def get_sigmas(name: str, schedule: NoiseSchedule, steps: int, *, strength: float = 1.0) -> Tensor:
     """[steps + 1] sigmas of the named list, or the end of a longer one when strength < 1.
 
-    So img2img at strength 0.5 costs as many network calls as full strength, twice as fine.
+    So img2img at strength 0.5 costs as many network calls as full strength, twice as fine. Raises
+    ValueError where an integer list would have to be longer than the schedule.
     """
     if name not in SIGMA_LISTS:
         raise ValueError(f"Unknown sigma list {name!r}; known are {', '.join(SIGMA_LISTS)}.")
     _check_strength(strength)
-    longer = min(int(steps / strength), schedule.steps)
+    longer = int(steps / strength)
+    if name in INTEGER_LISTS and longer > schedule.steps:
+        raise ValueError(
+            f"{steps} steps at denoising strength {strength:g} are the end of {longer}, but the "
+            f"schedule {name} has at most {schedule.steps}; normal, uniform, karras and "
+            "exponential have any number."
+        )
     sigmas = SIGMA_LISTS[name](schedule, longer)
     return sigmas if strength == 1 else sigmas[-(steps + 1) :]
 

@@ -11,6 +11,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .context_frames import ContextFrames
+from .controlnet import Residuals
 from .layers import per_frame
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
 
@@ -44,6 +45,7 @@ class Walk:
             )
             for one in injections
         ]
+        self.residuals: Residuals | None = None  # of ControlNets
         self.embedding = per_frame(embedding, frames)
         self.text = None if text is None else text_per_frame(text, frames)
 
@@ -54,6 +56,9 @@ class Walk:
         for i, block in enumerate(unet.down_blocks):
             h = self.down(i, block, h, skips)
         h = self.middle(unet.mid_block, h)
+        if self.residuals is not None:
+            h = h + self.residuals.middle
+            skips = [skip + more for skip, more in zip(skips, self.residuals.skips, strict=True)]
         for i, block in enumerate(unet.up_blocks):
             h = self.up(i, block, h, skips)
         return self.head(h)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .autoencoder import check_video
 from .clip_walk import ClipWalk
 from .context_frames import ContextFrames
+from .controlnet import Control, summed
 from .sites import layout_of
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames, in_place
 from .unet_walk import Injection, Walk, clip_text, text_per_frame
@@ -26,12 +27,18 @@ __all__ = ["Injection", "VideoUNet", "clip_text", "combine", "eject", "inject", 
 
 class VideoUNet(nn.Module):
     """An image U-Net with any number of sets of temporal layers; the sets act in order at each
-    site.
+    site. ControlNets, if there are any, add to what the image network has learnt on its way down.
     """
 
-    def __init__(self, image_unet: UNet2DConditionModel, injections: Sequence[Injection]):
+    def __init__(
+        self,
+        image_unet: UNet2DConditionModel,
+        injections: Sequence[Injection],
+        controls: Sequence[Control] = (),
+    ):
         super().__init__()
         self.image_unet = image_unet
+        self.controls = tuple(controls)
         self.sets = nn.ModuleList([injection.layers for injection in injections])
         self.strengths = [injection.strength for injection in injections]
 
@@ -68,6 +75,7 @@ class VideoUNet(nn.Module):
         check_video(x)
         frames = x.shape[1]
         timesteps = torch.as_tensor(timesteps, device=x.device)
+        residuals = summed(one(x, timesteps, text) for one in self.controls)
         if context_frames is not None and any(one.puts_context_in_place for one in self.sets):
             x, timesteps = in_place(x, timesteps, context_frames)
         embedding = self._embed(x, timesteps, text, class_labels, added)
@@ -77,6 +85,7 @@ class VideoUNet(nn.Module):
         walk = (ClipWalk if inside else Walk)(
             self.image_unet, active, embedding, frames, context_frames, rate, text, times
         )
+        walk.residuals = residuals
         h = rearrange(x, "b t c h w -> (b t) c h w")
         return rearrange(walk(h), "(b t) c h w -> b t c h w", t=frames)
 

@@ -59,6 +59,7 @@ class ImageModel:
     text_length: int
     box_encoder: BoxEncoder | None
     autoencoder: AutoencoderKL
+    dropped_layers: int = 0  # of the text encoder, which is used as a whole
 
 
 def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:

@@ -19,11 +19,11 @@ from transformers import CLIPTextModel
 
 from ..checkpoints import CheckpointError, load_into
 from ..clip_vocabulary import ClipTokenizer
-from ..cloning import shared_clone
 from ..denoiser import Prediction
 from ..diffusion_model import DiffusionModel
 from ..schedules import NoiseSchedule, scaled_linear
 from ..sites import UNetLayout
+from ..text_variants import first_layers
 from ..video_unet import VideoUNet
 from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
@@ -270,12 +270,10 @@ def _model(
 def without_last_layers(image_model: ImageModel, count: int) -> ImageModel:
     """The model with an earlier layer of its text encoder, after the final norm, as the condition
     ("clip skip"); counted from the layer that it uses, which is not always the published last."""
-    text = shared_clone(image_model.text_encoder)
-    layers = getattr(text, "text_model", text).encoder.layers
-    if not 0 <= count < len(layers):
-        raise ValueError(f"cannot leave out {count} of the {len(layers)} layers of the encoder")
-    del layers[len(layers) - count :]
-    text.config.num_hidden_layers = len(layers)
+    layers = image_model.text_encoder.config.num_hidden_layers
+    if not 0 <= count < layers:
+        raise ValueError(f"cannot leave out {count} of the {layers} layers of the encoder")
+    text = first_layers(image_model.text_encoder, layers - count)
     return replace(
         image_model, text_encoder=text, dropped_layers=image_model.dropped_layers + count
     )
@@ -311,7 +309,16 @@ def _load_folder(
         highest,
     )
     length = text.config.max_position_embeddings if text is not None else CLIP_LENGTH
-    return ImageModel(model, text, _tokenizer(path, text), length, autoencoder, 0, path.name)
+    dropped = _dropped_layers(text)
+    return ImageModel(model, text, _tokenizer(path, text), length, autoencoder, dropped, path.name)
+
+
+def _dropped_layers(text: CLIPTextModel | None) -> int:
+    """Folders of Stable Diffusion 2 hold the text encoder without its last layer, as files do."""
+    published = OPEN_CLIP_H["hidden_size"], OPEN_CLIP_H["num_hidden_layers"]
+    return int(
+        text is not None and (text.config.hidden_size, text.config.num_hidden_layers) == published
+    )
 
 
 def _refuse_other_models(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A CONDITIONING is ComfyUI's list of [tokens [1, n, d], dict]. Entries whose dict carries
 `videoldm_frames: (start, stop)` are for those frames of the finished video only; where two ranges
-overlap, the tokens of both are cross-faded.
+overlap, the tokens of both are cross-faded. Prompts without frames of their own are ComfyUI's
+"combined" ones: each is evaluated, and their predictions are averaged.
 """
 
 from __future__ import annotations
@@ -17,8 +18,22 @@ from torch import Tensor
 FRAMES = "videoldm_frames"
 
 
+def branches(conditioning: Sequence) -> list[list]:
+    """The parts of a CONDITIONING that are evaluated each for itself; ValueError for a mixture of
+    prompts with frames of their own and prompts without."""
+    _entries(conditioning)
+    combined = len(conditioning) > 1 and _range(conditioning[0][1]) is None
+    return [[one] for one in conditioning] if combined else [list(conditioning)]
+
+
+def hint_indices(hints: int, frames: Sequence[int]) -> list[int]:
+    """Which of a ControlNet's images each absolute frame of a video gets: the last one remains."""
+    return [min(frame, hints - 1) for frame in frames]
+
+
 def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
-    """Tokens for the absolute frames of a clip: [1, n, d], or [1, t, n, d] where they differ.
+    """Tokens of one branch for the absolute frames of a clip: [1, n, d], or [1, t, n, d] where they
+    differ.
 
     Frames outside all ranges (a last clip may run past the end) get the nearest range's prompt.
     """
@@ -47,10 +62,10 @@ def _entries(conditioning: Sequence) -> list[tuple[Tensor | None, tuple[int, int
         raise ValueError("a CONDITIONING holds 0 prompts, at least 1 is needed")
     entries = [(tokens, _range(more)) for tokens, more in conditioning]
     without = sum(range_ is None for _, range_ in entries)
-    if len(entries) > 1 and without:
+    if 0 < without < len(entries):
         raise ValueError(
             f"{without} of the {len(entries)} prompts of a CONDITIONING have no frames of their "
-            f"own, which only a single prompt may lack"
+            f"own: either all of them have some, or none"
         )
     return entries
 

@@ -19,6 +19,27 @@ COMFYUI = {
     "EmptyLatentImage": (["width", "height", "batch_size"], ["LATENT"]),
     "KSampler": (["model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive",
                   "negative", "latent_image", "denoise"], ["LATENT"]),
+    "KSamplerAdvanced": (["model", "add_noise", "noise_seed", "steps", "cfg", "sampler_name",
+                          "scheduler", "positive", "negative", "latent_image", "start_at_step",
+                          "end_at_step", "return_with_leftover_noise"], ["LATENT"]),
+    "CLIPSetLastLayer": (["clip", "stop_at_clip_layer"], ["CLIP"]),
+    "ConditioningZeroOut": (["conditioning"], ["CONDITIONING"]),
+    "ConditioningCombine": (["conditioning_1", "conditioning_2"], ["CONDITIONING"]),
+    "ConditioningAverage": (["conditioning_to", "conditioning_from", "conditioning_to_strength"],
+                            ["CONDITIONING"]),
+    "ConditioningConcat": (["conditioning_to", "conditioning_from"], ["CONDITIONING"]),
+    "ConditioningSetTimestepRange": (["conditioning", "start", "end"], ["CONDITIONING"]),
+    "ControlNetLoader": (["control_net_name"], ["CONTROL_NET"]),
+    "ControlNetApply": (["conditioning", "control_net", "image", "strength"], ["CONDITIONING"]),
+    "ControlNetApplyAdvanced": (["positive", "negative", "control_net", "image", "strength",
+                                 "start_percent", "end_percent", "vae"],
+                                ["CONDITIONING", "CONDITIONING"]),
+    "LatentUpscale": (["samples", "upscale_method", "width", "height", "crop"], ["LATENT"]),
+    "LatentUpscaleBy": (["samples", "upscale_method", "scale_by"], ["LATENT"]),
+    "SaveLatent": (["samples", "filename_prefix"], ["LATENT"]),
+    "LoadLatent": (["latent"], ["LATENT"]),
+    "ImageScale": (["image", "upscale_method", "width", "height", "crop"], ["IMAGE"]),
+    "ImageScaleBy": (["image", "upscale_method", "scale_by"], ["IMAGE"]),
     "VAEDecode": (["samples", "vae"], ["IMAGE"]),
     "VAEEncode": (["pixels", "vae"], ["LATENT"]),
     "LoadImage": (["image"], ["IMAGE", "MASK"]),
@@ -42,6 +63,12 @@ def test_names_are_comfyuis(node_id):
     inputs, outputs = COMFYUI[node_id]
     assert [one.name for one in spec.inputs] == inputs
     assert [one.type for one in spec.outputs] == outputs
+
+
+def test_the_list_above_is_whole():
+    from videoldm.nodes.host.standalone.core_nodes import CORE_NODES
+
+    assert {one.define_schema().node_id for one in CORE_NODES} == set(COMFYUI)
 
 
 def test_ksampler_makes_a_video_of_a_model_with_layers(run):

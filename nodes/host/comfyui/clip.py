@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.sd
 import comfy.supported_models_base
+import folder_paths
 import torch
 from torch import Tensor, nn
 
 from ....core.families.embedded import ImageModel
+from ..embeddings import Embeddings
 from ..standalone.clip import StandaloneCLIP
 
 Tokens = dict[str, list]
@@ -34,7 +37,8 @@ class EmbeddedTextModel(nn.Module):
         if self.box_encoder is not None:
             self.box_encoder.to(device=device, dtype=torch.float32)
         boxes = self.box_encoder
-        self._clip = StandaloneCLIP(encoder, found.tokenizer, found.text_length, boxes)
+        self._whole = StandaloneCLIP(encoder, found.tokenizer, found.text_length, boxes)
+        self._clip = self._whole
         self.dtypes = {torch.float32}
 
     def encode_token_weights(self, tokens: Tokens) -> tuple[Tensor, None]:
@@ -48,13 +52,14 @@ class EmbeddedTextModel(nn.Module):
     def _given(conditioning: list) -> Tensor:
         return conditioning[0][0].to(comfy.model_management.intermediate_device())
 
-    # What ComfyUI sets on text models: layers to skip and such, of which this one has none.
+    # What ComfyUI sets on text models: the last layer to use, and such as this one has none of.
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        pass
+        if options.get("layer") is not None:
+            self._clip = self._whole.stopping_at(options["layer"])
 
     def reset_clip_options(self) -> None:
-        pass
+        self._clip = self._whole
 
     def load_sd(self, sd: dict[str, Tensor]) -> Any:
         return self.load_state_dict(sd, strict=False)
@@ -71,8 +76,13 @@ class _Named(nn.Module):
 class EmbeddedTokenizer:
     """Prompts with weights to chunks of (token, weight)."""
 
-    def __init__(self, found: ImageModel):
-        self._clip = StandaloneCLIP(found.text_encoder, found.tokenizer, found.text_length)
+    def __init__(self, found: ImageModel, folders: Sequence[str]):
+        embeddings = Embeddings(
+            [Path(one) for one in folders], found.text_encoder.config.hidden_size
+        )
+        self._clip = StandaloneCLIP(
+            found.text_encoder, found.tokenizer, found.text_length, embeddings=embeddings
+        )
 
     def tokenize_with_weights(
         self, text: str, return_word_ids: bool = False, **options: Any
@@ -83,7 +93,11 @@ class EmbeddedTokenizer:
         return {"l": chunks}
 
     def untokenize(self, chunk: Sequence[tuple]) -> list[tuple]:
-        return [(token, self._clip.tokenizer.decode([token[0]])) for token in chunk]
+        words = self._clip.tokenizer
+        return [
+            (token, words.decode([token[0]]) if isinstance(token[0], int) else "embedding")
+            for token in chunk
+        ]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}
@@ -91,8 +105,10 @@ class EmbeddedTokenizer:
 
 def build_clip(found: ImageModel, *, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     """A CLIP around the text encoder of the embedded family."""
+    folders = folder_paths.get_folder_paths("embeddings")
     target = comfy.supported_models_base.ClipTarget(
-        lambda **_: EmbeddedTokenizer(found), lambda **params: EmbeddedTextModel(found, **params)
+        lambda **_: EmbeddedTokenizer(found, folders),
+        lambda **params: EmbeddedTextModel(found, **params),
     )
     return comfy.sd.CLIP(target, disable_dynamic=disable_dynamic)
 

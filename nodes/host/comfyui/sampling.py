@@ -22,7 +22,7 @@ from ....core.denoiser import Denoiser, Prediction
 from ....core.guidance import rescaled
 from ....core.schedules import NoiseSchedule
 from ....core.upsampling import UpsamplerCondition
-from ..conditioning import FRAMES, text_for
+from ..conditioning import FRAMES, branches, hint_indices, text_for
 from ..interface import Guidance, ModelFacts
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
 from .layers import TOLD, Told, sets_of
@@ -97,17 +97,18 @@ class _ClipDenoiser:
         self.offer = offer
         self.model, self.guidance, self.condition = model, guidance, condition
         self.positive, self.negative = (
-            (text_for(prompt, condition.frames), _options(prompt, condition.frames))
+            [(text_for(one, condition.frames), _options(one, condition.frames))
+             for one in branches(prompt)]
             for prompt in (positive, negative)
-        )
+        )  # fmt: skip
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
         frames = x.shape[1]
         guider = VideoGuider(self.model, self.guidance)
-        prompts = {"positive": self._entry(*self.positive, x)}
+        prompts = {"positive": [self._entry(*one, x) for one in self.positive]}
         if self.guidance.cfg != 1:
-            prompts["negative"] = self._entry(*self.negative, x)
+            prompts["negative"] = [self._entry(*one, x) for one in self.negative]
         guider.inner_set_conds(prompts)
         guider.tell(self._told(frames))
         folded = rearrange(x, "b t c h w -> (b t) c h w").float()
@@ -127,7 +128,7 @@ class _ClipDenoiser:
         )
 
     def _entry(self, text: Tensor | None, options: dict[str, Any], x: Tensor) -> list:
-        """A CONDITIONING of one prompt, per frame where frames have their own."""
+        """A CONDITIONING's entry of one prompt, per frame where frames have their own."""
         videos, frames = x.shape[:2]
         if text is not None and text.ndim == 4:
             text = rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
@@ -139,7 +140,7 @@ class _ClipDenoiser:
         if level is not None:
             level = torch.as_tensor(level, device=x.device).long()
             options = options | {NOISE_LEVEL: level.expand(videos * frames)}
-        return [[text, dict(options)]]
+        return [text, dict(options)]
 
 
 def _options(conditioning: Sequence, frames: Sequence[int]) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _control_for(control: Any, frames: Sequence[int]) -> Any:
     control, before = control.copy(), control.previous_controlnet
     hints = control.cond_hint_original
     if hints is not None and len(hints) > 1:
-        control.cond_hint_original = hints[[min(frame, len(hints) - 1) for frame in frames]]
+        control.cond_hint_original = hints[hint_indices(len(hints), frames)]
     return (
         control if before is None else control.set_previous_controlnet(_control_for(before, frames))
     )

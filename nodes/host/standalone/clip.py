@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core.text import BoxEncoder, box_tensors, encode_text
-from .prompt import Token, tokens_of
+from ....core.text_variants import first_layers, with_vectors
+from ..embeddings import Embeddings
+from .prompt import Inversions, Token, tokens_of
 
 Conditioning = list
 
@@ -21,24 +23,44 @@ class StandaloneCLIP:
     """A CLIP text encoder with its tokenizer, with ComfyUI's methods.
 
     A model that was trained with bounding boxes always gets box tokens behind the text, those of
-    "no box" when there is none.
+    "no box" when there is none. embeddings: where textual inversions are; None reads their names
+    as words. stop: the last layer that is used, -1 for the last of the published encoder, of which
+    `dropped` layers were left out; None for the last that is there.
     """
 
     encoder: nn.Module
     tokenizer: Any
     length: int
     box_encoder: BoxEncoder | None = None
+    embeddings: Embeddings | None = None
+    dropped: int = 0
+    stop: int | None = None
 
     def clone(self) -> StandaloneCLIP:
         return self
+
+    def stopping_at(self, layer: int) -> StandaloneCLIP:
+        """The CLIP that ends at a layer of the published encoder, -1 for its last; one of more
+        layers than there are means the last. ValueError for a layer that was not loaded."""
+        layers = self.encoder.config.num_hidden_layers + self.dropped
+        layer = layer if -layer <= layers else -1
+        if -layer <= self.dropped:
+            raise ValueError(
+                f"layer {layer} of the text encoder was asked for, but the last {self.dropped} of "
+                f"its {layers} layers were left out, as the model was trained: it uses layer "
+                f"-{self.dropped + 1}"
+            )
+        return replace(self, stop=layer)
 
     @property
     def device(self) -> torch.device:
         return next(self.encoder.parameters()).device
 
     def tokenize(self, text: str) -> list[list[Token]]:
-        """Chunks of `length` (token, weight)."""
-        return tokens_of(text, self.tokenizer, self.length)
+        """Chunks of `length` (token, weight); vectors of textual inversions stand for tokens."""
+        if self.embeddings is None:
+            return tokens_of(text, self.tokenizer, self.length)
+        return tokens_of(text, self.tokenizer, self.length, Inversions(self.embeddings.load, _warn))
 
     def encode_from_tokens_scheduled(self, tokens: list[list[Token]]) -> Conditioning:
         return self._conditioning(tokens, [])
@@ -64,16 +86,50 @@ class StandaloneCLIP:
 
     def _encoded(self, chunks: list[list[Token]]) -> Tensor:
         """[1, chunks * n, d]; weights move each token away from what the empty prompt gives."""
-        ids = torch.tensor([[one for one, _ in chunk] for chunk in chunks])
         weights = torch.tensor([[weight for _, weight in chunk] for chunk in chunks])
-        output = self._run(ids)
+        output = self._run(chunks)
         if bool((weights != 1).any()):
-            nothing = self._run(torch.tensor([[one for one, _ in self.tokenize("")[0]]]))
+            nothing = self._run(tokens_of("", self.tokenizer, self.length))
             output = nothing + (output - nothing) * weights[..., None].to(output)
         return rearrange(output, "b n d -> 1 (b n) d")
 
-    def _run(self, ids: Tensor) -> Tensor:
-        return encode_text(self.encoder, ids.to(self.device)).float()
+    def _run(self, chunks: list[list[Token]]) -> Tensor:
+        """[chunks, n, d] of the tokens without their weights."""
+        encoder = self.encoder
+        if self.stop is not None:
+            layers = encoder.config.num_hidden_layers
+            encoder = first_layers(encoder, layers + self.dropped + self.stop + 1)
+        ids, vectors = self._numbered(chunks)
+        if vectors:
+            encoder = with_vectors(encoder, torch.stack(vectors))
+        return encode_text(encoder, torch.tensor(ids).to(self.device)).float()
+
+    def _numbered(self, chunks: list[list[Token]]) -> tuple[list[list[int]], list[Tensor]]:
+        """Ids of all tokens, where those behind the last word are the vectors in this order.
+
+        Vectors of another width are left out, with padding at the end of their chunk instead.
+        """
+        words, width = self.encoder.get_input_embeddings().weight.shape
+        rows: list[list[int]] = []
+        vectors: list[Tensor] = []
+        wrong: set[int] = set()
+        for chunk in chunks:
+            row = []
+            for token, _ in chunk:
+                if isinstance(token, int):
+                    row.append(token)
+                elif token.shape[-1] == width:
+                    row.append(words + len(vectors))
+                    vectors.append(token)
+                else:
+                    wrong.add(token.shape[-1])
+            rows.append(row + [self.tokenizer.pad_token_id] * (len(chunk) - len(row)))
+        for one in sorted(wrong):
+            _warn(
+                f"a textual inversion of width {one} does not fit the text encoder of width "
+                f"{width}, left out"
+            )
+        return rows, vectors
 
     def _box_tokens(self, boxes: Sequence[Any]) -> Tensor:
         corners, labels, present = box_tensors([boxes], self.tokenizer, self.box_encoder.slots)
@@ -81,3 +137,9 @@ class StandaloneCLIP:
         return self.box_encoder(
             corners.to(there), labels.to(there.device), present.to(there.device)
         )
+
+
+def _warn(sentence: str) -> None:
+    from .. import host
+
+    host.warn(sentence)

@@ -3,6 +3,23 @@
 Ids, inputs and outputs are ComfyUI's. The list holds what workflows around this pack use.
 """
 
+from .core_nodes_conditioning import (
+    CLIPSetLastLayer,
+    ConditioningAverage,
+    ConditioningCombine,
+    ConditioningConcat,
+    ConditioningSetTimestepRange,
+    ConditioningZeroOut,
+)
+from .core_nodes_controlnet import ControlNetApply, ControlNetApplyAdvanced, ControlNetLoader
+from .core_nodes_latent import (
+    ImageScale,
+    ImageScaleBy,
+    LatentUpscale,
+    LatentUpscaleBy,
+    LoadLatent,
+    SaveLatent,
+)
 from .core_nodes_media import (
     CreateVideo,
     GetVideoComponents,
@@ -16,13 +33,13 @@ from .core_nodes_models import (
     CheckpointLoaderSimple,
     CLIPTextEncode,
     EmptyLatentImage,
-    KSampler,
     LoraLoader,
     LoraLoaderModelOnly,
     VAEDecode,
     VAEEncode,
     VAELoader,
 )
+from .core_nodes_sampling import KSampler, KSamplerAdvanced
 from .core_nodes_values import PRIMITIVES
 
 CORE_NODES = [
@@ -33,6 +50,22 @@ CORE_NODES = [
     CLIPTextEncode,
     EmptyLatentImage,
     KSampler,
+    KSamplerAdvanced,
+    CLIPSetLastLayer,
+    ConditioningZeroOut,
+    ConditioningCombine,
+    ConditioningAverage,
+    ConditioningConcat,
+    ConditioningSetTimestepRange,
+    ControlNetLoader,
+    ControlNetApply,
+    ControlNetApplyAdvanced,
+    LatentUpscale,
+    LatentUpscaleBy,
+    SaveLatent,
+    LoadLatent,
+    ImageScale,
+    ImageScaleBy,
     VAEDecode,
     VAEEncode,
     LoadImage,

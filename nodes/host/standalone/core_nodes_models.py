@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from . import io
-from .core_sampling import SAMPLER_NAMES, SCHEDULER_NAMES
 from .host import host
 
 MAX_RESOLUTION = 16384
@@ -158,45 +157,6 @@ class EmptyLatentImage(io.ComfyNode):
         from .core_sampling import empty_latent
 
         return io.NodeOutput(empty_latent(host.policy.device, width, height, batch_size))
-
-
-class KSampler(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="KSampler",
-            display_name="KSampler",
-            category="model/sampling",
-            description="Denoises latents; those of a model with temporal layers are one video.",
-            inputs=[
-                io.Model.Input("model", tooltip="The model that denoises."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                    tooltip="The random seed of the noise.",
-                ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps."),
-                io.Float.Input(
-                    "cfg", default=8.0, min=0.0, max=100.0, step=0.1, round=0.01,
-                    tooltip="Classifier-free guidance.",
-                ),
-                io.Combo.Input("sampler_name", options=list(SAMPLER_NAMES), tooltip="Sampler."),
-                io.Combo.Input("scheduler", options=list(SCHEDULER_NAMES), tooltip="Schedule."),
-                io.Conditioning.Input("positive", tooltip="What is to be seen."),
-                io.Conditioning.Input("negative", tooltip="What is not to be seen."),
-                io.Latent.Input("latent_image", tooltip="The latents to denoise."),
-                io.Float.Input(
-                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="How much is changed; below 1 the given latents are kept in part.",
-                ),
-            ],
-            outputs=[io.Latent.Output()],
-        )  # fmt: skip
-
-    @classmethod
-    def execute(cls, model, positive, negative, latent_image, **settings) -> io.NodeOutput:
-        from .core_sampling import ksample
-
-        return io.NodeOutput(ksample(host, model, positive, negative, latent_image, **settings))
 
 
 class VAEDecode(io.ComfyNode):

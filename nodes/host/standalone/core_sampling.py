@@ -1,12 +1,14 @@
 """ComfyUI's KSampler in core's terms: names, noise and schedules as they are there.
 
-The first noise is one draw for the whole batch on the CPU and the names below mean the same lists
-of noise levels, so that samplers without fresh noise give ComfyUI's numbers for the same weights.
-Those with fresh noise draw it here per frame, and differ.
+All noise is drawn as ComfyUI draws it, one generator for the whole batch, and the names below mean
+the same lists of noise levels, so that the same weights give ComfyUI's numbers. The samplers with
+"sde" in their name are the exception: there ComfyUI's fresh noise comes from a Brownian tree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,16 +19,22 @@ if TYPE_CHECKING:
     from .host import StandaloneHost
     from .model import StandaloneModel
 
-# ComfyUI's name -> core's.
-SAMPLER_NAMES = {
-    "euler": "euler",
-    "euler_ancestral": "euler_ancestral",
-    "heun": "heun",
-    "dpmpp_2m": "dpmpp_2m",
-    "dpmpp_2m_sde": "dpmpp_2m_sde",
-    "ddpm": "ddpm",
-    "uni_pc_bh2": "unipc",
-    "ddim": "ddim",
+# ComfyUI's name -> the function of core.sampling, and its options.
+SAMPLER_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "euler": ("sample_euler", {}),
+    "euler_ancestral": ("sample_euler_ancestral", {}),
+    "heun": ("sample_heun", {}),
+    "dpmpp_2m": ("sample_dpmpp_2m", {}),
+    "dpmpp_2m_sde": ("sample_dpmpp_2m_sde", {}),
+    "ddpm": ("sample_ddpm", {}),
+    "uni_pc_bh2": ("sample_unipc", {"order": 3, "variant": "bh2"}),
+    "ddim": ("sample_euler", {}),
+    "uni_pc": ("sample_unipc", {"order": 3, "variant": "bh1"}),
+    "lcm": ("sample_lcm", {}),
+    "dpmpp_3m_sde": ("sample_dpmpp_3m_sde", {}),
+    # Where ComfyUI draws the noise is all that differs.
+    "dpmpp_2m_sde_gpu": ("sample_dpmpp_2m_sde", {}),
+    "dpmpp_3m_sde_gpu": ("sample_dpmpp_3m_sde", {}),
 }
 SCHEDULER_NAMES = {
     "simple": None,
@@ -36,6 +44,29 @@ SCHEDULER_NAMES = {
     "ddim_uniform": "strided",
     "normal": "normal",
 }
+UNI_PC = ("uni_pc", "uni_pc_bh2")
+UNI_PC_END = 0.001
+"""ComfyUI's UniPC ends at this level instead of 0, and skips the last level before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """The widgets of KSampler and of KSamplerAdvanced.
+
+    first, last: the steps that are done, of all `steps`. add_noise: False takes the latents as
+    already noised. keep_noise: a run that stops before its last step leaves the noise in.
+    """
+
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    denoise: float = 1.0
+    first: int = 0
+    last: int = 10_000
+    add_noise: bool = True
+    keep_noise: bool = True
 
 
 def empty_latent(device: torch.device, width: int, height: int, frames: int) -> dict[str, Any]:
@@ -44,6 +75,10 @@ def empty_latent(device: torch.device, width: int, height: int, frames: int) -> 
 
     samples = torch.zeros(frames, 4, height // 8, width // 8, device=device)
     return {"samples": samples, "downscale_ratio_spacial": 8}
+
+
+# --------------------------------------------------------------------------------------------------
+# Noise levels.
 
 
 def sigmas_for(schedule: NoiseSchedule, name: str, steps: int) -> Tensor:
@@ -59,37 +94,93 @@ def sigmas_for(schedule: NoiseSchedule, name: str, steps: int) -> Tensor:
     return get_sigmas_at(schedule, torch.tensor(steps_down))
 
 
-def ksample(
-    host: StandaloneHost, model: StandaloneModel, positive: list, negative: list,
-    latent: dict[str, Any], *, seed: int, steps: int, cfg: float, sampler_name: str,
-    scheduler: str, denoise: float,
-) -> dict[str, Any]:  # fmt: skip
-    """Denoise a LATENT. Temporal layers in the model make its batch one video of frames."""
+def walked_sigmas(schedule: NoiseSchedule, how: SamplerSettings) -> Tensor:
+    """The levels that a run walks down; fewer than two where it has no step to do."""
     import torch
 
-    from ....core.clip_condition import ClipCondition
-    from ....core.denoiser import to_ve
-    from ....core.noise import NoiseSource
-    from ....core.sampling import SAMPLERS
-    from ..interface import Guidance
+    total = how.steps if how.denoise > 0.9999 else int(how.steps / how.denoise)
+    if how.sampler_name in UNI_PC:
+        sigmas = sigmas_for(schedule, how.scheduler, total + 1)
+        sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
+    else:
+        sigmas = sigmas_for(schedule, how.scheduler, total)
+    if how.denoise <= 0.9999:
+        sigmas = sigmas[-(how.steps + 1) :]
+    if how.last < len(sigmas) - 1:
+        sigmas = sigmas[: how.last + 1]
+        if not how.keep_noise:
+            sigmas = torch.cat([sigmas[:-1], sigmas.new_zeros(1)])
+    return sigmas[how.first :]
 
+
+# --------------------------------------------------------------------------------------------------
+# Sampling.
+
+
+def ksample(
+    host: StandaloneHost, model: StandaloneModel, positive: list, negative: list,
+    latent: dict[str, Any], how: SamplerSettings,
+) -> dict[str, Any]:  # fmt: skip
+    """Denoise a LATENT. Temporal layers in the model make its batch one video of frames."""
+    from ....core.clip_condition import ClipCondition
+    from ..interface import Guidance
+    from .control import repeated_hints
+
+    kept = {name: one for name, one in latent.items() if not name.startswith("downscale_ratio")}
     x0 = _starting_point(host, model, latent)
-    if denoise == 0:
-        return host.from_core(model, x0)
-    total = steps if denoise > 0.9999 else int(steps / denoise)
-    sigmas = sigmas_for(model.core.schedule, scheduler, total)[-(steps + 1) :]
-    drawn = torch.randn(x0.shape[1:], generator=torch.Generator().manual_seed(seed))
-    noise = drawn[None].to(x0)
-    first = sigmas[0]
-    whole = float(first) >= model.core.schedule.sigma_max * (1 - 1e-5)
-    x = x0 + (to_ve(noise, first) if whole else first.to(noise) * noise)
-    denoiser_for = host.denoiser_for(model, positive, negative, Guidance(cfg=cfg))
-    denoiser = denoiser_for(ClipCondition(frames=range(x.shape[1])))
-    x = SAMPLERS[SAMPLER_NAMES[sampler_name]](
-        denoiser, x, sigmas, noise=NoiseSource((seed,)),
+    sigmas = walked_sigmas(model.core.schedule, how) if how.denoise > 0 else ()
+    if len(sigmas) < 2:
+        return kept | host.from_core(model, x0)
+    frames = x0.shape[1]
+    prompts = (repeated_hints(one, frames) for one in (positive, negative))
+    denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=how.cfg))
+    if how.sampler_name in UNI_PC and sigmas[-1] == 0:
+        sigmas[-1] = UNI_PC_END
+    x = _sampler(how.sampler_name)(
+        denoiser_for(ClipCondition(frames=range(frames))),
+        _noised(model.core.schedule, x0, sigmas[0], how),
+        sigmas,
+        noise=_fresh_noise(how.seed, x0),
         callback=lambda step: host.progress(step.index + 1, step.total),
-    )  # fmt: skip
-    return host.from_core(model, x)
+    )
+    return kept | host.from_core(model, x)
+
+
+def _sampler(name: str) -> Callable[..., Tensor]:
+    from functools import partial
+
+    from ....core import sampling
+
+    function, options = SAMPLER_NAMES[name]
+    return partial(getattr(sampling, function), **options)
+
+
+def _noised(schedule: NoiseSchedule, x0: Tensor, first: Tensor, how: SamplerSettings) -> Tensor:
+    """x0 at the first level: at the highest one the noise has the variance that VP noise has."""
+    import torch
+
+    from ....core.denoiser import to_ve
+
+    if not how.add_noise:
+        return x0
+    drawn = torch.randn(x0.shape[1:], generator=torch.Generator().manual_seed(how.seed))
+    noise = drawn[None].to(x0)
+    whole = float(first) >= schedule.sigma_max * (1 - 1e-5)
+    return x0 + (to_ve(noise, first) if whole else first.to(noise) * noise)
+
+
+def _fresh_noise(seed: int, x: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """What stochastic samplers draw, step after step, on the device of x."""
+    import torch
+
+    # On the CPU the first noise came from the same generator, so ComfyUI takes the next seed.
+    seed = (seed + (x.device.type == "cpu")) % 2**64
+    generator = torch.Generator(x.device).manual_seed(seed)
+
+    def noise(step: int, x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+    return noise
 
 
 def _starting_point(host: StandaloneHost, model: StandaloneModel, latent: dict[str, Any]) -> Tensor:

@@ -22,9 +22,10 @@ VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".gif", ".flv", ".wmv", ".asf"),
     *(".ogv", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts"),
 )
+LATENTS = (".latent",)
 MEDIA = {
     "image": IMAGES, "video": VIDEOS, "clip": (*VIDEOS, ".webp", ".png"),
-    "any": (*IMAGES, *VIDEOS),
+    "any": (*IMAGES, *VIDEOS), "latent": LATENTS,
 }  # fmt: skip
 
 # A kind of model, and the folders under the models folder that hold it.
@@ -34,6 +35,8 @@ MODEL_FOLDERS: dict[str, tuple[str, ...]] = {
     "vae": ("vae",),
     "text_encoders": ("text_encoders", "clip"),
     "diffusion_models": ("diffusion_models", "unet"),
+    "controlnet": ("controlnet", "t2i_adapter"),
+    "embeddings": ("embeddings",),
     "videoldm": ("videoldm",),
 }
 
@@ -71,11 +74,11 @@ class Folders:
     def model_names(self, kind: str) -> list[str]:
         """The weight files of a kind, as "folder/name", sorted; image models may be folders as
         diffusers writes them."""
-        found = {name for root in self._model_roots(kind) for name in _listed(root, WEIGHTS)}
+        found = {name for root in self.model_roots(kind) for name in _listed(root, WEIGHTS)}
         found |= {str(path) for path in self.allowed if path.suffix.lower() in WEIGHTS}
         if kind != "checkpoints":
             return sorted(found)
-        whole = {name for root in self._model_roots(kind) for name in diffusers_folders(root)}
+        whole = {name for root in self.model_roots(kind) for name in diffusers_folders(root)}
         parts = tuple(f"{name}/" for name in whole)
         return sorted(whole | {name for name in found if not name.startswith(parts)})
 
@@ -83,14 +86,15 @@ class Folders:
         """The file of a name; ValueError says where it was looked for."""
         if _absolute(name) in self.allowed:
             return _absolute(name)
-        roots = self._model_roots(kind)
+        roots = self.model_roots(kind)
         for path in (inside(root, one) for one in spellings(name) for root in roots):
             if path.is_file() or (kind == "checkpoints" and _is_diffusers(path)):
                 return path
         looked = ", ".join(str(root) for root in roots)
         raise ValueError(f"there is no file {name!r} among the {kind} in {looked}")
 
-    def _model_roots(self, kind: str) -> list[Path]:
+    def model_roots(self, kind: str) -> list[Path]:
+        """The folders that hold models of a kind, whether they exist or not."""
         return [models / folder for models in self.models for folder in MODEL_FOLDERS[kind]]
 
     # Inputs.

@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from ....core.families import (
+    controlnets,
     embedded,
     lavie,
     stable_diffusion,
     stable_diffusion_keys,
 )
 from ....core.families import stable_diffusion_autoencoders as autoencoders
+from ....core.families.stable_diffusion import ImageModel
 from ....core.lora import apply as apply_lora
 from ....core.lora import read_lora
 from ....core.sites import layout_of
 from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import VideoUNet
 from ....core.weight_files import header_of
+from ..embeddings import Embeddings
 from ..missing_parts import NO_CLIP, NO_VAE, MissingPart
 from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from .clip import StandaloneCLIP
+from .control import StandaloneControlNet
 from .devices import Policy
 from .folders import Folders
 from .model import StandaloneModel
@@ -94,7 +98,7 @@ class Loaders:
         if header is not None:
             return self._wires(self._own(path, header.kind, wanted), header.family, path.name)
         found = stable_diffusion.load(path, **self._there)
-        found = self._wires(found, "stable diffusion", path.name)
+        found = self._wires(with_whole_steps(found), "stable diffusion", path.name)
         check_kind(path.name, UPSAMPLER if found[0].facts.is_upsampler else IMAGE_MODEL, wanted)
         return found
 
@@ -112,11 +116,22 @@ class Loaders:
         vae = MissingPart(NO_VAE.format(file))
         if found.text_encoder is not None:
             clip = StandaloneCLIP(
-                found.text_encoder, found.tokenizer, found.text_length, found.box_encoder
-            )
+                found.text_encoder, found.tokenizer, found.text_length, found.box_encoder,
+                self.embeddings(found.text_encoder.config.hidden_size), found.dropped_layers,
+            )  # fmt: skip
         if found.autoencoder is not None:
             vae = StandaloneVAE(found.autoencoder)
         return StandaloneModel(found.model, family), clip, vae
+
+    def controlnet(self, name: str) -> StandaloneControlNet:
+        path = self.folders.model_path("controlnet", name)
+        network = controlnets.load(path, **self._there)
+        # As in ComfyUI, which knows these by the end of their names.
+        return StandaloneControlNet(network, path.stem.endswith(("_shuffle", "_shuffle_fp16")))
+
+    def embeddings(self, width: int) -> Embeddings:
+        """The textual inversions for text encoders of this width."""
+        return Embeddings(tuple(self.folders.model_roots("embeddings")), width)
 
     def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
@@ -129,6 +144,12 @@ class Loaders:
             encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text", name=path.name)
             clip = replace(clip, encoder=encoder)
         return model, clip
+
+
+def with_whole_steps(found: ImageModel) -> ImageModel:
+    """The image model that is told whole timesteps, as ComfyUI tells its own."""
+    schedule = replace(found.model.schedule, whole_steps=True)
+    return replace(found, model=replace(found.model, schedule=schedule))
 
 
 def _model_with_lora(

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from ....core.clip_condition import ClipCondition, DenoiserFor
+from ....core.controlnet import check_fits
 from ....core.denoiser import Denoiser
 from ....core.diffusion_model import DiffusionModel
-from ....core.guidance import guided, rescaled
+from ....core.guidance import Branch, averaged, guided, rescaled
 from ....core.temporal_layers import Strength, TemporalLayers
 from ....core.upsampling import UpsamplerCondition
-from ..conditioning import pooled_of, text_for
+from ..conditioning import branches, pooled_of, text_for
 from ..interface import Guidance, ModelFacts
+from .control import Hint, hints_of, level_of, with_hints_of
 
 PIXEL_CHANNELS = 3
 """Of the small frames that an upsampler is told; interpolators are told latents."""
@@ -70,6 +72,9 @@ def denoiser_for(
     core = model.core
     _check_width(core, positive, "positive")
     _check_width(core, negative, "negative")
+    negative = with_hints_of(positive, negative)
+    for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
+        check_fits(hint.net.network, core.network.config)
 
     def for_clip(condition: ClipCondition | UpsamplerCondition) -> Denoiser:
         cond = _bound(core, positive, condition)
@@ -88,8 +93,22 @@ def denoiser_for(
 def _bound(
     core: DiffusionModel, conditioning: Sequence, condition: ClipCondition | UpsamplerCondition
 ) -> Denoiser:
+    """The mean over the prompts that are combined, each in its range of noise levels."""
+    parts = []
+    for branch in branches(conditioning):
+        options = branch[0][1]
+        first = level_of(core.schedule, options.get("start_percent", 0.0))
+        last = level_of(core.schedule, options.get("end_percent", 1.0))
+        parts.append(Branch(_branch_denoiser(core, branch, condition), first, last))
+    return averaged(parts)
+
+
+def _branch_denoiser(
+    core: DiffusionModel, conditioning: Sequence, condition: ClipCondition | UpsamplerCondition
+) -> Denoiser:
     text = text_for(conditioning, condition.frames)
     pooled = pooled_of(conditioning)
+    hints = hints_of(conditioning, condition.frames)
     told: dict[str, Any] = {"rate": _rate(core, getattr(condition, "rate", None))}
     for name in ("context", "times", "low_res", "noise_level"):
         if getattr(condition, name, None) is not None:
@@ -98,9 +117,19 @@ def _bound(
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         given = None if text is None else text.expand(len(x), *text.shape[1:])
         added = _added(core, pooled, x)
-        return core.denoiser(given, **told, added=added)(x, sigma)
+        model = _controlled(core, hints, x, sigma)
+        return model.denoiser(given, **told, added=added)(x, sigma)
 
     return denoise
+
+
+def _controlled(
+    core: DiffusionModel, hints: Sequence[Hint], x: Tensor, sigma: Tensor
+) -> DiffusionModel:
+    """The model with the ControlNets that act at this noise level."""
+    level = float(sigma.flatten()[0])
+    acting = [one.control(x) for one in hints if one.acts(core.schedule, level)]
+    return core.with_controls(acting) if acting else core
 
 
 def _rate(core: DiffusionModel, rate: int | None) -> int | None:

@@ -1,25 +1,43 @@
 """Prompts with weights, as ComfyUI reads them: (stress), (a lot of stress:1.4), chunks of tokens.
 
 A pair of brackets multiplies the weight by 1.1, a number after a colon sets it. `\\(` and `\\)` are
-plain brackets. What does not fit into one chunk of tokens goes on in the next.
+plain brackets. What does not fit into one chunk of tokens goes on in the next. The word
+"embedding:NAME" stands for the vectors of a textual inversion.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from ....core.prompt_limits import require_readable
 
 Weighted = tuple[str, float]
-Token = tuple[int, float]
+Token = tuple["int | Tensor", float]
+"""A token's id, or a vector [d] in its place, and its weight."""
+
+
+class Inversions(NamedTuple):
+    """load(name) gives the vectors [n, d] of a textual inversion or None; warn(sentence) tells the
+    user of what is left out or read as words."""
+
+    load: Callable[[str], Tensor | None]
+    warn: Callable[[str], None]
+
 
 STRESS = 1.1
 WHOLE = 8
 """Groups of fewer tokens than this are not split over two chunks."""
 
 _PART = re.compile(r"\\[()]|[()]|[^()\\]+|\\")
+_INVERSION = "embedding:"
+_BEFORE_INVERSION = re.compile(rf"(?<=\s)(?={_INVERSION})")
+_NAME = re.compile(rf"{_INVERSION}\s*([^\s<\[]*)")
+_ANY_SPELLING = re.compile(rf"{_INVERSION}\s*[^\s,]+", re.IGNORECASE)
 _NUMBER = re.compile(r"(.+):\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*", re.DOTALL)
 
 
@@ -54,29 +72,65 @@ def _top_level(text: str) -> Iterator[tuple[str, bool]]:
         yield text[plain:], False
 
 
-def tokens_of(text: str, tokenizer: Any, length: int) -> list[list[Token]]:
+def tokens_of(
+    text: str, tokenizer: Any, length: int, inversions: Inversions | None = None
+) -> list[list[Token]]:
     """Chunks of exactly `length` (id, weight), each with its begin and end; one for no text.
 
-    Raises ValueError for a prompt that is too long or too deeply nested.
+    Without `inversions` their names are words. Raises ValueError for a prompt that is too long or
+    too deeply nested.
     """
     require_readable(text)
     room = length - 2
     chunks: list[list[Token]] = [[]]
-    for part, weight in weighted_parts(text):
-        ids = tokenizer(part, add_special_tokens=False)["input_ids"]
-        group = [(int(one), weight) for one in ids]
+    for group in _groups(text, tokenizer, inversions):
+        whole = len(group) < WHOLE
         while group:
             free = room - len(chunks[-1])
             if len(group) <= free:
                 taken = len(group)
             else:
                 # Short groups stay together, unless even a new chunk is too short for them.
-                taken = free if len(group) >= WHOLE or free == room else 0
+                taken = 0 if whole and free < room else free
             chunks[-1] += group[:taken]
             group = group[taken:]
             if group:
                 chunks.append([])
     return [_closed(chunk, tokenizer, length) for chunk in chunks]
+
+
+def _groups(text: str, tokenizer: Any, inversions: Inversions | None) -> Iterator[list[Token]]:
+    """The tokens of each part of one weight, and of each textual inversion."""
+    for part, weight in weighted_parts(text):
+        for piece in _BEFORE_INVERSION.split(part):
+            if inversions is not None and piece.startswith(_INVERSION):
+                vectors, piece = _inversion(piece, inversions)
+                yield [(one, weight) for one in vectors]
+            if piece:
+                _warn_of_words(piece, inversions)
+                ids = tokenizer(piece, add_special_tokens=False)["input_ids"]
+                yield [(int(one), weight) for one in ids]
+
+
+def _inversion(piece: str, inversions: Inversions) -> tuple[Sequence[Tensor], str]:
+    """The vectors that a piece begins with, and the text behind their name."""
+    match = _NAME.match(piece)
+    name, rest = match[1], piece[match.end() :].strip()
+    vectors, bare = inversions.load(name), name.rstrip(",")
+    if vectors is None and bare != name:
+        vectors, rest = inversions.load(bare), f"{name[len(bare) :]} {rest}"
+    if vectors is None:
+        inversions.warn(f"there is no textual inversion {bare!r} in models/embeddings, left out")
+    return (() if vectors is None else vectors), rest
+
+
+def _warn_of_words(piece: str, inversions: Inversions | None) -> None:
+    match = _ANY_SPELLING.search(piece) if inversions is not None else None
+    if match:
+        inversions.warn(
+            f"{match[0]!r} is read as words: a textual inversion is written embedding:NAME, in "
+            "small letters and behind a space"
+        )
 
 
 def _closed(chunk: Sequence[Token], tokenizer: Any, length: int) -> list[Token]:

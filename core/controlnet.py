@@ -1,0 +1,99 @@
+"""ControlNets (Zhang et al. 2023): a copy of an image U-Net's way down that also sees an image.
+
+Its answers, through convolutions that began at zero, are added to the U-Net's skip connections and
+to its middle block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from diffusers import ControlNetModel
+from einops import rearrange, repeat
+from torch import Tensor
+
+REDUCTION = 8
+"""Pixels of the image per latent position along one side."""
+
+
+class Residuals(NamedTuple):
+    """What is added to each skip connection, first to last, and to the middle: [(b t), c, h, w]."""
+
+    skips: list[Tensor]
+    middle: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Control:
+    """A ControlNet with the image that it follows.
+
+    image: [t, 3, 8 h, 8 w] in [0, 1] for t frames, or [1, 3, 8 h, 8 w] for all. pooled: the answers
+    are averaged over the picture (ControlNets that were trained so, such as "shuffle").
+    """
+
+    network: ControlNetModel
+    image: Tensor
+    strength: float = 1.0
+    pooled: bool = False
+
+    def __call__(self, x: Tensor, timesteps: Tensor, text: Tensor | None) -> Residuals:
+        """For the network's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]."""
+        videos, frames = x.shape[:2]
+        there = dict(device=self.network.device, dtype=self.network.dtype)
+        steps = timesteps[:, None] if timesteps.ndim == 1 else timesteps
+        image = self.image.expand(frames, -1, -1, -1)
+        skips, middle = self.network(
+            rearrange(x, "b t c h w -> (b t) c h w").to(**there),
+            steps.expand(videos, frames).flatten().to(self.network.device),
+            _per_frame(text, videos, frames).to(**there),
+            repeat(image, "t c h w -> (b t) c h w", b=videos).to(**there),
+            return_dict=False,
+        )
+        return Residuals([self._weighted(one, x) for one in skips], self._weighted(middle, x))
+
+    def _weighted(self, answer: Tensor, x: Tensor) -> Tensor:
+        answer = answer.mean((2, 3), keepdim=True).expand_as(answer) if self.pooled else answer
+        return (answer * self.strength).to(x)
+
+
+def check_fits(network: ControlNetModel, unet: Any) -> None:
+    """Raise ValueError unless a ControlNet is for U-Nets of this diffusers configuration."""
+    for name, what in (
+        ("in_channels", "latents of {} channels"),
+        ("block_out_channels", "levels of {} channels"),
+        ("layers_per_block", "{} blocks per level"),
+        ("cross_attention_dim", "text of width {}"),
+    ):
+        mine, wanted = (_words(getattr(config, name)) for config in (network.config, unet))
+        if mine != wanted:
+            raise ValueError(
+                f"the ControlNet is for {what.format(mine)}, but the model has {wanted}: "
+                "it belongs to another family of models"
+            )
+
+
+def summed(residuals: Iterable[Residuals]) -> Residuals | None:
+    """The sum of what several ControlNets answer; None of none."""
+    total: Residuals | None = None
+    for one in residuals:
+        if total is None:
+            total = one
+            continue
+        skips = [a + b for a, b in zip(total.skips, one.skips, strict=True)]
+        total = Residuals(skips, total.middle + one.middle)
+    return total
+
+
+def _per_frame(text: Tensor | None, videos: int, frames: int) -> Tensor:
+    """Text [(b t), n, d] of [b, n, d] or [b, t, n, d]."""
+    if text is None:
+        raise ValueError("a ControlNet reads the prompt, but the model was given none")
+    if text.ndim == 3:
+        text = text[:, None].expand(-1, frames, -1, -1)
+    return text.expand(videos, -1, -1, -1).flatten(0, 1)
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

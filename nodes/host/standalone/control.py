@@ -1,0 +1,136 @@
+"""CONTROL_NET of the standalone host, and what a CONDITIONING carries of it under "control"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel
+from torch import Tensor
+
+from ....core.controlnet import REDUCTION, Control
+from ....core.resizing import resize
+from ....core.schedules import NoiseSchedule
+from ..conditioning import hint_indices
+from ..tensors import check_finite
+
+CONTROL, TO_NEGATIVE = "control", "control_apply_to_uncond"
+"""ComfyUI's names in a CONDITIONING."""
+
+
+@dataclass(frozen=True, eq=False)
+class StandaloneControlNet:
+    """A ControlNet on a wire. pooled: see `core.controlnet.Control`."""
+
+    network: ControlNetModel
+    pooled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hint:
+    """A ControlNet with images [k, 3, h, w] to follow between two fractions of the way down.
+
+    previous: the one that was applied before, which acts beside it.
+    """
+
+    net: StandaloneControlNet
+    images: Tensor
+    strength: float
+    start: float = 0.0
+    end: float = 1.0
+    previous: Hint | None = None
+    _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
+
+    def acts(self, schedule: NoiseSchedule, sigma: float) -> bool:
+        return level_of(schedule, self.end) <= sigma <= level_of(schedule, self.start)
+
+    def control(self, x: Tensor) -> Control:
+        """For latents [b, t, c, h, w]."""
+        height, width = (REDUCTION * side for side in x.shape[-2:])
+        if (height, width) not in self._resized:
+            self._resized.clear()
+            image = resize(self.images, width, height, "nearest-exact", "center")
+            self._resized[height, width] = image
+        image = self._resized[height, width]
+        pooled = self.net.pooled
+        return Control(network=self.net.network, image=image, strength=self.strength, pooled=pooled)
+
+    def picked(self, indices: Sequence[int]) -> Hint:
+        """The same with the images of these numbers."""
+        return replace(self, images=self.images[list(indices)], _resized={})
+
+
+def hint(net: StandaloneControlNet, image: Tensor, strength: float, start: float = 0.0,
+         end: float = 1.0) -> Hint:  # fmt: skip
+    """A hint of an IMAGE [k, h, w, c]."""
+    check_finite(image, "images")
+    images, wanted = image[..., :3].movedim(-1, 1), net.network.config.conditioning_channels
+    if images.shape[1] != wanted:
+        raise ValueError(
+            f"the ControlNet follows images of {wanted} channels, got {images.shape[1]}"
+        )
+    return Hint(net=net, images=images, strength=strength, start=start, end=end)
+
+
+def level_of(schedule: NoiseSchedule, fraction: float) -> float:
+    """The noise level at a fraction of the way down: everything lies between those of 0 and 1."""
+    if fraction <= 0:
+        return inf
+    if fraction >= 1:
+        return 0.0
+    at = torch.tensor((1 - fraction) * (schedule.steps - 1))
+    return float(schedule.sigma(at).float())
+
+
+# --------------------------------------------------------------------------------------------------
+# In a CONDITIONING.
+
+
+def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
+    """The prompts with a hint more; `options` go to all of them."""
+    return [
+        [tokens, {**more, CONTROL: replace(one, previous=more.get(CONTROL)), **options}]
+        for tokens, more in conditioning
+    ]
+
+
+def hints_of(conditioning: Sequence, frames: Sequence[int]) -> list[Hint]:
+    """Those of one branch, first applied first, with the images of a clip's frames."""
+    found, one = [], conditioning[0][1].get(CONTROL)
+    while one is not None:
+        count = len(one.images)
+        found.append(one.picked(hint_indices(count, frames)) if count > 1 else one)
+        one = one.previous
+    return found[::-1]
+
+
+def repeated_hints(conditioning: Sequence, frames: int) -> list:
+    """The prompts as KSampler reads their hints: too few images begin again."""
+    return [[tokens, _with_repeated(more, frames)] for tokens, more in conditioning]
+
+
+def _with_repeated(more: Mapping[str, Any], frames: int) -> dict[str, Any]:
+    one = more.get(CONTROL)
+    return dict(more) if one is None else {**more, CONTROL: _repeated(one, frames)}
+
+
+def _repeated(one: Hint, frames: int) -> Hint:
+    if one.previous is not None:
+        one = replace(one, previous=_repeated(one.previous, frames))
+    count = len(one.images)
+    return one if count == 1 else one.picked([frame % count for frame in range(frames)])
+
+
+def with_hints_of(positive: Sequence, negative: Sequence) -> list:
+    """The negative prompts with the hints that are for both, where they have none themselves."""
+    shared = [more[CONTROL] for _, more in positive if more.get(TO_NEGATIVE)]
+    if not shared or any(more.get(CONTROL) for _, more in negative):
+        return list(negative)
+    hints = dict(zip((k % len(negative) for k in range(len(shared))), shared, strict=True))
+    return [
+        [tokens, {**more, CONTROL: hints[k]} if k in hints else more]
+        for k, (tokens, more) in enumerate(negative)
+    ]

@@ -1,0 +1,46 @@
+"""LATENT files in ComfyUI's format: safetensors with the raw latents and a mark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..tensors import latents_of
+
+if TYPE_CHECKING:
+    from .host import StandaloneHost
+
+TENSOR, MARK = "latent_tensor", "latent_format_version_0"
+UNMARKED_SCALE = 0.18215
+"""Files without the mark hold latents that Stable Diffusion 1 had scaled by this."""
+
+
+def save_latent(
+    host: StandaloneHost, latent: Mapping[str, Any], prefix: str, metadata: Mapping[str, str]
+) -> Path:
+    """Write a LATENT and return the file; ValueError for one that no node could use."""
+    latents_of(latent)
+    samples = latent["samples"].detach().cpu().contiguous()
+    path = host.folders.save_path(prefix, ".latent")
+    save_file({TENSOR: samples, MARK: torch.zeros(0)}, path, metadata=dict(metadata) or None)
+    return path
+
+
+def load_latent(path: Path) -> dict[str, Any]:
+    """Read a LATENT; ValueError, in one sentence, for a file that holds none."""
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} is no readable file of latents: {error}") from None
+    if TENSOR not in found:
+        first = ", ".join(list(found)[:5])
+        raise ValueError(f"{path.name} holds no latents but {first or 'nothing'}")
+    samples = found[TENSOR].float()
+    latent = {"samples": samples if MARK in found else samples / UNMARKED_SCALE}
+    latents_of(latent)
+    return latent
