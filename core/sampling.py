@@ -201,8 +201,9 @@ def sample_dpmpp_3m_sde(
     callback: Callback | None = None,
     eta: float = 1.0,
 ) -> Tensor:
-    """SDE-DPM-Solver++(3M): the exponential integrator of Lu et al. 2022b over a parabola through
-    the last three x_0; with fewer estimates a line, then a constant."""
+    """SDE-DPM-Solver++(3M): the exponential integrator of Lu et al. 2022b with the slope and the
+    curvature that the last three x_0 have; the first step knows neither, the second no curvature.
+    """
     history: list[tuple[Tensor, float]] = []  # (denoised, h of the step from it), latest first
     for i, sigma, sigma_next in _steps(sigmas):
         denoised = denoiser(x, sigmas[i])

@@ -9,6 +9,7 @@ from videoldm.core import sampling, schedules
 from videoldm.core.denoiser import denoiser_for, to_ve, to_vp
 from videoldm.core.sampling import SAMPLERS, Step
 
+MORE = {"dpmpp_3m_sde": sampling.sample_dpmpp_3m_sde}
 STOCHASTIC = {"euler_ancestral", "ddpm", "dpmpp_2m_sde"}
 SHAPE = (2, 3, 4, 5, 6)  # b t c h w
 SCHEDULE = schedules.scaled_linear()
@@ -53,14 +54,17 @@ def error(sampler, steps, **options):
         ("heun", {}, 2),
         ("dpmpp_2m", {}, 2),
         ("dpmpp_2m_sde", {"eta": 0.0}, 2),
+        ("dpmpp_3m_sde", {"eta": 0.0}, 2),
         ("unipc", {"order": 1}, 2),
         ("unipc", {"order": 2}, 2),
         ("unipc", {"order": 2, "variant": "bh1"}, 2),
     ],
 )
 def test_order_of_convergence(name, options, order):
-    """Twice the steps, an error 2^order smaller. UniPC ends on a first-order step."""
-    coarse, fine = (error(SAMPLERS[name], steps, **options) for steps in (80, 160))
+    """Twice the steps, an error 2^order smaller. UniPC ends on a first-order step, and the third
+    order of 3M comes too late for the error of its first step."""
+    sampler = (SAMPLERS | MORE)[name]
+    coarse, fine = (error(sampler, steps, **options) for steps in (80, 160))
     assert order - 0.4 < math.log2(coarse / fine) < order + 0.5
     assert fine < 0.05
 
@@ -78,15 +82,30 @@ def test_the_corrector_makes_second_order_unipc_third_order(variant):
     assert 2.6 < math.log2(error_before_last(80) / error_before_last(160)) < 3.5
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", [*SAMPLERS, *MORE])
 def test_the_right_distribution_comes_out(name):
     """From sigma n, every sampler reaches the mean and the spread of the data."""
     generator = torch.Generator().manual_seed(3)
     sigmas = schedules.get_sigmas_karras(120, 0.01, 80.0)
     x = torch.randn(20_000, generator=generator) * sigmas[0]
-    x = SAMPLERS[name](gaussian_denoiser, x, sigmas, noise=fixed_noise)
+    x = (SAMPLERS | MORE)[name](gaussian_denoiser, x, sigmas, noise=fixed_noise)
     assert abs(x.mean().item() - MEAN) < 0.02
     assert abs(x.std().item() - SPREAD) < 0.03
+
+
+def test_equal_levels_do_no_harm_to_third_order_steps():
+    sigmas = torch.tensor([2.0, 1.0, 1.0, 0.5, 0.5, 0.2, 0.0])
+    x = sampling.sample_dpmpp_3m_sde(gaussian_denoiser, start(), sigmas, noise=fixed_noise)
+    assert bool(x.isfinite().all())
+
+
+def test_lcm_noises_its_estimate_to_the_next_level():
+    sigmas = torch.tensor([3.0, 1.5, 0.0])
+    x = start() * 3
+    first = gaussian_denoiser(x, sigmas[0]) + 1.5 * fixed_noise(0, x)
+    expected = gaussian_denoiser(first, sigmas[1])
+    got = sampling.sample_lcm(gaussian_denoiser, x, sigmas, noise=fixed_noise)
+    torch.testing.assert_close(got, expected)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -198,6 +217,17 @@ def test_multistep_samplers_are_those_of_diffusers(name, scheduler, theirs, ours
         x = to_ve(start(), sigmas[0])
         final = SAMPLERS[name](DENOISER, x, sigmas, noise=fixed_noise, **ours)
     assert_same(final, expected)
+
+
+def test_third_order_steps_are_those_of_diffusers():
+    reference = diffusers.DPMSolverMultistepScheduler(
+        **BETAS, timestep_spacing="trailing", solver_order=3, solver_type="heun",
+        lower_order_final=False,
+    )  # fmt: skip
+    expected = run_diffusers_until_last(reference, 10)
+    sigmas = schedules.get_sigmas_trailing(SCHEDULE, 10)
+    x = to_ve(start(), sigmas[0])
+    assert_same(last_denoised(sampling.sample_dpmpp_3m_sde, x, sigmas, eta=0.0), expected)
 
 
 def run_diffusers_until_last(scheduler, steps):

@@ -184,6 +184,41 @@ def test_strength_keeps_the_end_of_a_list():
     assert torch.equal(s.get_sigmas("leading", schedule, 20, strength=0.5), full[20:])
 
 
+@pytest.mark.parametrize("name", ["normal", "uniform", "karras", "exponential"])
+@pytest.mark.parametrize(("steps", "strength"), [(1500, 1.0), (20, 0.01), (700, 0.5)])
+def test_lists_may_be_longer_than_the_schedule(name, steps, strength):
+    schedule = s.scaled_linear()
+    sigmas = s.get_sigmas(name, schedule, steps, strength=strength)
+    whole = s.get_sigmas(name, schedule, int(steps / strength))
+    assert len(sigmas) == steps + 1 and len(whole) == int(steps / strength) + 1
+    assert torch.equal(sigmas, whole[-(steps + 1) :])
+    assert bool((whole.diff() < 0).all())
+    assert whole[0].item() == pytest.approx(schedule.sigma_max, rel=1e-5)
+
+
+def test_the_strided_list_has_at_most_every_step_but_the_first():
+    schedule = s.scaled_linear()
+    sigmas = s.get_sigmas("strided", schedule, 2500)
+    assert torch.equal(sigmas[:-1], schedule.sigmas[1:].flip(0).float())
+    assert torch.equal(s.get_sigmas("strided", schedule, 20, strength=0.01), sigmas[-21:])
+
+
+@pytest.mark.parametrize("name", s.INTEGER_LISTS)
+def test_lists_of_integers_say_how_many_there_are(name):
+    with pytest.raises(ValueError, match=f"600 steps .* 0.5 .* 1200, but .* {name} .* 1000"):
+        s.get_sigmas(name, s.scaled_linear(), 600, strength=0.5)
+    assert len(s.get_sigmas(name, s.scaled_linear(), 900)) == 901
+
+
+def test_whole_steps_are_the_nearest_in_log_sigma():
+    schedule = s.scaled_linear()
+    whole = s.NoiseSchedule(schedule.alphas_cumprod, whole_steps=True)
+    sigmas = s.get_sigmas_karras(50, schedule.sigma_min, schedule.sigma_max)[:-1]
+    distances = sigmas.double().log()[:, None] - schedule.sigmas.log()
+    assert torch.equal(whole.timestep(sigmas), distances.abs().argmin(1).float())
+    assert bool((schedule.timestep(sigmas) != whole.timestep(sigmas)).any())
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -45,8 +45,9 @@ SCHEDULER_NAMES = {
     "normal": "normal",
 }
 UNI_PC = ("uni_pc", "uni_pc_bh2")
-UNI_PC_END = 0.001
-"""ComfyUI's UniPC ends at this level instead of 0, and skips the last level before it."""
+UNI_PC_END = 2**-10
+"""ComfyUI's UniPC ends at this level instead of 0, and skips the last level before it. It means
+0.001, but the 32 bits in which it takes the square root of 1 - alpha^2 leave this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,15 +171,21 @@ def _noised(schedule: NoiseSchedule, x0: Tensor, first: Tensor, how: SamplerSett
 
 
 def _fresh_noise(seed: int, x: Tensor) -> Callable[[int, Tensor], Tensor]:
-    """What stochastic samplers draw, step after step, on the device of x."""
+    """What stochastic samplers draw, one tensor per step, on the device of x."""
     import torch
 
     # On the CPU the first noise came from the same generator, so ComfyUI takes the next seed.
     seed = (seed + (x.device.type == "cpu")) % 2**64
     generator = torch.Generator(x.device).manual_seed(seed)
+    drawn = 0
 
     def noise(step: int, x: Tensor) -> Tensor:
-        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        nonlocal drawn
+        # Steps between equal levels ask for none here, but draw in ComfyUI.
+        while drawn <= step:
+            fresh = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            drawn += 1
+        return fresh
 
     return noise
 
