@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from .lora import shared_clone
+from .cloning import shared_clone
 
 
 def first_layers(encoder: CLIPTextModel, count: int) -> CLIPTextModel:

@@ -315,7 +315,8 @@ def _load_folder(
 
 def _dropped_layers(text: CLIPTextModel | None) -> int:
     """Folders of Stable Diffusion 2 hold the text encoder without its last layer, as files do."""
-    published = OPEN_CLIP_H["hidden_size"], OPEN_CLIP_H["num_hidden_layers"]
+    text_2 = SPECS["stable diffusion 2"].text
+    published = text_2["hidden_size"], text_2["num_hidden_layers"]
     return int(
         text is not None and (text.config.hidden_size, text.config.num_hidden_layers) == published
     )

@@ -98,9 +98,11 @@ def test_parts_of_a_sampling(comfyui, start):
         "none": {"start_at_step": 8, "end_at_step": 10_000},
         "none at all": {"end_at_step": 0},
     }  # fmt: skip
-    wanted = {f"{name}, {sampler}": denoising("3", "12", sampler_name=sampler, steps=8,
-                                              **({"end_at_step": 8} | part))
-              for name, part in parts.items() for sampler in ("euler", "uni_pc_bh2", "ddpm")}  # fmt: skip
+    wanted = {}
+    for sampler in ("euler", "uni_pc_bh2", "ddpm"):
+        for name, part in parts.items():
+            settings = {"steps": 8, "end_at_step": 8, "sampler_name": sampler} | part
+            wanted[f"{name}, {sampler}"] = denoising("3", "12", **settings)
     extra, names = numbered(wanted)
     assert_same(compared(comfyui, without_ours(n12=start, **extra)), names)
 

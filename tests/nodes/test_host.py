@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -230,7 +229,7 @@ def test_a_published_checkpoint_gives_model_clip_and_vae(
     save_file({"a": torch.zeros(1)}, folder / "sd.safetensors")
     from videoldm.core.families import embedded
 
-    found = SimpleNamespace(**vars(embedded.load_image_model()))
+    found = embedded.load_image_model()
     monkeypatch.setattr(sd, "load", lambda path, **there: found)
     model, clip, vae = run("CheckpointLoaderSimple", ckpt_name="sd.safetensors").values
     assert model.family == "stable diffusion" and vae.factor == 4
