@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,8 +112,11 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> CheckpointError:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """The first line of what an error says, with the next one where it ends in a colon, or the
+    error's name where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    count = 2 if lines and lines[0].endswith(":") else 1
+    return " ".join(lines[:count]) or type(error).__name__
 
 
 @contextmanager
@@ -121,13 +125,28 @@ def broken_config(name: str) -> Iterator[None]:
     missing, null or of a wrong type) into one sentence about the file."""
     try:
         yield
-    except CheckpointError:
-        raise
-    except KeyError as error:
-        raise CheckpointError(f"{name} has a broken configuration: {error} is missing") from None
-    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{name} has a broken configuration: {reason}") from None
+    except CheckpointError as error:
+        if name in str(error):
+            raise
+        raise CheckpointError(f"{name} has a broken configuration: {error}") from None
+    # Libraries check what they are given in ways of their own.
+    except Exception as error:
+        raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
+
+
+_FIELD = re.compile(r"(unexpected|missing) .*?argument:? '(\w+)'")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a configuration, without Python's words for it."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, (TypeError, AttributeError, IndexError, AssertionError)):
+        found = _FIELD.search(str(error))
+        if found is None:
+            return "a field is null or of a wrong type"
+        return f"'{found[2]}' is {'missing' if found[1] == 'missing' else 'not known'}"
+    return first_line(error)
 
 
 def load_into(

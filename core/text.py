@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from .checkpoints import CheckpointError, first_line
 from .positions import sinusoid
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
@@ -126,7 +127,18 @@ def load_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
     for name in ("vocab.json", "merges.txt"):
         if not (Path(folder) / name).is_file():
             raise ValueError(f"no tokenizer in {folder}: {name} is missing")
-    return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return read_tokenizer(folder)
+
+
+def read_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
+    """The tokenizer that transformers wrote to ``folder``; CheckpointError if it is broken."""
+    try:
+        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    # The reader of vocabularies raises Exception itself.
+    except Exception as error:
+        raise CheckpointError(
+            f"the tokenizer in {folder} cannot be read: {first_line(error)}"
+        ) from None
 
 
 # -------------------------------------------------------------------------------------------------

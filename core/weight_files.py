@@ -114,12 +114,13 @@ def header_of(path: Path) -> Header | None:
 def read_pickle(path: Path) -> Any:
     """What a pickle of tensors and plain containers holds; CheckpointError for anything else."""
     _first_bytes(path)
+    # Only the zip format can be mapped into memory instead of being read as a whole. Torch takes
+    # every file of that name for another format.
+    mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
     try:
-        # Only the zip format can be mapped into memory instead of being read as a whole.
-        with _allowed(STAND_INS):
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+        with _allowed(STAND_INS), open(path, "rb") as file:
+            source = path if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
     except Exception as error:
         reason = first_line(error).split(". ")[0]

@@ -17,7 +17,15 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
-from ..checkpoints import CheckpointError, Header, load_into, part, read_header, read_state
+from ..checkpoints import (
+    CheckpointError,
+    Header,
+    broken_config,
+    load_into,
+    part,
+    read_header,
+    read_state,
+)
 from ..diffusion_model import DiffusionModel
 from ..layers import zeroed
 from ..schedules import NoiseSchedule, scaled_linear
@@ -141,7 +149,8 @@ def load_autoencoder(
     """Load the image autoencoder."""
     path = path or path_of("autoencoder")
     header, state = read(path, "autoencoder")
-    module = build_autoencoder(AutoencoderConfig(**tuples(header.config)))
+    with broken_config(path.name):
+        module = build_autoencoder(AutoencoderConfig(**tuples(header.config)))
     return load_into(module, state, path.name, dtype).to(device, memory_format=torch.channels_last)
 
 
@@ -154,13 +163,14 @@ def load_temporal_decoder(
     """Load the decoder that was fine-tuned in time; its file holds no encoder."""
     path = path or path_of("temporal_decoder")
     header, state = read(path, "temporal_decoder")
-    module = without_encoder(
-        TemporalDecoder(
-            build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
-            kernel=header.config["kernel"],
-            spatial=header.config.get("spatial"),  # older files have none: 1
+    with broken_config(path.name):
+        module = without_encoder(
+            TemporalDecoder(
+                build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
+                kernel=header.config["kernel"],
+                spatial=header.config.get("spatial"),  # older files have none: 1
+            )
         )
-    )
     load_into(module, state, path.name, dtype)
     module.autoencoder.to(memory_format=torch.channels_last)
     return module.to(device)
@@ -182,10 +192,11 @@ def load_image_model(
     """Load the text-to-image model in ``path`` with the autoencoder and tokenizer beside it."""
     path = path or path_of("image_model")
     header, state = read(path, "image_model")
-    unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
-    text = TextConfig(**header.config["text"])
-    encoder = build_text_encoder(text)
-    boxes = BoxEncoder(text.width, text.vocabulary, **header.config["boxes"])
+    with broken_config(path.name):
+        unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
+        text = TextConfig(**header.config["text"])
+        encoder = build_text_encoder(text)
+        boxes = BoxEncoder(text.width, text.vocabulary, **header.config["boxes"])
     for prefix, module in (("unet.", unet), ("text_encoder.", encoder), ("box_encoder.", boxes)):
         load_into(module, part(state, prefix), path.name, dtype).to(device)
     autoencoder = load_autoencoder(beside(path, AUTOENCODER), dtype=dtype, device=device)
@@ -222,7 +233,8 @@ def load_temporal_layers(
     """Load temporal layers, by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
     path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
     header, state = read(path, "temporal_layers")
-    layers = TemporalLayers(spec_from_dict(header.config))
+    with broken_config(path.name):
+        layers = TemporalLayers(spec_from_dict(header.config))
     return load_into(layers, state, path.name, dtype).to(device)
 
 
@@ -236,8 +248,9 @@ def load_upsampler(
     encoder of the image model beside it."""
     path = path or path_of("upsampler")
     header, state = read(path, "upsampler")
-    unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
-    layers = TemporalLayers(spec_from_dict(header.config["layers"]))
+    with broken_config(path.name):
+        unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
+        layers = TemporalLayers(spec_from_dict(header.config["layers"]))
     load_into(unet, part(state, "unet."), path.name, dtype).to(device)
     load_into(layers, part(state, "layers."), path.name, dtype).to(device)
     image = load_image_model(beside(path, IMAGE_MODEL), dtype=dtype, device=device)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..checkpoints import (
     CheckpointError,
     Header,
+    broken_config,
     complain,
     load_into,
     read_state,
@@ -123,7 +124,8 @@ def _config_in(path: Path) -> LavieConfig | None:
         return None
     if header.family != FAMILY:
         raise CheckpointError(f"{path.name} is of the family {header.family}, not {FAMILY}")
-    return LavieConfig.from_dict(header.config)
+    with broken_config(path.name):
+        return LavieConfig.from_dict(header.config)
 
 
 # --------------------------------------------------------------------------------------------------

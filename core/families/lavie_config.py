@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..block_layers import BlockAttentionSpec, TemporalModuleSpec
-from ..checkpoints import CheckpointError
 from ..layers import TemporalResBlockSpec
 from ..sites import UNetLayout, attn_sites, block_sites, level_of
 from ..temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, TrainedFor
@@ -127,10 +126,7 @@ class LavieConfig:
         def tuples(found: Mapping[str, Any]) -> dict[str, Any]:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
 
-        try:
-            return cls(**tuples(values) | {"layout": UNetLayout(**tuples(values["layout"]))})
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"not a configuration of a LaVie network: {error}") from None
+        return cls(**tuples(values) | {"layout": UNetLayout(**tuples(values["layout"]))})
 
     @classmethod
     def from_original(cls, config: Mapping[str, Any]) -> LavieConfig:

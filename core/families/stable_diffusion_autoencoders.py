@@ -88,13 +88,13 @@ def _has_decoder(keys: Iterable[str]) -> bool:
 def _config(state: Mapping[str, Tensor], levels: int, layers: int, name: str) -> dict[str, Any]:
     """diffusers' configuration of the weights; raises CheckpointError for those of other models."""
     first = state.get("decoder.conv_in.weight")
-    if first is None or first.ndim != 4 or not levels or not layers:
-        raise CheckpointError(f"{name} holds no autoencoder for images")
-    if first.shape[1] != LATENT_CHANNELS:
+    if first is not None and first.ndim == 4 and first.shape[1] != LATENT_CHANNELS:
         raise CheckpointError(
             f"{name} has latents of {first.shape[1]} channels, as of Stable Diffusion 3 or Flux; "
             f"the models here have {LATENT_CHANNELS}"
         )
+    if first is None or first.ndim != 4 or not levels or not layers:
+        raise CheckpointError(f"{name} holds no autoencoder for images")
     return autoencoder_config(_channels(state, levels), SCALES.get(levels, SCALES[4])) | dict(
         layers_per_block=layers,
         use_quant_conv=any(key.startswith("quant_conv.") for key in state),

@@ -16,6 +16,7 @@ from ..checkpoints import CheckpointError, broken_config, first_line, load_into
 from ..denoiser import Prediction
 from ..schedules import NoiseSchedule, from_betas, linear, scaled_linear, zero_terminal_snr
 from ..sites import layout_of
+from ..text import read_tokenizer
 from ..weight_files import read_weights
 from .stable_diffusion_keys import clip_names, modern_autoencoder
 
@@ -194,8 +195,7 @@ def load_tokenizer_folder(folder: Path) -> CLIPTokenizer | None:
     """The tokenizer in ``folder``, None where there is none; the network is never asked."""
     if not (folder / "tokenizer_config.json").is_file() or not (folder / "vocab.json").is_file():
         return None
-    with broken_config(f"the tokenizer in {folder}"):
-        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return read_tokenizer(folder)
 
 
 # --------------------------------------------------------------------------------------------------

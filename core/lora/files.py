@@ -49,12 +49,14 @@ def _alphas(
     for part in ("unet", "text_encoder"):
         usual = config.get(f"{part}.lora_alpha")
         patterns = config.get(f"{part}.alpha_pattern") or {}
+        if not isinstance(patterns, dict):
+            raise CheckpointError(f"{name} has alphas by pattern that are no table: {patterns!r}")
         by_root = bool(config.get(f"{part}.use_rslora"))  # alpha over the root of the rank
         for key in state:
             if not (key.startswith(f"{part}.") and key.endswith(ending)):
                 continue
             path = key.removesuffix(ending)
-            alpha = next((a for p, a in patterns.items() if _is_named(path, p)), usual)
+            alpha = next((a for p, a in patterns.items() if _is_named(path, p, name)), usual)
             if alpha is None:
                 continue
             if not isinstance(alpha, (int, float)):
@@ -62,6 +64,13 @@ def _alphas(
             yield f"{path}.alpha", torch.tensor(alpha * (len(state[key]) ** 0.5 if by_root else 1))
 
 
-def _is_named(path: str, pattern: str) -> bool:
-    """Whether PEFT's pattern, the end of a path or a regular expression for it, means this path."""
-    return path.endswith(f".{pattern}") or bool(re.fullmatch(rf".*\.({pattern})", path))
+def _is_named(path: str, pattern: str, name: str) -> bool:
+    """Whether PEFT's pattern, the end of a path, means this path.
+
+    PEFT takes regular expressions, too. A stranger's could run for ever, and nobody writes any.
+    """
+    if not re.fullmatch(r"[\w.^]+", pattern):
+        raise CheckpointError(
+            f"{name} has the pattern {pattern!r} of paths, which is no plain path"
+        )
+    return f".{path}".endswith(f".{pattern.lstrip('^')}")
