@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .messages import shown, written
+from .messages import kind_of, shown, written
 from .schema import MOST_NODES, Graph, Link, Node, WorkflowError, describe
 
 WRAPPERS = ("prompt", "output")
@@ -47,10 +47,9 @@ def read_node(node_id: str, raw: Any, api: Mapping[str, Any]) -> Node:
         raise WorkflowError(f'node {shown(node_id)} has no "class_type" that is a text')
     inputs = raw.get("inputs", {})
     if not isinstance(inputs, dict):
-        kind = type(inputs).__name__
         raise WorkflowError(
-            f'node {shown(node_id)} ({shown(raw["class_type"])}) has "inputs" of '
-            f"type {kind}, expected an object with the inputs by name"
+            f'node {shown(node_id)} ({shown(raw["class_type"])}) has "inputs" that is '
+            f"{kind_of(inputs)}, expected an object with the inputs by name"
         )
     meta = raw.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST_TEXT = 16_000_000  # characters; a larger one costs more memory than any workflow is worth
+LONGEST_TEXT = 8_000_000  # characters; a larger one costs more memory than any workflow is worth
 LONGEST_NUMBER = 4000  # digits
 DEEPEST = 100  # levels of lists and objects
 

@@ -12,7 +12,7 @@ from typing import Any
 from .api_format import graph_from_api, unwrap_api
 from .json_text import LONGEST_TEXT, read_json
 from .media import media_kind, read_media
-from .messages import first_line, printable, shown
+from .messages import first_line, kind_of, printable, shown
 from .schema import Graph, Link, Node, Registry, WorkflowError
 from .ui_format import convert, is_ui
 from .values import settled
@@ -140,4 +140,4 @@ def _outline(data: Any) -> str:
     if isinstance(data, dict):
         keys = ", ".join(f"'{shown(key)}'" for key in list(data)[:5])
         return f"an object with {keys or 'no keys'}"
-    return f"a {type(data).__name__}"
+    return kind_of(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,13 @@ def _image_tags(path: Path) -> dict[str, str]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            comment, exif = image.info.get("comment"), image.getexif()
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(str(error)) from error
+        # Pillow warns of every damaged entry; what is left is read all the same.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                comment, exif = image.info.get("comment"), image.getexif()
+    except (SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise OSError(first_line(error)) from error
     if isinstance(comment, bytes):
         comment = comment.decode("utf-8", errors="replace")
     tags = {"comment": comment} if isinstance(comment, str) else {}
@@ -84,7 +89,7 @@ def _video_tags(path: Path) -> dict[str, str]:
         with av.open(str(path), metadata_errors="ignore") as container:
             return {key.lower(): value for key, value in container.metadata.items()}
     except av.error.FFmpegError as error:
-        raise OSError(first_line(error)) from error
+        raise OSError(error.strerror) from error
 
 
 def _from_comment(comment: str | None) -> dict[str, Any]:

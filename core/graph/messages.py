@@ -41,14 +41,25 @@ def written(value: Any) -> str:
         return f"a {type(value).__name__} that cannot be written"
 
 
+def kind_of(value: Any) -> str:
+    """Name the kind of a JSON value: "null", "a list", ..."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    kinds = {"a text": str, "a number": (int, float), "a list": list, "an object": dict}
+    return next((kind for kind, types in kinds.items() if isinstance(value, types)), "no JSON")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type when it has none.
 
     What the system says comes without its number: "permission denied: /a/file".
     """
     message = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        message = error.strerror[:1].lower() + error.strerror[1:]
+    system = getattr(error, "strerror", None)  # Of OSError, and of FFmpeg's errors.
+    if system:
+        message = system[:1].lower() + system[1:]
         message += f": {error.filename}" if error.filename else ""
     lines = message.strip().splitlines()
     text = lines[0].strip().rstrip(".") if lines else ""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .messages import shown, written
-from .schema import WorkflowError
+from .messages import kind_of, shown, written
+from .schema import MOST_LINKS, WorkflowError
 
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 MODES = range(5)
@@ -141,7 +141,7 @@ def _has_name(slot: Any) -> bool:
 def _read_nodes(graph: Mapping[str, Any]) -> dict[str, dict]:
     raw = graph.get("nodes")
     if not isinstance(raw, list):
-        raise WorkflowError(f'the workflow\'s "nodes" is {type(raw).__name__}, expected a list')
+        raise WorkflowError(f'the workflow\'s "nodes" is {kind_of(raw)}, expected a list')
     nodes: dict[str, dict] = {}
     for index, node in enumerate(raw):
         known = isinstance(node, dict) and isinstance(node.get("type"), str)
@@ -163,6 +163,9 @@ def _read_links(graph: Mapping[str, Any]) -> dict[str, UiLink]:
     if isinstance(raw, dict):
         raw = list(raw.values())
     entries = raw if isinstance(raw, list) else []
+    if len(entries) > MOST_LINKS:
+        raise WorkflowError(f"the workflow has {len(entries):,} links, at most {MOST_LINKS:,} are "
+                            "read")  # fmt: skip
     links = [link for link in map(read_link, entries) if link is not None]
     return {link.id: link for link in links}
 

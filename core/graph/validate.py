@@ -35,7 +35,7 @@ FRONTEND_LEFTOVERS = (
 )
 
 HINTS = 20  # Finding what a name may mean takes a millisecond, too long for thousands of them.
-SHOWN_IN_CYCLE, CYCLES = 8, 10
+SHOWN_IN_CYCLE, CYCLES, PROBLEMS = 8, 10, 1000
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class InvalidWorkflow(WorkflowError):
 def validate(
     graph: Graph, registry: Registry, targets: Sequence[str] | None = None
 ) -> list[Problem]:
-    """Return every problem of a workflow, unknown types first; an empty list means it can run.
+    """Return the problems of a workflow, unknown types first; an empty list means it can run.
 
+    Nodes are not looked at any more once there are a thousand problems.
     As in ComfyUI, unknown types count anywhere, everything else only in nodes that an output node
     (or one of `targets`) needs. Unlike there, an input that a node does not have is a problem.
     """
@@ -80,7 +81,7 @@ def validate(
     needed = upstream(graph, ends) if ends else list(graph.nodes)
     for node_id in needed:
         node = graph.nodes[node_id]
-        if node.class_type in registry:
+        if node.class_type in registry and len(problems) < PROBLEMS:
             problems += _Check(node, graph, registry).problems()
     return problems + [_cycle_problem(graph, cycle) for cycle in cycles(graph, needed)]
 

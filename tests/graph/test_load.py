@@ -186,7 +186,7 @@ def test_files_that_are_missing_or_carry_nothing(tmp_path) -> None:
 
 @pytest.mark.parametrize(("prompt", "message"), [
     ({"1": {"class_type": 3}, "2": {"class_type": "Int"}}, 'node 1 has no "class_type"'),
-    ({"1": {"class_type": "Int", "inputs": []}}, 'node 1 .* "inputs" of type list'),
+    ({"1": {"class_type": "Int", "inputs": []}}, 'node 1 .* "inputs" that is a list, expected'),
     ({"1": {"class_type": "Int"}, "2": 5}, 'node 2 has no "class_type"'),
 ])  # fmt: skip
 def test_malformed_prompts_name_the_node(prompt, message) -> None:
@@ -243,7 +243,7 @@ def test_text_in_other_encodings_than_the_standard_s(tmp_path) -> None:
 
 def test_large_compressed_texts_are_read_and_pillow_s_limits_left_alone(tmp_path) -> None:
     limits = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
-    large = {**WORKFLOW, "extra": {"note": "x" * 8_000_000}}
+    large = {**WORKFLOW, "extra": {"note": "x" * 6_000_000}}
     packed = b"workflow\0\0" + zlib.compress(text_of(large))
     (tmp_path / "a.png").write_bytes(png_with(chunk(b"zTXt", packed), behind=True))
     assert is_the_prompt(load_workflow(tmp_path / "a.png", REGISTRY))
@@ -318,7 +318,7 @@ def test_numbers_that_json_does_not_have_are_written_as_null(value) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("1" * 5000, "a number of 5000 digits"),
     ('{"a":' * 200 + "1" + "}" * 200, "nested too deeply, more than 100 levels"),
-    ("[" + "1," * 9_000_000, "is too large, at most 16,000,000 bytes"),
+    ("[" + "1," * 4_500_000, "is too large, at most 8,000,000 bytes"),
 ])  # fmt: skip
 def test_json_beyond_all_measure(tmp_path, text, message) -> None:
     (tmp_path / "a.json").write_text(text)

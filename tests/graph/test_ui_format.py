@@ -386,7 +386,7 @@ def test_a_subgraph_that_contains_itself_is_an_error_not_a_hang() -> None:
 
 
 @pytest.mark.parametrize(("workflow", "message"), [
-    ({"nodes": {}, "links": []}, 'is dict, expected a list'),
+    ({"nodes": {}, "links": []}, "is an object, expected a list"),
     ({"nodes": [{"id": 1}], "links": []}, 'entry 0 of .* no type'),
     ({"nodes": [3], "links": []}, "entry 0"),
 ])  # fmt: skip
@@ -538,3 +538,5 @@ def test_more_nodes_than_people_make_are_refused() -> None:
     prompt = {str(i): {"class_type": "Int", "inputs": {}} for i in range(10_001)}
     with pytest.raises(WorkflowError, match="10,001 nodes, at most 10,000"):
         parse_workflow(prompt, REGISTRY)
+    with pytest.raises(WorkflowError, match="100,001 links, at most 100,000"):
+        ui_to_api(ui([node(1, "Loader")], [None] * 100_001), REGISTRY)
