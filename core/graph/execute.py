@@ -154,19 +154,19 @@ class _Run:
 
     def _demand(self, target: str) -> None:
         """Run a node and what it needs, depth first, so that outputs finish one after another."""
-        path = [target]
+        path = {target: None}  # A dict, since looking through a long list takes long.
         while path:
-            node_id = path[-1]
+            node_id = next(reversed(path))
             if node_id in self.done:
-                path.pop()
+                del path[node_id]
                 continue
             ahead = [need for need in self._needs(node_id) if need not in self.done]
             if not ahead:
                 self._step(node_id)
             elif ahead[0] in path:
-                raise self._cycle(ahead[0], path)
+                raise self._cycle(ahead[0], list(path))
             else:
-                path.append(ahead[0])
+                path[ahead[0]] = None
 
     def _cycle(self, node_id: str, path: list[str]) -> NodeError:
         loop = path[path.index(node_id) :][::-1]

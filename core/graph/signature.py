@@ -26,16 +26,18 @@ class Signatures:
 
     def of(self, node_id: str) -> str | None:
         """Return the signature of a node; upstream nodes are visited without recursion."""
-        path = [] if node_id in self.known else [node_id]
+        path = {} if node_id in self.known else {node_id: None}
         while path:
-            node = self.nodes.get(path[-1])
+            last = next(reversed(path))
+            node = self.nodes.get(last)
             links = node.links.values() if node else ()
             unknown = [link.node_id for link in links if link.node_id not in self.known]
             ahead = next((source for source in unknown if source not in path), None)
             if ahead is not None:
-                path.append(ahead)
+                path[ahead] = None
             else:
-                self.known[path.pop()] = None if unknown or node is None else self._own(node)
+                del path[last]
+                self.known[last] = None if unknown or node is None else self._own(node)
         return self.known[node_id]
 
     def _own(self, node: Node) -> str | None:

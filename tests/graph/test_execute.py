@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 
 import pytest
@@ -454,3 +455,13 @@ def test_the_same_graph_twice_in_one_graph_runs_once() -> None:
                  n4=("Any", {"value": ["2", 0]}))  # fmt: skip
     Executor(registry(spec)).run(graph_from_api(prompt))
     assert runs == [1]
+
+
+def test_a_chain_of_thousands_of_nodes_runs_in_a_moment() -> None:
+    prompt = {str(i): {"class_type": "Number", "inputs": {"value": [str(i + 1), 0]}}
+              for i in range(4000)}  # fmt: skip
+    prompt["4000"] = {"class_type": "Int", "inputs": {"value": 7}}
+    graph = graph_from_api(prompt)
+    begun = time.monotonic()
+    assert Executor(REGISTRY).run(graph, targets=["0"]).values["0"] == ([7.0],)
+    assert time.monotonic() - begun < 4
