@@ -13,6 +13,9 @@ from .context_encoder import ContextEncoderSpec
 from .layer_specs import LayerSpec, ModuleSpec, spec_from_dict
 from .sites import UNetLayout, all_sites, check_site, is_in_block
 
+TASKS = ("text to video", "prediction", "interpolation", "upsampling")
+"""What temporal layers are trained for."""
+
 
 class Betas(NamedTuple):
     """A schedule of schedules.SCHEDULES with its first and last beta."""
@@ -43,13 +46,19 @@ class HostChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFor:
-    """What the layers were trained for: length of the segments, for defaults and warnings; how much
-    noise their frames shared (alpha of `noise.mixed_noise`); a published family, such as "lavie
-    base", which has settings of its own."""
+    """What the layers were trained for: one of TASKS, "" where it is not said; length of the
+    segments, for defaults and warnings; how much noise their frames shared (alpha of
+    `noise.mixed_noise`); a published family, such as "lavie base", which has settings of its own.
+    """
 
+    task: str = ""
     frames: int = 16
     shared_noise: float = 0.0
     family: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task and self.task not in TASKS:
+            raise ValueError(f"task {self.task!r} must be one of {', '.join(TASKS)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, box_faults, verdict
 from .host import host, io
 
 EXAMPLE = '[{"label": "red car", "x0": 0.4, "y0": 0.5, "x1": 0.55, "y1": 0.65}]'
@@ -31,6 +32,10 @@ class BoundingBoxes(io.ComfyNode):
             ],
             outputs=[io.Conditioning.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, boxes=ABSENT):
+        return verdict(cls, box_faults, boxes=boxes)
 
     @classmethod
     def execute(cls, clip, text, boxes) -> io.NodeOutput:

@@ -9,13 +9,17 @@ SCHEDULES = (
 AS_PUBLISHED = "as published"
 """Beside the schedules: noise levels, and what goes with them, as in a family's own script."""
 BORDERS = ("automatic", "continued", "blended", "independent")
-STRATEGIES = ("single clip", "sliding windows", "prediction", "hierarchical")
+SINGLE_CLIP = "single clip"
+CONTINUING = ("prediction", "hierarchical")
+"""Strategies in which clips continue the last frames of others."""
+STRATEGIES = (SINGLE_CLIP, "sliding windows", *CONTINUING)
 
 EMBEDDED = "embedded"
 EMBEDDED_LAYERS = (
     "embedded: text to video", "embedded: prediction", "embedded: interpolation",
 )  # fmt: skip
 RENDERED = ("rendered: shapes", "rendered: driving")
+RENDERED_FRAMES = 61
 
 VIDEO_FORMATS = ("mp4", "webm", "gif", "png")
 FITS = ("crop", "stretch")

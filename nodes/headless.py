@@ -114,6 +114,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="auto", choices=DTYPES, help="of the weights (default: fp32 on cpu, "
         "else fp16)")  # fmt: skip
     add("--no-metadata", action="store_true", help="do not write the workflow into the results")
+    add("--no-memory-check", action="store_true",
+        help="begin even what will not fit into the free memory")  # fmt: skip
     add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print only the saved files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, site_faults, verdict
 from .host import host, io
 from .types import TemporalLayersType
 
@@ -42,6 +43,10 @@ class InjectTemporalLayers(io.ComfyNode):
             ],
             outputs=[io.Model.Output()],
         )
+
+    @classmethod
+    def validate_inputs(cls, sites=ABSENT):
+        return verdict(cls, site_faults, sites=sites)
 
     @classmethod
     def execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, interpolation_faults, verdict
 from .host import host, io
 from .inputs import (
     cfg,
@@ -64,6 +65,11 @@ class InterpolateFrames(io.ComfyNode):
             ],
             outputs=[io.Latent.Output()],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, window_keys=ABSENT, schedule=ABSENT, denoise=ABSENT):
+        given = {"window_keys": window_keys, "schedule": schedule, "denoise": denoise}
+        return verdict(cls, interpolation_faults, **given)
 
     @classmethod
     def execute(cls, model, positive, negative, latent, **inputs) -> io.NodeOutput:

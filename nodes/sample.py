@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, sampler_faults, verdict
 from .choices import STRATEGIES
 from .host import host, io
+from .host.shared.working_memory import NETWORKS
 from .inputs import (
     MAX_FRAMES,
     MAX_SIZE,
@@ -33,7 +35,10 @@ class VideoSampler(io.ComfyNode):
             "or hierarchically: key frames first, then the frames between them. Latents stay in "
             "GPU memory for the next stage as long as there is room, always with --gpu-only.",
             inputs=[
-                io.Model.Input("model", tooltip="An image model with temporal layers in it."),
+                io.Model.Input(
+                    "model", tooltip="An image model with temporal layers in it.",
+                    extra_dict={"videoldm_networks": NETWORKS},  # For the browser's estimate.
+                ),
                 *prompts(),
                 integer("width", 64, 16, MAX_SIZE, "Width of the video in pixels.", step=8),
                 integer("height", 64, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
@@ -100,6 +105,18 @@ class VideoSampler(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(
+        cls, strategy=ABSENT, frames=ABSENT, window=ABSENT, overlap=ABSENT, context_frames=ABSENT,
+        denoise=ABSENT, schedule=ABSENT, anchors=ABSENT, context=ABSENT,
+        interpolation_model=ABSENT,
+    ):  # fmt: skip
+        return verdict(
+            cls, sampler_faults, strategy=strategy, frames=frames, window=window, overlap=overlap,
+            context_frames=context_frames, denoise=denoise, schedule=schedule, anchors=anchors,
+            context=context, interpolation_model=interpolation_model,
         )  # fmt: skip
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, segment_faults, verdict
 from .host import host, io
 
 EXAMPLE = """[
@@ -34,6 +35,10 @@ class LongHorizonSegments(io.ComfyNode):
                 io.Int.Output("frames", display_name="frames"),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, segments=ABSENT):
+        return verdict(cls, segment_faults, segments=segments)
 
     @classmethod
     def execute(cls, clip, segments) -> io.NodeOutput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, upsampling_faults, verdict
 from .choices import BORDERS
 from .host import host, io
 from .inputs import cfg, chunk, integer, prompts, sampler_name, schedule, seed, steps
@@ -52,6 +53,16 @@ class UpsampleVideo(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(
+        cls, chunk=ABSENT, overlap=ABSENT, tile=ABSENT, tile_overlap=ABSENT, borders=ABSENT,
+        same_noise=ABSENT,
+    ):  # fmt: skip
+        return verdict(
+            cls, upsampling_faults, chunk=chunk, overlap=overlap, tile=tile,
+            tile_overlap=tile_overlap, borders=borders, same_noise=same_noise,
         )  # fmt: skip
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import ABSENT, clip_faults, loading_faults, verdict
 from .choices import FITS, RENDERED
 from .host import host, io, ui
 from .inputs import MAX_FRAMES, MAX_SIZE, filename_prefix, frame_rate, integer, video_format
@@ -63,8 +64,12 @@ class LoadVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, file=None) -> bool | str:
-        return file in RENDERED or host.folders.input_fault(file) or True
+    def validate_inputs(cls, file=None, start=ABSENT, count=ABSENT, stride=ABSENT) -> bool | str:
+        def faults(values, connected):
+            return loading_faults({**values, "file": file}, connected)
+
+        fault = None if file in RENDERED else host.folders.input_fault(file)
+        return fault or verdict(cls, faults, start=start, count=count, stride=stride)
 
     @classmethod
     def fingerprint_inputs(cls, file, **inputs) -> float:
@@ -102,8 +107,9 @@ class SaveVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, filename_prefix=None) -> bool | str:
-        return host.folders.prefix_fault(filename_prefix) or True
+    def validate_inputs(cls, filename_prefix=None, video=ABSENT, images=ABSENT):
+        fault = host.folders.prefix_fault(filename_prefix)
+        return fault or verdict(cls, clip_faults, video=video, images=images)
 
     @classmethod
     def execute(
@@ -129,6 +135,11 @@ class PreviewVideo(io.ComfyNode):
             is_output_node=True,
             outputs=[],
         )
+
+    @classmethod
+    def validate_inputs(cls, frame_rate=ABSENT, video=ABSENT, images=ABSENT):
+        # ComfyUI lists a fault under each input that is there: with frame_rate, one always is.
+        return verdict(cls, clip_faults, frame_rate=frame_rate, video=video, images=images)
 
     @classmethod
     def execute(cls, frame_rate, video=None, images=None) -> io.NodeOutput:

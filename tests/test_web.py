@@ -15,8 +15,12 @@ from videoldm.core.interpolation import interpolated_frames
 from videoldm.core.long_video import key_frames
 from videoldm.core.windows import prediction_chunks, sliding_windows
 from videoldm.nodes.boxes import EXAMPLE as BOXES
+from videoldm.nodes.choices import STRATEGIES
+from videoldm.nodes.host.shared.setup_warnings import LayersKnown, SamplerSetup
+from videoldm.nodes.host.shared.working_memory import NETWORKS, working_memory
+from videoldm.nodes.sample import VideoSampler
 from videoldm.nodes.segments import EXAMPLE
-from videoldm.nodes.stages.parsing import read_boxes, read_segments
+from videoldm.nodes.stages.texts import read_boxes, read_segments
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -225,6 +229,34 @@ def test_estimates_count_as_the_tasks_do(javascript):
         ], one
 
 
+def memory(network: str, settings: str) -> str:
+    """An expression of the estimate, with the numbers that the browser is served."""
+    table = {one.id: one for one in VideoSampler.define_schema().inputs}["model"].extra_dict
+    served = json.dumps(table["videoldm_networks"])
+    return f"(m.useNetworks({served}), m.workingMemory({json.dumps(network)}, {settings}))"
+
+
+def test_the_browser_and_the_runner_estimate_the_same_memory(javascript):
+    assert javascript("estimate.js", "m.workingMemory('embedded', {})") == 0, "no numbers yet"
+    for network in NETWORKS:
+        cases = [dict(frames=frames, width=width, height=height, cfg=cfg)
+                 for frames in (1, 16, 100_000)
+                 for width, height in ((64, 64), (515, 320), (8192, 8))
+                 for cfg in (1.0, 3.0)]  # fmt: skip
+        found = javascript("estimate.js", f"{json.dumps(cases)}.map((one) => "
+                           f"{memory(network, 'one')})")  # fmt: skip
+        assert found == [working_memory(network, **one) for one in cases]
+
+
+def test_the_browser_and_the_runner_count_the_same_frames_together(javascript):
+    cases = [dict(strategy=strategy, frames=frames, window=window)
+             for strategy in STRATEGIES
+             for frames in (2, 16, 240) for window in (8, 64)]  # fmt: skip
+    found = javascript("estimate.js", f"{json.dumps(cases)}.map(m.framesTogether)")
+    setups = [SamplerSetup(model=LayersKnown(), **one) for one in cases]
+    assert found == [one.most_together for one in setups]
+
+
 def test_figures_read_as_people_say_them(javascript):
     times = "[0.3, 9.96, 59, 61, 200, 3600, 7530].map(m.duration)"
     assert javascript("progress.js", times) == [
@@ -276,9 +308,9 @@ def test_the_memory_estimate_is_near_what_is_measured(javascript):
     assert done.returncode == 0, done.stderr
     measured = int(done.stdout.split()[-1])
     settings = "{frames: 16, width: 64, height: 64, cfg: 1}"
-    estimated = javascript("estimate.js", f"m.workingMemory('embedded', {settings})")
+    estimated = javascript("estimate.js", memory("embedded", settings))
     print(f"measured {measured / 1e6:.1f} MB, estimated {estimated / 1e6:.1f} MB")
     assert 0.5 < estimated / measured < 2
-    assert javascript("estimate.js", f"m.workingMemory('embedded', {settings[:-2]}3}})") == (
+    assert javascript("estimate.js", memory("embedded", f"{settings[:-2]}3}}")) == (
         2 * estimated
     ), "guidance evaluates two prompts"

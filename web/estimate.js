@@ -4,16 +4,13 @@ const FACTOR = 4; // frames per key frame after one pass of interpolation
 const KEYS_OF_A_CLIP = 5; // key frames of one clip of the interpolator
 
 /**
- * Memory of one evaluation of the network, in bytes for each latent position of each frame.
- *
- * embedded: measured on a CPU in float32 beside the model, 25 kB with 16 frames and 50 kB with 48:
- * `attention` is what each frame that a position attends to adds. stableDiffusion: what ComfyUI
- * itself sets aside in half precision, 0.02 MiB (0.01 MiB a byte, 2 bytes, factor 1).
+ * Memory of one evaluation of each network. The numbers, and what they mean, are those of
+ * nodes/host/shared/working_memory.py; they come with the description of the Video Sampler.
  */
-export const NETWORKS = {
-  embedded: { pixels: 4, bytes: 12000, attention: 800 },
-  stableDiffusion: { pixels: 8, bytes: 20972, attention: 0 },
-};
+const networks = {};
+export function useNetworks(table) {
+  Object.assign(networks, table);
+}
 
 /** Frames of `frames` key frames after interpolation, and back. */
 export function interpolated(frames, passes) {
@@ -49,16 +46,17 @@ export function interpolationClips(frames, passes) {
   return clipsBetween(frames, passes);
 }
 
-/** Frames that the network sees together. */
+/** Frames that the network sees together; clips that continue others are made whole. */
 export function framesTogether({ strategy, frames, window }) {
   if (strategy === "single clip") return frames;
-  const between = interpolated(KEYS_OF_A_CLIP, 1);
-  return strategy === "hierarchical" ? Math.max(window, between) : Math.min(window, frames);
+  if (strategy === "sliding windows") return Math.min(window, frames);
+  return strategy === "hierarchical" ? Math.max(window, interpolated(KEYS_OF_A_CLIP, 1)) : window;
 }
 
-/** Bytes of one evaluation beside the models; guidance evaluates two prompts together. */
+/** Bytes of one evaluation beside the models; guidance evaluates two prompts together. 0: unknown. */
 export function workingMemory(network, { frames, width, height, cfg }) {
-  const { pixels, bytes, attention } = NETWORKS[network];
+  if (!networks[network]) return 0;
+  const { pixels, bytes, attention } = networks[network];
   const positions = frames * Math.floor(width / pixels) * Math.floor(height / pixels);
   return positions * (bytes + attention * frames) * (cfg === 1 ? 1 : 2);
 }

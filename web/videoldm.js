@@ -1,12 +1,14 @@
 // What this pack adds to ComfyUI's browser side: the timeline, boxes that can be drawn, estimates,
-// progress, live previews.
+// progress, notes of warnings and errors, live previews.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { readBoxes, writeBoxes } from "./boxes.js";
 import { BoxesView } from "./boxes_view.js";
+import { useNetworks } from "./estimate.js";
 import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
+import { forgetError, forgetWarnings, noteError, noteWarning } from "./notes.js";
 import { makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
@@ -55,9 +57,24 @@ app.registerExtension({
     api.addEventListener("b_preview_with_metadata", ({ detail }) => {
       makeRoom(findNode(app.rootGraph, detail.displayNodeId));
     });
+    api.addEventListener("videoldm.warning", ({ detail }) => {
+      noteWarning(findNode(app.rootGraph, detail.node), detail.text);
+    });
+    api.addEventListener("execution_error", ({ detail }) => {
+      noteError(findNode(app.rootGraph, detail.node_id), detail);
+    });
+    api.addEventListener("execution_start", () => everyNode(forgetError));
     // Another node begins, or nothing runs any more.
-    api.addEventListener("executing", () => everyStatus((view) => view.rest()));
+    api.addEventListener("executing", ({ detail }) => {
+      if (detail !== null) forgetWarnings(findNode(app.rootGraph, detail));
+      everyStatus((view) => view.rest());
+    });
     api.addEventListener("graphChanged", () => everyStatus((view) => view.foretell()));
+  },
+
+  async beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name !== "VideoLDM_VideoSampler") return;
+    useNetworks(nodeData.input.required.model[1].videoldm_networks);
   },
 
   async nodeCreated(node) {
@@ -73,10 +90,16 @@ app.registerExtension({
   },
 });
 
-function everyStatus(act, graph = app.rootGraph) {
-  for (const node of graph?.nodes ?? []) {
+function everyStatus(act) {
+  everyNode((node) => {
     const view = statusOf(node);
     if (view) act(view);
-    if (node.subgraph) everyStatus(act, node.subgraph);
+  });
+}
+
+function everyNode(act, graph = app.rootGraph) {
+  for (const node of graph?.nodes ?? []) {
+    act(node);
+    if (node.subgraph) everyNode(act, node.subgraph);
   }
 }

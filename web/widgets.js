@@ -12,13 +12,17 @@ export function follow(widget, listener) {
   };
 }
 
-/** A DOM widget without a value. It stands last: others would be saved in the wrong place. */
+/**
+ * A DOM widget without a value. It stands last: others would be saved in the wrong place.
+ * `height` is in pixels, or a function that says it.
+ */
 export function addStillWidget(node, name, element, height) {
+  const pixels = typeof height === "function" ? height : () => height;
   const widget = node.addDOMWidget(name, `videoldm_${name}`, element, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => height,
-    getMaxHeight: () => height,
+    getMinHeight: pixels,
+    getMaxHeight: pixels,
   });
   widget.serialize = false;
   element.addEventListener("wheel", zoomCanvas, { passive: false });

@@ -5,7 +5,7 @@ Trained by :mod:`..training` from the recipes in ``training/recipes`` and nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..diffusion_model import DiffusionModel
 from ..layers import zeroed
 from ..schedules import NoiseSchedule, scaled_linear
 from ..temporal_layers import TemporalLayers
+from ..temporal_layers_spec import TASKS, TemporalLayersSpec
 from ..text import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
 from ..video_unet import VideoUNet
 from .embedded_specs import spec_from_dict
@@ -227,6 +228,18 @@ def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) ->
     )
 
 
+def layers_spec(header: Header) -> TemporalLayersSpec:
+    """The layers in a file. Files written before the task was named in them say it by the recipe
+    that they were trained with."""
+    spec = spec_from_dict(header.config)
+    recipe = str(header.notes.get("recipe", "")).replace("_", " ")
+    return spec if spec.trained.task or recipe not in TASKS else with_task(spec, recipe)
+
+
+def with_task(spec: TemporalLayersSpec, task: str) -> TemporalLayersSpec:
+    return replace(spec, trained=replace(spec.trained, task=task))
+
+
 def load_temporal_layers(
     name: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> TemporalLayers:
@@ -234,7 +247,7 @@ def load_temporal_layers(
     path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
     header, state = read(path, "temporal_layers")
     with broken_config(path.name):
-        layers = TemporalLayers(spec_from_dict(header.config))
+        layers = TemporalLayers(layers_spec(header))
     return load_into(layers, state, path.name, dtype).to(device)
 
 
@@ -250,7 +263,8 @@ def load_upsampler(
     header, state = read(path, "upsampler")
     with broken_config(path.name):
         unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
-        layers = TemporalLayers(spec_from_dict(header.config["layers"]))
+        spec = with_task(spec_from_dict(header.config["layers"]), "upsampling")
+        layers = TemporalLayers(spec)
     load_into(unet, part(state, "unet."), path.name, dtype).to(device)
     load_into(layers, part(state, "layers."), path.name, dtype).to(device)
     image = load_image_model(beside(path, IMAGE_MODEL), dtype=dtype, device=device)

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "text_width": 0,  # 0 = attention sees no text
     "motions": 0,  # 0 = the prompt is not read
     "rates": 0,
+    "task": "",  # what they are trained for, see temporal_layers_spec.TASKS
     "trained_frames": 16,
     "shared_noise": 0.0,
     "eps": 1e-5,
@@ -98,6 +99,7 @@ def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
         rates=table["rates"],
         prompt_reader=PromptReaderSpec(text=text, motions=motions) if motions else None,
         trained=TrainedFor(
+            task=table["task"],
             frames=table["trained_frames"],
             shared_noise=table["shared_noise"],
             family=table["family"],

@@ -14,6 +14,8 @@ from ..temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, Train
 
 Kind = Literal["base", "interpolation", "vsr"]
 KINDS: tuple[Kind, ...] = ("base", "interpolation", "vsr")
+MADE_FOR = {"base": "text to video", "interpolation": "interpolation", "vsr": "upsampling"}
+"""What the temporal layers of each network are trained for."""
 Shapes = Mapping[str, Sequence[int]]
 
 MODULE_GROUPS, MODULE_EPS = 32, 1e-6
@@ -88,7 +90,9 @@ class LavieConfig:
             layout=self.layout,
             layers=dict(placed),
             host=HostChanges(pooled_norms=True, sparse_causal=interpolates, betas=BETAS),
-            trained=TrainedFor(frames=FRAMES[self.kind], family=f"lavie {self.kind}"),
+            trained=TrainedFor(
+                frames=FRAMES[self.kind], task=MADE_FOR[self.kind], family=f"lavie {self.kind}"
+            ),
         )
 
     def _attention_at(self, site: str) -> BlockAttentionSpec:

@@ -32,6 +32,7 @@ def configure(args: argparse.Namespace) -> StandaloneHost:
             device=args.device if running else "auto",
             dtype=args.dtype if running else "auto",
             embed_metadata=not getattr(args, "no_metadata", False),
+            check_memory=not getattr(args, "no_memory_check", False),
         )
     except ValueError as error:
         raise CommandError(str(error)) from error

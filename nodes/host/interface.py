@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...core.schedules import NoiseSchedule
     from ...core.temporal_layers import Strength
     from ...core.video_files import VideoStream
+    from .shared.setup_warnings import LayersKnown
 
 Latent = dict[str, Any]
 Conditioning = list
@@ -46,8 +47,10 @@ class ModelFacts:
     factor: int  # pixels per latent position along one side
     schedule: NoiseSchedule  # of the model itself
     device: device
+    channels: int  # of its network's first level
+    precision: int  # bytes of the numbers it computes with
     takes_context: bool  # whether it can be given frames
-    has_layers: bool  # whether temporal layers are in it
+    layers: LayersKnown  # the temporal layers in it, as warnings need to know them
     trained_frames: int  # clip length its temporal layers were trained on
     shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
     rates: int = 0  # number of frame-rate classes, 0 = it is not told the rate
@@ -176,6 +179,15 @@ class Host(Protocol):
     def check_interrupted(self) -> None: ...
     def warn(self, sentence: str) -> None:
         """Tell the user, once per run of the node, of what will be done but looks wrong."""
+
+    def require_memory(self, need: float, what: str, *, on_cpu: bool = False) -> None:
+        """Check before work starts that `need` bytes fit into the memory of the compute device, or
+        of the CPU; `what` takes them, such as "sampling 16 frames of 512x512".
+
+        A host that does not manage memory refuses with ValueError what does not fit into what is
+        free, unless the user wants it tried all the same. One that does warns of more than the
+        device has in all, and refuses only what exceeds it by far.
+        """
 
     def keep(self, model: Wire, latents: Tensor) -> Path:
         """Save what was finished of a video whose sampling ended early; returns the file."""

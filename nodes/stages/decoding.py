@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..host.interface import Host, Wire
 
 
+IMAGE_BYTES = 12
+"""Of one pixel of an IMAGE: three numbers in float32."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
     """How latents are decoded: frames at a time, side of tiles in pixels (0 for whole frames), and
@@ -34,7 +38,11 @@ def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decod
     """The IMAGE of a LATENT."""
     raw, factor = host.raw(latent), host.decoder(vae).factor
     frames, _, height, width = raw.shape[1:]
-    images = host.image_buffer(len(raw) * frames, factor * height, factor * width)
+    total = len(raw) * frames
+    height, width = factor * height, factor * width
+    what = f"an IMAGE of {total} frames of {width}x{height}"
+    host.require_memory(IMAGE_BYTES * total * height * width, what, on_cpu=True)
+    images = host.image_buffer(total, height, width)
     for video, one in enumerate(raw.split(1)):
         stop = video * frames
         for pixels in _decoded(host, one, vae, settings):

@@ -17,12 +17,14 @@ from ...core.families.lavie_sampling import (
 )
 from ...core.frame_stream import check_finite
 from ...core.interpolation import FACTOR, interpolate, interpolated_frames
+from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
-from .running import Meter, Settings, collect, plan_for, sampling_for
-from .sampling import check_takes_context, window_keys_of
+from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
+from .running import Meter, Settings, collect, plan_for, require_room, sampling_for
+from .sampling import check_takes_context
 
 if TYPE_CHECKING:
-    from ..host.interface import Host, Wire
+    from ..host.interface import Host, ModelFacts, Wire
 
 SHARED_KEYS = 4
 """Key frames that neighbouring windows of re-made frames share: 13 frames of 61."""
@@ -45,16 +47,21 @@ def interpolate_frames(
     request: InterpolationRequest, settings: Settings,
 ) -> dict[str, Any]:  # fmt: skip
     """Fill in three frames between each two, `passes` times; returns the longer LATENT."""
+    require(interpolation_faults, vars(request) | vars(settings))
     facts = host.facts(model)
+    for sentence in interpolation_warnings(facts.layers, request.window_keys):
+        host.warn(sentence)
     if facts.low_res_channels and not facts.is_upsampler:
         return _Remaking(host, model, (positive, negative), request, settings).frames(latent)
     check_takes_context(host, model)
     keys = _keys(host, model, latent)
+    window_keys = request.window_keys or trained_keys(facts.trained_frames)
+    require_room(host, facts, interpolated_frames(window_keys), _size(facts, keys), request.cfg)
     chunks = interpolate(
         host.denoiser_for(model, positive, negative, Guidance(cfg=request.cfg)),
         keys,
         sampling_for(host, model, settings, positive),
-        window_keys=request.window_keys or window_keys_of(facts),
+        window_keys=window_keys,
         passes=request.passes,
         keep_keys=request.keep_keys,
         from_blend=settings.denoise < 1,
@@ -69,6 +76,11 @@ def _keys(host: Host, model: Wire, latent: dict[str, Any]) -> Tensor:
     if keys.shape[1] < 2:
         raise ValueError(f"{keys.shape[1]} frame was given, at least 2 are needed to interpolate")
     return keys
+
+
+def _size(facts: ModelFacts, latents: Tensor) -> tuple[int, int]:
+    """(width, height) of the frames of latents, in pixels."""
+    return facts.factor * latents.shape[-1], facts.factor * latents.shape[-2]
 
 
 class _Remaking:
@@ -115,6 +127,8 @@ class _Remaking:
 
     def _one_pass(self, keys: Tensor, number: int) -> Tensor:
         condition = self._condition(keys)
+        seen = min(self._window()[0], condition.shape[1])
+        require_room(self.host, self.facts, seen, _size(self.facts, keys), self.request.cfg)
         spacing = FACTOR ** (self.request.passes - 1 - number)
         frames = range(0, condition.shape[1] * spacing, spacing)
         source = self.sampling.noise(len(keys), frames)
@@ -132,7 +146,7 @@ class _Remaking:
         return made
 
     def _window(self) -> tuple[int, int]:
-        keys = max(self.request.window_keys or window_keys_of(self.facts), 2)
+        keys = max(self.request.window_keys or trained_keys(self.facts.trained_frames), 2)
         shared = min(SHARED_KEYS, keys - 1)
         return interpolated_frames(keys), interpolated_frames(shared)
 

@@ -18,14 +18,15 @@ from ...core.video_files import (
     open_video,
     read_frames,
 )
-from ..choices import FITS, RENDERED
+from ..checks import clip_faults, loading_faults, require
+from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.saving import save_stream
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
 
 CHUNK = 16  # frames that are converted at a time
-RENDERED_SIZE, RENDERED_FRAMES, RENDERED_RATE, RENDERED_SEED = 64, 61, 15.0, 20_000
+RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15.0, 20_000
 
 
 def load_clip(
@@ -65,12 +66,8 @@ def _rendered(host: Host, file: str, start: int, count: int, stride: int):
     """A clip of one of the procedurally rendered worlds, always the same one."""
     from ...core.worlds import random_clip
 
-    available = len(range(start, RENDERED_FRAMES, stride))
-    if not available or count > available:
-        raise ValueError(
-            f"{count or 1} frames from frame {start} with stride {stride} were asked for, but the "
-            f"rendered clip has {available} of them"
-        )
+    wanted = {"file": file, "start": start, "count": count, "stride": stride}
+    require(loading_faults, wanted)
     world = file.partition(": ")[2]
     clip = random_clip(world, RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE, rate=0.25)
     pixels = torch.from_numpy(np.ascontiguousarray(clip.frames))
@@ -116,9 +113,8 @@ def stream_of(
     host: Host, video: Wire | None, images: Tensor | None, frame_rate: float
 ) -> VideoStream:
     """The one clip that a saving node was given."""
-    if (video is None) == (images is None):
-        given = "both" if video is not None else "none"
-        raise ValueError(f"exactly 1 of the inputs video and images is needed, got {given}")
+    given = {"video": video, "images": images}
+    require(clip_faults, {}, [name for name, value in given.items() if value is not None])
     if video is not None:
         return host.stream(video)
     return images_stream(host, images, frame_rate)

@@ -14,11 +14,13 @@ from ...core.clip_condition import Progress, Sampling
 from ...core.families.lavie_sampling import Plan, published_plan
 from ...core.noise import NoiseSource
 from ...core.sampling import SAMPLERS
+from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part
+from ..host.shared.working_memory import network_of, working_memory
 
 if TYPE_CHECKING:
-    from ..host.interface import Host, Wire
+    from ..host.interface import Host, ModelFacts, Wire
 
 log = logging.getLogger("videoldm")
 SEED = "videoldm_seed"
@@ -52,6 +54,18 @@ def sampling_for(
     return SegmentedSampling(**told, segments=seeds) if seeds else Sampling(**told)
 
 
+def require_room(
+    host: Host, facts: ModelFacts, frames: int, size: tuple[int, int], cfg: float
+) -> None:
+    """Check that the network can see `frames` of `size` (width, height) in pixels together."""
+    width, height = size
+    need = working_memory(
+        network_of(facts.channels), frames=frames, width=width, height=height, cfg=cfg,
+        pixels=facts.factor, precision=facts.precision,
+    )  # fmt: skip
+    host.require_memory(need, f"making {frames} frames of {width}x{height} together")
+
+
 def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
     """The sampler and its noise levels, as the settings name them or as the family published."""
     facts = host.facts(model)
@@ -64,11 +78,7 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
             f'the schedule "{AS_PUBLISHED}" is for models of a published family such as LaVie; '
             "take another schedule for this model"
         )
-    if settings.denoise < 1:
-        raise ValueError(
-            f'the schedule "{AS_PUBLISHED}" begins from noise alone, but denoise is '
-            f"{settings.denoise}"
-        )
+    require(schedule_faults, vars(settings))
     return published_plan(facts.family, settings.sampler_name, settings.steps)
 
 

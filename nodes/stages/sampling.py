@@ -12,11 +12,17 @@ from ...core.anchors import Anchors, last_step
 from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
-from ...core.interpolation import FACTOR
 from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
 from ...core.sliding import SlidingWindows, sliding
+from ..checks import require, sampler_faults
 from ..host.interface import Guidance
-from .running import Meter, Settings, collect, sampling_for
+from ..host.shared.setup_warnings import (
+    CANNOT_BE_GIVEN_FRAMES,
+    SamplerSetup,
+    sampler_warnings,
+    trained_keys,
+)
+from .running import Meter, Settings, collect, require_room, sampling_for
 
 if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
@@ -51,6 +57,8 @@ def sample_video(
     settings: Settings,
 ) -> dict[str, Any]:  # fmt: skip
     """Make a video and return its LATENT; everything is checked before the first step."""
+    values = vars(request) | vars(settings)
+    require(sampler_faults, values, [name for name, value in values.items() if value is not None])
     run = _Run(host, model, positive, negative, request, settings)
     with_model = {
         "single clip": run.single,
@@ -79,6 +87,11 @@ class _Run:
         self.meter = Meter(host)
         self.given = self._given()
         self._check()
+        setup = self._setup()
+        for sentence in sampler_warnings(setup):
+            host.warn(sentence)
+        size = request.width, request.height
+        require_room(host, self.facts, setup.most_together, size, request.cfg)
 
     def _given(self) -> Tensor | None:
         """The context's latents [b n c h w], checked to be of the video's size."""
@@ -101,20 +114,20 @@ class _Run:
                 f"the model is told {self.facts.low_res_channels} channels of key frames: it needs "
                 "the node Interpolate Frames"
             )
-        single = self.request.strategy == "single clip"
-        starts = self.given is not None or self.request.anchors
-        if self.settings.denoise < 1 and not (single and starts):
-            raise ValueError(
-                f"denoise {self.settings.denoise} below 1 starts from a given video or from "
-                "anchors: it needs the context input or anchors and the strategy single clip, not "
-                f"{self.request.strategy}"
-            )
         if self.given is not None and self.settings.denoise == 1:
             check_takes_context(self.host, self._predictor)
-        if self.request.overlap >= self.request.window:
-            raise ValueError(
-                f"overlap {self.request.overlap} must be smaller than window {self.request.window}"
-            )
+
+    def _setup(self) -> SamplerSetup:
+        request = self.request
+        told, between = (
+            model and self.host.facts(model).layers
+            for model in (request.prediction_model, request.interpolation_model)
+        )
+        return SamplerSetup(
+            model=self.facts.layers, strategy=request.strategy, frames=request.frames,
+            window=request.window, passes=request.passes, prediction=told, interpolation=between,
+            given=self.given is not None and self.settings.denoise == 1,
+        )  # fmt: skip
 
     @property
     def _predictor(self) -> Wire:
@@ -208,17 +221,13 @@ class _Run:
 
     def _between(self) -> Between:
         model = self.request.interpolation_model
-        if model is None:
-            raise ValueError(
-                "the strategy hierarchical needs the input interpolation_model, a model with "
-                "interpolation layers"
-            )
         check_takes_context(self.host, model)
         _check_same_latents(self.host, self.model, model)
         sampling = sampling_for(self.host, model, self.settings, self.prompts[0])
         return Between(
             denoiser_for=self._denoisers(model), sampling=sampling,
-            window_keys=window_keys_of(self.host.facts(model)), passes=self.request.passes,
+            window_keys=trained_keys(self.host.facts(model).trained_frames),
+            passes=self.request.passes,
         )  # fmt: skip
 
     def _videos(self) -> tuple[int, int, int, int]:
@@ -227,11 +236,6 @@ class _Run:
 
 # --------------------------------------------------------------------------------------------------
 # Checks.
-
-
-def window_keys_of(facts: ModelFacts) -> int:
-    """Key frames of a clip at least as long as those of training: 5 of 16 or 17 frames."""
-    return max(-(-(facts.trained_frames - 1) // FACTOR) + 1, 2)
 
 
 def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, int, int]:
@@ -243,10 +247,7 @@ def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, 
 
 def check_takes_context(host: Host, model: Wire) -> None:
     if not host.facts(model).takes_context:
-        raise ValueError(
-            "the model cannot be given frames: inject temporal layers that were trained for it, "
-            'such as "embedded: prediction" or "embedded: interpolation"'
-        )
+        raise ValueError(CANNOT_BE_GIVEN_FRAMES)
 
 
 def _check_same_latents(host: Host, one: Wire, other: Wire) -> None:

@@ -9,9 +9,11 @@ import torch
 from ...core.clip_condition import reporter
 from ...core.families.lavie_upsampling import independent_chunks, one_stream
 from ...core.upsampling import Upsampling, upsample_clips, upsample_whole
+from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
-from .running import Meter, Settings, collect, plan_for, sampling_for
+from ..host.shared.setup_warnings import upsampling_warnings
+from .running import Meter, Settings, collect, plan_for, require_room, sampling_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,8 @@ def upsample_video(
     borders: str = "automatic", same_noise: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Upsample an IMAGE; returns the LATENT of the large video. `tile` 0 takes whole frames."""
+    numbers = {"chunk": chunk, "overlap": overlap, "tile": tile, "tile_overlap": tile_overlap}
+    require(upsampling_faults, numbers | {"borders": borders, "same_noise": same_noise})
     facts = host.facts(model)
     if not facts.is_upsampler:
         raise ValueError("the model is not an upsampler; take the one of Load Upsampler")
@@ -49,11 +53,11 @@ def upsample_video(
         raise ValueError(f"borders {borders!r} must be one of {', '.join(BORDERS)}")
     if borders == "automatic":
         borders = "blended" if facts.family else "continued"
-    if borders == "independent" and same_noise:
-        raise ValueError(
-            "same_noise needs the borders continued or blended: independent clips draw the noise "
-            "of the published script"
-        )
+    for sentence in upsampling_warnings(facts.layers, len(images), chunk):
+        host.warn(sentence)
+    # The network works at the size of the given frames: `factor` pixels become one again.
+    sides = [min(side, tile or side) * facts.factor for side in images.shape[2:0:-1]]
+    require_room(host, facts, min(chunk, len(images)), tuple(sides), cfg)
     make = {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
     denoiser_for = host.denoiser_for(model, positive, negative, Guidance(cfg=cfg))
     run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, positive)

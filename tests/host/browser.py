@@ -110,6 +110,12 @@ class Frontend:
             self.page.get_by_test_id("queue-button").first.click()
         return answer.value.json()["prompt_id"]
 
+    def queue_refused(self) -> None:
+        """Press Run for a prompt that the server refuses."""
+        with self.page.expect_response(lambda reply: reply.url.endswith("/prompt")) as answer:
+            self.page.get_by_test_id("queue-button").first.click()
+        assert answer.value.status == 400
+
     def shot(self, name: str, **options: Any) -> Path:
         SHOTS.mkdir(parents=True, exist_ok=True)
         path = SHOTS / f"{self.name}_{name}.png"

@@ -40,7 +40,7 @@ def refused(run, node_id, words, **inputs):
     ({"context": latent()}, "cannot be given frames"),
     ({"strategy": "prediction"}, "cannot be given frames"),
     ({"denoise": 0.5}, "denoise 0.5 below 1"),
-    ({"strategy": "hierarchical", "window": 5}, "cannot be given frames"),
+    ({"strategy": "hierarchical", "window": 5}, "the input interpolation_model"),
 ])  # fmt: skip
 def test_the_sampler_refuses(run, wires, inputs, words):
     settings = {"width": 16, "height": 16, "frames": 6, **STEPS, **wires["prompts"]}
@@ -58,8 +58,8 @@ def test_context_must_fit_the_video(run, wires):
             context=latent(2), **settings)  # fmt: skip
     refused(run, sampler, "NaN .* in 2 of 2 frames, the first is frame 0", frames=4,
             context=latent(value=float("nan")), **settings)  # fmt: skip
-    refused(run, sampler, "at least 1 and smaller than window 3", frames=9, window=3, overlap=1,
-            context_frames=3, strategy="prediction", **settings)  # fmt: skip
+    refused(run, sampler, "context_frames 3 must be smaller than window 3", frames=9, window=3,
+            overlap=1, context_frames=3, strategy="prediction", **settings)  # fmt: skip
 
 
 def test_prompts_of_another_family_are_refused(run, wires):
@@ -126,20 +126,20 @@ def test_decoding_and_encoding_check_sizes(run, wires):
     ("[", "segments must be a JSON list: .* line 1"),
     ("[]", "at least 1 entry"),
     ("{}", "must be a JSON list"),
-    ('[{"frames": 4}]', "segment 0 lacks the entry 'prompt'"),
-    ('[{"prompt": "a", "frames": "four"}]', "segment 0: frames must be a number, got 'four'"),
-    ('[{"prompt": "a", "frames": 4, "colour": 1}]', "has an entry 'colour'"),
-    ('[{"prompt": "a", "frames": 0}]', "segment 0: overlap 0 must be smaller than the 0 frames"),
+    ('[{"frames": 4}]', "segment 1 lacks the entry prompt"),
+    ('[{"prompt": "a", "frames": "four"}]', "segment 1: frames must be a whole number, got .four."),
+    ('[{"prompt": "a", "frames": 4, "colour": 1}]', "has an entry .colour.,"),
+    ('[{"prompt": "a", "frames": 0}]', "segment 1 must have 1 to 100000 frames, not 0"),
     (json.dumps([{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 9, "overlap": 4}]),
-     "segment 1: overlap 4 must be smaller than the 4 frames"),
+     "segment 2: overlap 4 must be from 0 to less than the 4 frames"),
 ])  # fmt: skip
 def test_segments_are_read_strictly(run, wires, segments, words):
     refused(run, "VideoLDM_LongHorizonSegments", words, clip=wires["clip"], segments=segments)
 
 
 @pytest.mark.parametrize(("boxes", "words"), [
-    ('[{"label": "car", "x0": 0.5, "y0": 0, "x1": 0.2, "y1": 1}]', "box 0: the corners"),
-    ('[{"label": "car"}]', "box 0 lacks the entry 'x0'"),
+    ('[{"label": "car", "x0": 0.5, "y0": 0, "x1": 0.2, "y1": 1}]', "box 1: the corners"),
+    ('[{"label": "car"}]', "box 1 lacks the entry x0"),
     (json.dumps([{"label": "car", "x0": 0, "y0": 0, "x1": 1, "y1": 1}] * 3),
      "3 bounding boxes given, at most 2"),
 ])  # fmt: skip
@@ -160,7 +160,14 @@ def test_saving_needs_exactly_one_clip(run):
 
 def test_clips_that_do_not_fit_are_refused(run, toys, tmp_path):
     node = "VideoLDM_LoadVideo"
-    refused(run, node, "rendered clip has 1 of them", file="rendered: shapes", start=60, count=2)
+    refused(
+        run,
+        node,
+        "rendered clip of 61 frames has 1 of them",
+        file="rendered: shapes",
+        start=60,
+        count=2,
+    )
     refused(run, node, "there is no file 'no.mp4' in the input folder", file="no.mp4")
     broken = tmp_path / "input" / "broken.mp4"
     broken.write_bytes(b"not a video at all")

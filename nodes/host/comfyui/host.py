@@ -16,6 +16,7 @@ import comfy.model_management as manager
 
 from ..metadata import workflow_texts
 from ..missing_parts import check_clip, check_vae
+from ..shared.working_memory import BY_FAR, shortage
 from .folders import ComfyFolders
 
 if TYPE_CHECKING:
@@ -191,6 +192,19 @@ class ComfyHost:
 
     def warn(self, sentence: str) -> None:
         self.reports.warn(sentence)
+
+    def require_memory(self, need: float, what: str, *, on_cpu: bool = False) -> None:
+        from torch import device
+
+        place = device("cpu") if on_cpu else manager.get_torch_device()
+        total = manager.get_total_memory(place)
+        if need <= total:
+            return
+        name = "this computer" if place.type == "cpu" else f"the device {place}"
+        sentence = f"{shortage(what, need, total, name, 'in all')}: take fewer or smaller frames"
+        if need > BY_FAR * total:
+            raise ValueError(sentence)
+        self.warn(sentence)
 
     def keep(self, model: Any, latents: Tensor) -> Path:
         import torch

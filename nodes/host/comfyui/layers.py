@@ -26,6 +26,8 @@ from ....core.schedules import SCHEDULES
 from ....core.sites import UNetLayout
 from ....core.temporal_layers import SetInputs, Strength, TemporalLayers, in_place
 from ....core.temporal_layers_spec import Betas, HostChanges
+from ..shared.layer_facts import layers_known
+from ..shared.setup_warnings import core_sampler_warnings
 from .embedded_model import ScheduleSampling, unet_layout
 from .unet_hooks import hooked
 
@@ -224,6 +226,7 @@ class TemporalPass:
         if told is None:
             together = len(transformer_options.get("cond_or_uncond", ())) or 1
             told = Told(frames=len(x) // together)
+            self._warn(told.frames)
         elif window is not None and window.dim == 0:
             told = told.within(window)
         run = _Pass(self.sets, x, context, told)
@@ -231,6 +234,14 @@ class TemporalPass:
             x, timesteps = run.put_in_place(x, timesteps)
         with hooked(executor.class_obj, self.layout, run):
             return executor(x, timesteps, context, y, control, transformer_options, **more)
+
+    def _warn(self, frames: int) -> None:
+        """Of what core's samplers do; our own stages have warned before they began."""
+        from .host import host
+
+        used = [one.layers.module.spec for one in self.sets if not one.strength.off]
+        for sentence in core_sampler_warnings(layers_known(used), frames):
+            host.warn(sentence)
 
 
 class _Pass:

@@ -18,7 +18,6 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from ....core.checkpoints import load_into
 from ....core.families import (
     embedded,
-    embedded_specs,
     lavie,
     stable_diffusion,
     stable_diffusion_folders,
@@ -183,7 +182,7 @@ def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor
         layers = lavie.load_layers(path)
         return layers.spec, layers.state_dict()
     header, state = embedded.read(path, "temporal_layers")
-    return embedded_specs.spec_from_dict(header.config), state
+    return embedded.layers_spec(header), state
 
 
 def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Path | None) -> Any:

@@ -24,6 +24,7 @@ from ....core.schedules import NoiseSchedule
 from ....core.upsampling import UpsamplerCondition
 from ..conditioning import FRAMES, branches, hint_indices, text_for
 from ..interface import Guidance, ModelFacts
+from ..shared.layer_facts import layer_facts
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
 from .layers import TOLD, Told, sets_of
 
@@ -39,7 +40,7 @@ def facts_of(model: Any) -> ModelFacts:
             f"the model's latents have {latents.latent_dimensions} dimensions, but temporal layers "
             "turn models of images into models of videos, whose latents have 2"
         )
-    layers = [one.layers.module for one in sets_of(model)]
+    sets = [one.layers.module.spec for one in sets_of(model)]
     active = [one.layers.module for one in sets_of(model) if not one.strength.off]
     told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
     upsampler = told == PIXEL_CHANNELS
@@ -48,16 +49,14 @@ def facts_of(model: Any) -> ModelFacts:
         factor=getattr(latents, "spacial_downscale_ratio", 8),
         schedule=schedule_of(model),
         device=model.load_device,
-        takes_context=any(one.context is not None for one in layers),
-        has_layers=bool(layers),
-        trained_frames=max((one.spec.trained.frames for one in layers), default=1),
+        channels=model.model.model_config.unet_config.get("model_channels", 320),
+        precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
         shared_noise=active[-1].spec.trained.shared_noise if active else 0.0,
-        rates=max((one.spec.rates for one in layers), default=0),
         is_upsampler=upsampler,
         low_res_schedule=model.model.low_res_schedule if upsampler else None,
         max_noise_level=model.model.max_noise_level if upsampler else 0,
         low_res_channels=told,
-        family=next((one.spec.trained.family for one in layers if one.spec.trained.family), ""),
+        **layer_facts(sets),
     )
 
 

@@ -156,7 +156,7 @@ class EmptyLatentImage(io.ComfyNode):
     def execute(cls, width: int, height: int, batch_size: int) -> io.NodeOutput:
         from .core_sampling import empty_latent
 
-        return io.NodeOutput(empty_latent(host.policy.device, width, height, batch_size))
+        return io.NodeOutput(empty_latent(host, width, height, batch_size))
 
 
 class VAEDecode(io.ComfyNode):

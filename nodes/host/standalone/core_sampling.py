@@ -7,12 +7,12 @@ the same lists of noise levels, so that the same weights give ComfyUI's numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from ....core.schedules import NoiseSchedule
@@ -70,11 +70,13 @@ class SamplerSettings:
     keep_noise: bool = True
 
 
-def empty_latent(device: torch.device, width: int, height: int, frames: int) -> dict[str, Any]:
+def empty_latent(host: StandaloneHost, width: int, height: int, frames: int) -> dict[str, Any]:
     """Zeros [frames, 4, height / 8, width / 8]; a model of another factor reads the true size."""
     import torch
 
-    samples = torch.zeros(frames, 4, height // 8, width // 8, device=device)
+    shape = frames, 4, height // 8, width // 8
+    host.require_memory(4 * math.prod(shape), f"{frames} empty latents of {width}x{height}")
+    samples = torch.zeros(shape, device=host.policy.device)
     return {"samples": samples, "downscale_ratio_spacial": 8}
 
 
@@ -132,6 +134,7 @@ def ksample(
     sigmas = walked_sigmas(model.core.schedule, how) if how.denoise > 0 else ()
     if len(sigmas) < 2:
         return kept | host.from_core(model, x0)
+    _check_setup(host, model, x0, how.cfg)
     frames = x0.shape[1]
     prompts = (repeated_hints(one, frames) for one in (positive, negative))
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=how.cfg))
@@ -145,6 +148,19 @@ def ksample(
         callback=lambda step: host.progress(step.index + 1, step.total),
     )
     return kept | host.from_core(model, x)
+
+
+def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: float) -> None:
+    """Warn of what looks wrong, and refuse what cannot fit into memory."""
+    from ...stages.running import require_room
+    from ..shared.layer_facts import layers_known
+    from ..shared.setup_warnings import core_sampler_warnings
+
+    used = [one.layers.spec for one in model.core.network.injections if not one.strength.off]
+    frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
+    for sentence in core_sampler_warnings(layers_known(used), frames):
+        host.warn(sentence)
+    require_room(host, model.facts, frames, (width, height), cfg)
 
 
 def _sampler(name: str) -> Callable[..., Tensor]:

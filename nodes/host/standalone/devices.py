@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,3 +56,39 @@ class Policy:
         import torch
 
         return self.device if size <= IMAGES_STAY_BELOW else torch.device("cpu")
+
+
+def free_memory(device: torch.device | str) -> int | None:
+    """Bytes that are free on a device; None where the system does not tell."""
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    known = [_available(), _left_in_group()]
+    return min((one for one in known if one is not None), default=None)
+
+
+def _available() -> int | None:
+    """Of main memory, without swapping; Linux tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(found[0]) if found else None
+
+
+def _left_in_group() -> int | None:
+    """Of what a container may use; files that are cached in it can be dropped."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        most = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+        kinds = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return None if most == "max" else int(most) - used + int(kinds.get("inactive_file", 0))

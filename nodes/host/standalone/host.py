@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
 from ..metadata import workflow_texts
-from .devices import Policy
+from ..shared.working_memory import shortage
+from .devices import Policy, free_memory
 from .folders import Folders
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class StandaloneHost:
         self.folders = Folders()
         self.policy = Policy()
         self.embed_metadata = True
+        self.check_memory = True
         self.unfinished: list[Path] = []  # files that runs left, until somebody tells the user
 
     def configure(
@@ -55,11 +57,13 @@ class StandaloneHost:
         device: str = "auto",
         dtype: str = "auto",
         embed_metadata: bool = True,
+        check_memory: bool = True,
     ) -> None:
-        """Set the folders (`models` may be several), "--device", "--dtype" and metadata."""
+        """Set the folders (`models` may be several), "--device", "--dtype", metadata, and whether
+        what does not fit into memory is refused."""
         self.folders = Folders(models=models, input=input, output=output)
         self.policy = Policy(device, dtype)
-        self.embed_metadata = embed_metadata
+        self.embed_metadata, self.check_memory = embed_metadata, check_memory
         self.unfinished = []
 
     @cached_property
@@ -203,6 +207,16 @@ class StandaloneHost:
             call.warn(sentence)
         else:
             log.warning("%s", sentence)
+
+    def require_memory(self, need: float, what: str, *, on_cpu: bool = False) -> None:
+        device = "cpu" if on_cpu else self.policy.device
+        free = free_memory(device) if self.check_memory else None
+        if free is not None and need > free:
+            place = "this computer" if str(device) == "cpu" else f"the device {device}"
+            raise ValueError(
+                f"{shortage(what, need, free, place, 'free')}: take fewer or smaller frames, or "
+                "--no-memory-check to try it all the same"
+            )
 
     def keep(self, model: StandaloneModel, latents: Tensor) -> Path:
         from safetensors.torch import save_file

@@ -18,6 +18,7 @@ from ....core.temporal_layers import Strength, TemporalLayers
 from ....core.upsampling import UpsamplerCondition
 from ..conditioning import branches, pooled_of, text_for
 from ..interface import Guidance, ModelFacts
+from ..shared.layer_facts import layer_facts
 from .control import Hint, hints_of, level_of, with_hints_of
 
 PIXEL_CHANNELS = 3
@@ -45,16 +46,14 @@ class StandaloneModel:
             factor=self.core.factor,
             schedule=self.core.schedule,
             device=self.core.device,
-            takes_context=self.core.takes_context,
-            has_layers=bool(sets),
-            trained_frames=max((one.trained.frames for one in sets), default=1),
+            channels=self.core.network.config.block_out_channels[0],
+            precision=self.core.dtype.itemsize,
             shared_noise=self.core.shared_noise,
-            rates=max((one.rates for one in sets), default=0),
             is_upsampler=self.core.low_res_channels == PIXEL_CHANNELS,
             low_res_schedule=self.core.noise_schedule_for_low_res,
             max_noise_level=self.core.max_noise_level,
             low_res_channels=self.core.low_res_channels,
-            family=next((one.trained.family for one in sets if one.trained.family), ""),
+            **layer_facts(sets),
         )
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:

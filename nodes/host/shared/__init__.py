@@ -1,0 +1,1 @@
+"""What both hosts compute alike: pure functions that know neither of them."""

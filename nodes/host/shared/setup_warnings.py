@@ -1,0 +1,187 @@
+"""Set-ups that run but cannot give sense: from what is known of them to sentences for the user.
+
+The stages ask these rules before their first step, and `videoldm validate` asks them about a
+workflow whose weights are not loaded; what is not known then (None, 0, "") breaks no rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KEY_FRAMES_APART = 4
+"""Frames from one key frame to the next before one pass of interpolation."""
+MADE_FOR = {
+    "text to video": "making videos from prompts",
+    "prediction": "continuing given frames",
+    "interpolation": "filling in frames between others",
+    "upsampling": "enlarging videos",
+}
+"""Tasks of temporal layers, as a user knows them."""
+CANNOT_BE_GIVEN_FRAMES = (
+    "the model cannot be given frames: inject temporal layers that were trained for it, such as "
+    '"embedded: prediction" or "embedded: interpolation"'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersKnown:
+    """What is known of the temporal layers in a MODEL."""
+
+    present: bool | None = None
+    task: str = ""  # a key of MADE_FOR
+    trained_frames: int = 0
+    takes_context: bool | None = None
+
+
+NOTHING_KNOWN = LayersKnown()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSetup:
+    """A Video Sampler with its models.
+
+    given: whether the video begins with given frames (a context that is not denoised). prediction
+    and interpolation are the models of the inputs of that name, None where nothing is connected.
+    """
+
+    model: LayersKnown
+    strategy: str
+    frames: int = 0
+    window: int = 0
+    passes: int = 1
+    given: bool = False
+    prediction: LayersKnown | None = None
+    interpolation: LayersKnown | None = None
+
+    @property
+    def made_first(self) -> int:
+        """Frames that the model and the prediction model make: all, or the key frames; 0 is
+        unknown."""
+        if self.strategy != "hierarchical" or not self.frames:
+            return self.frames
+        return -(-(self.frames - 1) // KEY_FRAMES_APART**self.passes) + 1
+
+    @property
+    def together(self) -> int:
+        """The length of the clips that these are made in, 0 is unknown. Those that continue others
+        are made whole, even if less of the last one is needed."""
+        if self.strategy == "single clip":
+            return self.frames
+        if self.strategy == "sliding windows" and self.frames:
+            return min(self.window, self.frames)
+        return self.window
+
+    @property
+    def most_together(self) -> int:
+        """The longest clip of all, those between key frames included; 0 is unknown."""
+        between = KEY_FRAMES_APART * KEY_FRAMES_APART + 1
+        return max(self.together, between) if self.strategy == "hierarchical" else self.together
+
+    @property
+    def continues(self) -> bool:
+        """Whether clips are made that begin with frames of others."""
+        in_clips = self.strategy in ("prediction", "hierarchical")
+        return self.given or (in_clips and (not self.frames or self.made_first > self.window))
+
+
+def sampler_warnings(setup: SamplerSetup) -> list[str]:
+    """What looks wrong with a Video Sampler."""
+    found = []
+    first = None if setup.given and setup.prediction else setup.model
+    if first is not None:
+        found += _missing(first, setup.together) or _first_task(first)
+    if setup.continues and not found:
+        found += _continuing(setup.prediction or setup.model)
+    if setup.interpolation and setup.strategy == "hierarchical":
+        found += _task(setup.interpolation, ("interpolation",), "the input interpolation_model")
+    for layers in dict.fromkeys((setup.prediction, first)):
+        found += _sampled_too_long(layers, setup)
+    return list(dict.fromkeys(found))
+
+
+def interpolation_warnings(layers: LayersKnown, window_keys: int) -> list[str]:
+    """What looks wrong with Interpolate Frames; window_keys 0 is as in training."""
+    found = _task(layers, ("interpolation",), "Interpolate Frames")
+    if layers.trained_frames and window_keys > trained_keys(layers.trained_frames):
+        found.append(
+            f"window_keys {window_keys} makes clips of {KEY_FRAMES_APART * (window_keys - 1) + 1} "
+            f"frames, but the temporal layers were trained on clips of {layers.trained_frames}: "
+            f"set it to {trained_keys(layers.trained_frames)} or to 0"
+        )
+    return found
+
+
+def trained_keys(trained_frames: int) -> int:
+    """Key frames of a clip at least as long as those of training: 5 of 16 or 17 frames."""
+    return max(-(-(trained_frames - 1) // KEY_FRAMES_APART) + 1, 2)
+
+
+def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[str]:
+    """What looks wrong with Upsample Video."""
+    found = _missing(layers, min(frames, chunk)) or _task(layers, ("upsampling",), "Upsample Video")
+    if layers.trained_frames and min(frames, chunk) > layers.trained_frames:
+        found.append(
+            f"{min(frames, chunk)} frames are upsampled together, but the temporal layers were "
+            f"trained on clips of {layers.trained_frames}: set chunk to {layers.trained_frames}"
+        )
+    return found
+
+
+def core_sampler_warnings(layers: LayersKnown, frames: int) -> list[str]:
+    """What looks wrong with one of ComfyUI's own samplers, which makes all frames as one clip."""
+    if layers.present is False:
+        return []  # A model of images, and frames are images to it.
+    found = _first_task(layers)
+    if layers.trained_frames and frames > layers.trained_frames:
+        found.append(
+            f"{_as_one_clip(frames, layers.trained_frames)} take at most {layers.trained_frames} "
+            "frames, context windows, or the Video Sampler with another strategy"
+        )
+    return found
+
+
+def _missing(layers: LayersKnown, together: int) -> list[str]:
+    if layers.present is not False or together == 1:
+        return []
+    return [
+        f"the model has no temporal layers, so that its {f'{together} ' if together else ''}frames "
+        "will have nothing to do with each other: put Inject Temporal Layers between the model "
+        "and this node"
+    ]
+
+
+def _first_task(layers: LayersKnown) -> list[str]:
+    """Layers for prediction were trained without given frames, too."""
+    return _task(layers, ("text to video", "prediction"), "making a video from a prompt")
+
+
+def _continuing(layers: LayersKnown) -> list[str]:
+    if layers.takes_context is False:
+        return [CANNOT_BE_GIVEN_FRAMES]
+    return _task(layers, ("prediction",), "continuing given frames")
+
+
+def _task(layers: LayersKnown, fitting: tuple[str, ...], what: str) -> list[str]:
+    if not layers.task or layers.task in fitting:
+        return []
+    return [
+        f"the model's temporal layers were trained for {MADE_FOR[layers.task]} ({layers.task}), "
+        f"but {what} needs layers for {' or '.join(fitting)}: choose others in Load Temporal Layers"
+    ]
+
+
+def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[str]:
+    trained = layers.trained_frames if layers is not None else 0
+    if not trained or setup.together <= trained:
+        return []
+    begin = _as_one_clip(setup.together, trained)
+    if setup.strategy == "single clip":
+        return [f"{begin} choose at most {trained} frames, or another strategy"]
+    return [f"{begin} set window to {trained}"]
+
+
+def _as_one_clip(frames: int, trained: int) -> str:
+    return (
+        f"{frames} frames are made in one clip, but the temporal layers were trained on clips of "
+        f"{trained}:"
+    )

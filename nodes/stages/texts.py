@@ -1,0 +1,170 @@
+"""Texts typed into nodes: segments, bounding boxes, strengths per site. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...core.graph.messages import written
+from ...core.sites import check_site
+
+MOST_FRAMES = 100_000
+"""Of one segment; as of the widgets for a number of frames."""
+
+# --------------------------------------------------------------------------------------------------
+# Segments.
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a video with its own prompt; its first `overlap` frames fade over to it."""
+
+    prompt: str
+    frames: int
+    overlap: int = 0
+    seed: int | None = None
+
+
+def read_segments(text: str) -> list[Segment]:
+    """Segments from JSON; ValueError names the segment and what is wrong with it."""
+    segments = [_segment(k, one) for k, one in enumerate(_json_list(text, "segments"))]
+    for k, one in enumerate(segments):
+        if not 1 <= one.frames <= MOST_FRAMES:
+            raise ValueError(
+                f"segment {k + 1} must have 1 to {MOST_FRAMES} frames, not {one.frames}"
+            )
+        shortest = min(one.frames, segments[k - 1].frames if k else one.frames)
+        if not 0 <= one.overlap < shortest:
+            raise ValueError(
+                f"segment {k + 1}: overlap {one.overlap} must be from 0 to less than the "
+                f"{shortest} frames of the shorter segment beside it"
+            )
+    return segments
+
+
+def _segment(index: int, given: Any) -> Segment:
+    known = {"prompt": str, "frames": int, "overlap": int, "seed": int}
+    fields = _fields(given, known, required=("prompt", "frames"), what=f"segment {index + 1}")
+    if index == 0:
+        fields["overlap"] = 0
+    return Segment(**fields)
+
+
+# --------------------------------------------------------------------------------------------------
+# Bounding boxes.
+
+
+@dataclass(frozen=True)
+class BoundingBox:
+    """An object and where it is: corners in parts of the picture, (0, 0) at the top left."""
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+def read_boxes(text: str) -> list[BoundingBox]:
+    """Boxes from JSON; ValueError names the box and what is wrong with it."""
+    known = {"label": str, "x0": float, "y0": float, "x1": float, "y1": float}
+    boxes = [
+        BoundingBox(**_fields(one, known, required=tuple(known), what=f"box {k + 1}"))
+        for k, one in enumerate(_json_list(text, "boxes", empty=True))
+    ]
+    for k, box in enumerate(boxes):
+        if not (0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1):
+            raise ValueError(
+                f"box {k + 1}: the corners ({box.x0}, {box.y0}) and ({box.x1}, {box.y1}) must be "
+                "in order and lie in 0 .. 1"
+            )
+    return boxes
+
+
+# --------------------------------------------------------------------------------------------------
+# Strengths.
+
+
+def read_sites(text: str) -> dict[str, float]:
+    """Strengths by site, or by the beginning of sites, from a text like "down.0 = 0.5, mid = 0"."""
+    found: dict[str, float] = {}
+    for part in filter(None, (one.strip() for one in text.replace("\n", ",").split(","))):
+        name, equals, value = (one.strip() for one in part.partition("="))
+        if not equals or not _is_number(value):
+            raise ValueError(f"the strength {written(part)} must be written as in down.0=0.5")
+        found[_site_prefix(name)] = float(value)
+    return found
+
+
+def _site_prefix(name: str) -> str:
+    """A site, or the beginning of one such as "mid" or "down.0"."""
+    head, *rest = name.split(".")
+    if head in ("down", "up", "mid") and all(one.isdigit() for one in rest) and len(rest) < 2:
+        return name
+    return check_site(name)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+# --------------------------------------------------------------------------------------------------
+# JSON.
+
+
+def _json_list(text: str, what: str, *, empty: bool = False) -> list[Any]:
+    try:
+        found = json.loads(text or "[]")
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{what} must be a JSON list: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except (RecursionError, ValueError):  # Brackets in brackets, or a number of 5,000 digits.
+        raise ValueError(
+            f"{what} must be a JSON list of plain objects, got {written(text)}"
+        ) from None
+    if not isinstance(found, list) or not (found or empty):
+        raise ValueError(f"{what} must be a JSON list with at least 1 entry, got {written(text)}")
+    return found
+
+
+def _fields(
+    given: Any, known: dict[str, Callable], *, required: Sequence[str], what: str
+) -> dict[str, Any]:
+    """The entries of one JSON object in their types; null counts as not given."""
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"{what} must be an object such as {{{', '.join(required)}}}, got {written(given)}"
+        )
+    given = {name: value for name, value in given.items() if value is not None}
+    wrong = [name for name in given if name not in known]
+    missing = [name for name in required if name not in given]
+    if wrong or missing:
+        fault = f"lacks the entry {missing[0]}" if missing else f"has an entry {written(wrong[0])}"
+        raise ValueError(f"{what} {fault}, expected {', '.join(known)}")
+    return {name: _typed(value, known[name], f"{what}: {name}") for name, value in given.items()}
+
+
+def _typed(value: Any, kind: Callable, what: str) -> Any:
+    if kind is str:
+        fits = isinstance(value, str)
+    else:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and _is(value, kind)
+    if not fits:
+        wanted = {str: "text", int: "a whole number", float: "a number"}[kind]
+        raise ValueError(f"{what} must be {wanted}, got {written(value)}")
+    return kind(value)
+
+
+def _is(value: float, kind: Callable) -> bool:
+    """Whether a number is one of this kind: 4.5 and infinity are no whole numbers."""
+    try:
+        return math.isfinite(value) and kind(value) == value
+    except OverflowError:
+        return False
