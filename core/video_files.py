@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .new_files import NewFile
 from .video_info import AudioClip, VideoInfo, exact_frame_rate
-from .video_reading import open_video, read_frames, read_metadata
+from .video_reading import checked_count, open_video, read_frames, read_metadata
 from .video_sound import read_audio
 from .video_writing import FORMATS, UNDER_WAY, begin_video, write_video
 
@@ -53,16 +53,32 @@ class VideoStream:
     audio: Callable[[], AudioClip | None] | None = None
 
     @classmethod
-    def from_file(cls, path: str | PathLike[str], *, chunk: int = 16) -> VideoStream:
-        """Refer to a file; errors as in `open_video`, and nothing is decoded yet."""
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        start: int = 0,
+        count: int | None = None,
+        stride: int = 1,
+        chunk: int = 16,
+    ) -> VideoStream:
+        """Refer to a file, or to the part of it that `read_frames` gives for the same numbers.
+
+        Errors as there, and nothing is decoded yet.
+        """
         info = open_video(path)
+        part = {
+            "start": start,
+            "stride": stride,
+            "count": checked_count(info, start, count, stride),
+        }
         return cls(
-            lambda: read_frames(path, chunk=chunk),
-            info.frame_rate,
-            info.frames,
+            lambda: read_frames(path, **part, chunk=chunk),
+            info.frame_rate / stride,
+            part["count"],
             info.width,
             info.height,
-            lambda: read_audio(path),
+            lambda: read_audio(path, **part),
         )
 
     @classmethod

@@ -81,7 +81,11 @@ def read_frames(
     fault are yielded first, then ValueError says how many there were.
     """
     info = open_video(path)
-    count = _checked_count(info, start, count, stride, chunk, size)
+    count = checked_count(info, start, count, stride)
+    if chunk < 1:
+        raise ValueError(f"chunk {chunk} must be at least 1")
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size (height, width) {tuple(size)} must be positive")
     return _chunks(info, start, count, stride, chunk, size)
 
 
@@ -102,18 +106,10 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 # Requests and chunks.
 
 
-def _checked_count(
-    info: VideoInfo,
-    start: int,
-    count: int | None,
-    stride: int,
-    chunk: int,
-    size: tuple[int, int] | None,
-) -> int:
-    if stride < 1 or chunk < 1 or start < 0:
-        raise ValueError(f"start {start}, stride {stride}, chunk {chunk}: need >= 0, >= 1, >= 1")
-    if size is not None and min(size) < 1:
-        raise ValueError(f"size (height, width) {tuple(size)} must be positive")
+def checked_count(info: VideoInfo, start: int, count: int | None, stride: int) -> int:
+    """How many frames a request is for; ValueError if the clip does not have them."""
+    if stride < 1 or start < 0:
+        raise ValueError(f"start {start}, stride {stride}: need >= 0, >= 1")
     if start >= info.frames:
         raise ValueError(f"{info.path} has {info.frames} frames, so none at start {start}")
     available = (info.frames - start + stride - 1) // stride

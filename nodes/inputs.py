@@ -85,6 +85,14 @@ def frame_rate() -> io.Input:
     return number("frame_rate", 15.0, 0.1, 240.0, "Frames per second.", step=0.01)
 
 
+def saving_rate() -> io.Input:
+    return number(
+        "frame_rate", 15.0, 0.1, 240.0,
+        "Frames per second of images; a video keeps its own, and a number that differs from it is "
+        "answered with a warning.", step=0.01,
+    )  # fmt: skip
+
+
 def filename_prefix(default: str) -> io.Input:
     return io.String.Input(
         "filename_prefix",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .checks import ABSENT, clip_faults, loading_faults, verdict
 from .choices import FITS, RENDERED
 from .host import host, io, ui
-from .inputs import MAX_FRAMES, MAX_SIZE, filename_prefix, frame_rate, integer, video_format
+from .inputs import MAX_FRAMES, MAX_SIZE, filename_prefix, integer, saving_rate, video_format
 
 CATEGORY = "VideoLDM/video"
 
@@ -24,7 +24,12 @@ def clip_inputs() -> list[io.Input]:
     return [
         io.Video.Input("video", optional=True, tooltip="A video; or connect images instead."),
         io.Image.Input("images", optional=True, tooltip="Frames; or connect a video instead."),
-    ]
+        io.Audio.Input(
+            "audio", optional=True,
+            tooltip="Sound, cut to the length of the pictures; without it a video keeps its own. "
+            "GIF and PNG carry none.",
+        ),
+    ]  # fmt: skip
 
 
 class LoadVideo(io.ComfyNode):
@@ -35,7 +40,7 @@ class LoadVideo(io.ComfyNode):
             display_name="Load Video (Video LDM)",
             category=CATEGORY,
             description="Loads frames of a video, an animated image or a folder of the input "
-            "folder; or renders a small clip, so that workflows run without any file.",
+            "folder, and its sound; or renders a small clip, so that workflows run without a file.",
             inputs=[
                 io.Combo.Input(
                     "file", options=[*RENDERED, *host.folders.input_names("clip")],
@@ -60,6 +65,7 @@ class LoadVideo(io.ComfyNode):
                 io.Image.Output("images", display_name="images"),
                 io.Float.Output("frame_rate", display_name="frame_rate"),
                 io.Int.Output("frames", display_name="frames"),
+                io.Audio.Output("audio", display_name="audio"),
             ],
         )  # fmt: skip
 
@@ -98,7 +104,7 @@ class SaveVideo(io.ComfyNode):
                     "quality", 18, 0, 51,
                     "Rate factor of mp4 and webm: 0 is without loss, 51 is the smallest file.",
                 ),
-                frame_rate(),
+                saving_rate(),
                 *clip_inputs(),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -113,11 +119,11 @@ class SaveVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, filename_prefix, format, quality, frame_rate, video=None, images=None
+        cls, filename_prefix, format, quality, frame_rate, video=None, images=None, audio=None
     ) -> io.NodeOutput:
         from .stages.media import save_clip, stream_of
 
-        stream = stream_of(host, video, images, frame_rate)
+        stream = stream_of(host, video, images, frame_rate, audio, format)
         metadata = host.metadata(cls.hidden)
         path = save_clip(host, stream, filename_prefix, format, quality, metadata)
         return io.NodeOutput(ui=saved(path))
@@ -131,7 +137,7 @@ class PreviewVideo(io.ComfyNode):
             display_name="Preview Video (Video LDM)",
             category=CATEGORY,
             description="Plays a video or frames in the node; the file is temporary.",
-            inputs=[frame_rate(), *clip_inputs()],
+            inputs=[saving_rate(), *clip_inputs()],
             is_output_node=True,
             outputs=[],
         )
@@ -142,9 +148,9 @@ class PreviewVideo(io.ComfyNode):
         return verdict(cls, clip_faults, frame_rate=frame_rate, video=video, images=images)
 
     @classmethod
-    def execute(cls, frame_rate, video=None, images=None) -> io.NodeOutput:
+    def execute(cls, frame_rate, video=None, images=None, audio=None) -> io.NodeOutput:
         from .stages.media import save_clip, stream_of
 
-        stream = stream_of(host, video, images, frame_rate)
+        stream = stream_of(host, video, images, frame_rate, audio)
         path = save_clip(host, stream, "preview/VideoLDM", "mp4", 23, {}, temp=True)
         return io.NodeOutput(ui=saved(path, temp=True))

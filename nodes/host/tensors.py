@@ -3,6 +3,7 @@
 IMAGE    [T, H, W, 3] in [0, 1]           core: pixels [1, t, 3, h, w] in [-1, 1]
 LATENT   [T, c, h, w], frames as batch    core: latents [b, t, c, h, w], scaled
          [B, c, T, h, w], 5-D             LATENT holds them raw, as the VAE gives them
+AUDIO    waveform [1, channels, samples]  core: AudioClip, [channels, samples]
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor
+
+from ...core.video_info import AudioClip
 
 
 @dataclass
@@ -40,6 +43,29 @@ class RoundTrips:
 def same_device(a: torch.device, b: torch.device) -> bool:
     """Whether two devices are one; "cuda" without a number is the current one."""
     return a.type == b.type and (a.index == b.index or None in (a.index, b.index))
+
+
+# --------------------------------------------------------------------------------------------------
+# Sound.
+
+
+def audio_of(audio: Mapping[str, Any] | None) -> AudioClip | None:
+    """The sound of an AUDIO, which must be one; ValueError for shapes that cannot be."""
+    if audio is None:
+        return None
+    waveform = audio.get("waveform") if isinstance(audio, Mapping) else None
+    if not isinstance(waveform, Tensor) or waveform.ndim != 3 or len(waveform) != 1:
+        shape = list(getattr(waveform, "shape", ()))
+        raise ValueError(f"an AUDIO must be one waveform [1, channels, samples], got shape {shape}")
+    check_finite(waveform, "sound")
+    return AudioClip(waveform[0], int(audio.get("sample_rate", 0)))
+
+
+def audio_from(sound: AudioClip | None) -> dict[str, Any] | None:
+    """An AUDIO, waveform [1, channels, samples] and samples per second; None where none is."""
+    if sound is None:
+        return None
+    return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
 # --------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,38 +17,40 @@ from ...core.video_files import (
     UNDER_WAY,
     VideoStream,
     exact_frame_rate,
-    open_video,
-    read_frames,
 )
 from ..checks import clip_faults, loading_faults, require
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.saving import save_stream
+from ..host.tensors import audio_from, audio_of
 
 if TYPE_CHECKING:
+    from ...core.video_files import AudioClip
     from ..host.interface import Host, Wire
 
+RATE_STEP = 0.01  # of the input: rates that are closer are the same
 CHUNK = 16  # frames that are converted at a time
-RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15.0, 20_000
+RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15, 20_000
+SILENT = ("gif", "png")  # formats that carry no sound
 
 
 def load_clip(
     host: Host, file: str, *, start: int, count: int, stride: int, width: int, height: int,
     fit: str, multiple_of: int,
-) -> tuple[Tensor, float, int]:  # fmt: skip
-    """(IMAGE, frames per second, frame count) of a file, or of a clip rendered on the spot.
+) -> tuple[Tensor, float, int, Wire]:  # fmt: skip
+    """(IMAGE, frames per second, frame count, AUDIO or None) of a file, or of a rendered clip.
 
     `count` 0 takes all frames, `width` or `height` 0 keeps that side; sides then shrink to a
-    multiple of `multiple_of` by cropping.
+    multiple of `multiple_of` by cropping. The sound is that of the chosen frames, as long as they.
     """
     if fit not in FITS:
         raise ValueError(f"fit {fit!r} must be one of {', '.join(FITS)}")
-    chunks, size, rate = (_rendered if file in RENDERED else _from_file)(
-        host, file, start, count, stride
-    )
-    target = _target_size(size, (height, width), multiple_of)
-    parts = (_fitted(chunk, target, fit) for chunk in _interruptible(host, chunks))
-    images = torch.cat([host.images(part[None]) for part in parts])
-    return images, float(rate / stride), len(images)
+    stream = (_rendered if file in RENDERED else _from_file)(host, file, start, count, stride)
+    target = _target_size((stream.height, stream.width), (height, width), multiple_of)
+    images, done = host.image_buffer(stream.frames, *target), 0
+    for chunk in _interruptible(host, stream.chunks()):
+        images[done : done + len(chunk)] = host.images(_fitted(chunk, target, fit)[None])
+        done += len(chunk)
+    return images, float(stream.frame_rate), stream.frames, audio_from(_sound(host, stream))
 
 
 def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -55,14 +59,21 @@ def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
         yield chunk
 
 
-def _from_file(host: Host, file: str, start: int, count: int, stride: int):
+def _sound(host: Host, stream: VideoStream) -> AudioClip | None:
+    """The pictures are worth having without their sound."""
+    try:
+        return stream.audio() if stream.audio is not None else None
+    except ValueError as fault:
+        host.warn(f"{fault}; the pictures are loaded without it")
+        return None
+
+
+def _from_file(host: Host, file: str, start: int, count: int, stride: int) -> VideoStream:
     path = host.folders.input_path(file)
-    info = open_video(path)
-    chunks = read_frames(path, start=start, count=count or None, stride=stride)
-    return chunks, (info.height, info.width), info.frame_rate
+    return VideoStream.from_file(path, start=start, count=count or None, stride=stride)
 
 
-def _rendered(host: Host, file: str, start: int, count: int, stride: int):
+def _rendered(host: Host, file: str, start: int, count: int, stride: int) -> VideoStream:
     """A clip of one of the procedurally rendered worlds, always the same one."""
     from ...core.worlds import random_clip
 
@@ -72,7 +83,7 @@ def _rendered(host: Host, file: str, start: int, count: int, stride: int):
     clip = random_clip(world, RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE, rate=0.25)
     pixels = torch.from_numpy(np.ascontiguousarray(clip.frames))
     chosen = pixels[start::stride][: count or None]
-    return iter([chosen]), (RENDERED_SIZE, RENDERED_SIZE), RENDERED_RATE
+    return VideoStream.from_tensor(chosen, Fraction(RENDERED_RATE, stride))
 
 
 def _target_size(
@@ -110,14 +121,25 @@ def _fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
 
 
 def stream_of(
-    host: Host, video: Wire | None, images: Tensor | None, frame_rate: float
-) -> VideoStream:
-    """The one clip that a saving node was given."""
+    host: Host, video: Wire | None, images: Tensor | None, frame_rate: float, audio: Wire | None,
+    format: str = "mp4",
+) -> VideoStream:  # fmt: skip
+    """The one clip that a saving node was given, with the sound it was given, or else its own."""
     given = {"video": video, "images": images}
     require(clip_faults, {}, [name for name, value in given.items() if value is not None])
-    if video is not None:
-        return host.stream(video)
-    return images_stream(host, images, frame_rate)
+    sound = audio_of(audio)
+    if sound is not None and format in SILENT:
+        host.warn(f"{format} carries no sound: the audio that is connected is left out")
+    if video is None:
+        stream = images_stream(host, images, frame_rate)
+    else:
+        stream = host.stream(video)
+        if abs(stream.frame_rate - Fraction(frame_rate)) >= RATE_STEP:
+            host.warn(
+                f"frame_rate {frame_rate:g} is for images and has no effect here: the video keeps "
+                f"its own {float(stream.frame_rate):g} frames per second"
+            )
+    return stream if sound is None else replace(stream, audio=lambda: sound)
 
 
 def images_stream(host: Host, images: Tensor, frame_rate: float) -> VideoStream:

@@ -14,8 +14,7 @@ from einops import rearrange
 from ....core.video_files import VideoStream, begin_video
 from ..metadata import metadata_texts
 from ..saving import save_stream
-from ..standalone.video import as_audio, as_clip
-from ..tensors import images_from, pixels_of
+from ..tensors import audio_from, audio_of, images_from, pixels_of
 
 QUALITY = 18
 SUFFIXES = {".mp4": "mp4", ".webm": "webm"}
@@ -36,7 +35,7 @@ class StreamedVideo(Input.Video):
         sound = self.stream.audio() if self.stream.audio is not None else None
         return Types.VideoComponents(
             images=images_from(frames).cpu(), frame_rate=self.stream.frame_rate,
-            audio=as_audio(sound),
+            audio=audio_from(sound),
         )  # fmt: skip
 
     def save_to(
@@ -101,7 +100,7 @@ def stream_of(video: Any) -> VideoStream:
             return VideoStream.from_file(source)
     parts = video.get_components()
     pixels = pixels_of(parts.images)[0].cpu()
-    return VideoStream.from_tensor(pixels, parts.frame_rate, audio=as_clip(parts.audio))
+    return VideoStream.from_tensor(pixels, parts.frame_rate, audio=audio_of(parts.audio))
 
 
 def _is_whole(video: Any) -> bool:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from einops import rearrange
 from torch import Tensor
 
-from ....core.video_files import AudioClip, VideoStream
+from ....core.video_files import VideoStream
 from ..metadata import metadata_texts
 from ..saving import save_stream
-from ..tensors import images_from, pixels_of
+from ..tensors import audio_from, audio_of, images_from, pixels_of
 
 if TYPE_CHECKING:
     from .host import StandaloneHost
@@ -34,7 +34,7 @@ class StandaloneVideo:
         images = images_from(rearrange(self.stream.frames_tensor(), "t c h w -> 1 t c h w"))
         sound = self.stream.audio() if self.stream.audio is not None else None
         return SimpleNamespace(
-            images=images, audio=as_audio(sound), frame_rate=self.stream.frame_rate
+            images=images, audio=audio_from(sound), frame_rate=self.stream.frame_rate
         )
 
     def get_dimensions(self) -> tuple[int, int]:
@@ -69,21 +69,8 @@ class StandaloneVideo:
 def video_from_images(images: Tensor, frame_rate: float, audio: Any = None) -> StandaloneVideo:
     """A clip of frames that are in memory, as CreateVideo makes it."""
     pixels = pixels_of(images)[0].cpu()
-    stream = VideoStream.from_tensor(pixels, frame_rate, audio=as_clip(audio))
+    stream = VideoStream.from_tensor(pixels, frame_rate, audio=audio_of(audio))
     return StandaloneVideo(stream)
-
-
-def as_audio(sound: AudioClip | None) -> dict[str, Any] | None:
-    """ComfyUI's AUDIO: waveform [1, channels, samples] and sample_rate."""
-    if sound is None:
-        return None
-    return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
-
-
-def as_clip(audio: Any) -> AudioClip | None:
-    if audio is None:
-        return None
-    return AudioClip(audio["waveform"][0], int(audio["sample_rate"]))
 
 
 def video_from_file(path: Path) -> StandaloneVideo:
