@@ -18,6 +18,7 @@ final name when the last frame is in (`new_files` says how names are kept apart)
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -41,6 +42,9 @@ from .video_sound import LAYOUTS, audio_frame, mixed_down
 FORMATS = ("mp4", "webm", "gif", "png")
 BT709 = 1  # the same number in H.273's three tables
 LIMITED_RANGE = 1
+GIF_AT_ONCE = 2**24
+"""Pixels of an interrupted gif that are still made into one, in about a second; more stay in the
+first pass's file, which has all colours."""
 GIF_MAX_RATE = 50  # browsers slow down pictures shorter than 20 ms
 UNDER_WAY = {"gif": ".mkv"}
 """Suffix of a format's partial file, where it is not that of the finished one."""
@@ -217,8 +221,9 @@ class _Sink:
     def close_partial(self) -> None:
         """Close the frames so far into the partial file; a second fault must not hide the first."""
         if self.writer is not None and not self.is_broken:
+            is_long = self.format == "gif" and self.frames * math.prod(self.shape) > GIF_AT_ONCE
             with suppress(av.error.FFmpegError, OSError):
-                self.writer.finish()
+                self.writer.salvage() if is_long else self.writer.finish()
         self.file.discard()
 
     def _salvaged(self, fault: BaseException) -> OSError:

@@ -7,6 +7,8 @@ subcommands are in `command/`, and are imported only when they are asked for.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # Also how --help and --version end.
         return int(stop.code or 0)
+    # Without this, Python looks for garbage in all of torch before it ends: a second or more.
+    atexit.register(gc.freeze)
     with StopSignals() as stop:
         try:
             module, function = args.handler

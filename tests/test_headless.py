@@ -17,7 +17,7 @@ import torch
 from videoldm.core.graph import Event
 from videoldm.core.video_files import VideoStream, open_video, write_video
 from videoldm.nodes import headless
-from videoldm.nodes.command import progress
+from videoldm.nodes.command import progress, signals
 from videoldm.nodes.command.run import folded
 from videoldm.nodes.command.signals import StopSignals
 from videoldm.nodes.headless import main
@@ -249,6 +249,28 @@ def test_a_second_signal_stops_at_once(capsys):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
+    assert stop.code == 130
+
+
+def test_a_step_that_takes_too_long_is_not_waited_for(capsys, monkeypatch):
+    def execute(**inputs):
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:  # Never asks whether to stop.
+            pass
+
+    monkeypatch.setattr(Count, "execute", execute)
+    began = time.monotonic()
+    assert main(["run", workflow(n1=count(), n2=write())]) == 130
+    assert time.monotonic() - began < 10
+    assert "interrupted in node 1 (Toy_Count)" in capsys.readouterr().err
+
+
+def test_whoever_has_asked_has_time_to_close_its_files(monkeypatch):
+    with StopSignals() as stop, stop.gently():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        time.sleep(2 * signals.GRACE)
     assert stop.code == 130
 
 

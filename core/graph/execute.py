@@ -204,6 +204,9 @@ class _Run:
             self._run_node(node_id)
         except NodeError:
             raise
+        except KeyboardInterrupt as stop:
+            node = self.nodes[node_id]
+            raise Interrupted(f"interrupted in node {node_id} ({node.class_type})") from stop
         except Exception as error:
             raise NodeError(self.nodes[node_id], cause_of(error)) from error
 

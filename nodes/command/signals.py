@@ -1,7 +1,11 @@
-"""Stopping on SIGINT and SIGTERM: gently between two steps first, at once the second time."""
+"""Stopping on SIGINT and SIGTERM: gently between two steps first, at once the second time.
+
+A step that takes longer than `GRACE` is not waited for: it is left between two operations.
+"""
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
@@ -11,6 +15,8 @@ from types import FrameType
 from typing import Any
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
+GRACE = 0.3
+"""Seconds in which somebody should have asked whether to stop."""
 
 
 class StopSignals:
@@ -24,6 +30,8 @@ class StopSignals:
         self.received: int | None = None
         self.gentle = False
         self.before: dict[int, Any] = {}
+        self.timer: threading.Timer | None = None
+        self.is_overdue = False
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -35,6 +43,8 @@ class StopSignals:
             signal.signal(one, handler)
 
     def __call__(self) -> bool:
+        if self.received is not None:
+            self._forget_timer()  # Whoever asks stops, and then needs time to close its files.
         return self.received is not None
 
     @property
@@ -44,16 +54,36 @@ class StopSignals:
 
     @contextmanager
     def gently(self) -> Iterator[StopSignals]:
-        """Within this context, the first signal is only noted: somebody asks for it regularly."""
+        """Within this context, the first signal is only noted, for those who ask regularly; when
+        nobody has asked for some time, it raises KeyboardInterrupt after all."""
         self.gentle = True
         try:
             yield self
         finally:
             self.gentle = False
+            self._forget_timer()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_overdue:
+            self.is_overdue = False
+            if self.timer is None:  # Somebody asked just now.
+                return
         first, self.received = self.received is None, number
         if not (self.gentle and first):
+            self._forget_timer()
             raise KeyboardInterrupt
+        self.timer = threading.Timer(GRACE, self._insist, [number])
+        self.timer.daemon = True
+        self.timer.start()
         start = "\n" if sys.stderr.isatty() else ""  # The terminal has just written ^C.
         print(f"{start}stopping after this step; once more stops at once", file=sys.stderr)
+
+    def _insist(self, number: int) -> None:
+        """Have the main thread handle the signal a second time."""
+        self.is_overdue = True
+        _thread.interrupt_main(number)
+
+    def _forget_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
