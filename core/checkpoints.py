@@ -108,10 +108,10 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> CheckpointError:
     name = Path(path).name
     if not os.access(path, os.R_OK):
         return CheckpointError(f"{name} cannot be read: no permission")
-    return CheckpointError(f"{name} is not a readable safetensors file: {first_line(error)}")
+    return CheckpointError(f"{name} is not a readable safetensors file: {reason_of(error)}")
 
 
-def first_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The first line of what an error says, with the next one where it ends in a colon, or the
     error's name where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -136,9 +136,14 @@ def broken_config(name: str) -> Iterator[None]:
 
 _FIELD = re.compile(r"(unexpected|missing) .*?argument:? '(\w+)'")
 
+_TYPED_FIELD = re.compile(r"[Ff]ield '(\w+)' expected \w+, got")
+
 
 def _reason(error: Exception) -> str:
     """What is wrong with a configuration, without Python's words for it."""
+    typed = _TYPED_FIELD.search(str(error))
+    if typed is not None:
+        return f"'{typed[1]}' is null or of a wrong type"
     if isinstance(error, KeyError):
         return f"{error} is missing"
     if isinstance(error, (TypeError, AttributeError, IndexError, AssertionError)):
@@ -146,7 +151,7 @@ def _reason(error: Exception) -> str:
         if found is None:
             return "a field is null or of a wrong type"
         return f"'{found[2]}' is {'missing' if found[1] == 'missing' else 'not known'}"
-    return first_line(error)
+    return reason_of(error)
 
 
 def load_into(

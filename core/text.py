@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .checkpoints import CheckpointError, first_line
+from .checkpoints import CheckpointError, reason_of
 from .positions import sinusoid
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
@@ -137,7 +137,7 @@ def read_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
     # The reader of vocabularies raises Exception itself.
     except Exception as error:
         raise CheckpointError(
-            f"the tokenizer in {folder} cannot be read: {first_line(error)}"
+            f"the tokenizer in {folder} cannot be read: {reason_of(error)}"
         ) from None
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from .checkpoints import (
     CheckpointError,
     Header,
-    first_line,
     open_safetensors,
     read_header,
     read_state,
+    reason_of,
 )
 
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params")
@@ -123,7 +123,7 @@ def read_pickle(path: Path) -> Any:
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
     except Exception as error:
-        reason = first_line(error).split(". ")[0]
+        reason = reason_of(error).split(". ")[0]
         raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
 
 

@@ -316,7 +316,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(unet, file, words):  # noqa:
 
 @pytest.mark.parametrize("kind", ["unet", "text"])
 @pytest.mark.parametrize("width, words", [
-    (768, "is made for Stable Diffusion 1.x, but this model is a model with prompts of width 12"),
+    (768, "is made for Stable Diffusion 1.x, but this is a model whose prompts have width 12"),
     (2048, "is made for Stable Diffusion XL, but"),
 ])  # fmt: skip
 def test_a_lora_of_another_family_is_told_by_its_width(unet, text_encoder, kind, width, words):  # noqa: F811

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checkpoints import CheckpointError, broken_config, first_line, load_into
+from ..checkpoints import CheckpointError, broken_config, load_into, reason_of
 from ..denoiser import Prediction
 from ..schedules import NoiseSchedule, from_betas, linear, scaled_linear, zero_terminal_snr
 from ..sites import layout_of
@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {first_line(error)}") from None
+        raise CheckpointError(f"{path} is not readable JSON: {reason_of(error)}") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} holds {_shown(found)} instead of settings by name")
     return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..known_models import of_keys, of_text_width
+from .known_models import of_keys, of_text_width
 from .stable_diffusion_parts import place_of, unet_of
 
 # By the channels that the U-Net takes: 4 of the latents, and what stands beside them.

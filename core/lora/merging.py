@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import CheckpointError, complain
 from ..cloning import shared_clone
-from ..known_models import of_keys, of_text_width
+from ..families.known_models import of_keys, of_text_width
 from .adapters import Factors, Incomplete, Misfit, difference_of, scale_of
 from .names import Kind, is_left_out, module_names, sort_keys, text_layers
 
@@ -73,7 +73,7 @@ def _check_family(
     if difference is not None and takes is not None and difference.shape[1] != takes:
         raise CheckpointError(
             f"{name} is made for {of_text_width(difference.shape[1])}, "
-            f"but this model is {of_text_width(takes)}"
+            f"but this is {of_text_width(takes)}"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import core
+from ...core.graph.messages import first_line
 from ..host.standalone.folders import MODEL_FOLDERS
 from ..host.standalone.host import StandaloneHost
 from .errors import OK
@@ -41,19 +42,32 @@ def list_models(args: argparse.Namespace, stop: StopSignals) -> int:
 
 def describe_file(path: Path) -> dict[str, Any]:
     """Return name, size, and, of a safetensors file, kind and parameters; "error" if unreadable."""
-    found: dict[str, Any] = {"name": path.stem, "mb": round(path.stat().st_size / 1e6, 2)}
-    if path.suffix not in (".safetensors", ".sft"):
-        return found
+    found: dict[str, Any] = {"name": path.stem, "mb": 0.0}
+    try:
+        found["mb"] = round(_size(path) / 1e6, 2)
+        return found | (_contents(path) if path.suffix in (".safetensors", ".sft") else {})
+    except (ValueError, OSError) as error:
+        return {**found, "error": f"not readable: {first_line(error)}"}
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a model that is a folder."""
+    inner = path.rglob("*") if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in inner if not one.is_dir())
+
+
+def _contents(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            found["parameters"] = sum(prod(file.get_slice(k).get_shape()) for k in file.keys())
+            count = sum(prod(file.get_slice(k).get_shape()) for k in file.keys())
             own = json.loads((file.metadata() or {}).get("videoldm", "{}"))
-    except (SafetensorError, ValueError, OSError) as error:
-        return {**found, "error": f"not readable: {str(error).splitlines()[0]}"}
-    found |= {key: own[key] for key in ("kind", "family") if key in own}
-    return {**found, "notes": own["notes"]} if own.get("notes") else found
+    except SafetensorError as error:
+        raise ValueError(first_line(error)) from None
+    own = own if isinstance(own, dict) else {}
+    told = {key: own[key] for key in ("kind", "family", "notes") if own.get(key)}
+    return {"parameters": count} | told
 
 
 def _in_folders(host: StandaloneHost) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,7 @@ from ....core.sites import UNetLayout
 from ....core.temporal_layers import SetInputs, Strength, TemporalLayers, in_place
 from ....core.temporal_layers_spec import Betas, HostChanges
 from ..shared.layer_facts import layers_known
+from ..shared.misfits import check_layers_fit
 from ..shared.setup_warnings import core_sampler_warnings
 from .embedded_model import ScheduleSampling, unet_layout
 from .unet_hooks import hooked
@@ -97,11 +98,7 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
             f"temporal layers need a U-Net such as Stable Diffusion's, got {type(unet).__name__}"
         )
     have, made_for = unet_layout(model.model.model_config.unet_config), layers.module.spec.layout
-    if have != made_for:
-        raise ValueError(
-            f"temporal layers for channels {made_for.channels} with depths {made_for.depths} do "
-            f"not fit a U-Net of channels {have.channels} with depths {have.depths}"
-        )
+    check_layers_fit(made_for, have)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
 
 

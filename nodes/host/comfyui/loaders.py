@@ -26,7 +26,7 @@ from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.temporal_layers_spec import TemporalLayersSpec
 from ....core.weight_files import header_of
 from ..interface import FolderAccess
-from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
+from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from ..standalone.vae import StandaloneVAE
 from .clip import build_clip
 from .embedded_model import build_patcher

@@ -25,6 +25,7 @@ from ....core.upsampling import UpsamplerCondition
 from ..conditioning import FRAMES, branches, hint_indices, text_for
 from ..interface import Guidance, ModelFacts
 from ..shared.layer_facts import layer_facts
+from ..shared.misfits import check_prompts_fit
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
 from .layers import TOLD, Told, sets_of
 
@@ -78,8 +79,9 @@ def denoiser_for(
     offer: Callable[[Any, Tensor], None] = lambda *_: None,
 ) -> DenoiserFor:  # fmt: skip
     """See `Host.denoiser_for`. `offer(model, denoised)` gets every result, for previews."""
+    width = model.model.model_config.unet_config.get("context_dim")
     for which, conditioning in (("positive", positive), ("negative", negative)):
-        _check_width(model, conditioning, which)
+        check_prompts_fit(conditioning, which, width)
 
     def for_clip(condition: ClipCondition | UpsamplerCondition) -> Denoiser:
         return _ClipDenoiser(model, positive, negative, guidance, condition, offer)
@@ -231,14 +233,3 @@ def prediction_of(model: Any) -> Prediction:
         f"guidance_rescale needs a model that predicts noise, velocity or the image, got "
         f"{type(sampling).__bases__[-1].__name__}"
     )
-
-
-def _check_width(model: Any, conditioning: Sequence, which: str) -> None:
-    """Raise ValueError for prompts that another family's CLIP encoded."""
-    wanted = model.model.model_config.unet_config.get("context_dim")
-    for tokens, _ in conditioning:
-        if tokens is not None and wanted is not None and tokens.shape[-1] != wanted:
-            raise ValueError(
-                f"the {which} prompt has tokens of width {tokens.shape[-1]}, but the model takes "
-                f"width {wanted}; take the CLIP that was loaded with the model"
-            )

@@ -23,8 +23,8 @@ from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import VideoUNet
 from ....core.weight_files import header_of
 from ..embeddings import Embeddings
-from ..missing_parts import NO_CLIP, NO_VAE, MissingPart
-from ..model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
+from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
+from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
 from .clip import StandaloneCLIP
 from .control import StandaloneControlNet
 from .devices import Policy

@@ -14,11 +14,13 @@ from ....core.controlnet import check_fits
 from ....core.denoiser import Denoiser
 from ....core.diffusion_model import DiffusionModel
 from ....core.guidance import Branch, averaged, guided, rescaled
+from ....core.sites import layout_of
 from ....core.temporal_layers import Strength, TemporalLayers
 from ....core.upsampling import UpsamplerCondition
 from ..conditioning import branches, pooled_of, text_for
 from ..interface import Guidance, ModelFacts
 from ..shared.layer_facts import layer_facts
+from ..shared.misfits import check_layers_fit, check_prompts_fit
 from .control import Hint, hints_of, level_of, with_hints_of
 
 PIXEL_CHANNELS = 3
@@ -57,6 +59,7 @@ class StandaloneModel:
         )
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
+        check_layers_fit(layers.spec.layout, layout_of(self.core.network.image_unet.config))
         layers = layers.to(device=self.core.device, dtype=self.core.dtype)
         return replace(self, core=self.core.with_layers(layers, strength))
 
@@ -69,8 +72,9 @@ def denoiser_for(
 ) -> DenoiserFor:
     """See `Host.denoiser_for`. An upsampler's condition also brings its low-resolution frames."""
     core = model.core
-    _check_width(core, positive, "positive")
-    _check_width(core, negative, "negative")
+    width = core.network.config.cross_attention_dim
+    check_prompts_fit(positive, "positive", width)
+    check_prompts_fit(negative, "negative", width)
     negative = with_hints_of(positive, negative)
     for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
         check_fits(hint.net.network, core.network.config)
@@ -151,14 +155,3 @@ def _added(core: DiffusionModel, pooled: Tensor | None, x: Tensor) -> dict[str, 
     height, width = (core.factor * side for side in x.shape[-2:])
     ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
     return {"text_embeds": pooled.expand(len(x), -1), "time_ids": ids.expand(len(x), -1)}
-
-
-def _check_width(core: DiffusionModel, conditioning: Sequence, which: str) -> None:
-    """Raise ValueError for prompts that another family's CLIP encoded."""
-    wanted = core.network.config.cross_attention_dim
-    for tokens, _ in conditioning:
-        if tokens is not None and wanted is not None and tokens.shape[-1] != wanted:
-            raise ValueError(
-                f"the {which} prompt has tokens of width {tokens.shape[-1]}, but the model takes "
-                f"width {wanted}; take the CLIP that was loaded with the model"
-            )

@@ -1,4 +1,5 @@
-"""Models that people know by name, told by the width of their prompts and by what keys look like.
+"""Models that people know by name, told by the width of their prompts, by the sizes of their U-Net
+and by what keys look like.
 
 Only used to say in words what a file was made for; how a family is loaded is the family's own.
 """
@@ -8,11 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..sites import SD1, SDXL, X4_UPSCALER, UNetLayout
+
 _BY_TEXT_WIDTH = {
+    128: "the embedded model",
     768: "Stable Diffusion 1.x",
     1024: "Stable Diffusion 2.x",
     1280: "the refiner of Stable Diffusion XL",
     2048: "Stable Diffusion XL",
+}
+_BY_LAYOUT = {
+    SD1: "Stable Diffusion 1.x and 2.x",
+    X4_UPSCALER: "Stable Diffusion's x4 upscaler",
+    SDXL: "Stable Diffusion XL",
+    UNetLayout(channels=(64, 128, 160), layers=1, depths=(0, 1, 0)): "the embedded model",
+    UNetLayout(channels=(64, 96, 128), layers=1, depths=(0, 0, 1)): "the embedded upsampler",
 }
 # The first that any key matches. Names are dotted, or flattened by underscores as in LoRA files.
 _BY_KEYS = {
@@ -30,7 +41,13 @@ _BY_KEYS = {
 
 def of_text_width(width: int) -> str:
     """Whose prompts are that wide, e.g. ``"Stable Diffusion 1.x"``."""
-    return _BY_TEXT_WIDTH.get(width, f"a model with prompts of width {width}")
+    return _BY_TEXT_WIDTH.get(width, f"a model whose prompts have width {width}")
+
+
+def of_layout(layout: UNetLayout) -> str:
+    """Whose U-Net has these sizes, e.g. ``"Stable Diffusion 1.x and 2.x"``."""
+    sizes = f"{layout.levels} levels of {layout.channels[0]} to {layout.channels[-1]} channels"
+    return _BY_LAYOUT.get(layout, f"a U-Net with {sizes}")
 
 
 def of_keys(keys: Iterable[str]) -> str | None:
