@@ -16,7 +16,17 @@ from .dynamic_prompts import resolve_dynamic_prompt
 from .messages import shown
 from .schema import Link, NodeSpec, Registry, WorkflowError
 from .subgraphs import Scope, build_scope, collect_definitions
-from .ui_parts import BYPASSED, MUTED, UiLink, first_value, id_text, mode_of, slots, widget_name
+from .ui_parts import (
+    BYPASSED,
+    MUTED,
+    UiLink,
+    first_value,
+    id_text,
+    mode_of,
+    name_of,
+    slots,
+    widget_name,
+)
 from .widgets import read_widgets
 
 REROUTES = ("Reroute", "Reroute (rgthree)")
@@ -157,7 +167,10 @@ def _wired_inputs(
     for index, slot in enumerate(slots(node, "inputs")):
         link = scope.layout.incoming(node, index, slot)
         if link is not None:
-            found.append((_input_name(slot, spec), str(slot.get("type", "*")), link))
+            name = _input_name(slot, spec)
+            if not name:
+                raise WorkflowError(f"{name_of(node)} has a wire into an input without a name")
+            found.append((name, str(slot.get("type", "*")), link))
     return found
 
 

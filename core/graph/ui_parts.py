@@ -86,7 +86,7 @@ def slots(node: Mapping[str, Any], key: str) -> list[dict]:
     """Return a node's saved "inputs" or "outputs", each guaranteed to be a dict whose "name" is a
     text."""
     raw = node.get(key) if isinstance(node.get(key), list) else []
-    return [s if _has_name(s) else {"name": ""} for s in raw]
+    return [s if _has_name(s) else _nameless(s) for s in raw]
 
 
 def widget_name(slot: Mapping[str, Any]) -> str | None:
@@ -136,6 +136,10 @@ def name_of(node: Mapping[str, Any]) -> str:
 
 def _has_name(slot: Any) -> bool:
     return isinstance(slot, dict) and isinstance(slot.get("name"), str)
+
+
+def _nameless(slot: Any) -> dict:
+    return {**slot, "name": ""} if isinstance(slot, dict) else {"name": ""}
 
 
 def _read_nodes(graph: Mapping[str, Any]) -> dict[str, dict]:

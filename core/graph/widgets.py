@@ -1,9 +1,9 @@
 """Widget values of the UI form: finding which saved value belongs to which input, and saving them.
 
 A saved list has one value per widget in the frontend's order, with values in between that belong
-to no input: a "control_after_generate" behind seeds (once true or false), and the name of an upload
-button behind all required inputs. Files made elsewhere have it behind its own input, and old ones
-lack both, so the reading that fits the schema best is taken.
+to no input: a "control_after_generate" behind seeds (once true, false or null), and the name of an
+upload button behind all required inputs. Files made elsewhere have it behind its own input, and old
+ones lack both, so the reading that fits the schema best is taken.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from .schema import InputSpec, NodeSpec, required_first
 from .values import settled
 
-# Until spring 2023 it was a switch, which files of that time save as true or false.
-CONTROL_VALUES = ("fixed", "increment", "decrement", "randomize", "increment-wrap", True, False)
+# Until spring 2023 it was a switch, which files of that time save as true, false or null.
+CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
+CONTROL_VALUES = (*CONTROL_WORDS, True, False, None)
 UPLOAD_VALUES = ("image", "video", "audio", "file", "upload", "", None)
 
 

@@ -415,9 +415,9 @@ def test_the_engine_needs_the_registry_only_for_the_nodes_that_run() -> None:
 # Files of spring 2023, and what nobody's frontend writes.
 
 
-@pytest.mark.parametrize("control", [True, False, "fixed", "randomize", None])
+@pytest.mark.parametrize("control", [[], [True], [False], [None], ["fixed"], ["randomize"]])
 def test_a_seed_control_of_any_year_takes_a_place(control) -> None:
-    saved = [5, *([] if control is None else [control]), 20, 7.5, "sample_heun", True]
+    saved = [5, *control, 20, 7.5, "sample_heun", True]
     values = read_widgets(node(3, "Sampler", values=saved), REGISTRY["Sampler"])
     assert list(values.values()) == [5, 20, 7.5, "sample_heun", True]
 
@@ -435,6 +435,8 @@ def test_a_switch_behind_a_seed_is_no_control() -> None:
             "size": 7,
         }
     assert read_widgets({"widgets_values": [5, True]}, spec)["tiled"] is True
+    lost = read_widgets(node(3, "Sampler", values=[5, None, 7.5, "heun"]), REGISTRY["Sampler"])
+    assert "steps" not in lost and (lost["cfg"], lost["sampler"]) == (7.5, "heun")
 
 
 def test_samplers_lose_the_prefix_of_2023_and_only_samplers() -> None:
@@ -500,6 +502,9 @@ def test_two_nodes_of_one_id_are_refused() -> None:
 def test_slots_and_widgets_whose_names_are_no_texts(name) -> None:
     workflow = chain()
     workflow["nodes"][2]["inputs"][0] = {"name": name, "widget": {"name": name}, "link": 1}
+    with pytest.raises(WorkflowError, match=r"node 3 \(Sampler\) has a wire into an input without"):
+        ui_to_api(workflow, REGISTRY)
+    workflow["nodes"][2]["inputs"][0]["link"] = None
     problems = validate(parse_workflow(workflow, REGISTRY), REGISTRY, ["3"])
     assert any('input "model" is missing' in problem.message for problem in problems)
 
