@@ -20,6 +20,7 @@ from ..checkpoints import CheckpointError, load_into, part
 from ..sites import UNetLayout
 from ..weight_files import read_weights
 from . import stable_diffusion_keys as keys
+from .stable_diffusion_refusals import what_it_is
 
 PREFIX = "control_model."
 HINT_BLOCKS = 6
@@ -59,9 +60,8 @@ def _refuse_others(state: Mapping[str, Tensor], name: str) -> None:
             f"{name} is a ControlNet for SDXL; those for Stable Diffusion 1 and 2 can be used here"
         )
     if LAST_OF_LDM not in state and LAST_OF_DIFFUSERS not in state:
-        first = ", ".join(list(state)[:5])
         raise CheckpointError(
-            f"{name} is no ControlNet for Stable Diffusion 1 or 2; its first keys are {first}"
+            f"{name} is no ControlNet for Stable Diffusion 1 or 2{what_it_is(state)}"
         )
 
 

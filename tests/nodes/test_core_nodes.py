@@ -11,6 +11,8 @@ from videoldm.nodes import node_registry
 # Ids, inputs and outputs as ComfyUI has them.
 COMFYUI = {
     "CheckpointLoaderSimple": (["ckpt_name"], ["MODEL", "CLIP", "VAE"]),
+    "UNETLoader": (["unet_name", "weight_dtype"], ["MODEL"]),
+    "CLIPLoader": (["clip_name", "type", "device"], ["CLIP"]),
     "VAELoader": (["vae_name"], ["VAE"]),
     "LoraLoader": (["model", "clip", "lora_name", "strength_model", "strength_clip"],
                    ["MODEL", "CLIP"]),

@@ -39,11 +39,14 @@ from .core_nodes_models import (
     VAEEncode,
     VAELoader,
 )
+from .core_nodes_parts import CLIPLoader, UNETLoader
 from .core_nodes_sampling import KSampler, KSamplerAdvanced
 from .core_nodes_values import PRIMITIVES
 
 CORE_NODES = [
     CheckpointLoaderSimple,
+    UNETLoader,
+    CLIPLoader,
     VAELoader,
     LoraLoader,
     LoraLoaderModelOnly,

@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from ....core.families import (
     controlnets,
     embedded,
     lavie,
     stable_diffusion,
     stable_diffusion_keys,
+    stable_diffusion_text,
 )
 from ....core.families import stable_diffusion_autoencoders as autoencoders
 from ....core.families.stable_diffusion import ImageModel
@@ -33,6 +37,11 @@ from .model import StandaloneModel
 from .vae import StandaloneVAE
 
 EMBEDDED = "embedded"
+FP8 = {
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e4m3fn_fast": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
 Loaded = tuple[StandaloneModel, StandaloneCLIP | MissingPart, StandaloneVAE | MissingPart]
 
 
@@ -91,9 +100,22 @@ class Loaders:
             return StandaloneVAE(embedded.load_autoencoder(path, **self._there))
         return StandaloneVAE(autoencoders.load(path, **self._there))
 
-    def _checkpoint(self, name: str, wanted: str) -> Loaded:
+    def diffusion_model(self, name: str, weight_dtype: str = "default") -> StandaloneModel:
+        """A U-Net of the folder diffusion_models, its weights rounded as `weight_dtype` says."""
+        model, *_ = self._checkpoint(name, IMAGE_MODEL, folder="diffusion_models")
+        if weight_dtype != "default":
+            round_weights(model.core.network.image_unet, FP8[weight_dtype])
+        return model
+
+    def text_encoder(self, name: str, device: str = "default") -> StandaloneCLIP:
+        """The text encoder of Stable Diffusion 1 or 2 from a file of the folder text_encoders."""
+        there = self._there | ({} if device == "default" else {"device": device})
+        path = self.folders.model_path("text_encoders", name)
+        return self._clip(stable_diffusion_text.load(path, **there))
+
+    def _checkpoint(self, name: str, wanted: str, folder: str = "checkpoints") -> Loaded:
         """A checkpoint of this project's own format, or a single file of Stable Diffusion."""
-        path = self.folders.model_path("checkpoints", name)
+        path = self.folders.model_path(folder, name)
         header = header_of(path)
         if header is not None:
             return self._wires(self._own(path, header.kind, wanted), header.family, path.name)
@@ -115,10 +137,7 @@ class Loaders:
         clip = MissingPart(NO_CLIP.format(file))
         vae = MissingPart(NO_VAE.format(file))
         if found.text_encoder is not None:
-            clip = StandaloneCLIP(
-                found.text_encoder, found.tokenizer, found.text_length, found.box_encoder,
-                self.embeddings(found.text_encoder.config.hidden_size), found.dropped_layers,
-            )  # fmt: skip
+            clip = self._clip(found, found.box_encoder)
         if found.autoencoder is not None:
             vae = StandaloneVAE(found.autoencoder)
         return StandaloneModel(found.model, family), clip, vae
@@ -129,9 +148,13 @@ class Loaders:
         # As in ComfyUI, which knows these by the end of their names.
         return StandaloneControlNet(network, path.stem.endswith(("_shuffle", "_shuffle_fp16")))
 
-    def embeddings(self, width: int) -> Embeddings:
-        """The textual inversions for text encoders of this width."""
-        return Embeddings(tuple(self.folders.model_roots("embeddings")), width)
+    def _clip(self, found: Any, box_encoder: Any = None) -> StandaloneCLIP:
+        width = found.text_encoder.config.hidden_size
+        embeddings = Embeddings(tuple(self.folders.model_roots("embeddings")), width)
+        return StandaloneCLIP(
+            found.text_encoder, found.tokenizer, found.text_length, box_encoder, embeddings,
+            found.dropped_layers,
+        )  # fmt: skip
 
     def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
@@ -150,6 +173,12 @@ def with_whole_steps(found: ImageModel) -> ImageModel:
     """The image model that is told whole timesteps, as ComfyUI tells its own."""
     schedule = replace(found.model.schedule, whole_steps=True)
     return replace(found, model=replace(found.model, schedule=schedule))
+
+
+def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give weights that nobody else has the values that they have in a smaller dtype."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype).to(parameter.dtype)
 
 
 def _model_with_lora(
