@@ -13,6 +13,7 @@ import comfy.model_management as manager
 import comfy.ops
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from safetensors.torch import save_file
 
 
 class TestAttention:
@@ -51,8 +52,8 @@ class TestControlNet:
     def INPUT_TYPES(cls):
         return {"required": {"model": ("MODEL",)}}
 
-    def make(self, model):
-        config = {**model.model.model_config.unet_config, "hint_channels": 3}
+    def make(self, model, **changed):
+        config = {**model.model.model_config.unet_config, "hint_channels": 3, **changed}
         config = {key: value for key, value in config.items() if key != "out_channels"}
         config |= {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.manual_cast}
         network = comfy.cldm.cldm.ControlNet(**config).eval().requires_grad_(False)
@@ -62,6 +63,20 @@ class TestControlNet:
             weight.data = torch.randn(weight.shape, generator=generator) * spread
         device = manager.get_torch_device()
         return (comfy.controlnet.ControlNet(network, load_device=device),)
+
+
+class TestSavedControlNet(TestControlNet):
+    """The same with Stable Diffusion 1's 8 heads, also in a file as they are published."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "file": ("STRING", {})}}
+
+    def make(self, model, file):
+        made = super().make(model, num_heads=8, num_head_channels=-1)
+        state = made[0].control_model.state_dict()
+        save_file({f"control_model.{key}": weight for key, weight in state.items()}, file)
+        return made
 
 
 class TestReport:
@@ -114,5 +129,6 @@ class TestMemory:
 
 
 NODE_CLASS_MAPPINGS = {
-    one.__name__: one for one in (TestAttention, TestControlNet, TestReport, TestMemory)
+    one.__name__: one
+    for one in (TestAttention, TestControlNet, TestSavedControlNet, TestReport, TestMemory)
 }

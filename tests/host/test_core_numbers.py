@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from standalone_nodes import standalone_nodes
-from toy_prompts import denoising, distance, given, ksampler, latents, nodes, saved
+from toy_prompts import denoising, distance, given, ksampler, latents, nodes, sampler, saved
 from videoldm.core.graph import Executor, graph_from_api
 from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
@@ -17,10 +17,14 @@ SAME = 1e-4
 SAMPLERS = [name for name in SAMPLER_NAMES if "sde" not in name]
 
 
-def compared(comfyui, prompt: dict) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """What all `saved` nodes of a prompt wrote, (in the standalone host, in ComfyUI)."""
+def compared(
+    comfyui, prompt: dict, changed: dict | None = None
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """What all `saved` nodes of a prompt wrote, (in the standalone host, in ComfyUI); `changed`
+    are nodes that are others in the standalone host."""
     there = latents(comfyui, prompt)
     comfyui.clear()
+    prompt = prompt | (changed or {})
     with standalone_nodes(comfyui.base):
         ui = Executor(node_registry()).run(graph_from_api(prompt)).ui
         here = {}
@@ -143,3 +147,48 @@ def test_resized_latents(comfyui, start):
     extra, names = numbered(wanted)
     kept = {key: one for key, one in nodes(n12=start, **extra).items() if int(key) > 11}
     assert_same(compared(comfyui, kept), names)
+
+
+def applied(net: str, image: str, /, positive: str = "4", negative: str = "5", **changed) -> tuple:
+    return "ControlNetApplyAdvanced", {
+        "positive": [positive, 0], "negative": [negative, int(negative != "5")],
+        "control_net": [net, 0], "image": [image, 0], "strength": 1.0, "start_percent": 0.0,
+        "end_percent": 1.0, **changed,
+    }  # fmt: skip
+
+
+def test_controlnets(comfyui, start):
+    folder = comfyui.base / "models" / "controlnet"
+    folder.mkdir(exist_ok=True)
+    two = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(4))
+    prompts = {
+        "14": ("VAEDecode", {"samples": ["12", 0], "vae": ["1", 2]}),
+        "15": ("VAEDecode", {"samples": ["13", 0], "vae": ["1", 2]}),
+        "16": ("TestSavedControlNet", {"model": ["1", 0], "file": str(folder / "toy.safetensors")}),
+        "17": applied("16", "14"),
+        "18": applied("16", "15", strength=0.6),
+        "19": applied("16", "14", start_percent=0.2, end_percent=0.7),
+        "20": applied("16", "15", "17", "17", strength=0.4, end_percent=0.5),
+        "21": ("ControlNetApply", {"conditioning": ["4", 0], "control_net": ["16", 0],
+                                   "image": ["15", 0], "strength": 0.8}),
+        "22": ("ConditioningCombine", {"conditioning_1": ["17", 0], "conditioning_2": ["4", 0]}),
+    }  # fmt: skip
+    extra = {f"n{key}": value for key, value in prompts.items()}
+    used = {"an image per frame": "17", "two images": "18", "for a while": "19", "two of them": "20",
+            "for both prompts": "21", "beside another prompt": "22"}  # fmt: skip
+    wanted = {}
+    for name, key in used.items():
+        negative = ["5", 0] if key in ("21", "22") else [key, 1]
+        both = {"positive": [key, 0], "negative": negative}
+        wanted[name] = ksampler("3", steps=4, **both)
+        wanted[f"{name}, ours"] = sampler("3", **both)
+        windows = {"strategy": "sliding windows", "window": 4, "overlap": 2}
+        wanted[f"{name}, ours in windows"] = sampler("3", **both, **windows)
+    wanted["without"] = ksampler("3", steps=4)
+    more, names = numbered(wanted, begin=30)
+    prompt = without_ours(n12=start, n13=given(comfyui, "two", two), **extra, **more)
+    loaded = {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "toy.safetensors"}}
+    pairs = compared(comfyui, prompt, {"16": loaded})
+    assert_same(pairs, names)
+    values = {names[key]: here for key, (here, _) in pairs.items()}
+    assert all(distance(values[name], values["without"]) > 0.01 for name in used)
