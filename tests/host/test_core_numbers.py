@@ -103,10 +103,10 @@ def test_parts_of_a_sampling(comfyui, start):
         "none at all": {"end_at_step": 0},
     }  # fmt: skip
     wanted = {}
-    for sampler in ("euler", "uni_pc_bh2", "ddpm"):
+    for method in ("euler", "uni_pc_bh2", "ddpm"):
         for name, part in parts.items():
-            settings = {"steps": 8, "end_at_step": 8, "sampler_name": sampler} | part
-            wanted[f"{name}, {sampler}"] = denoising("3", "12", **settings)
+            settings = {"steps": 8, "end_at_step": 8, "sampler_name": method} | part
+            wanted[f"{name}, {method}"] = denoising("3", "12", **settings)
     extra, names = numbered(wanted)
     assert_same(compared(comfyui, without_ours(n12=start, **extra)), names)
 
@@ -174,8 +174,9 @@ def test_controlnets(comfyui, start):
         "22": ("ConditioningCombine", {"conditioning_1": ["17", 0], "conditioning_2": ["4", 0]}),
     }  # fmt: skip
     extra = {f"n{key}": value for key, value in prompts.items()}
-    used = {"an image per frame": "17", "two images": "18", "for a while": "19", "two of them": "20",
-            "for both prompts": "21", "beside another prompt": "22"}  # fmt: skip
+    used = {"an image per frame": "17", "two images": "18", "for a while": "19",
+            "two of them": "20", "for both prompts": "21",
+            "beside another prompt": "22"}  # fmt: skip
     wanted = {}
     for name, key in used.items():
         negative = ["5", 0] if key in ("21", "22") else [key, 1]

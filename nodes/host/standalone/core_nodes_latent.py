@@ -152,6 +152,10 @@ class SaveLatent(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, filename_prefix) -> bool | str:
+        return host.folders.prefix_fault(filename_prefix) or True
+
+    @classmethod
     def execute(cls, samples, filename_prefix: str) -> io.NodeOutput:
         from .latent_files import save_latent
 
@@ -176,6 +180,10 @@ class LoadLatent(io.ComfyNode):
             ],
             outputs=[io.Latent.Output()],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, latent) -> bool | str:
+        return host.folders.input_fault(latent) or True
 
     @classmethod
     def fingerprint_inputs(cls, latent: str) -> float:

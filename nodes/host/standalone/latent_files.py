@@ -26,9 +26,10 @@ def save_latent(
     """Write a LATENT and return the file; ValueError for one that no node could use."""
     latents_of(latent)
     samples = latent["samples"].detach().cpu().contiguous()
-    path = host.folders.save_path(prefix, ".latent")
-    save_file({TENSOR: samples, MARK: torch.zeros(0)}, path, metadata=dict(metadata) or None)
-    return path
+    file = host.folders.new_file(prefix, ".latent")
+    with file.writing() as partial:
+        save_file({TENSOR: samples, MARK: torch.zeros(0)}, partial, metadata=dict(metadata) or None)
+    return file.path
 
 
 def load_latent(path: Path) -> dict[str, Any]:
