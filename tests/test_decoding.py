@@ -1,3 +1,6 @@
+import weakref
+
+import numpy as np
 import pytest
 import torch
 from model_toys import fill, normal, peak_tensors, whole
@@ -93,10 +96,45 @@ def test_one_tile_is_the_whole_frame_and_tiles_agree_away_from_their_borders(dec
     assert (tiles - exact).abs().max() < (latents - exact).abs().max()
 
 
+def test_by_default_16_frames_at_a_time_and_tiles_that_share_8_positions(decoder):
+    assert [c.shape[1] for c in decode(decoder, LATENTS)] == [16, 16, 16, 13]
+    seen = []
+
+    def note(latents):
+        seen.append(latents)
+        return latents
+
+    row = torch.arange(30.0).expand(1, 1, 1, 30, 30)
+    list(decode(note, row, tile=19))
+    assert {(int(z[0, 0, 0, 0, 0]), z.shape[-1]) for z in seen} == {(0, 19), (11, 19)}
+
+
 def test_encoding_a_stream_is_encoding_the_whole(autoencoder):
     video = normal(2, 11, 3, 8, 12).tanh()
     stream = encode_stream(autoencoder, iter(video.split(3, dim=1)), chunk=4)
     torch.testing.assert_close(whole(stream), encode(autoencoder, video), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("reach", [0, 3, 7])
+def test_no_more_latents_are_held_than_a_chunk_and_its_neighbours(reach):
+    alive = []
+
+    def source():
+        for _ in range(60):
+            frame = np.zeros((1, 1, 1, 2, 2), np.float32)  # Lives as long as tensors that view it.
+            alive.append(weakref.ref(frame))
+            yield torch.from_numpy(frame)
+
+    function = lambda z: z.clone()  # noqa: E731
+    function.reach = reach
+    for _ in decode(function, source(), chunk=8):
+        held = sum(one() is not None for one in alive)
+        assert 0 < held <= 8 + 2 * reach
+
+
+def test_what_is_finished_holds_no_memory_of_its_neighbours(decoder):
+    for chunk in decode(decoder, LATENTS[:, :24], chunk=8):
+        assert chunk.untyped_storage().nbytes() == chunk.numel() * chunk.element_size()
 
 
 def test_memory_does_not_grow_with_the_length():

@@ -481,6 +481,7 @@ def test_a_bad_recipe_is_one_sentence(capsys, tmp_path, text, code, said):
     assert main(["train", "r.toml"]) == code
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1 and "r.toml" in err
+    assert not (tmp_path / "training").exists()
 
 
 # Evaluating.

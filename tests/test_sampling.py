@@ -5,6 +5,8 @@ import math
 import diffusers
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from videoldm.core import sampling, schedules
 from videoldm.core.denoiser import denoiser_for, to_ve, to_vp
 from videoldm.core.sampling import SAMPLERS, Step
@@ -80,6 +82,16 @@ def test_the_corrector_makes_second_order_unipc_third_order(variant):
         return (seen[-1].x - exact).abs().max()
 
     assert 2.6 < math.log2(error_before_last(80) / error_before_last(160)) < 3.5
+
+
+@given(st.floats(0.01, 100), st.floats(0, 1), st.floats(0, 4))
+def test_an_ancestral_step_ends_on_the_next_level(sigma, part, eta):
+    """down^2 + up^2 = next^2, however much noise is asked for; eta 1 gives the posterior's."""
+    after = part * sigma
+    down, up = sampling.ancestral_step(sigma, after, eta)
+    assert 0 <= up <= after and down**2 + up**2 == pytest.approx(after**2)
+    _, posterior = sampling.ancestral_step(sigma, after)
+    assert posterior == pytest.approx(after * math.sqrt(1 - part**2), abs=1e-6 * sigma)
 
 
 @pytest.mark.parametrize("name", [*SAMPLERS, *MORE])
@@ -198,7 +210,7 @@ def test_sigma_samplers_are_those_of_diffusers(name, scheduler, options, monkeyp
             "dpmpp_2m_sde",
             "DPMSolverMultistepScheduler",
             {"algorithm_type": "sde-dpmsolver++"},
-            {"eta": 1.0},
+            {},
         ),
         ("unipc", "UniPCMultistepScheduler", {}, {}),
         ("unipc", "UniPCMultistepScheduler", {"solver_type": "bh1"}, {"variant": "bh1"}),

@@ -175,12 +175,24 @@ def test_a_list_may_end_on_the_first_sigma():
     assert torch.equal(sigmas[:-1], s.get_sigmas_leading(schedule, 50, offset=1)[:-1])
 
 
+@pytest.mark.parametrize("steps", [1, 3, 30])
+def test_the_even_lists_are_even_in_timesteps(steps, schedule):
+    """From N-1 on: down to 0 with "normal", one spacing short of 0 with "uniform"."""
+    t = torch.arange(steps, dtype=torch.float64)
+    told = {name: schedule.timestep(s.get_sigmas(name, schedule, steps)[:-1]).double()
+            for name in ("normal", "uniform")}  # fmt: skip
+    near = dict(rtol=0, atol=2e-3)
+    torch.testing.assert_close(told["normal"], 999 * (1 - t / max(steps - 1, 1)), **near)
+    torch.testing.assert_close(told["uniform"], 999 * (1 - t / steps), **near)
+
+
 def test_strength_keeps_the_end_of_a_list():
     schedule = ALL["linear"]
     full = s.get_sigmas("leading", schedule, 40)
     assert torch.equal(s.truncate(full, 0.5), full[20:])
     assert torch.equal(s.truncate(full, 1.0), full)
     assert len(s.truncate(full, 1e-3)) == 2
+    assert [len(s.truncate(full[-4:], part)) - 1 for part in (0.3, 0.5, 0.67, 0.99)] == [1, 1, 2, 2]
     assert torch.equal(s.get_sigmas("leading", schedule, 20, strength=0.5), full[20:])
 
 

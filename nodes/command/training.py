@@ -17,7 +17,6 @@ from .signals import StopSignals
 
 def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     """Train to the end of the recipe, going on from the last state in the output folder."""
-    output = writable(Path(args.output).expanduser())
     from ...core.training.recipe import load_recipe
 
     try:
@@ -25,6 +24,7 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     except (ValueError, TypeError) as error:
         code = MISSING if str(error).startswith("no recipe") else INVALID
         raise CommandError(f"{args.recipe}: {error}", code) from error
+    output = writable(Path(args.output).expanduser())
     import torch
 
     from ...core.training.tasks import build_task

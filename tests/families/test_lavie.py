@@ -280,6 +280,24 @@ def test_long_interpolations_are_made_in_windows_that_agree_with_their_own_keys(
         sampling.interpolate(model, condition, PROMPTS, noise, steps=2, window=9, overlap=4)
 
 
+def test_windows_of_the_published_length_share_13_frames_and_fade_into_each_other():
+    """157 frames in windows of 61 that begin at 0, 48 and 96; the weight of a frame falls with its
+    distance from the middle of its window."""
+    begun = []
+
+    def denoiser_for(told):
+        begun.append((told.frames.start, told.frames.stop))
+        return lambda x, sigma: torch.full_like(x, float(told.frames.start))
+
+    frames = torch.zeros(1, 157, 1, 1, 1)
+    denoise = sampling.interpolating_denoiser(denoiser_for, frames)
+    made = denoise(frames, torch.tensor(1.0))[0, :, 0, 0, 0]
+    assert begun == [(0, 61), (48, 109), (96, 157)]
+    assert made[:48].unique() == 0 and made[61:96].unique() == 48 and made[109:].unique() == 96
+    earlier, later = torch.arange(13, 0, -1.0), torch.arange(1, 14.0)
+    torch.testing.assert_close(made[48:61], 48 * later / (earlier + later))
+
+
 def test_the_variant_with_a_mask():
     model, mask = model_of("interpolation", in_channels=9), sampling.generated_mask(9)
     assert mask.tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]

@@ -15,7 +15,8 @@ LONGEST = 600
 
 # Words that only the programmer of the command reads with profit.
 MUMBLING = re.compile(
-    r"NoneType|object (is not|has no|of type)|has no attribute|not subscriptable|not iterable|"
+    r"NoneType|object (is not|has no|of type)|has no len|has no attribute|not subscriptable|"
+    r"not iterable|"
     r"\[Errno|index out of range|unhashable|positional argument|keyword argument|codec can't|"
     r"<class '|<[\w.]+ object|object at 0x|could not convert string|Traceback|"
     r"cannot unpack|not enough values|too many values|unsupported operand|not supported between|"
@@ -23,6 +24,7 @@ MUMBLING = re.compile(
 )
 PROGRAM = re.compile(r"videoldm( \w+)?: ")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+EMPTY = re.compile(r":\s*$| \(\)$|: ,")
 SENTENCES = re.compile(r"[a-z0-9)]\. +[A-Z]")
 
 
@@ -101,7 +103,7 @@ def _message(text: str) -> Iterator[Failure]:
     plain = QUOTED.sub("''", text)
     if text.startswith("unexpected ") or ": unexpected " in plain:
         yield Failure("unexpected", text)
-    elif not text.strip() or text.rstrip().endswith(":") or "()" in plain or ": ," in plain:
+    elif not text.strip() or EMPTY.search(plain):
         yield Failure("empty message", text)
     elif SENTENCES.search(plain):
         yield Failure("several sentences", text)

@@ -146,7 +146,7 @@ def _file(rng: Random, stem: str, loaded: tuple[State, dict[str, str]]) -> tuple
         metadata = _other_metadata(metadata, rng)
     if rng.random() < 0.45:
         return _pickled(rng, stem, state)
-    content = save({k: v.contiguous() for k, v in state.items()}, metadata)
+    content = save({k: v.contiguous() for k, v in state.items()}, metadata or None)
     if rng.random() < 0.3:
         content = rng.choice((_other_header, values.broken))(content, rng)
     ending = rng.choice(("safetensors", "safetensors", "safetensors", "sft", "ckpt", "bin"))
@@ -238,7 +238,7 @@ def _hostile(rng: Random) -> Any:
     code = "import os; os.mkdir('canary')"
     return rng.choice((
         _Call(os.mkdir, "canary"), _Call(os.system, "mkdir canary"), _Call(exec, code),
-        _Call(eval, f"exec({code!r})"), _Call(getattr, torch, "load"), _Call(open, "canary", "w"),
+        _Call(eval, f"exec({code!r})"), _Call(open, "canary", "w"),
         _Call(__import__, "antigravity"), _Call(torch.hub.load, "x", "y"),
         _Call(pickle.loads, b"x"), _Call(torch.zeros, 10**12),
     ))  # fmt: skip
