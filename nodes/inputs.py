@@ -98,7 +98,7 @@ def filename_prefix(default: str) -> io.Input:
         "filename_prefix",
         default=default,
         tooltip="Beginning of the file name inside the output folder; may hold folders and "
-        "%year%, %month%, %day%, %width%, %height%.",
+        "%date:yyyy-MM-dd%, %width%, %height%, %Node.widget%.",
     )
 
 

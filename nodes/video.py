@@ -121,11 +121,11 @@ class SaveVideo(io.ComfyNode):
     def execute(
         cls, filename_prefix, format, quality, frame_rate, video=None, images=None, audio=None
     ) -> io.NodeOutput:
-        from .stages.media import save_clip, stream_of
+        from .stages.media import filled_prefix, save_clip, stream_of
 
         stream = stream_of(host, video, images, frame_rate, audio, format)
-        metadata = host.metadata(cls.hidden)
-        path = save_clip(host, stream, filename_prefix, format, quality, metadata)
+        prefix, metadata = filled_prefix(filename_prefix, cls.hidden), host.metadata(cls.hidden)
+        path = save_clip(host, stream, prefix, format, quality, metadata)
         return io.NodeOutput(ui=saved(path))
 
 

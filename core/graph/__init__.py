@@ -7,6 +7,7 @@ from .api_format import graph_from_api, graph_to_api
 from .context import Call, Event, Interrupted, current_call
 from .execute import Executor, NodeError, RunResult
 from .load import load_workflow, parse_workflow
+from .name_codes import NodeValues, fill_in_prefixes
 from .overrides import apply_overrides, apply_seed
 from .schema import (
     Blocked,
@@ -38,6 +39,7 @@ __all__ = [
     "NodeError",
     "NodeResult",
     "NodeSpec",
+    "NodeValues",
     "OutputSpec",
     "Problem",
     "Registry",
@@ -46,6 +48,7 @@ __all__ = [
     "apply_overrides",
     "apply_seed",
     "current_call",
+    "fill_in_prefixes",
     "graph_from_api",
     "graph_to_api",
     "load_workflow",

@@ -8,7 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.graph import InputSpec, NodeSpec, Registry, WorkflowError, load_workflow, validate
+from ...core.graph import (
+    InputSpec,
+    NodeSpec,
+    Registry,
+    WorkflowError,
+    fill_in_prefixes,
+    load_workflow,
+    validate,
+)
 from ...core.graph.messages import printable, shown
 from ...core.graph.schema import did_you_mean
 from .errors import INVALID, MISSING, OK, CommandError, exit_code
@@ -42,7 +50,7 @@ def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
 
 def _check(file: str, registry: Registry, host: Any) -> tuple[int, int, list[dict[str, Any]]]:
     try:
-        graph = load_workflow(file, registry)
+        graph = fill_in_prefixes(load_workflow(file, registry), registry)
     except WorkflowError as error:
         problem = {"code": "unreadable", "message": str(error), "node_id": None, "input": None}
         return exit_code(error), 0, [problem]

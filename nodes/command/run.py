@@ -25,6 +25,7 @@ from ...core.graph import (
     RunResult,
     apply_overrides,
     apply_seed,
+    fill_in_prefixes,
     load_workflow,
     validate,
 )
@@ -136,6 +137,7 @@ def _prepared(file: str, settings: list[str], seed: int | None, registry: Regist
     graph = load_workflow(file, registry)
     graph = apply_overrides(graph, settings, registry, files=host.folders.named_by_user)
     graph = graph if seed is None else apply_seed(graph, seed, registry)
+    graph = fill_in_prefixes(graph, registry)
     problems = validate(graph, registry)
     for problem in problems[:1]:
         if is_missing_file(problem, graph):
@@ -188,12 +190,15 @@ def kept_by(host: StandaloneHost) -> list[Path]:
 
 def _add_sheets(outcome: Outcome) -> None:
     from ...core.contact_sheet import sheet_from_video
+    from ...core.new_files import NewFile
 
     for path in list(outcome.files):
         sheet = path.with_name(f"{path.stem.rstrip('_')}_sheet.png")
         if path.suffix.lower() in VIDEOS and sheet not in outcome.files and path.is_file():
-            sheet_from_video(path, rows=2).save(sheet)
-            outcome.files.append(sheet)
+            file = NewFile.at(sheet)
+            with file.writing() as partial:
+                sheet_from_video(path, rows=2).save(partial)
+            outcome.files.append(file.path)
 
 
 def _as_json(error: BaseException | None) -> dict[str, Any] | None:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ...core.graph import NodeValues, graph_from_api
 from ...core.video_files import (
     UNDER_WAY,
     VideoStream,
@@ -154,6 +155,15 @@ def images_stream(host: Host, images: Tensor, frame_rate: float) -> VideoStream:
         width,
         height,
     )
+
+
+def filled_prefix(prefix: str, hidden: Any) -> str:
+    """A prefix with its %Node.widget% filled in, which ComfyUI's frontend does for core's nodes
+    only; `hidden` has the prompt and the workflow."""
+    if not hidden.prompt or "%" not in prefix:
+        return prefix
+    workflow = (hidden.extra_pnginfo or {}).get("workflow")
+    return NodeValues(graph_from_api(hidden.prompt, workflow=workflow), {}).fill_in(prefix)
 
 
 def save_clip(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 import torch
 from PIL import Image
-from videoldm.core.graph import Executor, graph_from_api
+from videoldm.core.graph import Executor, graph_from_api, validate
 from videoldm.nodes import node_registry
+from videoldm.nodes.headless import main
 
 # Ids, inputs and outputs as ComfyUI has them.
 COMFYUI = {
@@ -196,3 +200,49 @@ def test_what_was_finished_of_an_interrupted_video_is_kept(
     (path,) = (tmp_path / "output" / "latents").iterdir()
     assert load_file(path)["latent_tensor"].shape == (5, 4, 4, 4)
     assert "kept the 5 finished frames" in caplog.text
+
+
+def test_prefixes_are_filled_in_from_other_nodes(toys, tmp_path, monkeypatch):
+    """Both by the command, and where a host hands our node a prefix as it was typed."""
+    from videoldm.nodes.host.standalone.io import HiddenHolder
+    from videoldm.nodes.stages.media import filled_prefix
+
+    load = {"file": "rendered: shapes", "start": 0, "count": 2, "stride": 1, "width": 16,
+            "height": 16, "fit": "crop", "multiple_of": 8}  # fmt: skip
+    prefix = "%VideoLDM_LoadVideo.file%/%Load Video (Video LDM).count%_%date:yyyy%_%width%"
+    workflow = {
+        "1": {"class_type": "VideoLDM_LoadVideo", "inputs": load},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
+        "3": {"class_type": "VideoLDM_SaveVideo", "inputs": {
+            "images": ["1", 0], "filename_prefix": prefix, "format": "mp4", "quality": 18,
+            "frame_rate": 8.0}},
+    }  # fmt: skip
+    (tmp_path / "flow.json").write_text(json.dumps(workflow))
+    arguments = ["--quiet", "--device", "cpu", "--output", str(tmp_path / "output")]
+    assert main(["run", str(tmp_path / "flow.json"), *arguments]) == 0
+    stem, year = tmp_path / "output" / "rendered_ shapes", time.strftime("%Y")
+    names = [f"2_{year}_16_00001_.png", f"2_{year}_16_00002_.png", f"2_{year}_16_00003_.mp4"]
+    assert sorted(path.name for path in stem.iterdir()) == names
+
+    hidden = HiddenHolder(prompt=workflow, extra_pnginfo=None)
+    assert filled_prefix("%VideoLDM_LoadVideo.count%x", hidden) == "2x"
+    assert filled_prefix("%VideoLDM_LoadVideo.count%x", HiddenHolder()) == (
+        "%VideoLDM_LoadVideo.count%x"
+    )
+
+
+@pytest.mark.parametrize("node, inputs", [
+    ("SaveImage", {"images": ["1", 0]}),
+    ("SaveVideo", {"video": ["4", 0], "format": "auto"}),
+    ("VideoLDM_SaveVideo", {"images": ["1", 0], "format": "mp4", "quality": 1, "frame_rate": 8.0}),
+])  # fmt: skip
+def test_prefixes_are_checked_before_anything_runs(toys, node, inputs):
+    load = {"file": "rendered: shapes", "start": 0, "count": 2, "stride": 1, "width": 16,
+            "height": 16, "fit": "crop", "multiple_of": 8}  # fmt: skip
+    api = {
+        "1": {"class_type": "VideoLDM_LoadVideo", "inputs": load},
+        "4": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 8.0}},
+        "9": {"class_type": node, "inputs": {**inputs, "filename_prefix": "../x"}},
+    }
+    (problem,) = validate(graph_from_api(api), node_registry())
+    assert problem.node_id == "9" and "leads out of the folder" in problem.message

@@ -1,0 +1,120 @@
+"""%Node.widget% in prefixes of file names: the value of another node's widget.
+
+ComfyUI's frontend fills these codes in before it queues a workflow, so that the saved prompt holds
+what was filled in; a workflow that comes without a frontend gets the same here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from .schema import Graph, Link, Node, Registry
+
+PREFIX = "filename_prefix"
+SEARCH_NAME = "Node name for S&R"
+CODE = re.compile(r"%([^%]+)%")
+NOT_IN_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
+
+
+def fill_in_prefixes(graph: Graph, registry: Registry) -> Graph:
+    """The graph with the codes of all its prefixes filled in; codes that mean nothing stay."""
+    values = NodeValues(graph, registry)
+    changed = {}
+    for node in graph.nodes.values():
+        prefix = node.inputs.get(PREFIX)
+        filled = values.fill_in(prefix) if isinstance(prefix, str) else prefix
+        if filled != prefix:
+            changed[node.id] = replace(node, inputs={**node.inputs, PREFIX: filled})
+    return replace(graph, nodes={**graph.nodes, **changed}) if changed else graph
+
+
+class NodeValues:
+    """What the widgets of a graph's nodes are set to, by "name of the node.name of the widget".
+
+    A name is the node's "Node name for S&R" or, if there is no such node, its title; of several
+    nodes the first one is meant.
+    """
+
+    def __init__(self, graph: Graph, registry: Registry):
+        self.graph, self.registry = graph, registry
+
+    def fill_in(self, text: str) -> str:
+        return CODE.sub(lambda match: self._text(match[1], match[0]), text)
+
+    def _text(self, code: str, as_it_is: str) -> str:
+        name, dot, widget = code.partition(".")
+        if not dot or "." in widget or code.startswith("date:"):
+            return as_it_is
+        found = self._by_search_name.get(name) or self._by_title.get(name) or {}
+        value = found.get(widget, found)
+        if isinstance(value, (Link, list, Mapping)):
+            return as_it_is
+        return NOT_IN_NAMES.sub("_", _written(value))
+
+    @cached_property
+    def _by_search_name(self) -> dict[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        for node in self.graph.nodes.values():
+            found.setdefault(self._search_name(node), node.inputs)
+        return found
+
+    @cached_property
+    def _by_title(self) -> dict[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        for node in self.graph.nodes.values():
+            spec = self.registry.get(node.class_type)
+            found.setdefault(node.title or (spec.display_name if spec else ""), node.inputs)
+        for title, inputs in self._primitives():
+            found.setdefault(title, inputs)
+        return found
+
+    def _search_name(self, node: Node) -> str:
+        """An API prompt has no search names; the frontend gives every node its class's."""
+        if self.graph.workflow is None:
+            return node.class_type
+        properties = self._drawn(node.id).get("properties")
+        name = properties.get(SEARCH_NAME) if isinstance(properties, Mapping) else None
+        return name if isinstance(name, str) else ""
+
+    def _drawn(self, node_id: str) -> Mapping[str, Any]:
+        """A node of the UI form; "5:3" is node 3 of the subgraph that node 5 stands for."""
+        within, found = "", {}
+        for part in node_id.split(":"):
+            found = self._indices.get(within, {}).get(part, {})
+            within = str(found.get("type"))
+        return found
+
+    @cached_property
+    def _indices(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        """The nodes of the workflow (under "") and of each subgraph, by id."""
+        workflow = self.graph.workflow or {}
+        definitions = workflow.get("definitions")
+        inner = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+        named = [("", workflow)]
+        named += [(str(one.get("id")), one) for one in inner or () if isinstance(one, Mapping)]
+        return {name: {str(node.get("id")): node for node in _nodes_of(one)} for name, one in named}
+
+    def _primitives(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Widgets that are nodes of their own in the frontend and are not in a prompt."""
+        for node in self._indices[""].values():
+            values = node.get("widgets_values")
+            if node.get("type") == "PrimitiveNode" and isinstance(values, list) and values:
+                yield str(node.get("title") or "Primitive"), {"value": values[0]}
+
+
+def _nodes_of(graph: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    nodes = graph.get("nodes")
+    return (one for one in nodes if isinstance(one, Mapping)) if isinstance(nodes, list) else ()
+
+
+def _written(value: Any) -> str:
+    """A value as JavaScript writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    return "" if value is None else str(value)
