@@ -7,13 +7,14 @@ guided, have another prompt in every segment of the video, or belong to another 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .conditions import NOISE_LEVEL, Conditions, frame_rate_ids
 from .context_frames import ContextFrames, perturbed
 from .denoiser import Denoiser, to_ve
 from .frame_stream import check_finite
@@ -31,8 +32,10 @@ class ClipCondition:
     """What a task knows about the clip it wants denoised.
 
     frames: absolute numbers of its frames within the finished video; a range wherever they are
-    evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = not told.
+    evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = the usual one.
     times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
+    concatenated: [b t c h w], behind the latents, of an upsampler or of key frames that are made
+    anew; noise_level: the step of its own schedule that it was noised to.
     level: "clip", "window", "keys", "interpolation 1", ...
     """
 
@@ -40,7 +43,30 @@ class ClipCondition:
     context: ContextFrames | None = None
     rate: int | None = None
     times: Sequence[int] | None = None
+    concatenated: Tensor | None = None
+    noise_level: int | None = None
     level: str = "clip"
+
+
+def conditions_of(
+    condition: ClipCondition,
+    ids: Mapping[str, int | None],
+    text: Tensor | None = None,
+    pooled_text: Tensor | None = None,
+) -> Conditions:
+    """What a network that reads these ids (see `NetworkSpec.ids`) is given of the clip and its
+    prompt [b n d] or [b t n d]."""
+    numbers = frame_rate_ids(ids, condition.rate)
+    if condition.noise_level is not None:
+        numbers[NOISE_LEVEL] = torch.tensor([condition.noise_level])
+    return Conditions(
+        text=text,
+        pooled_text=pooled_text,
+        ids=numbers,
+        concatenated=condition.concatenated,
+        context=condition.context,
+        times=None if condition.times is None else torch.as_tensor(condition.times),
+    )
 
 
 DenoiserFor = Callable[[ClipCondition], Denoiser]

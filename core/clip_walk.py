@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layer_specs import BlockPlace
 from .layers import per_frame
 from .products import convolution, feed_forward, linear
 from .unet_walk import Walk
@@ -25,12 +24,10 @@ inner width to stay near the processor, and for memory that does not grow with t
 class ClipWalk(Walk):
     """One forward pass on [(b t), c, h, w], whose layers know which frames make a clip."""
 
-    def __init__(self, unet, injections, embedding, frames, context, rate, text, times=None):
-        super().__init__(unet, injections, embedding, frames, context, rate, text, times)
-        changes = [injection.layers.spec.host for injection in injections]
-        self.pooled = any(one.pooled_norms for one in changes)
-        self.sparse_causal = any(one.sparse_causal for one in changes)
-        self.frames, self.clips = frames, len(embedding)
+    def __init__(self, unet, embedding, text, act):
+        super().__init__(unet, embedding, text, act)
+        self.pooled, self.sparse_causal = act.sets.pooled_norms, act.sets.sparse_causal
+        self.frames, self.clips = act.frames, len(embedding)
         self.activated = F.silu(embedding)  # [b, e]
         # Keys and values of a prompt are the same for all frames of its clip.
         self.text = self.text if text is None or text.ndim == 4 else text
@@ -101,17 +98,9 @@ class ClipWalk(Walk):
         tokens = first(block.attn1, block.norm1(tokens), tokens)
         if block.attn2 is not None:
             tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
-        tokens = self.inside(site, tokens, "before_feed_forward")
+        tokens = self.temporal(site, tokens, "before_feed_forward")
         tokens = add_feed_forward(block, tokens)
-        return self.inside(site, tokens, "after_feed_forward")
-
-    def inside(self, site: str, tokens: Tensor, place: BlockPlace) -> Tensor:
-        """Hand ``tokens`` to the layers that sit at this place of the block."""
-        for injection, told in zip(self.injections, self.told, strict=True):
-            if injection.layers.acts_at(site, place):
-                strength = injection.strength.at(site)
-                tokens = injection.layers.run(site, tokens, told, strength)
-        return tokens
+        return self.temporal(site, tokens, "after_feed_forward")
 
     def to_itself(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
         """Self-attention in every frame, or to the frames that `sparse_causal` says, plus."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,6 +44,31 @@ class ContextFrames:
         mask = self.expanded_mask
         plane = mask.expand(*mask.shape[:2], 1, *self.latents.shape[-2:])
         return torch.cat([self.latents * mask, plane], dim=2)
+
+    def to(self, device: torch.device | str) -> ContextFrames:
+        """The same on another device."""
+        return ContextFrames(
+            latents=self.latents.to(device),
+            mask=self.mask.to(device),
+            noise_level=self.noise_level.to(device),
+        )
+
+    def at(self, frames: Sequence[int]) -> ContextFrames:
+        """The context of some frames of the video, by their positions in it."""
+        at = list(frames)
+        return replace(self, latents=self.latents[:, at], mask=self.mask[:, at])
+
+    def repeated(self, times: int) -> ContextFrames:
+        """The same for a batch that holds each video `times` times, one round after the other."""
+
+        def again(value: Tensor) -> Tensor:
+            return value.repeat(times, *[1] * (value.ndim - 1))
+
+        return ContextFrames(
+            latents=again(self.latents),
+            mask=again(self.mask),
+            noise_level=again(self.noise_level),
+        )
 
     def dropped(self) -> ContextFrames:
         """The same with no frame given: the unconditional side of context guidance."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor, nn
 
-from .context_frames import ContextFrames
+from .conditions import FRAME_RATE, Conditions, first_frame_text
 from .layer_specs import BlockPlace, LayerInputs
 from .layers import per_frame
 from .sites import kind_of, level_of, width_at
@@ -52,30 +51,25 @@ class TemporalLayers(nn.Module):
         """The layer at ``site``, or None."""
         return self.layers[key(site)] if site in self else None
 
-    def prepare(
-        self,
-        embedding: Tensor,
-        frames: int,
-        *,
-        context: ContextFrames | None = None,
-        rate: Tensor | None = None,
-        text: Tensor | None = None,
-        times: Tensor | None = None,
-    ) -> SetInputs:
-        """Prepare what the layers read: the host's time ``embedding`` [b, e] or [b, t, e], given
-        frames, the frame-rate class [b], the prompt [b, n, d] and the times of the frames [t]."""
+    def prepare(self, embedding: Tensor, frames: int, conditions: Conditions) -> SetInputs:
+        """What the layers read, of the host's time ``embedding`` [b, e] or [b, t, e] and of given
+        frames, the frame-rate class, the prompt and the times of the frames."""
         features = [None] * self.spec.layout.levels
-        if self.context is not None and context is not None:
-            features, level = self.context(context, embedding.dtype)
+        rate = conditions.ids.get(FRAME_RATE)
+        text, extension = first_frame_text(conditions.text), None
+        if self.context is not None and conditions.context is not None:
+            features, level = self.context(conditions.context, embedding.dtype)
             embedding = embedding + for_frames(level, embedding)
         if self.rate is not None and rate is not None:
             embedding = embedding + for_frames(self.rate(rate), embedding)
-        extension = None
         if self.prompt is not None and text is not None:
             text, summary, extension = self.prompt(text)
             embedding = embedding + for_frames(summary, embedding)
         inputs = LayerInputs(
-            embedding=per_frame(embedding, frames), text=text, times=times, extension=extension
+            embedding=per_frame(embedding, frames),
+            text=text,
+            times=conditions.times,
+            extension=extension,
         )
         return SetInputs(frames, tuple(replace(inputs, context=found) for found in features))
 
@@ -104,17 +98,6 @@ class TemporalLayers(nn.Module):
 def for_frames(per_clip: Tensor, embedding: Tensor) -> Tensor:
     """An embedding [b, e] shaped to be added to one per clip [b, e] or per frame [b, t, e]."""
     return per_clip if embedding.ndim == 2 else per_clip[:, None]
-
-
-def in_place(x: Tensor, timesteps: Tensor, context: ContextFrames) -> tuple[Tensor, Tensor]:
-    """Put given frames into ``x`` [b, t, c, h, w] and give every frame its own step [b, t].
-
-    The latents of ``context`` are those of the forward process at its ``noise_level``.
-    """
-    given = context.mask.bool()
-    x = torch.where(given[:, :, None, None, None], context.latents.to(x.dtype), x)
-    levels = context.noise_level.to(timesteps.dtype)
-    return x, torch.where(given, levels[:, None], timesteps.expand(len(x))[:, None])
 
 
 def key(site: str) -> str:

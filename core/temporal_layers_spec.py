@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 # The kinds of layers that every family may use.
@@ -100,7 +101,7 @@ class TemporalLayersSpec:
         """Width of the time embedding of the host U-Net."""
         return 4 * self.layout.channels[0]
 
-    @property
+    @cached_property
     def inside_modules(self) -> bool:
         """Whether something changes inside the image network's modules, not only between them."""
         return self.host.inside_modules or any(map(is_in_block, self.layers))

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from diffusers import UNet2DConditionModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from .context_frames import ContextFrames
 from .controlnet import Residuals
+from .injected_sets import LayerPass
 from .layers import per_frame
-from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
-
-
-@dataclass(frozen=True)
-class Injection:
-    """One set of temporal layers and how much of it is used."""
-
-    layers: TemporalLayers
-    strength: Strength = FULL_STRENGTH
 
 
 class Walk:
     """One forward pass through the modules of the image U-Net, on [(b t), c, h, w]."""
 
     def __init__(
-        self,
-        unet: UNet2DConditionModel,
-        injections: Sequence[Injection],
-        embedding: Tensor,
-        frames: int,
-        context: ContextFrames | None,
-        rate: Tensor | None,
-        text: Tensor | None,
-        times: Tensor | None = None,
+        self, unet: UNet2DConditionModel, embedding: Tensor, text: Tensor | None, act: LayerPass
     ):
-        self.unet, self.injections = unet, injections
-        self.told = [
-            one.layers.prepare(
-                embedding, frames, context=context, rate=rate, text=clip_text(text), times=times
-            )
-            for one in injections
-        ]
+        self.unet, self.temporal = unet, act
+        self.embedding = per_frame(embedding, act.frames)
+        self.text = None if text is None else text_per_frame(text, act.frames)
         self.residuals: Residuals | None = None  # of ControlNets
-        self.embedding = per_frame(embedding, frames)
-        self.text = None if text is None else text_per_frame(text, frames)
 
     def __call__(self, h: Tensor) -> Tensor:
         unet = self.unet
@@ -69,12 +43,6 @@ class Walk:
         if unet.conv_norm_out is not None:
             h = unet.conv_act(unet.conv_norm_out(h))
         return unet.conv_out(h)
-
-    def temporal(self, site: str, h: Tensor) -> Tensor:
-        """Hand ``h`` to every set's layer at ``site``."""
-        for injection, told in zip(self.injections, self.told, strict=True):
-            h = injection.layers.run(site, h, told, injection.strength.at(site))
-        return h
 
     def res(self, site: str, block: nn.Module, h: Tensor) -> Tensor:
         return self.temporal(site, block(h, self.embedding))
@@ -126,8 +94,3 @@ def text_per_frame(text: Tensor, frames: int) -> Tensor:
     if text.ndim == 4:
         return rearrange(text, "b t n d -> (b t) n d")
     return repeat(text, "b n d -> (b t) n d", t=frames)
-
-
-def clip_text(text: Tensor | None) -> Tensor | None:
-    """One prompt per clip [b, n, d]: the first frame's where every frame has its own."""
-    return text[:, 0] if text is not None and text.ndim == 4 else text

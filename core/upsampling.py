@@ -9,14 +9,21 @@ averaged at every step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .autoencoder import check_video
-from .clip_condition import ProgressCallback, Sampling, reporter
+from .clip_condition import (
+    ClipCondition,
+    DenoiserFor,
+    ProgressCallback,
+    Sampling,
+    conditions_of,
+    reporter,
+)
 from .denoiser import Denoiser, to_ve
 from .diffusion_model import DiffusionModel
 from .frame_stream import Frames, FrameStream, check_finite
@@ -25,22 +32,6 @@ from .noise import NoiseSource
 from .sampling import Callback
 from .schedules import NoiseSchedule
 from .windows import fuse_weights, sliding_windows, tiled, windowed
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpsamplerCondition:
-    """What the upsampler knows about the clip, or the tile of it, that is to be denoised.
-
-    frames: absolute frame numbers. low_res: [b t 3 h w], already noised to step noise_level.
-    """
-
-    frames: range
-    low_res: Tensor
-    noise_level: int
-
-
-UpsamplerDenoiserFor = Callable[[UpsamplerCondition], Denoiser]
-"""denoiser_for(condition) -> denoiser of latents [b t c h w], as large as condition.low_res."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +115,21 @@ def upsampler_denoiser_for(
     *,
     uncond: Tensor | None = None,
     scale: float = 1.0,
-) -> UpsamplerDenoiserFor:
+) -> DenoiserFor:
     """The model with one prompt for the whole video, guided when `uncond` is given."""
 
-    def bind(condition: UpsamplerCondition) -> Denoiser:
-        told = dict(low_res=condition.low_res, noise_level=condition.noise_level)
-        cond = model.denoiser(text, **told)
-        return cond if uncond is None else guided(cond, model.denoiser(uncond, **told), scale)
+    def bind(condition: ClipCondition) -> Denoiser:
+        ids = model.network.spec.ids
+        cond = model.denoiser(conditions_of(condition, ids, text))
+        if uncond is None:
+            return cond
+        return guided(cond, model.denoiser(conditions_of(condition, ids, uncond)), scale)
 
     return bind
 
 
 def upsample_clips(
-    denoiser_for: UpsamplerDenoiserFor,
+    denoiser_for: DenoiserFor,
     low_res: Frames,
     sampling: Sampling,
     settings: Upsampling,
@@ -192,7 +185,7 @@ def _clips(
 
 @dataclass(frozen=True)
 class _Clip:
-    denoiser_for: UpsamplerDenoiserFor
+    denoiser_for: DenoiserFor
     sampling: Sampling
     settings: Upsampling
 
@@ -224,38 +217,40 @@ class _Clip:
         numbers = [0] * len(frames) if self.settings.same_noise else frames
         return self.sampling.noise(videos, numbers)
 
-    def _condition(self, low_res: Tensor, frames: range) -> UpsamplerCondition:
+    def _condition(self, low_res: Tensor, frames: range) -> ClipCondition:
         """A frame gets the same noise in whatever clip it is."""
         level = self.settings.noise_level
         source = self._source(len(low_res), frames)
         noise = source.like(low_res, stream="low resolution")
         levels = torch.full((len(low_res),), level)
         noised = self.settings.schedule.add_noise(low_res, noise, levels)
-        return UpsamplerCondition(frames=frames, low_res=noised, noise_level=level)
+        return ClipCondition(
+            frames=frames, concatenated=noised, noise_level=level, level="upsampling"
+        )
 
 
 def denoiser_in_tiles(
-    denoiser_for: UpsamplerDenoiserFor, condition: UpsamplerCondition, settings: Upsampling
+    denoiser_for: DenoiserFor, condition: ClipCondition, settings: Upsampling
 ) -> Denoiser:
     """The denoiser of a clip, of whole frames or in the tiles that the settings ask for."""
-    if settings.tile is None or settings.tile >= max(condition.low_res.shape[-2:]):
+    if settings.tile is None or settings.tile >= max(condition.concatenated.shape[-2:]):
         return denoiser_for(condition)
     return _in_tiles(denoiser_for, condition, settings.tile, settings.tile_overlap)
 
 
 def _in_tiles(
-    denoiser_for: UpsamplerDenoiserFor, condition: UpsamplerCondition, tile: int, overlap: int
+    denoiser_for: DenoiserFor, condition: ClipCondition, tile: int, overlap: int
 ) -> Denoiser:
     """A denoiser of whole frames from denoisers of tiles."""
-    low_res_channels = condition.low_res.shape[2]
+    low_res_channels = condition.concatenated.shape[2]
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         def one(both: Tensor) -> Tensor:
             own, low_res = both.split([x.shape[2], low_res_channels], dim=2)
-            return denoiser_for(replace(condition, low_res=low_res))(own, sigma)
+            return denoiser_for(replace(condition, concatenated=low_res))(own, sigma)
 
         # Both have the same height and width, so that one cut serves both.
-        return tiled(one, torch.cat([x, condition.low_res.to(x)], dim=2), tile, overlap)
+        return tiled(one, torch.cat([x, condition.concatenated.to(x)], dim=2), tile, overlap)
 
     return denoise
 
@@ -269,7 +264,7 @@ def _holding(denoiser: Denoiser, known: Tensor, noise: Tensor) -> Denoiser:
 
 
 def upsample_whole(
-    denoiser_for: UpsamplerDenoiserFor,
+    denoiser_for: DenoiserFor,
     low_res: Tensor,
     sampling: Sampling,
     settings: Upsampling,
@@ -285,9 +280,9 @@ def upsample_whole(
     plan = sliding_windows(frames, window, overlap)
     weights = fuse_weights("pyramid", plan, frames, overlap)
 
-    def bind(condition: UpsamplerCondition) -> Denoiser:
+    def bind(condition: ClipCondition) -> Denoiser:
         parts = {
-            at: replace(condition, frames=range(at[0], at[-1] + 1), low_res=_at(condition, at))
+            at: replace(condition, frames=range(at[0], at[-1] + 1), concatenated=_at(condition, at))
             for at in plan
         }
         return windowed(lambda at: denoiser_for(parts[at]), plan, weights)
@@ -296,5 +291,5 @@ def upsample_whole(
     return _Clip(bind, sampling, settings).sample(low_res, 0, None, report)
 
 
-def _at(condition: UpsamplerCondition, window: tuple[int, ...]) -> Tensor:
-    return condition.low_res[:, window[0] : window[-1] + 1]
+def _at(condition: ClipCondition, window: tuple[int, ...]) -> Tensor:
+    return condition.concatenated[:, window[0] : window[-1] + 1]

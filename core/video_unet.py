@@ -10,24 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video
 from .clip_walk import ClipWalk
-from .context_frames import ContextFrames
-from .controlnet import Control, summed
-from .sites import layout_of
-from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames, in_place
-from .unet_walk import Injection, Walk, clip_text, text_per_frame
-
-__all__ = ["Injection", "VideoUNet", "clip_text", "combine", "eject", "inject", "text_per_frame"]
+from .conditions import NOISE_LEVEL, SIZES, Conditions, NetworkSpec
+from .controlnet import Control, check_fits, summed
+from .injected_sets import InjectedSets, Injection, LayerPass
+from .sites import UNetLayout, layout_of
+from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames
+from .unet_walk import Walk
 
 
 class VideoUNet(nn.Module):
     """An image U-Net with any number of sets of temporal layers; the sets act in order at each
     site. ControlNets, if there are any, add to what the image network has learnt on its way down.
+
+    A network as :mod:`.conditions` describes them.
     """
 
     def __init__(
@@ -43,71 +44,108 @@ class VideoUNet(nn.Module):
         self.strengths = [injection.strength for injection in injections]
 
     @property
-    def config(self):
-        return self.image_unet.config
+    def injections(self) -> InjectedSets:
+        pairs = zip(self.sets, self.strengths, strict=True)
+        return InjectedSets([Injection(*pair) for pair in pairs])
 
     @property
-    def injections(self) -> list[Injection]:
-        return [Injection(*pair) for pair in zip(self.sets, self.strengths, strict=True)]
+    def spec(self) -> NetworkSpec:
+        config, sets = self.image_unet.config, self.injections
+        image_ids: dict[str, int | None] = {}
+        if self.image_unet.class_embedding is not None:
+            image_ids[NOISE_LEVEL] = config.num_class_embeds
+        sized = config.addition_embed_type == "text_time"
+        if sized:
+            image_ids[SIZES] = None
+        return NetworkSpec(
+            name=f"image U-Net with {len(sets)} sets of temporal layers",
+            latent_channels=config.out_channels,
+            concatenated=config.in_channels - config.out_channels,
+            text=config.cross_attention_dim,
+            pooled_text=sized,
+            ids=image_ids | sets.ids,
+            context=sets.context_channels,
+            times=True,
+            width=config.block_out_channels[0],
+        )
 
     @property
-    def active(self) -> list[Injection]:
-        """Those that are not switched off."""
-        return [one for one in self.injections if not one.strength.off]
+    def layout(self) -> UNetLayout:
+        """Where in the image U-Net temporal layers can sit."""
+        return layout_of(self.image_unet.config)
 
-    def forward(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        text: Tensor | None,
-        *,
-        class_labels: Tensor | None = None,
-        added: dict[str, Tensor] | None = None,
-        context_frames: ContextFrames | None = None,
-        rate: Tensor | None = None,
-        times: Tensor | None = None,
-    ) -> Tensor:
-        """Predict for ``x`` [b, t, c, h, w] at ``timesteps`` [b] or a scalar.
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.image_unet.conv_in.weight.dtype
 
-        ``text`` is [b, n, d] for all frames of a clip or [b, t, n, d] per frame; ``class_labels``
-        [b] is the noise level of an upsampler; ``added`` holds SDXL's extra conditions.
-        """
+    @property
+    def device(self) -> torch.device:
+        return self.image_unet.conv_in.weight.device
+
+    def forward(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """Predict for ``x`` [b, t, c, h, w] at ``timesteps`` [], [b] or [b, t]."""
         check_video(x)
         frames = x.shape[1]
         timesteps = torch.as_tensor(timesteps, device=x.device)
-        residuals = summed(one(x, timesteps, text) for one in self.controls)
-        if context_frames is not None and any(one.puts_context_in_place for one in self.sets):
-            x, timesteps = in_place(x, timesteps, context_frames)
-        embedding = self._embed(x, timesteps, text, class_labels, added)
-        active = self.active
-        # Most layers act between the image network's modules; some also act inside of them.
-        inside = any(one.layers.spec.inside_modules for one in active)
-        walk = (ClipWalk if inside else Walk)(
-            self.image_unet, active, embedding, frames, context_frames, rate, text, times
+        act = LayerPass(self.injections, conditions, x.shape, x.device)
+        residuals = summed(
+            one(_joined(x, conditions), timesteps, conditions.text) for one in self.controls
         )
+        x, timesteps = act.put_context_in_place(x, timesteps)
+        embedding = self._embed(x, timesteps, conditions)
+        act.add_embedding(embedding)
+        # Most layers act between the image network's modules; some also act inside of them.
+        inside = act.sets.inside_modules
+        walk = (ClipWalk if inside else Walk)(self.image_unet, embedding, conditions.text, act)
         walk.residuals = residuals
+        x = _joined(x, conditions)
         h = rearrange(x, "b t c h w -> (b t) c h w")
         return rearrange(walk(h), "(b t) c h w -> b t c h w", t=frames)
 
-    def _embed(
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        text: Tensor | None,
-        class_labels: Tensor | None,
-        added: dict[str, Tensor] | None,
-    ) -> Tensor:
+    def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The image U-Net's time embedding: [b, e], or [b, t, e] for steps [b, t]."""
         unet = self.image_unet
         steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
         rows = x.new_empty(steps.numel())  # diffusers reads the batch size and precision off this
         embedding = unet.time_embedding(unet.get_time_embed(rows, steps.flatten()))
         embedding = embedding.unflatten(0, steps.shape)
-        labels = unet.get_class_embed(x, class_labels)
+        labels = unet.get_class_embed(x, conditions.ids.get(NOISE_LEVEL))
         if labels is not None:
             embedding = embedding + for_frames(labels, embedding)
-        aug = unet.get_aug_embed(embedding, text, added or {})
+        added = {"text_embeds": conditions.pooled_text, "time_ids": conditions.ids.get(SIZES)}
+        aug = unet.get_aug_embed(embedding, conditions.text, added)
         return embedding if aug is None else embedding + for_frames(aug, embedding)
+
+    # Other networks of the same image U-Net. It is shared by all of them, and never changed.
+
+    def with_sets(self, injections: Sequence[Injection]) -> VideoUNet:
+        """The same image U-Net with these sets instead of its own."""
+        return VideoUNet(self.image_unet, injections, self.controls)
+
+    def with_controls(self, controls: Sequence[Control]) -> VideoUNet:
+        """The same with these ControlNets; ValueError for those of another layout."""
+        for one in controls:
+            self.check_control(one.network)
+        return VideoUNet(self.image_unet, self.injections, controls)
+
+    def check_control(self, network: ControlNetModel) -> None:
+        """Raise ValueError unless a ControlNet is for U-Nets like this one."""
+        check_fits(network, self.image_unet.config)
+
+    def with_strength(self, strength: Strength) -> VideoUNet:
+        """The same with all its sets used at `strength`."""
+        return self.with_sets([Injection(layers, strength) for layers in self.sets])
+
+    def with_image_unet(self, unet: UNet2DConditionModel) -> VideoUNet:
+        """The same sets in another image U-Net of the same layout, one with a LoRA for instance."""
+        return VideoUNet(unet, self.injections, self.controls)
+
+
+def _joined(x: Tensor, conditions: Conditions) -> Tensor:
+    """x [b, t, c, h, w] with what is concatenated behind its channels."""
+    if conditions.concatenated is None:
+        return x
+    return torch.cat([x, conditions.concatenated], dim=2)
 
 
 def inject(
@@ -132,7 +170,7 @@ def combine(
 ) -> VideoUNet:
     """Add a further set of temporal layers, acting after those that are there."""
     checked = inject(video_unet.image_unet, layers, strength)
-    return VideoUNet(video_unet.image_unet, [*video_unet.injections, *checked.injections])
+    return video_unet.with_sets([*video_unet.injections, *checked.injections])
 
 
 def eject(video_unet: VideoUNet) -> UNet2DConditionModel:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from model_toys import Denoisers, fill, normal, toy_layers, toy_model, toy_sampling, toy_unet, whole
 from videoldm.core.anchors import TOGETHER, Anchors, last_step, spread_evenly
+from videoldm.core.conditions import Conditions
 from videoldm.core.context_frames import given_frames
 from videoldm.core.families.embedded import noise_schedule
 from videoldm.core.interpolation import blended
@@ -151,6 +152,10 @@ def test_layers_know_when_a_frame_is():
     unet = toy_unet()
     model = toy_model(unet).with_layers(fill(toy_layers(unet, positions="sinusoidal")))
     x, sigma, text = normal(1, 3, 4, 8, 8), torch.tensor(2.0), normal(1, 5, 16)
-    usual = model.denoiser(text)(x, sigma)
-    assert torch.equal(model.denoiser(text, times=[0, 1, 2])(x, sigma), usual)
-    assert not torch.allclose(model.denoiser(text, times=[0, 5, 9])(x, sigma), usual, atol=1e-3)
+
+    def at(times):
+        return model.denoiser(Conditions(text=text, times=times))(x, sigma)
+
+    usual = at(None)
+    assert torch.equal(at(torch.arange(3)), usual)
+    assert not torch.allclose(at(torch.tensor([0, 5, 9])), usual, atol=1e-3)

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from model_toys import fill, normal, toy_unet
 from videoldm.core.clip_walk import first_and_previous
+from videoldm.core.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import block_sites, layout_of
 from videoldm.core.temporal_layers import Strength, TemporalLayers
@@ -9,6 +12,7 @@ from videoldm.core.video_unet import VideoUNet, combine, eject, inject
 
 STEPS = torch.tensor([700.0, 20.0])
 TEXT = normal(2, 5, 16, seed=9)
+GIVEN = Conditions(text=TEXT)
 UPSCALER = dict(in_channels=7, num_class_embeds=10, use_linear_projection=True,
                 only_cross_attention=(True, False))  # fmt: skip
 
@@ -33,9 +37,12 @@ def unet():
 @pytest.mark.parametrize("height, width", [(8, 8), (7, 5), (3, 9)])
 def test_untrained_layers_in_blocks_leave_the_image_network_frame_by_frame(changes, height, width):
     unet = toy_unet(**changes)
-    x = normal(2, 3, unet.config.in_channels, height, width)
+    x, given = normal(2, 3, unet.config.in_channels, height, width), GIVEN
     more = {"class_labels": torch.tensor([3, 7])} if changes else {}
-    out = inject(unet, block_layers(unet))(x, STEPS, TEXT, **more)
+    if changes:
+        ids = {NOISE_LEVEL: more["class_labels"]}
+        given = replace(GIVEN, concatenated=x[:, :, 4:], ids=ids)
+    out = inject(unet, block_layers(unet))(x[:, :, :4], STEPS, given)
     torch.testing.assert_close(out, per_frame(unet, x, **more), atol=3e-5, rtol=1e-4)
     assert out.is_contiguous()
 
@@ -44,8 +51,8 @@ def test_gradients_and_speed_take_the_same_way(unet):
     video = inject(unet, fill(block_layers(unet, pooled_host_norms=True)))
     x = normal(2, 3, 4, 8, 8)
     with torch.no_grad():
-        fast = video(x, STEPS, TEXT)
-    slow = video(x.requires_grad_(), STEPS, TEXT)
+        fast = video(x, STEPS, GIVEN)
+    slow = video(x.requires_grad_(), STEPS, GIVEN)
     torch.testing.assert_close(fast, slow.detach(), atol=1e-5, rtol=1e-4)
     slow.square().sum().backward()
     assert torch.isfinite(x.grad).all()
@@ -58,23 +65,23 @@ def test_pooled_norms_make_frames_depend_on_each_other(unet):
     other[0, 2] += 5
     for pooled in (False, True):
         video = inject(unet, block_layers(unet, pooled_host_norms=pooled))
-        moved = (video(other, STEPS, TEXT) - video(x, STEPS, TEXT)).abs().amax((2, 3, 4)) > 1e-5
+        moved = (video(other, STEPS, GIVEN) - video(x, STEPS, GIVEN)).abs().amax((2, 3, 4)) > 1e-5
         assert moved.tolist() == [[pooled, pooled, True], [False] * 3]
 
 
 def test_pooled_norms_of_one_frame_are_the_image_network(unet):
     x = normal(2, 1, 4, 8, 8)
-    out = inject(unet, block_layers(unet, pooled_host_norms=True))(x, STEPS, TEXT)
+    out = inject(unet, block_layers(unet, pooled_host_norms=True))(x, STEPS, GIVEN)
     torch.testing.assert_close(out, per_frame(unet, x), atol=3e-5, rtol=1e-4)
 
 
 def test_sparse_causal_attention_sees_the_first_and_the_previous_frame(unet):
     video, x = inject(unet, block_layers(unet, sparse_causal=True)), normal(2, 5, 4, 8, 8)
-    out = video(x, STEPS, TEXT)
+    out = video(x, STEPS, GIVEN)
     for changed, reached in ((0, range(5)), (1, range(1, 5)), (4, [4])):
         other = x.clone()
         other[0, changed] += 1
-        moved = (video(other, STEPS, TEXT) - out).abs().amax((2, 3, 4)) > 1e-6
+        moved = (video(other, STEPS, GIVEN) - out).abs().amax((2, 3, 4)) > 1e-6
         assert moved[0].nonzero().flatten().tolist() == list(reached) and not moved[1].any()
 
 
@@ -87,22 +94,23 @@ def test_the_first_frame_is_repeated_where_there_is_none_before():
 def test_the_place_in_the_block_matters(unet):
     x, outs = normal(2, 3, 4, 8, 8), []
     for place in ("before_feed_forward", "after_feed_forward"):
-        outs.append(inject(unet, fill(block_layers(unet, block_place=place)))(x, STEPS, TEXT))
+        outs.append(inject(unet, fill(block_layers(unet, block_place=place)))(x, STEPS, GIVEN))
     assert not torch.allclose(*outs, atol=1e-3)
 
 
 def test_text_per_frame(unet):
     video, x = inject(unet, fill(block_layers(unet))), normal(2, 3, 4, 8, 8)
     texts = TEXT[:, None].repeat(1, 3, 1, 1)
-    torch.testing.assert_close(video(x, STEPS, texts), video(x, STEPS, TEXT), atol=3e-5, rtol=1e-4)
+    same, out = video(x, STEPS, Conditions(text=texts)), video(x, STEPS, GIVEN)
+    torch.testing.assert_close(same, out, atol=3e-5, rtol=1e-4)
     texts[0, 1] += 1
-    assert not torch.allclose(video(x, STEPS, texts), video(x, STEPS, TEXT), atol=1e-3)
+    assert not torch.allclose(video(x, STEPS, Conditions(text=texts)), out, atol=1e-3)
 
 
 def test_switched_off_it_is_the_image_network_to_the_bit(unet):
     layers, x = fill(block_layers(unet, pooled_host_norms=True)), normal(2, 3, 4, 8, 8)
     video = inject(unet, layers, Strength(overall=0.0))
-    assert torch.equal(video(x, STEPS, TEXT), VideoUNet(unet, [])(x, STEPS, TEXT))
+    assert torch.equal(video(x, STEPS, GIVEN), VideoUNet(unet, [])(x, STEPS, GIVEN))
     assert eject(video) is unet
 
 
@@ -112,16 +120,16 @@ def test_modules_between_levels_and_further_sets_act_too(unet):
     x = normal(2, 3, 4, 8, 8)
     first = inject(unet, block_layers(unet, pooled_host_norms=True))
     both = combine(first, fill(layers))
-    assert not torch.allclose(both(x, STEPS, TEXT), first(x, STEPS, TEXT), atol=1e-3)
+    assert not torch.allclose(both(x, STEPS, GIVEN), first(x, STEPS, GIVEN), atol=1e-3)
 
 
 def test_more_frames_than_the_samplers_of_diffusers_take_without_a_copy(unet):
     x = normal(1, 70, 4, 5, 5)
-    out = inject(unet, block_layers(unet))(x, STEPS[:1], TEXT[:1])
-    expected = VideoUNet(unet, [])(x, STEPS[:1], TEXT[:1])
+    out = inject(unet, block_layers(unet))(x, STEPS[:1], Conditions(text=TEXT[:1]))
+    expected = VideoUNet(unet, [])(x, STEPS[:1], Conditions(text=TEXT[:1]))
     torch.testing.assert_close(out, expected, atol=3e-5, rtol=1e-4)
 
 
 def test_text_must_be_given(unet):
     with pytest.raises(ValueError, match="text"):
-        inject(unet, block_layers(unet))(normal(2, 1, 4, 8, 8), STEPS, None)
+        inject(unet, block_layers(unet))(normal(2, 1, 4, 8, 8), STEPS, Conditions())

@@ -15,7 +15,7 @@ from model_toys import (
     toy_sampling,
     whole,
 )
-from videoldm.core.clip_condition import ContextUse
+from videoldm.core.clip_condition import ContextUse, conditions_of
 from videoldm.core.interpolation import blended, interpolate, interpolated_frames, linear_blend
 
 SAMPLING = toy_sampling()
@@ -132,7 +132,7 @@ def test_a_real_model_interpolates():
     model, text = model.with_layers(fill(layers, scale=0.05)), normal(1, 3, 16)
     video = whole(
         interpolate(
-            lambda c: model.denoiser(text, context=c.context, rate=c.rate),
+            lambda c: model.denoiser(conditions_of(c, model.network.spec.ids, text)),
             KEYS[:1, :3],
             toy_sampling(2),
             use=ContextUse(scale=2.0),

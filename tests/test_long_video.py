@@ -18,7 +18,7 @@ from model_toys import (
 )
 from videoldm.core.anchors import Anchors
 from videoldm.core.chunk_store import ChunkStore
-from videoldm.core.clip_condition import ClipCondition, sample_clip
+from videoldm.core.clip_condition import ClipCondition, conditions_of, sample_clip
 from videoldm.core.context_frames import given_frames
 from videoldm.core.denoiser import to_ve
 from videoldm.core.long_video import (
@@ -240,7 +240,7 @@ def test_a_real_model_predicts_with_context():
     how = Continuation(window=4, context=2, use=use)
     video = whole(
         prediction(
-            lambda c: model.denoiser(text, context=c.context),
+            lambda c: model.denoiser(conditions_of(c, {}, text)),
             (1, 4, 4, 4),
             toy_sampling(2),
             8,

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.clip_vocabulary import ClipTokenizer
+from videoldm.core.conditions import Conditions
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_folders as folders
 from videoldm.core.families import stable_diffusion_keys as keys
@@ -26,7 +27,6 @@ from videoldm.core.families.stable_diffusion_specs import autoencoder_config, un
 from videoldm.core.schedules import scaled_linear
 from videoldm.core.sites import SD1, SDXL, UNetLayout
 from videoldm.core.text import encode_text, tokenize, train_tokenizer
-from videoldm.core.video_unet import VideoUNet
 
 MANIFESTS = Path(__file__).parent / "manifests"
 FULL = {
@@ -171,14 +171,16 @@ def toy_model(spec: sd.ImageSpec) -> sd.ImageModel:
 def outputs(image_model: sd.ImageModel) -> list[torch.Tensor]:
     """What the three networks make of fixed inputs."""
     generator = torch.Generator().manual_seed(1)
-    unet = image_model.model.network.image_unet
+    network = image_model.model.network
     ids = torch.randint(0, 49408, (1, 77), generator=generator)
-    x = torch.randn(1, 1, unet.config.in_channels, 8, 8, generator=generator)
+    channels = network.spec.latent_channels, network.spec.concatenated
+    x, behind = torch.randn(1, 1, sum(channels), 8, 8, generator=generator).split(channels, dim=2)
     pixels = torch.randn(1, 3, 8, 8, generator=generator)
-    labels = torch.tensor([3]) if unet.config.num_class_embeds else None
+    numbers = {name: torch.tensor([3]) for name in network.spec.ids}
     with torch.no_grad():
         text = encode_text(image_model.text_encoder, ids)
-        noise = VideoUNet(unet, [])(x, torch.tensor([5]), text, class_labels=labels)
+        given = Conditions(text=text, concatenated=behind if channels[1] else None, ids=numbers)
+        noise = network(x, torch.tensor([5]), given)
         latents = image_model.autoencoder.encode(pixels).latent_dist.mean
         return [text, noise, image_model.autoencoder.decode(latents).sample]
 

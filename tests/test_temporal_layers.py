@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from model_toys import fill, normal
+from videoldm.core.conditions import FRAME_RATE, Conditions
 from videoldm.core.context_frames import given_frames, no_context
 from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.layer_specs import KINDS, spec_from_dict
@@ -109,7 +110,7 @@ def test_strength_is_the_product_of_the_three_that_concern_a_site():
 def test_running_where_there_is_no_layer_or_no_strength_returns_the_very_tensor():
     layers = fill(TemporalLayers(config(sites=("down.0.res.0",))))
     h = normal(3, 32, 4, 4)
-    told = layers.prepare(normal(1, 128), 3)
+    told = layers.prepare(normal(1, 128), 3, Conditions())
     assert layers.run("down.0.attn.0", h, told) is h
     assert layers.run("down.0.res.0", h, told, 0.0) is h
     assert not torch.equal(layers.run("down.0.res.0", h, told), h)
@@ -119,7 +120,7 @@ def test_running_where_there_is_no_layer_or_no_strength_returns_the_very_tensor(
 def test_given_frames_are_encoded_to_every_level(height, width):
     layers = fill(TemporalLayers(config(context_channels=4)))
     context = given_frames(normal(2, 1, 4, height, width), [0], 3)
-    told = layers.prepare(normal(2, 128), 3, context=context)
+    told = layers.prepare(normal(2, 128), 3, Conditions(context=context))
     sizes = [(6, height, width), (6, (height + 1) // 2, (width + 1) // 2)]
     assert [(len(one.context), *one.context.shape[2:]) for one in told.levels] == sizes
     assert told.levels[0].embedding.shape == (6, 128)
@@ -131,10 +132,10 @@ def test_layers_are_told_the_noise_on_given_frames_and_the_rate():
     perturbed = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
     perturbed.noise_level[:] = 250
     plain, rated, noisy = (
-        layers.prepare(embedding, 3, **more).levels[0].embedding
+        layers.prepare(embedding, 3, Conditions(**more)).levels[0].embedding
         for more in (
             {"context": context},
-            {"context": context, "rate": torch.tensor([2, 2])},
+            {"context": context, "ids": {FRAME_RATE: torch.tensor([2, 2])}},
             {"context": perturbed},
         )
     )
@@ -146,7 +147,9 @@ def test_layers_without_context_are_told_nothing_of_it():
     layers = TemporalLayers(config())
     embedding = normal(2, 128)
     context = given_frames(normal(2, 1, 4, 8, 8), [0], 3)
-    told = layers.prepare(embedding, 3, context=context, rate=torch.tensor([0, 0]))
+    told = layers.prepare(
+        embedding, 3, Conditions(context=context, ids={FRAME_RATE: torch.tensor([0, 0])})
+    )
     assert all(one.context is None for one in told.levels)
     assert torch.equal(told.levels[0].embedding, embedding.repeat_interleave(3, dim=0))
 
@@ -161,8 +164,8 @@ def test_what_cannot_be_built_is_refused():
 def test_layers_that_read_the_prompt_are_told_its_summary_and_motions():
     layers = fill(TemporalLayers(config(text_width=16, motions=3)))
     embedding, text = normal(2, 128), normal(2, 7, 16)
-    plain = layers.prepare(embedding, 3).levels[0]
-    told = layers.prepare(embedding, 3, text=text).levels[1]
+    plain = layers.prepare(embedding, 3, Conditions()).levels[0]
+    told = layers.prepare(embedding, 3, Conditions(text=text)).levels[1]
     assert plain.extension is None and told.extension.shape == (2, 3, 2)
     summary = told.embedding - plain.embedding
     assert torch.allclose(summary[0], summary[2]) and not torch.allclose(summary[0], summary[3])

@@ -11,6 +11,7 @@ from model_toys import (
     toy_unet,
     whole,
 )
+from videoldm.core.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.denoiser import to_ve
 from videoldm.core.upsampling import (
     Upsampling,
@@ -32,12 +33,12 @@ class Denoisers:
 
     def __call__(self, condition):
         self.conditions.append(condition)
-        low = condition.low_res.mean(2, keepdim=True)
+        low = condition.concatenated.mean(2, keepdim=True)
         return lambda x, s: ((x + x.mean(1, keepdim=True)) / (1 + s)).tanh() + low
 
 
 def frame_by_frame(condition):
-    low = condition.low_res.mean(2, keepdim=True)
+    low = condition.concatenated.mean(2, keepdim=True)
     return lambda x, s: (x / (1 + s)).tanh() + low
 
 
@@ -120,9 +121,9 @@ def test_the_low_resolution_noise_belongs_to_the_frame():
     denoisers = Denoisers()
     list(clips(LOW[:, :13], denoisers, settings(noise_level=100)))
     first, second = denoisers.conditions
-    assert torch.equal(first.low_res[:, 5:], second.low_res[:, :3])
+    assert torch.equal(first.concatenated[:, 5:], second.concatenated[:, :3])
     a = SCHEDULE.alphas_cumprod[100]
-    noise = (first.low_res - a.sqrt() * LOW[:, :8]) / (1 - a).sqrt()
+    noise = (first.concatenated - a.sqrt() * LOW[:, :8]) / (1 - a).sqrt()
     assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
     assert first.noise_level == 100
 
@@ -138,7 +139,7 @@ def test_a_tile_sees_its_own_part_of_the_low_resolution_frames():
 
     def spy(condition):
         def denoise(x, sigma):
-            assert x.shape[-2:] == condition.low_res.shape[-2:]
+            assert x.shape[-2:] == condition.concatenated.shape[-2:]
             sizes.add(tuple(x.shape[-2:]))
             return x / (1 + sigma)
 
@@ -179,7 +180,8 @@ def test_one_clip_is_the_sampler_on_the_models_denoiser():
     source = sampling.noise(1, range(3))
     noise = source.like(low, stream="low resolution")
     noised = SCHEDULE.add_noise(low, noise, torch.tensor([7]))
-    denoiser = model.denoiser(text, low_res=noised, noise_level=7)
+    given = Conditions(text=text, concatenated=noised, ids={NOISE_LEVEL: torch.tensor([7])})
+    denoiser = model.denoiser(given)
     x = to_ve(source.initial(torch.empty(1, 3, 4, 5, 6)), sampling.sigmas[0])
     expected = sampling.sampler(denoiser, x, sampling.sigmas, noise=source)
     torch.testing.assert_close(video, expected)

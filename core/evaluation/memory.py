@@ -98,7 +98,7 @@ def upsampling_peaks(
 
     Set aside are latents, noise and low-resolution frames of the whole video.
     """
-    text = torch.zeros(1, 77, model.network.config.cross_attention_dim)
+    text = torch.zeros(1, 77, model.network.spec.text)
     prompts = Prompts(text=text, negative=text, scale=5.0)
 
     def run(count: int) -> Callable[[], Tensor]:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..anchors import Anchors, last_step
 from ..autoencoder import TemporalDecoder, encode
-from ..clip_condition import ClipCondition, DenoiserFor, Sampling
-from ..context_frames import ContextFrames
+from ..clip_condition import ClipCondition, DenoiserFor, Sampling, conditions_of
 from ..decoding import decode
 from ..denoiser import Denoiser
 from ..diffusion_model import DiffusionModel
@@ -94,21 +93,22 @@ class Models:
 
     def sampling(self, model: DiffusionModel, how: How, seed: int) -> Sampling:
         sigmas = get_sigmas(how.schedule, model.schedule, how.steps, strength=how.denoise)
-        return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device, model.shared_noise)
+        return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device, model.sets.shared_noise)
 
     def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
         """The model with a prompt per video, guided against the empty prompt in one call."""
+        ids = model.network.spec.ids
         if how.cfg == 1:
-            return lambda c: model.denoiser(text, context=c.context, rate=c.rate, times=c.times)
+            return lambda c: model.denoiser(conditions_of(c, ids, text))
         empty = self.text([""]).expand(len(text), -1, -1)
         if empty.shape[1] < text.shape[1]:  # The prompts have boxes: here are as many empty ones.
             empty = self.text_and_boxes([""], [[]]).expand(len(text), -1, -1)
         both = torch.cat([text, empty])
 
         def bind(condition: ClipCondition) -> Denoiser:
-            told = dict(rate=condition.rate, times=condition.times)
-            twice = model.denoiser(both, context=_twice(condition.context), **told)
-            return batched(twice, how.cfg)
+            context = None if condition.context is None else condition.context.repeated(2)
+            twice = replace(condition, context=context)
+            return batched(model.denoiser(conditions_of(twice, ids, both)), how.cfg)
 
         return bind
 
@@ -198,14 +198,3 @@ class Models:
         decoder = self.image.autoencoder if per_frame else self.temporal_decoder
         video = torch.cat(list(decode(decoder, latents)), dim=1)
         return video.clamp(-1, 1).float().cpu()
-
-
-def _twice(context: ContextFrames | None) -> ContextFrames | None:
-    if context is None:
-        return None
-    return replace(
-        context,
-        latents=torch.cat([context.latents] * 2),
-        mask=torch.cat([context.mask] * 2),
-        noise_level=torch.cat([context.noise_level] * 2),
-    )

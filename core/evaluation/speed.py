@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..conditions import Conditions
 from ..families import lavie
 from ..families.lavie_config import LavieConfig
 from ..sites import SD1
@@ -46,12 +47,12 @@ def lavie_base_rate(repeats: int = 3) -> Rate:
     network = lavie.diffusion_model(LAVIE_BASE, parts).network
     generator = torch.Generator().manual_seed(0)
     clip = torch.randn(LAVIE_BASE_CLIP, generator=generator)
-    text = torch.randn(1, 77, 768, generator=generator)
+    given = Conditions(text=torch.randn(1, 77, 768, generator=generator))
     network_seconds, convolution_seconds = [], []
     convolution, flop = plain_convolution(generator)
     for _ in range(repeats):
         convolution_seconds.append(best(convolution, 3))
-        network_seconds.append(best(lambda: network(clip, torch.tensor(500), text), 1))
+        network_seconds.append(best(lambda: network(clip, torch.tensor(500), given), 1))
     return Rate(LAVIE_BASE_FLOP / min(network_seconds), flop / min(convolution_seconds))
 
 

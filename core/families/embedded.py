@@ -32,7 +32,7 @@ from ..schedules import NoiseSchedule, scaled_linear
 from ..temporal_layers import TemporalLayers
 from ..temporal_layers_spec import TASKS, TemporalLayersSpec
 from ..text import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
-from ..video_unet import VideoUNet
+from ..video_unet import VideoUNet, eject
 from .embedded_specs import spec_from_dict
 
 FOLDER = Path(__file__).resolve().parents[1] / "embedded"
@@ -214,7 +214,7 @@ def load_image_model(
 def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) -> DiffusionModel:
     """Put a U-Net of this family with its schedule and its latents' scale."""
     network = unet if isinstance(unet, VideoUNet) else VideoUNet(unet, [])
-    network.image_unet.to(memory_format=torch.channels_last)
+    eject(network).to(memory_format=torch.channels_last)
     config = autoencoder.config
     return DiffusionModel(
         network=network,

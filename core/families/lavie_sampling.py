@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import repeat
 from torch import Tensor
 
 from ..autoencoder import check_video
+from ..clip_condition import ClipCondition, DenoiserFor, conditions_of
 from ..denoiser import Denoiser, to_ve, to_vp
 from ..diffusion_model import DiffusionModel
 from ..guidance import guided
@@ -184,17 +185,21 @@ class Prompts:
     negative: Tensor | None = None
     scale: float = 1.0
 
-    def denoiser(self, model: DiffusionModel, *, any_scale: bool = False, **told: Any) -> Denoiser:
+    def denoiser(
+        self, model: DiffusionModel, condition: ClipCondition, *, any_scale: bool = False
+    ) -> Denoiser:
         """negative + scale (text - negative), on whatever the network predicts.
 
         The base and super-resolution scripts guide only above scale 1, that of interpolation at any
         other than 1.
         """
-        cond = model.denoiser(self.text, **told)
+        ids = model.network.spec.ids
+        cond = model.denoiser(conditions_of(condition, ids, self.text))
         off = self.scale == 1 if any_scale else self.scale <= 1
         if self.negative is None or off:
             return cond
-        return guided(cond, model.denoiser(self.negative, **told), self.scale)
+        uncond = model.denoiser(conditions_of(condition, ids, self.negative))
+        return guided(cond, uncond, self.scale)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -217,7 +222,8 @@ def text_to_video(
     """
     check_video(noise, model.latent_channels)
     how = plan(method, steps)
-    denoiser = prompts.denoiser(replace(model, schedule=how.schedule))
+    condition = ClipCondition(frames=range(noise.shape[1]))
+    denoiser = prompts.denoiser(replace(model, schedule=how.schedule), condition)
     return how.run(denoiser, noise, step_noise=step_noise, callback=callback)
 
 
@@ -263,15 +269,6 @@ def masked_latents(latents: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([plane, latents], dim=2)
 
 
-@dataclass(frozen=True)
-class Concatenated:
-    """What the network knows of a clip: absolute frame numbers, and the condition [b t c h w] that
-    is concatenated to its latents."""
-
-    frames: range
-    low_res: Tensor
-
-
 def interpolate(
     model: DiffusionModel,
     condition: Tensor,
@@ -294,7 +291,7 @@ def interpolate(
     if condition.shape[1] != noise.shape[1]:
         raise ValueError(f"{condition.shape[1]} conditions but {noise.shape[1]} frames of noise.")
     denoiser = interpolating_denoiser(
-        lambda told: prompts.denoiser(model, any_scale=True, low_res=told.low_res),
+        lambda window: prompts.denoiser(model, window, any_scale=True),
         condition,
         window=window,
         overlap=overlap,
@@ -303,7 +300,7 @@ def interpolate(
 
 
 def interpolating_denoiser(
-    denoiser_for: Callable[[Concatenated], Denoiser],
+    denoiser_for: DenoiserFor,
     condition: Tensor,
     *,
     window: int = 61,
@@ -316,7 +313,7 @@ def interpolating_denoiser(
     """
     frames = condition.shape[1]
     if frames <= window:
-        return denoiser_for(Concatenated(range(frames), condition))
+        return denoiser_for(ClipCondition(frames=range(frames), concatenated=condition))
     if (window - 1) % FACTOR or (window - overlap) % FACTOR or not 0 <= overlap < window:
         raise ValueError(
             f"Windows of {window} frames that share {overlap} do not begin on key frames: the "
@@ -327,6 +324,7 @@ def interpolating_denoiser(
 
     def of(at: tuple[int, ...]) -> Denoiser:
         part = range(at[0], at[-1] + 1)
-        return denoiser_for(Concatenated(part, condition[:, part.start : part.stop]))
+        concatenated = condition[:, part.start : part.stop]
+        return denoiser_for(ClipCondition(frames=part, concatenated=concatenated))
 
     return windowed(of, windows, weights)

@@ -10,15 +10,13 @@ from einops import rearrange
 from torch import Tensor
 
 from ..autoencoder import check_video
-from ..clip_condition import Sampling
+from ..clip_condition import ClipCondition, DenoiserFor, Sampling
 from ..denoiser import to_vp
 from ..diffusion_model import DiffusionModel
 from ..frame_stream import Frames, FrameStream
 from ..sampling import Callback
 from ..schedules import NoiseSchedule
 from ..upsampling import (
-    UpsamplerCondition,
-    UpsamplerDenoiserFor,
     Upsampling,
     denoiser_in_tiles,
     upsample_whole,
@@ -72,7 +70,7 @@ def upsample_chunks(
 
 
 def independent_chunks(
-    denoiser_for: UpsamplerDenoiserFor,
+    denoiser_for: DenoiserFor,
     low_res: Frames,
     how: Plan,
     settings: Upsampling,
@@ -94,7 +92,9 @@ def independent_chunks(
         frames = stream.frames(start, stop).float()
         told = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
         b, t, _, h, w = frames.shape
-        condition = UpsamplerCondition(frames=range(start, stop), low_res=told, noise_level=level)
+        condition = ClipCondition(
+            frames=range(start, stop), concatenated=told, noise_level=level, level="upsampling"
+        )
         denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
         first = noise((b, t, settings.latent_channels, h, w)).to(frames)
         yield how.run(

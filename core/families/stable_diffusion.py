@@ -24,7 +24,7 @@ from ..diffusion_model import DiffusionModel
 from ..schedules import NoiseSchedule, scaled_linear
 from ..sites import UNetLayout
 from ..text_variants import first_layers
-from ..video_unet import VideoUNet
+from ..video_unet import VideoUNet, eject
 from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_keys as keys
@@ -205,7 +205,7 @@ def _autoencoder(
 
 def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
     """The single file's state dict: inverse of :func:`from_ldm`, without what that leaves out."""
-    unet = image_model.model.network.image_unet.state_dict()
+    unet = eject(image_model.model.network).state_dict()
     text = image_model.text_encoder.state_dict()
     own = (
         keys.text_to_open_clip(text, spec.text["num_hidden_layers"])

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import Header, part, save
+from ..conditions import Conditions
 from ..families import embedded
 from ..text import encode_text, tokenize
-from ..video_unet import inject
+from ..video_unet import eject, inject
 from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
 from .temporal_layers_task import layers_for
@@ -47,7 +48,9 @@ def _errors(network: nn.Module, shown: Shown, generator: torch.Generator) -> Ten
     x0 = shown.latents
     steps = draw_steps(len(x0), generator, x0.device)
     noise = normal_like(x0, generator)
-    error = velocity_error(lambda x, t: network(x, t, shown.text), x0, noise, steps)
+    error = velocity_error(
+        lambda x, t: network(x, t, Conditions(text=shown.text)), x0, noise, steps
+    )
     return error.square().flatten(1).mean(1)
 
 
@@ -74,7 +77,7 @@ class TrainJoint:
             for name in ("clips", "images")
         )
         self.image_count = image_count(recipe.batch, recipe.data.get("image_share", 0.25))
-        unet = self.image_model.model.network.image_unet.requires_grad_(True)
+        unet = eject(self.image_model.model.network).requires_grad_(True)
         self.layers = layers_for(unet, recipe)
         self.module = inject(unet.to(memory_format=torch.contiguous_format), self.layers)
 
@@ -117,7 +120,7 @@ class TrainJoint:
         header = Header(family=embedded.FAMILY, kind="temporal_layers", config=config, notes=notes)
         save(path, self.layers.state_dict(), header)
         old, state = embedded.read(embedded.path_of("image_model"), "image_model")
-        unet = self.module.image_unet.state_dict()
+        unet = eject(self.module).state_dict()
         assert part(state, "unet.").keys() == unet.keys()
         state |= {f"unet.{key}": value for key, value in unet.items()}
         header = Header(family=embedded.FAMILY, kind="image_model", config=old.config, notes=notes)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import worlds
 from ..checkpoints import Header, save
+from ..conditions import FRAME_RATE, Conditions
 from ..context_frames import ContextFrames, no_context, perturbed
 from ..families import embedded
 from ..families.embedded_specs import spec_from_table
@@ -20,7 +21,7 @@ from ..interpolation import FACTOR, blended
 from ..sites import layout_of
 from ..temporal_layers import TemporalLayers
 from ..text import encode_text, tokenize
-from ..video_unet import inject
+from ..video_unet import eject, inject
 from .latents import ClipPlan, latent_clips, reading_scenes
 from .reading import teach_reading
 from .recipe import Recipe
@@ -62,7 +63,7 @@ class TrainTemporalLayers:
         self.change_weight = recipe.data.get("change_weight", 0.0)
         self.perturb = recipe.data.get("perturb", 0)
         self.noisy = recipe.data.get("noisy", 0.0)
-        unet = frozen(image.model.network.image_unet)
+        unet = frozen(eject(image.model.network))
         self.layers = layers_for(unet, recipe)
         if "reading" in recipe.data:
             self._teach_reading(ClipPlan(**recipe.data["reading"]), recipe.data["reading_steps"])
@@ -117,11 +118,10 @@ class TrainTemporalLayers:
             start = self._partly_blended(x0, batch["blended_at"], generator)
             if self.shown.anchors:
                 start = start + unsteadiness(x0, generator)
-        rate = batch["rate"] if self.layers.rate is not None else None
+        ids = {FRAME_RATE: batch["rate"]} if self.layers.rate is not None else {}
+        given = Conditions(text=text, context=context, ids=ids, times=batch["times"])
         error = velocity_error(
-            lambda x, t: self.module(
-                x, t, text, context_frames=context, rate=rate, times=batch["times"]
-            ),
+            lambda x, t: self.module(x, t, given),
             x0,
             clip_noise(x0, generator, batch["shared_noise"]),
             steps,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..autoencoder import encode
 from ..checkpoints import Header, load_into, part, save
+from ..conditions import NOISE_LEVEL, Conditions
 from ..families import embedded
 from ..families.embedded_specs import spec_from_table
 from ..low_resolution import shrink
@@ -83,8 +84,9 @@ class TrainUpsampler:
         low = SCHEDULE.add_noise(low, self._noise(low, generator), levels)
         steps = draw_steps(len(x0), generator, x0.device)
         steps = steps[torch.randperm(len(steps), generator=generator, device=x0.device)]
+        given = Conditions(text=text, concatenated=low, ids={NOISE_LEVEL: levels})
         error = velocity_error(
-            lambda x, t: self.module(torch.cat([x, low], dim=2), t, text, class_labels=levels),
+            lambda x, t: self.module(x, t, given),
             x0,
             self._noise(x0, generator),
             steps,

@@ -53,7 +53,6 @@ class ModelFacts:
     layers: LayersKnown  # the temporal layers in it, as warnings need to know them
     trained_frames: int  # clip length its temporal layers were trained on
     shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
-    rates: int = 0  # number of frame-rate classes, 0 = it is not told the rate
     is_upsampler: bool = False
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0

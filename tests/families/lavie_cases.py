@@ -12,6 +12,7 @@ from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
 from videoldm.core.block_layers import BlockAttentionSpec, rotary_phases, turn
 from videoldm.core.checkpoints import load_into
+from videoldm.core.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.denoiser import to_vp
 from videoldm.core.diffusion_model import DiffusionModel
 from videoldm.core.families import lavie
@@ -69,11 +70,16 @@ class Steps:
 
 def forward(case: Case, folder: Path) -> None:
     inputs, network = case.inputs(), model_of(case).network
-    x, labels = inputs["sample"], inputs.get("class_labels")
-    if "low_res" in inputs:
-        x = torch.cat([x, inputs["low_res"]], dim=2)
+    labels, spec = inputs.get("class_labels"), network.spec
+    x, *low_res = (inputs[name] for name in ("sample", "low_res") if name in inputs)
+    x, behind = torch.cat([x, *low_res], 2).split([spec.latent_channels, spec.concatenated], 2)
+    given = Conditions(
+        text=inputs["encoder_hidden_states"],
+        concatenated=behind if behind.shape[2] else None,
+        ids={} if labels is None else {NOISE_LEVEL: labels},
+    )
     with torch.no_grad():
-        out = network(x, inputs["timestep"], inputs["encoder_hidden_states"], class_labels=labels)
+        out = network(x, inputs["timestep"], given)
     check_close(out, case.expected()["output"], "output", FORWARD)
     written = case.folder / "checkpoint.pt"
     if not written.is_file():

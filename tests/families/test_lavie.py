@@ -9,6 +9,8 @@ from model_toys import fill, normal, seeded, toy_unet
 from safetensors.torch import save_file
 from videoldm.core import lora as loras
 from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.clip_condition import ClipCondition
+from videoldm.core.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.diffusion_model import DiffusionModel
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
@@ -108,7 +110,7 @@ def test_the_header_decides_before_the_shapes_do(tmp_path):
     model = lavie.load(tmp_path / "a.safetensors")
     (layers,) = model.network.sets
     assert layers.spec.layers["down.0.attn.0.block.0"].heads == 4
-    assert model.network.config.norm_num_groups == 8
+    assert eject(model.network).config.norm_num_groups == 8
 
 
 def test_heads_are_told_by_the_biases():
@@ -160,11 +162,13 @@ def test_its_layers_go_into_another_checkpoint_of_the_same_layout():
     host = replace(model.ejected(), network=type(model.network)(other, []))
     moved = host.with_layers(layers)
     x = normal(1, 3, 4, 8, 8)
-    out = moved.network(x, torch.tensor(5), TEXT)
+    out = moved.network(x, torch.tensor(5), Conditions(text=TEXT))
     assert moved.network.image_unet is other and moved.schedule.betas[0].item() == pytest.approx(
         1e-4
     )
-    assert not torch.allclose(out, model.network(x, torch.tensor(5), TEXT), atol=1e-3)
+    assert not torch.allclose(
+        out, model.network(x, torch.tensor(5), Conditions(text=TEXT)), atol=1e-3
+    )
 
 
 def test_a_lora_for_the_image_model_applies():
@@ -186,10 +190,14 @@ def test_a_lora_for_the_image_model_applies():
 @pytest.mark.parametrize("frames, height, width", [(1, 4, 4), (3, 5, 7), (9, 6, 3)])
 def test_any_number_of_frames_and_any_size(kind, frames, height, width):
     model = model_of(kind)
-    x = normal(2, frames, model.network.config.in_channels, height, width)
-    labels = torch.tensor([50, 20]) if kind == "vsr" else None
-    out = model.network(x, torch.tensor([5, 900]), TEXT.expand(2, -1, -1), class_labels=labels)
-    assert out.shape == (2, frames, 4, height, width) and torch.isfinite(out).all()
+    x, behind = normal(2, frames, 4, height, width), model.network.spec.concatenated
+    given = Conditions(
+        text=TEXT.expand(2, -1, -1),
+        concatenated=normal(2, frames, behind, height, width, seed=1) if behind else None,
+        ids={NOISE_LEVEL: torch.tensor([50, 20])} if kind == "vsr" else {},
+    )
+    out = model.network(x, torch.tensor([5, 900]), given)
+    assert out.shape == x.shape and torch.isfinite(out).all()
 
 
 # ---------------------------------------------------------------------------------------- sampling
@@ -255,8 +263,9 @@ def test_euler_tells_the_network_real_timesteps():
 
 def test_guidance_is_off_at_scale_1():
     model, x = model_of("base"), normal(1, 2, 4, 4, 4)
-    guided = replace(PROMPTS, scale=1.0).denoiser(model)
-    assert torch.equal(guided(x, torch.tensor(2.0)), model.denoiser(TEXT)(x, torch.tensor(2.0)))
+    guided = replace(PROMPTS, scale=1.0).denoiser(model, ClipCondition(frames=range(x.shape[1])))
+    plain = model.denoiser(Conditions(text=TEXT))
+    assert torch.equal(guided(x, torch.tensor(2.0)), plain(x, torch.tensor(2.0)))
 
 
 def test_key_frame_k_serves_the_frames_around_it():

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from videoldm.core.conditions import FRAME_RATE, Conditions
 from videoldm.core.context_frames import no_context
 from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.sites import UNetLayout, all_sites, level_of, width_at
@@ -74,9 +75,11 @@ def test_no_tensor_of_a_layer_stays_behind(positions, more):
     layers = TemporalLayers(spec, ops=OPS).requires_grad_(False)
     context = no_context((1, FRAMES, 4, SIDE, SIDE), "meta")
     told = layers.prepare(
-        torch.zeros(1, spec.embedding, device="meta"), FRAMES, context=context,
-        rate=torch.zeros(1, dtype=torch.long, device="meta"),
-        text=torch.zeros(1, TOKENS, 16, device="meta"),
+        torch.zeros(1, spec.embedding, device="meta"), FRAMES,
+        Conditions(
+            context=context, text=torch.zeros(1, TOKENS, 16, device="meta"),
+            ids={FRAME_RATE: torch.zeros(1, dtype=torch.long, device="meta")},
+        ),
     )  # fmt: skip
     for site in spec.sites:
         width, side = width_at(site, LAYOUT), SIDE >> level_of(site, LAYOUT)

@@ -26,6 +26,7 @@ from ....core.diffusion_model import DiffusionModel
 from ....core.families.stable_diffusion_keys import unet_to_ldm
 from ....core.schedules import NoiseSchedule
 from ....core.sites import UNetLayout, layout_of
+from ....core.video_unet import eject
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
 """What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
@@ -152,7 +153,7 @@ def build_patcher(
 
     autoencoder: see `EmbeddedLatents`. Raises ValueError for a U-Net that ComfyUI's cannot be.
     """
-    unet = model.network.image_unet
+    unet = eject(model.network)
     state = unet_to_ldm(unet.state_dict(), layout_of(unet.config))
     manager = comfy.model_management
     device, offload = manager.get_torch_device(), manager.unet_offload_device()

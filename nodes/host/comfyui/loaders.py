@@ -70,10 +70,10 @@ class Loaders:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
         path = self.folders.model_path("videoldm", name)
         found = lavie.load(path)
-        (own,) = found.network.sets
+        (own,) = found.sets
         model = _renewable(build_patcher(found, None), _video_model_patcher, path)
         again = _layers_patcher, (path,)
-        layers = _loaded_layers(own.spec, own.state_dict(), path.name, again)
+        layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, again)
         return inject(model, layers, FULL_STRENGTH), layers
 
     def temporal_layers(self, name: str) -> LoadedLayers:
@@ -134,7 +134,7 @@ def embedded_wires(kind: str, path: Path | None = None) -> tuple[Any, Any, Any]:
     found = _read(kind, path)
     patcher = build_patcher(found.model, _autoencoder(kind, path))
     model = _renewable(patcher, _model_patcher, kind, path)
-    if found.model.network.sets:
+    if found.model.sets:
         model = _with_own_layers(model, kind, found, path)
     clip = build_clip(found)
     _renewable(clip.patcher, _clip_patcher, kind, path)
@@ -187,7 +187,7 @@ def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor
 
 def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Path | None) -> Any:
     """The upsampler's layers, which are in its own file."""
-    for index, injection in enumerate(found.model.network.injections):
+    for index, injection in enumerate(found.model.sets):
         layers = injection.layers
         again = (_own_layers_patcher, (kind, path, index))
         loaded = _loaded_layers(layers.spec, layers.state_dict(), kind, again)
@@ -274,6 +274,6 @@ def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
 def _own_layers_patcher(
     kind: str, path: Path | None, index: int, disable_dynamic: bool = False
 ) -> Any:
-    layers = _read(kind, path).model.network.sets[index]
+    layers = _read(kind, path).model.sets[index].layers
     again = (_own_layers_patcher, (kind, path, index))
     return _loaded_layers(layers.spec, layers.state_dict(), kind, again, disable_dynamic).patcher

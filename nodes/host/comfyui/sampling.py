@@ -7,6 +7,7 @@ ControlNets and the patches of other nodes act in our samplers as they do in its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -17,17 +18,16 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core.clip_condition import ClipCondition, DenoiserFor
+from ....core.clip_condition import ClipCondition, DenoiserFor, conditions_of
 from ....core.denoiser import Denoiser, Prediction
 from ....core.guidance import rescaled
 from ....core.schedules import NoiseSchedule
-from ....core.upsampling import UpsamplerCondition
 from ..conditioning import FRAMES, branches, hint_indices, text_for
 from ..interface import Guidance, ModelFacts
 from ..shared.layer_facts import layer_facts
 from ..shared.misfits import check_prompts_fit
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
-from .layers import TOLD, Told, sets_of
+from .layers import FRAME_BATCH, FrameBatch, core_sets, sets_of
 
 PIXEL_CHANNELS = 3
 """Of the small frames that an upsampler is told; interpolators are told latents."""
@@ -41,8 +41,7 @@ def facts_of(model: Any) -> ModelFacts:
             f"the model's latents have {latents.latent_dimensions} dimensions, but temporal layers "
             "turn models of images into models of videos, whose latents have 2"
         )
-    sets = [one.layers.module.spec for one in sets_of(model)]
-    active = [one.layers.module for one in sets_of(model) if not one.strength.off]
+    sets = core_sets(sets_of(model))
     told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
     upsampler = told == PIXEL_CHANNELS
     return ModelFacts(
@@ -52,12 +51,12 @@ def facts_of(model: Any) -> ModelFacts:
         device=model.load_device,
         channels=model.model.model_config.unet_config.get("model_channels", 320),
         precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
-        shared_noise=active[-1].spec.trained.shared_noise if active else 0.0,
+        shared_noise=sets.shared_noise,
         is_upsampler=upsampler,
         low_res_schedule=model.model.low_res_schedule if upsampler else None,
         max_noise_level=model.model.max_noise_level if upsampler else 0,
         low_res_channels=told,
-        **layer_facts(sets),
+        **layer_facts(sets.specs),
     )
 
 
@@ -83,7 +82,7 @@ def denoiser_for(
     for which, conditioning in (("positive", positive), ("negative", negative)):
         check_prompts_fit(conditioning, which, width)
 
-    def for_clip(condition: ClipCondition | UpsamplerCondition) -> Denoiser:
+    def for_clip(condition: ClipCondition) -> Denoiser:
         return _ClipDenoiser(model, positive, negative, guidance, condition, offer)
 
     return for_clip
@@ -93,7 +92,7 @@ class _ClipDenoiser:
     """denoiser(x [b t c h w], sigma) of one clip."""
 
     def __init__(self, model: Any, positive: Sequence, negative: Sequence, guidance: Guidance,
-                 condition: ClipCondition | UpsamplerCondition,
+                 condition: ClipCondition,
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
         self.offer = offer
         self.model, self.guidance, self.condition = model, guidance, condition
@@ -111,7 +110,7 @@ class _ClipDenoiser:
         if self.guidance.cfg != 1:
             prompts["negative"] = [self._entry(*one, x) for one in self.negative]
         guider.inner_set_conds(prompts)
-        guider.tell(self._told(frames))
+        guider.hold(self._batch(frames))
         folded = rearrange(x, "b t c h w -> (b t) c h w").float()
         once, nothing = OneEvaluation(folded, _per_frame(sigma, x)), torch.zeros_like(folded)
         # What ComfyUI gives back are raw latents; the denoised ones are those the network saw.
@@ -119,28 +118,22 @@ class _ClipDenoiser:
         self.offer(self.model, once.denoised)
         return rearrange(once.denoised, "(b t) c h w -> b t c h w", t=frames).to(x)
 
-    def _told(self, frames: int) -> Told:
-        condition = self.condition
-        return Told(
-            frames=frames,
-            context=getattr(condition, "context", None),
-            rate=getattr(condition, "rate", None),
-            times=getattr(condition, "times", None),
-        )
+    def _batch(self, frames: int) -> FrameBatch:
+        # What is concatenated, and its noise level, go ComfyUI's own way: in the prompts' entries.
+        condition = replace(self.condition, concatenated=None, noise_level=None)
+        ids = core_sets(sets_of(self.model)).ids
+        return FrameBatch(frames=frames, conditions=conditions_of(condition, ids))
 
     def _entry(self, text: Tensor | None, options: dict[str, Any], x: Tensor) -> list:
         """A CONDITIONING's entry of one prompt, per frame where frames have their own."""
         videos, frames = x.shape[:2]
         if text is not None and text.ndim == 4:
             text = rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
-        low_res, level = (
-            getattr(self.condition, name, None) for name in ("low_res", "noise_level")
-        )
+        low_res, level = self.condition.concatenated, self.condition.noise_level
         if low_res is not None:
             options = options | {LOW_RES: rearrange(low_res, "b t c h w -> (b t) c h w").to(x)}
         if level is not None:
-            level = torch.as_tensor(level, device=x.device).long()
-            options = options | {NOISE_LEVEL: level.expand(videos * frames)}
+            options = options | {NOISE_LEVEL: torch.full((videos * frames,), level).to(x.device)}
         return [text, dict(options)]
 
 
@@ -195,10 +188,11 @@ class VideoGuider(comfy.samplers.CFGGuider):
         self.rescale, self.frames = guidance.rescale, 1
         self.set_cfg(guidance.cfg)
 
-    def tell(self, told: Told) -> None:
-        self.frames = told.frames
+    def hold(self, batch: FrameBatch) -> None:
+        """Say which frames the batch holds."""
+        self.frames = batch.frames
         self.model_options = comfy.model_patcher.create_model_options_clone(self.model_options)
-        self.model_options["transformer_options"][TOLD] = told
+        self.model_options["transformer_options"][FRAME_BATCH] = batch
 
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None

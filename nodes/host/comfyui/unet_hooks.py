@@ -6,10 +6,10 @@ layers that reach inside of them, in its transformer blocks, group norms and sel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -17,68 +17,53 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core.clip_walk import first_and_previous
-from ....core.layer_specs import BlockPlace
+from ....core.injected_sets import LayerPass
 from ....core.sites import UNetLayout, block_sites, is_in_block, ldm_path, module_site, res_sites
-from ....core.temporal_layers_spec import HostChanges
 
 BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
 
 
-class Pass(Protocol):
-    """One forward pass on [(b t), c, h, w], as hooks see it."""
-
-    frames: int
-
-    @property
-    def host_changes(self) -> list[HostChanges]: ...
-    @property
-    def sites(self) -> Iterable[str]: ...
-    def add_embedding(self, part: Tensor) -> None: ...
-    def run(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor: ...
-
-
 @contextmanager
-def hooked(unet: UNetModel, layout: UNetLayout, run: Pass) -> Iterator[None]:
+def hooked(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[None]:
     """Let the pass act in the U-Net as long as this lasts."""
     with ExitStack() as stack:
-        for handle in _handles(unet, layout, run):
+        for handle in _handles(unet, layout, act):
             stack.callback(handle.remove)
         yield
 
 
-def _handles(unet: UNetModel, layout: UNetLayout, run: Pass) -> Iterator[Any]:
+def _handles(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[Any]:
     def tell(module: nn.Module, args: tuple, output: Tensor) -> None:
-        run.add_embedding(output)
+        act.add_embedding(output.unflatten(0, (act.videos, act.frames)))
 
     yield unet.time_embed.register_forward_hook(tell)
     if unet.num_classes is not None:
         yield unet.label_emb.register_forward_hook(tell)
-    changes = run.host_changes
-    if any(one.pooled_norms for one in changes):
+    if act.sets.pooled_norms:
         for norm in _norms(unet, layout):
-            yield from _pooled(norm, run.frames)
-    if any(one.sparse_causal for one in changes):
+            yield from _pooled(norm, act.frames)
+    if act.sets.sparse_causal:
         for block in _blocks(unet, layout):
-            yield from _sparse_causal(block, run.frames)
+            yield from _sparse_causal(block, act.frames)
     # Of the layers that follow one module, attention acts after convolution and the end of the
     # level after both.
-    for site in sorted(run.sites, key=lambda site: (site.endswith(".out"), ".attn." in site)):
-        yield from _at(unet, layout, run, site)
+    for site in sorted(act.sites, key=lambda site: (site.endswith(".out"), ".attn." in site)):
+        yield from _at(unet, layout, act, site)
 
 
 # --------------------------------------------------------------------------------------------------
 # Layers at their sites.
 
 
-def _at(unet: UNetModel, layout: UNetLayout, run: Pass, site: str) -> Iterator[Any]:
+def _at(unet: UNetModel, layout: UNetLayout, act: LayerPass, site: str) -> Iterator[Any]:
     def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return run.run(site, output)
+        return act(site, output)
 
     def before(module: nn.Module, args: tuple) -> tuple:
-        return (run.run(site, args[0]), *args[1:])
+        return (act(site, args[0]), *args[1:])
 
     if is_in_block(site):
-        yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, run)
+        yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, act)
     elif site.startswith("down.") and site.endswith(".out"):
         # The skip connection leaves before this site: so before the next level, not after.
         following = _after_level(unet, int(site.split(".")[1]), layout)
@@ -87,17 +72,17 @@ def _at(unet: UNetModel, layout: UNetLayout, run: Pass, site: str) -> Iterator[A
         yield _module_at(unet, site, layout).register_forward_hook(after)
 
 
-def _in_block(block: BasicTransformerBlock, site: str, run: Pass) -> Iterator[Any]:
+def _in_block(block: BasicTransformerBlock, site: str, act: LayerPass) -> Iterator[Any]:
     """Before the feed-forward the residual goes two ways: into its norm, and past it."""
     past: list[Tensor] = []
 
     def into(norm: nn.Module, args: tuple) -> tuple:
-        tokens = run.run(site, args[0], BEFORE)
+        tokens = act(site, args[0], BEFORE)
         past.append(tokens - args[0])
         return (tokens,)
 
     def out_of(block: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return run.run(site, output + past.pop(), AFTER)
+        return act(site, output + past.pop(), AFTER)
 
     yield block.norm3.register_forward_pre_hook(into)
     yield block.register_forward_hook(out_of)

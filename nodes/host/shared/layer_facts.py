@@ -18,7 +18,6 @@ def layer_facts(sets: Sequence[TemporalLayersSpec]) -> dict[str, Any]:
         "layers": known,
         "takes_context": bool(known.takes_context),
         "trained_frames": known.trained_frames or 1,
-        "rates": max((one.rates for one in sets), default=0),
         "family": next((one.trained.family for one in sets if one.trained.family), ""),
     }
 

@@ -24,7 +24,7 @@ from ....core.lora import apply as apply_lora
 from ....core.lora import read_lora
 from ....core.sites import layout_of
 from ....core.temporal_layers import TemporalLayers
-from ....core.video_unet import VideoUNet
+from ....core.video_unet import eject
 from ....core.weight_files import header_of
 from ..embeddings import Embeddings
 from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
@@ -81,8 +81,8 @@ class Loaders:
     def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
         model = lavie.load(self.folders.model_path("videoldm", name), **self._there)
-        (layers,) = model.network.sets
-        return StandaloneModel(model, lavie.FAMILY), layers
+        (own,) = model.sets
+        return StandaloneModel(model, lavie.FAMILY), own.layers
 
     def temporal_vae(self, name: str) -> StandaloneVAE:
         path = None if name == EMBEDDED else self.folders.model_path("vae", name)
@@ -185,7 +185,7 @@ def _model_with_lora(
     model: StandaloneModel, lora: Any, strength: float, name: str
 ) -> StandaloneModel:
     network = model.core.network
-    table = stable_diffusion_keys.unet_table(layout_of(network.image_unet.config))
-    unet = apply_lora(network.image_unet, lora, strength, table=table, name=name)
-    changed = VideoUNet(unet, network.injections)
+    unet = eject(network)
+    table = stable_diffusion_keys.unet_table(layout_of(unet.config))
+    changed = network.with_image_unet(apply_lora(unet, lora, strength, table=table, name=name))
     return replace(model, core=replace(model.core, network=changed))

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from ....core.clip_condition import ClipCondition, DenoiserFor
-from ....core.controlnet import check_fits
+from ....core.clip_condition import ClipCondition, DenoiserFor, conditions_of
 from ....core.denoiser import Denoiser
 from ....core.diffusion_model import DiffusionModel
 from ....core.guidance import Branch, averaged, guided, rescaled
-from ....core.sites import layout_of
 from ....core.temporal_layers import Strength, TemporalLayers
-from ....core.upsampling import UpsamplerCondition
 from ..conditioning import branches, pooled_of, text_for
 from ..interface import Guidance, ModelFacts
 from ..shared.layer_facts import layer_facts
@@ -42,24 +37,24 @@ class StandaloneModel:
 
     @property
     def facts(self) -> ModelFacts:
-        sets = [one.spec for one in self.core.network.sets]
+        sets = self.core.sets
         return ModelFacts(
             latent_channels=self.core.latent_channels,
             factor=self.core.factor,
             schedule=self.core.schedule,
             device=self.core.device,
-            channels=self.core.network.config.block_out_channels[0],
+            channels=self.core.network.spec.width,
             precision=self.core.dtype.itemsize,
-            shared_noise=self.core.shared_noise,
+            shared_noise=sets.shared_noise,
             is_upsampler=self.core.low_res_channels == PIXEL_CHANNELS,
             low_res_schedule=self.core.noise_schedule_for_low_res,
             max_noise_level=self.core.max_noise_level,
             low_res_channels=self.core.low_res_channels,
-            **layer_facts(sets),
+            **layer_facts(sets.specs),
         )
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
-        check_layers_fit(layers.spec.layout, layout_of(self.core.network.image_unet.config))
+        check_layers_fit(layers.spec.layout, self.core.network.layout)
         layers = layers.to(device=self.core.device, dtype=self.core.dtype)
         return replace(self, core=self.core.with_layers(layers, strength))
 
@@ -70,16 +65,16 @@ class StandaloneModel:
 def denoiser_for(
     model: StandaloneModel, positive: Sequence, negative: Sequence, guidance: Guidance
 ) -> DenoiserFor:
-    """See `Host.denoiser_for`. An upsampler's condition also brings its low-resolution frames."""
+    """See `Host.denoiser_for`."""
     core = model.core
-    width = core.network.config.cross_attention_dim
+    width = core.network.spec.text
     check_prompts_fit(positive, "positive", width)
     check_prompts_fit(negative, "negative", width)
     negative = with_hints_of(positive, negative)
     for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
-        check_fits(hint.net.network, core.network.config)
+        core.network.check_control(hint.net.network)
 
-    def for_clip(condition: ClipCondition | UpsamplerCondition) -> Denoiser:
+    def for_clip(condition: ClipCondition) -> Denoiser:
         cond = _bound(core, positive, condition)
         if guidance.cfg == 1:
             return cond
@@ -93,9 +88,7 @@ def denoiser_for(
     return for_clip
 
 
-def _bound(
-    core: DiffusionModel, conditioning: Sequence, condition: ClipCondition | UpsamplerCondition
-) -> Denoiser:
+def _bound(core: DiffusionModel, conditioning: Sequence, condition: ClipCondition) -> Denoiser:
     """The mean over the prompts that are combined, each in its range of noise levels."""
     parts = []
     for branch in branches(conditioning):
@@ -107,21 +100,16 @@ def _bound(
 
 
 def _branch_denoiser(
-    core: DiffusionModel, conditioning: Sequence, condition: ClipCondition | UpsamplerCondition
+    core: DiffusionModel, conditioning: Sequence, condition: ClipCondition
 ) -> Denoiser:
-    text = text_for(conditioning, condition.frames)
-    pooled = pooled_of(conditioning)
-    hints = hints_of(conditioning, condition.frames)
-    told: dict[str, Any] = {"rate": _rate(core, getattr(condition, "rate", None))}
-    for name in ("context", "times", "low_res", "noise_level"):
-        if getattr(condition, name, None) is not None:
-            told[name] = getattr(condition, name)
+    spec, text = core.network.spec, text_for(conditioning, condition.frames)
+    pooled = pooled_of(conditioning) if spec.pooled_text else None
+    given = conditions_of(condition, spec.ids, text, pooled)
+    hints, alone = hints_of(conditioning, condition.frames), core.denoiser(given)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        given = None if text is None else text.expand(len(x), *text.shape[1:])
-        added = _added(core, pooled, x)
-        model = _controlled(core, hints, x, sigma)
-        return model.denoiser(given, **told, added=added)(x, sigma)
+        acting = _controlled(core, hints, x, sigma)
+        return (alone if acting is core else acting.denoiser(given))(x, sigma)
 
     return denoise
 
@@ -133,25 +121,3 @@ def _controlled(
     level = float(sigma.flatten()[0])
     acting = [one.control(x) for one in hints if one.acts(core.schedule, level)]
     return core.with_controls(acting) if acting else core
-
-
-def _rate(core: DiffusionModel, rate: int | None) -> int | None:
-    """Layers that know frame rates were always told one in training; 0 is the usual rate."""
-    known = max((one.spec.rates for one in core.network.sets), default=0)
-    if not known:
-        return None
-    rate = rate or 0
-    if not 0 <= rate < known:
-        raise ValueError(f"the frame-rate class {rate} must lie in 0 .. {known - 1}")
-    return rate
-
-
-def _added(core: DiffusionModel, pooled: Tensor | None, x: Tensor) -> dict[str, Tensor] | None:
-    """SDXL's extra conditions: the pooled text, and sizes that say "not cropped"."""
-    if core.network.config.addition_embed_type != "text_time":
-        return None
-    if pooled is None:
-        raise ValueError("the model needs pooled text, but the prompts carry 0 pooled vectors")
-    height, width = (core.factor * side for side in x.shape[-2:])
-    ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
-    return {"text_embeds": pooled.expand(len(x), -1), "time_ids": ids.expand(len(x), -1)}

@@ -1,0 +1,187 @@
+"""What a network may be given besides the noisy video and its noise level, and what one takes.
+
+    network(x [b t c h w], t [b] or [b t], conditions) -> [b t c h w]
+
+Conditions are the same object for every network; a :class:`NetworkSpec` says which of them it
+reads. To give a network more than it reads is an error, as it would be without effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .context_frames import ContextFrames
+
+FRAME_RATE, NOISE_LEVEL, SIZES = "frame_rate", "noise_level", "sizes"
+"""Names among the ids: class of the frame rate [b], step that concatenated frames were noised to
+[b], and SDXL's original size, crop and target size [b 6]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Everything a network may be given besides x and t; None or empty = not given.
+
+    Tensors of a batch of one serve all videos, see :meth:`for_videos`.
+    """
+
+    text: Tensor | None = None  # tokens [b n d], or [b t n d] for a prompt per frame
+    pooled_text: Tensor | None = None  # [b d]
+    image: Tensor | None = None  # tokens of an image [b n d], or of one per frame [b t n d]
+    ids: Mapping[str, Tensor] = field(default_factory=dict)  # numbers by name, [b] or [b n]
+    concatenated: Tensor | None = None  # [b t c h w], behind the channels of the latents
+    context: ContextFrames | None = None  # given frames, with mask and noise level
+    image_only: Tensor | None = None  # [b t], 1 = a frame that is an image of its own
+    times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of what is given, the ids by theirs."""
+        named = {name: value for name, value in vars(self).items() if name != "ids"}
+        return (*(name for name, value in named.items() if value is not None), *self.ids)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:
+        """The same on a network's device, what it computes with in its precision."""
+
+        def moved(value: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
+            return None if value is None else value.to(device=device, dtype=dtype)
+
+        return replace(
+            self,
+            text=moved(self.text, dtype),
+            pooled_text=moved(self.pooled_text, dtype),
+            image=moved(self.image, dtype),
+            ids={name: moved(value) for name, value in self.ids.items()},
+            concatenated=moved(self.concatenated, dtype),
+            context=None if self.context is None else self.context.to(device),
+            image_only=moved(self.image_only),
+            times=moved(self.times),
+        )
+
+    def for_videos(self, videos: int) -> Conditions:
+        """The same for a batch of `videos`: what is there once, or as a single number, serves all
+        of them."""
+
+        def expanded(value: Tensor | None) -> Tensor | None:
+            if value is None or len(value) == videos:
+                return value
+            return value.expand(videos, *value.shape[1:])
+
+        return replace(
+            self,
+            text=expanded(self.text),
+            pooled_text=expanded(self.pooled_text),
+            image=expanded(self.image),
+            ids={name: expanded(torch.atleast_1d(value)) for name, value in self.ids.items()},
+            concatenated=expanded(self.concatenated),
+            image_only=expanded(self.image_only),
+        )
+
+    def check_fits(self, x: Tensor) -> None:
+        """Raise ValueError unless what has frames or a size has those of x [b t c h w]."""
+        shape = list(x.shape)
+        if self.context is not None and list(self.context.latents.shape) != shape:
+            raise ValueError(
+                f"Given frames of shape {list(self.context.latents.shape)} do not fit latents of "
+                f"shape {shape}."
+            )
+        for name, axes in (("concatenated", (1, 3, 4)), ("image_only", (1,))):
+            value = getattr(self, name)
+            if value is not None and [value.shape[k] for k in axes] != [shape[k] for k in axes]:
+                raise ValueError(
+                    f"The condition {name} of shape {list(value.shape)} does not fit latents of "
+                    f"shape {shape}."
+                )
+        if self.times is not None and len(self.times) != shape[1]:
+            raise ValueError(f"{len(self.times)} times do not fit a video of {shape[1]} frames.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """What a network takes.
+
+    name: for messages. latent_channels: of x and of the answer. concatenated: channels behind
+    those, which it must be given. text, image: width of the tokens, None = it reads none. ids: the
+    numbers it reads by name, each with how many values there are (None = any number). context:
+    latent channels of given frames, 0 = it reads none. width: channels of its finest level, for
+    estimates of memory.
+    """
+
+    name: str
+    latent_channels: int
+    concatenated: int = 0
+    text: int | None = None
+    pooled_text: bool = False
+    image: int | None = None
+    ids: Mapping[str, int | None] = field(default_factory=dict)
+    context: int = 0
+    image_only: bool = False
+    times: bool = False
+    width: int = 320
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of the conditions that it reads, the ids by theirs."""
+        reads = {
+            "text": self.text is not None,
+            "pooled_text": self.pooled_text,
+            "image": self.image is not None,
+            "concatenated": self.concatenated > 0,
+            "context": self.context > 0,
+            "image_only": self.image_only,
+            "times": self.times,
+        }
+        return (*(name for name, read in reads.items() if read), *self.ids)
+
+    def check(self, conditions: Conditions) -> None:
+        """Raise ValueError for conditions that the network does not take, or needs and lacks."""
+        have = 0 if conditions.concatenated is None else conditions.concatenated.shape[2]
+        if have != self.concatenated:
+            raise ValueError(
+                f"The network takes {self.concatenated} channels besides the "
+                f"{self.latent_channels} of the latents, but {have} were given."
+            )
+        more = [name for name in conditions.given if name not in self.takes]
+        if more:
+            raise ValueError(
+                f"The {self.name} takes {', '.join(self.takes) or 'no conditions'}, but was also "
+                f"given {', '.join(more)}."
+            )
+        if self.pooled_text and conditions.pooled_text is None:
+            raise ValueError("the model needs pooled text, but the prompts carry 0 pooled vectors")
+
+
+class Network(Protocol):
+    """A denoising network: `network(x [b t c h w], t [b] or [b t], conditions)` gives a tensor like
+    x. `device` and `dtype` are those of its weights."""
+
+    @property
+    def spec(self) -> NetworkSpec: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    def __call__(self, x: Tensor, t: Tensor, conditions: Conditions) -> Tensor: ...
+
+
+def frame_rate_ids(ids: Mapping[str, int | None], rate: int | None) -> dict[str, Any]:
+    """The class of the frame rate among the ids that a network reads.
+
+    A network that reads the rate was always given one in training, of which 0 is the usual one; one
+    that does not is given none. Raises ValueError for a class that it does not know.
+    """
+    if FRAME_RATE not in ids:
+        return {}
+    rate, known = rate or 0, ids[FRAME_RATE]
+    if known is not None and not 0 <= rate < known:
+        raise ValueError(f"the frame-rate class {rate} must lie in 0 .. {known - 1}")
+    return {FRAME_RATE: torch.tensor([rate])}
+
+
+def first_frame_text(text: Tensor | None) -> Tensor | None:
+    """One prompt per video [b, n, d]: the first frame's where every frame has its own."""
+    return text[:, 0] if text is not None and text.ndim == 4 else text
