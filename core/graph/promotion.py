@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .schema import NodeSpec
-from .ui_parts import id_text, slots, widget_name
+from .ui_parts import MOST_SLOTS, id_text, slots, widget_name
 
 OWN = "-1"
 Place = tuple[str, str]
@@ -52,9 +52,8 @@ def _orders(instance: Mapping[str, Any], widgets: Mapping[str, str]) -> list[lis
     declared = [(OWN, name) for name in widgets]
     proxied = [pairs, [pair for pair in pairs if pair[0] == OWN]] if pairs else []
     listed = [(OWN, slot["name"]) for slot in saved if slot.get("widget")]
-    if set(widgets) <= {slot["name"] for slot in saved}:
-        return [*proxied, listed, declared]
-    return [declared, *proxied, listed]
+    is_full = set(widgets) <= {slot["name"] for slot in saved}
+    return [*proxied, *([listed, declared] if is_full else [declared, listed])]
 
 
 def _misfit(order: Sequence[Place], saved: Sequence[Any], types: Mapping[Place, str]) -> tuple:
@@ -102,7 +101,8 @@ def proxies(instance: Mapping[str, Any]) -> list[Place]:
             raw = json.loads(raw)
         except (ValueError, RecursionError):
             raw = None
-    found = [_place(one) for one in raw if isinstance(one, list)] if isinstance(raw, list) else []
+    entries = raw[:MOST_SLOTS] if isinstance(raw, list) else []
+    found = [_place(one) for one in entries if isinstance(one, list)]
     return [place for place in found if place is not None]
 
 

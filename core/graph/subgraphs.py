@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from .messages import shown
-from .promotion import is_widget, promoted_values, proxies
+from .promotion import OWN, Place, is_widget, promoted_values, proxies
 from .schema import MOST_NODES, Registry, WorkflowError
 from .ui_parts import (
     Layout,
@@ -23,13 +23,22 @@ from .ui_parts import (
     link_ids,
     name_of,
     read_layout,
+    refuse_many,
     slots,
     widget_name,
 )
 
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"
-MOST_INPUTS, DEEPEST = 1000, 50
+MOST_VALUES, DEEPEST = 300_000, 50
 _INNER_WIDGET = re.compile(r"([^:\s]+): (.+)", re.DOTALL)
+
+
+class WidgetInput(NamedTuple):
+    """A subgraph's input that is a widget: its type, and the inner node's widget behind it."""
+
+    kind: str
+    node_id: str
+    widget: str
 
 
 @dataclass(frozen=True)
@@ -178,9 +187,10 @@ class _Builder:
     def __init__(self, definitions: Mapping[str, Mapping[str, Any]], registry: Registry):
         self.raw, self.registry = definitions, registry
         self.known: dict[str, Definition] = {}
-        self.widgets: dict[str, dict[str, str]] = {}
+        self.widgets: dict[str, dict[str, WidgetInput]] = {}
+        self.promoted: dict[int, tuple[dict, dict]] = {}
         self.types: dict[str, dict[tuple[str, str], str]] = {}
-        self.count = 0
+        self.nodes = self.values = 0
 
     def build(self, workflow: Mapping[str, Any]) -> Scope:
         root = Scope((), self._counted(read_layout(workflow)))
@@ -195,21 +205,21 @@ class _Builder:
         return root
 
     def _counted(self, layout: Layout) -> Layout:
-        self.count += len(layout.nodes)
-        if self.count > MOST_NODES:
-            raise WorkflowError(f"the workflow has more than {MOST_NODES:,} nodes, those in its "
-                                "subgraphs counted once per instance")  # fmt: skip
+        self.nodes += len(layout.nodes)
+        self.values += layout.values
+        for count, most, what in (
+            (self.nodes, MOST_NODES, "nodes"), (self.values, MOST_VALUES, "inputs and values")
+        ):  # fmt: skip
+            if count > most:
+                raise WorkflowError(f"the workflow has more than {most:,} {what}, those in its "
+                                    "subgraphs counted once per instance")  # fmt: skip
         return layout
 
     def _definition(self, type_: str) -> Definition:
         if type_ not in self.known:
             raw = self.raw[type_]
-            self.known[type_] = found = Definition(raw, read_layout(raw))
-            if len(found.inputs) > MOST_INPUTS:
-                raise WorkflowError(
-                    f'subgraph "{shown(raw.get("name") or type_)}" has '
-                    f"{len(found.inputs)} inputs, at most {MOST_INPUTS} are read"
-                )
+            refuse_many(raw, f'subgraph "{shown(raw.get("name") or type_)}"')
+            self.known[type_] = Definition(raw, read_layout(raw))
         return self.known[type_]
 
     def _open(self, scope: Scope, node: dict) -> Scope:
@@ -217,49 +227,69 @@ class _Builder:
         path = (*scope.path, id_text(node["id"]))
         definition = self._definition(node["type"])
         child = Scope(path, self._counted(definition.layout), definition, scope, node)
-        child.by_input, child.by_node = promoted_values(
-            node, self._widget_inputs(node["type"]), self._types_inside(node["type"])
-        )
-        for name, value in scope.by_node.get(path[-1], {}).items():
-            self._pass_on(child, name, value)
+        by_input, by_node = self._promoted(node)
+        child.by_input, child.by_node = dict(by_input), {k: dict(v) for k, v in by_node.items()}
+        promoted = scope.by_node.get(path[-1], {})
+        if promoted:
+            self._pass_on(child, promoted)
         return child
 
-    def _pass_on(self, child: Scope, name: str, value: Any) -> None:
-        """Give a value that a scope further out holds for the instance to what is meant inside."""
-        inner = _INNER_WIDGET.fullmatch(name)
-        if inner and inner[1] in child.nodes:
-            child.by_node.setdefault(inner[1], {})[inner[2]] = value
-            return
-        child.by_input[name] = value
-        for node_id, widget in proxies(child.instance):
-            if widget == name and node_id != "-1":
-                child.by_node.setdefault(node_id, {})[widget] = value
+    def _promoted(self, node: dict) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Return what an instance saves, read once however often its surroundings are there."""
+        if id(node) not in self.promoted:
+            widgets = {name: one.kind for name, one in self._widget_inputs(node["type"]).items()}
+            inner = self._types_inside(node["type"])
+            self.promoted[id(node)] = promoted_values(node, widgets, inner)
+        return self.promoted[id(node)]
+
+    def _pass_on(self, child: Scope, values: Mapping[str, Any]) -> None:
+        """Give the values that a scope further out holds for an instance to what is meant inside:
+        to inputs and widgets of their names, or, after "id: ", to the widget of that inner node."""
+        widgets = self._widget_inputs(child.instance["type"])
+        by_place = {(one.node_id, one.widget): name for name, one in widgets.items()}
+        by_name = {one.widget: name for name, one in reversed(widgets.items())}
+        proxied = [place for place in proxies(child.instance) if place[0] != OWN]
+        by_proxy = {widget: node_id for node_id, widget in reversed(proxied)}
+        for name, value in values.items():
+            inner = _INNER_WIDGET.fullmatch(name)
+            if inner and inner[1] in child.nodes:
+                child.by_node.setdefault(inner[1], {})[inner[2]] = value
+                own = by_place.get((inner[1], inner[2]))
+            else:
+                own = name if name in widgets else by_name.get(name)
+                if name in by_proxy:
+                    child.by_node.setdefault(by_proxy[name], {})[name] = value
+            if own is not None:
+                child.by_input[own] = value
 
     # What is known about widgets inside.
 
-    def _widget_inputs(self, type_: str, depth: int = 0) -> dict[str, str]:
-        """Return the inputs of a definition that are widgets, by name with their types."""
+    def _widget_inputs(self, type_: str, depth: int = 0) -> dict[str, WidgetInput]:
+        """Return the inputs of a definition that are widgets, by name."""
         if type_ not in self.widgets:
             _refuse_depth(depth)
             self.widgets[type_] = {}  # What a definition that contains itself finds.
             definition = self._definition(type_)
-            self.widgets[type_] = {
-                slot["name"]: str(slot.get("type", "*"))
-                for index, slot in enumerate(definition.inputs)
-                if any(
-                    self._ends_in_widget(definition, link, depth)
-                    for link in definition.entries.get(index, ())
-                )
-            }
+            for index, slot in enumerate(definition.inputs):
+                places = (self._place(definition, link, depth)
+                          for link in definition.entries.get(index, ()))  # fmt: skip
+                place = next(filter(None, places), None)
+                if place is not None:
+                    found = WidgetInput(str(slot.get("type", "*")), *place)
+                    self.widgets[type_][slot["name"]] = found
         return self.widgets[type_]
 
-    def _ends_in_widget(self, definition: Definition, link: UiLink, depth: int) -> bool:
+    def _place(self, definition: Definition, link: UiLink, depth: int) -> Place | None:
+        """Return the inner node and the name of its widget that a link goes into; None if it goes
+        into no widget."""
         node, slot = definition.layout.slot_of.get(link.id, (None, None))
         if node is None:
-            return False
+            return None
         if node["type"] in self.raw:
-            return slot["name"] in self._widget_inputs(node["type"], depth + 1)
-        return is_widget(slot, self.registry.get(node["type"]))
+            is_one = slot["name"] in self._widget_inputs(node["type"], depth + 1)
+        else:
+            is_one = is_widget(slot, self.registry.get(node["type"]))
+        return (id_text(node["id"]), widget_name(slot) or slot["name"]) if is_one else None
 
     def _types_inside(self, type_: str) -> dict[tuple[str, str], str]:
         """Return the types of the inner nodes' widgets, by (node id, name), as far as saved."""

@@ -12,6 +12,7 @@ from .schema import MOST_LINKS, WorkflowError
 
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 MODES = range(5)
+MOST_SLOTS = 1000
 
 
 class UiLink(NamedTuple):
@@ -31,6 +32,13 @@ class Layout:
 
     nodes: dict[str, dict]
     links: dict[str, UiLink]
+
+    @cached_property
+    def values(self) -> int:
+        """How many inputs and values the nodes save, as a measure of what reading them costs."""
+        keys = ("inputs", "widgets_values", "widgets_values_named")
+        saved = (node.get(key) for node in self.nodes.values() for key in keys)
+        return sum(len(one) for one in saved if isinstance(one, (list, dict)))
 
     @cached_property
     def by_target(self) -> dict[tuple[str, int], UiLink]:
@@ -87,6 +95,18 @@ def slots(node: Mapping[str, Any], key: str) -> list[dict]:
     text."""
     raw = node.get(key) if isinstance(node.get(key), list) else []
     return [s if _has_name(s) else _nameless(s) for s in raw]
+
+
+def refuse_many(node: Mapping[str, Any], name: str) -> None:
+    """Raise WorkflowError for more inputs, outputs or promoted widgets than anything has."""
+    properties = node.get("properties")
+    saved = {"inputs": node.get("inputs"), "outputs": node.get("outputs")}
+    if isinstance(properties, dict):
+        saved["promoted widgets"] = properties.get("proxyWidgets")
+    for what, listed in saved.items():
+        if isinstance(listed, list) and len(listed) > MOST_SLOTS:
+            raise WorkflowError(f"{name} has {len(listed):,} {what}, at most {MOST_SLOTS:,} are "
+                                "read")  # fmt: skip
 
 
 def widget_name(slot: Mapping[str, Any]) -> str | None:
@@ -155,6 +175,7 @@ def _read_nodes(graph: Mapping[str, Any]) -> dict[str, dict]:
         if node_id in nodes:
             raise WorkflowError(f"two nodes have the id {shown(node_id)}, {name_of(nodes[node_id])}"
                                 f" and {name_of(node)}")  # fmt: skip
+        refuse_many(node, name_of(node))
         if whole_number(node.get("mode", ALWAYS)) not in MODES:
             raise WorkflowError(f"{name_of(node)} has the mode {written(node['mode'])}, expected "
                                 f"a whole number from {MODES[0]} to {MODES[-1]}")  # fmt: skip

@@ -199,6 +199,36 @@ def test_a_widget_two_levels_down_is_promoted(entry) -> None:
     assert ui_to_api(data, REGISTRY)["9:3:5"]["inputs"]["cfg"] == 1.5
 
 
+def twice() -> dict:
+    """A subgraph with two texts, whose inputs are therefore called text and text_1."""
+    return {
+        "id": INNER,
+        "inputs": [{"name": "text", "type": "STRING", "linkIds": [1]},
+                   {"name": "text_1", "type": "STRING", "linkIds": [2]}],
+        "nodes": [node(n, "Text", values=[f"inner {n}"], inputs=[("text", "STRING", n, True)])
+                  for n in (1, 2)],
+        "outputs": [], "links": [link(1, -10, 0, 1, 0), link(2, -10, 1, 2, 0)],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("pairs", "texts"), [
+    ([["3", "text"], ["3", "text_1"]], ["a", "b"]),
+    ([["3", "text_1"], ["3", "text"]], ["b", "a"]),
+    ([["3", "text", "1"], ["3", "text", "2"]], ["a", "b"]),
+    ([["3", "text", "2"], ["3", "text", "1"]], ["b", "a"]),
+    ([["3", "1: text"], ["3", "2: text"]], ["a", "b"]),
+    ([["3", "text", "2"]], ["own 1", "a"]),
+])  # fmt: skip
+def test_widgets_of_one_name_inside_a_nested_instance(pairs, texts) -> None:
+    """What stands further out wins over what the nested instance saves itself."""
+    outer = {"id": OUTER, "inputs": [], "outputs": [], "links": [],
+             "nodes": [node(3, INNER, values=["own 1", "own 2"])]}  # fmt: skip
+    data = ui([node(9, OUTER, values=["a", "b"], properties={"proxyWidgets": pairs})], [],
+              definitions={"subgraphs": [outer, twice()]})  # fmt: skip
+    api = ui_to_api(data, REGISTRY)
+    assert [api[f"9:3:{n}"]["inputs"]["text"] for n in (1, 2)] == texts
+
+
 def chain(count: int, width: int) -> dict:
     """Definitions s0, s1, ... that each hold `width` instances of the next."""
     held = [
@@ -230,3 +260,25 @@ def test_a_long_chain_of_wired_widgets_is_refused_and_no_recursion_error() -> No
     data = ui([{"id": 1, "type": "s0"}], [], definitions={"subgraphs": held})
     with pytest.raises(WorkflowError, match="nested more than 50 levels deep"):
         ui_to_api(data, REGISTRY)
+
+
+def many(count: int, *, slots: int, pairs: int = 0) -> dict:
+    """Instances of a subgraph whose node has many inputs, promoting as many of its widgets."""
+    inputs = [{"name": f"i{k}", "type": "INT"} for k in range(slots)]
+    inner = {"id": INNER, "nodes": [{"id": 1, "type": "Empty", "inputs": inputs}], "links": []}
+    promoted = {"proxyWidgets": [["1", f"i{k}"] for k in range(pairs)]}
+    nodes = [{"id": k, "type": INNER, "properties": promoted, "widgets_values": [1] * pairs}
+             for k in range(count)]  # fmt: skip
+    return ui(nodes, [], definitions={"subgraphs": [inner]})
+
+
+@pytest.mark.parametrize(("workflow", "message"), [
+    (many(1, slots=1001), r"node 1 \(Empty\) has 1,001 inputs, at most 1,000"),
+    (many(1, slots=1, pairs=1001), "has 1,001 promoted widgets, at most 1,000"),
+    (many(400, slots=1000), "more than 300,000 inputs and values"),
+])  # fmt: skip
+def test_subgraphs_of_very_many_inputs_are_refused_at_once(workflow, message) -> None:
+    begun = time.monotonic()
+    with pytest.raises(WorkflowError, match=message):
+        ui_to_api(workflow, REGISTRY)
+    assert time.monotonic() - begun < 2
