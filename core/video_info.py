@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-MAX_PIXELS = 2**26  # of one picture, 8192 x 8192
+MAX_PIXELS = 2**26  # of a still or an animation's picture, 8192 x 8192
+MAX_VIDEO_PIXELS = 2**25  # of a video's picture, 8192 x 4096: decoders hold many of them
 # A small file may claim a huge picture, and a few kilobytes then cost gigabytes. Below the first
 # number any file may; above it there must be a byte for every so many pixels.
 UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**24, 250
@@ -88,17 +89,21 @@ def check_regular(path: Path) -> None:
         raise ValueError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
-def check_picture_size(path: Path, width: int, height: int) -> None:
-    """Raise ValueError for a picture that is too large, or for what its file can hold."""
+class SizeFault(ValueError):
+    """A picture that is too large to be read; the sentence begins with its file."""
+
+
+def check_picture_size(path: Path, width: int, height: int, most: int = MAX_PIXELS) -> None:
+    """Raise SizeFault for a picture that is too large, or for what its file can hold."""
     pixels = width * height
-    if pixels > MAX_PIXELS:
-        raise ValueError(
+    if pixels > most:
+        raise SizeFault(
             f"{path} is {width}x{height}, {pixels / 1e6:.0f} million pixels, but at most "
-            f"{MAX_PIXELS / 1e6:.0f} million are read"
+            f"{most / 1e6:.0f} million are read"
         )
     size = path.stat().st_size
     if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
-        raise ValueError(
+        raise SizeFault(
             f"{path} claims to be {width}x{height} in a file of {size} bytes; a picture of more "
             f"than {UNSUSPECTED_PIXELS / 1e6:.0f} million pixels needs at least "
             f"{pixels // PIXELS_PER_BYTE}"

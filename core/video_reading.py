@@ -32,7 +32,14 @@ from .video_images import (
     scan_folder,
     scan_image,
 )
-from .video_info import MAX_PIXELS, VideoInfo, check_picture_size, fault_reason, kind_of
+from .video_info import (
+    MAX_VIDEO_PIXELS,
+    SizeFault,
+    VideoInfo,
+    check_picture_size,
+    fault_reason,
+    kind_of,
+)
 from .video_pictures import alpha_decoder, rgb_picture
 
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
@@ -164,17 +171,19 @@ def _to_tensor(group: list[np.ndarray], size: tuple[int, int] | None) -> Tensor:
 
 def _scan_container(path: Path) -> VideoInfo:
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             if not container.streams.video:
                 raise ValueError("there is no video track")
             stream = container.streams.video[0]
             context = stream.codec_context
-            check_picture_size(path, context.width, context.height)
+            check_picture_size(path, context.width, context.height, MAX_VIDEO_PIXELS)
             packets = _packets(container, stream)
             expected = _expected_frames(stream, packets)
             frame_rate = _frame_rate(stream, packets.frames)
-        with av.open(str(path)) as container:
-            picture = rgb_picture(next(decoded_frames(container, container.streams.video[0])))
+        with open_container(path) as container:
+            picture = _first_picture(container)
+    except SizeFault:
+        raise
     except StopIteration:
         raise ValueError(f"{path} cannot be read as a video: 0 frames can be decoded") from None
     except CONTAINER_FAULTS as fault:
@@ -183,6 +192,20 @@ def _scan_container(path: Path) -> VideoInfo:
         raise ValueError(f"{path} is truncated: {packets.frames} of {expected} frames are there")
     height, width = picture.shape[:2]
     return VideoInfo(path, packets.frames, width, height, frame_rate)
+
+
+def _first_picture(container: av.container.InputContainer) -> np.ndarray:
+    stream = container.streams.video[0]
+    has_size = stream.codec_context.width > 0
+    try:
+        return rgb_picture(next(decoded_frames(container, stream)))
+    except av.error.FFmpegError:
+        if has_size:
+            raise
+        raise ValueError(
+            f"its pictures are damaged, or larger than the {MAX_VIDEO_PIXELS / 1e6:.0f} million "
+            f"pixels that are read"
+        ) from None
 
 
 def _frame_rate(stream: av.VideoStream, frames: int) -> Fraction:
@@ -236,7 +259,7 @@ def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
     """Yield `h w 3` uint8 from frame `start` on, flushing the decoder at the end."""
     done = start
     try:
-        with av.open(str(info.path)) as container:
+        with open_container(info.path) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in _frames_from(container, stream, start):
@@ -269,11 +292,16 @@ def _frames_from(
     yield from islice(decoded_frames(container, stream), start, None)
 
 
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a file with FFmpeg; looking for its streams does not decode pictures that are huge."""
+    return av.open(str(path), options={"max_pixels": str(MAX_VIDEO_PIXELS)})
+
+
 def decoded_frames(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.VideoFrame]:
     """Decode from where the container stands to its end, with transparency if there is any."""
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
     decoder = alpha_decoder(stream)
     if decoder is None:
         is_cut = container.format.name in CUT_ANYWHERE
@@ -286,7 +314,7 @@ def decoded_frames(
 
 def _container_metadata(path: Path) -> dict[str, str]:
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             tags = dict(container.metadata)
             is_matroska = "matroska" in container.format.name
     except CONTAINER_FAULTS as fault:

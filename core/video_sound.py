@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .video_info import AudioClip, fault_reason, kind_of
-from .video_reading import decoded_frames, open_video
+from .video_reading import decoded_frames, open_container, open_video
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # of sound that has no layout
@@ -43,7 +43,7 @@ def read_audio(
     if count is None:
         count = len(range(start, info.frames, stride))
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             if not container.streams.audio:
                 return None
             rate = container.streams.audio[0].rate
@@ -59,7 +59,7 @@ def read_audio(
 
 def _first_picture(path: Path) -> Fraction:
     """The time in seconds at which the first picture is shown."""
-    with av.open(str(path)) as container:
+    with open_container(path) as container:
         picture = next(decoded_frames(container, container.streams.video[0]))
         return Fraction(0) if picture.pts is None else picture.pts * picture.time_base
 
