@@ -1,0 +1,141 @@
+"""Core's loaders of one network alone, and videos with sound made by core's nodes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_stable_diffusion import toy_model, toy_spec
+from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.families.stable_diffusion_specs import SPECS
+from videoldm.core.video_files import read_audio
+
+TEXT = "cond_stage_model.transformer."
+SPEC, OPEN_SPEC = toy_spec("plain"), toy_spec("linear")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Folders for parts of a toy that is a family of its own, and its single file."""
+    monkeypatch.setitem(SPECS, "toy", SPEC)
+    for name in ("diffusion_models", "text_encoders"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="module")
+def toy():
+    model = toy_model(SPEC)
+    return model, sd.to_ldm(model, SPEC)
+
+
+def part(state, prefix, new=""):
+    return {new + k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "bare", "wrapped", "diffusers"])
+def test_a_diffusion_model_alone(run, folders, toy, kind):
+    model, ldm = toy
+    unet = model.model.network.image_unet
+    state = {"checkpoint": ldm, "bare": part(ldm, "model.diffusion_model."),
+             "wrapped": part(ldm, "model.diffusion_model.", "diffusion_model."),
+             "diffusers": unet.state_dict()}[kind]  # fmt: skip
+    save_file(state, folders / "diffusion_models" / "it.safetensors")
+    loaded = run("UNETLoader", unet_name="it.safetensors")
+    assert loaded.core.latent_scale == 0.5 and loaded.core.factor == 2
+    assert loaded.core.schedule.whole_steps
+    for key, weight in loaded.core.network.image_unet.state_dict().items():
+        assert torch.equal(weight, unet.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("fp8_e4m3fn", torch.float8_e4m3fn), ("fp8_e5m2", torch.float8_e5m2),
+     ("fp8_e4m3fn_fast", torch.float8_e4m3fn)],
+)  # fmt: skip
+def test_fp8_rounds_the_weights(run, folders, toy, name, dtype):
+    save_file(toy[1], folders / "diffusion_models" / "it.safetensors")
+    loaded = run("UNETLoader", unet_name="it.safetensors", weight_dtype=name)
+    whole = toy[0].model.network.image_unet.conv_in.weight
+    rounded = loaded.core.network.image_unet.conv_in.weight
+    assert torch.equal(rounded, whole.to(dtype).float()) and not torch.equal(rounded, whole)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["text_model.", "", f"{TEXT}text_model.", "clip_l.transformer.text_model."],
+)
+def test_a_text_encoder_alone(run, folders, toy, prefix):
+    model, ldm = toy
+    state = part(ldm, f"{TEXT}text_model.", prefix)
+    extra = {"text_projection.weight": torch.ones(12, 12), "logit_scale": torch.ones(())}
+    save_file(state | extra, folders / "text_encoders" / "it.safetensors")
+    clip = run("CLIPLoader", clip_name="it.safetensors", type="stable_diffusion")
+    ids = torch.tensor([[token for token, _ in clip.tokenize("a cat")[0]]])
+    expected = model.text_encoder(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(clip.encode("a cat")[0][0], expected)
+    assert clip.embeddings.width == 12 and clip.dropped == 0
+    assert (
+        run("CLIPLoader", clip_name="it.safetensors", type="flux2", device="cpu").device.type
+        == "cpu"
+    )
+
+
+def test_an_open_clip_text_encoder_alone(run, folders, monkeypatch):
+    monkeypatch.setitem(SPECS, "toy", OPEN_SPEC)
+    model = toy_model(OPEN_SPEC)
+    state = part(sd.to_ldm(model, OPEN_SPEC), "cond_stage_model.model.")
+    save_file(state, folders / "text_encoders" / "it.safetensors")
+    clip = run("CLIPLoader", clip_name="it.safetensors")
+    ids = torch.tensor([[token for token, _ in clip.tokenize("a cat")[0]]])
+    assert ids[0, -1] == 0, "padding of Stable Diffusion 2"
+    expected = model.text_encoder(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(clip.encode("a cat")[0][0], expected)
+    with pytest.raises(ValueError, match="last 1 of its 4 layers"):
+        run("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-1)
+    assert run("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-2).stop == -2
+
+
+def test_files_and_types_for_other_models_are_one_sentence(run, folders, toy):
+    from videoldm.nodes.host.standalone.core_nodes_parts import CLIP_TYPES
+
+    save_file({"a.b": torch.ones(1)}, folders / "text_encoders" / "none.safetensors")
+    wide = {"text_model.embeddings.token_embedding.weight": torch.ones(9, 1280)}
+    save_file(wide, folders / "text_encoders" / "wide.safetensors")
+    for name, words in (("none", "no CLIP text encoder"), ("wide", "width 1280, known are 768 ")):
+        with pytest.raises(ValueError, match=words):
+            run("CLIPLoader", clip_name=f"{name}.safetensors")
+    with pytest.raises(ValueError, match="the type sd3 needs ComfyUI"):
+        run("CLIPLoader", clip_name="wide.safetensors", type="sd3")
+    assert CLIP_TYPES[0] == "stable_diffusion" and len(set(CLIP_TYPES)) == len(CLIP_TYPES)
+    save_file({"a.b": torch.ones(1)}, folders / "diffusion_models" / "none.safetensors")
+    with pytest.raises(ValueError, match="none.safetensors is none of"):
+        run("UNETLoader", unet_name="none.safetensors")
+
+
+# --------------------------------------------------------------------------------------------------
+# Videos with sound.
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_video_is_made_with_its_sound(run, toys, tmp_path, channels):
+    rate, seconds = 16_000, 2
+    wave = torch.sin(torch.arange(rate * seconds) * 2 * torch.pi * 440 / rate) / 2
+    audio = {"waveform": wave.expand(1, channels, -1), "sample_rate": rate}
+    video = run("CreateVideo", images=torch.rand(8, 32, 32, 3), fps=4.0, audio=audio)
+    run("SaveVideo", video=video, filename_prefix="a", format="mp4")
+    found = read_audio(tmp_path / "output" / "a_00001_.mp4")
+    assert found.sample_rate == rate and found.waveform.shape[0] == channels
+    assert found.waveform.shape[1] == pytest.approx(rate * seconds, abs=2048)
+    middle = found.waveform[0, 4000:-4000]
+    assert float(middle.std()) == pytest.approx(float(wave.std()), rel=0.1)
+    back = run("GetVideoComponents", video=video).values
+    assert torch.equal(back[1]["waveform"], audio["waveform"]) and back[2] == 4.0
+
+
+def test_longer_sound_ends_with_the_pictures(run, toys, tmp_path):
+    audio = {"waveform": torch.rand(1, 2, 16_000 * 5) - 0.5, "sample_rate": 16_000}
+    video = run("CreateVideo", images=torch.rand(4, 32, 32, 3), fps=4.0, audio=audio)
+    run("SaveVideo", video=video, filename_prefix="a", format="mp4")
+    found = read_audio(tmp_path / "output" / "a_00001_.mp4")
+    assert found.waveform.shape[1] == pytest.approx(16_000, abs=2048)
