@@ -238,10 +238,9 @@ class _Check:
             return self._problem("bad_value", spec.name, text)
         # A node that checks this input itself replaces the check of range and choices, but for
         # names of files, where the choices make the better message.
-        if spec.name in self.own and spec.accepts is None:
-            return None
+        is_own = spec.name in self.own and spec.accepts is None
         try:
-            check(value, spec)
+            coerce(value, spec) if is_own else check(value, spec)
         except ValueError as error:
             return self._problem("bad_value", spec.name, str(error))
         return None

@@ -140,3 +140,15 @@ def test_thousands_of_problems_take_no_time() -> None:
     (cycle,) = validate(graph_from_api(ring), REGISTRY, ["0"])
     assert cycle.code == "cycle" and len(cycle.message) < 500 and "4993 more" in cycle.message
     assert time.monotonic() - begun < 2
+
+
+def test_a_node_that_checks_an_input_itself_still_gets_its_type() -> None:
+    inputs = widget("prefix", "STRING"), widget("size", "INT", maximum=3)
+    spec = NodeSpec(id="Own", is_output_node=True, inputs=inputs,
+                    validate_inputs=lambda prefix, size: True)  # fmt: skip
+    for value, count in (("a", 0), ("\ud800", 1), (None, 1)):
+        given = {"1": {"class_type": "Own", "inputs": {"prefix": value, "size": 9}}}
+        assert len(validate(graph_from_api(given), {"Own": spec})) == count
+    wrong = {"1": {"class_type": "Own", "inputs": {"prefix": "a", "size": "x"}}}
+    (problem,) = validate(graph_from_api(wrong), {"Own": spec})
+    assert problem.message == 'node 1 (Own): input "size" expected a whole number, given "x"'
