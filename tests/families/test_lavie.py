@@ -307,6 +307,16 @@ def test_windows_of_the_published_length_share_13_frames_and_fade_into_each_othe
     torch.testing.assert_close(made[48:61], 48 * later / (earlier + later))
 
 
+def test_interpolation_takes_windows_of_the_published_length_by_itself():
+    model, begun = model_of("interpolation"), set()
+    model.network.register_forward_pre_hook(
+        lambda _, inputs: begun.add(round(inputs[0][0, 0, 4, 0, 0].item()))
+    )
+    condition = torch.arange(157.0).reshape(1, -1, 1, 1, 1).expand(1, -1, 4, 2, 2)
+    sampling.interpolate(model, condition, PROMPTS, normal(1, 157, 4, 2, 2), steps=1)
+    assert begun == {0, 48, 96}
+
+
 def test_the_variant_with_a_mask():
     model, mask = model_of("interpolation", in_channels=9), sampling.generated_mask(9)
     assert mask.tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]

@@ -22,6 +22,7 @@ MUMBLING = re.compile(
     r"cannot unpack|not enough values|too many values|unsupported operand|not supported between|"
     r"KeyError|ValueError|TypeError|RuntimeError|AttributeError|invalid literal"
 )
+WARNING = "videoldm: warning: "
 PROGRAM = re.compile(r"videoldm( \w+)?: ")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 EMPTY = re.compile(r":\s*$| \(\)$|: ,")
@@ -81,21 +82,22 @@ def _told(command: list[str], code: int, out: str, err: str) -> Iterator[Failure
         yield Failure("traceback" if code == -1 else "exit code", err.strip()[-300:] or str(code))
         return
     lines = err.splitlines()
-    errors = [line for line in lines if _is_error(line, command)]
+    warned = [line for line in lines if line.startswith(WARNING)]
+    errors = [line for line in lines if line not in warned and _is_error(line, command)]
     if code and not errors and "--json" not in command:
         yield Failure("silent", f"exit code {code} and nothing was said")
     if "Traceback (most recent" in err:
         yield Failure("traceback", err.strip()[-300:])
     if command[:1] == ["run"] and len(errors) > 1:
         yield Failure("several lines", " | ".join(errors))
-    for line in errors:
-        yield from _message(PROGRAM.sub("", line))
+    for line in (*errors, *warned):
+        yield from _message(PROGRAM.sub("", line).removeprefix("warning: "))
     if "--json" in command:
         yield from _json_lines(out)
 
 
 def _is_error(line: str, command: list[str]) -> bool:
-    validated = command[:1] == ["validate"] and not line.startswith("warning")
+    validated = command[:1] == ["validate"]
     return bool(PROGRAM.match(line)) or (validated and ": " in line)
 
 
