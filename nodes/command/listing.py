@@ -20,6 +20,7 @@ from ...core.graph import (
 from ...core.graph.messages import printable, shown
 from ...core.graph.schema import did_you_mean
 from .errors import INVALID, MISSING, OK, CommandError, exit_code
+from .foreseen import foresee
 from .registry import configure, load_registry
 from .run import is_missing_file, looked_in
 from .signals import StopSignals
@@ -32,28 +33,33 @@ SHOWN_CHOICES = 30
 
 
 def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print "ok" or every problem of each file; the worst file decides the exit code."""
+    """Print "ok" or every problem of each file, and warnings; the worst file decides the code."""
     host, registry = configure(args), load_registry()
     codes = []
     for file in args.files:
-        code, nodes, problems = _check(file, registry, host)
+        code, nodes, problems, warnings = _check(file, registry, host)
         codes.append(code)
         if args.json:
             line = {"file": file, "valid": not problems, "nodes": nodes, "problems": problems}
-            print(json.dumps(line))
+            print(json.dumps(line | {"warnings": warnings}))
         elif not problems:
             print(f"{printable(file)}: ok ({nodes} nodes)")
         for problem in () if args.json else problems:
             print(f"{printable(file)}: {problem['message']}", file=sys.stderr)
+        for warning in () if args.json else warnings:
+            print(f"{printable(file)}: warning: {warning['message']}", file=sys.stderr)
     return max(codes)
 
 
-def _check(file: str, registry: Registry, host: Any) -> tuple[int, int, list[dict[str, Any]]]:
+def _check(
+    file: str, registry: Registry, host: Any
+) -> tuple[int, int, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Exit code, number of nodes, problems and warnings of a file."""
     try:
         graph = fill_in_prefixes(load_workflow(file, registry), registry)
     except WorkflowError as error:
         problem = {"code": "unreadable", "message": str(error), "node_id": None, "input": None}
-        return exit_code(error), 0, [problem]
+        return exit_code(error), 0, [problem], []
     found, missing = [], False
     for problem in validate(graph, registry):
         is_file = is_missing_file(problem, graph)
@@ -61,7 +67,8 @@ def _check(file: str, registry: Registry, host: Any) -> tuple[int, int, list[dic
         found.append({**vars(problem), "message": f"{problem.message}{where}"})
         missing = missing or is_file
     code = MISSING if missing else INVALID
-    return (code if found else OK), len(graph.nodes), found
+    warnings = [{"message": text, "node_id": one} for one, text in foresee(graph, registry, host)]
+    return (code if found else OK), len(graph.nodes), found, warnings
 
 
 # --------------------------------------------------------------------------------------------------

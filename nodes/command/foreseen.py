@@ -1,0 +1,202 @@
+"""Warnings that a run would give, as far as a workflow tells before any weights are loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...core.graph import Graph, Link, Node, Registry
+from ...core.graph.schema import describe
+from ...core.graph.validate import output_nodes, upstream
+from ..choices import EMBEDDED
+from ..host.shared.setup_warnings import (
+    MADE_FOR,
+    NOTHING_KNOWN,
+    LayersKnown,
+    SamplerSetup,
+    core_sampler_warnings,
+    interpolation_warnings,
+    sampler_warnings,
+    upsampling_warnings,
+)
+from ..host.standalone.host import StandaloneHost
+from .models import EMBEDDED as EMBEDDED_FOLDER
+
+LOADERS = ("VideoLDM_LoadImageModel", "CheckpointLoaderSimple", "UNETLoader")
+"""Nodes that give a MODEL without temporal layers."""
+USUAL_FRAMES = 16
+"""Of clips in training, where a header says nothing."""
+MANY = 10_000
+"""Frames of a video whose length is not known."""
+
+
+def foresee(graph: Graph, registry: Registry, host: StandaloneHost) -> list[tuple[str, str]]:
+    """(id of a node, sentence that names it) of everything that looks wrong."""
+    reader = _Reader(graph, registry, host)
+    found = []
+    for node_id in upstream(graph, output_nodes(graph, registry)):
+        node = graph.nodes[node_id]
+        rule = RULES.get(node.class_type)
+        for text in rule(reader, node) if rule else ():
+            found.append((node_id, f"{describe(node)}: {text}"))
+    return found
+
+
+class _Reader:
+    """What a graph says of the models on its wires."""
+
+    def __init__(self, graph: Graph, registry: Registry, host: StandaloneHost):
+        self.graph, self.registry, self.host = graph, registry, host
+
+    def known(self, link: Any, seen: frozenset[str] = frozenset()) -> LayersKnown:
+        """The temporal layers in the MODEL of a wire."""
+        node = self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
+        if node is None or node.id in seen:
+            return NOTHING_KNOWN
+        seen = seen | {node.id}
+        if node.class_type in LOADERS or node.class_type == "VideoLDM_EjectTemporalLayers":
+            return LayersKnown(present=False)
+        if node.class_type == "VideoLDM_InjectTemporalLayers":
+            before = self.known(node.inputs.get("model"), seen)
+            return _added(before, self.layers(node.inputs.get("layers")))
+        if node.class_type == "VideoLDM_LoadVideoModel":
+            return self.file("videoldm", node.inputs.get("model"))
+        if node.class_type == "VideoLDM_LoadUpsampler":
+            return self.upsampler(node.inputs.get("upsampler"))
+        return self.known(self._passed_on(node), seen)
+
+    def layers(self, link: Any) -> LayersKnown:
+        """The layers of a wire of layers."""
+        node = self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
+        if node is not None and node.class_type == "VideoLDM_LoadTemporalLayers":
+            return self.file("videoldm", node.inputs.get("layers"))
+        if node is not None and node.class_type == "VideoLDM_LoadVideoModel":
+            return self.file("videoldm", node.inputs.get("model"))
+        return LayersKnown(present=True)
+
+    def file(self, kind: str, name: Any) -> LayersKnown:
+        """What a file of layers says of itself; nothing of files that are pickles."""
+        prefix, _, task = str(name).partition(": ")
+        if prefix == EMBEDDED and task:
+            return _from_header(EMBEDDED_FOLDER / f"{task.replace(' ', '_')}.safetensors")
+        try:
+            return _from_header(self.host.folders.model_path(kind, str(name)))
+        except (OSError, ValueError):
+            return LayersKnown(present=True)
+
+    def upsampler(self, name: Any) -> LayersKnown:
+        if name != EMBEDDED:
+            return NOTHING_KNOWN
+        return _from_header(EMBEDDED_FOLDER / "upsampler.safetensors")
+
+    def _passed_on(self, node: Node) -> Any:
+        """The one MODEL that goes into a node such as a LoRA loader, if there is one."""
+        spec = self.registry.get(node.class_type)
+        taken = [one.name for one in spec.inputs if one.type == "MODEL"] if spec else []
+        return node.inputs.get(taken[0]) if len(taken) == 1 else None
+
+
+def _added(before: LayersKnown, more: LayersKnown) -> LayersKnown:
+    """Layers behind those that are in a model already; see `layer_facts.layers_known`."""
+    if not before.present:
+        return more
+    return LayersKnown(
+        present=True,
+        task=more.task or before.task,
+        trained_frames=max(more.trained_frames, before.trained_frames),
+        takes_context=more.takes_context or before.takes_context,
+    )
+
+
+def _from_header(path: Path) -> LayersKnown:
+    """What the header of a file tells, in its present form and as a flat table."""
+    header = _header(path)
+    config, recipe = _objects(header, "config"), _objects(header, "notes").get("recipe")
+    if header.get("kind") == "upsampler":
+        config, recipe = _objects(config, "layers"), "upsampling"
+    elif header.get("kind") != "temporal_layers":
+        return LayersKnown(present=True)
+    trained = _objects(config, "trained")
+    said = trained.get("task") or config.get("task") or str(recipe).replace("_", " ")
+    frames = trained.get("frames", config.get("trained_frames", USUAL_FRAMES))
+    return LayersKnown(
+        present=True,
+        task=said if said in MADE_FOR else "",
+        trained_frames=frames if isinstance(frames, int) else 0,
+        takes_context=bool(config.get("context") or config.get("context_channels")),
+    )
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header that this project writes; {} for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            found = json.loads((file.metadata() or {}).get("videoldm", "{}"))
+    except (SafetensorError, ValueError, OSError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _objects(values: dict[str, Any], name: str) -> dict[str, Any]:
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+# --------------------------------------------------------------------------------------------------
+# Nodes.
+
+
+def _number(node: Node, name: str) -> int:
+    value = node.inputs.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _sampler(reader: _Reader, node: Node) -> list[str]:
+    strategy = node.inputs.get("strategy")
+    if not isinstance(strategy, str):
+        return []
+    connected = {name: reader.known(link) for name, link in node.links.items()}
+    setup = SamplerSetup(
+        model=connected.get("model", NOTHING_KNOWN),
+        strategy=strategy,
+        frames=_number(node, "frames"),
+        window=_number(node, "window"),
+        passes=_number(node, "passes") or 1,
+        given="context" in connected and node.inputs.get("denoise") == 1,
+        prediction=connected.get("prediction_model"),
+        interpolation=connected.get("interpolation_model"),
+    )
+    return sampler_warnings(setup)
+
+
+def _interpolator(reader: _Reader, node: Node) -> list[str]:
+    return interpolation_warnings(
+        reader.known(node.inputs.get("model")), _number(node, "window_keys")
+    )
+
+
+def _upsampler(reader: _Reader, node: Node) -> list[str]:
+    known = reader.known(node.inputs.get("model"))
+    # The video is as long as it is: only the clips are known.
+    return upsampling_warnings(known, MANY, _number(node, "chunk")) if known.present else []
+
+
+def _core_sampler(reader: _Reader, node: Node) -> Iterator[str] | list[str]:
+    latent = node.inputs.get("latent_image")
+    source = reader.graph.nodes.get(latent.node_id) if isinstance(latent, Link) else None
+    empty = source is not None and source.class_type == "EmptyLatentImage"
+    frames = _number(source, "batch_size") if empty else 0
+    return core_sampler_warnings(reader.known(node.inputs.get("model")), frames)
+
+
+RULES: dict[str, Callable[[_Reader, Node], Any]] = {
+    "VideoLDM_VideoSampler": _sampler,
+    "VideoLDM_InterpolateFrames": _interpolator,
+    "VideoLDM_UpsampleVideo": _upsampler,
+    "KSampler": _core_sampler,
+    "KSamplerAdvanced": _core_sampler,
+}

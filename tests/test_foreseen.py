@@ -1,0 +1,133 @@
+"""`videoldm validate` warns of what a run would warn of, without loading any weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from videoldm.core.checkpoints import Header, save
+from videoldm.core.families import embedded
+from videoldm.core.families.embedded_specs import spec_from_table
+from videoldm.core.graph import graph_from_api, load_workflow
+from videoldm.core.sites import UNetLayout
+from videoldm.nodes import node_registry
+from videoldm.nodes.command.foreseen import foresee
+from videoldm.nodes.headless import main
+from videoldm.nodes.host.standalone.host import StandaloneHost
+
+WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+REGISTRY = node_registry()
+
+
+def graph(layers: str | None = "embedded: text to video", **inputs) -> dict:
+    """An API workflow: the embedded model, layers, a LoRA, the sampler and what saves."""
+    wires = {"positive": ["4", 0], "negative": ["4", 0], "model": ["7", 0]}
+    nodes = {
+        "1": ("VideoLDM_LoadImageModel", {"model": "embedded"}),
+        "2": ("VideoLDM_LoadTemporalLayers", {"layers": layers}),
+        "3": ("VideoLDM_InjectTemporalLayers", {"model": ["1", 0], "layers": ["2", 0]}),
+        "4": ("CLIPTextEncode", {"clip": ["1", 1], "text": "a red circle"}),
+        "5": ("VideoLDM_VideoSampler", {**wires, **inputs}),
+        "6": ("VAEDecode", {"samples": ["5", 0], "vae": ["1", 2]}),
+        "7": ("LoraLoaderModelOnly", {"model": ["3" if layers else "1", 0], "lora_name": "a"}),
+        "8": ("VideoLDM_SaveVideo", {"images": ["6", 0]}),
+    }
+    nodes = {key: one for key, one in nodes.items() if layers or key not in "23"}
+    return {key: {"class_type": kind, "inputs": _filled(kind, given)}
+            for key, (kind, given) in nodes.items()}  # fmt: skip
+
+
+def _filled(kind: str, given: dict) -> dict:
+    spec = REGISTRY[kind]
+    return {one.name: one.initial() for one in spec.inputs
+            if one.required and one.kind == "widget"} | given  # fmt: skip
+
+
+def said(api: dict, *models) -> list[tuple[str, str]]:
+    host = StandaloneHost()
+    host.configure(models=models)
+    return foresee(graph_from_api(api), REGISTRY, host)
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.rglob("*.json")), ids=lambda one: one.stem)
+def test_nothing_is_said_of_the_workflows_that_come_along(file):
+    host = StandaloneHost()
+    host.configure()
+    assert foresee(load_workflow(str(file), REGISTRY), REGISTRY, host) == []
+
+
+def test_a_model_without_layers_is_seen_through_loaders_of_loras():
+    ((node, text),) = said(graph(layers=None))
+    assert node == "5" and text.startswith("node 5 (VideoLDM_VideoSampler): the model has no")
+    assert said(graph()) == [] == said(graph(layers=None, frames=1))
+    api = graph()
+    api["9"] = {"class_type": "VideoLDM_EjectTemporalLayers", "inputs": {"model": ["7", 0]}}
+    api["5"]["inputs"]["model"] = ["9", 0]
+    assert "no temporal layers" in said(api)[0][1]
+
+
+@pytest.mark.parametrize(("layers", "inputs", "words"), [
+    ("embedded: interpolation", {}, "trained for filling in frames between others"),
+    ("embedded: text to video", {"strategy": "prediction", "frames": 40}, "continuing given"),
+    ("embedded: text to video", {"frames": 64}, "64 frames are made in one clip"),
+    ("embedded: prediction", {"strategy": "prediction", "frames": 90, "window": 32}, "window to"),
+])  # fmt: skip
+def test_embedded_layers_are_held_against_what_they_are_used_for(layers, inputs, words):
+    ((_, text),) = said(graph(layers, **inputs))
+    assert words in text
+
+
+def test_values_that_come_over_wires_are_not_guessed():
+    assert said(graph(frames=["1", 0], strategy=["1", 0])) == []
+
+
+def test_files_tell_by_their_headers_new_and_old_ones(tmp_path):
+    layout = UNetLayout(channels=(64, 128, 160), layers=1, depths=(0, 1, 0), mid_depth=1)
+    folder = tmp_path / "videoldm"
+    new = spec_from_table(layout, task="interpolation", trained_frames=8).as_dict()
+    old = json.loads(json.dumps({"layout": vars(layout), "trained_frames": 8}))
+    for name, config, notes in (
+        ("new", new, {}), ("old", old, {"recipe": "interpolation"}), ("plain", old, {}),
+    ):  # fmt: skip
+        header = Header(family="embedded", kind="temporal_layers", config=config, notes=notes)
+        save(folder / f"{name}.safetensors", {"a": torch.zeros(1)}, header)
+    for name in ("new", "old"):
+        task, frames = (text for _, text in said(graph(f"{name}.safetensors"), tmp_path))
+        assert "(interpolation)" in task and "trained on clips of 8" in frames
+    ((_, text),) = said(graph("plain.safetensors"), tmp_path)
+    assert "trained on clips of 8" in text
+    (folder / "broken.safetensors").write_bytes(b"no such thing")
+    assert said(graph("broken.safetensors"), tmp_path) == [] == said(graph("gone.pt"), tmp_path)
+
+
+def test_it_is_printed_and_the_workflow_stays_valid(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    api = graph(layers=None)
+    api["5"]["inputs"]["model"] = ["1", 0]
+    del api["7"]
+    Path("w.json").write_text(json.dumps(api))
+    assert main(["validate", "w.json"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "w.json: ok (5 nodes)\n"
+    assert err.startswith("w.json: warning: node 5 (VideoLDM_VideoSampler): the model has no")
+    assert main(["validate", "w.json", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["valid"] and [one["node_id"] for one in found["warnings"]] == ["5"]
+
+
+def test_it_takes_no_torch(tmp_path):
+    shutil.copy(WORKFLOWS / "api" / "text_to_video.json", tmp_path / "w.json")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from videoldm.nodes.headless import main; sys.exit(main(['validate', 'w.json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert embedded.path_of("text_to_video").is_file() and done.stderr == ""
