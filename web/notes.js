@@ -28,6 +28,14 @@ export function noteError(node, error) {
   if (node && ours) viewOf(node).fail(sentence(error));
 }
 
+/** Note why the server refused to queue a node of ours, in the node's own words. */
+export function noteRefusal(node, { class_type, errors }) {
+  if (!node || !class_type?.startsWith("VideoLDM_")) return;
+  const own = errors.find((one) => one.type === "custom_validation_failed");
+  const name = own?.extra_info?.input_name;
+  if (own) viewOf(node).fail(own.details.replace(`${name} - `, ""));
+}
+
 /** The node begins anew: what it warned of is past. */
 export function forgetWarnings(node) {
   if (node) views.get(node)?.warn(null);
@@ -47,8 +55,8 @@ function madeHere(traceback) {
 function sentence({ exception_message, exception_type }) {
   const kind = exception_type?.split(".").at(-1) ?? "";
   const text = exception_message?.trim().split("\n")[0] ?? "";
-  if (!text) return kind;
-  return FORESEEN.has(kind) ? text : `${kind}: ${text}`;
+  if (!text) return `unexpected ${kind} without a reason`;
+  return FORESEEN.has(kind) ? text : `unexpected ${kind}: ${text}`;
 }
 
 function viewOf(node) {

@@ -8,7 +8,7 @@ import { BoxesView } from "./boxes_view.js";
 import { useNetworks } from "./estimate.js";
 import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
-import { forgetError, forgetWarnings, noteError, noteWarning } from "./notes.js";
+import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
 import { makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
@@ -30,6 +30,8 @@ const BOXES = {
   write: writeBoxes,
 };
 
+const LOOK_EVERY = 200; // milliseconds
+const LOOKS = 300; // then nobody waits any more for the answer
 const WITH_STATUS = new Set([
   "VideoLDM_VideoSampler",
   "VideoLDM_InterpolateFrames",
@@ -64,6 +66,7 @@ app.registerExtension({
       noteError(findNode(app.rootGraph, detail.node_id), detail);
     });
     api.addEventListener("execution_start", () => everyNode(forgetError));
+    noteRefusals();
     // Another node begins, or nothing runs any more.
     api.addEventListener("executing", ({ detail }) => {
       if (detail !== null) forgetWarnings(findNode(app.rootGraph, detail));
@@ -89,6 +92,27 @@ app.registerExtension({
     everyStatus((view) => view.foretell());
   },
 });
+
+/** The frontend tells of prompts that it sends and that are queued, but not of refused ones. */
+function noteRefusals() {
+  let looking = null;
+  let times = 0;
+  const stop = () => clearInterval(looking);
+  api.addEventListener("promptQueueing", () => {
+    everyNode(forgetError);
+    stop();
+    times = 0;
+    looking = setInterval(look, LOOK_EVERY);
+  });
+  api.addEventListener("promptQueued", stop);
+
+  function look() {
+    const refused = Object.entries(app.lastNodeErrors ?? {});
+    for (const [id, found] of refused) noteRefusal(findNode(app.rootGraph, id), found);
+    times += 1;
+    if (refused.length || times > LOOKS) stop();
+  }
+}
 
 function everyStatus(act) {
   everyNode((node) => {

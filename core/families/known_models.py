@@ -18,6 +18,7 @@ _BY_TEXT_WIDTH = {
     1280: "the refiner of Stable Diffusion XL",
     2048: "Stable Diffusion XL",
 }
+_BY_LATENTS = {4: "Stable Diffusion's", 8: "the embedded model's", 16: "those of Flux and its like"}
 _BY_LAYOUT = {
     SD1: "Stable Diffusion 1.x and 2.x",
     X4_UPSCALER: "Stable Diffusion's x4 upscaler",
@@ -48,6 +49,11 @@ def of_layout(layout: UNetLayout) -> str:
     """Whose U-Net has these sizes, e.g. ``"Stable Diffusion 1.x and 2.x"``."""
     sizes = f"{layout.levels} levels of {layout.channels[0]} to {layout.channels[-1]} channels"
     return _BY_LAYOUT.get(layout, f"a U-Net with {sizes}")
+
+
+def of_latents(channels: int) -> str:
+    """Whose latents have so many channels, e.g. ``"Stable Diffusion's (4 channels)"``."""
+    return f"{_BY_LATENTS.get(channels, 'those of another model')} ({channels} channels)"
 
 
 def of_keys(keys: Iterable[str]) -> str | None:

@@ -12,6 +12,9 @@ from .context import Call, current_call
 from .messages import first_line
 from .schema import Blocked, Link, Node, NodeResult
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""How allocators, of which each has errors of its own, begin to say it."""
+
 
 def slices(gathered: Mapping[str, list], is_input_list: bool) -> list[dict[str, Any]]:
     """Return the arguments of each call of a node.
@@ -114,10 +117,17 @@ def _in_thread(gather: Callable[[], Any]) -> list[Any]:
 
 
 def cause_of(error: BaseException) -> str:
-    """Say what went wrong in one line; errors that are not about values keep their type's name."""
-    text = first_line(error)
-    plain = isinstance(error, (ValueError, OSError, NotImplementedError))
-    return text if plain or text == type(error).__name__ else f"{type(error).__name__}: {text}"
+    """Say what went wrong in one line that is never empty.
+
+    Errors that nobody foresaw are called so, with their type; memory that ran out has many types.
+    """
+    text, kind = first_line(error), type(error).__name__
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in NO_MEMORY):
+        return f"there is not enough memory: take fewer or smaller frames, or tiles ({text})"
+    if text == kind:
+        return f"unexpected {kind} without a reason"
+    foreseen = isinstance(error, (ValueError, OSError, NotImplementedError))
+    return text if foreseen else f"unexpected {kind}: {text}"
 
 
 def without_collisions(

@@ -75,7 +75,10 @@ def encode_images(host: Host, images: Tensor, vae: Wire) -> dict[str, Any]:
     factor = host.decoder(vae).factor
     height, width = images.shape[1:3]
     if height % factor or width % factor:
-        raise ValueError(f"frames of {width}x{height} must be divisible by {factor} on both sides")
+        raise ValueError(
+            f"frames of {width}x{height} must be divisible by {factor} on both sides, which "
+            f"multiple_of {factor} of Load Video does"
+        )
     return host.encode(vae, host.pixels(images))
 
 

@@ -51,7 +51,9 @@ def interpolate_frames(
     facts = host.facts(model)
     for sentence in interpolation_warnings(facts.layers, request.window_keys):
         host.warn(sentence)
-    if facts.low_res_channels and not facts.is_upsampler:
+    if facts.is_upsampler:
+        raise ValueError("the model is an upsampler: use it in Upsample Video")
+    if facts.low_res_channels:
         return _Remaking(host, model, (positive, negative), request, settings).frames(latent)
     check_takes_context(host, model)
     keys = _keys(host, model, latent)
@@ -110,8 +112,8 @@ class _Remaking:
         told, latents = self.facts.low_res_channels, self.facts.latent_channels
         if told not in (latents, latents + 1):
             raise ValueError(
-                f"the model is told {told} channels besides its latents' {latents}, expected "
-                f"{latents} of key frames or {latents + 1} with a mask"
+                "the model makes frames from other frames, but not between them: take LaVie's "
+                "interpolation, or an image model with interpolation layers"
             )
         if told == latents + 1 and self.request.vae is None:
             raise ValueError(

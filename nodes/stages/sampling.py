@@ -12,6 +12,7 @@ from ...core.anchors import Anchors, last_step
 from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
+from ...core.families.known_models import of_latents
 from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
 from ...core.sliding import SlidingWindows, sliding
 from ..checks import require, sampler_faults
@@ -102,17 +103,18 @@ class _Run:
             f = self.facts.factor
             raise ValueError(
                 f"the context frames are {given.shape[-1] * f}x{given.shape[-2] * f} pixels, "
-                f"but the video is {self.request.width}x{self.request.height}"
+                f"but the video is {self.request.width}x{self.request.height}: set width and "
+                "height to theirs, or resize them before they are encoded"
             )
         return given
 
     def _check(self) -> None:
         if self.facts.is_upsampler:
-            raise ValueError("the model is an upsampler, which needs the node Upsample Video")
+            raise ValueError("the model is an upsampler: use it in Upsample Video")
         if self.facts.low_res_channels:
             raise ValueError(
-                f"the model is told {self.facts.low_res_channels} channels of key frames: it needs "
-                "the node Interpolate Frames"
+                "the model fills in frames between others (LaVie's interpolation): use it in "
+                "Interpolate Frames"
             )
         if self.given is not None and self.settings.denoise == 1:
             check_takes_context(self.host, self._predictor)
@@ -254,6 +256,7 @@ def _check_same_latents(host: Host, one: Wire, other: Wire) -> None:
     a, b = host.facts(one), host.facts(other)
     if (a.latent_channels, a.factor) != (b.latent_channels, b.factor):
         raise ValueError(
-            f"the models do not share their latents: {a.latent_channels} channels at 1/{a.factor} "
-            f"of the size against {b.latent_channels} channels at 1/{b.factor}"
+            f"the models do not belong together: the latents of one are "
+            f"{of_latents(a.latent_channels)} at 1/{a.factor} of the size, of the other "
+            f"{of_latents(b.latent_channels)} at 1/{b.factor}"
         )

@@ -27,6 +27,7 @@ from ....core.families.stable_diffusion_keys import unet_to_ldm
 from ....core.schedules import NoiseSchedule
 from ....core.sites import UNetLayout, layout_of
 from ....core.video_unet import eject
+from ..shared.misfits import NEEDS_OTHER_FRAMES
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
 """What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
@@ -136,10 +137,7 @@ class EmbeddedModel(comfy.model_base.BaseModel):
         the key frames of LaVie's interpolation."""
         low_res = kwargs.get(LOW_RES)
         if self.low_res_channels and low_res is None:
-            raise ValueError(
-                f"the model is told {self.low_res_channels} channels of other frames, but was "
-                "given none: use the node Upsample Video, or for LaVie's Interpolate Frames"
-            )
+            raise ValueError(NEEDS_OTHER_FRAMES)
         return low_res
 
     def encode_adm(self, **kwargs: Any) -> Tensor | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import comfy.model_management as manager
 
 from ..metadata import workflow_texts
+from ..shared.misfits import check_latents_fit
 from ..shared.missing_parts import check_clip, check_vae
 from ..shared.working_memory import BY_FAR, shortage
 from .folders import ComfyFolders
@@ -126,8 +127,7 @@ class ComfyHost:
 
     def to_core(self, model: Any, latent: Mapping[str, Any]) -> Tensor:
         raw, channels = self.raw(latent), model.model.latent_format.latent_channels
-        if raw.shape[2] != channels:
-            raise ValueError(f"latents of {raw.shape[2]} channels do not fit a model of {channels}")
+        check_latents_fit(raw.shape[2], channels)
         return _per_frame(model.model.process_latent_in, raw.float())
 
     def from_core(self, model: Any, latents: Tensor) -> Latent:

@@ -26,7 +26,7 @@ from ....core.sites import UNetLayout
 from ....core.temporal_layers import Strength, TemporalLayers
 from ....core.temporal_layers_spec import Betas
 from ..shared.layer_facts import layers_known
-from ..shared.misfits import check_layers_fit
+from ..shared.misfits import IMAGE_MODELS, check_layers_fit
 from ..shared.setup_warnings import core_sampler_warnings
 from .embedded_model import ScheduleSampling, unet_layout
 from .unet_hooks import hooked
@@ -99,7 +99,8 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
         raise ValueError(
-            f"temporal layers need a U-Net such as Stable Diffusion's, got {type(unet).__name__}"
+            f"temporal layers go into {IMAGE_MODELS}, but the model is of another kind "
+            f"({type(unet).__name__})"
         )
     have, made_for = unet_layout(model.model.model_config.unet_config), layers.module.spec.layout
     check_layers_fit(made_for, have)

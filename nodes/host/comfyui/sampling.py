@@ -25,7 +25,7 @@ from ....core.schedules import NoiseSchedule
 from ..conditioning import FRAMES, branches, hint_indices, text_for
 from ..interface import Guidance, ModelFacts
 from ..shared.layer_facts import layer_facts
-from ..shared.misfits import check_prompts_fit
+from ..shared.misfits import IMAGE_MODELS, check_prompts_fit
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
 from .layers import FRAME_BATCH, FrameBatch, core_sets, sets_of
 
@@ -38,8 +38,8 @@ def facts_of(model: Any) -> ModelFacts:
     latents = model.model.latent_format
     if latents.latent_dimensions != 2:
         raise ValueError(
-            f"the model's latents have {latents.latent_dimensions} dimensions, but temporal layers "
-            "turn models of images into models of videos, whose latents have 2"
+            f"the model is one of videos or audio already (its latents have "
+            f"{latents.latent_dimensions} dimensions, not 2): this node takes {IMAGE_MODELS}"
         )
     sets = core_sets(sets_of(model))
     told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
@@ -67,8 +67,8 @@ def schedule_of(model: Any) -> NoiseSchedule:
         return sampling.schedule
     if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
         raise ValueError(
-            f"the model's noise levels are {type(sampling).__bases__[0].__name__}, but a discrete "
-            "schedule is needed here, such as Stable Diffusion's"
+            f"the model is of another kind (its noise levels are "
+            f"{type(sampling).__bases__[0].__name__}): this node takes {IMAGE_MODELS}"
         )
     return NoiseSchedule(1 / (1 + sampling.sigmas.cpu().double() ** 2))
 

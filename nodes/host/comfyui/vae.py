@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core.decoding import decode
+from ..shared.misfits import check_latents_fit
 from ..standalone.vae import StandaloneVAE
 from ..tensors import images_from, pixels_of
 
@@ -128,18 +129,15 @@ class WiredDecoder:
     def __init__(self, vae: comfy.sd.VAE):
         if vae.latent_dim != 2:
             raise ValueError(
-                f"the VAE has latents of {vae.latent_dim} dimensions, but one for images is needed "
-                "here, whose latents have 2"
+                f"the VAE is one of a video or audio model (its latents have {vae.latent_dim} "
+                "dimensions, not 2): connect the VAE that was loaded with the image model"
             )
         self.vae = vae
         self.reach = getattr(vae, "reach", 0)
         self.factor = int(vae.spacial_compression_decode())
 
     def __call__(self, raw: Tensor) -> Tensor:
-        if raw.shape[2] != self.vae.latent_channels:
-            raise ValueError(
-                f"latents of {raw.shape[2]} channels do not fit a VAE of {self.vae.latent_channels}"
-            )
+        check_latents_fit(raw.shape[2], self.vae.latent_channels, vae=True)
         if isinstance(self.vae, VideoLDMVAE):
             return self.vae.load(raw.shape, raw.shape[1])(raw.to(self.vae.device)).to(raw)
         images = self.vae.decode(rearrange(raw, "b t c h w -> (b t) c h w"))

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....core.families.known_models import of_layout, of_text_width
+from ....core.families.known_models import of_latents, of_layout, of_text_width
 from ....core.sites import UNetLayout
+
+NEEDS_OTHER_FRAMES = (
+    "the model makes frames from other frames, which this sampler cannot give it: use Upsample "
+    "Video for an upsampler, and Interpolate Frames for LaVie's interpolation"
+)
+IMAGE_MODELS = "Stable Diffusion 1.x, 2.x or XL, or the embedded one"
 
 
 def check_layers_fit(made_for: UNetLayout, have: UNetLayout) -> None:
@@ -30,3 +36,18 @@ def check_prompts_fit(conditioning: Sequence, which: str, wanted: int | None) ->
             f"the {which} prompt was encoded for {encoded_for}, but this is "
             f"{of_text_width(wanted)}; take the CLIP that was loaded with the model"
         )
+
+
+def check_latents_fit(given: int, wanted: int, vae: bool = False) -> None:
+    """Raise ValueError unless latents of `given` channels are those of a model, or of a VAE."""
+    if given == wanted:
+        return
+    if vae:
+        raise ValueError(
+            f"the latents are {of_latents(given)}, but the VAE decodes {of_latents(wanted)}: "
+            "connect the VAE that was loaded with the model that made them"
+        )
+    raise ValueError(
+        f"the latents are {of_latents(given)}, but the model works with {of_latents(wanted)}: make "
+        "them by Temporal VAE Encode, with the VAE that was loaded with the model"
+    )

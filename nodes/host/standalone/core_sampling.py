@@ -154,10 +154,13 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     """Warn of what looks wrong, and refuse what cannot fit into memory."""
     from ...stages.running import require_room
     from ..shared.layer_facts import layers_known
+    from ..shared.misfits import NEEDS_OTHER_FRAMES
     from ..shared.setup_warnings import core_sampler_warnings
 
     used = [one.layers.spec for one in model.core.network.injections if not one.strength.off]
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
+    if model.core.low_res_channels:
+        raise ValueError(NEEDS_OTHER_FRAMES)
     for sentence in core_sampler_warnings(layers_known(used), frames):
         host.warn(sentence)
     require_room(host, model.facts, frames, (width, height), cfg)

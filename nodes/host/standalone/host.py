@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
 from ..metadata import workflow_texts
+from ..shared.misfits import check_latents_fit
 from ..shared.working_memory import shortage
 from .devices import Policy, free_memory
 from .folders import Folders
@@ -141,11 +142,7 @@ class StandaloneHost:
         import torch
 
         raw = self.raw(latent)
-        if raw.shape[2] != model.core.latent_channels:
-            raise ValueError(
-                f"latents of {raw.shape[2]} channels do not fit a model of "
-                f"{model.core.latent_channels}"
-            )
+        check_latents_fit(raw.shape[2], model.core.latent_channels)
         return model.core.scaled(raw.to(torch.float32))
 
     def from_core(self, model: StandaloneModel, latents: Tensor) -> Latent:

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.autoencoder import TemporalDecoder, decode_frames, encode, scaled, unscaled
+from ..shared.misfits import check_latents_fit
 from ..tensors import images_from, pixels_of
 
 
@@ -62,7 +63,8 @@ class StandaloneVAE:
         """Raw latents [b, t, c, h, w], float32, of pixels [b, t, 3, f h, f w] in [-1, 1]."""
         if self.autoencoder is None or not hasattr(self.autoencoder, "encoder"):
             raise ValueError(
-                "this VAE has a decoder and no encoder; encode with the VAE of the image model"
+                "this VAE has a decoder and no encoder: connect the VAE that was loaded with the "
+                "image model"
             )
         latents = encode(self.autoencoder, pixels.to(self.like), chunk=chunk)
         return unscaled(self.autoencoder, latents).float()
@@ -70,10 +72,7 @@ class StandaloneVAE:
     @torch.no_grad()
     def __call__(self, raw: Tensor) -> Tensor:
         """Pixels [b, t, 3, f h, f w], float32, of raw latents [b, t, c, h, w]."""
-        if raw.shape[2] != self.latent_channels:
-            raise ValueError(
-                f"latents of {raw.shape[2]} channels do not fit a VAE of {self.latent_channels}"
-            )
+        check_latents_fit(raw.shape[2], self.latent_channels, vae=True)
         latents = scaled(self._any, raw).to(self.like)
         decode = self.temporal or (lambda x: decode_frames(self.autoencoder, x))
         return decode(latents).float()
