@@ -36,7 +36,7 @@ def write_published(name: str, path: Path, *, within: str | None = None) -> None
     generator = torch.Generator().manual_seed(0)
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         tensors = json.load(file)["tensors"]
-    state = {key: _weight(key, shape, generator) for key, shape in tensors.items()}
+    state = {key: random_weight(key, shape, generator) for key, shape in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({within: state}, path) if within else save_file(state, path)
 
@@ -65,7 +65,7 @@ def _write_text_encoder(encoder: CLIPTextModel, folder: Path) -> None:
     save_file(state, folder / "model.safetensors")
 
 
-def _weight(key: str, shape: list[int], generator: torch.Generator) -> Tensor:
+def random_weight(key: str, shape: list[int], generator: torch.Generator) -> Tensor:
     if key.endswith("position_ids"):
         return torch.arange(math.prod(shape)).reshape(shape)
     if len(shape) < 2:

@@ -112,6 +112,10 @@ def test_parts_of_a_sampling(comfyui, start):
 
 
 def test_mixed_prompts(comfyui):
+    folder = comfyui.base / "models" / "embeddings"
+    folder.mkdir(exist_ok=True)
+    vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(6))
+    torch.save({"string_to_param": {"*": vectors}}, folder / "toy.pt")
     first, second = ["4", 0], ["13", 0]
     changed = {
         "14": ("ConditioningCombine", {"conditioning_1": first, "conditioning_2": second}),
@@ -124,11 +128,13 @@ def test_mixed_prompts(comfyui):
         "20": ("ConditioningCombine", {"conditioning_1": ["18", 0], "conditioning_2": ["19", 0]}),
         "21": ("CLIPSetLastLayer", {"clip": ["1", 1], "stop_at_clip_layer": -1}),
         "22": ("CLIPTextEncode", {"clip": ["21", 0], "text": "a red circle (moves:1.3)"}),
+        "23": ("CLIPTextEncode", {"clip": ["1", 1], "text": "a (embedding:toy:1.2), circle"}),
     }  # fmt: skip
     extra = {f"n{key}": value for key, value in changed.items()}
     second_prompt = ("CLIPTextEncode", {"clip": ["1", 1], "text": "a blue square " * 8})
     used = {"combined": "14", "averaged": "15", "behind": "16", "zeros": "17",
-            "for a while": "18", "one after the other": "20", "clip skip": "22"}  # fmt: skip
+            "for a while": "18", "one after the other": "20", "clip skip": "22",
+            "textual inversion": "23"}  # fmt: skip
     wanted = {name: ksampler("3", positive=[key, 0], steps=5) for name, key in used.items()}
     wanted["negative"] = ksampler("3", negative=["14", 0], steps=4)
     more, names = numbered(wanted, begin=30)
