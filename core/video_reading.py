@@ -176,6 +176,8 @@ def _scan_container(path: Path) -> VideoInfo:
                 raise ValueError("there is no video track")
             stream = container.streams.video[0]
             context = stream.codec_context
+            if context is None:
+                raise ValueError("the codec of its pictures is not known")
             check_picture_size(path, context.width, context.height, MAX_VIDEO_PIXELS)
             packets = _packets(container, stream)
             expected = _expected_frames(stream, packets)
@@ -293,8 +295,9 @@ def _frames_from(
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open a file with FFmpeg; looking for its streams does not decode pictures that are huge."""
-    return av.open(str(path), options={"max_pixels": str(MAX_VIDEO_PIXELS)})
+    """Open a file with FFmpeg: no huge picture is decoded, and tags may be in any encoding."""
+    options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+    return av.open(str(path), options=options, metadata_errors="replace")
 
 
 def decoded_frames(

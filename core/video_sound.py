@@ -46,7 +46,10 @@ def read_audio(
         with open_container(path) as container:
             if not container.streams.audio:
                 return None
-            rate = container.streams.audio[0].rate
+            context = container.streams.audio[0].codec_context
+            rate = 0 if context is None else context.rate
+            if not rate:
+                raise ValueError("its codec or its sampling rate is not known")
             length = round(count * stride / info.frame_rate * rate)
             if length > MAX_SAMPLES:
                 raise ValueError(f"{length} samples are more than {MAX_SAMPLES}")

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from videoldm.core.video_files import open_video, read_frames, write_video
+from videoldm.core.video_files import open_video, read_frames, read_metadata, write_video
 
 FRAMES = 50
 
@@ -88,6 +88,17 @@ def test_a_recording_that_begins_in_the_middle_has_the_frames_from_its_first_key
     assert 0 < first <= 10
     assert numbers(path) == [number % 32 for number in range(first, FRAMES)]
     assert numbers(path, start=2, count=2) == [first + 2, first + 3]
+
+
+def test_tags_in_another_encoding_do_not_keep_a_video_from_being_read(tmp_path):
+    path = write_video(
+        tmp_path / "a.mp4", [torch.zeros(2, 3, 32, 32)], frame_rate=8, metadata={"title": "Bären"}
+    ).path
+    content = path.read_bytes()
+    assert "Bären".encode() in content
+    path.write_bytes(content.replace("Bären".encode(), b"B\xe4\xe4ren"))
+    assert open_video(path).frames == 2
+    assert read_metadata(path)["title"] == "B\ufffd\ufffdren"
 
 
 # Transparency.
@@ -226,3 +237,15 @@ def test_a_video_that_claims_a_huge_size_is_refused_by_its_header(
 def test_a_flat_picture_in_few_bytes_is_read_as_long_as_it_is_no_larger_than_usual(tmp_path):
     frames = torch.zeros(1, 3, 1080, 1920).expand(2, -1, -1, -1)
     assert open_video(write_video(tmp_path / "a.mp4", [frames], frame_rate=8).path).frames == 2
+
+
+def test_codecs_that_nobody_knows_are_named(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in (av.VideoFrame(32, 32, "yuv420p"), None):
+            container.mux(stream.encode(frame))
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_FFV9"))
+    with pytest.raises(ValueError, match="a.mkv cannot be read as a video: the codec of its pic"):
+        open_video(path)

@@ -168,3 +168,12 @@ def test_sound_is_as_long_as_the_pictures_whatever_the_file_has(tmp_path):
 def test_sound_belongs_to_the_frames_that_are_asked_for(tmp_path, request_, expected):
     path = write_clip(tmp_path / "a.mkv", steps(RATE))
     assert eighths(read_audio(path, **request_)) == expected
+
+
+def test_sound_of_a_codec_that_nobody_knows_is_named(tmp_path):
+    path = write_clip(tmp_path / "a.mkv", steps(RATE))
+    path.write_bytes(path.read_bytes().replace(b"A_PCM/INT/LIT", b"A_PCM/INT/LIX"))
+    with pytest.raises(
+        ValueError, match="sound of .*a.mkv cannot be decoded: its codec or its sam"
+    ):
+        read_audio(path)
