@@ -25,6 +25,7 @@ MUMBLING = re.compile(
 WARNING = "videoldm: warning: "
 PROGRAM = re.compile(r"videoldm( \w+)?: ")
 QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+UNEXPECTED = re.compile(r"(^|: )unexpected (\w*(Error|Exception)|error)\b")
 EMPTY = re.compile(r":\s*$| \(\)$|: ,")
 SENTENCES = re.compile(r"[a-z0-9)]\. +[A-Z]")
 
@@ -103,7 +104,7 @@ def _is_error(line: str, command: list[str]) -> bool:
 
 def _message(text: str) -> Iterator[Failure]:
     plain = QUOTED.sub("''", text)
-    if text.startswith("unexpected ") or ": unexpected " in plain:
+    if UNEXPECTED.search(plain):
         yield Failure("unexpected", text)
     elif not text.strip() or EMPTY.search(plain):
         yield Failure("empty message", text)
