@@ -6,10 +6,11 @@ family, the kind of part and the configuration it was built from, so nothing is 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from .graph.messages import printable, shown, written
 
 METADATA_KEY = "videoldm"
 FOREIGN_KEY = "videoldm.source"
@@ -78,7 +81,7 @@ def read_header(path: str | os.PathLike) -> Header | None:
         value = found.get(key, {} if key == "notes" else None)
         if not isinstance(value, kind):
             is_a = "a text" if kind is str else "a table"
-            given = json.dumps(value)[:80]
+            given = written(value)
             raise CheckpointError(f"{name} has a broken header: {key} must be {is_a}, got {given}")
     return Header(**found)
 
@@ -116,7 +119,7 @@ def reason_of(error: Exception) -> str:
     error's name where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     count = 2 if lines and lines[0].endswith(":") else 1
-    return " ".join(lines[:count]) or type(error).__name__
+    return printable(" ".join(lines[:count]))[:200] or type(error).__name__
 
 
 @contextmanager
@@ -128,7 +131,7 @@ def broken_config(name: str) -> Iterator[None]:
     except CheckpointError as error:
         if name in str(error):
             raise
-        raise CheckpointError(f"{name} has a broken configuration: {error}") from None
+        raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
     # Libraries check what they are given in ways of their own.
     except Exception as error:
         raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
@@ -141,17 +144,16 @@ _TYPED_FIELD = re.compile(r"[Ff]ield '(\w+)' expected \w+, got")
 
 def _reason(error: Exception) -> str:
     """What is wrong with a configuration, without Python's words for it."""
-    typed = _TYPED_FIELD.search(str(error))
-    if typed is not None:
+    text = str(error)
+    if typed := _TYPED_FIELD.search(text):
         return f"'{typed[1]}' is null or of a wrong type"
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    if isinstance(error, (TypeError, AttributeError, IndexError, AssertionError)):
-        found = _FIELD.search(str(error))
-        if found is None:
-            return "a field is null or of a wrong type"
+    if found := _FIELD.search(text):
         return f"'{found[2]}' is {'missing' if found[1] == 'missing' else 'not known'}"
-    return reason_of(error)
+    if isinstance(error, KeyError):
+        return f"{text} is missing"
+    if isinstance(error, (TypeError, AttributeError, IndexError, AssertionError)):
+        return "a field is null or of a wrong type"
+    return "a field is null or of a wrong type" if "NoneType" in text else reason_of(error)
 
 
 def load_into(
@@ -168,19 +170,38 @@ def load_into(
         "has misshapen",
         name,
         [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            f"{shown(key)} {_sizes(state[key])} instead of {_sizes(own[key])}"
             for key in own
             if state[key].shape != own[key].shape
+        ],
+    )
+    complain(
+        "has no floating-point numbers at",
+        name,
+        [
+            f"{shown(key)} ({str(state[key].dtype).removeprefix('torch.')})"
+            for key in own
+            if own[key].is_floating_point() and not state[key].is_floating_point()
         ],
     )
     module.load_state_dict({k: _cast(v, dtype) for k, v in state.items()}, assign=True)
     return module.requires_grad_(False).eval()
 
 
-def complain(what: str, name: str, keys: list[str]) -> None:
-    """Raise CheckpointError if ``keys`` is not empty, naming the first five of them."""
+def _sizes(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape)) if tensor.ndim else "a single number"
+
+
+def complain(what: str, name: str, keys: Iterable[Any]) -> None:
+    """Raise CheckpointError if there are ``keys``, counting them and naming the first five."""
+    keys = list(keys)
     if keys:
-        raise CheckpointError(f"{name} {what} keys ({len(keys)}): {', '.join(keys[:5])}")
+        raise CheckpointError(f"{name} {what} keys ({len(keys)}): {listed(keys)}")
+
+
+def listed(keys: Iterable[Any]) -> str:
+    """The first five keys, each printable and of a readable length."""
+    return ", ".join(shown(key) for key in itertools.islice(keys, 5))
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

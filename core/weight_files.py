@@ -4,6 +4,7 @@ are is told by their first bytes. Pickles are read for tensors alone, and no cod
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -121,10 +122,12 @@ def read_pickle(path: Path) -> Any:
         with _allowed(STAND_INS), open(path, "rb") as file:
             source = path if mapped else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
-    # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
-    except Exception as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError) as error:
         reason = reason_of(error).split(". ")[0]
-        raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}") from None
+    # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
+    except Exception:
+        reason = "it is damaged"
+    raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}")
 
 
 def _tensors(found: Any, path: Path) -> dict[str, Tensor]:

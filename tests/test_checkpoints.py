@@ -72,3 +72,39 @@ def test_keys_that_do_not_fit_are_counted_and_the_first_five_named():
 def test_part_takes_what_lies_below_a_prefix():
     state = {"a.x": torch.zeros(1), "b.x": torch.ones(1), "a.y.z": torch.ones(2)}
     assert sorted(c.part(state, "a.")) == ["x", "y.z"]
+
+
+def test_weights_of_whole_numbers_and_scalars_are_named():
+    module = nn.Linear(2, 2)
+    state = module.state_dict()
+    with pytest.raises(
+        c.CheckpointError, match=r"no floating-point numbers at .*: bias \(int64\)$"
+    ):
+        c.load_into(module, state | {"bias": torch.ones(2, dtype=torch.int64)}, "net")
+    with pytest.raises(c.CheckpointError, match=r"bias a single number instead of \(2,\)$"):
+        c.load_into(module, state | {"bias": torch.ones(())}, "net")
+
+
+def test_names_of_keys_are_shown_in_short():
+    module = nn.Linear(2, 2)
+    state = module.state_dict() | {"a" * 500: torch.ones(1), "b\x1b[31m": torch.ones(1)}
+    with pytest.raises(c.CheckpointError, match=r"unknown keys \(2\): a{77}\.\.\., b\\x1b\[31m$"):
+        c.load_into(module, state, "net")
+    with pytest.raises(c.CheckpointError, match=r"x has unknown keys \(1\): 3$"):
+        c.complain("has unknown", "x", [3])
+
+
+@pytest.mark.parametrize("error, words", [
+    (TypeError("object of type 'NoneType' has no len()"), "a field is null or of a wrong type"),
+    (TypeError("f() got an unexpected keyword argument 'colour'"), "'colour' is not known"),
+    (TypeError("f() missing 1 required keyword-only argument: 'size'"), "'size' is missing"),
+    (KeyError("unet"), "'unet' is missing"),
+    (ValueError("3 channels, but 4 groups"), "3 channels, but 4 groups"),
+    (ValueError(""), "ValueError"),
+    (RuntimeError("bad sizes:\n  8 and 3\nmore"), "bad sizes: 8 and 3"),
+    (c.CheckpointError("B() got an unexpected keyword argument 'x'"), "'x' is not known"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_configuration_is_said_without_pythons_words(error, words):
+    with pytest.raises(c.CheckpointError) as caught, c.broken_config("a.json"):
+        raise error
+    assert str(caught.value) == f"a.json has a broken configuration: {words}"

@@ -23,7 +23,6 @@ from ..checkpoints import (
     broken_config,
     load_into,
     part,
-    read_header,
     read_state,
 )
 from ..diffusion_model import DiffusionModel
@@ -33,7 +32,9 @@ from ..temporal_layers import TemporalLayers
 from ..temporal_layers_spec import TASKS, TemporalLayersSpec
 from ..text import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
 from ..video_unet import VideoUNet, eject
+from ..weight_files import header_of, read_weights
 from .embedded_specs import spec_from_dict
+from .stable_diffusion_refusals import what_it_is
 
 FOLDER = Path(__file__).resolve().parents[1] / "embedded"
 FAMILY = "embedded"
@@ -129,10 +130,12 @@ def beside(path: Path, part: str) -> Path:
 
 def read(path: Path, kind: str) -> tuple[Header, dict]:
     """Header and tensors of a file of this family, checked to be of ``kind``."""
-    header = read_header(path)
-    if header is None or header.kind != kind:
-        is_a = "not a file of this project" if header is None else f"a {header.kind} file"
-        raise CheckpointError(f"{path.name} is {is_a}, expected {kind}")
+    wanted = kind.replace("_", " ")
+    header = header_of(path)
+    if header is None:
+        raise CheckpointError(f"{path.name} holds no {wanted}{what_it_is(read_weights(path))}")
+    if header.kind != kind:
+        raise CheckpointError(f"{path.name} holds no {wanted}: it is of the kind {header.kind}")
     return header, read_state(path)
 
 

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..checkpoints import CheckpointError, broken_config, load_into, reason_of
 from ..denoiser import Prediction
+from ..graph.messages import written
 from ..schedules import NoiseSchedule, from_betas, linear, scaled_linear, zero_terminal_snr
 from ..sites import layout_of
 from ..text import read_tokenizer
@@ -73,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {reason_of(error)}") from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds {_shown(found)} instead of settings by name")
+        raise CheckpointError(f"{path} holds {written(found)} instead of settings by name")
     return found
 
 
@@ -170,7 +171,7 @@ def _config_of(folder: Path, wanted: str, key: str, fields: Fields) -> dict[str,
     config = read_json(folder / "config.json")
     found = config.get(key, wanted)
     if wanted not in (found, *(found if isinstance(found, list) else ())):
-        raise CheckpointError(f"{folder} holds {_shown(found)}, expected a {wanted}")
+        raise CheckpointError(f"{folder} holds {written(found)}, expected a {wanted}")
     check_fields(config, fields, folder / "config.json")
     return config
 
@@ -183,12 +184,7 @@ def check_fields(config: Mapping[str, Any], fields: Fields, path: Path) -> None:
         value = config[name]
         if not isinstance(value, types) or (isinstance(value, bool)):
             wanted = " or ".join(_TYPES[kind] for kind in types)
-            raise CheckpointError(f"{path}: {name} must be {wanted}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            raise CheckpointError(f"{path}: {name} must be {wanted}, got {written(value)}")
 
 
 def load_tokenizer_folder(folder: Path) -> CLIPTokenizer | None:

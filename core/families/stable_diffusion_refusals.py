@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..checkpoints import listed
 from .known_models import of_keys, of_text_width
 from .stable_diffusion_parts import place_of, unet_of
 
@@ -38,7 +39,7 @@ def what_it_is(values: Mapping[str, Any]) -> str:
     ``": it is ..."`` where that is known, else the first five keys.
     """
     found = named(values)
-    return f": it is {found}" if found else f"; its first keys are {', '.join(list(values)[:5])}"
+    return f": it is {found}" if found else f"; its first keys are {listed(values)}"
 
 
 def named(values: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, complain
+from ..checkpoints import CheckpointError, complain, listed
 
 Kind = Literal["unet", "text"]
 Part = Literal["unet", "text", "other"]
@@ -132,7 +132,7 @@ def sort_keys(file: Mapping[str, Tensor], name: str) -> Paths:
                 "LoRA, LoHa, LoKr, DoRA and whole differences are"
             )
     if unknown and not found.unet and not found.text:
-        raise CheckpointError(f"{name} is no LoRA; its first keys are {', '.join(unknown[:5])}")
+        raise CheckpointError(f"{name} is no LoRA; its first keys are {listed(unknown)}")
     complain("has unknown", name, unknown)
     return found
 
