@@ -20,8 +20,9 @@ test-comfyui: $(VENV)/installed-dev
 
 # Broken, hostile and odd input for a minute; `python -m tests.fuzz --help` says how to repeat a case.
 SECONDS ?= 60
+SEED    ?= 0
 fuzz: $(VENV)/installed-dev
-	$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS)
+	$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -79,6 +79,8 @@ def is_safetensors(path: Path) -> bool:
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected a file of weights")
+    if path.exists() and not path.is_file():  # A pipe would be waited for, a device never ends.
+        raise CheckpointError(f"{path} is a pipe or a device, expected a file of weights")
     try:
         with open(path, "rb") as file:
             head = file.read(64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import lavie_toys as toys
@@ -115,3 +116,15 @@ def test_missing_files_and_folders_are_one_sentence(tmp_path, capsys):
     assert main(["convert", str(tmp_path / "a.pt"), str(tmp_path / "a.ckpt")]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and "there is no file" in lines[0] and "is a folder" in lines[1]
+
+
+@pytest.mark.parametrize("name", ["pipe.ckpt", "zero.ckpt", "pipe.safetensors"])
+def test_pipes_and_devices_are_not_waited_for(name, tmp_path, capsys):
+    path = tmp_path / name
+    if name.startswith("pipe"):
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    assert main(["convert", str(path), "--output", str(tmp_path / "out")]) != 0
+    said = capsys.readouterr().err
+    assert "is a pipe or a device, expected a file of weights" in said and said.count("\n") == 1
