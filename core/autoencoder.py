@@ -128,6 +128,8 @@ class TemporalDecoder(nn.Module):
     def _blocks(self) -> list[nn.Module]:
         return [self.autoencoder.decoder.mid_block, *self.autoencoder.decoder.up_blocks]
 
+    temporal_factor = 1  # frames per latent frame
+
     @property
     def reach(self) -> int:
         """Frames on either side that one decoded frame can depend on."""

@@ -1,8 +1,10 @@
 """Latents to pixels and back in chunks, so that memory does not grow with the length of a video.
 
-A temporal decoder makes a frame from at most `reach` frames on either side (see
+A temporal decoder makes a frame from at most `reach` latent frames on either side (see
 :class:`.autoencoder.TemporalDecoder`). Every chunk is therefore decoded together with as many of
-its neighbours, whose pixels are thrown away: the video is the same for every size of chunk.
+its neighbours, whose pixels are thrown away: the video is the same for every size of chunk. Where
+`reach` is None, a frame depends on all that are decoded with it: the chunk then is a setting.
+One latent frame stands for `temporal_factor` frames.
 """
 
 from __future__ import annotations
@@ -32,31 +34,35 @@ def decode(
 ) -> Iterator[Tensor]:
     """Yield pixels [b t 3 f h f w] in about [-1, 1], `chunk` frames at a time.
 
-    latents: scaled, [b t c h w] or its chunks of any sizes. reach: frames decoded on either side of
-    a chunk; by default as many as can matter. With fewer, neighbouring chunks differ where they
+    latents: scaled, [b t c h w] or its chunks of any sizes. chunk, reach: in latent frames; reach
+    of them are decoded on either side of a chunk, by default as many as can matter, or none where
+    the decoder is not local. With fewer, neighbouring chunks differ where they
     meet, and are blended linearly over the 2 reach frames that both have.
     tile: side of square tiles in latent positions, blended over `tile_overlap`; None for whole
     frames. Only with tiles do the pixels depend on it, near their borders.
 
     Raises ValueError for chunks too short to blend, and at the chunk where latents are not finite.
     """
-    needed = getattr(decoder, "reach", 0)
-    overlap = needed if reach is None else reach
-    blending = overlap < needed
+    needed, factor = getattr(decoder, "reach", 0), getattr(decoder, "temporal_factor", 1)
+    overlap = (needed or 0) if reach is None else reach
+    blending = needed is None or overlap < needed
     if chunk < 1 or overlap < 0:
         raise ValueError(
             f"Expected a chunk of 1 frame or more and reach 0, got {chunk}, {overlap}."
         )
     if blending and chunk < 2 * overlap:
+        have = "whole video" if needed is None else needed
         raise ValueError(
             f"chunk {chunk} must be at least 2 x {overlap}, the frames over which chunks are "
-            f"blended when reach is below the decoder's {needed}."
+            f"blended when reach is below the decoder's {have}."
         )
     if tile is not None and not 0 <= tile_overlap < tile:
         raise ValueError(f"The overlap {tile_overlap} must be smaller than the tile {tile}.")
     run = _in_tiles(_decode_of(decoder), tile, tile_overlap)
     windows = _windows(FrameStream(latents), chunk, overlap)
-    return _blended(run, windows, overlap) if blending else _trimmed(run, windows)
+    if blending:
+        return _blended(run, windows, overlap, factor)
+    return _trimmed(run, windows, factor)
 
 
 def encode_stream(
@@ -93,16 +99,18 @@ def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Te
         stream.forget(start - overlap)
 
 
-def _trimmed(run: Decode, windows: Iterator[tuple[Tensor, int, int]]) -> Iterator[Tensor]:
+def _trimmed(
+    run: Decode, windows: Iterator[tuple[Tensor, int, int]], factor: int
+) -> Iterator[Tensor]:
     """Every chunk without its neighbours."""
     for latents, before, after in windows:
         pixels = run(latents)
         # A copy: a view would keep the neighbours' pixels in memory for as long as the chunk.
-        yield pixels[:, before : latents.shape[1] - after].clone()
+        yield pixels[:, factor * before : factor * (latents.shape[1] - after)].clone()
 
 
 def _blended(
-    run: Decode, windows: Iterator[tuple[Tensor, int, int]], overlap: int
+    run: Decode, windows: Iterator[tuple[Tensor, int, int]], overlap: int, factor: int
 ) -> Iterator[Tensor]:
     """Every chunk, its first frames blended with what the chunk before had made of them.
 
@@ -115,7 +123,7 @@ def _blended(
             shared = tail.shape[1]
             pixels = torch.cat([_cross_fade(tail, pixels[:, :shared]), pixels[:, shared:]], dim=1)
         # The first `overlap` frames before this chunk were held back, so all of `pixels` is new.
-        keep = pixels.shape[1] - (overlap + after if after else 0)
+        keep = pixels.shape[1] - factor * (overlap + after if after else 0)
         tail = pixels[:, keep:].clone()
         if keep:
             yield pixels[:, :keep].clone()

@@ -1,8 +1,8 @@
-"""From a network's prediction to `denoiser(x, sigma) -> denoised`, all that samplers know.
+"""`denoiser(x, sigma) -> denoised`, all that samplers know, and the two forms of noisy samples.
 
 A denoiser gets x = x_0 + sigma n (variance exploding, VE) and answers with its estimate of x_0.
-A network gets x / sqrt(1 + sigma^2) (variance preserving, VP) with a timestep, and predicts the
-noise (eps), the velocity (v) or x_0.
+Most networks get x / sqrt(1 + sigma^2) (variance preserving, VP), and predict the noise (eps), the
+velocity (v) or x_0; how they become denoisers is in :mod:`.preconditioning`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from .schedules import NoiseSchedule
-
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """denoiser(x [b ...], sigma [] or [b] or [b t]) -> denoised [b ...]."""
-
-Network = Callable[[Tensor, Tensor], Tensor]
-"""network(x_vp [b ...], timestep [b] or [b t], float32) -> prediction [b ...]."""
 
 Prediction = Literal["eps", "v", "x0"]
 
@@ -80,71 +75,3 @@ def v_from_x0(x_vp: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
 def _signal_and_spread(sigma: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     a = (sigma**2 + 1).rsqrt()
     return broadcast(a, x), broadcast(sigma * a, x)
-
-
-# --------------------------------------------------------------------------------------------------
-# Denoisers.
-
-
-def eps_denoiser(network: Network, schedule: NoiseSchedule) -> Denoiser:
-    """x_0 = x - sigma eps."""
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        eps = network(to_vp(x, sigma), _timestep(schedule, x, sigma))
-        return x - broadcast(sigma, x) * eps
-
-    return denoise
-
-
-def v_denoiser(network: Network, schedule: NoiseSchedule) -> Denoiser:
-    """x_0 = x / (sigma^2 + 1) - v sigma / sqrt(sigma^2 + 1)."""
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        x_vp = to_vp(x, sigma)
-        return x0_from_v(x_vp, network(x_vp, _timestep(schedule, x, sigma)), sigma)
-
-    return denoise
-
-
-def x0_denoiser(network: Network, schedule: NoiseSchedule) -> Denoiser:
-    """The network's answer is the denoised sample."""
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return network(to_vp(x, sigma), _timestep(schedule, x, sigma))
-
-    return denoise
-
-
-def edm_v_denoiser(network: Network) -> Denoiser:
-    """Stable Video Diffusion: v over continuous sigma, which the network sees as ln(sigma) / 4."""
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        x_vp = to_vp(x, sigma)
-        c_noise = 0.25 * sigma.log()
-        return x0_from_v(x_vp, network(x_vp, _per_sample(c_noise, x)), sigma)
-
-    return denoise
-
-
-DENOISERS: dict[str, Callable[[Network, NoiseSchedule], Denoiser]] = {
-    "eps": eps_denoiser,
-    "v": v_denoiser,
-    "x0": x0_denoiser,
-}
-
-
-def denoiser_for(prediction: Prediction, network: Network, schedule: NoiseSchedule) -> Denoiser:
-    """The denoiser of a network that was trained to predict `prediction`."""
-    if prediction not in DENOISERS:
-        raise ValueError(f"Unknown prediction {prediction!r}; known are {', '.join(DENOISERS)}.")
-    return DENOISERS[prediction](network, schedule)
-
-
-def _timestep(schedule: NoiseSchedule, x: Tensor, sigma: Tensor) -> Tensor:
-    return _per_sample(schedule.timestep(sigma), x)
-
-
-def _per_sample(value: Tensor, x: Tensor) -> Tensor:
-    """[] -> [b]; [b] and [b t] stay as they are. Float32, on x's device."""
-    value = value.float().to(x.device)
-    return value.expand(x.shape[0]) if value.ndim == 0 else value

@@ -16,10 +16,12 @@ from torch import Tensor
 from .autoencoder import check_video
 from .conditions import NOISE_LEVEL, SIZES, Conditions
 from .controlnet import Control
-from .denoiser import DENOISERS, Denoiser, Prediction, denoiser_for
+from .denoiser import Denoiser, Prediction
 from .injected_sets import InjectedSets
+from .preconditioning import DiscretePreconditioning, Preconditioning, discrete, preconditioned
 from .schedules import SCHEDULES, NoiseSchedule
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
+from .temporal_layers_spec import TASKS
 from .video_unet import VideoUNet, combine
 
 
@@ -28,25 +30,49 @@ class DiffusionModel:
     """A denoising network with what is needed to sample from it."""
 
     network: VideoUNet  # VideoUNet(image_unet, []) is the image model, per frame
-    schedule: NoiseSchedule
-    prediction: Prediction
+    preconditioning: Preconditioning
     latent_channels: int = 4
     factor: int  # pixels per latent position along one side
     latent_scale: float  # latents here = (raw - latent_shift) * latent_scale
     latent_shift: float = 0.0
+    own_task: str = ""  # what the network was trained for, "" = images from text
     noise_schedule_for_low_res: NoiseSchedule | None = None  # upsamplers only
     max_noise_level: int = 0  # the highest step the low-resolution video was noised to
     image_schedule: NoiseSchedule | None = None  # the image model's, where layers changed it
 
     def __post_init__(self) -> None:
-        if self.prediction not in DENOISERS:
-            known = ", ".join(DENOISERS)
-            raise ValueError(f"Unknown prediction {self.prediction!r}; known are {known}.")
+        if self.own_task and self.own_task not in TASKS:
+            raise ValueError(f"task {self.own_task!r} must be one of {', '.join(TASKS)}")
         if self.latent_channels != self.network.spec.latent_channels:
             raise ValueError(
                 f"The network is one of {self.network.spec.latent_channels} latent channels, not "
                 f"of {self.latent_channels}."
             )
+
+    @property
+    def task(self) -> str:
+        """What the model is for, one of TASKS: the network's own task, else that of the layers in
+        it which say one last; "" where neither does."""
+        return self.own_task or self.sets.task
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.preconditioning.prediction
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The discrete schedule of the noise levels; ValueError for a model of continuous ones."""
+        if not isinstance(self.preconditioning, DiscretePreconditioning):
+            low, high = self.preconditioning.sigma_min, self.preconditioning.sigma_max
+            raise ValueError(
+                f"the model's noise levels are continuous from {low} to {high}, but a discrete "
+                "schedule is needed here"
+            )
+        return self.preconditioning.schedule
+
+    def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
+        """The same network, which sees other noise levels as its timesteps."""
+        return replace(self, preconditioning=discrete(self.prediction, schedule))
 
     @property
     def sets(self) -> InjectedSets:
@@ -87,7 +113,7 @@ class DiffusionModel:
             return model
         schedule = SCHEDULES[betas.name](self.schedule.steps, start=betas.first, end=betas.last)
         return replace(
-            model, schedule=schedule, image_schedule=self.image_schedule or self.schedule
+            model.with_schedule(schedule), image_schedule=self.image_schedule or self.schedule
         )
 
     def with_strength(self, strength: Strength) -> DiffusionModel:
@@ -96,12 +122,8 @@ class DiffusionModel:
 
     def ejected(self) -> DiffusionModel:
         """The image model alone, frame by frame, with its own schedule."""
-        return replace(
-            self,
-            network=self.network.with_sets([]),
-            schedule=self.image_schedule or self.schedule,
-            image_schedule=None,
-        )
+        model = replace(self, network=self.network.with_sets([]), image_schedule=None)
+        return model if self.image_schedule is None else model.with_schedule(self.image_schedule)
 
     def with_controls(self, controls: Sequence[Control]) -> DiffusionModel:
         """The model with ControlNets beside its network; ValueError for those of another layout."""
@@ -130,14 +152,14 @@ class DiffusionModel:
         self._check_noise_level(conditions.ids.get(NOISE_LEVEL))
         given = conditions.to(self.device, self.dtype)
 
-        def network(x_vp: Tensor, timestep: Tensor) -> Tensor:
-            check_video(x_vp, self.latent_channels)
-            conditions.check_fits(x_vp)
-            x = x_vp.to(device=self.device, dtype=self.dtype)
+        def network(x_in: Tensor, c_noise: Tensor) -> Tensor:
+            check_video(x_in, self.latent_channels)
+            conditions.check_fits(x_in)
+            x = x_in.to(device=self.device, dtype=self.dtype)
             bound = self._sized(given, x).for_videos(len(x))
-            return self.network(x, timestep.to(self.device), bound).to(x_vp)
+            return self.network(x, c_noise.to(self.device), bound).to(x_in)
 
-        return denoiser_for(self.prediction, network, self.schedule)
+        return preconditioned(network, self.preconditioning)
 
     def _check_noise_level(self, level: Tensor | None) -> None:
         highest = 0 if level is None else int(level.max())

@@ -62,6 +62,11 @@ class InjectedSets(Sequence[Injection]):
         return {FRAME_RATE: min(rates)} if rates else {}
 
     @property
+    def task(self) -> str:
+        """What the last set that says it was trained for; others adapt it."""
+        return next((one.trained.task for one in reversed(self.specs) if one.trained.task), "")
+
+    @property
     def shared_noise(self) -> float:
         """How much noise frames share (alpha of `noise.mixed_noise`), as the set that acts last was
         trained."""

@@ -13,6 +13,7 @@ from videoldm.core.clip_condition import ClipCondition, Sampling
 from videoldm.core.denoiser import Denoiser
 from videoldm.core.diffusion_model import DiffusionModel
 from videoldm.core.families.embedded_specs import spec_from_table
+from videoldm.core.preconditioning import discrete
 from videoldm.core.sampling import sample_dpmpp_2m_sde
 from videoldm.core.sites import layout_of
 from videoldm.core.temporal_layers import TemporalLayers
@@ -60,8 +61,7 @@ def toy_layers(unet: UNet2DConditionModel, **changes) -> TemporalLayers:
 def toy_model(unet: UNet2DConditionModel | None = None, **changes) -> DiffusionModel:
     values = dict(
         network=VideoUNet(toy_unet() if unet is None else unet, []),
-        schedule=SCHEDULE,
-        prediction="v",
+        preconditioning=discrete(changes.pop("prediction", "v"), SCHEDULE),
         factor=4,
         latent_scale=1.0,
     )

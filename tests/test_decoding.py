@@ -171,3 +171,40 @@ def test_what_is_finished_is_yielded_before_latents_that_are_not_numbers():
         for chunk in decode(lambda z: z, latents, chunk=16):
             finished.append(chunk)
     assert len(finished) == 2
+
+
+class Doubling:
+    """A decoder that makes two frames of a latent frame and of those next to it, or of all."""
+
+    temporal_factor = 2
+
+    def __init__(self, reach):
+        self.reach = reach
+
+    def __call__(self, latents):
+        if self.reach is None:
+            mixed = latents + latents.mean(1, keepdim=True)
+        else:
+            padded = torch.cat([0 * latents[:, :1], latents, 0 * latents[:, :1]], dim=1)
+            mixed = padded[:, :-2] + latents + padded[:, 2:]
+        return torch.stack([mixed, -mixed], dim=2).flatten(1, 2)[:, :, :3]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16])
+def test_a_latent_frame_may_stand_for_several_frames(chunk):
+    decoder = Doubling(reach=1)
+    chunks = list(decode(decoder, LATENTS, chunk=chunk))
+    assert chunks[0].shape[1] == 2 * chunk
+    torch.testing.assert_close(whole(chunks), decoder(LATENTS))
+    blended = whole(decode(decoder, LATENTS, chunk=4, reach=0))
+    assert blended.shape[1] == 2 * LATENTS.shape[1]
+
+
+def test_a_decoder_that_is_not_local_decodes_chunks_by_themselves_or_blends_them():
+    decoder, parts = Doubling(reach=None), LATENTS[:, :12].split(4, dim=1)
+    alone = whole(decode(decoder, LATENTS[:, :12], chunk=4))
+    assert torch.equal(alone, whole(map(decoder, parts)))
+    blended = whole(decode(decoder, LATENTS[:, :12], chunk=4, reach=2))
+    assert blended.shape == alone.shape and not torch.allclose(blended, alone)
+    with pytest.raises(ValueError, match="below the decoder's whole video"):
+        decode(decoder, LATENTS, chunk=3, reach=2)

@@ -6,7 +6,9 @@ from model_toys import SCHEDULE, fill, normal, toy_layers, toy_model, toy_unet
 from videoldm.core.conditions import FRAME_RATE, NOISE_LEVEL, Conditions
 from videoldm.core.context_frames import given_frames
 from videoldm.core.denoiser import to_vp, x0_from_eps, x0_from_v
+from videoldm.core.preconditioning import ContinuousVPreconditioning
 from videoldm.core.temporal_layers import Strength
+from videoldm.core.video_unet import eject
 
 X, TEXT, SIGMA = normal(2, 3, 4, 8, 8), normal(2, 5, 16, seed=1), torch.tensor(2.0)
 GIVEN = Conditions(text=TEXT)
@@ -114,6 +116,26 @@ def test_what_is_given_once_serves_every_video():
     both = model.denoiser(Conditions(text=TEXT[:1]))(X, SIGMA)
     same = model.denoiser(Conditions(text=TEXT[:1].expand(2, -1, -1)))(X, SIGMA)
     assert torch.equal(both, same)
+
+
+def test_a_model_of_continuous_noise_levels_samples_but_has_no_schedule():
+    model = replace(toy_model(), preconditioning=ContinuousVPreconditioning())
+    assert model.denoiser(GIVEN)(X, torch.tensor(700.0)).isfinite().all()
+    with pytest.raises(ValueError, match="continuous from 0.002 to 700.0"):
+        model.schedule  # noqa: B018
+
+
+def test_the_task_is_the_networks_own_or_that_of_the_layers_that_say_one_last():
+    model = toy_model()
+    assert model.task == ""
+    unet = eject(model.network)
+    for task in ("prediction", "interpolation"):
+        model = model.with_layers(toy_layers(unet, task=task))
+    assert model.with_layers(toy_layers(unet)).task == "interpolation"
+    assert replace(model, own_task="upsampling").task == "upsampling"
+    assert model.ejected().task == ""
+    with pytest.raises(ValueError, match="'dreaming' must be one of text to video"):
+        toy_model(own_task="dreaming")
 
 
 def test_scaling_latents_and_back_is_the_identity():

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from videoldm.core import sampling, schedules
-from videoldm.core.denoiser import denoiser_for, to_ve, to_vp
+from videoldm.core.denoiser import to_ve, to_vp
+from videoldm.core.preconditioning import discrete, preconditioned
 from videoldm.core.sampling import SAMPLERS, Step
 
 MORE = {"dpmpp_3m_sde": sampling.sample_dpmpp_3m_sde}
@@ -131,7 +132,7 @@ def network(x_vp, timestep):
     return spread * x_vp + 0.1 * torch.sin(3 * x_vp.roll(1, -1)) * spread
 
 
-DENOISER = denoiser_for("eps", network, SCHEDULE)
+DENOISER = preconditioned(network, discrete("eps", SCHEDULE))
 
 
 def run_diffusers(scheduler, steps, monkeypatch, **step_options):
@@ -276,7 +277,7 @@ def test_the_last_step_to_zero_lands_on_the_denoised_sample(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_zero_terminal_snr_stays_finite(name):
     schedule = schedules.zero_terminal_snr(SCHEDULE)
-    denoise = denoiser_for("v", lambda x, t: -x.tanh(), schedule)
+    denoise = preconditioned(lambda x, t: -x.tanh(), discrete("v", schedule))
     sigmas = schedules.get_sigmas_trailing(schedule, 8)
     assert sigmas[0] > 4500
     x = SAMPLERS[name](denoise, start() * sigmas[0], sigmas, noise=fixed_noise)

@@ -27,6 +27,7 @@ from ..checkpoints import (
 )
 from ..diffusion_model import DiffusionModel
 from ..layers import zeroed
+from ..preconditioning import discrete
 from ..schedules import NoiseSchedule, scaled_linear
 from ..temporal_layers import TemporalLayers
 from ..temporal_layers_spec import TASKS, TemporalLayersSpec
@@ -221,8 +222,7 @@ def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) ->
     config = autoencoder.config
     return DiffusionModel(
         network=network,
-        schedule=noise_schedule(),
-        prediction="v",
+        preconditioning=discrete("v", noise_schedule()),
         latent_channels=config.latent_channels,
         factor=2 ** (len(config.block_out_channels) - 1),
         latent_scale=config.scaling_factor,
@@ -274,6 +274,7 @@ def load_upsampler(
     model = diffusion_model(
         unet,
         image.autoencoder,
+        own_task="upsampling",
         noise_schedule_for_low_res=noise_schedule(),
         max_noise_level=MAX_NOISE_LEVEL,
     ).with_layers(layers)

@@ -27,12 +27,13 @@ from ..checkpoints import (
     save,
 )
 from ..diffusion_model import DiffusionModel
+from ..preconditioning import discrete
 from ..schedules import linear, scaled_linear
 from ..temporal_layers import TemporalLayers
 from ..video_unet import inject
 from ..weight_files import header_of, is_safetensors, read_pickle
 from . import lavie_keys as keys
-from .lavie_config import LavieConfig, detect
+from .lavie_config import MADE_FOR, LavieConfig, detect
 from .lavie_sampling import SigmaLinearSchedule
 from .stable_diffusion_folders import build_unet
 from .stable_diffusion_refusals import what_it_is
@@ -173,10 +174,11 @@ def diffusion_model(
     is noised by a scaled linear schedule.
     """
     upsampler = config.kind == "vsr"
+    schedule = SigmaLinearSchedule(linear().alphas_cumprod)
     return DiffusionModel(
         network=inject(parts.unet, parts.layers).to(device),
-        schedule=SigmaLinearSchedule(linear().alphas_cumprod),
-        prediction="v" if upsampler else "eps",
+        preconditioning=discrete("v" if upsampler else "eps", schedule),
+        own_task="" if config.kind == "base" else MADE_FOR[config.kind],
         latent_channels=config.out_channels,
         factor=4 if upsampler else 8,
         latent_scale=0.08333 if upsampler else 0.18215,

@@ -7,7 +7,7 @@ go in the variance preserving form, [b t c h w].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -223,7 +223,7 @@ def text_to_video(
     check_video(noise, model.latent_channels)
     how = plan(method, steps)
     condition = ClipCondition(frames=range(noise.shape[1]))
-    denoiser = prompts.denoiser(replace(model, schedule=how.schedule), condition)
+    denoiser = prompts.denoiser(model.with_schedule(how.schedule), condition)
     return how.run(denoiser, noise, step_noise=step_noise, callback=callback)
 
 
@@ -287,7 +287,7 @@ def interpolate(
     """
     check_video(noise, model.latent_channels)
     how = plan("respaced_ddim", steps)
-    model = replace(model, schedule=how.schedule)
+    model = model.with_schedule(how.schedule)
     if condition.shape[1] != noise.shape[1]:
         raise ValueError(f"{condition.shape[1]} conditions but {noise.shape[1]} frames of noise.")
     denoiser = interpolating_denoiser(

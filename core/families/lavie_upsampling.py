@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -54,7 +53,7 @@ def upsample_chunks(
     `independent_chunks`."""
     _check_upsampling(model, noise_level, chunk)
     how = plan("ddim", steps)
-    model = replace(model, schedule=how.schedule)
+    model = model.with_schedule(how.schedule)
     settings = Upsampling(
         schedule=model.noise_schedule_for_low_res or model.schedule,
         latent_channels=model.latent_channels,
@@ -147,7 +146,7 @@ def upsample_blended(
     """
     _check_upsampling(model, noise_level, chunk)
     how = plan("ddim", steps)
-    model = replace(model, schedule=how.schedule)
+    model = model.with_schedule(how.schedule)
     sampling = Sampling(sampler=how.sampler, sigmas=how.sigmas, seed=seed, device=device)
     settings = Upsampling(
         schedule=model.noise_schedule_for_low_res or model.schedule,

@@ -21,6 +21,7 @@ from ..checkpoints import CheckpointError, load_into
 from ..clip_vocabulary import ClipTokenizer
 from ..denoiser import Prediction
 from ..diffusion_model import DiffusionModel
+from ..preconditioning import discrete
 from ..schedules import NoiseSchedule, scaled_linear
 from ..sites import UNetLayout
 from ..text_variants import first_layers
@@ -256,8 +257,8 @@ def _model(
     """``autoencoder`` is its configuration, which tells what latents are."""
     return DiffusionModel(
         network=VideoUNet(unet, []),
-        schedule=schedule,
-        prediction=prediction,
+        preconditioning=discrete(prediction, schedule),
+        own_task="upsampling" if low_res_schedule is not None else "",
         latent_channels=autoencoder["latent_channels"],
         factor=2 ** (len(autoencoder["block_out_channels"]) - 1),
         latent_scale=autoencoder["scaling_factor"],

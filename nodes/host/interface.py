@@ -53,11 +53,15 @@ class ModelFacts:
     layers: LayersKnown  # the temporal layers in it, as warnings need to know them
     trained_frames: int  # clip length its temporal layers were trained on
     shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
-    is_upsampler: bool = False
+    task: str = ""  # what it was trained for, one of core's TASKS; "" is not said
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
     low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
     family: str = ""  # published family of its temporal layers, such as "lavie base"
+
+    @property
+    def is_upsampler(self) -> bool:
+        return self.task == "upsampling"
 
 
 class Part(NamedTuple):
@@ -72,13 +76,15 @@ class Part(NamedTuple):
 
 
 class Decoder(Protocol):
-    """Raw latents [b, t, c, h, w] to pixels [b, t, 3, factor h, factor w].
+    """Raw latents [b, t, c, h, w] to pixels [b, n t, 3, factor h, factor w], n = temporal_factor.
 
-    A frame depends on at most `reach` frames on either side; 0 means frame by frame.
+    A frame depends on at most `reach` latent frames on either side: 0 is frame by frame, None all
+    of them (statistics over the video), and then the pixels depend on how it is cut into chunks.
     """
 
-    reach: int
+    reach: int | None
     factor: int
+    temporal_factor: int
 
     def __call__(self, raw: Tensor) -> Tensor: ...
 

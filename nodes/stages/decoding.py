@@ -14,7 +14,7 @@ from ...core.low_resolution import enlargement, restore_low_resolution
 from ...core.video_files import VideoStream, exact_frame_rate
 
 if TYPE_CHECKING:
-    from ..host.interface import Host, Wire
+    from ..host.interface import Decoder, Host, Wire
 
 
 IMAGE_BYTES = 12
@@ -36,10 +36,9 @@ class Decoding:
 
 def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
     """The IMAGE of a LATENT."""
-    raw, factor = host.raw(latent), host.decoder(vae).factor
-    frames, _, height, width = raw.shape[1:]
+    raw = host.raw(latent)
+    frames, height, width = _video_size(raw, host.decoder(vae))
     total = len(raw) * frames
-    height, width = factor * height, factor * width
     what = f"an IMAGE of {total} frames of {width}x{height}"
     host.require_memory(IMAGE_BYTES * total * height * width, what, on_cpu=True)
     images = host.image_buffer(total, height, width)
@@ -59,13 +58,13 @@ def decode_video(
     decoder = host.decoder(vae)
     if raw.shape[0] != 1:
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
-    frames, _, height, width = raw.shape[1:]
+    frames, height, width = _video_size(raw, decoder)
     stream = VideoStream(
         lambda: (pixels[0].clamp(-1, 1) for pixels in _decoded(host, raw, vae, settings)),
         exact_frame_rate(frame_rate),
         frames,
-        decoder.factor * width,
-        decoder.factor * height,
+        width,
+        height,
     )
     return host.video(stream)
 
@@ -87,17 +86,24 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
     decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
     overlap = min(8, (side or 16) // 2)
-    frames, height, width = raw.shape[1], *(decoder.factor * n for n in raw.shape[-2:])
+    frames, height, width = _video_size(raw, decoder)
     small, keys = _pixels(host, settings.low_res_frames), _pixels(host, settings.key_frames)
     if small is not None:
         enlargement(small, frames, height, width)
     if keys is not None:
         _check_keys(keys, frames, height, width, settings.key_spacing)
-    parts = decode(decoder, raw, chunk=settings.chunk, tile=side, tile_overlap=overlap)
+    chunk = max(1, settings.chunk // decoder.temporal_factor)
+    parts = decode(decoder, raw, chunk=chunk, tile=side, tile_overlap=overlap)
     parts = _counted(host, parts, frames)
     if small is not None:
         parts = restore_low_resolution(parts, small)
     return parts if keys is None else restore_detail(parts, keys, settings.key_spacing)
+
+
+def _video_size(raw: Tensor, decoder: Decoder) -> tuple[int, int, int]:
+    """Frames, height and width of the video that latents [b, t, c, h, w] are decoded to."""
+    height, width = (decoder.factor * side for side in raw.shape[-2:])
+    return decoder.temporal_factor * raw.shape[1], height, width
 
 
 def _pixels(host: Host, images: Tensor | None) -> Tensor | None:

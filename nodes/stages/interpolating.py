@@ -53,7 +53,7 @@ def interpolate_frames(
         host.warn(sentence)
     if facts.is_upsampler:
         raise ValueError("the model is an upsampler: use it in Upsample Video")
-    if facts.low_res_channels:
+    if facts.task == "interpolation" and facts.low_res_channels:
         return _Remaking(host, model, (positive, negative), request, settings).frames(latent)
     check_takes_context(host, model)
     keys = _keys(host, model, latent)

@@ -17,6 +17,7 @@ from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
 from videoldm.core.families.lavie_config import KINDS, LavieConfig, detect
 from videoldm.core.families.lavie_keys import frequency_keys, split
+from videoldm.core.preconditioning import discrete
 from videoldm.core.schedules import scaled_linear
 from videoldm.core.sites import UNetLayout
 from videoldm.core.video_unet import VideoUNet, eject
@@ -246,8 +247,9 @@ def test_guidance_below_one_is_off_where_the_original_has_it_off():
 def test_layers_bring_their_schedule_and_leave_with_it():
     (layers,) = model_of("base").network.sets
     unet = fill(eject(model_of("base").network), seed=7)
-    host = DiffusionModel(network=VideoUNet(unet, []), schedule=scaled_linear(), prediction="eps",
-                          factor=8, latent_scale=0.18215)  # fmt: skip
+    eps = discrete("eps", scaled_linear())
+    host = DiffusionModel(network=VideoUNet(unet, []), preconditioning=eps, factor=8,
+                          latent_scale=0.18215)  # fmt: skip
     video = host.with_layers(layers).with_layers(layers)
     assert video.schedule.betas[-1].item() == pytest.approx(2e-2)
     assert video.ejected().schedule is host.schedule

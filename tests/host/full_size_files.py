@@ -47,7 +47,7 @@ def write_folder(file: Path, folder: Path) -> None:
     found.model.network.image_unet.save_pretrained(folder / "unet")
     found.autoencoder.save_pretrained(folder / "vae")
     _write_text_encoder(found.text_encoder, folder / "text_encoder")
-    upsampler = bool(found.model.low_res_channels)
+    upsampler = found.model.task == "upsampling"
     betas = {"beta_start": 1e-4, "beta_end": 2e-2} if upsampler else {}
     values = {"beta_schedule": "scaled_linear", "beta_start": 8.5e-4, "beta_end": 1.2e-2} | betas
     parts = {"scheduler": {"prediction_type": "v_prediction" if upsampler else "epsilon"}}

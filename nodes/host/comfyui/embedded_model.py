@@ -128,7 +128,7 @@ class EmbeddedModel(comfy.model_base.BaseModel):
         kind, sampling = PREDICTIONS[model.prediction]
         super().__init__(config, kind)
         self.model_sampling = sampling(model.schedule)
-        self.low_res_channels = model.low_res_channels
+        self.own_task, self.low_res_channels = model.own_task, model.low_res_channels
         self.low_res_schedule = model.noise_schedule_for_low_res
         self.max_noise_level = model.max_noise_level
 

@@ -233,7 +233,7 @@ def _model_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) 
 def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     """The U-Net of Stable Diffusion's x4 upscaler, with the conditions of our upsampling."""
     found = stable_diffusion.load(path, dtype=torch.float32, device="cpu").model
-    if not found.low_res_channels:
+    if found.task != "upsampling":
         check_kind(path.name, IMAGE_MODEL, UPSAMPLER)
     patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _published_upsampler_patcher, path)

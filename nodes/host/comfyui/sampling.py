@@ -29,9 +29,6 @@ from ..shared.misfits import IMAGE_MODELS, check_prompts_fit
 from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
 from .layers import FRAME_BATCH, FrameBatch, core_sets, sets_of
 
-PIXEL_CHANNELS = 3
-"""Of the small frames that an upsampler is told; interpolators are told latents."""
-
 
 def facts_of(model: Any) -> ModelFacts:
     """What stages must know of a MODEL."""
@@ -42,8 +39,7 @@ def facts_of(model: Any) -> ModelFacts:
             f"{latents.latent_dimensions} dimensions, not 2): this node takes {IMAGE_MODELS}"
         )
     sets = core_sets(sets_of(model))
-    told = model.model.low_res_channels if isinstance(model.model, EmbeddedModel) else 0
-    upsampler = told == PIXEL_CHANNELS
+    own = model.model if isinstance(model.model, EmbeddedModel) else None
     return ModelFacts(
         latent_channels=latents.latent_channels,
         factor=getattr(latents, "spacial_downscale_ratio", 8),
@@ -52,10 +48,10 @@ def facts_of(model: Any) -> ModelFacts:
         channels=model.model.model_config.unet_config.get("model_channels", 320),
         precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
         shared_noise=sets.shared_noise,
-        is_upsampler=upsampler,
-        low_res_schedule=model.model.low_res_schedule if upsampler else None,
-        max_noise_level=model.model.max_noise_level if upsampler else 0,
-        low_res_channels=told,
+        task=(own and own.own_task) or sets.task,
+        low_res_schedule=own.low_res_schedule if own else None,
+        max_noise_level=own.max_noise_level if own else 0,
+        low_res_channels=own.low_res_channels if own else 0,
         **layer_facts(sets.specs),
     )
 

@@ -71,8 +71,13 @@ class VideoLDMVAE(comfy.sd.VAE):
         self.model_size()
 
     @property
-    def reach(self) -> int:
+    def reach(self) -> int | None:
         return self.first_stage_model.vae.reach
+
+    @property
+    def temporal_factor(self) -> int:
+        """Frames per latent frame."""
+        return self.first_stage_model.vae.temporal_factor
 
     def load(self, shape: torch.Size, frames: int) -> StandaloneVAE:
         """Load the weights, with room for so many frames of latents [..., h, w]."""
@@ -96,7 +101,7 @@ class VideoLDMVAE(comfy.sd.VAE):
     def _decoded(self, samples: Tensor, **tiles: Any) -> Tensor:
         pattern = "t c h w -> 1 t c h w" if samples.ndim == 4 else "b c t h w -> b t c h w"
         raw = rearrange(samples, pattern)
-        vae = self.load(raw.shape, CHUNK + 2 * self.reach)
+        vae = self.load(raw.shape, CHUNK + 2 * (self.reach or 0))
         raw = raw.to(self.device)
         images = [self._images(vae, one, tiles) for one in raw.split(1)]
         return torch.cat(images)
@@ -133,7 +138,8 @@ class WiredDecoder:
                 "dimensions, not 2): connect the VAE that was loaded with the image model"
             )
         self.vae = vae
-        self.reach = getattr(vae, "reach", 0)
+        own = isinstance(vae, VideoLDMVAE)
+        self.reach, self.temporal_factor = (vae.reach, vae.temporal_factor) if own else (0, 1)
         self.factor = int(vae.spacial_compression_decode())
 
     def __call__(self, raw: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ class Loaders:
 def with_whole_steps(found: ImageModel) -> ImageModel:
     """The image model that is told whole timesteps, as ComfyUI tells its own."""
     schedule = replace(found.model.schedule, whole_steps=True)
-    return replace(found, model=replace(found.model, schedule=schedule))
+    return replace(found, model=found.model.with_schedule(schedule))
 
 
 def round_weights(module: nn.Module, dtype: torch.dtype) -> None:

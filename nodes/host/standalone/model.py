@@ -18,9 +18,6 @@ from ..shared.layer_facts import layer_facts
 from ..shared.misfits import check_layers_fit, check_prompts_fit
 from .control import Hint, hints_of, level_of, with_hints_of
 
-PIXEL_CHANNELS = 3
-"""Of the small frames that an upsampler is told; interpolators are told latents."""
-
 
 @dataclass(frozen=True)
 class StandaloneModel:
@@ -46,7 +43,7 @@ class StandaloneModel:
             channels=self.core.network.spec.width,
             precision=self.core.dtype.itemsize,
             shared_noise=sets.shared_noise,
-            is_upsampler=self.core.low_res_channels == PIXEL_CHANNELS,
+            task=self.core.task,
             low_res_schedule=self.core.noise_schedule_for_low_res,
             max_noise_level=self.core.max_noise_level,
             low_res_channels=self.core.low_res_channels,

@@ -38,8 +38,13 @@ class StandaloneVAE:
         return self._any.config.latent_channels
 
     @property
-    def reach(self) -> int:
+    def reach(self) -> int | None:
         return self.temporal.reach if self.temporal is not None else 0
+
+    @property
+    def temporal_factor(self) -> int:
+        """Frames per latent frame."""
+        return self.temporal.temporal_factor if self.temporal is not None else 1
 
     @property
     def like(self) -> Tensor:
