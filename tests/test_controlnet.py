@@ -8,6 +8,7 @@ from diffusers import ControlNetModel
 from model_toys import fill, normal, toy_layers, toy_model, toy_unet
 from safetensors.torch import save_file
 from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.conditions import Conditions
 from videoldm.core.controlnet import Control, summed
 from videoldm.core.families import controlnets
 from videoldm.core.families.stable_diffusion_keys import inverse, rename_all
@@ -33,7 +34,7 @@ IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
 
 
 def controlled(unet, *controls: Control, injections=()) -> torch.Tensor:
-    return VideoUNet(unet, injections, controls)(X, STEP, TEXT)
+    return VideoUNet(unet, injections, controls)(X, STEP, Conditions(text=TEXT))
 
 
 # --------------------------------------------------------------------------------------------------
