@@ -1,0 +1,83 @@
+"""Media in ComfyUI: sound between its nodes and ours, containers that are offered, deep images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from videoldm.core.video_files import AudioClip, open_video, read_audio, write_video
+from videoldm.nodes.host.standalone.images import load_image
+
+RATE = 16_000
+
+
+def prompt(**nodes: tuple[str, dict]) -> dict:
+    """Nodes in the API format; names are ids behind a letter n."""
+    return {name[1:]: {"class_type": kind, "inputs": inputs}
+            for name, (kind, inputs) in nodes.items()}  # fmt: skip
+
+
+def clip(path):
+    """Four seconds at 4 frames a second; the level of the sound tells the second."""
+    level = (torch.arange(4 * RATE) // RATE + 1).float()[None] / 10
+    frames = torch.rand(16, 3, 32, 32) * 2 - 1
+    return write_video(path, [frames], frame_rate=4, audio=AudioClip(level, RATE)).path
+
+
+def seconds_of(path) -> list[int]:
+    waveform = read_audio(path).waveform
+    return [round(10 * float(level)) for level in waveform[0, RATE // 2 :: RATE]]
+
+
+def save(prefix: str, **given):
+    return ("VideoLDM_SaveVideo", {"filename_prefix": prefix, "format": "mp4", "quality": 18,
+                                   "frame_rate": 4.0} | given)  # fmt: skip
+
+
+def test_sound_goes_between_core_s_nodes_and_ours(comfyui):
+    clip(comfyui.base / "input" / "sound.mp4")
+    ours = {"file": "sound.mp4", "start": 4, "count": 8, "stride": 1, "width": 0, "height": 0,
+            "fit": "crop", "multiple_of": 8}  # fmt: skip
+    history = comfyui.run(prompt(
+        n1=("VideoLDM_LoadVideo", ours),
+        n2=save("ours", images=["1", 0], audio=["1", 3]),
+        n3=("CreateVideo", {"images": ["1", 0], "fps": ["1", 1], "audio": ["1", 3]}),
+        n4=("SaveVideo", {"video": ["3", 0], "filename_prefix": "core", "format": "mp4",
+                          "format.codec": "h264"}),
+        n5=save("created", video=["3", 0]),
+        n6=("LoadVideo", {"file": "sound.mp4"}),
+        n7=save("whole", video=["6", 0], frame_rate=24.0),
+        n8=("GetVideoComponents", {"video": ["6", 0]}),
+        n9=save("parts", images=["8", 0], audio=["8", 1]),
+        n10=("SaveAudio", {"audio": ["1", 3], "filename_prefix": "audio"}),
+    ))  # fmt: skip
+    shown = {node: comfyui.files({"outputs": {node: history["outputs"][node]}})[0]
+             for node in ("2", "4", "5", "7", "9")}  # fmt: skip
+    assert history["outputs"]["10"]["audio"]
+    for node in ("2", "4", "5"):
+        assert open_video(shown[node]).frames == 8 and seconds_of(shown[node]) == [2, 3]
+    for node in ("7", "9"):
+        assert open_video(shown[node]).frames == 16 and seconds_of(shown[node]) == [1, 2, 3, 4]
+    assert open_video(shown["7"]).frame_rate == 4
+    assert "the video keeps its own 4 frames per second" in comfyui.log
+
+
+def test_the_same_containers_are_offered_and_read(comfyui):
+    for name in ("a.ts", "b.mpg", "c.flv", "d.wmv", "e.m4v"):
+        (comfyui.base / "input" / name).write_bytes(b"")
+    spec = comfyui.get("/object_info/VideoLDM_LoadVideo")["VideoLDM_LoadVideo"]["input"]["required"]
+    offered = spec["file"][1]["options"] if spec["file"][0] == "COMBO" else spec["file"][0]
+    assert {"a.ts", "b.mpg", "c.flv", "d.wmv", "e.m4v"} <= set(offered)
+
+
+def test_deep_images_are_as_core_loads_them(comfyui):
+    ramp = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(16, 0)
+    path = comfyui.base / "input" / "deep.png"
+    Image.fromarray(ramp).save(path)
+    history = comfyui.run(prompt(
+        n1=("LoadImage", {"image": "deep.png"}),
+        n2=("SaveImage", {"images": ["1", 0], "filename_prefix": "deep"}),
+    ))  # fmt: skip
+    (saved,) = comfyui.files(history)
+    core, ours = load_image(saved)[0], load_image(path)[0]
+    assert (core - ours).abs().max() <= 1 / 255 and ours.max() == 1
