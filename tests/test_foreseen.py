@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import embedded
 from videoldm.core.families.embedded_specs import spec_from_table
@@ -103,6 +104,36 @@ def test_files_tell_by_their_headers_new_and_old_ones(tmp_path):
     assert "trained on clips of 8" in text
     (folder / "broken.safetensors").write_bytes(b"no such thing")
     assert said(graph("broken.safetensors"), tmp_path) == [] == said(graph("gone.pt"), tmp_path)
+
+
+def test_a_clip_of_another_family_is_seen_through_prompts_and_loras(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    save_file({"a": torch.zeros(1)}, folder / "sd15.safetensors")
+    header = Header(family="embedded", kind="image_model", config={})
+    save(folder / "own.safetensors", {"a": torch.zeros(1)}, header)
+
+    def encoded_by(file: str, model: str = "embedded") -> list[str]:
+        api = graph()
+        api["1"]["inputs"]["model"] = model
+        loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": file}}
+        api |= {
+            "10": loader,
+            "11": {
+                "class_type": "CLIPSetLastLayer",
+                "inputs": {"clip": ["10", 1], "stop_at_clip_layer": -2},
+            },
+        }
+        api["12"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["11", 0], "text": ""}}
+        api["5"]["inputs"]["negative"] = ["12", 0]
+        return [text for _, text in said(api, tmp_path)]
+
+    (text,) = encoded_by("sd15.safetensors")
+    assert "the negative prompt is encoded by the CLIP of sd15.safetensors, but the model" in text
+    assert text.endswith("is embedded: connect the CLIP that was loaded with the model")
+    assert encoded_by("own.safetensors") == [], "it may be a copy of the embedded one"
+    assert encoded_by("gone.safetensors") == []
+    assert encoded_by("sd15.safetensors", model="sd15.safetensors") == []
 
 
 def test_it_is_printed_and_the_workflow_stays_valid(tmp_path, capsys, monkeypatch):

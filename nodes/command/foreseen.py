@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.graph import Graph, Link, Node, Registry
+from ...core.graph.messages import shown
 from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
 from ..choices import EMBEDDED
@@ -26,6 +27,13 @@ from .models import EMBEDDED as EMBEDDED_FOLDER
 
 LOADERS = ("VideoLDM_LoadImageModel", "CheckpointLoaderSimple", "UNETLoader")
 """Nodes that give a MODEL without temporal layers."""
+FILES = {
+    "VideoLDM_LoadImageModel": ("checkpoints", "model"),
+    "VideoLDM_LoadUpsampler": ("checkpoints", "upsampler"),
+    "VideoLDM_LoadVideoModel": ("videoldm", "model"),
+    "CheckpointLoaderSimple": ("checkpoints", "ckpt_name"),
+}
+"""Nodes that load a model or its CLIP: the folder of the files, and the input that names one."""
 USUAL_FRAMES = 16
 """Of clips in training, where a header says nothing."""
 MANY = 10_000
@@ -39,8 +47,8 @@ def foresee(graph: Graph, registry: Registry, host: StandaloneHost) -> list[tupl
     for node_id in upstream(graph, output_nodes(graph, registry)):
         node = graph.nodes[node_id]
         rule = RULES.get(node.class_type)
-        for text in rule(reader, node) if rule else ():
-            found.append((node_id, f"{describe(node)}: {text}"))
+        texts = [*rule(reader, node), *_foreign_prompts(reader, node)] if rule else []
+        found += [(node_id, f"{describe(node)}: {text}") for text in texts]
     return found
 
 
@@ -91,11 +99,44 @@ class _Reader:
             return NOTHING_KNOWN
         return _from_header(EMBEDDED_FOLDER / "upsampler.safetensors")
 
+    def loaders(self, link: Any, kinds: tuple[str, ...]) -> set[str]:
+        """What a wire's value was loaded from, through nodes that take these `kinds`: EMBEDDED, or
+        the name of a published file; what is of neither kind is left out."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        waiting = [link]
+        while waiting:
+            one = waiting.pop()
+            node = self.graph.nodes.get(one.node_id) if isinstance(one, Link) else None
+            if node is None or node.id in seen:
+                continue
+            seen.add(node.id)
+            if node.class_type in FILES:
+                found |= {name for name in [self._published(node)] if name}
+            else:
+                waiting += [wire for kind in kinds for wire in self._wires(node, kind)]
+        return found
+
+    def _published(self, node: Node) -> str | None:
+        kind, name = FILES[node.class_type]
+        file = str(node.inputs.get(name))
+        if file == EMBEDDED:
+            return EMBEDDED
+        try:
+            own = _header(self.host.folders.model_path(kind, file))
+        except (OSError, ValueError):
+            return None
+        return None if own else file
+
+    def _wires(self, node: Node, kind: str) -> list[Any]:
+        spec = self.registry.get(node.class_type)
+        names = [one.name for one in spec.inputs if one.type == kind] if spec else []
+        return [node.inputs.get(name) for name in names]
+
     def _passed_on(self, node: Node) -> Any:
         """The one MODEL that goes into a node such as a LoRA loader, if there is one."""
-        spec = self.registry.get(node.class_type)
-        taken = [one.name for one in spec.inputs if one.type == "MODEL"] if spec else []
-        return node.inputs.get(taken[0]) if len(taken) == 1 else None
+        taken = self._wires(node, "MODEL")
+        return taken[0] if len(taken) == 1 else None
 
 
 def _added(before: LayersKnown, more: LayersKnown) -> LayersKnown:
@@ -148,6 +189,20 @@ def _objects(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 # --------------------------------------------------------------------------------------------------
 # Nodes.
+
+
+def _foreign_prompts(reader: _Reader, node: Node) -> Iterator[str]:
+    """Prompts whose CLIP cannot be the model's: one is embedded, the other is a published file."""
+    models = reader.loaders(node.inputs.get("model"), ("MODEL",))
+    for which in ("positive", "negative") if len(models) == 1 else ():
+        (model,) = models
+        clips = reader.loaders(node.inputs.get(which), ("CONDITIONING", "CLIP"))
+        foreign = [one for one in clips if (one == EMBEDDED) != (model == EMBEDDED)]
+        if foreign:
+            yield (
+                f"the {which} prompt is encoded by the CLIP of {shown(foreign[0])}, but the model "
+                f"is {shown(model)}: connect the CLIP that was loaded with the model"
+            )
 
 
 def _number(node: Node, name: str) -> int:
