@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_stable_diffusion import published
+from test_stable_diffusion import published, toy_model, toy_spec
 from videoldm.core.checkpoints import CheckpointError, Header, save
 from videoldm.core.families import conversion, lavie
 from videoldm.core.families import stable_diffusion as sd
@@ -128,3 +128,17 @@ def test_pipes_and_devices_are_not_waited_for(name, tmp_path, capsys):
     assert main(["convert", str(path), "--output", str(tmp_path / "out")]) != 0
     said = capsys.readouterr().err
     assert "is a pipe or a device, expected a file of weights" in said and said.count("\n") == 1
+
+
+def test_a_running_average_alone_becomes_a_unet_that_loads(tmp_path, monkeypatch):
+    spec = toy_spec("plain")
+    monkeypatch.setitem(sd.SPECS, "toy", spec)
+    state = sd.to_ldm(toy_model(spec), spec)
+    unet = {k: v for k, v in state.items() if k.startswith(sd.UNET)}
+    average = {f"model_ema.diffusion_model{k.removeprefix(sd.UNET).replace('.', '')}": v
+               for k, v in unet.items()}  # fmt: skip
+    torch.save({"state_dict": average | {"model_ema.decay": torch.ones(1)}}, tmp_path / "a.ckpt")
+    assert main(["convert", str(tmp_path / "a.ckpt")]) == 0
+    found = load_file(tmp_path / "a.safetensors")
+    assert found.keys() == unet.keys() and all(torch.equal(found[k], unet[k]) for k in unet)
+    assert sd.load(tmp_path / "a.safetensors").text_encoder is None

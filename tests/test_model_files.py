@@ -3,20 +3,16 @@ what training left behind is ignored; what cannot be used is named."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import save_file
-from test_stable_diffusion import assert_same, outputs, published, save_folder, shapes_of, toy_spec
+from test_stable_diffusion import assert_same, published, shapes_of, toy_spec
 from test_stable_diffusion import toy_model as build_toy
 from videoldm.core import weight_files
 from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_autoencoders as autoencoders
 from videoldm.core.families import stable_diffusion_keys as keys
-from videoldm.core.families.stable_diffusion_specs import autoencoder_config
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 SPEC, OPEN_SPEC = toy_spec("plain"), toy_spec("linear")
@@ -344,182 +340,3 @@ def test_other_models_are_named(kind):
     with pytest.raises(CheckpointError, match=words) as caught:
         sd.from_ldm(state, "it.safetensors", device="meta")
     assert "\n" not in str(caught.value) and str(caught.value).startswith("it.safetensors is none")
-
-
-# --------------------------------------------------------------------------------------------------
-# Autoencoders in files of their own.
-
-WIDTHS = (32, 64)
-CONFIG = autoencoder_config(WIDTHS, 0.18215) | {"layers_per_block": 1}
-
-
-@pytest.fixture(scope="module")
-def vae():
-    torch.manual_seed(3)
-    return AutoencoderKL(**CONFIG).eval()
-
-
-VAES = {
-    "ldm": lambda s, d: s,
-    "ldm, first_stage_model.": lambda s, d: {VAE + k: v for k, v in s.items()},
-    "ldm, vae.": lambda s, d: {f"vae.{k}": v for k, v in s.items()},
-    "ldm, to_q": lambda s, d: old_attention(s, TO_Q),
-    "ldm, to_q, linear": lambda s, d: linear_attention(old_attention(s, TO_Q)),
-    "ldm, query": lambda s, d: old_attention(s, QUERY),
-    "ldm, query, linear": lambda s, d: linear_attention(old_attention(s, QUERY)),
-    "ldm, linear": lambda s, d: linear_attention(s),
-    "leftovers": lambda s, d: s | {"loss.logvar": ONE, "loss.discriminator.main.0.weight": ONE,
-                                   "model_ema.decay": ONE, "global_step": ONE, "num_updates": ONE,
-                                   "loss.perceptual_loss.lin0.model.1.weight": ONE},
-    "diffusers": lambda s, d: d,
-    "diffusers, vae.": lambda s, d: {f"vae.{k}": v for k, v in d.items()},
-    "diffusers, before 0.14": lambda s, d: {
-        k.replace("0.to_q.", "0.query.").replace("0.to_k.", "0.key.").replace("0.to_v.", "0.value.")
-        .replace("0.to_out.0.", "0.proj_attn."): v for k, v in d.items()},
-    "diffusers, convolutions": lambda s, d: {
-        k: v[..., None, None] if ".attentions.0.to_" in k and v.ndim == 2 else v
-        for k, v in d.items()},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("spelling", VAES)
-def test_all_spellings_of_a_vae_load_to_the_same_outputs(vae, spelling, tmp_path):
-    plain = dict(vae.state_dict())
-    state = VAES[spelling](keys.autoencoder_to_ldm(plain, 2, 1), plain)
-    save_file({k: v.clone().contiguous() for k, v in state.items()}, tmp_path / "a.safetensors")
-    loaded = autoencoders.load(tmp_path / "a.safetensors")
-    assert loaded.config.block_out_channels == WIDTHS
-    pixels = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        latents = [one.encode(pixels).latent_dist.mean for one in (vae, loaded)]
-        torch.testing.assert_close(*latents, rtol=1e-5, atol=1e-5)
-        pictures = [one.decode(latents[0]).sample for one in (vae, loaded)]
-        torch.testing.assert_close(*pictures, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("layout", ["ldm", "diffusers"])
-@pytest.mark.parametrize("quant", [True, False])
-def test_a_decoder_alone_decodes(vae, layout, quant, tmp_path):
-    plain = dict(vae.state_dict())
-    state = keys.autoencoder_to_ldm(plain, 2, 1) if layout == "ldm" else plain
-    ends = ("decoder.", "post_quant_conv.", *(("quant_conv.",) if quant else ()))
-    own = {k: v.clone().contiguous() for k, v in state.items() if k.startswith(ends)}
-    save_file(own, tmp_path / "a.safetensors")
-    loaded = autoencoders.load(tmp_path / "a.safetensors")
-    assert not hasattr(loaded, "encoder")
-    latents = torch.rand(1, 4, 4, 4)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            loaded.decode(latents).sample, vae.decode(latents).sample, rtol=1e-5, atol=1e-5
-        )
-
-
-@pytest.mark.parametrize("state, words", [
-    ({"decoder.conv_in.weight": torch.ones(8, 4, 3, 3)}, "no autoencoder for images"),
-    ({"decoder.conv_in.weight": torch.ones(8, 4, 1, 3, 3)}, "no autoencoder for images"),
-    ({"decoder.conv_in.weight": torch.ones(8, 16, 3, 3)},
-     "latents of 16 channels, as of Stable Diffusion 3 or Flux; the models here have 4"),
-    ({"taesd_decoder.1.weight": ONE}, "holds no autoencoder: it is a small autoencoder for prev"),
-    ({"encoder.conv_in.weight": torch.ones(8, 3, 3, 3)}, "holds no autoencoder"),
-    ({"double_blocks.0.img_attn.qkv.weight": ONE}, "holds no autoencoder: it is Flux"),
-])  # fmt: skip
-def test_files_without_such_an_autoencoder_are_named(state, words, tmp_path):
-    save_file(state, tmp_path / "a.safetensors")
-    with pytest.raises(CheckpointError, match=words):
-        autoencoders.load(tmp_path / "a.safetensors")
-
-
-# --------------------------------------------------------------------------------------------------
-# Folders.
-
-
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-@pytest.mark.parametrize("file, change, words", [
-    ("unet", {"block_out_channels": None}, "block_out_channels must be a list, got null"),
-    ("unet", {"in_channels": "four"}, 'in_channels must be a whole number, got "four"'),
-    ("unet", {"layers_per_block": None}, "layers_per_block must be a whole number or a list"),
-    ("unet", {"cross_attention_dim": None}, "cross_attention_dim must be a whole number, got null"),
-    ("unet", {"block_out_channels": [8, None]}, "broken configuration: a field is null or of a"),
-    ("unet", {"down_block_types": ["Nonsense2D", "DownBlock2D"]}, "broken configuration: "),
-    ("unet", {"norm_num_groups": 3}, "broken configuration: "),
-    ("unet", {"_class_name": None}, "holds null, expected a UNet2DConditionModel"),
-    ("unet", {"in_channels": 9}, "cannot be used: it is an inpainting model"),
-    ("unet", {"in_channels": 8}, "cannot be used: it is an image editing model"),
-    ("vae", {"block_out_channels": 8}, "block_out_channels must be a list, got 8"),
-    ("vae", {"scaling_factor": "a"}, 'scaling_factor must be a number or a whole number, got "a"'),
-    ("text_encoder", {"hidden_size": None}, "hidden_size must be a whole number, got null"),
-    ("text_encoder", {"hidden_act": 3}, "hidden_act must be a text, got 3"),
-    ("text_encoder", {"num_attention_heads": 5}, "broken configuration: "),
-])  # fmt: skip
-def test_broken_configurations_name_file_and_field(toy, tmp_path, file, change, words):
-    save_folder(toy, tmp_path)
-    edit(tmp_path / file / "config.json", **change)
-    with pytest.raises(CheckpointError, match=words) as caught:
-        sd.load(tmp_path)
-    message = str(caught.value)
-    assert "\n" not in message and "NoneType" not in message and str(tmp_path) in message
-
-
-@pytest.mark.parametrize("text, words", [
-    ("{", "is not readable JSON: "), ("", "is not readable JSON: "), ("[]", r"holds \[\] instead"),
-    ("null", "holds null instead of settings"), ('"a"', 'holds "a" instead of settings'),
-    ("[" * 100_000, "is not readable JSON: "),
-])  # fmt: skip
-@pytest.mark.parametrize("file", ["unet/config.json", "vae/config.json", "text_encoder/config.json",
-                                  "scheduler/scheduler_config.json"])  # fmt: skip
-def test_files_that_are_no_settings(toy, tmp_path, file, text, words):
-    save_folder(toy, tmp_path)
-    (tmp_path / file).write_text(text)
-    with pytest.raises(CheckpointError, match=words) as caught:
-        sd.load(tmp_path)
-    assert file in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("change, words", [
-    ({"beta_start": None}, "beta_start must be a number"),
-    ({"num_train_timesteps": 0}, "broken configuration"),
-    ({"trained_betas": ["a"]}, "broken configuration"),
-    ({"beta_schedule": "cosine"}, "unknown beta_schedule 'cosine'"),
-    ({"prediction_type": None}, "unknown prediction_type None"),
-])  # fmt: skip
-def test_broken_schedules(toy, tmp_path, change, words):
-    save_folder(toy, tmp_path)
-    edit(tmp_path / "scheduler" / "scheduler_config.json", **change)
-    with pytest.raises(CheckpointError, match=words):
-        sd.load(tmp_path)
-
-
-@pytest.mark.parametrize("missing", ["vae", "text_encoder"])
-def test_a_folder_without_a_part_loads_the_others(toy, tmp_path, missing):
-    import shutil
-
-    save_folder(toy, tmp_path)
-    shutil.rmtree(tmp_path / missing)
-    loaded = sd.load(tmp_path)
-    assert (loaded.autoencoder is None) == (missing == "vae")
-    assert (loaded.text_encoder is None) == (missing == "text_encoder")
-    if missing == "text_encoder":
-        assert all(a is not None for a in (loaded.tokenizer, loaded.autoencoder))
-    else:
-        assert torch.equal(outputs_of_text(loaded), outputs(toy)[0])
-
-
-def outputs_of_text(model):
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(0, 49408, (1, 77), generator=generator)
-    with torch.no_grad():
-        return model.text_encoder(input_ids=ids).last_hidden_state
-
-
-def test_a_broken_tokenizer_is_one_sentence(toy, tmp_path):
-    save_folder(toy, tmp_path)
-    folder = tmp_path / "tokenizer"
-    folder.mkdir()
-    for name in ("tokenizer_config.json", "vocab.json", "merges.txt"):
-        (folder / name).write_text("{")
-    with pytest.raises(CheckpointError, match="the tokenizer in .* cannot be read: ") as caught:
-        sd.load(tmp_path)
-    assert "\n" not in str(caught.value)

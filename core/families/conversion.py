@@ -20,7 +20,7 @@ from ..checkpoints import (
 from ..weight_files import header_of, read_weights
 from . import lavie, stable_diffusion
 from .lavie_config import kind_in
-from .stable_diffusion_parts import is_leftover
+from .stable_diffusion_parts import is_leftover, with_average
 from .stable_diffusion_refusals import what_it_is
 
 STABLE_DIFFUSION = "stable diffusion"
@@ -69,6 +69,7 @@ def _lavie(path: Path, state: dict[str, Tensor]) -> Known:
 
 def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
     """Without what training left behind; the name of the model is all its configuration."""
+    state = dict(with_average(state, stable_diffusion.SPECS))
     if stable_diffusion.detect(shapes(state)) is None:
         known = ", ".join(("lavie", *stable_diffusion.SPECS))
         raise CheckpointError(f"{path.name} is none of {known}{what_it_is(state)}")

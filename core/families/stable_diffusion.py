@@ -33,7 +33,7 @@ from . import stable_diffusion_parts as parts
 from .stable_diffusion_refusals import of_channels, what_it_is
 from .stable_diffusion_specs import SPECS, ImageSpec
 
-UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
+UNET, AUTOENCODER = parts.UNET, "first_stage_model."
 CLIP_TEXT, OPEN_CLIP_TEXT = "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_LENGTH = 77  # tokens of a prompt
 
@@ -168,9 +168,7 @@ def identify(
 
     Raises CheckpointError, in words that say what it is, for a file of another model.
     """
-    if not parts.unet_of(state):
-        average = parts.unet_from_average(state, specs)
-        state = {UNET + k: v for k, v in average.items()} | dict(state)
+    state = parts.with_average(state, specs)
     family = detect({k: v.shape for k, v in state.items()}, specs)
     if family is None:
         raise CheckpointError(f"{name} is none of {', '.join(specs)}{what_it_is(state)}")

@@ -23,9 +23,9 @@ from .stable_diffusion_specs import ImageSpec
 Part = Literal["unet", "autoencoder", "text"]
 Value = TypeVar("Value")
 
-EMA = "model_ema."
+UNET, EMA = "model.diffusion_model.", "model_ema."
 PREFIXES: dict[str, Part] = {
-    "model.diffusion_model.": "unet",
+    UNET: "unet",
     "diffusion_model.": "unet",
     "unet.": "unet",
     "first_stage_model.": "autoencoder",
@@ -179,18 +179,22 @@ def text_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     return keys.first_text_layers(keys.clip_names(state), layers)
 
 
-def unet_from_average(
+def with_average(
     state: Mapping[str, Tensor], specs: Mapping[str, ImageSpec]
-) -> dict[str, Tensor]:
-    """The U-Net of a file that holds only the running average of its weights; {} if there is none.
+) -> Mapping[str, Tensor]:
+    """The file itself, or one that has only the running average of the U-Net's weights with those
+    under the usual names.
 
-    The names there are those of the modules without their dots.
+    The names of an average are those of the modules without their dots.
     """
     average = part(state, EMA)
-    for spec in specs.values() if average else ():
+    if not average or unet_of(state):
+        return state
+    for spec in specs.values():
         with torch.device("meta"):
             own = keys.unet_to_ldm(build_unet(spec.unet).state_dict(), spec.layout)
         names = {f"diffusion_model{key}".replace(".", ""): key for key in own}
         if names.keys() <= average.keys():
-            return {key: average[flat] for flat, key in names.items()}
-    return {}
+            unet = {UNET + key: average[flat] for flat, key in names.items()}
+            return unet | dict(state)
+    return state
