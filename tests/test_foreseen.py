@@ -136,6 +136,19 @@ def test_a_clip_of_another_family_is_seen_through_prompts_and_loras(tmp_path):
     assert encoded_by("sd15.safetensors", model="sd15.safetensors") == []
 
 
+def test_a_long_chain_of_nodes_is_walked(tmp_path):
+    api = graph(layers=None)
+    before = "7"
+    for number in range(100, 3100):
+        inputs = {"model": [before, 0], "lora_name": "a"}
+        api[str(number)] = {"class_type": "LoraLoaderModelOnly", "inputs": inputs}
+        before = str(number)
+    api["5"]["inputs"]["model"] = [before, 0]
+    assert "no temporal layers" in said(api)[0][1]
+    api["7"]["inputs"]["model"] = [before, 0]
+    assert said(api) == [], "a cycle is for others to tell"
+
+
 def test_it_is_printed_and_the_workflow_stays_valid(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     api = graph(layers=None)

@@ -58,26 +58,37 @@ class _Reader:
     def __init__(self, graph: Graph, registry: Registry, host: StandaloneHost):
         self.graph, self.registry, self.host = graph, registry, host
 
-    def known(self, link: Any, seen: frozenset[str] = frozenset()) -> LayersKnown:
+    def known(self, link: Any) -> LayersKnown:
         """The temporal layers in the MODEL of a wire."""
-        node = self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
-        if node is None or node.id in seen:
-            return NOTHING_KNOWN
-        seen = seen | {node.id}
+        put_in: list[LayersKnown] = []
+        seen: set[str] = set()
+        node = self._source(link)
+        while node is not None and node.id not in seen and self._at(node) is None:
+            seen.add(node.id)
+            if node.class_type == "VideoLDM_InjectTemporalLayers":
+                put_in.append(self.layers(node.inputs.get("layers")))
+            node = self._source(self._passed_on(node))
+        found = (node and self._at(node)) or NOTHING_KNOWN
+        for more in reversed(put_in):
+            found = _added(found, more)
+        return found
+
+    def _source(self, link: Any) -> Node | None:
+        return self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
+
+    def _at(self, node: Node) -> LayersKnown | None:
+        """The layers in what a node gives, whatever goes into it; None for nodes that pass on."""
         if node.class_type in LOADERS or node.class_type == "VideoLDM_EjectTemporalLayers":
             return LayersKnown(present=False)
-        if node.class_type == "VideoLDM_InjectTemporalLayers":
-            before = self.known(node.inputs.get("model"), seen)
-            return _added(before, self.layers(node.inputs.get("layers")))
         if node.class_type == "VideoLDM_LoadVideoModel":
             return self.file("videoldm", node.inputs.get("model"))
         if node.class_type == "VideoLDM_LoadUpsampler":
             return self.upsampler(node.inputs.get("upsampler"))
-        return self.known(self._passed_on(node), seen)
+        return None
 
     def layers(self, link: Any) -> LayersKnown:
         """The layers of a wire of layers."""
-        node = self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
+        node = self._source(link)
         if node is not None and node.class_type == "VideoLDM_LoadTemporalLayers":
             return self.file("videoldm", node.inputs.get("layers"))
         if node is not None and node.class_type == "VideoLDM_LoadVideoModel":
@@ -106,8 +117,7 @@ class _Reader:
         seen: set[str] = set()
         waiting = [link]
         while waiting:
-            one = waiting.pop()
-            node = self.graph.nodes.get(one.node_id) if isinstance(one, Link) else None
+            node = self._source(waiting.pop())
             if node is None or node.id in seen:
                 continue
             seen.add(node.id)
