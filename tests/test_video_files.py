@@ -457,6 +457,20 @@ def test_an_interrupted_run_leaves_a_playable_partial_file(tmp_path, format, sto
         assert content.index(b"moov") < content.index(b"mdat")
 
 
+def test_a_long_interrupted_gif_stays_as_it_was_collected(tmp_path, monkeypatch):
+    """Making it into a gif would take longer than somebody waits who has pressed Ctrl-C."""
+    monkeypatch.setattr("videoldm.core.video_writing.GIF_AT_ONCE", 10 * 32 * 32)
+
+    def chunks():
+        yield marked_frames(11, 32, 32)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "a.gif", chunks(), frame_rate=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial.mkv"]
+    assert numbers(all_frames(tmp_path / "a.partial.mkv")) == list(range(11))
+
+
 def test_a_failed_run_leaves_the_older_finished_file_alone(tmp_path):
     def broken():
         yield marked_frames(2)
