@@ -296,7 +296,9 @@ def _frames_from(
 
 def open_container(path: Path) -> av.container.InputContainer:
     """Open a file with FFmpeg: no huge picture is decoded, and tags may be in any encoding."""
-    options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+    # Older PyAV crashes when streams appear that it had not yet seen as it copied the options.
+    is_safe = int(av.__version__.partition(".")[0]) >= 18
+    options = {"max_pixels": str(MAX_VIDEO_PIXELS)} if is_safe else {}
     return av.open(str(path), options=options, metadata_errors="replace")
 
 

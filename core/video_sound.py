@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from .video_info import AudioClip, fault_reason, kind_of
-from .video_reading import decoded_frames, open_container, open_video
+from .video_reading import SEEKABLE, decoded_frames, open_container, open_video
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # of sound that has no layout
 MAX_RATE = 768_000  # samples per second
 MAX_SAMPLES = 2**30  # of one channel, 6 hours
+LEAD = 2  # seconds of sound that are decoded before what is wanted: codecs need a start
 GAP = Fraction(1, 20)  # seconds that time stamps may be off before silence is put in
 BLOCK = 65_536  # samples that are mixed at a time
 
@@ -54,6 +55,8 @@ def read_audio(
             if length > MAX_SAMPLES:
                 raise ValueError(f"{length} samples are more than {MAX_SAMPLES}")
             begin = _first_picture(path) + start / info.frame_rate
+            if container.format.name.startswith(SEEKABLE) and begin > LEAD:
+                container.seek(int((begin - LEAD) * 1_000_000))  # FFmpeg's clock without a stream
             waveform = _placed(container, rate, begin, length)
     except (av.error.FFmpegError, OSError, ValueError) as fault:
         raise ValueError(f"the sound of {path} cannot be decoded: {fault_reason(fault)}") from fault

@@ -213,7 +213,7 @@ def test_files_that_may_not_be_read_are_named_without_numbers_of_errors(tmp_path
     ("name", "codec", "pixels", "options", "words"),
     [
         ("a.mp4", "libx264", "yuv420p", {"preset": "ultrafast"}, "is 6000x6000, 36 million pixels"),
-        ("a.mov", "png", "gray", {}, "damaged, or larger than the 34 million pixels"),
+        ("a.mov", "png", "gray", {}, "at most 34 million|larger than the 34 million pixels"),
     ],
 )
 def test_a_video_that_claims_a_huge_size_is_refused_by_its_header(
@@ -246,6 +246,6 @@ def test_codecs_that_nobody_knows_are_named(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         for frame in (av.VideoFrame(32, 32, "yuv420p"), None):
             container.mux(stream.encode(frame))
-    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_FFV9"))
+    path.write_bytes(path.read_bytes().replace(b"FFV1", b"FFZ9"))
     with pytest.raises(ValueError, match="a.mkv cannot be read as a video: the codec of its pic"):
         open_video(path)

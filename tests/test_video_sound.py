@@ -177,3 +177,18 @@ def test_sound_of_a_codec_that_nobody_knows_is_named(tmp_path):
         ValueError, match="sound of .*a.mkv cannot be decoded: its codec or its sam"
     ):
         read_audio(path)
+
+
+@pytest.mark.parametrize(("suffix", "clock"), [("mp4", 0), ("webm", 48)])  # a millisecond
+def test_sound_far_into_a_file_is_found_by_a_jump(tmp_path, suffix, clock):
+    """A tone that rises by 10 Hz a second, so that each second has a sound of its own."""
+    rate = 48_000
+    pitch = 200 + 10 * torch.arange(30 * rate).div(rate, rounding_mode="floor").double()
+    tone = (2 * torch.pi * pitch.cumsum(0) / rate).sin().mul(0.5).float()[None]
+    path = tmp_path / f"a.{suffix}"
+    write_video(path, [torch.zeros(60, 3, 32, 32)], frame_rate=2, audio=AudioClip(tone, rate))
+    part = read_audio(path, start=46, count=4).waveform[0]
+    whole = read_audio(path).waveform[0]
+    shifted = (whole[23 * rate + k : 25 * rate + k] for k in range(-clock, clock + 1))
+    assert len(part) == 2 * rate and min((part - one).abs().max() for one in shifted) < 1e-3
+    assert int(torch.fft.rfft(part[:rate]).abs().argmax()) == 430

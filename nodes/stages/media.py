@@ -23,6 +23,7 @@ from ..checks import clip_faults, loading_faults, require
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.saving import save_stream
 from ..host.tensors import audio_from, audio_of
+from .decoding import IMAGE_BYTES
 
 if TYPE_CHECKING:
     from ...core.video_files import AudioClip
@@ -47,6 +48,9 @@ def load_clip(
         raise ValueError(f"fit {fit!r} must be one of {', '.join(FITS)}")
     stream = (_rendered if file in RENDERED else _from_file)(host, file, start, count, stride)
     target = _target_size((stream.height, stream.width), (height, width), multiple_of)
+    need = IMAGE_BYTES * stream.frames * target[0] * target[1]
+    what = f"loading {stream.frames} frames of {target[1]}x{target[0]}"
+    host.require_memory(need, what, on_cpu=True)
     images, done = host.image_buffer(stream.frames, *target), 0
     for chunk in _interruptible(host, stream.chunks()):
         images[done : done + len(chunk)] = host.images(_fitted(chunk, target, fit)[None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
 import pytest
@@ -141,3 +142,14 @@ def test_a_rate_that_was_wired_from_the_video_is_no_other_one(run, told, tmp_pat
     for given in (float(rate), 29.97):
         run("VideoLDM_PreviewVideo", video=video, frame_rate=given)
     assert told == []
+
+
+def test_a_clip_that_does_not_fit_into_memory_is_refused_before_it_is_decoded(
+    run, toys, tmp_path, monkeypatch
+):
+    write_video(tmp_path / "input" / "b.mp4", [torch.zeros(3, 3, 64, 64)], frame_rate=4)
+    module = sys.modules[type(toys).__module__]
+    monkeypatch.setattr(module, "free_memory", lambda device: 100_000)
+    with pytest.raises(ValueError, match="loading 3 frames of 64x64 takes about 1 MB of memory"):
+        run(LOAD, file="b.mp4")
+    run(LOAD, file="b.mp4", count=1)
