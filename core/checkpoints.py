@@ -201,7 +201,7 @@ def complain(what: str, name: str, keys: Iterable[Any]) -> None:
 
 def listed(keys: Iterable[Any]) -> str:
     """The first five keys, each printable and of a readable length."""
-    return ", ".join(shown(key) for key in itertools.islice(keys, 5))
+    return ", ".join(shown(key) or "''" for key in itertools.islice(keys, 5))
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -92,6 +92,7 @@ def test_names_of_keys_are_shown_in_short():
         c.load_into(module, state, "net")
     with pytest.raises(c.CheckpointError, match=r"x has unknown keys \(1\): 3$"):
         c.complain("has unknown", "x", [3])
+    assert c.listed(["", "a"]) == "'', a"
 
 
 @pytest.mark.parametrize("error, words", [
