@@ -19,7 +19,7 @@ from .controlnet import Control
 from .denoiser import Denoiser, Prediction
 from .injected_sets import InjectedSets
 from .preconditioning import DiscretePreconditioning, Preconditioning, discrete, preconditioned
-from .schedules import SCHEDULES, NoiseSchedule
+from .schedules import NoiseSchedule
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
 from .temporal_layers_spec import TASKS
 from .video_unet import VideoUNet, combine
@@ -105,25 +105,27 @@ class DiffusionModel:
     ) -> DiffusionModel:
         """The model with one more set of temporal layers, acting after those it already has.
 
-        Layers that were trained with betas of their own bring their schedule.
+        Layers that were trained with betas of their own bring their schedule, unless they are
+        switched off.
         """
-        model = replace(self, network=combine(self.network, layers, strength))
-        betas = layers.spec.host.betas
-        if betas is None:
-            return model
-        schedule = SCHEDULES[betas.name](self.schedule.steps, start=betas.first, end=betas.last)
-        return replace(
-            model.with_schedule(schedule), image_schedule=self.image_schedule or self.schedule
-        )
+        return self._with_network(combine(self.network, layers, strength))
 
     def with_strength(self, strength: Strength) -> DiffusionModel:
         """The model with all its temporal layers used at `strength`."""
-        return replace(self, network=self.network.with_strength(strength))
+        return self._with_network(self.network.with_strength(strength))
 
     def ejected(self) -> DiffusionModel:
         """The image model alone, frame by frame, with its own schedule."""
-        model = replace(self, network=self.network.with_sets([]), image_schedule=None)
-        return model if self.image_schedule is None else model.with_schedule(self.image_schedule)
+        return self._with_network(self.network.with_sets([]))
+
+    def _with_network(self, network: VideoUNet) -> DiffusionModel:
+        """The model with other sets in its network, and the schedule that these bring."""
+        if self.image_schedule is None and network.injections.betas is None:
+            return replace(self, network=network)
+        own = self.image_schedule or self.schedule
+        schedule = network.injections.schedule(own)
+        model = replace(self, network=network, image_schedule=None if schedule is own else own)
+        return model.with_schedule(schedule)
 
     def with_controls(self, controls: Sequence[Control]) -> DiffusionModel:
         """The model with ControlNets beside its network; ValueError for those of another layout."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from .conditions import FRAME_RATE, Conditions
 from .context_frames import no_context
 from .layer_specs import BlockPlace
+from .schedules import SCHEDULES, NoiseSchedule
 from .temporal_layers import FULL_STRENGTH, SetInputs, Strength, TemporalLayers
 from .temporal_layers_spec import Betas, TemporalLayersSpec
 
@@ -22,6 +23,14 @@ class Injection:
 
     layers: TemporalLayers
     strength: Strength = FULL_STRENGTH
+
+    @property
+    def off(self) -> bool:
+        """Whether none of its layers acts: the image network is then left as it was, which also
+        means its own norms, attention and noise levels, and no given frames in its input."""
+        sites = self.layers.spec.sites
+        silent = bool(sites) and all(self.strength.at(site) == 0.0 for site in sites)
+        return silent or self.strength.overall == 0.0
 
 
 class InjectedSets(Sequence[Injection]):
@@ -45,8 +54,8 @@ class InjectedSets(Sequence[Injection]):
 
     @property
     def active(self) -> InjectedSets:
-        """Those that are not switched off: one that is leaves the image model as it was."""
-        return InjectedSets([one for one in self if not one.strength.off])
+        """Those that are not switched off."""
+        return InjectedSets([one for one in self if not one.off])
 
     # What they were trained for and read.
 
@@ -77,9 +86,21 @@ class InjectedSets(Sequence[Injection]):
 
     @property
     def betas(self) -> Betas | None:
-        """The noise schedule that the last set that has its own was trained with."""
-        brought = [spec.host.betas for spec in self.specs if spec.host.betas is not None]
+        """Those of the noise schedule that the last active set with one of its own was trained
+        with."""
+        brought = [spec.host.betas for spec in self.active.specs if spec.host.betas is not None]
         return brought[-1] if brought else None
+
+    def schedule(self, own: NoiseSchedule) -> NoiseSchedule:
+        """The noise levels of a network whose own are `own` with these sets in it: `own` itself
+        unless an active set was trained with others."""
+        if self.betas is None:
+            return own
+        name, first, last = self.betas
+        brought = SCHEDULES[name](own.steps, start=first, end=last)
+        if torch.allclose(brought.sigmas.float(), own.sigmas.float(), rtol=1e-4, atol=0):
+            return own
+        return replace(brought, whole_steps=own.whole_steps)
 
     @property
     def pooled_norms(self) -> bool:

@@ -113,11 +113,6 @@ class Strength:
     kinds: Mapping[str, float] = field(default_factory=dict)  # "attention", "convolution"
     sites: Mapping[str, float] = field(default_factory=dict)  # a site or a prefix such as "down.0"
 
-    @property
-    def off(self) -> bool:
-        """Whether the layers are switched off as a whole."""
-        return self.overall == 0.0
-
     def at(self, site: str) -> float:
         strength = self.overall * self.kinds.get(kind_of(site), 1.0)
         for prefix, value in self.sites.items():

@@ -107,9 +107,11 @@ def test_text_per_frame(unet):
     assert not torch.allclose(video(x, STEPS, Conditions(text=texts)), out, atol=1e-3)
 
 
-def test_switched_off_it_is_the_image_network_to_the_bit(unet):
-    layers, x = fill(block_layers(unet, pooled_host_norms=True)), normal(2, 3, 4, 8, 8)
-    video = inject(unet, layers, Strength(overall=0.0))
+@pytest.mark.parametrize("off", [Strength(overall=0.0), Strength(kinds={"attention": 0.0})])
+def test_switched_off_it_is_the_image_network_to_the_bit(unet, off):
+    changes = dict(pooled_host_norms=True, sparse_causal=True)
+    layers, x = fill(block_layers(unet, **changes)), normal(2, 3, 4, 8, 8)
+    video = inject(unet, layers, off)
     assert torch.equal(video(x, STEPS, GIVEN), VideoUNet(unet, [])(x, STEPS, GIVEN))
     assert eject(video) is unet
 

@@ -12,6 +12,7 @@ from videoldm.core.video_unet import eject
 
 X, TEXT, SIGMA = normal(2, 3, 4, 8, 8), normal(2, 5, 16, seed=1), torch.tensor(2.0)
 GIVEN = Conditions(text=TEXT)
+OFF = Strength(overall=0.0)
 
 
 def rated(*rates):
@@ -52,10 +53,40 @@ def test_adding_and_ejecting_layers_makes_new_models_and_changes_none():
     assert len(video.network.sets) == 1
 
 
-def test_strength_zero_is_the_image_model():
-    video = trained()
-    off = video.with_strength(Strength(overall=0.0))
-    assert torch.equal(off.denoiser(GIVEN)(X, SIGMA), video.ejected().denoiser(GIVEN)(X, SIGMA))
+SETS = {
+    "plain": {},
+    "given frames in place": {"context_channels": 4, "context_in_place": True},
+    "noise levels of their own": {"betas": ("linear", 1e-4, 2e-2)},
+    "a changed image network": {"pooled_host_norms": True, "sparse_causal": True},
+}
+
+
+@pytest.mark.parametrize("changes", SETS.values(), ids=SETS)
+def test_strength_zero_is_the_image_model(changes):
+    image = toy_model()
+    layers = fill(toy_layers(image.network.image_unet, **changes))
+    video, silent = image.with_layers(layers), image.with_layers(layers, OFF)
+    known = normal(2, 1, 4, 8, 8, seed=3)
+    context = given_frames(known, [1], 3) if video.takes_context else None
+    expected = image.denoiser(GIVEN)(X, SIGMA)
+    assert not torch.equal(video.denoiser(replace(GIVEN, context=context))(X, SIGMA), expected)
+    for model in (silent, video.with_strength(OFF)):
+        denoised = model.denoiser(replace(GIVEN, context=context))(X, SIGMA)
+        assert torch.equal(denoised, expected)
+        assert torch.equal(model.schedule.sigmas, image.schedule.sigmas)
+
+
+def test_the_last_active_set_with_noise_levels_of_its_own_brings_them():
+    model = toy_model()
+    model = model.with_schedule(replace(model.schedule, whole_steps=True))
+    first, last = (
+        toy_layers(model.network.image_unet, betas=("linear", 1e-4, end)) for end in (2e-2, 3e-2)
+    )
+    both = model.with_layers(first).with_layers(last)
+    assert both.schedule.betas[-1] == pytest.approx(3e-2) and both.schedule.whole_steps
+    assert model.with_layers(first).with_layers(last, OFF).schedule.betas[-1] == pytest.approx(2e-2)
+    for made in (both.ejected(), both.with_strength(OFF)):
+        assert made.schedule is model.schedule
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -266,8 +266,8 @@ def in_place_network(unet) -> tuple[VideoUNet, ContextFrames]:
 
 
 def test_given_frames_in_place_stand_at_their_own_step(unet):
-    """What x holds where a frame is given has no effect, and without layers that frame is what the
-    image network makes of the given latents at their own noise level."""
+    """What x holds where a frame is given has no effect, and with layers that change nothing that
+    frame is what the image network makes of the given latents at their own noise level."""
     network, context = in_place_network(unet)
     x, text = normal(2, 3, 4, 8, 8), normal(2, 5, 16)
     other = torch.cat([x[:, :1], normal(2, 1, 4, 8, 8, seed=9), x[:, 2:]], dim=1)
@@ -276,12 +276,31 @@ def test_given_frames_in_place_stand_at_their_own_step(unet):
     out = network(x, steps, given)
     assert torch.equal(out, network(other, steps, given))
     assert not torch.equal(out, network(x, steps, replace(given, context=context.dropped())))
-    silent = Strength(kinds={"attention": 0.0, "convolution": 0.0})
-    alone = network.with_strength(silent)(x, steps, given)[:, 1]
+    untrained = toy_layers(unet, context_channels=4, context_in_place=True)
+    alone = inject(unet, untrained)(x, steps, given)[:, 1]
     image = unet(context.latents[:, 1], torch.tensor([0.0, 40.0]), text).sample
     torch.testing.assert_close(alone, image, atol=2e-5, rtol=1e-5)
-    off = network.with_strength(Strength(overall=0.0))(x, steps, given)
-    assert torch.equal(off, VideoUNet(unet, [])(x, steps, Conditions(text=text)))
+
+
+OFF = {
+    "as a whole": Strength(overall=0.0),
+    "by kind": Strength(kinds={"attention": 0.0, "convolution": 0.0}),
+    "by site": Strength(sites={"in": 0.0, "down": 0.0, "mid": 0.0, "up": 0.0}),
+}
+
+
+@pytest.mark.parametrize("off", OFF.values(), ids=OFF)
+def test_switched_off_a_set_puts_no_frames_in_place(unet, off):
+    """To the bit, whatever is given: the image network sees its own input and steps."""
+    network, context = in_place_network(unet)
+    x, text, steps = normal(2, 3, 4, 8, 8), normal(2, 5, 16), torch.tensor([700, 300])
+    image = VideoUNet(unet, [])(x, steps, Conditions(text=text))
+    silent = network.with_strength(off)
+    for given in (context, context.dropped(), None):
+        assert torch.equal(silent(x, steps, Conditions(text=text, context=given)), image)
+    other = fill(toy_layers(unet), seed=3)
+    beside = combine(silent, other)(x, steps, Conditions(text=text, context=context))
+    assert torch.equal(beside, inject(unet, other)(x, steps, Conditions(text=text)))
 
 
 def test_no_given_frame_in_place_leaves_input_and_steps_as_they_are(unet):

@@ -27,7 +27,7 @@ from ....core.families.stable_diffusion_keys import unet_to_ldm
 from ....core.schedules import NoiseSchedule
 from ....core.sites import UNetLayout, layout_of
 from ....core.video_unet import eject
-from ..shared.misfits import NEEDS_OTHER_FRAMES
+from ..shared.misfits import IMAGE_MODELS, NEEDS_OTHER_FRAMES
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
 """What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
@@ -90,6 +90,19 @@ class ScheduleSampling(comfy.model_sampling.ModelSamplingDiscrete):
 
     def timestep(self, sigma: Tensor) -> Tensor:
         return self.schedule.timestep(sigma).to(sigma.device)
+
+
+def schedule_of(model: Any) -> NoiseSchedule:
+    """The model's noise levels, those that a node of ComfyUI's set instead included."""
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, ScheduleSampling):
+        return sampling.schedule
+    if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
+        raise ValueError(
+            f"the model is of another kind (its noise levels are "
+            f"{type(sampling).__bases__[0].__name__}): this node takes {IMAGE_MODELS}"
+        )
+    return NoiseSchedule(1 / (1 + sampling.sigmas.cpu().double() ** 2))
 
 
 class EpsSampling(ScheduleSampling, comfy.model_sampling.EPS):

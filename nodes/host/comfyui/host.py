@@ -114,7 +114,7 @@ class ComfyHost:
 
     def sigmas(self, model: Any, schedule: str, steps: int, denoise: float) -> Tensor:
         from ....core.schedules import get_sigmas
-        from .sampling import schedule_of
+        from .embedded_model import schedule_of
 
         return get_sigmas(schedule, schedule_of(model), steps, strength=denoise)
 

@@ -15,20 +15,17 @@ from typing import Any
 
 import comfy.model_patcher
 import comfy.patcher_extension
-import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
 from ....core.conditions import Conditions, frame_rate_ids
 from ....core.injected_sets import InjectedSets, Injection, LayerPass
-from ....core.schedules import SCHEDULES
 from ....core.sites import UNetLayout
 from ....core.temporal_layers import Strength, TemporalLayers
-from ....core.temporal_layers_spec import Betas
 from ..shared.layer_facts import layers_known
 from ..shared.misfits import IMAGE_MODELS, check_layers_fit
 from ..shared.setup_warnings import core_sampler_warnings
-from .embedded_model import ScheduleSampling, unet_layout
+from .embedded_model import ScheduleSampling, schedule_of, unet_layout
 from .unet_hooks import hooked
 
 KEY = "videoldm"
@@ -126,9 +123,7 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     clone.set_additional_models(KEY, list(patchers.values()))
     clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(core_sets(sets), layout))
-    betas = core_sets(sets).betas
-    if betas is not None:
-        _bring_schedule(clone, betas)
+    _bring_schedule(clone, core_sets(sets))
     return clone
 
 
@@ -144,17 +139,18 @@ class BroughtSchedule:
     before: Any = None
 
 
-def _bring_schedule(clone: Any, betas: Betas) -> None:
-    have = clone.get_model_object(SAMPLING)
-    schedule = SCHEDULES[betas.name](have.num_timesteps, start=betas.first, end=betas.last)
-    sigmas, known = schedule.sigmas.float(), have.sigmas.float().cpu()
-    if sigmas.shape == known.shape and torch.allclose(sigmas, known, rtol=1e-4, atol=0):
+def _bring_schedule(clone: Any, sets: InjectedSets) -> None:
+    if sets.betas is None:
+        return
+    own, have = schedule_of(clone), clone.get_model_object(SAMPLING)
+    schedule = sets.schedule(own)
+    if schedule is own:
         return
     # A fresh object: those of the image model, or of another node, are never changed.
     sampling = copy.deepcopy(have)
     if isinstance(sampling, ScheduleSampling):
         sampling.schedule = schedule
-    sampling.set_sigmas(sigmas)
+    sampling.set_sigmas(schedule.sigmas.float())
     clone.set_attachments(SCHEDULE, BroughtSchedule(sampling, clone.object_patches.get(SAMPLING)))
     clone.add_object_patch(SAMPLING, sampling)
 

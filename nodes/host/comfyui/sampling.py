@@ -21,12 +21,11 @@ from torch import Tensor
 from ....core.clip_condition import ClipCondition, DenoiserFor, conditions_of
 from ....core.denoiser import Denoiser, Prediction
 from ....core.guidance import rescaled
-from ....core.schedules import NoiseSchedule
 from ..conditioning import FRAMES, branches, hint_indices, text_for
 from ..interface import Guidance, ModelFacts
 from ..shared.layer_facts import layer_facts
 from ..shared.misfits import IMAGE_MODELS, check_prompts_fit
-from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, ScheduleSampling
+from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, schedule_of
 from .layers import FRAME_BATCH, FrameBatch, core_sets, sets_of
 
 
@@ -54,19 +53,6 @@ def facts_of(model: Any) -> ModelFacts:
         low_res_channels=own.low_res_channels if own else 0,
         **layer_facts(sets.specs),
     )
-
-
-def schedule_of(model: Any) -> NoiseSchedule:
-    """The model's noise levels, those that a node of ComfyUI's set instead included."""
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, ScheduleSampling):
-        return sampling.schedule
-    if not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
-        raise ValueError(
-            f"the model is of another kind (its noise levels are "
-            f"{type(sampling).__bases__[0].__name__}): this node takes {IMAGE_MODELS}"
-        )
-    return NoiseSchedule(1 / (1 + sampling.sigmas.cpu().double() ** 2))
 
 
 def denoiser_for(

@@ -157,7 +157,7 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     from ..shared.misfits import NEEDS_OTHER_FRAMES
     from ..shared.setup_warnings import core_sampler_warnings
 
-    used = [one.layers.spec for one in model.core.network.injections if not one.strength.off]
+    used = model.core.sets.active.specs
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
     if model.core.low_res_channels:
         raise ValueError(NEEDS_OTHER_FRAMES)
