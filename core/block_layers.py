@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .layer_calls import convolution, linear
 from .layer_specs import (
     BLOCK_PLACES,
     NO_INPUTS,
@@ -24,7 +25,6 @@ from .layer_specs import (
     module_kind,
 )
 from .layers import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
-from .products import convolution, linear
 from .temporal_transformer import check_heads, check_positions
 
 BlockPositions = Literal["none", "rotary_and_bias"]
@@ -94,12 +94,9 @@ def rotary_frequencies(rotated: int = ROTATED) -> Tensor:
 
 def turn(x: Tensor, phases: Tensor) -> Tensor:
     """Multiply adjacent channel pairs of ``x`` [..., d], read as complex numbers, by ``phases``
-    (broadcast to [..., r]); channels from 2 r on pass. Without gradients ``x`` is overwritten."""
+    (broadcast to [..., r]); channels from 2 r on pass."""
     rotated = 2 * phases.shape[-1]
     pairs = torch.view_as_complex(x[..., :rotated].float().unflatten(-1, (-1, 2)))
-    if x.dtype == torch.float32 and not torch.is_grad_enabled():
-        pairs.mul_(phases)
-        return x
     turned = torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
     return turned if x.shape[-1] == rotated else torch.cat([turned, x[..., rotated:]], dim=-1)
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 _SITE = re.compile(
     r"in|(?:down|up)\.\d+\.out|mid\.out"
@@ -134,11 +136,47 @@ def block_sites(layout: UNetLayout) -> Iterator[str]:
         yield from (f"{site}.block.{k}" for k in range(depth))
 
 
+@dataclass(frozen=True)
+class ForwardStep:
+    """One step of a U-Net's forward pass: a spatial module runs, if there is one, and then the
+    layers at the site.
+
+    takes_skip: the last skip connection is joined before the module. leaves_skip: one is left after
+    the layers, or by a down-sampler right after itself.
+    """
+
+    site: str
+    module: Literal["conv_in", "res", "attn", "downsample", "upsample", "none"]
+    takes_skip: bool = False
+    leaves_skip: bool = False
+
+
+@lru_cache(maxsize=32)
+def forward_steps(layout: UNetLayout) -> tuple[ForwardStep, ...]:
+    """The forward pass, in its order: every site but those inside transformers, once."""
+    last = layout.levels - 1
+    steps = [ForwardStep("in", "conv_in", leaves_skip=True)]
+    for i, depth in enumerate(layout.depths):
+        for j in range(layout.layers):
+            steps.append(ForwardStep(f"down.{i}.res.{j}", "res"))
+            kind = "attn" if depth else "none"
+            steps.append(ForwardStep(f"down.{i}.attn.{j}", kind, leaves_skip=True))
+        kind = "downsample" if i < last else "none"
+        steps.append(ForwardStep(f"down.{i}.out", kind, leaves_skip=i < last))
+    steps.append(ForwardStep("mid.res.0", "res"))
+    steps.append(ForwardStep("mid.attn.0", "attn" if layout.mid_depth else "none"))
+    steps += [ForwardStep("mid.res.1", "res"), ForwardStep("mid.out", "none")]
+    for i, depth in enumerate(reversed(layout.depths)):
+        for j in range(layout.layers + 1):
+            steps.append(ForwardStep(f"up.{i}.res.{j}", "res", takes_skip=True))
+            steps.append(ForwardStep(f"up.{i}.attn.{j}", "attn" if depth else "none"))
+        steps.append(ForwardStep(f"up.{i}.out", "upsample" if i < last else "none"))
+    return tuple(steps)
+
+
 def all_sites(layout: UNetLayout) -> list[str]:
     """Every site of the layout."""
-    ends = [f"{way}.{i}.out" for way in ("down", "up") for i in range(layout.levels)]
-    after = *res_sites(layout), *attn_sites(layout), *bare_attn_sites(layout)
-    return ["in", "mid.out", *ends, *after, *block_sites(layout)]
+    return [*(step.site for step in forward_steps(layout)), *block_sites(layout)]
 
 
 def module_site(site: str, layout: UNetLayout) -> str:

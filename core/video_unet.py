@@ -1,8 +1,8 @@
 """An image U-Net that became a video U-Net: the same spatial modules, with temporal layers between.
 
-The image network is never edited. :class:`VideoUNet` holds it and walks through its modules in the
-order of its own forward pass, handing the tensor to the temporal layers at every site. Ejecting is
-therefore nothing but taking the image network back out.
+The image network is never edited. :class:`VideoUNet` holds it and runs its modules in the order of
+its own forward pass (:mod:`.unet_forward`), handing the tensor to the temporal layers at every
+site. Ejecting is therefore nothing but taking the image network back out.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video
-from .clip_walk import ClipWalk
 from .conditions import NOISE_LEVEL, SIZES, Conditions, NetworkSpec
 from .controlnet import Control, check_fits, summed
 from .injected_sets import InjectedSets, Injection, LayerPass
 from .sites import UNetLayout, layout_of
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames
-from .unet_walk import Walk
+from .unet_forward import unet_forward
 
 
 class VideoUNet(nn.Module):
@@ -94,13 +93,9 @@ class VideoUNet(nn.Module):
         x, timesteps = act.put_context_in_place(x, timesteps)
         embedding = self._embed(x, timesteps, conditions)
         act.add_embedding(embedding)
-        # Most layers act between the image network's modules; some also act inside of them.
-        inside = act.sets.inside_modules
-        walk = (ClipWalk if inside else Walk)(self.image_unet, embedding, conditions.text, act)
-        walk.residuals = residuals
-        x = _joined(x, conditions)
-        h = rearrange(x, "b t c h w -> (b t) c h w")
-        return rearrange(walk(h), "(b t) c h w -> b t c h w", t=frames)
+        h = rearrange(_joined(x, conditions), "b t c h w -> (b t) c h w")
+        h = unet_forward(self.image_unet, h, embedding, conditions.text, act, residuals)
+        return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
 
     def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """The image U-Net's time embedding: [b, e], or [b, t, e] for steps [b, t]."""

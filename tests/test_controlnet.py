@@ -13,9 +13,10 @@ from videoldm.core.controlnet import Control, summed
 from videoldm.core.families import controlnets
 from videoldm.core.families.stable_diffusion_keys import inverse, rename_all
 from videoldm.core.families.stable_diffusion_specs import SPECS
+from videoldm.core.injected_sets import Injection
 from videoldm.core.sites import layout_of
 from videoldm.core.temporal_layers import Strength
-from videoldm.core.video_unet import Injection, VideoUNet
+from videoldm.core.video_unet import VideoUNet
 
 
 def toy_control(unet=None, seed: int | None = 3, **changes) -> ControlNetModel:

@@ -20,7 +20,7 @@ from videoldm.core.temporal_layers import (
     Strength,
     TemporalLayers,
 )
-from videoldm.core.unet_walk import text_per_frame
+from videoldm.core.unet_forward import text_per_frame
 from videoldm.core.video_unet import (
     Injection,
     VideoUNet,

@@ -312,7 +312,7 @@ def test_windows_of_the_published_length_share_13_frames_and_fade_into_each_othe
 def test_interpolation_takes_windows_of_the_published_length_by_itself():
     model, begun = model_of("interpolation"), set()
     model.network.register_forward_pre_hook(
-        lambda _, inputs: begun.add(round(inputs[0][0, 0, 4, 0, 0].item()))
+        lambda _, inputs: begun.add(round(inputs[2].concatenated[0, 0, 0, 0, 0].item()))
     )
     condition = torch.arange(157.0).reshape(1, -1, 1, 1, 1).expand(1, -1, 4, 2, 2)
     sampling.interpolate(model, condition, PROMPTS, normal(1, 157, 4, 2, 2), steps=1)

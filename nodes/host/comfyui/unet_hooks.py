@@ -1,6 +1,6 @@
 """Where in ComfyUI's U-Net temporal layers act: forward hooks for one pass.
 
-The sites of core's two walks through diffusers' U-Net, in ComfyUI's: after its modules and, for
+The sites of core's forward pass through diffusers' U-Net, in ComfyUI's: after its modules and, for
 layers that reach inside of them, in its transformer blocks, group norms and self-attention.
 """
 
@@ -16,9 +16,9 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from einops import rearrange
 from torch import Tensor, nn
 
-from ....core.clip_walk import first_and_previous
 from ....core.injected_sets import LayerPass
-from ....core.sites import UNetLayout, block_sites, is_in_block, ldm_path, module_site, res_sites
+from ....core.opened_modules import first_and_previous
+from ....core.sites import UNetLayout, block_sites, forward_steps, ldm_path, module_site, res_sites
 
 BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
 
@@ -45,31 +45,31 @@ def _handles(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[An
     if act.sets.sparse_causal:
         for block in _blocks(unet, layout):
             yield from _sparse_causal(block, act.frames)
-    # Of the layers that follow one module, attention acts after convolution and the end of the
-    # level after both.
-    for site in sorted(act.sites, key=lambda site: (site.endswith(".out"), ".attn." in site)):
-        yield from _at(unet, layout, act, site)
+    for site in block_sites(layout):
+        if site in act.sites:
+            yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, act)
+    # Layers that follow the same module act in the order of the forward pass.
+    for step in forward_steps(layout):
+        if step.site in act.sites:
+            yield _at(unet, layout, act, step.site)
 
 
 # --------------------------------------------------------------------------------------------------
 # Layers at their sites.
 
 
-def _at(unet: UNetModel, layout: UNetLayout, act: LayerPass, site: str) -> Iterator[Any]:
+def _at(unet: UNetModel, layout: UNetLayout, act: LayerPass, site: str) -> Any:
     def after(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         return act(site, output)
 
     def before(module: nn.Module, args: tuple) -> tuple:
         return (act(site, args[0]), *args[1:])
 
-    if is_in_block(site):
-        yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, act)
-    elif site.startswith("down.") and site.endswith(".out"):
+    if site.startswith("down.") and site.endswith(".out"):
         # The skip connection leaves before this site: so before the next level, not after.
         following = _after_level(unet, int(site.split(".")[1]), layout)
-        yield following.register_forward_pre_hook(before)
-    else:
-        yield _module_at(unet, site, layout).register_forward_hook(after)
+        return following.register_forward_pre_hook(before)
+    return _module_at(unet, site, layout).register_forward_hook(after)
 
 
 def _in_block(block: BasicTransformerBlock, site: str, act: LayerPass) -> Iterator[Any]:

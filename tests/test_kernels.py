@@ -3,7 +3,7 @@ import torch
 from diffusers.models.attention import FeedForward
 from model_toys import normal
 from torch import nn
-from videoldm.core import products as m
+from videoldm.core.kernels import onednn as m
 
 CLOSE = dict(atol=1e-5, rtol=1e-5)
 

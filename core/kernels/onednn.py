@@ -17,6 +17,10 @@ from torch import Tensor, nn
 FEW_POSITIONS = 1024
 """Up to here a 3x3 convolution is faster as a product with a copied matrix of patches."""
 
+ROWS = 1024
+"""Tokens that a feed-forward handles at a time: enough for full speed, few enough for its eightfold
+inner width to stay near the processor, and for memory that does not grow with the video."""
+
 # What torch's own compiler replaces linear layers by on processors.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
@@ -69,6 +73,20 @@ def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
     bias, gate_bias = first.proj.bias.chunk(2)
     gate = _LINEAR(x, gate_weight, gate_bias, "gelu", [], "none")
     return linear(last, _LINEAR.binary(x, gate, weight, bias, "mul"), plus)
+
+
+def plus_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
+    """tokens + ff(norm3(tokens)), a few rows at a time and in place where no gradient is needed."""
+    if torch.is_grad_enabled():
+        return tokens + block.ff(block.norm3(tokens))
+    for rows in tokens.flatten(0, 1).split(ROWS):
+        rows.copy_(feed_forward(block.ff, block.norm3(rows), rows))
+    return tokens
+
+
+def activation(function: nn.Module, h: Tensor) -> Tensor:
+    """function(h), in place where it can be."""
+    return F.silu(h, inplace=True) if isinstance(function, nn.SiLU) else function(h)
 
 
 def product(x: Tensor, matrix: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:

@@ -3,10 +3,22 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import fill, normal, toy_unet
-from videoldm.core.clip_walk import first_and_previous
+from videoldm.core import layer_calls
 from videoldm.core.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.sites import block_sites, layout_of
+from videoldm.core.opened_modules import first_and_previous
+from videoldm.core.sites import (
+    SD1,
+    SDXL,
+    X4_UPSCALER,
+    UNetLayout,
+    attn_sites,
+    bare_attn_sites,
+    block_sites,
+    forward_steps,
+    layout_of,
+    res_sites,
+)
 from videoldm.core.temporal_layers import Strength, TemporalLayers
 from videoldm.core.video_unet import VideoUNet, combine, eject, inject
 
@@ -135,3 +147,58 @@ def test_more_frames_than_the_samplers_of_diffusers_take_without_a_copy(unet):
 def test_text_must_be_given(unet):
     with pytest.raises(ValueError, match="text"):
         inject(unet, block_layers(unet))(normal(2, 1, 4, 8, 8), STEPS, Conditions())
+
+
+@pytest.mark.parametrize("changes", [{}, UPSCALER], ids=["base", "upscaler"])
+def test_without_the_faster_forms_the_answers_are_the_same_but_for_rounding(changes, monkeypatch):
+    unet = toy_unet(**changes)
+    sites = (*block_sites(layout_of(unet.config)), "mid.out")
+    layers = fill(block_layers(unet, sites=sites, modules=True, pooled_host_norms=True))
+    channels = unet.config.in_channels - 4
+    given = replace(
+        GIVEN,
+        concatenated=normal(2, 3, channels, 7, 5) if channels else None,
+        ids={NOISE_LEVEL: torch.tensor([3, 7])} if channels else {},
+    )
+    x = normal(2, 3, 4, 7, 5)
+    with torch.no_grad():
+        usual = inject(unet, layers)(x, STEPS, given)
+        monkeypatch.setattr(layer_calls, "FASTER", None)
+        plain = inject(unet, layers)(x, STEPS, given)
+    torch.testing.assert_close(plain, usual, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [UNetLayout(channels=(32, 64), layers=1, depths=(1, 0)), SD1, SDXL, X4_UPSCALER],
+)
+def test_the_forward_pass_is_described_once(layout):
+    steps = forward_steps(layout)
+    sites = [step.site for step in steps]
+    assert len(set(sites)) == len(sites) and set(res_sites(layout)) < set(sites)
+    attended = {step.site for step in steps if step.module == "attn"}
+    assert attended == set(attn_sites(layout)) and not attended & set(bare_attn_sites(layout))
+    for a, b in (
+        ("in", "down.0.res.0"),
+        ("down.0.attn.0", "down.0.out"),
+        ("mid.out", "up.0.res.0"),
+    ):
+        assert sites.index(a) < sites.index(b)
+    # As many skip connections are left as are taken, and never one that is not there.
+    open_skips = 0
+    for step in steps:
+        open_skips -= step.takes_skip
+        assert open_skips >= 0
+        open_skips += step.leaves_skip
+    assert open_skips == 0
+
+
+def test_layers_act_in_the_order_that_the_description_says():
+    unet = toy_unet()
+    layout, visited = layout_of(unet.config), []
+    sites = tuple(step.site for step in forward_steps(layout))
+    layers = block_layers(unet, sites=sites, learned_blend=True)
+    for site in sites:
+        layers.at(site).register_forward_hook(lambda *_, site=site: visited.append(site))
+    inject(unet, layers)(normal(1, 2, 4, 8, 8), STEPS[:1], Conditions(text=TEXT[:1]))
+    assert visited == list(sites)

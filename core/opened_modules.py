@@ -1,45 +1,44 @@
-"""The pass of layers that reach inside the modules of the image U-Net (LaVie).
+"""The image U-Net's modules, opened up for layers that reach inside of them (LaVie).
 
-Residual blocks and transformers are opened up: group norms may take statistics over all frames,
-self-attention may look at other frames, and layers sit inside transformer blocks. Everything is in
-channels-last memory, where an image is its tokens and a clip is its frames without a copy.
+Group norms may take statistics over all frames, self-attention may look at other frames, and layers
+sit inside transformer blocks. Everything is in channels-last memory, where an image is its tokens
+and a video is its frames without a copy.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 
+from .injected_sets import LayerPass
+from .layer_calls import activation, convolution, linear, plus_feed_forward
 from .layers import per_frame
-from .products import convolution, feed_forward, linear
-from .unet_walk import Walk
-
-ROWS = 1024
-"""Tokens that a feed-forward handles at a time: enough for full speed, few enough for its eightfold
-inner width to stay near the processor, and for memory that does not grow with the clip."""
 
 
-class ClipWalk(Walk):
-    """One forward pass on [(b t), c, h, w], whose layers know which frames make a clip."""
+class OpenedModules:
+    """The modules on [(b t), c, h, w], in which frames know what video they are of."""
 
-    def __init__(self, unet, embedding, text, act):
-        super().__init__(unet, embedding, text, act)
+    def __init__(
+        self, unet: UNet2DConditionModel, embedding: Tensor, text: Tensor | None, act: LayerPass
+    ):
+        self.unet, self.act, self.frames = unet, act, act.frames
         self.pooled, self.sparse_causal = act.sets.pooled_norms, act.sets.sparse_causal
-        self.frames, self.clips = act.frames, len(embedding)
-        self.activated = F.silu(embedding)  # [b, e]
-        # Keys and values of a prompt are the same for all frames of its clip.
-        self.text = self.text if text is None or text.ndim == 4 else text
+        self.activated = F.silu(embedding)  # [b, e] or [b, t, e]
+        # Keys and values of a prompt are the same for all frames of its video.
+        per_frame_text = text is not None and text.ndim == 4
+        self.text = text.flatten(0, 1) if per_frame_text else text
 
-    def __call__(self, h: Tensor) -> Tensor:
-        return super().__call__(h.contiguous(memory_format=torch.channels_last)).contiguous()
+    def enter(self, h: Tensor) -> Tensor:
+        return h.contiguous(memory_format=torch.channels_last)
 
     def head(self, h: Tensor) -> Tensor:
         unet = self.unet
         if unet.conv_norm_out is not None:
-            h = activate(unet.conv_act, self.norm(unet.conv_norm_out, h))
-        return unet.conv_out(h)
+            h = activation(unet.conv_act, self.norm(unet.conv_norm_out, h))
+        return unet.conv_out(h).contiguous()
 
     # ----------------------------------------------------------------------------------------------
     # Residual blocks and samplers.
@@ -51,16 +50,14 @@ class ClipWalk(Walk):
         clip = rearrange(h, "(b t) c h w -> b c t h w", t=self.frames)
         return rearrange(norm(clip), "b c t h w -> (b t) c h w")
 
-    def res(self, site: str, block: nn.Module, h: Tensor) -> Tensor:
-        z = activate(block.nonlinearity, self.norm(block.norm1, h))
+    def res(self, block: nn.Module, h: Tensor) -> Tensor:
+        z = activation(block.nonlinearity, self.norm(block.norm1, h))
         z = convolution(block.conv1, z)
         z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
-        z = activate(block.nonlinearity, self.norm(block.norm2, z))
+        z = activation(block.nonlinearity, self.norm(block.norm2, z))
         h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
         z = convolution(block.conv2, block.dropout(z), plus=h)
-        if block.output_scale_factor != 1:
-            z = z / block.output_scale_factor
-        return self.temporal(site, z)
+        return z if block.output_scale_factor == 1 else z / block.output_scale_factor
 
     def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
         return convolution(sampler.conv, h) if sampler.padding == 1 else sampler(h)
@@ -72,9 +69,7 @@ class ClipWalk(Walk):
     # ----------------------------------------------------------------------------------------------
     # Transformers.
 
-    def attn(self, site: str, transformer: nn.Module | None, h: Tensor) -> Tensor:
-        if transformer is None:
-            return self.temporal(site, h)
+    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
         height = h.shape[-2]
         z = transformer.norm(h)
         if transformer.use_linear_projection:
@@ -86,11 +81,9 @@ class ClipWalk(Walk):
         if transformer.use_linear_projection:
             plus = rearrange(h, "n c h w -> n (h w) c")
             tokens = linear(transformer.proj_out, tokens, plus)
-            z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
-        else:
-            z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
-            z = convolution(transformer.proj_out, z, plus=h)
-        return self.temporal(site, z)
+            return rearrange(tokens, "n (h w) c -> n c h w", h=height)
+        z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
+        return convolution(transformer.proj_out, z, plus=h)
 
     def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
         """One transformer block on tokens [(b t), n, c]."""
@@ -98,9 +91,9 @@ class ClipWalk(Walk):
         tokens = first(block.attn1, block.norm1(tokens), tokens)
         if block.attn2 is not None:
             tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
-        tokens = self.temporal(site, tokens, "before_feed_forward")
-        tokens = add_feed_forward(block, tokens)
-        return self.temporal(site, tokens, "after_feed_forward")
+        tokens = self.act(site, tokens, "before_feed_forward")
+        tokens = plus_feed_forward(block, tokens)
+        return self.act(site, tokens, "after_feed_forward")
 
     def to_itself(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
         """Self-attention in every frame, or to the frames that `sparse_causal` says, plus."""
@@ -137,17 +130,3 @@ def first_and_previous(tokens: Tensor, frames: int) -> Tensor:
     previous = torch.cat([clip[:, :1], clip[:, :-1]], dim=1)
     both = torch.cat([clip[:, :1].expand_as(clip), previous], dim=2)
     return rearrange(both, "b t n c -> (b t) n c")
-
-
-def add_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens + ff(norm3(tokens)), a few rows at a time and in place where no gradient is needed."""
-    if torch.is_grad_enabled():
-        return tokens + block.ff(block.norm3(tokens))
-    for rows in tokens.flatten(0, 1).split(ROWS):
-        rows.copy_(feed_forward(block.ff, block.norm3(rows), rows))
-    return tokens
-
-
-def activate(function: nn.Module, h: Tensor) -> Tensor:
-    """An activation, in place where it can be; ``h`` must not be needed afterwards."""
-    return F.silu(h, inplace=True) if isinstance(function, nn.SiLU) else function(h)
