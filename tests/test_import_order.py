@@ -76,6 +76,20 @@ def test_only_its_own_host_knows_comfyui(path):
     assert [name for name in imports(path) if starts_with(name, COMFY)] == []
 
 
+OF_NO_HOST = {"shared": ("standalone", "comfyui"), "comfyui": ("standalone",),
+              "standalone": ("comfyui",)}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", OF_NO_HOST)
+def test_hosts_share_rules_and_not_each_other(room):
+    """What both compute is in nodes/host/shared, which knows neither of them."""
+    files = sorted((ROOT / "nodes" / "host" / room).rglob("*.py"))
+    others = tuple(f".nodes.host.{name}" for name in OF_NO_HOST[room])
+    wrong = [f"{path.name}: {name}" for path in files for name in imports(path)
+             if f"{name}.".startswith(tuple(f"{other}." for other in others))]  # fmt: skip
+    assert files and wrong == []
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "nodes").glob("*.py")), ids=lambda path: path.name)
 def test_node_files_import_only_each_other_and_load_nothing_heavy(path):
     wrong = [name for name in imports(path, top_level=True)

@@ -9,7 +9,7 @@ from videoldm.core.graph import InputSpec, NodeResult, NodeSpec, graph_from_api,
 from videoldm.core.graph.values import check
 from videoldm.core.prompt_limits import prompt_fault
 from videoldm.core.prompt_weights import tokenize_weighted
-from videoldm.nodes.host.standalone.prompt import tokens_of
+from videoldm.nodes.host.shared.prompt import tokens_of
 
 PROMPT = InputSpec(name="text", type="STRING", kind="widget", dynamic_prompts=True)
 LONG = "a cat, " * 70_000

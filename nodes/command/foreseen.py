@@ -12,6 +12,7 @@ from ...core.graph.messages import shown
 from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
 from ..choices import EMBEDDED
+from ..host.shared.model_names import embedded_part
 from ..host.shared.setup_warnings import (
     MADE_FOR,
     NOTHING_KNOWN,
@@ -97,9 +98,9 @@ class _Reader:
 
     def file(self, kind: str, name: Any) -> LayersKnown:
         """What a file of layers says of itself; nothing of files that are pickles."""
-        prefix, _, task = str(name).partition(": ")
-        if prefix == EMBEDDED and task:
-            return _from_header(EMBEDDED_FOLDER / f"{task.replace(' ', '_')}.safetensors")
+        part = embedded_part(str(name))
+        if part is not None:
+            return _from_header(EMBEDDED_FOLDER / f"{part}.safetensors")
         try:
             return _from_header(self.host.folders.model_path(kind, str(name)))
         except (OSError, ValueError):

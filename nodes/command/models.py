@@ -11,7 +11,7 @@ from typing import Any
 
 from ... import core
 from ...core.graph.messages import first_line
-from ..host.standalone.folders import MODEL_FOLDERS
+from ..host.shared.folders import MODEL_FOLDERS
 from ..host.standalone.host import StandaloneHost
 from .errors import OK
 from .registry import configure

@@ -30,7 +30,7 @@ from ...core.graph import (
     validate,
 )
 from ..host.file_names import annotated
-from ..host.standalone.folders import IMAGES, VIDEOS, WEIGHTS
+from ..host.shared.folders import IMAGES, VIDEOS, WEIGHTS
 from ..host.standalone.host import StandaloneHost
 from ..host.standalone.host import host as standalone
 from .errors import FAILED, MISSING, OK, CommandError, exit_code, sentence, show_error

@@ -16,7 +16,7 @@ from videoldm.core.resizing import resize
 from videoldm.core.text_variants import first_layers
 from videoldm.nodes.host import host
 from videoldm.nodes.host.embeddings import Embeddings
-from videoldm.nodes.host.standalone.clip import StandaloneCLIP
+from videoldm.nodes.host.shared.prompt_encoder import PromptEncoder
 
 WIDTH, LAYERS = 32, 4
 SAME = 2e-5
@@ -109,7 +109,7 @@ def test_prompts_with_textual_inversions_and_clip_skip(kind, ask, tmp_path, monk
     job = {"kind": kind, "config": CONFIG, "folder": str(folder), "state": state, "texts": texts}
     theirs = ask(prompts=job)["prompts"]
 
-    clip = StandaloneCLIP(
+    clip = PromptEncoder(
         first_layers(encoder, LAYERS - second), ClipTokenizer(0 if second else 49407), 77,
         embeddings=Embeddings([folder], WIDTH), dropped=int(second),
     )  # fmt: skip

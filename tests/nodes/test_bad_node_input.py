@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from videoldm.nodes.host.file_names import inside
-from videoldm.nodes.host.standalone.folders import Folders
+from videoldm.nodes.host.shared.folders import Folders
 
 STEPS = {"steps": 1}
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from videoldm.nodes.host.file_names import filled, formatted_date
-from videoldm.nodes.host.standalone.folders import Folders
+from videoldm.nodes.host.shared.folders import Folders
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_keys
 from videoldm.core.families.stable_diffusion_specs import autoencoder_config
+from videoldm.nodes.host.shared.folders import Folders
 from videoldm.nodes.host.standalone import io
 from videoldm.nodes.host.standalone.devices import Policy
-from videoldm.nodes.host.standalone.folders import Folders
 from videoldm.nodes.host.standalone.registry import build_registry, node_spec
 from videoldm.nodes.host.tensors import (
     images_from,

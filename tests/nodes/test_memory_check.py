@@ -55,10 +55,13 @@ def test_the_estimate_is_the_closed_form():
 def test_sizes_are_written_for_people():
     written = [gigabytes(one) for one in (2e5, 4.7e7, 3.44e9, 1.52e12)]
     assert written == ["1 MB", "47 MB", "3.4 GB", "1,520 GB"]
-    sentence = shortage("making 2 frames of 8x8 together", 5e9, 2e9, "this computer", "free")
+    sentence = shortage("making 2 frames of 8x8 together", 5e9, 2e9, "cpu", "free")
     assert sentence == (
         "making 2 frames of 8x8 together takes about 5.0 GB of memory, but this computer has 2.0 "
-        "GB free"
+        "GB free: take fewer or smaller frames"
+    )
+    assert "but the device cuda:1 has 2.0 GB in all: " in shortage(
+        "it", 5e9, 2e9, "cuda:1", "in all"
     )
 
 

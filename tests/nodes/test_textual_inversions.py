@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from videoldm.core.clip_vocabulary import ClipTokenizer
 from videoldm.nodes.host import host
 from videoldm.nodes.host.embeddings import Embeddings
-from videoldm.nodes.host.standalone.clip import StandaloneCLIP
+from videoldm.nodes.host.shared.prompt_encoder import PromptEncoder
 
 WIDTH = 16
 
@@ -35,7 +35,7 @@ def said(monkeypatch):
 
 @pytest.fixture
 def clip(encoder, tmp_path):
-    return StandaloneCLIP(encoder, ClipTokenizer(), 77, embeddings=Embeddings([tmp_path], WIDTH))
+    return PromptEncoder(encoder, ClipTokenizer(), 77, embeddings=Embeddings([tmp_path], WIDTH))
 
 
 def words(encoder, text: str) -> torch.Tensor:
@@ -152,7 +152,7 @@ def test_vectors_of_another_width_are_left_out_and_said(clip, said, tmp_path):
 @pytest.mark.parametrize("text", ["a cat,embedding:it", "a cat Embedding:it"])
 def test_what_comfyui_reads_as_words_is_said(text, clip, encoder, tmp_path, said):
     torch.save({"<x>": words(encoder, "red")}, tmp_path / "it.pt")
-    plain = StandaloneCLIP(encoder, ClipTokenizer(), 77)
+    plain = PromptEncoder(encoder, ClipTokenizer(), 77)
     assert torch.equal(encoded(clip, text), encoded(plain, text))
     (sentence,) = said
     assert "mbedding:it' is read as words" in sentence
@@ -189,7 +189,7 @@ def test_an_earlier_layer_ends_with_the_final_norm(layer, used, clip, encoder):
 
 
 def test_layers_that_were_left_out_count(encoder):
-    clip = StandaloneCLIP(encoder, ClipTokenizer(0), 77, dropped=1)
+    clip = PromptEncoder(encoder, ClipTokenizer(0), 77, dropped=1)
     assert torch.equal(encoded(clip.stopping_at(-2), "a"), encoded(clip, "a"))
     assert not torch.equal(encoded(clip.stopping_at(-3), "a"), encoded(clip, "a"))
     with pytest.raises(ValueError, match="last 1 of its 4 layers"):

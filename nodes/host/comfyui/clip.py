@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ....core.families.embedded import ImageModel
 from ..embeddings import Embeddings
-from ..standalone.clip import StandaloneCLIP
+from ..shared.missing_parts import check_boxes
+from ..shared.prompt_encoder import PromptEncoder
 
 Tokens = dict[str, list]
 
@@ -37,7 +38,7 @@ class EmbeddedTextModel(nn.Module):
         if self.box_encoder is not None:
             self.box_encoder.to(device=device, dtype=torch.float32)
         boxes = self.box_encoder
-        self._whole = StandaloneCLIP(encoder, found.tokenizer, found.text_length, boxes)
+        self._whole = PromptEncoder(encoder, found.tokenizer, found.text_length, boxes)
         self._clip = self._whole
         self.dtypes = {torch.float32}
 
@@ -80,7 +81,7 @@ class EmbeddedTokenizer:
         embeddings = Embeddings(
             [Path(one) for one in folders], found.text_encoder.config.hidden_size
         )
-        self._clip = StandaloneCLIP(
+        self._clip = PromptEncoder(
             found.text_encoder, found.tokenizer, found.text_length, embeddings=embeddings
         )
 
@@ -116,10 +117,6 @@ def build_clip(found: ImageModel, *, disable_dynamic: bool = False) -> comfy.sd.
 def encode_boxes(clip: comfy.sd.CLIP, text: str, boxes: Sequence[Any]) -> list:
     """A CONDITIONING with boxes; ValueError for a CLIP without a box encoder."""
     encoder = clip.cond_stage_model
-    if getattr(encoder, "box_encoder", None) is None or not hasattr(encoder, "encode_boxes"):
-        raise ValueError(
-            f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; "
-            "only the embedded model's CLIP has one"
-        )
+    check_boxes(boxes, getattr(encoder, "box_encoder", None))
     clip.load_model()
     return [[encoder.encode_boxes(text, boxes), {"pooled_output": None}]]

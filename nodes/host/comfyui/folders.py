@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ..file_names import spellings
-from ..standalone.folders import Folders, diffusers_folders
+from ..shared.folders import Folders, diffusers_folders
 
 TEMPORAL_LAYERS, DIFFUSERS = "videoldm", "diffusers"
 

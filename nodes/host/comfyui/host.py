@@ -200,22 +200,15 @@ class ComfyHost:
         total = manager.get_total_memory(place)
         if need <= total:
             return
-        name = "this computer" if place.type == "cpu" else f"the device {place}"
-        sentence = f"{shortage(what, need, total, name, 'in all')}: take fewer or smaller frames"
+        sentence = shortage(what, need, total, str(place), "in all")
         if need > BY_FAR * total:
             raise ValueError(sentence)
         self.warn(sentence)
 
     def keep(self, model: Any, latents: Tensor) -> Path:
-        import torch
-        from comfy.utils import save_torch_file
+        from ..shared.latent_files import save_unfinished
 
-        samples = self.from_core(model, latents)["samples"].cpu().contiguous()
-        marked = {"latent_tensor": samples, "latent_format_version_0": torch.tensor([])}
-        file = self.folders.new_file("latents/unfinished", ".latent")
-        with file.writing() as partial:
-            save_torch_file(marked, str(partial))
-        return file.path
+        return save_unfinished(self.folders, self.from_core(model, latents))
 
     def kept(self, path: Path, sentence: str) -> None:
         self.reports.warn(sentence)

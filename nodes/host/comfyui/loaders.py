@@ -25,15 +25,15 @@ from ....core.families import (
 from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.temporal_layers_spec import TemporalLayersSpec
 from ....core.weight_files import header_of
+from ...choices import EMBEDDED
 from ..interface import FolderAccess
 from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
-from ..standalone.vae import StandaloneVAE
+from ..shared.model_names import embedded_part
+from ..shared.vae import VideoVAE
 from .clip import build_clip
 from .embedded_model import build_patcher
 from .layers import LoadedLayers, inject
 from .vae import VideoLDMVAE
-
-EMBEDDED = "embedded"
 
 
 class Loaders:
@@ -78,9 +78,9 @@ class Loaders:
 
     def temporal_layers(self, name: str) -> LoadedLayers:
         """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
-        prefix, _, part = name.partition(": ")
-        if prefix == EMBEDDED and part:
-            return temporal_layers(embedded.path_of(part.replace(" ", "_")))
+        part = embedded_part(name)
+        if part is not None:
+            return temporal_layers(embedded.path_of(part))
         return temporal_layers(self.folders.model_path("videoldm", name))
 
     def temporal_vae(self, name: str) -> VideoLDMVAE:
@@ -120,9 +120,9 @@ def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
     return clip, vae
 
 
-def _diffusers_vae(path: Path) -> StandaloneVAE:
+def _diffusers_vae(path: Path) -> VideoVAE:
     folder = path / "vae"
-    return StandaloneVAE(stable_diffusion_folders.load_autoencoder_folder(folder, torch.float32))
+    return VideoVAE(stable_diffusion_folders.load_autoencoder_folder(folder, torch.float32))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def embedded_wires(kind: str, path: Path | None = None) -> tuple[Any, Any, Any]:
         model = _with_own_layers(model, kind, found, path)
     clip = build_clip(found)
     _renewable(clip.patcher, _clip_patcher, kind, path)
-    vae = VideoLDMVAE(StandaloneVAE(found.autoencoder))
+    vae = VideoLDMVAE(VideoVAE(found.autoencoder))
     _renewable(vae.patcher, _vae_patcher, kind, path)
     return model, clip, vae
 
@@ -170,9 +170,9 @@ def _autoencoder(kind: str, path: Path | None) -> Path:
     return embedded.beside(path, embedded.AUTOENCODER)
 
 
-def _read_temporal_vae(path: Path | None) -> StandaloneVAE:
+def _read_temporal_vae(path: Path | None) -> VideoVAE:
     encoder = embedded.load_autoencoder() if path is None else None
-    return StandaloneVAE(encoder, embedded.load_temporal_decoder(path))
+    return VideoVAE(encoder, embedded.load_temporal_decoder(path))
 
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
@@ -245,7 +245,7 @@ def _clip_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -
 
 
 def _vae_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
-    vae = StandaloneVAE(_read(kind, path).autoencoder)
+    vae = VideoVAE(_read(kind, path).autoencoder)
     patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
     return _renewable(patcher, _vae_patcher, kind, path)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ....core.decoding import decode
 from ..shared.misfits import check_latents_fit
-from ..standalone.vae import StandaloneVAE
+from ..shared.vae import VideoVAE
 from ..tensors import images_from, pixels_of
 
 CHUNK = 16
@@ -25,7 +25,7 @@ CHUNK = 16
 class FirstStage(nn.Module):
     """The modules of a VAE, with ComfyUI's calls: raw latents [n, c, h, w], pixels [n, 3, H, W]."""
 
-    def __init__(self, vae: StandaloneVAE):
+    def __init__(self, vae: VideoVAE):
         super().__init__()
         self.autoencoder, self.temporal = vae.autoencoder, vae.temporal
         self.vae = vae
@@ -44,7 +44,7 @@ class VideoLDMVAE(comfy.sd.VAE):
     frames are therefore decoded in chunks together with the neighbours they depend on.
     """
 
-    def __init__(self, vae: StandaloneVAE, *, disable_dynamic: bool = False):
+    def __init__(self, vae: VideoVAE, *, disable_dynamic: bool = False):
         # The base class reads everything from the names of weights it knows; ours are not among
         # them, so its attributes are set here.
         factor, manager = vae.factor, comfy.model_management
@@ -79,7 +79,7 @@ class VideoLDMVAE(comfy.sd.VAE):
         """Frames per latent frame."""
         return self.first_stage_model.vae.temporal_factor
 
-    def load(self, shape: torch.Size, frames: int) -> StandaloneVAE:
+    def load(self, shape: torch.Size, frames: int) -> VideoVAE:
         """Load the weights, with room for so many frames of latents [..., h, w]."""
         memory = frames * self.memory_used_decode(shape, self.vae_dtype)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
@@ -106,12 +106,12 @@ class VideoLDMVAE(comfy.sd.VAE):
         images = [self._images(vae, one, tiles) for one in raw.split(1)]
         return torch.cat(images)
 
-    def _images(self, vae: StandaloneVAE, raw: Tensor, tiles: dict[str, Any]) -> Tensor:
+    def _images(self, vae: VideoVAE, raw: Tensor, tiles: dict[str, Any]) -> Tensor:
         return torch.cat(list(_chunks(vae, raw, self.output_device, tiles)))
 
 
 def _chunks(
-    vae: StandaloneVAE, raw: Tensor, device: torch.device, tiles: dict[str, Any]
+    vae: VideoVAE, raw: Tensor, device: torch.device, tiles: dict[str, Any]
 ) -> Iterator[Tensor]:
     for pixels in decode(vae, raw, chunk=CHUNK, **tiles):
         comfy.model_management.throw_exception_if_processing_interrupted()

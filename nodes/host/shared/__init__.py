@@ -1,1 +1,1 @@
-"""What both hosts compute alike: pure functions that know neither of them."""
+"""What both hosts compute alike, told by plain values; nothing here knows which host runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 NO_CLIP = "{} holds no text encoder; load one with Load CLIP and connect that instead"
@@ -34,3 +35,12 @@ def check_vae(vae: Any) -> None:
     """Raise ValueError for what ComfyUI puts in place of a VAE that is not there."""
     if vae is None or getattr(vae, "first_stage_model", vae) is None:
         raise ValueError(NO_VAE.format("the checkpoint"))
+
+
+def check_boxes(boxes: Sequence[Any], encoder: Any) -> None:
+    """Raise ValueError for bounding boxes where a CLIP has no encoder of them (None)."""
+    if encoder is None:
+        raise ValueError(
+            f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; only the "
+            "embedded model's CLIP has one"
+        )

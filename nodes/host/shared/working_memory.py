@@ -52,9 +52,11 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size < 1e11 else f"{size / 1e9:,.0f} GB"
 
 
-def shortage(what: str, need: float, have: float, place: str, kind: Literal["free", "in all"]
+def shortage(what: str, need: float, have: float, device: str, kind: Literal["free", "in all"]
              ) -> str:  # fmt: skip
-    """The sentence about something that needs more memory than there is."""
+    """The sentence about something that needs more memory than a device such as "cpu" has."""
+    place = "this computer" if device == "cpu" else f"the device {device}"
     return (
-        f"{what} takes about {gigabytes(need)} of memory, but {place} has {gigabytes(have)} {kind}"
+        f"{what} takes about {gigabytes(need)} of memory, but {place} has {gigabytes(have)} "
+        f"{kind}: take fewer or smaller frames"
     )

@@ -157,9 +157,9 @@ class SaveLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples, filename_prefix: str) -> io.NodeOutput:
-        from .latent_files import save_latent
+        from ..shared.latent_files import save_latent
 
-        path = save_latent(host, samples, filename_prefix, host.metadata(cls.hidden))
+        path = save_latent(host.folders, samples, filename_prefix, host.metadata(cls.hidden))
         result = ui.SavedResult(*host.folders.relative(path), io.FolderType.output)
         return io.NodeOutput(samples, ui={"latents": [result]})
 
@@ -191,6 +191,6 @@ class LoadLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: str) -> io.NodeOutput:
-        from .latent_files import load_latent
+        from ..shared.latent_files import load_latent
 
         return io.NodeOutput(load_latent(host.folders.input_path(latent)))

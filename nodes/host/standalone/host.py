@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
 from ..metadata import workflow_texts
+from ..shared.folders import Folders
 from ..shared.misfits import check_latents_fit
+from ..shared.missing_parts import check_boxes
 from ..shared.working_memory import shortage
 from .devices import Policy, free_memory
-from .folders import Folders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from ....core.temporal_layers import Strength, TemporalLayers
     from ....core.video_files import VideoStream
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
+    from ..shared.prompt_encoder import PromptEncoder
+    from ..shared.vae import VideoVAE
     from ..tensors import RoundTrips
-    from .clip import StandaloneCLIP
     from .loaders import Loaders
     from .model import StandaloneModel
-    from .vae import StandaloneVAE
     from .video import StandaloneVideo
 
 
@@ -91,7 +92,7 @@ class StandaloneHost:
     def load_temporal_layers(self, name: str) -> TemporalLayers:
         return self.loaders.temporal_layers(name)
 
-    def load_temporal_vae(self, name: str) -> StandaloneVAE:
+    def load_temporal_vae(self, name: str) -> VideoVAE:
         return self.loaders.temporal_vae(name)
 
     def load_upsampler(self, name: str) -> tuple:
@@ -109,15 +110,11 @@ class StandaloneHost:
     def eject(self, model: StandaloneModel) -> StandaloneModel:
         return model.ejected()
 
-    def encode_text(self, clip: StandaloneCLIP, text: str) -> list:
+    def encode_text(self, clip: PromptEncoder, text: str) -> list:
         return clip.encode(text)
 
-    def encode_boxes(self, clip: StandaloneCLIP, text: str, boxes: Sequence[Any]) -> list:
-        if clip.box_encoder is None:
-            raise ValueError(
-                f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; "
-                "only the embedded model's CLIP has one"
-            )
+    def encode_boxes(self, clip: PromptEncoder, text: str, boxes: Sequence[Any]) -> list:
+        check_boxes(boxes, clip.box_encoder)
         return clip.encode(text, boxes)
 
     def denoiser_for(self, model: StandaloneModel, positive: list, negative: list,
@@ -168,12 +165,12 @@ class StandaloneHost:
 
     # The autoencoder.
 
-    def encode(self, vae: StandaloneVAE, pixels: Tensor) -> Latent:
+    def encode(self, vae: VideoVAE, pixels: Tensor) -> Latent:
         from ..tensors import latent_from
 
         return latent_from(vae.encode_video(pixels))
 
-    def decoder(self, vae: StandaloneVAE) -> Decoder:
+    def decoder(self, vae: VideoVAE) -> Decoder:
         return vae
 
     # Video.
@@ -206,25 +203,16 @@ class StandaloneHost:
             log.warning("%s", sentence)
 
     def require_memory(self, need: float, what: str, *, on_cpu: bool = False) -> None:
-        device = "cpu" if on_cpu else self.policy.device
+        device = "cpu" if on_cpu else str(self.policy.device)
         free = free_memory(device) if self.check_memory else None
         if free is not None and need > free:
-            place = "this computer" if str(device) == "cpu" else f"the device {device}"
-            raise ValueError(
-                f"{shortage(what, need, free, place, 'free')}: take fewer or smaller frames, or "
-                "--no-memory-check to try it all the same"
-            )
+            sentence = shortage(what, need, free, device, "free")
+            raise ValueError(f"{sentence}, or --no-memory-check to try it all the same")
 
     def keep(self, model: StandaloneModel, latents: Tensor) -> Path:
-        from safetensors.torch import save_file
+        from ..shared.latent_files import save_unfinished
 
-        samples = self.from_core(model, latents)["samples"].cpu().contiguous()
-        # The names are those of ComfyUI's own .latent files.
-        marked = {"latent_tensor": samples, "latent_format_version_0": samples.new_zeros(0)}
-        file = self.folders.new_file("latents/unfinished", ".latent")
-        with file.writing() as partial:
-            save_file(marked, partial)
-        return file.path
+        return save_unfinished(self.folders, self.from_core(model, latents))
 
     def kept(self, path: Path, sentence: str) -> None:
         log.warning("%s", sentence)

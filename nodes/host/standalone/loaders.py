@@ -26,23 +26,24 @@ from ....core.sites import layout_of
 from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import eject
 from ....core.weight_files import header_of
+from ...choices import EMBEDDED
 from ..embeddings import Embeddings
+from ..shared.folders import Folders
 from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
 from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
-from .clip import StandaloneCLIP
+from ..shared.model_names import embedded_part
+from ..shared.prompt_encoder import PromptEncoder
+from ..shared.vae import VideoVAE
 from .control import StandaloneControlNet
 from .devices import Policy
-from .folders import Folders
 from .model import StandaloneModel
-from .vae import StandaloneVAE
 
-EMBEDDED = "embedded"
 FP8 = {
     "fp8_e4m3fn": torch.float8_e4m3fn,
     "fp8_e4m3fn_fast": torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
 }
-Loaded = tuple[StandaloneModel, StandaloneCLIP | MissingPart, StandaloneVAE | MissingPart]
+Loaded = tuple[StandaloneModel, PromptEncoder | MissingPart, VideoVAE | MissingPart]
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class Loaders:
 
     def temporal_layers(self, name: str) -> TemporalLayers:
         """Those of "embedded: text to video" and its kin, or a file of the folder videoldm."""
-        prefix, _, task = name.partition(": ")
-        if prefix == EMBEDDED and task:
-            return embedded.load_temporal_layers(task.replace(" ", "_"), **self._there)
+        part = embedded_part(name)
+        if part is not None:
+            return embedded.load_temporal_layers(part, **self._there)
         path = self.folders.model_path("videoldm", name)
         header = header_of(path)
         if header is None or header.family == lavie.FAMILY:
@@ -84,21 +85,21 @@ class Loaders:
         (own,) = model.sets
         return StandaloneModel(model, lavie.FAMILY), own.layers
 
-    def temporal_vae(self, name: str) -> StandaloneVAE:
+    def temporal_vae(self, name: str) -> VideoVAE:
         path = None if name == EMBEDDED else self.folders.model_path("vae", name)
         decoder = embedded.load_temporal_decoder(path, **self._there)
         # Decoder files hold no encoder; the embedded autoencoder has the one that fits.
         encoder = embedded.load_autoencoder(**self._there) if name == EMBEDDED else None
-        return StandaloneVAE(encoder, decoder)
+        return VideoVAE(encoder, decoder)
 
-    def image_vae(self, name: str) -> StandaloneVAE:
+    def image_vae(self, name: str) -> VideoVAE:
         path = self.folders.model_path("vae", name)
         header = header_of(path)
         if header is not None and header.kind == "temporal_decoder":
-            return StandaloneVAE(None, embedded.load_temporal_decoder(path, **self._there))
+            return VideoVAE(None, embedded.load_temporal_decoder(path, **self._there))
         if header is not None:
-            return StandaloneVAE(embedded.load_autoencoder(path, **self._there))
-        return StandaloneVAE(autoencoders.load(path, **self._there))
+            return VideoVAE(embedded.load_autoencoder(path, **self._there))
+        return VideoVAE(autoencoders.load(path, **self._there))
 
     def diffusion_model(self, name: str, weight_dtype: str = "default") -> StandaloneModel:
         """A U-Net of the folder diffusion_models, its weights rounded as `weight_dtype` says."""
@@ -107,7 +108,7 @@ class Loaders:
             round_weights(model.core.network.image_unet, FP8[weight_dtype])
         return model
 
-    def text_encoder(self, name: str, device: str = "default") -> StandaloneCLIP:
+    def text_encoder(self, name: str, device: str = "default") -> PromptEncoder:
         """The text encoder of Stable Diffusion 1 or 2 from a file of the folder text_encoders."""
         there = self._there | ({} if device == "default" else {"device": device})
         path = self.folders.model_path("text_encoders", name)
@@ -139,7 +140,7 @@ class Loaders:
         if found.text_encoder is not None:
             clip = self._clip(found, found.box_encoder)
         if found.autoencoder is not None:
-            vae = StandaloneVAE(found.autoencoder)
+            vae = VideoVAE(found.autoencoder)
         return StandaloneModel(found.model, family), clip, vae
 
     def controlnet(self, name: str) -> StandaloneControlNet:
@@ -148,22 +149,22 @@ class Loaders:
         # As in ComfyUI, which knows these by the end of their names.
         return StandaloneControlNet(network, path.stem.endswith(("_shuffle", "_shuffle_fp16")))
 
-    def _clip(self, found: Any, box_encoder: Any = None) -> StandaloneCLIP:
+    def _clip(self, found: Any, box_encoder: Any = None) -> PromptEncoder:
         width = found.text_encoder.config.hidden_size
         embeddings = Embeddings(tuple(self.folders.model_roots("embeddings")), width)
-        return StandaloneCLIP(
+        return PromptEncoder(
             found.text_encoder, found.tokenizer, found.text_length, box_encoder, embeddings,
             found.dropped_layers,
         )  # fmt: skip
 
-    def lora(self, model: StandaloneModel | None, clip: StandaloneCLIP | None, name: str,
+    def lora(self, model: StandaloneModel | None, clip: PromptEncoder | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
         """The model and the CLIP with a LoRA merged in; those that were given are not changed."""
         path = self.folders.model_path("loras", name)
         lora = read_lora(path)
         if model is not None and strength_model:
             model = _model_with_lora(model, lora, strength_model, path.name)
-        if isinstance(clip, StandaloneCLIP) and strength_clip:
+        if isinstance(clip, PromptEncoder) and strength_clip:
             encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text", name=path.name)
             clip = replace(clip, encoder=encoder)
         return model, clip

@@ -1,4 +1,5 @@
-"""The VAE of the standalone host, with an image decoder or one that was fine-tuned in time."""
+"""A VAE of this project's format, with an image decoder or one that was fine-tuned in time: the
+standalone host's VAE, and what ComfyUI's of this project is built around."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.autoencoder import TemporalDecoder, decode_frames, encode, scaled, unscaled
-from ..shared.misfits import check_latents_fit
 from ..tensors import images_from, pixels_of
+from .misfits import check_latents_fit
 
 
 @dataclass(frozen=True)
-class StandaloneVAE:
+class VideoVAE:
     """An image autoencoder, and its temporal decoder if it has one. Latents on wires are raw."""
 
     autoencoder: AutoencoderKL | None

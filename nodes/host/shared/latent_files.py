@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from ..tensors import latents_of
 
 if TYPE_CHECKING:
-    from .host import StandaloneHost
+    from ..interface import FolderAccess
 
 TENSOR, MARK = "latent_tensor", "latent_format_version_0"
 UNMARKED_SCALE = 0.18215
@@ -21,12 +21,23 @@ UNMARKED_SCALE = 0.18215
 
 
 def save_latent(
-    host: StandaloneHost, latent: Mapping[str, Any], prefix: str, metadata: Mapping[str, str]
+    folders: FolderAccess, latent: Mapping[str, Any], prefix: str, metadata: Mapping[str, str]
 ) -> Path:
     """Write a LATENT and return the file; ValueError for one that no node could use."""
     latents_of(latent)
+    return _save(folders, latent, prefix, metadata)
+
+
+def save_unfinished(folders: FolderAccess, latent: Mapping[str, Any]) -> Path:
+    """Write what was finished of a video whose sampling ended early, whatever it is worth."""
+    return _save(folders, latent, "latents/unfinished", {})
+
+
+def _save(
+    folders: FolderAccess, latent: Mapping[str, Any], prefix: str, metadata: Mapping[str, str]
+) -> Path:
     samples = latent["samples"].detach().cpu().contiguous()
-    file = host.folders.new_file(prefix, ".latent")
+    file = folders.new_file(prefix, ".latent")
     with file.writing() as partial:
         save_file({TENSOR: samples, MARK: torch.zeros(0)}, partial, metadata=dict(metadata) or None)
     return file.path

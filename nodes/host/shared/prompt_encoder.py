@@ -1,4 +1,5 @@
-"""The CLIP of the standalone host: prompts to CONDITIONING."""
+"""Prompts to CONDITIONING: the standalone host's CLIP, and what ComfyUI's of the embedded family
+is built around."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from ....core.text import BoxEncoder, box_tensors, encode_text
 from ....core.text_variants import first_layers, with_vectors
 from ..embeddings import Embeddings
+from .missing_parts import check_boxes
 from .prompt import Inversions, Token, tokens_of
 
 Conditioning = list
 
 
 @dataclass(frozen=True)
-class StandaloneCLIP:
+class PromptEncoder:
     """A CLIP text encoder with its tokenizer, with ComfyUI's methods.
 
     A model that was trained with bounding boxes always gets box tokens behind the text, those of
@@ -36,10 +38,10 @@ class StandaloneCLIP:
     dropped: int = 0
     stop: int | None = None
 
-    def clone(self) -> StandaloneCLIP:
+    def clone(self) -> PromptEncoder:
         return self
 
-    def stopping_at(self, layer: int) -> StandaloneCLIP:
+    def stopping_at(self, layer: int) -> PromptEncoder:
         """The CLIP that ends at a layer of the published encoder, -1 for its last; one of more
         layers than there are means the last. ValueError for a layer that was not loaded."""
         layers = self.encoder.config.num_hidden_layers + self.dropped
@@ -70,11 +72,8 @@ class StandaloneCLIP:
 
         Raises ValueError for boxes with an encoder that has never seen any.
         """
-        if boxes and self.box_encoder is None:
-            raise ValueError(
-                f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; "
-                "only the embedded model's CLIP has one"
-            )
+        if boxes:
+            check_boxes(boxes, self.box_encoder)
         return self._conditioning(self.tokenize(text), boxes)
 
     @torch.no_grad()
