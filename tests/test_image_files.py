@@ -127,10 +127,10 @@ def bomb(path: Path, width: int, height: int) -> Path:
 @pytest.mark.parametrize("read", [load_image, open_video])
 def test_huge_pictures_of_small_files_are_refused_by_their_header(tmp_path, side, read):
     path = bomb(tmp_path / "a.png", side, side)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match=r"a.png (is|claims)") as caught:
         read(path)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert "\n" not in str(caught.value) and "Decompression" not in str(caught.value)
 
 

@@ -31,10 +31,10 @@ class Letters:
 ], ids=range(7))  # fmt: skip
 def test_prompts_within_the_limits(prompt):
     assert prompt_fault(prompt) is None and check(prompt, PROMPT) == prompt
-    begun = time.monotonic()
+    begun = time.process_time()
     tokenize_weighted(Letters(), prompt)
     tokens_of(prompt, Letters(), 77)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize(("prompt", "message"), [
@@ -45,11 +45,11 @@ def test_prompts_within_the_limits(prompt):
 def test_prompts_beyond_them_are_refused_by_every_reader(prompt, message):
     readers = (lambda: check(prompt, PROMPT), lambda: tokenize_weighted(Letters(), prompt),
                lambda: tokens_of(prompt, Letters(), 77))  # fmt: skip
-    begun = time.monotonic()
+    begun = time.process_time()
     for read in readers:
         with pytest.raises(ValueError, match=message):
             read()
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_a_workflow_with_such_a_prompt_is_refused_before_it_runs():

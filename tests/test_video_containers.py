@@ -228,10 +228,10 @@ def test_a_video_that_claims_a_huge_size_is_refused_by_its_header(
             plane.update(bytes(plane.buffer_size))
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match=words) as caught:
         open_video(path)
-    assert time.perf_counter() - began < 1 and str(caught.value).count(name) == 1
+    assert time.process_time() - began < 1 and str(caught.value).count(name) == 1
 
 
 def test_a_flat_picture_in_few_bytes_is_read_as_long_as_it_is_no_larger_than_usual(tmp_path):

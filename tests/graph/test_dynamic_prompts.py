@@ -50,6 +50,6 @@ def test_every_choice_is_taken_about_as_often() -> None:
     "/*" * 100_000, "/* */" * 80_000, "\\" * 100_001, "//" * 100_000, "{a|b}" * 60_000,
 ])  # fmt: skip
 def test_long_and_deep_prompts_take_no_time(text) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     resolve(text)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2

@@ -462,6 +462,6 @@ def test_a_chain_of_thousands_of_nodes_runs_in_a_moment() -> None:
               for i in range(4000)}  # fmt: skip
     prompt["4000"] = {"class_type": "Int", "inputs": {"value": 7}}
     graph = graph_from_api(prompt)
-    begun = time.monotonic()
+    begun = time.process_time()
     assert Executor(REGISTRY).run(graph, targets=["0"]).values["0"] == ([7.0],)
-    assert time.monotonic() - begun < 4
+    assert time.process_time() - begun < 4

@@ -253,9 +253,9 @@ def test_large_compressed_texts_are_read_and_pillow_s_limits_left_alone(tmp_path
 def test_a_text_that_unpacks_without_end_is_not_unpacked(tmp_path) -> None:
     bomb = zlib.compress(b" " * 200_000_000, 9)
     (tmp_path / "a.png").write_bytes(png_with(chunk(b"zTXt", b"workflow\0\0" + bomb)))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert "carries no workflow" in refusal(tmp_path / "a.png")
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_a_workflow_in_a_picture_of_any_size_is_read_without_its_pixels(tmp_path) -> None:

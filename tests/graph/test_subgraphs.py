@@ -244,10 +244,10 @@ def chain(count: int, width: int) -> dict:
     (3000, 1, "nested more than 50 levels deep"),
 ])  # fmt: skip
 def test_subgraphs_that_multiply_are_refused_at_once(count, width, message) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(WorkflowError, match=message):
         ui_to_api(chain(count, width), REGISTRY)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_a_long_chain_of_wired_widgets_is_refused_and_no_recursion_error() -> None:
@@ -278,7 +278,7 @@ def many(count: int, *, slots: int, pairs: int = 0) -> dict:
     (many(400, slots=1000), "more than 300,000 inputs and values"),
 ])  # fmt: skip
 def test_subgraphs_of_very_many_inputs_are_refused_at_once(workflow, message) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(WorkflowError, match=message):
         ui_to_api(workflow, REGISTRY)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2

@@ -532,9 +532,9 @@ def hundreds(count: int) -> dict:
 
 
 def test_wires_through_thousands_of_reroutes_take_no_longer_than_others() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     api = ui_to_api(hundreds(2000), REGISTRY)
-    assert api["s1999"]["inputs"]["latent"] == ["m", 0] and time.monotonic() - begun < 2
+    assert api["s1999"]["inputs"]["latent"] == ["m", 0] and time.process_time() - begun < 2
 
 
 def test_more_nodes_than_people_make_are_refused() -> None:

@@ -131,7 +131,7 @@ def test_every_name_in_a_problem_is_shortened_and_printable() -> None:
 
 
 def test_thousands_of_problems_take_no_time() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     names = [f"Samplr{i}" for i in range(5000)]
     prompt = {str(i): {"class_type": name, "inputs": {}} for i, name in enumerate(names)}
     assert len(validate(graph_from_api(prompt), REGISTRY)) == 5000
@@ -139,7 +139,7 @@ def test_thousands_of_problems_take_no_time() -> None:
             for i in range(5000)}  # fmt: skip
     (cycle,) = validate(graph_from_api(ring), REGISTRY, ["0"])
     assert cycle.code == "cycle" and len(cycle.message) < 500 and "4993 more" in cycle.message
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_a_node_that_checks_an_input_itself_still_gets_its_type() -> None:
