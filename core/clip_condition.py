@@ -7,6 +7,7 @@ guided, have another prompt in every segment of the video, or belong to another 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -71,6 +72,34 @@ def conditions_of(
 
 DenoiserFor = Callable[[ClipCondition], Denoiser]
 """denoiser_for(condition) -> denoiser of x [b t c h w], with t = len(condition.frames)."""
+
+
+class Evaluations(NamedTuple):
+    """What a sampler is about to ask of denoisers: for this condition, or others with as many
+    frames, latents of this size at these noise levels [steps + 1]."""
+
+    condition: ClipCondition
+    size: Size
+    sigmas: Tensor
+
+
+class ScopedDenoisers(ABC):
+    """A `DenoiserFor` whose denoisers share what is made ready once for a whole sampling, such as
+    another program's models in memory."""
+
+    @abstractmethod
+    def __call__(self, condition: ClipCondition) -> Denoiser: ...
+
+    @abstractmethod
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        """run(), a sampling by these denoisers, with everything ready for as long as it lasts."""
+
+
+def in_scope(denoiser_for: DenoiserFor, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+    """run(), a sampling by denoisers of `denoiser_for`, in their scope if they have one."""
+    if isinstance(denoiser_for, ScopedDenoisers):
+        return denoiser_for.sampling(planned, run)
+    return run()
 
 
 @dataclass(frozen=True)
@@ -153,8 +182,12 @@ def sample_clip(
     # The end of a variance preserving process still has a little signal: its variance is 1 + s^2.
     x = to_ve(noise, first) if x0 is None else x0.to(noise) + first.to(noise) * noise
     denoiser = _context_denoiser(denoiser_for, condition, source, use, noise)
-    x = sampling.sampler(denoiser, x, sampling.sigmas, noise=source, callback=callback)
-    return _restored(check_finite(x, condition.frames[0]), condition.context, use)
+
+    def run() -> Tensor:
+        return sampling.sampler(denoiser, x, sampling.sigmas, noise=source, callback=callback)
+
+    made = in_scope(denoiser_for, Evaluations(condition, size, sampling.sigmas), run)
+    return _restored(check_finite(made, condition.frames[0]), condition.context, use)
 
 
 def _context_denoiser(

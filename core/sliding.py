@@ -11,15 +11,17 @@ from torch import Tensor
 from .clip_condition import (
     ClipCondition,
     DenoiserFor,
+    Evaluations,
     ProgressCallback,
     Sampling,
     Size,
     check_frames,
     check_whole,
+    in_scope,
     reporter,
 )
 from .context_frames import ContextFrames
-from .denoiser import Denoiser, to_ve
+from .denoiser import to_ve
 from .frame_stream import check_finite
 from .noise import free_noise
 from .windows import Window, fuse_weights, sliding_windows, windowed
@@ -75,18 +77,22 @@ def sliding(
     overlap = min(windows.overlap, window - 1)
     plan = windows.plan(frames, window, overlap)
     weights = fuse_weights(windows.fuse, plan, frames, overlap)
-    bound = _bound_windows(denoiser_for, context, rate)
+    told = {window: _told(window, context, rate) for window in plan}
+
+    def sample() -> Tensor:
+        x = _sliding_start(size, sampling, frames, windows, window, overlap)
+        bound = {window: denoiser_for(condition) for window, condition in told.items()}
+        denoiser = windowed(bound.__getitem__, plan, weights)
+        noise = sampling.noise(size[0], range(frames))
+        report = reporter(callback, "clip", 0, 1)
+        return sampling.sampler(denoiser, x, sampling.sigmas, noise=noise, callback=report)
 
     def run() -> Iterator[Tensor]:
         ready = 0 if done is None else done.shape[1]
         if ready == frames:
             return
-        x = _sliding_start(size, sampling, frames, windows, window, overlap)
-        noise = sampling.noise(size[0], range(frames))
-        report = reporter(callback, "clip", 0, 1)
-        x = sampling.sampler(
-            windowed(bound, plan, weights), x, sampling.sigmas, noise=noise, callback=report
-        )
+        planned = Evaluations(told[plan[0]], size, sampling.sigmas)
+        x = in_scope(denoiser_for, planned, sample)
         x = _with_given(check_finite(x), context)
         for start in range(ready, frames, chunk):
             yield x[:, start : start + chunk].clone()
@@ -94,21 +100,9 @@ def sliding(
     return run()
 
 
-def _bound_windows(
-    denoiser_for: DenoiserFor, context: ContextFrames | None, rate: int | None
-) -> Callable[[Window], Denoiser]:
-    """Denoisers of windows; each is asked for once, not once per sampling step."""
-    known: dict[Window, Denoiser] = {}
-
-    def bind(window: Window) -> Denoiser:
-        if window not in known:
-            part = None if context is None else _part(context, window)
-            known[window] = denoiser_for(
-                ClipCondition(frames=window, context=part, rate=rate, level="window")
-            )
-        return known[window]
-
-    return bind
+def _told(window: Window, context: ContextFrames | None, rate: int | None) -> ClipCondition:
+    part = None if context is None else _part(context, window)
+    return ClipCondition(frames=window, context=part, rate=rate, level="window")
 
 
 def _part(context: ContextFrames, window: Window) -> ContextFrames:

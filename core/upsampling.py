@@ -9,7 +9,7 @@ averaged at every step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,9 +19,12 @@ from .autoencoder import check_video
 from .clip_condition import (
     ClipCondition,
     DenoiserFor,
+    Evaluations,
     ProgressCallback,
     Sampling,
+    ScopedDenoisers,
     conditions_of,
+    in_scope,
     reporter,
 )
 from .denoiser import Denoiser, to_ve
@@ -31,7 +34,7 @@ from .guidance import guided, masked
 from .noise import NoiseSource
 from .sampling import Callback
 from .schedules import NoiseSchedule
-from .windows import fuse_weights, sliding_windows, tiled, windowed
+from .windows import Window, fuse_weights, sliding_windows, tiled, tiles, windowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +210,12 @@ class _Clip:
         if known is not None:
             denoiser = _holding(denoiser, known.to(noise), noise)
         sigmas = self.sampling.sigmas
-        x = to_ve(noise, sigmas[0])
-        x = self.sampling.sampler(denoiser, x, sigmas, noise=source, callback=callback)
+        first = to_ve(noise, sigmas[0])
+
+        def run() -> Tensor:
+            return self.sampling.sampler(denoiser, first, sigmas, noise=source, callback=callback)
+
+        x = in_scope(self.denoiser_for, planned_evaluations(condition, self.settings, sigmas), run)
         if known is not None:
             x = torch.cat([known.to(x), x[:, known.shape[1] :]], dim=1)
         return check_finite(x, start)
@@ -229,6 +236,15 @@ class _Clip:
         )
 
 
+def planned_evaluations(
+    condition: ClipCondition, settings: Upsampling, sigmas: Tensor
+) -> Evaluations:
+    """What `denoiser_in_tiles` asks for."""
+    told, side = condition.concatenated, settings.tile
+    sides = (n if side is None else min(n, side) for n in told.shape[-2:])
+    return Evaluations(condition, (len(told), settings.latent_channels, *sides), sigmas)
+
+
 def denoiser_in_tiles(
     denoiser_for: DenoiserFor, condition: ClipCondition, settings: Upsampling
 ) -> Denoiser:
@@ -242,15 +258,15 @@ def _in_tiles(
     denoiser_for: DenoiserFor, condition: ClipCondition, tile: int, overlap: int
 ) -> Denoiser:
     """A denoiser of whole frames from denoisers of tiles."""
-    low_res_channels = condition.concatenated.shape[2]
+    told = condition.concatenated
+    denoisers = [
+        denoiser_for(replace(condition, concatenated=part.of(told)))
+        for part in tiles(*told.shape[-2:], tile, overlap)
+    ]
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        def one(both: Tensor) -> Tensor:
-            own, low_res = both.split([x.shape[2], low_res_channels], dim=2)
-            return denoiser_for(replace(condition, concatenated=low_res))(own, sigma)
-
-        # Both have the same height and width, so that one cut serves both.
-        return tiled(one, torch.cat([x, condition.concatenated.to(x)], dim=2), tile, overlap)
+        following = iter(denoisers)
+        return tiled(lambda own: next(following)(own, sigma), x, tile, overlap)
 
     return denoise
 
@@ -279,17 +295,29 @@ def upsample_whole(
     overlap = min(settings.overlap, window - 1)
     plan = sliding_windows(frames, window, overlap)
     weights = fuse_weights("pyramid", plan, frames, overlap)
-
-    def bind(condition: ClipCondition) -> Denoiser:
-        parts = {
-            at: replace(condition, frames=range(at[0], at[-1] + 1), concatenated=_at(condition, at))
-            for at in plan
-        }
-        return windowed(lambda at: denoiser_for(parts[at]), plan, weights)
-
+    side_by_side = _SideBySide(denoiser_for, plan, weights)
     report = reporter(callback, "upsampling", 0, 1)
-    return _Clip(bind, sampling, settings).sample(low_res, 0, None, report)
+    return _Clip(side_by_side, sampling, settings).sample(low_res, 0, None, report)
 
 
-def _at(condition: ClipCondition, window: tuple[int, ...]) -> Tensor:
-    return condition.concatenated[:, window[0] : window[-1] + 1]
+@dataclass(frozen=True)
+class _SideBySide(ScopedDenoisers):
+    """Denoisers of a whole video from denoisers of its windows."""
+
+    denoiser_for: DenoiserFor
+    plan: Sequence[Window]
+    weights: Sequence[Tensor]
+
+    def __call__(self, condition: ClipCondition) -> Denoiser:
+        bound = {at: self.denoiser_for(_cut(condition, at)) for at in self.plan}
+        return windowed(bound.__getitem__, self.plan, self.weights)
+
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        first = _cut(planned.condition, self.plan[0])
+        return in_scope(self.denoiser_for, planned._replace(condition=first), run)
+
+
+def _cut(condition: ClipCondition, window: Window) -> ClipCondition:
+    frames = range(window[0], window[-1] + 1)
+    told = condition.concatenated[:, frames.start : frames.stop]
+    return replace(condition, frames=frames, concatenated=told)

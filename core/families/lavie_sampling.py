@@ -327,4 +327,5 @@ def interpolating_denoiser(
         concatenated = condition[:, part.start : part.stop]
         return denoiser_for(ClipCondition(frames=part, concatenated=concatenated))
 
-    return windowed(of, windows, weights)
+    bound = {at: of(at) for at in windows}
+    return windowed(bound.__getitem__, windows, weights)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from ..autoencoder import check_video
-from ..clip_condition import ClipCondition, DenoiserFor, Sampling
+from ..clip_condition import ClipCondition, DenoiserFor, Sampling, in_scope
 from ..denoiser import to_vp
 from ..diffusion_model import DiffusionModel
 from ..frame_stream import Frames, FrameStream
@@ -18,6 +19,7 @@ from ..schedules import NoiseSchedule
 from ..upsampling import (
     Upsampling,
     denoiser_in_tiles,
+    planned_evaluations,
     upsample_whole,
     upsampler_denoiser_for,
 )
@@ -96,12 +98,14 @@ def independent_chunks(
         )
         denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
         first = noise((b, t, settings.latent_channels, h, w)).to(frames)
-        yield how.run(
+        run = partial(
+            how.run,
             denoiser,
             first,
             step_noise=lambda step, x: noise(tuple(x.shape)).to(x),
             callback=callback(start // settings.chunk),
         )
+        yield in_scope(denoiser_for, planned_evaluations(condition, settings, how.sigmas), run)
         start = stop
         stream.forget(start)
 

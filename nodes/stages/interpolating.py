@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ...core.clip_condition import ContextUse, Sampling, reporter
+from ...core.clip_condition import (
+    ClipCondition,
+    ContextUse,
+    Evaluations,
+    Sampling,
+    in_scope,
+    reporter,
+)
 from ...core.families.lavie_sampling import (
     copied_keys,
     generated_mask,
@@ -136,12 +144,16 @@ class _Remaking:
         source = self.sampling.noise(len(keys), frames)
         shape = *condition.shape[:2], self.facts.latent_channels, *condition.shape[3:]
         window, overlap = self._window()
-        made = self.how.run(
+        run = partial(
+            self.how.run,
             interpolating_denoiser(self.denoiser_for, condition, window=window, overlap=overlap),
             source.initial(keys.new_empty(shape)),
             step_noise=source,
             callback=reporter(self.meter, f"interpolation {number + 1}", 0, 1),
         )
+        first = ClipCondition(frames=range(seen), concatenated=condition[:, :seen])
+        size = shape[0], *shape[2:]
+        made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
         check_finite(made)
         if self.request.keep_keys:
             made[:, ::FACTOR] = keys

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ...core.anchors import Anchors, last_step
-from ...core.clip_condition import ClipCondition, ContextUse, DenoiserFor, Perturbation
+from ...core.clip_condition import (
+    ClipCondition,
+    ContextUse,
+    DenoiserFor,
+    Evaluations,
+    Perturbation,
+    ScopedDenoisers,
+    in_scope,
+)
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
 from ...core.families.known_models import of_latents
@@ -144,12 +152,9 @@ class _Run:
         if self.request.prediction_model is None:
             return self._denoisers(self.model)
         _check_same_latents(self.host, self.model, self.request.prediction_model)
-        alone, told = self._denoisers(self.model), self._denoisers(self.request.prediction_model)
-
-        def route(condition: ClipCondition) -> Denoiser:
-            return (alone if condition.context is None else told)(condition)
-
-        return route
+        return _ByContext(
+            self._denoisers(self.model), self._denoisers(self.request.prediction_model)
+        )
 
     def _anchors(self) -> Anchors | None:
         """What a clip begins with that is given nothing."""
@@ -234,6 +239,23 @@ class _Run:
 
     def _videos(self) -> tuple[int, int, int, int]:
         return (1 if self.given is None else len(self.given), *self.size[1:])
+
+
+@dataclass(frozen=True)
+class _ByContext(ScopedDenoisers):
+    """Denoisers of one model for clips that are given no frames, of another for those that are."""
+
+    alone: DenoiserFor
+    told: DenoiserFor
+
+    def _of(self, condition: ClipCondition) -> DenoiserFor:
+        return self.alone if condition.context is None else self.told
+
+    def __call__(self, condition: ClipCondition) -> Denoiser:
+        return self._of(condition)(condition)
+
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        return in_scope(self._of(planned.condition), planned, run)
 
 
 # --------------------------------------------------------------------------------------------------

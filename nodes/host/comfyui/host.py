@@ -81,7 +81,7 @@ class ComfyHost:
     # Models.
 
     def facts(self, model: Any) -> ModelFacts:
-        from .sampling import facts_of
+        from .model_facts import facts_of
 
         return facts_of(model)
 

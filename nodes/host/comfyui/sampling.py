@@ -1,58 +1,41 @@
 """A MODEL of ComfyUI's as core's denoiser.
 
-Each evaluation goes through ComfyUI's own guider, so that its memory management, its hooks, its
-ControlNets and the patches of other nodes act in our samplers as they do in its own.
+Core's samplers run inside ComfyUI's own guider, so that its memory management, its hooks, its
+ControlNets and the patches of other nodes act in them as in ComfyUI's samplers, and once for all
+evaluations of a clip: models are loaded, hooks registered and wrappers entered before the first.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.model_sampling
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core.clip_condition import ClipCondition, DenoiserFor, conditions_of
-from ....core.denoiser import Denoiser, Prediction
+from ....core.clip_condition import (
+    ClipCondition,
+    DenoiserFor,
+    Evaluations,
+    ScopedDenoisers,
+    conditions_of,
+)
 from ....core.guidance import rescaled
-from ..conditioning import FRAMES, branches, hint_indices, text_for
-from ..interface import Guidance, ModelFacts
-from ..shared.layer_facts import layer_facts
-from ..shared.misfits import IMAGE_MODELS, check_prompts_fit
-from .embedded_model import LOW_RES, NOISE_LEVEL, EmbeddedModel, schedule_of
+from ..interface import Guidance
+from ..shared.misfits import check_prompts_fit
+from .clip_prompts import ClipPrompts, for_batch
 from .layers import FRAME_BATCH, FrameBatch, core_sets, sets_of
+from .model_facts import prediction_of
 
-
-def facts_of(model: Any) -> ModelFacts:
-    """What stages must know of a MODEL."""
-    latents = model.model.latent_format
-    if latents.latent_dimensions != 2:
-        raise ValueError(
-            f"the model is one of videos or audio already (its latents have "
-            f"{latents.latent_dimensions} dimensions, not 2): this node takes {IMAGE_MODELS}"
-        )
-    sets = core_sets(sets_of(model))
-    own = model.model if isinstance(model.model, EmbeddedModel) else None
-    return ModelFacts(
-        latent_channels=latents.latent_channels,
-        factor=getattr(latents, "spacial_downscale_ratio", 8),
-        schedule=schedule_of(model),
-        device=model.load_device,
-        channels=model.model.model_config.unet_config.get("model_channels", 320),
-        precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
-        shared_noise=sets.shared_noise,
-        task=(own and own.own_task) or sets.task,
-        low_res_schedule=own.low_res_schedule if own else None,
-        max_noise_level=own.max_noise_level if own else 0,
-        low_res_channels=own.low_res_channels if own else 0,
-        **layer_facts(sets.specs),
-    )
+MOST_READY = 4
+"""Clips of one sampling, such as sliding windows, whose conditions and hints are kept in memory."""
 
 
 def denoiser_for(
@@ -63,79 +46,122 @@ def denoiser_for(
     width = model.model.model_config.unet_config.get("context_dim")
     for which, conditioning in (("positive", positive), ("negative", negative)):
         check_prompts_fit(conditioning, which, width)
-
-    def for_clip(condition: ClipCondition) -> Denoiser:
-        return _ClipDenoiser(model, positive, negative, guidance, condition, offer)
-
-    return for_clip
+    return ClipDenoisers(model, ClipPrompts(positive, negative), guidance, offer)
 
 
-class _ClipDenoiser:
-    """denoiser(x [b t c h w], sigma) of one clip."""
+class ClipDenoisers(ScopedDenoisers):
+    """Denoisers of clips by one model. `offer(model, denoised)` gets every result."""
 
-    def __init__(self, model: Any, positive: Sequence, negative: Sequence, guidance: Guidance,
-                 condition: ClipCondition,
+    def __init__(self, model: Any, prompts: ClipPrompts, guidance: Guidance,
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
-        self.offer = offer
-        self.model, self.guidance, self.condition = model, guidance, condition
-        self.positive, self.negative = (
-            [(text_for(one, condition.frames), _options(one, condition.frames))
-             for one in branches(prompt)]
-            for prompt in (positive, negative)
-        )  # fmt: skip
+        self.model, self.prompts, self.guidance, self.offer = model, prompts, guidance, offer
+        self.running: Running | None = None
+
+    def __call__(self, condition: ClipCondition) -> ClipDenoiser:
+        return ClipDenoiser(self, condition)
+
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        condition, (videos, *image), sigmas = planned
+        shape = (videos, len(condition.frames), *image)
+        guider = VideoGuider(self.model, self.guidance)
+        guider.inner_set_conds(self.used(self.prompts.whole(condition, shape)))
+        self.running = Running(guider, run)
+        nothing = torch.zeros(videos * shape[1], *image)
+        try:
+            # What ComfyUI gives back are raw latents; core's are those that the network saw.
+            guider.sample(nothing, nothing, self.running, sigmas.float(), disable_pbar=True, seed=0)
+            return self.running.result
+        finally:
+            self.running = None
+
+    def used(self, prompts: dict[str, list]) -> dict[str, list]:
+        return {name: one for name, one in prompts.items()
+                if name == "positive" or self.guidance.cfg != 1}  # fmt: skip
+
+    def batch(self, condition: ClipCondition) -> FrameBatch:
+        # What is concatenated, and its noise level, go ComfyUI's own way: in the prompts' entries.
+        condition = replace(condition, concatenated=None, noise_level=None)
+        ids = core_sets(sets_of(self.model)).ids
+        return FrameBatch(frames=len(condition.frames), conditions=conditions_of(condition, ids))
+
+
+class ClipDenoiser:
+    """denoiser(x [b t c h w], sigma) of one clip; outside of a sampling, a sampling of its own."""
+
+    def __init__(self, clips: ClipDenoisers, condition: ClipCondition):
+        self.clips, self.condition = clips, condition
+        self.prompts = clips.used(clips.prompts.of_clip(condition))
+        self.batch = clips.batch(condition)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        running = self.clips.running
+        if running is None:
+            planned = Evaluations(self.condition, (len(x), *x.shape[2:]), torch.zeros(2))
+            return self.clips.sampling(planned, lambda: self(x, sigma))
         comfy.model_management.throw_exception_if_processing_interrupted()
-        frames = x.shape[1]
-        guider = VideoGuider(self.model, self.guidance)
-        prompts = {"positive": [self._entry(*one, x) for one in self.positive]}
-        if self.guidance.cfg != 1:
-            prompts["negative"] = [self._entry(*one, x) for one in self.negative]
-        guider.inner_set_conds(prompts)
-        guider.hold(self._batch(frames))
-        folded = rearrange(x, "b t c h w -> (b t) c h w").float()
-        once, nothing = OneEvaluation(folded, _per_frame(sigma, x)), torch.zeros_like(folded)
-        # What ComfyUI gives back are raw latents; the denoised ones are those the network saw.
-        guider.sample(nothing, nothing, once, torch.zeros(2), disable_pbar=True, seed=0)
-        self.offer(self.model, once.denoised)
-        return rearrange(once.denoised, "(b t) c h w -> b t c h w", t=frames).to(x)
-
-    def _batch(self, frames: int) -> FrameBatch:
-        # What is concatenated, and its noise level, go ComfyUI's own way: in the prompts' entries.
-        condition = replace(self.condition, concatenated=None, noise_level=None)
-        ids = core_sets(sets_of(self.model)).ids
-        return FrameBatch(frames=frames, conditions=conditions_of(condition, ids))
-
-    def _entry(self, text: Tensor | None, options: dict[str, Any], x: Tensor) -> list:
-        """A CONDITIONING's entry of one prompt, per frame where frames have their own."""
-        videos, frames = x.shape[:2]
-        if text is not None and text.ndim == 4:
-            text = rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
-        low_res, level = self.condition.concatenated, self.condition.noise_level
-        if low_res is not None:
-            options = options | {LOW_RES: rearrange(low_res, "b t c h w -> (b t) c h w").to(x)}
-        if level is not None:
-            options = options | {NOISE_LEVEL: torch.full((videos * frames,), level).to(x.device)}
-        return [text, dict(options)]
+        denoised = running.evaluate(self, x, sigma)
+        self.clips.offer(self.clips.model, denoised)
+        return rearrange(denoised, "(b t) c h w -> b t c h w", t=x.shape[1]).to(x)
 
 
-def _options(conditioning: Sequence, frames: Sequence[int]) -> dict[str, Any]:
-    """What else the prompt carries (ControlNets, areas, pooled text, ...), of its first entry."""
-    given = {key: value for key, value in conditioning[0][1].items() if key != FRAMES}
-    if given.get("control") is not None:
-        given["control"] = _control_for(given["control"], frames)
-    return given
+@dataclass(frozen=True)
+class Ready:
+    """A clip's conditions as the guider's model takes them, and the options of its evaluations."""
+
+    conds: dict[str, list]
+    options: dict[str, Any]
+
+    def clean_up(self) -> None:
+        comfy.sampler_helpers.cleanup_models(self.conds, [])
 
 
-def _control_for(control: Any, frames: Sequence[int]) -> Any:
-    """A ControlNet, and those before it, with the hints of a clip's frames in the whole video."""
-    control, before = control.copy(), control.previous_controlnet
-    hints = control.cond_hint_original
-    if hints is not None and len(hints) > 1:
-        control.cond_hint_original = hints[hint_indices(len(hints), frames)]
-    return (
-        control if before is None else control.set_previous_controlnet(_control_for(before, frames))
-    )
+class Running(comfy.samplers.Sampler):
+    """A sampling under way: for ComfyUI a sampler, for clips the guider that it runs in.
+
+    Its x is not what ComfyUI takes for the first noise: other nodes' wrappers shuffle that.
+    """
+
+    def __init__(self, guider: VideoGuider, run: Callable[[], Tensor]):
+        self.guider, self.run = guider, run
+        self.ready: OrderedDict[ClipDenoiser, Ready] = OrderedDict()
+        self.result: Tensor | None = None
+
+    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
+               noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
+        self.model_wrap, self.extra_args = model_wrap, extra_args
+        self.device = noise.device
+        given = self.guider.conds
+        try:
+            self.result = self.run()
+        finally:
+            self.guider.conds = given
+            for one in self.ready.values():
+                one.clean_up()
+            self.ready.clear()
+        return noise
+
+    def evaluate(self, clip: ClipDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
+        """The denoised frames [(b t) c h w] of x [b t c h w]."""
+        folded = rearrange(x, "b t c h w -> (b t) c h w").to(self.device, torch.float32)
+        ready = self._ready_for(clip, x.shape, folded)
+        self.guider.conds, self.guider.frames = ready.conds, x.shape[1]
+        given = self.extra_args | {"model_options": ready.options}
+        return self.model_wrap(folded, _per_frame(sigma, x).to(folded), **given)
+
+    def _ready_for(self, clip: ClipDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
+        ready = self.ready.pop(clip, None)
+        if ready is None:
+            prompts = for_batch(clip.prompts, clip.condition, shape)
+            ready = Ready(self.guider.made_ready(prompts, folded), self._options(clip))
+        self.ready[clip] = ready
+        if len(self.ready) > MOST_READY:
+            self.ready.popitem(last=False)[1].clean_up()
+        return ready
+
+    def _options(self, clip: ClipDenoiser) -> dict[str, Any]:
+        options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
+        options["transformer_options"][FRAME_BATCH] = clip.batch
+        return options
 
 
 def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
@@ -146,22 +172,6 @@ def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
     return sigma.to(x).expand(videos, frames).reshape(-1)
 
 
-class OneEvaluation(comfy.samplers.Sampler):
-    """A sampler of one evaluation, whose answer is kept: core has samplers of its own.
-
-    Its x is not what ComfyUI takes for the first noise: other nodes' wrappers shuffle that.
-    """
-
-    def __init__(self, x: Tensor, sigma: Tensor):
-        self.x, self.sigma = x, sigma
-        self.denoised: Tensor | None = None
-
-    def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
-               noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # fmt: skip
-        self.denoised = model_wrap(self.x.to(noise), self.sigma.to(noise), **extra_args)
-        return self.denoised
-
-
 class VideoGuider(comfy.samplers.CFGGuider):
     """ComfyUI's guidance, with guidance rescale where it is asked for."""
 
@@ -170,17 +180,22 @@ class VideoGuider(comfy.samplers.CFGGuider):
         self.rescale, self.frames = guidance.rescale, 1
         self.set_cfg(guidance.cfg)
 
-    def hold(self, batch: FrameBatch) -> None:
-        """Say which frames the batch holds."""
-        self.frames = batch.frames
-        self.model_options = comfy.model_patcher.create_model_options_clone(self.model_options)
-        self.model_options["transformer_options"][FRAME_BATCH] = batch
+    def made_ready(self, prompts: dict[str, list], latents: Tensor) -> dict[str, list]:
+        """Prompts as conditions for latents [n c h w], while the guider samples: what ComfyUI does
+        with those it is given before."""
+        conds = {name: comfy.sampler_helpers.convert_cond(one) for name, one in prompts.items()}
+        comfy.samplers.preprocess_conds_hooks(conds)
+        comfy.samplers.filter_registered_hooks_on_conds(conds, self.model_options)
+        return comfy.samplers.process_conds(
+            self.inner_model, latents, conds, latents.device, torch.zeros_like(latents), None, 0
+        )
 
     def predict_noise(
-        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None
-    ) -> Tensor:
+        self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None,
+        **more: Any,
+    ) -> Tensor:  # fmt: skip
         if not self.rescale or self.cfg == 1:
-            return super().predict_noise(x, timestep, model_options or {}, seed)
+            return super().predict_noise(x, timestep, model_options or {}, seed, **more)
         both = [self.conds["positive"], self.conds["negative"]]
         cond, uncond = comfy.samplers.calc_cond_batch(
             self.inner_model, both, x, timestep, model_options or {}
@@ -194,18 +209,3 @@ class VideoGuider(comfy.samplers.CFGGuider):
             prediction=prediction_of(self.inner_model),
         )  # fmt: skip
         return denoiser(x, timestep).flatten(0, 1)
-
-
-def prediction_of(model: Any) -> Prediction:
-    """What the network of ComfyUI's model predicts; ValueError for what core does not know."""
-    sampling = model.model_sampling
-    if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
-        return "v"
-    if isinstance(sampling, comfy.model_sampling.X0):
-        return "x0"
-    if type(sampling).calculate_denoised is comfy.model_sampling.EPS.calculate_denoised:
-        return "eps"
-    raise ValueError(
-        f"guidance_rescale needs a model that predicts noise, velocity or the image, got "
-        f"{type(sampling).__bases__[-1].__name__}"
-    )

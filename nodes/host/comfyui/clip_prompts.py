@@ -1,0 +1,105 @@
+"""The CONDITIONING of a clip: what ComfyUI's guider is given of the prompts of a whole video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ....core.clip_condition import ClipCondition
+from ..conditioning import FRAMES, branches, hint_indices, text_for
+from .embedded_model import LOW_RES, NOISE_LEVEL
+
+Prompts = dict[str, list]
+"""CONDITIONINGs by the names that a guider knows them by, "positive" and "negative"."""
+
+
+@dataclass(frozen=True)
+class ClipPrompts:
+    """The prompts of a whole video."""
+
+    positive: Sequence
+    negative: Sequence
+
+    def whole(self, condition: ClipCondition, shape: Sequence[int]) -> Prompts:
+        """All entries, those of other frames too: hooks are registered, and ControlNets are put
+        into memory, of what is given before sampling begins. `condition` is of any clip, `shape`
+        [b t c h w] that of its latents."""
+        told = _told(condition, shape)
+        return {
+            name: [[text, {**_without_frames(more), **told}] for text, more in prompt]
+            for name, prompt in vars(self).items()
+        }
+
+    def of_clip(self, condition: ClipCondition) -> Prompts:
+        """One entry per prompt for the frames of a clip; tokens [1 n d], or [1 t n d] where frames
+        differ."""
+        copies: dict[int, Any] = {}  # A ControlNet of both prompts stays one, evaluated once.
+        frames = condition.frames
+        return {
+            name: [[text_for(one, frames), _options(one, frames, copies)]
+                   for one in branches(prompt)]
+            for name, prompt in vars(self).items()
+        }  # fmt: skip
+
+
+def for_batch(prompts: Prompts, condition: ClipCondition, shape: Sequence[int]) -> Prompts:
+    """The prompts of a clip for a batch of images: frames [(b t)] of latents [b t c h w]."""
+    told, videos = _told(condition, shape), shape[0]
+
+    def folded(text: Tensor | None) -> Tensor | None:
+        if text is None or text.ndim < 4:
+            return text
+        return rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
+
+    return {
+        name: [[folded(text), {**more, **told}] for text, more in prompt]
+        for name, prompt in prompts.items()
+    }
+
+
+def _told(condition: ClipCondition, shape: Sequence[int]) -> dict[str, Tensor]:
+    """What stands behind the latents, and its noise step, per image; see `EmbeddedModel`."""
+    told: dict[str, Tensor] = {}
+    if condition.concatenated is not None:
+        told[LOW_RES] = rearrange(condition.concatenated, "b t c h w -> (b t) c h w")
+    if condition.noise_level is not None:
+        told[NOISE_LEVEL] = torch.full((shape[0] * shape[1],), condition.noise_level)
+    return told
+
+
+def _without_frames(more: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in more.items() if key != FRAMES}
+
+
+def _options(
+    conditioning: Sequence, frames: Sequence[int], copies: dict[int, Any]
+) -> dict[str, Any]:
+    """What else the prompt carries (ControlNets, areas, pooled text, ...), of its first entry."""
+    given = _without_frames(conditioning[0][1])
+    if given.get("control") is not None:
+        given["control"] = _control_for(given["control"], frames, copies)
+    return given
+
+
+def _control_for(control: Any, frames: Sequence[int], copies: dict[int, Any]) -> Any:
+    """A ControlNet, those before it and its clones on other GPUs, with the hints of a clip's frames
+    in the whole video."""
+    if id(control) in copies:
+        return copies[id(control)]
+    copy = copies[id(control)] = control.copy()
+    hints = control.cond_hint_original
+    if hints is not None and len(hints) > 1:
+        copy.cond_hint_original = hints[hint_indices(len(hints), frames)]
+    if control.previous_controlnet is not None:
+        copy.set_previous_controlnet(_control_for(control.previous_controlnet, frames, copies))
+    clones = getattr(control, "multigpu_clones", None)
+    if clones:
+        copy.multigpu_clones = {
+            device: _control_for(clone, frames, copies) for device, clone in clones.items()
+        }
+    return copy

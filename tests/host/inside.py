@@ -1,0 +1,31 @@
+"""This pack inside of ComfyUI's own Python, without a server: what programs beside this one begin
+with. (Not for pytest's Python.)"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def begin(comfyui: str):
+    """Start ComfyUI on the CPU, import the pack as `videoldm`, and return its host."""
+    sys.path.insert(0, comfyui)
+    sys.argv = [sys.argv[0], "--cpu"]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    # What the pack looks for when it asks whether ComfyUI imports it.
+    import comfy.model_management  # noqa: F401
+    import comfy_api.latest  # noqa: F401
+    import folder_paths  # noqa: F401
+
+    spec = importlib.util.spec_from_file_location(
+        "videoldm", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["videoldm"] = package
+    spec.loader.exec_module(package)
+    from videoldm.nodes.host import host
+
+    return host

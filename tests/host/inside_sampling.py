@@ -1,0 +1,211 @@
+"""Run by ComfyUI's own Python, outside of a server: what our samplers do inside of ComfyUI's.
+
+python inside_sampling.py COMFYUI FAMILY      (FAMILY is the toy family's folder; answers with JSON)
+"""
+
+import json
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+
+from inside import begin
+
+FRAMES, SIDE, LATENT = 6, 32, 8
+PROMPTS = ("a red circle", "")
+
+
+class Toys:
+    """The toy family on ComfyUI's wires, and our sampler with small settings."""
+
+    def __init__(self, host, folder: Path):
+        from videoldm.core.temporal_layers import Strength
+        from videoldm.nodes.host.comfyui import loaders
+
+        self.host, self.loaders, self.folder = host, loaders, folder
+        kind, file = loaders.IMAGE_MODEL, folder / "image_model.safetensors"
+        self.image, self.clip, self.vae = loaders.embedded_wires(kind, file)
+        self.text_to_video, self.prediction = (
+            host.inject(self.image, self.layers(name), Strength())
+            for name in ("text_to_video", "prediction")
+        )
+        self.prompts = [host.encode_text(self.clip, text) for text in PROMPTS]
+
+    def layers(self, name):
+        return self.loaders.temporal_layers(self.folder / f"{name}.safetensors")
+
+    def sample(self, model=None, prompts=None, *, steps=3, sampler="euler", **changed):
+        from videoldm.nodes.stages.sampling import Settings, VideoRequest, sample_video
+
+        usual = dict(
+            width=SIDE, height=SIDE, frames=FRAMES, cfg=3.0, guidance_rescale=0.0,
+            strategy="single clip", window=4, overlap=2, free_noise=False, context_frames=1,
+            context_guidance=1.0, perturbation=0, passes=1,
+        )  # fmt: skip
+        how = Settings(steps=steps, sampler_name=sampler, schedule="trailing", seed=1)
+        request = VideoRequest(**usual | changed)
+        model = self.text_to_video if model is None else model
+        return sample_video(self.host, model, *(prompts or self.prompts), request, how)["samples"]
+
+    def core(self, model, prompts=None, *, steps=3, cfg=3.0, x=None):
+        """Core's KSampler on the same model."""
+        import torch
+
+        from nodes import common_ksampler
+
+        generator = torch.Generator().manual_seed(2)
+        x = torch.randn(FRAMES, 4, LATENT, LATENT, generator=generator) if x is None else x
+        how = (1, steps, cfg, "euler", "simple", *(prompts or self.prompts))
+        return common_ksampler(model, *how, {"samples": x})[0]["samples"]
+
+    def controlled(self, frames=FRAMES):
+        """The prompts with a ControlNet of random weights."""
+        import torch
+        from server_nodes import TestControlNet
+
+        from nodes import ControlNetApplyAdvanced
+
+        hints = torch.rand(frames, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(1))
+        (control,) = TestControlNet().make(self.image)
+        apply = ControlNetApplyAdvanced().apply_controlnet
+        return apply(*self.prompts, control, hints, 0.7, 0.0, 0.8)[:2]
+
+    def hooked(self):
+        """The first prompt with a LoRA of its own."""
+        import comfy.hooks
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
+        lora = {f"{name}.lora_{way}.weight": torch.randn(*shape, generator=generator)
+                for way, shape in (("up", (32, 4)), ("down", (4, 32)))}  # fmt: skip
+        hook = comfy.hooks.create_hook_lora(lora, 1.0, 1.0)
+        return comfy.hooks.set_hooks_for_conditioning(self.prompts[0], hook), self.prompts[1]
+
+
+def distance(a, b) -> float:
+    return float((a - b).abs().max() / b.std())
+
+
+# --------------------------------------------------------------------------------------------------
+# How often things happen.
+
+STRATEGIES = {
+    "single clip": {},
+    "sliding windows": {"strategy": "sliding windows", "frames": 10},
+    "prediction": {"strategy": "prediction", "frames": 10},
+    "heun": {"sampler": "heun"},
+}
+
+
+def calls(toys):
+    """strategy -> how often a run enters wrappers of other nodes, and readies ControlNets."""
+
+    counts = Counter()
+
+    def counting(name):
+        def wrapper(executor, *args, **kwargs):
+            counts[name] += 1
+            return executor(*args, **kwargs)
+
+        return wrapper
+
+    model = toys.prediction.clone()
+    for name in ("outer_sample", "prepare_sampling", "sampler_sample", "predict_noise"):
+        model.add_wrapper_with_key(name, "test", counting(name))
+    positive, negative = toys.controlled(frames=10)
+    control = positive[0][1]["control"]
+    kind = type(control)
+    for name in ("pre_run", "cleanup"):
+        method = getattr(kind, name)
+        setattr(kind, name, _counted(counts, name, method))
+    found = {}
+    for name, changed in STRATEGIES.items():
+        counts.clear()
+        if name == "prediction":
+            changed = changed | {"prediction_model": model}
+        toys.sample(model, (positive, negative), **changed)
+        found[name] = dict(counts)
+    return found
+
+
+def _counted(counts, name, method):
+    def call(self, *args, **kwargs):
+        counts[name] += 1
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+# --------------------------------------------------------------------------------------------------
+# What happens in a clip that happened in each of its evaluations.
+
+
+def evaluation_alone(toys):
+    """The denoiser outside of a sampling against the same inside of one."""
+    import torch
+    from videoldm.core.clip_condition import ClipCondition, Evaluations, in_scope
+    from videoldm.nodes.host.interface import Guidance
+
+    prompts, size = toys.controlled(), (1, 4, LATENT, LATENT)
+    made = toys.host.denoiser_for(toys.text_to_video, *prompts, Guidance(cfg=3.0, rescale=0.5))
+    condition = ClipCondition(frames=range(FRAMES))
+    denoiser, sigma = made(condition), torch.tensor(3.0)
+    x = 3 * torch.randn(1, FRAMES, *size[1:], generator=torch.Generator().manual_seed(3))
+    alone = denoiser(x, sigma)
+    planned = Evaluations(condition, size, torch.tensor([3.0, 0.0]))
+    inside = in_scope(made, planned, lambda: denoiser(x, sigma))
+    return {"same": torch.equal(alone, inside), "sense": distance(alone, x)}
+
+
+def many_windows(toys):
+    """More windows with ControlNets than are kept ready, in their order and in turn with core's own
+    answer for the frames of each."""
+    import torch
+
+    prompts = toys.controlled(frames=14)
+    changed = {"strategy": "sliding windows", "frames": 14, "window": 2, "overlap": 0, "steps": 2}
+    whole = toys.sample(toys.image, prompts, **changed)
+    single = toys.sample(toys.image, prompts, **changed | {"strategy": "single clip"})
+    return {"apart": distance(whole, single), "finite": bool(torch.isfinite(whole).all())}
+
+
+def interrupted(toys):
+    """A run that ends in the middle, and the next one."""
+    import torch
+
+    fresh = toys.sample()
+
+    class Stop(BaseException):
+        pass
+
+    def stop(*args):
+        raise Stop
+
+    tell, toys.host.reports.tell = toys.host.reports.tell, stop
+    try:
+        toys.sample(prompts=toys.controlled())
+        ended = False
+    except Stop:
+        ended = True
+    finally:
+        toys.host.reports.tell = tell
+    return {"ended": ended, "same": torch.equal(toys.sample(), fresh)}
+
+
+CHECKS = (calls, evaluation_alone, many_windows, interrupted)
+
+
+def main(comfyui, family):
+    host = begin(comfyui)
+    logging.getLogger("videoldm").setLevel(logging.ERROR)
+    import torch
+
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        toys = Toys(host, Path(family))
+        print(json.dumps({check.__name__: check(toys) for check in CHECKS}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

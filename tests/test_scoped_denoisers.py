@@ -1,0 +1,116 @@
+"""Denoisers that share what is made ready for a sampling: every task tells them when one begins."""
+
+import pytest
+import torch
+from model_toys import SCHEDULE, Denoisers, normal, toy_sampling, whole
+from videoldm.core.anchors import Anchors
+from videoldm.core.clip_condition import ScopedDenoisers
+from videoldm.core.families.lavie_sampling import plan
+from videoldm.core.families.lavie_upsampling import independent_chunks, one_stream
+from videoldm.core.interpolation import interpolate
+from videoldm.core.long_video import (
+    Between,
+    ContextUse,
+    Continuation,
+    SlidingWindows,
+    hierarchical,
+    prediction,
+    single_clip,
+    sliding,
+)
+from videoldm.core.upsampling import Upsampling, upsample_clips, upsample_whole
+
+SIZE = (2, 4, 3, 5)
+SAMPLING = toy_sampling()
+LOW = normal(2, 10, 3, 9, 12).tanh()
+
+
+class Scoped(ScopedDenoisers):
+    """Denoisers of which every evaluation must lie in a sampling of its own frames and size."""
+
+    def __init__(self, denoiser_for=None):
+        self.denoiser_for = denoiser_for or Denoisers()
+        self.planned, self.begun, self.evaluated = None, [], 0
+
+    def __call__(self, condition):
+        denoiser = self.denoiser_for(condition)
+
+        def denoise(x, sigma):
+            assert self.planned is not None, "an evaluation outside of a sampling"
+            assert (len(x), *x.shape[2:]) == self.planned.size
+            assert x.shape[1] == len(self.planned.condition.frames)
+            assert sigma in self.planned.sigmas
+            self.evaluated += 1
+            return denoiser(x, sigma)
+
+        return denoise
+
+    def sampling(self, planned, run):
+        assert self.planned is None, "a sampling within another"
+        self.planned = planned
+        self.begun.append(planned.condition)
+        try:
+            return run()
+        finally:
+            self.planned = None
+
+
+def upsampler(condition):
+    low = condition.concatenated.mean(2, keepdim=True)
+    return lambda x, s: ((x + x.mean(1, keepdim=True)) / (1 + s)).tanh() + low
+
+
+def upsampling(**changed):
+    return Upsampling(**{"schedule": SCHEDULE, "chunk": 4, "overlap": 1} | changed)
+
+
+def chunks_by(denoiser_for):
+    how, noise = plan("ddim", 3), one_stream(torch.Generator().manual_seed(0))
+    return independent_chunks(denoiser_for, LOW, how, upsampling(overlap=0), noise)
+
+
+def anchored(denoiser_for):
+    anchors = Anchors(count=2, sampling=toy_sampling(4), between=denoiser_for)
+    return single_clip(denoiser_for, SIZE, SAMPLING, 6, anchors=anchors)
+
+
+HIERARCHY = {"how": Continuation(window=4, context=1), "between": Between(passes=1, window_keys=3)}
+MADE = {
+    "single clip": (1, lambda d: single_clip(d, SIZE, SAMPLING, 6)),
+    "anchors": (2, anchored),
+    "sliding": (1, lambda d: sliding(
+        d, SIZE, SAMPLING, 11, windows=SlidingWindows(window=4, overlap=2))),
+    "prediction": (3, lambda d: prediction(
+        d, SIZE, SAMPLING, 10, how=Continuation(window=4, context=1, use=ContextUse(scale=2.0)))),
+    "hierarchical": (4, lambda d: hierarchical(d, SIZE, SAMPLING, 14, **HIERARCHY)),
+    "interpolation": (2, lambda d: interpolate(
+        d, normal(2, 5, 4, 3, 5), SAMPLING, window_keys=3, passes=1)),
+}  # fmt: skip
+UPSAMPLED = {
+    "continued": (3, lambda d: upsample_clips(d, LOW, SAMPLING, upsampling())),
+    "in tiles": (3, lambda d: upsample_clips(
+        d, LOW, SAMPLING, upsampling(tile=6, tile_overlap=2))),
+    "blended": (1, lambda d: [upsample_whole(d, LOW, SAMPLING, upsampling())]),
+    "blended in tiles": (1, lambda d: [upsample_whole(
+        d, LOW, SAMPLING, upsampling(tile=6, tile_overlap=2))]),
+    "independent": (3, chunks_by),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", MADE)
+def test_a_sampling_is_begun_for_each_clip(task):
+    clips, make = MADE[task]
+    check(Scoped(), Denoisers(), make, clips)
+
+
+@pytest.mark.parametrize("task", UPSAMPLED)
+def test_a_sampling_is_begun_for_each_clip_of_an_upsampler(task):
+    clips, make = UPSAMPLED[task]
+    check(Scoped(upsampler), upsampler, make, clips)
+
+
+def check(scoped, plain, make, clips):
+    made = whole(make(scoped))
+    assert len(scoped.begun) == clips
+    assert scoped.evaluated > 0
+    assert torch.equal(made, whole(make(plain)))
