@@ -100,7 +100,7 @@ def test_a_case_runs_and_its_output_is_read(tmp_path, family, monkeypatch):
     ],
 )
 def test_what_a_command_must_not_do_is_seen(does, kind, tmp_path, family, monkeypatch):
-    monkeypatch.setattr(running, "SECONDS", 0.5)
+    monkeypatch.setattr(running, "SECONDS", 0.5 if kind == "hang" else 20)
     monkeypatch.setattr(running, "MEMORY", 200 << 20)
     monkeypatch.setattr("videoldm.nodes.headless.main", lambda command: (does(), 0)[1])
     result = run(lambda rng, folder: [["run"]], tmp_path, family, monkeypatch)
