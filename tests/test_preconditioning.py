@@ -109,6 +109,15 @@ def test_discrete_forms_range_over_their_schedule():
     assert one.coefficients(SCHEDULE.sigmas[[7, 999]].float()).c_noise.tolist() == [7, 999]
 
 
+@pytest.mark.parametrize("rule", ALL, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
+def test_networks_are_told_float32_numbers_one_per_sample_or_frame(rule, shape):
+    told = []
+    x, sigma = torch.zeros(3, 2, 1, 2, 2), torch.full(shape, 2.0, dtype=torch.float64)
+    p.preconditioned(lambda x, t: told.append(t) or x, rule)(x, sigma)
+    assert [(t.dtype, t.shape) for t in told] == [(torch.float32, shape or (3,))]
+
+
 def test_half_precision_survives_the_largest_sigma():
     x = torch.randn(1, 2, 3, 4, 4).half() * 4518
     for prediction in ("v", "x0"):

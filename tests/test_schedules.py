@@ -123,6 +123,12 @@ def test_linspace_timesteps_are_those_of_diffusers(steps):
     assert torch.equal(s.timesteps_linspace(1000, steps), reference.timesteps)
 
 
+def test_as_many_steps_as_there_are_levels_visit_each_of_them():
+    for every in (s.timesteps_leading, s.timesteps_trailing, s.timesteps_linspace):
+        assert every(1000, 1000).tolist() == list(range(999, -1, -1))
+    assert s.timesteps_linspace(1000, 1).tolist() == [999]  # From pure noise, unlike diffusers.
+
+
 def test_published_timestep_lists():
     lavie_ddpm = s.timesteps_leading(1000, 50, offset=0).tolist()
     assert lavie_ddpm[:2] == [980, 960] and lavie_ddpm[-2:] == [20, 0]
@@ -237,6 +243,9 @@ def test_whole_steps_are_the_nearest_in_log_sigma():
         (lambda: s.timesteps_leading(1000, 1001), "1000.*1001"),
         (lambda: s.timesteps_leading(1000, 1000, offset=1), "1000"),
         (lambda: s.get_sigmas_karras(10, 2.0, 1.0), "2.0 and 1.0"),
+        (lambda: s.get_sigmas_exponential(10, 0.0, 1.0), "0.0 and 1.0"),
+        (lambda: s.get_sigmas_karras(0, 0.1, 1.0), "at least 1, got 0"),
+        (lambda: s.timesteps_trailing(1000, 0), "1000.*0"),
         (lambda: s.get_sigmas("karas", s.linear(), 10), "karas.*karras"),
         (lambda: s.truncate(torch.tensor([1.0, 0.0]), 0.0), "0.0"),
         (lambda: s.NoiseSchedule(torch.tensor([0.5, 0.7])), "0.5.*0.7"),

@@ -14,7 +14,8 @@ embedded models. What the command promises is then held against what it did:
     no death by a signal; no file outside the output folder; no code of the input is run.
 
 `cases` makes a case, `running` runs it, `judging` finds what is wrong with it. The other modules
-make the input; `values` has what they share. The process ends with 1 if anything was found.
+make the input; `values` has what they share. The process ends with 1 if anything was found. It
+needs fork, so Linux or macOS.
 """
 
 import sys
