@@ -289,7 +289,8 @@ def sample_unipc(
         _report(callback, i, sigmas, x, denoised)
         if history and sigma < history[0][0]:
             x = _unipc_step(x_last, history[:p], sigma, variant, corrected_by=denoised)
-        history = [(sigma, denoised), *history][:order]
+        # A level that comes twice stands there once: no slope can be taken between the two.
+        history = [(sigma, denoised), *(one for one in history if one[0] != sigma)][:order]
         p = min(order, i + 1, total - i, len(history))
         x_last = x
         x = denoised if sigma_next == 0 else _unipc_step(x, history[:p], sigma_next, variant)

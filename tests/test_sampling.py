@@ -294,6 +294,13 @@ def test_a_repeated_last_sigma_is_harmless(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+def test_a_level_may_come_twice_anywhere(name):
+    sigmas = torch.tensor([8.0, 8.0, 3.0, 3.0, 1.0, 0.0])
+    x = SAMPLERS[name](DENOISER, start() * sigmas[0], sigmas, noise=fixed_noise)
+    assert x.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_axes_have_no_meaning(name):
     """A video is sampled as its frames would be, if the denoiser treats frames alone."""
     sigmas = schedules.get_sigmas_uniform(SCHEDULE, 4)
