@@ -1,1 +1,99 @@
-"""Model families, one module each: configuration, table of foreign names, and what is special."""
+"""Model families, one module or more each: configuration, table of foreign names, what is special.
+
+This is the registry: whatever loads or samples a published model asks here, and names no family. A
+new family is an entry in :func:`families`, and the functions that it points to. Nothing heavy is
+imported before a family is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..diffusion_model import DiffusionModel
+    from ..sampling_plan import Plan
+    from ..temporal_layers import TemporalLayers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a family can do; functions take `dtype` and `device` where they load.
+
+    name: in the headers of its files. detects: whether a file without a header is one of its own.
+    load_layers: temporal layers, to be put into an image model. load_video_model: a whole U-Net
+    with its layers in it, None where no file holds one. published_plan: the noise levels that the
+    original takes, by the name of what was trained (such as "lavie base"), of a sampler, and by the
+    number of steps; None where nothing special was published.
+    """
+
+    name: str
+    detects: Callable[[Path], bool]
+    load_layers: Callable[..., TemporalLayers]
+    load_video_model: Callable[..., DiffusionModel] | None = None
+    published_plan: Callable[[str, str, int], Plan] | None = None
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """All families of temporal layers, the project's own format first; imported when asked for."""
+    from . import embedded, lavie, lavie_sampling
+
+    return (
+        Family(
+            name=embedded.FAMILY,
+            detects=lambda path: False,
+            load_layers=embedded.load_temporal_layers,
+        ),
+        Family(
+            name=lavie.FAMILY,
+            detects=lavie.detects,
+            load_layers=lavie.load_layers,
+            load_video_model=lavie.load,
+            published_plan=lavie_sampling.published_plan,
+        ),
+    )
+
+
+def family_of(path: Path) -> Family:
+    """The family of a file: what its header says, else whose weights it holds.
+
+    Layers in the project's own format may be of any origin. Where no family knows a file, the last
+    one says what it looked for when it loads it.
+    """
+    from ..weight_files import header_of
+
+    header, (own, *published) = header_of(path), families()
+    if header is not None:
+        return next((one for one in published if one.name == header.family), own)
+    return next((one for one in published if one.detects(path)), published[-1])
+
+
+def load_temporal_layers(path: Path, **where: Any) -> TemporalLayers:
+    """The temporal layers in a file; of a whole video model, only its layers."""
+    return family_of(path).load_layers(path, **where)
+
+
+def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
+    """The name of its family, and the video model in a file.
+
+    Raises CheckpointError for a file that holds none.
+    """
+    from ..checkpoints import CheckpointError
+
+    family = family_of(path)
+    if family.load_video_model is None:
+        raise CheckpointError(f"{path.name} holds no whole video model: it is of {family.name}")
+    return family.name, family.load_video_model(path, **where)
+
+
+def published_plan(trained: str, sampler: str, steps: int) -> Plan:
+    """The noise levels of the original of what was trained, such as "lavie base"."""
+    for family in families():
+        if family.published_plan is not None and trained.split(" ")[0] == family.name:
+            return family.published_plan(trained, sampler, steps)
+    known = ", ".join(one.name for one in families() if one.published_plan)
+    raise ValueError(f"settings as published are known for {known}, not for {trained!r}")

@@ -91,6 +91,14 @@ def load_layers(
     return channels_last(layers).to(device)
 
 
+def detects(path: Path) -> bool:
+    """Whether a file without a header holds the weights of a LaVie model."""
+    try:
+        return detect({k: v.shape for k, v in read(path).items()}) is not None
+    except CheckpointError:
+        return False
+
+
 def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
     """What the file's header says, else what its weights tell; CheckpointError if neither does."""
     config = _config_in(path) or detect({k: v.shape for k, v in state.items()})

@@ -6,7 +6,6 @@ go in the variance preserving form, [b t c h w].
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +15,13 @@ from torch import Tensor
 
 from ..autoencoder import check_video
 from ..clip_condition import ClipCondition, DenoiserFor, conditions_of
-from ..denoiser import Denoiser, to_ve, to_vp
+from ..denoiser import Denoiser
 from ..diffusion_model import DiffusionModel
 from ..guidance import guided
 from ..interpolation import FACTOR, interpolated_frames
 from ..noise import StepNoise
 from ..sampling import Callback, sample_ddim, sample_ddpm, sample_euler
+from ..sampling_plan import Plan
 from ..schedules import (
     NoiseSchedule,
     get_sigmas_at,
@@ -71,42 +71,6 @@ def respaced_timesteps(steps: int, total: int = 1000) -> Tensor:
         found.append(round(position))
         position += (total - 1) / (steps - 1)
     return torch.tensor(found[::-1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A sampler with its noise levels, and the schedule that gives the network its timesteps."""
-
-    schedule: NoiseSchedule
-    sampler: Callable[..., Tensor]
-    sigmas: Tensor
-
-    def run(
-        self,
-        denoiser: Denoiser,
-        noise: Tensor,
-        *,
-        step_noise: StepNoise | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """Latents from standard normal `noise` of their shape."""
-        first = self.sigmas[0]
-        # Only the Euler sampler starts from the noise alone, without the signal's unit variance.
-        x = first.to(noise) * noise if self.sampler is sample_euler else to_ve(noise, first)
-        x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
-        return to_vp(x, self.sigmas[-1])
-
-    def walk(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        sigmas: Tensor,
-        *,
-        noise: StepNoise | None = None,
-        callback: Callback | None = None,
-    ) -> Tensor:
-        """:meth:`run` as a sampler for tasks that bring x in the VE form of pure noise."""
-        return self.run(denoiser, to_vp(x, sigmas[0]), step_noise=noise, callback=callback)
 
 
 def plan(method: Method, steps: int) -> Plan:

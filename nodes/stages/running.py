@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ...core.clip_condition import Progress, Sampling
-from ...core.families.lavie_sampling import Plan, published_plan
+from ...core.families import published_plan
 from ...core.noise import NoiseSource
 from ...core.sampling import SAMPLERS
+from ...core.sampling_plan import Plan
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part

@@ -15,10 +15,10 @@ import folder_paths
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
+from ....core import families
 from ....core.checkpoints import load_into
 from ....core.families import (
     embedded,
-    lavie,
     stable_diffusion,
     stable_diffusion_folders,
 )
@@ -69,7 +69,7 @@ class Loaders:
     def video_model(self, name: str) -> tuple[Any, LoadedLayers]:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
         path = self.folders.model_path("videoldm", name)
-        found = lavie.load(path)
+        _, found = families.load_video_model(path)
         (own,) = found.sets
         model = _renewable(build_patcher(found, None), _video_model_patcher, path)
         again = _layers_patcher, (path,)
@@ -177,12 +177,8 @@ def _read_temporal_vae(path: Path | None) -> VideoVAE:
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
     """Configuration and weights; of a whole video model only its layers are taken."""
-    header = header_of(path)
-    if header is None or header.family == lavie.FAMILY:
-        layers = lavie.load_layers(path)
-        return layers.spec, layers.state_dict()
-    header, state = embedded.read(path, "temporal_layers")
-    return embedded.layers_spec(header), state
+    layers = families.load_temporal_layers(path)
+    return layers.spec, layers.state_dict()
 
 
 def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Path | None) -> Any:
@@ -267,7 +263,8 @@ def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
 
 
 def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    patcher = build_patcher(lavie.load(path), None, disable_dynamic=disable_dynamic)
+    _, found = families.load_video_model(path)
+    patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _video_model_patcher, path)
 
 

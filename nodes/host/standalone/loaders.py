@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ....core import families
 from ....core.families import (
     controlnets,
     embedded,
-    lavie,
     stable_diffusion,
     stable_diffusion_keys,
     stable_diffusion_text,
@@ -74,16 +74,14 @@ class Loaders:
         if part is not None:
             return embedded.load_temporal_layers(part, **self._there)
         path = self.folders.model_path("videoldm", name)
-        header = header_of(path)
-        if header is None or header.family == lavie.FAMILY:
-            return lavie.load_layers(path, **self._there)
-        return embedded.load_temporal_layers(path, **self._there)
+        return families.load_temporal_layers(path, **self._there)
 
     def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
-        model = lavie.load(self.folders.model_path("videoldm", name), **self._there)
+        path = self.folders.model_path("videoldm", name)
+        family, model = families.load_video_model(path, **self._there)
         (own,) = model.sets
-        return StandaloneModel(model, lavie.FAMILY), own.layers
+        return StandaloneModel(model, family), own.layers
 
     def temporal_vae(self, name: str) -> VideoVAE:
         path = None if name == EMBEDDED else self.folders.model_path("vae", name)
@@ -105,7 +103,7 @@ class Loaders:
         """A U-Net of the folder diffusion_models, its weights rounded as `weight_dtype` says."""
         model, *_ = self._checkpoint(name, IMAGE_MODEL, folder="diffusion_models")
         if weight_dtype != "default":
-            round_weights(model.core.network.image_unet, FP8[weight_dtype])
+            round_weights(eject(model.core.network), FP8[weight_dtype])
         return model
 
     def text_encoder(self, name: str, device: str = "default") -> PromptEncoder:
