@@ -82,6 +82,15 @@ class InjectedSets(Sequence[Injection]):
         active = self.active
         return active[-1].layers.spec.trained.shared_noise if active else 0.0
 
+    def check_frames(self, frames: int) -> None:
+        """Raise ValueError for more frames than some set can see together."""
+        most = min((s.max_frames for s in self.specs if s.max_frames is not None), default=frames)
+        if frames > most:
+            raise ValueError(
+                f"the temporal layers see at most {most} frames together, but {frames} were given; "
+                "longer videos need windows"
+            )
+
     # What they change in their host.
 
     @property
@@ -132,6 +141,7 @@ class LayerPass:
     ):
         self.sets = sets.active
         self.videos, self.frames = shape[:2]
+        self.sets.check_frames(self.frames)
         self.embedding: Tensor | None = None
         if conditions.context is None and self.sets.context_channels:
             # Sets that know given frames were always given some in training, or told of none.

@@ -58,6 +58,11 @@ class LayerSpec(ModuleSpec):
         """Where in a transformer block the layer acts; None for one that acts after modules."""
         return None
 
+    @property
+    def max_frames(self) -> int | None:
+        """The most frames that the layer can see together; None where there is no limit."""
+        return None
+
 
 KINDS: dict[str, type[ModuleSpec]] = {}
 """The known kinds of modules by their names in files."""

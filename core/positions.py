@@ -20,6 +20,14 @@ def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def interleaved_sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
+    """Embed real ``positions`` [...] as [..., width]: sine and cosine side by side (Vaswani et al.
+    2017, section 3.5)."""
+    frequencies = base ** (-torch.arange(0, width, 2, device=positions.device).float() / width)
+    angles = positions[..., None].float() * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+
+
 def with_times(tokens: Tensor, times: Tensor) -> Tensor:
     """Add to ``tokens`` [n, t s, d], any s to a frame, the sinusoids of ``times`` [t]."""
     at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)

@@ -59,7 +59,7 @@ class TemporalLayers(nn.Module):
         text, extension = first_frame_text(conditions.text), None
         if self.context is not None and conditions.context is not None:
             features, level = self.context(conditions.context, embedding.dtype)
-            embedding = embedding + for_frames(level, embedding)
+            embedding = embedding if level is None else embedding + for_frames(level, embedding)
         if self.rate is not None and rate is not None:
             embedding = embedding + for_frames(self.rate(rate), embedding)
         if self.prompt is not None and text is not None:

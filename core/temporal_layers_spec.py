@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 # The kinds of layers that every family may use.
-from . import block_layers, layers, temporal_transformer  # noqa: F401
+from . import block_layers, layers, motion_module, temporal_transformer  # noqa: F401
 from .context_encoder import ContextEncoderSpec
+from .image_conditions import ImageEncoderSpec, MaskedImageSpec
 from .layer_specs import LayerSpec, ModuleSpec, spec_from_dict
 from .sites import UNetLayout, all_sites, check_site, is_in_block
 
@@ -75,7 +76,7 @@ class TemporalLayersSpec:
     layout: UNetLayout
     layers: Mapping[str, LayerSpec]
     host: HostChanges = HostChanges()
-    context: ContextEncoderSpec | None = None
+    context: ContextEncoderSpec | ImageEncoderSpec | MaskedImageSpec | None = None
     rates: int = 0
     prompt_reader: ModuleSpec | None = None
     trained: TrainedFor = field(default_factory=TrainedFor)
@@ -100,6 +101,12 @@ class TemporalLayersSpec:
     def embedding(self) -> int:
         """Width of the time embedding of the host U-Net."""
         return 4 * self.layout.channels[0]
+
+    @cached_property
+    def max_frames(self) -> int | None:
+        """The most frames that the layers can see together; None where there is no limit."""
+        limits = [one.max_frames for one in self.layers.values() if one.max_frames is not None]
+        return min(limits, default=None)
 
     @cached_property
     def inside_modules(self) -> bool:

@@ -1,0 +1,126 @@
+"""AnimateDiff (Guo et al. 2023) and what was made after it: motion modules for any checkpoint of
+Stable Diffusion 1.x or XL, loaded as temporal layers by site.
+
+Known are v1, v2, v3, the beta for XL, Hotshot-XL, AnimateLCM with and without an image, and PIA,
+each as its original file, under a prefix, or as diffusers' MotionAdapter; and motion LoRAs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from ..checkpoints import CheckpointError, broken_config, load_into
+from ..cloning import shared_clone
+from ..sites import UNetLayout
+from ..temporal_layers import TemporalLayers
+from ..weight_files import read_weights
+from . import animatediff_keys as keys
+from .animatediff_config import AnimateDiffConfig, detect, prefix_of
+from .animatediff_lora import MotionLora, with_loras
+from .stable_diffusion_folders import find_weights
+from .stable_diffusion_refusals import what_it_is
+
+FAMILY = "animatediff"
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model"
+"""Of diffusers' folders."""
+
+
+def load_layers(
+    path: str | os.PathLike,
+    *,
+    loras: Sequence[MotionLora] = (),
+    layout: UNetLayout | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> TemporalLayers:
+    """The motion modules of a file, or of a MotionAdapter's folder, as temporal layers.
+
+    layout: of the image network, where that is neither Stable Diffusion 1's nor XL's. Raises
+    CheckpointError in one sentence.
+    """
+    path = Path(path)
+    state = read(path)
+    config = config_of(path, state)
+    if layout is not None:
+        config = replace(config, layout=layout)
+    return assemble(state, config, path.name, loras=loras, dtype=dtype).to(device)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, or of diffusers' folder, without the prefix of motion modules."""
+    state = read_weights(find_weights(path, WEIGHTS) if path.is_dir() else path)
+    return without_prefix(state)
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Motion modules under their plain names; others keep theirs, which are then unknown."""
+    prefix = prefix_of(state)
+    return {k.removeprefix(prefix): v for k, v in state.items()} if prefix else dict(state)
+
+
+def config_of(path: Path, state: Mapping[str, Tensor]) -> AnimateDiffConfig:
+    """What the weights tell, and the configuration beside them; CheckpointError for other files."""
+    config = detect({k: tuple(v.shape) for k, v in state.items()}, **_numbers_beside(path))
+    if config is None:
+        raise CheckpointError(f"{path.name} holds no motion modules{what_it_is(state)}")
+    return config
+
+
+def _numbers_beside(path: Path) -> dict[str, Any]:
+    """The numbers that weights do not tell, from diffusers' configuration if there is one."""
+    if not path.is_dir() and not path.name.startswith(WEIGHTS):
+        return {}
+    beside = (path if path.is_dir() else path.parent) / CONFIG
+    if not beside.is_file():
+        return {}
+    with broken_config(str(beside)):
+        told = json.loads(beside.read_text(encoding="utf-8"))
+        names = {"heads": "motion_num_attention_heads", "norm_groups": "motion_norm_num_groups"}
+        return {ours: int(told[theirs]) for ours, theirs in names.items() if theirs in told}
+
+
+def assemble(
+    state: Mapping[str, Tensor],
+    config: AnimateDiffConfig,
+    name: str = "the file",
+    *,
+    loras: Sequence[MotionLora] = (),
+    dtype: torch.dtype = torch.float32,
+) -> TemporalLayers:
+    """The layers with the weights of a state dict, every key of it used, and LoRAs beside them."""
+    found, spec = keys.split(state, config, name).layers, config.layers_spec()
+    spec, updates = with_loras(spec, loras)
+    with torch.device("meta"):
+        layers = TemporalLayers(spec)
+    return load_into(layers, {**found, **updates}, f"the motion modules of {name}", dtype)
+
+
+def to_original(
+    layers: TemporalLayers, config: AnimateDiffConfig, first: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The file's state dict: inverse of :func:`assemble`, for layers without LoRAs.
+
+    first: PIA's first convolution, of which the layers hold a part.
+    """
+    return keys.join(keys.Split(layers.state_dict(), dict(first or {}), []), config)
+
+
+def with_own_input(unet: UNet2DConditionModel, state: Mapping[str, Tensor]) -> UNet2DConditionModel:
+    """The image U-Net with the first convolution that PIA's file has for the latents, as it was
+    trained; without this, the image network's own is kept, as for personalised ones."""
+    clone = shared_clone(unet)
+    weight = state["conv_in.weight"][:, : keys.LATENTS].contiguous()
+    own = {"weight": weight, "bias": state["conv_in.bias"]}
+    like = unet.conv_in.weight
+    for name, tensor in own.items():
+        setattr(clone.conv_in, name, torch.nn.Parameter(tensor.to(like), requires_grad=False))
+    return clone

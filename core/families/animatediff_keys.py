@@ -1,0 +1,160 @@
+"""Names of motion modules' weights: the originals', Hotshot-XL's and diffusers'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import CheckpointError, complain
+from ..positions import interleaved_sinusoid
+from ..sites import diffusers_path, width_at
+from ..temporal_layers import key
+from .animatediff_config import TABLE, AnimateDiffConfig, Spelling
+from .stable_diffusion_keys import inverse, rename, rename_all
+
+_SPATIAL = re.compile(
+    r"((down|up)_blocks\.\d+\.(resnets|attentions|downsamplers|upsamplers)"
+    r"|mid_block\.(resnets|attentions)|conv_in|conv_norm_out|conv_out|time_embedding"
+    r"|add_embedding)\."
+)
+"""Modules of the image network, which training checkpoints hold as well."""
+
+_INPUT = "conv_in."
+INPUT_CHANNELS = "layers.in.conv.weight"
+LATENTS = 4
+"""Channels of the first convolution that are those of the latents; the others are PIA's own."""
+
+TABLE_TOLERANCE = 0.07
+"""Of a table of positions in half precision or less."""
+
+
+def module_path(site: str, spelling: Spelling) -> str:
+    """What a file calls the motion module at ``site``."""
+    kind = "temporal_attentions" if spelling == "hotshot" else "motion_modules"
+    inner = ".temporal_transformer" if spelling == "original" else ""
+    return diffusers_path(site).replace("attentions", kind) + inner
+
+
+def tails(blocks: int, attentions: int, spelling: Spelling) -> dict[str, str]:
+    """Module paths inside a motion module: the file's -> :class:`~..motion_module.MotionModule`'s,
+    of projections without their ``base``."""
+    found = {"norm": "norm", "proj_in": "project_in", "proj_out": "project_out"}
+    diffusers = spelling == "diffusers"
+    for k in range(blocks):
+        block, own = f"transformer_blocks.{k}", f"blocks.{k}"
+        for a in range(attentions):
+            attention = f"attn{a + 1}" if diffusers else f"attention_blocks.{a}"
+            norm = f"norm{a + 1}" if diffusers else f"norms.{a}"
+            found[f"{block}.{norm}"] = f"{own}.norms.{a}"
+            found |= {
+                f"{block}.{attention}.{name}": f"{own}.attentions.{a}.{name.removesuffix('.0')}"
+                for name in ("to_q", "to_k", "to_v", "to_out.0")
+            }
+        last = f"norm{attentions + 1}" if diffusers else "ff_norm"
+        found[f"{block}.{last}"] = f"{own}.norm"
+        found[f"{block}.ff.net.0.proj"] = f"{own}.feed_forward.inner"
+        found[f"{block}.ff.net.2"] = f"{own}.feed_forward.outer"
+    return found
+
+
+def table(config: AnimateDiffConfig) -> dict[str, str]:
+    """The file's module path -> the path in :class:`~..temporal_layers.TemporalLayers`."""
+    inside = tails(config.blocks, config.attentions, config.spelling)
+    modules = {
+        f"{module_path(site, config.spelling)}.{old}": f"layers.{key(site)}.{_with_base(new)}"
+        for site in config.sites
+        for old, new in inside.items()
+    }
+    return modules | ({"img_encoder": "context"} if config.variant == "animatelcm i2v" else {})
+
+
+def _with_base(path: str) -> str:
+    return path if "norm" in path else f"{path}.base"
+
+
+def position_tables(config: AnimateDiffConfig) -> dict[str, int]:
+    """Where the file repeats the positions, with the width of each table."""
+    if not config.tables:
+        return {}
+    if config.spelling == "diffusers":
+        ends = ["pos_embed.pe"]
+    else:
+        name = "positional_encoding" if config.spelling == "hotshot" else "pe"
+        ends = [f"attention_blocks.{a}.pos_encoder.{name}" for a in range(config.attentions)]
+    return {
+        f"{module_path(site, config.spelling)}.transformer_blocks.{k}.{end}": width_at(
+            site, config.layout
+        )
+        for site in config.sites
+        for k in range(config.blocks)
+        for end in ends
+    }
+
+
+@dataclass(frozen=True)
+class Split:
+    """A state dict taken apart. layers: under their own names. input: the first convolution, of
+    layers that bring one. left_out: what a file of layers may hold, and is not used."""
+
+    layers: dict[str, Tensor]
+    input: dict[str, Tensor]
+    left_out: list[str]
+
+
+def split(state: Mapping[str, Tensor], config: AnimateDiffConfig, name: str = "the file") -> Split:
+    """Take a state dict apart; CheckpointError for keys that are not known.
+
+    Tables of positions are checked, and recomputed where they are needed.
+    """
+    names = table(config)
+    found, unknown = Split({}, {}, []), []
+    for old, tensor in state.items():
+        new = rename(old, names)
+        if new is not None:
+            found.layers[new] = tensor
+        elif TABLE.search(old):
+            _check_table(old, tensor, config, name)
+        elif config.variant == "pia" and old.startswith(_INPUT):
+            found.input[old] = tensor
+        elif _SPATIAL.match(old):
+            found.left_out.append(old)
+        else:
+            unknown.append(old)
+    complain("has unknown", name, unknown)
+    if config.variant == "pia":
+        complain("lacks", name, [k for k in (f"{_INPUT}weight",) if k not in found.input])
+        found.layers[INPUT_CHANNELS] = found.input[f"{_INPUT}weight"][:, LATENTS:].contiguous()
+    return found
+
+
+def _check_table(old: str, given: Tensor, config: AnimateDiffConfig, name: str) -> None:
+    if given.ndim != 3 or given.shape[1] != config.positions:
+        raise CheckpointError(
+            f"{name} has {config.positions} positions, but {old} has the shape {tuple(given.shape)}"
+        )
+    if given.is_meta:
+        return
+    expected = interleaved_sinusoid(torch.arange(config.positions), given.shape[2])
+    apart = (given[0].float() - expected).abs().max().item()
+    if apart > TABLE_TOLERANCE:
+        raise CheckpointError(
+            f"{name} has positions of its own: {old} differs by {apart:.2g} from the sinusoids, "
+            f"of which {TABLE_TOLERANCE} may be rounding"
+        )
+
+
+def join(found: Split, config: AnimateDiffConfig) -> dict[str, Tensor]:
+    """Inverse of :func:`split`, for layers without low-rank updates; what was left out is not
+    there."""
+    own = {k: v for k, v in found.layers.items() if k != INPUT_CHANNELS}
+    places = torch.arange(config.positions)
+    tables = {
+        old: interleaved_sinusoid(places, width)[None]
+        for old, width in position_tables(config).items()
+    }
+    renamed = rename_all(own, inverse(table(config)), "the motion modules")
+    return {**found.input, **renamed, **tables}

@@ -1,0 +1,420 @@
+"""Motion modules: their files in every packing, and what they do in an image model."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import MotionAdapter
+from model_toys import fill, normal, toy_unet
+from safetensors.torch import save_file
+from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.conditions import Conditions
+from videoldm.core.context_frames import given_frames
+from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.families import animatediff
+from videoldm.core.families import animatediff_keys as keys
+from videoldm.core.families.animatediff_config import VARIANTS, AnimateDiffConfig, detect
+from videoldm.core.families.animatediff_lora import MotionLora, load_lora, with_loras
+from videoldm.core.families.stable_diffusion_folders import build_unet
+from videoldm.core.layer_specs import LayerInputs
+from videoldm.core.lora import parse
+from videoldm.core.positions import interleaved_sinusoid
+from videoldm.core.preconditioning import discrete
+from videoldm.core.schedules import scaled_linear
+from videoldm.core.sites import SD1, SDXL, layout_of
+from videoldm.core.temporal_layers import Strength, TemporalLayers
+from videoldm.core.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.video_unet import VideoUNet, inject
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+# Manifest: variant, how its keys are spelt, positions, number of modules.
+PUBLISHED = {
+    "mm_sd_v14_v15": ("v1", "original", 24, 20),
+    "mm_sd_v15_v2": ("v2", "original", 32, 21),
+    "v3_sd15_mm": ("v3", "original", 32, 20),
+    "mm_sdxl_v10_beta": ("sdxl", "original", 32, 15),
+    "hotshotxl": ("hotshot xl", "hotshot", 24, 15),
+    "animatelcm_t2v": ("animatelcm", "original", 64, 21),
+    "animatelcm_i2v": ("animatelcm i2v", "original", 64, 21),
+    "pia": ("pia", "original", 32, 20),
+    "diffusers_motion_adapter_v1": ("v1", "diffusers", 24, 20),
+    "diffusers_motion_adapter_v1_5_2": ("v2", "diffusers", 32, 21),
+    "diffusers_motion_adapter_v1_5_3": ("v3", "diffusers", 32, 20),
+    "diffusers_motion_adapter_sdxl_beta": ("sdxl", "diffusers", 32, 15),
+}
+
+
+def shapes_of(manifest: str) -> dict[str, list[int]]:
+    with gzip.open(MANIFESTS / f"animatediff_{manifest}.json.gz", "rt") as file:
+        found = json.load(file)
+    return found.get("tensors") or found["shapes"]
+
+
+def on_meta(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        return {k: torch.empty(shape) for k, shape in shapes.items()}
+
+
+# --------------------------------------------------------------------------------------------------
+# Published files at full size.
+
+
+@pytest.mark.parametrize("manifest", PUBLISHED)
+def test_every_key_of_a_published_file_is_used_and_none_is_missing(manifest):
+    variant, spelling, positions, modules = PUBLISHED[manifest]
+    shapes = shapes_of(manifest)
+    config = detect(shapes)
+    assert (config.variant, config.spelling) == (variant, spelling)
+    assert config.layout == (SDXL if variant in ("sdxl", "hotshot xl") else SD1)
+    assert (config.positions, len(config.sites)) == (positions, modules)
+    state = on_meta(shapes)
+    found = keys.split(state, config)
+    layers = animatediff.assemble(state, config)
+    assert not found.left_out
+    back = animatediff.to_original(layers, config, found.input)
+    assert {k: list(v.shape) for k, v in back.items()} == shapes
+    again = TemporalLayersSpec.from_dict(json.loads(json.dumps(layers.spec.as_dict())))
+    assert again == layers.spec
+
+
+@pytest.mark.parametrize("manifest", ["mm_sd_v15_v2", "hotshotxl", "diffusers_motion_adapter_v1"])
+def test_a_file_that_lacks_a_key_or_has_another_is_refused(manifest):
+    state = on_meta(shapes_of(manifest))
+    config = detect(shapes_of(manifest))
+    gone = next(key for key in state if key.endswith("to_v.weight"))
+    with pytest.raises(CheckpointError, match=r"lacks keys \(1\)"):
+        animatediff.assemble({k: v for k, v in state.items() if k != gone}, config)
+    with pytest.raises(CheckpointError, match=r"has unknown keys \(1\): down_blocks.0.other"):
+        animatediff.assemble(state | {"down_blocks.0.other": state[gone]}, config)
+
+
+def test_every_key_of_a_published_motion_lora_is_used():
+    shapes = shapes_of("mm_sd_v15_v2")
+    spec = detect(shapes).layers_spec()
+    lora = MotionLora(on_meta(shapes_of("v2_motion_lora")), 0.5)
+    with_update, updates = with_loras(spec, [lora])
+    assert len(updates) == len(lora.tensors) == 336
+    with torch.device("meta"):
+        own = TemporalLayers(with_update).state_dict()
+    assert {k: own[k].shape for k in updates} == {k: v.shape for k, v in updates.items()}
+    assert len(own) == len(updates) + 588 - 42  # without the tables
+
+
+def test_every_key_of_the_published_domain_adapter_is_used():
+    lora = on_meta(shapes_of("v3_sd15_adapter"))
+    unet = build_unet(dict(
+        block_out_channels=SD1.channels, cross_attention_dim=768, attention_head_dim=8,
+    ))  # fmt: skip
+    updates = parse(lora, unet.state_dict())
+    assert 2 * len(updates) == len(lora) == 256
+
+
+# --------------------------------------------------------------------------------------------------
+# Toy files.
+
+
+def toy_config(variant: str, **changes) -> AnimateDiffConfig:
+    values = VARIANTS[variant]
+    spelling = "hotshot" if variant == "hotshot xl" else "original"
+    config = AnimateDiffConfig(
+        variant=variant,
+        spelling=spelling,
+        layout=layout_of(toy_unet().config),
+        positions=values.positions,
+        tables=not variant.startswith("animatelcm"),
+        middle=values.middle,
+        heads=4,
+        norm_groups=8,
+    )
+    return replace(config, **changes)
+
+
+def toy_layers(config: AnimateDiffConfig, seed: int = 0) -> TemporalLayers:
+    layers = TemporalLayers(config.layers_spec())
+    return fill(layers, seed).eval().requires_grad_(False)
+
+
+def toy_state(config: AnimateDiffConfig) -> dict[str, torch.Tensor]:
+    first = {"conv_in.weight": normal(32, 9, 3, 3, seed=3), "conv_in.bias": normal(32, seed=4)}
+    layers = toy_layers(config)
+    if config.variant == "pia":
+        layers.layers["in"].conv.weight.data = first["conv_in.weight"][:, 4:].clone()
+    return animatediff.to_original(layers, config, first if config.variant == "pia" else None)
+
+
+def same(one: TemporalLayers, two: TemporalLayers) -> bool:
+    a, b = one.state_dict(), two.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("spelling", ["its own", "diffusers"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_taking_apart_and_putting_together_changes_nothing(variant, spelling):
+    # diffusers has no Hotshot-XL.
+    as_published = spelling == "its own" or variant == "hotshot xl"
+    changes = {} if as_published else {"spelling": spelling}
+    config = toy_config(variant, **changes)
+    state = toy_state(config)
+    again = animatediff.assemble(state, config)
+    back = animatediff.to_original(again, config, keys.split(state, config).input)
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in back)
+    found = detect({k: tuple(v.shape) for k, v in state.items()}, norm_groups=8, heads=4)
+    # Two levels are nobody's, so neither they nor three tell XL's beta; depths are never told.
+    named = "v3" if variant == "sdxl" else variant
+    assert replace(found, layout=config.layout) == replace(config, variant=named)
+
+
+def packings(state, folder: Path):
+    """The same modules as people have them."""
+    image = {"conv_in.weight": torch.zeros(32, 4, 3, 3), "down_blocks.0.resnets.0.norm1.bias": (
+        torch.zeros(32))}  # fmt: skip
+    prefixed = {f"module.{k}": v for k, v in state.items()}
+    torch.save(state, folder / "bare.ckpt")
+    told = {"animatediff_config": {"v": [1, None]}, "global_step": 5}
+    torch.save({"state_dict": state, **told}, folder / "wrapped.ckpt")
+    torch.save({**state, **told}, folder / "beside.ckpt")
+    torch.save({"epoch": 1, "state_dict": prefixed | image}, folder / "training.ckpt")
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "bare.safetensors")
+    deep = {f"model.diffusion_model.{k}": v.contiguous() for k, v in state.items()}
+    save_file(deep, folder / "deep.safetensors")
+    save_file({k: v.contiguous() for k, v in (state | image).items()}, folder / "whole.safetensors")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("variant", ["v2", "hotshot xl", "animatelcm i2v"])
+def test_all_packings_give_the_same_layers(variant, tmp_path):
+    config = toy_config(variant, heads=8, norm_groups=32)
+    layers = toy_layers(config)
+    state = animatediff.to_original(layers, config)
+    found = packings(state, tmp_path)
+    assert len(found) == 7
+    for path in found:
+        loaded = animatediff.load_layers(path, layout=config.layout)
+        assert same(loaded, layers), path.name
+        assert loaded.spec == layers.spec, path.name
+
+
+def test_the_folder_that_diffusers_writes_gives_its_numbers(tmp_path):
+    adapter = MotionAdapter(
+        block_out_channels=(32, 64), motion_layers_per_block=1, motion_mid_block_layers_per_block=1,
+        motion_num_attention_heads=2, motion_norm_num_groups=16, motion_max_seq_length=20,
+    )  # fmt: skip
+    fill(adapter).save_pretrained(tmp_path)
+    layout = layout_of(toy_unet().config)
+    layers = animatediff.load_layers(tmp_path, layout=layout)
+    spec = layers.spec.layers["mid.attn.0"]
+    assert (spec.heads, spec.norm_groups, spec.positions) == (2, 16, 20)
+    (weights,) = tmp_path.glob("*.safetensors")
+    assert same(animatediff.load_layers(weights, layout=layout), layers)
+    module, own = adapter.down_blocks[1].motion_modules[0], layers.at("down.1.attn.0")
+    # One frame: diffusers takes statistics of the norm over all frames, the originals per frame.
+    h = normal(1, 64, 4, 4)
+    with torch.no_grad():
+        expected = module(h, num_frames=1)
+        torch.testing.assert_close(own(h, 1), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_positions_of_its_own_are_refused_and_rounded_ones_are_not():
+    config = toy_config("v3")
+    state = toy_state(config)
+    table = next(key for key in state if key.endswith(".pe"))
+    rounded = {k: v.half() for k, v in state.items()}
+    assert set(animatediff.assemble(rounded, config).state_dict()) == set(
+        toy_layers(config).state_dict()
+    )
+    with pytest.raises(CheckpointError, match="has positions of its own"):
+        animatediff.assemble(state | {table: state[table] * 0.5}, config)
+    with pytest.raises(CheckpointError, match=r"has 32 positions, but .* \(1, 24, "):
+        animatediff.assemble(state | {table: state[table][:, :24]}, config)
+
+
+def test_sinusoids_are_interleaved():
+    expected = [[0, 1, 0, 1], [0.841471, 0.540302, 0.0099998, 0.99995]]
+    torch.testing.assert_close(interleaved_sinusoid(torch.arange(2), 4), torch.tensor(expected))
+
+
+def test_another_file_is_refused_with_what_it_is(tmp_path):
+    save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
+    with pytest.raises(
+        CheckpointError, match="a.safetensors holds no motion modules: it is a LoRA"
+    ):
+        animatediff.load_layers(tmp_path / "a.safetensors")
+
+
+# --------------------------------------------------------------------------------------------------
+# In an image model.
+
+TEXT, VIDEO = normal(2, 5, 16, seed=1), normal(2, 66, 4, 8, 8)
+
+
+def forward(layers: TemporalLayers, frames: int = 4, strength=None, context=None, unet=None):
+    network = inject(unet or toy_unet_of_one_seed(), layers, *([strength] if strength else []))
+    given = Conditions(text=TEXT, context=context)
+    with torch.no_grad():
+        return network(VIDEO[:, :frames], torch.tensor(500), given)
+
+
+def toy_unet_of_one_seed():
+    torch.manual_seed(0)
+    return toy_unet()
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if not VARIANTS[v].pooled_norms])
+def test_untrained_and_switched_off_layers_are_the_image_model_bit_for_bit(variant):
+    config = toy_config(variant)
+    image = VideoUNet(toy_unet_of_one_seed(), [])
+    with torch.no_grad():
+        alone = image(VIDEO[:, :4], torch.tensor(500), Conditions(text=TEXT))
+    assert torch.equal(forward(TemporalLayers(config.layers_spec()).eval()), alone)
+    assert torch.equal(forward(toy_layers(config), strength=Strength(overall=0.0)), alone)
+    assert not torch.allclose(forward(toy_layers(config)), alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_v1_and_its_kin_pool_the_norms_of_the_image_model(variant):
+    """Untrained modules add nothing: a frame depends on the others by the norms alone."""
+    layers = TemporalLayers(toy_config(variant).layers_spec()).eval()
+    alone, together = forward(layers, 1), forward(layers, 4)
+    pooled = not torch.allclose(alone[:, :1], together[:, :1], atol=1e-5)
+    assert pooled == (variant in ("v1", "pia", "hotshot xl"))
+
+
+def test_a_single_frame_passes_hotshot_xl_and_no_other():
+    for variant, passes in (("hotshot xl", True), ("v3", False)):
+        layers = toy_layers(toy_config(variant))
+        image = forward(layers, 1, Strength(overall=0.0))
+        assert torch.allclose(forward(layers, 1), image, atol=1e-5) == passes
+
+
+@pytest.mark.parametrize("variant, most", [("v1", 24), ("v3", 32), ("animatelcm", 64)])
+def test_more_frames_than_positions_are_refused(variant, most):
+    layers = toy_layers(toy_config(variant))
+    with pytest.raises(ValueError, match=f"at most {most} frames together, but {most + 1}"):
+        forward(layers, most + 1)
+
+
+def test_frames_are_told_apart_by_their_place_or_the_time_given():
+    module = toy_layers(toy_config("v3")).at("down.0.attn.0")
+    h = normal(4, 32, 2, 2)
+    told = LayerInputs(times=torch.tensor([0, 1, 2, 3]))
+    late = LayerInputs(times=torch.tensor([4, 5, 6, 7]))
+    assert torch.equal(module(h, 4, told), module(h, 4))
+    assert not torch.allclose(module(h, 4, late), module(h, 4), atol=1e-4)
+
+
+def test_betas_come_with_the_layers_and_go_with_them():
+    image = DiffusionModel(
+        network=VideoUNet(toy_unet_of_one_seed(), []),
+        preconditioning=discrete("eps", scaled_linear()),
+        factor=8,
+        latent_scale=0.18215,
+    )
+    before = image.schedule.betas
+    for variant, roots, last in (("v3", 1, 0.012), ("sdxl", 2, 0.020), ("hotshot xl", 2, 0.012)):
+        model = image.with_layers(toy_layers(toy_config(variant)))
+        ends = torch.tensor([0.00085, last], dtype=torch.float64) ** (1 / roots)
+        expected = torch.linspace(*ends.tolist(), 1000, dtype=torch.float64) ** roots
+        torch.testing.assert_close(model.schedule.betas, expected, atol=1e-9, rtol=0)
+        assert torch.equal(model.ejected().schedule.betas, before)
+        assert torch.equal(model.with_schedule(image.schedule).schedule.betas, before)
+
+
+def test_an_image_steers_pias_and_animatelcms_layers():
+    for variant in ("pia", "animatelcm i2v"):
+        layers = toy_layers(toy_config(variant))
+        image = given_frames(normal(2, 1, 4, 8, 8, seed=8), [1], 4)
+        plain, told = forward(layers), forward(layers, context=image)
+        assert not torch.allclose(plain, told, atol=1e-3)
+        assert torch.equal(forward(layers, context=image.dropped()), plain)
+
+
+# --------------------------------------------------------------------------------------------------
+# Motion LoRAs.
+
+
+def toy_lora(config: AnimateDiffConfig, rank: int = 2, seed: int = 5) -> dict[str, torch.Tensor]:
+    """Of every attention's projections, spelt as published."""
+    found = {}
+    for path, own in keys.table(config).items():
+        if ".attentions." not in own:
+            continue
+        width = toy_layers(config).get_parameter(f"{own}.weight").shape[0]
+        head, name = re.fullmatch(r"(.*)\.(to_\w+)(?:\.0)?", path).groups()
+        for half, shape in (("down", (rank, width)), ("up", (width, rank))):
+            key = f"{head}.processor.{name}_lora.{half}.weight"
+            found[key] = 0.3 * normal(*shape, seed=seed + len(found))
+    return found
+
+
+def spelt(lora: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
+    if how == "published":
+        return lora
+    if how == "diffusers":
+        numbers = {f".attention_blocks.{k}": f".attn{k + 1}" for k in range(2)}
+        found = {f"unet.{k.replace('.temporal_transformer', '')}": v for k, v in lora.items()}
+        for old, new in numbers.items():
+            found = {k.replace(old, new): v for k, v in found.items()}
+        return found
+    found = {}
+    for key, tensor in lora.items():
+        path, half = re.fullmatch(r"(.*)_lora\.(down|up)\.weight", key).groups()
+        path = path.replace(".processor", "").removesuffix("_lora")
+        path = f"{path}.0" if path.endswith("to_out") else path
+        name = f"lora_unet_{path.replace('.', '_')}"
+        found[f"{name}.lora_{half}.weight"] = tensor
+        found[f"{name}.alpha"] = torch.tensor(1.0)
+    return found
+
+
+def merged(state, config, lora, strength):
+    """The update added to the weights, as the original does."""
+    state = dict(state)
+    for key in lora:
+        if key.endswith("_lora.down.weight"):
+            path = key.removesuffix("_lora.down.weight").replace("processor.", "")
+            path = f"{path}.0.weight" if path.endswith("to_out") else f"{path}.weight"
+            up = lora[key.replace(".down.", ".up.")]
+            state[path] = state[path] + strength * up @ lora[key]
+    return animatediff.assemble(state, config)
+
+
+@pytest.mark.parametrize("how, scale", [("published", 1), ("diffusers", 1), ("kohya", 0.5)])
+def test_a_motion_lora_is_as_if_it_were_merged_however_it_is_spelt(how, scale, tmp_path):
+    config = toy_config("v2")
+    state, lora = toy_state(config), toy_lora(config)
+    torch.save({"state_dict": spelt(lora, how)}, tmp_path / "lora.ckpt")
+    loaded = load_lora(tmp_path / "lora.ckpt", 0.8)
+    beside = animatediff.assemble(state, config, loras=[loaded])
+    expected = forward(merged(state, config, lora, 0.8 * scale))
+    torch.testing.assert_close(forward(beside), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(forward(animatediff.assemble(state, config)), expected, atol=1e-3)
+
+
+def test_motion_loras_add_up_and_one_of_strength_0_changes_nothing():
+    config = toy_config("v3")
+    state, one, two = toy_state(config), toy_lora(config), toy_lora(config, rank=3, seed=900)
+    both = [MotionLora(one, 0.5), MotionLora(two, -0.7)]
+    layers = animatediff.assemble(state, config, loras=both)
+    once = merged(state, config, one, 0.5)
+    twice = merged(animatediff.to_original(once, config), config, two, -0.7)
+    torch.testing.assert_close(forward(layers), forward(twice), atol=1e-5, rtol=1e-5)
+    off = animatediff.assemble(state, config, loras=[MotionLora(one, 0.0)])
+    assert torch.equal(forward(off), forward(animatediff.assemble(state, config)))
+    spec = TemporalLayersSpec.from_dict(json.loads(json.dumps(layers.spec.as_dict())))
+    assert spec == layers.spec
+    again = TemporalLayers(spec)
+    again.load_state_dict(layers.state_dict())
+    assert torch.equal(forward(again.eval()), forward(layers))
+
+
+def test_a_motion_lora_for_the_middle_does_not_fit_v3():
+    with_middle, without = toy_config("v2"), toy_config("v3")
+    lora = MotionLora(toy_lora(with_middle), name="pan.ckpt")
+    with pytest.raises(CheckpointError, match=r"pan.ckpt changes unknown keys \(8\): mid_block"):
+        animatediff.assemble(toy_state(without), without, loras=[lora])
