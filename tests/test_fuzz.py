@@ -67,6 +67,9 @@ def test_other_promises_are_judged():
     assert judged("Traceback (most recent call last):\n", code=-1) == ["traceback"]
     assert judged("videoldm: x\n", code=9) == ["exit code"]
     assert judged("", 0, '{"a": NaN}\n', ("run", "--json")) == ["not JSON"]
+    file = f"{'x' * 700}.json"
+    assert judged(f"{file}: it is empty\n", command=("validate", file)) == []
+    assert judged(f"{file}: \n", command=("validate", file)) == ["empty message"]
     assert judged("", 0, '{"a": null}\n', ("run", "--json")) == []
 
 

@@ -92,6 +92,8 @@ def _told(command: list[str], code: int, out: str, err: str) -> Iterator[Failure
     if command[:1] == ["run"] and len(errors) > 1:
         yield Failure("several lines", " | ".join(errors))
     for line in (*errors, *warned):
+        for file in command[1:]:  # Stands before what `validate` says of it, as it was given.
+            line = line.removeprefix(f"{file}: ")
         yield from _message(PROGRAM.sub("", line).removeprefix("warning: "))
     if "--json" in command:
         yield from _json_lines(out)
