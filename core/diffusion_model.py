@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .autoencoder import check_video
-from .conditions import NOISE_LEVEL, SIZES, Conditions
+from .conditions import NOISE_LEVEL, SIZES, Conditions, Network
 from .controlnet import Control
 from .denoiser import Denoiser, Prediction
 from .injected_sets import InjectedSets
@@ -29,7 +29,7 @@ from .video_unet import VideoUNet, combine
 class DiffusionModel:
     """A denoising network with what is needed to sample from it."""
 
-    network: VideoUNet  # VideoUNet(image_unet, []) is the image model, per frame
+    network: Network  # VideoUNet(image_unet, []) is the image model, per frame
     preconditioning: Preconditioning
     latent_channels: int = 4
     factor: int  # pixels per latent position along one side
@@ -76,8 +76,9 @@ class DiffusionModel:
 
     @property
     def sets(self) -> InjectedSets:
-        """The sets of temporal layers in the network."""
-        return self.network.injections
+        """The sets of temporal layers in the network, none where it is no image model."""
+        network = self.network
+        return network.injections if isinstance(network, VideoUNet) else InjectedSets([])
 
     @property
     def low_res_channels(self) -> int:

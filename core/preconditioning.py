@@ -69,7 +69,7 @@ def preconditioned(network: Function, preconditioning: Preconditioning) -> Denoi
 
 @dataclass(frozen=True)
 class DiscretePreconditioning(Preconditioning):
-    """c_in makes the sample variance preserving; c_noise is the timestep."""
+    """c_in gives the sample the form that the schedule noises to; c_noise is the timestep."""
 
     schedule: NoiseSchedule
 
@@ -82,7 +82,7 @@ class DiscretePreconditioning(Preconditioning):
         return self.schedule.sigma_max
 
     def _input(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        return (sigma**2 + 1).rsqrt(), self.schedule.timestep(sigma)
+        return self.schedule.input_scale(sigma), self.schedule.timestep(sigma)
 
 
 class EpsPreconditioning(DiscretePreconditioning):

@@ -98,6 +98,10 @@ class NoiseSchedule:
         low = t.floor().long().clamp(max=self.steps - 2)
         return torch.lerp(self._log_sigmas[low], self._log_sigmas[low + 1], t - low).exp()
 
+    def input_scale(self, sigma: Tensor) -> Tensor:
+        """What x = x_0 + sigma n is multiplied by to give x_t, for sigma of any shape."""
+        return (sigma**2 + 1).rsqrt()
+
     def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """sqrt(abar_t) x_0 + sqrt(1 - abar_t) n for integer timesteps [b], or [b t] per frame."""
         signal, spread = self.signal_and_spread(timesteps, x0)

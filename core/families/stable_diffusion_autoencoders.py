@@ -45,9 +45,15 @@ def load(
     own = take_apart(state, path.name).autoencoder if _has_decoder(state) else {}
     if not own:
         raise CheckpointError(f"{path.name} holds no autoencoder{what_it_is(state)}")
-    levels, layers = size_of(own)
-    config = _config(own, levels, layers, path.name)
-    return load_state(own, config, path.name, dtype).to(device)
+    return from_state(own, path.name, dtype).to(device)
+
+
+def from_state(
+    state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
+) -> AutoencoderKL:
+    """The autoencoder of a state dict of nothing else, built by the shapes in it."""
+    levels, layers = size_of(state)
+    return load_state(state, _config(state, levels, layers, name), name, dtype)
 
 
 def load_state(

@@ -26,6 +26,8 @@ _BY_KEYS = {
         r"|^string_to_param$|^<.*>$",
         "Stable Diffusion XL": r"^conditioner\.embedders\.",
         "Stable Video Diffusion": r"\.time_stack\.",
+        "a video model (VideoCrafter)": r"(^|\.)init_attn\.0\.",
+        "a video model (LVDM)": r"\.(attn1_tmp|qkv_t)\.|(^|\.)decoder\.conv_blocks\.",
         "a video model (ModelScope)": r"\.temopral_conv\.|temp_convs\.",
         "an image enlarger (ESRGAN)": r"(^|\.)RRDB|^conv_first\.|^model\.1\.sub\.",
         "a small autoencoder for previews (TAESD)": r"^(taesd_)?(decoder|encoder)\.\d+\.",

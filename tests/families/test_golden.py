@@ -4,10 +4,17 @@ import os
 
 import animatediff_cases
 import lavie_cases
+import lvdm_cases
 import pytest
+import videocrafter_cases
 from golden_cases import KINDS_NOT_BUILT, NOT_BUILT, ROOT, discover
 
-FAMILIES = {"animatediff": animatediff_cases.KINDS, "lavie": lavie_cases.KINDS}
+FAMILIES = {
+    "animatediff": animatediff_cases.KINDS,
+    "lavie": lavie_cases.KINDS,
+    "lvdm": lvdm_cases.KINDS,
+    "videocrafter": videocrafter_cases.KINDS,
+}
 CASES = discover()
 
 

@@ -1,0 +1,164 @@
+"""Checkpoints of LVDM and VideoCrafter, taken apart: which tensors belong to which network, which
+are left over from training, and the running average of the U-Net's weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from ..autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
+from ..checkpoints import CheckpointError, complain, load_into, part
+from ..factorised_unet import FactorisedUNet
+from ..weight_files import read_weights
+from . import factorised_keys as keys
+from . import stable_diffusion_folders as folders
+from . import stable_diffusion_parts as parts
+from .factorised_config import unet_config
+from .lavie import channels_last
+
+Weights = Literal["published", "raw", "average"]
+WEIGHTS: tuple[Weights, ...] = ("published", "raw", "average")
+"""Which of the U-Net's weights: those that the original samples with, the trained ones, or their
+running average."""
+
+DEEPSPEED = "_forward_module."
+"""Before every key of a checkpoint that DeepSpeed wrote."""
+
+TEXT = "cond_stage_model."
+PREFIXES = {
+    "model.diffusion_model.": "unet",
+    "model_ema.": "average",
+    "first_stage_model.": "autoencoder",
+    TEXT: "text",
+    "image_proj_model.": "resampler",
+    "embedder.model.": "image",
+}
+AVERAGE_COUNTERS = ("decay", "num_updates")
+CLIP_LEFTOVERS = {
+    "text": re.compile(r"(model|transformer)\.text_projection(\.weight)?$"),
+    "image": re.compile(r"(?!visual\.)|visual\.proj$"),
+}
+"""Of CLIP's contrastive loss: projections, and beside the image encoder a part of the text's."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tensors of each network under the original's names without a prefix; empty for one that
+    the file does not hold."""
+
+    unet: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
+    autoencoder: dict[str, Tensor] = field(default_factory=dict)
+    text: dict[str, Tensor] = field(default_factory=dict)
+    resampler: dict[str, Tensor] = field(default_factory=dict)
+    image: dict[str, Tensor] = field(default_factory=dict)
+
+
+def read(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The flat state dict of a checkpoint, .ckpt or .safetensors, without DeepSpeed's prefix.
+
+    Pickles are read for tensors alone. Raises CheckpointError for a file that is missing, broken,
+    or that holds more than can be read so.
+    """
+    state = read_weights(Path(path))
+    wrapped = all(key.startswith(DEEPSPEED) for key in state)
+    return part(state, DEEPSPEED) if wrapped else state
+
+
+def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
+    """The networks of a checkpoint.
+
+    Raises CheckpointError that names the first five keys that are of none of them and not left over
+    from training.
+    """
+    found, unknown = Parts(), []
+    for key, tensor in state.items():
+        prefix = next((prefix for prefix in PREFIXES if key.startswith(prefix)), None)
+        place = PREFIXES.get(prefix)
+        path = key.removeprefix(prefix or "")
+        if place == "average":
+            if path not in AVERAGE_COUNTERS:
+                found.average[path] = tensor
+        elif parts.is_leftover(key) or _is_clip_leftover(place, path):
+            continue
+        elif place is None:
+            unknown.append(key)
+        else:
+            getattr(found, place)[path] = tensor
+    complain("has unknown", name, unknown)
+    return found
+
+
+def _is_clip_leftover(place: str | None, path: str) -> bool:
+    pattern = CLIP_LEFTOVERS.get(place)
+    return pattern is not None and pattern.match(path) is not None
+
+
+# --------------------------------------------------------------------------------------------------
+# Networks.
+
+
+def unet_weights(
+    found: Parts, weights: Weights, published: Weights, name: str
+) -> dict[str, Tensor]:
+    """The U-Net's weights that were asked for, by the original's names.
+
+    Those of the average are the raw ones' names without their dots. Raises CheckpointError where
+    the file has no average.
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}")
+    if (published if weights == "published" else weights) == "raw":
+        return found.unet
+    if not found.average:
+        raise CheckpointError(f"{name} has no running average of the U-Net's weights")
+    flat = {f"diffusion_model{key}".replace(".", ""): key for key in found.unet}
+    complain("lacks", f"the running average in {name}", [k for k in flat if k not in found.average])
+    complain(
+        "has unknown", f"the running average in {name}", [k for k in found.average if k not in flat]
+    )
+    return {key: found.average[k] for k, key in flat.items()}
+
+
+def load_unet(
+    state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
+) -> FactorisedUNet:
+    """The U-Net with weights under the original's names, every one of them used."""
+    config = unet_config({k: v.shape for k, v in state.items()})
+    with torch.device("meta"):
+        network = FactorisedUNet(config)
+    own = keys.unet_from_original(state, config)
+    return channels_last(load_into(network, own, f"the U-Net of {name}", dtype))
+
+
+def load_autoencoder_3d(
+    state: Mapping[str, Tensor],
+    config: Autoencoder3DConfig,
+    name: str,
+    dtype: torch.dtype = torch.float32,
+) -> Autoencoder3D:
+    """The 3D autoencoder with weights under the original's names."""
+    with torch.device("meta"):
+        module = Autoencoder3D(config)
+    own = keys.autoencoder_from_original(state, config)
+    return load_into(module, own, f"the autoencoder of {name}", dtype)
+
+
+def load_text_encoder(
+    state: Mapping[str, Tensor], config: Mapping[str, object], name: str, dtype: torch.dtype
+) -> CLIPTextModel | None:
+    """The text encoder of that configuration, None without weights of one."""
+    if not state:
+        return None
+    bare = {parts.place_of(TEXT + key)[1]: tensor for key, tensor in state.items()}
+    own = parts.text_state(bare, config["num_hidden_layers"])
+    encoder = folders.build_text_encoder(config)
+    return folders.load_text_encoder(encoder, own, f"the text encoder of {name}", dtype)

@@ -1,0 +1,97 @@
+"""Sampling as LVDM and VideoCrafter do it: noise levels, DDIM, and their forms of guidance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..noise import StepNoise
+from ..sampling import Callback, Step
+from ..schedules import NoiseSchedule, get_sigmas_strided
+
+GUIDANCE: dict[str, Callable[[float], float]] = {
+    "usual": lambda scale: scale,
+    "cfg_original": lambda scale: 1 + scale,
+    "cfg_ours": lambda scale: 1 - scale,
+}
+"""The originals' forms of guidance by the names in their scripts, each with the scale s of
+
+    uncond + s (cond - uncond)
+
+that it stands for: theirs are cond + scale (cond - uncond) and cond + scale (uncond - cond). They
+leave guidance off at scale 1, which means something only with the usual form; here it is not."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScaledSignalSchedule(NoiseSchedule):
+    """x_t = scale_t sqrt(abar_t) x_0 + sqrt(1 - abar_t) n: the signal fades faster than elsewhere.
+
+    signal_scales: [N] scale_t, which must not grow with t.
+    """
+
+    signal_scales: Tensor
+
+    @cached_property
+    def sigmas(self) -> Tensor:
+        """[N] float64, ascending: of the noise over the signal that is left."""
+        return super().sigmas / self.signal_scales.double()
+
+    def input_scale(self, sigma: Tensor) -> Tensor:
+        low = self.timestep(sigma).double()
+        scales = self.signal_scales.double()
+        first = low.floor().long().clamp(max=self.steps - 2)
+        scale = torch.lerp(scales[first], scales[first + 1], low - first).to(sigma)
+        return scale * ((scale * sigma) ** 2 + 1).rsqrt()
+
+    def signal_and_spread(self, timesteps: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        signal, spread = super().signal_and_spread(timesteps, x)
+        scale = self.signal_scales[timesteps.cpu()].to(x)
+        return signal * scale.reshape(signal.shape), spread
+
+
+def unscaled_sigmas(schedule: NoiseSchedule, sigmas: Tensor) -> Tensor:
+    """Of the noise over a signal that is not scaled, for sigmas of the schedule's own."""
+    seen = sigmas * schedule.input_scale(sigmas)  # sqrt(1 - abar) of what the network sees
+    return seen / (1 - seen**2).sqrt()
+
+
+@torch.no_grad()
+def sample_ddim(
+    denoiser: Denoiser,
+    noise: Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    *,
+    eta: float = 1.0,
+    step_noise: StepNoise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Latents from standard normal `noise` of their shape, in the form that the schedule noises to.
+
+    The steps are 1, 1 + c, 1 + 2c, ... with c = N // steps, so that there are more than `steps`
+    where these do not divide N; the last one ends on step 0, which has some noise left. step_noise:
+    what eta above 0 adds. Where the signal is scaled, how much that is follows from what the noise
+    would be without.
+    """
+    sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
+    plain = unscaled_sigmas(schedule, sigmas.double()).tolist()
+    x = noise / schedule.input_scale(sigmas[0]).to(noise)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.double().tolist())):
+        denoised = denoiser(x, sigmas[i])
+        if callback is not None:
+            callback(Step(i, len(sigmas) - 1, sigma, x, denoised))
+        up = eta * sigma_next * math.sqrt(1 - (plain[i + 1] / plain[i]) ** 2)
+        down = math.sqrt(sigma_next**2 - up**2)
+        x = denoised + down / sigma * (x - denoised)
+        if up > 0:
+            if step_noise is None:
+                raise ValueError(f"Step {i} adds noise of level {up:.4g}, but no noise was given.")
+            x = x + up * step_noise(i, x)
+    return x * schedule.input_scale(sigmas[-1]).to(noise)

@@ -1,0 +1,244 @@
+"""LVDM (He et al. 2022): unconditional, text-to-video, prediction and interpolation models, and the
+3D autoencoder that all but the text-to-video model work on the latents of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from ..autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
+from ..checkpoints import CheckpointError
+from ..clip_vocabulary import ClipTokenizer
+from ..diffusion_model import DiffusionModel
+from ..preconditioning import discrete
+from ..schedules import scaled_linear
+from . import factorised_files as files
+from . import factorised_keys as keys
+from . import stable_diffusion_autoencoders as autoencoders
+from .factorised_config import Shapes, autoencoder_config, is_autoencoder_3d, is_lvdm
+from .factorised_files import Parts, Weights
+from .stable_diffusion_parts import is_leftover
+from .stable_diffusion_refusals import what_it_is
+from .stable_diffusion_specs import CLIP_L
+
+LATENTS = {
+    "sky": (0.33422927, 1.4606637),
+    "taichi": (0.175733933, 0.03291025),
+    "ucf": (0.220142075, 0.5837740898),
+}
+"""Scale and shift of the 3D autoencoder's latents, by the data that it was trained on."""
+
+KINDS = UNCONDITIONAL, WITH_TEXT, GIVEN, AUTOENCODER_ALONE = (
+    "unconditional",
+    "text to video",
+    "given frames",
+    "autoencoder",
+)
+IMAGE_LATENT_SCALE = 0.18215
+UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
+UNCONDITIONAL_BETAS, TEXT_BETAS = (1.5e-3, 1.55e-2), (8.5e-4, 1.2e-2)
+GIVEN_TASKS = ("prediction", "interpolation")
+PADDING = 49407  # the token that fills up short prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a file's weights do not tell.
+
+    data: what the 3D autoencoder was trained on, one of LATENTS. task: of a model that is given
+    frames, one of GIVEN_TASKS. autoencoder, text: sizes of networks that are not the published
+    ones; the text encoder's are in transformers' words.
+    """
+
+    data: str | None = None
+    task: str | None = None
+    autoencoder: Autoencoder3DConfig | None = None
+    text: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LvdmModel:
+    """A model to sample from, with what turns its latents into pixels and words into conditions;
+    None for what the file does not hold. 2D autoencoders work frame by frame."""
+
+    model: DiffusionModel
+    autoencoder: Autoencoder3D | AutoencoderKL | None
+    text_encoder: CLIPTextModel | None = None
+    tokenizer: ClipTokenizer | None = None
+
+
+def detect(shapes: Shapes) -> str | None:
+    """What a file with weights of these names and shapes is, one of KINDS; None for what is not
+    LVDM's."""
+    unet = {k[len(UNET) :]: v for k, v in shapes.items() if k.startswith(UNET)}
+    if not unet:
+        return AUTOENCODER_ALONE if is_autoencoder_3d(shapes) else None
+    if not is_lvdm(unet):
+        return None
+    if any(".attn1_tmp." in key for key in unet):
+        return WITH_TEXT
+    given = "label_emb.weight" in unet or "time_embed_cond.0.weight" in unet
+    return GIVEN if given else UNCONDITIONAL
+
+
+def load(
+    path: str | os.PathLike,
+    told: Told | None = None,
+    *,
+    weights: Weights = "published",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> LvdmModel:
+    """Load a checkpoint as published.
+
+    weights: the original samples its unconditional and text-to-video models with the raw weights,
+    those that are given frames with the running average. Raises CheckpointError, in one sentence,
+    for a file that is missing, broken, incomplete or of another family, and where its weights do
+    not tell what `told` does not say.
+    """
+    path = Path(path)
+    return assemble(files.read(path), path.name, told, weights=weights, dtype=dtype, device=device)
+
+
+def assemble(
+    state: Mapping[str, Tensor],
+    name: str,
+    told: Told | None = None,
+    *,
+    weights: Weights = "published",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> LvdmModel:
+    """The model of a checkpoint's state dict; `name` is what errors call the file."""
+    told = told or Told()
+    kind = detect({k: v.shape for k, v in state.items()})
+    if kind is None or kind == AUTOENCODER_ALONE:
+        what = ": it is a 3D autoencoder alone" if kind else what_it_is(state)
+        raise CheckpointError(f"{name} is no LVDM model{what}")
+    found = files.take_apart(state, name)
+    task = _task(kind, told, name)
+    autoencoder = _autoencoder(found, told, name, dtype)
+    factor, scale, shift = _latents(autoencoder, kind, told, name)
+    published: Weights = "average" if kind == GIVEN else "raw"
+    own = files.unet_weights(found, weights, published, name)
+    network = files.load_unet(own, name, dtype).to(device)
+    text = files.load_text_encoder(found.text, told.text or CLIP_L, name, dtype)
+    first, last = TEXT_BETAS if kind == WITH_TEXT else UNCONDITIONAL_BETAS
+    model = DiffusionModel(
+        network=network,
+        preconditioning=discrete("eps", scaled_linear(start=first, end=last)),
+        own_task=task,
+        latent_channels=network.config.latent_channels,
+        factor=factor,
+        latent_scale=scale,
+        latent_shift=-shift,
+    )
+    return LvdmModel(
+        model=model,
+        autoencoder=autoencoder and autoencoder.to(device),
+        text_encoder=text and text.to(device),
+        tokenizer=ClipTokenizer(PADDING) if text is not None else None,
+    )
+
+
+def _latents(
+    autoencoder: Autoencoder3D | AutoencoderKL | None, kind: str, told: Told, name: str
+) -> tuple[int, float, float]:
+    """Pixels per latent position, scale and shift."""
+    if isinstance(autoencoder, Autoencoder3D):
+        config = autoencoder.config
+        return config.factors[1], config.scale, config.shift
+    return (8, IMAGE_LATENT_SCALE, 0.0) if kind == WITH_TEXT else (8, *latents_of(told, name))
+
+
+def _task(kind: str, told: Told, name: str) -> str:
+    if kind != GIVEN:
+        return "text to video" if kind == WITH_TEXT else ""
+    if told.task not in GIVEN_TASKS:
+        raise CheckpointError(
+            f"{name} was trained for prediction or for interpolation, which its weights do not "
+            f"tell; say which of the two, got {told.task!r}"
+        )
+    return told.task
+
+
+def latents_of(told: Told, name: str) -> tuple[float, float]:
+    """Scale and shift of latents; CheckpointError unless it is said what they were trained on."""
+    if told.data not in LATENTS:
+        raise CheckpointError(
+            f"the latents of {name} are scaled by the data it was trained on, which its weights do "
+            f"not tell; say which of {', '.join(LATENTS)}, got {told.data!r}"
+        )
+    return LATENTS[told.data]
+
+
+# --------------------------------------------------------------------------------------------------
+# Autoencoders.
+
+
+def load_autoencoder(
+    path: str | os.PathLike,
+    told: Told | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Autoencoder3D:
+    """Load the 3D autoencoder from a file of its own, which may hold its losses, or out of a
+    checkpoint. Raises CheckpointError like :func:`load`."""
+    path = Path(path)
+    state = files.read(path)
+    if is_autoencoder_3d({k: v.shape for k, v in state.items()}):
+        own = {k: v for k, v in state.items() if not is_leftover(k)}
+    else:
+        own = files.take_apart(state, path.name).autoencoder
+    return autoencoder_of(own, told or Told(), path.name, dtype).to(device)
+
+
+def autoencoder_of(
+    state: Mapping[str, Tensor],
+    told: Told,
+    name: str,
+    dtype: torch.dtype = torch.float32,
+) -> Autoencoder3D:
+    """The 3D autoencoder of weights without a prefix."""
+    shapes = {k: v.shape for k, v in state.items()}
+    if not is_autoencoder_3d(shapes):
+        raise CheckpointError(f"{name} holds no 3D autoencoder")
+    config = told.autoencoder or autoencoder_config(shapes, *latents_of(told, name))
+    return files.load_autoencoder_3d(state, config, name, dtype)
+
+
+def _autoencoder(
+    found: Parts, told: Told, name: str, dtype: torch.dtype
+) -> Autoencoder3D | AutoencoderKL | None:
+    if not found.autoencoder:
+        return None
+    if is_autoencoder_3d({k: v.shape for k, v in found.autoencoder.items()}):
+        return autoencoder_of(found.autoencoder, told, name, dtype)
+    return autoencoders.from_state(found.autoencoder, f"the autoencoder of {name}", dtype)
+
+
+# --------------------------------------------------------------------------------------------------
+# Networks -> files.
+
+
+def to_original(model: LvdmModel) -> dict[str, Tensor]:
+    """The published file's state dict: inverse of :func:`assemble` for its U-Net and, where it is a
+    3D one, its autoencoder."""
+    network = model.model.network
+    found = keys.unet_to_original(network.state_dict(), network.config)
+    state = {UNET + key: tensor for key, tensor in found.items()}
+    if isinstance(model.autoencoder, Autoencoder3D):
+        own = model.autoencoder
+        inner = keys.autoencoder_to_original(own.state_dict(), own.config)
+        state |= {AUTOENCODER + key: tensor for key, tensor in inner.items()}
+    return state

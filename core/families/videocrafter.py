@@ -1,0 +1,164 @@
+"""VideoCrafter 1 and 2 (Chen et al. 2023, 2024): text to video in two sizes, image to video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPVisionModel
+
+from ..checkpoints import CheckpointError, load_into, part
+from ..clip_vocabulary import ClipTokenizer
+from ..diffusion_model import DiffusionModel
+from ..factorised_unet import FactorisedUNet
+from ..image_resampler import ImageResampler
+from ..preconditioning import discrete
+from ..schedules import NoiseSchedule, scaled_linear
+from . import factorised_files as files
+from . import factorised_keys as keys
+from . import open_clip_image
+from . import stable_diffusion_autoencoders as autoencoders
+from .factorised_config import Shapes, is_videocrafter, resampler_config
+from .factorised_sampling import ScaledSignalSchedule
+from .stable_diffusion_keys import inverse, rename_all
+from .stable_diffusion_refusals import what_it_is
+from .stable_diffusion_specs import OPEN_CLIP_H
+
+UNET, RESAMPLER = "model.diffusion_model.", "image_proj_model."
+SIGNAL_SCALES = "scale_arr"
+PADDING = 0  # the token that fills up short prompts
+LATENT_SCALE = 0.18215
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoCrafterModel:
+    """A model to sample from, with what turns its latents into pixels frame by frame, words and
+    images into conditions; None for what the file does not hold.
+
+    image_encoder: its last hidden state is what the resampler takes.
+    """
+
+    model: DiffusionModel
+    autoencoder: AutoencoderKL | None
+    text_encoder: CLIPTextModel | None
+    tokenizer: ClipTokenizer
+    resampler: ImageResampler | None
+    image_encoder: CLIPVisionModel | None
+
+
+def detect(shapes: Shapes) -> str | None:
+    """ "text to video" or "image to video" for the names and shapes of a VideoCrafter file, else
+    None."""
+    unet = {k[len(UNET) :]: v for k, v in shapes.items() if k.startswith(UNET)}
+    if not is_videocrafter(unet):
+        return None
+    return "image to video" if any(".to_k_ip." in key for key in unet) else "text to video"
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> VideoCrafterModel:
+    """Load a checkpoint as published, its float16 weights as `dtype`.
+
+    Raises CheckpointError, in one sentence, for a file that is missing, broken, incomplete or of
+    another family.
+    """
+    path = Path(path)
+    return assemble(files.read(path), path.name, dtype=dtype, device=device)
+
+
+def assemble(
+    state: Mapping[str, Tensor],
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> VideoCrafterModel:
+    """The model of a checkpoint's state dict; `name` is what errors call the file."""
+    if detect({k: v.shape for k, v in state.items()}) is None:
+        raise CheckpointError(f"{name} is no VideoCrafter model{what_it_is(state)}")
+    found = files.take_apart(state, name)
+    network = files.load_unet(found.unet, name, dtype).to(device)
+    text = files.load_text_encoder(found.text, OPEN_CLIP_H, name, dtype)
+    autoencoder = None
+    if found.autoencoder:
+        named = f"the autoencoder of {name}"
+        autoencoder = autoencoders.from_state(found.autoencoder, named, dtype).to(device)
+    resampler = image = None
+    if found.resampler:
+        resampler = load_resampler(found.resampler, name, dtype).to(device)
+    if found.image:
+        visual, named = part(found.image, "visual."), f"the image encoder of {name}"
+        image = open_clip_image.from_state(visual, named, dtype).to(device)
+    return VideoCrafterModel(
+        model=_diffusion_model(network, state.get(SIGNAL_SCALES), name),
+        autoencoder=autoencoder,
+        text_encoder=text and text.to(device),
+        tokenizer=ClipTokenizer(PADDING),
+        resampler=resampler,
+        image_encoder=image,
+    )
+
+
+def load_resampler(
+    state: Mapping[str, Tensor],
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    head_width: int = 64,
+) -> ImageResampler:
+    """The resampler of weights without a prefix; its heads are of the published width unless
+    another is given, as the weights do not tell."""
+    config = resampler_config({k: v.shape for k, v in state.items()}, head_width)
+    with torch.device("meta"):
+        module = ImageResampler(config)
+    own = rename_all(state, keys.resampler_table(config), "the resampler")
+    return load_into(module, own, f"the resampler of {name}", dtype)
+
+
+def schedule_of(signal_scales: Tensor | None, name: str) -> NoiseSchedule:
+    """The noise levels, with the table of signal scales that the file has or none.
+
+    Tables of the published files are longer than the schedule, whose steps alone are used.
+    """
+    schedule = scaled_linear()
+    if signal_scales is None:
+        return schedule
+    if len(signal_scales) < schedule.steps:
+        raise CheckpointError(
+            f"{name} has {len(signal_scales)} scales of the signal for {schedule.steps} steps"
+        )
+    scales = signal_scales[: schedule.steps]
+    return ScaledSignalSchedule(schedule.alphas_cumprod, signal_scales=scales)
+
+
+def _diffusion_model(
+    network: FactorisedUNet, signal_scales: Tensor | None, name: str
+) -> DiffusionModel:
+    return DiffusionModel(
+        network=network,
+        preconditioning=discrete("eps", schedule_of(signal_scales, name)),
+        own_task="text to video",
+        latent_channels=network.config.latent_channels,
+        factor=8,
+        latent_scale=LATENT_SCALE,
+    )
+
+
+def to_original(model: VideoCrafterModel) -> dict[str, Tensor]:
+    """The published names of the U-Net's and the resampler's weights."""
+    network = model.model.network
+    found = keys.unet_to_original(network.state_dict(), network.config)
+    state = {UNET + key: tensor for key, tensor in found.items()}
+    if model.resampler is not None:
+        table = inverse(keys.resampler_table(model.resampler.config))
+        own = rename_all(model.resampler.state_dict(), table, "the resampler")
+        state |= {RESAMPLER + key: tensor for key, tensor in own.items()}
+    return state

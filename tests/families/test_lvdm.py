@@ -1,0 +1,221 @@
+import factorised_toys as toys
+import pytest
+import torch
+from model_toys import normal
+from safetensors.torch import save_file
+from videoldm.core.autoencoder_3d import Autoencoder3D
+from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.conditions import Conditions
+from videoldm.core.families import factorised_files as files
+from videoldm.core.families import factorised_keys as keys
+from videoldm.core.families import lvdm
+from videoldm.core.families.factorised_config import unet_config
+
+TOY = lvdm.Told(autoencoder=toys.AUTOENCODER, task="prediction")
+SKY = lvdm.Told(data="sky", task="interpolation")
+PARAMETERS = {
+    "lvdm_short_sky": 548_904_580,
+    "lvdm_long_sky_pred": 549_163_908,
+    "lvdm_long_sky_interp": 549_181_060,
+    "lvdm_t2v": 958_924_964,
+}
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# ---------------------------------------------------------------------------- published names
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_key_of_a_published_file_is_used_and_none_is_missing(name):
+    state = toys.manifest(name)
+    found = lvdm.assemble(state, name, SKY, device="meta")
+    assert count(found.model.network) == PARAMETERS[name]
+    back = {k: v.shape for k, v in lvdm.to_original(found).items()}
+    assert {k: state[k].shape for k in back} == back
+    assert {k for k in state if k.startswith(lvdm.UNET)} <= back.keys()
+    if isinstance(found.autoencoder, Autoencoder3D):
+        assert count(found.autoencoder) == 19_446_759
+        assert {k for k in state if k.startswith(lvdm.AUTOENCODER)} <= back.keys()
+    else:
+        assert count(found.autoencoder) == 83_653_863
+        assert count(found.text_encoder) == 123_060_480
+    if name != "lvdm_t2v":
+        average = lvdm.assemble(state, name, SKY, weights="average", device="meta")
+        assert count(average.model.network) == PARAMETERS[name]
+
+
+def test_the_sizes_of_the_published_networks_are_read_off_their_shapes():
+    unet = files.take_apart(toys.manifest("lvdm_long_sky_interp"), "a").unet
+    config = unet_config({k: v.shape for k, v in unet.items()})
+    assert config.channels == (256, 512, 768, 1024) and config.layers == 3
+    assert config.attended == (False, True, True, True) and config.scale_shift
+    assert config.attention.heads == 4 and config.attention.max_distance == 5
+    assert config.given.levels == 251
+    unet = files.take_apart(toys.manifest("lvdm_t2v"), "a").unet
+    config = unet_config({k: v.shape for k, v in unet.items()})
+    assert config.channels == (320, 640, 1280, 1280) and config.layers == 2
+    assert config.attended == (True, True, True, False) and not config.scale_shift
+    assert config.attention.heads == 8 and config.attention.text == 768
+
+
+def test_a_training_checkpoint_of_the_autoencoder_is_read_without_its_losses(tmp_path):
+    state = toys.manifest("lvdm_ae_sky_training_ckpt")
+    assert sum(k.startswith("loss.") for k in state) == 56
+    inner = {k: v for k, v in state.items() if not k.startswith("loss.")}
+    module = lvdm.autoencoder_of(inner, SKY, "a")
+    assert count(module) == 19_446_759 and module.config.factors == (4, 8, 8)
+    assert keys.autoencoder_to_original(module.state_dict(), module.config).keys() == inner.keys()
+    own = keys.autoencoder_to_original(toys.autoencoder().state_dict(), toys.AUTOENCODER)
+    losses = {"loss.logvar": torch.zeros(()), "loss.discriminator.main.0.weight": torch.zeros(1)}
+    torch.save({"epoch": 3, "state_dict": own | losses}, tmp_path / "ae.ckpt")
+    loaded = lvdm.load_autoencoder(tmp_path / "ae.ckpt", TOY)
+    assert equal(loaded.state_dict(), toys.autoencoder().state_dict())
+
+
+@pytest.mark.parametrize("name", toys.CONFIGS)
+def test_names_and_sizes_go_both_ways(name):
+    config, own = toys.CONFIGS[name], toys.network(name).state_dict()
+    original = keys.unet_to_original(own, config)
+    assert unet_config({k: v.shape for k, v in original.items()}) == config
+    assert equal(keys.unet_from_original(original, config), own)
+
+
+def test_of_a_weight_that_is_listed_twice_the_inner_one_is_used():
+    own = toys.autoencoder().state_dict()
+    original = keys.autoencoder_to_original(own, toys.AUTOENCODER)
+    assert len(original) - len(own) == sum(k.endswith(".conv.weight") for k in original)
+    outer = {k: v + 1 if f"{k[:-7]}.conv.weight" in original else v for k, v in original.items()}
+    assert equal(keys.autoencoder_from_original(outer, toys.AUTOENCODER), own)
+
+
+# ------------------------------------------------------------------------------ files at toy size
+
+
+@pytest.mark.parametrize("packing", ["lightning", "plain", "safetensors", "deepspeed"])
+def test_every_packing_gives_the_same_model(packing, tmp_path):
+    state = toys.checkpoint("unconditional")
+    path = tmp_path / ("a.safetensors" if packing == "safetensors" else "a.ckpt")
+    if packing == "lightning":
+        best = {"callbacks": {}, "optimizer_states": [], "lr_schedulers": []}
+        torch.save({"epoch": 7, "global_step": 1, "state_dict": state, **best}, path)
+    elif packing == "deepspeed":
+        torch.save({"module": {f"_forward_module.{k}": v for k, v in state.items()}}, path)
+    elif packing == "plain":
+        torch.save(state, path)
+    else:
+        save_file({k: v.clone() for k, v in state.items()}, path)
+    found = lvdm.load(path, TOY)
+    assert equal(found.model.network.state_dict(), toys.network("unconditional").state_dict())
+    assert equal(found.autoencoder.state_dict(), toys.autoencoder().state_dict())
+    assert found.text_encoder is None and found.model.task == ""
+    raw = normal(1, 2, 4, 2, 2)
+    torch.testing.assert_close(found.model.scaled(raw), found.autoencoder.scaled(raw))
+    torch.testing.assert_close(found.model.unscaled(raw), found.autoencoder.unscaled(raw))
+
+
+@pytest.mark.parametrize(
+    "name, weights, seed",
+    [
+        ("unconditional", "published", 0),
+        ("unconditional", "raw", 0),
+        ("unconditional", "average", 9),
+        ("given frames", "published", 9),
+        ("given frames", "raw", 0),
+    ],
+)
+def test_which_weights(name, weights, seed):
+    found = lvdm.assemble(toys.checkpoint(name), "a", TOY, weights=weights)
+    assert equal(found.model.network.state_dict(), toys.network(name, seed).state_dict())
+
+
+def test_a_file_without_an_average_says_so():
+    state = toys.checkpoint("given frames", average=False)
+    with pytest.raises(CheckpointError, match="a.ckpt has no running average"):
+        lvdm.assemble(state, "a.ckpt", TOY)
+    assert lvdm.assemble(state, "a.ckpt", TOY, weights="raw").model.task == "prediction"
+    with pytest.raises(ValueError, match="published, raw, average, not 'ema'"):
+        lvdm.assemble(state, "a.ckpt", TOY, weights="ema")
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda s: s.pop("model.diffusion_model.out.2.bias"), r"lacks keys \(1\): conv_out.bias"),
+        (lambda s: s.update({"more.weight": torch.ones(1)}), r"unknown keys \(1\): more.weight"),
+        (
+            lambda s: s.update({"model.diffusion_model.more.weight": torch.ones(1)}),
+            r"unknown keys \(1\): more.weight",
+        ),
+        (
+            lambda s: s.update({"model.diffusion_model.out.2.bias": torch.ones(5)}),
+            "misshapen.*conv_out.bias",
+        ),
+        (
+            lambda s: s.update({"model.diffusion_model.out.2.weight": torch.ones(4, 32, 3, 3, 3)}),
+            "misshapen.*conv_out.weight",
+        ),
+        (
+            lambda s: s.pop("model.diffusion_model.middle_block.1.norm_t.weight"),
+            "lacks the key middle_block.1.norm_t.weight",
+        ),
+        (lambda s: s.pop("first_stage_model.quant_conv.conv.bias"), "lacks keys.*mix_moments"),
+        (lambda s: s.pop("model_ema.diffusion_modelout2bias"), "running average .* lacks keys"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_by_name(change, words):
+    state = toys.checkpoint("unconditional")
+    change(state)
+    with pytest.raises(CheckpointError, match=words):
+        lvdm.assemble(state, "a.ckpt", TOY, weights="average" if "average" in words else "raw")
+
+
+def test_what_weights_do_not_tell_must_be_said():
+    state = toys.manifest("lvdm_long_sky_pred")
+    with pytest.raises(CheckpointError, match="say which of sky, taichi, ucf, got None"):
+        lvdm.assemble(state, "a", lvdm.Told(task="prediction"))
+    with pytest.raises(CheckpointError, match="say which of the two, got None"):
+        lvdm.assemble(state, "a", lvdm.Told(data="sky"))
+    with pytest.raises(CheckpointError, match="an autoencoder of 1 stages does not tell"):
+        lvdm.assemble(toys.checkpoint("unconditional"), "a", SKY)
+    told = lvdm.Told(data="taichi", task="prediction")
+    taichi = lvdm.assemble(state, "a", told, device="meta").model
+    assert taichi.latent_scale == 0.175733933 and taichi.latent_shift == -0.03291025
+
+
+def test_other_files_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="it is a 3D autoencoder alone"):
+        lvdm.assemble(toys.manifest("lvdm_ae_sky_training_ckpt"), "a", SKY)
+    with pytest.raises(CheckpointError, match="no LVDM model: it is a video model .VideoCrafter"):
+        lvdm.assemble(toys.manifest("videocrafter2_t2v_512"), "a", SKY)
+    with pytest.raises(CheckpointError, match="holds no 3D autoencoder"):
+        torch.save(toys.checkpoint("unconditional", first_stage=False), tmp_path / "a.ckpt")
+        lvdm.load_autoencoder(tmp_path / "a.ckpt", SKY)
+    assert lvdm.detect({"encoder.conv_in.weight": (1, 2, 3, 4)}) is None
+
+
+def test_kinds_of_files():
+    kinds = {
+        "lvdm_short_sky": "unconditional",
+        "lvdm_long_sky_pred": "given frames",
+        "lvdm_t2v": "text to video",
+        "lvdm_ae_sky_training_ckpt": "autoencoder",
+        "videocrafter1_t2v_512": None,
+    }
+    for name, kind in kinds.items():
+        assert lvdm.detect({k: v.shape for k, v in toys.manifest(name).items()}) == kind
+
+
+def test_a_loaded_model_denoises():
+    found = lvdm.assemble(toys.checkpoint("unconditional"), "a", TOY).model
+    x = normal(1, 3, 4, 4, 6)
+    made = found.denoiser(Conditions())(x, torch.tensor(2.0))
+    assert made.shape == x.shape and torch.isfinite(made).all()
+    with pytest.raises(ValueError, match="takes no conditions, but was also given text"):
+        found.denoiser(Conditions(text=normal(1, 7, 24)))
