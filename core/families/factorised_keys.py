@@ -271,3 +271,17 @@ def resampler_table(config: ResamplerConfig) -> Table:
     for i in range(config.depth):
         table |= _below(f"layers.{i}", f"layers.{i}", layer)
     return table
+
+
+def resampler_from_original(
+    state: Mapping[str, Tensor], config: ResamplerConfig
+) -> dict[str, Tensor]:
+    """The weights under the names here."""
+    return rename_all(state, resampler_table(config), "the resampler")
+
+
+def resampler_to_original(
+    state: Mapping[str, Tensor], config: ResamplerConfig
+) -> dict[str, Tensor]:
+    """Inverse of :func:`resampler_from_original`."""
+    return rename_all(state, inverse(resampler_table(config)), "the resampler")

@@ -25,7 +25,6 @@ from . import open_clip_image
 from . import stable_diffusion_autoencoders as autoencoders
 from .factorised_config import Shapes, is_videocrafter, resampler_config
 from .factorised_sampling import ScaledSignalSchedule
-from .stable_diffusion_keys import inverse, rename_all
 from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import OPEN_CLIP_H
 
@@ -119,7 +118,7 @@ def load_resampler(
     config = resampler_config({k: v.shape for k, v in state.items()}, head_width)
     with torch.device("meta"):
         module = ImageResampler(config)
-    own = rename_all(state, keys.resampler_table(config), "the resampler")
+    own = keys.resampler_from_original(state, config)
     return load_into(module, own, f"the resampler of {name}", dtype)
 
 
@@ -158,7 +157,7 @@ def to_original(model: VideoCrafterModel) -> dict[str, Tensor]:
     found = keys.unet_to_original(network.state_dict(), network.config)
     state = {UNET + key: tensor for key, tensor in found.items()}
     if model.resampler is not None:
-        table = inverse(keys.resampler_table(model.resampler.config))
-        own = rename_all(model.resampler.state_dict(), table, "the resampler")
+        resampler = model.resampler
+        own = keys.resampler_to_original(resampler.state_dict(), resampler.config)
         state |= {RESAMPLER + key: tensor for key, tensor in own.items()}
     return state

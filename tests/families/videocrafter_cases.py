@@ -12,18 +12,32 @@ from golden_cases import Case, check_close, check_sampled
 from videoldm.core.autoencoder import decode_frames
 from videoldm.core.conditions import Conditions
 from videoldm.core.factorised_unet import FRAMES_PER_SECOND
+from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import videocrafter
 from videoldm.core.families.factorised_files import read
 from videoldm.core.families.factorised_sampling import sample_ddim
 from videoldm.core.guidance import guided
+from videoldm.core.image_resampler import ImageResampler, ResamplerConfig
 
 TABLES = 1e-6
 
 
 def resampler(case: Case, folder: Path) -> None:
-    head_width = case.told["config"]["args"]["dim_head"]
-    state = factorised.weights(case, {})
-    module = videocrafter.load_resampler(state, case.folder.name, head_width=head_width)
+    told = case.told["config"]["args"]
+    config = ResamplerConfig(
+        width=told["dim"],
+        depth=told["depth"],
+        heads=told["heads"],
+        head_width=told["dim_head"],
+        queries=told["num_queries"],
+        embedding=told["embedding_dim"],
+        out=told["output_dim"],
+        expansion=told["ff_mult"],
+    )
+    shapes = factorised.shapes_of(ImageResampler, config, keys.resampler_to_original)
+    state = factorised.weights(case, shapes)
+    module = videocrafter.load_resampler(state, case.folder.name, head_width=config.head_width)
+    assert module.config == config
     with torch.no_grad():
         tokens = module(case.raw("inputs")["image_embeds"])
     check_close(tokens, case.raw("expected")["tokens"], "tokens", FORWARD)
