@@ -153,6 +153,7 @@ def pyramid_weights(window: Window, frames: int, overlap: int) -> Tensor:
 def overlap_weights(window: Window, frames: int, overlap: int) -> Tensor:
     """Linear ramps inside the overlap, none at the first and the last frame of the clip."""
     weights = torch.ones(len(window))
+    overlap = min(overlap, len(window))  # The last of disjoint windows may be short.
     # Not 0, so that a frame which only the end of a ramp covers keeps its one answer.
     ramp = torch.linspace(1e-30, 1, overlap)
     if overlap and min(window) > 0:
@@ -177,11 +178,30 @@ FUSE_WEIGHTS: dict[str, Callable[[Window, int, int], Tensor]] = {
 }
 
 
+LEAST_WEIGHT = 0.02
+
+
 def fuse_weights(name: str, plan: Sequence[Window], frames: int, overlap: int) -> list[Tensor]:
-    """One weight tensor [window] for each window of the plan."""
+    """One weight tensor [window] for each window of the plan.
+
+    A frame whose weights are together below LEAST_WEIGHT, as only ends of windows see it, gets the
+    same shares of a total of 1: its mean stays, and no division is by nearly nothing.
+    """
     if name not in FUSE_WEIGHTS:
         raise ValueError(f"Unknown fuse method {name!r}; known are {', '.join(FUSE_WEIGHTS)}.")
-    return [FUSE_WEIGHTS[name](window, frames, overlap) for window in plan]
+    weights = [FUSE_WEIGHTS[name](window, frames, overlap).double() for window in plan]
+    total = total_weights(plan, weights, frames)
+    factor = torch.where(total < LEAST_WEIGHT, 1 / total, torch.ones_like(total))
+    pairs = zip(plan, weights, strict=True)
+    return [(one * factor[list(window)]).float() for window, one in pairs]
+
+
+def total_weights(plan: Sequence[Window], weights: Sequence[Tensor], frames: int) -> Tensor:
+    """The sum of the weights of every frame, [frames] float64."""
+    total = torch.zeros(frames, dtype=torch.float64)
+    for window, one in zip(plan, weights, strict=True):
+        total.index_add_(0, torch.tensor(window), one.double())
+    return total
 
 
 def fuse(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from videoldm.core import windows as w
@@ -47,6 +47,46 @@ def test_uniform_windows_cover_the_clip(clip, octaves, step, kind):
 def test_disjoint_windows_partition_the_clip(frames, window):
     plan = w.disjoint_windows(frames, window)
     assert [f for p in plan for f in p] == list(range(frames))
+
+
+PLANS = {
+    "static": lambda size, stride, step: w.sliding_windows(*size),
+    "batched": lambda size, stride, step: w.disjoint_windows(*size[:2]),
+    "uniform": lambda size, stride, step: w.uniform_windows(*size, octaves=stride, step=step),
+    "looped": lambda size, stride, step: w.looped_windows(*size, octaves=stride, step=step),
+    "open loop": lambda size, stride, step: w.looped_windows(
+        *size, octaves=stride, step=step, closed=False
+    ),
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted(PLANS)), st.sampled_from(sorted(w.FUSE_WEIGHTS)),
+    st.integers(1, 200), st.integers(1, 24), st.integers(0, 15), st.integers(1, 4),
+    st.integers(0, 30),
+)  # fmt: skip
+def test_every_plan_gives_every_frame_weight_or_is_refused(
+    schedule, fuse, frames, window, overlap, stride, step
+):
+    if overlap >= window and schedule != "batched":
+        with pytest.raises(ValueError, match=f"overlap {overlap} .* window {window}"):
+            PLANS[schedule]((frames, window, overlap), stride, step)
+        return
+    plan = PLANS[schedule]((frames, window, overlap), stride, step)
+    weights = w.fuse_weights(fuse, plan, frames, min(overlap, window - 1))
+    assert all(0 <= frame < frames for one in plan for frame in one)
+    assert all(len(one) == len(weight) for one, weight in zip(plan, weights, strict=True))
+    assert all(bool((weight >= 0).all()) for weight in weights)
+    assert w.total_weights(plan, weights, frames).min() > 0.01
+
+
+def test_a_frame_that_only_the_end_of_a_ramp_covers_has_the_whole_weight_of_its_answer():
+    plan = [(0, 1, 2), (3, 4, 5)]
+    weights = w.fuse_weights("overlap-linear", plan, 6, 2)
+    assert [one.tolist() for one in weights] == [[1, 1, 1], [1, 1, 1]]
+    shared = w.fuse_weights("overlap-linear", [(0, 1, 2, 3), (3, 4, 5, 6)], 7, 2)
+    assert [one.tolist() for one in shared] == [[1, 1, 1, 0.5], [0.5, 1, 1, 1]]
 
 
 def plan_of(case):
