@@ -40,13 +40,19 @@ class Family:
 @cache
 def families() -> tuple[Family, ...]:
     """All families of temporal layers, the project's own format first; imported when asked for."""
-    from . import embedded, lavie, lavie_sampling
+    from . import animatediff, animatediff_sampling, embedded, lavie, lavie_sampling
 
     return (
         Family(
             name=embedded.FAMILY,
             detects=lambda path: False,
             load_layers=embedded.load_temporal_layers,
+        ),
+        Family(
+            name=animatediff.FAMILY,
+            detects=animatediff.detects,
+            load_layers=animatediff.load_layers,
+            published_plan=animatediff_sampling.published_plan,
         ),
         Family(
             name=lavie.FAMILY,

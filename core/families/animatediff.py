@@ -55,6 +55,14 @@ def load_layers(
     return assemble(state, config, path.name, loras=loras, dtype=dtype).to(device)
 
 
+def detects(path: Path) -> bool:
+    """Whether a file without a header, or a folder, holds motion modules."""
+    try:
+        return prefix_of(read(path)) is not None
+    except CheckpointError:
+        return False
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, or of diffusers' folder, without the prefix of motion modules."""
     state = read_weights(find_weights(path, WEIGHTS) if path.is_dir() else path)

@@ -19,6 +19,7 @@ Spelling = Literal["original", "hotshot", "diffusers"]
 LINEAR = Betas("linear", 8.5e-4, 1.2e-2)
 """Linear in beta, unlike Stable Diffusion's own; ComfyUI's name for it is sqrt_linear."""
 XL_BETAS = Betas("scaled_linear", 8.5e-4, 2e-2)
+LCM_IMAGE_BETAS = Betas("linear", 8.5e-4, 1.4e-2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ VARIANTS = {
     "v2": Variant(middle=True),
     "v3": Variant(),
     "animatelcm": Variant(positions=64, middle=True),
-    "animatelcm i2v": Variant(positions=64, middle=True, task=""),
+    "animatelcm i2v": Variant(positions=64, middle=True, betas=LCM_IMAGE_BETAS, task=""),
     "pia": Variant(pooled_norms=True, task=""),
     "sdxl": Variant(betas=XL_BETAS),
     "hotshot xl": Variant(

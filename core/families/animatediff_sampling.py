@@ -1,9 +1,18 @@
-"""The numbers of AnimateLCM's own sampling, which its files do not hold."""
+"""The originals' own sampling, of which their files hold nothing."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ..sampling import sample_ddim, sample_lcm
+from ..sampling_plan import Plan
+from ..schedules import SCHEDULES, get_sigmas_at, get_sigmas_leading
+from .animatediff_config import VARIANTS
+
+DISTILLED = {"animatelcm": 100, "animatelcm i2v": 200}
+"""Timesteps that the consistency models were trained on."""
+DDIM = ("v1", "v2", "v3", "pia")
 
 
 def lcm_timesteps(steps: int, *, distilled: int = 100, total: int = 1000) -> Tensor:
@@ -20,3 +29,24 @@ def lcm_timesteps(steps: int, *, distilled: int = 100, total: int = 1000) -> Ten
     known = (torch.arange(1, distilled + 1) * (total // distilled) - 1).flip(0)
     # floor(k distilled / steps), as numpy's linspace without the end.
     return known[torch.arange(steps) * distilled // steps]
+
+
+def published_plan(trained: str, sampler: str, steps: int) -> Plan:
+    """The noise levels of the original of "animatediff v3" and its like: DDIM from 1 + k (1000 /
+    steps), or multistep consistency sampling.
+
+    Raises ValueError for other samplers, and for layers whose original has others.
+    """
+    variant = trained.partition(" ")[2]
+    known = {**dict.fromkeys(DDIM, "ddim"), **dict.fromkeys(DISTILLED, "lcm")}
+    if known.get(variant) != sampler:
+        published = known.get(variant)
+        with_which = f"was published with {published}, not with" if published else "has no plan for"
+        raise ValueError(f"{trained} {with_which} {sampler}")
+    name, first, last = VARIANTS[variant].betas
+    schedule = SCHEDULES[name](start=first, end=last)
+    if sampler == "ddim":
+        sigmas = get_sigmas_leading(schedule, steps, offset=1)
+        return Plan(schedule=schedule, sampler=sample_ddim, sigmas=sigmas)
+    timesteps = lcm_timesteps(steps, distilled=DISTILLED[variant])
+    return Plan(schedule=schedule, sampler=sample_lcm, sigmas=get_sigmas_at(schedule, timesteps))

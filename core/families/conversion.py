@@ -18,7 +18,9 @@ from ..checkpoints import (
     save,
 )
 from ..weight_files import header_of, read_weights
-from . import lavie, stable_diffusion
+from . import animatediff, lavie, stable_diffusion
+from .animatediff_config import prefix_of
+from .animatediff_keys import split
 from .lavie_config import kind_in
 from .stable_diffusion_parts import is_leftover, with_average
 from .stable_diffusion_refusals import what_it_is
@@ -35,15 +37,17 @@ class Known:
 
     def write(self, target: Path, dtype: torch.dtype | None = None) -> None:
         """Write the tensors, cast to `dtype` (None keeps theirs), whole or not at all."""
-        key = FOREIGN_KEY if self.header.family == STABLE_DIFFUSION else METADATA_KEY
+        foreign = (STABLE_DIFFUSION, animatediff.FAMILY)
+        key = FOREIGN_KEY if self.header.family in foreign else METADATA_KEY
         save(target, separate(self.state), self.header, dtype, metadata_key=key)
 
 
 def identify(path: Path) -> Known:
     """Read a file and check every name and shape of it.
 
-    Known are this project's own files, LaVie's three, and the single files of Stable Diffusion 1, 2
-    and the x4 upscaler. Raises CheckpointError, in one sentence, for anything else.
+    Known are this project's own files, LaVie's three, motion modules of AnimateDiff and its kin,
+    and the single files of Stable Diffusion 1, 2 and the x4 upscaler. Raises CheckpointError, in
+    one sentence, for anything else.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected one file of weights")
@@ -57,6 +61,8 @@ def identify(path: Path) -> Known:
         state = read_weights(path)
     if kind_in(shapes(state)) is not None:
         return _lavie(path, state)
+    if prefix_of(state) is not None:
+        return _motion_modules(path, state)
     return _stable_diffusion(path, state)
 
 
@@ -67,11 +73,23 @@ def _lavie(path: Path, state: dict[str, Tensor]) -> Known:
     return Known(header, state)
 
 
+def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
+    """Under plain names, and without an image network's own weights beside them."""
+    state = animatediff.without_prefix(state)
+    config = animatediff.config_of(path, state)
+    animatediff.assemble(on_meta(state), config, path.name)
+    unused = set(split(state, config, path.name).left_out)
+    header = Header(
+        family=animatediff.FAMILY, kind="temporal_layers", config={"variant": config.variant}
+    )
+    return Known(header, {k: v for k, v in state.items() if k not in unused})
+
+
 def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
     """Without what training left behind; the name of the model is all its configuration."""
     state = dict(with_average(state, stable_diffusion.SPECS))
     if stable_diffusion.detect(shapes(state)) is None:
-        known = ", ".join(("lavie", *stable_diffusion.SPECS))
+        known = ", ".join(("lavie", "animatediff", *stable_diffusion.SPECS))
         raise CheckpointError(f"{path.name} is none of {known}{what_it_is(state)}")
     # Without numbers, what the U-Net predicts cannot be told, and makes no difference here.
     found = stable_diffusion.from_ldm(on_meta(state), path.name, device="meta", prediction="eps")

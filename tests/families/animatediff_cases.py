@@ -21,14 +21,14 @@ from videoldm.core.diffusion_model import DiffusionModel
 from videoldm.core.families import animatediff
 from videoldm.core.families.animatediff_config import LIKENESS, detect
 from videoldm.core.families.animatediff_lora import MotionLora
-from videoldm.core.families.animatediff_sampling import lcm_timesteps
+from videoldm.core.families.animatediff_sampling import lcm_timesteps, published_plan
 from videoldm.core.families.stable_diffusion_folders import build_unet
 from videoldm.core.guidance import guided
 from videoldm.core.image_conditions import ImageEncoderSpec, MaskedImage, MaskedImageSpec
 from videoldm.core.lora import apply as apply_lora
 from videoldm.core.preconditioning import discrete
-from videoldm.core.sampling import sample_ddim, sample_lcm
-from videoldm.core.schedules import get_sigmas_at, get_sigmas_leading, linear, scaled_linear
+from videoldm.core.sampling import sample_lcm
+from videoldm.core.schedules import get_sigmas_at, linear, scaled_linear
 from videoldm.core.sites import layout_of, site_of_diffusers_path
 from videoldm.core.video_unet import VideoUNet, inject
 
@@ -278,8 +278,8 @@ def diffusion_model(case: Case) -> DiffusionModel:
 
 def ddim_sampling(case: Case, folder: Path) -> None:
     model, steps = diffusion_model(case), case.told["sampler"]["num_inference_steps"]
-    sigmas = get_sigmas_leading(model.schedule, steps, offset=1)
-    sample(case, model, sigmas, sample_ddim)
+    plan = published_plan(model.sets.specs[0].trained.family, "ddim", steps)
+    sample(case, model, plan.sigmas, plan.sampler)
 
 
 def lcm_sampling(case: Case, folder: Path) -> None:

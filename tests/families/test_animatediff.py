@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from animatediff_toys import (
+    TEXT,
+    TWO_LEVELS,
+    VIDEO,
+    forward,
+    same,
+    toy_config,
+    toy_layers,
+    toy_state,
+    toy_unet_of_one_seed,
+)
 from diffusers import MotionAdapter
 from model_toys import fill, normal, toy_unet
 from safetensors.torch import save_file
@@ -17,10 +27,12 @@ from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.conditions import Conditions
 from videoldm.core.context_frames import given_frames
 from videoldm.core.diffusion_model import DiffusionModel
-from videoldm.core.families import animatediff
+from videoldm.core.families import animatediff, family_of, load_temporal_layers
 from videoldm.core.families import animatediff_keys as keys
-from videoldm.core.families.animatediff_config import VARIANTS, AnimateDiffConfig, detect
-from videoldm.core.families.animatediff_lora import MotionLora, load_lora, with_loras
+from videoldm.core.families.animatediff_config import VARIANTS, detect
+from videoldm.core.families.animatediff_lora import MotionLora, with_loras
+from videoldm.core.families.animatediff_sampling import lcm_timesteps, published_plan
+from videoldm.core.families.conversion import identify
 from videoldm.core.families.stable_diffusion_folders import build_unet
 from videoldm.core.layer_specs import LayerInputs
 from videoldm.core.lora import parse
@@ -30,7 +42,7 @@ from videoldm.core.schedules import scaled_linear
 from videoldm.core.sites import SD1, SDXL, layout_of
 from videoldm.core.temporal_layers import Strength, TemporalLayers
 from videoldm.core.temporal_layers_spec import TemporalLayersSpec
-from videoldm.core.video_unet import VideoUNet, inject
+from videoldm.core.video_unet import VideoUNet
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 # Manifest: variant, how its keys are spelt, positions, number of modules.
@@ -117,40 +129,6 @@ def test_every_key_of_the_published_domain_adapter_is_used():
 
 # --------------------------------------------------------------------------------------------------
 # Toy files.
-
-
-def toy_config(variant: str, **changes) -> AnimateDiffConfig:
-    values = VARIANTS[variant]
-    spelling = "hotshot" if variant == "hotshot xl" else "original"
-    config = AnimateDiffConfig(
-        variant=variant,
-        spelling=spelling,
-        layout=layout_of(toy_unet().config),
-        positions=values.positions,
-        tables=not variant.startswith("animatelcm"),
-        middle=values.middle,
-        heads=4,
-        norm_groups=8,
-    )
-    return replace(config, **changes)
-
-
-def toy_layers(config: AnimateDiffConfig, seed: int = 0) -> TemporalLayers:
-    layers = TemporalLayers(config.layers_spec())
-    return fill(layers, seed).eval().requires_grad_(False)
-
-
-def toy_state(config: AnimateDiffConfig) -> dict[str, torch.Tensor]:
-    first = {"conv_in.weight": normal(32, 9, 3, 3, seed=3), "conv_in.bias": normal(32, seed=4)}
-    layers = toy_layers(config)
-    if config.variant == "pia":
-        layers.layers["in"].conv.weight.data = first["conv_in.weight"][:, 4:].clone()
-    return animatediff.to_original(layers, config, first if config.variant == "pia" else None)
-
-
-def same(one: TemporalLayers, two: TemporalLayers) -> bool:
-    a, b = one.state_dict(), two.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 @pytest.mark.parametrize("spelling", ["its own", "diffusers"])
@@ -247,22 +225,40 @@ def test_another_file_is_refused_with_what_it_is(tmp_path):
         animatediff.load_layers(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize("packing", ["training.ckpt", "deep.safetensors"])
+def test_a_file_is_converted_to_plain_names_without_the_image_network(packing, tmp_path):
+    config = toy_config("v2", heads=8, norm_groups=32, layout=TWO_LEVELS)
+    state = toy_state(config)
+    packings(state, tmp_path)
+    known = identify(tmp_path / packing)
+    assert known.state.keys() == state.keys()
+    known.write(tmp_path / "plain.safetensors")
+    layers = load_temporal_layers(tmp_path / "plain.safetensors")
+    assert same(layers, animatediff.assemble(state, config))
+    assert layers.spec.trained.family == "animatediff v2"
+    assert family_of(tmp_path / "plain.safetensors").name == "animatediff"
+
+
+@pytest.mark.parametrize(
+    "trained, sampler, first",
+    [("animatediff v3", "ddim", 801), ("animatediff animatelcm", "lcm", 999)],
+)
+def test_noise_levels_as_published(trained, sampler, first):
+    plan = published_plan(trained, sampler, 5)
+    assert plan.schedule.timestep(plan.sigmas[:-1])[0] == first and plan.sigmas[-1] == 0
+    betas = torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64)
+    torch.testing.assert_close(plan.schedule.betas, betas, atol=1e-9, rtol=0)
+    with pytest.raises(ValueError, match=f"{trained} was published with {sampler}, not with heun"):
+        published_plan(trained, "heun", 5)
+
+
+def test_more_steps_than_a_consistency_model_knows_are_refused():
+    with pytest.raises(ValueError, match="1 to 100 steps, but 101"):
+        lcm_timesteps(101)
+
+
 # --------------------------------------------------------------------------------------------------
 # In an image model.
-
-TEXT, VIDEO = normal(2, 5, 16, seed=1), normal(2, 66, 4, 8, 8)
-
-
-def forward(layers: TemporalLayers, frames: int = 4, strength=None, context=None, unet=None):
-    network = inject(unet or toy_unet_of_one_seed(), layers, *([strength] if strength else []))
-    given = Conditions(text=TEXT, context=context)
-    with torch.no_grad():
-        return network(VIDEO[:, :frames], torch.tensor(500), given)
-
-
-def toy_unet_of_one_seed():
-    torch.manual_seed(0)
-    return toy_unet()
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if not VARIANTS[v].pooled_norms])
@@ -332,89 +328,3 @@ def test_an_image_steers_pias_and_animatelcms_layers():
         plain, told = forward(layers), forward(layers, context=image)
         assert not torch.allclose(plain, told, atol=1e-3)
         assert torch.equal(forward(layers, context=image.dropped()), plain)
-
-
-# --------------------------------------------------------------------------------------------------
-# Motion LoRAs.
-
-
-def toy_lora(config: AnimateDiffConfig, rank: int = 2, seed: int = 5) -> dict[str, torch.Tensor]:
-    """Of every attention's projections, spelt as published."""
-    found = {}
-    for path, own in keys.table(config).items():
-        if ".attentions." not in own:
-            continue
-        width = toy_layers(config).get_parameter(f"{own}.weight").shape[0]
-        head, name = re.fullmatch(r"(.*)\.(to_\w+)(?:\.0)?", path).groups()
-        for half, shape in (("down", (rank, width)), ("up", (width, rank))):
-            key = f"{head}.processor.{name}_lora.{half}.weight"
-            found[key] = 0.3 * normal(*shape, seed=seed + len(found))
-    return found
-
-
-def spelt(lora: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
-    if how == "published":
-        return lora
-    if how == "diffusers":
-        numbers = {f".attention_blocks.{k}": f".attn{k + 1}" for k in range(2)}
-        found = {f"unet.{k.replace('.temporal_transformer', '')}": v for k, v in lora.items()}
-        for old, new in numbers.items():
-            found = {k.replace(old, new): v for k, v in found.items()}
-        return found
-    found = {}
-    for key, tensor in lora.items():
-        path, half = re.fullmatch(r"(.*)_lora\.(down|up)\.weight", key).groups()
-        path = path.replace(".processor", "").removesuffix("_lora")
-        path = f"{path}.0" if path.endswith("to_out") else path
-        name = f"lora_unet_{path.replace('.', '_')}"
-        found[f"{name}.lora_{half}.weight"] = tensor
-        found[f"{name}.alpha"] = torch.tensor(1.0)
-    return found
-
-
-def merged(state, config, lora, strength):
-    """The update added to the weights, as the original does."""
-    state = dict(state)
-    for key in lora:
-        if key.endswith("_lora.down.weight"):
-            path = key.removesuffix("_lora.down.weight").replace("processor.", "")
-            path = f"{path}.0.weight" if path.endswith("to_out") else f"{path}.weight"
-            up = lora[key.replace(".down.", ".up.")]
-            state[path] = state[path] + strength * up @ lora[key]
-    return animatediff.assemble(state, config)
-
-
-@pytest.mark.parametrize("how, scale", [("published", 1), ("diffusers", 1), ("kohya", 0.5)])
-def test_a_motion_lora_is_as_if_it_were_merged_however_it_is_spelt(how, scale, tmp_path):
-    config = toy_config("v2")
-    state, lora = toy_state(config), toy_lora(config)
-    torch.save({"state_dict": spelt(lora, how)}, tmp_path / "lora.ckpt")
-    loaded = load_lora(tmp_path / "lora.ckpt", 0.8)
-    beside = animatediff.assemble(state, config, loras=[loaded])
-    expected = forward(merged(state, config, lora, 0.8 * scale))
-    torch.testing.assert_close(forward(beside), expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(forward(animatediff.assemble(state, config)), expected, atol=1e-3)
-
-
-def test_motion_loras_add_up_and_one_of_strength_0_changes_nothing():
-    config = toy_config("v3")
-    state, one, two = toy_state(config), toy_lora(config), toy_lora(config, rank=3, seed=900)
-    both = [MotionLora(one, 0.5), MotionLora(two, -0.7)]
-    layers = animatediff.assemble(state, config, loras=both)
-    once = merged(state, config, one, 0.5)
-    twice = merged(animatediff.to_original(once, config), config, two, -0.7)
-    torch.testing.assert_close(forward(layers), forward(twice), atol=1e-5, rtol=1e-5)
-    off = animatediff.assemble(state, config, loras=[MotionLora(one, 0.0)])
-    assert torch.equal(forward(off), forward(animatediff.assemble(state, config)))
-    spec = TemporalLayersSpec.from_dict(json.loads(json.dumps(layers.spec.as_dict())))
-    assert spec == layers.spec
-    again = TemporalLayers(spec)
-    again.load_state_dict(layers.state_dict())
-    assert torch.equal(forward(again.eval()), forward(layers))
-
-
-def test_a_motion_lora_for_the_middle_does_not_fit_v3():
-    with_middle, without = toy_config("v2"), toy_config("v3")
-    lora = MotionLora(toy_lora(with_middle), name="pan.ckpt")
-    with pytest.raises(CheckpointError, match=r"pan.ckpt changes unknown keys \(8\): mid_block"):
-        animatediff.assemble(toy_state(without), without, loras=[lora])

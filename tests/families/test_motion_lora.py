@@ -1,0 +1,83 @@
+"""Motion LoRAs: beside the modules as if they were merged, in every spelling, and added up."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from animatediff_toys import forward, toy_config, toy_lora, toy_state
+from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.families import animatediff
+from videoldm.core.families.animatediff_lora import MotionLora, load_lora
+from videoldm.core.temporal_layers import TemporalLayers
+from videoldm.core.temporal_layers_spec import TemporalLayersSpec
+
+
+def spelt(lora: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
+    if how == "published":
+        return lora
+    if how == "diffusers":
+        numbers = {f".attention_blocks.{k}": f".attn{k + 1}" for k in range(2)}
+        found = {f"unet.{k.replace('.temporal_transformer', '')}": v for k, v in lora.items()}
+        for old, new in numbers.items():
+            found = {k.replace(old, new): v for k, v in found.items()}
+        return found
+    found = {}
+    for key, tensor in lora.items():
+        path, half = re.fullmatch(r"(.*)_lora\.(down|up)\.weight", key).groups()
+        path = path.replace(".processor", "").removesuffix("_lora")
+        path = f"{path}.0" if path.endswith("to_out") else path
+        name = f"lora_unet_{path.replace('.', '_')}"
+        found[f"{name}.lora_{half}.weight"] = tensor
+        found[f"{name}.alpha"] = torch.tensor(1.0)
+    return found
+
+
+def merged(state, config, lora, strength):
+    """The update added to the weights, as the original does."""
+    state = dict(state)
+    for key in lora:
+        if key.endswith("_lora.down.weight"):
+            path = key.removesuffix("_lora.down.weight").replace("processor.", "")
+            path = f"{path}.0.weight" if path.endswith("to_out") else f"{path}.weight"
+            up = lora[key.replace(".down.", ".up.")]
+            state[path] = state[path] + strength * up @ lora[key]
+    return animatediff.assemble(state, config)
+
+
+@pytest.mark.parametrize("how, scale", [("published", 1), ("diffusers", 1), ("kohya", 0.5)])
+def test_a_motion_lora_is_as_if_it_were_merged_however_it_is_spelt(how, scale, tmp_path):
+    config = toy_config("v2")
+    state, lora = toy_state(config), toy_lora(config)
+    torch.save({"state_dict": spelt(lora, how)}, tmp_path / "lora.ckpt")
+    loaded = load_lora(tmp_path / "lora.ckpt", 0.8)
+    beside = animatediff.assemble(state, config, loras=[loaded])
+    expected = forward(merged(state, config, lora, 0.8 * scale))
+    torch.testing.assert_close(forward(beside), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(forward(animatediff.assemble(state, config)), expected, atol=1e-3)
+
+
+def test_motion_loras_add_up_and_one_of_strength_0_changes_nothing():
+    config = toy_config("v3")
+    state, one, two = toy_state(config), toy_lora(config), toy_lora(config, rank=3, seed=900)
+    both = [MotionLora(one, 0.5), MotionLora(two, -0.7)]
+    layers = animatediff.assemble(state, config, loras=both)
+    once = merged(state, config, one, 0.5)
+    twice = merged(animatediff.to_original(once, config), config, two, -0.7)
+    torch.testing.assert_close(forward(layers), forward(twice), atol=1e-5, rtol=1e-5)
+    off = animatediff.assemble(state, config, loras=[MotionLora(one, 0.0)])
+    assert torch.equal(forward(off), forward(animatediff.assemble(state, config)))
+    spec = TemporalLayersSpec.from_dict(json.loads(json.dumps(layers.spec.as_dict())))
+    assert spec == layers.spec
+    again = TemporalLayers(spec)
+    again.load_state_dict(layers.state_dict())
+    assert torch.equal(forward(again.eval()), forward(layers))
+
+
+def test_a_motion_lora_for_the_middle_does_not_fit_v3():
+    with_middle, without = toy_config("v2"), toy_config("v3")
+    lora = MotionLora(toy_lora(with_middle), name="pan.ckpt")
+    with pytest.raises(CheckpointError, match=r"pan.ckpt changes unknown keys \(8\): mid_block"):
+        animatediff.assemble(toy_state(without), without, loras=[lora])
