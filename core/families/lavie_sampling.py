@@ -199,8 +199,7 @@ def key_of_frame(keys: int) -> Tensor:
     """[4K - 3] the key frame that each frame is made from: key k serves frames 4k - 1 .. 4k + 2."""
     if keys < 1:
         raise ValueError(f"Expected at least 1 key frame, got {keys}.")
-    frames = torch.arange(interpolated_frames(keys))
-    return ((frames + 1) // FACTOR).clamp(max=keys - 1)
+    return (torch.arange(interpolated_frames(keys)) + 1) // FACTOR
 
 
 def stretched_frames(length: int, frames: int = 61) -> list[int]:
