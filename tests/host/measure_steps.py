@@ -1,7 +1,10 @@
 """How much longer a step of our sampler takes than one of core's KSampler, on the same embedded
 model with the same layers: 8 frames of 64x64 at cfg 3, 45 steps less 5 steps.
 
-Run with ComfyUI's Python:  python measure_steps.py COMFYUI [REPEATS]
+Run with ComfyUI's Python:  python measure_steps.py COMFYUI [REPEATS] [--no-network]
+
+Without the network a step takes a few milliseconds, so that the difference is seen exactly; with it
+the difference is smaller than what two runs of the same differ by on a machine that does more.
 """
 
 import json
@@ -81,6 +84,16 @@ def with_lora(model):
     return comfy.sd.load_lora_for_models(model, None, lora, 0.1, 0)[0]
 
 
+def without_network(model):
+    """A clone whose U-Net, layers included, answers with its input."""
+    clone = model.clone()
+    wrappers = clone.wrappers["diffusion_model"]
+    inner, clone.wrappers["diffusion_model"] = wrappers, {}
+    clone.add_wrapper_with_key("diffusion_model", "left out", lambda executor, x, *_, **__: x)
+    clone.wrappers["diffusion_model"] |= inner
+    return clone
+
+
 def per_step(sample, case) -> float:
     """Milliseconds of the processor's time, which does not grow when others use the machine."""
     taken = {}
@@ -91,10 +104,11 @@ def per_step(sample, case) -> float:
     return 1e3 * (taken[MANY] - taken[FEW]) / (MANY - FEW)
 
 
-def measure(host, repeats: int) -> dict[str, dict[str, float]]:
+def measure(host, repeats: int, network: bool) -> dict[str, dict[str, float]]:
     """Both samplers in turn; the medians, and the least of each."""
     samplers, found = Samplers(host), {}
-    for name, case in cases(host).items():
+    for name, (model, prompts) in cases(host).items():
+        case = (model if network else without_network(model), prompts)
         both = {"ours": samplers.ours, "core": samplers.core}
         for sample in both.values():
             sample(*case, 2)
@@ -112,11 +126,12 @@ def measure(host, repeats: int) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    comfyui, repeats = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    comfyui, *given = sys.argv[1:]
+    numbers = [one for one in given if one.isdigit()]
     host = begin(comfyui)
     logging.getLogger("videoldm").setLevel(logging.ERROR)
     import torch
 
     torch.set_num_threads(1)
     with torch.inference_mode():
-        print(json.dumps(measure(host, repeats)))
+        print(json.dumps(measure(host, int((numbers or [3])[0]), "--no-network" not in given)))
