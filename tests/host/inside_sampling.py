@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import inside_models
 from inside import begin
 
 FRAMES, SIDE, LATENT = 6, 32, 8
@@ -193,7 +194,7 @@ def interrupted(toys):
     return {"ended": ended, "same": torch.equal(toys.sample(), fresh)}
 
 
-CHECKS = (calls, evaluation_alone, many_windows, interrupted)
+CHECKS = (calls, evaluation_alone, many_windows, interrupted, *inside_models.CHECKS)
 
 
 def main(comfyui, family):

@@ -28,6 +28,7 @@ from ....core.schedules import NoiseSchedule
 from ....core.sites import UNetLayout, layout_of
 from ....core.video_unet import eject
 from ..shared.misfits import IMAGE_MODELS, NEEDS_OTHER_FRAMES
+from .noise_levels import ScheduleSampling
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
 """What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
@@ -77,19 +78,6 @@ class EmbeddedLatents(comfy.latent_formats.LatentFormat):
 
     def process_out(self, latent: Tensor) -> Tensor:
         return latent / self.scale_factor + self.shift_factor
-
-
-class ScheduleSampling(comfy.model_sampling.ModelSamplingDiscrete):
-    """ComfyUI's noise levels from core's; timesteps between two of them stay in between."""
-
-    def __init__(self, schedule: NoiseSchedule):
-        super().__init__()
-        self.schedule = schedule
-        self.num_timesteps = schedule.steps
-        self.set_sigmas(schedule.sigmas)
-
-    def timestep(self, sigma: Tensor) -> Tensor:
-        return self.schedule.timestep(sigma).to(sigma.device)
 
 
 def schedule_of(model: Any) -> NoiseSchedule:

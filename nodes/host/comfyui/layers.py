@@ -8,7 +8,6 @@ layers' weights along with the model as its additional models.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +24,8 @@ from ....core.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import layers_known
 from ..shared.misfits import IMAGE_MODELS, check_layers_fit
 from ..shared.setup_warnings import core_sampler_warnings
-from .embedded_model import ScheduleSampling, schedule_of, unet_layout
+from .embedded_model import schedule_of, unet_layout
+from .noise_levels import with_schedule
 from .unet_hooks import hooked
 
 KEY = "videoldm"
@@ -147,10 +147,7 @@ def _bring_schedule(clone: Any, sets: InjectedSets) -> None:
     if schedule is own:
         return
     # A fresh object: those of the image model, or of another node, are never changed.
-    sampling = copy.deepcopy(have)
-    if isinstance(sampling, ScheduleSampling):
-        sampling.schedule = schedule
-    sampling.set_sigmas(schedule.sigmas.float())
+    sampling = with_schedule(have, schedule)
     clone.set_attachments(SCHEDULE, BroughtSchedule(sampling, clone.object_patches.get(SAMPLING)))
     clone.add_object_patch(SAMPLING, sampling)
 

@@ -1,0 +1,61 @@
+"""Noise levels that stay what they are, whatever memory management does with the model around them.
+
+ComfyUI's dynamic memory backs up the buffers of a model by their paths and restores them by these
+paths, although another object may have been patched in at the path since then: noise levels in
+buffers then become those of another run. Ours are no buffers, and what is written there is ignored.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import comfy.model_sampling
+from torch import Tensor, nn
+
+from ....core.schedules import NoiseSchedule
+
+LEVELS = ("sigmas", "log_sigmas")
+
+
+class KeptLevels(nn.Module):
+    """Before a `ModelSamplingDiscrete` among a class's bases: its levels are plain attributes."""
+
+    def set_sigmas(self, sigmas: Tensor) -> None:
+        vars(self).update(sigmas=sigmas.float(), log_sigmas=sigmas.log().float())
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        if name not in LEVELS:
+            super().register_buffer(name, tensor, persistent)
+
+
+def with_schedule(sampling: Any, schedule: NoiseSchedule) -> Any:
+    """A copy of ComfyUI's `model_sampling` that has the levels of a schedule and keeps them."""
+    made = copy.deepcopy(sampling)
+    if not isinstance(made, KeptLevels):
+        for name in LEVELS:
+            made._buffers.pop(name, None)
+        made.__class__ = _keeping(type(made))
+    if hasattr(made, "schedule"):
+        made.schedule = schedule
+    made.set_sigmas(schedule.sigmas.float())
+    return made
+
+
+@cache
+def _keeping(kind: type) -> type:
+    return type(kind.__name__, (KeptLevels, kind), {})
+
+
+class ScheduleSampling(KeptLevels, comfy.model_sampling.ModelSamplingDiscrete):
+    """ComfyUI's noise levels from core's; timesteps between two of them stay in between."""
+
+    def __init__(self, schedule: NoiseSchedule):
+        super().__init__()
+        self.schedule = schedule
+        self.num_timesteps = schedule.steps
+        self.set_sigmas(schedule.sigmas)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        return self.schedule.timestep(sigma).to(sigma.device)

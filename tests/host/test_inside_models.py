@@ -1,0 +1,39 @@
+"""What later versions of ComfyUI do to models, done to ours; see inside_models.py."""
+
+from __future__ import annotations
+
+
+def test_the_same_checkpoint_with_and_without_noise_levels_of_its_own(inside):
+    found = inside["alternating"]
+    assert found["backed up"] == ["model_sampling.log_sigmas", "model_sampling.sigmas"]
+    assert found["different"] == 4
+    assert found["same"] == {name: [True] * 4 for name in ("plain", "brought", "core's", "image")}
+
+
+def test_what_we_patch_in_has_no_buffers(inside):
+    assert inside["buffers_of_patches"] == {"brought": [], "own": []}
+
+
+def test_levels_that_layers_bring_to_a_model_of_comfyui_stay(inside):
+    found = inside["brought_levels_of_core_models"]
+    assert found["theirs"] == 2 and found["buffers"] == 0
+    assert found["kept"] and found["kind"] and found["copied"]
+    # Betas 1e-4 .. 2e-2 in a line: sigma 0.5 after 145 steps, 3 after 476.
+    assert found["timesteps"] == [144, 475]
+
+
+def test_nothing_is_written_into_what_we_are_given(inside):
+    found = inside["nothing_written_to"]
+    assert found["written"] == []
+    assert set(found["watched"]) == {
+        "calc_cond_batch", "apply_model", "predict_noise", "diffusion_model"}  # fmt: skip
+
+
+def test_the_patcher_that_hooks_are_handed_to_is_followed(inside):
+    assert inside["swapped_patcher"] == {"delegates": 1, "same": True}
+
+
+def test_everything_that_we_load_can_be_made_anew(inside):
+    found = inside["renewable"]
+    assert len(found) >= 13
+    assert [name for name, again in found.items() if not again] == []
