@@ -279,3 +279,12 @@ def reporter(
     if callback is None:
         return None
     return lambda step: callback(Progress(stage, chunk, chunks, step))
+
+
+Reports = Callable[[str], Callback | None]
+"""reports(stage) -> the sampler's callback for this stage of a segment."""
+
+
+def reports_of(callback: ProgressCallback | None) -> Reports:
+    """The sampler's callbacks for the stages of a segment that is made alone."""
+    return lambda stage: reporter(callback, stage, 0, 1)

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .anchors import Anchors, sample_from_anchors, spread_evenly
 from .clip_condition import (
     ClipCondition,
     ContextUse,
@@ -27,6 +27,7 @@ from .clip_condition import (
     Perturbation,
     Progress,
     ProgressCallback,
+    Reports,
     Sampling,
     Size,
     check_frames,
@@ -47,6 +48,7 @@ __all__ = [
     "ContextUse",
     "Continuation",
     "DenoiserFor",
+    "FirstSegment",
     "Perturbation",
     "Progress",
     "Sampling",
@@ -73,19 +75,16 @@ def single_clip(
     use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
     rate: int | None = None,
     x0: Tensor | None = None,
-    anchors: Anchors | None = None,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield one clip of `frames` frames; size is (b, c, h, w) of its latents.
 
     context: given frames [b frames c h w] with their mask. x0: start from this video, noised to
-    the first sigma (video to video). anchors: make these frames first; only where none are given.
-    done: the clip itself, if it is finished: nothing is yielded.
+    the first sigma (video to video). done: the clip itself, if it is finished: nothing is
+    yielded.
     """
     check_frames(frames, size, sampling, done)
-    if anchors is not None:
-        _check_anchors(anchors, frames, context is not None or x0 is not None)
     if context is not None:
         check_whole(context.latents, size, frames, "given")
     if x0 is not None:
@@ -93,31 +92,31 @@ def single_clip(
     condition = ClipCondition(frames=range(frames), context=context, rate=rate)
 
     def run() -> Iterator[Tensor]:
-        if done is not None and done.shape[1] == frames:
-            return
-        if anchors is None:
-            at = report("clip")
-            yield sample_clip(denoiser_for, condition, size, sampling, use, x0=x0, callback=at)
-        else:
-            made = sample_from_anchors(
-                denoiser_for, condition, size, sampling, anchors, report=report
-            )
-            yield made
-
-    def report(stage: str) -> Callback | None:
-        return reporter(callback, stage, 0, 1)
+        if done is None or done.shape[1] < frames:
+            report = reporter(callback, "clip", 0, 1)
+            yield sample_clip(denoiser_for, condition, size, sampling, use, x0=x0, callback=report)
 
     return run()
 
 
-def _check_anchors(anchors: Anchors, frames: int, given: bool) -> None:
-    spread_evenly(frames, anchors.count)
-    if given:
-        raise ValueError("A clip that is given frames or a video has no use for anchors.")
-
-
 # --------------------------------------------------------------------------------------------------
 # Prediction (Video LDM, section 3.2; LVDM, section 3.3).
+
+
+class FirstSegment(Protocol):
+    """Another way to sample a first segment that is given no frames, such as `SparseFirst`."""
+
+    def check(self, frames: int) -> None:
+        """Raise ValueError unless a segment of `frames` frames can be sampled so."""
+
+    def __call__(
+        self,
+        denoiser_for: DenoiserFor,
+        condition: ClipCondition,
+        size: Size,
+        sampling: Sampling,
+        reports: Reports,
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,16 +124,16 @@ class Continuation:
     """How a video is continued clip by clip.
 
     window: frames of a clip, given ones included. context: how many of the last frames each clip is
-    told. rate: frame-rate class. anchors: of a first clip made from nothing. spacing: frames of
-    the finished video from one frame to the next, when these are its key frames; level: what
-    `denoiser_for` and progress call them.
+    given. rate: frame-rate class. first: how a first clip is made that is given no frames; None for
+    the way of all others. spacing: frames of the finished video from one frame to the next, when
+    these are its key frames; level: what `denoiser_for` and progress call them.
     """
 
     window: int = 16
     context: int = 1
     use: ContextUse = ContextUse()
     rate: int | None = None
-    anchors: Anchors | None = None
+    first: FirstSegment | None = None
     spacing: int = 1
     level: str = "clip"
 
@@ -143,8 +142,8 @@ class Continuation:
             raise ValueError(
                 f"context {self.context} must be at least 1 and smaller than window {self.window}."
             )
-        if self.anchors is not None:
-            spread_evenly(self.window, self.anchors.count)
+        if self.first is not None:
+            self.first.check(self.window)
 
 
 def prediction(
@@ -177,14 +176,12 @@ def prediction(
 
     def make(k: int, past: Tensor | None) -> Tensor:
         condition = _condition(chunks[k], how, past, sampling)
-        if how.anchors is not None and condition.context is None:
-            return sample_from_anchors(
-                denoiser_for, condition, size, sampling, how.anchors, report=report
-            )
+        if how.first is not None and condition.context is None:
+            return how.first(denoiser_for, condition, size, sampling, reports)
         at = reporter(callback, how.level, k, len(chunks))
         return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=at)
 
-    def report(stage: str) -> Callback | None:
+    def reports(stage: str) -> Callback | None:
         return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
 
     return _predicted(make, chunks, first, past, given, frames, how.context)

@@ -17,6 +17,14 @@ class BoundingBoxes(io.ComfyNode):
             category="VideoLDM/prompt",
             description="Encodes a prompt together with bounding boxes, as the start frame of a "
             "driving simulation needs it. Only CLIPs with a box encoder can: the embedded one.",
+            search_aliases=[
+                "gligen",
+                "regional prompt",
+                "layout to video",
+                "bbox",
+                "area conditioning",
+                "driving simulation",
+            ],
             inputs=[
                 io.Clip.Input("clip", tooltip="A text encoder with a box encoder."),
                 io.String.Input(
@@ -30,7 +38,7 @@ class BoundingBoxes(io.ComfyNode):
                     "of the picture; (0, 0) is the top left.",
                 ),
             ],
-            outputs=[io.Conditioning.Output()],
+            outputs=[io.Conditioning.Output(tooltip="Positive prompt with its bounding boxes.")],
         )
 
     @classmethod

@@ -7,12 +7,19 @@ when it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.graph import InputSpec
 from ..core.graph.values import check
-from .choices import AS_PUBLISHED, CONTINUING, RENDERED, RENDERED_FRAMES, SINGLE_CLIP
+from .choices import (
+    AS_PUBLISHED,
+    CONTINUING,
+    FROM_CONTEXT,
+    RENDERED,
+    RENDERED_FRAMES,
+    SPARSE_FIRST,
+)
 from .host import io
 
 Values = Mapping[str, Any]
@@ -27,16 +34,43 @@ def verdict(node: type[io.ComfyNode], rule: Rule, **given: Any) -> bool | str:
 
     Hosts leave range and choices of an input to the node that validates it, so both are looked at.
     """
-    there = {name: value for name, value in given.items() if value is not ABSENT}
-    values = {}
-    for one in (one for one in node.define_schema().inputs if one.id in given):
-        value = there.get(one.id, getattr(one, "default", None))
-        if value is not None and (one.id not in there or there[one.id] is not None):
-            try:
-                values[one.id] = check(value, _spec(one))
-            except ValueError as error:
-                return f'input "{one.id}" {error}'
-    return next(rule(values, there.keys()), True)
+    try:
+        values = dict(_known_values(node.define_schema().inputs, given))
+    except ValueError as error:
+        return str(error)
+    connected = [name for name, value in given.items() if value is not ABSENT]
+    return next(rule(values, connected), True)
+
+
+def _known_values(
+    inputs: Sequence[io.Input], given: Values, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Name and value of each input whose value is known, those that a dynamic combo opens included;
+    raises ValueError for one that is out of its range."""
+    for one in inputs:
+        if isinstance(one, io.DynamicCombo.Input):
+            yield from _chosen_values(one, given.get(one.id), prefix)
+        elif one.id in given:
+            value = given[one.id]
+            value = getattr(one, "default", None) if value is ABSENT else value
+            if value is not None:
+                yield one.id, _checked(value, _spec(one), prefix)
+
+
+def _chosen_values(one: io.Input, value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Of a dynamic combo: its choice, and what this opens. ComfyUI hands over no wrong choice."""
+    options = {option.key: option.inputs for option in one.options}
+    choice = value.get(one.id) if isinstance(value, Mapping) else None
+    spec = InputSpec(name=one.id, type="COMBO", options=tuple(options))
+    yield one.id, _checked(choice, spec, prefix)
+    yield from _known_values(options[choice], value, f"{prefix}{one.id}.")
+
+
+def _checked(value: Any, spec: InputSpec, prefix: str) -> Any:
+    try:
+        return check(value, spec)
+    except ValueError as error:
+        raise ValueError(f'input "{prefix}{spec.name}" {error}') from error
 
 
 def require(rule: Rule, values: Values, connected: Collection[str] = ()) -> None:
@@ -78,53 +112,38 @@ def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     yield from _not_below(values, "overlap", "window")
     if strategy in CONTINUING:
         yield from _not_below(values, "context_frames", "window")
-    if strategy == "hierarchical" and "interpolation_model" not in connected:
+    yield from _sparse_faults(values)
+    yield from schedule_faults(values, connected)
+    if "context" not in connected or strategy is None:
+        return
+    if strategy not in FROM_CONTEXT:
         yield (
-            "the strategy hierarchical needs the input interpolation_model: connect a model with "
-            "interpolation layers"
+            f"the strategy {strategy} begins with no given frames: disconnect context, or choose "
+            f"one of {', '.join(FROM_CONTEXT)}"
         )
-    yield from _denoise_faults(values, connected)
-    yield from _anchor_faults(values, connected)
-    alone = "context" not in connected or values.get("denoise") != 1 or strategy in CONTINUING
-    if not alone and values.get("frames") == 1:
+    elif strategy not in CONTINUING and values.get("frames") == 1:
         yield "1 context frame leaves nothing to make in a video of 1 frame: set frames to 2"
 
 
-def _denoise_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    denoise, anchors, strategy = (values.get(name) for name in ("denoise", "anchors", "strategy"))
-    if denoise is None or denoise == 1:
-        return
-    if strategy is not None and strategy != SINGLE_CLIP:
-        yield (
-            f"denoise {denoise} changes a video that is there, which only the strategy "
-            f"{SINGLE_CLIP} does: set denoise to 1 for {strategy}"
-        )
-    elif anchors == 0 and "context" not in connected:
-        yield (
-            f"denoise {denoise} below 1 starts from a video or from anchors, but nothing is "
-            "connected to context and anchors is 0: connect a latent, or set denoise to 1"
-        )
-    yield from schedule_faults(values, connected)
-
-
-def _anchor_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    anchors, strategy = values.get("anchors"), values.get("strategy")
-    clip = "window" if strategy in CONTINUING else "frames"
-    frames = values.get(clip)
-    if not anchors or "context" in connected or strategy == "sliding windows":
-        return
-    if anchors == 1 or (frames is not None and anchors > frames):
-        yield f"anchors {anchors} must be 0, or 2 to the {frames or 'number of'} frames of a clip"
+def _sparse_faults(values: Values) -> Iterator[str]:
+    """The frames sampled first are among those of the segment."""
+    sparse, segment = values.get("first_frames"), "frames"
+    if values.get("first_segment") == SPARSE_FIRST:
+        segment = "window"
+    total = values.get(segment)
+    if sparse is not None and total is not None and sparse > total:
+        yield f"first_frames {sparse} must not exceed {segment} {total}"
 
 
 def schedule_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of sampling nodes with a schedule and a denoise."""
-    both = _known(values, "schedule", "denoise")
-    if both and both[0] == AS_PUBLISHED and both[1] < 1:
-        yield (
-            f'the schedule "{AS_PUBLISHED}" begins from noise alone, but denoise is {both[1]}: '
-            "set it to 1, or take another schedule"
-        )
+    """Of sampling nodes with a schedule that may begin below the highest noise level."""
+    for name in ("denoise", "fill_denoise"):
+        both = _known(values, "schedule", name)
+        if both and both[0] == AS_PUBLISHED and both[1] < 1:
+            yield (
+                f'the schedule "{AS_PUBLISHED}" begins from noise alone, but {name} is {both[1]}: '
+                "set it to 1, or take another schedule"
+            )
 
 
 def interpolation_faults(values: Values, connected: Collection[str]) -> Iterator[str]:

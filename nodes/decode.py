@@ -45,8 +45,9 @@ class TemporalVAEDecode(io.ComfyNode):
             category=CATEGORY,
             description="Decodes a video into frames. Chunks are decoded together with as many "
             "neighbouring frames as can matter: the result is the same for every chunk length.",
+            search_aliases=["vae decode", "decode video", "decode latents", "vae decode tiled"],
             inputs=[*decoder_inputs(), chunk(), tile(), *known_frames()],
-            outputs=[io.Image.Output()],
+            outputs=[io.Image.Output(tooltip="The frames of the video.")],
         )
 
     @classmethod
@@ -65,8 +66,15 @@ class TemporalVAEDecodeToVideo(io.ComfyNode):
             category=CATEGORY,
             description="Gives a video whose frames are decoded only while it is saved, chunk by "
             "chunk: memory does not grow with its length.",
+            search_aliases=[
+                "vae decode",
+                "decode video",
+                "latent to video",
+                "stream video",
+                "low memory decode",
+            ],
             inputs=[*decoder_inputs(), frame_rate(), chunk(), tile(), *known_frames()],
-            outputs=[io.Video.Output()],
+            outputs=[io.Video.Output(tooltip="A video that is decoded while it is saved.")],
         )
 
     @classmethod
@@ -84,11 +92,12 @@ class TemporalVAEEncode(io.ComfyNode):
             display_name="Temporal VAE Encode",
             category=CATEGORY,
             description="Encodes frames or a single image; each frame is encoded by itself.",
+            search_aliases=["vae encode", "encode video", "image to latent", "img2vid"],
             inputs=[
                 io.Image.Input("images", tooltip="Frames whose sides the VAE's factor divides."),
                 io.Vae.Input("vae", tooltip="The VAE of the image model."),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="The latents of the frames.")],
         )
 
     @classmethod

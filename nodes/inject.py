@@ -9,8 +9,9 @@ from .types import TemporalLayersType
 CATEGORY = "VideoLDM/model"
 
 
-def strength_input(name: str, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=1.0, min=0.0, max=4.0, step=0.05, tooltip=tooltip)
+def strength_input(name: str, tooltip: str, **more) -> io.Input:
+    more = {"default": 1.0, "min": 0.0, "max": 4.0, "step": 0.05, **more}
+    return io.Float.Input(name, tooltip=tooltip, **more)
 
 
 class InjectTemporalLayers(io.ComfyNode):
@@ -22,26 +23,35 @@ class InjectTemporalLayers(io.ComfyNode):
             category=CATEGORY,
             description="Puts temporal layers between the layers of an image model. The given "
             "model is not changed; several sets act one after the other.",
+            search_aliases=[
+                "apply motion module",
+                "apply animatediff",
+                "animatediff",
+                "motion module",
+                "motion strength",
+                "use evolved sampling",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The image model that is to become a video model."),
                 TemporalLayersType.Input(
                     "layers", tooltip="Layers that were made for a model of this layout."
                 ),
-                strength_input("strength", "How much of all layers is used; 0 switches them off."),
+                strength_input("strength", "Strength of all temporal layers; 0 switches them off."),
                 strength_input(
-                    "attention_strength", "How much of the attention over time is used."
+                    "attention_strength", "Strength of the temporal attention.", advanced=True
                 ),
                 strength_input(
-                    "convolution_strength", "How much of the convolutions over time is used."
+                    "convolution_strength", "Strength of the temporal convolutions.", advanced=True
                 ),
                 io.String.Input(
                     "sites",
                     default="",
-                    tooltip="Strengths for single places, such as: down.0=0.5, mid=0. They "
+                    advanced=True,
+                    tooltip="Strengths of single sites, such as: down.0=0.5, mid=0. They "
                     "multiply with the others. Empty changes nothing.",
                 ),
             ],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="A video model: the image model with the layers.")],
         )
 
     @classmethod
@@ -66,8 +76,9 @@ class EjectTemporalLayers(io.ComfyNode):
             display_name="Eject Temporal Layers",
             category=CATEGORY,
             description="Takes all temporal layers out again: the image model, bit for bit.",
+            search_aliases=["remove motion module", "remove temporal layers", "image model"],
             inputs=[io.Model.Input("model", tooltip="A model that temporal layers are in.")],
-            outputs=[io.Model.Output()],
+            outputs=[io.Model.Output(tooltip="The image model without temporal layers.")],
         )
 
     @classmethod

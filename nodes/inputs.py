@@ -20,19 +20,25 @@ def number(name: str, default: float, low: float, high: float, tooltip: str, **m
 def prompts() -> list[io.Input]:
     return [
         io.Conditioning.Input(
-            "positive", tooltip="What is to be seen; prompts of segments each hold their frames."
+            "positive",
+            tooltip="Positive prompt. Prompts of Long-Horizon Segments apply to their own frames.",
         ),
-        io.Conditioning.Input("negative", tooltip="What is not to be seen; often an empty prompt."),
+        io.Conditioning.Input("negative", tooltip="Negative prompt, often empty. Unused at cfg 1."),
     ]
 
 
 def steps(default: int) -> io.Input:
-    return integer("steps", default, 1, 1000, "Denoising steps of each clip.")
+    return integer("steps", default, 1, 1000, "Number of denoising steps from pure noise.")
 
 
 def cfg(default: float) -> io.Input:
     return number(
-        "cfg", default, 1.0, 30.0, "How strictly the prompt is followed; 1 ignores the negative."
+        "cfg",
+        default,
+        1.0,
+        30.0,
+        "Classifier-free guidance scale: higher follows the prompt more closely. 1 ignores the "
+        "negative prompt and takes half the time.",
     )
 
 
@@ -41,8 +47,8 @@ def sampler_name(default: str = "dpmpp_2m") -> io.Input:
         "sampler_name",
         options=list(SAMPLERS),
         default=default,
-        tooltip="How the noise is taken away: ddim and euler are the same without fresh noise, "
-        "dpmpp_2m and unipc need fewer steps.",
+        tooltip="Sampling algorithm. dpmpp_2m and unipc need the fewest steps; ancestral and sde "
+        "samplers add noise at every step.",
     )
 
 
@@ -51,14 +57,15 @@ def schedule(default: str = "trailing") -> io.Input:
         "schedule",
         options=[*SCHEDULES, AS_PUBLISHED],
         default=default,
-        tooltip="At which noise levels the steps lie. As published: where the script of the "
-        "model's own family has them (LaVie: ddpm, ddim, euler).",
+        tooltip="Noise schedule: the noise levels of the steps. As published: those of the model "
+        "family's own script (LaVie: ddpm, ddim, euler).",
     )
 
 
 def seed() -> io.Input:
     return integer(
-        "seed", 0, 0, 2**53 - 1, "Each frame's noise follows from this number and the frame's own.",
+        "seed", 0, 0, 2**53 - 1,
+        "Seed of the noise. Each frame's noise depends on the seed and the frame's number.",
         control_after_generate=True,
     )  # fmt: skip
 
@@ -66,7 +73,8 @@ def seed() -> io.Input:
 def context_guidance() -> io.Input:
     return number(
         "context_guidance", 1.0, 0.0, 10.0,
-        "How strongly given frames act; 1 is plain, any other value costs a second evaluation.",
+        "Guidance scale of the given frames: higher keeps closer to them. Any value but 1 doubles "
+        "the time.", advanced=True,
     )  # fmt: skip
 
 
@@ -77,7 +85,7 @@ def chunk(default: int = 16, what: str = "decoded") -> io.Input:
 def tile() -> io.Input:
     return integer(
         "tile", 0, 0, MAX_SIZE, "Side of the tiles in pixels, for frames that do not fit into "
-        "memory; 0 takes whole frames.", step=8,
+        "memory; 0 takes whole frames.", step=8, advanced=True,
     )  # fmt: skip
 
 

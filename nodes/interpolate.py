@@ -28,6 +28,10 @@ class InterpolateFrames(io.ComfyNode):
             category="VideoLDM/sample",
             description="Fills in three frames between each two: 16 frames become 61, and 241 in "
             "a second pass. The given frames stay, or are made anew with the others.",
+            search_aliases=[
+                "frame interpolation", "interpolate video", "rife", "film", "slow motion",
+                "increase frame rate",
+            ],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="An image model with interpolation layers in it, or LaVie's "
@@ -35,7 +39,7 @@ class InterpolateFrames(io.ComfyNode):
                 ),
                 *prompts(),
                 io.Latent.Input("latent", tooltip="The frames to interpolate between."),
-                integer("passes", 1, 1, 2, "How often the frames are quadrupled."),
+                integer("passes", 1, 1, 2, "Number of passes; each quadruples the frame count."),
                 steps(8),
                 cfg(1.0),
                 sampler_name(),
@@ -44,10 +48,11 @@ class InterpolateFrames(io.ComfyNode):
                 context_guidance(),
                 integer(
                     "window_keys", 0, 0, 64,
-                    "Given frames per clip; 0 takes as many as the layers were trained on.",
+                    "Number of given frames per window; 0 takes as many as the layers were "
+                    "trained on.", advanced=True,
                 ),
                 io.Boolean.Input(
-                    "keep_keys", default=True,
+                    "keep_keys", default=True, advanced=True,
                     tooltip="Keep the given frames exactly; otherwise the model makes them anew, "
                     "as LaVie was published.",
                 ),
@@ -60,10 +65,10 @@ class InterpolateFrames(io.ComfyNode):
                     "denoise", 1.0, 0.01, 1.0,
                     "1 makes the frames between from noise alone. Below 1 they begin as blends of "
                     "the given frames, changed by this much: nearer to them, but ghosts of large "
-                    "motion may stay.", step=0.01, optional=True,
+                    "motion may stay.", step=0.01, optional=True, advanced=True,
                 ),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="The latents of the longer video.")],
         )  # fmt: skip
 
     @classmethod

@@ -10,7 +10,11 @@ CATEGORY = "VideoLDM/load"
 
 
 def model_outputs() -> list[io.Output]:
-    return [io.Model.Output(), io.Clip.Output(), io.Vae.Output()]
+    return [
+        io.Model.Output(tooltip="The denoising network."),
+        io.Clip.Output(tooltip="The text encoder that belongs to the model."),
+        io.Vae.Output(tooltip="The autoencoder between pixels and the model's latents."),
+    ]
 
 
 class LoadImageModel(io.ComfyNode):
@@ -22,6 +26,12 @@ class LoadImageModel(io.ComfyNode):
             category=CATEGORY,
             description="Loads a text-to-image latent diffusion model, which temporal layers then "
             "turn into a video model. The embedded one comes with this pack and runs on a CPU.",
+            search_aliases=[
+                "load checkpoint",
+                "checkpoint loader",
+                "stable diffusion",
+                "load model",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -48,6 +58,13 @@ class LoadVideoModel(io.ComfyNode):
             description="Loads a published model whose file holds an image U-Net together with its "
             "temporal layers: LaVie's three. Text encoder and VAE come from the image model it was "
             "made from. The layers also come alone, for other image models.",
+            search_aliases=[
+                "load lavie",
+                "lavie",
+                "video model loader",
+                "text to video model",
+                "motion model",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -57,8 +74,12 @@ class LoadVideoModel(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(),
-                TemporalLayersType.Output("layers", display_name="layers"),
+                io.Model.Output(tooltip="The image U-Net with its temporal layers injected."),
+                TemporalLayersType.Output(
+                    "layers",
+                    display_name="layers",
+                    tooltip="The temporal layers alone, for other image models.",
+                ),
             ],
         )
 
@@ -76,6 +97,14 @@ class LoadTemporalLayers(io.ComfyNode):
             category=CATEGORY,
             description="Loads temporal layers: what is put between the layers of an image model "
             "so that the frames of a video agree. Different sets serve different tasks.",
+            search_aliases=[
+                "motion module",
+                "load motion module",
+                "animatediff loader",
+                "motion model",
+                "temporal layers",
+                "lvdm",
+            ],
             inputs=[
                 io.Combo.Input(
                     "layers",
@@ -86,7 +115,13 @@ class LoadTemporalLayers(io.ComfyNode):
                     "models/videoldm; of a whole video model only its layers are taken.",
                 ),
             ],
-            outputs=[TemporalLayersType.Output("layers", display_name="layers")],
+            outputs=[
+                TemporalLayersType.Output(
+                    "layers",
+                    display_name="layers",
+                    tooltip="Temporal layers for Inject Temporal Layers.",
+                )
+            ],
         )
 
     @classmethod
@@ -103,6 +138,7 @@ class LoadTemporalVAE(io.ComfyNode):
             category=CATEGORY,
             description="Loads an autoencoder whose decoder was fine-tuned on videos, so that "
             "decoded frames do not flicker.",
+            search_aliases=["load vae", "video vae", "temporal decoder", "flicker free vae"],
             inputs=[
                 io.Combo.Input(
                     "vae",
@@ -111,7 +147,7 @@ class LoadTemporalVAE(io.ComfyNode):
                     tooltip="The embedded temporal decoder, or a file of the folder models/vae.",
                 ),
             ],
-            outputs=[io.Vae.Output()],
+            outputs=[io.Vae.Output(tooltip="A VAE whose decoder sees neighbouring frames.")],
         )
 
     @classmethod
@@ -128,6 +164,12 @@ class LoadUpsampler(io.ComfyNode):
             category=CATEGORY,
             description="Loads a x4 video upsampler with its temporal layers in place, together "
             "with the text encoder and the autoencoder it works with.",
+            search_aliases=[
+                "load upscale model",
+                "video upscaler",
+                "x4 upscaler",
+                "super resolution model",
+            ],
             inputs=[
                 io.Combo.Input(
                     "upsampler",

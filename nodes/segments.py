@@ -20,6 +20,14 @@ class LongHorizonSegments(io.ComfyNode):
             category="VideoLDM/prompt",
             description="Gives each part of a long video its own prompt. Where segments overlap, "
             "one prompt fades into the next.",
+            search_aliases=[
+                "prompt schedule",
+                "prompt travel",
+                "batch prompt schedule",
+                "timeline",
+                "storyboard",
+                "fizznodes",
+            ],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.String.Input(
@@ -31,8 +39,14 @@ class LongHorizonSegments(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(),
-                io.Int.Output("frames", display_name="frames"),
+                io.Conditioning.Output(
+                    tooltip="Positive prompts, each with the frames that it applies to."
+                ),
+                io.Int.Output(
+                    "frames",
+                    display_name="frames",
+                    tooltip="Number of frames of all segments, for the Video Sampler.",
+                ),
             ],
         )
 

@@ -19,6 +19,10 @@ class UpsampleVideo(io.ComfyNode):
             category="VideoLDM/sample",
             description="Makes the latents of a video four times as large as the given frames. "
             "Clips cover long videos and tiles cover large frames.",
+            search_aliases=[
+                "upscale video", "video super resolution", "vsr", "enlarge video", "4x upscale",
+                "video upscaler",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The model of Load Upsampler."),
                 *prompts(),
@@ -30,29 +34,37 @@ class UpsampleVideo(io.ComfyNode):
                 seed(),
                 integer(
                     "noise_level", 20, 0, 999,
-                    "Noise put on the low-resolution frames: the more, the more is invented.",
+                    "Noise level of the low-resolution frames: higher invents more detail.",
                 ),
                 chunk(16, "upsampled"),
-                integer("overlap", 4, 0, 255, "Frames of each clip that are already finished."),
+                integer(
+                    "overlap", 4, 0, 255, "Number of frames that neighbouring chunks share.",
+                    advanced=True,
+                ),
                 integer(
                     "tile", 0, 0, 4096,
                     "Side of the tiles in pixels of the given frames; 0 takes whole frames.",
+                    advanced=True,
                 ),
-                integer("tile_overlap", 8, 0, 1024, "Pixels that neighbouring tiles share."),
+                integer(
+                    "tile_overlap", 8, 0, 1024, "Number of pixels that neighbouring tiles share.",
+                    advanced=True,
+                ),
                 io.Combo.Input(
                     "borders", options=list(BORDERS), default=BORDERS[0], optional=True,
+                    advanced=True,
                     tooltip="Continued: a clip goes on from the end of the one before. Blended: "
                     "clips are made side by side and averaged at every step. Independent: clips "
                     "know nothing of each other, as LaVie was published. Automatic: blended for "
                     "LaVie, else continued.",
                 ),
                 io.Boolean.Input(
-                    "same_noise", default=False, optional=True,
+                    "same_noise", default=False, optional=True, advanced=True,
                     tooltip="Gives every frame the same noise, so that detail holds still where "
                     "the video does. The embedded upsampler is trained for it.",
                 ),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="The latents of the large video.")],
         )  # fmt: skip
 
     @classmethod

@@ -41,6 +41,10 @@ class LoadVideo(io.ComfyNode):
             category=CATEGORY,
             description="Loads frames of a video, an animated image or a folder of the input "
             "folder, and its sound; or renders a small clip, so that workflows run without a file.",
+            search_aliases=[
+                "load video", "vhs load video", "video to frames", "load gif",
+                "load image sequence",
+            ],
             inputs=[
                 io.Combo.Input(
                     "file", options=[*RENDERED, *host.folders.input_names("clip")],
@@ -62,10 +66,14 @@ class LoadVideo(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("images", display_name="images"),
-                io.Float.Output("frame_rate", display_name="frame_rate"),
-                io.Int.Output("frames", display_name="frames"),
-                io.Audio.Output("audio", display_name="audio"),
+                io.Image.Output("images", display_name="images", tooltip="The frames."),
+                io.Float.Output(
+                    "frame_rate", display_name="frame_rate", tooltip="Frames per second."
+                ),
+                io.Int.Output("frames", display_name="frames", tooltip="Number of frames."),
+                io.Audio.Output(
+                    "audio", display_name="audio", tooltip="The sound, if the video has any."
+                ),
             ],
         )  # fmt: skip
 
@@ -97,6 +105,10 @@ class SaveVideo(io.ComfyNode):
             category=CATEGORY,
             description="Saves a video or frames into the output folder, chunk by chunk; the file "
             "carries the workflow, so that it can be opened again from it.",
+            search_aliases=[
+                "video combine", "vhs video combine", "save video", "export video", "save gif",
+                "save webm", "create mp4",
+            ],
             inputs=[
                 filename_prefix("video/VideoLDM"),
                 video_format(),
@@ -137,6 +149,13 @@ class PreviewVideo(io.ComfyNode):
             display_name="Preview Video (Video LDM)",
             category=CATEGORY,
             description="Plays a video or frames in the node; the file is temporary.",
+            search_aliases=[
+                "preview video",
+                "video combine",
+                "play video",
+                "preview animation",
+                "view frames",
+            ],
             inputs=[saving_rate(), *clip_inputs()],
             is_output_node=True,
             outputs=[],

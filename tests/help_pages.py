@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,29 @@ def english() -> dict[str, Any]:
 
 
 def _english(schema: Any) -> dict[str, Any]:
-    inputs = {one.id: {"name": one.display_name or one.id, "tooltip": one.tooltip}
-              for one in schema.inputs}  # fmt: skip
-    outputs = {str(k): {"name": one.display_name or one.io_type}
+    inputs = {name.replace(".", "_"): {"name": one.display_name or one.id, "tooltip": one.tooltip}
+              for name, one in named_inputs(schema.inputs)}  # fmt: skip
+    outputs = {str(k): {"name": one.display_name or one.io_type, "tooltip": one.tooltip}
                for k, one in enumerate(schema.outputs)}  # fmt: skip
     found = {"display_name": schema.display_name, "description": schema.description}
     found["inputs"] = inputs
     return found | ({"outputs": outputs} if outputs else {})
+
+
+def named_inputs(inputs: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each input, and behind a combo those that its choices open, as the frontend calls them."""
+    seen = set()
+    for one in inputs:
+        if one.id not in seen:
+            yield f"{prefix}{one.id}", one
+        seen.add(one.id)
+        opened = [more for option in _options(one) for more in option.inputs]
+        yield from named_inputs(opened, f"{prefix}{one.id}.")
+
+
+def _options(one: Any) -> list[Any]:
+    """The options of a dynamic combo."""
+    return [option for option in getattr(one, "options", None) or () if hasattr(option, "inputs")]
 
 
 def keys(texts: Any, prefix: str = "") -> set[str]:
@@ -83,9 +100,10 @@ def table(schema: Any, language: str) -> str:
     _, first, second = HEADINGS[language]
     texts = read_locale(language)[schema.node_id]["inputs"]
     rows = [f"| {first} | | {second} |", "| --- | --- | --- |"]
-    for one in schema.inputs:
-        name, tip = texts[one.id]["name"], texts[one.id]["tooltip"]
-        label = f"`{one.id}`" if name == one.id else f"`{one.id}` ({name})"
+    for path, one in named_inputs(schema.inputs):
+        text = texts[path.replace(".", "_")]
+        name, tip = text["name"], text["tooltip"]
+        label = f"`{path}`" if name == one.id else f"`{path}` ({name})"
         rows.append(f"| {label} | {_range(schema, one, WORDS[language])} | {tip} |")
     return "\n".join(rows) + "\n"
 
@@ -95,7 +113,8 @@ def _range(schema: Any, one: Any, words: dict[str, str]) -> str:
     default = getattr(one, "default", None)
     if getattr(one, "options", None):
         listed = schema.node_id.removeprefix("VideoLDM_") not in FOLDERS or one.id == "fit"
-        what = ", ".join(map(str, one.options)) if listed else ""
+        choices = [getattr(option, "key", option) for option in one.options]
+        what = ", ".join(map(str, choices)) if listed else ""
     elif getattr(one, "max", None) is not None:
         what = f"{one.min:g} {words['to']} {int(one.max) if one.max == int(one.max) else one.max}"
     else:

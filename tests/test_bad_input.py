@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from node_inputs import strategy
 from safetensors.torch import load_file, safe_open, save_file
 from videoldm.core.families import embedded
 from videoldm.core.graph import current_call
@@ -35,8 +36,7 @@ def flow() -> dict:
     sampler = node(
         "VideoLDM_VideoSampler", model=["5", 0], positive=["6", 0], negative=["7", 0], width=SIZE,
         height=SIZE, frames=FRAMES, steps=1, cfg=1.0, sampler_name="ddim", schedule="uniform",
-        seed=1, denoise=1.0, strategy="single clip", window=FRAMES, overlap=1, free_noise=True,
-        context_frames=1, context_guidance=1.0, perturbation=0, guidance_rescale=0.0, passes=1,
+        seed=1, guidance_rescale=0.0, **strategy(),
     )  # fmt: skip
     return {
         "1": clip,
@@ -184,9 +184,14 @@ BEFORE = {
 
 
 def changed(workflow: dict, changes: dict) -> dict:
-    """Apply {"8.steps": 0, "8.class_type": ...} to a workflow; None takes an input away."""
+    """Apply {"8.steps": 0, "8.class_type": ...} to a workflow; None takes an input away, and a
+    strategy those of another."""
     for place, value in changes.items():
-        node_id, name = place.split(".")
+        node_id, name = place.split(".", 1)
+        if name == "strategy":
+            inputs = workflow[node_id]["inputs"]
+            for opened in [one for one in inputs if one.startswith("strategy.")]:
+                del inputs[opened]
         target = workflow[node_id] if name == "class_type" else workflow[node_id]["inputs"]
         target.pop(name, None)
         if value is not None:
@@ -315,7 +320,7 @@ DURING = {
         longer(width=18), ["node 8", "18x16", "divisible by 4"],
     ),
     "a model that cannot be told frames": (
-        longer(strategy="prediction", frames=8, model=["3", 0]),
+        longer(frames=8, model=["3", 0], **strategy("prediction")),
         ["node 8", "cannot be given frames"],
     ),
     "one frame to interpolate": (INTERPOLATE, ["node 8", "1 frame", "at least 2"]),
@@ -330,17 +335,20 @@ DURING = {
 # What a node's own numbers say: refused before anything runs.
 OF_ONE_NODE = {
     "overlap not below the window": (
-        longer(strategy="sliding windows", frames=8, window=4, overlap=4),
+        longer(frames=8, **strategy("sliding windows", window=4, overlap=4)),
         ["node 8", "overlap 4", "window 4"],
     ),
-    "more anchors than frames": (
-        longer(anchors=9, frames=8), ["node 8", "8 frames", "anchors 9"],
+    "more frames first than there are": (
+        longer(frames=8, **strategy("sparse first", first_frames=9)),
+        ["node 8", "first_frames 9", "frames 8"],
     ),
     "hierarchical without its model": (
-        longer(strategy="hierarchical", frames=9) | {"4.layers": "embedded: prediction"},
+        longer(frames=9, **strategy("hierarchical")) | {"4.layers": "embedded: prediction"},
         ["node 8", "interpolation_model"],
     ),
-    "denoise without a clip": (longer(denoise=0.5), ["node 8", "0.5", "context"]),
+    "video to video without a video": (
+        longer(**strategy("video to video")), ["node 8", "strategy.latent", "is missing"],
+    ),
     "more frames than a clip has": (
         {"1.count": 90}, ["node 1", "90 frames", "61"],
     ),
@@ -489,7 +497,7 @@ def stop_in(monkeypatch):
 
 def test_stopping_while_sampling_keeps_the_finished_chunks(complain, here, stop_in):
     stop_in("VideoLDM_VideoSampler", 3)
-    settings = longer(strategy="prediction", frames=10, window=4) | {
+    settings = longer(frames=10, **strategy("prediction", window=4)) | {
         "4.layers": "embedded: prediction"
     }
     code, text = complain(changed(flow(), settings))

@@ -24,7 +24,7 @@ from videoldm.core.evaluation import embedded as figures_of
 from videoldm.core.evaluation import programs, run, samples, unseen, upsampled
 from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most, table
 from videoldm.core.evaluation.metrics import psnr
-from videoldm.core.evaluation.models import How, Models
+from videoldm.core.evaluation.models import How, Models, Sparse
 from videoldm.core.families import embedded
 from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.low_resolution import enlarge, shrink
@@ -95,8 +95,9 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "FOLDER", folder)
     monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
     two = How(steps=2)
+    sparse = Sparse(frames=2, fill_steps=2, fill_denoise=1.0)
     for module in (figures_of, samples):
-        monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=2, cfg=4.0, anchors=2))
+        monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=4, cfg=4.0, sparse=sparse))
         monkeypatch.setattr(module, "IMAGE", How(steps=2, cfg=4.0))
         monkeypatch.setattr(module, "INTERPOLATION", two)
     monkeypatch.setattr(upsampled, "UPSAMPLING", two)
@@ -206,9 +207,14 @@ def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, h
     assert len(nodes) == 1
     inputs = {"denoise": 1.0} | nodes[0]
     names = {"steps": "steps", "cfg": "cfg", "sampler": "sampler_name", "schedule": "schedule",
-             "denoise": "denoise"} | {name: name for name in ("anchors", "anchor_steps")
-                                      if name in inputs}  # fmt: skip
-    assert How(**{field: inputs[name] for field, name in names.items()}) == how
+             "denoise": "denoise"}  # fmt: skip
+    settings = {field: inputs[name] for field, name in names.items()}
+    if how.sparse:
+        names = {"frames": "first_frames", "fill_steps": "fill_steps",
+                 "fill_denoise": "fill_denoise"}  # fmt: skip
+        found = {field: inputs[f"strategy.{name}"] for field, name in names.items()}
+        settings["sparse"] = Sparse(**found)
+    assert How(**settings) == how
     assert nodes[0].get("noise_level", run.UPSAMPLING_NOISE_LEVEL) == run.UPSAMPLING_NOISE_LEVEL
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from node_inputs import strategy
 from safetensors.torch import save_file
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import embedded
@@ -44,8 +45,8 @@ def graph(layers: str | None = "embedded: text to video", **inputs) -> dict:
 
 
 def _filled(kind: str, given: dict) -> dict:
-    spec = REGISTRY[kind]
-    return {one.name: one.initial() for one in spec.inputs
+    live = REGISTRY[kind].live_inputs(given)
+    return {name: one.initial() for name, one in live.items()
             if one.required and one.kind == "widget"} | given  # fmt: skip
 
 
@@ -74,9 +75,9 @@ def test_a_model_without_layers_is_seen_through_loaders_of_loras():
 
 @pytest.mark.parametrize(("layers", "inputs", "words"), [
     ("embedded: interpolation", {}, "trained for filling in frames between others"),
-    ("embedded: text to video", {"strategy": "prediction", "frames": 40}, "continuing given"),
+    ("embedded: text to video", {"frames": 40, **strategy("prediction")}, "continuing given"),
     ("embedded: text to video", {"frames": 64}, "64 frames are made in one clip"),
-    ("embedded: prediction", {"strategy": "prediction", "frames": 90, "window": 32}, "window to"),
+    ("embedded: prediction", {"frames": 90, **strategy("prediction", window=32)}, "window to"),
 ])  # fmt: skip
 def test_embedded_layers_are_held_against_what_they_are_used_for(layers, inputs, words):
     ((_, text),) = said(graph(layers, **inputs))

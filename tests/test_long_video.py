@@ -16,7 +16,6 @@ from model_toys import (
     toy_sampling,
     whole,
 )
-from videoldm.core.anchors import Anchors
 from videoldm.core.chunk_store import ChunkStore
 from videoldm.core.clip_condition import ClipCondition, conditions_of, sample_clip
 from videoldm.core.context_frames import given_frames
@@ -35,6 +34,7 @@ from videoldm.core.long_video import (
 )
 from videoldm.core.noise import free_noise
 from videoldm.core.sampling import sample_euler
+from videoldm.core.sparse_first import SparseFirst, sparse_first
 from videoldm.core.windows import looped_windows, uniform_windows
 
 SIZE = (2, 4, 3, 5)
@@ -42,17 +42,16 @@ SAMPLING = toy_sampling()
 FEW_KEYS = Continuation(window=4, context=1)
 
 
-def anchors_of(frames):
+def sparse_of(frames, **more):
+    how = SparseFirst(count=2, denoiser_for=Denoisers(), sampling=SAMPLING)
     if frames < 2:
-        return None
-    return Anchors(count=2, sampling=toy_sampling(4), between=Denoisers())
+        return single_clip(Denoisers(), SIZE, SAMPLING, frames, **more)
+    return sparse_first(Denoisers(), SIZE, toy_sampling(4), frames, how, **more)
 
 
 STRATEGIES = {
     "single clip": lambda frames, **more: single_clip(Denoisers(), SIZE, SAMPLING, frames, **more),
-    "anchors": lambda frames, **more: single_clip(
-        Denoisers(), SIZE, SAMPLING, frames, anchors=anchors_of(frames), **more
-    ),
+    "sparse first": sparse_of,
     "sliding": lambda frames, **more: sliding(Denoisers(), SIZE, SAMPLING, frames, **more),
     "prediction": lambda frames, **more: prediction(
         Denoisers(), SIZE, SAMPLING, frames, how=Continuation(window=7, context=2), **more

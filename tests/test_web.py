@@ -214,7 +214,7 @@ def test_estimates_count_as_the_tasks_do(javascript):
                      passes=passes)
                 for frames in (2, 16, 17, 61, 240) for window in (8, 16) for overlap in (0, 4)
                 for passes in (1, 2)]  # fmt: skip
-    strategies = json.dumps(["single clip", "sliding windows", "prediction", "hierarchical"])
+    strategies = json.dumps(STRATEGIES)
     each = f"{strategies}.map((strategy) => m.samplerClips({{ ...one, strategy }}))"
     found = javascript("estimate.js", f"{json.dumps(settings)}.map((one) => {each})")
     for one, clips in zip(settings, found, strict=True):
@@ -223,9 +223,11 @@ def test_estimates_count_as_the_tasks_do(javascript):
         between = [-(-(interpolated_frames(keys, k) - 1) // 4) for k in range(one["passes"])]
         assert clips == [
             1,
+            1,
             len(sliding_windows(frames, window, one["overlap"])),
             len(prediction_chunks(frames, window, context)),
             len(prediction_chunks(keys, window, context)) + sum(max(n, 1) for n in between),
+            1,
         ], one
 
 
@@ -272,6 +274,7 @@ import re, torch
 from videoldm.core.temporal_layers import Strength
 from videoldm.nodes.host.standalone import host
 from videoldm.nodes.stages.sampling import Settings, VideoRequest, sample_video
+from videoldm.nodes.stages.strategy import read_strategy
 
 def read(key):
     status = open("/proc/self/status").read()
@@ -280,11 +283,10 @@ def read(key):
 def sample(frames, size):
     request = VideoRequest(
         width=size, height=size, frames=frames, cfg=1.0, guidance_rescale=0.0,
-        strategy="single clip", window=16, overlap=4, free_noise=True, context_frames=1,
-        context_guidance=1.0, perturbation=0, passes=1,
+        strategy=read_strategy({"strategy": "single clip"}),
     )
     settings = Settings(steps=1, sampler_name="euler", schedule="trailing", seed=1)
-    sample_video(host, model, text, text, request, settings)
+    sample_video(host, model, (text, text), request, settings)
 
 torch.set_num_threads(1)
 model, clip, _ = host.load_image_model("embedded")

@@ -1,6 +1,7 @@
 // What a run will make and need, before it is queued: frames, clips, memory. No DOM, no graph.
 
 const FACTOR = 4; // frames per key frame after one pass of interpolation
+const WHOLE = ["single clip", "sparse first", "video to video"]; // all frames are seen together
 const KEYS_OF_A_CLIP = 5; // key frames of one clip of the interpolator
 
 /**
@@ -48,7 +49,7 @@ export function interpolationClips(frames, passes) {
 
 /** Frames that the network sees together; clips that continue others are made whole. */
 export function framesTogether({ strategy, frames, window }) {
-  if (strategy === "single clip") return frames;
+  if (WHOLE.includes(strategy)) return frames;
   if (strategy === "sliding windows") return Math.min(window, frames);
   return strategy === "hierarchical" ? Math.max(window, interpolated(KEYS_OF_A_CLIP, 1)) : window;
 }

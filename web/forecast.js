@@ -5,9 +5,9 @@ import { downstream, sourceOf, valueOf } from "./graph.js";
 import { bytes, duration } from "./progress.js";
 import { readSegments, totalFrames } from "./timeline.js";
 
-const SETTINGS = [
-  "width", "height", "cfg", "strategy", "window", "overlap", "context_frames", "passes",
-]; // prettier-ignore
+const SETTINGS = ["width", "height", "cfg", "strategy"];
+/** Those of the chosen strategy, whose widgets are named after it. */
+const OF_STRATEGY = ["window", "overlap", "context_frames", "passes"];
 
 const FRAMES = {
   VideoLDM_VideoSampler: (node) => wired(node, "frames"),
@@ -54,7 +54,10 @@ export function forecast(node) {
 
 const NEEDS = {
   VideoLDM_VideoSampler(node, frames) {
-    const given = Object.fromEntries(SETTINGS.map((name) => [name, valueOf(node, name)]));
+    const given = Object.fromEntries([
+      ...SETTINGS.map((name) => [name, valueOf(node, name)]),
+      ...OF_STRATEGY.map((name) => [name, valueOf(node, `strategy.${name}`)]),
+    ]);
     const together = estimate.framesTogether({ ...given, frames });
     const network = networkOf(node);
     return {

@@ -9,7 +9,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..anchors import Anchors, last_step
 from ..autoencoder import TemporalDecoder, encode
 from ..clip_condition import ClipCondition, DenoiserFor, Sampling, conditions_of
 from ..decoding import decode
@@ -21,8 +20,18 @@ from ..interpolation import interpolate
 from ..long_video import Continuation, prediction, single_clip
 from ..sampling import SAMPLERS
 from ..schedules import get_sigmas
+from ..sparse_first import SparseFirst, last_step, sparse_first
 from ..text import box_tensors, encode_text, tokenize
 from ..upsampling import upsample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparse:
+    """How many frames of a segment are sampled first, and how the others are filled in."""
+
+    frames: int
+    fill_steps: int
+    fill_denoise: float  # below 1, the filling starts from blends of the sparse frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +43,7 @@ class How:
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
     denoise: float = 1.0  # below 1, frames between others start from blends of these
-    anchors: int = 0  # frames of a clip that are made first
-    anchor_steps: int = 50
+    sparse: Sparse | None = None
 
 
 class Models:
@@ -125,19 +133,25 @@ class Models:
         """Latents [b frames c h w] for conditions [b n d]; seeds are seed, seed + 1, ..."""
         size = self.latent_size(len(text), side, side)
         denoiser_for = self.denoiser_for(model, text, how)
-        anchors = None
-        if how.anchors:
-            first = self.sampling(model, replace(how, steps=how.anchor_steps, denoise=1.0), seed)
-            anchors = Anchors(
-                count=how.anchors,
-                sampling=first,
-                between=self.denoiser_for(model, text, replace(how, cfg=1.0)),
-                from_blend=how.denoise < 1,
-                together=last_step(model.schedule),
-            )
         sampling = self.sampling(model, how, seed)
-        made = single_clip(denoiser_for, size, sampling, frames, anchors=anchors)
+        if how.sparse is None:
+            made = single_clip(denoiser_for, size, sampling, frames)
+        else:
+            first = self._sparse_first(model, text, how, seed)
+            made = sparse_first(denoiser_for, size, sampling, frames, first)
         return torch.cat(list(made), dim=1)
+
+    def _sparse_first(
+        self, model: DiffusionModel, text: Tensor, how: How, seed: int
+    ) -> SparseFirst:
+        fill = replace(how, steps=how.sparse.fill_steps, denoise=how.sparse.fill_denoise, cfg=1.0)
+        return SparseFirst(
+            count=how.sparse.frames,
+            denoiser_for=self.denoiser_for(model, text, fill),
+            sampling=self.sampling(model, fill, seed),
+            from_blend=fill.denoise < 1,
+            together=last_step(model.schedule),
+        )
 
     @torch.no_grad()
     def continued(

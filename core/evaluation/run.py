@@ -9,13 +9,13 @@ from torch import Tensor
 
 from .. import worlds
 from .metrics import psnr
-from .models import How, Models
+from .models import How, Models, Sparse
 from .unseen import FIRST_SEED
 
 # As in the workflows that come with the project; a test compares them.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
 IMAGE = How(steps=25, cfg=3.0, sampler="euler_ancestral")
-TEXT_TO_VIDEO = replace(IMAGE, steps=4, denoise=0.25, anchors=4, anchor_steps=50)
+TEXT_TO_VIDEO = replace(IMAGE, steps=50, sparse=Sparse(frames=4, fill_steps=4, fill_denoise=0.25))
 INTERPOLATION = How(steps=3, denoise=0.2)
 UPSAMPLING = How(steps=4)
 UPSAMPLING_NOISE_LEVEL = 20

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..anchors import spread_evenly
 from ..interpolation import FACTOR
+from ..sparse_first import spread_evenly
 
 
 class Shown(NamedTuple):

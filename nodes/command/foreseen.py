@@ -230,11 +230,11 @@ def _sampler(reader: _Reader, node: Node) -> list[str]:
         model=connected.get("model", NOTHING_KNOWN),
         strategy=strategy,
         frames=_number(node, "frames"),
-        window=_number(node, "window"),
-        passes=_number(node, "passes") or 1,
-        given="context" in connected and node.inputs.get("denoise") == 1,
-        prediction=connected.get("prediction_model"),
-        interpolation=connected.get("interpolation_model"),
+        window=_number(node, "strategy.window"),
+        passes=_number(node, "strategy.passes") or 1,
+        given="context" in connected,
+        prediction=connected.get("strategy.prediction_model"),
+        interpolation=connected.get("strategy.interpolation_model"),
     )
     return sampler_warnings(setup)
 

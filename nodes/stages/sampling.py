@@ -1,4 +1,4 @@
-"""Making videos: the four strategies of the video sampler."""
+"""Sampling videos: the strategies of the video sampler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ...core.anchors import Anchors, last_step
 from ...core.clip_condition import (
     ClipCondition,
     ContextUse,
@@ -23,7 +22,16 @@ from ...core.denoiser import Denoiser
 from ...core.families.known_models import of_latents
 from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
 from ...core.sliding import SlidingWindows, sliding
+from ...core.sparse_first import SparseFirst, last_step, sparse_first
 from ..checks import require, sampler_faults
+from ..choices import (
+    HIERARCHICAL,
+    PREDICTION,
+    SINGLE_CLIP,
+    SLIDING_WINDOWS,
+    SPARSE_FIRST,
+    VIDEO_TO_VIDEO,
+)
 from ..host.interface import Guidance
 from ..host.shared.setup_warnings import (
     CANNOT_BE_GIVEN_FRAMES,
@@ -32,9 +40,13 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from .running import Meter, Settings, collect, require_room, sampling_for
+from .strategy import Strategy, flat
 
 if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
+
+Prompts = tuple[list, list]
+"""The positive and the negative CONDITIONING."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,55 +58,40 @@ class VideoRequest:
     frames: int
     cfg: float
     guidance_rescale: float
-    strategy: str
-    window: int
-    overlap: int
-    free_noise: bool
-    context_frames: int
-    context_guidance: float
-    perturbation: int
-    passes: int
-    anchors: int = 0
-    anchor_steps: int = 50
+    strategy: Strategy
     context: Any = None
-    prediction_model: Any = None
-    interpolation_model: Any = None
 
 
 def sample_video(
-    host: Host, model: Wire, positive: list, negative: list, request: VideoRequest,
-    settings: Settings,
-) -> dict[str, Any]:  # fmt: skip
-    """Make a video and return its LATENT; everything is checked before the first step."""
-    values = vars(request) | vars(settings)
+    host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
+) -> dict[str, Any]:
+    """Sample a video and return its LATENT; everything is checked before the first step."""
+    values = vars(request) | vars(settings) | flat(request.strategy)
     require(sampler_faults, values, [name for name, value in values.items() if value is not None])
-    run = _Run(host, model, positive, negative, request, settings)
-    with_model = {
-        "single clip": run.single,
-        "sliding windows": run.sliding,
-        "prediction": run.predicted,
-        "hierarchical": run.hierarchical,
-    }
-    if request.strategy not in with_model:
-        known = ", ".join(with_model)
-        raise ValueError(f"strategy {request.strategy!r} must be one of {known}")
-    chunks = with_model[request.strategy]()
+    run = _Run(host, model, prompts, request, settings)
+    chunks = run.made_by[request.strategy.name]()
     return host.from_core(model, collect(host, model, chunks))
 
 
 class _Run:
     """One call of the video sampler, with its inputs checked and translated."""
 
-    def __init__(self, host: Host, model: Wire, positive: list, negative: list,
-                 request: VideoRequest, settings: Settings):  # fmt: skip
-        self.host, self.model, self.request = host, model, request
-        self.prompts = positive, negative
+    def __init__(
+        self, host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
+    ):
+        self.host, self.model, self.request, self.prompts = host, model, request, prompts
+        self.own = request.strategy
         self.facts = host.facts(model)
         self.size = _latent_size(self.facts, request.width, request.height)
-        self.settings = settings
-        self.sampling = sampling_for(host, model, settings, positive)
+        self.settings = replace(settings, denoise=self.own.denoise)
+        self.sampling = sampling_for(host, model, self.settings, prompts[0])
         self.meter = Meter(host)
-        self.given = self._given()
+        self.made_by = {
+            SINGLE_CLIP: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
+            PREDICTION: self.predicted, HIERARCHICAL: self.hierarchical,
+            VIDEO_TO_VIDEO: self.changed,
+        }  # fmt: skip
+        self.given = self._latents(request.context, "context frames")
         self._check()
         setup = self._setup()
         for sentence in sampler_warnings(setup):
@@ -102,15 +99,15 @@ class _Run:
         size = request.width, request.height
         require_room(host, self.facts, setup.most_together, size, request.cfg)
 
-    def _given(self) -> Tensor | None:
-        """The context's latents [b n c h w], checked to be of the video's size."""
-        if self.request.context is None:
+    def _latents(self, latent: dict[str, Any] | None, what: str) -> Tensor | None:
+        """The latents [b n c h w] of a LATENT, checked to be of the video's size."""
+        if latent is None:
             return None
-        given = self.host.to_core(self.model, self.request.context)
+        given = self.host.to_core(self.model, latent)
         if given.shape[-2:] != self.size[-2:]:
             f = self.facts.factor
             raise ValueError(
-                f"the context frames are {given.shape[-1] * f}x{given.shape[-2] * f} pixels, "
+                f"the {what} are {given.shape[-1] * f}x{given.shape[-2] * f} pixels, "
                 f"but the video is {self.request.width}x{self.request.height}: set width and "
                 "height to theirs, or resize them before they are encoded"
             )
@@ -124,24 +121,24 @@ class _Run:
                 "the model fills in frames between others (LaVie's interpolation): use it in "
                 "Interpolate Frames"
             )
-        if self.given is not None and self.settings.denoise == 1:
+        if self.given is not None:
             check_takes_context(self.host, self._predictor)
 
     def _setup(self) -> SamplerSetup:
-        request = self.request
-        told, between = (
+        own = self.own
+        predictor, between = (
             model and self.host.facts(model).layers
-            for model in (request.prediction_model, request.interpolation_model)
+            for model in (own.prediction_model, own.interpolation_model)
         )
         return SamplerSetup(
-            model=self.facts.layers, strategy=request.strategy, frames=request.frames,
-            window=request.window, passes=request.passes, prediction=told, interpolation=between,
-            given=self.given is not None and self.settings.denoise == 1,
+            model=self.facts.layers, strategy=own.name, frames=self.request.frames,
+            window=own.window, passes=own.passes, prediction=predictor, interpolation=between,
+            given=self.given is not None,
         )  # fmt: skip
 
     @property
     def _predictor(self) -> Wire:
-        return self.request.prediction_model or self.model
+        return self.own.prediction_model or self.model
 
     def _denoisers(self, model: Wire, *, guided: bool = True) -> DenoiserFor:
         usual = Guidance(cfg=self.request.cfg, rescale=self.request.guidance_rescale)
@@ -149,37 +146,36 @@ class _Run:
 
     def _denoiser_for(self) -> DenoiserFor:
         """Clips that are given frames go to the prediction model, if there is one."""
-        if self.request.prediction_model is None:
+        if self.own.prediction_model is None:
             return self._denoisers(self.model)
-        _check_same_latents(self.host, self.model, self.request.prediction_model)
-        return _ByContext(
-            self._denoisers(self.model), self._denoisers(self.request.prediction_model)
-        )
+        _check_same_latents(self.host, self.model, self.own.prediction_model)
+        return _ByContext(self._denoisers(self.model), self._denoisers(self.own.prediction_model))
 
-    def _anchors(self) -> Anchors | None:
-        """What a clip begins with that is given nothing."""
-        if not self.request.anchors or self.given is not None:
+    def _sparse_first(self) -> SparseFirst | None:
+        """How a segment from nothing is sampled, if not all of its frames together."""
+        sparse = self.own.sparse
+        if sparse is None or self.given is not None:
             return None
         check_takes_context(self.host, self.model)
-        settings = replace(self.settings, steps=self.request.anchor_steps, denoise=1.0)
-        return Anchors(
-            count=self.request.anchors,
-            sampling=sampling_for(self.host, self.model, settings, self.prompts[0]),
-            between=self._denoisers(self.model, guided=False),
-            from_blend=self.settings.denoise < 1,
+        fill = replace(self.settings, steps=sparse.fill_steps, denoise=sparse.fill_denoise)
+        return SparseFirst(
+            count=sparse.first_frames,
+            denoiser_for=self._denoisers(self.model, guided=False),
+            sampling=sampling_for(self.host, self.model, fill, self.prompts[0]),
+            from_blend=sparse.fill_denoise < 1,
             together=last_step(self.facts.schedule),
         )
 
     def _use(self) -> ContextUse:
-        level = self.request.perturbation
+        level = self.own.perturbation
         noise = Perturbation(level=level, schedule=self.facts.schedule) if level else None
-        return ContextUse(scale=self.request.context_guidance, perturbation=noise)
+        return ContextUse(scale=self.own.context_guidance, perturbation=noise)
 
     def _context(self) -> ContextFrames | None:
         """The last of the given frames as the first of the video."""
         if self.given is None:
             return None
-        known = self.given[:, -self.request.context_frames :]
+        known = self.given[:, -self.own.context_frames :]
         if known.shape[1] >= self.request.frames:
             raise ValueError(
                 f"{known.shape[1]} context frames leave nothing to make in a video of "
@@ -190,16 +186,34 @@ class _Run:
     # The strategies.
 
     def single(self) -> Iterator[Tensor]:
-        start = {"context": self._context()} if self.settings.denoise == 1 else {"x0": self.given}
         return single_clip(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            use=self._use(), anchors=self._anchors(), callback=self.meter, **start,
+            context=self._context(), use=self._use(), callback=self.meter,
+        )  # fmt: skip
+
+    def sparse(self) -> Iterator[Tensor]:
+        return sparse_first(
+            self._denoisers(self.model), self._videos(), self.sampling, self.request.frames,
+            self._sparse_first(), callback=self.meter,
+        )  # fmt: skip
+
+    def changed(self) -> Iterator[Tensor]:
+        video = self._latents(self.own.latent, "frames of latent")
+        if video.shape[1] != self.request.frames:
+            raise ValueError(
+                f"latent has {video.shape[1]} frames, but the video has {self.request.frames}: set "
+                "frames to the former"
+            )
+        size = len(video), *self.size[1:]
+        return single_clip(
+            self._denoisers(self.model), size, self.sampling, self.request.frames, x0=video,
+            callback=self.meter,
         )  # fmt: skip
 
     def sliding(self) -> Iterator[Tensor]:
         windows = SlidingWindows(
-            window=self.request.window, overlap=self.request.overlap,
-            free_noise=self.request.free_noise,
+            window=self.own.window, overlap=self.own.overlap,
+            free_noise=self.own.free_noise,
         )  # fmt: skip
         return sliding(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
@@ -222,19 +236,19 @@ class _Run:
     def _continuation(self) -> Continuation:
         check_takes_context(self.host, self._predictor)
         return Continuation(
-            window=self.request.window, context=self.request.context_frames, use=self._use(),
-            anchors=self._anchors(),
+            window=self.own.window, context=self.own.context_frames, use=self._use(),
+            first=self._sparse_first(),
         )  # fmt: skip
 
     def _between(self) -> Between:
-        model = self.request.interpolation_model
+        model = self.own.interpolation_model
         check_takes_context(self.host, model)
         _check_same_latents(self.host, self.model, model)
         sampling = sampling_for(self.host, model, self.settings, self.prompts[0])
         return Between(
             denoiser_for=self._denoisers(model), sampling=sampling,
             window_keys=trained_keys(self.host.facts(model).trained_frames),
-            passes=self.request.passes,
+            passes=self.own.passes,
         )  # fmt: skip
 
     def _videos(self) -> tuple[int, int, int, int]:

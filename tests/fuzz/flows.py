@@ -11,6 +11,14 @@ from . import values
 
 Flow = dict[str, Any]
 RENDERED = "rendered: shapes"
+SINGLE_CLIP = {
+    "strategy": "single clip", "strategy.context_frames": 1, "strategy.context_guidance": 1.0,
+    "strategy.perturbation": 0,
+}  # fmt: skip
+SLIDING_WINDOWS = {
+    "strategy": "sliding windows", "strategy.window": 4, "strategy.overlap": 1,
+    "strategy.context_frames": 1, "strategy.free_noise": True,
+}  # fmt: skip
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
@@ -72,8 +80,7 @@ def clip_from_text(text: str = "a red circle", layers: str = "embedded: text to 
     sampler = node(
         "VideoLDM_VideoSampler", model=["3", 0], positive=["4", 0], negative=["4", 0], width=16,
         height=16, frames=4, steps=1, cfg=1.0, sampler_name="ddim", schedule="uniform", seed=1,
-        denoise=1.0, strategy="single clip", window=4, overlap=1, free_noise=True,
-        context_frames=1, context_guidance=1.0, perturbation=0, guidance_rescale=0.0, passes=1,
+        guidance_rescale=0.0, **SINGLE_CLIP,
     )  # fmt: skip
     inject = node("VideoLDM_InjectTemporalLayers", model=["1", 0], layers=["2", 0], strength=1.0,
                   attention_strength=1.0, convolution_strength=1.0, sites="")  # fmt: skip
@@ -92,7 +99,8 @@ def clip_from_text(text: str = "a red circle", layers: str = "embedded: text to 
 def long_clip(segments: str) -> Flow:
     flow = clip_from_text()
     flow["4"] = node("VideoLDM_LongHorizonSegments", clip=["1", 1], segments=segments)
-    flow["5"]["inputs"] |= {"strategy": "sliding window", "frames": 6}
+    inputs = {k: v for k, v in flow["5"]["inputs"].items() if k not in SINGLE_CLIP}
+    flow["5"]["inputs"] = inputs | SLIDING_WINDOWS | {"frames": 6}
     return flow
 
 

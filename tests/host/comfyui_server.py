@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,7 @@ class Server:
         for node in prompt.values():
             if node["class_type"].startswith("VideoLDM_"):
                 info = self.get(f"/object_info/{node['class_type']}")[node["class_type"]]
-                required = info["input"].get("required", {})
-                defaults = {name: given[1]["default"] for name, given in required.items()
-                            if len(given) > 1 and "default" in given[1]}  # fmt: skip
-                node["inputs"] = defaults | node["inputs"]
+                node["inputs"] = dict(_defaults(info["input"], node["inputs"])) | node["inputs"]
         return prompt
 
     def files(self, history: dict[str, Any]) -> list[Path]:
@@ -213,3 +211,19 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def _defaults(
+    inputs: dict[str, Any], given: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Defaults of required inputs by name, those included that the choices of dynamic combos open;
+    a combo without a default has its first choice."""
+    for name, (kind, *more) in inputs.get("required", {}).items():
+        options = more[0] if more else {}
+        if kind == "COMFY_DYNAMICCOMBO_V3":
+            opened = {one["key"]: one["inputs"] for one in options["options"]}
+            chosen = given.get(f"{prefix}{name}", next(iter(opened)))
+            yield f"{prefix}{name}", chosen
+            yield from _defaults(opened.get(chosen, {}), given, f"{prefix}{name}.")
+        elif "default" in options:
+            yield f"{prefix}{name}", options["default"]

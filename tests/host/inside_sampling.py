@@ -37,16 +37,16 @@ class Toys:
 
     def sample(self, model=None, prompts=None, *, steps=3, sampler="euler", **changed):
         from videoldm.nodes.stages.sampling import Settings, VideoRequest, sample_video
+        from videoldm.nodes.stages.strategy import Strategy
 
         usual = dict(
             width=SIDE, height=SIDE, frames=FRAMES, cfg=3.0, guidance_rescale=0.0,
-            strategy="single clip", window=4, overlap=2, free_noise=False, context_frames=1,
-            context_guidance=1.0, perturbation=0, passes=1,
+            strategy=Strategy(name="single clip"),
         )  # fmt: skip
         how = Settings(steps=steps, sampler_name=sampler, schedule="trailing", seed=1)
         request = VideoRequest(**usual | changed)
-        model = self.text_to_video if model is None else model
-        return sample_video(self.host, model, *(prompts or self.prompts), request, how)["samples"]
+        model, prompts = model or self.text_to_video, tuple(prompts or self.prompts)
+        return sample_video(self.host, model, prompts, request, how)["samples"]
 
     def core(self, model, prompts=None, *, steps=3, cfg=3.0, x=None):
         """Core's KSampler on the same model."""
@@ -91,12 +91,19 @@ def distance(a, b) -> float:
 # --------------------------------------------------------------------------------------------------
 # How often things happen.
 
-STRATEGIES = {
-    "single clip": {},
-    "sliding windows": {"strategy": "sliding windows", "frames": 10},
-    "prediction": {"strategy": "prediction", "frames": 10},
-    "heun": {"sampler": "heun"},
-}
+
+def cases(model):
+    """What is sampled, by name; `model` continues given frames."""
+    from videoldm.nodes.stages.strategy import Strategy
+
+    windows = Strategy(name="sliding windows", window=4, overlap=2, free_noise=False)
+    continued = Strategy(name="prediction", window=4, prediction_model=model)
+    return {
+        "single clip": {},
+        "sliding windows": {"strategy": windows, "frames": 10},
+        "prediction": {"strategy": continued, "frames": 10},
+        "heun": {"sampler": "heun"},
+    }
 
 
 def calls(toys):
@@ -121,10 +128,8 @@ def calls(toys):
         method = getattr(kind, name)
         setattr(kind, name, _counted(counts, name, method))
     found = {}
-    for name, changed in STRATEGIES.items():
+    for name, changed in cases(model).items():
         counts.clear()
-        if name == "prediction":
-            changed = changed | {"prediction_model": model}
         toys.sample(model, (positive, negative), **changed)
         found[name] = dict(counts)
     return found
@@ -163,11 +168,13 @@ def many_windows(toys):
     """More windows with ControlNets than are kept ready, in their order and in turn with core's own
     answer for the frames of each."""
     import torch
+    from videoldm.nodes.stages.strategy import Strategy
 
     prompts = toys.controlled(frames=14)
-    changed = {"strategy": "sliding windows", "frames": 14, "window": 2, "overlap": 0, "steps": 2}
-    whole = toys.sample(toys.image, prompts, **changed)
-    single = toys.sample(toys.image, prompts, **changed | {"strategy": "single clip"})
+    windows = Strategy(name="sliding windows", window=2, overlap=0, free_noise=False)
+    changed = {"frames": 14, "steps": 2}
+    whole = toys.sample(toys.image, prompts, strategy=windows, **changed)
+    single = toys.sample(toys.image, prompts, **changed)
     return {"apart": distance(whole, single), "finite": bool(torch.isfinite(whole).all())}
 
 

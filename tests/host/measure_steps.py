@@ -24,19 +24,19 @@ class Samplers:
 
     def __init__(self, host):
         from videoldm.nodes.stages.sampling import VideoRequest
+        from videoldm.nodes.stages.strategy import Strategy
 
         self.host = host
         self.request = VideoRequest(
             width=SIDE, height=SIDE, frames=FRAMES, cfg=CFG, guidance_rescale=0.0,
-            strategy="single clip", window=16, overlap=4, free_noise=True, context_frames=1,
-            context_guidance=1.0, perturbation=0, passes=1,
+            strategy=Strategy(name="single clip"),
         )  # fmt: skip
 
     def ours(self, model, prompts, steps):
         from videoldm.nodes.stages.sampling import Settings, sample_video
 
         how = Settings(steps=steps, sampler_name="euler", schedule="trailing", seed=1)
-        sample_video(self.host, model, *prompts, self.request, how)
+        sample_video(self.host, model, prompts, self.request, how)
 
     def core(self, model, prompts, steps):
         import torch

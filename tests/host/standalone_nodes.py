@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from node_inputs import arguments
 from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
 
@@ -20,8 +21,7 @@ def standalone_nodes(base: Path) -> Iterator[Callable[..., tuple]]:
 
     def call(node_id: str, **inputs) -> tuple:
         spec = registry[node_id]
-        values = {one.name: one.initial() for one in spec.inputs if one.initial() is not None}
-        return spec.execute(**{**values, **inputs}).values
+        return spec.execute(**arguments(spec, inputs)).values
 
     yield call
     host.folders, host.policy, host.embed_metadata = before

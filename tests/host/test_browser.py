@@ -15,7 +15,8 @@ from test_workflows import MEAN, MOST, TOYS, lossless, pngs, read
 FILES = sorted((ROOT / "workflows").glob("*.json"))
 RUNNABLE = [file for file in FILES if "lavie" not in file.stem]
 SMALL = {"steps": 1, "chunk": 4, "overlap": 1}
-FEW = {"single clip": 5, "sliding windows": 9, "prediction": 5, "hierarchical": 17}
+FEW = {"single clip": 5, "sparse first": 5, "sliding windows": 9, "prediction": 5,
+       "hierarchical": 17}  # fmt: skip
 """Frames for each strategy; clips then have 4 frames, see `shrink`."""
 
 
@@ -148,7 +149,8 @@ def shrink(frontend) -> None:
             if (node.type !== "VideoLDM_VideoSampler") continue;
             const named = Object.fromEntries(node.widgets.map((w) => [w.name, w]));
             named.width.value = named.height.value = 32;
-            named.window.value = 4;
+            const window = named["strategy.window"];
+            if (window) window.value = 4;
             named.frames.value = Math.min(named.frames.value, few[named.strategy.value]);
         }
     }""", [SMALL, FEW])  # fmt: skip

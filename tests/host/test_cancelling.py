@@ -7,7 +7,8 @@ import time
 
 import pytest
 import torch
-from toy_prompts import latents, nodes, saved
+from node_inputs import strategy
+from toy_prompts import latents, nodes, sampler, saved
 
 CYCLES, SEED, GROWTH = 50, 11, 0.05
 LONGEST = 6.0
@@ -41,10 +42,9 @@ def test_fifty_cancelled_runs_leave_no_memory_behind_and_the_next_is_right(comfy
 
 def cancelled(comfyui, number: int, after: float) -> None:
     """Queue a run that would take minutes, and stop it while it waits, loads, or samples."""
-    prompt = nodes(n11=saved("9"))
-    prompt["9"]["inputs"] |= {"steps": 1000, "sampler_name": "ddpm", "seed": number}
-    if number % 3 == 1:
-        prompt["9"]["inputs"] |= {"strategy": "sliding windows", "window": 3, "overlap": 1}
+    windows = strategy("sliding windows", window=3, overlap=1) if number % 3 == 1 else {}
+    kind, inputs = sampler("3", steps=1000, sampler_name="ddpm", seed=number, **windows)
+    prompt = nodes(n9=(kind, inputs), n11=saved("9"))
     prompt_id = comfyui.queue(comfyui.filled(prompt))
     time.sleep(after)
     comfyui.post("/queue", {"delete": [prompt_id]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from node_inputs import strategy
 from safetensors.torch import load_file
 from standalone_nodes import standalone_nodes
 from toy_prompts import denoising, distance, given, ksampler, latents, nodes, sampler, saved
@@ -189,7 +190,7 @@ def test_controlnets(comfyui, start):
         both = {"positive": [key, 0], "negative": negative}
         wanted[name] = ksampler("3", steps=4, **both)
         wanted[f"{name}, ours"] = sampler("3", **both)
-        windows = {"strategy": "sliding windows", "window": 4, "overlap": 2}
+        windows = strategy("sliding windows", window=4, overlap=2)
         wanted[f"{name}, ours in windows"] = sampler("3", **both, **windows)
     wanted["without"] = ksampler("3", steps=4)
     more, names = numbered(wanted, begin=30)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from comfyui_server import Listener, RunFailed
+from node_inputs import strategy
 from toy_prompts import inject, ksampler, nodes, sampler
 
 
@@ -22,18 +23,25 @@ def prompt(**changes) -> dict:
         "images": ["12", 0], "filename_prefix": "video/checks", "format": "mp4", "quality": 18,
         "frame_rate": 8.0,
     }), n12=("VAEDecode", {"samples": ["9", 0], "vae": ["1", 2]}))  # fmt: skip
-    graph["9"]["inputs"] |= changes
+    kind, inputs = sampler("1", **changes)
+    graph["9"] = {"class_type": kind, "inputs": inputs}
     return graph
 
 
 def test_numbers_that_do_not_fit_are_refused_at_once(comfyui):
-    found = answer(comfyui, prompt(overlap=16))
+    found = answer(comfyui, prompt(**strategy("sliding windows", overlap=16)))
     assert set(found) == {"9"} and len(set(found["9"])) == len(found["9"])
     assert all(one.endswith("overlap 16 must be smaller than window 16") for one in found["9"])
-    found = answer(comfyui, prompt(strategy="hierarchical"))
-    assert all("the input interpolation_model" in one for one in found["9"])
+    found = answer(comfyui, prompt(**strategy("prediction", context_frames=16)))
+    assert all("context_frames 16 must be smaller than window 16" in one for one in found["9"])
+    found = answer(comfyui, prompt(**strategy("sparse first", first_frames=7)))
+    assert all("first_frames 7 must not exceed frames 6" in one for one in found["9"])
+    found = answer(comfyui, prompt(**strategy("hierarchical")))
+    assert any("interpolation_model" in one for one in found["9"]), "its wire is missing"
     found = answer(comfyui, prompt(frames=0, strategy="slow"))
     assert all('input "frames" expected 1 to 100000, given 0' in one for one in found["9"])
+    found = answer(comfyui, prompt(strategy="slow"))
+    assert all('input "strategy" expected one of single clip, sparse' in one for one in found["9"])
 
 
 def test_a_node_that_nothing_is_connected_to_is_refused(comfyui):

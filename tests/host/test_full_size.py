@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import full_size_files
 import pytest
 import torch
+from node_inputs import strategy
 from safetensors.torch import load_file
 from standalone_nodes import standalone_nodes
 
@@ -118,9 +119,7 @@ def test_core_ksampler_agrees_with_the_standalone_host(comfyui, standalone, lora
 def test_our_sampler_agrees_with_the_standalone_host(comfyui, standalone):
     settings = {
         "width": SIDE, "height": SIDE, "frames": FRAMES, "steps": STEPS, "cfg": 4.0, "seed": 3,
-        "sampler_name": "dpmpp_2m", "schedule": "trailing", "denoise": 1.0, "window": 16,
-        "strategy": "single clip", "overlap": 4, "free_noise": True, "context_frames": 1,
-        "context_guidance": 1.0, "perturbation": 0, "guidance_rescale": 0.7, "passes": 1,
+        "sampler_name": "dpmpp_2m", "schedule": "trailing", "guidance_rescale": 0.7, **strategy(),
     }  # fmt: skip
     prompt = graph()
     wires = {key: prompt["8"]["inputs"][key] for key in ("model", "positive", "negative")}

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from comfyui_server import RunFailed
+from node_inputs import strategy
 from safetensors.torch import save_file
 from toy_prompts import (
     FRAMES,
@@ -131,7 +132,7 @@ def test_windows_of_our_sampler_see_the_controls_of_their_own_frames(comfyui):
 # --------------------------------------------------------------------------------------------------
 # Windows and layouts of latents.
 
-SLIDING = {"strategy": "sliding windows", "window": 3, "overlap": 0, "free_noise": False}
+SLIDING = strategy("sliding windows", window=3, overlap=0, free_noise=False)
 
 
 def test_a_context_window_of_core_is_a_clip_of_its_own(comfyui):

@@ -44,8 +44,7 @@ def test_a_unet_alone_loads_and_what_is_missing_is_named(comfyui):
     segments = ("VideoLDM_LongHorizonSegments", {"clip": ["50", 1]})
     decode = ("VideoLDM_TemporalVAEDecode", {"samples": ["7", 0], "vae": ["50", 2]})
     show = ("PreviewImage", {"images": ["51", 0]})
-    ours = ("VideoLDM_VideoSampler", {"model": ["1", 0], "positive": ["51", 0],
-                                      "negative": ["5", 0], **SETTINGS})  # fmt: skip
+    ours = sampler("1", positive=["51", 0])
     try:
         for extra, words in (
             ({"n51": decode, "n52": show}, "the checkpoint holds no VAE; load one with Load VAE"),

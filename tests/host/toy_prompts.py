@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import torch
+from node_inputs import strategy
 from safetensors.torch import load_file, save_file
 
 MODEL, LAYERS = "toy/image_model.safetensors", "toy/text_to_video.safetensors"
 FRAMES, SIDE = 6, 32
 SETTINGS = {
     "width": SIDE, "height": SIDE, "frames": FRAMES, "steps": 3, "cfg": 3.0, "seed": 1,
-    "sampler_name": "euler", "schedule": "trailing", "denoise": 1.0, "strategy": "single clip",
-    "window": 16, "overlap": 4, "free_noise": True, "context_frames": 1, "context_guidance": 1.0,
-    "perturbation": 0, "guidance_rescale": 0.0, "passes": 1,
+    "sampler_name": "euler", "schedule": "trailing", "guidance_rescale": 0.0,
 }  # fmt: skip
-"""Of our sampler."""
+"""Of our sampler, beside its strategy."""
 
 
 def nodes(**extra: tuple[str, dict]) -> dict:
@@ -61,7 +60,8 @@ def denoising(model: str, latent: str, /, **changed) -> tuple[str, dict]:
 
 def sampler(model: str, /, **changed) -> tuple[str, dict]:
     wires = {"model": [model, 0], "positive": ["4", 0], "negative": ["5", 0]}
-    return "VideoLDM_VideoSampler", wires | SETTINGS | changed
+    chosen = {} if "strategy" in changed else strategy()
+    return "VideoLDM_VideoSampler", wires | SETTINGS | chosen | changed
 
 
 def windows(model: str, length: int, overlap: int, dim: int = 0) -> tuple[str, dict]:

@@ -23,15 +23,16 @@ def toys(toy_family, tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(toys):
-    """run(id, **inputs) executes a node with its defaults and returns its outputs."""
+    """run(id, **inputs) executes a node with its defaults and returns its outputs; inputs that a
+    dynamic combo opens have dotted names."""
+    from node_inputs import arguments
     from videoldm.nodes import node_registry
 
     registry = node_registry()
 
     def call(node_id, **inputs):
         spec = registry[node_id]
-        values = {one.name: one.initial() for one in spec.inputs if one.initial() is not None}
-        result = spec.execute(**{**values, **inputs})
+        result = spec.execute(**arguments(spec, inputs))
         return result.values[0] if len(result.values) == 1 else result
 
     return call

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from node_inputs import strategy
 from videoldm.nodes.host.file_names import inside
 from videoldm.nodes.host.shared.folders import Folders
 
@@ -35,12 +36,16 @@ def refused(run, node_id, words, **inputs):
 
 @pytest.mark.parametrize(("inputs", "words"), [
     ({"width": 18}, "18x16 must be divisible by 4"),
-    ({"strategy": "sliding windows", "window": 4, "overlap": 4},
+    (strategy("sliding windows", window=4, overlap=4),
      "overlap 4 must be smaller than window 4"),
     ({"context": latent()}, "cannot be given frames"),
-    ({"strategy": "prediction"}, "cannot be given frames"),
-    ({"denoise": 0.5}, "denoise 0.5 below 1"),
-    ({"strategy": "hierarchical", "window": 5}, "the input interpolation_model"),
+    (strategy("prediction"), "cannot be given frames"),
+    (strategy("sparse first"), "cannot be given frames"),
+    (strategy("sparse first", first_frames=7), "first_frames 7 must not exceed frames 6"),
+    ({"context": latent(), **strategy("sparse first")}, "begins with no given frames"),
+    (strategy("video to video", latent=latent(2)), "latent has 2 frames, but the video has 6"),
+    (strategy("video to video", latent=latent(6, side=8)),
+     "frames of latent are 32x32 pixels, but the video is 16x16"),
 ])  # fmt: skip
 def test_the_sampler_refuses(run, wires, inputs, words):
     settings = {"width": 16, "height": 16, "frames": 6, **STEPS, **wires["prompts"]}
@@ -54,12 +59,12 @@ def test_context_must_fit_the_video(run, wires):
     sampler = "VideoLDM_VideoSampler"
     refused(run, sampler, "32x32 pixels, but the video is 16x16", frames=4,
             context=latent(side=8), **settings)  # fmt: skip
-    refused(run, sampler, "2 context frames leave nothing", frames=2, context_frames=2,
-            context=latent(2), **settings)  # fmt: skip
+    refused(run, sampler, "2 context frames leave nothing", frames=2,
+            context=latent(2), **strategy(context_frames=2), **settings)  # fmt: skip
     refused(run, sampler, "NaN .* in 2 of 2 frames, the first is frame 0", frames=4,
             context=latent(value=float("nan")), **settings)  # fmt: skip
-    refused(run, sampler, "context_frames 3 must be smaller than window 3", frames=9, window=3,
-            overlap=1, context_frames=3, strategy="prediction", **settings)  # fmt: skip
+    refused(run, sampler, "context_frames 3 must be smaller than window 3", frames=9,
+            **strategy("prediction", window=3, context_frames=3), **settings)  # fmt: skip
 
 
 def test_prompts_of_another_family_are_refused(run, wires):

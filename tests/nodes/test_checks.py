@@ -9,27 +9,40 @@ import subprocess
 import sys
 
 import pytest
+from node_inputs import strategy
 from videoldm.core.graph import graph_from_api, validate
 from videoldm.nodes import NODES, checks, node_registry
 
 LINK = ["1", 0]
+PUBLISHED = "as published"
 SAMPLER = {"model": LINK, "positive": LINK, "negative": LINK}
 BETWEEN = {"model": LINK, "positive": LINK, "negative": LINK, "latent": LINK}
 LARGER = {"model": LINK, "positive": LINK, "negative": LINK, "images": LINK}
 REGISTRY = node_registry()
 
 WRONG = [
-    ("VideoSampler", {**SAMPLER, "overlap": 16}, "overlap 16 must be smaller than window 16"),
-    ("VideoSampler", {**SAMPLER, "strategy": "prediction", "context_frames": 16},
+    ("VideoSampler", {**SAMPLER, **strategy("sliding windows", overlap=16)},
+     "overlap 16 must be smaller than window 16"),
+    ("VideoSampler", {**SAMPLER, **strategy("prediction", context_frames=16)},
      "context_frames 16 must be smaller than window 16"),
-    ("VideoSampler", {**SAMPLER, "strategy": "hierarchical"}, "the input interpolation_model"),
-    ("VideoSampler", {**SAMPLER, "denoise": 0.5}, "nothing is connected to context"),
-    ("VideoSampler", {**SAMPLER, "denoise": 0.5, "context": LINK, "strategy": "sliding windows"},
-     "denoise 0.5 .* only the strategy single clip does: set denoise to 1 for sliding windows"),
-    ("VideoSampler", {**SAMPLER, "denoise": 0.5, "context": LINK, "schedule": "as published"},
+    ("VideoSampler", {**SAMPLER, **strategy("hierarchical")},
+     'input "strategy.interpolation_model" is missing, expected a wire of type MODEL'),
+    ("VideoSampler", {**SAMPLER, **strategy("video to video")},
+     'input "strategy.latent" is missing, expected a wire of type LATENT'),
+    ("VideoSampler", {**SAMPLER, **strategy("sparse first"), "context": LINK},
+     "strategy sparse first begins with no given frames: disconnect context, or choose one of"),
+    ("VideoSampler", {**SAMPLER, **strategy("video to video", latent=LINK), "schedule": PUBLISHED},
      'schedule "as published" begins from noise alone, but denoise is 0.5'),
-    ("VideoSampler", {**SAMPLER, "anchors": 17}, "anchors 17 must be 0, or 2 to the 16 frames"),
-    ("VideoSampler", {**SAMPLER, "anchors": 1}, "anchors 1 must be 0, or 2"),
+    ("VideoSampler", {**SAMPLER, **strategy("sparse first"), "schedule": PUBLISHED},
+     'schedule "as published" begins from noise alone, but fill_denoise is 0.25'),
+    ("VideoSampler", {**SAMPLER, **strategy("sparse first", first_frames=17)},
+     "first_frames 17 must not exceed frames 16"),
+    ("VideoSampler", {**SAMPLER, **strategy("sparse first", first_frames=1)},
+     'input "strategy.first_frames" expected 2 to 64, given 1'),
+    ("VideoSampler", {**SAMPLER, **strategy("prediction", first_segment="sparse first", window=3)},
+     "first_frames 4 must not exceed window 3"),
+    ("VideoSampler", {**SAMPLER, **strategy("prediction"), "strategy.denoise": 0.5},
+     'input "strategy.denoise" does not exist'),
     ("VideoSampler", {**SAMPLER, "context": LINK, "frames": 1}, "leaves nothing to make"),
     ("VideoSampler", {**SAMPLER, "frames": 0}, 'input "frames" expected 1 to 100000, given 0'),
     ("VideoSampler", {**SAMPLER, "strategy": "fast"}, 'input "strategy" expected one of single'),
@@ -50,14 +63,14 @@ WRONG = [
 ]  # fmt: skip
 RIGHT = [
     ("VideoSampler", SAMPLER),
-    ("VideoSampler", {**SAMPLER, "denoise": 0.5, "anchors": 4}),
-    ("VideoSampler", {**SAMPLER, "denoise": 0.5, "context": LINK}),
-    ("VideoSampler", {**SAMPLER, "denoise": 0.5, "context": LINK, "frames": 1}),
-    ("VideoSampler", {**SAMPLER, "strategy": "hierarchical", "interpolation_model": LINK}),
-    ("VideoSampler", {**SAMPLER, "overlap": LINK, "window": 2}),
-    ("VideoSampler", {**SAMPLER, "denoise": LINK, "strategy": LINK}),
-    ("VideoSampler", {**SAMPLER, "anchors": 40, "frames": LINK}),
-    ("VideoSampler", {**SAMPLER, "context_frames": 40}),
+    ("VideoSampler", {**SAMPLER, **strategy("sparse first")}),
+    ("VideoSampler", {**SAMPLER, **strategy("video to video", latent=LINK), "frames": 1}),
+    ("VideoSampler", {**SAMPLER, **strategy("video to video", latent=LINK, denoise=LINK),
+                      "schedule": PUBLISHED}),
+    ("VideoSampler", {**SAMPLER, **strategy("hierarchical", interpolation_model=LINK)}),
+    ("VideoSampler", {**SAMPLER, **strategy("sliding windows", overlap=LINK, window=2)}),
+    ("VideoSampler", {**SAMPLER, **strategy("sparse first", first_frames=40), "frames": LINK}),
+    ("VideoSampler", {**SAMPLER, **strategy("single clip", context_frames=40)}),
     ("InterpolateFrames", {**BETWEEN, "window_keys": 2}),
     ("UpsampleVideo", {**LARGER, "tile_overlap": 100}),
     ("UpsampleVideo", {**LARGER, "tile": 64, "same_noise": True}),
@@ -70,7 +83,7 @@ RIGHT = [
 def node(kind: str, inputs: dict) -> dict:
     """A node with the defaults of what is not given."""
     spec = REGISTRY[f"VideoLDM_{kind}"]
-    initial = {one.name: one.initial() for one in spec.inputs
+    initial = {name: one.initial() for name, one in spec.live_inputs(inputs).items()
                if one.kind == "widget" and one.required}  # fmt: skip
     return {"class_type": spec.id, "inputs": {**initial, **inputs}}
 
@@ -105,8 +118,9 @@ CHECKED = [cls for cls in NODES if cls.validate_inputs]
 def test_only_inputs_that_there_are_can_be_validated(cls):
     """ComfyUI hands over what the signature names, and leaves its range to the node."""
     own = inspect.signature(cls.validate_inputs).parameters
-    assert set(own) <= {one.id for one in cls.define_schema().inputs}
-    assert {one.default for one in own.values()} <= {checks.ABSENT, None}
+    named = {name for name, one in own.items() if one.kind is not one.VAR_KEYWORD}
+    assert named <= {one.id for one in cls.define_schema().inputs}
+    assert {own[name].default for name in named} <= {checks.ABSENT, None}
 
 
 def test_validating_loads_no_torch():

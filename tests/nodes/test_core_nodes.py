@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from node_inputs import strategy
 from PIL import Image
 from videoldm.core.graph import Executor, graph_from_api, validate
 from videoldm.nodes import node_registry
@@ -156,9 +157,7 @@ def test_a_workflow_of_core_nodes_around_the_stages_runs(toys, tmp_path):
         "7": ("VideoLDM_VideoSampler", {
             "model": ["3", 0], "positive": ["5", 0], "negative": ["6", 0], "width": 16,
             "height": 16, "frames": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler",
-            "schedule": "uniform", "seed": 1, "denoise": 1.0, "strategy": "single clip",
-            "window": 8, "overlap": 2, "free_noise": True, "context_frames": 1,
-            "context_guidance": 1.0, "perturbation": 0, "guidance_rescale": 0.0, "passes": 1}),
+            "schedule": "uniform", "seed": 1, "guidance_rescale": 0.0, **strategy()}),
         "8": ("VAEDecode", {"samples": ["7", 0], "vae": ["1", 2]}),
         "9": ("CreateVideo", {"images": ["8", 0], "fps": 8.0}),
         "10": ("SaveVideo", {"video": ["9", 0], "filename_prefix": "video/a", "format": "auto"}),
@@ -194,7 +193,7 @@ def test_what_was_finished_of_an_interrupted_video_is_kept(
     monkeypatch.setattr(toys, "progress", stop)
     with pytest.raises(KeyboardInterrupt):
         run("VideoLDM_VideoSampler", model=model, positive=prompt, negative=prompt, width=16,
-            height=16, frames=9, strategy="prediction", window=5, overlap=1, steps=2)  # fmt: skip
+            height=16, frames=9, steps=2, **strategy("prediction", window=5))  # fmt: skip
     from safetensors.torch import load_file
 
     (path,) = (tmp_path / "output" / "latents").iterdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lavie_toys as toys
 import pytest
 import torch
+from node_inputs import strategy
 from safetensors.torch import save_file
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
@@ -262,7 +263,8 @@ def test_a_model_of_another_stage_names_the_node_it_needs(run, image, node, kind
 
 @pytest.mark.parametrize("change, words", [
     ({"sampler_name": "heun"}, "ddpm or ddim or euler, not with heun"),
-    ({"denoise": 0.5, "context": {"samples": torch.zeros(3, 4, 2, 2)}}, "denoise is 0.5"),
+    (strategy("video to video", denoise=0.5, latent={"samples": torch.zeros(3, 4, 2, 2)}),
+     "denoise is 0.5"),
 ])  # fmt: skip
 def test_settings_that_were_never_published_are_refused(run, image, change, words):
     values = {"sampler_name": "ddim", **change}

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from node_inputs import strategy
 from videoldm.nodes.host.shared.working_memory import (
     gigabytes,
     network_of,
@@ -67,8 +68,8 @@ def test_sizes_are_written_for_people():
 
 @pytest.mark.parametrize("inputs", [
     {"width": 8192, "height": 8192, "frames": 16}, {"frames": 100_000},
-    {"frames": 100_000, "strategy": "prediction", "window": 256, "width": 8192},
-    {"frames": 100_000, "strategy": "sliding windows", "window": 255, "width": 8192},
+    {"frames": 100_000, "width": 8192, **strategy("prediction", window=256)},
+    {"frames": 100_000, "width": 8192, **strategy("sliding windows", window=255)},
 ])  # fmt: skip
 def test_the_sampler_refuses_what_cannot_be(run, wires, free, inputs):
     free(64e9)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from node_inputs import strategy
 from torch.overrides import TorchFunctionMode
 from videoldm.core.interpolation import linear_blend
 from videoldm.core.video_files import open_video, read_metadata
@@ -78,17 +79,37 @@ def test_strength_zero_is_the_image_model(sample, parts, video_model):
     assert torch.equal(sample(off, frames=3)["samples"], image)
 
 
-def test_anchors_are_frames_of_the_clip_that_is_made_from_nothing(run, sample, parts, video_model):
+def test_sparse_first_samples_a_few_frames_and_fills_in_the_others(sample, video_model):
     model = video_model()
     plain = sample(model, frames=5)["samples"]
-    anchored = sample(model, frames=5, anchors=2, anchor_steps=3)["samples"]
-    assert anchored.shape == plain.shape and not torch.allclose(anchored, plain)
-    half = sample(model, frames=5, anchors=2, anchor_steps=3, denoise=0.5)["samples"]
-    apart = (half - anchored).abs().mean(dim=(1, 2, 3))
+
+    def sparse(fill_denoise=1.0, **more):
+        chosen = strategy("sparse first", first_frames=2, fill_steps=2, fill_denoise=fill_denoise)
+        return sample(model, frames=5, **chosen, **more)["samples"]
+
+    alone = sparse()
+    assert alone.shape == plain.shape and not torch.allclose(alone, plain)
+    apart = (sparse(0.5) - alone).abs().mean(dim=(1, 2, 3))
     assert 0 < apart[[0, 4]].max() < apart[[1, 2, 3]].min()
+    for more in ({"steps": 3}, {"sampler_name": "euler_ancestral"}):
+        changed = (sparse(**more) - alone).abs().mean(dim=(1, 2, 3))
+        assert changed[[0, 4]].min() > 0.01, more
+
+
+def test_the_first_segment_of_a_long_video_can_be_sparse_first(run, sample, parts, video_model):
+    model = video_model("prediction")
+    sparse = {"first_frames": 2, "fill_steps": 2, "fill_denoise": 0.5}
+    first = sample(model, frames=5, **strategy("sparse first", **sparse))["samples"]
+    chosen = strategy(
+        "prediction", window=5, first_segment="sparse first",
+        **{f"first_segment__{name}": value for name, value in sparse.items()},
+    )  # fmt: skip
+    made = sample(model, frames=9, **chosen)["samples"]
+    assert len(made) == 9 and torch.equal(made[:5], first)
     given = run("VideoLDM_TemporalVAEEncode", images=torch.rand(1, 16, 16, 3), vae=parts["vae"])
-    told = [sample(model, frames=5, context=given, anchors=count)["samples"] for count in (0, 2)]
-    assert torch.equal(*told)
+    told = [sample(model, frames=9, context=given, **one)["samples"]
+            for one in (chosen, strategy("prediction", window=5))]  # fmt: skip
+    assert torch.equal(*told), "a segment that begins with given frames is sampled as all others"
 
 
 def test_frames_share_noise_as_the_layers_that_came_last_were_trained(toys, video_model):
@@ -105,7 +126,7 @@ def test_frames_share_noise_as_the_layers_that_came_last_were_trained(toys, vide
 
 
 def test_sliding_windows_give_the_length_asked_for(sample, video_model):
-    latent = sample(video_model(), frames=11, strategy="sliding windows", window=5, overlap=2)
+    latent = sample(video_model(), frames=11, **strategy("sliding windows", window=5, overlap=2))
     assert latent["samples"].shape[0] == 11
 
 
@@ -113,8 +134,11 @@ def test_a_video_begins_with_the_frames_it_was_given(run, sample, parts, video_m
     images = torch.rand(1, 16, 16, 3)
     given = run("VideoLDM_TemporalVAEEncode", images=images, vae=parts["vae"])
     model = video_model("prediction")
-    for strategy, frames in (("single clip", 5), ("prediction", 9), ("sliding windows", 9)):
-        latent = sample(model, frames=frames, strategy=strategy, window=5, overlap=2, context=given)
+    for chosen, frames in (
+        (strategy(), 5), (strategy("prediction", window=5), 9),
+        (strategy("sliding windows", window=5, overlap=2), 9),
+    ):  # fmt: skip
+        latent = sample(model, frames=frames, context=given, **chosen)
         assert latent["samples"].shape[0] == frames
         torch.testing.assert_close(latent["samples"][:1], given["samples"], atol=1e-5, rtol=1e-5)
 
@@ -123,7 +147,7 @@ def test_perturbation_and_context_guidance_change_what_follows(run, sample, part
     given = run("VideoLDM_TemporalVAEEncode", images=torch.rand(1, 16, 16, 3), vae=parts["vae"])
     model = video_model("prediction")
     plain = sample(model, frames=4, context=given)["samples"]
-    for change in ({"perturbation": 300}, {"context_guidance": 2.0}):
+    for change in (strategy(perturbation=300), strategy(context_guidance=2.0)):
         assert not torch.allclose(
             sample(model, frames=4, context=given, **change)["samples"], plain
         )
@@ -131,19 +155,25 @@ def test_perturbation_and_context_guidance_change_what_follows(run, sample, part
 
 def test_hierarchical_video_has_every_frame(sample, video_model):
     latent = sample(
-        video_model(), frames=18, strategy="hierarchical", window=5, passes=1,
-        prediction_model=video_model("prediction"),
-        interpolation_model=video_model("interpolation"),
+        video_model(), frames=18,
+        **strategy(
+            "hierarchical", window=5, passes=1, prediction_model=video_model("prediction"),
+            interpolation_model=video_model("interpolation"),
+        ),
     )  # fmt: skip
     assert latent["samples"].shape[0] == 18
 
 
-def test_denoise_below_one_starts_from_the_given_clip(sample, video_model):
+def test_video_to_video_starts_from_the_video(sample, video_model):
     model = video_model()
     clip = sample(model, frames=4)
+
+    def changed(denoise, **more):
+        chosen = strategy("video to video", latent=clip, denoise=denoise)
+        return sample(model, seed=8, **chosen, **{"frames": 4, **more})["samples"]
+
     # With another seed: the noise that a clip was made of would lead back to it.
-    near = sample(model, frames=4, context=clip, denoise=0.01, steps=1, seed=8)["samples"]
-    far = sample(model, frames=4, context=clip, denoise=0.9, seed=8)["samples"]
+    near, far = changed(0.01, steps=1), changed(0.9)
     distance = [(x - clip["samples"]).abs().mean() for x in (near, far)]
     assert distance[0] < 0.5 * distance[1]
 
@@ -291,8 +321,8 @@ def test_segments_hold_their_frames_and_fade_over(run, parts, sample, video_mode
                                segments=segments).values  # fmt: skip
     assert frames == 9
     assert [more["videoldm_frames"] for _, more in conditioning] == [(0, 5), (3, 9)]
-    inputs = {"frames": frames, "strategy": "sliding windows", "window": 4, "overlap": 1,
-              "free_noise": False}  # fmt: skip
+    windows = strategy("sliding windows", window=4, overlap=1, free_noise=False)
+    inputs = {"frames": frames, **windows}
     model = video_model(strength=0.0)
     latent = sample(model, positive=conditioning, **inputs)["samples"]
     first = sample(model, **inputs)["samples"]

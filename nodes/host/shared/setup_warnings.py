@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...choices import CONTINUING, HIERARCHICAL, SLIDING_WINDOWS, WHOLE
+
 KEY_FRAMES_APART = 4
 """Frames from one key frame to the next before one pass of interpolation."""
 MADE_FOR = {
@@ -40,7 +42,7 @@ NOTHING_KNOWN = LayersKnown()
 class SamplerSetup:
     """A Video Sampler with its models.
 
-    given: whether the video begins with given frames (a context that is not denoised). prediction
+    given: whether the video begins with given frames (a context). prediction
     and interpolation are the models of the inputs of that name, None where nothing is connected.
     """
 
@@ -57,7 +59,7 @@ class SamplerSetup:
     def made_first(self) -> int:
         """Frames that the model and the prediction model make: all, or the key frames; 0 is
         unknown."""
-        if self.strategy != "hierarchical" or not self.frames:
+        if self.strategy != HIERARCHICAL or not self.frames:
             return self.frames
         return -(-(self.frames - 1) // KEY_FRAMES_APART**self.passes) + 1
 
@@ -65,9 +67,9 @@ class SamplerSetup:
     def together(self) -> int:
         """The length of the clips that these are made in, 0 is unknown. Those that continue others
         are made whole, even if less of the last one is needed."""
-        if self.strategy == "single clip":
+        if self.strategy in WHOLE:
             return self.frames
-        if self.strategy == "sliding windows" and self.frames:
+        if self.strategy == SLIDING_WINDOWS and self.frames:
             return min(self.window, self.frames)
         return self.window
 
@@ -75,12 +77,12 @@ class SamplerSetup:
     def most_together(self) -> int:
         """The longest clip of all, those between key frames included; 0 is unknown."""
         between = KEY_FRAMES_APART * KEY_FRAMES_APART + 1
-        return max(self.together, between) if self.strategy == "hierarchical" else self.together
+        return max(self.together, between) if self.strategy == HIERARCHICAL else self.together
 
     @property
     def continues(self) -> bool:
         """Whether clips are made that begin with frames of others."""
-        in_clips = self.strategy in ("prediction", "hierarchical")
+        in_clips = self.strategy in CONTINUING
         return self.given or (in_clips and (not self.frames or self.made_first > self.window))
 
 
@@ -92,7 +94,7 @@ def sampler_warnings(setup: SamplerSetup) -> list[str]:
         found += _missing(first, setup.together) or _first_task(first)
     if setup.continues and not found:
         found += _continuing(setup.prediction or setup.model)
-    if setup.interpolation and setup.strategy == "hierarchical":
+    if setup.interpolation and setup.strategy == HIERARCHICAL:
         found += _task(setup.interpolation, ("interpolation",), "the input interpolation_model")
     for layers in dict.fromkeys((setup.prediction, first)):
         found += _sampled_too_long(layers, setup)
@@ -175,7 +177,7 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
     if not trained or setup.together <= trained:
         return []
     begin = _as_one_clip(setup.together, trained)
-    if setup.strategy == "single clip":
+    if setup.strategy in WHOLE:
         return [f"{begin} choose at most {trained} frames, or another strategy"]
     return [f"{begin} set window to {trained}"]
 

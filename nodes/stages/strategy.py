@@ -1,0 +1,64 @@
+"""The strategy of the video sampler, from its dynamic combo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..choices import SPARSE_FIRST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparse:
+    """A segment of which a few frames are sampled first; see the inputs of these names."""
+
+    first_frames: int
+    fill_steps: int
+    fill_denoise: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A strategy with its settings, in frames; those of other strategies have no effect.
+
+    sparse: how a segment from nothing is sampled, None for all frames together. latent: the video
+    to change.
+    """
+
+    name: str
+    window: int = 16
+    overlap: int = 0
+    free_noise: bool = True
+    context_frames: int = 1
+    context_guidance: float = 1.0
+    perturbation: int = 0
+    passes: int = 1
+    denoise: float = 1.0
+    sparse: Sparse | None = None
+    latent: Any = None
+    prediction_model: Any = None
+    interpolation_model: Any = None
+
+
+def read_strategy(chosen: Mapping[str, Any]) -> Strategy:
+    """Read what a dynamic combo gives: {"strategy": name, ...} with the settings by name."""
+    settings = dict(chosen)
+    name = settings.pop("strategy")
+    first = settings.pop("first_segment", settings)
+    if SPARSE_FIRST in (name, first.get("first_segment")):
+        names = Sparse.__dataclass_fields__
+        sparse = Sparse(**{name: first[name] for name in names})
+        settings = {key: value for key, value in settings.items() if key not in names}
+    else:
+        sparse = None
+    return Strategy(name=name, sparse=sparse, **settings)
+
+
+def flat(strategy: Strategy) -> dict[str, Any]:
+    """The settings by the names of their inputs, as the rules of `checks` read them."""
+    values = vars(strategy) | {"strategy": strategy.name}
+    if strategy.sparse is not None:
+        first = {} if strategy.name == SPARSE_FIRST else {"first_segment": SPARSE_FIRST}
+        values |= vars(strategy.sparse) | first
+    return values

@@ -1,0 +1,137 @@
+"""The Video Sampler's strategies, and the settings that come with each."""
+
+from __future__ import annotations
+
+from .choices import (
+    ALL_TOGETHER,
+    HIERARCHICAL,
+    PREDICTION,
+    SINGLE_CLIP,
+    SLIDING_WINDOWS,
+    SPARSE_FIRST,
+    VIDEO_TO_VIDEO,
+)
+from .host import io
+from .inputs import context_guidance, integer, number
+
+
+def strategy() -> io.Input:
+    """A combo that opens the settings of the chosen strategy; the first is the default."""
+    opened = {
+        SINGLE_CLIP: [_context_frames(), context_guidance(), _perturbation()],
+        SPARSE_FIRST: _sparse(),
+        SLIDING_WINDOWS: [_window(), _overlap(), _context_frames(), _free_noise()],
+        PREDICTION: [*_continuing(), _prediction_model()],
+        HIERARCHICAL: [*_continuing(), _passes(), _interpolation_model(), _prediction_model()],
+        VIDEO_TO_VIDEO: [_video(), _denoise()],
+    }
+    return io.DynamicCombo.Input(
+        "strategy",
+        options=[io.DynamicCombo.Option(name, inputs) for name, inputs in opened.items()],
+        tooltip="Single clip: all frames together. Sparse first: a few frames first, then the "
+        "frames between them. Sliding windows: overlapping windows, averaged at every step. "
+        "Prediction: segment after segment, each given the last frames before it. Hierarchical: "
+        "keyframes by prediction, the rest by interpolation. Video to video: re-denoises a video.",
+    )
+
+
+def _continuing() -> list[io.Input]:
+    return [_window(), _context_frames(), _first_segment(), context_guidance(), _perturbation()]
+
+
+def _first_segment() -> io.Input:
+    options = {ALL_TOGETHER: [], SPARSE_FIRST: _sparse()}
+    return io.DynamicCombo.Input(
+        "first_segment",
+        options=[io.DynamicCombo.Option(name, inputs) for name, inputs in options.items()],
+        tooltip="How a first segment is sampled that is given no frames.",
+    )
+
+
+def _sparse() -> list[io.Input]:
+    return [
+        integer(
+            "first_frames", 4, 2, 64,
+            "Number of frames sampled first, spread evenly over the segment, with steps, cfg and "
+            "sampler_name. The temporal layers must have been trained for it, as the embedded "
+            "text to video was.",
+        ),
+        integer(
+            "fill_steps", 4, 1, 1000,
+            "Number of steps in which the frames between are filled in, by Euler's method and "
+            "without guidance.",
+        ),
+        number(
+            "fill_denoise", 0.25, 0.01, 1.0,
+            "Below 1, filling in starts from linear blends of the first frames with this share of "
+            "the noise levels; 1 starts from noise alone.", step=0.01,
+        ),
+    ]  # fmt: skip
+
+
+def _window() -> io.Input:
+    return integer(
+        "window", 16, 2, 256, "Number of frames that the model sees together; as many as its "
+        "temporal layers were trained on.",
+    )  # fmt: skip
+
+
+def _overlap() -> io.Input:
+    return integer("overlap", 4, 0, 255, "Number of frames that neighbouring windows share.")
+
+
+def _context_frames() -> io.Input:
+    return integer(
+        "context_frames", 1, 1, 64,
+        "Number of known frames that a segment begins with: the last of the context, or of the "
+        "segment before.",
+    )  # fmt: skip
+
+
+def _free_noise() -> io.Input:
+    return io.Boolean.Input(
+        "free_noise", default=True, advanced=True,
+        tooltip="FreeNoise: shuffle the first window's noise over the video, so that distant "
+        "frames resemble each other.",
+    )  # fmt: skip
+
+
+def _perturbation() -> io.Input:
+    return integer(
+        "perturbation", 0, 0, 999,
+        "Noise level added to known frames so that their errors are not copied; 0 is none. The "
+        "temporal layers must have been trained with it.", advanced=True,
+    )  # fmt: skip
+
+
+def _passes() -> io.Input:
+    return integer(
+        "passes", 1, 1, 3, "Number of interpolation passes; each quadruples the frame count.",
+    )  # fmt: skip
+
+
+def _interpolation_model() -> io.Input:
+    return io.Model.Input(
+        "interpolation_model",
+        tooltip="A model with interpolation layers, for the frames between keyframes.",
+    )
+
+
+def _prediction_model() -> io.Input:
+    return io.Model.Input(
+        "prediction_model", optional=True,
+        tooltip="A model with prediction layers, for segments that begin with known frames. "
+        "Without it, the input model samples these too.",
+    )  # fmt: skip
+
+
+def _video() -> io.Input:
+    return io.Latent.Input("latent", tooltip="The video to change, of the same number of frames.")
+
+
+def _denoise() -> io.Input:
+    return number(
+        "denoise", 0.5, 0.01, 1.0,
+        "How much the video is changed: the share of the noise levels that is run through again.",
+        step=0.01,
+    )  # fmt: skip
