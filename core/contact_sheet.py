@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .video_info import VideoInfo
 from .video_reading import open_video, read_frames
+from .wording import counted
 
 GAP = 4  # pixels between frames
 CAPTION_SIZE = 12  # pixels, the height of the letters
@@ -64,7 +65,9 @@ def sheet_from_video(
 def describe(info: VideoInfo) -> str:
     """Say what a clip is in one line."""
     rate = f"{float(info.frame_rate):.3f}".rstrip("0").rstrip(".")
-    return f"{info.path.name}: {info.frames} frames, {info.width}x{info.height}, {rate} fps"
+    return (
+        f"{info.path.name}: {counted(info.frames, 'frame')}, {info.width}x{info.height}, {rate} fps"
+    )
 
 
 def even_positions(frames: int, count: int) -> list[int]:

@@ -32,6 +32,7 @@ from .context_frames import given_frames
 from .interpolation import blended
 from .sampling import sample_euler
 from .schedules import NoiseSchedule, get_sigmas_at
+from .wording import counted
 
 TOGETHER = 0.3
 """Part of the forward process that the last step, of all frames together, goes back."""
@@ -49,7 +50,8 @@ def spread_evenly(frames: int, sparse: int) -> list[int]:
     Raises ValueError unless there are at least 2 sparse frames and as many frames.
     """
     if not 2 <= sparse <= frames:
-        raise ValueError(f"A segment of {frames} frames cannot have {sparse} sparse frames.")
+        segment, given = counted(frames, "frame"), counted(sparse, "sparse frame")
+        raise ValueError(f"A segment of {segment} cannot have {given}.")
     return [round(i * (frames - 1) / (sparse - 1)) for i in range(sparse)]
 
 

@@ -41,6 +41,7 @@ from .video_info import (
     kind_of,
 )
 from .video_pictures import alpha_decoder, rgb_picture
+from .wording import counted
 
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
 
@@ -118,7 +119,9 @@ def checked_count(info: VideoInfo, start: int, count: int | None, stride: int) -
     if stride < 1 or start < 0:
         raise ValueError(f"start {start}, stride {stride}: need >= 0, >= 1")
     if start >= info.frames:
-        raise ValueError(f"{info.path} has {info.frames} frames, so none at start {start}")
+        raise ValueError(
+            f"{info.path} has {counted(info.frames, 'frame')}, so none at start {start}"
+        )
     available = (info.frames - start + stride - 1) // stride
     if count is None:
         return available
@@ -126,7 +129,7 @@ def checked_count(info: VideoInfo, start: int, count: int | None, stride: int) -
         raise ValueError(f"count {count} must be at least 1")
     if count > available:
         raise ValueError(
-            f"{count} frames wanted from {info.path} but it has {available} "
+            f"{counted(count, 'frame')} wanted from {info.path} but it has {available} "
             f"(of {info.frames}) from frame {start} with stride {stride}"
         )
     return count
@@ -151,7 +154,9 @@ def _chunks(
         except ValueError as error:  # that the images before a fault are kept
             fault = error
         if fault is None and not group:
-            fault = ValueError(f"{info.path} ends early: {start + done * stride} frames decoded")
+            fault = ValueError(
+                f"{info.path} ends early: {counted(start + done * stride, 'frame')} decoded"
+            )
         if group:
             done += len(group)
             yield _to_tensor(group, size)
@@ -191,7 +196,9 @@ def _scan_container(path: Path) -> VideoInfo:
     except CONTAINER_FAULTS as fault:
         raise ValueError(f"{path} cannot be read as a video: {fault_reason(fault)}") from fault
     if packets.frames < expected:
-        raise ValueError(f"{path} is truncated: {packets.frames} of {expected} frames are there")
+        raise ValueError(
+            f"{path} is truncated: {packets.frames} of {counted(expected, 'frame')} are there"
+        )
     height, width = picture.shape[:2]
     return VideoInfo(path, packets.frames, width, height, frame_rate)
 

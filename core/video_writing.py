@@ -38,6 +38,7 @@ from .video_gif import GifWriter
 from .video_info import AudioClip, VideoInfo, exact_frame_rate, fault_reason
 from .video_reading import open_video
 from .video_sound import LAYOUTS, audio_frame, mixed_down
+from .wording import counted
 
 FORMATS = ("mp4", "webm", "gif", "png")
 BT709 = 1  # the same number in H.273's three tables
@@ -238,8 +239,8 @@ class _Sink:
             place.unlink(missing_ok=True) if not place.is_dir() else self.file.discard()
         where = f" in {place}" if kept else ""
         return OSError(
-            f"{self.file.path} cannot be written, {kept} of {self.frames} frames kept{where}: "
-            f"{fault_reason(fault)}"
+            f"{self.file.path} cannot be written, {kept} of {counted(self.frames, 'frame')} kept"
+            f"{where}: {fault_reason(fault)}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .boxes import BoundingBoxes
 from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
+from .filters import BackProjectLowResolution, RestoreKeyframeDetail
 from .host import ComfyExtension, inside_comfyui
 from .inject import EjectTemporalLayers, InjectTemporalLayers
 from .interpolate import InterpolateFrames
@@ -46,6 +47,8 @@ NODES = [
     LoadVideo,
     SaveVideo,
     PreviewVideo,
+    RestoreKeyframeDetail,
+    BackProjectLowResolution,
 ]
 
 

@@ -175,6 +175,8 @@ def clip_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Of Load Video, for the clips that it renders itself."""
+    from ..core.wording import counted
+
     wanted = _known(values, "file", "start", "count", "stride")
     if not wanted or wanted[0] not in RENDERED:
         return
@@ -182,8 +184,8 @@ def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     available = len(range(start, RENDERED_FRAMES, stride))
     if not available or count > available:
         yield (
-            f"{count or 1} frames from frame {start} with stride {stride} were asked for, but the "
-            f"rendered clip of {RENDERED_FRAMES} frames has {available} of them"
+            f"{counted(count or 1, 'frame')} from frame {start} with stride {stride} were asked "
+            f"for, but the rendered clip of {RENDERED_FRAMES} frames has {available} of them"
         )
 
 

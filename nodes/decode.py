@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .host import host, io
-from .inputs import chunk, frame_rate, integer, tile
+from .inputs import chunk, frame_rate, tile
 
 CATEGORY = "VideoLDM/vae"
 
@@ -13,27 +13,6 @@ def decoder_inputs() -> list[io.Input]:
         io.Latent.Input("samples", tooltip="The latents of a video."),
         io.Vae.Input("vae", tooltip="A VAE; one with a temporal decoder does not flicker."),
     ]
-
-
-def known_frames() -> list[io.Input]:
-    return [
-        integer(
-            "key_spacing", 4, 1, 64,
-            "Where key frames are connected: every how many frames one stands; 4 after one pass of "
-            "Interpolate Frames, 16 after two.", optional=True,
-        ),
-        io.Image.Input(
-            "key_frames", optional=True,
-            tooltip="The frames that were interpolated between: they come out exactly, and the "
-            "detail that the VAE loses of them is given back to the frames around them.",
-        ),
-        io.Image.Input(
-            "low_res_frames", optional=True,
-            tooltip="The small frames that were upsampled: what they show comes out as they show "
-            "it, only detail finer than their pixels is the upsampler's. Leave it open when their "
-            "flaws should go.",
-        ),
-    ]  # fmt: skip
 
 
 class TemporalVAEDecode(io.ComfyNode):
@@ -46,7 +25,7 @@ class TemporalVAEDecode(io.ComfyNode):
             description="Decodes a video into frames. Chunks are decoded together with as many "
             "neighbouring frames as can matter: the result is the same for every chunk length.",
             search_aliases=["vae decode", "decode video", "decode latents", "vae decode tiled"],
-            inputs=[*decoder_inputs(), chunk(), tile(), *known_frames()],
+            inputs=[*decoder_inputs(), chunk(), tile()],
             outputs=[io.Image.Output(tooltip="The frames of the video.")],
         )
 
@@ -73,7 +52,7 @@ class TemporalVAEDecodeToVideo(io.ComfyNode):
                 "stream video",
                 "low memory decode",
             ],
-            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile(), *known_frames()],
+            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile()],
             outputs=[io.Video.Output(tooltip="A video that is decoded while it is saved.")],
         )
 

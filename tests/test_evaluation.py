@@ -19,6 +19,7 @@ from videoldm.core.autoencoder import (
     build_autoencoder,
     config_dict,
 )
+from videoldm.core.back_projection import enlarge, shrink
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.evaluation import embedded as figures_of
 from videoldm.core.evaluation import programs, run, samples, unseen, upsampled
@@ -27,7 +28,6 @@ from videoldm.core.evaluation.metrics import psnr
 from videoldm.core.evaluation.models import How, Models, Sparse
 from videoldm.core.families import embedded
 from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.low_resolution import enlarge, shrink
 from videoldm.core.sites import layout_of
 from videoldm.core.temporal_layers import TemporalLayers
 from videoldm.core.text import (

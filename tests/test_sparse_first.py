@@ -31,7 +31,7 @@ def test_sparse_frames_lie_evenly_from_the_first_frame_to_the_last():
     assert spread_evenly(5, 5) == [0, 1, 2, 3, 4]
     assert spread_evenly(7, 2) == [0, 6]
     for count in (0, 1, 8):
-        with pytest.raises(ValueError, match=f"7 frames cannot have {count} sparse frames"):
+        with pytest.raises(ValueError, match=f"7 frames cannot have {count} sparse frame"):
             spread_evenly(7, count)
 
 

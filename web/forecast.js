@@ -45,7 +45,8 @@ function segmentFrames(node) {
 export function forecast(node) {
   const frames = framesOf(node);
   if (!frames) return [["unknownFrames", {}]];
-  const said = [["framesLong", { frames }], ["plays", { time: duration(frames / rateAfter(node)) }]];
+  const long = frames === 1 ? ["oneFrame", {}] : ["framesLong", { frames }];
+  const said = [long, ["plays", { time: duration(frames / rateAfter(node)) }]];
   const needs = NEEDS[node.comfyClass]?.(node, frames);
   if (needs?.clips > 1) said.push(["clips", { clips: needs.clips }]);
   if (needs?.memory) said.push(["needs", { memory: bytes(needs.memory) }]);

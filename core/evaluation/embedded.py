@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import worlds
 from ..diffusion_model import DiffusionModel
 from ..interpolation import linear_blend
-from ..key_detail import restore_detail
+from ..keyframe_residual import with_keyframe_residual
 from .figures import Figure, as_json, at_least, at_most, table
 from .metrics import estimated_flow, warping_error
 from .models import How, Models
@@ -151,7 +151,8 @@ def _interpolated(run: Run, world: str, passes: int, frames: int) -> tuple[float
     )
     coded = run.models.decoded(run.models.encoded(truth))
     new = [t for t in range(frames) if t % factor]
-    ours = torch.cat(list(restore_detail([run.models.decoded(latents)], keys, factor)), dim=1)
+    decoded = run.models.decoded(latents)
+    ours = torch.cat(list(with_keyframe_residual([decoded], keys, factor)), dim=1)
     versions = ours, linear_blend(keys, factor), coded
     return tuple(mean_psnr(video[:, new], truth[:, new]) for video in versions)
 

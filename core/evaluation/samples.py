@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import worlds
+from ..back_projection import enlarge, shrink
 from ..contact_sheet import contact_sheet
 from ..interpolation import linear_blend
-from ..low_resolution import enlarge, shrink
 from .models import How, Models
 from .run import (
     FRAMES,

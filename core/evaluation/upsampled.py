@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..low_resolution import enlarge, restore_low_resolution, shrink
+from ..back_projection import back_projected, enlarge, shrink
 from .figures import Figure, at_least, at_most
 from .metrics import flicker, spectrum_distance
 from .run import (
@@ -64,7 +64,7 @@ def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
         low, UPSAMPLING, run.seed, noise_level=UPSAMPLING_NOISE_LEVEL, per_frame=per_frame
     )
     decoded = run.models.decoded(latents, per_frame=per_frame)
-    return torch.cat(list(restore_low_resolution([decoded], low)), dim=1).clamp(-1, 1)
+    return torch.cat(list(back_projected([decoded], low)), dim=1).clamp(-1, 1)
 
 
 def upsampler(run: Run) -> list[Figure]:

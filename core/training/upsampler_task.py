@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ..autoencoder import encode
+from ..back_projection import shrink
 from ..checkpoints import Header, load_into, part, save
 from ..conditions import NOISE_LEVEL, Conditions
 from ..families import embedded
 from ..families.embedded_specs import spec_from_table
-from ..low_resolution import shrink
 from ..sites import layout_of
 from ..temporal_layers import TemporalLayers
 from ..text import encode_text, tokenize

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...core.decoding import decode
-from ...core.key_detail import restore_detail
-from ...core.low_resolution import enlargement, restore_low_resolution
 from ...core.video_files import VideoStream, exact_frame_rate
+from ...core.wording import counted
 
 if TYPE_CHECKING:
     from ..host.interface import Decoder, Host, Wire
@@ -23,15 +22,10 @@ IMAGE_BYTES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How latents are decoded: frames at a time, side of tiles in pixels (0 for whole frames), and
-    the IMAGEs of what is known of the video: key frames whose detail is to be restored, one every
-    `key_spacing` frames, and the small frames that an upsampler enlarged."""
+    """How latents are decoded: frames at a time, and side of tiles in pixels (0: whole frames)."""
 
     chunk: int
     tile: int
-    key_spacing: int = 4
-    key_frames: Tensor | None = None
-    low_res_frames: Tensor | None = None
 
 
 def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
@@ -39,7 +33,7 @@ def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decod
     raw = host.raw(latent)
     frames, height, width = _video_size(raw, host.decoder(vae))
     total = len(raw) * frames
-    what = f"an IMAGE of {total} frames of {width}x{height}"
+    what = f"an IMAGE of {counted(total, 'frame')} of {width}x{height}"
     host.require_memory(IMAGE_BYTES * total * height * width, what, on_cpu=True)
     images = host.image_buffer(total, height, width)
     for video, one in enumerate(raw.split(1)):
@@ -60,7 +54,7 @@ def decode_video(
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
     frames, height, width = _video_size(raw, decoder)
     stream = VideoStream(
-        lambda: (pixels[0].clamp(-1, 1) for pixels in _decoded(host, raw, vae, settings)),
+        lambda: (pixels[0] for pixels in _decoded(host, raw, vae, settings)),
         exact_frame_rate(frame_rate),
         frames,
         width,
@@ -86,28 +80,16 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
     decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
     overlap = min(8, (side or 16) // 2)
-    frames, height, width = _video_size(raw, decoder)
-    small, keys = _pixels(host, settings.low_res_frames), _pixels(host, settings.key_frames)
-    if small is not None:
-        enlargement(small, frames, height, width)
-    if keys is not None:
-        _check_keys(keys, frames, height, width, settings.key_spacing)
+    frames, _, _ = _video_size(raw, decoder)
     chunk = max(1, settings.chunk // decoder.temporal_factor)
     parts = decode(decoder, raw, chunk=chunk, tile=side, tile_overlap=overlap)
-    parts = _counted(host, parts, frames)
-    if small is not None:
-        parts = restore_low_resolution(parts, small)
-    return parts if keys is None else restore_detail(parts, keys, settings.key_spacing)
+    return _counted(host, parts, frames)
 
 
 def _video_size(raw: Tensor, decoder: Decoder) -> tuple[int, int, int]:
     """Frames, height and width of the video that latents [b, t, c, h, w] are decoded to."""
     height, width = (decoder.factor * side for side in raw.shape[-2:])
     return decoder.temporal_factor * raw.shape[1], height, width
-
-
-def _pixels(host: Host, images: Tensor | None) -> Tensor | None:
-    return None if images is None else host.pixels(images)
 
 
 def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor]:
@@ -117,18 +99,6 @@ def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor
         done += pixels.shape[1]
         host.progress(done, total)
         yield pixels
-
-
-def _check_keys(keys: Tensor, frames: int, height: int, width: int, spacing: int) -> None:
-    if keys.shape[-2:] != (height, width):
-        raise ValueError(
-            f"the key frames are {keys.shape[-1]}x{keys.shape[-2]}, the video is {width}x{height}"
-        )
-    if frames != spacing * (keys.shape[1] - 1) + 1:
-        raise ValueError(
-            f"{keys.shape[1]} key frames every {spacing} frames belong to "
-            f"{spacing * (keys.shape[1] - 1) + 1} frames, not to {frames}"
-        )
 
 
 def _latent_tile(tile: int, factor: int) -> int | None:

@@ -19,6 +19,7 @@ from ...core.video_files import (
     VideoStream,
     exact_frame_rate,
 )
+from ...core.wording import counted
 from ..checks import clip_faults, loading_faults, require
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.saving import save_stream
@@ -49,7 +50,7 @@ def load_clip(
     stream = (_rendered if file in RENDERED else _from_file)(host, file, start, count, stride)
     target = _target_size((stream.height, stream.width), (height, width), multiple_of)
     need = IMAGE_BYTES * stream.frames * target[0] * target[1]
-    what = f"loading {stream.frames} frames of {target[1]}x{target[0]}"
+    what = f"loading {counted(stream.frames, 'frame')} of {target[1]}x{target[0]}"
     host.require_memory(need, what, on_cpu=True)
     images, done = host.image_buffer(stream.frames, *target), 0
     for chunk in _interruptible(host, stream.chunks()):

@@ -15,6 +15,7 @@ from ...core.families import published_plan
 from ...core.noise import NoiseSource
 from ...core.sampling import SAMPLERS
 from ...core.sampling_plan import Plan
+from ...core.wording import counted
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part
@@ -64,7 +65,7 @@ def require_room(
         network_of(facts.channels), frames=frames, width=width, height=height, cfg=cfg,
         pixels=facts.factor, precision=facts.precision,
     )  # fmt: skip
-    host.require_memory(need, f"making {frames} frames of {width}x{height} together")
+    host.require_memory(need, f"making {counted(frames, 'frame')} of {width}x{height} together")
 
 
 def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
@@ -124,9 +125,9 @@ def _keep(host: Host, model: Wire, video: Tensor) -> None:
     try:
         path = host.keep(model, video)
     except (OSError, ValueError) as error:
-        log.warning("could not keep the %d finished frames: %s", video.shape[1], error)
+        log.warning("could not keep the %s: %s", counted(video.shape[1], "finished frame"), error)
     else:
-        host.kept(path, f"kept the {video.shape[1]} finished frames in {path}")
+        host.kept(path, f"kept the {counted(video.shape[1], 'finished frame')} in {path}")
 
 
 # --------------------------------------------------------------------------------------------------

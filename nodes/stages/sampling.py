@@ -23,6 +23,7 @@ from ...core.families.known_models import of_latents
 from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
 from ...core.sliding import SlidingWindows, sliding
 from ...core.sparse_first import SparseFirst, last_step, sparse_first
+from ...core.wording import counted
 from ..checks import require, sampler_faults
 from ..choices import (
     HIERARCHICAL,
@@ -178,8 +179,8 @@ class _Run:
         known = self.given[:, -self.own.context_frames :]
         if known.shape[1] >= self.request.frames:
             raise ValueError(
-                f"{known.shape[1]} context frames leave nothing to make in a video of "
-                f"{self.request.frames} frames"
+                f"{counted(known.shape[1], 'context frame')} leave nothing to make in a video of "
+                f"{counted(self.request.frames, 'frame')}"
             )
         return given_frames(known, range(known.shape[1]), self.request.frames)
 
@@ -201,8 +202,8 @@ class _Run:
         video = self._latents(self.own.latent, "frames of latent")
         if video.shape[1] != self.request.frames:
             raise ValueError(
-                f"latent has {video.shape[1]} frames, but the video has {self.request.frames}: set "
-                "frames to the former"
+                f"latent has {counted(video.shape[1], 'frame')}, but the video has "
+                f"{self.request.frames}: set frames to the former"
             )
         size = len(video), *self.size[1:]
         return single_clip(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from node_inputs import strategy
 from torch.overrides import TorchFunctionMode
+from videoldm.core.back_projection import back_projected
 from videoldm.core.interpolation import linear_blend
 from videoldm.core.video_files import open_video, read_metadata
 from videoldm.nodes.stages.running import SEED, Settings, sampling_for
@@ -201,31 +202,52 @@ def test_denoise_below_one_starts_from_blended_frames(run, sample, parts, video_
     assert (near - blend).abs().mean() < 0.5 * (far - blend).abs().mean()
 
 
-def test_decoding_an_upsampled_video_keeps_what_the_small_frames_show(run, parts):
+def test_back_projection_keeps_what_the_small_frames_show(run, parts):
     model, _, vae = run("VideoLDM_LoadUpsampler").values
     images = torch.rand(3, 8, 8, 3)
     latent = run("VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
                  negative=parts["negative"], images=images, **STEPS)  # fmt: skip
-    plain, held = (
-        run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae, **more)
-        for more in ({}, {"low_res_frames": images})
-    )
-    small = [x.unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean((2, 4)) for x in (plain, held)]
+    video = run("VideoLDM_TemporalVAEDecodeToVideo", samples=latent, vae=vae, chunk=2)
+    held = run("VideoLDM_BackProjection", video=video, images=images)
+    found = [one.get_components().images for one in (video, held)]
+    small = [x.unflatten(1, (8, 4)).unflatten(3, (8, 4)).mean((2, 4)) for x in found]
     distance = [(x - images).abs().mean() for x in small]
     assert distance[1] < 0.5 * distance[0]
+    expected = torch.cat(list(back_projected(
+        [part[None] for part in video.stream.chunks()], images.movedim(3, 1)[None] * 2 - 1
+    )), dim=1)  # fmt: skip
+    given = held.stream.frames_tensor()
+    assert torch.equal(given, expected[0]), "frames are not clamped or rounded on the way"
 
 
-def test_small_frames_of_another_video_are_refused_before_anything_is_decoded(
-    run, sample, parts, video_model
-):
+def test_keyframes_come_out_exactly_and_their_residual_is_spread(run, sample, parts, video_model):
+    vae = run("VideoLDM_LoadTemporalVAE")
+    latent = sample(video_model(), frames=5)
+    keys = torch.rand(2, 16, 16, 3)
+    video = run("VideoLDM_TemporalVAEDecodeToVideo", samples=latent, vae=vae, chunk=3)
+    restored = run("VideoLDM_KeyframeResidual", video=video, key_frames=keys)
+    assert (restored.get_frame_rate(), restored.get_frame_count()) == (15, 5)
+    before, after = (one.get_components().images for one in (video, restored))
+    torch.testing.assert_close(after[[0, 4]], keys)
+    assert not torch.allclose(after[1:4], before[1:4], atol=1e-3)
+
+
+def test_frames_of_another_video_are_refused_before_anything_is_decoded(run, sample, video_model):
     latent = sample(video_model(), frames=3)
-    for small, message in (
-        (torch.rand(4, 8, 8, 3), "4 low-resolution frames do not belong to a video of 3 frames"),
-        (torch.rand(3, 8, 5, 3), "low-resolution frames of 5x8 do not belong to a video of 16x16"),
-    ):
+    video = run("VideoLDM_TemporalVAEDecodeToVideo", samples=latent,
+                vae=run("VideoLDM_LoadTemporalVAE"))  # fmt: skip
+    for kind, more, message in (
+        ("BackProjection", {"images": torch.rand(4, 8, 8, 3)},
+         "4 low-resolution frames cannot belong to a video of 3 frames"),
+        ("BackProjection", {"images": torch.rand(3, 8, 5, 3)},
+         "low-resolution frames of 5x8 cannot belong to a video of 16x16"),
+        ("KeyframeResidual", {"key_frames": torch.rand(2, 16, 16, 3)},
+         "2 keyframes every 4 frames belong to 5 frames, not to 3"),
+        ("KeyframeResidual", {"key_frames": torch.rand(2, 8, 16, 3), "key_spacing": 2},
+         "the keyframes are 16x8, the video is 16x16"),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
-            run("VideoLDM_TemporalVAEDecode", samples=latent, vae=run("VideoLDM_LoadTemporalVAE"),
-                low_res_frames=small)  # fmt: skip
+            run(f"VideoLDM_{kind}", video=video, **more)
 
 
 def test_noise_of_the_published_script_cannot_be_the_same_in_every_frame(run, parts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from videoldm.core.key_detail import restore_detail
+from videoldm.core.keyframe_residual import with_keyframe_residual
 
 
 def clip(frames: int, seed: int = 0) -> torch.Tensor:
@@ -12,7 +12,9 @@ def clip(frames: int, seed: int = 0) -> torch.Tensor:
 
 
 def restored(decoded, keys, spacing, chunk=3) -> torch.Tensor:
-    return torch.cat(list(restore_detail(decoded.split(chunk, dim=1), keys, spacing)), dim=1)
+    return torch.cat(
+        list(with_keyframe_residual(decoded.split(chunk, dim=1), keys, spacing)), dim=1
+    )
 
 
 def test_given_frames_come_out_exactly():

@@ -1,12 +1,12 @@
-"""What is known of given frames, handed on to the frames made between them.
+"""The keyframe residual: what the autoencoder loses of keyframes, added to the frames between them.
 
-Interpolating a clip happens in latents, so that also the given frames come back with the loss of
-the autoencoder. That loss is known, though: the true frame minus the decoded one. Between two given
-frames it changes little where nothing moves, so it is blended linearly over time and added to the
-decoded frames; given frames come out exactly as they went in.
+A video that was interpolated in latents comes back with the autoencoder's loss, the keyframes too,
+although these are known. Their residual, the true frame minus the decoded one, changes little over
+time where nothing moves: it is interpolated linearly and added to the decoded frames. Keyframes
+come out exactly as they went in.
 
-Where the two given frames agree, their linear blend is a second, better estimate of the frames
-between them. Both are averaged with the inverses of their variances as weights.
+Where two keyframes agree, their linear blend is a second, better estimate of the frames between
+them. Both estimates are averaged with the inverses of their variances as weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ REACH = 1
 """Pixels around a pixel in which given frames are compared, to every side."""
 
 
-def restore_detail(decoded: Iterable[Tensor], keys: Tensor, spacing: int) -> Iterator[Tensor]:
+def with_keyframe_residual(
+    decoded: Iterable[Tensor], keys: Tensor, spacing: int
+) -> Iterator[Tensor]:
     """Yield the frames of ``decoded`` [b, t, 3, h, w] with the detail of ``keys`` [b, k, 3, h, w].
 
     Key frame i is frame i * spacing of the video, which must end with a key frame. At most

@@ -1,9 +1,8 @@
-"""A large video held to the small one that it was made from.
+"""Iterated back-projection (Irani & Peleg 1991): a large video made consistent with a small one.
 
 An upsampler invents what the small frames do not show, and an autoencoder loses some of what they
-do. Iterated back-projection (Irani & Peleg 1991) puts the latter right: what the enlarged frames,
-made small again, lack of the small ones is enlarged and added. Invented detail finer than a small
-pixel averages out in that and stays.
+do. In each round, the residual after downscaling the large frames is upscaled and added back.
+Detail finer than a small pixel averages out in that and stays.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .autoencoder import check_video
+from .wording import counted
 
 ROUNDS = 3  # of back-projection; each leaves at most about a third of the difference
 
@@ -32,7 +32,7 @@ def enlarge(video: Tensor, factor: int = 4) -> Tensor:
     return rearrange(frames, "(b t) c h w -> b t c h w", b=len(video))
 
 
-def restore_low_resolution(decoded: Iterable[Tensor], low_res: Tensor) -> Iterator[Tensor]:
+def back_projected(decoded: Iterable[Tensor], low_res: Tensor) -> Iterator[Tensor]:
     """Yield the parts of ``decoded`` [b, t, 3, h, w] so that they shrink to ``low_res``.
 
     low_res: all frames [b, t, 3, h / f, w / f]. Raises ValueError when frames or sizes do not fit.
@@ -56,11 +56,12 @@ def enlargement(low_res: Tensor, frames: int, height: int, width: int) -> int:
     factor = width // low_res.shape[-1]
     if low_res.shape[1] != frames:
         raise ValueError(
-            f"{low_res.shape[1]} low-resolution frames do not belong to a video of {frames} frames"
+            f"{counted(low_res.shape[1], 'low-resolution frame')} cannot belong to a video of "
+            f"{counted(frames, 'frame')}"
         )
     if (height, width) != tuple(factor * side for side in low_res.shape[-2:]):
         raise ValueError(
-            f"low-resolution frames of {low_res.shape[-1]}x{low_res.shape[-2]} do not belong to a "
+            f"low-resolution frames of {low_res.shape[-1]}x{low_res.shape[-2]} cannot belong to a "
             f"video of {width}x{height}"
         )
     return factor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from videoldm.core.low_resolution import enlarge, restore_low_resolution, shrink
+from videoldm.core.back_projection import back_projected, enlarge, shrink
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -12,7 +12,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def restored(decoded, low_res, chunk=2):
-    return torch.cat(list(restore_low_resolution(decoded.split(chunk, dim=1), low_res)), dim=1)
+    return torch.cat(list(back_projected(decoded.split(chunk, dim=1), low_res)), dim=1)
 
 
 def test_averages_of_squares():
@@ -50,8 +50,8 @@ def test_the_chunks_of_the_decoder_change_nothing(chunk):
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((1, 3, 3, 4, 4), "3 low-resolution frames do not belong to a video of"),
-     ((1, 5, 3, 4, 5), "low-resolution frames of 5x4 do not belong to a video of 16x16")],
+    [((1, 3, 3, 4, 4), "3 low-resolution frames cannot belong to a video of"),
+     ((1, 5, 3, 4, 5), "low-resolution frames of 5x4 cannot belong to a video of 16x16")],
 )  # fmt: skip
 def test_small_frames_of_another_video_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):

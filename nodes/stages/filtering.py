@@ -1,0 +1,54 @@
+"""Filters of a VIDEO: its frames are changed while it is saved, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ...core.back_projection import back_projected, enlargement
+from ...core.keyframe_residual import with_keyframe_residual
+from ...core.wording import counted
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, Wire
+
+
+def restore_keyframes(host: Host, video: Wire, key_frames: Tensor, key_spacing: int) -> Wire:
+    """The VIDEO with the detail of an IMAGE of keyframes, one every `key_spacing` frames."""
+    stream, keys = host.stream(video), host.pixels(key_frames)
+    _check_keys(keys, stream.frames, stream.height, stream.width, key_spacing)
+    return _filtered(host, video, lambda parts: with_keyframe_residual(parts, keys, key_spacing))
+
+
+def back_project(host: Host, video: Wire, images: Tensor) -> Wire:
+    """The VIDEO, made to shrink to the frames of an IMAGE of low resolution."""
+    stream, low_res = host.stream(video), host.pixels(images)
+    enlargement(low_res, stream.frames, stream.height, stream.width)
+    return _filtered(host, video, lambda parts: back_projected(parts, low_res))
+
+
+def _filtered(
+    host: Host, video: Wire, change: Callable[[Iterator[Tensor]], Iterator[Tensor]]
+) -> Wire:
+    """`change` takes and gives parts [1 t 3 h w] of the video."""
+    stream = host.stream(video)
+
+    def frames() -> Iterator[Tensor]:
+        return (part[0] for part in change(chunk[None] for chunk in stream.chunks()))
+
+    return host.video(replace(stream, source=frames))
+
+
+def _check_keys(keys: Tensor, frames: int, height: int, width: int, spacing: int) -> None:
+    if keys.shape[-2:] != (height, width):
+        raise ValueError(
+            f"the keyframes are {keys.shape[-1]}x{keys.shape[-2]}, the video is {width}x{height}"
+        )
+    if frames != spacing * (keys.shape[1] - 1) + 1:
+        raise ValueError(
+            f"{counted(keys.shape[1], 'keyframe')} every {counted(spacing, 'frame')} belong to "
+            f"{counted(spacing * (keys.shape[1] - 1) + 1, 'frame')}, not to {frames}"
+        )
