@@ -8,7 +8,7 @@ somebody asks for its frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from os import PathLike
 
@@ -99,6 +99,11 @@ class VideoStream:
         rate = exact_frame_rate(frame_rate)
         sound = (lambda: audio) if audio is not None else None
         return cls(lambda: iter(pixels.split(chunk)), rate, frames, width, height, sound)
+
+    def changed(self, change: Callable[[Tensor], Tensor], width: int, height: int) -> VideoStream:
+        """The clip whose chunks `t 3 h w` are given to `change`, which makes them width x height;
+        as lazy as this one."""
+        return replace(self, source=lambda: map(change, self.chunks()), width=width, height=height)
 
     def chunks(self) -> Iterator[Tensor]:
         """Yield the clip from its beginning, chunk by chunk, `t 3 h w` in [-1, 1]."""

@@ -73,6 +73,28 @@ def test_the_scripts_say_only_what_the_locales_know():
     assert len(said) > 15
 
 
+# What newer frontends ask of scripts.
+
+SCRIPTS = {path.name: path.read_text("utf-8") for path in WEB.glob("*.js")}
+
+
+def test_a_node_may_be_without_widgets():
+    """`node.widgets` is undefined until a node has some."""
+    for name, script in SCRIPTS.items():
+        for line in script.splitlines():
+            assert not re.search(r"\.widgets(?!\?\.| \?\?|\w)", line), f"{name}: {line.strip()}"
+
+
+def test_widgets_of_scripts_are_no_namesakes_of_inputs():
+    """Values are kept by a widget's name, which has to be unique in its node."""
+    own = [name for script in SCRIPTS.values() for name in re.findall(
+        r"""addStillWidget\([\w.]+, "(\w+)"|title: "(\w+)\"""", script)]  # fmt: skip
+    own = ["".join(pair) for pair in own]
+    inputs = {one.id for schema in SCHEMAS for one in schema.inputs}
+    assert sorted(own) == ["note", "picture", "status", "timeline"]
+    assert inputs.isdisjoint(own)
+
+
 # The scripts, run by Node.
 
 

@@ -109,8 +109,9 @@ class NoteView {
   close() {
     if (!this.widget) return;
     this.widget.onRemove?.();
-    const at = this.node.widgets.indexOf(this.widget);
-    if (at >= 0) this.node.widgets.splice(at, 1);
+    const { widgets = [] } = this.node;
+    const at = widgets.indexOf(this.widget);
+    if (at >= 0) widgets.splice(at, 1);
     this.widget = null;
     const [width, height] = this.node.size;
     this.node.setSize([width, Math.max(height - this.added, this.node.computeSize()[1])]);

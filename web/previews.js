@@ -15,7 +15,7 @@ export function playPreviews(node) {
 export function makeRoom(node) {
   if (!playing.has(node)) return;
   const picture = node.imgs?.[0];
-  const widget = picture && node.widgets.find((one) => one.element?.contains(picture));
+  const widget = picture && node.widgets?.find((one) => one.element?.contains(picture));
   if (!widget || widget.options.getMinHeight === height) return;
   widget.options.getMinHeight = height;
   const [width, now] = node.size;

@@ -11,7 +11,7 @@ const views = new WeakMap();
 export function attachStatus(node) {
   const view = new StatusView(node);
   views.set(node, view);
-  for (const widget of node.widgets) follow(widget, () => view.foretell());
+  for (const widget of node.widgets ?? []) follow(widget, () => view.foretell());
   addStillWidget(node, "status", view.element, HEIGHT);
   view.foretell();
 }

@@ -187,5 +187,28 @@ def renewable(toys):
     return found
 
 
+def unknown_arguments(toys):
+    """Overrides and wrappers given arguments that this version of ComfyUI does not have."""
+    import torch
+    from videoldm.nodes.host.comfyui.layers import fold_frames
+
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(6))
+    decoded = toys.vae.decode(latents)
+    seen = []
+
+    def executor(model, conds, x, timestep, options, **more):
+        seen.append((tuple(x.shape), more))
+        return [x]
+
+    options = {"transformer_options": {}}
+    for x in (latents, latents[None].transpose(1, 2)):
+        fold_frames(executor, None, [None], x, torch.ones(len(x)), options, later=1)
+    return {
+        "decode": torch.equal(toys.vae.decode(latents, later=1), decoded),
+        "decode_tiled": toys.vae.decode_tiled(latents, later=1).shape == decoded.shape,
+        "calc_cond_batch": [list(shape) + [more] for shape, more in seen],
+    }
+
+
 CHECKS = (alternating, buffers_of_patches, brought_levels_of_core_models, nothing_written_to,
-          swapped_patcher, renewable)  # fmt: skip
+          swapped_patcher, renewable, unknown_arguments)  # fmt: skip

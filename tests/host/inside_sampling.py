@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import inside_models
+import inside_video
 from inside import begin
 
 FRAMES, SIDE, LATENT = 6, 32, 8
@@ -201,7 +202,8 @@ def interrupted(toys):
     return {"ended": ended, "same": torch.equal(toys.sample(), fresh)}
 
 
-CHECKS = (calls, evaluation_alone, many_windows, interrupted, *inside_models.CHECKS)
+CHECKS = (calls, evaluation_alone, many_windows, interrupted, *inside_models.CHECKS,
+          *inside_video.CHECKS)  # fmt: skip
 
 
 def main(comfyui, family):

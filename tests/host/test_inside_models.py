@@ -37,3 +37,9 @@ def test_everything_that_we_load_can_be_made_anew(inside):
     found = inside["renewable"]
     assert len(found) >= 13
     assert [name for name, again in found.items() if not again] == []
+
+
+def test_arguments_of_later_versions_are_taken_and_handed_on(inside):
+    found = inside["unknown_arguments"]
+    assert found["decode"] and found["decode_tiled"]
+    assert found["calc_cond_batch"] == [[2, 4, 8, 8, {"later": 1}]] * 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import fnmatch
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from comfyui_server import ROOT
@@ -107,15 +109,21 @@ def test_the_project_is_described_as_the_registry_wants_it():
         assert icon.width == icon.height <= 400
 
 
-def test_the_archive_holds_what_runs_and_no_tests():
-    patterns = (ROOT / ".comfyignore").read_text().split("\n")
-    patterns = [one for one in patterns if one and not one.startswith("#")]
+@pytest.fixture(scope="module")
+def is_left_out():
+    """Whether .comfyignore keeps a path out of the registry's archive."""
+    lines = (ROOT / ".comfyignore").read_text().split("\n")
+    patterns = [one for one in lines if one and not one.startswith("#")]
 
-    def is_left_out(path: str) -> bool:
-        parts = [*path.split("/")[:-1], path.split("/")[-1]]
-        folders = any(one.endswith("/") and one[:-1] in parts[:-1] for one in patterns)
-        return folders or any(fnmatch.fnmatch(parts[-1], one) for one in patterns)
+    def check(path: str) -> bool:
+        *folders, name = path.split("/")
+        in_folder = any(one.endswith("/") and one[:-1] in folders for one in patterns)
+        return in_folder or any(fnmatch.fnmatch(name, one) for one in patterns)
 
+    return check
+
+
+def test_the_archive_holds_what_runs_and_no_tests(is_left_out):
     assert is_left_out("tests/host/test_registry.py") and is_left_out("Makefile")
     needed = [
         "__init__.py",
@@ -130,6 +138,22 @@ def test_the_archive_holds_what_runs_and_no_tests():
         "core/training/recipes/image_model.toml",
     ]
     assert [one for one in needed if is_left_out(one) or not (ROOT / one).exists()] == []
+
+
+def test_every_program_in_the_archive_is_one_that_these_tests_read(is_left_out):
+    git = shutil.which("git")
+    done = git and subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if not done or done.returncode:
+        pytest.skip("not a git checkout")
+    archive = [one for one in done.stdout.splitlines() if not is_left_out(one)]
+    read = {str(path.relative_to(ROOT)) for path in SOURCES}
+    assert {one for one in archive if one.endswith(".py")} <= read
+    scripts = [one for one in archive if one.endswith((".js", ".mjs", ".html"))]
+    assert {one.partition("/")[0] for one in scripts} == {"web"}
+    calls = re.compile(r"https?://|fetch\(|XMLHttpRequest|WebSocket|sendBeacon")
+    assert [one for one in scripts if calls.search((ROOT / one).read_text("utf-8"))] == []
+    others = {".sh", ".bat", ".ps1", ".exe", ".so", ".dll", ".ckpt", ".pt", ".pkl"}
+    assert [one for one in archive if PurePosixPath(one).suffix in others] == []
 
 
 def test_ids_of_nodes_have_the_prefix_of_the_pack():

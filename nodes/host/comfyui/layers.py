@@ -169,20 +169,20 @@ def _take_back_schedule(clone: Any) -> None:
 
 def fold_frames(
     executor: Any, model: Any, conds: Sequence, x: Tensor, timestep: Tensor,
-    model_options: dict[str, Any],
+    model_options: dict[str, Any], **more: Any,
 ) -> list[Tensor]:  # fmt: skip
     """The wrapper that lets a model of images take latents [b, c, t, h, w]: frames as batch.
 
     It acts before conditions are joined, so that ControlNets, too, see a batch of images.
     """
     if x.ndim != 5:
-        return executor(model, conds, x, timestep, model_options)
+        return executor(model, conds, x, timestep, model_options, **more)
     videos, frames = len(x), x.shape[2]
     options = comfy.model_patcher.create_model_options_clone(model_options)
     options["transformer_options"][FRAME_BATCH] = FrameBatch(frames=frames)
     folded = [cond and [_folded(one, videos, frames) for one in cond] for cond in conds]
     steps = timestep.repeat_interleave(frames, dim=0)
-    results = executor(model, folded, x.transpose(1, 2).flatten(0, 1), steps, options)
+    results = executor(model, folded, x.transpose(1, 2).flatten(0, 1), steps, options, **more)
     return [one.unflatten(0, (videos, frames)).transpose(1, 2) for one in results]
 
 

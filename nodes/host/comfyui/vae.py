@@ -85,13 +85,14 @@ class VideoLDMVAE(comfy.sd.VAE):
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
         return self.first_stage_model.vae
 
-    def decode(self, samples_in: Tensor, vae_options: Any = None) -> Tensor:
+    def decode(self, samples_in: Tensor, vae_options: Any = None, **more: Any) -> Tensor:
         """An IMAGE of raw latents, frames as batch or 5-D."""
         return self._decoded(samples_in, tile=None)
 
     def decode_tiled(
         self, samples: Tensor, tile_x: int | None = None, tile_y: int | None = None,
         overlap: int | None = None, tile_t: int | None = None, overlap_t: int | None = None,
+        **more: Any,
     ) -> Tensor:  # fmt: skip
         """The same in tiles of latent positions; chunks in time need no overlap of their own."""
         tile = min(tile_x or 64, tile_y or 64)

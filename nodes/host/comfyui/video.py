@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from inspect import signature
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from comfy.utils import common_upscale
 from comfy_api.latest import Input, InputImpl, Types
 from einops import rearrange
+from torch import Tensor
 
 from ....core.video_files import VideoStream, begin_video
 from ..metadata import metadata_texts
 from ..saving import save_stream
 from ..tensors import audio_from, audio_of, images_from, pixels_of
 
-QUALITY = 18
+QUALITY, PRESET = 18, "medium"
+"""Of the files that we write ourselves: the constant rate factor, and x264's preset."""
 SUFFIXES = {".mp4": "mp4", ".webm": "webm"}
 
 
@@ -41,14 +45,17 @@ class StreamedVideo(Input.Video):
     def save_to(
         self, path: Any, format: Any = "auto", codec: Any = "auto",
         metadata: Mapping[str, Any] | None = None, bit_depth: int | None = None,
-        crf: float | None = None, color_space: str | None = None, **more: Any,
+        crf: float | None = None, color_space: str | None = None, preset: str | None = None,
+        **more: Any,
     ) -> None:  # fmt: skip
         container = _container(path, format, codec)
+        more = {key: value for key, value in more.items() if value is not None}
         plain = bit_depth in (None, 8) and color_space in (None, "auto", "sRGB") and not more
-        if container is None or not plain:
-            given = {"bit_depth": bit_depth, "crf": crf, "color_space": color_space, **more}
-            given = {key: value for key, value in given.items() if value is not None}
-            self._in_memory().save_to(path, format, codec, metadata, **given)
+        if container is None or not plain or (container == "mp4" and preset not in (None, PRESET)):
+            given = {"bit_depth": bit_depth, "crf": crf, "color_space": color_space,
+                     "preset": preset, **more}  # fmt: skip
+            save = self._in_memory().save_to
+            save(path, format, codec, metadata, **_known_to(save, given))
             return
         from .host import host
 
@@ -60,11 +67,48 @@ class StreamedVideo(Input.Video):
     def as_trimmed(self, *args: Any, **kwargs: Any) -> Any:
         return self._in_memory().as_trimmed(*args, **kwargs)
 
+    def as_cropped(
+        self, x: int = 0, y: int = 0, width: int = 0, height: int = 0, **more: Any
+    ) -> StreamedVideo:
+        """The part of the frames under the rectangle, on even pixels; all of them where it is empty
+        or covers them."""
+        rectangle = _even_rectangle((x, y, width, height), self.get_dimensions())
+        return self if rectangle is None else self._under(rectangle)
+
+    def as_resized(
+        self, width: int, height: int, upscale_method: str, crop: str = "disabled",
+        post_crop: tuple[int, int, int, int] | None = None, **more: Any,
+    ) -> StreamedVideo:  # fmt: skip
+        """All frames in another size by ComfyUI's resizing, then exactly the rectangle
+        `post_crop`."""
+
+        def resized(pixels: Tensor) -> Tensor:
+            images = common_upscale((pixels + 1) / 2, width, height, upscale_method, crop)
+            return images * 2 - 1
+
+        video = StreamedVideo(self.stream.changed(resized, width, height))
+        return video if post_crop is None else video._under(tuple(map(int, post_crop)))
+
+    def has_pending_frame_edits(self) -> bool:
+        """False: crops and new sizes are in the frames that `get_stream_source` writes."""
+        return False
+
+    def _under(self, rectangle: tuple[int, int, int, int]) -> StreamedVideo:
+        x, y, width, height = rectangle
+
+        def cut(pixels: Tensor) -> Tensor:
+            return pixels[..., y : y + height, x : x + width]
+
+        return StreamedVideo(self.stream.changed(cut, width, height))
+
     def _in_memory(self) -> Any:
         return InputImpl.VideoFromComponents(self.get_components())
 
     def get_dimensions(self) -> tuple[int, int]:
         return self.stream.width, self.stream.height
+
+    def get_display_dimensions(self) -> tuple[int, int]:
+        return self.get_dimensions()
 
     def get_frame_count(self) -> int:
         return self.stream.frames
@@ -77,6 +121,27 @@ class StreamedVideo(Input.Video):
 
     def get_container_format(self) -> str:
         return "mp4"
+
+
+def _even_rectangle(
+    wanted: tuple[int, int, int, int], size: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
+    """(x, y, width, height) within a frame of (width, height), on even pixels as video files want
+    them; None for a rectangle that is empty or the whole frame."""
+    starts, sides = [], []
+    for start, side, limit in zip(wanted[:2], wanted[2:], size, strict=True):
+        start = min(max(int(start), 0), limit - 1) // 2 * 2
+        starts.append(start)
+        sides.append(min(int(side), limit - start))
+    if (starts == [0, 0] and sides == list(size)) or min(sides) < 2:
+        return None
+    return (*starts, *(side // 2 * 2 for side in sides))
+
+
+def _known_to(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that are given which this version of ComfyUI knows."""
+    known = signature(function).parameters
+    return {name: value for name, value in given.items() if value is not None and name in known}
 
 
 def _container(path: Any, format: Any, codec: Any) -> str | None:
@@ -105,4 +170,5 @@ def stream_of(video: Any) -> VideoStream:
 
 def _is_whole(video: Any) -> bool:
     window = getattr(video, "get_active_trim_window", lambda: None)()
-    return window is not None and not any(window)
+    edited = getattr(video, "has_pending_frame_edits", lambda: False)()
+    return window is not None and not any(window) and not edited
