@@ -81,6 +81,15 @@ class Conditions:
             image_only=expanded(self.image_only),
         )
 
+    def check_noise_level(self, known: int) -> None:
+        """Raise ValueError for a step of the concatenated frames above the highest `known` one."""
+        level = self.ids.get(NOISE_LEVEL)
+        highest = 0 if level is None else int(level.max())
+        if highest > known:
+            raise ValueError(
+                f"The noise level {highest} of the low-resolution video must be at most {known}."
+            )
+
     def check_fits(self, x: Tensor) -> None:
         """Raise ValueError unless what has frames or a size has those of x [b t c h w]."""
         shape = list(x.shape)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .autoencoder import check_video
-from .conditions import NOISE_LEVEL, SIZES, Conditions, Network
+from .conditions import SIZES, Conditions, Network
 from .controlnet import Control
 from .denoiser import Denoiser, Prediction
 from .injected_sets import InjectedSets
@@ -152,7 +152,7 @@ class DiffusionModel:
         Raises ValueError for conditions that the network does not take, or needs and is not given.
         """
         self.network.spec.check(conditions)
-        self._check_noise_level(conditions.ids.get(NOISE_LEVEL))
+        conditions.check_noise_level(self.max_noise_level)
         given = conditions.to(self.device, self.dtype)
 
         def network(x_in: Tensor, c_noise: Tensor) -> Tensor:
@@ -163,14 +163,6 @@ class DiffusionModel:
             return self.network(x, c_noise.to(self.device), bound).to(x_in)
 
         return preconditioned(network, self.preconditioning)
-
-    def _check_noise_level(self, level: Tensor | None) -> None:
-        highest = 0 if level is None else int(level.max())
-        if highest > self.max_noise_level:
-            raise ValueError(
-                f"The noise level {highest} of the low-resolution video must be at most "
-                f"{self.max_noise_level}."
-            )
 
     def _sized(self, conditions: Conditions, x: Tensor) -> Conditions:
         """For networks that read sizes: those that say "not cropped", unless others are given."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .conditions import FRAME_RATE, Conditions
+from .conditions import FRAME_RATE, Conditions, NetworkSpec
 from .context_frames import no_context
 from .layer_specs import BlockPlace
 from .schedules import SCHEDULES, NoiseSchedule
@@ -69,6 +69,16 @@ class InjectedSets(Sequence[Injection]):
         """The numbers that some set reads, see `NetworkSpec.ids`."""
         rates = [spec.rates for spec in self.specs if spec.rates]
         return {FRAME_RATE: min(rates)} if rates else {}
+
+    def added_to(self, image: NetworkSpec) -> NetworkSpec:
+        """What an image network takes when these sets are in it."""
+        return replace(
+            image,
+            name=f"{image.name} with {len(self)} sets of temporal layers",
+            ids={**image.ids, **self.ids},
+            context=self.context_channels,
+            times=True,
+        )
 
     @property
     def task(self) -> str:

@@ -49,22 +49,24 @@ class VideoUNet(nn.Module):
 
     @property
     def spec(self) -> NetworkSpec:
-        config, sets = self.image_unet.config, self.injections
-        image_ids: dict[str, int | None] = {}
+        return self.injections.added_to(self.image_spec)
+
+    @property
+    def image_spec(self) -> NetworkSpec:
+        """What the image U-Net takes by itself."""
+        config, ids = self.image_unet.config, {}
         if self.image_unet.class_embedding is not None:
-            image_ids[NOISE_LEVEL] = config.num_class_embeds
+            ids[NOISE_LEVEL] = config.num_class_embeds
         sized = config.addition_embed_type == "text_time"
         if sized:
-            image_ids[SIZES] = None
+            ids[SIZES] = None
         return NetworkSpec(
-            name=f"image U-Net with {len(sets)} sets of temporal layers",
+            name="image U-Net",
             latent_channels=config.out_channels,
             concatenated=config.in_channels - config.out_channels,
             text=config.cross_attention_dim,
             pooled_text=sized,
-            ids=image_ids | sets.ids,
-            context=sets.context_channels,
-            times=True,
+            ids=ids,
             width=config.block_out_channels[0],
         )
 

@@ -12,10 +12,12 @@ from videoldm.core.families import embedded
 from videoldm.core.families.embedded_specs import spec_from_table
 from videoldm.core.families.lavie_config import LavieConfig
 from videoldm.core.graph import Call, current_call
+from videoldm.core.injected_sets import InjectedSets, Injection
 from videoldm.core.sites import SD1, UNetLayout
+from videoldm.core.temporal_layers import Strength, TemporalLayers
 from videoldm.core.temporal_layers_spec import TASKS, TrainedFor
 from videoldm.nodes.host.shared import setup_warnings as rules
-from videoldm.nodes.host.shared.layer_facts import layers_known
+from videoldm.nodes.host.shared.layer_facts import layers_known, warnings_of_core_sampler
 from videoldm.nodes.host.shared.setup_warnings import (
     LayersKnown,
     SamplerSetup,
@@ -101,10 +103,14 @@ LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(0, 1))
 
 
 def test_the_last_layers_that_say_a_task_decide():
-    sets = [spec_from_table(LAYOUT, task=task, trained_frames=frames)
-            for task, frames in (("text to video", 16), ("prediction", 8), ("", 4))]  # fmt: skip
+    specs = [spec_from_table(LAYOUT, task=task, trained_frames=frames, norm_groups=8)
+             for task, frames in (("text to video", 16), ("prediction", 8), ("", 4))]  # fmt: skip
+    sets = InjectedSets([Injection(TemporalLayers(spec)) for spec in specs])
     assert layers_known(sets) == known("prediction", 16, takes_context=False)
-    assert layers_known([]) == BARE
+    assert layers_known(InjectedSets()) == BARE
+    assert len(warnings_of_core_sampler(sets, 64)) == 1
+    off = [Injection(one.layers, Strength(overall=0.0)) for one in sets]
+    assert warnings_of_core_sampler(InjectedSets(off), 64) == []
     with pytest.raises(ValueError, match="task 'dancing' must be one of text to video"):
         TrainedFor(task="dancing")
 

@@ -22,12 +22,14 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ....core.conditions import NetworkSpec
 from ....core.diffusion_model import DiffusionModel
 from ....core.families.stable_diffusion_keys import unet_to_ldm
 from ....core.schedules import NoiseSchedule
 from ....core.sites import UNetLayout, layout_of
 from ....core.video_unet import eject
 from ..shared.misfits import IMAGE_MODELS, NEEDS_OTHER_FRAMES
+from ..shared.model_facts import trained_network
 from .noise_levels import ScheduleSampling
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
@@ -129,20 +131,32 @@ class EmbeddedModel(comfy.model_base.BaseModel):
         kind, sampling = PREDICTIONS[model.prediction]
         super().__init__(config, kind)
         self.model_sampling = sampling(model.schedule)
-        self.own_task, self.low_res_channels = model.own_task, model.low_res_channels
-        self.low_res_schedule = model.noise_schedule_for_low_res
-        self.max_noise_level = model.max_noise_level
+        self.image_spec, self.trained = model.network.image_spec, trained_network(model)
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
         """What stands behind the latents [(b t), c, h, w]: an upsampler's small frames, noised, or
         the key frames of LaVie's interpolation."""
         low_res = kwargs.get(LOW_RES)
-        if self.low_res_channels and low_res is None:
+        if self.image_spec.concatenated and low_res is None:
             raise ValueError(NEEDS_OTHER_FRAMES)
         return low_res
 
     def encode_adm(self, **kwargs: Any) -> Tensor | None:
         return kwargs.get(NOISE_LEVEL)
+
+
+def image_spec(model: Any) -> NetworkSpec:
+    """What the image network of a MODEL takes; of another program's models only what our stages
+    give, as ComfyUI sees to the rest."""
+    if isinstance(model.model, EmbeddedModel):
+        return model.model.image_spec
+    config = model.model.model_config.unet_config
+    return NetworkSpec(
+        name="image U-Net",
+        latent_channels=model.model.latent_format.latent_channels,
+        text=config.get("context_dim"),
+        width=config.get("model_channels", 320),
+    )
 
 
 def build_patcher(

@@ -21,9 +21,8 @@ from ....core.conditions import Conditions, frame_rate_ids
 from ....core.injected_sets import InjectedSets, Injection, LayerPass
 from ....core.sites import UNetLayout
 from ....core.temporal_layers import Strength, TemporalLayers
-from ..shared.layer_facts import layers_known
+from ..shared.layer_facts import warnings_of_core_sampler
 from ..shared.misfits import IMAGE_MODELS, check_layers_fit
-from ..shared.setup_warnings import core_sampler_warnings
 from .embedded_model import schedule_of, unet_layout
 from .noise_levels import with_schedule
 from .unet_hooks import hooked
@@ -237,7 +236,7 @@ class TemporalPass:
         """Of what core's samplers do; our own stages have warned before they began."""
         from .host import host
 
-        for sentence in core_sampler_warnings(layers_known(self.sets.active.specs), frames):
+        for sentence in warnings_of_core_sampler(self.sets, frames):
             host.warn(sentence)
 
     def _conditions(self, batch: FrameBatch, x: Tensor, text: Tensor | None) -> Conditions:

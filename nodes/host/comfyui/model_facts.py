@@ -6,11 +6,12 @@ from typing import Any
 
 import comfy.model_sampling
 
+from ....core.conditions import NetworkSpec
 from ....core.denoiser import Prediction
 from ..interface import ModelFacts
-from ..shared.layer_facts import layer_facts
 from ..shared.misfits import IMAGE_MODELS
-from .embedded_model import EmbeddedModel, schedule_of
+from ..shared.model_facts import TrainedNetwork, model_facts
+from .embedded_model import EmbeddedModel, image_spec, schedule_of
 from .layers import core_sets, sets_of
 
 
@@ -22,22 +23,26 @@ def facts_of(model: Any) -> ModelFacts:
             f"the model is one of videos or audio already (its latents have "
             f"{latents.latent_dimensions} dimensions, not 2): this node takes {IMAGE_MODELS}"
         )
-    sets = core_sets(sets_of(model))
-    own = model.model if isinstance(model.model, EmbeddedModel) else None
-    return ModelFacts(
-        latent_channels=latents.latent_channels,
+    return model_facts(
+        image_spec(model),
+        core_sets(sets_of(model)),
+        trained_network_of(model),
         factor=getattr(latents, "spacial_downscale_ratio", 8),
         schedule=schedule_of(model),
         device=model.load_device,
-        channels=model.model.model_config.unet_config.get("model_channels", 320),
         precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
-        shared_noise=sets.shared_noise,
-        task=(own and own.own_task) or sets.task,
-        low_res_schedule=own.low_res_schedule if own else None,
-        max_noise_level=own.max_noise_level if own else 0,
-        low_res_channels=own.low_res_channels if own else 0,
-        **layer_facts(sets.specs),
     )
+
+
+def network_spec(model: Any) -> NetworkSpec:
+    """What the network of a MODEL takes with the temporal layers in it."""
+    return core_sets(sets_of(model)).added_to(image_spec(model))
+
+
+def trained_network_of(model: Any) -> TrainedNetwork:
+    """What the network was itself trained for; other programs' are image models to us."""
+    own = isinstance(model.model, EmbeddedModel)
+    return model.model.trained if own else TrainedNetwork()
 
 
 def prediction_of(model: Any) -> Prediction:

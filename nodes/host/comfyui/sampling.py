@@ -20,6 +20,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ....core.autoencoder import check_video
 from ....core.clip_condition import (
     ClipCondition,
     DenoiserFor,
@@ -27,12 +28,13 @@ from ....core.clip_condition import (
     ScopedDenoisers,
     conditions_of,
 )
+from ....core.conditions import NOISE_LEVEL, Conditions
 from ....core.guidance import rescaled
 from ..interface import Guidance
 from ..shared.misfits import check_prompts_fit
 from .clip_prompts import ClipPrompts, for_batch
-from .layers import FRAME_BATCH, FrameBatch, core_sets, sets_of
-from .model_facts import prediction_of
+from .layers import FRAME_BATCH, FrameBatch
+from .model_facts import network_spec, prediction_of, trained_network_of
 
 MOST_READY = 4
 """Clips of one sampling, such as sliding windows, whose conditions and hints are kept in memory."""
@@ -43,9 +45,7 @@ def denoiser_for(
     offer: Callable[[Any, Tensor], None] = lambda *_: None,
 ) -> DenoiserFor:  # fmt: skip
     """See `Host.denoiser_for`. `offer(model, denoised)` gets every result, for previews."""
-    width = model.model.model_config.unet_config.get("context_dim")
-    for which, conditioning in (("positive", positive), ("negative", negative)):
-        check_prompts_fit(conditioning, which, width)
+    check_prompts_fit(positive, negative, network_spec(model).text)
     return ClipDenoisers(model, ClipPrompts(positive, negative), guidance, offer)
 
 
@@ -78,22 +78,33 @@ class ClipDenoisers(ScopedDenoisers):
         return {name: one for name, one in prompts.items()
                 if name == "positive" or self.guidance.cfg != 1}  # fmt: skip
 
-    def batch(self, condition: ClipCondition) -> FrameBatch:
-        # What is concatenated, and its noise level, go ComfyUI's own way: in the prompts' entries.
-        condition = replace(condition, concatenated=None, noise_level=None)
-        ids = core_sets(sets_of(self.model)).ids
-        return FrameBatch(frames=len(condition.frames), conditions=conditions_of(condition, ids))
+    def given(self, condition: ClipCondition) -> Conditions:
+        """What the network is given of a clip beside its prompts, which are ComfyUI's; ValueError
+        for what it does not take, or needs and is not given."""
+        network = network_spec(self.model)
+        given = conditions_of(condition, network.ids)
+        network.check(given)
+        given.check_noise_level(trained_network_of(self.model).max_noise_level)
+        return given
 
 
 class ClipDenoiser:
     """denoiser(x [b t c h w], sigma) of one clip; outside of a sampling, a sampling of its own."""
 
     def __init__(self, clips: ClipDenoisers, condition: ClipCondition):
-        self.clips, self.condition = clips, condition
+        self.clips, self.condition, self.given = clips, condition, clips.given(condition)
         self.prompts = clips.used(clips.prompts.of_clip(condition))
-        self.batch = clips.batch(condition)
+
+    @property
+    def batch(self) -> FrameBatch:
+        # What is concatenated, and its noise level, go ComfyUI's own way: in the prompts' entries.
+        ids = {name: value for name, value in self.given.ids.items() if name != NOISE_LEVEL}
+        conditions = replace(self.given, concatenated=None, ids=ids)
+        return FrameBatch(frames=len(self.condition.frames), conditions=conditions)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        check_video(x, network_spec(self.clips.model).latent_channels)
+        self.given.check_fits(x)
         running = self.clips.running
         if running is None:
             planned = Evaluations(self.condition, (len(x), *x.shape[2:]), torch.zeros(2))

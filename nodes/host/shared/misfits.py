@@ -23,12 +23,13 @@ def check_layers_fit(made_for: UNetLayout, have: UNetLayout) -> None:
         )
 
 
-def check_prompts_fit(conditioning: Sequence, which: str, wanted: int | None) -> None:
+def check_prompts_fit(positive: Sequence, negative: Sequence, wanted: int | None) -> None:
     """Raise ValueError for prompts that another family's CLIP encoded.
 
     wanted: the width of the tokens that the model takes, None for any.
     """
-    for tokens, _ in conditioning:
+    both = [("positive", *one) for one in positive] + [("negative", *one) for one in negative]
+    for which, tokens, _ in both:
         if tokens is None or wanted is None or tokens.shape[-1] == wanted:
             continue
         encoded_for = of_text_width(tokens.shape[-1])

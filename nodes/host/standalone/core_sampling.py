@@ -153,15 +153,13 @@ def ksample(
 def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: float) -> None:
     """Warn of what looks wrong, and refuse what cannot fit into memory."""
     from ...stages.running import require_room
-    from ..shared.layer_facts import layers_known
+    from ..shared.layer_facts import warnings_of_core_sampler
     from ..shared.misfits import NEEDS_OTHER_FRAMES
-    from ..shared.setup_warnings import core_sampler_warnings
 
-    used = model.core.sets.active.specs
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
     if model.core.low_res_channels:
         raise ValueError(NEEDS_OTHER_FRAMES)
-    for sentence in core_sampler_warnings(layers_known(used), frames):
+    for sentence in warnings_of_core_sampler(model.core.sets, frames):
         host.warn(sentence)
     require_room(host, model.facts, frames, (width, height), cfg)
 

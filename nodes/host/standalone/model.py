@@ -14,8 +14,8 @@ from ....core.guidance import Branch, averaged, guided, rescaled
 from ....core.temporal_layers import Strength, TemporalLayers
 from ..conditioning import branches, pooled_of, text_for
 from ..interface import Guidance, ModelFacts
-from ..shared.layer_facts import layer_facts
 from ..shared.misfits import check_layers_fit, check_prompts_fit
+from ..shared.model_facts import model_facts, trained_network
 from .control import Hint, hints_of, level_of, with_hints_of
 
 
@@ -34,21 +34,11 @@ class StandaloneModel:
 
     @property
     def facts(self) -> ModelFacts:
-        sets = self.core.sets
-        return ModelFacts(
-            latent_channels=self.core.latent_channels,
-            factor=self.core.factor,
-            schedule=self.core.schedule,
-            device=self.core.device,
-            channels=self.core.network.spec.width,
-            precision=self.core.dtype.itemsize,
-            shared_noise=sets.shared_noise,
-            task=self.core.task,
-            low_res_schedule=self.core.noise_schedule_for_low_res,
-            max_noise_level=self.core.max_noise_level,
-            low_res_channels=self.core.low_res_channels,
-            **layer_facts(sets.specs),
-        )
+        core = self.core
+        return model_facts(
+            core.network.image_spec, core.sets, trained_network(core), factor=core.factor,
+            schedule=core.schedule, device=core.device, precision=core.dtype.itemsize,
+        )  # fmt: skip
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
         check_layers_fit(layers.spec.layout, self.core.network.layout)
@@ -64,9 +54,7 @@ def denoiser_for(
 ) -> DenoiserFor:
     """See `Host.denoiser_for`."""
     core = model.core
-    width = core.network.spec.text
-    check_prompts_fit(positive, "positive", width)
-    check_prompts_fit(negative, "negative", width)
+    check_prompts_fit(positive, negative, core.network.spec.text)
     negative = with_hints_of(positive, negative)
     for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
         core.network.check_control(hint.net.network)

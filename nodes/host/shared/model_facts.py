@@ -1,0 +1,64 @@
+"""What stages must know of a MODEL, from where its parts are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..interface import ModelFacts
+from .layer_facts import layers_known
+
+if TYPE_CHECKING:
+    from torch import device as Device
+
+    from ....core.conditions import NetworkSpec
+    from ....core.diffusion_model import DiffusionModel
+    from ....core.injected_sets import InjectedSets
+    from ....core.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedNetwork:
+    """What a network was itself trained for, beside the temporal layers in it: one of core's TASKS,
+    "" for images from text; an upsampler's schedule of its small frames, and their highest step."""
+
+    task: str = ""
+    low_res_schedule: NoiseSchedule | None = None
+    max_noise_level: int = 0
+
+
+def trained_network(model: DiffusionModel) -> TrainedNetwork:
+    return TrainedNetwork(
+        task=model.own_task,
+        low_res_schedule=model.noise_schedule_for_low_res,
+        max_noise_level=model.max_noise_level,
+    )
+
+
+def model_facts(
+    image: NetworkSpec, sets: InjectedSets, trained: TrainedNetwork, *,
+    factor: int, schedule: NoiseSchedule, device: Device, precision: int,
+) -> ModelFacts:  # fmt: skip
+    """The facts of a MODEL whose image network takes what `image` says.
+
+    factor: pixels per latent position along one side; precision: bytes of its numbers.
+    """
+    network, known = sets.added_to(image), layers_known(sets)
+    families = (spec.trained.family for spec in sets.specs if spec.trained.family)
+    return ModelFacts(
+        latent_channels=network.latent_channels,
+        factor=factor,
+        schedule=schedule,
+        device=device,
+        channels=network.width,
+        precision=precision,
+        takes_context=network.context > 0,
+        layers=known,
+        trained_frames=known.trained_frames or 1,
+        shared_noise=sets.shared_noise,
+        task=trained.task or sets.task,
+        low_res_schedule=trained.low_res_schedule,
+        max_noise_level=trained.max_noise_level,
+        low_res_channels=network.concatenated,
+        family=next(families, ""),
+    )
