@@ -98,10 +98,10 @@ class _Reader:
 
     def file(self, kind: str, name: Any) -> LayersKnown:
         """What a file of layers says of itself; nothing of files that are pickles."""
-        part = embedded_part(str(name))
-        if part is not None:
-            return _from_header(EMBEDDED_FOLDER / f"{part}.safetensors")
         try:
+            part = embedded_part(str(name))
+            if part is not None:
+                return _from_header(EMBEDDED_FOLDER / f"{part}.safetensors")
             return _from_header(self.host.folders.model_path(kind, str(name)))
         except (OSError, ValueError):
             return LayersKnown(present=True)

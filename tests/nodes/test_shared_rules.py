@@ -16,6 +16,8 @@ def test_embedded_parts_are_named_and_files_are_not():
     assert parts == ["text_to_video", "prediction", "interpolation"]
     for file in ("embedded", "embedded: ", "mine: text to video", "a/embedded: b.safetensors"):
         assert embedded_part(file) is None
+    with pytest.raises(ValueError, match="'embedded: weather': choose one of embedded: text to"):
+        embedded_part("embedded: weather")
 
 
 def test_what_was_finished_is_kept_whatever_it_is_worth(tmp_path):

@@ -55,6 +55,7 @@ class ClipDenoisers(ScopedDenoisers):
     def __init__(self, model: Any, prompts: ClipPrompts, guidance: Guidance,
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
         self.model, self.prompts, self.guidance, self.offer = model, prompts, guidance, offer
+        self.network = network_spec(model)
         self.running: Running | None = None
 
     def __call__(self, condition: ClipCondition) -> ClipDenoiser:
@@ -81,9 +82,8 @@ class ClipDenoisers(ScopedDenoisers):
     def given(self, condition: ClipCondition) -> Conditions:
         """What the network is given of a clip beside its prompts, which are ComfyUI's; ValueError
         for what it does not take, or needs and is not given."""
-        network = network_spec(self.model)
-        given = conditions_of(condition, network.ids)
-        network.check(given)
+        given = conditions_of(condition, self.network.ids)
+        self.network.check(given)
         given.check_noise_level(trained_network_of(self.model).max_noise_level)
         return given
 
@@ -103,7 +103,7 @@ class ClipDenoiser:
         return FrameBatch(frames=len(self.condition.frames), conditions=conditions)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        check_video(x, network_spec(self.clips.model).latent_channels)
+        check_video(x, self.clips.network.latent_channels)
         self.given.check_fits(x)
         running = self.clips.running
         if running is None:

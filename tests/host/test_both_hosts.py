@@ -1,0 +1,97 @@
+"""Both hosts say and compute the same: one table of cases is run through each of them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from comfyui_server import PATH, PYTHON, missing
+from host_bench import LAYERS, in_standalone, write_models
+from host_cases import CASES, NUMBERS, OFF, OTHERS, REFUSED
+from videoldm.core.families import embedded
+
+SAME = 1e-4
+"""Of the spread of the values: two U-Nets, one sum."""
+
+
+@pytest.fixture(scope="module")
+def answers(toy_family, tmp_path_factory):
+    """case -> (in the standalone host, in ComfyUI)."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("hosts")
+    write_models(folder, toy_family)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "FOLDER", embedded.FOLDER)
+        here = in_standalone(folder)
+    answer = folder / "answer.pt"
+    script = Path(__file__).with_name("host_bench.py")
+    command = [str(one) for one in (PYTHON, script, PATH, folder, answer)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    there = torch.load(answer, weights_only=True)
+    assert here.keys() == there.keys() == CASES.keys()
+    return {name: (here[name], there[name]) for name in CASES}
+
+
+def differences(here, there, where: str = "answer") -> list[str]:
+    """Where two answers differ, with both."""
+    if isinstance(here, torch.Tensor) and isinstance(there, torch.Tensor):
+        if here.shape != there.shape:
+            return [f"{where}: shapes {list(here.shape)} and {list(there.shape)}"]
+        apart = float((here.float() - there.float()).abs().max() / here.float().std())
+        return [] if apart <= SAME else [f"{where}: {apart:.1e} of the spread apart"]
+    if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
+        return [one for key in here for one in differences(here[key], there[key], key)]
+    return [] if here == there else [f"{where}: {here!r} and {there!r}"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_hosts_answer_alike(answers, name):
+    here, there = answers[name]
+    failed = [one for one in (here, there) if isinstance(one, str) and "Error: " in one]
+    assert failed == [] and differences(here, there) == []
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_refused_in_one_sentence(answers, name):
+    for said in answers[name]:
+        assert said != "not refused" and "\n" not in said
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if ", off " in name])
+def test_a_set_at_strength_zero_is_the_image_model_to_the_bit(answers, name):
+    assert len(OFF) == 3
+    for found in answers[name]:
+        assert found["equal"] and found["levels"] and found["ejected"]
+
+
+def test_cases_differ_from_each_other(answers):
+    """Layers that do nothing, or facts of one and the same model, would agree, too."""
+    plain = answers["the image model"][0]
+    for name in (
+        "guided",
+        "half strength",
+        "two sets",
+        "frame rate",
+        "times",
+        "given frames in place",
+    ):
+        assert differences(answers[name][0], plain)
+    names = ("an image model", "text to video", "prediction", "two sets", "an upsampler", *LAYERS)  # fmt: skip
+    facts = [answers[f"facts of {name}"][0] for name in names]
+    for k, one in enumerate(facts):
+        assert all(differences(one, other) for other in facts[:k]), names[k]
+
+
+def test_warnings_and_files_are_there(answers):
+    told = {name: answers[name][0] for name in OTHERS}
+    assert "4 frames are made in one clip" in told["warnings of too long a clip"][0]
+    assert "interpolation" in told["warnings of another task"][0]
+    assert told["no warnings of a short one"] == told["warnings of an image model"] == []
+    assert told["no warnings of what is switched off"] == []
+    assert set(told["metadata"]["both"]) == {"prompt", "workflow"}
+    assert told["metadata"]["none"] == told["metadata"]["unwanted"] == {}
