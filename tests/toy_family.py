@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from videoldm.core.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
 from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import embedded
@@ -94,3 +96,15 @@ def _upsampler(folder):
     state = {f"unet.{k}": v for k, v in embedded.build_unet(unet).state_dict().items()}
     state |= {f"layers.{k}": v for k, v in layers.items()}
     _write(folder, "upsampler", state, {"unet": asdict(unet), "layers": config})
+
+
+def wake(path: Path) -> None:
+    """Give random values to weights that start as zeros: prompts and layers then matter."""
+    with safe_open(path, framework="pt") as file:
+        header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    generator = torch.Generator().manual_seed(5)
+    for key, weight in state.items():
+        if weight.ndim > 1 and not bool(weight.any()):
+            spread = weight[0].numel() ** -0.5
+            state[key] = torch.randn(weight.shape, generator=generator) * spread
+    save_file(state, path, metadata=header)

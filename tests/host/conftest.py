@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -18,18 +15,7 @@ sys.path.insert(0, str(HERE))
 from browser_fixtures import chrome, frontend  # noqa: E402, F401
 from comfyui_server import PATH, PYTHON, ROOT, Server, missing  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
-
-
-def wake(path: Path) -> None:
-    """Give random values to weights that start as zeros: prompts and layers then matter."""
-    with safe_open(path, framework="pt") as file:
-        header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
-    generator = torch.Generator().manual_seed(5)
-    for key, weight in state.items():
-        if weight.ndim > 1 and not bool(weight.any()):
-            spread = weight[0].numel() ** -0.5
-            state[key] = torch.randn(weight.shape, generator=generator) * spread
-    save_file(state, path, metadata=header)
+from toy_family import wake  # noqa: E402
 
 
 def pytest_terminal_summary(terminalreporter):

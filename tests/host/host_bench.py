@@ -6,6 +6,7 @@ server (FOLDER as `write_models` made it, ANSWER a file of torch.save).
 
 import dataclasses
 import logging
+import shutil
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -26,18 +27,19 @@ def write_models(folder: Path, family: Path) -> None:
     """Files for every case below `folder`: "models/..." and a LATENT of nonsense."""
     import torch
     from safetensors.torch import save_file
+    from toy_family import wake
     from videoldm.core.checkpoints import Header, read_header, save
     from videoldm.core.families.embedded_specs import spec_from_table
     from videoldm.core.sites import UNetLayout
     from videoldm.core.temporal_layers import TemporalLayers
     from videoldm.core.temporal_layers_spec import layout_from_dict
 
-    for kind in ("checkpoints", "videoldm", "vae"):
+    for kind in ("videoldm", "vae"):
         (folder / "models" / kind).mkdir(parents=True)
-    for file in family.iterdir():
-        (folder / "models" / "checkpoints" / file.name).symlink_to(file)
-    decoder = family / "temporal_decoder.safetensors"
-    (folder / "models" / "vae" / decoder.name).symlink_to(decoder)
+    toys = shutil.copytree(family, folder / "models" / "checkpoints")
+    for file in toys.glob("*.safetensors"):
+        wake(file)
+    shutil.copy(toys / "temporal_decoder.safetensors", folder / "models" / "vae")
     layout = layout_from_dict(read_header(family / "prediction.safetensors").config["layout"])
     other = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
     wanted = [(name, layout, changes) for name, changes in LAYERS.items()]

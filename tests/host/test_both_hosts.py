@@ -72,16 +72,10 @@ def test_a_set_at_strength_zero_is_the_image_model_to_the_bit(answers, name):
 def test_cases_differ_from_each_other(answers):
     """Layers that do nothing, or facts of one and the same model, would agree, too."""
     plain = answers["the image model"][0]
-    for name in (
-        "guided",
-        "half strength",
-        "two sets",
-        "frame rate",
-        "times",
-        "given frames in place",
-    ):
-        assert differences(answers[name][0], plain)
-    names = ("an image model", "text to video", "prediction", "two sets", "an upsampler", *LAYERS)  # fmt: skip
+    for name in ("guided", "half strength", "two sets", "frame rate", "given frames in place"):
+        assert differences(answers[name][0], plain), name
+    assert differences(answers["frame rate"][0], answers["times"][0])
+    names = ("an image model", "text to video", "prediction", "two sets", "an upsampler", *LAYERS)
     facts = [answers[f"facts of {name}"][0] for name in names]
     for k, one in enumerate(facts):
         assert all(differences(one, other) for other in facts[:k]), names[k]
