@@ -24,7 +24,7 @@ def facts_of(model: Any) -> ModelFacts:
             f"{latents.latent_dimensions} dimensions, not 2): this node takes {IMAGE_MODELS}"
         )
     return model_facts(
-        image_spec(model),
+        network_spec(model),
         core_sets(sets_of(model)),
         trained_network_of(model),
         factor=getattr(latents, "spacial_downscale_ratio", 8),

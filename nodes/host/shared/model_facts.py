@@ -36,14 +36,14 @@ def trained_network(model: DiffusionModel) -> TrainedNetwork:
 
 
 def model_facts(
-    image: NetworkSpec, sets: InjectedSets, trained: TrainedNetwork, *,
+    network: NetworkSpec, sets: InjectedSets, trained: TrainedNetwork, *,
     factor: int, schedule: NoiseSchedule, device: Device, precision: int,
 ) -> ModelFacts:  # fmt: skip
-    """The facts of a MODEL whose image network takes what `image` says.
+    """The facts of a MODEL whose network takes what `network` says, with these sets in it.
 
     factor: pixels per latent position along one side; precision: bytes of its numbers.
     """
-    network, known = sets.added_to(image), layers_known(sets)
+    known = layers_known(sets)
     families = (spec.trained.family for spec in sets.specs if spec.trained.family)
     return ModelFacts(
         latent_channels=network.latent_channels,

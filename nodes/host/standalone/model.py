@@ -36,7 +36,7 @@ class StandaloneModel:
     def facts(self) -> ModelFacts:
         core = self.core
         return model_facts(
-            core.network.image_spec, core.sets, trained_network(core), factor=core.factor,
+            core.network.spec, core.sets, trained_network(core), factor=core.factor,
             schedule=core.schedule, device=core.device, precision=core.dtype.itemsize,
         )  # fmt: skip
 
