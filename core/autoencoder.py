@@ -6,6 +6,7 @@ image model trained on them; only the decoder learns to agree with itself from f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -26,6 +27,14 @@ class AutoencoderConfig:
     norm_groups: int = 8
     scale: float = 1.0  # latent = scale * (mean - shift)
     shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("scale", self.scale), ("shift", self.shift)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {str(value)[:40]}")
+        if self.scale == 0:
+            raise ValueError("scale must be another number than 0, by which latents are divided")
 
     @property
     def factor(self) -> int:

@@ -105,3 +105,18 @@ def test_what_does_not_fit_is_refused_with_the_numbers(autoencoder):
         a.encode(autoencoder, VIDEO[:, :, :2])
     with pytest.raises(ValueError, match=r"\[2, 4, 2, 3\]"):
         decoder_of(autoencoder)(normal(2, 4, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"scale": {}}, "scale must be a finite number, got {}"),
+        ({"scale": None}, "scale must be a finite number, got None"),
+        ({"shift": float("nan")}, "shift must be a finite number, got nan"),
+        ({"shift": True}, "shift must be a finite number, got True"),
+        ({"scale": 0}, "another number than 0"),
+    ],
+)
+def test_scale_and_shift_are_numbers(change, words):
+    with pytest.raises(ValueError, match=words):
+        a.AutoencoderConfig(**change)

@@ -273,6 +273,8 @@ def test_guidance_is_off_at_scale_1():
 def test_key_frame_k_serves_the_frames_around_it():
     assert sampling.key_of_frame(4).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
     assert sampling.key_of_frame(1).tolist() == [0]
+    with pytest.raises(ValueError, match="at least 1 key frame, got 0"):
+        sampling.key_of_frame(0)
     for keys in range(1, 40):
         frames = sampling.key_of_frame(keys)
         assert len(frames) == 4 * keys - 3
@@ -317,6 +319,13 @@ def test_interpolation_takes_windows_of_the_published_length_by_itself():
     condition = torch.arange(157.0).reshape(1, -1, 1, 1, 1).expand(1, -1, 4, 2, 2)
     sampling.interpolate(model, condition, PROMPTS, normal(1, 157, 4, 2, 2), steps=1)
     assert begun == {0, 48, 96}
+
+
+@pytest.mark.parametrize("window, overlap", [(10, 2), (9, 4), (9, 9), (9, -3)])
+def test_windows_that_do_not_begin_and_end_on_key_frames_are_refused(window, overlap):
+    frames = torch.zeros(1, 17, 4, 2, 2)
+    with pytest.raises(ValueError, match=f"of {window} frames that share {overlap} do not begin"):
+        sampling.interpolating_denoiser(lambda told: None, frames, window=window, overlap=overlap)
 
 
 def test_the_variant_with_a_mask():
