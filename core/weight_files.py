@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from .checkpoints import (
     read_state,
     reason_of,
 )
+from .graph.messages import printable
 
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params")
 """Where trainers put the weights inside a pickle, tried in this order."""
@@ -56,6 +58,9 @@ STAND_INS = [
         ("numpy", "dtype"),
     )
 ]
+
+_MORE = re.compile(r"GLOBAL (\S{1,100}) was not an allowed global")
+"""What torch's restricted reader says of anything else."""
 
 # Torch 2.4 has no such context: files with anything besides tensors are refused there.
 _allowed = getattr(torch.serialization, "safe_globals", nullcontext)
@@ -125,6 +130,12 @@ def read_pickle(path: Path) -> Any:
             source = path if mapped else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+        more = _MORE.search(str(error))
+        if more is not None:
+            raise CheckpointError(
+                f"{path.name} also holds {printable(more[1])}, and files are read for tensors "
+                "alone; where it can be read, save its state_dict without the rest"
+            ) from None
         reason = reason_of(error).split(". ")[0]
     # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
     except Exception:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from pathlib import Path
 
+import factorised_toys
 import lavie_toys as toys
 import pytest
 import torch
@@ -13,11 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_stable_diffusion import published, toy_model, toy_spec
 from videoldm.core.checkpoints import CheckpointError, Header, save
-from videoldm.core.families import conversion, lavie
+from videoldm.core.families import conversion, lavie, lvdm
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.conversion import identify
+from videoldm.core.families.factorised_config import FACTORS
+from videoldm.core.families.factorised_keys import autoencoder_to_original
 from videoldm.core.families.lavie_config import KINDS
 from videoldm.core.families.stable_diffusion_parts import take_apart
+from videoldm.core.weight_files import read_weights
 from videoldm.nodes.headless import main
 
 
@@ -97,7 +102,7 @@ def test_files_of_this_project_keep_their_header(tmp_path):
 @pytest.mark.parametrize("change, words", [
     (lambda s: s.pop("conv_out.bias"), r"lacks keys \(1\): conv_out.bias"),
     (lambda s: s.update(more=torch.ones(1)), r"unknown keys \(1\): more"),
-    (lambda s: s.pop("conv_in.weight"), "is none of lavie, stable diffusion 1"),
+    (lambda s: s.pop("conv_in.weight"), "is none of lavie, animatediff, lvdm, videocrafter, "),
 ])  # fmt: skip
 def test_a_file_that_does_not_fit_is_named_and_nothing_written(change, words, tmp_path, capsys):
     state = toys.state_of(toys.config_of("base"))
@@ -142,3 +147,44 @@ def test_a_running_average_alone_becomes_a_unet_that_loads(tmp_path, monkeypatch
     found = load_file(tmp_path / "a.safetensors")
     assert found.keys() == unet.keys() and all(torch.equal(found[k], unet[k]) for k in unet)
     assert sd.load(tmp_path / "a.safetensors").text_encoder is None
+
+
+@pytest.mark.parametrize("name", ["lvdm_long_sky_pred", "lvdm_t2v", "videocrafter1_i2v_512"])
+def test_lvdm_and_videocrafter_keep_what_either_kind_of_weights_needs(name, monkeypatch, tmp_path):
+    state = factorised_toys.manifest(name)
+    if "scale_arr" in state:
+        state["scale_arr"] = torch.ones(1400)
+    monkeypatch.setattr(conversion, "read_weights", lambda path: state)
+    (tmp_path / "a.ckpt").write_bytes(b"PK\x03\x04 not a zip")
+    known = identify(tmp_path / "a.ckpt")
+    assert known.header.family == name.split("_")[0].rstrip("1")
+    assert ("scale_arr" in known.state) == ("scale_arr" in state)
+    assert not any(key.startswith("betas") or "num_updates" in key for key in known.state)
+    average = [k for k in state if k.startswith("model_ema.diffusion")]
+    assert set(average) <= known.state.keys()
+    if name == "lvdm_long_sky_pred":
+        again = lvdm.assemble(known.state, "a", lvdm.Told(data="sky", task="prediction"),
+                              device="meta")  # fmt: skip
+        assert again.model.task == "prediction"
+        assert "first_stage_model.decoder.conv_out.weight" not in known.state
+
+
+def test_a_converted_autoencoder_loads_like_the_original(tmp_path, monkeypatch):
+    monkeypatch.setitem(FACTORS, 1, factorised_toys.AUTOENCODER.factors)
+    module, told = factorised_toys.autoencoder(), lvdm.Told(data="sky")
+    own = autoencoder_to_original(module.state_dict(), module.config)
+    losses = {"loss.logvar": torch.zeros(())}
+    torch.save({"epoch": 1, "state_dict": own | losses}, tmp_path / "ae.ckpt")
+    assert main(["convert", str(tmp_path / "ae.ckpt")]) == 0
+    key, header = written(tmp_path / "ae.safetensors")
+    assert header["family"] == "lvdm" and header["kind"] == "autoencoder" and key != "videoldm"
+    one, two = (lvdm.load_autoencoder(tmp_path / f"ae.{end}", told).state_dict()
+                for end in ("ckpt", "safetensors"))  # fmt: skip
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_file_that_holds_more_than_tensors_says_what_to_do(tmp_path):
+    more = {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": argparse.Namespace(a=1)}
+    torch.save(more, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="also holds argparse.Namespace.*save its state_dict"):
+        read_weights(tmp_path / "a.ckpt")

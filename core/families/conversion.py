@@ -18,14 +18,18 @@ from ..checkpoints import (
     save,
 )
 from ..weight_files import header_of, read_weights
-from . import animatediff, lavie, stable_diffusion
+from . import animatediff, factorised_files, lavie, lvdm, stable_diffusion, videocrafter
 from .animatediff_config import prefix_of
 from .animatediff_keys import split
+from .factorised_keys import is_duplicate
 from .lavie_config import kind_in
 from .stable_diffusion_parts import is_leftover, with_average
 from .stable_diffusion_refusals import what_it_is
 
-STABLE_DIFFUSION = "stable diffusion"
+STABLE_DIFFUSION, LVDM, VIDEOCRAFTER = "stable diffusion", "lvdm", "videocrafter"
+OWN_NAMES = lavie.FAMILY, animatediff.FAMILY, LVDM, VIDEOCRAFTER
+PUBLISHED_FORMATS = STABLE_DIFFUSION, animatediff.FAMILY, LVDM, VIDEOCRAFTER
+"""Families whose files are read by what they hold, converted ones as well."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,7 @@ class Known:
 
     def write(self, target: Path, dtype: torch.dtype | None = None) -> None:
         """Write the tensors, cast to `dtype` (None keeps theirs), whole or not at all."""
-        foreign = (STABLE_DIFFUSION, animatediff.FAMILY)
-        key = FOREIGN_KEY if self.header.family in foreign else METADATA_KEY
+        key = FOREIGN_KEY if self.header.family in PUBLISHED_FORMATS else METADATA_KEY
         save(target, separate(self.state), self.header, dtype, metadata_key=key)
 
 
@@ -46,8 +49,8 @@ def identify(path: Path) -> Known:
     """Read a file and check every name and shape of it.
 
     Known are this project's own files, LaVie's three, motion modules of AnimateDiff and its kin,
-    and the single files of Stable Diffusion 1, 2 and the x4 upscaler. Raises CheckpointError, in
-    one sentence, for anything else.
+    the files of LVDM and VideoCrafter, and the single files of Stable Diffusion 1, 2 and the x4
+    upscaler. Raises CheckpointError, in one sentence, for anything else.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected one file of weights")
@@ -63,6 +66,12 @@ def identify(path: Path) -> Known:
         return _lavie(path, state)
     if prefix_of(state) is not None:
         return _motion_modules(path, state)
+    state = factorised_files.unwrapped(state)
+    if lvdm.detect(shapes(state)) is not None:
+        return _lvdm(path, state)
+    if (kind := videocrafter.detect(shapes(state))) is not None:
+        videocrafter.assemble(on_meta(state), path.name, device="meta")
+        return _published(VIDEOCRAFTER, kind, state)
     return _stable_diffusion(path, state)
 
 
@@ -85,11 +94,33 @@ def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
     return Known(header, {k: v for k, v in state.items() if k not in unused})
 
 
+def _lvdm(path: Path, state: dict[str, Tensor]) -> Known:
+    kind, on = lvdm.detect(shapes(state)), on_meta(state)
+    # What its weights do not tell makes no difference to their names and shapes.
+    told = lvdm.Told(data="sky", task="prediction")
+    if kind == lvdm.AUTOENCODER_ALONE:
+        own = {k: v for k, v in on.items() if not is_leftover(k)}
+        lvdm.autoencoder_of(own, told, path.name)
+    else:
+        for weights in ("raw", "average"):
+            if weights == "raw" or any(key.startswith("model_ema.") for key in on):
+                lvdm.assemble(on, path.name, told, weights=weights, device="meta")
+    return _published(LVDM, kind, state)
+
+
+def _published(family: str, kind: str, state: dict[str, Tensor]) -> Known:
+    """Without what training left behind, but with both kinds of weights and the table of signals'
+    scales; a weight that is listed twice is kept once."""
+    kept = {k: v for k, v in state.items() if factorised_files.is_used(k)}
+    once = {k: v for k, v in kept.items() if not is_duplicate(k, kept)}
+    return Known(Header(family=family, kind=kind, config={}), once)
+
+
 def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
     """Without what training left behind; the name of the model is all its configuration."""
     state = dict(with_average(state, stable_diffusion.SPECS))
     if stable_diffusion.detect(shapes(state)) is None:
-        known = ", ".join(("lavie", "animatediff", *stable_diffusion.SPECS))
+        known = ", ".join((*OWN_NAMES, *stable_diffusion.SPECS))
         raise CheckpointError(f"{path.name} is none of {known}{what_it_is(state)}")
     # Without numbers, what the U-Net predicts cannot be told, and makes no difference here.
     found = stable_diffusion.from_ldm(on_meta(state), path.name, device="meta", prediction="eps")

@@ -23,6 +23,7 @@ from . import stable_diffusion_folders as folders
 from . import stable_diffusion_parts as parts
 from .factorised_config import unet_config
 from .lavie import channels_last
+from .stable_diffusion_parts import is_leftover
 
 Weights = Literal["published", "raw", "average"]
 WEIGHTS: tuple[Weights, ...] = ("published", "raw", "average")
@@ -41,6 +42,9 @@ PREFIXES = {
     "image_proj_model.": "resampler",
     "embedder.model.": "image",
 }
+SIGNAL_SCALES = "scale_arr"
+"""VideoCrafter's table, beside the networks."""
+
 AVERAGE_COUNTERS = ("decay", "num_updates")
 CLIP_LEFTOVERS = {
     "text": re.compile(r"(model|transformer)\.text_projection(\.weight)?$"),
@@ -68,9 +72,22 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
     Pickles are read for tensors alone. Raises CheckpointError for a file that is missing, broken,
     or that holds more than can be read so.
     """
-    state = read_weights(Path(path))
+    return unwrapped(read_weights(Path(path)))
+
+
+def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without DeepSpeed's prefix, if all keys have it."""
     wrapped = all(key.startswith(DEEPSPEED) for key in state)
     return part(state, DEEPSPEED) if wrapped else state
+
+
+def is_used(key: str) -> bool:
+    """Whether a key is of something that is loaded, by either kind of weights."""
+    prefix = next((prefix for prefix in PREFIXES if key.startswith(prefix)), "")
+    place, path = PREFIXES.get(prefix), key.removeprefix(prefix)
+    if place == "average":
+        return path not in AVERAGE_COUNTERS
+    return key == SIGNAL_SCALES or not (is_leftover(key) or _is_clip_leftover(place, path))
 
 
 def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
@@ -80,19 +97,12 @@ def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
     from training.
     """
     found, unknown = Parts(), []
-    for key, tensor in state.items():
+    for key in filter(is_used, state):
         prefix = next((prefix for prefix in PREFIXES if key.startswith(prefix)), None)
-        place = PREFIXES.get(prefix)
-        path = key.removeprefix(prefix or "")
-        if place == "average":
-            if path not in AVERAGE_COUNTERS:
-                found.average[path] = tensor
-        elif parts.is_leftover(key) or _is_clip_leftover(place, path):
-            continue
-        elif place is None:
+        if prefix is not None:
+            getattr(found, PREFIXES[prefix])[key.removeprefix(prefix)] = state[key]
+        elif key != SIGNAL_SCALES:
             unknown.append(key)
-        else:
-            getattr(found, place)[path] = tensor
     complain("has unknown", name, unknown)
     return found
 

@@ -223,11 +223,11 @@ def autoencoder_from_original(
     state: Mapping[str, Tensor], config: Autoencoder3DConfig
 ) -> dict[str, Tensor]:
     """The weights under the names here, those that the original lists twice once."""
-    once = {key: tensor for key, tensor in state.items() if not _is_duplicate(key, state)}
+    once = {key: tensor for key, tensor in state.items() if not is_duplicate(key, state)}
     return rename_all(once, autoencoder_table(config), "the autoencoder")
 
 
-def _is_duplicate(key: str, state: Mapping[str, Tensor]) -> bool:
+def is_duplicate(key: str, state: Mapping[str, Tensor]) -> bool:
     """Whether a weight is the convolution's inside, which comes last and so is the one in use."""
     module, _, end = key.rpartition(".")
     return end == "weight" and f"{module}.conv.weight" in state

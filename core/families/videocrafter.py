@@ -29,7 +29,6 @@ from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import OPEN_CLIP_H
 
 UNET, RESAMPLER = "model.diffusion_model.", "image_proj_model."
-SIGNAL_SCALES = "scale_arr"
 PADDING = 0  # the token that fills up short prompts
 LATENT_SCALE = 0.18215
 
@@ -98,7 +97,7 @@ def assemble(
         visual, named = part(found.image, "visual."), f"the image encoder of {name}"
         image = open_clip_image.from_state(visual, named, dtype).to(device)
     return VideoCrafterModel(
-        model=_diffusion_model(network, state.get(SIGNAL_SCALES), name),
+        model=_diffusion_model(network, state.get(files.SIGNAL_SCALES), name),
         autoencoder=autoencoder,
         text_encoder=text and text.to(device),
         tokenizer=ClipTokenizer(PADDING),
