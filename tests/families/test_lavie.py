@@ -275,6 +275,13 @@ def test_key_frame_k_serves_the_frames_around_it():
     assert sampling.key_of_frame(1).tolist() == [0]
     with pytest.raises(ValueError, match="at least 1 key frame, got 0"):
         sampling.key_of_frame(0)
+
+
+def test_a_clip_is_stretched_to_two_frames_or_more():
+    assert sampling.stretched_frames(5, 2) == [0, 4] and sampling.stretched_frames(1, 2) == [0, 0]
+    for length, frames in ((0, 61), (5, 1)):
+        with pytest.raises(ValueError, match=f"got {length} and {frames}"):
+            sampling.stretched_frames(length, frames)
     for keys in range(1, 40):
         frames = sampling.key_of_frame(keys)
         assert len(frames) == 4 * keys - 3
