@@ -97,6 +97,13 @@ class TemporalLayersSpec:
         """The sites that carry a layer."""
         return tuple(self.layers)
 
+    def fits(self, host: UNetLayout) -> bool:
+        """Whether the layers can be put into a U-Net of this layout: how deep its transformers are
+        matters to layers inside of them alone."""
+        if any(map(is_in_block, self.layers)):
+            return host == self.layout
+        return (host.channels, host.layers) == (self.layout.channels, self.layout.layers)
+
     @property
     def embedding(self) -> int:
         """Width of the time embedding of the host U-Net."""

@@ -153,7 +153,7 @@ def inject(
     Raises ValueError when the layers were made for another layout.
     """
     have, made_for = layout_of(image_unet.config), layers.spec.layout
-    if have != made_for:
+    if not layers.spec.fits(have):
         raise ValueError(
             f"temporal layers for channels {made_for.channels} with depths "
             f"{made_for.depths} do not fit a U-Net of channels {have.channels} with "

@@ -23,6 +23,7 @@ from animatediff_toys import (
 from diffusers import MotionAdapter
 from model_toys import fill, normal, toy_unet
 from safetensors.torch import save_file
+from videoldm.core.block_layers import BlockAttentionSpec
 from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.conditions import Conditions
 from videoldm.core.context_frames import given_frames
@@ -302,6 +303,16 @@ def test_frames_are_told_apart_by_their_place_or_the_time_given():
     late = LayerInputs(times=torch.tensor([4, 5, 6, 7]))
     assert torch.equal(module(h, 4, told), module(h, 4))
     assert not torch.allclose(module(h, 4, late), module(h, 4), atol=1e-4)
+
+
+def test_the_depth_of_transformers_matters_to_layers_inside_of_them_alone():
+    layout = toy_config("v3").layout
+    deeper = replace(layout, depths=(3, 1), mid_depth=2)
+    wider = replace(layout, channels=(64, 64))
+    modules = toy_config("v3").layers_spec()
+    assert modules.fits(layout) and modules.fits(deeper) and not modules.fits(wider)
+    inside = replace(modules, layers={"down.0.attn.0.block.0": BlockAttentionSpec(heads=4)})
+    assert inside.fits(layout) and not inside.fits(deeper)
 
 
 def test_betas_come_with_the_layers_and_go_with_them():

@@ -98,8 +98,8 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
             f"temporal layers go into {IMAGE_MODELS}, but the model is of another kind "
             f"({type(unet).__name__})"
         )
-    have, made_for = unet_layout(model.model.model_config.unet_config), layers.module.spec.layout
-    check_layers_fit(made_for, have)
+    have = unet_layout(model.model.model_config.unet_config)
+    check_layers_fit(layers.module.spec, have)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
 
 

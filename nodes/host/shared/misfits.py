@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ....core.families.known_models import of_latents, of_layout, of_text_width
 from ....core.sites import UNetLayout
+
+if TYPE_CHECKING:
+    from ....core.temporal_layers_spec import TemporalLayersSpec
 
 NEEDS_OTHER_FRAMES = (
     "the model makes frames from other frames, which this sampler cannot give it: use Upsample "
@@ -14,11 +18,11 @@ NEEDS_OTHER_FRAMES = (
 IMAGE_MODELS = "Stable Diffusion 1.x, 2.x or XL, or the embedded one"
 
 
-def check_layers_fit(made_for: UNetLayout, have: UNetLayout) -> None:
+def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:
     """Raise ValueError for temporal layers that were made for another U-Net."""
-    if made_for != have:
+    if not layers.fits(have):
         raise ValueError(
-            f"these temporal layers are made for {of_layout(made_for)}, "
+            f"these temporal layers are made for {of_layout(layers.layout)}, "
             f"but the model is {of_layout(have)}"
         )
 

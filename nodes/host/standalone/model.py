@@ -41,7 +41,7 @@ class StandaloneModel:
         )  # fmt: skip
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
-        check_layers_fit(layers.spec.layout, self.core.network.layout)
+        check_layers_fit(layers.spec, self.core.network.layout)
         layers = layers.to(device=self.core.device, dtype=self.core.dtype)
         return replace(self, core=self.core.with_layers(layers, strength))
 

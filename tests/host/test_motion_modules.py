@@ -1,0 +1,74 @@
+"""Motion modules in ComfyUI: the originals' forward passes, and core's KSampler on a toy model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from animatediff_toys import toy_config, toy_state
+from comfyui_server import PATH, PYTHON, missing
+from safetensors.torch import save_file
+from toy_prompts import distance, ksampler, nodes, saved
+from videoldm.core.sites import UNetLayout
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "families"))
+
+from golden_cases import discover  # noqa: E402
+from test_core_numbers import compared  # noqa: E402
+
+FORWARD = 1e-5
+"""Of the largest value; asked for are 1e-4."""
+SAME = 1e-4
+"""Of the spread of latents."""
+KINDS = ("mm_v1", "mm_v2", "mm_v3", "mm_hotshotxl", "mm_animatelcm")
+CASES = [one for one in discover() if one.family == "animatediff" and one.kind in KINDS]
+
+
+@pytest.fixture(scope="module")
+def errors():
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    script, folders = HERE / "inside_motion_modules.py", [one.folder for one in CASES]
+    command = [str(one) for one in (PYTHON, script, PATH, *folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.folder.name}:{case.kind}")
+def test_comfyuis_unet_gives_what_the_original_gives(errors, case):
+    found = errors[str(case.folder)]
+    print(found)
+    assert found.pop("off or ejected") == 0
+    assert found.pop("betas") < 1e-5
+    assert "out" in found and max(found.values()) < FORWARD
+
+
+@pytest.fixture(scope="module")
+def modules(comfyui):
+    """Files of motion modules for the toy model of the server."""
+    layout = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
+    folder = comfyui.base / "models" / "videoldm" / "motion"
+    folder.mkdir(parents=True)
+    for variant in ("v1", "v2"):
+        config = toy_config(variant, layout=layout, heads=8, norm_groups=32)
+        state = {k: v.contiguous() for k, v in toy_state(config).items()}
+        save_file(state, folder / f"{variant}.safetensors")
+    comfyui.clear()
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+def test_cores_ksampler_gives_the_same_in_both_hosts(comfyui, modules, variant):
+    layers = f"motion/{variant}.safetensors"
+    prompt = nodes(n2=("VideoLDM_LoadTemporalLayers", {"layers": layers}),
+                   n50=ksampler("1"), n70=saved("8"), n71=saved("9"), n72=saved("50"))  # fmt: skip
+    pairs = compared(comfyui, prompt)
+    far = {key: distance(*pair) for key, pair in pairs.items()}
+    print(far)
+    assert max(far.values()) < SAME
+    assert distance(pairs["8"][0], pairs["50"][0]) > 0.01, "the modules do nothing"
