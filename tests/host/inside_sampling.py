@@ -179,6 +179,26 @@ def many_windows(toys):
     return {"apart": distance(whole, single), "finite": bool(torch.isfinite(whole).all())}
 
 
+def controls_of_a_clip(toys):
+    """Copies of a ControlNet for frames 2 .. 4, with one before it and a clone on another GPU."""
+    from videoldm.core.clip_condition import ClipCondition
+    from videoldm.nodes.host.comfyui.clip_prompts import ClipPrompts
+
+    positive, negative = toys.controlled()
+    control = positive[0][1]["control"]
+    control.set_previous_controlnet(toys.controlled()[0][0][1]["control"])
+    control.multigpu_clones = {"cuda:1": toys.controlled()[0][0][1]["control"]}
+    # What ComfyUI's node gives the negative prompt is the very same object.
+    prompts = ClipPrompts(positive, negative).of_clip(ClipCondition(frames=range(2, 5)))
+    ours, theirs = (prompts[name][0][1]["control"] for name in ("positive", "negative"))
+    parts = (ours, ours.previous_controlnet, ours.multigpu_clones["cuda:1"])
+    return {
+        "shared": ours is theirs, "copied": ours is not control,
+        "hints": [len(one.cond_hint_original) for one in parts],
+        "before": len(control.cond_hint_original),
+    }  # fmt: skip
+
+
 def interrupted(toys):
     """A run that ends in the middle, and the next one."""
     import torch
@@ -202,8 +222,8 @@ def interrupted(toys):
     return {"ended": ended, "same": torch.equal(toys.sample(), fresh)}
 
 
-CHECKS = (calls, evaluation_alone, many_windows, interrupted, *inside_models.CHECKS,
-          *inside_video.CHECKS)  # fmt: skip
+CHECKS = (calls, evaluation_alone, many_windows, controls_of_a_clip, interrupted,
+          *inside_models.CHECKS, *inside_video.CHECKS)  # fmt: skip
 
 
 def main(comfyui, family):

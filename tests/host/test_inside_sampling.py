@@ -34,5 +34,11 @@ def test_more_windows_with_controlnets_than_are_kept_ready(inside):
     assert inside["many_windows"]["apart"] < SAME
 
 
+def test_the_controlnets_of_a_clip_have_its_hints_and_stay_one_for_both_prompts(inside):
+    found = inside["controls_of_a_clip"]
+    assert found["shared"] and found["copied"]
+    assert found["hints"] == [3, 3, 3] and found["before"] == 6
+
+
 def test_a_run_that_was_stopped_leaves_nothing_behind(inside):
     assert inside["interrupted"] == {"ended": True, "same": True}
