@@ -98,15 +98,47 @@ class SameConv3d(nn.Module):
 
 
 class SameConvTranspose3d(nn.Module):
-    """Its counterpart: an axis of n becomes one of n * stride."""
+    """Its counterpart: an axis of n becomes one of n * stride.
+
+    A transposed convolution of kernel k is a convolution of kernel k / stride for each of the
+    stride's phases, that is for every place of an output between two inputs. All phases are made by
+    one convolution, and each is then taken from where it begins.
+    """
 
     def __init__(self, channels: int, out: int, strides: Triple, ops=nn):
         super().__init__()
-        self.conv = ops.ConvTranspose3d(channels, out, KERNEL, stride=strides, padding=KERNEL - 1)
+        self.strides = strides
+        self.phases = list(itertools.product(*map(range, strides)))
+        kernel = [KERNEL // stride for stride in strides]
+        self.conv = ops.Conv3d(channels, len(self.phases) * out, kernel, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out))
         self.pads = same_padding(KERNEL, strides)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.conv(F.pad(h, self.pads, mode="replicate"))
+        made = self.conv(F.pad(h, self.pads, mode="replicate"))
+        parts = [
+            part[:, :, t : t + h.shape[2], y : y + h.shape[3], x : x + h.shape[4]]
+            for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True)
+        ]
+        names = dict(zip(("rt", "ry", "rx"), self.strides, strict=True))
+        pattern = "(rt ry rx) b c t y x -> b c (t rt) (y ry) (x rx)"
+        out = rearrange(torch.stack(parts), pattern, **names)
+        return out + self.bias.to(out)[:, None, None, None]
+
+
+def phases_of(weight: Tensor, strides: Triple) -> Tensor:
+    """The weight of :class:`SameConvTranspose3d`'s convolution from that of a transposed one
+    [in out k k k]."""
+    names = dict(zip(("rt", "ry", "rx"), strides, strict=True))
+    pattern = "i o (t rt) (y ry) (x rx) -> (rt ry rx o) i t y x"
+    return rearrange(weight.flip(2, 3, 4), pattern, **names)
+
+
+def transposed_of(phases: Tensor, strides: Triple) -> Tensor:
+    """Inverse of :func:`phases_of`."""
+    names = dict(zip(("rt", "ry", "rx"), strides, strict=True))
+    pattern = "(rt ry rx o) i t y x -> i o (t rt) (y ry) (x rx)"
+    return rearrange(phases, pattern, **names).flip(2, 3, 4)
 
 
 class ResBlock3D(nn.Module):

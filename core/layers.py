@@ -146,6 +146,17 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions as the activations are, so that no call has to."""
+    for parameter in module.parameters():
+        # Weights expanded from one number are stand-ins, which are to stay small.
+        if parameter.ndim == 4 and parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5 and parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return module
+
+
 def per_frame(embedding: Tensor, frames: int) -> Tensor:
     """Repeat an embedding [b, e] for every frame of its clip, [(b t), e]; [b, t, e] is folded."""
     if embedding.ndim == 2:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from model_toys import fill, normal
-from videoldm.core.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig, same_padding
+from videoldm.core.autoencoder_3d import (
+    Autoencoder3D,
+    Autoencoder3DConfig,
+    SameConvTranspose3d,
+    phases_of,
+    same_padding,
+    transposed_of,
+)
 from videoldm.core.decoding import decode
 from videoldm.core.overlapped_decoding import (
     Window,
@@ -39,6 +47,17 @@ def test_the_larger_half_of_the_padding_stands_in_front():
     assert same_padding(4, (1, 2, 2)) == [1, 1, 1, 1, 2, 1]
     with pytest.raises(ValueError, match="powers of 2"):
         Autoencoder3DConfig(factors=(3, 8, 8))
+
+
+@pytest.mark.parametrize("strides", [(2, 2, 2), (1, 2, 2), (2, 1, 1)])
+def test_phases_are_a_transposed_convolution(strides):
+    layer = SameConvTranspose3d(3, 5, strides)
+    weight, bias, h = normal(3, 5, 4, 4, 4), normal(5, seed=1), normal(2, 3, 2, 3, 4, seed=2)
+    layer.conv.weight.data, layer.bias.data = phases_of(weight, strides), bias
+    padded = F.pad(h, same_padding(4, strides), mode="replicate")
+    expected = F.conv_transpose3d(padded, weight, bias, stride=strides, padding=3)
+    torch.testing.assert_close(layer(h), expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(transposed_of(phases_of(weight, strides), strides), weight)
 
 
 @pytest.mark.parametrize("frames, height, width", [(4, 2, 2), (8, 6, 10), (12, 8, 4)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from factorised_toys import CONFIGS, config, network
@@ -59,6 +61,17 @@ def test_timesteps_per_frame(name):
     torch.testing.assert_close(same, module(x, T, given(name)), **ROUNDING)
     one, two = (module(x, torch.tensor(t), given(name)) for t in (7, [7, 7]))
     torch.testing.assert_close(one, two, **ROUNDING)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_half_precision(name):
+    x = normal(2, 3, 4, 4, 4)
+    told = replace(given(name), context=context(100).context if "given" in name else None)
+    expected = network(name)(x, T, told)
+    small = network(name).bfloat16()
+    out = small(x.bfloat16(), T, told.to("cpu", torch.bfloat16))
+    assert out.dtype == torch.bfloat16
+    assert (out - expected).square().mean() < 0.01 * expected.square().mean()
 
 
 def test_what_each_network_takes():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..conditions import Conditions
 from ..families import lavie
 from ..families.lavie_config import LavieConfig
+from ..layers import channels_last
 from ..sites import SD1
 
 # One forward pass of the published text-to-video network on 16 frames of 20x32 latents.
@@ -43,7 +44,7 @@ def lavie_base_rate(repeats: int = 3) -> Rate:
     """
     parts = lavie.build(LAVIE_BASE)
     unet, layers = (randomize(part.to_empty(device="cpu")) for part in (parts.unet, parts.layers))
-    parts = lavie.Parts(lavie.channels_last(unet), lavie.channels_last(layers))
+    parts = lavie.Parts(channels_last(unet), channels_last(layers))
     network = lavie.diffusion_model(LAVIE_BASE, parts).network
     generator = torch.Generator().manual_seed(0)
     clip = torch.randn(LAVIE_BASE_CLIP, generator=generator)

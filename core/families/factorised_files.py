@@ -17,12 +17,12 @@ from transformers import CLIPTextModel
 from ..autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
 from ..checkpoints import CheckpointError, complain, load_into, part
 from ..factorised_unet import FactorisedUNet
+from ..layers import channels_last
 from ..weight_files import read_weights
 from . import factorised_keys as keys
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_parts as parts
 from .factorised_config import unet_config
-from .lavie import channels_last
 from .stable_diffusion_parts import is_leftover
 
 Weights = Literal["published", "raw", "average"]

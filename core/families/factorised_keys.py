@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..autoencoder_3d import Autoencoder3DConfig
+from ..autoencoder_3d import (
+    KERNEL,
+    Autoencoder3DConfig,
+    Triple,
+    phases_of,
+    transposed_of,
+)
 from ..checkpoints import complain
 from ..factorised_transformers import InterleavedTransformerSpec, SplitAttentionSpec
 from ..factorised_unet import FactorisedConfig
@@ -198,6 +204,9 @@ def _ndim_here(key: str, tensor: Tensor, config: FactorisedConfig) -> int:
 # 3D autoencoder.
 
 
+UP = {"up.convt.weight": "resample.conv.weight", "up.convt.bias": "resample.bias"}
+
+
 def autoencoder_table(config: Autoencoder3DConfig) -> Table:
     """The original's module path -> the path in :class:`~..autoencoder_3d.Autoencoder3D`."""
     table = {
@@ -212,7 +221,7 @@ def autoencoder_table(config: Autoencoder3DConfig) -> Table:
         old = "conv_blocks", "stages"
         for half, resample, blocks in (
             ("encoder", {"down": "resample"}, ("res",)),
-            ("decoder", {"up.convt": "resample.conv"}, ("res1", "res2")),
+            ("decoder", UP, ("res1", "res2")),
         ):
             inside = resample | {name: f"blocks.{j}" for j, name in enumerate(blocks)}
             table |= _below(f"{half}.{old[0]}.{i}", f"{half}.{old[1]}.{i}", inside)
@@ -224,7 +233,23 @@ def autoencoder_from_original(
 ) -> dict[str, Tensor]:
     """The weights under the names here, those that the original lists twice once."""
     once = {key: tensor for key, tensor in state.items() if not is_duplicate(key, state)}
-    return rename_all(once, autoencoder_table(config), "the autoencoder")
+    own = rename_all(once, autoencoder_table(config), "the autoencoder")
+    wrong = []
+    for key, strides in _transposed(config):
+        if key in own and tuple(own[key].shape[2:]) == (KERNEL,) * 3:
+            own[key] = phases_of(own[key], strides)
+        elif key in own:
+            wrong.append(f"{key} {tuple(own[key].shape)}")
+    complain("has misshapen", "the autoencoder", wrong)
+    return own
+
+
+def _transposed(config: Autoencoder3DConfig) -> list[tuple[str, Triple]]:
+    """Weights, by their names here, that the original has as those of transposed convolutions."""
+    return [
+        (f"decoder.stages.{i}.resample.conv.weight", strides)
+        for i, strides in enumerate(config.strides)
+    ]
 
 
 def is_duplicate(key: str, state: Mapping[str, Tensor]) -> bool:
@@ -237,7 +262,9 @@ def autoencoder_to_original(
     state: Mapping[str, Tensor], config: Autoencoder3DConfig
 ) -> dict[str, Tensor]:
     """Inverse of :func:`autoencoder_from_original`, the duplicates included."""
-    renamed = rename_all(state, inverse(autoencoder_table(config)), "the autoencoder")
+    whole = {key: transposed_of(state[key], strides) for key, strides in _transposed(config)}
+    table = inverse(autoencoder_table(config))
+    renamed = rename_all({**state, **whole}, table, "the autoencoder")
     duplicates = {
         key.removesuffix("conv.weight") + "weight": tensor
         for key, tensor in renamed.items()

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints import (
     CheckpointError,
@@ -27,6 +27,7 @@ from ..checkpoints import (
     save,
 )
 from ..diffusion_model import DiffusionModel
+from ..layers import channels_last
 from ..preconditioning import discrete
 from ..schedules import linear, scaled_linear
 from ..temporal_layers import TemporalLayers
@@ -160,17 +161,6 @@ def assemble(
     load_into(parts.unet, image, f"the U-Net of {name}", dtype)
     load_into(parts.layers, temporal, f"the temporal layers of {name}", dtype)
     return Parts(channels_last(parts.unet), channels_last(parts.layers))
-
-
-def channels_last(module: nn.Module) -> nn.Module:
-    """Lay out the weights of convolutions as the activations are, so that no call has to."""
-    for parameter in module.parameters():
-        # Weights expanded from one number are stand-ins, which are to stay small.
-        if parameter.ndim == 4 and parameter.is_contiguous():
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        elif parameter.ndim == 5 and parameter.is_contiguous():
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-    return module
 
 
 def diffusion_model(
