@@ -8,7 +8,7 @@ clip after the other, in the memory of one clip.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -54,65 +54,75 @@ def blended(frames: Tensor, at: Sequence[int]) -> Tensor:
     return torch.lerp(frames[:, before], frames[:, before + 1], weight)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interpolation:
+    """How key frames are filled in.
+
+    window_keys: key frames per clip. overlap_keys: key frames that neighbouring clips share; what
+    lies between shared ones is the earlier clip's. rate: frame-rate class of the first pass, the
+    second has the next one. keep_keys: the video holds the key frames as they were given, not as
+    the model made them again. from_blend: start from the linear blend of the key frames, noised to
+    the sampling's first sigma, instead of from noise alone; sigmas then begin low. total_keys:
+    their number where they come in chunks, for progress alone; 0 = not known.
+    """
+
+    window_keys: int = 5
+    overlap_keys: int = 1
+    rate: int | None = 0
+    passes: int = 1
+    keep_keys: bool = True
+    from_blend: bool = False
+    use: ContextUse = ContextUse()
+    factor: int = FACTOR
+    total_keys: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.overlap_keys < self.window_keys:
+            raise ValueError(
+                f"overlap_keys {self.overlap_keys} must be at least 1 and smaller than "
+                f"window_keys {self.window_keys}."
+            )
+        if self.passes < 1 or self.factor < 2:
+            raise ValueError(
+                f"Expected 1 pass or more and factor 2, got {self.passes} and {self.factor}."
+            )
+
+
 def interpolate(
     denoiser_for: DenoiserFor,
     keys: Frames,
     sampling: Sampling,
     *,
-    window_keys: int = 5,
-    overlap_keys: int = 1,
-    rate: int | None = 0,
-    passes: int = 1,
-    keep_keys: bool = True,
-    from_blend: bool = False,
-    use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
-    factor: int = FACTOR,
-    total_keys: int = 0,
+    how: Interpolation = Interpolation(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield key frames with the frames between them, latents [b t c h w], clip by clip.
 
-    keys: latents [b K c h w], or chunks of them as they come. window_keys: key frames per clip.
-    overlap_keys: key frames that neighbouring clips share; what lies between shared ones is the
-    earlier clip's. rate: frame-rate class of the first pass, the second has the next one.
-    keep_keys: the video holds the key frames as they were given, not as the model made them again.
-    from_blend: start from the linear blend of the key frames, noised to the sampling's first sigma,
-    instead of from noise alone; sigmas then begin low.
-    total_keys: their number where `keys` are chunks, for progress alone; 0 = not known.
-    done: what an interrupted run of the same settings yielded; only the rest is yielded.
+    keys: latents [b K c h w], or chunks of them as they come. done: what an interrupted run of the
+    same settings yielded; only the rest is yielded.
 
     Raises ValueError before anything is sampled.
     """
-    _check(window_keys, overlap_keys, passes, factor)
-    if done is not None and passes > 1 and not keep_keys:
-        raise ValueError(f"{passes} passes can only be continued when key frames are kept.")
+    if done is not None and how.passes > 1 and not how.keep_keys:
+        raise ValueError(f"{how.passes} passes can only be continued when key frames are kept.")
+    total_keys = how.total_keys
     if isinstance(keys, Tensor):
         check_video(keys)
         total_keys = keys.shape[1]
-    clips = _Clips(window_keys, overlap_keys, factor)
-    use = replace(use, restore=keep_keys)
-    for k in range(passes):
-        spacing = factor ** (passes - 1 - k)
-        told = None if rate is None else rate + k
+    clips = _Clips(how.window_keys, how.overlap_keys, how.factor)
+    use = replace(how.use, restore=how.keep_keys)
+    for k in range(how.passes):
+        spacing = how.factor ** (how.passes - 1 - k)
+        told = None if how.rate is None else how.rate + k
         level = f"interpolation {k + 1}"
-        single = _Pass(denoiser_for, sampling, use, told, level, spacing, from_blend)
+        single = _Pass(denoiser_for, sampling, use, told, level, spacing, how.from_blend)
         reports = _Reports(callback, single.level, total_keys)
         part = None if done is None else done[:, ::spacing]
         new = _one_pass(single, keys, clips, part, reports)
         keys = new if part is None or spacing == 1 else chain([part], new)
-        total_keys = interpolated_frames(total_keys, 1, factor) if total_keys else 0
+        total_keys = interpolated_frames(total_keys, 1, how.factor) if total_keys else 0
     return iter(keys)
-
-
-def _check(window_keys: int, overlap_keys: int, passes: int, factor: int) -> None:
-    if not 1 <= overlap_keys < window_keys:
-        raise ValueError(
-            f"overlap_keys {overlap_keys} must be at least 1 and smaller than "
-            f"window_keys {window_keys}."
-        )
-    if passes < 1 or factor < 2:
-        raise ValueError(f"Expected 1 pass or more and factor 2, got {passes} and {factor}.")
 
 
 class _Clips(NamedTuple):

@@ -37,7 +37,7 @@ from .clip_condition import (
     sample_clip,
 )
 from .context_frames import ContextFrames, given_frames
-from .interpolation import FACTOR, interpolate
+from .interpolation import FACTOR, Interpolation, interpolate
 from .sampling import Callback
 from .sliding import SlidingWindows, sliding
 from .windows import Chunk, prediction_chunks
@@ -49,9 +49,11 @@ __all__ = [
     "Continuation",
     "DenoiserFor",
     "FirstSegment",
+    "Hierarchy",
     "Perturbation",
     "Progress",
     "Sampling",
+    "Segment",
     "SlidingWindows",
     "hierarchical",
     "key_frames",
@@ -65,36 +67,47 @@ __all__ = [
 # One clip.
 
 
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What a single clip is sampled from, besides its prompt.
+
+    context: given frames [b frames c h w] with their mask, which act as `use` says. rate:
+    frame-rate class. x0: start from this video, noised to the first sigma (video to video).
+    """
+
+    context: ContextFrames | None = None
+    use: ContextUse = ContextUse()
+    rate: int | None = None
+    x0: Tensor | None = None
+
+
 def single_clip(
     denoiser_for: DenoiserFor,
     size: Size,
     sampling: Sampling,
     frames: int,
     *,
-    context: ContextFrames | None = None,
-    use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
-    rate: int | None = None,
-    x0: Tensor | None = None,
+    how: Segment = Segment(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield one clip of `frames` frames; size is (b, c, h, w) of its latents.
 
-    context: given frames [b frames c h w] with their mask. x0: start from this video, noised to
-    the first sigma (video to video). done: the clip itself, if it is finished: nothing is
-    yielded.
+    done: the clip itself, if it is finished: nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
-    if context is not None:
-        check_whole(context.latents, size, frames, "given")
-    if x0 is not None:
-        check_whole(x0, size, frames, "initial")
-    condition = ClipCondition(frames=range(frames), context=context, rate=rate)
+    if how.context is not None:
+        check_whole(how.context.latents, size, frames, "given")
+    if how.x0 is not None:
+        check_whole(how.x0, size, frames, "initial")
+    condition = ClipCondition(frames=range(frames), context=how.context, rate=how.rate)
 
     def run() -> Iterator[Tensor]:
         if done is None or done.shape[1] < frames:
-            report = reporter(callback, "clip", 0, 1)
-            yield sample_clip(denoiser_for, condition, size, sampling, use, x0=x0, callback=report)
+            at = reporter(callback, "clip", 0, 1)
+            yield sample_clip(
+                denoiser_for, condition, size, sampling, how.use, x0=how.x0, callback=at
+            )
 
     return run()
 
@@ -126,7 +139,9 @@ class Continuation:
     window: frames of a clip, given ones included. context: how many of the last frames each clip is
     given. rate: frame-rate class. first: how a first clip is made that is given no frames; None for
     the way of all others. spacing: frames of the finished video from one frame to the next, when
-    these are its key frames; level: what `denoiser_for` and progress call them.
+    these are its key frames; level: what `denoiser_for` and progress call them. given: [b n c h w]
+    what the video begins with (an image, frames of a video); without it the first clip is made from
+    nothing. Of a long one, the last `context` frames are what the first clip is given.
     """
 
     window: int = 16
@@ -136,6 +151,7 @@ class Continuation:
     first: FirstSegment | None = None
     spacing: int = 1
     level: str = "clip"
+    given: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.context < self.window:
@@ -153,25 +169,23 @@ def prediction(
     frames: int,
     *,
     how: Continuation = Continuation(),  # noqa: B008 (frozen)
-    given: Tensor | None = None,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield a video clip by clip, each continuing from the last frames before it.
 
-    The last clip is made whole and cropped to `frames`. given: [b n c h w] what the video begins
-    with (an image, a clip); without it the first clip is made from nothing. Of a long one, the last
-    `how.context` frames are what the first clip is told. done: what an interrupted run of the same
+    The last clip is made whole and cropped to `frames`. done: what an interrupted run of the same
     settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
+    given = how.given
     if given is not None:
         check_given(given, size)
         if not 0 < given.shape[1] < frames:
             raise ValueError(
                 f"A video of {frames} frames cannot begin with {given.shape[1]} given frames."
             )
-    chunks = _chunks(frames, how, given)
+    chunks = _chunks(frames, how)
     first, past = _resumed(chunks, given, done, frames, how.context)
 
     def make(k: int, past: Tensor | None) -> Tensor:
@@ -216,9 +230,9 @@ def _condition(
     return ClipCondition(frames=frames, context=given, rate=how.rate, level=how.level)
 
 
-def _chunks(frames: int, how: Continuation, given: Tensor | None) -> list[Chunk]:
+def _chunks(frames: int, how: Continuation) -> list[Chunk]:
     """The clips of a video that begins with given frames."""
-    there = 0 if given is None else given.shape[1]
+    there = 0 if how.given is None else how.given.shape[1]
     told = min(there, how.context)
     offset = there - told
     plan = prediction_chunks(frames - offset, how.window, how.context)
@@ -266,6 +280,22 @@ class Between:
                 f"{self.window_keys}."
             )
 
+    def interpolation(self, total_keys: int) -> Interpolation:
+        """The same as the interpolation of so many key frames."""
+        return Interpolation(
+            window_keys=self.window_keys, rate=self.rate, passes=self.passes, use=self.use,
+            total_keys=total_keys,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    """How key frames are made, whose window and given frames count in key frames, and how the
+    frames between them."""
+
+    keys: Continuation = Continuation()
+    between: Between = Between()
+
 
 def key_frames(frames: int, passes: int = 2) -> int:
     """Key frames that `hierarchical` predicts for a video of `frames` frames."""
@@ -278,38 +308,33 @@ def hierarchical(
     sampling: Sampling,
     frames: int,
     *,
-    how: Continuation = Continuation(),  # noqa: B008 (frozen)
-    between: Between = Between(),  # noqa: B008 (frozen)
-    given: Tensor | None = None,
+    how: Hierarchy = Hierarchy(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield a video whose key frames are predicted and whose other frames are interpolated.
 
-    Key frames lie 4 ** passes frames apart; `how` and `given` count in key frames. Every clip
-    between them is made as soon as its key frames exist, so memory does not grow with the length.
-    done: what an interrupted run of the same settings yielded; only the rest is yielded.
+    Key frames lie 4 ** passes frames apart. Every clip between them is made as soon as its key
+    frames exist, so memory does not grow with the length. done: what an interrupted run of the same
+    settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
-    how = replace(how, spacing=FACTOR**between.passes, level="keys")
+    between = how.between
+    predicting = replace(how.keys, spacing=FACTOR**between.passes, level="keys")
     keys = key_frames(frames, between.passes)
-    if given is not None:
-        keys = max(keys, 1 + given.shape[1])
+    if predicting.given is not None:
+        keys = max(keys, 1 + predicting.given.shape[1])
     # Every key frame is a frame of the video, so those that exist are found in what is done.
-    known = None if done is None else done[:, :: how.spacing]
-    known = _whole_clips(known, _chunks(keys, how, given), keys)
+    known = None if done is None else done[:, :: predicting.spacing]
+    known = _whole_clips(known, _chunks(keys, predicting), keys)
     predicted = prediction(
-        denoiser_for, size, sampling, keys, how=how, given=given, done=known, callback=callback
+        denoiser_for, size, sampling, keys, how=predicting, done=known, callback=callback
     )
     video = interpolate(
         between.denoiser_for or denoiser_for,
         predicted if known is None else chain([known], predicted),
         between.sampling or sampling,
-        window_keys=between.window_keys,
-        rate=between.rate,
-        passes=between.passes,
-        use=between.use,
-        total_keys=keys,
+        how=between.interpolation(keys),
         done=done,
         callback=callback,
     )

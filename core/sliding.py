@@ -33,7 +33,9 @@ class SlidingWindows:
 
     plan: plan(frames, window, overlap) -> windows, one of those in windows.py. fuse: weights of
     overlapping windows, one of windows.FUSE_WEIGHTS. free_noise: shuffle the first window's noise
-    over the video (Qiu et al. 2023), which holds distant frames together.
+    over the video (Qiu et al. 2023), which holds distant frames together. context: given frames of
+    the whole video, of which each window is given its own. rate: frame-rate class. chunk: frames
+    that are yielded at a time.
     """
 
     window: int = 16
@@ -41,8 +43,13 @@ class SlidingWindows:
     plan: Callable[[int, int, int], list[Window]] = sliding_windows
     fuse: str = "pyramid"
     free_noise: bool = True
+    context: ContextFrames | None = None
+    rate: int | None = None
+    chunk: int = 16
 
     def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise ValueError(f"A chunk must have at least 1 frame, got {self.chunk}.")
         if not 0 <= self.overlap < self.window:
             raise ValueError(
                 f"overlap {self.overlap} must be smaller than window {self.window} and not below 0."
@@ -56,28 +63,24 @@ def sliding(
     frames: int,
     *,
     windows: SlidingWindows = SlidingWindows(),  # noqa: B008 (frozen)
-    context: ContextFrames | None = None,
-    rate: int | None = None,
-    chunk: int = 16,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield a video in chunks of `chunk` frames, after all of it was denoised together.
+    """Yield a video in chunks of `windows.chunk` frames, after all of it was denoised together.
 
-    The latents of the whole video are in memory, the network sees one window at a time. context:
-    given frames of the whole video, of which each window is told its own. done: the frames that
-    were yielded before an interruption; everything is denoised again, and the rest is yielded.
+    The latents of the whole video are in memory, the network sees one window at a time. done: the
+    frames that were yielded before an interruption; everything is denoised again, and the rest is
+    yielded.
     """
     check_frames(frames, size, sampling, done)
-    if chunk < 1:
-        raise ValueError(f"A chunk must have at least 1 frame, got {chunk}.")
+    context = windows.context
     if context is not None:
         check_whole(context.latents, size, frames, "given")
     window = min(windows.window, frames)
     overlap = min(windows.overlap, window - 1)
     plan = windows.plan(frames, window, overlap)
     weights = fuse_weights(windows.fuse, plan, frames, overlap)
-    told = {window: _told(window, context, rate) for window in plan}
+    told = {window: _told(window, context, windows.rate) for window in plan}
 
     def sample() -> Tensor:
         x = _sliding_start(size, sampling, frames, windows, window, overlap)
@@ -94,8 +97,8 @@ def sliding(
         planned = Evaluations(told[plan[0]], size, sampling.sigmas)
         x = in_scope(denoiser_for, planned, sample)
         x = _with_given(check_finite(x), context)
-        for start in range(ready, frames, chunk):
-            yield x[:, start : start + chunk].clone()
+        for start in range(ready, frames, windows.chunk):
+            yield x[:, start : start + windows.chunk].clone()
 
     return run()
 

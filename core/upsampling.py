@@ -72,43 +72,47 @@ class Upsampling:
             )
 
 
+def settings_of(model: DiffusionModel) -> Upsampling:
+    """The settings that follow from a model; the others have their defaults."""
+    return Upsampling(
+        schedule=model.noise_schedule_for_low_res or model.schedule,
+        latent_channels=model.latent_channels,
+    )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Text [b n d] for the whole video; with `uncond`, classifier-free guidance of this scale."""
+
+    text: Tensor | None
+    uncond: Tensor | None = None
+    scale: float = 1.0
+
+
 def upsample(
     model: DiffusionModel,
     low_res: Frames,
-    text: Tensor | None,
+    prompt: Prompt,
     sampling: Sampling,
     *,
-    uncond: Tensor | None = None,
-    scale: float = 1.0,
-    noise_level: int = 20,
-    same_noise: bool = False,
-    chunk: int = 16,
-    overlap: int = 4,
-    tile: int | None = None,
-    tile_overlap: int = 8,
+    settings: Upsampling | None = None,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield latents [b t c h w] of the upsampled `low_res` [b t 3 h w] in [-1, 1], clip by clip.
 
-    text: [b n d]; uncond with scale: classifier-free guidance. Other arguments: see `Upsampling`
-    and `upsample_clips`, which does the same for any denoiser.
+    settings: those of `settings_of(model)`, changed as needed. See `upsample_clips`, which does the
+    same for any denoiser.
     """
-    if noise_level > model.max_noise_level:
+    settings = settings or settings_of(model)
+    if settings.noise_level > model.max_noise_level:
         raise ValueError(
-            f"noise_level {noise_level} is above the {model.max_noise_level} that the model knows."
+            f"noise_level {settings.noise_level} is above the {model.max_noise_level} that the "
+            f"model knows."
         )
-    settings = Upsampling(
-        schedule=model.noise_schedule_for_low_res or model.schedule,
-        latent_channels=model.latent_channels,
-        noise_level=noise_level,
-        same_noise=same_noise,
-        chunk=chunk,
-        overlap=overlap,
-        tile=tile,
-        tile_overlap=tile_overlap,
+    denoiser_for = upsampler_denoiser_for(
+        model, prompt.text, uncond=prompt.uncond, scale=prompt.scale
     )
-    denoiser_for = upsampler_denoiser_for(model, text, uncond=uncond, scale=scale)
     return upsample_clips(denoiser_for, low_res, sampling, settings, done=done, callback=callback)
 
 

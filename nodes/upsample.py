@@ -80,8 +80,8 @@ class UpsampleVideo(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, images, **inputs) -> io.NodeOutput:
         from .stages.running import Settings
-        from .stages.upsampling import upsample_video
+        from .stages.upsampling import UpsamplingRequest, upsample_video
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
-        wires = model, positive, negative, images
-        return io.NodeOutput(upsample_video(host, *wires, settings, **inputs))
+        wires, request = (model, (positive, negative), images), UpsamplingRequest(**inputs)
+        return io.NodeOutput(upsample_video(host, *wires, request, settings))

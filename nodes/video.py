@@ -91,9 +91,9 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, file, **settings) -> io.NodeOutput:
-        from .stages.media import load_clip
+        from .stages.media import Excerpt, load_clip
 
-        return io.NodeOutput(*load_clip(host, file, **settings))
+        return io.NodeOutput(*load_clip(host, file, Excerpt(**settings)))
 
 
 class SaveVideo(io.ComfyNode):

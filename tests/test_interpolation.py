@@ -16,15 +16,27 @@ from model_toys import (
     whole,
 )
 from videoldm.core.clip_condition import ContextUse, conditions_of
-from videoldm.core.interpolation import blended, interpolate, interpolated_frames, linear_blend
+from videoldm.core.interpolation import (
+    Interpolation,
+    blended,
+    interpolate,
+    interpolated_frames,
+    linear_blend,
+)
 
 SAMPLING = toy_sampling()
 KEYS = normal(2, 16, 4, 3, 5)
 
 
+def filled(denoiser_for, keys, sampling, *, done=None, callback=None, **how):
+    """The interpolation with some of its settings."""
+    settings = Interpolation(**how)
+    return interpolate(denoiser_for, keys, sampling, how=settings, done=done, callback=callback)
+
+
 def test_sixteen_key_frames_become_61_and_then_241_frames():
-    once = whole(interpolate(Denoisers(), KEYS, SAMPLING))
-    twice = whole(interpolate(Denoisers(), KEYS, SAMPLING, passes=2))
+    once = whole(filled(Denoisers(), KEYS, SAMPLING))
+    twice = whole(filled(Denoisers(), KEYS, SAMPLING, passes=2))
     assert once.shape[1] == 61 == interpolated_frames(16)
     assert twice.shape[1] == 241 == interpolated_frames(16, 2)
     assert torch.equal(once[:, ::4], KEYS) and torch.equal(twice[:, ::16], KEYS)
@@ -44,14 +56,14 @@ def test_from_the_blend_little_noise_leaves_the_blend():
     """A denoiser that returns its input gives back what sampling started from."""
     sampling = replace(SAMPLING, sigmas=torch.tensor([1e-4, 0.0]))
     identity = lambda condition: lambda x, sigma: x  # noqa: E731
-    made = whole(interpolate(identity, KEYS, sampling, passes=2, from_blend=True))
+    made = whole(filled(identity, KEYS, sampling, passes=2, from_blend=True))
     assert torch.allclose(made, linear_blend(KEYS, 16), atol=2e-3)
-    assert not torch.allclose(whole(interpolate(identity, KEYS, sampling)), made[:, ::4], atol=0.1)
+    assert not torch.allclose(whole(filled(identity, KEYS, sampling)), made[:, ::4], atol=0.1)
 
 
 def test_clips_of_17_frames_are_told_every_fourth_and_share_one():
     denoisers = Denoisers()
-    chunks = list(interpolate(denoisers, KEYS, SAMPLING))
+    chunks = list(filled(denoisers, KEYS, SAMPLING))
     assert [c.shape[1] for c in chunks] == [17, 16, 16, 12]
     assert denoisers.frames == [range(0, 17), range(16, 33), range(32, 49), range(48, 61)]
     for condition in denoisers.conditions:
@@ -64,7 +76,7 @@ def test_clips_of_17_frames_are_told_every_fourth_and_share_one():
 
 def test_the_second_pass_has_the_next_rate_and_the_first_lies_four_times_wider():
     denoisers = Denoisers()
-    list(interpolate(denoisers, KEYS[:, :3], SAMPLING, passes=2, rate=3))
+    list(filled(denoisers, KEYS[:, :3], SAMPLING, passes=2, rate=3))
     seen = {(c.level, c.rate, c.frames[1] - c.frames[0]) for c in denoisers.conditions}
     assert seen == {("interpolation 1", 3, 4), ("interpolation 2", 4, 1)}
 
@@ -76,7 +88,7 @@ def test_the_second_pass_has_the_next_rate_and_the_first_lies_four_times_wider()
 def test_every_frame_comes_once_for_any_number_of_keys(keys, window, overlap, passes, keep):
     overlap = min(overlap, window - 1)
     chunks = list(
-        interpolate(
+        filled(
             Denoisers(),
             KEYS[:, :keys, :, :1, :1],
             SAMPLING,
@@ -95,16 +107,16 @@ def test_every_frame_comes_once_for_any_number_of_keys(keys, window, overlap, pa
 def test_key_frames_may_come_in_chunks_and_are_asked_for_when_needed():
     asked = []
     stream = (asked.append(k) or KEYS[:, k : k + 1] for k in range(16))
-    video = interpolate(Denoisers(), stream, SAMPLING)
+    video = filled(Denoisers(), stream, SAMPLING)
     first = next(video)
     assert asked == [0, 1, 2, 3, 4]
-    assert torch.equal(whole([first, *video]), whole(interpolate(Denoisers(), KEYS, SAMPLING)))
+    assert torch.equal(whole([first, *video]), whole(filled(Denoisers(), KEYS, SAMPLING)))
 
 
 @pytest.mark.parametrize("passes, overlap", [(1, 1), (1, 3), (2, 1)])
 def test_a_run_continues_bit_for_bit_from_any_frame(passes, overlap):
     def run(**more):
-        return interpolate(
+        return filled(
             Denoisers(), KEYS[:, :8], SAMPLING, passes=passes, overlap_keys=overlap, **more
         )
 
@@ -115,14 +127,14 @@ def test_a_run_continues_bit_for_bit_from_any_frame(passes, overlap):
 
 
 def test_key_frames_can_be_made_again():
-    video = whole(interpolate(Denoisers(), KEYS, SAMPLING, keep_keys=False))
+    video = whole(filled(Denoisers(), KEYS, SAMPLING, keep_keys=False))
     assert video.shape[1] == 61
     assert not any(torch.equal(video[:, 4 * k], KEYS[:, k]) for k in range(16))
 
 
 def test_a_single_key_frame_is_the_video():
     denoisers = Denoisers()
-    assert torch.equal(whole(interpolate(denoisers, KEYS[:, :1], SAMPLING)), KEYS[:, :1])
+    assert torch.equal(whole(filled(denoisers, KEYS[:, :1], SAMPLING)), KEYS[:, :1])
     assert denoisers.conditions == []
 
 
@@ -131,7 +143,7 @@ def test_a_real_model_interpolates():
     layers = toy_layers(model.network.image_unet, context_channels=4, rates=2)
     model, text = model.with_layers(fill(layers, scale=0.05)), normal(1, 3, 16)
     video = whole(
-        interpolate(
+        filled(
             lambda c: model.denoiser(conditions_of(c, model.network.spec.ids, text)),
             KEYS[:1, :3],
             toy_sampling(2),
@@ -143,14 +155,14 @@ def test_a_real_model_interpolates():
 
 def test_progress_counts_clips():
     reports = []
-    list(interpolate(Denoisers(), KEYS, SAMPLING, callback=reports.append))
+    list(filled(Denoisers(), KEYS, SAMPLING, callback=reports.append))
     assert [(r.chunk, r.chunks) for r in reports[::3]] == [(0, 4), (1, 4), (2, 4), (3, 4)]
 
 
 def test_memory_does_not_grow_with_the_length():
     def peak(keys):
         stream = (torch.zeros(1, 1, 4, 2, 2) for _ in range(keys))
-        return peak_tensors(interpolate(lambda c: Denoisers()(c), stream, SAMPLING, passes=2))
+        return peak_tensors(filled(lambda c: Denoisers()(c), stream, SAMPLING, passes=2))
 
     peak(20)
     assert peak(60) <= peak(20) + 3
@@ -158,14 +170,14 @@ def test_memory_does_not_grow_with_the_length():
 
 def test_errors_name_both_numbers_before_anything_is_sampled():
     with pytest.raises(ValueError, match="overlap_keys 5 must be .* smaller than window_keys 5"):
-        interpolate(Denoisers(), KEYS, SAMPLING, overlap_keys=5)
+        filled(Denoisers(), KEYS, SAMPLING, overlap_keys=5)
     with pytest.raises(ValueError, match="overlap_keys 0 must be at least 1"):
-        interpolate(Denoisers(), KEYS, SAMPLING, overlap_keys=0)
+        filled(Denoisers(), KEYS, SAMPLING, overlap_keys=0)
     with pytest.raises(ValueError, match="got 0 and 4"):
-        interpolate(Denoisers(), KEYS, SAMPLING, passes=0)
+        filled(Denoisers(), KEYS, SAMPLING, passes=0)
     with pytest.raises(ValueError, match=r"\[16, 4, 3, 5\]"):
-        interpolate(Denoisers(), KEYS[0], SAMPLING)
+        filled(Denoisers(), KEYS[0], SAMPLING)
     with pytest.raises(ValueError, match="2 passes can only be continued when key frames are kept"):
-        interpolate(Denoisers(), KEYS, SAMPLING, passes=2, keep_keys=False, done=KEYS)
+        filled(Denoisers(), KEYS, SAMPLING, passes=2, keep_keys=False, done=KEYS)
     with pytest.raises(ValueError, match="0 key frames"):
-        list(interpolate(Denoisers(), iter(()), SAMPLING))
+        list(filled(Denoisers(), iter(()), SAMPLING))

@@ -24,7 +24,9 @@ from videoldm.core.long_video import (
     Between,
     ContextUse,
     Continuation,
+    Hierarchy,
     Perturbation,
+    Segment,
     SlidingWindows,
     hierarchical,
     key_frames,
@@ -40,6 +42,7 @@ from videoldm.core.windows import looped_windows, uniform_windows
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
 FEW_KEYS = Continuation(window=4, context=1)
+HIERARCHY = Hierarchy(keys=FEW_KEYS)
 
 
 def sparse_of(frames, **more):
@@ -57,7 +60,7 @@ STRATEGIES = {
         Denoisers(), SIZE, SAMPLING, frames, how=Continuation(window=7, context=2), **more
     ),
     "hierarchical": lambda frames, **more: hierarchical(
-        Denoisers(), SIZE, SAMPLING, frames, how=FEW_KEYS, **more
+        Denoisers(), SIZE, SAMPLING, frames, how=HIERARCHY, **more
     ),
 }
 
@@ -109,7 +112,7 @@ def test_a_clip_is_the_sampler_on_the_seeds_noise():
 def test_video_to_video_at_a_low_noise_level_stays_near_its_input():
     sampling = replace(SAMPLING, sampler=sample_euler, sigmas=torch.tensor([0.01, 0.0]))
     start = normal(2, 5, 4, 3, 5)
-    video = whole(single_clip(lambda c: lambda x, s: x, SIZE, sampling, 5, x0=start))
+    video = whole(single_clip(lambda c: lambda x, s: x, SIZE, sampling, 5, how=Segment(x0=start)))
     assert (video - start).abs().max() < 0.06
 
 
@@ -118,7 +121,7 @@ def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_
     context = given_frames(known, [0, 3], 6)
     denoisers = Denoisers()
     use = ContextUse(perturbation=Perturbation(level=100, schedule=SCHEDULE))
-    video = whole(single_clip(denoisers, SIZE, SAMPLING, 6, context=context, use=use))
+    video = whole(single_clip(denoisers, SIZE, SAMPLING, 6, how=Segment(context=context, use=use)))
     assert torch.equal(video[:, [0, 3]], known)
     (condition,) = denoisers.conditions
     told = condition.context
@@ -126,7 +129,9 @@ def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_
     assert not torch.equal(told.latents[:, 0], known[:, 0])
     assert (told.latents[:, [1, 2, 4, 5]] == 0).all()
     remade = replace(use, restore=False)
-    video = whole(single_clip(Denoisers(), SIZE, SAMPLING, 6, context=context, use=remade))
+    video = whole(
+        single_clip(Denoisers(), SIZE, SAMPLING, 6, how=Segment(context=context, use=remade))
+    )
     assert not torch.equal(video[:, [0, 3]], known)
 
 
@@ -149,7 +154,7 @@ def test_context_guidance_is_f_plus_s_times_the_difference():
     context = given_frames(normal(2, 1, 4, 3, 5), [0], 3)
     for scale, value in ((1.0, 3.0), (2.0, 5.0), (torch.tensor([1.0, 2.0, 1.5]), None)):
         use = ContextUse(scale=scale)
-        video = whole(single_clip(told, SIZE, SAMPLING, 3, context=context, use=use))
+        video = whole(single_clip(told, SIZE, SAMPLING, 3, how=Segment(context=context, use=use)))
         expected = [value, value] if value else [5.0, 4.0]
         torch.testing.assert_close(video[0, 1:, 0, 0, 0], torch.tensor(expected))
 
@@ -167,7 +172,7 @@ def test_keep_holds_given_frames_in_the_samplers_own_x():
     known = normal(2, 1, 4, 3, 5)
     context = given_frames(known, [0], 3)
     use = ContextUse(keep=True)
-    whole(single_clip(spy, SIZE, SAMPLING, 3, context=context, use=use))
+    whole(single_clip(spy, SIZE, SAMPLING, 3, how=Segment(context=context, use=use)))
     noise = SAMPLING.noise(2, range(3)).initial(torch.empty(2, 3, 4, 3, 5))
     for x, sigma in seen:
         torch.testing.assert_close(x, known[:, 0] + sigma * noise[:, 0])
@@ -207,9 +212,9 @@ def test_each_clip_is_told_the_last_frames_before_it():
 @pytest.mark.parametrize("given", [1, 2, 3, 9])
 def test_a_video_begins_with_its_given_frames(given):
     start = normal(2, given, 4, 3, 5)
-    how = Continuation(window=7, context=2)
+    how = Continuation(window=7, context=2, given=start)
     denoisers = Denoisers()
-    chunks = list(prediction(denoisers, SIZE, SAMPLING, 23, how=how, given=start))
+    chunks = list(prediction(denoisers, SIZE, SAMPLING, 23, how=how))
     video = whole(chunks)
     assert video.shape[1] == 23 and torch.equal(video[:, :given], start)
     told = min(given, 2)
@@ -218,7 +223,7 @@ def test_a_video_begins_with_its_given_frames(given):
     assert torch.equal(first.context.latents[:, :told], start[:, given - told :])
     for k in range(1, len(chunks)):
         done = whole(chunks[:k])
-        rest = prediction(Denoisers(), SIZE, SAMPLING, 23, how=how, given=start, done=done)
+        rest = prediction(Denoisers(), SIZE, SAMPLING, 23, how=how, done=done)
         assert torch.equal(whole([done, *rest]), video)
 
 
@@ -254,7 +259,7 @@ def test_a_real_model_predicts_with_context():
 
 def test_key_frames_are_predicted_far_apart_and_kept():
     denoisers = Denoisers()
-    video = whole(hierarchical(denoisers, SIZE, SAMPLING, 61, how=FEW_KEYS))
+    video = whole(hierarchical(denoisers, SIZE, SAMPLING, 61, how=HIERARCHY))
     assert key_frames(61) == 5
     keys = whole(prediction(Denoisers(), SIZE, SAMPLING, 5, how=replace(FEW_KEYS, spacing=16)))
     assert torch.equal(video[:, ::16], keys[:, :4])
@@ -264,7 +269,7 @@ def test_key_frames_are_predicted_far_apart_and_kept():
 
 def test_frames_are_interpolated_as_soon_as_their_key_frames_exist():
     denoisers = Denoisers()
-    stream = hierarchical(denoisers, SIZE, SAMPLING, 961, how=FEW_KEYS)
+    stream = hierarchical(denoisers, SIZE, SAMPLING, 961, how=HIERARCHY)
     next(stream)
     made = [c.level for c in denoisers.conditions]
     assert made.count("keys") <= 2 and made.count("interpolation 1") == 1
@@ -273,7 +278,7 @@ def test_frames_are_interpolated_as_soon_as_their_key_frames_exist():
 def test_the_interpolation_model_may_be_another_one():
     keys, between = Denoisers(), Denoisers()
     how = Between(denoiser_for=between, sampling=toy_sampling(2), passes=1, window_keys=3)
-    video = whole(hierarchical(keys, SIZE, SAMPLING, 30, how=FEW_KEYS, between=how))
+    video = whole(hierarchical(keys, SIZE, SAMPLING, 30, how=Hierarchy(keys=FEW_KEYS, between=how)))
     assert video.shape[1] == 30
     assert {c.level for c in keys.conditions} == {"keys"}
     assert {c.level for c in between.conditions} == {"interpolation 1"}
@@ -282,10 +287,11 @@ def test_the_interpolation_model_may_be_another_one():
 
 def test_an_image_begins_a_hierarchical_video():
     image = normal(2, 1, 4, 3, 5)
-    chunks = list(hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=FEW_KEYS, given=image))
+    how = Hierarchy(keys=replace(FEW_KEYS, given=image))
+    chunks = list(hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=how))
     video = whole(chunks)
     assert torch.equal(video[:, :1], image) and video.shape[1] == 50
-    again = hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=FEW_KEYS, given=image, done=chunks[0])
+    again = hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=how, done=chunks[0])
     assert torch.equal(whole([chunks[0], *again]), video)
 
 
@@ -294,7 +300,7 @@ def test_memory_does_not_grow_with_the_length(strategy):
     task = {
         "prediction": lambda frames: prediction(forgetful, SIZE, SAMPLING, frames),
         "hierarchical": lambda frames: hierarchical(
-            forgetful, SIZE, SAMPLING, frames, how=FEW_KEYS
+            forgetful, SIZE, SAMPLING, frames, how=HIERARCHY
         ),
     }[strategy]
 
@@ -314,8 +320,8 @@ def test_memory_does_not_grow_with_the_length(strategy):
 @pytest.mark.parametrize("plan", [None, uniform_windows, looped_windows])
 def test_sliding_covers_every_frame_and_asks_for_each_window_once(plan):
     denoisers = Denoisers()
-    windows = SlidingWindows(window=8, overlap=3, **({"plan": plan} if plan else {}))
-    video = whole(sliding(denoisers, SIZE, SAMPLING, 29, windows=windows, chunk=10))
+    windows = SlidingWindows(window=8, overlap=3, chunk=10, **({"plan": plan} if plan else {}))
+    video = whole(sliding(denoisers, SIZE, SAMPLING, 29, windows=windows))
     assert video.shape[1] == 29
     assert set().union(*denoisers.frames) == set(range(29))
     assert len(set(denoisers.frames)) == len(denoisers.frames)
@@ -353,8 +359,8 @@ def test_each_window_is_told_the_given_frames_within_it():
     known = normal(2, 2, 4, 3, 5)
     context = given_frames(known, [0, 14], 20)
     denoisers = Denoisers()
-    windows = SlidingWindows(window=8, overlap=4)
-    video = whole(sliding(denoisers, SIZE, SAMPLING, 20, windows=windows, context=context))
+    windows = SlidingWindows(window=8, overlap=4, context=context)
+    video = whole(sliding(denoisers, SIZE, SAMPLING, 20, windows=windows))
     assert torch.equal(video[:, [0, 14]], known)
     for condition in denoisers.conditions:
         assert condition.context.mask[0].tolist() == [f in (0, 14) for f in condition.frames]
@@ -365,7 +371,7 @@ def test_each_window_is_told_the_given_frames_within_it():
 
 def test_progress_counts_clips_and_steps():
     reports = []
-    list(hierarchical(Denoisers(), SIZE, SAMPLING, 61, how=FEW_KEYS, callback=reports.append))
+    list(hierarchical(Denoisers(), SIZE, SAMPLING, 61, how=HIERARCHY, callback=reports.append))
     keys = [r for r in reports if r.stage == "keys"]
     assert [(r.chunk, r.chunks, r.step.index) for r in keys] == [
         (0, 2, 0), (0, 2, 1), (0, 2, 2), (1, 2, 0), (1, 2, 1), (1, 2, 2),
@@ -407,16 +413,20 @@ ERRORS = {
     "8 finished frames cannot be continued: clips end after 7, 12, 17": lambda: STRATEGIES[
         "prediction"
     ](61, done=normal(2, 8, 4, 3, 5)),
-    "20 frames cannot begin with 20 given frames": lambda: STRATEGIES["prediction"](
-        20, given=normal(2, 20, 4, 3, 5)
+    "20 frames cannot begin with 20 given frames": lambda: prediction(
+        Denoisers(), SIZE, SAMPLING, 20, how=Continuation(given=normal(2, 20, 4, 3, 5))
     ),
-    r"\[2, 1, 4, 3, 4\] do not fit": lambda: STRATEGIES["hierarchical"](
-        20, given=normal(2, 1, 4, 3, 4)
+    r"\[2, 1, 4, 3, 4\] do not fit": lambda: hierarchical(
+        Denoisers(),
+        SIZE,
+        SAMPLING,
+        20,
+        how=Hierarchy(keys=replace(FEW_KEYS, given=normal(2, 1, 4, 3, 4))),
     ),
     "given frames are 3, but the clip has 5": lambda: STRATEGIES["single clip"](
-        5, context=given_frames(normal(2, 1, 4, 3, 5), [0], 3)
+        5, how=Segment(context=given_frames(normal(2, 1, 4, 3, 5), [0], 3))
     ),
-    "at least 1 frame, got -1": lambda: STRATEGIES["sliding"](9, chunk=-1),
+    "at least 1 frame, got -1": lambda: SlidingWindows(chunk=-1),
     r"positive numbers, got \(1, 0, 2, 2\)": lambda: prediction(
         Denoisers(), (1, 0, 2, 2), SAMPLING, 4
     ),

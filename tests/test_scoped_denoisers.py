@@ -3,21 +3,22 @@
 import pytest
 import torch
 from model_toys import SCHEDULE, Denoisers, normal, toy_sampling, whole
-from videoldm.core.anchors import Anchors
 from videoldm.core.clip_condition import ScopedDenoisers
 from videoldm.core.families.lavie_sampling import plan
 from videoldm.core.families.lavie_upsampling import independent_chunks, one_stream
-from videoldm.core.interpolation import interpolate
+from videoldm.core.interpolation import Interpolation, interpolate
 from videoldm.core.long_video import (
     Between,
     ContextUse,
     Continuation,
+    Hierarchy,
     SlidingWindows,
     hierarchical,
     prediction,
     single_clip,
     sliding,
 )
+from videoldm.core.sparse_first import SparseFirst, sparse_first
 from videoldm.core.upsampling import Upsampling, upsample_clips, upsample_whole
 
 SIZE = (2, 4, 3, 5)
@@ -69,22 +70,24 @@ def chunks_by(denoiser_for):
     return independent_chunks(denoiser_for, LOW, how, upsampling(overlap=0), noise)
 
 
-def anchored(denoiser_for):
-    anchors = Anchors(count=2, sampling=toy_sampling(4), between=denoiser_for)
-    return single_clip(denoiser_for, SIZE, SAMPLING, 6, anchors=anchors)
+def sparse(denoiser_for):
+    how = SparseFirst(count=2, sampling=SAMPLING, denoiser_for=denoiser_for)
+    return sparse_first(denoiser_for, SIZE, toy_sampling(4), 6, how)
 
 
-HIERARCHY = {"how": Continuation(window=4, context=1), "between": Between(passes=1, window_keys=3)}
+HIERARCHY = Hierarchy(
+    keys=Continuation(window=4, context=1), between=Between(passes=1, window_keys=3)
+)
 MADE = {
     "single clip": (1, lambda d: single_clip(d, SIZE, SAMPLING, 6)),
-    "anchors": (2, anchored),
+    "sparse first": (2, sparse),
     "sliding": (1, lambda d: sliding(
         d, SIZE, SAMPLING, 11, windows=SlidingWindows(window=4, overlap=2))),
     "prediction": (3, lambda d: prediction(
         d, SIZE, SAMPLING, 10, how=Continuation(window=4, context=1, use=ContextUse(scale=2.0)))),
-    "hierarchical": (4, lambda d: hierarchical(d, SIZE, SAMPLING, 14, **HIERARCHY)),
+    "hierarchical": (4, lambda d: hierarchical(d, SIZE, SAMPLING, 14, how=HIERARCHY)),
     "interpolation": (2, lambda d: interpolate(
-        d, normal(2, 5, 4, 3, 5), SAMPLING, window_keys=3, passes=1)),
+        d, normal(2, 5, 4, 3, 5), SAMPLING, how=Interpolation(window_keys=3))),
 }  # fmt: skip
 UPSAMPLED = {
     "continued": (3, lambda d: upsample_clips(d, LOW, SAMPLING, upsampling())),

@@ -8,7 +8,7 @@ from model_toys import Denoisers, fill, normal, toy_layers, toy_model, toy_sampl
 from videoldm.core.conditions import Conditions
 from videoldm.core.families.embedded import noise_schedule
 from videoldm.core.interpolation import blended
-from videoldm.core.long_video import Continuation, hierarchical, prediction
+from videoldm.core.long_video import Continuation, Hierarchy, hierarchical, prediction
 from videoldm.core.sampling import SAMPLERS
 from videoldm.core.sparse_first import TOGETHER, SparseFirst, last_step, sparse_first, spread_evenly
 
@@ -113,7 +113,7 @@ def test_only_a_first_segment_from_nothing_is_sparse_first():
     assert between.frames == [range(5)]
     assert video.shape[1] == 11
     guided = Denoisers()
-    whole(prediction(guided, SIZE, FILLING, 8, how=how, given=normal(2, 2, 4, 3, 5)))
+    whole(prediction(guided, SIZE, FILLING, 8, how=replace(how, given=normal(2, 2, 4, 3, 5))))
     assert len(between.frames) == 1 and len(guided.frames) == 2
 
 
@@ -121,7 +121,7 @@ def test_key_frames_of_a_hierarchy_count_as_they_do_in_training():
     """Sparse frames among key frames lie further apart in the video, but not for the layers."""
     guided = Denoisers()
     how = Continuation(window=4, context=1, first=filled_by(Denoisers(), 2))
-    whole(hierarchical(guided, SIZE, FILLING, 17, how=how))
+    whole(hierarchical(guided, SIZE, FILLING, 17, how=Hierarchy(keys=how)))
     assert (guided.conditions[0].frames, guided.conditions[0].times) == ([0, 48], [0, 3])
 
 

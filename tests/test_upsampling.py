@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from model_toys import (
@@ -14,7 +16,9 @@ from model_toys import (
 from videoldm.core.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.denoiser import to_ve
 from videoldm.core.upsampling import (
+    Prompt,
     Upsampling,
+    settings_of,
     upsample,
     upsample_clips,
     upsample_whole,
@@ -164,19 +168,19 @@ def toy_upsampler():
 def test_a_real_upsampler_runs_in_clips_tiles_and_with_guidance():
     model, text = toy_upsampler(), normal(1, 3, 16)
     low = LOW[:1, :7]
-    how = dict(chunk=4, overlap=1, tile=4, tile_overlap=2)
-    video = whole(upsample(model, low, text, toy_sampling(2), **how))
+    how = replace(settings_of(model), chunk=4, overlap=1, tile=4, tile_overlap=2)
+    video = whole(upsample(model, low, Prompt(text), toy_sampling(2), settings=how))
     assert video.shape == (1, 7, 4, 5, 6) and torch.isfinite(video).all()
-    guided = upsample(
-        model, low, text, toy_sampling(2), uncond=torch.zeros_like(text), scale=3.0, **how
-    )
+    guidance = Prompt(text, torch.zeros_like(text), 3.0)
+    guided = upsample(model, low, guidance, toy_sampling(2), settings=how)
     assert not torch.allclose(whole(guided), video)
 
 
 def test_one_clip_is_the_sampler_on_the_models_denoiser():
     model, text, sampling = toy_upsampler(), normal(1, 3, 16), toy_sampling(2)
     low = LOW[:1, :3]
-    video = whole(upsample(model, low, text, sampling, noise_level=7))
+    how = replace(settings_of(model), noise_level=7)
+    video = whole(upsample(model, low, Prompt(text), sampling, settings=how))
     source = sampling.noise(1, range(3))
     noise = source.like(low, stream="low resolution")
     noised = SCHEDULE.add_noise(low, noise, torch.tensor([7]))
@@ -214,7 +218,9 @@ def test_errors_name_both_numbers():
     with pytest.raises(ValueError, match=r"\[b, t, 3, h, w\], got shape \[2, 30, 2, 5, 6\]"):
         clips(LOW[:, :, :2])
     with pytest.raises(ValueError, match="noise_level 41 is above the 40"):
-        upsample(toy_upsampler(), LOW, None, SAMPLING, noise_level=41)
+        model = toy_upsampler()
+        how = replace(settings_of(model), noise_level=41)
+        upsample(model, LOW, Prompt(None), SAMPLING, settings=how)
     with pytest.raises(ValueError, match="9 finished frames .* after 8 frames and every 5 more"):
         list(clips(done=normal(2, 9, 4, 5, 6)))
 

@@ -16,13 +16,13 @@ from ..denoiser import Denoiser
 from ..diffusion_model import DiffusionModel
 from ..families import embedded
 from ..guidance import batched
-from ..interpolation import interpolate
+from ..interpolation import Interpolation, interpolate
 from ..long_video import Continuation, prediction, single_clip
 from ..sampling import SAMPLERS
 from ..schedules import get_sigmas
 from ..sparse_first import SparseFirst, last_step, sparse_first
 from ..text import box_tensors, encode_text, tokenize
-from ..upsampling import upsample
+from ..upsampling import Prompt, settings_of, upsample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,7 @@ class Models:
             (len(given), *given.shape[2:]),
             self.sampling(self.prediction, how, seed),
             frames,
-            how=Continuation(context=context),
-            given=given,
+            how=Continuation(context=context, given=given),
         )
         return torch.cat(list(made), dim=1)
 
@@ -178,8 +177,7 @@ class Models:
             denoiser_for,
             keys,
             self.sampling(self.interpolation, how, seed),
-            passes=passes,
-            from_blend=how.denoise < 1,
+            how=Interpolation(passes=passes, from_blend=how.denoise < 1),
         )
         return torch.cat(list(made), dim=1)
 
@@ -195,9 +193,8 @@ class Models:
         model = self.upsampler.ejected() if per_frame else self.upsampler
         text = self.text([""]).expand(len(low_res), -1, -1)
         settings = self.sampling(model, how, seed)
-        made = upsample(
-            model, low_res, text, settings, noise_level=noise_level, same_noise=not per_frame
-        )
+        chosen = replace(settings_of(model), noise_level=noise_level, same_noise=not per_frame)
+        made = upsample(model, low_res, Prompt(text), settings, settings=chosen)
         return torch.cat(list(made), dim=1)
 
     # Pixels.

@@ -24,7 +24,7 @@ from ...core.families.lavie_sampling import (
     masked_latents,
 )
 from ...core.frame_stream import check_finite
-from ...core.interpolation import FACTOR, interpolate, interpolated_frames
+from ...core.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
 from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
@@ -71,11 +71,13 @@ def interpolate_frames(
         host.denoiser_for(model, positive, negative, Guidance(cfg=request.cfg)),
         keys,
         sampling_for(host, model, settings, positive),
-        window_keys=window_keys,
-        passes=request.passes,
-        keep_keys=request.keep_keys,
-        from_blend=settings.denoise < 1,
-        use=ContextUse(scale=request.context_guidance),
+        how=Interpolation(
+            window_keys=window_keys,
+            passes=request.passes,
+            keep_keys=request.keep_keys,
+            from_blend=settings.denoise < 1,
+            use=ContextUse(scale=request.context_guidance),
+        ),
         callback=Meter(host),
     )
     return host.from_core(model, collect(host, model, chunks))

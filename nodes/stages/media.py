@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,19 +36,34 @@ RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15, 20_000
 SILENT = ("gif", "png")  # formats that carry no sound
 
 
-def load_clip(
-    host: Host, file: str, *, start: int, count: int, stride: int, width: int, height: int,
-    fit: str, multiple_of: int,
-) -> tuple[Tensor, float, int, Wire]:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """Which frames of a file are loaded, and at which size.
+
+    count 0 takes all frames, width or height 0 keeps that side; sides then shrink to a multiple of
+    `multiple_of` by cropping.
+    """
+
+    start: int
+    count: int
+    stride: int
+    width: int
+    height: int
+    fit: str
+    multiple_of: int
+
+
+def load_clip(host: Host, file: str, excerpt: Excerpt) -> tuple[Tensor, float, int, Wire]:
     """(IMAGE, frames per second, frame count, AUDIO or None) of a file, or of a rendered clip.
 
-    `count` 0 takes all frames, `width` or `height` 0 keeps that side; sides then shrink to a
-    multiple of `multiple_of` by cropping. The sound is that of the chosen frames, as long as they.
+    The sound is that of the chosen frames, as long as they.
     """
+    fit, size = excerpt.fit, (excerpt.height, excerpt.width)
     if fit not in FITS:
         raise ValueError(f"fit {fit!r} must be one of {', '.join(FITS)}")
-    stream = (_rendered if file in RENDERED else _from_file)(host, file, start, count, stride)
-    target = _target_size((stream.height, stream.width), (height, width), multiple_of)
+    part = excerpt.start, excerpt.count, excerpt.stride
+    stream = (_rendered if file in RENDERED else _from_file)(host, file, *part)
+    target = _target_size((stream.height, stream.width), size, excerpt.multiple_of)
     need = IMAGE_BYTES * stream.frames * target[0] * target[1]
     what = f"loading {counted(stream.frames, 'frame')} of {target[1]}x{target[0]}"
     host.require_memory(need, what, on_cpu=True)

@@ -20,7 +20,15 @@ from ...core.clip_condition import (
 from ...core.context_frames import ContextFrames, given_frames
 from ...core.denoiser import Denoiser
 from ...core.families.known_models import of_latents
-from ...core.long_video import Between, Continuation, hierarchical, prediction, single_clip
+from ...core.long_video import (
+    Between,
+    Continuation,
+    Hierarchy,
+    Segment,
+    hierarchical,
+    prediction,
+    single_clip,
+)
 from ...core.sliding import SlidingWindows, sliding
 from ...core.sparse_first import SparseFirst, last_step, sparse_first
 from ...core.wording import counted
@@ -189,7 +197,7 @@ class _Run:
     def single(self) -> Iterator[Tensor]:
         return single_clip(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            context=self._context(), use=self._use(), callback=self.meter,
+            how=Segment(context=self._context(), use=self._use()), callback=self.meter,
         )  # fmt: skip
 
     def sparse(self) -> Iterator[Tensor]:
@@ -207,30 +215,30 @@ class _Run:
             )
         size = len(video), *self.size[1:]
         return single_clip(
-            self._denoisers(self.model), size, self.sampling, self.request.frames, x0=video,
-            callback=self.meter,
+            self._denoisers(self.model), size, self.sampling, self.request.frames,
+            how=Segment(x0=video), callback=self.meter,
         )  # fmt: skip
 
     def sliding(self) -> Iterator[Tensor]:
         windows = SlidingWindows(
             window=self.own.window, overlap=self.own.overlap,
-            free_noise=self.own.free_noise,
+            free_noise=self.own.free_noise, context=self._context(),
         )  # fmt: skip
         return sliding(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            windows=windows, context=self._context(), callback=self.meter,
+            windows=windows, callback=self.meter,
         )  # fmt: skip
 
     def predicted(self) -> Iterator[Tensor]:
         return prediction(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            how=self._continuation(), given=self.given, callback=self.meter,
+            how=self._continuation(), callback=self.meter,
         )  # fmt: skip
 
     def hierarchical(self) -> Iterator[Tensor]:
         return hierarchical(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            how=self._continuation(), between=self._between(), given=self.given,
+            how=Hierarchy(keys=self._continuation(), between=self._between()),
             callback=self.meter,
         )  # fmt: skip
 
@@ -238,7 +246,7 @@ class _Run:
         check_takes_context(self.host, self._predictor)
         return Continuation(
             window=self.own.window, context=self.own.context_frames, use=self._use(),
-            first=self._sparse_first(),
+            first=self._sparse_first(), given=self.given,
         )  # fmt: skip
 
     def _between(self) -> Between:

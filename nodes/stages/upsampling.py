@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -24,31 +25,45 @@ if TYPE_CHECKING:
     from ..host.interface import Host, Wire
 
 
+@dataclass(frozen=True, kw_only=True)
+class UpsamplingRequest:
+    """What the node's inputs say, in frames and in pixels of the small frames; tile 0: whole."""
+
+    cfg: float
+    noise_level: int
+    chunk: int
+    overlap: int
+    tile: int
+    tile_overlap: int
+    borders: str = "automatic"
+    same_noise: bool = False
+
+
 def upsample_video(
-    host: Host, model: Wire, positive: list, negative: list, images: Tensor, settings: Settings, *,
-    cfg: float, noise_level: int, chunk: int, overlap: int, tile: int, tile_overlap: int,
-    borders: str = "automatic", same_noise: bool = False,
+    host: Host, model: Wire, prompts: tuple[list, list], images: Tensor,
+    request: UpsamplingRequest, settings: Settings,
 ) -> dict[str, Any]:  # fmt: skip
-    """Upsample an IMAGE; returns the LATENT of the large video. `tile` 0 takes whole frames."""
-    numbers = {"chunk": chunk, "overlap": overlap, "tile": tile, "tile_overlap": tile_overlap}
-    require(upsampling_faults, numbers | {"borders": borders, "same_noise": same_noise})
+    """Upsample an IMAGE; returns the LATENT of the large video."""
+    require(upsampling_faults, vars(request))
     facts = host.facts(model)
     if not facts.is_upsampler:
         raise ValueError("the model is not an upsampler; take the one of Load Upsampler")
-    if noise_level > facts.max_noise_level:
+    if request.noise_level > facts.max_noise_level:
         raise ValueError(
-            f"noise_level {noise_level} is above the {facts.max_noise_level} that the model knows"
+            f"noise_level {request.noise_level} is above the {facts.max_noise_level} that the "
+            "model knows"
         )
     how = Upsampling(
         schedule=facts.low_res_schedule or facts.schedule,
         latent_channels=facts.latent_channels,
-        noise_level=noise_level,
-        same_noise=same_noise,
-        chunk=chunk,
-        overlap=overlap,
-        tile=tile or None,
-        tile_overlap=tile_overlap,
+        noise_level=request.noise_level,
+        same_noise=request.same_noise,
+        chunk=request.chunk,
+        overlap=request.overlap,
+        tile=request.tile or None,
+        tile_overlap=request.tile_overlap,
     )
+    borders, chunk = request.borders, request.chunk
     if borders not in BORDERS:
         raise ValueError(f"borders {borders!r} must be one of {', '.join(BORDERS)}")
     if borders == "automatic":
@@ -56,11 +71,11 @@ def upsample_video(
     for sentence in upsampling_warnings(facts.layers, len(images), chunk):
         host.warn(sentence)
     # The network works at the size of the given frames: `factor` pixels become one again.
-    sides = [min(side, tile or side) * facts.factor for side in images.shape[2:0:-1]]
-    require_room(host, facts, min(chunk, len(images)), tuple(sides), cfg)
+    sides = [min(side, request.tile or side) * facts.factor for side in images.shape[2:0:-1]]
+    require_room(host, facts, min(chunk, len(images)), tuple(sides), request.cfg)
     make = {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
-    denoiser_for = host.denoiser_for(model, positive, negative, Guidance(cfg=cfg))
-    run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, positive)
+    denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
+    run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, prompts[0])
     return host.from_core(model, collect(host, model, make(run)))
 
 
