@@ -5,7 +5,7 @@ from __future__ import annotations
 import lavie_toys as toys
 import pytest
 import torch
-from node_inputs import strategy
+from node_inputs import arguments, strategy
 from safetensors.torch import save_file
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
@@ -46,8 +46,7 @@ def run(here):
 
     def call(node_id, **inputs):
         spec = registry[node_id]
-        values = {one.name: one.initial() for one in spec.inputs if one.initial() is not None}
-        result = spec.execute(**{**values, **inputs})
+        result = spec.execute(**arguments(spec, inputs))
         return result.values[0] if len(result.values) == 1 else result.values
 
     return call
