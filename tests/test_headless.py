@@ -21,7 +21,7 @@ from videoldm.nodes.command import progress, signals
 from videoldm.nodes.command.run import folded
 from videoldm.nodes.command.signals import StopSignals
 from videoldm.nodes.headless import main
-from videoldm.nodes.host.saving import save_stream
+from videoldm.nodes.host.shared.saving import save_stream
 from videoldm.nodes.host.standalone import host, io, ui
 from videoldm.nodes.host.standalone.registry import build_registry
 

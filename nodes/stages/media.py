@@ -22,7 +22,7 @@ from ...core.video_files import (
 from ...core.wording import counted
 from ..checks import clip_faults, loading_faults, require
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
-from ..host.saving import save_stream
+from ..host.shared.saving import save_stream
 from ..host.tensors import audio_from, audio_of
 from .decoding import IMAGE_BYTES
 

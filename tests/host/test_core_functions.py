@@ -15,7 +15,7 @@ from videoldm.core.clip_vocabulary import ClipTokenizer
 from videoldm.core.resizing import resize
 from videoldm.core.text_variants import first_layers
 from videoldm.nodes.host import host
-from videoldm.nodes.host.embeddings import Embeddings
+from videoldm.nodes.host.shared.embeddings import Embeddings
 from videoldm.nodes.host.shared.prompt_encoder import PromptEncoder
 
 WIDTH, LAYERS = 32, 4

@@ -8,8 +8,8 @@ from diffusers import ControlNetModel
 from safetensors.torch import save_file
 from videoldm.core import schedules
 from videoldm.core.clip_condition import ClipCondition
-from videoldm.nodes.host.conditioning import branches, hint_indices, with_frames
 from videoldm.nodes.host.interface import Guidance
+from videoldm.nodes.host.shared.conditioning import branches, hint_indices, with_frames
 from videoldm.nodes.host.standalone.control import hint, hinted, level_of
 from videoldm.nodes.host.standalone.core_sampling import (
     SAMPLER_NAMES,

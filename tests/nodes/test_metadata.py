@@ -6,7 +6,7 @@ import json
 import math
 from types import SimpleNamespace
 
-from videoldm.nodes.host.metadata import metadata_texts, workflow_texts
+from videoldm.nodes.host.shared.metadata import metadata_texts, workflow_texts
 from videoldm.nodes.host.standalone.host import StandaloneHost
 
 PROMPT = {"1": {"inputs": {"cfg": math.nan, "sizes": [1, math.inf]}, "is_changed": [math.nan]}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from videoldm.nodes.host.conditioning import text_for, with_frames
+from videoldm.nodes.host.shared.conditioning import text_for, with_frames
 from videoldm.nodes.host.shared.prompt import tokens_of, weighted_parts
 
 

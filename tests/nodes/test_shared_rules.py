@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from videoldm.core.conditions import NetworkSpec
+from videoldm.core.families.embedded_specs import spec_from_table
+from videoldm.core.injected_sets import InjectedSets, Injection
+from videoldm.core.schedules import scaled_linear
+from videoldm.core.sites import UNetLayout
+from videoldm.core.temporal_layers import Strength, TemporalLayers
 from videoldm.nodes.choices import EMBEDDED_LAYERS
 from videoldm.nodes.host.shared.folders import Folders
 from videoldm.nodes.host.shared.latent_files import load_latent, save_unfinished
+from videoldm.nodes.host.shared.misfits import check_prompts_fit
 from videoldm.nodes.host.shared.missing_parts import check_boxes
+from videoldm.nodes.host.shared.model_facts import TrainedNetwork, model_facts
 from videoldm.nodes.host.shared.model_names import embedded_part
 
 
@@ -34,3 +44,56 @@ def test_boxes_need_an_encoder_of_boxes():
     assert check_boxes([object()], object()) is None
     with pytest.raises(ValueError, match="^2 bounding boxes were given, but this CLIP has no box"):
         check_boxes([object()] * 2, None)
+
+
+# --------------------------------------------------------------------------------------------------
+# Facts of a model.
+
+LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(0, 1))
+IMAGE = NetworkSpec(name="image U-Net", latent_channels=4, text=16, width=32)
+
+
+def facts(*sets, image=IMAGE, trained=TrainedNetwork(), **strength):  # noqa: B008 (frozen)
+    injections = InjectedSets([
+        Injection(TemporalLayers(spec_from_table(LAYOUT, norm_groups=8, **one)),
+                  Strength(**strength)) for one in sets
+    ])  # fmt: skip
+    return model_facts(
+        injections.added_to(image), injections, trained, factor=8,
+        schedule=scaled_linear(), device=torch.device("cpu"), precision=2,
+    )  # fmt: skip
+
+
+def test_facts_of_an_image_model():
+    found = facts()
+    assert (found.latent_channels, found.channels, found.factor, found.precision) == (4, 32, 8, 2)
+    assert found.layers.present is False and not found.takes_context and not found.is_upsampler
+    assert (found.trained_frames, found.shared_noise, found.task, found.family) == (1, 0.0, "", "")
+
+
+def test_facts_of_sets_of_layers():
+    first = {"context_channels": 4, "task": "prediction", "trained_frames": 8, "shared_noise": 0.5}
+    last = {"task": "interpolation", "trained_frames": 5, "family": "toy family"}
+    found = facts(first, last)
+    assert found.takes_context and found.trained_frames == 8 and found.shared_noise == 0.0
+    assert (found.task, found.family) == ("interpolation", "toy family")
+    assert facts(last, first).shared_noise == 0.5
+    assert facts(first, overall=0.0).shared_noise == 0.0
+
+
+def test_facts_of_an_upsampler():
+    """Its own task stands before that of layers in it, which adapt it."""
+    trained = TrainedNetwork(task="upsampling", max_noise_level=30)
+    image = dataclasses.replace(IMAGE, concatenated=3)
+    found = facts({"task": "prediction"}, image=image, trained=trained)
+    assert found.is_upsampler and (found.low_res_channels, found.max_noise_level) == (3, 30)
+
+
+@pytest.mark.parametrize("which", ["positive", "negative"])
+def test_prompts_of_another_family_are_refused_by_name(which):
+    fits, other = [[torch.zeros(1, 2, 768), {}]], [[torch.zeros(1, 2, 128), {}]]
+    prompts = {"positive": fits, "negative": fits, which: other}
+    check_prompts_fit(**prompts, wanted=None)
+    with pytest.raises(ValueError, match=f"^the {which} prompt was encoded for the embedded model"):
+        check_prompts_fit(**prompts, wanted=768)
+    check_prompts_fit([[None, {}]], fits, 768)

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 from videoldm.core.clip_vocabulary import ClipTokenizer
 from videoldm.nodes.host import host
-from videoldm.nodes.host.embeddings import Embeddings
+from videoldm.nodes.host.shared.embeddings import Embeddings
 from videoldm.nodes.host.shared.prompt_encoder import PromptEncoder
 
 WIDTH = 16

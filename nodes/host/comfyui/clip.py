@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ....core.families.embedded import ImageModel
-from ..embeddings import Embeddings
+from ..shared.embeddings import Embeddings
 from ..shared.missing_parts import check_boxes
 from ..shared.prompt_encoder import PromptEncoder
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.clip_condition import ClipCondition
-from ..conditioning import FRAMES, branches, hint_indices, text_for
+from ..shared.conditioning import FRAMES, branches, hint_indices, text_for
 from .embedded_model import LOW_RES, NOISE_LEVEL
 
 Prompts = dict[str, list]

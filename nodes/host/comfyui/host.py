@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as manager
 
-from ..metadata import workflow_texts
+from ..shared.metadata import workflow_texts
 from ..shared.misfits import check_latents_fit
 from ..shared.missing_parts import check_clip, check_vae
 from ..shared.working_memory import BY_FAR, shortage

@@ -15,8 +15,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.video_files import VideoStream, begin_video
-from ..metadata import metadata_texts
-from ..saving import save_stream
+from ..shared.metadata import metadata_texts
+from ..shared.saving import save_stream
 from ..tensors import audio_from, audio_of, images_from, pixels_of
 
 QUALITY, PRESET = 18, "medium"

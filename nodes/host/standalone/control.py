@@ -14,7 +14,7 @@ from torch import Tensor
 from ....core.controlnet import REDUCTION, Control
 from ....core.resizing import resize
 from ....core.schedules import NoiseSchedule
-from ..conditioning import hint_indices
+from ..shared.conditioning import hint_indices
 from ..tensors import check_finite
 
 CONTROL, TO_NEGATIVE = "control", "control_apply_to_uncond"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
-from ..metadata import workflow_texts
 from ..shared.folders import Folders
+from ..shared.metadata import workflow_texts
 from ..shared.misfits import check_latents_fit
 from ..shared.missing_parts import check_boxes
 from ..shared.working_memory import shortage

@@ -27,7 +27,7 @@ from ....core.temporal_layers import TemporalLayers
 from ....core.video_unet import eject
 from ....core.weight_files import header_of
 from ...choices import EMBEDDED
-from ..embeddings import Embeddings
+from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
 from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
 from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind

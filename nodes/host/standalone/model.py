@@ -12,8 +12,8 @@ from ....core.denoiser import Denoiser
 from ....core.diffusion_model import DiffusionModel
 from ....core.guidance import Branch, averaged, guided, rescaled
 from ....core.temporal_layers import Strength, TemporalLayers
-from ..conditioning import branches, pooled_of, text_for
 from ..interface import Guidance, ModelFacts
+from ..shared.conditioning import branches, pooled_of, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit
 from ..shared.model_facts import model_facts, trained_network
 from .control import Hint, hints_of, level_of, with_hints_of

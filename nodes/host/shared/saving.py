@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...core.new_files import NewFile
-    from ...core.video_files import VideoStream
-    from .interface import Host
+    from ....core.new_files import NewFile
+    from ....core.video_files import VideoStream
+    from ..interface import Host
 
 
 def save_stream(

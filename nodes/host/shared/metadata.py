@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...core.graph.json_text import write_json
+from ....core.graph.json_text import write_json
 
 
 def workflow_texts(hidden: Any) -> dict[str, str]:

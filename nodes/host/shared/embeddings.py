@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...core.families.textual_inversions import read
+from ....core.families.textual_inversions import read
 
 ENDINGS = ("", ".safetensors", ".pt", ".bin")
 """What a name may leave out, in the order in which files are looked for."""
