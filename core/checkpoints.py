@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .graph.messages import printable, shown, written
+from .graph.messages import shown, written
 
 METADATA_KEY = "videoldm"
 FOREIGN_KEY = "videoldm.source"
@@ -119,7 +119,7 @@ def reason_of(error: Exception) -> str:
     error's name where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     count = 2 if lines and lines[0].endswith(":") else 1
-    return printable(" ".join(lines[:count]))[:200] or type(error).__name__
+    return shown(" ".join(lines[:count]), 120) or type(error).__name__
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
+from .declared import declare
+
 BlockPlace = Literal["before_feed_forward", "after_feed_forward"]
 BLOCK_PLACES: tuple[BlockPlace, ...] = ("before_feed_forward", "after_feed_forward")
 
@@ -85,11 +87,10 @@ def module_kind(name: str) -> Callable[[Spec], Spec]:
 
 def spec_from_dict(values: Mapping[str, Any]) -> ModuleSpec:
     """Inverse of :meth:`ModuleSpec.as_dict`; ValueError for kinds or fields that are not known."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    kind = fields.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"{kind!r} is not a kind of temporal layer; known are {', '.join(KINDS)}")
-    try:
-        return KINDS[kind](**fields)
-    except TypeError as error:
-        raise ValueError(f"a layer of the kind {kind!r} cannot be read: {error}") from None
+    if not isinstance(values, Mapping) or values.get("kind") not in KINDS:
+        kind = values.get("kind") if isinstance(values, Mapping) else values
+        known = ", ".join(KINDS)
+        raise ValueError(f"{str(kind)[:80]!r} is not a kind of temporal layer; known are {known}")
+    fields = dict(values)
+    kind = fields.pop("kind")
+    return declare(KINDS[kind], fields, f"a layer of the kind {kind!r}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 # The kinds of layers that every family may use.
 from . import block_layers, layers, motion_module, temporal_transformer  # noqa: F401
 from .context_encoder import ContextEncoderSpec
+from .declared import check_kinds, declare
 from .image_conditions import ImageEncoderSpec, MaskedImageSpec
 from .layer_specs import LayerSpec, ModuleSpec, spec_from_dict
 from .sites import UNetLayout, all_sites, check_site, is_in_block
@@ -82,6 +83,9 @@ class TemporalLayersSpec:
     trained: TrainedFor = field(default_factory=TrainedFor)
 
     def __post_init__(self) -> None:
+        parts = (self, *self.layers.values(), self.context, self.prompt_reader, self.trained)
+        for one in filter(None, parts):
+            check_kinds(type(one), vars(one), getattr(one, "kind", "a set of temporal layers"))
         unknown = sorted(set(map(check_site, self.layers)) - set(all_sites(self.layout)))
         if unknown:
             raise ValueError(
@@ -136,25 +140,36 @@ class TemporalLayersSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> TemporalLayersSpec:
         """Inverse of :meth:`as_dict`, also after JSON; ValueError for what cannot be read."""
         fields = dict(values)
-        try:
-            host = dict(fields.pop("host", {}))
-            betas = host.pop("betas", None)
-            return cls(
-                layout=layout_from_dict(fields.pop("layout")),
-                layers={site: spec_from_dict(one) for site, one in fields.pop("layers").items()},
-                host=HostChanges(**host, betas=Betas(*betas) if betas else None),
-                trained=TrainedFor(**fields.pop("trained", {})),
-                **{
-                    name: spec_from_dict(fields.pop(name))
-                    for name in ("context", "prompt_reader")
-                    if name in fields
-                },
-                **fields,
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a description of temporal layers: {error}") from None
+        by_site, host = fields.pop("layers", None), fields.pop("host", {})
+        if not isinstance(by_site, Mapping) or not isinstance(host, Mapping):
+            raise ValueError("layers and host must be objects")
+        parts = [name for name in ("context", "prompt_reader") if name in fields]
+        declared = {name: spec_from_dict(fields.pop(name)) for name in parts}
+        return declare(
+            cls,
+            fields
+            | declared
+            | {
+                "layout": layout_from_dict(fields.get("layout")),
+                "layers": {site: spec_from_dict(one) for site, one in by_site.items()},
+                "host": declare(HostChanges, {**host, "betas": _betas(host.get("betas"))}, "host"),
+                "trained": declare(TrainedFor, fields.get("trained", {}), "trained"),
+            },
+            "a set of temporal layers",
+        )
 
 
-def layout_from_dict(values: Mapping[str, Any]) -> UNetLayout:
+def _betas(values: Any) -> Betas | None:
+    if not values:
+        return None
+    if not isinstance(values, (list, tuple)) or len(values) != 3:
+        raise ValueError(f"betas must be a name and two numbers, not {str(values)[:80]!r}")
+    name, first, last = values
+    if not isinstance(name, str) or not all(isinstance(one, (int, float)) for one in (first, last)):
+        raise ValueError(f"betas must be a name and two numbers, not {str(values)[:80]!r}")
+    return Betas(name, first, last)
+
+
+def layout_from_dict(values: Any) -> UNetLayout:
     """A layout from JSON values, in which tuples are lists."""
-    return UNetLayout(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return declare(UNetLayout, values, "the layout")

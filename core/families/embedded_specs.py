@@ -12,6 +12,7 @@ from typing import Any
 from ..block_layers import BlockAttentionSpec, TemporalModuleSpec
 from ..checkpoints import CheckpointError
 from ..context_encoder import ContextEncoderSpec
+from ..declared import KINDS
 from ..layer_specs import LayerSpec
 from ..layers import TemporalResBlockSpec, heads_for
 from ..motion_attention import MotionTransformerSpec
@@ -71,9 +72,9 @@ def spec_from_dict(values: Mapping[str, Any]) -> TemporalLayersSpec:
     try:
         if "layers" in values:
             return TemporalLayersSpec.from_dict(values)
-        table = dict(values)
-        return spec_from_table(layout_from_dict(table.pop("layout")), **table)
-    except (KeyError, TypeError, ValueError) as error:
+        table = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return spec_from_table(layout_from_dict(table.pop("layout", None)), **table)
+    except ValueError as error:
         raise CheckpointError(f"the temporal layers cannot be read: {error}") from None
 
 
@@ -82,6 +83,8 @@ def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
     unknown = sorted(values.keys() - DEFAULTS.keys())
     if unknown:
         raise ValueError(f"temporal layers have no {', '.join(unknown[:5])}")
+    for name, value in values.items():
+        _check_kind(name, value)
     table = DEFAULTS | values
     if table["heads"] and len(table["heads"]) != layout.levels:
         raise ValueError(f"{len(table['heads'])} numbers of heads, but {layout.levels} levels")
@@ -105,6 +108,15 @@ def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
             family=table["family"],
         ),
     )
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Raise ValueError unless an entry of the table is of its default's kind."""
+    kind = type(DEFAULTS[name])
+    fits = isinstance(value, (list, tuple)) if kind is tuple else isinstance(value, kind)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_whole if kind is int else fits or (kind is float and is_whole)):
+        raise ValueError(f"{name} must be {KINDS[kind]}, not {str(value)[:80]!r}")
 
 
 def _context(layout: UNetLayout, table: Mapping[str, Any]) -> ContextEncoderSpec | None:

@@ -188,8 +188,13 @@ def detect(shapes: Shapes, *, norm_groups: int = 32) -> LavieConfig | None:
     where the upsampler attends to text alone: all but the coarsest.
     """
     kind = kind_in(shapes)
-    if kind is None:
+    try:
+        return None if kind is None else _detected(kind, shapes, norm_groups)
+    except (IndexError, KeyError):  # Weights of LaVie's names, but not of its shapes.
         return None
+
+
+def _detected(kind: Kind, shapes: Shapes, norm_groups: int) -> LavieConfig | None:
     levels = _count(shapes, r"down_blocks\.(\d+)\.resnets\.0\.conv1\.weight")
     layers = _count(shapes, r"down_blocks\.0\.resnets\.(\d+)\.conv1\.weight")
     down = [f"down_blocks.{i}" for i in range(levels)]

@@ -60,7 +60,7 @@ def first_line(error: BaseException) -> str:
     system = getattr(error, "strerror", None)  # Of OSError, and of FFmpeg's errors.
     if system:
         message = system[:1].lower() + system[1:]
-        message += f": {error.filename}" if error.filename else ""
+        message += f": {shown(error.filename, 200)}" if error.filename else ""
     lines = message.strip().splitlines()
     text = lines[0].strip().rstrip(".") if lines else ""
     return printable(text) or type(error).__name__

@@ -69,7 +69,13 @@ def test_files_that_cannot_be_read_are_refused_in_one_sentence():
         ({**OLD, "colour": 1}, "no colour"),
         ({**OLD, "heads": [2]}, "1 numbers of heads, but 2 levels"),
         ({**OLD, "positions": "relative"}, "relative positions"),
-        ({k: v for k, v in OLD.items() if k != "layout"}, "'layout'"),
+        ({k: v for k, v in OLD.items() if k != "layout"}, "the layout must be an object"),
+        ({**OLD, "kernel": "3"}, "kernel must be a whole number, not '3'"),
+        (
+            {**OLD, "layout": {**OLD["layout"], "depths": None}},
+            "depths of the layout must be a list",
+        ),
+        ({**OLD, "learned_blend": 1}, "learned_blend must be true or false"),
     ):
         with pytest.raises(CheckpointError, match=f"cannot be read: .*{words}"):
             TemporalLayers(spec_from_dict(values))

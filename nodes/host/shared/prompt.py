@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
+from ....core.graph.messages import shown
 from ....core.prompt_limits import require_readable
 
 Weighted = tuple[str, float]
@@ -120,7 +121,8 @@ def _inversion(piece: str, inversions: Inversions) -> tuple[Sequence[Tensor], st
     if vectors is None and bare != name:
         vectors, rest = inversions.load(bare), f"{name[len(bare) :]} {rest}"
     if vectors is None:
-        inversions.warn(f"there is no textual inversion {bare!r} in models/embeddings, left out")
+        name = shown(bare)
+        inversions.warn(f"there is no textual inversion {name!r} in models/embeddings, left out")
     return (() if vectors is None else vectors), rest
 
 
