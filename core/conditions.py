@@ -21,6 +21,10 @@ FRAME_RATE, NOISE_LEVEL, SIZES = "frame_rate", "noise_level", "sizes"
 """Names among the ids: class of the frame rate [b], step that concatenated frames were noised to
 [b], and SDXL's original size, crop and target size [b 6]."""
 
+VIDEO_IDS = FPS_ID, MOTION, AUGMENTATION = "fps_id", "motion", "augmentation"
+"""Stable Video Diffusion's: frames per second less 1, bucket of the motion, and noise added to the
+start image, each [b] and in the order that the network takes them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:

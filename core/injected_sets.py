@@ -77,8 +77,14 @@ class InjectedSets(Sequence[Injection]):
             name=f"{image.name} with {len(self)} sets of temporal layers",
             ids={**image.ids, **self.ids},
             context=self.context_channels,
+            image_only=self.image_only,
             times=True,
         )
+
+    @property
+    def image_only(self) -> bool:
+        """Whether some set can be told which frames are images of their own."""
+        return any(spec.reads_image_only for spec in self.specs)
 
     @property
     def task(self) -> str:

@@ -31,6 +31,7 @@ class LayerInputs:
     context: Tensor | None = None  # features of given frames [(b t), c', h, w]
     text: Tensor | None = None  # the prompt of each video [b, n, e]
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
+    image_only: Tensor | None = None  # [(b t)], other than 0 for frames that are images
     extension: Any = None  # what a family's own prompt reader hands to its own layers
 
 
@@ -64,6 +65,11 @@ class LayerSpec(ModuleSpec):
     def max_frames(self) -> int | None:
         """The most frames that the layer can see together; None where there is no limit."""
         return None
+
+    @property
+    def reads_image_only(self) -> bool:
+        """Whether the layer leaves frames alone that are said to be images of their own."""
+        return False
 
 
 KINDS: dict[str, type[ModuleSpec]] = {}

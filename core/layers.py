@@ -38,17 +38,37 @@ class Blend(nn.Module):
     sigmoid(mix_factor).
 
     With z' = z + f(z) this is the paper's alpha z + (1 - alpha) z', written so that f(z) = 0 gives
-    z bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie).
+    z bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie). fixed: mix_factor
+    is alpha itself. spares_images: frames that are images of their own stay as they are.
     """
 
-    def __init__(self, *, learned: bool = True, mix_factor: float = 0.0):
+    def __init__(
+        self,
+        *,
+        learned: bool = True,
+        mix_factor: float = 0.0,
+        fixed: bool = False,
+        spares_images: bool = False,
+    ):
         super().__init__()
         self.mix_factor = nn.Parameter(torch.tensor([mix_factor])) if learned else None
+        self.fixed, self.spares_images = fixed, spares_images
 
-    def forward(self, z: Tensor, residual: Tensor, strength: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        residual: Tensor,
+        strength: float = 1.0,
+        image_only: Tensor | None = None,
+    ) -> Tensor:
+        """z, residual: [(b t), ...]. image_only: [(b t)], other than 0 for an image of its own."""
         if self.mix_factor is not None:
+            alpha = self.mix_factor if self.fixed else torch.sigmoid(self.mix_factor)
             # Hosts that offload weights move modules, not this number.
-            residual = residual * (1 - torch.sigmoid(self.mix_factor)).to(residual)
+            residual = residual * (1 - alpha).to(residual)
+        if self.spares_images and image_only is not None:
+            spared = image_only.reshape(-1, *[1] * (z.ndim - 1)) != 0
+            residual = residual.masked_fill(spared, 0.0)
         return z + strength * residual if strength != 1.0 else z + residual
 
 
@@ -84,6 +104,7 @@ class TemporalResBlockSpec(LayerSpec):
     each position alone, 3 where the block is to follow what moves by a position or two. embedding:
     width of the time embedding, None = the block does not read the noise level. context: channels
     of given frames' features, None = it reads none. pooled_norm: statistics over all frames.
+    fixed_blend, spares_images: see :class:`Blend`.
     """
 
     kernel: int = 3
@@ -95,6 +116,12 @@ class TemporalResBlockSpec(LayerSpec):
     context: int | None = None
     pooled_norm: bool = False
     learned_blend: bool = True
+    fixed_blend: bool = False
+    spares_images: bool = False
+
+    @property
+    def reads_image_only(self) -> bool:
+        return self.spares_images
 
     def build(self, width: int, ops=nn) -> TemporalResBlock:
         return TemporalResBlock(width, self, ops)
@@ -120,7 +147,9 @@ class TemporalResBlock(nn.Module):
         self.context = zeroed(ops.Conv2d(spec.context, width, 1)) if spec.context else None
         self.norm2 = FrameGroupNorm(spec.norm_groups, width, **norm)
         self.conv2 = zeroed(ops.Conv3d(width, width, **second))
-        self.blend = Blend(learned=spec.learned_blend)
+        self.blend = Blend(
+            learned=spec.learned_blend, fixed=spec.fixed_blend, spares_images=spec.spares_images
+        )
 
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
@@ -130,7 +159,7 @@ class TemporalResBlock(nn.Module):
         z = over_time(self.conv1, F.silu(self.norm1(z, frames)), frames)
         z = embedded(z, self.embed, inputs.embedding)
         z = over_time(self.conv2, F.silu(self.norm2(z, frames)), frames)
-        return self.blend(h, z, strength)
+        return self.blend(h, z, strength, inputs.image_only)
 
 
 def over_time(conv: nn.Module, h: Tensor, frames: int) -> Tensor:

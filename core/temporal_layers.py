@@ -69,6 +69,7 @@ class TemporalLayers(nn.Module):
             embedding=per_frame(embedding, frames),
             text=text,
             times=conditions.times,
+            image_only=None if conditions.image_only is None else conditions.image_only.flatten(),
             extension=extension,
         )
         return SetInputs(frames, tuple(replace(inputs, context=found) for found in features))

@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 # The kinds of layers that every family may use.
-from . import block_layers, layers, motion_module, temporal_transformer  # noqa: F401
+from . import block_layers, layers, motion_module, temporal_transformer, video_layers  # noqa: F401
 from .context_encoder import ContextEncoderSpec
 from .declared import check_kinds, declare
 from .image_conditions import ImageEncoderSpec, MaskedImageSpec
 from .layer_specs import LayerSpec, ModuleSpec, spec_from_dict
 from .sites import UNetLayout, all_sites, check_site, is_in_block
 
-TASKS = ("text to video", "prediction", "interpolation", "upsampling")
+TASKS = ("text to video", "prediction", "interpolation", "upsampling", "image to video")
 """What temporal layers are trained for."""
 
 
@@ -118,6 +118,11 @@ class TemporalLayersSpec:
         """The most frames that the layers can see together; None where there is no limit."""
         limits = [one.max_frames for one in self.layers.values() if one.max_frames is not None]
         return min(limits, default=None)
+
+    @cached_property
+    def reads_image_only(self) -> bool:
+        """Whether some layer leaves frames alone that are said to be images of their own."""
+        return any(layer.reads_image_only for layer in self.layers.values())
 
     @cached_property
     def inside_modules(self) -> bool:

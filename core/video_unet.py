@@ -8,6 +8,8 @@ site. Ejecting is therefore nothing but taking the image network back out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -15,12 +17,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video
-from .conditions import NOISE_LEVEL, SIZES, Conditions, NetworkSpec
+from .conditions import NOISE_LEVEL, SIZES, VIDEO_IDS, Conditions, NetworkSpec
 from .controlnet import Control, check_fits, summed
 from .injected_sets import InjectedSets, Injection, LayerPass
+from .positions import sinusoid
 from .sites import UNetLayout, layout_of
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames
 from .unet_forward import unet_forward
+
+Prompt = Literal["text", "image"]
+"""What the image U-Net's cross-attention was trained to read."""
 
 
 class VideoUNet(nn.Module):
@@ -35,8 +41,11 @@ class VideoUNet(nn.Module):
         image_unet: UNet2DConditionModel,
         injections: Sequence[Injection],
         controls: Sequence[Control] = (),
+        *,
+        prompt: Prompt = "text",
     ):
         super().__init__()
+        self.prompt = prompt
         self.image_unet = image_unet
         self.controls = tuple(controls)
         self.sets = nn.ModuleList([injection.layers for injection in injections])
@@ -55,7 +64,9 @@ class VideoUNet(nn.Module):
     def image_spec(self) -> NetworkSpec:
         """What the image U-Net takes by itself."""
         config, ids = self.image_unet.config, {}
-        if self.image_unet.class_embedding is not None:
+        if self._reads_video_ids:
+            ids |= dict.fromkeys(VIDEO_IDS)
+        elif self.image_unet.class_embedding is not None:
             ids[NOISE_LEVEL] = config.num_class_embeds
         sized = config.addition_embed_type == "text_time"
         if sized:
@@ -64,7 +75,8 @@ class VideoUNet(nn.Module):
             name="image U-Net",
             latent_channels=config.out_channels,
             concatenated=config.in_channels - config.out_channels,
-            text=config.cross_attention_dim,
+            text=config.cross_attention_dim if self.prompt == "text" else None,
+            image=config.cross_attention_dim if self.prompt == "image" else None,
             pooled_text=sized,
             ids=ids,
             width=config.block_out_channels[0],
@@ -87,6 +99,8 @@ class VideoUNet(nn.Module):
         """Predict for ``x`` [b, t, c, h, w] at ``timesteps`` [], [b] or [b, t]."""
         check_video(x)
         frames = x.shape[1]
+        if self.prompt == "image":
+            conditions = replace(conditions, text=conditions.image)
         timesteps = torch.as_tensor(timesteps, device=x.device)
         act = LayerPass(self.injections, conditions, x.shape, x.device)
         residuals = summed(
@@ -106,24 +120,39 @@ class VideoUNet(nn.Module):
         rows = x.new_empty(steps.numel())  # diffusers reads the batch size and precision off this
         embedding = unet.time_embedding(unet.get_time_embed(rows, steps.flatten()))
         embedding = embedding.unflatten(0, steps.shape)
-        labels = unet.get_class_embed(x, conditions.ids.get(NOISE_LEVEL))
+        labels = unet.get_class_embed(x, self._class_labels(x, conditions))
         if labels is not None:
             embedding = embedding + for_frames(labels, embedding)
         added = {"text_embeds": conditions.pooled_text, "time_ids": conditions.ids.get(SIZES)}
         aug = unet.get_aug_embed(embedding, conditions.text, added)
         return embedding if aug is None else embedding + for_frames(aug, embedding)
 
+    @property
+    def _reads_video_ids(self) -> bool:
+        """Whether the image U-Net was trained with sinusoids of the numbers VIDEO_IDS."""
+        return self.image_unet.config.class_embed_type == "projection"
+
+    def _class_labels(self, x: Tensor, conditions: Conditions) -> Tensor | None:
+        if not self._reads_video_ids:
+            return conditions.ids.get(NOISE_LEVEL)
+        missing = [name for name in VIDEO_IDS if name not in conditions.ids]
+        if missing:
+            raise ValueError(f"the network needs {', '.join(VIDEO_IDS)}, but lacks {missing[0]}")
+        width = self.image_unet.config.projection_class_embeddings_input_dim // len(VIDEO_IDS)
+        told = (sinusoid(conditions.ids[name].to(x.device), width) for name in VIDEO_IDS)
+        return torch.cat(list(told), dim=-1).to(x.dtype).expand(len(x), -1)
+
     # Other networks of the same image U-Net. It is shared by all of them, and never changed.
 
     def with_sets(self, injections: Sequence[Injection]) -> VideoUNet:
         """The same image U-Net with these sets instead of its own."""
-        return VideoUNet(self.image_unet, injections, self.controls)
+        return VideoUNet(self.image_unet, injections, self.controls, prompt=self.prompt)
 
     def with_controls(self, controls: Sequence[Control]) -> VideoUNet:
         """The same with these ControlNets; ValueError for those of another layout."""
         for one in controls:
             self.check_control(one.network)
-        return VideoUNet(self.image_unet, self.injections, controls)
+        return VideoUNet(self.image_unet, self.injections, controls, prompt=self.prompt)
 
     def check_control(self, network: ControlNetModel) -> None:
         """Raise ValueError unless a ControlNet is for U-Nets like this one."""
@@ -135,7 +164,7 @@ class VideoUNet(nn.Module):
 
     def with_image_unet(self, unet: UNet2DConditionModel) -> VideoUNet:
         """The same sets in another image U-Net of the same layout, one with a LoRA for instance."""
-        return VideoUNet(unet, self.injections, self.controls)
+        return VideoUNet(unet, self.injections, self.controls, prompt=self.prompt)
 
 
 def _joined(x: Tensor, conditions: Conditions) -> Tensor:
@@ -146,11 +175,16 @@ def _joined(x: Tensor, conditions: Conditions) -> Tensor:
 
 
 def inject(
-    image_unet: UNet2DConditionModel, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
+    image_unet: UNet2DConditionModel,
+    layers: TemporalLayers,
+    strength: Strength = FULL_STRENGTH,
+    *,
+    prompt: Prompt = "text",
 ) -> VideoUNet:
     """Turn an image U-Net into a video U-Net; the image U-Net itself is not touched.
 
-    Raises ValueError when the layers were made for another layout.
+    prompt: what the image U-Net's cross-attention reads. Raises ValueError when the layers were
+    made for another layout.
     """
     have, made_for = layout_of(image_unet.config), layers.spec.layout
     if not layers.spec.fits(have):
@@ -159,7 +193,7 @@ def inject(
             f"{made_for.depths} do not fit a U-Net of channels {have.channels} with "
             f"depths {have.depths}"
         )
-    return VideoUNet(image_unet, [Injection(layers, strength)])
+    return VideoUNet(image_unet, [Injection(layers, strength)], prompt=prompt)
 
 
 def combine(

@@ -40,7 +40,7 @@ class Family:
 @cache
 def families() -> tuple[Family, ...]:
     """All families of temporal layers, the project's own format first; imported when asked for."""
-    from . import animatediff, animatediff_sampling, embedded, lavie, lavie_sampling
+    from . import animatediff, animatediff_sampling, embedded, lavie, lavie_sampling, svd
 
     return (
         Family(
@@ -53,6 +53,12 @@ def families() -> tuple[Family, ...]:
             detects=animatediff.detects,
             load_layers=animatediff.load_layers,
             published_plan=animatediff_sampling.published_plan,
+        ),
+        Family(
+            name=svd.FAMILY,
+            detects=svd.detects,
+            load_layers=svd.load_layers,
+            load_video_model=svd.load_model,
         ),
         Family(
             name=lavie.FAMILY,

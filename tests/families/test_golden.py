@@ -6,6 +6,7 @@ import animatediff_cases
 import lavie_cases
 import lvdm_cases
 import pytest
+import svd_cases
 import videocrafter_cases
 from golden_cases import KINDS_NOT_BUILT, NOT_BUILT, ROOT, discover
 
@@ -13,6 +14,7 @@ FAMILIES = {
     "animatediff": animatediff_cases.KINDS,
     "lavie": lavie_cases.KINDS,
     "lvdm": lvdm_cases.KINDS,
+    "svd": svd_cases.KINDS,
     "videocrafter": videocrafter_cases.KINDS,
 }
 CASES = discover()

@@ -1,0 +1,207 @@
+"""Stable Video Diffusion (Blattmann et al. 2023): image to video, 14 or 25 frames.
+
+Its U-Net is one of Stable Diffusion 2's size with temporal layers, told the frame rate, the motion
+and the augmentation besides. It is loaded as exactly that: the image network and a set of temporal
+layers, each with its site.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from ..checkpoints import CheckpointError, load_into, part
+from ..diffusion_model import DiffusionModel
+from ..preconditioning import ContinuousVPreconditioning
+from ..temporal_decoder import VideoDecoder
+from ..temporal_layers import TemporalLayers
+from ..video_unet import inject
+from ..weight_files import read_weights
+from . import svd_files as files
+from . import svd_keys as keys
+from .lavie import channels_last
+from .stable_diffusion_folders import build_unet
+from .stable_diffusion_refusals import what_it_is
+from .svd_config import TASK, SvdConfig, config_of
+from .svd_decoder import LATENT_SCALE
+from .unet_layouts import Shapes, layout_in
+
+FAMILY = "svd"
+FIRST_CONVOLUTION = "spatial_res_block.conv1"
+"""Of diffusers' residual blocks."""
+
+
+@dataclass(frozen=True)
+class UNet:
+    """The image U-Net and its temporal layers."""
+
+    image: UNet2DConditionModel
+    layers: TemporalLayers
+    config: SvdConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SvdModel:
+    """A model to sample from, with what makes its conditions and turns its latents into pixels;
+    None for what the file does not hold.
+
+    decoder: with temporal layers, or an image autoencoder that decodes frame by frame. encoder: of
+    start images, whose latents it is given unscaled. image_encoder: its projected embedding of what
+    `open_clip_image.squashed_pixels` makes of the start image is the one token of the prompt.
+    """
+
+    model: DiffusionModel
+    unet: UNet
+    decoder: VideoDecoder | AutoencoderKL | None = None
+    encoder: AutoencoderKL | None = None
+    image_encoder: CLIPVisionModelWithProjection | None = None
+
+
+# --------------------------------------------------------------------------------------------------
+# U-Net.
+
+
+def is_svd(shapes: Shapes) -> bool:
+    """Whether weights without a prefix are such a U-Net's, whole or not."""
+    named = ("input_blocks.1.0.time_stack.in_layers.2.weight",
+             f"down_blocks.0.resnets.0.{FIRST_CONVOLUTION}.weight")  # fmt: skip
+    return any(name in shapes for name in named)
+
+
+def detect(shapes: Shapes, name: str = "the U-Net", **told: Any) -> SvdConfig | None:
+    """The configuration of a U-Net by the names and shapes of its weights, without a prefix; None
+    for other networks. told: see :func:`.svd_config.config_of`.
+
+    Raises CheckpointError for such a U-Net with keys that it should not have.
+    """
+    layout = layout_in(shapes, first_convolution=FIRST_CONVOLUTION) if is_svd(shapes) else None
+    if layout is None:
+        return None
+    return config_of(layout, keys.to_own(shapes, layout, keys.names_in(shapes), name), **told)
+
+
+def assemble_unet(
+    state: Mapping[str, Tensor],
+    name: str = "the U-Net",
+    config: SvdConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> UNet:
+    """The U-Net of weights without a prefix, every key of them used.
+
+    config: for one that is not of the published kind, as its weights do not tell the width of heads
+    nor how layers are blended.
+    """
+    config = config or detect({k: v.shape for k, v in state.items()}, name)
+    if config is None:
+        raise CheckpointError(f"{name} is no U-Net of Stable Video Diffusion{what_it_is(state)}")
+    own = keys.to_own(state, config.layout, keys.names_in(state), name)
+    with torch.device("meta"):
+        layers = TemporalLayers(config.layers_spec())
+    image = build_unet(config.unet_config())
+    load_into(image, part(own, "unet."), f"the U-Net of {name}", dtype)
+    temporal = {k: v for k, v in own.items() if k.startswith("layers.")}
+    load_into(layers, temporal, f"the temporal layers of {name}", dtype)
+    return UNet(channels_last(image), channels_last(layers), config)
+
+
+def unet_to_foreign(unet: UNet, names: keys.Names) -> dict[str, Tensor]:
+    """The original's or diffusers' state dict: inverse of :func:`assemble_unet`."""
+    own = {f"unet.{k}": v for k, v in unet.image.state_dict().items()}
+    own |= unet.layers.state_dict()
+    return keys.to_foreign(own, unet.config.layout, names)
+
+
+def diffusion_model(unet: UNet, device: torch.device | str = "cpu") -> DiffusionModel:
+    """The U-Net with the noise levels and the scale of latents that all of them have."""
+    return DiffusionModel(
+        network=inject(unet.image, unet.layers, prompt="image").to(device),
+        preconditioning=ContinuousVPreconditioning(),
+        own_task=TASK,
+        latent_channels=unet.config.out_channels,
+        factor=8,
+        latent_scale=LATENT_SCALE,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Files.
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    config: SvdConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> SvdModel:
+    """Load a single file with all of its parts, a file of the U-Net alone, or diffusers' folder.
+
+    config: see :func:`assemble_unet`. Raises CheckpointError, in one sentence, for what is missing,
+    broken, incomplete or of another family.
+    """
+    path = Path(path)
+    found = (
+        files.read_folder(path)
+        if path.is_dir()
+        else files.take_apart(read_weights(path), path.name)
+    )
+    return assemble(found, path.name, config, dtype=dtype, device=device)
+
+
+def assemble(
+    found: files.Parts,
+    name: str,
+    config: SvdConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> SvdModel:
+    """The model of a file taken apart; `name` is what errors call it."""
+    unet = assemble_unet(found.unet, name, config, dtype=dtype)
+    decoder, encoder = files.autoencoders_of(found, name, dtype)
+    image = files.image_encoder_of(found, name, dtype)
+    return SvdModel(
+        model=diffusion_model(unet, device),
+        unet=unet,
+        decoder=decoder and decoder.to(device),
+        encoder=encoder and encoder.to(device),
+        image_encoder=image and image.to(device),
+    )
+
+
+def load_model(path: str | os.PathLike, **where: Any) -> DiffusionModel:
+    """The model to sample from alone: the rest of the file is not built."""
+    device = where.pop("device", "cpu")
+    return diffusion_model(_load_unet(Path(path), **where), device)
+
+
+def load_layers(path: str | os.PathLike, **where: Any) -> TemporalLayers:
+    """The temporal layers alone, to be put into an image model of the layout."""
+    device = where.pop("device", "cpu")
+    return _load_unet(Path(path), **where).layers.to(device)
+
+
+def _load_unet(path: Path, config: SvdConfig | None = None, **where: Any) -> UNet:
+    if path.is_dir():
+        return assemble_unet(files.unet_in_folder(path), path.name, config, **where)
+    return assemble_unet(
+        files.take_apart(read_weights(path), path.name).unet, path.name, config, **where
+    )
+
+
+def detects(path: Path) -> bool:
+    """Whether a file without a header, or a folder, holds a U-Net of Stable Video Diffusion."""
+    try:
+        state = files.unet_in_folder(path) if path.is_dir() else read_weights(path)
+    except CheckpointError:
+        return False
+    return is_svd({k.removeprefix(files.UNET): v.shape for k, v in state.items()})

@@ -1,0 +1,149 @@
+"""How large a U-Net of Stable Video Diffusion is, and what its layers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..layers import TemporalResBlockSpec
+from ..sites import UNetLayout, block_sites, diffusers_path, res_sites, width_at
+from ..temporal_layers import key
+from ..temporal_layers_spec import TemporalLayersSpec, TrainedFor
+from ..video_layers import VideoBlockSpec
+from .stable_diffusion_specs import unet_config
+from .unet_layouts import Shapes
+
+BlendKind = Literal["learned", "learned_with_images", "fixed"]
+BLENDS: tuple[BlendKind, ...] = ("learned", "learned_with_images", "fixed")
+"""The original's names for how a layer's share is told; all published models are the second."""
+
+HEAD_WIDTH = 64
+TASK = "image to video"
+FRAMES = 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class SvdConfig:
+    """One U-Net.
+
+    ids_width: of the sinusoids of all numbers it is told. linear: whether transformers project by
+    linear layers. text_over_time: whether temporal blocks read the prompt. kernel: of the temporal
+    convolutions, in frames and in positions. frames: of the segments it was trained on, which its
+    weights do not tell.
+    """
+
+    layout: UNetLayout
+    context_width: int
+    ids_width: int
+    in_channels: int = 8
+    out_channels: int = 4
+    head_width: int = HEAD_WIDTH
+    linear: bool = True
+    text_over_time: bool = True
+    widens_first: bool = True
+    kernel: tuple[int, int] = (3, 1)
+    blend: BlendKind = "learned_with_images"
+    norm_groups: int = 32
+    frames: int = FRAMES
+
+    def __post_init__(self) -> None:
+        if self.blend not in BLENDS:
+            raise ValueError(f"blend must be one of {', '.join(BLENDS)}, not {self.blend!r}")
+
+    def heads(self, width: int) -> int:
+        return max(width // self.head_width, 1)
+
+    def unet_config(self) -> dict[str, Any]:
+        """diffusers' configuration of the image U-Net."""
+        layout = self.layout
+        depths = [depth or layout.mid_depth or 1 for depth in layout.depths]
+        return unet_config(
+            layout,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            attention_head_dim=tuple(map(self.heads, layout.channels)),
+            cross_attention_dim=self.context_width,
+            use_linear_projection=self.linear,
+            transformer_layers_per_block=tuple(depths),
+            norm_num_groups=self.norm_groups,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=self.ids_width,
+        )
+
+    def layers_spec(self) -> TemporalLayersSpec:
+        """A convolution behind every residual block, a block behind every transformer block."""
+        layout = self.layout
+        found: dict[str, Any] = {site: self._convolution for site in res_sites(layout)}
+        found |= {site: self._block(width_at(site, layout)) for site in block_sites(layout)}
+        trained = TrainedFor(task=TASK, frames=self.frames, family="svd")
+        return TemporalLayersSpec(layout=layout, layers=found, trained=trained)
+
+    @property
+    def _blending(self) -> dict[str, bool]:
+        return dict(
+            fixed_blend=self.blend == "fixed", spares_images=self.blend == "learned_with_images"
+        )
+
+    @property
+    def _convolution(self) -> TemporalResBlockSpec:
+        return TemporalResBlockSpec(
+            kernel=self.kernel[0],
+            spatial=self.kernel[1],
+            norm_groups=self.norm_groups,
+            embedding=4 * self.layout.channels[0],
+            pooled_norm=True,
+            **self._blending,
+        )
+
+    def _block(self, width: int) -> VideoBlockSpec:
+        return VideoBlockSpec(
+            heads=self.heads(width),
+            text=self.context_width if self.text_over_time else None,
+            widens_first=self.widens_first,
+            **self._blending,
+        )
+
+
+def config_of(layout: UNetLayout, shapes: Shapes, **told: Any) -> SvdConfig | None:
+    """The configuration that shapes under this project's names tell (see :mod:`.svd_keys`).
+
+    told: what they do not: the width of heads, how layers are blended, the number of frames.
+    None where something is missing that every such U-Net has.
+    """
+    blocks = list(block_sites(layout))
+    first = next(res_sites(layout))
+    names = {
+        "convolution": f"layers.{key(first)}.conv1.weight",
+        "ids": "unet.class_embedding.linear_1.weight",
+        "conv_in": "unet.conv_in.weight",
+        "conv_out": "unet.conv_out.weight",
+    }
+    if not blocks or any(name not in shapes for name in names.values()):
+        return None
+    transformer = f"unet.{diffusers_path(blocks[0])}"
+    context = shapes.get(f"{transformer}.attn2.to_k.weight")
+    projection = shapes.get(f"{transformer.partition('.transformer_blocks')[0]}.proj_in.weight")
+    if context is None or projection is None:
+        return None
+    kernel = shapes[names["convolution"]][2:4]
+    return SvdConfig(
+        layout=layout,
+        context_width=context[1],
+        ids_width=shapes[names["ids"]][1],
+        in_channels=shapes[names["conv_in"]][1],
+        out_channels=shapes[names["conv_out"]][0],
+        linear=len(projection) == 2,
+        text_over_time=_reads_text(shapes, layout, context[1]),
+        widens_first=f"layers.{key(blocks[0])}.block.norm_in.weight" in shapes,
+        kernel=tuple(kernel),
+        **told,
+    )
+
+
+def _reads_text(shapes: Shapes, layout: UNetLayout, context: int) -> bool:
+    """Whether temporal blocks read the prompt; where all widths are equal, as published."""
+    read = {
+        site: shapes.get(f"layers.{key(site)}.block.second_attention.to_k.weight", (0, context))[1]
+        for site in block_sites(layout)
+    }
+    return all(width == context for width in read.values())

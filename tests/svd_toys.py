@@ -1,0 +1,100 @@
+"""Stable Video Diffusion at toy size: random weights under published names, read by what they hold
+alone."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from lavie_toys import randomized
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from videoldm.core.families import svd, svd_decoder
+from videoldm.core.families import svd_files as files
+from videoldm.core.families.open_clip_image import projected_to_open_clip
+from videoldm.core.families.stable_diffusion_folders import build_unet
+from videoldm.core.families.stable_diffusion_keys import autoencoder_to_ldm
+from videoldm.core.families.stable_diffusion_specs import autoencoder_config
+from videoldm.core.families.svd_config import SvdConfig
+from videoldm.core.layers import TemporalResBlockSpec
+from videoldm.core.sites import UNetLayout
+from videoldm.core.temporal_decoder import (
+    ATTENTION,
+    OUT,
+    OutputConvolutionSpec,
+    VideoDecoder,
+    decoder_sites,
+)
+from videoldm.core.temporal_layers import TemporalLayers
+
+MANIFESTS = Path(__file__).parent / "manifests"
+CONTEXT = 24
+LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
+LEVELS, LAYERS = 2, 1  # of the autoencoder
+
+
+def config_of(**changes: Any) -> SvdConfig:
+    return SvdConfig(**dict(layout=LAYOUT, context_width=CONTEXT, ids_width=24) | changes)
+
+
+def unet(config: SvdConfig | None = None, seed: int = 0) -> svd.UNet:
+    config = config or config_of()
+    image = build_unet(config.unet_config()).to_empty(device="cpu")
+    layers = TemporalLayers(config.layers_spec())
+    return svd.UNet(randomized(image, seed), randomized(layers, seed + 1), config)
+
+
+def autoencoder(**changes: Any) -> AutoencoderKL:
+    config = autoencoder_config((32, 64), 0.18215) | dict(layers_per_block=LAYERS)
+    return randomized(AutoencoderKL(**config | changes), 3)
+
+
+def decoder() -> VideoDecoder:
+    image = autoencoder(use_post_quant_conv=False)
+    layers: dict[str, Any] = {
+        site: TemporalResBlockSpec(pooled_norm=True)
+        for site, _ in decoder_sites(image)
+        if site not in (ATTENTION, OUT)
+    }
+    made = VideoDecoder(image, layers | {OUT: OutputConvolutionSpec()})
+    randomized(made.layers, 4)
+    return made.eval()
+
+
+def image_encoder() -> CLIPVisionModelWithProjection:
+    config = CLIPVisionConfig(
+        hidden_size=80, intermediate_size=160, num_hidden_layers=2, num_attention_heads=1,
+        patch_size=14, image_size=28, hidden_act="gelu", projection_dim=CONTEXT,
+    )  # fmt: skip
+    return randomized(CLIPVisionModelWithProjection(config), 5)
+
+
+def single_file(temporal: bool = True) -> dict[str, Tensor]:
+    """All of a published file, with the leftovers that it has."""
+    state = {files.UNET + k: v for k, v in svd.unet_to_foreign(unet(), "ldm").items()}
+    given = autoencoder_to_ldm(autoencoder().state_dict(), LEVELS, LAYERS)
+    state |= {files.GIVEN + k: v for k, v in given.items()}
+    first = dict(given)
+    if temporal:
+        first = {k: v for k, v in given.items() if k.startswith("encoder.")}
+        own = svd_decoder.to_foreign(decoder(), "ldm")
+        first |= {k: v for k, v in own.items() if k.startswith("decoder.")}
+    state |= {files.FIRST_STAGE + k: v for k, v in first.items()}
+    visual = projected_to_open_clip(image_encoder())
+    state |= {f"{files.CLIP}{files.VISUAL}{k}": v for k, v in visual.items()}
+    return state | {files.CLIP + k: torch.zeros(2) for k in files.TEXT_TOWER}
+
+
+def manifest(name: str) -> dict[str, Tensor]:
+    """A published file on the meta device."""
+    return {k: torch.empty(shape, device="meta") for k, shape in names(name).items()}
+
+
+def names(name: str) -> dict[str, Any]:
+    """Shapes by key, or a table of keys."""
+    with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
+        return json.load(file)
