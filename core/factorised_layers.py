@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .layer_calls import convolution
 from .layers import over_time, per_frame, zeroed
 
 GROUPS = 32
@@ -77,15 +78,15 @@ class ResBlock(nn.Module):
 
     def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
         frames = inputs.frames
-        z = self.conv1(F.silu(self.norm1(h, frames)))
+        z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
         told = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
         if self.scale_shift:
             scale, shift = told.chunk(2, dim=1)
             z = self.norm2(z, frames) * (1 + scale) + shift
         else:
             z = self.norm2(z + told, frames)
-        z = self.conv2(F.silu(z))
-        h = z + (h if self.skip is None else self.skip(h))
+        h = h if self.skip is None else convolution(self.skip, h)
+        h = convolution(self.conv2, F.silu(z), plus=h)
         return h if self.over_time is None else self.over_time(h, frames)
 
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from .factorised_layers import GROUPS, ClipGroupNorm, ClipInputs
+from .layer_calls import linear
 from .layers import zeroed
 from .relative_attention import Attention, PlainAttention, TransposedRelativeAttention
 from .temporal_transformer import GEGLU
@@ -53,6 +55,12 @@ def to_prompt(attention: Attention, tokens: Tensor, inputs: ClipInputs) -> Tenso
         text, image = (x if x is None else x.flatten(0, 1) for x in (text, image))
     rows = tokens.reshape(len(text), -1, tokens.shape[-1])
     return attention(rows, text, image).reshape(tokens.shape)
+
+
+def plus_feed_forward(layer: GEGLU, tokens: Tensor, plus: Tensor) -> Tensor:
+    """layer(tokens) + plus, all of them [n s c]."""
+    value, gate = linear(layer.inner, tokens).chunk(2, dim=-1)
+    return linear(layer.outer, value * F.gelu(gate), plus)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -131,11 +139,11 @@ class InterleavedBlock(nn.Module):
 
     def forward(self, tokens: Tensor, inputs: ClipInputs) -> Tensor:
         frames = inputs.frames
-        tokens = tokens + self.space(self.space_norm(tokens))
+        tokens = self.space(self.space_norm(tokens), plus=tokens)
         tokens = tokens + over_frames(self.first_time, self.first_time_norm(tokens), frames)
         tokens = tokens + to_prompt(self.text, self.text_norm(tokens), inputs)
         tokens = tokens + over_frames(self.second_time, self.second_time_norm(tokens), frames)
-        return tokens + self.feed_forward(self.feed_forward_norm(tokens))
+        return plus_feed_forward(self.feed_forward, self.feed_forward_norm(tokens), tokens)
 
 
 class InterleavedTransformer(nn.Module):
@@ -149,10 +157,10 @@ class InterleavedTransformer(nn.Module):
         self.project_out = zeroed(ops.Linear(width, width))
 
     def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
-        tokens = self.project_in(tokens_of(self.norm(h, inputs.frames)))
+        tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
             tokens = block(tokens, inputs)
-        return h + frames_like(self.project_out(tokens), h)
+        return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -212,12 +220,12 @@ class SpaceTransformer(nn.Module):
         self.project_out = zeroed(ops.Linear(width, width))
 
     def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
-        tokens = self.project_in(tokens_of(self.norm(h, inputs.frames)))
+        tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
-            tokens = tokens + block.first(block.norm1(tokens))
+            tokens = block.first(block.norm1(tokens), plus=tokens)
             tokens = tokens + to_prompt(block.second, block.norm2(tokens), inputs)
-            tokens = tokens + block.feed_forward(block.norm3(tokens))
-        return h + frames_like(self.project_out(tokens), h)
+            tokens = plus_feed_forward(block.feed_forward, block.norm3(tokens), tokens)
+        return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
 
 
 class TimeTransformer(nn.Module):
@@ -247,12 +255,12 @@ class TimeTransformer(nn.Module):
         return h + frames_like(over_frames(self._in_time, tokens, inputs.frames), h)
 
     def _in_time(self, tokens: Tensor) -> Tensor:
-        tokens = self.project_in(tokens)
+        tokens = linear(self.project_in, tokens)
         for block in self.blocks:
-            tokens = tokens + block.first(block.norm1(tokens))
-            tokens = tokens + block.second(block.norm2(tokens))
-            tokens = tokens + block.feed_forward(block.norm3(tokens))
-        return self.project_out(tokens)
+            tokens = block.first(block.norm1(tokens), plus=tokens)
+            tokens = block.second(block.norm2(tokens), plus=tokens)
+            tokens = plus_feed_forward(block.feed_forward, block.norm3(tokens), tokens)
+        return linear(self.project_out, tokens)
 
 
 class StackedTransformers(nn.Module):

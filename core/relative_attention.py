@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .layer_calls import linear
 from .temporal_transformer import check_heads
 
 
@@ -79,14 +80,20 @@ class Attention(nn.Module):
         self.image_to_v = ops.Linear(image, inner, bias=False) if image else None
 
     def forward(
-        self, tokens: Tensor, context: Tensor | None = None, image: Tensor | None = None
+        self,
+        tokens: Tensor,
+        context: Tensor | None = None,
+        image: Tensor | None = None,
+        plus: Tensor | None = None,
     ) -> Tensor:
+        """The attention of the tokens, plus ``plus`` [r n c]."""
         context = tokens if context is None else context
-        q, k, v = self.to_q(tokens), self.to_k(context), self.to_v(context)
+        q, k, v = linear(self.to_q, tokens), linear(self.to_k, context), linear(self.to_v, context)
         out = self._attend(q, k, v)
         if self.image_to_k is not None and image is not None:
-            out = out + self._attend(q, self.image_to_k(image), self.image_to_v(image))
-        return self.to_out(out)
+            k, v = linear(self.image_to_k, image), linear(self.image_to_v, image)
+            out = out + self._attend(q, k, v)
+        return linear(self.to_out, out, plus)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=self.heads) for x in (q, k, v))
@@ -121,12 +128,12 @@ class TransposedRelativeAttention(nn.Module):
         self.positions = RelativePositions(max_distance, width // heads, ops)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        q, k, v = heads_of(self.to_qkv(tokens), self.heads)
+        q, k, v = heads_of(linear(self.to_qkv, tokens), self.heads)
         scale = q.shape[-1] ** -0.25
         q, k = q * scale, k * scale
         logits = q @ k.mT + self.positions.logits(q).mT
         out = self.positions.attend(softmax(logits), v)
-        return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
+        return linear(self.to_out, rearrange(out, "n k t d -> n t (k d)"))
 
 
 class PlainAttention(nn.Module):
@@ -140,8 +147,8 @@ class PlainAttention(nn.Module):
         self.to_out = ops.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        out = F.scaled_dot_product_attention(*heads_of(self.to_qkv(tokens), self.heads))
-        return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
+        out = F.scaled_dot_product_attention(*heads_of(linear(self.to_qkv, tokens), self.heads))
+        return linear(self.to_out, rearrange(out, "n k t d -> n t (k d)"))
 
 
 def heads_of(qkv: Tensor, heads: int) -> Tensor:
