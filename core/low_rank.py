@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .layer_calls import linear
+
 
 class Update(NamedTuple):
     """A low-rank update of one linear map, declared.
@@ -34,8 +36,9 @@ class Projection(nn.Module):
         self.updates = nn.ModuleList([_LowRank(width, width_out, one.rank, ops) for one in own])
         self.strengths = tuple(one.strength for one in own)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.base(x)
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """W x, plus ``plus`` of the answer's shape."""
+        out = linear(self.base, x, plus)
         for update, strength in zip(self.updates, self.strengths, strict=True):
             if strength:
                 out = out + strength * update(x)

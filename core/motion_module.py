@@ -103,8 +103,8 @@ class MotionBlock(nn.Module):
     def forward(self, tokens: Tensor, at: Tensor) -> Tensor:
         """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual."""
         for norm, attention in zip(self.norms, self.attentions, strict=True):
-            tokens = tokens + attention(with_positions(norm(tokens), at), len(at))
-        return tokens + self.feed_forward(self.norm(tokens))
+            tokens = attention(with_positions(norm(tokens), at), len(at), plus=tokens)
+        return self.feed_forward(self.norm(tokens), plus=tokens)
 
 
 class MotionAttention(nn.Module):
@@ -119,14 +119,15 @@ class MotionAttention(nn.Module):
         )
         self.to_out = Projection(width, width, f"{path}.to_out", spec.updates, ops=ops)
 
-    def forward(self, tokens: Tensor, frames: int) -> Tensor:
-        """tokens [(b t), n, c] -> [(b t), n, c]."""
+    def forward(self, tokens: Tensor, frames: int, plus: Tensor) -> Tensor:
+        """tokens [(b t), n, c] -> [(b t), n, c], to which ``plus`` is added."""
         q, k, v = (
             rearrange(project(tokens), "(b t) n (k d) -> (b n) k t d", t=frames, k=self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
         )
         out = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out(rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1]))
+        merged = rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1])
+        return self.to_out(merged, plus)
 
 
 class FeedForward(nn.Module):
@@ -138,9 +139,9 @@ class FeedForward(nn.Module):
         self.inner = Projection(width, 2 * inner, f"{path}.inner", updates, ops=ops)
         self.outer = Projection(inner, width, f"{path}.outer", updates, ops=ops)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, plus: Tensor) -> Tensor:
         value, gate = self.inner(tokens).chunk(2, dim=-1)
-        return self.outer(value * F.gelu(gate))
+        return self.outer(value * F.gelu(gate), plus)
 
 
 def with_positions(tokens: Tensor, at: Tensor) -> Tensor:
