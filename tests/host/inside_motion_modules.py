@@ -62,15 +62,20 @@ def unet_config(config: dict) -> dict:
     )
 
 
-def answer(model, inputs: dict, frames: int | None = None):
+def answer(model, inputs: dict, frames: int | None = None, context=None):
     """What the MODEL's U-Net predicts for the videos of a case, [b t c h w]."""
     import copy
 
     import torch
+    from videoldm.core.conditions import Conditions
+    from videoldm.nodes.host.comfyui.layers import FRAME_BATCH, FrameBatch
 
     x = inputs["sample"][:, :frames]
     videos, count = x.shape[:2]
     options = {"wrappers": copy.copy(model.wrappers), "cond_or_uncond": list(range(videos))}
+    if context is not None:
+        batch = FrameBatch(frames=count, conditions=Conditions(context=context))
+        options[FRAME_BATCH] = batch
 
     def rows(value):
         return value.repeat_interleave(count, dim=0)
@@ -89,7 +94,10 @@ def answer(model, inputs: dict, frames: int | None = None):
 
 
 def errors(case) -> dict[str, float]:
-    from animatediff_cases import Model, neighbour
+    from dataclasses import replace
+
+    from animatediff_cases import Model, likeness_of, neighbour
+    from videoldm.core.context_frames import given_frames
     from videoldm.core.families import animatediff
     from videoldm.core.temporal_layers import FULL_STRENGTH, Strength
     from videoldm.nodes.host.comfyui.layers import eject, inject
@@ -97,9 +105,10 @@ def errors(case) -> dict[str, float]:
 
     known, image = Model(case), image_model(neighbour(case, "base_unet_dir"))
     inputs, expected = case.inputs(), case.expected()
+    frames = case.told["shapes"]["frames"]
 
-    def put_in(loras=(), strength=FULL_STRENGTH):
-        layers = animatediff.assemble(known.state, known.config, loras=loras)
+    def put_in(loras=(), strength=FULL_STRENGTH, **changes):
+        layers = animatediff.assemble(known.state, replace(known.config, **changes), loras=loras)
         loaded = _loaded_layers(layers.spec, layers.state_dict(), "the case", (None, ()))
         return inject(image, loaded, strength)
 
@@ -107,7 +116,19 @@ def errors(case) -> dict[str, float]:
         return float((got - wanted).abs().max() / wanted.abs().max())
 
     video, alone = put_in(), answer(image, inputs)
-    found = {"out": apart(answer(video, inputs), expected["out"])}
+    found = {}
+    if known.config.variant == "pia":
+        told = case.told["mask"]
+        context = given_frames(inputs["image_latent"][:, None], [told["cond_frame"]], frames)
+        pia = put_in(likeness=likeness_of(told["preset"]))
+        given = answer(pia, inputs, context=context)
+        found["image"] = apart(given, expected["out_dreambooth"])
+    elif known.config.variant == "animatelcm i2v":
+        context = given_frames(inputs["img_latent"][:, None], [0], frames)
+        found["image"] = apart(answer(video, inputs, context=context), expected["out"])
+        found["no image"] = apart(answer(video, inputs), expected["out_no_image"])
+    else:
+        found["out"] = apart(answer(video, inputs), expected["out"])
     if "out_motion_lora" in expected:
         with_lora = put_in(known.motion_loras())
         found["out_motion_lora"] = apart(answer(with_lora, inputs), expected["out_motion_lora"])
