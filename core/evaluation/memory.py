@@ -20,7 +20,7 @@ from ..diffusion_model import DiffusionModel
 from ..families import lavie
 from ..families.lavie_config import LavieConfig
 from ..families.lavie_sampling import Prompts
-from ..families.lavie_upsampling import upsample_blended
+from ..families.lavie_upsampling import Chunks, upsample_blended
 from ..sites import UNetLayout
 from .speed import randomize
 
@@ -103,8 +103,8 @@ def upsampling_peaks(
 
     def run(count: int) -> Callable[[], Tensor]:
         low_res = torch.zeros(1, count, 3, height, width)
-        settings = dict(steps=1, chunk=chunk, overlap=overlap)
-        return lambda: upsample_blended(model, low_res, prompts, 0, **settings)
+        how = Chunks(chunk=chunk, overlap=overlap)
+        return lambda: upsample_blended(model, low_res, prompts, 0, steps=1, how=how)
 
     def whole(count: int) -> Callable[[Tensor], bool]:
         return lambda x: x.ndim == 5 and x.shape[1] == count and x.shape[2] <= LATENTS

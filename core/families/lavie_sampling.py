@@ -7,7 +7,7 @@ go in the variance preserving form, [b t c h w].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from einops import repeat
@@ -232,6 +232,16 @@ def masked_latents(latents: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([plane, latents], dim=2)
 
 
+class KeyWindows(NamedTuple):
+    """Frames of the windows that a long interpolation is made in, and how many of them two share.
+
+    Both are 1 more than a multiple of FACTOR, so that windows begin on key frames.
+    """
+
+    frames: int = 61
+    overlap: int = 13
+
+
 def interpolate(
     model: DiffusionModel,
     condition: Tensor,
@@ -239,8 +249,7 @@ def interpolate(
     noise: Tensor,
     *,
     steps: int = 50,
-    window: int = 61,
-    overlap: int = 13,
+    windows: KeyWindows = KeyWindows(),  # noqa: B008 (immutable)
     callback: Callback | None = None,
 ) -> Tensor:
     """Latents of all frames, those of the key frames made anew like the others.
@@ -256,8 +265,8 @@ def interpolate(
     denoiser = interpolating_denoiser(
         lambda window: prompts.denoiser(model, window, any_scale=True),
         condition,
-        window=window,
-        overlap=overlap,
+        window=windows.frames,
+        overlap=windows.overlap,
     )
     return how.run(denoiser, noise, callback=callback)
 

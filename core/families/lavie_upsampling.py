@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -20,6 +21,7 @@ from ..upsampling import (
     Upsampling,
     denoiser_in_tiles,
     planned_evaluations,
+    settings_of,
     upsample_whole,
     upsampler_denoiser_for,
 )
@@ -40,6 +42,18 @@ def one_stream(generator: torch.Generator) -> ChunkNoise:
     return draw
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chunks:
+    """How a video is cut up: frames of a chunk and, where chunks are blended, of their overlap;
+    side and overlap of tiles in latent positions, None = whole frames."""
+
+    noise_level: int = 50
+    chunk: int = 8
+    overlap: int = 4
+    tile: int | None = None
+    tile_overlap: int = 8
+
+
 def upsample_chunks(
     model: DiffusionModel,
     low_res: Frames,
@@ -47,26 +61,19 @@ def upsample_chunks(
     noise: ChunkNoise,
     *,
     steps: int = 50,
-    noise_level: int = 50,
-    chunk: int = 8,
+    how: Chunks = Chunks(),  # noqa: B008 (frozen)
     callback: Callback | None = None,
 ) -> Iterator[Tensor]:
     """Yield latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published: see
     `independent_chunks`."""
-    _check_upsampling(model, noise_level, chunk)
-    how = plan("ddim", steps)
-    model = model.with_schedule(how.schedule)
-    settings = Upsampling(
-        schedule=model.noise_schedule_for_low_res or model.schedule,
-        latent_channels=model.latent_channels,
-        noise_level=noise_level,
-        chunk=chunk,
-        overlap=0,
-    )
+    _check_upsampling(model, how.noise_level, how.chunk)
+    published = plan("ddim", steps)
+    model = model.with_schedule(published.schedule)
+    settings = replace(settings_of(model), noise_level=how.noise_level, chunk=how.chunk, overlap=0)
     guide = prompts.negative if prompts.scale > 1 else None
     denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
     return independent_chunks(
-        denoiser_for, low_res, how, settings, noise, callback=lambda chunk: callback
+        denoiser_for, low_res, published, settings, noise, callback=lambda chunk: callback
     )
 
 
@@ -136,34 +143,24 @@ def upsample_blended(
     seed: int,
     *,
     steps: int = 50,
-    noise_level: int = 50,
-    chunk: int = 8,
-    overlap: int = 4,
-    tile: int | None = None,
-    tile_overlap: int = 8,
+    how: Chunks = Chunks(),  # noqa: B008 (frozen)
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Latents of `low_res` [b t 3 h w] in [-1, 1] from windows of `chunk` frames whose overlaps are
-    averaged at every step, so that no border shows; also in tiles of `tile` latent positions.
+    """Latents of `low_res` [b t 3 h w] in [-1, 1] from chunks whose overlaps are averaged at every
+    step, so that no border shows; also in tiles.
 
     The network sees one window at a time, however long the video is.
     """
-    _check_upsampling(model, noise_level, chunk)
-    how = plan("ddim", steps)
-    model = model.with_schedule(how.schedule)
-    sampling = Sampling(sampler=how.sampler, sigmas=how.sigmas, seed=seed, device=device)
-    settings = Upsampling(
-        schedule=model.noise_schedule_for_low_res or model.schedule,
-        latent_channels=model.latent_channels,
-        noise_level=noise_level,
-        chunk=chunk,
-        overlap=overlap,
-        tile=tile,
-        tile_overlap=tile_overlap,
+    _check_upsampling(model, how.noise_level, how.chunk)
+    published = plan("ddim", steps)
+    model = model.with_schedule(published.schedule)
+    sampling = Sampling(
+        sampler=published.sampler, sigmas=published.sigmas, seed=seed, device=device
     )
+    settings = replace(settings_of(model), **vars(how))
     guide = prompts.negative if prompts.scale > 1 else None
     denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
-    return to_vp(upsample_whole(denoiser_for, low_res, sampling, settings), how.sigmas[-1])
+    return to_vp(upsample_whole(denoiser_for, low_res, sampling, settings), published.sigmas[-1])
 
 
 # --------------------------------------------------------------------------------------------------

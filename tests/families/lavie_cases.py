@@ -184,7 +184,7 @@ def _interpolate(case: Case, model: DiffusionModel, condition: Tensor) -> None:
         prompts_of(case, settings["cfg_scale"]),
         inputs["initial_noise"],
         steps=settings["steps"],
-        window=condition.shape[1],  # The original knows no windows.
+        windows=sampling.KeyWindows(condition.shape[1]),  # The original knows no windows.
         callback=collected,
     )
     collected.check(final, expected)
@@ -212,8 +212,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
         prompts_of(case, settings["guidance_scale"]),
         lambda shape: next(drawn),
         steps=settings["steps"],
-        noise_level=settings["noise_level"],
-        chunk=size,
+        how=upsampling.Chunks(noise_level=settings["noise_level"], chunk=size),
         callback=callback,
     )
     for i, latents in enumerate(made):

@@ -291,13 +291,14 @@ def test_a_clip_is_stretched_to_two_frames_or_more():
 def test_long_interpolations_are_made_in_windows_that_agree_with_their_own_keys():
     model, keys = model_of("interpolation"), normal(1, 5, 4, 4, 4)
     condition, noise = sampling.copied_keys(keys), normal(1, 17, 4, 4, 4, seed=3)
-    short = dict(steps=2, window=9, overlap=5)
+    short = dict(steps=2, windows=sampling.KeyWindows(9, 5))
     made = sampling.interpolate(model, condition, PROMPTS, noise, **short)
     assert made.shape == noise.shape
     # A window's part of the condition is what its own key frames alone would give.
     assert torch.equal(condition[:, 8:17], sampling.copied_keys(keys[:, 2:]))
     with pytest.raises(ValueError, match="do not begin on key frames"):
-        sampling.interpolate(model, condition, PROMPTS, noise, steps=2, window=9, overlap=4)
+        windows = sampling.KeyWindows(9, 4)
+        sampling.interpolate(model, condition, PROMPTS, noise, steps=2, windows=windows)
 
 
 def test_windows_of_the_published_length_share_13_frames_and_fade_into_each_other():
@@ -348,23 +349,26 @@ def test_the_variant_with_a_mask():
 def test_chunks_are_independent_and_draw_from_one_stream():
     model, low_res = model_of("vsr"), normal(1, 5, 3, 4, 6).clamp(-1, 1)
     noise = upsampling.one_stream(seeded(10))
-    made = list(upsampling.upsample_chunks(model, low_res, PROMPTS, noise, steps=2, chunk=3))
+    short = dict(steps=2, how=upsampling.Chunks(chunk=3))
+    made = list(upsampling.upsample_chunks(model, low_res, PROMPTS, noise, **short))
     assert [chunk.shape[1] for chunk in made] == [3, 2]
     again = upsampling.one_stream(seeded(10))
     for shape in ((1, 3, 3, 4, 6), (1, 3, 4, 4, 6)):
         again(shape)
-    (last,) = upsampling.upsample_chunks(model, low_res[:, 3:], PROMPTS, again, steps=2, chunk=3)
+    (last,) = upsampling.upsample_chunks(model, low_res[:, 3:], PROMPTS, again, **short)
     torch.testing.assert_close(last, made[1])
 
 
 def test_blended_windows_do_not_depend_on_length_where_they_are_the_same():
     model, low_res = model_of("vsr"), normal(1, 7, 3, 4, 4).clamp(-1, 1)
-    short = dict(steps=2, chunk=4, overlap=2)
+    how = upsampling.Chunks(chunk=4, overlap=2)
+    short = dict(steps=2, how=how)
     made = upsampling.upsample_blended(model, low_res, PROMPTS, 3, **short)
     assert made.shape == (1, 7, 4, 4, 4) and torch.isfinite(made).all()
     again = upsampling.upsample_blended(model, low_res[:, :4], PROMPTS, 3, **short)
     torch.testing.assert_close(again[:, :1], made[:, :1], atol=0.5, rtol=1)
-    tiles = upsampling.upsample_blended(model, low_res, PROMPTS, 3, tile=3, tile_overlap=1, **short)
+    how = replace(how, tile=3, tile_overlap=1)
+    tiles = upsampling.upsample_blended(model, low_res, PROMPTS, 3, steps=2, how=how)
     assert tiles.shape == made.shape
 
 
@@ -384,7 +388,9 @@ def test_the_noise_level_has_a_limit():
     model, low_res = model_of("vsr"), normal(1, 2, 3, 4, 4)
     assert model.max_noise_level == 350
     with pytest.raises(ValueError, match="351"):
-        upsampling.upsample_blended(model, low_res, PROMPTS, 0, noise_level=351)
+        upsampling.upsample_blended(
+            model, low_res, PROMPTS, 0, how=upsampling.Chunks(noise_level=351)
+        )
 
 
 def test_two_schedules_are_in_play():
