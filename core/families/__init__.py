@@ -40,7 +40,15 @@ class Family:
 @cache
 def families() -> tuple[Family, ...]:
     """All families of temporal layers, the project's own format first; imported when asked for."""
-    from . import animatediff, animatediff_sampling, embedded, lavie, lavie_sampling, svd
+    from . import (
+        animatediff,
+        animatediff_sampling,
+        embedded,
+        lavie,
+        lavie_sampling,
+        modelscope,
+        svd,
+    )
 
     return (
         Family(
@@ -59,6 +67,12 @@ def families() -> tuple[Family, ...]:
             detects=svd.detects,
             load_layers=svd.load_layers,
             load_video_model=svd.load_model,
+        ),
+        Family(
+            name=modelscope.FAMILY,
+            detects=modelscope.detects,
+            load_layers=modelscope.load_layers,
+            load_video_model=modelscope.load,
         ),
         Family(
             name=lavie.FAMILY,

@@ -5,6 +5,7 @@ import os
 import animatediff_cases
 import lavie_cases
 import lvdm_cases
+import modelscope_cases
 import pytest
 import svd_cases
 import videocrafter_cases
@@ -14,6 +15,7 @@ FAMILIES = {
     "animatediff": animatediff_cases.KINDS,
     "lavie": lavie_cases.KINDS,
     "lvdm": lvdm_cases.KINDS,
+    "modelscope": modelscope_cases.KINDS,
     "svd": svd_cases.KINDS,
     "videocrafter": videocrafter_cases.KINDS,
 }

@@ -1,0 +1,168 @@
+"""ModelScope's text to video (Wang et al. 2023), and ZeroScope, which was trained on from it.
+
+Its U-Net is one of Stable Diffusion 2's size with temporal layers that know nothing of the noise
+level: convolutions behind every residual block, transformers behind every spatial one. It is loaded
+as exactly that: the image network and a set of temporal layers, each with its site.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from ..checkpoints import CheckpointError, load_into, part
+from ..diffusion_model import DiffusionModel
+from ..preconditioning import discrete
+from ..schedules import scaled_linear
+from ..temporal_layers import TemporalLayers
+from ..video_unet import inject
+from ..weight_files import read_weights
+from . import modelscope_keys as keys
+from .lavie import channels_last
+from .modelscope_config import TASK, ModelScopeConfig, config_of
+from .stable_diffusion_folders import build_unet, find_weights
+from .stable_diffusion_parts import is_leftover
+from .stable_diffusion_refusals import what_it_is
+from .svd_keys import names_in
+from .unet_layouts import Shapes, layout_in
+
+FAMILY = "modelscope"
+LATENT_SCALE = 0.18215
+PREFIXES = ("model.diffusion_model.", "unet.")
+"""What may stand in front of every key."""
+WEIGHTS = "diffusion_pytorch_model"
+"""Of diffusers' folders."""
+REMAINS = ("input_blocks.0.1.proj_in.weight", "transformer_in.proj_in.weight")
+"""Of the transformer behind the first convolution, which no other U-Net has."""
+
+
+@dataclass(frozen=True)
+class UNet:
+    """The image U-Net and its temporal layers."""
+
+    image: UNet2DConditionModel
+    layers: TemporalLayers
+    config: ModelScopeConfig
+
+
+def is_modelscope(shapes: Shapes) -> bool:
+    """Whether weights without a prefix are such a U-Net's, whole or not."""
+    convolutions = ("input_blocks.1.0.temopral_conv.conv1.2.weight",
+                    "down_blocks.0.temp_convs.0.conv1.2.weight")  # fmt: skip
+    return any(a in shapes and b in shapes for a, b in zip(REMAINS, convolutions, strict=True))
+
+
+def detect(shapes: Shapes, name: str = "the U-Net", **told: Any) -> ModelScopeConfig | None:
+    """The configuration of a U-Net by the names and shapes of its weights, without a prefix; None
+    for other networks. told: see :func:`.modelscope_config.config_of`.
+
+    Raises CheckpointError for such a U-Net with keys that it should not have.
+    """
+    layout = layout_in(shapes) if is_modelscope(shapes) else None
+    if layout is None:
+        return None
+    return config_of(layout, keys.to_own(shapes, layout, names_in(shapes), name), **told)
+
+
+def assemble(
+    state: Mapping[str, Tensor],
+    name: str = "the U-Net",
+    config: ModelScopeConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> UNet:
+    """The U-Net of weights without a prefix, every key of them used.
+
+    config: only for one that is not of the published kind. Raises CheckpointError for weights that
+    are missing, unknown or of another family.
+    """
+    config = config or detect({k: v.shape for k, v in state.items()}, name)
+    if config is None:
+        raise CheckpointError(
+            f"{name} is no U-Net of ModelScope's text to video{what_it_is(state)}"
+        )
+    own = keys.as_linear(keys.to_own(state, config.layout, names_in(state), name))
+    with torch.device("meta"):
+        layers = TemporalLayers(config.layers_spec())
+    image = build_unet(config.unet_config())
+    load_into(image, part(own, "unet."), f"the U-Net of {name}", dtype)
+    temporal = {k: v for k, v in own.items() if k.startswith("layers.")}
+    load_into(layers, temporal, f"the temporal layers of {name}", dtype)
+    return UNet(channels_last(image), channels_last(layers), config)
+
+
+def to_foreign(unet: UNet, names: keys.Names) -> dict[str, Tensor]:
+    """The original's or diffusers' state dict: inverse of :func:`assemble`."""
+    own = {f"unet.{k}": v for k, v in unet.image.state_dict().items()}
+    return keys.to_foreign(own | unet.layers.state_dict(), unet.config.layout, names)
+
+
+def diffusion_model(unet: UNet, device: torch.device | str = "cpu") -> DiffusionModel:
+    """The U-Net with Stable Diffusion's noise levels and the scale of its latents."""
+    return DiffusionModel(
+        network=inject(unet.image, unet.layers).to(device),
+        preconditioning=discrete("eps", scaled_linear()),
+        own_task=TASK,
+        latent_channels=unet.config.out_channels,
+        factor=8,
+        latent_scale=LATENT_SCALE,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Files.
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    config: ModelScopeConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> DiffusionModel:
+    """Load a U-Net in the original's or diffusers' names from a file, or from diffusers' folder.
+
+    Raises CheckpointError, in one sentence, for what is missing, broken, incomplete or of another
+    family.
+    """
+    path = Path(path)
+    return diffusion_model(assemble(read(path), path.name, config, dtype=dtype), device)
+
+
+def load_layers(
+    path: str | os.PathLike,
+    *,
+    config: ModelScopeConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> TemporalLayers:
+    """The temporal layers alone, to be put into an image model of the layout, such as Stable
+    Diffusion 2.1. Raises CheckpointError like :func:`load`."""
+    path = Path(path)
+    return assemble(read(path), path.name, config, dtype=dtype).layers.to(device)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The weights of the U-Net in a file, or in a folder of diffusers or its folder ``unet``."""
+    inner = path / "unet" if (path / "unet").is_dir() else path
+    state = read_weights(find_weights(inner, WEIGHTS) if path.is_dir() else path)
+    state = {k: v for k, v in state.items() if not is_leftover(k)}
+    for prefix in PREFIXES:
+        if state and all(k.startswith(prefix) for k in state):
+            return part(state, prefix)
+    return state
+
+
+def detects(path: Path) -> bool:
+    """Whether a file without a header, or a folder, holds a U-Net of ModelScope."""
+    try:
+        return is_modelscope({k: v.shape for k, v in read(path).items()})
+    except CheckpointError:
+        return False

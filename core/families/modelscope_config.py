@@ -1,0 +1,94 @@
+"""How large a U-Net of ModelScope's text to video is, and what its layers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..layer_specs import LayerSpec
+from ..sites import UNetLayout, attn_sites, diffusers_path, res_sites, width_at
+from ..temporal_layers import key
+from ..temporal_layers_spec import TemporalLayersSpec, TrainedFor
+from ..video_layers import ConvolutionStackSpec, FrameTransformerSpec
+from .stable_diffusion_specs import unet_config
+from .unet_layouts import Shapes
+
+INPUT_HEADS = 8
+"""Of the transformer behind the first convolution, whatever the width of heads."""
+TASK = "text to video"
+FRAMES = 16
+INPUT = "in"
+"""Where a transformer over time sits behind the first convolution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScopeConfig:
+    """One U-Net. head_width: of all attention; the transformer behind the first convolution has 8
+    heads of it. frames: of the segments it was trained on, which the weights do not tell."""
+
+    layout: UNetLayout
+    context_width: int
+    in_channels: int = 4
+    out_channels: int = 4
+    head_width: int = 64
+    norm_groups: int = 32
+    frames: int = FRAMES
+
+    def heads(self, width: int) -> int:
+        return max(width // self.head_width, 1)
+
+    def unet_config(self) -> dict[str, Any]:
+        """diffusers' configuration of the image U-Net: Stable Diffusion 2's."""
+        layout = self.layout
+        return unet_config(
+            layout,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            attention_head_dim=tuple(map(self.heads, layout.channels)),
+            cross_attention_dim=self.context_width,
+            use_linear_projection=True,
+            norm_num_groups=self.norm_groups,
+        )
+
+    def layers_spec(self) -> TemporalLayersSpec:
+        """Convolutions behind every residual block, a transformer behind every spatial one and
+        behind the first convolution."""
+        layout, stack = self.layout, ConvolutionStackSpec(norm_groups=self.norm_groups)
+        found: dict[str, LayerSpec] = {INPUT: self._transformer(INPUT_HEADS * self.head_width)}
+        found |= dict.fromkeys(res_sites(layout), stack)
+        found |= {s: self._transformer(width_at(s, layout)) for s in attn_sites(layout)}
+        trained = TrainedFor(task=TASK, frames=self.frames, family="modelscope")
+        return TemporalLayersSpec(layout=layout, layers=found, trained=trained)
+
+    def _transformer(self, inner: int) -> FrameTransformerSpec:
+        heads = self.heads(inner)
+        return FrameTransformerSpec(
+            heads=heads, head_width=inner // heads, norm_groups=self.norm_groups
+        )
+
+
+def config_of(layout: UNetLayout, shapes: Shapes, **told: Any) -> ModelScopeConfig | None:
+    """The configuration that shapes under this project's names tell (see
+    :mod:`.modelscope_keys`); None where something is missing that every such U-Net has.
+
+    told: what they do not, such as the number of frames.
+    """
+    first = next(attn_sites(layout), None)
+    if first is None:
+        return None
+    names = {
+        "context": f"unet.{diffusers_path(first)}.transformer_blocks.0.attn2.to_k.weight",
+        "input": f"layers.{key(INPUT)}.project_in.weight",
+        "conv_in": "unet.conv_in.weight",
+        "conv_out": "unet.conv_out.weight",
+    }
+    if any(name not in shapes for name in names.values()):
+        return None
+    return ModelScopeConfig(
+        layout=layout,
+        context_width=shapes[names["context"]][1],
+        head_width=shapes[names["input"]][0] // INPUT_HEADS,
+        in_channels=shapes[names["conv_in"]][1],
+        out_channels=shapes[names["conv_out"]][0],
+        **told,
+    )
