@@ -27,7 +27,7 @@ from ....core.temporal_layers_spec import TemporalLayersSpec
 from ....core.weight_files import header_of
 from ...choices import EMBEDDED
 from ..interface import FolderAccess
-from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
+from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_can_be_sampled, check_kind
 from ..shared.model_names import embedded_part
 from ..shared.vae import VideoVAE
 from .clip import build_clip
@@ -70,6 +70,7 @@ class Loaders:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
         path = self.folders.model_path("videoldm", name)
         _, found = families.load_video_model(path)
+        check_can_be_sampled(path.name, found.task)
         (own,) = found.sets
         model = _renewable(build_patcher(found, None), _video_model_patcher, path)
         again = _layers_patcher, (path,)

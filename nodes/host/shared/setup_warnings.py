@@ -17,6 +17,7 @@ MADE_FOR = {
     "prediction": "continuing given frames",
     "interpolation": "filling in frames between others",
     "upsampling": "enlarging videos",
+    "image to video": "moving a start image",
 }
 """Tasks of temporal layers, as a user knows them."""
 CANNOT_BE_GIVEN_FRAMES = (

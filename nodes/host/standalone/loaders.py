@@ -30,7 +30,7 @@ from ...choices import EMBEDDED
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
 from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
-from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_kind
+from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_can_be_sampled, check_kind
 from ..shared.model_names import embedded_part
 from ..shared.prompt_encoder import PromptEncoder
 from ..shared.vae import VideoVAE
@@ -80,6 +80,7 @@ class Loaders:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
         path = self.folders.model_path("videoldm", name)
         family, model = families.load_video_model(path, **self._there)
+        check_can_be_sampled(path.name, model.task)
         (own,) = model.sets
         return StandaloneModel(model, family), own.layers
 

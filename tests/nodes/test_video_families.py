@@ -1,0 +1,44 @@
+"""Files of Stable Video Diffusion and ModelScope through the nodes that load models."""
+
+from __future__ import annotations
+
+import pytest
+import svd_toys
+from node_inputs import arguments
+from safetensors.torch import save_file
+from videoldm.core.families import svd
+from videoldm.core.temporal_layers_spec import TASKS
+from videoldm.nodes.host import host
+from videoldm.nodes.host.shared.setup_warnings import MADE_FOR
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(id, **inputs) executes a node on a folder of models with toys in it."""
+    from videoldm.nodes import node_registry
+
+    folder = tmp_path / "models" / "videoldm"
+    folder.mkdir(parents=True)
+    state = svd.unet_to_foreign(svd_toys.unet(), "ldm")
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "svd.safetensors")
+    before = host.folders, host.policy, host.embed_metadata
+    host.configure(models=[tmp_path / "models"], input=tmp_path, output=tmp_path, device="cpu")
+    registry = node_registry()
+    yield (
+        lambda name, **inputs: registry[name].execute(**arguments(registry[name], inputs)).values[0]
+    )
+    host.folders, host.policy, host.embed_metadata = before
+
+
+def test_a_model_that_no_node_samples_from_is_refused_with_what_it_is_good_for(run):
+    with pytest.raises(ValueError, match="svd.safetensors is a model for image to video, which no"):
+        run("VideoLDM_LoadVideoModel", model="svd.safetensors")
+
+
+def test_its_temporal_layers_are_loaded_alone(run):
+    layers = run("VideoLDM_LoadTemporalLayers", layers="svd.safetensors")
+    assert layers.spec == svd_toys.config_of().layers_spec()
+
+
+def test_every_task_has_words_for_a_warning():
+    assert set(MADE_FOR) == set(TASKS)
