@@ -47,6 +47,7 @@ def families() -> tuple[Family, ...]:
         lavie,
         lavie_sampling,
         modelscope,
+        modelscope_sampling,
         svd,
     )
 
@@ -73,6 +74,7 @@ def families() -> tuple[Family, ...]:
             detects=modelscope.detects,
             load_layers=modelscope.load_layers,
             load_video_model=modelscope.load,
+            published_plan=modelscope_sampling.published_plan,
         ),
         Family(
             name=lavie.FAMILY,

@@ -9,12 +9,9 @@ import torch
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
 from videoldm.core.conditions import Conditions
-from videoldm.core.denoiser import to_ve, to_vp
 from videoldm.core.diffusion_model import DiffusionModel
-from videoldm.core.families import modelscope
+from videoldm.core.families import modelscope, published_plan
 from videoldm.core.guidance import guided
-from videoldm.core.sampling import sample_ddim
-from videoldm.core.schedules import get_sigmas_leading
 
 # Tolerances: about three times what was measured here.
 FORWARD = 1e-5
@@ -64,14 +61,13 @@ def sampled(case: Case, model: DiffusionModel) -> None:
     """DDIM with the second prompt, guided away from the first."""
     inputs, expected, told = case.inputs(), case.expected(), case.told["sampler"]
     steps = told["num_inference_steps"]
-    sigmas = get_sigmas_leading(model.schedule, steps, offset=1, end_on_first=True)
-    timesteps = model.schedule.timestep(sigmas[:-1])
+    plan = published_plan("modelscope", "ddim", steps)
+    timesteps = model.schedule.timestep(plan.sigmas[:-1])
     torch.testing.assert_close(timesteps, expected["ddim/timesteps"].float(), atol=1e-3, rtol=0)
     text = inputs["encoder_hidden_states"]
     uncond, cond = (model.denoiser(Conditions(text=one)) for one in text[:2].split(1))
-    x = to_ve(inputs["sample"][:1], sigmas[0])
-    out = sample_ddim(guided(cond, uncond, told["guidance_scale"]), x, sigmas)
-    check_sampled(to_vp(out, sigmas[-1]), expected["ddim/samples"], "samples", SAMPLING)
+    out = plan.run(guided(cond, uncond, told["guidance_scale"]), inputs["sample"][:1])
+    check_sampled(out, expected["ddim/samples"], "samples", SAMPLING)
 
 
 KINDS: dict[str, Callable[[Case, Path], None]] = {"unet3d": unet}

@@ -8,7 +8,13 @@ from model_toys import normal, toy_unet
 from safetensors.torch import save_file
 from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.conditions import Conditions
-from videoldm.core.families import family_of, load_temporal_layers, load_video_model, modelscope
+from videoldm.core.families import (
+    family_of,
+    load_temporal_layers,
+    load_video_model,
+    modelscope,
+    published_plan,
+)
 from videoldm.core.families import modelscope_keys as keys
 from videoldm.core.families.modelscope_config import ModelScopeConfig
 from videoldm.core.families.stable_diffusion_folders import build_unet
@@ -153,3 +159,12 @@ def test_the_order_of_frames_matters_through_the_convolutions_alone():
     torch.testing.assert_close(turned, attended(h, 5), rtol=1e-4, atol=1e-5)
     convolved = layers.at("down.0.res.0")
     assert not torch.allclose(convolved(h.flip(0), 5).flip(0), convolved(h, 5))
+
+
+def test_settings_as_published():
+    plan = published_plan("modelscope", "ddim", 50)
+    assert plan.schedule.timestep(plan.sigmas[:2]).round().tolist() == [981, 961]
+    # 1000 // 30 is 33, which fits 31 times.
+    assert len(published_plan("modelscope", "ddim", 30).sigmas) == 32
+    with pytest.raises(ValueError, match="was published with ddim, not with euler"):
+        published_plan("modelscope", "euler", 50)

@@ -1,0 +1,17 @@
+"""ModelScope's own sampling: DDIM without noise, down to its schedule's first level."""
+
+from __future__ import annotations
+
+from ..sampling import sample_ddim
+from ..sampling_plan import Plan
+from ..schedules import get_sigmas_strided, scaled_linear
+
+
+def published_plan(trained: str, sampler: str, steps: int) -> Plan:
+    """The timesteps 1 + k (1000 // steps) of the original, one more than asked for where steps do
+    not divide 1000. Raises ValueError for other samplers than DDIM."""
+    if sampler != "ddim":
+        raise ValueError(f"{trained} was published with ddim, not with {sampler}")
+    schedule = scaled_linear()
+    sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
+    return Plan(schedule=schedule, sampler=sample_ddim, sigmas=sigmas)
