@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from lavie_toys import randomized
+from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from videoldm.core.families import svd, svd_decoder
@@ -98,3 +99,9 @@ def names(name: str) -> dict[str, Any]:
     """Shapes by key, or a table of keys."""
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         return json.load(file)
+
+
+def read_keys(path: Path) -> list[str]:
+    """The keys of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())

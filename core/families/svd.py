@@ -25,6 +25,7 @@ from ..temporal_decoder import VideoDecoder
 from ..temporal_layers import TemporalLayers
 from ..video_unet import inject
 from ..weight_files import read_weights
+from . import svd_decoder
 from . import svd_files as files
 from . import svd_keys as keys
 from .lavie import channels_last
@@ -188,6 +189,20 @@ def load_layers(path: str | os.PathLike, **where: Any) -> TemporalLayers:
     """The temporal layers alone, to be put into an image model of the layout."""
     device = where.pop("device", "cpu")
     return _load_unet(Path(path), **where).layers.to(device)
+
+
+def load_decoder(
+    path: str | os.PathLike,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> VideoDecoder:
+    """The temporal decoder alone, for the latents of any image model with this autoencoder.
+
+    Raises CheckpointError, in one sentence, for a file or folder that holds none.
+    """
+    path = Path(path)
+    return svd_decoder.from_state(files.autoencoder_in(path), path.name, dtype).to(device)
 
 
 def _load_unet(path: Path, config: SvdConfig | None = None, **where: Any) -> UNet:

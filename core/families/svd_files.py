@@ -107,6 +107,19 @@ def read_folder(folder: Path) -> Parts:
     )
 
 
+def autoencoder_in(path: Path) -> dict[str, Tensor]:
+    """The weights of the autoencoder that decodes, with the encoder that fits: of a single file, a
+    file of the autoencoder alone, a folder of diffusers or its folder ``vae``."""
+    if path.is_dir():
+        inner = path / "vae"
+        path = find_weights(inner if inner.is_dir() else path, FOLDERS["vae"])
+    state = read_weights(path)
+    if all(k.startswith(ENCODER + DECODER) for k in state):
+        return state
+    found = take_apart(state, path.name)
+    return found.encoder | found.decoder
+
+
 # --------------------------------------------------------------------------------------------------
 # Networks.
 

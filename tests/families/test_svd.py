@@ -159,6 +159,20 @@ def test_the_registry_knows_it(single):
     assert model.network.spec.takes == ("image", "concatenated", "image_only", "times", *IDS)
 
 
+def test_the_temporal_decoder_is_loaded_alone(single, tmp_path):
+    if "decoder.mid.block_1.mix_factor" not in "".join(toys.read_keys(single)):
+        with pytest.raises(CheckpointError, match="toy.safetensors holds no temporal decoder"):
+            svd.load_decoder(single)
+        return
+    expected = toys.decoder()
+    (tmp_path / "vae").mkdir()
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    state = svd_decoder.to_foreign(expected, "diffusers")
+    save_file({k: v.contiguous() for k, v in state.items()}, file)
+    for path in (single, file, file.parent, tmp_path):
+        assert same(svd.load_decoder(path).layers, expected.layers)
+
+
 def test_a_folder_of_diffusers(tmp_path):
     parts, decoder, image = toys.unet(), toys.decoder(), toys.image_encoder()
     states = {
