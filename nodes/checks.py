@@ -175,7 +175,7 @@ def clip_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Of Load Video, for the clips that it renders itself."""
-    from ..core.wording import counted
+    from ..core.graph.wording import counted
 
     wanted = _known(values, "file", "start", "count", "stride")
     if not wanted or wanted[0] not in RENDERED:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import torch
 from model_toys import fill, normal, toy_unet
-from videoldm.core.conditions import Conditions
 from videoldm.core.families import animatediff
 from videoldm.core.families import animatediff_keys as keys
 from videoldm.core.families.animatediff_config import VARIANTS, AnimateDiffConfig
-from videoldm.core.sites import UNetLayout, layout_of
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.video_unet import inject
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.sites import UNetLayout, layout_of
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.networks.video_unet import inject
 
 TWO_LEVELS = UNetLayout(channels=(32, 64), layers=1, depths=(1, 1))
 """What a file of two levels is taken for."""

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from model_toys import fill
 from torch import Tensor
-from videoldm.core.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
-from videoldm.core.factorised_transformers import (
+from videoldm.core.families import factorised_keys as keys
+from videoldm.core.networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
+from videoldm.core.networks.factorised_unet import FactorisedConfig, FactorisedUNet, GivenFramesSpec
+from videoldm.core.networks.layers.factorised_transformers import (
     InterleavedTransformerSpec,
     SplitAttentionSpec,
     StackedTransformersSpec,
 )
-from videoldm.core.factorised_unet import FactorisedConfig, FactorisedUNet, GivenFramesSpec
-from videoldm.core.families import factorised_keys as keys
 
 MANIFESTS = Path(__file__).parent / "manifests"
 SPLIT = SplitAttentionSpec(heads=4, max_distance=3)

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from videoldm.core.families import lavie
 from videoldm.core.families.lavie_config import KINDS, LavieConfig
 from videoldm.core.families.stable_diffusion_specs import autoencoder_config
-from videoldm.core.sites import UNetLayout
+from videoldm.core.networks.sites import UNetLayout
 
 TEXT = 16
 IN_CHANNELS = {"base": 4, "interpolation": 8, "vsr": 7}

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from videoldm.core import worlds
+from videoldm.core.families.embedded import worlds
+from videoldm.core.networks.video_unet import inject
 from videoldm.core.training.joint_tasks import Shown, joint_error
 from videoldm.core.training.optimizer import MuonAdamW
-from videoldm.core.video_unet import inject
 
 sys.path.append(str(Path(__file__).parent))
 from model_toys import normal, seeded, toy_layers, toy_unet  # noqa: E402

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from videoldm.core import schedules
-from videoldm.core.clip_condition import ClipCondition, Sampling
-from videoldm.core.denoiser import Denoiser
-from videoldm.core.diffusion_model import DiffusionModel
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.preconditioning import discrete
-from videoldm.core.sampling import sample_dpmpp_2m_sde
-from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.video_unet import VideoUNet
+from videoldm.core.diffusion import schedules
+from videoldm.core.diffusion.denoiser import Denoiser
+from videoldm.core.diffusion.preconditioning import discrete
+from videoldm.core.diffusion.samplers import sample_dpmpp_2m_sde
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.diffusion_model import DiffusionModel
+from videoldm.core.networks.sites import layout_of
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.networks.video_unet import VideoUNet
+from videoldm.core.tasks.segment import ClipCondition, Sampling
 
 SCHEDULE = schedules.scaled_linear()
 

@@ -21,16 +21,16 @@ from videoldm.core.families.stable_diffusion_folders import build_unet
 from videoldm.core.families.stable_diffusion_keys import autoencoder_to_ldm
 from videoldm.core.families.stable_diffusion_specs import autoencoder_config
 from videoldm.core.families.svd_config import SvdConfig
-from videoldm.core.layers import TemporalResBlockSpec
-from videoldm.core.sites import UNetLayout
-from videoldm.core.temporal_decoder import (
+from videoldm.core.networks.layers.residual import TemporalResBlockSpec
+from videoldm.core.networks.sites import UNetLayout
+from videoldm.core.networks.temporal_decoder import (
     ATTENTION,
     OUT,
     OutputConvolutionSpec,
     VideoDecoder,
     decoder_sites,
 )
-from videoldm.core.temporal_layers import TemporalLayers
+from videoldm.core.networks.temporal_layers import TemporalLayers
 
 MANIFESTS = Path(__file__).parent / "manifests"
 CONTEXT = 24

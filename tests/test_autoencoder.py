@@ -1,7 +1,7 @@
 import pytest
 import torch
 from model_toys import fill, normal
-from videoldm.core import autoencoder as a
+from videoldm.core.networks import autoencoder as a
 
 VIDEO = normal(2, 5, 3, 8, 12).tanh()
 

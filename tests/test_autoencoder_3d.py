@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from model_toys import fill, normal
-from videoldm.core.autoencoder_3d import (
+from videoldm.core.networks.autoencoder_3d import (
     Autoencoder3D,
     Autoencoder3DConfig,
     SameConvTranspose3d,
@@ -14,12 +14,8 @@ from videoldm.core.autoencoder_3d import (
     same_padding,
     transposed_of,
 )
-from videoldm.core.decoding import decode
-from videoldm.core.overlapped_decoding import (
-    Window,
-    decode_overlapped,
-    overlapped_windows,
-)
+from videoldm.core.tasks.decoding import decode
+from videoldm.core.tasks.overlapped_decoding import Window, decode_overlapped, overlapped_windows
 
 CONFIG = Autoencoder3DConfig(width=16, factors=(4, 2, 2), scale=0.5, shift=1.5)
 

@@ -7,10 +7,10 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from test_model_files import ONE, QUERY, TO_Q, VAE, linear_attention, old_attention
-from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.families import stable_diffusion_autoencoders as autoencoders
 from videoldm.core.families import stable_diffusion_keys as keys
 from videoldm.core.families.stable_diffusion_specs import autoencoder_config
+from videoldm.core.weights.checkpoints import CheckpointError
 
 WIDTHS = (32, 64)
 CONFIG = autoencoder_config(WIDTHS, 0.18215) | {"layers_per_block": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from videoldm.core.back_projection import back_projected, enlarge, shrink
+from videoldm.core.tasks.back_projection import back_projected, enlarge, shrink
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -16,9 +16,9 @@ import pytest
 import torch
 from node_inputs import strategy
 from safetensors.torch import load_file, safe_open, save_file
-from videoldm.core.families import embedded
+from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.graph import current_call
-from videoldm.core.video_files import open_video, write_video
+from videoldm.core.media.files import open_video, write_video
 from videoldm.nodes.headless import main
 from videoldm.nodes.host.standalone import host
 

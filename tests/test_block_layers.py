@@ -5,9 +5,9 @@ import torch
 from einops import rearrange
 from model_toys import fill, normal
 from safetensors.torch import load_file
-from videoldm.core import block_layers as m
-from videoldm.core.layer_specs import LayerInputs
-from videoldm.core.positions import rotary_angles, rotate
+from videoldm.core.networks.layers import block_attention as m
+from videoldm.core.networks.layers.positions import rotary_angles, rotate
+from videoldm.core.networks.layers.specs import LayerInputs
 
 TABLES = load_file(Path(__file__).parent / "golden" / "lavie" / "tables" / "tables.safetensors")
 FRAMES = 5

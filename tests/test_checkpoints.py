@@ -3,7 +3,7 @@ import torch
 from model_toys import normal, toy_layers, toy_unet
 from safetensors.torch import save_file
 from torch import nn
-from videoldm.core import checkpoints as c
+from videoldm.core.weights import checkpoints as c
 
 HEADER = c.Header(family="embedded", kind="temporal_layers", config={"a": [1, 2]}, notes={"n": 1})
 

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 from model_toys import normal, whole
-from videoldm.core import chunk_store
-from videoldm.core.chunk_store import ChunkStore, ChunkStoreError, settings_hash
+from videoldm.core.tasks import chunk_store
+from videoldm.core.tasks.chunk_store import ChunkStore, ChunkStoreError, settings_hash
 
 SETTINGS = {"seed": 3, "size": (1, 4, 2, 2), "prompt": "a red circle"}
 CHUNKS = [normal(1, n, 4, 2, 2, seed=n) for n in (5, 3, 1)]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from model_toys import normal
-from videoldm.core.conditions import (
+from videoldm.core.networks.conditions import (
     FRAME_RATE,
     NOISE_LEVEL,
     Conditions,
@@ -9,7 +9,7 @@ from videoldm.core.conditions import (
     first_frame_text,
     frame_rate_ids,
 )
-from videoldm.core.context_frames import given_frames
+from videoldm.core.networks.context_frames import given_frames
 
 SPEC = NetworkSpec(name="toy network", latent_channels=4, concatenated=3, text=16,
                    ids={NOISE_LEVEL: 50}, context=4)  # fmt: skip

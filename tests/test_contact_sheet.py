@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from videoldm.core.contact_sheet import GAP, contact_sheet, even_positions, sheet_from_video
-from videoldm.core.video_files import write_video
+from videoldm.core.media.contact_sheet import GAP, contact_sheet, even_positions, sheet_from_video
+from videoldm.core.media.files import write_video
 
 
 def ramp(count: int, size: int = 8) -> torch.Tensor:

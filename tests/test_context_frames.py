@@ -1,8 +1,8 @@
 import pytest
 import torch
 from model_toys import SCHEDULE, normal
-from videoldm.core.context_frames import ContextFrames, given_frames, no_context, perturbed
-from videoldm.core.schedules import scaled_linear
+from videoldm.core.diffusion.schedules import scaled_linear
+from videoldm.core.networks.context_frames import ContextFrames, given_frames, no_context, perturbed
 
 KNOWN = normal(2, 2, 4, 3, 5)
 

@@ -7,16 +7,16 @@ import torch
 from diffusers import ControlNetModel
 from model_toys import fill, normal, toy_layers, toy_model, toy_unet
 from safetensors.torch import save_file
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.conditions import Conditions
-from videoldm.core.controlnet import Control, summed
 from videoldm.core.families import controlnets
 from videoldm.core.families.stable_diffusion_keys import inverse, rename_all
 from videoldm.core.families.stable_diffusion_specs import SPECS
-from videoldm.core.injected_sets import Injection
-from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import Strength
-from videoldm.core.video_unet import VideoUNet
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.controlnet import Control, summed
+from videoldm.core.networks.injected_sets import Injection
+from videoldm.core.networks.sites import layout_of
+from videoldm.core.networks.temporal_layers import Strength
+from videoldm.core.networks.video_unet import VideoUNet
+from videoldm.core.weights.checkpoints import CheckpointError
 
 
 def toy_control(unet=None, seed: int | None = 3, **changes) -> ControlNetModel:

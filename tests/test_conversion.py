@@ -14,7 +14,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from test_stable_diffusion import published, toy_model, toy_spec
-from videoldm.core.checkpoints import CheckpointError, Header, save
 from videoldm.core.families import conversion, lavie, lvdm
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.conversion import identify
@@ -22,7 +21,8 @@ from videoldm.core.families.factorised_config import FACTORS
 from videoldm.core.families.factorised_keys import autoencoder_to_original
 from videoldm.core.families.lavie_config import KINDS
 from videoldm.core.families.stable_diffusion_parts import take_apart
-from videoldm.core.weight_files import read_weights
+from videoldm.core.weights.checkpoints import CheckpointError, Header, save
+from videoldm.core.weights.weight_files import read_weights
 from videoldm.nodes.headless import main
 
 
@@ -83,8 +83,8 @@ def test_stable_diffusion_is_checked_and_freed_of_what_training_left(family):
 
 
 def test_a_published_format_keeps_its_readers(tmp_path):
-    from videoldm.core.checkpoints import read_header
     from videoldm.core.families.conversion import Known
+    from videoldm.core.weights.checkpoints import read_header
 
     header = Header(family="stable diffusion", kind="image_model", config={"name": "x"})
     Known(header, {"a": torch.ones(2)}).write(tmp_path / "a.safetensors")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from videoldm.core.declared import declare
+from videoldm.core.networks.declared import declare
 
 
 @dataclass(frozen=True, kw_only=True)

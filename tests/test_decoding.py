@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from model_toys import fill, normal, peak_tensors, whole
-from videoldm.core.autoencoder import (
+from videoldm.core.networks.autoencoder import (
     AutoencoderConfig,
     TemporalDecoder,
     build_autoencoder,
     decode_frames,
     encode,
 )
-from videoldm.core.decoding import decode, encode_stream
+from videoldm.core.tasks.decoding import decode, encode_stream
 
 LATENTS = normal(1, 61, 4, 3, 4)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from videoldm.core import denoiser as d
-from videoldm.core import schedules as s
+from videoldm.core.diffusion import denoiser as d
+from videoldm.core.diffusion import schedules as s
 
 SCHEDULE = s.zero_terminal_snr(s.scaled_linear())
 SIGMAS = [0.03, 1.0, 14.6, 4518.0]

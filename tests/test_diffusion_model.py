@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import SCHEDULE, fill, normal, toy_layers, toy_model, toy_unet
-from videoldm.core.conditions import FRAME_RATE, NOISE_LEVEL, Conditions
-from videoldm.core.context_frames import given_frames
-from videoldm.core.denoiser import to_vp, x0_from_eps, x0_from_v
-from videoldm.core.preconditioning import ContinuousVPreconditioning
-from videoldm.core.temporal_layers import Strength
-from videoldm.core.video_unet import eject
+from videoldm.core.diffusion.denoiser import to_vp, x0_from_eps, x0_from_v
+from videoldm.core.diffusion.preconditioning import ContinuousVPreconditioning
+from videoldm.core.networks.conditions import FRAME_RATE, NOISE_LEVEL, Conditions
+from videoldm.core.networks.context_frames import given_frames
+from videoldm.core.networks.temporal_layers import Strength
+from videoldm.core.networks.video_unet import eject
 
 X, TEXT, SIGMA = normal(2, 3, 4, 8, 8), normal(2, 5, 16, seed=1), torch.tensor(2.0)
 GIVEN = Conditions(text=TEXT)

@@ -12,31 +12,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from videoldm.core import worlds
-from videoldm.core.autoencoder import (
-    AutoencoderConfig,
-    TemporalDecoder,
-    build_autoencoder,
-    config_dict,
-)
-from videoldm.core.back_projection import enlarge, shrink
-from videoldm.core.checkpoints import Header, save
 from videoldm.core.evaluation import embedded as figures_of
 from videoldm.core.evaluation import programs, run, samples, unseen, upsampled
 from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most, table
 from videoldm.core.evaluation.metrics import psnr
 from videoldm.core.evaluation.models import How, Models, Sparse
-from videoldm.core.families import embedded
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.text import (
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded import worlds
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.autoencoder import (
+    AutoencoderConfig,
+    TemporalDecoder,
+    build_autoencoder,
+    config_dict,
+)
+from videoldm.core.networks.sites import layout_of
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.tasks.back_projection import enlarge, shrink
+from videoldm.core.text.encoders import (
     BoxEncoder,
     TextConfig,
     build_text_encoder,
     load_tokenizer,
     train_tokenizer,
 )
+from videoldm.core.weights.checkpoints import Header, save
 
 SMALL = figures_of.Counts(
     prompts=2, aligned=1, interpolated=1, upsampled=1, upsampled_frames=3, decoded=1, real_frames=3

@@ -8,11 +8,14 @@ import pytest
 import torch
 from factorised_toys import CONFIGS, config, network
 from model_toys import normal
-from videoldm.core.conditions import Conditions
-from videoldm.core.context_frames import given_frames, no_context
-from videoldm.core.factorised_layers import ClipGroupNorm
-from videoldm.core.factorised_unet import FRAMES_PER_SECOND, FactorisedUNet
-from videoldm.core.relative_attention import RelativePositions, TransposedRelativeAttention
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.context_frames import given_frames, no_context
+from videoldm.core.networks.factorised_unet import FRAMES_PER_SECOND, FactorisedUNet
+from videoldm.core.networks.layers.factorised import ClipGroupNorm
+from videoldm.core.networks.layers.relative_attention import (
+    RelativePositions,
+    TransposedRelativeAttention,
+)
 
 T = torch.tensor([500, 20])
 ROUNDING = dict(atol=1e-4, rtol=1e-4)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from node_inputs import strategy
 from safetensors.torch import save_file
-from videoldm.core.checkpoints import Header, save
-from videoldm.core.families import embedded
-from videoldm.core.families.embedded_specs import spec_from_table
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded.specs import spec_from_table
 from videoldm.core.graph import graph_from_api, load_workflow
-from videoldm.core.sites import UNetLayout
+from videoldm.core.networks.sites import UNetLayout
+from videoldm.core.weights.checkpoints import Header, save
 from videoldm.nodes import node_registry
 from videoldm.nodes.command.foreseen import foresee
 from videoldm.nodes.headless import main

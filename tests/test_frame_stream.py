@@ -1,7 +1,7 @@
 import pytest
 import torch
 from model_toys import normal
-from videoldm.core.frame_stream import FrameStream, check_finite
+from videoldm.core.tasks.frame_stream import FrameStream, check_finite
 
 VIDEO = normal(2, 11, 3, 2, 2)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from videoldm.core import guidance as g
-from videoldm.core.denoiser import to_vp, v_from_x0
+from videoldm.core.diffusion import guidance as g
+from videoldm.core.diffusion.denoiser import to_vp, v_from_x0
 
 X = torch.randn(2, 5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor(1.7)

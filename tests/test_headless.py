@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from videoldm.core.graph import Event
-from videoldm.core.video_files import VideoStream, open_video, write_video
+from videoldm.core.media.files import VideoStream, open_video, write_video
 from videoldm.nodes import headless
 from videoldm.nodes.command import progress, signals
 from videoldm.nodes.command.run import folded

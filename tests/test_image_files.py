@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from videoldm.core import video_images
-from videoldm.core.video_files import open_video, read_frames
+from videoldm.core.media import images as video_images
+from videoldm.core.media.files import open_video, read_frames
 from videoldm.nodes.host.standalone.images import load_image
 
 RAMP = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(16, 0)
@@ -140,7 +140,7 @@ def test_what_a_huge_picture_costs(tmp_path):
     path = bomb(tmp_path / "a.png", 13_000, 13_000)
     script = (
         "from pathlib import Path\n"
-        "from videoldm.core.image_files import open_image\n"
+        "from videoldm.core.media.image_files import open_image\n"
         f"try: open_image(Path({str(path)!r}))\n"
         "except ValueError as error: print(error)\n"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])\n"

@@ -1,4 +1,4 @@
-"""Who may import whom: core knows neither nodes nor ComfyUI, nodes know core and their host."""
+"""Who may import whom: rooms of core from those below them, nodes from core and their host."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ import videoldm
 ROOT = Path(videoldm.__file__).parent
 CORE = sorted((ROOT / "core").rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
+ROOMS = (
+    "kernels", "graph", "media", "weights", "diffusion", "networks", "text", "tasks", "families",
+    "training", "evaluation",
+)  # fmt: skip
+"""The rooms of core, from the ground up: a file imports from its own and from those before it."""
 COMFY = ("comfy", "folder_paths", "execution", "server", "nodes")
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "einops", "av", "PIL", "kornia",
          "safetensors")  # fmt: skip
@@ -61,6 +66,25 @@ def test_core_knows_neither_nodes_nor_comfyui(path):
         name for name in imports(path) if name.startswith(".nodes") or starts_with(name, COMFY)
     ]
     assert wrong == []
+
+
+def room_of(parts: tuple[str, ...]) -> str:
+    """The room of a path or module below core; "" for core itself."""
+    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_import_from_below(path):
+    own = room_of(path.relative_to(ROOT).parts)
+    ours = [name.split(".")[1:] for name in imports(path) if name.startswith(".core.")]
+    met = {room_of(tuple(parts)) for parts in ours}
+    allowed = ROOMS[: ROOMS.index(own) + 1] if own else ()
+    assert sorted(met - {""} - set(allowed)) == []
+
+
+def test_every_file_of_core_is_in_a_room():
+    inside = {path.relative_to(ROOT / "core").parts[0] for path in CORE}
+    assert inside == {"__init__.py", *ROOMS}
 
 
 @pytest.mark.parametrize("path", [*CORE, *NODE_FILES], ids=lambda path: str(path.relative_to(ROOT)))

@@ -15,14 +15,14 @@ from model_toys import (
     toy_sampling,
     whole,
 )
-from videoldm.core.clip_condition import ContextUse, conditions_of
-from videoldm.core.interpolation import (
+from videoldm.core.tasks.interpolation import (
     Interpolation,
     blended,
     interpolate,
     interpolated_frames,
     linear_blend,
 )
+from videoldm.core.tasks.segment import ContextUse, conditions_of
 
 SAMPLING = toy_sampling()
 KEYS = normal(2, 16, 4, 3, 5)

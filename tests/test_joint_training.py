@@ -9,11 +9,11 @@ import torch
 from measure_forgetting import losses, rendered
 from model_toys import normal, seeded, toy_layers, toy_unet
 from test_training import CPU, shortened
-from videoldm.core.families import embedded
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.networks.video_unet import inject
 from videoldm.core.training.joint_tasks import Shown, image_count, joint_error
 from videoldm.core.training.tasks import build_task
 from videoldm.core.training.trainer import train
-from videoldm.core.video_unet import inject
 
 
 def test_at_least_one_video_remains_in_a_batch():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from videoldm.core.keyframe_residual import with_keyframe_residual
+from videoldm.core.tasks.keyframe_residual import with_keyframe_residual
 
 
 def clip(frames: int, seed: int = 0) -> torch.Tensor:

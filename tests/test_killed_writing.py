@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from videoldm.core.video_files import open_video, read_frames, write_video
+from videoldm.core.media.files import open_video, read_frames, write_video
 
 # Frames that may be missing: what the encoder keeps, and what precedes the first fragment.
 KEPT = {"mp4": 5, "webm": 25, "gif": 1}

@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from model_toys import fill, normal
-from videoldm.core import layers as m
-from videoldm.core import positions as p
-from videoldm.core import temporal_transformer as tt
-from videoldm.core.layer_specs import LayerInputs
-from videoldm.core.motion_attention import (
+from videoldm.core.families.embedded.motion_attention import (
     MotionAttention,
     MotionTransformerSpec,
     along_motion,
 )
+from videoldm.core.networks.layers import positions as p
+from videoldm.core.networks.layers import residual as m
+from videoldm.core.networks.layers import transformer as tt
+from videoldm.core.networks.layers.specs import LayerInputs
 
 CHANNELS, FRAMES = 16, 5
 

@@ -16,11 +16,12 @@ from model_toys import (
     toy_sampling,
     whole,
 )
-from videoldm.core.chunk_store import ChunkStore
-from videoldm.core.clip_condition import ClipCondition, conditions_of, sample_clip
-from videoldm.core.context_frames import given_frames
-from videoldm.core.denoiser import to_ve
-from videoldm.core.long_video import (
+from videoldm.core.diffusion.denoiser import to_ve
+from videoldm.core.diffusion.noise import free_noise
+from videoldm.core.diffusion.samplers import sample_euler
+from videoldm.core.networks.context_frames import given_frames
+from videoldm.core.tasks.chunk_store import ChunkStore
+from videoldm.core.tasks.long_video import (
     Between,
     ContextUse,
     Continuation,
@@ -34,10 +35,9 @@ from videoldm.core.long_video import (
     single_clip,
     sliding,
 )
-from videoldm.core.noise import free_noise
-from videoldm.core.sampling import sample_euler
-from videoldm.core.sparse_first import SparseFirst, sparse_first
-from videoldm.core.windows import looped_windows, uniform_windows
+from videoldm.core.tasks.segment import ClipCondition, conditions_of, sample_clip
+from videoldm.core.tasks.sparse_first import SparseFirst, sparse_first
+from videoldm.core.tasks.windows import looped_windows, uniform_windows
 
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()

@@ -9,10 +9,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
-from videoldm.core import lora
-from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.families import lora
 from videoldm.core.families.stable_diffusion_keys import inverse, rename, unet_table
-from videoldm.core.sites import layout_of
+from videoldm.core.networks.sites import layout_of
+from videoldm.core.weights.checkpoints import CheckpointError
 
 RANK = 2
 QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

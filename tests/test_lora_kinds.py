@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 from test_lora import CONV, OUT, POINT, QUERY, TEXT, text_encoder, unet  # noqa: F401
-from videoldm.core import lora
-from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.families import lora
+from videoldm.core.weights.checkpoints import CheckpointError
 
 RANK, ALPHA, STRENGTH = 2, 3.0, 0.7
 NORM = "down_blocks.0.resnets.0.norm1"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_lora import CONV, OUT, QUERY, RANK, factors, product, text_encoder, unet  # noqa: F401
-from videoldm.core import lora
-from videoldm.core.checkpoints import CheckpointError
+from videoldm.core.families import lora
 from videoldm.core.families.stable_diffusion_keys import inverse, rename, unet_table
-from videoldm.core.sites import layout_of
+from videoldm.core.networks.sites import layout_of
+from videoldm.core.weights.checkpoints import CheckpointError
 
 KOHYA = ".lora_down.weight", ".lora_up.weight"
 PEFT = ".lora_A.weight", ".lora_B.weight"

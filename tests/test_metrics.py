@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from videoldm.core import worlds
 from videoldm.core.evaluation.metrics import (
     estimated_flow,
     flicker,
@@ -17,6 +16,7 @@ from videoldm.core.evaluation.metrics import (
     spectrum_distance,
     warping_error,
 )
+from videoldm.core.families.embedded import worlds
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

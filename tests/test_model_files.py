@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from test_stable_diffusion import assert_same, published, shapes_of, toy_spec
 from test_stable_diffusion import toy_model as build_toy
-from videoldm.core import weight_files
-from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_autoencoders as autoencoders
 from videoldm.core.families import stable_diffusion_keys as keys
+from videoldm.core.weights import weight_files
+from videoldm.core.weights.checkpoints import CheckpointError
 
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 SPEC, OPEN_SPEC = toy_spec("plain"), toy_spec("linear")

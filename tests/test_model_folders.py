@@ -8,8 +8,8 @@ import shutil
 import pytest
 import torch
 from test_stable_diffusion import outputs, save_folder, toy_model, toy_spec
-from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.weights.checkpoints import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from threading import Barrier
 
 import pytest
 import torch
-from videoldm.core.new_files import NewFile, move_new
-from videoldm.core.video_files import UNDER_WAY, open_video, read_frames, write_video
+from videoldm.core.media.files import UNDER_WAY, open_video, read_frames, write_video
+from videoldm.core.media.new_files import NewFile, move_new
 
 FORMATS = ("mp4", "webm", "gif", "png")
 FRAMES = 6

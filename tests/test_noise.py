@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from videoldm.core import noise as n
-from videoldm.core.sampling import sample_euler_ancestral
+from videoldm.core.diffusion import noise as n
+from videoldm.core.diffusion.samplers import sample_euler_ancestral
 
 GOLDEN = Path(__file__).parent / "golden" / "animatediff_context_a"
 SHAPE = (2, 3, 4)

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from videoldm.core import preconditioning as p
-from videoldm.core import schedules as s
-from videoldm.core.denoiser import broadcast
+from videoldm.core.diffusion import preconditioning as p
+from videoldm.core.diffusion import schedules as s
+from videoldm.core.diffusion.denoiser import broadcast
 
 SCHEDULE = s.zero_terminal_snr(s.scaled_linear())
 SIGMAS = [0.03, 1.0, 14.6, 4518.0]

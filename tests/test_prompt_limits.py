@@ -6,9 +6,9 @@ import time
 
 import pytest
 from videoldm.core.graph import InputSpec, NodeResult, NodeSpec, graph_from_api, validate
+from videoldm.core.graph.prompt_limits import prompt_fault
 from videoldm.core.graph.values import check
-from videoldm.core.prompt_limits import prompt_fault
-from videoldm.core.prompt_weights import tokenize_weighted
+from videoldm.core.text.prompt_weights import tokenize_weighted
 from videoldm.nodes.host.shared.prompt import tokens_of
 
 PROMPT = InputSpec(name="text", type="STRING", kind="widget", dynamic_prompts=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
-from videoldm.core import prompt_weights as pw
-from videoldm.core.text import encode_text
+from videoldm.core.text import prompt_weights as pw
+from videoldm.core.text.encoders import encode_text
 
 
 class Letters:

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from scipy import ndimage  # noqa: E402
-from videoldm.core import worlds  # noqa: E402
 from videoldm.core.evaluation.rules import matches, recognise  # noqa: E402
+from videoldm.core.families.embedded import worlds  # noqa: E402
 
 CLIPS = 200
 

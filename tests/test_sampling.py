@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from videoldm.core import sampling, schedules
-from videoldm.core.denoiser import to_ve, to_vp
-from videoldm.core.preconditioning import discrete, preconditioned
-from videoldm.core.sampling import SAMPLERS, Step
+from videoldm.core.diffusion import samplers as sampling
+from videoldm.core.diffusion import schedules
+from videoldm.core.diffusion.denoiser import to_ve, to_vp
+from videoldm.core.diffusion.preconditioning import discrete, preconditioned
+from videoldm.core.diffusion.samplers import SAMPLERS, Step
 
 MORE = {"dpmpp_3m_sde": sampling.sample_dpmpp_3m_sde}
 STOCHASTIC = {"euler_ancestral", "ddpm", "dpmpp_2m_sde"}

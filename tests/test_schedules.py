@@ -4,7 +4,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
-from videoldm.core import schedules as s
+from videoldm.core.diffusion import schedules as s
 
 ALL = {
     "linear": s.linear(),

@@ -3,11 +3,10 @@
 import pytest
 import torch
 from model_toys import SCHEDULE, Denoisers, normal, toy_sampling, whole
-from videoldm.core.clip_condition import ScopedDenoisers
 from videoldm.core.families.lavie_sampling import plan
 from videoldm.core.families.lavie_upsampling import independent_chunks, one_stream
-from videoldm.core.interpolation import Interpolation, interpolate
-from videoldm.core.long_video import (
+from videoldm.core.tasks.interpolation import Interpolation, interpolate
+from videoldm.core.tasks.long_video import (
     Between,
     ContextUse,
     Continuation,
@@ -18,8 +17,9 @@ from videoldm.core.long_video import (
     single_clip,
     sliding,
 )
-from videoldm.core.sparse_first import SparseFirst, sparse_first
-from videoldm.core.upsampling import Upsampling, upsample_clips, upsample_whole
+from videoldm.core.tasks.segment import ScopedDenoisers
+from videoldm.core.tasks.sparse_first import SparseFirst, sparse_first
+from videoldm.core.tasks.upsampling import Upsampling, upsample_clips, upsample_whole
 
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()

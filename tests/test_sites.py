@@ -1,7 +1,7 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from videoldm.core import sites as s
+from videoldm.core.networks import sites as s
 
 LAYOUTS = {"SD1": s.SD1, "SD2": s.SD2, "SDXL": s.SDXL, "X4": s.X4_UPSCALER}
 

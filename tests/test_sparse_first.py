@@ -5,12 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import Denoisers, fill, normal, toy_layers, toy_model, toy_sampling, toy_unet, whole
-from videoldm.core.conditions import Conditions
-from videoldm.core.families.embedded import noise_schedule
-from videoldm.core.interpolation import blended
-from videoldm.core.long_video import Continuation, Hierarchy, hierarchical, prediction
-from videoldm.core.sampling import SAMPLERS
-from videoldm.core.sparse_first import TOGETHER, SparseFirst, last_step, sparse_first, spread_evenly
+from videoldm.core.diffusion.samplers import SAMPLERS
+from videoldm.core.families.embedded.loading import noise_schedule
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.tasks.interpolation import blended
+from videoldm.core.tasks.long_video import Continuation, Hierarchy, hierarchical, prediction
+from videoldm.core.tasks.sparse_first import (
+    TOGETHER,
+    SparseFirst,
+    last_step,
+    sparse_first,
+    spread_evenly,
+)
 
 SIZE = (2, 4, 3, 5)
 FIRST, FILLING = toy_sampling(steps=5), toy_sampling()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from videoldm.core.evaluation import speed
 from videoldm.core.families.lavie_config import LavieConfig
-from videoldm.core.sites import UNetLayout
+from videoldm.core.networks.sites import UNetLayout
 from videoldm.nodes.headless import main
 
 TOY = LavieConfig(

@@ -16,17 +16,17 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.clip_vocabulary import ClipTokenizer
-from videoldm.core.conditions import Conditions
+from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_folders as folders
 from videoldm.core.families import stable_diffusion_keys as keys
 from videoldm.core.families.stable_diffusion_parts import take_apart
 from videoldm.core.families.stable_diffusion_specs import autoencoder_config, unet_config
-from videoldm.core.schedules import scaled_linear
-from videoldm.core.sites import SD1, SDXL, UNetLayout
-from videoldm.core.text import encode_text, tokenize, train_tokenizer
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.sites import SD1, SDXL, UNetLayout
+from videoldm.core.text.clip_vocabulary import ClipTokenizer
+from videoldm.core.text.encoders import encode_text, tokenize, train_tokenizer
+from videoldm.core.weights.checkpoints import CheckpointError
 
 MANIFESTS = Path(__file__).parent / "manifests"
 FULL = {

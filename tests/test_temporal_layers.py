@@ -3,14 +3,14 @@ import json
 import pytest
 import torch
 from model_toys import fill, normal
-from videoldm.core.conditions import FRAME_RATE, Conditions
-from videoldm.core.context_frames import given_frames, no_context
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.layer_specs import KINDS, spec_from_dict
-from videoldm.core.layers import TemporalResBlockSpec
-from videoldm.core.sites import UNetLayout, all_sites, attn_sites, res_sites
-from videoldm.core.temporal_layers import Strength, TemporalLayers, key
-from videoldm.core.temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.conditions import FRAME_RATE, Conditions
+from videoldm.core.networks.context_frames import given_frames, no_context
+from videoldm.core.networks.layers.residual import TemporalResBlockSpec
+from videoldm.core.networks.layers.specs import KINDS, spec_from_dict
+from videoldm.core.networks.sites import UNetLayout, all_sites, attn_sites, res_sites
+from videoldm.core.networks.temporal_layers import Strength, TemporalLayers, key
+from videoldm.core.networks.temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0), mid_depth=1)
 

@@ -3,7 +3,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from model_toys import fill, normal
-from videoldm.core import text as t
+from videoldm.core.text import encoders as t
 
 CAPTIONS = [
     f"a {color} {shape} moves {way}"

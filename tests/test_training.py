@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from videoldm.core.families import embedded
+from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training import temporal_layers_task
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
+from videoldm.core.training.frame_sampling import ShownFrames
 from videoldm.core.training.latents import ClipPlan, LatentClips
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
-from videoldm.core.training.shown_frames import ShownFrames
 from videoldm.core.training.tasks import build_task
 from videoldm.core.training.temporal_layers_task import clip_loss, moving
 from videoldm.core.training.trainer import learning_rate, train

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import fill, normal, toy_unet
-from videoldm.core import layer_calls
-from videoldm.core.conditions import NOISE_LEVEL, Conditions
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.opened_modules import first_and_previous
-from videoldm.core.sites import (
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks import layer_calls
+from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
+from videoldm.core.networks.opened_modules import first_and_previous
+from videoldm.core.networks.sites import (
     SD1,
     SDXL,
     X4_UPSCALER,
@@ -19,8 +19,8 @@ from videoldm.core.sites import (
     layout_of,
     res_sites,
 )
-from videoldm.core.temporal_layers import Strength, TemporalLayers
-from videoldm.core.video_unet import VideoUNet, combine, eject, inject
+from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
+from videoldm.core.networks.video_unet import VideoUNet, combine, eject, inject
 
 STEPS = torch.tensor([700.0, 20.0])
 TEXT = normal(2, 5, 16, seed=9)

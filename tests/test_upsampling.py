@@ -13,9 +13,9 @@ from model_toys import (
     toy_unet,
     whole,
 )
-from videoldm.core.conditions import NOISE_LEVEL, Conditions
-from videoldm.core.denoiser import to_ve
-from videoldm.core.upsampling import (
+from videoldm.core.diffusion.denoiser import to_ve
+from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
+from videoldm.core.tasks.upsampling import (
     Prompt,
     Upsampling,
     settings_of,

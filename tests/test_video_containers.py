@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from videoldm.core.video_files import open_video, read_frames, read_metadata, write_video
+from videoldm.core.media.files import open_video, read_frames, read_metadata, write_video
 
 FRAMES = 50
 

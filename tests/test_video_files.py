@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from videoldm.core.video_files import (
+from videoldm.core.media.files import (
     FORMATS,
     AudioClip,
     VideoStream,
@@ -459,7 +459,7 @@ def test_an_interrupted_run_leaves_a_playable_partial_file(tmp_path, format, sto
 
 def test_a_long_interrupted_gif_stays_as_it_was_collected(tmp_path, monkeypatch):
     """Making it into a gif would take longer than somebody waits who has pressed Ctrl-C."""
-    monkeypatch.setattr("videoldm.core.video_writing.GIF_AT_ONCE", 10 * 32 * 32)
+    monkeypatch.setattr("videoldm.core.media.writing.GIF_AT_ONCE", 10 * 32 * 32)
 
     def chunks():
         yield marked_frames(11, 32, 32)
@@ -514,7 +514,7 @@ def test_a_full_disk_while_the_index_is_moved_keeps_all_frames(tmp_path, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("videoldm.core.video_writing._copy_index_first", full)
+    monkeypatch.setattr("videoldm.core.media.writing._copy_index_first", full)
     with pytest.raises(OSError, match="20 of 20 frames kept.*no space left on device"):
         write_video(tmp_path / "a.mp4", [marked_frames(20)], frame_rate=8)
     assert numbers(all_frames(tmp_path / "a.partial.mp4")) == list(range(20))

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from videoldm.core.video_files import AudioClip, VideoStream, read_audio, write_video
+from videoldm.core.media.files import AudioClip, VideoStream, read_audio, write_video
 
 RATE = 16_000
 LEVEL = 0.25

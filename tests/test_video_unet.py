@@ -4,30 +4,21 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import fill, normal, toy_layers, toy_unet
-from videoldm.core.conditions import (
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.conditions import (
     FRAME_RATE,
     NOISE_LEVEL,
     SIZES,
     Conditions,
     first_frame_text,
 )
-from videoldm.core.context_frames import ContextFrames, given_frames
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.injected_sets import LayerPass
-from videoldm.core.positions import POSITIONS
-from videoldm.core.sites import SD1, all_sites, layout_of
-from videoldm.core.temporal_layers import (
-    Strength,
-    TemporalLayers,
-)
-from videoldm.core.unet_forward import text_per_frame
-from videoldm.core.video_unet import (
-    Injection,
-    VideoUNet,
-    combine,
-    eject,
-    inject,
-)
+from videoldm.core.networks.context_frames import ContextFrames, given_frames
+from videoldm.core.networks.injected_sets import LayerPass
+from videoldm.core.networks.layers.positions import POSITIONS
+from videoldm.core.networks.sites import SD1, all_sites, layout_of
+from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
+from videoldm.core.networks.unet_forward import text_per_frame
+from videoldm.core.networks.video_unet import Injection, VideoUNet, combine, eject, inject
 
 STEPS = torch.tensor([700.0, 20.0])
 TEXT = normal(2, 5, 16, seed=9)

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from videoldm.core.families import embedded
-from videoldm.core.interpolation import interpolated_frames
-from videoldm.core.long_video import key_frames
-from videoldm.core.windows import prediction_chunks, sliding_windows
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.tasks.interpolation import interpolated_frames
+from videoldm.core.tasks.long_video import key_frames
+from videoldm.core.tasks.windows import prediction_chunks, sliding_windows
 from videoldm.nodes.boxes import EXAMPLE as BOXES
 from videoldm.nodes.choices import STRATEGIES
 from videoldm.nodes.host.shared.setup_warnings import LayersKnown, SamplerSetup

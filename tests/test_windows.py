@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from videoldm.core import windows as w
+from videoldm.core.tasks import windows as w
 
 GOLDEN = Path(__file__).parent / "golden" / "animatediff_context_a"
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from videoldm.core.back_projection import back_projected
-from videoldm.core.sparse_first import spread_evenly
-from videoldm.core.wording import counted
+from videoldm.core.graph.wording import counted
+from videoldm.core.tasks.back_projection import back_projected
+from videoldm.core.tasks.sparse_first import spread_evenly
 
 
 def test_one_thing_is_one_and_all_others_are_many():

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from videoldm.core import worlds
-from videoldm.core.worlds import driving, shapes
-from videoldm.core.worlds.raster import OVERSHOOT, band, pulse, sweep
+from videoldm.core.families.embedded import worlds
+from videoldm.core.families.embedded.worlds import driving, shapes
+from videoldm.core.families.embedded.worlds.raster import OVERSHOOT, band, pulse, sweep
 
 WORLD_NAMES = tuple(worlds.WORLDS)
 SEEDS = range(12)

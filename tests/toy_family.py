@@ -8,19 +8,19 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from videoldm.core.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
-from videoldm.core.checkpoints import Header, save
-from videoldm.core.families import embedded
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.sites import layout_of
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.text import (
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
+from videoldm.core.networks.sites import layout_of
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.text.encoders import (
     BoxEncoder,
     TextConfig,
     build_text_encoder,
     load_tokenizer,
     train_tokenizer,
 )
+from videoldm.core.weights.checkpoints import Header, save
 
 CAPTIONS = [
     "a red circle moves right on a white background", "a blue square moves up",

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import worlds
-from ..diffusion_model import DiffusionModel
-from ..interpolation import linear_blend
-from ..keyframe_residual import with_keyframe_residual
+from ..families.embedded import worlds
+from ..networks.diffusion_model import DiffusionModel
+from ..tasks.interpolation import linear_blend
+from ..tasks.keyframe_residual import with_keyframe_residual
 from .figures import Figure, as_json, at_least, at_most, table
 from .metrics import estimated_flow, warping_error
 from .models import How, Models

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..diffusion_model import DiffusionModel
 from ..families import lavie
 from ..families.lavie_config import LavieConfig
 from ..families.lavie_sampling import Prompts
 from ..families.lavie_upsampling import Chunks, upsample_blended
-from ..sites import UNetLayout
+from ..networks.diffusion_model import DiffusionModel
+from ..networks.sites import UNetLayout
 from .speed import randomize
 
 LATENTS = 7

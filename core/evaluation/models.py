@@ -9,20 +9,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..autoencoder import TemporalDecoder, encode
-from ..clip_condition import ClipCondition, DenoiserFor, Sampling, conditions_of
-from ..decoding import decode
-from ..denoiser import Denoiser
-from ..diffusion_model import DiffusionModel
-from ..families import embedded
-from ..guidance import batched
-from ..interpolation import Interpolation, interpolate
-from ..long_video import Continuation, prediction, single_clip
-from ..sampling import SAMPLERS
-from ..schedules import get_sigmas
-from ..sparse_first import SparseFirst, last_step, sparse_first
-from ..text import box_tensors, encode_text, tokenize
-from ..upsampling import Prompt, settings_of, upsample
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.guidance import batched
+from ..diffusion.samplers import SAMPLERS
+from ..diffusion.schedules import get_sigmas
+from ..families.embedded import loading as embedded
+from ..networks.autoencoder import TemporalDecoder, encode
+from ..networks.diffusion_model import DiffusionModel
+from ..tasks.decoding import decode
+from ..tasks.interpolation import Interpolation, interpolate
+from ..tasks.long_video import Continuation, prediction, single_clip
+from ..tasks.segment import ClipCondition, DenoiserFor, Sampling, conditions_of
+from ..tasks.sparse_first import SparseFirst, last_step, sparse_first
+from ..tasks.upsampling import Prompt, settings_of, upsample
+from ..text.encoders import box_tensors, encode_text, tokenize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class How:
 
 
 class Models:
-    """Everything in `core/embedded`, each part loaded when it is first needed."""
+    """Everything in the embedded family, each part loaded when it is first needed."""
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         self.there = dict(device=device, dtype=dtype)

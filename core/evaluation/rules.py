@@ -15,7 +15,7 @@ from itertools import permutations
 import numpy as np
 from scipy import ndimage
 
-from ..worlds.shapes import COLORS, DIRECTIONS, SHAPES
+from ..families.embedded.worlds.shapes import COLORS, DIRECTIONS, SHAPES
 
 COLOR_NAMES = tuple(COLORS)
 PALETTE = np.array([COLORS[name] for name in COLOR_NAMES])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from .. import worlds
+from ..families.embedded import worlds
 from .metrics import psnr
 from .models import How, Models, Sparse
 from .unseen import FIRST_SEED

@@ -13,10 +13,10 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import worlds
-from ..back_projection import enlarge, shrink
-from ..contact_sheet import contact_sheet
-from ..interpolation import linear_blend
+from ..families.embedded import worlds
+from ..media.contact_sheet import contact_sheet
+from ..tasks.back_projection import enlarge, shrink
+from ..tasks.interpolation import linear_blend
 from .models import How, Models
 from .run import (
     FRAMES,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..conditions import Conditions
 from ..families import lavie
 from ..families.lavie_config import LavieConfig
-from ..layers import channels_last
-from ..sites import SD1
+from ..networks.conditions import Conditions
+from ..networks.layers.residual import channels_last
+from ..networks.sites import SD1
 
 # One forward pass of the published text-to-video network on 16 frames of 20x32 latents.
 LAVIE_BASE_FLOP = 1.94e12

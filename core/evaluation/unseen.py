@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import worlds
+from ..families.embedded import worlds
+from ..media.reading import read_frames
 from ..training.clips import HELD_OUT, clips_folder
 from ..training.latents import ClipPlan, reading_scenes
 from ..training.recipe import RECIPES, load_recipe
-from ..video_reading import read_frames
 
 FIRST_SEED = 2**31
 LARGEST_SIDE = 256

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..back_projection import back_projected, enlarge, shrink
+from ..tasks.back_projection import back_projected, enlarge, shrink
 from .figures import Figure, at_least, at_most
 from .metrics import flicker, spectrum_distance
 from .run import (

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..diffusion_model import DiffusionModel
-    from ..sampling_plan import Plan
-    from ..temporal_layers import TemporalLayers
+    from ..diffusion.sampling_plan import Plan
+    from ..networks.diffusion_model import DiffusionModel
+    from ..networks.temporal_layers import TemporalLayers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ def families() -> tuple[Family, ...]:
     from . import (
         animatediff,
         animatediff_sampling,
-        embedded,
         lavie,
         lavie_sampling,
         modelscope,
         modelscope_sampling,
         svd,
     )
+    from .embedded import loading as embedded
 
     return (
         Family(
@@ -92,7 +92,7 @@ def family_of(path: Path) -> Family:
     Layers in the project's own format may be of any origin. Where no family knows a file, the last
     one says what it looked for when it loads it.
     """
-    from ..weight_files import header_of
+    from ..weights.weight_files import header_of
 
     header, (own, *published) = header_of(path), families()
     if header is not None:
@@ -110,7 +110,7 @@ def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
 
     Raises CheckpointError for a file that holds none.
     """
-    from ..checkpoints import CheckpointError
+    from ..weights.checkpoints import CheckpointError
 
     family = family_of(path)
     if family.load_video_model is None:

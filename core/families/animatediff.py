@@ -18,11 +18,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, broken_config, load_into
-from ..cloning import shared_clone
-from ..sites import UNetLayout
-from ..temporal_layers import TemporalLayers
-from ..weight_files import read_weights
+from ..networks.sites import UNetLayout
+from ..networks.temporal_layers import TemporalLayers
+from ..weights.checkpoints import CheckpointError, broken_config, load_into
+from ..weights.cloning import shared_clone
+from ..weights.weight_files import read_weights
 from . import animatediff_keys as keys
 from .animatediff_config import AnimateDiffConfig, detect, prefix_of
 from .animatediff_lora import MotionLora, with_loras

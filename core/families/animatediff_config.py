@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..image_conditions import ImageEncoderSpec, InputChannelsSpec, MaskedImageSpec
-from ..layer_specs import LayerSpec
-from ..motion_module import MotionModuleSpec
-from ..sites import SD1, SDXL, UNetLayout, attn_sites, bare_attn_sites
-from ..temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, TrainedFor
+from ..networks.image_conditions import ImageEncoderSpec, InputChannelsSpec, MaskedImageSpec
+from ..networks.layers.motion_module import MotionModuleSpec
+from ..networks.layers.specs import LayerSpec
+from ..networks.sites import SD1, SDXL, UNetLayout, attn_sites, bare_attn_sites
+from ..networks.temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, TrainedFor
 
 Shapes = Mapping[str, Sequence[int]]
 Spelling = Literal["original", "hotshot", "diffusers"]

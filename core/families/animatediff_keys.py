@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, complain
-from ..positions import interleaved_sinusoid
-from ..sites import diffusers_path, width_at
-from ..temporal_layers import key
+from ..networks.layers.positions import interleaved_sinusoid
+from ..networks.sites import diffusers_path, width_at
+from ..networks.temporal_layers import key
+from ..weights.checkpoints import CheckpointError, complain
 from .animatediff_config import TABLE, AnimateDiffConfig, Spelling
 from .stable_diffusion_keys import inverse, rename, rename_all
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, complain
-from ..lora import read_lora
-from ..lora.adapters import Factors, scale_of
-from ..lora.names import sort_keys
-from ..low_rank import Update
-from ..motion_module import MotionModuleSpec
-from ..temporal_layers import key
-from ..temporal_layers_spec import TemporalLayersSpec
+from ..networks.layers.low_rank import Update
+from ..networks.layers.motion_module import MotionModuleSpec
+from ..networks.temporal_layers import key
+from ..networks.temporal_layers_spec import TemporalLayersSpec
+from ..weights.checkpoints import CheckpointError, complain
 from .animatediff_keys import module_path, tails
+from .lora import read_lora
+from .lora.adapters import Factors, scale_of
+from .lora.names import sort_keys
 
 
 @dataclass(frozen=True)

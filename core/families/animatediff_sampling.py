@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..sampling import sample_ddim, sample_lcm
-from ..sampling_plan import Plan
-from ..schedules import SCHEDULES, get_sigmas_at, get_sigmas_leading
+from ..diffusion.samplers import sample_ddim, sample_lcm
+from ..diffusion.sampling_plan import Plan
+from ..diffusion.schedules import SCHEDULES, get_sigmas_at, get_sigmas_leading
 from .animatediff_config import VARIANTS
 
 DISTILLED = {"animatelcm": 100, "animatelcm i2v": 200}

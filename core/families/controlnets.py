@@ -16,9 +16,9 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, load_into, part
-from ..sites import UNetLayout
-from ..weight_files import read_weights
+from ..networks.sites import UNetLayout
+from ..weights.checkpoints import CheckpointError, load_into, part
+from ..weights.weight_files import read_weights
 from . import stable_diffusion_keys as keys
 from .stable_diffusion_refusals import what_it_is
 

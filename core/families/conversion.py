@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoints import (
+from ..weights.checkpoints import (
     FOREIGN_KEY,
     METADATA_KEY,
     CheckpointError,
@@ -17,7 +17,7 @@ from ..checkpoints import (
     read_state,
     save,
 )
-from ..weight_files import header_of, read_weights
+from ..weights.weight_files import header_of, read_weights
 from . import animatediff, factorised_files, lavie, lvdm, stable_diffusion, videocrafter
 from .animatediff_config import prefix_of
 from .animatediff_keys import split

@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ..autoencoder_3d import Autoencoder3DConfig
-from ..checkpoints import CheckpointError
-from ..factorised_transformers import (
+from ..networks.autoencoder_3d import Autoencoder3DConfig
+from ..networks.factorised_unet import FIRST_HEADS, FactorisedConfig, GivenFramesSpec
+from ..networks.image_resampler import ResamplerConfig
+from ..networks.layers.factorised_transformers import (
     AttentionSpec,
     InterleavedTransformerSpec,
     SplitAttentionSpec,
     StackedTransformersSpec,
 )
-from ..factorised_unet import FIRST_HEADS, FactorisedConfig, GivenFramesSpec
-from ..image_resampler import ResamplerConfig
+from ..weights.checkpoints import CheckpointError
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
-from ..checkpoints import CheckpointError, complain, load_into, part
-from ..factorised_unet import FactorisedUNet
-from ..layers import channels_last
-from ..weight_files import read_weights
+from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
+from ..networks.factorised_unet import FactorisedUNet
+from ..networks.layers.residual import channels_last
+from ..weights.checkpoints import CheckpointError, complain, load_into, part
+from ..weights.weight_files import read_weights
 from . import factorised_keys as keys
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_parts as parts

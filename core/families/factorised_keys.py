@@ -7,17 +7,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..autoencoder_3d import (
-    KERNEL,
-    Autoencoder3DConfig,
-    Triple,
-    phases_of,
-    transposed_of,
-)
-from ..checkpoints import complain
-from ..factorised_transformers import InterleavedTransformerSpec, SplitAttentionSpec
-from ..factorised_unet import FactorisedConfig
-from ..image_resampler import ResamplerConfig
+from ..networks.autoencoder_3d import KERNEL, Autoencoder3DConfig, Triple, phases_of, transposed_of
+from ..networks.factorised_unet import FactorisedConfig
+from ..networks.image_resampler import ResamplerConfig
+from ..networks.layers.factorised_transformers import InterleavedTransformerSpec, SplitAttentionSpec
+from ..weights.checkpoints import complain
 from .stable_diffusion_keys import inverse, rename_all
 
 RES_BLOCK = {

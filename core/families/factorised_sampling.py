@@ -11,10 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..noise import StepNoise
-from ..sampling import Callback, Step
-from ..schedules import NoiseSchedule, get_sigmas_strided
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.noise import StepNoise
+from ..diffusion.samplers import Callback, Step
+from ..diffusion.schedules import NoiseSchedule, get_sigmas_strided
 
 GUIDANCE: dict[str, Callable[[float], float]] = {
     "usual": lambda scale: scale,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..sites import SD1, SDXL, X4_UPSCALER, UNetLayout
+from ..networks.sites import SD1, SDXL, X4_UPSCALER, UNetLayout
 
 _BY_TEXT_WIDTH = {
     128: "the embedded model",

@@ -17,7 +17,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from ..checkpoints import (
+from ..diffusion.preconditioning import discrete
+from ..diffusion.schedules import linear, scaled_linear
+from ..networks.diffusion_model import DiffusionModel
+from ..networks.layers.residual import channels_last
+from ..networks.temporal_layers import TemporalLayers
+from ..networks.video_unet import inject
+from ..weights.checkpoints import (
     CheckpointError,
     Header,
     broken_config,
@@ -26,13 +32,7 @@ from ..checkpoints import (
     read_state,
     save,
 )
-from ..diffusion_model import DiffusionModel
-from ..layers import channels_last
-from ..preconditioning import discrete
-from ..schedules import linear, scaled_linear
-from ..temporal_layers import TemporalLayers
-from ..video_unet import inject
-from ..weight_files import header_of, is_safetensors, read_pickle
+from ..weights.weight_files import header_of, is_safetensors, read_pickle
 from . import lavie_keys as keys
 from .lavie_config import MADE_FOR, LavieConfig, detect
 from .lavie_sampling import SigmaLinearSchedule

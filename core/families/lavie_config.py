@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ..block_layers import BlockAttentionSpec, TemporalModuleSpec
-from ..layers import TemporalResBlockSpec
-from ..sites import UNetLayout, attn_sites, block_sites, level_of
-from ..temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, TrainedFor
+from ..networks.layers.block_attention import BlockAttentionSpec, TemporalModuleSpec
+from ..networks.layers.residual import TemporalResBlockSpec
+from ..networks.sites import UNetLayout, attn_sites, block_sites, level_of
+from ..networks.temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec, TrainedFor
 
 Kind = Literal["base", "interpolation", "vsr"]
 KINDS: tuple[Kind, ...] = ("base", "interpolation", "vsr")

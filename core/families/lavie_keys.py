@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..block_layers import rotary_frequencies
-from ..checkpoints import complain
-from ..sites import attn_sites, block_sites, diffusers_path
-from ..temporal_layers import key
+from ..networks.layers.block_attention import rotary_frequencies
+from ..networks.sites import attn_sites, block_sites, diffusers_path
+from ..networks.temporal_layers import key
+from ..weights.checkpoints import complain
 from .lavie_config import LavieConfig
 from .stable_diffusion_keys import inverse, rename, rename_all
 

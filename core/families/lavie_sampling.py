@@ -13,23 +13,23 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from ..autoencoder import check_video
-from ..clip_condition import ClipCondition, DenoiserFor, conditions_of
-from ..denoiser import Denoiser
-from ..diffusion_model import DiffusionModel
-from ..guidance import guided
-from ..interpolation import FACTOR, interpolated_frames
-from ..noise import StepNoise
-from ..sampling import Callback, sample_ddim, sample_ddpm, sample_euler
-from ..sampling_plan import Plan
-from ..schedules import (
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.guidance import guided
+from ..diffusion.noise import StepNoise
+from ..diffusion.samplers import Callback, sample_ddim, sample_ddpm, sample_euler
+from ..diffusion.sampling_plan import Plan
+from ..diffusion.schedules import (
     NoiseSchedule,
     get_sigmas_at,
     get_sigmas_leading,
     get_sigmas_normal,
     linear,
 )
-from ..windows import fuse_weights, sliding_windows, windowed
+from ..networks.autoencoder import check_video
+from ..networks.diffusion_model import DiffusionModel
+from ..tasks.interpolation import FACTOR, interpolated_frames
+from ..tasks.segment import ClipCondition, DenoiserFor, conditions_of
+from ..tasks.windows import fuse_weights, sliding_windows, windowed
 
 Method = Literal["ddpm", "ddim", "euler", "respaced_ddim"]
 METHODS: tuple[Method, ...] = ("ddpm", "ddim", "euler", "respaced_ddim")

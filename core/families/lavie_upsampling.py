@@ -10,14 +10,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..autoencoder import check_video
-from ..clip_condition import ClipCondition, DenoiserFor, Sampling, in_scope
-from ..denoiser import to_vp
-from ..diffusion_model import DiffusionModel
-from ..frame_stream import Frames, FrameStream
-from ..sampling import Callback
-from ..schedules import NoiseSchedule
-from ..upsampling import (
+from ..diffusion.denoiser import to_vp
+from ..diffusion.samplers import Callback
+from ..diffusion.schedules import NoiseSchedule
+from ..networks.autoencoder import check_video
+from ..networks.diffusion_model import DiffusionModel
+from ..tasks.frame_stream import Frames, FrameStream
+from ..tasks.segment import ClipCondition, DenoiserFor, Sampling, in_scope
+from ..tasks.upsampling import (
     Upsampling,
     denoiser_in_tiles,
     planned_evaluations,

@@ -15,12 +15,12 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
-from ..checkpoints import CheckpointError
-from ..clip_vocabulary import ClipTokenizer
-from ..diffusion_model import DiffusionModel
-from ..preconditioning import discrete
-from ..schedules import scaled_linear
+from ..diffusion.preconditioning import discrete
+from ..diffusion.schedules import scaled_linear
+from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
+from ..networks.diffusion_model import DiffusionModel
+from ..text.clip_vocabulary import ClipTokenizer
+from ..weights.checkpoints import CheckpointError
 from . import factorised_files as files
 from . import factorised_keys as keys
 from . import stable_diffusion_autoencoders as autoencoders

@@ -17,13 +17,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, load_into, part
-from ..diffusion_model import DiffusionModel
-from ..preconditioning import discrete
-from ..schedules import scaled_linear
-from ..temporal_layers import TemporalLayers
-from ..video_unet import inject
-from ..weight_files import read_weights
+from ..diffusion.preconditioning import discrete
+from ..diffusion.schedules import scaled_linear
+from ..networks.diffusion_model import DiffusionModel
+from ..networks.temporal_layers import TemporalLayers
+from ..networks.video_unet import inject
+from ..weights.checkpoints import CheckpointError, load_into, part
+from ..weights.weight_files import read_weights
 from . import modelscope_keys as keys
 from .lavie import channels_last
 from .modelscope_config import TASK, ModelScopeConfig, config_of

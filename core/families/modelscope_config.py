@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..layer_specs import LayerSpec
-from ..sites import UNetLayout, attn_sites, diffusers_path, res_sites, width_at
-from ..temporal_layers import key
-from ..temporal_layers_spec import TemporalLayersSpec, TrainedFor
-from ..video_layers import ConvolutionStackSpec, FrameTransformerSpec
+from ..networks.layers.specs import LayerSpec
+from ..networks.layers.video_layers import ConvolutionStackSpec, FrameTransformerSpec
+from ..networks.sites import UNetLayout, attn_sites, diffusers_path, res_sites, width_at
+from ..networks.temporal_layers import key
+from ..networks.temporal_layers_spec import TemporalLayersSpec, TrainedFor
 from .stable_diffusion_specs import unet_config
 from .unet_layouts import Shapes
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ..checkpoints import complain
-from ..sites import UNetLayout, attn_sites, diffusers_path, ldm_path, res_sites
-from ..temporal_layers import key
+from ..networks.sites import UNetLayout, attn_sites, diffusers_path, ldm_path, res_sites
+from ..networks.temporal_layers import key
+from ..weights.checkpoints import complain
 from .modelscope_config import INPUT
 from .stable_diffusion_keys import inverse, rename, unet_table
 from .svd_keys import BLOCK, Names

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..sampling import sample_ddim
-from ..sampling_plan import Plan
-from ..schedules import get_sigmas_strided, scaled_linear
+from ..diffusion.samplers import sample_ddim
+from ..diffusion.sampling_plan import Plan
+from ..diffusion.schedules import get_sigmas_strided, scaled_linear
 
 
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:

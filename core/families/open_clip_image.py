@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
-from ..checkpoints import complain, load_into, part
+from ..weights.checkpoints import complain, load_into, part
 from .stable_diffusion_keys import inverse, rename_all, text_from_open_clip, text_to_open_clip
 
 HEAD_WIDTH = 80

@@ -17,15 +17,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..checkpoints import CheckpointError, load_into
-from ..clip_vocabulary import ClipTokenizer
-from ..denoiser import Prediction
-from ..diffusion_model import DiffusionModel
-from ..preconditioning import discrete
-from ..schedules import NoiseSchedule, scaled_linear
-from ..sites import UNetLayout
-from ..text_variants import first_layers
-from ..video_unet import VideoUNet, eject
+from ..diffusion.denoiser import Prediction
+from ..diffusion.preconditioning import discrete
+from ..diffusion.schedules import NoiseSchedule, scaled_linear
+from ..networks.diffusion_model import DiffusionModel
+from ..networks.sites import UNetLayout
+from ..networks.video_unet import VideoUNet, eject
+from ..text.clip_vocabulary import ClipTokenizer
+from ..text.text_variants import first_layers
+from ..weights.checkpoints import CheckpointError, load_into
 from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_keys as keys

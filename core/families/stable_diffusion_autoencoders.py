@@ -13,8 +13,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, load_into
-from ..weight_files import read_weights
+from ..weights.checkpoints import CheckpointError, load_into
+from ..weights.weight_files import read_weights
 from .stable_diffusion_folders import build_autoencoder
 from .stable_diffusion_keys import autoencoder_from_ldm, modern_autoencoder, plain_attention
 from .stable_diffusion_parts import take_apart

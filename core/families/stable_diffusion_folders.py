@@ -12,13 +12,19 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checkpoints import CheckpointError, broken_config, load_into, reason_of
-from ..denoiser import Prediction
+from ..diffusion.denoiser import Prediction
+from ..diffusion.schedules import (
+    NoiseSchedule,
+    from_betas,
+    linear,
+    scaled_linear,
+    zero_terminal_snr,
+)
 from ..graph.messages import written
-from ..schedules import NoiseSchedule, from_betas, linear, scaled_linear, zero_terminal_snr
-from ..sites import layout_of
-from ..text import read_tokenizer
-from ..weight_files import read_weights
+from ..networks.sites import layout_of
+from ..text.encoders import read_tokenizer
+from ..weights.checkpoints import CheckpointError, broken_config, load_into, reason_of
+from ..weights.weight_files import read_weights
 from .stable_diffusion_keys import clip_names, modern_autoencoder
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}

@@ -14,8 +14,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..checkpoints import complain
-from ..sites import UNetLayout, attn_sites, block_sites, diffusers_path, ldm_path, res_sites
+from ..networks.sites import (
+    UNetLayout,
+    attn_sites,
+    block_sites,
+    diffusers_path,
+    ldm_path,
+    res_sites,
+)
+from ..weights.checkpoints import complain
 
 UNET_ENDS = {
     "time_embed.0": "time_embedding.linear_1",

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from ..checkpoints import complain, part
+from ..weights.checkpoints import complain, part
 from . import stable_diffusion_keys as keys
 from .stable_diffusion_folders import build_unet
 from .stable_diffusion_specs import ImageSpec

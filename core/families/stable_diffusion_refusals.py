@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..checkpoints import listed
+from ..weights.checkpoints import listed
 from .known_models import of_keys, of_text_width
 from .stable_diffusion_parts import place_of, unet_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..denoiser import Prediction
-from ..sites import SD1, SD2, X4_UPSCALER, UNetLayout
+from ..diffusion.denoiser import Prediction
+from ..networks.sites import SD1, SD2, X4_UPSCALER, UNetLayout
 
 
 @dataclass(frozen=True, kw_only=True)

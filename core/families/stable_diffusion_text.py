@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import CLIPTextModel
 
-from ..checkpoints import CheckpointError
-from ..clip_vocabulary import ClipTokenizer
-from ..weight_files import read_weights
+from ..text.clip_vocabulary import ClipTokenizer
+from ..weights.checkpoints import CheckpointError
+from ..weights.weight_files import read_weights
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_parts as parts
 from .stable_diffusion import CLIP_LENGTH

@@ -18,13 +18,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from ..checkpoints import CheckpointError, load_into, part
-from ..diffusion_model import DiffusionModel
-from ..preconditioning import ContinuousVPreconditioning
-from ..temporal_decoder import VideoDecoder
-from ..temporal_layers import TemporalLayers
-from ..video_unet import inject
-from ..weight_files import read_weights
+from ..diffusion.preconditioning import ContinuousVPreconditioning
+from ..networks.diffusion_model import DiffusionModel
+from ..networks.temporal_decoder import VideoDecoder
+from ..networks.temporal_layers import TemporalLayers
+from ..networks.video_unet import inject
+from ..weights.checkpoints import CheckpointError, load_into, part
+from ..weights.weight_files import read_weights
 from . import svd_decoder
 from . import svd_files as files
 from . import svd_keys as keys

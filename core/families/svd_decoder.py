@@ -15,12 +15,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, complain, load_into
-from ..layer_specs import LayerSpec
-from ..layers import TemporalResBlockSpec
-from ..temporal_decoder import ATTENTION, OUT, OutputConvolutionSpec, VideoDecoder
-from ..temporal_layers import key
-from ..video_layers import VideoBlockSpec
+from ..networks.layers.residual import TemporalResBlockSpec
+from ..networks.layers.specs import LayerSpec
+from ..networks.layers.video_layers import VideoBlockSpec
+from ..networks.temporal_decoder import ATTENTION, OUT, OutputConvolutionSpec, VideoDecoder
+from ..networks.temporal_layers import key
+from ..weights.checkpoints import CheckpointError, complain, load_into
 from . import stable_diffusion_autoencoders as autoencoders
 from .stable_diffusion_keys import autoencoder_to_ldm, inverse, rename
 from .svd_keys import BLOCK, CONVOLUTION, Names

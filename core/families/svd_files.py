@@ -15,9 +15,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from ..checkpoints import complain, part
-from ..temporal_decoder import VideoDecoder
-from ..weight_files import read_weights
+from ..networks.temporal_decoder import VideoDecoder
+from ..weights.checkpoints import complain, part
+from ..weights.weight_files import read_weights
 from . import open_clip_image, svd_decoder
 from .stable_diffusion_folders import find_weights
 from .stable_diffusion_parts import ROOTS, is_leftover

@@ -9,9 +9,16 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from ..checkpoints import complain
-from ..sites import UNetLayout, attn_sites, block_sites, diffusers_path, ldm_path, res_sites
-from ..temporal_layers import key
+from ..networks.sites import (
+    UNetLayout,
+    attn_sites,
+    block_sites,
+    diffusers_path,
+    ldm_path,
+    res_sites,
+)
+from ..networks.temporal_layers import key
+from ..weights.checkpoints import complain
 from .stable_diffusion_keys import inverse, rename, unet_table
 
 Names = Literal["ldm", "diffusers"]

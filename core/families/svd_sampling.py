@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
-from ..denoiser import Denoiser
-from ..diffusion_model import DiffusionModel
-from ..guidance import guided, per_frame_scale
-from ..sampling import Callback, sample_euler
-from ..schedules import get_sigmas_karras
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.guidance import guided, per_frame_scale
+from ..diffusion.samplers import Callback, sample_euler
+from ..diffusion.schedules import get_sigmas_karras
+from ..networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
+from ..networks.diffusion_model import DiffusionModel
 
 RHO = 7.0
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import CheckpointError, read_state
-from ..weight_files import is_safetensors, read_pickle
+from ..weights.checkpoints import CheckpointError, read_state
+from ..weights.weight_files import is_safetensors, read_pickle
 
 ENCODERS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 """How files name the text encoder that has vectors of this width."""

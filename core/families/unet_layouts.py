@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..sites import UNetLayout
+from ..networks.sites import UNetLayout
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -12,13 +12,13 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModel
 
-from ..checkpoints import CheckpointError, load_into, part
-from ..clip_vocabulary import ClipTokenizer
-from ..diffusion_model import DiffusionModel
-from ..factorised_unet import FactorisedUNet
-from ..image_resampler import ImageResampler
-from ..preconditioning import discrete
-from ..schedules import NoiseSchedule, scaled_linear
+from ..diffusion.preconditioning import discrete
+from ..diffusion.schedules import NoiseSchedule, scaled_linear
+from ..networks.diffusion_model import DiffusionModel
+from ..networks.factorised_unet import FactorisedUNet
+from ..networks.image_resampler import ImageResampler
+from ..text.clip_vocabulary import ClipTokenizer
+from ..weights.checkpoints import CheckpointError, load_into, part
 from . import factorised_files as files
 from . import factorised_keys as keys
 from . import open_clip_image

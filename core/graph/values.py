@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..prompt_limits import prompt_fault
 from .json_text import read_json
 from .messages import printable, shown, written
+from .prompt_limits import prompt_fault
 from .schema import InputSpec, did_you_mean
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

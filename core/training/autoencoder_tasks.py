@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import worlds
-from ..autoencoder import (
+from ..families.embedded import loading as embedded
+from ..families.embedded import worlds
+from ..networks.autoencoder import (
     AutoencoderConfig,
     TemporalDecoder,
     build_autoencoder,
@@ -18,8 +19,7 @@ from ..autoencoder import (
     encode,
     encode_moments,
 )
-from ..checkpoints import Header, read_header, save
-from ..families import embedded
+from ..weights.checkpoints import Header, read_header, save
 from .clips import clips_folder, load_clip, random_crop, training_clips
 from .recipe import Recipe
 

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import Header, save
-from ..families import embedded
-from ..text import (
+from ..families.embedded import loading as embedded
+from ..text.encoders import (
     BoxEncoder,
     TextConfig,
     box_tensors,
@@ -21,6 +20,7 @@ from ..text import (
     tokenize,
     train_tokenizer,
 )
+from ..weights.checkpoints import Header, save
 from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
 from .velocity import draw_steps, normal_like, velocity_error

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import Header, part, save
-from ..conditions import Conditions
-from ..families import embedded
-from ..text import encode_text, tokenize
-from ..video_unet import eject, inject
+from ..families.embedded import loading as embedded
+from ..networks.conditions import Conditions
+from ..networks.video_unet import eject, inject
+from ..text.encoders import encode_text, tokenize
+from ..weights.checkpoints import Header, part, save
 from .latents import ClipPlan, LatentClips, latent_clips
 from .recipe import Recipe
 from .temporal_layers_task import layers_for

@@ -19,9 +19,9 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .. import worlds
-from ..autoencoder import encode
-from ..worlds import Box
+from ..families.embedded import worlds
+from ..families.embedded.worlds import Box
+from ..networks.autoencoder import encode
 
 ONE_OBJECT, TWO_OBJECTS = "one object", "two objects"
 

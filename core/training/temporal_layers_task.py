@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import worlds
-from ..checkpoints import Header, save
-from ..conditions import FRAME_RATE, Conditions
-from ..context_frames import ContextFrames, no_context, perturbed
-from ..families import embedded
-from ..families.embedded_specs import spec_from_table
-from ..interpolation import FACTOR, blended
-from ..sites import layout_of
-from ..temporal_layers import TemporalLayers
-from ..text import encode_text, tokenize
-from ..video_unet import eject, inject
+from ..families.embedded import loading as embedded
+from ..families.embedded import worlds
+from ..families.embedded.specs import spec_from_table
+from ..networks.conditions import FRAME_RATE, Conditions
+from ..networks.context_frames import ContextFrames, no_context, perturbed
+from ..networks.sites import layout_of
+from ..networks.temporal_layers import TemporalLayers
+from ..networks.video_unet import eject, inject
+from ..tasks.interpolation import FACTOR, blended
+from ..text.encoders import encode_text, tokenize
+from ..weights.checkpoints import Header, save
+from .frame_sampling import Shown, ShownFrames
 from .latents import ClipPlan, latent_clips, reading_scenes
-from .reading import teach_reading
+from .motion_reader import teach_reading
 from .recipe import Recipe
-from .shown_frames import Shown, ShownFrames
 from .velocity import SCHEDULE, clip_noise, draw_steps, normal_like, velocity_error
 
 BLEND_STEPS = 20, 350

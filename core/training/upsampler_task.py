@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..autoencoder import encode
-from ..back_projection import shrink
-from ..checkpoints import Header, load_into, part, save
-from ..conditions import NOISE_LEVEL, Conditions
-from ..families import embedded
-from ..families.embedded_specs import spec_from_table
-from ..sites import layout_of
-from ..temporal_layers import TemporalLayers
-from ..text import encode_text, tokenize
-from ..video_unet import VideoUNet, inject
+from ..families.embedded import loading as embedded
+from ..families.embedded.specs import spec_from_table
+from ..networks.autoencoder import encode
+from ..networks.conditions import NOISE_LEVEL, Conditions
+from ..networks.sites import layout_of
+from ..networks.temporal_layers import TemporalLayers
+from ..networks.video_unet import VideoUNet, inject
+from ..tasks.back_projection import shrink
+from ..text.encoders import encode_text, tokenize
+from ..weights.checkpoints import Header, load_into, part, save
 from .autoencoder_tasks import FrameMixture
 from .recipe import Recipe
 from .temporal_layers_task import frozen

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..families import embedded
-from ..noise import mixed_noise
+from ..diffusion.noise import mixed_noise
+from ..families.embedded import loading as embedded
 
 SCHEDULE = embedded.noise_schedule()
 

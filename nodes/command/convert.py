@@ -41,8 +41,8 @@ def _check(source: Path, target: Path, force: bool) -> None:
 def _convert(source: Path, target: Path, dtype: str) -> None:
     import torch
 
-    from ...core.checkpoints import CheckpointError
     from ...core.families.conversion import identify
+    from ...core.weights.checkpoints import CheckpointError
 
     try:
         known = identify(source)

@@ -17,7 +17,7 @@ from .errors import OK
 from .registry import configure
 from .signals import StopSignals
 
-EMBEDDED = Path(core.__file__).parent / "embedded"
+EMBEDDED = Path(core.__file__).parent / "families" / "embedded" / "weights"
 
 
 def list_models(args: argparse.Namespace, stop: StopSignals) -> int:

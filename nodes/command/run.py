@@ -189,8 +189,8 @@ def kept_by(host: StandaloneHost) -> list[Path]:
 
 
 def _add_sheets(outcome: Outcome) -> None:
-    from ...core.contact_sheet import sheet_from_video
-    from ...core.new_files import NewFile
+    from ...core.media.contact_sheet import sheet_from_video
+    from ...core.media.new_files import NewFile
 
     for path in list(outcome.files):
         sheet = path.with_name(f"{path.stem.rstrip('_')}_sheet.png")

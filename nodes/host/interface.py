@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-    from ...core.denoiser import Denoiser
-    from ...core.new_files import NewFile
-    from ...core.schedules import NoiseSchedule
-    from ...core.temporal_layers import Strength
-    from ...core.video_files import VideoStream
+    from ...core.diffusion.denoiser import Denoiser
+    from ...core.diffusion.schedules import NoiseSchedule
+    from ...core.media.files import VideoStream
+    from ...core.media.new_files import NewFile
+    from ...core.networks.temporal_layers import Strength
     from .shared.setup_warnings import LayersKnown
 
 Latent = dict[str, Any]

@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...core.video_info import AudioClip
+from ...core.media.info import AudioClip
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ...core.decoding import decode
-from ...core.video_files import VideoStream, exact_frame_rate
-from ...core.wording import counted
+from ...core.graph.wording import counted
+from ...core.media.files import VideoStream, exact_frame_rate
+from ...core.tasks.decoding import decode
 
 if TYPE_CHECKING:
     from ..host.interface import Decoder, Host, Wire

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ...core.back_projection import back_projected, enlargement
-from ...core.keyframe_residual import with_keyframe_residual
-from ...core.wording import counted
+from ...core.graph.wording import counted
+from ...core.tasks.back_projection import back_projected, enlargement
+from ...core.tasks.keyframe_residual import with_keyframe_residual
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire

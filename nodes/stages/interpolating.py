@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...core.clip_condition import (
+from ...core.families.lavie_sampling import (
+    copied_keys,
+    generated_mask,
+    interpolating_denoiser,
+    masked_latents,
+)
+from ...core.tasks.frame_stream import check_finite
+from ...core.tasks.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
+from ...core.tasks.segment import (
     ClipCondition,
     ContextUse,
     Evaluations,
@@ -17,14 +25,6 @@ from ...core.clip_condition import (
     in_scope,
     reporter,
 )
-from ...core.families.lavie_sampling import (
-    copied_keys,
-    generated_mask,
-    interpolating_denoiser,
-    masked_latents,
-)
-from ...core.frame_stream import check_finite
-from ...core.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
 from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys

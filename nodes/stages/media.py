@@ -14,12 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...core.graph import NodeValues, graph_from_api
-from ...core.video_files import (
-    UNDER_WAY,
-    VideoStream,
-    exact_frame_rate,
-)
-from ...core.wording import counted
+from ...core.graph.wording import counted
+from ...core.media.files import UNDER_WAY, VideoStream, exact_frame_rate
 from ..checks import clip_faults, loading_faults, require
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.shared.saving import save_stream
@@ -27,7 +23,7 @@ from ..host.tensors import audio_from, audio_of
 from .decoding import IMAGE_BYTES
 
 if TYPE_CHECKING:
-    from ...core.video_files import AudioClip
+    from ...core.media.files import AudioClip
     from ..host.interface import Host, Wire
 
 RATE_STEP = 0.01  # of the input: rates that are closer are the same
@@ -96,7 +92,7 @@ def _from_file(host: Host, file: str, start: int, count: int, stride: int) -> Vi
 
 def _rendered(host: Host, file: str, start: int, count: int, stride: int) -> VideoStream:
     """A clip of one of the procedurally rendered worlds, always the same one."""
-    from ...core.worlds import random_clip
+    from ...core.families.embedded.worlds import random_clip
 
     wanted = {"file": file, "start": start, "count": count, "stride": stride}
     require(loading_faults, wanted)

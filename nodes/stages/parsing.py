@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...core.temporal_layers import Strength
+from ...core.networks.temporal_layers import Strength
 from ..host.shared.conditioning import with_frames
 from .running import SEED
 from .texts import read_boxes, read_segments, read_sites

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...core.clip_condition import Progress, Sampling
+from ...core.diffusion.noise import NoiseSource
+from ...core.diffusion.samplers import SAMPLERS
+from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
-from ...core.noise import NoiseSource
-from ...core.sampling import SAMPLERS
-from ...core.sampling_plan import Plan
-from ...core.wording import counted
+from ...core.graph.wording import counted
+from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part

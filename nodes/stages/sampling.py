@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ...core.clip_condition import (
-    ClipCondition,
-    ContextUse,
-    DenoiserFor,
-    Evaluations,
-    Perturbation,
-    ScopedDenoisers,
-    in_scope,
-)
-from ...core.context_frames import ContextFrames, given_frames
-from ...core.denoiser import Denoiser
+from ...core.diffusion.denoiser import Denoiser
 from ...core.families.known_models import of_latents
-from ...core.long_video import (
+from ...core.graph.wording import counted
+from ...core.networks.context_frames import ContextFrames, given_frames
+from ...core.tasks.long_video import (
     Between,
     Continuation,
     Hierarchy,
@@ -29,9 +21,17 @@ from ...core.long_video import (
     prediction,
     single_clip,
 )
-from ...core.sliding import SlidingWindows, sliding
-from ...core.sparse_first import SparseFirst, last_step, sparse_first
-from ...core.wording import counted
+from ...core.tasks.segment import (
+    ClipCondition,
+    ContextUse,
+    DenoiserFor,
+    Evaluations,
+    Perturbation,
+    ScopedDenoisers,
+    in_scope,
+)
+from ...core.tasks.sliding import SlidingWindows, sliding
+from ...core.tasks.sparse_first import SparseFirst, last_step, sparse_first
 from ..checks import require, sampler_faults
 from ..choices import (
     HIERARCHICAL,

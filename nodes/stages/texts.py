@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.graph.messages import written
-from ...core.sites import check_site
+from ...core.networks.sites import check_site
 
 MOST_FRAMES = 100_000
 """Of one segment; as of the widgets for a number of frames."""

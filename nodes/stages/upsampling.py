@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ...core.clip_condition import reporter
 from ...core.families.lavie_upsampling import independent_chunks, one_stream
-from ...core.upsampling import Upsampling, upsample_clips, upsample_whole
+from ...core.tasks.segment import reporter
+from ...core.tasks.upsampling import Upsampling, upsample_clips, upsample_whole
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ...core.clip_condition import Sampling
+    from ...core.tasks.segment import Sampling
     from ..host.interface import Host, Wire
 
 

@@ -13,24 +13,24 @@ from einops import rearrange
 from golden_cases import Case, check_close, check_sampled
 from safetensors.torch import load_file
 from torch import Tensor
-from videoldm.core.checkpoints import load_into, part
-from videoldm.core.conditions import SIZES, Conditions
-from videoldm.core.context_frames import ContextFrames, given_frames
-from videoldm.core.denoiser import to_ve, to_vp
-from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.diffusion.denoiser import to_ve, to_vp
+from videoldm.core.diffusion.guidance import guided
+from videoldm.core.diffusion.preconditioning import discrete
+from videoldm.core.diffusion.samplers import sample_lcm
+from videoldm.core.diffusion.schedules import get_sigmas_at, linear, scaled_linear
 from videoldm.core.families import animatediff
 from videoldm.core.families.animatediff_config import LIKENESS, detect
 from videoldm.core.families.animatediff_lora import MotionLora
 from videoldm.core.families.animatediff_sampling import lcm_timesteps, published_plan
+from videoldm.core.families.lora import apply as apply_lora
 from videoldm.core.families.stable_diffusion_folders import build_unet
-from videoldm.core.guidance import guided
-from videoldm.core.image_conditions import ImageEncoderSpec, MaskedImage, MaskedImageSpec
-from videoldm.core.lora import apply as apply_lora
-from videoldm.core.preconditioning import discrete
-from videoldm.core.sampling import sample_lcm
-from videoldm.core.schedules import get_sigmas_at, linear, scaled_linear
-from videoldm.core.sites import layout_of, site_of_diffusers_path
-from videoldm.core.video_unet import VideoUNet, inject
+from videoldm.core.networks.conditions import SIZES, Conditions
+from videoldm.core.networks.context_frames import ContextFrames, given_frames
+from videoldm.core.networks.diffusion_model import DiffusionModel
+from videoldm.core.networks.image_conditions import ImageEncoderSpec, MaskedImage, MaskedImageSpec
+from videoldm.core.networks.sites import layout_of, site_of_diffusers_path
+from videoldm.core.networks.video_unet import VideoUNet, inject
+from videoldm.core.weights.checkpoints import load_into, part
 
 # Tolerances: about three times what was measured here.
 FORWARD = 1e-5

@@ -12,22 +12,22 @@ import torch
 from golden_cases import Case, check_close, check_sampled
 from safetensors.torch import load_file
 from torch import Tensor
-from videoldm.core.autoencoder_3d import Autoencoder3DConfig
-from videoldm.core.conditions import Conditions
-from videoldm.core.context_frames import ContextFrames
-from videoldm.core.factorised_transformers import (
-    InterleavedTransformerSpec,
-    SplitAttentionSpec,
-    StackedTransformersSpec,
-)
-from videoldm.core.factorised_unet import (
+from videoldm.core.families import factorised_keys as keys
+from videoldm.core.families.factorised_files import load_unet
+from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.context_frames import ContextFrames
+from videoldm.core.networks.factorised_unet import (
     FRAMES_PER_SECOND,
     FactorisedConfig,
     FactorisedUNet,
     GivenFramesSpec,
 )
-from videoldm.core.families import factorised_keys as keys
-from videoldm.core.families.factorised_files import load_unet
+from videoldm.core.networks.layers.factorised_transformers import (
+    InterleavedTransformerSpec,
+    SplitAttentionSpec,
+    StackedTransformersSpec,
+)
 
 UNET = "model.diffusion_model."
 # Both about ten times what was measured here; an error of eps in a norm makes 0.2.

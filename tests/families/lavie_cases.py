@@ -10,17 +10,17 @@ import torch
 from einops import rearrange
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
-from videoldm.core.block_layers import BlockAttentionSpec, rotary_phases, turn
-from videoldm.core.checkpoints import load_into
-from videoldm.core.conditions import NOISE_LEVEL, Conditions
-from videoldm.core.denoiser import to_vp
-from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.diffusion.denoiser import to_vp
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
 from videoldm.core.families.lavie_config import LavieConfig, detect
 from videoldm.core.families.lavie_keys import BLOCK_ATTENTION
 from videoldm.core.families.stable_diffusion_keys import rename_all
+from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
+from videoldm.core.networks.diffusion_model import DiffusionModel
+from videoldm.core.networks.layers.block_attention import BlockAttentionSpec, rotary_phases, turn
+from videoldm.core.weights.checkpoints import load_into
 
 # Tolerances: about three times what was measured here. The originals' own float32 differs from
 # float64 by 2e-6 to 6e-6 of the scale, but super-resolution's, whose steps divide by more, by 2e-5.

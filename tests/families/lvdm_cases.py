@@ -12,20 +12,20 @@ import torch.nn.functional as F
 from factorised_cases import FORWARD, SAMPLED, UNET
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
-from videoldm.core.autoencoder import decode_frames
-from videoldm.core.autoencoder_3d import Autoencoder3D
-from videoldm.core.conditions import Conditions
-from videoldm.core.denoiser import to_ve
+from videoldm.core.diffusion.denoiser import to_ve
+from videoldm.core.diffusion.guidance import guided
+from videoldm.core.diffusion.samplers import sample_ddpm
+from videoldm.core.diffusion.schedules import get_sigmas_at, scaled_linear, timesteps_strided
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import lvdm
 from videoldm.core.families.factorised_files import load_autoencoder_3d
 from videoldm.core.families.factorised_sampling import GUIDANCE, sample_ddim
-from videoldm.core.guidance import guided
-from videoldm.core.overlapped_decoding import decode_overlapped
-from videoldm.core.positions import sinusoid
-from videoldm.core.sampling import sample_ddpm
-from videoldm.core.schedules import get_sigmas_at, scaled_linear, timesteps_strided
-from videoldm.core.text import encode_text
+from videoldm.core.networks.autoencoder import decode_frames
+from videoldm.core.networks.autoencoder_3d import Autoencoder3D
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.layers.positions import sinusoid
+from videoldm.core.tasks.overlapped_decoding import decode_overlapped
+from videoldm.core.text.encoders import encode_text
 
 PIXELS = 1e-5
 EXACT = 1e-12

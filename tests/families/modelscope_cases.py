@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
-from videoldm.core.conditions import Conditions
-from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.diffusion.guidance import guided
 from videoldm.core.families import modelscope, published_plan
-from videoldm.core.guidance import guided
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.diffusion_model import DiffusionModel
 
 # Tolerances: about three times what was measured here.
 FORWARD = 1e-5

@@ -12,15 +12,15 @@ import torch
 from diffusers import AutoencoderKL
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
-from videoldm.core.autoencoder import decode_frames, encode_moments
-from videoldm.core.checkpoints import part
-from videoldm.core.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
-from videoldm.core.decoding import decode
 from videoldm.core.families import svd, svd_decoder
 from videoldm.core.families import svd_files as files
 from videoldm.core.families import svd_sampling as sampling
 from videoldm.core.families.open_clip_image import squashed_pixels
 from videoldm.core.families.svd_config import SvdConfig
+from videoldm.core.networks.autoencoder import decode_frames, encode_moments
+from videoldm.core.networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
+from videoldm.core.tasks.decoding import decode
+from videoldm.core.weights.checkpoints import part
 
 # Tolerances: about three times what was measured here.
 FORWARD = 1e-5

@@ -23,27 +23,27 @@ from animatediff_toys import (
 from diffusers import MotionAdapter
 from model_toys import fill, normal, toy_unet
 from safetensors.torch import save_file
-from videoldm.core.block_layers import BlockAttentionSpec
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.conditions import Conditions
-from videoldm.core.context_frames import given_frames
-from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.diffusion.preconditioning import discrete
+from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import animatediff, family_of, load_temporal_layers
 from videoldm.core.families import animatediff_keys as keys
 from videoldm.core.families.animatediff_config import VARIANTS, detect
 from videoldm.core.families.animatediff_lora import MotionLora, with_loras
 from videoldm.core.families.animatediff_sampling import lcm_timesteps, published_plan
 from videoldm.core.families.conversion import identify
+from videoldm.core.families.lora import parse
 from videoldm.core.families.stable_diffusion_folders import build_unet
-from videoldm.core.layer_specs import LayerInputs
-from videoldm.core.lora import parse
-from videoldm.core.positions import interleaved_sinusoid
-from videoldm.core.preconditioning import discrete
-from videoldm.core.schedules import scaled_linear
-from videoldm.core.sites import SD1, SDXL, layout_of
-from videoldm.core.temporal_layers import Strength, TemporalLayers
-from videoldm.core.temporal_layers_spec import TemporalLayersSpec
-from videoldm.core.video_unet import VideoUNet
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.context_frames import given_frames
+from videoldm.core.networks.diffusion_model import DiffusionModel
+from videoldm.core.networks.layers.block_attention import BlockAttentionSpec
+from videoldm.core.networks.layers.positions import interleaved_sinusoid
+from videoldm.core.networks.layers.specs import LayerInputs
+from videoldm.core.networks.sites import SD1, SDXL, layout_of
+from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
+from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.networks.video_unet import VideoUNet
+from videoldm.core.weights.checkpoints import CheckpointError
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 # Manifest: variant, how its keys are spelt, positions, number of modules.

@@ -3,15 +3,18 @@
 import json
 
 import pytest
-from videoldm.core.block_layers import BlockAttentionSpec, TemporalModuleSpec
-from videoldm.core.checkpoints import CheckpointError, Header, save
-from videoldm.core.families import embedded
-from videoldm.core.families.embedded_specs import spec_from_dict, spec_from_table
-from videoldm.core.layers import TemporalResBlockSpec
-from videoldm.core.motion_attention import MotionTransformerSpec
-from videoldm.core.sites import UNetLayout
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.temporal_transformer import SpaceTimeTransformerSpec, TemporalTransformerSpec
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded.motion_attention import MotionTransformerSpec
+from videoldm.core.families.embedded.specs import spec_from_dict, spec_from_table
+from videoldm.core.networks.layers.block_attention import BlockAttentionSpec, TemporalModuleSpec
+from videoldm.core.networks.layers.residual import TemporalResBlockSpec
+from videoldm.core.networks.layers.transformer import (
+    SpaceTimeTransformerSpec,
+    TemporalTransformerSpec,
+)
+from videoldm.core.networks.sites import UNetLayout
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.weights.checkpoints import CheckpointError, Header, save
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 1), mid_depth=1)
 OLD = {  # as the first version wrote it

@@ -7,20 +7,20 @@ import pytest
 import torch
 from model_toys import fill, normal, seeded, toy_unet
 from safetensors.torch import save_file
-from videoldm.core import lora as loras
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.clip_condition import ClipCondition
-from videoldm.core.conditions import NOISE_LEVEL, Conditions
-from videoldm.core.diffusion_model import DiffusionModel
+from videoldm.core.diffusion.preconditioning import discrete
+from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
+from videoldm.core.families import lora as loras
 from videoldm.core.families.lavie_config import KINDS, LavieConfig, detect
 from videoldm.core.families.lavie_keys import frequency_keys, split
-from videoldm.core.preconditioning import discrete
-from videoldm.core.schedules import scaled_linear
-from videoldm.core.sites import UNetLayout
-from videoldm.core.video_unet import VideoUNet, eject
+from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
+from videoldm.core.networks.diffusion_model import DiffusionModel
+from videoldm.core.networks.sites import UNetLayout
+from videoldm.core.networks.video_unet import VideoUNet, eject
+from videoldm.core.tasks.segment import ClipCondition
+from videoldm.core.weights.checkpoints import CheckpointError
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 TEXT, NEGATIVE = normal(1, 5, 16, seed=1), normal(1, 5, 16, seed=2)

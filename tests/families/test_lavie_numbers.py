@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from model_toys import normal
+from videoldm.core.diffusion.schedules import linear
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
-from videoldm.core.schedules import linear
 
 # Kind: factor and scale of the autoencoder, prediction, last beta of the low-resolution frames.
 FACTS = {

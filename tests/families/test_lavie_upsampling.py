@@ -6,13 +6,13 @@ import lavie_toys as toys
 import pytest
 import torch
 from model_toys import normal, seeded
-from videoldm.core.clip_condition import Sampling
+from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.evaluation.memory import peak_bytes, upsampling_peaks
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_upsampling as upsampling
 from videoldm.core.families.lavie_sampling import plan
-from videoldm.core.schedules import scaled_linear
-from videoldm.core.upsampling import Upsampling, upsample_whole
+from videoldm.core.tasks.segment import Sampling
+from videoldm.core.tasks.upsampling import Upsampling, upsample_whole
 
 FRAMES, SIZE = 61, (4, 6)
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from model_toys import normal
 from safetensors.torch import save_file
-from videoldm.core.autoencoder_3d import Autoencoder3D
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.conditions import Conditions
 from videoldm.core.families import factorised_files as files
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import lvdm
 from videoldm.core.families.factorised_config import unet_config
+from videoldm.core.networks.autoencoder_3d import Autoencoder3D
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.weights.checkpoints import CheckpointError
 
 TOY = lvdm.Told(autoencoder=toys.AUTOENCODER, task="prediction")
 SKY = lvdm.Told(data="sky", task="interpolation")

@@ -6,8 +6,6 @@ import torch
 from lavie_toys import randomized
 from model_toys import normal, toy_unet
 from safetensors.torch import save_file
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.conditions import Conditions
 from videoldm.core.families import (
     family_of,
     load_temporal_layers,
@@ -18,10 +16,12 @@ from videoldm.core.families import (
 from videoldm.core.families import modelscope_keys as keys
 from videoldm.core.families.modelscope_config import ModelScopeConfig
 from videoldm.core.families.stable_diffusion_folders import build_unet
-from videoldm.core.sites import SD2, UNetLayout
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.temporal_layers_spec import TemporalLayersSpec
-from videoldm.core.video_unet import VideoUNet, eject, inject
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.sites import SD2, UNetLayout
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.networks.video_unet import VideoUNet, eject, inject
+from videoldm.core.weights.checkpoints import CheckpointError
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
 CONFIG = ModelScopeConfig(layout=LAYOUT, context_width=24, head_width=16)

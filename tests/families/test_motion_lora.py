@@ -8,11 +8,11 @@ import re
 import pytest
 import torch
 from animatediff_toys import forward, toy_config, toy_lora, toy_state
-from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.families import animatediff
 from videoldm.core.families.animatediff_lora import MotionLora, load_lora
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.weights.checkpoints import CheckpointError
 
 
 def spelt(lora: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:

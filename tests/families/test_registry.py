@@ -4,15 +4,15 @@ import pytest
 import torch
 from lavie_toys import FILES, write_lavie
 from safetensors.torch import save_file
-from videoldm.core.checkpoints import CheckpointError
 from videoldm.core.families import (
-    embedded,
     families,
     family_of,
     load_temporal_layers,
     load_video_model,
     published_plan,
 )
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.weights.checkpoints import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,6 @@ from diffusers import AutoencoderKL, UNetSpatioTemporalConditionModel
 from model_toys import normal, toy_unet
 from safetensors.torch import save_file
 from torch import nn
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
-from videoldm.core.decoding import decode
 from videoldm.core.families import (
     family_of,
     load_temporal_layers,
@@ -22,10 +19,13 @@ from videoldm.core.families import svd_files as files
 from videoldm.core.families.open_clip_image import projected_to_open_clip
 from videoldm.core.families.stable_diffusion_keys import autoencoder_to_ldm
 from videoldm.core.families.svd_config import SvdConfig
-from videoldm.core.temporal_decoder import VideoDecoder
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.temporal_layers_spec import TemporalLayersSpec
-from videoldm.core.video_unet import VideoUNet, inject
+from videoldm.core.networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
+from videoldm.core.networks.temporal_decoder import VideoDecoder
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.networks.video_unet import VideoUNet, inject
+from videoldm.core.tasks.decoding import decode
+from videoldm.core.weights.checkpoints import CheckpointError
 
 UNET_PARAMETERS = 1_524_623_082
 IDS = {FPS_ID: torch.tensor([6.0]), MOTION: torch.tensor([127.0]),

@@ -4,9 +4,9 @@ import torch
 from factorised_toys import manifest
 from model_toys import fill, normal
 from transformers import CLIPVisionConfig, CLIPVisionModel
-from videoldm.core.checkpoints import CheckpointError
-from videoldm.core.conditions import Conditions
-from videoldm.core.denoiser import to_ve, to_vp
+from videoldm.core.diffusion.denoiser import to_ve, to_vp
+from videoldm.core.diffusion.samplers import sample_ddim as plain_ddim
+from videoldm.core.diffusion.schedules import get_sigmas_strided, scaled_linear
 from videoldm.core.families import factorised_files as files
 from videoldm.core.families import open_clip_image, videocrafter
 from videoldm.core.families.factorised_config import unet_config
@@ -17,9 +17,9 @@ from videoldm.core.families.factorised_sampling import (
     unscaled_sigmas,
 )
 from videoldm.core.families.stable_diffusion_keys import inverse, open_clip_table, rename_all
-from videoldm.core.image_resampler import ImageResampler, ResamplerConfig
-from videoldm.core.sampling import sample_ddim as plain_ddim
-from videoldm.core.schedules import get_sigmas_strided, scaled_linear
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
+from videoldm.core.weights.checkpoints import CheckpointError
 
 PARAMETERS = {
     "videocrafter1_t2v_512": 1_144_485_956,

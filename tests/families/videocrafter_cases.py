@@ -9,15 +9,15 @@ import factorised_cases as factorised
 import torch
 from factorised_cases import FORWARD, SAMPLED
 from golden_cases import Case, check_close, check_sampled
-from videoldm.core.autoencoder import decode_frames
-from videoldm.core.conditions import Conditions
-from videoldm.core.factorised_unet import FRAMES_PER_SECOND
+from videoldm.core.diffusion.guidance import guided
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import videocrafter
 from videoldm.core.families.factorised_files import read
 from videoldm.core.families.factorised_sampling import sample_ddim
-from videoldm.core.guidance import guided
-from videoldm.core.image_resampler import ImageResampler, ResamplerConfig
+from videoldm.core.networks.autoencoder import decode_frames
+from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.factorised_unet import FRAMES_PER_SECOND
+from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
 
 TABLES = 1e-6
 

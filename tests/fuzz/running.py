@@ -75,7 +75,7 @@ def _child(kind: str, seed: int, number: int, folder: Path, family: Path) -> Non
         (folder / "commands.json").write_text(told)
         before = _files(folder)
         _forbid(folder)
-        from videoldm.core.families import embedded
+        from videoldm.core.families.embedded import loading as embedded
 
         with mock.patch.object(embedded, "FOLDER", family):
             for index, command in enumerate(commands):

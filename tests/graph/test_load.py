@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 from PIL.PngImagePlugin import PngInfo
 from videoldm.core.graph import WorkflowError, graph_to_api, load_workflow, parse_workflow, to_ui
 from videoldm.core.graph.json_text import read_json, write_json
-from videoldm.core.video_writing import write_video as write_frames
+from videoldm.core.media.writing import write_video as write_frames
 
 PROMPT = full_api()
 WORKFLOW = to_ui(PROMPT, REGISTRY)

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextModel
-from videoldm.core.checkpoints import Header, save
 from videoldm.core.families import stable_diffusion
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.sites import SD1
-from videoldm.core.temporal_layers import TemporalLayers
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.sites import SD1
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.weights.checkpoints import Header, save
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 

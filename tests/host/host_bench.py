@@ -28,11 +28,11 @@ def write_models(folder: Path, family: Path) -> None:
     import torch
     from safetensors.torch import save_file
     from toy_family import wake
-    from videoldm.core.checkpoints import Header, read_header, save
-    from videoldm.core.families.embedded_specs import spec_from_table
-    from videoldm.core.sites import UNetLayout
-    from videoldm.core.temporal_layers import TemporalLayers
-    from videoldm.core.temporal_layers_spec import layout_from_dict
+    from videoldm.core.families.embedded.specs import spec_from_table
+    from videoldm.core.networks.sites import UNetLayout
+    from videoldm.core.networks.temporal_layers import TemporalLayers
+    from videoldm.core.networks.temporal_layers_spec import layout_from_dict
+    from videoldm.core.weights.checkpoints import Header, read_header, save
 
     for kind in ("videoldm", "vae"):
         (folder / "models" / kind).mkdir(parents=True)
@@ -85,7 +85,7 @@ class Bench:
 
     def video(self, *names, model=None, **strength):
         """The image model, or another, with sets of layers in it, all used at one strength."""
-        from videoldm.core.temporal_layers import Strength
+        from videoldm.core.networks.temporal_layers import Strength
 
         model = self.image if model is None else model
         for name in names:
@@ -93,7 +93,7 @@ class Bench:
         return model
 
     def denoiser(self, model, prompts=None, cfg=1.0, rescale=0.0, **condition):
-        from videoldm.core.clip_condition import ClipCondition
+        from videoldm.core.tasks.segment import ClipCondition
         from videoldm.nodes.host.interface import Guidance
 
         guidance = Guidance(cfg=cfg, rescale=rescale)
@@ -109,7 +109,7 @@ class Bench:
     def given(self, at=(0,), shape=(4, SIDE, SIDE), frames=FRAMES, level=0.0):
         """Context with frames at some positions."""
         import torch
-        from videoldm.core.context_frames import given_frames
+        from videoldm.core.networks.context_frames import given_frames
 
         context = given_frames(normal(1, len(at), *shape, seed=1), at, frames)
         return dataclasses.replace(context, noise_level=torch.tensor([level]))
@@ -229,7 +229,7 @@ def in_standalone(folder: Path) -> dict:
 
 def _point_at(folder: Path) -> None:
     """Let the embedded family be the toys."""
-    from videoldm.core.families import embedded
+    from videoldm.core.families.embedded import loading as embedded
 
     embedded.FOLDER = folder / "models" / "checkpoints"
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 def with_levels(toys, name="levels"):
     """The image model with layers that bring noise levels of their own."""
     from safetensors.torch import load_file
-    from videoldm.core.checkpoints import read_header, save
-    from videoldm.core.temporal_layers import Strength
+    from videoldm.core.networks.temporal_layers import Strength
+    from videoldm.core.weights.checkpoints import read_header, save
 
     file, changed = (toys.folder / f"{one}.safetensors" for one in ("text_to_video", name))
     header = read_header(file)
@@ -76,7 +76,7 @@ def brought_levels_of_core_models(toys):
     import comfy.model_sampling as core
     import comfy.utils
     import torch
-    from videoldm.core.schedules import linear
+    from videoldm.core.diffusion.schedules import linear
     from videoldm.nodes.host.comfyui.noise_levels import with_schedule
 
     class Sampling(core.ModelSamplingDiscrete, core.EPS):

@@ -67,7 +67,7 @@ def answer(model, inputs: dict, frames: int | None = None, context=None):
     import copy
 
     import torch
-    from videoldm.core.conditions import Conditions
+    from videoldm.core.networks.conditions import Conditions
     from videoldm.nodes.host.comfyui.layers import FRAME_BATCH, FrameBatch
 
     x = inputs["sample"][:, :frames]
@@ -82,7 +82,7 @@ def answer(model, inputs: dict, frames: int | None = None, context=None):
 
     told = None
     if "time_ids" in inputs:
-        from videoldm.core.positions import sinusoid
+        from videoldm.core.networks.layers.positions import sinusoid
 
         sizes = sinusoid(inputs["time_ids"], 8).flatten(1)
         told = rows(torch.cat([inputs["text_embeds"], sizes], dim=1))
@@ -97,9 +97,9 @@ def errors(case) -> dict[str, float]:
     from dataclasses import replace
 
     from animatediff_cases import Model, likeness_of, neighbour
-    from videoldm.core.context_frames import given_frames
     from videoldm.core.families import animatediff
-    from videoldm.core.temporal_layers import FULL_STRENGTH, Strength
+    from videoldm.core.networks.context_frames import given_frames
+    from videoldm.core.networks.temporal_layers import FULL_STRENGTH, Strength
     from videoldm.nodes.host.comfyui.layers import eject, inject
     from videoldm.nodes.host.comfyui.loaders import _loaded_layers
 
@@ -144,7 +144,7 @@ def errors(case) -> dict[str, float]:
 def brought(video, image, betas) -> float:
     """How far the noise levels in the MODEL are from those of the layers, or of the image model
     where the layers have none."""
-    from videoldm.core.schedules import SCHEDULES
+    from videoldm.core.diffusion.schedules import SCHEDULES
 
     sigmas = video.get_model_object("model_sampling").sigmas.double()
     wanted = image.get_model_object("model_sampling").sigmas.double()

@@ -21,7 +21,7 @@ class Toys:
     """The toy family on ComfyUI's wires, and our sampler with small settings."""
 
     def __init__(self, host, folder: Path):
-        from videoldm.core.temporal_layers import Strength
+        from videoldm.core.networks.temporal_layers import Strength
         from videoldm.nodes.host.comfyui import loaders
 
         self.host, self.loaders, self.folder = host, loaders, folder
@@ -151,7 +151,7 @@ def _counted(counts, name, method):
 def evaluation_alone(toys):
     """The denoiser outside of a sampling against the same inside of one."""
     import torch
-    from videoldm.core.clip_condition import ClipCondition, Evaluations, in_scope
+    from videoldm.core.tasks.segment import ClipCondition, Evaluations, in_scope
     from videoldm.nodes.host.interface import Guidance
 
     prompts, size = toys.controlled(), (1, 4, LATENT, LATENT)
@@ -181,7 +181,7 @@ def many_windows(toys):
 
 def controls_of_a_clip(toys):
     """Copies of a ControlNet for frames 2 .. 4, with one before it and a clone on another GPU."""
-    from videoldm.core.clip_condition import ClipCondition
+    from videoldm.core.tasks.segment import ClipCondition
     from videoldm.nodes.host.comfyui.clip_prompts import ClipPrompts
 
     positive, negative = toys.controlled()

@@ -23,7 +23,7 @@ class Counted:
         return iter(self.pixels.split(2))
 
     def video(self):
-        from videoldm.core.video_files import VideoStream
+        from videoldm.core.media.files import VideoStream
         from videoldm.nodes.host.comfyui.video import StreamedVideo
 
         return StreamedVideo(VideoStream(self, Fraction(8), FRAMES, WIDTH, HEIGHT))
@@ -63,7 +63,7 @@ def files(toys):
     """Sizes and frames of files written with settings that only later versions have."""
     from pathlib import Path
 
-    from videoldm.core.video_files import open_video
+    from videoldm.core.media.files import open_video
 
     cases = {
         "plain.mp4": {}, "medium.mp4": {"preset": "medium"}, "fast.mp4": {"preset": "ultrafast"},

@@ -52,7 +52,7 @@ def cases(host):
     """name -> (model, (positive, negative)): plain, with a LoRA, with a ControlNet, with both."""
     import torch
     from server_nodes import TestControlNet
-    from videoldm.core.temporal_layers import Strength
+    from videoldm.core.networks.temporal_layers import Strength
 
     from nodes import ControlNetApplyAdvanced
 

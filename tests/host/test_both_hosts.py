@@ -10,7 +10,7 @@ import torch
 from comfyui_server import PATH, PYTHON, missing
 from host_bench import LAYERS, in_standalone, write_models
 from host_cases import CASES, NUMBERS, OFF, OTHERS, REFUSED
-from videoldm.core.families import embedded
+from videoldm.core.families.embedded import loading as embedded
 
 SAME = 1e-4
 """Of the spread of the values: two U-Nets, one sum."""

@@ -11,9 +11,9 @@ import torch
 from comfyui_server import PATH, PYTHON, missing
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
-from videoldm.core.clip_vocabulary import ClipTokenizer
-from videoldm.core.resizing import resize
-from videoldm.core.text_variants import first_layers
+from videoldm.core.diffusion.resizing import resize
+from videoldm.core.text.clip_vocabulary import ClipTokenizer
+from videoldm.core.text.text_variants import first_layers
 from videoldm.nodes.host import host
 from videoldm.nodes.host.shared.embeddings import Embeddings
 from videoldm.nodes.host.shared.prompt_encoder import PromptEncoder

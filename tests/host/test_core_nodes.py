@@ -12,7 +12,7 @@ from comfyui_server import Listener, RunFailed
 from PIL import Image
 from safetensors.torch import save_file
 from toy_prompts import FRAMES, ksampler, latent, nodes, saved
-from videoldm.core.video_files import open_video, read_frames, read_metadata
+from videoldm.core.media.files import open_video, read_frames, read_metadata
 
 
 def test_ksampler_sees_the_frames_together_and_leaves_the_image_model_alone(comfyui):

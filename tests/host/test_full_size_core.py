@@ -12,7 +12,7 @@ from toy_prompts import distance, given
 from videoldm.core.families import controlnets
 from videoldm.core.families.stable_diffusion_keys import inverse, rename_all
 from videoldm.core.families.stable_diffusion_specs import SPECS
-from videoldm.core.sites import SD1
+from videoldm.core.networks.sites import SD1
 
 pytestmark = pytest.mark.slow
 GIGABYTES = 14

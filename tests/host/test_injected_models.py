@@ -25,11 +25,11 @@ from toy_prompts import (
     saved,
     windows,
 )
-from videoldm.core.checkpoints import Header, read_header, save
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.sites import UNetLayout, block_sites
-from videoldm.core.temporal_layers import TemporalLayers
-from videoldm.core.temporal_layers_spec import layout_from_dict
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.sites import UNetLayout, block_sites
+from videoldm.core.networks.temporal_layers import TemporalLayers
+from videoldm.core.networks.temporal_layers_spec import layout_from_dict
+from videoldm.core.weights.checkpoints import Header, read_header, save
 
 SAME = 1e-3
 """Of the values' spread: two ways to the same numbers."""

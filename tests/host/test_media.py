@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
-from videoldm.core.video_files import AudioClip, open_video, read_audio, write_video
+from videoldm.core.media.files import AudioClip, open_video, read_audio, write_video
 from videoldm.nodes.host.standalone.images import load_image
 
 RATE = 16_000

@@ -7,10 +7,10 @@ import torch
 from comfyui_server import RunFailed
 from safetensors.torch import save_file
 from toy_prompts import MODEL, SETTINGS, distance, latents, nodes, sampler, saved
-from videoldm.core.checkpoints import read_header, read_state, save
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.stable_diffusion_folders import build_unet
 from videoldm.core.families.stable_diffusion_keys import unet_to_ldm
+from videoldm.core.weights.checkpoints import read_header, read_state, save
 
 SAME = 1e-3
 """Of the values' spread: two ways to the same numbers."""

@@ -12,7 +12,7 @@ from animatediff_toys import toy_config, toy_state
 from comfyui_server import PATH, PYTHON, missing
 from safetensors.torch import save_file
 from toy_prompts import distance, ksampler, nodes, saved
-from videoldm.core.sites import UNetLayout
+from videoldm.core.networks.sites import UNetLayout
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "families"))

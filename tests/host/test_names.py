@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 from comfyui_server import Listener, RunFailed
-from videoldm.core.video_files import open_video, write_video
+from videoldm.core.media.files import open_video, write_video
 
 LOAD = {"start": 0, "count": 3, "stride": 1, "width": 0, "height": 0, "fit": "crop",
         "multiple_of": 8}  # fmt: skip

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from videoldm.core.conditions import FRAME_RATE, Conditions
-from videoldm.core.context_frames import no_context
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.sites import UNetLayout, all_sites, level_of, width_at
-from videoldm.core.temporal_layers import TemporalLayers
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.conditions import FRAME_RATE, Conditions
+from videoldm.core.networks.context_frames import no_context
+from videoldm.core.networks.sites import UNetLayout, all_sites, level_of, width_at
+from videoldm.core.networks.temporal_layers import TemporalLayers
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
 FRAMES, SIDE, TOKENS = 4, 8, 5

@@ -134,7 +134,7 @@ def test_the_archive_holds_what_runs_and_no_tests(is_left_out):
         "web/videoldm.js",
         "icon.png",
         "workflows/text_to_video.json",
-        "core/embedded/image_model.safetensors",
+        "core/families/embedded/weights/image_model.safetensors",
         "core/training/recipes/image_model.toml",
     ]
     assert [one for one in needed if is_left_out(one) or not (ROOT / one).exists()] == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from comfyui_server import ROOT
 from PIL import Image
-from videoldm.core.families import embedded
+from videoldm.core.families.embedded import loading as embedded
 
 # The toy family stands in for the embedded one only; LaVie has a test of its own.
 WORKFLOWS = sorted(

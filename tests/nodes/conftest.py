@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from videoldm.core.families import embedded
+from videoldm.core.families.embedded import loading as embedded
 from videoldm.nodes.host import host
 
 

@@ -75,9 +75,9 @@ def test_prompts_of_another_family_are_refused(run, wires):
 
 
 def test_layers_of_another_layout_are_refused(run, toys, wires):
-    from videoldm.core.families.embedded_specs import spec_from_table
-    from videoldm.core.sites import SD1
-    from videoldm.core.temporal_layers import TemporalLayers
+    from videoldm.core.families.embedded.specs import spec_from_table
+    from videoldm.core.networks.sites import SD1
+    from videoldm.core.networks.temporal_layers import TemporalLayers
 
     with torch.device("meta"):
         layers = TemporalLayers(spec_from_table(SD1, sites=("mid.res.0",)))

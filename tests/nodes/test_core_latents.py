@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from videoldm.core import resizing
+from videoldm.core.diffusion import resizing
 from videoldm.nodes.host.standalone import core_nodes_latent
 
 METHODS = sorted({*resizing.LATENT_METHODS, *resizing.IMAGE_METHODS})

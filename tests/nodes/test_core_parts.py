@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from test_stable_diffusion import toy_model, toy_spec
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.stable_diffusion_specs import SPECS
-from videoldm.core.video_files import read_audio
+from videoldm.core.media.files import read_audio
 
 TEXT = "cond_stage_model.transformer."
 SPEC, OPEN_SPEC = toy_spec("plain"), toy_spec("linear")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 from safetensors.torch import save_file
-from videoldm.core import schedules
-from videoldm.core.clip_condition import ClipCondition
+from videoldm.core.diffusion import schedules
+from videoldm.core.tasks.segment import ClipCondition
 from videoldm.nodes.host.interface import Guidance
 from videoldm.nodes.host.shared.conditioning import branches, hint_indices, with_frames
 from videoldm.nodes.host.standalone.control import hint, hinted, level_of
@@ -121,7 +121,7 @@ def test_unipc_leaves_the_last_level_out():
 
 
 def test_published_models_are_told_whole_timesteps(toys):
-    from videoldm.core.families import embedded
+    from videoldm.core.families.embedded import loading as embedded
 
     found = embedded.load_image_model()
     whole = with_whole_steps(found).model.schedule

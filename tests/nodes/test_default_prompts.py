@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from videoldm.core.worlds import driving, shapes
+from videoldm.core.families.embedded.worlds import driving, shapes
 from videoldm.nodes import boxes, segments
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -227,7 +227,7 @@ def test_a_published_checkpoint_gives_model_clip_and_vae(
     folder = tmp_path / "models" / "checkpoints"
     folder.mkdir(parents=True)
     save_file({"a": torch.zeros(1)}, folder / "sd.safetensors")
-    from videoldm.core.families import embedded
+    from videoldm.core.families.embedded import loading as embedded
 
     found = embedded.load_image_model()
     monkeypatch.setattr(sd, "load", lambda path, **there: found)

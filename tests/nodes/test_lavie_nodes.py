@@ -127,7 +127,7 @@ def test_a_clip_is_what_the_published_sampler_gives(run, image, models, method):
 
 
 def sampling_source(frames, spacing=1):
-    from videoldm.core.noise import NoiseSource
+    from videoldm.core.diffusion.noise import NoiseSource
 
     return NoiseSource((3,), tuple(range(0, frames * spacing, spacing)))
 

@@ -9,7 +9,7 @@ import lavie_toys as toys
 import pytest
 from videoldm.core.families.lavie_sampling import PUBLISHED
 from videoldm.core.graph.ui_format import convert
-from videoldm.core.video_files import open_video
+from videoldm.core.media.files import open_video
 from videoldm.nodes import node_registry
 from videoldm.nodes.headless import main
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_stable_diffusion import toy_model, toy_spec
-from videoldm.core.checkpoints import Header, read_header, read_state, save
-from videoldm.core.families import embedded
 from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.known_models import of_layout, of_text_width
-from videoldm.core.sites import SD1, layout_of
+from videoldm.core.networks.sites import SD1, layout_of
+from videoldm.core.weights.checkpoints import Header, read_header, read_state, save
 from videoldm.nodes.command.models import describe_file
 from videoldm.nodes.headless import main
 from videoldm.nodes.host.shared.missing_parts import check_clip, check_vae
@@ -193,7 +193,7 @@ def test_the_names_of_models_are_those_of_the_models(toy_family):
         ("image_model", "the embedded model"),
         ("upsampler", "the embedded upsamp"),
     ):
-        path = embedded.Path(embedded.__file__).parents[1] / "embedded" / f"{name}.safetensors"
+        path = embedded.FOLDER / f"{name}.safetensors"
         config = embedded.tuples(read_header(path).config["unet"])
         with torch.device("meta"):
             unet = embedded.build_unet(embedded.ImageUNetConfig(**config))

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from videoldm.core import sampling
-from videoldm.core.guidance import guided  # noqa: F401 (core is importable beside the nodes)
-from videoldm.core.sampling import SAMPLERS
-from videoldm.core.schedules import SIGMA_LISTS
+from videoldm.core.diffusion import samplers as sampling
+from videoldm.core.diffusion.guidance import guided  # noqa: F401 (core is importable beside the nodes)
+from videoldm.core.diffusion.samplers import SAMPLERS
+from videoldm.core.diffusion.schedules import SIGMA_LISTS
 from videoldm.nodes import NODES, choices, node_registry
 from videoldm.nodes.host.standalone.core_nodes import CORE_NODES
 from videoldm.nodes.host.standalone.core_sampling import SAMPLER_NAMES, SCHEDULER_NAMES
@@ -123,7 +123,7 @@ def test_choices_are_those_of_core():
 
 
 def test_embedded_layers_are_those_of_the_family():
-    from videoldm.core.families.embedded import TEMPORAL_LAYERS
+    from videoldm.core.families.embedded.loading import TEMPORAL_LAYERS
 
     named = [one.partition(": ")[2].replace(" ", "_") for one in choices.EMBEDDED_LAYERS]
     assert tuple(named) == TEMPORAL_LAYERS

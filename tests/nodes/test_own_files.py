@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from videoldm.core.checkpoints import read_header, read_state, save
+from videoldm.core.weights.checkpoints import read_header, read_state, save
 
 PARTS = ("image_model.safetensors", "upsampler.safetensors", "autoencoder.safetensors")
 

@@ -7,15 +7,15 @@ import re
 
 import pytest
 import torch
-from videoldm.core.checkpoints import Header
-from videoldm.core.families import embedded
-from videoldm.core.families.embedded_specs import spec_from_table
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded.specs import spec_from_table
 from videoldm.core.families.lavie_config import LavieConfig
 from videoldm.core.graph import Call, current_call
-from videoldm.core.injected_sets import InjectedSets, Injection
-from videoldm.core.sites import SD1, UNetLayout
-from videoldm.core.temporal_layers import Strength, TemporalLayers
-from videoldm.core.temporal_layers_spec import TASKS, TrainedFor
+from videoldm.core.networks.injected_sets import InjectedSets, Injection
+from videoldm.core.networks.sites import SD1, UNetLayout
+from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
+from videoldm.core.networks.temporal_layers_spec import TASKS, TrainedFor
+from videoldm.core.weights.checkpoints import Header
 from videoldm.nodes.host.shared import setup_warnings as rules
 from videoldm.nodes.host.shared.layer_facts import layers_known, warnings_of_core_sampler
 from videoldm.nodes.host.shared.setup_warnings import (

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from videoldm.core.conditions import NetworkSpec
-from videoldm.core.families.embedded_specs import spec_from_table
-from videoldm.core.injected_sets import InjectedSets, Injection
-from videoldm.core.schedules import scaled_linear
-from videoldm.core.sites import UNetLayout
-from videoldm.core.temporal_layers import Strength, TemporalLayers
+from videoldm.core.diffusion.schedules import scaled_linear
+from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.networks.conditions import NetworkSpec
+from videoldm.core.networks.injected_sets import InjectedSets, Injection
+from videoldm.core.networks.sites import UNetLayout
+from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
 from videoldm.nodes.choices import EMBEDDED_LAYERS
 from videoldm.nodes.host.shared.folders import Folders
 from videoldm.nodes.host.shared.latent_files import load_latent, save_unfinished

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from videoldm.core.video_files import AudioClip, VideoStream, open_video, read_audio, write_video
+from videoldm.core.media.files import AudioClip, VideoStream, open_video, read_audio, write_video
 from videoldm.nodes.host.standalone.video import StandaloneVideo
 
 RATE = 16_000
@@ -93,7 +93,7 @@ def test_pictures_are_loaded_without_sound_that_cannot_be_decoded(run, clip, tol
     def broken(*_, **__):
         raise ValueError("the sound of a.mp4 cannot be decoded: invalid data")
 
-    monkeypatch.setattr("videoldm.core.video_files.read_audio", broken)
+    monkeypatch.setattr("videoldm.core.media.files.read_audio", broken)
     images, *_, audio = run(LOAD, file="a.mp4").values
     assert len(images) == 24 and audio is None
     assert told == ["the sound of a.mp4 cannot be decoded: invalid data; the pictures are loaded "

@@ -9,9 +9,9 @@ import pytest
 import torch
 from node_inputs import strategy
 from torch.overrides import TorchFunctionMode
-from videoldm.core.back_projection import back_projected
-from videoldm.core.interpolation import linear_blend
-from videoldm.core.video_files import open_video, read_metadata
+from videoldm.core.media.files import open_video, read_metadata
+from videoldm.core.tasks.back_projection import back_projected
+from videoldm.core.tasks.interpolation import linear_blend
 from videoldm.nodes.stages.running import SEED, Settings, sampling_for
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}

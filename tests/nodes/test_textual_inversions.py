@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
-from videoldm.core.clip_vocabulary import ClipTokenizer
+from videoldm.core.text.clip_vocabulary import ClipTokenizer
 from videoldm.nodes.host import host
 from videoldm.nodes.host.shared.embeddings import Embeddings
 from videoldm.nodes.host.shared.prompt_encoder import PromptEncoder

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from videoldm.core.video_files import read_frames, write_video
+from videoldm.core.media.files import read_frames, write_video
 
 FRAMES = 4
 KINDS = ("mp4", "webm", "gif", "png", "SaveVideo", "SaveImage", "SaveLatent")

@@ -7,7 +7,7 @@ import svd_toys
 from node_inputs import arguments
 from safetensors.torch import save_file
 from videoldm.core.families import svd
-from videoldm.core.temporal_layers_spec import TASKS
+from videoldm.core.networks.temporal_layers_spec import TASKS
 from videoldm.nodes.host import host
 from videoldm.nodes.host.shared.setup_warnings import MADE_FOR
 

@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from torch import Tensor, nn
 
-from ....core.families.embedded import ImageModel
+from ....core.families.embedded.loading import ImageModel
 from ..shared.embeddings import Embeddings
 from ..shared.missing_parts import check_boxes
 from ..shared.prompt_encoder import PromptEncoder

@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core.clip_condition import ClipCondition
+from ....core.tasks.segment import ClipCondition
 from ..shared.conditioning import FRAMES, branches, hint_indices, text_for
 from .embedded_model import LOW_RES, NOISE_LEVEL
 

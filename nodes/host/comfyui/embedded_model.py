@@ -22,12 +22,12 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ....core.conditions import NetworkSpec
-from ....core.diffusion_model import DiffusionModel
+from ....core.diffusion.schedules import NoiseSchedule
 from ....core.families.stable_diffusion_keys import unet_to_ldm
-from ....core.schedules import NoiseSchedule
-from ....core.sites import UNetLayout, layout_of
-from ....core.video_unet import eject
+from ....core.networks.conditions import NetworkSpec
+from ....core.networks.diffusion_model import DiffusionModel
+from ....core.networks.sites import UNetLayout, layout_of
+from ....core.networks.video_unet import eject
 from ..shared.misfits import IMAGE_MODELS, NEEDS_OTHER_FRAMES
 from ..shared.model_facts import trained_network
 from .noise_levels import ScheduleSampling

@@ -23,9 +23,9 @@ from .folders import ComfyFolders
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ....core.clip_condition import DenoiserFor
-    from ....core.temporal_layers import Strength
-    from ....core.video_files import VideoStream
+    from ....core.media.files import VideoStream
+    from ....core.networks.temporal_layers import Strength
+    from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
     from .layers import LoadedLayers
     from .loaders import Loaders
@@ -113,7 +113,7 @@ class ComfyHost:
         return denoiser_for(model, positive, negative, guidance, self.previews.offer)
 
     def sigmas(self, model: Any, schedule: str, steps: int, denoise: float) -> Tensor:
-        from ....core.schedules import get_sigmas
+        from ....core.diffusion.schedules import get_sigmas
         from .embedded_model import schedule_of
 
         return get_sigmas(schedule, schedule_of(model), steps, strength=denoise)

@@ -16,15 +16,12 @@ import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
 from ....core import families
-from ....core.checkpoints import load_into
-from ....core.families import (
-    embedded,
-    stable_diffusion,
-    stable_diffusion_folders,
-)
-from ....core.temporal_layers import FULL_STRENGTH, TemporalLayers
-from ....core.temporal_layers_spec import TemporalLayersSpec
-from ....core.weight_files import header_of
+from ....core.families import stable_diffusion, stable_diffusion_folders
+from ....core.families.embedded import loading as embedded
+from ....core.networks.temporal_layers import FULL_STRENGTH, TemporalLayers
+from ....core.networks.temporal_layers_spec import TemporalLayersSpec
+from ....core.weights.checkpoints import load_into
+from ....core.weights.weight_files import header_of
 from ...choices import EMBEDDED
 from ..interface import FolderAccess
 from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_can_be_sampled, check_kind

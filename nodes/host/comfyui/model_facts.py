@@ -6,8 +6,8 @@ from typing import Any
 
 import comfy.model_sampling
 
-from ....core.conditions import NetworkSpec
-from ....core.denoiser import Prediction
+from ....core.diffusion.denoiser import Prediction
+from ....core.networks.conditions import NetworkSpec
 from ..interface import ModelFacts
 from ..shared.misfits import IMAGE_MODELS
 from ..shared.model_facts import TrainedNetwork, model_facts

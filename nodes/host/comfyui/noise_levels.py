@@ -14,7 +14,7 @@ from typing import Any
 import comfy.model_sampling
 from torch import Tensor, nn
 
-from ....core.schedules import NoiseSchedule
+from ....core.diffusion.schedules import NoiseSchedule
 
 LEVELS = ("sigmas", "log_sigmas")
 

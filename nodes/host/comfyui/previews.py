@@ -85,9 +85,9 @@ def rgb_factors(autoencoder: Path) -> tuple[list[list[float]], list[float]]:
     squares, to rendered frames which the autoencoder has encoded."""
     from torch.nn.functional import avg_pool2d
 
-    from ....core.autoencoder import encode
-    from ....core.families.embedded import load_autoencoder
-    from ....core.worlds import random_clip
+    from ....core.families.embedded.loading import load_autoencoder
+    from ....core.families.embedded.worlds import random_clip
+    from ....core.networks.autoencoder import encode
 
     frames = torch.cat([
         torch.from_numpy(random_clip(world, SEED + k, frames=1, size=64, rate=0.25).frames.copy())

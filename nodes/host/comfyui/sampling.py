@@ -20,16 +20,16 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core.autoencoder import check_video
-from ....core.clip_condition import (
+from ....core.diffusion.guidance import rescaled
+from ....core.networks.autoencoder import check_video
+from ....core.networks.conditions import NOISE_LEVEL, Conditions
+from ....core.tasks.segment import (
     ClipCondition,
     DenoiserFor,
     Evaluations,
     ScopedDenoisers,
     conditions_of,
 )
-from ....core.conditions import NOISE_LEVEL, Conditions
-from ....core.guidance import rescaled
 from ..interface import Guidance
 from ..shared.misfits import check_prompts_fit
 from .clip_prompts import ClipPrompts, for_batch

@@ -16,9 +16,16 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from einops import rearrange
 from torch import Tensor, nn
 
-from ....core.injected_sets import LayerPass
-from ....core.opened_modules import first_and_previous
-from ....core.sites import UNetLayout, block_sites, forward_steps, ldm_path, module_site, res_sites
+from ....core.networks.injected_sets import LayerPass
+from ....core.networks.opened_modules import first_and_previous
+from ....core.networks.sites import (
+    UNetLayout,
+    block_sites,
+    forward_steps,
+    ldm_path,
+    module_site,
+    res_sites,
+)
 
 BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
 

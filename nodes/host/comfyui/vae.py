@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ....core.decoding import decode
+from ....core.tasks.decoding import decode
 from ..shared.misfits import check_latents_fit
 from ..shared.vae import VideoVAE
 from ..tensors import images_from, pixels_of

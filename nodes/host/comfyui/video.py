@@ -14,7 +14,7 @@ from comfy_api.latest import Input, InputImpl, Types
 from einops import rearrange
 from torch import Tensor
 
-from ....core.video_files import VideoStream, begin_video
+from ....core.media.files import VideoStream, begin_video
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
 from ..tensors import audio_from, audio_of, images_from, pixels_of

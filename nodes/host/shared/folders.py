@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ....core.graph.schema import did_you_mean
-from ....core.new_files import NewFile
+from ....core.media.new_files import NewFile
 from ..file_names import annotated, inside, output_base, shown, spellings
 
 WEIGHTS = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")

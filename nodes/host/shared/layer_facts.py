@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .setup_warnings import LayersKnown, core_sampler_warnings
 
 if TYPE_CHECKING:
-    from ....core.injected_sets import InjectedSets
+    from ....core.networks.injected_sets import InjectedSets
 
 
 def layers_known(sets: InjectedSets) -> LayersKnown:

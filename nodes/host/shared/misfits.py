@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ....core.families.known_models import of_latents, of_layout, of_text_width
-from ....core.sites import UNetLayout
+from ....core.networks.sites import UNetLayout
 
 if TYPE_CHECKING:
-    from ....core.temporal_layers_spec import TemporalLayersSpec
+    from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 
 NEEDS_OTHER_FRAMES = (
     "the model makes frames from other frames, which this sampler cannot give it: use Upsample "

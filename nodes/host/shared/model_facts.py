@@ -11,10 +11,10 @@ from .layer_facts import layers_known
 if TYPE_CHECKING:
     from torch import device as Device
 
-    from ....core.conditions import NetworkSpec
-    from ....core.diffusion_model import DiffusionModel
-    from ....core.injected_sets import InjectedSets
-    from ....core.schedules import NoiseSchedule
+    from ....core.diffusion.schedules import NoiseSchedule
+    from ....core.networks.conditions import NetworkSpec
+    from ....core.networks.diffusion_model import DiffusionModel
+    from ....core.networks.injected_sets import InjectedSets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from ....core.graph.messages import shown
-from ....core.prompt_limits import require_readable
+from ....core.graph.prompt_limits import require_readable
 
 Weighted = tuple[str, float]
 Token = tuple["int | Tensor", float]

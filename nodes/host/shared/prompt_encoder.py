@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ....core.text import BoxEncoder, box_tensors, encode_text
-from ....core.text_variants import first_layers, with_vectors
+from ....core.text.encoders import BoxEncoder, box_tensors, encode_text
+from ....core.text.text_variants import first_layers, with_vectors
 from .embeddings import Embeddings
 from .missing_parts import check_boxes
 from .prompt import Inversions, Token, tokens_of

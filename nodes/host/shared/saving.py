@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ....core.new_files import NewFile
-    from ....core.video_files import VideoStream
+    from ....core.media.files import VideoStream
+    from ....core.media.new_files import NewFile
     from ..interface import Host
 
 

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Tensor
 
-from ....core.autoencoder import TemporalDecoder, decode_frames, encode, scaled, unscaled
+from ....core.networks.autoencoder import TemporalDecoder, decode_frames, encode, scaled, unscaled
 from ..tensors import images_from, pixels_of
 from .misfits import check_latents_fit
 

@@ -11,9 +11,9 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
-from ....core.controlnet import REDUCTION, Control
-from ....core.resizing import resize
-from ....core.schedules import NoiseSchedule
+from ....core.diffusion.resizing import resize
+from ....core.diffusion.schedules import NoiseSchedule
+from ....core.networks.controlnet import REDUCTION, Control
 from ..shared.conditioning import hint_indices
 from ..tensors import check_finite
 

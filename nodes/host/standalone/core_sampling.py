@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ....core.schedules import NoiseSchedule
+    from ....core.diffusion.schedules import NoiseSchedule
     from .host import StandaloneHost
     from .model import StandaloneModel
 
@@ -88,7 +88,7 @@ def sigmas_for(schedule: NoiseSchedule, name: str, steps: int) -> Tensor:
     """The noise levels [steps + 1] that ComfyUI's scheduler of this name gives."""
     import torch
 
-    from ....core.schedules import get_sigmas, get_sigmas_at
+    from ....core.diffusion.schedules import get_sigmas, get_sigmas_at
 
     if name != "simple":
         return get_sigmas(SCHEDULER_NAMES[name], schedule, steps)
@@ -125,7 +125,7 @@ def ksample(
     latent: dict[str, Any], how: SamplerSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """Denoise a LATENT. Temporal layers in the model make its batch one video of frames."""
-    from ....core.clip_condition import ClipCondition
+    from ....core.tasks.segment import ClipCondition
     from ..interface import Guidance
     from .control import repeated_hints
 
@@ -167,7 +167,7 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
 def _sampler(name: str) -> Callable[..., Tensor]:
     from functools import partial
 
-    from ....core import sampling
+    from ....core.diffusion import samplers as sampling
 
     function, options = SAMPLER_NAMES[name]
     return partial(getattr(sampling, function), **options)
@@ -177,7 +177,7 @@ def _noised(schedule: NoiseSchedule, x0: Tensor, first: Tensor, how: SamplerSett
     """x0 at the first level: at the highest one the noise has the variance that VP noise has."""
     import torch
 
-    from ....core.denoiser import to_ve
+    from ....core.diffusion.denoiser import to_ve
 
     if not how.add_noise:
         return x0

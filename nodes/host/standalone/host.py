@@ -23,9 +23,9 @@ from .devices import Policy, free_memory
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ....core.clip_condition import DenoiserFor
-    from ....core.temporal_layers import Strength, TemporalLayers
-    from ....core.video_files import VideoStream
+    from ....core.media.files import VideoStream
+    from ....core.networks.temporal_layers import Strength, TemporalLayers
+    from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
     from ..shared.prompt_encoder import PromptEncoder
     from ..shared.vae import VideoVAE
@@ -124,7 +124,7 @@ class StandaloneHost:
         return denoiser_for(model, positive, negative, guidance)
 
     def sigmas(self, model: StandaloneModel, schedule: str, steps: int, denoise: float) -> Tensor:
-        from ....core.schedules import get_sigmas
+        from ....core.diffusion.schedules import get_sigmas
 
         return get_sigmas(schedule, model.core.schedule, steps, strength=denoise)
 

@@ -11,8 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ....core.image_files import IMAGE_FAULTS, open_image, rgb_and_alpha, upright
-from ....core.video_info import fault_reason
+from ....core.media.image_files import IMAGE_FAULTS, open_image, rgb_and_alpha, upright
+from ....core.media.info import fault_reason
 from .io import FolderType
 from .ui import SavedResult
 

@@ -13,19 +13,19 @@ from torch import nn
 from ....core import families
 from ....core.families import (
     controlnets,
-    embedded,
     stable_diffusion,
     stable_diffusion_keys,
     stable_diffusion_text,
 )
 from ....core.families import stable_diffusion_autoencoders as autoencoders
+from ....core.families.embedded import loading as embedded
+from ....core.families.lora import apply as apply_lora
+from ....core.families.lora import read_lora
 from ....core.families.stable_diffusion import ImageModel
-from ....core.lora import apply as apply_lora
-from ....core.lora import read_lora
-from ....core.sites import layout_of
-from ....core.temporal_layers import TemporalLayers
-from ....core.video_unet import eject
-from ....core.weight_files import header_of
+from ....core.networks.sites import layout_of
+from ....core.networks.temporal_layers import TemporalLayers
+from ....core.networks.video_unet import eject
+from ....core.weights.weight_files import header_of
 from ...choices import EMBEDDED
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders

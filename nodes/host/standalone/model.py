@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ....core.clip_condition import ClipCondition, DenoiserFor, conditions_of
-from ....core.denoiser import Denoiser
-from ....core.diffusion_model import DiffusionModel
-from ....core.guidance import Branch, averaged, guided, rescaled
-from ....core.temporal_layers import Strength, TemporalLayers
+from ....core.diffusion.denoiser import Denoiser
+from ....core.diffusion.guidance import Branch, averaged, guided, rescaled
+from ....core.networks.diffusion_model import DiffusionModel
+from ....core.networks.temporal_layers import Strength, TemporalLayers
+from ....core.tasks.segment import ClipCondition, DenoiserFor, conditions_of
 from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_of, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit

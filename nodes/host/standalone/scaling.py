@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ....core.resizing import resize
+from ....core.diffusion.resizing import resize
 
 FACTOR, SMALLEST = 8, 64
 """Pixels per latent position, and the smallest side in pixels, of latents that are resized."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from einops import rearrange
 from torch import Tensor
 
-from ....core.video_files import VideoStream
+from ....core.media.files import VideoStream
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
 from ..tensors import audio_from, audio_of, images_from, pixels_of

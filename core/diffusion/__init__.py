@@ -1,0 +1,1 @@
+"""Schedules, preconditioning, noise, guidance and samplers; nothing here knows a network."""

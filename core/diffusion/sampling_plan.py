@@ -1,0 +1,49 @@
+"""A sampler together with the noise levels that it takes, as a family published them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .denoiser import Denoiser, to_ve, to_vp
+from .noise import StepNoise
+from .samplers import Callback, sample_euler
+from .schedules import NoiseSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sampler with its noise levels, and the schedule that gives the network its timesteps."""
+
+    schedule: NoiseSchedule
+    sampler: Callable[..., Tensor]
+    sigmas: Tensor
+
+    def run(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        *,
+        step_noise: StepNoise | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Latents from standard normal `noise` of their shape."""
+        first = self.sigmas[0]
+        # Only the Euler sampler starts from the noise alone, without the signal's unit variance.
+        x = first.to(noise) * noise if self.sampler is sample_euler else to_ve(noise, first)
+        x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
+        return to_vp(x, self.sigmas[-1])
+
+    def walk(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        noise: StepNoise | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """:meth:`run` as a sampler for tasks that bring x in the VE form of pure noise."""
+        return self.run(denoiser, to_vp(x, sigmas[0]), step_noise=noise, callback=callback)

@@ -1,0 +1,281 @@
+"""The small family that comes with the project: its files, how they are built and loaded.
+
+Trained by :mod:`..training` from the recipes in ``training/recipes`` and nothing else; see there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ...diffusion.preconditioning import discrete
+from ...diffusion.schedules import NoiseSchedule, scaled_linear
+from ...networks.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
+from ...networks.diffusion_model import DiffusionModel
+from ...networks.layers.residual import zeroed
+from ...networks.temporal_layers import TemporalLayers
+from ...networks.temporal_layers_spec import TASKS, TemporalLayersSpec
+from ...networks.video_unet import VideoUNet, eject
+from ...text.encoders import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
+from ...weights.checkpoints import (
+    CheckpointError,
+    Header,
+    broken_config,
+    load_into,
+    part,
+    read_state,
+)
+from ...weights.weight_files import header_of, read_weights
+from ..stable_diffusion_refusals import what_it_is
+from .specs import spec_from_dict
+
+FOLDER = Path(__file__).resolve().parent / "weights"
+FAMILY = "embedded"
+TEMPORAL_LAYERS = ("text_to_video", "prediction", "interpolation")
+# Parts that several models may share have files of their own.
+IMAGE_MODEL, AUTOENCODER = "image_model.safetensors", "autoencoder.safetensors"
+TOKENIZER = "tokenizer"
+MAX_NOISE_LEVEL = 350  # of the upsampler's low-resolution input
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageUNetConfig:
+    """The image U-Net: a small sibling of Stable Diffusion's, no attention at full resolution."""
+
+    channels: tuple[int, ...] = (64, 128, 160)
+    layers: int = 1
+    attention: tuple[bool, ...] = (False, True, False)
+    text_width: int = 128
+    heads: int = 4
+    latent_channels: int = 8
+    extra_channels: int = 0  # joined to the noisy latents: 3 for an upsampler
+    noise_levels: int = 0  # classes of the upsampler's noise level
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageModel:
+    """An image diffusion model with everything around it."""
+
+    model: DiffusionModel
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    text_length: int
+    box_encoder: BoxEncoder | None
+    autoencoder: AutoencoderKL
+    dropped_layers: int = 0  # of the text encoder, which is used as a whole
+
+
+def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
+    """Build a diffusers U-Net in Stable Diffusion's layout."""
+    down = [("CrossAttn" if a else "") + "DownBlock2D" for a in config.attention]
+    up = [("CrossAttn" if a else "") + "UpBlock2D" for a in reversed(config.attention)]
+    unet = UNet2DConditionModel(
+        in_channels=config.latent_channels + config.extra_channels,
+        out_channels=config.latent_channels,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        cross_attention_dim=config.text_width,
+        attention_head_dim=config.heads,
+        num_class_embeds=config.noise_levels or None,
+    )
+    # Every block starts as the identity, as in the first latent diffusion models: diffusers leaves
+    # the last layer of a block at random.
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            zeroed(module.conv2)
+        elif isinstance(module, Transformer2DModel):
+            zeroed(module.proj_out)
+    return unet
+
+
+def noise_schedule() -> NoiseSchedule:
+    """The forward process of every model of the family.
+
+    Stable Diffusion's linear-in-sqrt(beta) with larger ends, so that at the last step only one part
+    in ten thousand of the signal's power is left: plain backgrounds then follow the prompt.
+    """
+    return scaled_linear(start=0.0015, end=0.0195)
+
+
+def path_of(name: str) -> Path:
+    """The file that comes with the project for a part, e.g. ``"prediction"``."""
+    return FOLDER / f"{name}.safetensors"
+
+
+def beside(path: Path, part: str) -> Path:
+    """Where the model in ``path`` has a part that is not in the file itself: "MODEL.PART" next to
+    it, for folders that hold several models, else "PART", e.g. ``"autoencoder.safetensors"``.
+
+    Raises CheckpointError if neither exists.
+    """
+    names = (f"{path.stem}.{part}", part)
+    # A link's target has its parts with it.
+    for folder in dict.fromkeys((path.parent, path.resolve().parent)):
+        for name in names:
+            if (folder / name).exists():
+                return folder / name
+    raise CheckpointError(
+        f"{path.name} needs the file {names[1]} or {names[0]} in the same folder, {path.parent}"
+    )
+
+
+def read(path: Path, kind: str) -> tuple[Header, dict]:
+    """Header and tensors of a file of this family, checked to be of ``kind``."""
+    wanted = kind.replace("_", " ")
+    header = header_of(path)
+    if header is None:
+        raise CheckpointError(f"{path.name} holds no {wanted}{what_it_is(read_weights(path))}")
+    if header.kind != kind:
+        raise CheckpointError(f"{path.name} holds no {wanted}: it is of the kind {header.kind}")
+    return header, read_state(path)
+
+
+def tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON lists back to tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def load_autoencoder(
+    path: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> AutoencoderKL:
+    """Load the image autoencoder."""
+    path = path or path_of("autoencoder")
+    header, state = read(path, "autoencoder")
+    with broken_config(path.name):
+        module = build_autoencoder(AutoencoderConfig(**tuples(header.config)))
+    return load_into(module, state, path.name, dtype).to(device, memory_format=torch.channels_last)
+
+
+def load_temporal_decoder(
+    path: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> TemporalDecoder:
+    """Load the decoder that was fine-tuned in time; its file holds no encoder."""
+    path = path or path_of("temporal_decoder")
+    header, state = read(path, "temporal_decoder")
+    with broken_config(path.name):
+        module = without_encoder(
+            TemporalDecoder(
+                build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
+                kernel=header.config["kernel"],
+                spatial=header.config.get("spatial"),  # older files have none: 1
+            )
+        )
+    load_into(module, state, path.name, dtype)
+    module.autoencoder.to(memory_format=torch.channels_last)
+    return module.to(device)
+
+
+def without_encoder(decoder: TemporalDecoder) -> TemporalDecoder:
+    """Drop the modules that decoding does not use."""
+    del decoder.autoencoder.encoder
+    decoder.autoencoder.quant_conv = None
+    return decoder
+
+
+def load_image_model(
+    path: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> ImageModel:
+    """Load the text-to-image model in ``path`` with the autoencoder and tokenizer beside it."""
+    path = path or path_of("image_model")
+    header, state = read(path, "image_model")
+    with broken_config(path.name):
+        unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
+        text = TextConfig(**header.config["text"])
+        encoder = build_text_encoder(text)
+        boxes = BoxEncoder(text.width, text.vocabulary, **header.config["boxes"])
+    for prefix, module in (("unet.", unet), ("text_encoder.", encoder), ("box_encoder.", boxes)):
+        load_into(module, part(state, prefix), path.name, dtype).to(device)
+    autoencoder = load_autoencoder(beside(path, AUTOENCODER), dtype=dtype, device=device)
+    return ImageModel(
+        model=diffusion_model(unet, autoencoder),
+        text_encoder=encoder,
+        tokenizer=load_tokenizer(beside(path, TOKENIZER)),
+        text_length=text.length,
+        box_encoder=boxes,
+        autoencoder=autoencoder,
+    )
+
+
+def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) -> DiffusionModel:
+    """Put a U-Net of this family with its schedule and its latents' scale."""
+    network = unet if isinstance(unet, VideoUNet) else VideoUNet(unet, [])
+    eject(network).to(memory_format=torch.channels_last)
+    config = autoencoder.config
+    return DiffusionModel(
+        network=network,
+        preconditioning=discrete("v", noise_schedule()),
+        latent_channels=config.latent_channels,
+        factor=2 ** (len(config.block_out_channels) - 1),
+        latent_scale=config.scaling_factor,
+        latent_shift=config.shift_factor or 0.0,
+        **upsampler,
+    )
+
+
+def layers_spec(header: Header) -> TemporalLayersSpec:
+    """The layers in a file. Files written before the task was named in them say it by the recipe
+    that they were trained with."""
+    spec = spec_from_dict(header.config)
+    recipe = str(header.notes.get("recipe", "")).replace("_", " ")
+    return spec if spec.trained.task or recipe not in TASKS else with_task(spec, recipe)
+
+
+def with_task(spec: TemporalLayersSpec, task: str) -> TemporalLayersSpec:
+    return replace(spec, trained=replace(spec.trained, task=task))
+
+
+def load_temporal_layers(
+    name: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> TemporalLayers:
+    """Load temporal layers, by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
+    path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
+    header, state = read(path, "temporal_layers")
+    with broken_config(path.name):
+        layers = TemporalLayers(layers_spec(header))
+    return load_into(layers, state, path.name, dtype).to(device)
+
+
+def load_upsampler(
+    path: Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> ImageModel:
+    """Load the x4 upsampler in ``path`` with its temporal layers in place; it shares the text
+    encoder of the image model beside it."""
+    path = path or path_of("upsampler")
+    header, state = read(path, "upsampler")
+    with broken_config(path.name):
+        unet = build_unet(ImageUNetConfig(**tuples(header.config["unet"])))
+        spec = with_task(spec_from_dict(header.config["layers"]), "upsampling")
+        layers = TemporalLayers(spec)
+    load_into(unet, part(state, "unet."), path.name, dtype).to(device)
+    load_into(layers, part(state, "layers."), path.name, dtype).to(device)
+    image = load_image_model(beside(path, IMAGE_MODEL), dtype=dtype, device=device)
+    model = diffusion_model(
+        unet,
+        image.autoencoder,
+        own_task="upsampling",
+        noise_schedule_for_low_res=noise_schedule(),
+        max_noise_level=MAX_NOISE_LEVEL,
+    ).with_layers(layers)
+    return ImageModel(**vars(image) | {"model": model})

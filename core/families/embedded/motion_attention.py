@@ -1,0 +1,139 @@
+"""Temporal attention that follows what moves, by motions that the embedded family's prompt reader
+reads off the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...networks.layers.positions import with_times
+from ...networks.layers.specs import LayerInputs, module_kind
+from ...networks.layers.transformer import TransformerLayer, TransformerSpec
+
+MotionPositions = Literal["none", "sinusoidal"]
+MOTION_POSITIONS: tuple[MotionPositions, ...] = ("none", "sinusoidal")
+
+
+@module_kind("motion transformer")
+@dataclass(frozen=True, kw_only=True)
+class MotionTransformerSpec(TransformerSpec):
+    """Attention at the same position and along `motions` motions, `LayerInputs.extension`; of its
+    heads half stay at the same position."""
+
+    motions: int
+    positions: MotionPositions = "sinusoidal"
+
+    def build(self, width: int, ops=nn) -> MotionTransformer:
+        return MotionTransformer(width, self, ops)
+
+
+class MotionTransformer(TransformerLayer):
+    """See :class:`MotionTransformerSpec`. Without motions to read, nothing moves."""
+
+    layout = "b (t h w) c"
+
+    def __init__(self, width: int, spec: MotionTransformerSpec, ops=nn):
+        stay = max(1, spec.heads // 2)
+        attention = MotionAttention(width, stay, spec.motions, positions=spec.positions, ops=ops)
+        super().__init__(width, spec, attention, ops)
+
+    def attend(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
+    ) -> Tensor:
+        motions = inputs.extension
+        if motions is None:
+            motions = tokens.new_zeros(len(tokens), self.attention.motions, 2)
+        return self.attention(tokens, times, grid, motions)
+
+
+class MotionAttention(nn.Module):
+    """Self-attention among the frames of a clip, at the same position and along told motions:
+    tokens [b, t n, d].
+
+    ``heads`` heads of width d / 2 in all attend to the same position of the other frames. As many
+    heads as there are motions, of width d in all, follow one each: frame t' is looked at where what
+    is here at time t was at t', which is motion (t' - t) away, between positions by bilinear
+    interpolation. What moves can thus be gathered from, or carried to, all frames.
+    """
+
+    def __init__(
+        self, width: int, heads: int, motions: int, *, positions: MotionPositions = "sinusoidal",
+        ops=nn,
+    ):  # fmt: skip
+        super().__init__()
+        if positions not in MOTION_POSITIONS:
+            raise ValueError(f"attention along motions cannot have {positions} positions")
+        if motions < 1 or width % (2 * heads) or width % motions:
+            raise ValueError(
+                f"attention of width {width} cannot be divided into {heads} heads at the same "
+                f"position and {motions} along motions"
+            )
+        self.heads, self.motions, self.positions = heads, motions, positions
+        self.to_qkv = ops.Linear(width, 3 * width // 2, bias=False)
+        self.to_followed = ops.Linear(width, 3 * width, bias=False)
+        self.to_out = ops.Linear(width + width // 2, width)
+
+    def forward(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
+    ) -> Tensor:
+        """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w), ``motions`` [b, m, 2] as
+        (x, y) in parts of the image's sides per frame."""
+        if self.positions == "sinusoidal":
+            tokens = with_times(tokens, times)
+        stay = F.scaled_dot_product_attention(
+            *rearrange(
+                self.to_qkv(tokens),
+                "b (t n) (three k d) -> three b n k t d",
+                three=3,
+                t=len(times),
+                k=self.heads,
+            )
+        )
+        followed = rearrange(
+            self.to_followed(tokens).float(),
+            "b (t n) (three k d) -> three b k t n d",
+            three=3,
+            t=len(times),
+            k=self.motions,
+        )
+        moved = self._follow(*followed, times, grid, motions)
+        stay = rearrange(stay, "b n k t d -> b (t n) (k d)")
+        moved = rearrange(moved, "b k d t n -> b (t n) (k d)").to(stay.dtype)
+        return self.to_out(torch.cat([stay, moved], dim=-1))
+
+    @staticmethod
+    def _follow(
+        q: Tensor, k: Tensor, v: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
+    ) -> Tensor:
+        """Attention of [b, k, t, n, d] along the motions, [b, k, d, t, n]."""
+        (b, heads, t), (h, w) = q.shape[:3], grid
+        points = along_motion(motions.float().flatten(0, 1), times, grid)
+        kv = rearrange([k, v], "two b k s (h w) d -> (b k s) (two d) h w", h=h, w=w)
+        # Beyond the image there is nothing: zeros, as convolutions see it.
+        found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
+        keys, values = rearrange(
+            found, "(b k s) (two d) t n -> two b k s d t n", two=2, b=b, k=heads, s=t
+        )
+        q = rearrange(q, "b k t n d -> b k 1 d t n")
+        # Every query has keys of its own, so plain products serve better than a fused kernel.
+        weights = ((q * keys).sum(3, keepdim=True) / q.shape[3] ** 0.5).softmax(dim=2)
+        return (weights * values).sum(2)
+
+
+def along_motion(motion: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Where [b, s, t, n, 2] in frame s what is at each position of frame t was or will be.
+
+    ``motion`` [b, 2] (x, y) in parts of the image's sides per frame; points as ``grid_sample``
+    takes them, the image being -1 .. 1.
+    """
+    h, w = grid
+    y = (2 * torch.arange(h, device=motion.device) + 1) / h - 1
+    x = (2 * torch.arange(w, device=motion.device) + 1) / w - 1
+    here = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
+    until = (times[:, None] - times[None, :]).to(motion)  # [s, t]
+    return here + 2 * rearrange(until, "s t -> s t 1 1") * rearrange(motion, "b xy -> b 1 1 1 xy")

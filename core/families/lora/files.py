@@ -1,0 +1,76 @@
+"""Adapter files -> tensors by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...weights.checkpoints import CheckpointError
+from ...weights.weight_files import is_safetensors, read_metadata, read_weights
+
+_PEFT = "lora_adapter_metadata"
+
+
+def read_lora(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read an adapter file, .safetensors or a pickle of tensors alone (AnimateDiff's domain
+    adapter).
+
+    PEFT's alpha, which stands in a file's metadata, is added as ``.alpha`` keys.
+    """
+    path = Path(path)
+    state = {k.removeprefix("module."): v for k, v in read_weights(path).items()}
+    text = read_metadata(path).get(_PEFT) if is_safetensors(path) else None
+    return state | dict(_alphas(_json(text, path.name), state, path.name)) if text else state
+
+
+def _json(text: str, name: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name} has metadata that are not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{name} has metadata of PEFT that are no table of settings")
+    return found
+
+
+def _alphas(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], name: str
+) -> Iterator[tuple[str, Tensor]]:
+    """One alpha per module from PEFT's metadata, which has them per part of the model and, as
+    patterns of paths, for single modules."""
+    ending = ".lora_A.weight"
+    for part in ("unet", "text_encoder"):
+        usual = config.get(f"{part}.lora_alpha")
+        patterns = config.get(f"{part}.alpha_pattern") or {}
+        if not isinstance(patterns, dict):
+            raise CheckpointError(f"{name} has alphas by pattern that are no table: {patterns!r}")
+        by_root = bool(config.get(f"{part}.use_rslora"))  # alpha over the root of the rank
+        for key in state:
+            if not (key.startswith(f"{part}.") and key.endswith(ending)):
+                continue
+            path = key.removesuffix(ending)
+            alpha = next((a for p, a in patterns.items() if _is_named(path, p, name)), usual)
+            if alpha is None:
+                continue
+            if not isinstance(alpha, (int, float)):
+                raise CheckpointError(f"{name} has the alpha {alpha!r} for {path}, not a number")
+            yield f"{path}.alpha", torch.tensor(alpha * (len(state[key]) ** 0.5 if by_root else 1))
+
+
+def _is_named(path: str, pattern: str, name: str) -> bool:
+    """Whether PEFT's pattern, the end of a path, means this path.
+
+    PEFT takes regular expressions, too. A stranger's could run for ever, and nobody writes any.
+    """
+    if not re.fullmatch(r"[\w.^]+", pattern):
+        raise CheckpointError(
+            f"{name} has the pattern {pattern!r} of paths, which is no plain path"
+        )
+    return f".{path}".endswith(f".{pattern.lstrip('^')}")

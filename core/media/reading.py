@@ -1,0 +1,334 @@
+"""Files -> frames: read clips as a stream of tensors, exactly as many frames as the file holds.
+
+Three kinds of source share one interface: containers that FFmpeg opens (mp4, mov, webm, mkv, ...),
+animated images that Pillow opens (gif, webp, apng) and folders of numbered images. Frames come as
+float32 `t 3 h w` in [-1, 1], 8 bits deep; alpha is laid over black, HDR is not tone mapped.
+Clips with a variable frame rate give each stored picture once and report the average rate.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import dropwhile, islice
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..graph.wording import counted
+from .images import (
+    FOLDER_FRAME_RATE,
+    decode_folder,
+    decode_image,
+    image_metadata,
+    numbered_images,
+    scan_folder,
+    scan_image,
+)
+from .info import (
+    MAX_VIDEO_PIXELS,
+    SizeFault,
+    VideoInfo,
+    check_picture_size,
+    fault_reason,
+    kind_of,
+)
+from .pictures import alpha_decoder, rgb_picture
+
+CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
+
+# Containers whose packets carry the time of the very picture in them. Others (AVI, raw streams)
+# guess it or count anew after a jump; such files are decoded from their beginning.
+SEEKABLE = ("mov,", "matroska")
+# Recordings that may begin anywhere: what precedes the first key frame cannot be decoded.
+CUT_ANYWHERE = ("mpeg", "mpegts")
+
+
+class _Packets(NamedTuple):
+    """The packets of a video stream that will be shown, counted without decoding them."""
+
+    frames: int
+    times: list[int]  # presentation times in display order; empty when the file has none
+    key_times: list[int]
+    duration: int  # of the last picture shown, in the stream's time base
+
+
+def open_video(path: str | PathLike[str]) -> VideoInfo:
+    """Look at a clip without decoding it: count its frames, learn its size and frame rate.
+
+    Raises FileNotFoundError when there is no such file or folder, ValueError when it holds no
+    frames, is corrupt or ends early (the sentence says how many frames are there).
+    """
+    path = Path(path)
+    scan = {"folder": scan_folder, "image": scan_image}.get(kind_of(path), _scan_container)
+    return scan(path)
+
+
+def read_frames(
+    path: str | PathLike[str],
+    *,
+    start: int = 0,
+    count: int | None = None,
+    stride: int = 1,
+    chunk: int = 16,
+    size: tuple[int, int] | None = None,
+) -> Iterator[Tensor]:
+    """Yield `count` frames (all by default), every `stride`-th one beginning at frame `start`.
+
+    Each item is float32 `t 3 h w` in [-1, 1] with t = `chunk`, the last one shorter; `size` is
+    (height, width) and resizes with an antialiased bicubic filter. The request is checked against
+    the file before the first frame is decoded. When decoding fails midway, the frames before the
+    fault are yielded first, then ValueError says how many there were.
+    """
+    info = open_video(path)
+    count = checked_count(info, start, count, stride)
+    if chunk < 1:
+        raise ValueError(f"chunk {chunk} must be at least 1")
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size (height, width) {tuple(size)} must be positive")
+    return _chunks(info, start, count, stride, chunk, size)
+
+
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """Read the text a clip carries, e.g. {"prompt": ..., "workflow": ...} in JSON; {} if none.
+
+    Containers give all their tags (in lower case for Matroska, which stores capitals), PNG its text
+    chunks, WebP the "key:value" strings of its Exif, GIF its comment (a JSON object of texts is
+    unpacked, anything else is under "comment"), a folder what its first image carries.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    if kind == "folder":
+        return read_metadata(numbered_images(path)[0])
+    return image_metadata(path) if kind == "image" else _container_metadata(path)
+
+
+# Requests and chunks.
+
+
+def checked_count(info: VideoInfo, start: int, count: int | None, stride: int) -> int:
+    """How many frames a request is for; ValueError if the clip does not have them."""
+    if stride < 1 or start < 0:
+        raise ValueError(f"start {start}, stride {stride}: need >= 0, >= 1")
+    if start >= info.frames:
+        raise ValueError(
+            f"{info.path} has {counted(info.frames, 'frame')}, so none at start {start}"
+        )
+    available = (info.frames - start + stride - 1) // stride
+    if count is None:
+        return available
+    if count < 1:
+        raise ValueError(f"count {count} must be at least 1")
+    if count > available:
+        raise ValueError(
+            f"{counted(count, 'frame')} wanted from {info.path} but it has {available} "
+            f"(of {info.frames}) from frame {start} with stride {stride}"
+        )
+    return count
+
+
+def _chunks(
+    info: VideoInfo,
+    start: int,
+    count: int,
+    stride: int,
+    chunk: int,
+    size: tuple[int, int] | None,
+) -> Iterator[Tensor]:
+    kind = kind_of(info.path)
+    decode = {"folder": decode_folder, "image": decode_image}.get(kind, _decode_container)
+    images = islice(decode(info, start), 0, (count - 1) * stride + 1, stride)
+    done, fault = 0, None
+    while done < count and fault is None:
+        group: list[np.ndarray] = []
+        try:
+            group.extend(islice(images, min(chunk, count - done)))  # extends item by item, so
+        except ValueError as error:  # that the images before a fault are kept
+            fault = error
+        if fault is None and not group:
+            fault = ValueError(
+                f"{info.path} ends early: {counted(start + done * stride, 'frame')} decoded"
+            )
+        if group:
+            done += len(group)
+            yield _to_tensor(group, size)
+    if fault is not None:
+        raise fault
+
+
+def _to_tensor(group: list[np.ndarray], size: tuple[int, int] | None) -> Tensor:
+    pixels = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    if size is None or tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels.contiguous()
+    return F.interpolate(pixels, size=tuple(size), mode="bicubic", antialias=True).clamp_(-1, 1)
+
+
+# Containers (FFmpeg).
+
+
+def _scan_container(path: Path) -> VideoInfo:
+    try:
+        with open_container(path) as container:
+            if not container.streams.video:
+                raise ValueError("there is no video track")
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            if context is None:
+                raise ValueError("the codec of its pictures is not known")
+            check_picture_size(path, context.width, context.height, MAX_VIDEO_PIXELS)
+            packets = _packets(container, stream)
+            expected = _expected_frames(stream, packets)
+            frame_rate = _frame_rate(stream, packets.frames)
+        with open_container(path) as container:
+            picture = _first_picture(container)
+    except SizeFault:
+        raise
+    except StopIteration:
+        raise ValueError(f"{path} cannot be read as a video: 0 frames can be decoded") from None
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(f"{path} cannot be read as a video: {fault_reason(fault)}") from fault
+    if packets.frames < expected:
+        raise ValueError(
+            f"{path} is truncated: {packets.frames} of {counted(expected, 'frame')} are there"
+        )
+    height, width = picture.shape[:2]
+    return VideoInfo(path, packets.frames, width, height, frame_rate)
+
+
+def _first_picture(container: av.container.InputContainer) -> np.ndarray:
+    stream = container.streams.video[0]
+    has_size = stream.codec_context.width > 0
+    try:
+        return rgb_picture(next(decoded_frames(container, stream)))
+    except av.error.FFmpegError:
+        if has_size:
+            raise
+        raise ValueError(
+            f"its pictures are damaged, or larger than the {MAX_VIDEO_PIXELS / 1e6:.0f} million "
+            f"pixels that are read"
+        ) from None
+
+
+def _frame_rate(stream: av.VideoStream, frames: int) -> Fraction:
+    average, guessed = stream.average_rate, stream.guessed_rate
+    if not average:
+        lasts = stream.duration * stream.time_base if stream.duration else 0
+        return frames / lasts if lasts else guessed or FOLDER_FRAME_RATE
+    # A clock of milliseconds cannot say 24000/1001.
+    is_rounded = stream.time_base == Fraction(1, 1000) and guessed
+    return guessed if is_rounded and abs(guessed - average) < average / 1000 else average
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> _Packets:
+    """Count by demuxing: headers may be missing, wrong or count frames that an edit list hides."""
+    times: list[int | None] = []
+    key_times, duration = [], 0
+    for packet in container.demux(stream):
+        if packet.size == 0 or getattr(packet, "is_discard", False):  # the flush, hidden frames
+            continue
+        times.append(packet.pts)
+        duration = packet.duration or duration
+        if packet.is_keyframe and packet.pts is not None:
+            key_times.append(packet.pts)
+    if container.format.name in CUT_ANYWHERE and key_times:
+        times = [time for time in times if time is None or time >= key_times[0]]
+    known = sorted(time for time in times if time is not None)
+    return _Packets(
+        len(times), known if len(known) == len(times) else [], sorted(key_times), duration
+    )
+
+
+def _expected_frames(stream: av.VideoStream, packets: _Packets) -> int:
+    """Tell how many frames the file promises; MP4 counts them, Matroska notes the duration."""
+    duration = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
+    if not duration or not packets.times or not stream.average_rate:
+        # An edit list may hide frames that the header counts, but then it also shortens the
+        # duration, so believe the smaller of both.
+        counted = stream.frames
+        if counted and stream.duration and stream.average_rate:
+            shown = round(stream.duration * stream.time_base * stream.average_rate)
+            return min(counted, max(shown, packets.frames))
+        return counted
+    hours, minutes, seconds = duration.groups()
+    promised = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    end = (packets.times[-1] + packets.duration) * stream.time_base
+    missing = (promised - end) * stream.average_rate
+    return packets.frames + (round(missing) if missing > 1.5 else 0)
+
+
+def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
+    """Yield `h w 3` uint8 from frame `start` on, flushing the decoder at the end."""
+    done = start
+    try:
+        with open_container(info.path) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in _frames_from(container, stream, start):
+                yield rgb_picture(frame)
+                done += 1
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(
+            f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"
+        ) from fault
+
+
+def _frames_from(
+    container: av.container.InputContainer, stream: av.VideoStream, start: int
+) -> Iterator[av.VideoFrame]:
+    if start > 0 and container.format.name.startswith(SEEKABLE):
+        packets = _packets(container, stream)
+        key = bisect_right(packets.key_times, packets.times[start]) - 1 if packets.times else -1
+        seek_time = packets.key_times[key] if key >= 0 else None
+        if seek_time is not None:
+            target = packets.times[start]
+            container.seek(seek_time, stream=stream)
+            frames = decoded_frames(container, stream)
+            frames = (frame for frame in frames if frame.pts is None or frame.pts >= target)
+            first = next(frames, None)
+            if first is not None and first.pts == target:
+                yield first
+                yield from frames
+                return
+        container.seek(0, stream=stream)  # no usable index: decode and drop
+    yield from islice(decoded_frames(container, stream), start, None)
+
+
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a file with FFmpeg: no huge picture is decoded, and tags may be in any encoding."""
+    # Older PyAV crashes when streams appear that it had not yet seen as it copied the options.
+    is_safe = int(av.__version__.partition(".")[0]) >= 18
+    options = {"max_pixels": str(MAX_VIDEO_PIXELS)} if is_safe else {}
+    return av.open(str(path), options=options, metadata_errors="replace")
+
+
+def decoded_frames(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.VideoFrame]:
+    """Decode from where the container stands to its end, with transparency if there is any."""
+    stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
+    decoder = alpha_decoder(stream)
+    if decoder is None:
+        is_cut = container.format.name in CUT_ANYWHERE
+        frames = container.decode(stream)
+        yield from dropwhile(lambda f: not f.key_frame, frames) if is_cut else frames
+        return
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
+
+
+def _container_metadata(path: Path) -> dict[str, str]:
+    try:
+        with open_container(path) as container:
+            tags = dict(container.metadata)
+            is_matroska = "matroska" in container.format.name
+    except CONTAINER_FAULTS as fault:
+        raise ValueError(f"{path} cannot be read as a video: {fault_reason(fault)}") from fault
+    return {key.lower(): text for key, text in tags.items()} if is_matroska else tags

@@ -1,0 +1,162 @@
+"""Sound of files, as long as the pictures and beginning with them.
+
+Few channel layouts have an encoder everywhere, so there are three: mono, stereo and 5.1. All others
+are mixed into the next one of these that can hold them; more than eight channels whose places
+nobody knows are averaged. Samples travel interleaved here: PyAV reads beyond the end of its list of
+planes when there are eight or more of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from .info import AudioClip, fault_reason, kind_of
+from .reading import SEEKABLE, decoded_frames, open_container, open_video
+
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # of sound that has no layout
+MAX_RATE = 768_000  # samples per second
+MAX_SAMPLES = 2**30  # of one channel, 6 hours
+LEAD = 2  # seconds of sound that are decoded before what is wanted: codecs need a start
+GAP = Fraction(1, 20)  # seconds that time stamps may be off before silence is put in
+BLOCK = 65_536  # samples that are mixed at a time
+
+
+def read_audio(
+    path: str | PathLike[str], *, start: int = 0, count: int | None = None, stride: int = 1
+) -> AudioClip | None:
+    """Decode the sound of the frames that `read_frames` gives for the same numbers; None if none.
+
+    The waveform begins with the first of these frames and is exactly as long as they are shown:
+    sound that begins later is preceded by silence, what comes before or after is cut.
+    """
+    path = Path(path)
+    if kind_of(path) != "container":
+        return None
+    info = open_video(path)
+    if count is None:
+        count = len(range(start, info.frames, stride))
+    try:
+        with open_container(path) as container:
+            if not container.streams.audio:
+                return None
+            context = container.streams.audio[0].codec_context
+            rate = 0 if context is None else context.rate
+            if not rate:
+                raise ValueError("its codec or its sampling rate is not known")
+            length = round(count * stride / info.frame_rate * rate)
+            if length > MAX_SAMPLES:
+                raise ValueError(f"{length} samples are more than {MAX_SAMPLES}")
+            begin = _first_picture(path) + start / info.frame_rate
+            if container.format.name.startswith(SEEKABLE) and begin > LEAD:
+                container.seek(int((begin - LEAD) * 1_000_000))  # FFmpeg's clock without a stream
+            waveform = _placed(container, rate, begin, length)
+    except (av.error.FFmpegError, OSError, ValueError) as fault:
+        raise ValueError(f"the sound of {path} cannot be decoded: {fault_reason(fault)}") from fault
+    return None if waveform is None else mixed_down(AudioClip(torch.from_numpy(waveform), rate))
+
+
+def _first_picture(path: Path) -> Fraction:
+    """The time in seconds at which the first picture is shown."""
+    with open_container(path) as container:
+        picture = next(decoded_frames(container, container.streams.video[0]))
+        return Fraction(0) if picture.pts is None else picture.pts * picture.time_base
+
+
+def _placed(
+    container: av.container.InputContainer, rate: int, begin: Fraction, length: int
+) -> np.ndarray | None:
+    """`channels samples` from the time `begin` on; None if there is not a single sample."""
+    parts: list[np.ndarray] = []
+    done, channels = 0, 0
+    for place, block in _blocks(container, rate):
+        channels = block.shape[0]
+        first = done if place is None else round((place - begin) * rate)
+        if abs(first - done) > GAP * rate or not done:
+            block = block[:, max(0, done - first) :]
+            silence = max(0, min(first, length) - done)
+            parts.append(np.zeros((channels, silence), np.float32))
+            done += silence
+        parts.append(block)
+        done += block.shape[1]
+        if done >= length:
+            break
+    if not channels:
+        return None
+    parts.append(np.zeros((channels, max(0, length - done)), np.float32))
+    return _unclipped(np.concatenate(parts, axis=1)[:, :length])
+
+
+def _unclipped(waveform: np.ndarray) -> np.ndarray:
+    """Sums of channels, and lossy codecs, go beyond full scale: make such sound quieter as one."""
+    peak = max(float(waveform.max(initial=0)), -float(waveform.min(initial=0)))
+    return waveform / peak if peak > 1 else waveform
+
+
+def _blocks(
+    container: av.container.InputContainer, rate: int
+) -> Iterator[tuple[Fraction | None, np.ndarray]]:
+    """(time of the first sample in seconds, `channels samples`) of the first sound track."""
+    mixer = None
+    for frame in container.decode(audio=0):
+        place = None if frame.pts is None else frame.pts * frame.time_base
+        mixer = mixer or _Mixer(frame.layout.name, frame.layout.nb_channels, rate)
+        for block in mixer.mixed(frame):
+            yield place, block
+            place = None
+
+
+class _Mixer:
+    """From one layout to the next one of LAYOUTS; channels without places stay as they are."""
+
+    def __init__(self, layout: str, channels: int, rate: int):
+        self.channels, target = channels, None
+        if not layout.endswith(" channels"):  # as FFmpeg calls layouts without places
+            if channels not in LAYOUTS:
+                self.channels = 2 if channels < 5 else 6
+            target = LAYOUTS[self.channels]
+        self.resampler = av.AudioResampler(format="flt", layout=target, rate=rate)
+
+    def mixed(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        for block in self.resampler.resample(frame):
+            yield block.to_ndarray().reshape(-1, self.channels).T
+
+
+def mixed_down(audio: AudioClip) -> AudioClip:
+    """Sound with a number of channels that LAYOUTS has; the same object if it has one already.
+
+    Sound in memory has no layout: its channels are taken in FFmpeg's usual order for their number.
+    Raises ValueError for what is no sound.
+    """
+    waveform, rate = audio
+    if waveform.ndim != 2 or not waveform.shape[0]:
+        raise ValueError(f"waveform {tuple(waveform.shape)} must be (channels, samples)")
+    if not 0 < rate <= MAX_RATE:
+        raise ValueError(f"{rate} samples per second must be from 1 to {MAX_RATE}")
+    channels = waveform.shape[0]
+    if channels in LAYOUTS:
+        return audio
+    if channels not in USUAL_LAYOUTS:
+        return AudioClip(waveform.float().mean(0, keepdim=True), rate)
+    mixer = _Mixer(USUAL_LAYOUTS[channels], channels, rate)
+    frames = (
+        audio_frame(part.T.reshape(1, -1), USUAL_LAYOUTS[channels], rate)
+        for part in waveform.split(BLOCK, dim=1)
+    )
+    blocks = [block for frame in frames for block in mixer.mixed(frame)]
+    return AudioClip(torch.from_numpy(_unclipped(np.concatenate(blocks, axis=1))), rate)
+
+
+def audio_frame(samples: torch.Tensor, layout: str, rate: int) -> av.AudioFrame:
+    """A frame of interleaved samples `1 (samples channels)`."""
+    values = samples.detach().to("cpu", torch.float32).contiguous().numpy()
+    frame = av.AudioFrame.from_ndarray(values, format="flt", layout=layout)
+    frame.sample_rate = rate
+    return frame

@@ -1,0 +1,177 @@
+"""The first stage: an image autoencoder applied frame by frame, and its decoder fine-tuned in time.
+
+Video LDM, section 3.1.1: the encoder stays as it is, so that latents keep their meaning for every
+image model trained on them; only the decoder learns to agree with itself from frame to frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
+from einops import rearrange
+from torch import Tensor, nn
+
+from .layers.residual import TemporalResBlockSpec, zeroed
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    channels: tuple[int, ...] = (32, 64, 128)  # one entry per resolution, finest first
+    latent_channels: int = 8
+    layers_per_block: int = 1  # residual blocks per level of the encoder
+    norm_groups: int = 8
+    scale: float = 1.0  # latent = scale * (mean - shift)
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("scale", self.scale), ("shift", self.shift)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {str(value)[:40]}")
+        if self.scale == 0:
+            raise ValueError("scale must be another number than 0, by which latents are divided")
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position along one side."""
+        return 2 ** (len(self.channels) - 1)
+
+
+def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
+    """Build the image autoencoder: all convolutions, so it takes any size its factor divides."""
+    levels = len(config.channels)
+    autoencoder = AutoencoderKL(
+        block_out_channels=config.channels,
+        latent_channels=config.latent_channels,
+        layers_per_block=config.layers_per_block,
+        norm_num_groups=config.norm_groups,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        mid_block_add_attention=False,
+        scaling_factor=config.scale,
+        shift_factor=config.shift,
+    )
+    for module in autoencoder.modules():
+        if isinstance(module, ResnetBlock2D):
+            # Residual blocks start as the identity: the almost linear path through the up- and
+            # down-samplers is then learned first, which halves the steps to a given error.
+            zeroed(module.conv2)
+    return autoencoder
+
+
+def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and log-variance of the posterior of ``frames`` [n, 3, h, w], unscaled."""
+    moments = autoencoder.encoder(frames)
+    if autoencoder.quant_conv is not None:
+        moments = autoencoder.quant_conv(moments)
+    mean, logvar = moments.chunk(2, dim=1)
+    return mean, logvar.clamp(-30, 20)
+
+
+def encode(autoencoder: AutoencoderKL, video: Tensor, *, chunk: int = 16) -> Tensor:
+    """Encode ``video`` [b, t, 3, h, w] in [-1, 1] to scaled latents [b, t, c, h/f, w/f] (the mode).
+
+    Frames are independent of each other here, so ``chunk`` changes memory and nothing else.
+    """
+    check_video(video, 3)
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    if video.shape[-2] % factor or video.shape[-1] % factor:
+        raise ValueError(
+            f"frame size {video.shape[-1]}x{video.shape[-2]} must be divisible by {factor}"
+        )
+    frames = rearrange(video, "b t c h w -> (b t) c h w")
+    means = torch.cat([encode_moments(autoencoder, part)[0] for part in frames.split(chunk)])
+    return rearrange(scaled(autoencoder, means), "(b t) c h w -> b t c h w", b=len(video))
+
+
+def scaled(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
+    """Bring raw latents to about unit variance: what every diffusion model here works on."""
+    return (raw - (autoencoder.config.shift_factor or 0.0)) * autoencoder.config.scaling_factor
+
+
+def unscaled(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Undo :func:`scaled`."""
+    return latents / autoencoder.config.scaling_factor + (autoencoder.config.shift_factor or 0.0)
+
+
+def check_video(video: Tensor, channels: int | None = None) -> None:
+    if video.ndim != 5 or (channels is not None and video.shape[2] != channels):
+        wanted = f"[b, t, {channels or 'c'}, h, w]"
+        raise ValueError(f"expected a video {wanted}, got shape {list(video.shape)}")
+
+
+class TemporalDecoder(nn.Module):
+    """The autoencoder's decoder with a temporal residual block at the end of each resolution.
+
+    Shapes: latents [b, t, c, h, w], scaled, to pixels [b, t, 3, f h, f w] in about [-1, 1]. The
+    temporal convolutions are centred and zero-padded and their norms are per frame, so a frame
+    depends on at most :attr:`reach` frames on either side; :mod:`.decoding` relies on that number.
+
+    kernel: of the temporal convolutions, in frames. spatial: their other sides, one number for each
+    of the blocks, coarsest first; None = 1 for all.
+    """
+
+    def __init__(
+        self, autoencoder: AutoencoderKL, *, kernel: int = 3, spatial: Sequence[int] | None = None
+    ):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.kernel = kernel
+        blocks = self._blocks()
+        self.spatial = tuple(spatial or [1] * len(blocks))
+        groups = autoencoder.config.norm_num_groups
+        self.temporal = nn.ModuleList(
+            [
+                TemporalResBlockSpec(kernel=kernel, spatial=side, norm_groups=groups).build(
+                    block.resnets[-1].out_channels
+                )
+                for block, side in zip(blocks, self.spatial, strict=True)
+            ]
+        )
+
+    def _blocks(self) -> list[nn.Module]:
+        return [self.autoencoder.decoder.mid_block, *self.autoencoder.decoder.up_blocks]
+
+    temporal_factor = 1  # frames per latent frame
+
+    @property
+    def reach(self) -> int:
+        """Frames on either side that one decoded frame can depend on."""
+        return len(self.temporal) * 2 * (self.kernel // 2)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        check_video(latents)
+        frames = latents.shape[1]
+        h = rearrange(unscaled(self.autoencoder, latents), "b t c h w -> (b t) c h w")
+        if self.autoencoder.post_quant_conv is not None:
+            h = self.autoencoder.post_quant_conv(h)
+        decoder = self.autoencoder.decoder
+        h = decoder.conv_in(h)
+        for block, temporal in zip(self._blocks(), self.temporal, strict=True):
+            for resnet in block.resnets:
+                h = resnet(h, None)
+            h = temporal(h, frames)
+            for upsampler in getattr(block, "upsamplers", None) or ():
+                h = upsampler(h)
+        h = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(h)))
+        return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
+
+
+def decode_frames(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Decode scaled latents [b, t, c, h, w] frame by frame with the image decoder."""
+    check_video(latents)
+    frames = rearrange(unscaled(autoencoder, latents), "b t c h w -> (b t) c h w")
+    # Few on a CPU, where one layer on 8 frames of 256x256 takes seconds that nothing can stop.
+    parts = frames.split(2 if frames.device.type == "cpu" else 8)
+    pixels = torch.cat([autoencoder.decode(part).sample for part in parts])
+    return rearrange(pixels, "(b t) c h w -> b t c h w", b=len(latents))
+
+
+def config_dict(config: AutoencoderConfig) -> dict:
+    """The configuration as plain JSON values, for a file's header."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}

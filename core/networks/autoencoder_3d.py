@@ -1,0 +1,308 @@
+"""The autoencoder of LVDM (He et al. 2022, section 3.1): one latent frame for several frames.
+
+All of it is convolutions over space and time with the border repeated, and group norms whose
+statistics are taken over the whole clip. A decoded frame therefore depends on every latent frame
+that is decoded with it: how a long video is cut changes it, see :mod:`.overlapped_decoding`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .autoencoder import check_video
+from .layers.residual import zeroed
+
+GROUPS, EPS = 32, 1e-6
+KERNEL = 4
+"""Side of the kernels that change the resolution, also along axes that they leave as they are."""
+
+Triple = tuple[int, int, int]
+"""Of time, height and width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder3DConfig:
+    """width: channels at full resolution, doubled by every stage. factors: pixels per latent
+    position along each axis, powers of 2. Latents here are scale * (raw + shift)."""
+
+    width: int = 32
+    factors: Triple = (4, 8, 8)
+    latent_channels: int = 4
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.factors) != 3 or any(f < 1 or f & (f - 1) for f in self.factors):
+            raise ValueError(f"The factors must be three powers of 2, got {self.factors}.")
+
+    @property
+    def strides(self) -> list[Triple]:
+        """Of each stage on the way down, finest first: an axis is halved while it has to be, so
+        that time, of which there is less to reduce, is reduced first."""
+        logs = [factor.bit_length() - 1 for factor in self.factors]
+        return [tuple(2 if log > i else 1 for log in logs) for i in range(max(logs))]
+
+    def channels(self, stage: int) -> int:
+        """Width after so many stages."""
+        return self.width * 2**stage
+
+
+class Posterior(NamedTuple):
+    """Mean and log-variance [b t c h w] of what a video is encoded to, neither of them scaled."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    @property
+    def std(self) -> Tensor:
+        return (self.logvar / 2).exp()
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """A sample from standard normal `noise` of the mean's shape."""
+        return self.mean + self.std * noise
+
+
+# --------------------------------------------------------------------------------------------------
+# Layers, on clips [b c t h w].
+
+
+def same_padding(kernel: int, strides: Triple) -> list[int]:
+    """What F.pad takes to repeat the border so that an axis of n becomes one of n / stride, the
+    larger half of it in front."""
+    pads = []
+    for stride in reversed(strides):  # F.pad begins with the last axis.
+        total = kernel - stride
+        pads += [total - total // 2, total // 2]
+    return pads
+
+
+class SameConv3d(nn.Module):
+    """Convolution of a clip whose border is repeated."""
+
+    def __init__(
+        self, channels: int, out: int, kernel: int = 3, strides: Triple = (1, 1, 1), ops=nn
+    ):
+        super().__init__()
+        self.conv = ops.Conv3d(channels, out, kernel, stride=strides)
+        self.pads = same_padding(kernel, strides)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.conv(F.pad(h, self.pads, mode="replicate") if any(self.pads) else h)
+
+
+class SameConvTranspose3d(nn.Module):
+    """Its counterpart: an axis of n becomes one of n * stride.
+
+    A transposed convolution of kernel k is a convolution of kernel k / stride for each of the
+    stride's phases, that is for every place of an output between two inputs. All phases are made by
+    one convolution, and each is then taken from where it begins.
+    """
+
+    def __init__(self, channels: int, out: int, strides: Triple, ops=nn):
+        super().__init__()
+        self.strides = strides
+        self.phases = list(itertools.product(*map(range, strides)))
+        kernel = [KERNEL // stride for stride in strides]
+        self.conv = ops.Conv3d(channels, len(self.phases) * out, kernel, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out))
+        self.pads = same_padding(KERNEL, strides)
+
+    def forward(self, h: Tensor) -> Tensor:
+        made = self.conv(F.pad(h, self.pads, mode="replicate"))
+        parts = [
+            part[:, :, t : t + h.shape[2], y : y + h.shape[3], x : x + h.shape[4]]
+            for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True)
+        ]
+        names = dict(zip(("rt", "ry", "rx"), self.strides, strict=True))
+        pattern = "(rt ry rx) b c t y x -> b c (t rt) (y ry) (x rx)"
+        out = rearrange(torch.stack(parts), pattern, **names)
+        return out + self.bias.to(out)[:, None, None, None]
+
+
+def phases_of(weight: Tensor, strides: Triple) -> Tensor:
+    """The weight of :class:`SameConvTranspose3d`'s convolution from that of a transposed one
+    [in out k k k]."""
+    names = dict(zip(("rt", "ry", "rx"), strides, strict=True))
+    pattern = "i o (t rt) (y ry) (x rx) -> (rt ry rx o) i t y x"
+    return rearrange(weight.flip(2, 3, 4), pattern, **names)
+
+
+def transposed_of(phases: Tensor, strides: Triple) -> Tensor:
+    """Inverse of :func:`phases_of`."""
+    names = dict(zip(("rt", "ry", "rx"), strides, strict=True))
+    pattern = "(rt ry rx o) i t y x -> i o (t rt) (y ry) (x rx)"
+    return rearrange(phases, pattern, **names).flip(2, 3, 4)
+
+
+class ResBlock3D(nn.Module):
+    """Two 3x3x3 convolutions, each after a norm and SiLU, and the residual."""
+
+    def __init__(self, channels: int, ops=nn):
+        super().__init__()
+        self.norm1 = ops.GroupNorm(GROUPS, channels, eps=EPS)
+        self.conv1 = SameConv3d(channels, channels, ops=ops)
+        self.norm2 = ops.GroupNorm(GROUPS, channels, eps=EPS)
+        self.conv2 = SameConv3d(channels, channels, ops=ops)
+
+    def forward(self, h: Tensor) -> Tensor:
+        z = self.conv1(F.silu(self.norm1(h)))
+        return h + self.conv2(F.silu(self.norm2(z)))
+
+
+class Stage(nn.Module):
+    """A change of resolution, then residual blocks."""
+
+    def __init__(self, resample: nn.Module, channels: int, blocks: int, ops=nn):
+        super().__init__()
+        self.resample = resample
+        self.blocks = nn.ModuleList([ResBlock3D(channels, ops) for _ in range(blocks)])
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = self.resample(h)
+        for block in self.blocks:
+            h = block(h)
+        return h
+
+
+class Encoder3D(nn.Module):
+    """Clips [b 3 t h w] to the moments of raw latents [b 2c t/f h/f w/f], not yet mixed."""
+
+    def __init__(self, config: Autoencoder3DConfig, ops=nn):
+        super().__init__()
+        self.conv_in = SameConv3d(3, config.width, ops=ops)
+        self.stages = nn.ModuleList()
+        for i, strides in enumerate(config.strides):
+            width = config.channels(i + 1)
+            down = SameConv3d(config.channels(i), width, KERNEL, strides, ops)
+            self.stages.append(Stage(down, width, 1, ops))
+        width = config.channels(len(self.stages))
+        self.norm_out = ops.GroupNorm(GROUPS, width, eps=EPS)
+        self.conv_out = SameConv3d(width, 2 * config.latent_channels, ops=ops)
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = self.conv_in(h)
+        for stage in self.stages:
+            h = stage(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder3D(nn.Module):
+    """Raw latents to clips. Time grows first, and nothing stands before the last convolution."""
+
+    def __init__(self, config: Autoencoder3DConfig, ops=nn):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        count = len(config.strides)
+        widths = [config.latent_channels, *(config.channels(count - i) for i in range(count))]
+        for strides, (width, out) in zip(config.strides, itertools.pairwise(widths), strict=True):
+            up = SameConvTranspose3d(width, out, strides, ops)
+            self.stages.append(Stage(up, out, 2, ops))
+        self.conv_out = SameConv3d(widths[-1], 3, ops=ops)
+
+    def forward(self, h: Tensor) -> Tensor:
+        for stage in self.stages:
+            h = stage(h)
+        return self.conv_out(h)
+
+
+# --------------------------------------------------------------------------------------------------
+# The autoencoder, on videos [b t c h w].
+
+
+class Autoencoder3D(nn.Module):
+    """Videos [b t 3 h w] in [-1, 1] to scaled latents [b t/f c h/f w/f] and back.
+
+    Calling it decodes, as it does with :class:`.autoencoder.TemporalDecoder`.
+    """
+
+    reach = None
+    """A frame depends on all latent frames that are decoded with it."""
+
+    def __init__(self, config: Autoencoder3DConfig, ops=nn):
+        super().__init__()
+        self.config = config
+        channels = config.latent_channels
+        self.encoder = Encoder3D(config, ops)
+        self.decoder = Decoder3D(config, ops)
+        self.mix_moments = SameConv3d(2 * channels, 2 * channels, 1, ops=ops)
+        self.mix_latents = SameConv3d(channels, channels, 1, ops=ops)
+        for block in self.modules():
+            if isinstance(block, ResBlock3D):
+                zeroed(block.conv2)
+
+    @property
+    def temporal_factor(self) -> int:
+        """Frames per latent frame."""
+        return self.config.factors[0]
+
+    def frames_of(self, latents: range) -> range:
+        """The frames that a range of latent frames stands for."""
+        return range(latents.start * self.temporal_factor, latents.stop * self.temporal_factor)
+
+    def latents_of(self, frames: range) -> range:
+        """The smallest range of latent frames that stands for all of these frames."""
+        factor = self.temporal_factor
+        return range(frames.start // factor, -(-frames.stop // factor))
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Latents of about unit variance: scale * (raw + shift)."""
+        return (raw + self.config.shift) * self.config.scale
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`scaled`."""
+        return latents / self.config.scale - self.config.shift
+
+    def posterior(self, video: Tensor) -> Posterior:
+        """What ``video`` [b t 3 h w] is encoded to.
+
+        Raises ValueError for a number of frames or a size that the factors do not divide.
+        """
+        check_video(video, 3)
+        self._check_fits(video)
+        clip = rearrange(video, "b t c h w -> b c t h w")
+        moments = rearrange(self.mix_moments(self.encoder(clip)), "b c t h w -> b t c h w")
+        mean, logvar = moments.chunk(2, dim=2)
+        return Posterior(mean, logvar.clamp(-30, 20))
+
+    def encode(self, video: Tensor, noise: Tensor | None = None, *, pad: bool = False) -> Tensor:
+        """Scaled latents of ``video`` [b t 3 h w]: the mean, or a sample from standard normal
+        ``noise`` of the latents' shape.
+
+        pad: repeat the last frame until the factor divides their number; decoded, as many frames
+        are there too many at the end. Raises ValueError as :meth:`posterior` does.
+        """
+        check_video(video, 3)
+        found = self.posterior(self._padded(video) if pad else video)
+        return self.scaled(found.mean if noise is None else found.sample(noise))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Pixels of scaled ``latents`` [b t c h w], all of them decoded at once."""
+        check_video(latents, self.config.latent_channels)
+        raw = rearrange(self.unscaled(latents), "b t c h w -> b c t h w")
+        return rearrange(self.decoder(self.mix_latents(raw)), "b c t h w -> b t c h w")
+
+    def _check_fits(self, video: Tensor) -> None:
+        frames, height, width = (video.shape[axis] for axis in (1, 3, 4))
+        time, *sides = self.config.factors
+        if frames % time:
+            below, above = frames - frames % time, frames + time - frames % time
+            near = f"{below} and {above}" if below else str(above)
+            raise ValueError(
+                f"The autoencoder makes one latent frame of {time} frames, which do not divide "
+                f"{frames}; the nearest that fit: {near}."
+            )
+        if height % sides[0] or width % sides[1]:
+            raise ValueError(
+                f"The frame size {width}x{height} must be divisible by {sides[1]}x{sides[0]}."
+            )
+
+    def _padded(self, video: Tensor) -> Tensor:
+        missing = -video.shape[1] % self.temporal_factor
+        return torch.cat([video, video[:, -1:].expand(-1, missing, -1, -1, -1)], dim=1)

@@ -1,0 +1,123 @@
+"""Given frames that a video model continues or fills in between (Video LDM, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedules import NoiseSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextFrames:
+    """Latents of which some frames are given.
+
+    ``latents`` [b, t, c, h, w], zero where nothing is given; ``mask`` [b, t], 1 = given, 0 = to be
+    generated; ``noise_level`` [b], the step of the forward process the given latents were perturbed
+    to (LVDM, conditional latent perturbation), 0 = clean.
+    """
+
+    latents: Tensor
+    mask: Tensor
+    noise_level: Tensor
+
+    def __post_init__(self):
+        b, t = self.latents.shape[:2]
+        if self.mask.shape != (b, t) or self.noise_level.shape != (b,):
+            raise ValueError(
+                f"context of {b} videos of {t} frames needs a mask [{b}, {t}] and noise "
+                f"levels [{b}], got {list(self.mask.shape)} and "
+                f"{list(self.noise_level.shape)}"
+            )
+
+    @property
+    def expanded_mask(self) -> Tensor:
+        """The mask as [b, t, 1, 1, 1]."""
+        return self.mask[:, :, None, None, None].to(self.latents.dtype)
+
+    @property
+    def masked(self) -> Tensor:
+        """c_S of Video LDM: mask times latents, the mask as last channel, [b, t, c + 1, h, w]."""
+        mask = self.expanded_mask
+        plane = mask.expand(*mask.shape[:2], 1, *self.latents.shape[-2:])
+        return torch.cat([self.latents * mask, plane], dim=2)
+
+    def to(self, device: torch.device | str) -> ContextFrames:
+        """The same on another device."""
+        return ContextFrames(
+            latents=self.latents.to(device),
+            mask=self.mask.to(device),
+            noise_level=self.noise_level.to(device),
+        )
+
+    def at(self, frames: Sequence[int]) -> ContextFrames:
+        """The context of some frames of the video, by their positions in it."""
+        at = list(frames)
+        return replace(self, latents=self.latents[:, at], mask=self.mask[:, at])
+
+    def repeated(self, times: int) -> ContextFrames:
+        """The same for a batch that holds each video `times` times, one round after the other."""
+
+        def again(value: Tensor) -> Tensor:
+            return value.repeat(times, *[1] * (value.ndim - 1))
+
+        return ContextFrames(
+            latents=again(self.latents),
+            mask=again(self.mask),
+            noise_level=again(self.noise_level),
+        )
+
+    def dropped(self) -> ContextFrames:
+        """The same with no frame given: the unconditional side of context guidance."""
+        return replace(
+            self,
+            latents=torch.zeros_like(self.latents),
+            mask=torch.zeros_like(self.mask),
+            noise_level=torch.zeros_like(self.noise_level),
+        )
+
+
+def no_context(shape: Iterable[int], device: torch.device | str = "cpu") -> ContextFrames:
+    """Context for videos of ``shape`` (b, t, c, h, w) with no frame given."""
+    b, t, c, h, w = shape
+    return ContextFrames(
+        latents=torch.zeros(b, t, c, h, w, device=device),
+        mask=torch.zeros(b, t, device=device),
+        noise_level=torch.zeros(b, device=device),
+    )
+
+
+def given_frames(known: Tensor, positions: Iterable[int], frames: int) -> ContextFrames:
+    """Place ``known`` [b, n, c, h, w] at ``positions`` of clips of ``frames`` frames."""
+    positions = list(positions)
+    if known.shape[1] != len(positions) or any(not 0 <= p < frames for p in positions):
+        raise ValueError(
+            f"{known.shape[1]} given frames cannot stand at positions {positions} "
+            f"of a clip of {frames} frames"
+        )
+    context = no_context((known.shape[0], frames, *known.shape[2:]), known.device)
+    context.latents[:, positions] = known.float()
+    context.mask[:, positions] = 1
+    return context
+
+
+def perturbed(
+    context: ContextFrames, schedule: NoiseSchedule, level: int, noise: Tensor
+) -> ContextFrames:
+    """Perturb the given latents to step ``level`` (LVDM: sqrt(abar_s) z + sqrt(1 - abar_s) n); 0
+    keeps them.
+
+    ``noise`` is shaped like the latents and is drawn once per clip, not once per sampling step.
+    """
+    if level == 0:
+        return context
+    if not 0 < level < len(schedule.alphas_cumprod):
+        raise ValueError(
+            f"perturbation level {level} must lie in 0 .. {len(schedule.alphas_cumprod) - 1}"
+        )
+    levels = torch.full_like(context.noise_level, level)
+    latents = schedule.add_noise(context.latents, noise, levels.long())
+    return replace(context, latents=latents * context.expanded_mask, noise_level=levels)

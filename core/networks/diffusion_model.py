@@ -1,0 +1,178 @@
+"""A denoising network together with everything that is needed to sample from it.
+
+The network works in its own precision; everything outside it is float32. What a network may be
+given besides the noisy latents is bound once by :meth:`DiffusionModel.denoiser`, so that samplers
+see `denoiser(x, sigma)` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..diffusion.denoiser import Denoiser, Prediction
+from ..diffusion.preconditioning import (
+    DiscretePreconditioning,
+    Preconditioning,
+    discrete,
+    preconditioned,
+)
+from ..diffusion.schedules import NoiseSchedule
+from .autoencoder import check_video
+from .conditions import SIZES, Conditions, Network
+from .controlnet import Control
+from .injected_sets import InjectedSets
+from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
+from .temporal_layers_spec import TASKS
+from .video_unet import VideoUNet, combine
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionModel:
+    """A denoising network with what is needed to sample from it."""
+
+    network: Network  # VideoUNet(image_unet, []) is the image model, per frame
+    preconditioning: Preconditioning
+    latent_channels: int = 4
+    factor: int  # pixels per latent position along one side
+    latent_scale: float  # latents here = (raw - latent_shift) * latent_scale
+    latent_shift: float = 0.0
+    own_task: str = ""  # what the network was trained for, "" = images from text
+    noise_schedule_for_low_res: NoiseSchedule | None = None  # upsamplers only
+    max_noise_level: int = 0  # the highest step the low-resolution video was noised to
+    image_schedule: NoiseSchedule | None = None  # the image model's, where layers changed it
+
+    def __post_init__(self) -> None:
+        if self.own_task and self.own_task not in TASKS:
+            raise ValueError(f"task {self.own_task!r} must be one of {', '.join(TASKS)}")
+        if self.latent_channels != self.network.spec.latent_channels:
+            raise ValueError(
+                f"The network is one of {self.network.spec.latent_channels} latent channels, not "
+                f"of {self.latent_channels}."
+            )
+
+    @property
+    def task(self) -> str:
+        """What the model is for, one of TASKS: the network's own task, else that of the layers in
+        it which say one last; "" where neither does."""
+        return self.own_task or self.sets.task
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.preconditioning.prediction
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The discrete schedule of the noise levels; ValueError for a model of continuous ones."""
+        if not isinstance(self.preconditioning, DiscretePreconditioning):
+            low, high = self.preconditioning.sigma_min, self.preconditioning.sigma_max
+            raise ValueError(
+                f"the model's noise levels are continuous from {low} to {high}, but a discrete "
+                "schedule is needed here"
+            )
+        return self.preconditioning.schedule
+
+    def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
+        """The same network, which sees other noise levels as its timesteps."""
+        return replace(self, preconditioning=discrete(self.prediction, schedule))
+
+    @property
+    def sets(self) -> InjectedSets:
+        """The sets of temporal layers in the network, none where it is no image model."""
+        network = self.network
+        return network.injections if isinstance(network, VideoUNet) else InjectedSets([])
+
+    @property
+    def low_res_channels(self) -> int:
+        """Channels that are concatenated to the noisy latents: 3 for an upsampler, else 0."""
+        return self.network.spec.concatenated
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the network was made to be given frames."""
+        return self.network.spec.context > 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    # ----------------------------------------------------------------------------------------------
+    # Temporal layers. The image U-Net is shared by all the models made here, and never changed.
+
+    def with_layers(
+        self, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
+    ) -> DiffusionModel:
+        """The model with one more set of temporal layers, acting after those it already has.
+
+        Layers that were trained with betas of their own bring their schedule, unless they are
+        switched off.
+        """
+        return self._with_network(combine(self.network, layers, strength))
+
+    def with_strength(self, strength: Strength) -> DiffusionModel:
+        """The model with all its temporal layers used at `strength`."""
+        return self._with_network(self.network.with_strength(strength))
+
+    def ejected(self) -> DiffusionModel:
+        """The image model alone, frame by frame, with its own schedule."""
+        return self._with_network(self.network.with_sets([]))
+
+    def _with_network(self, network: VideoUNet) -> DiffusionModel:
+        """The model with other sets in its network, and the schedule that these bring."""
+        if self.image_schedule is None and network.injections.betas is None:
+            return replace(self, network=network)
+        own = self.image_schedule or self.schedule
+        schedule = network.injections.schedule(own)
+        model = replace(self, network=network, image_schedule=None if schedule is own else own)
+        return model.with_schedule(schedule)
+
+    def with_controls(self, controls: Sequence[Control]) -> DiffusionModel:
+        """The model with ControlNets beside its network; ValueError for those of another layout."""
+        return replace(self, network=self.network.with_controls(controls))
+
+    # ----------------------------------------------------------------------------------------------
+    # Latents.
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Latents of about unit variance from those of the autoencoder."""
+        return (raw - self.latent_shift) * self.latent_scale
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """The inverse of `scaled`."""
+        return latents / self.latent_scale + self.latent_shift
+
+    # ----------------------------------------------------------------------------------------------
+    # Sampling.
+
+    def denoiser(self, conditions: Conditions) -> Denoiser:
+        """Bind the conditions: the result is `denoiser(x [b t c h w], sigma [], [b] or [b t])`.
+
+        Raises ValueError for conditions that the network does not take, or needs and is not given.
+        """
+        self.network.spec.check(conditions)
+        conditions.check_noise_level(self.max_noise_level)
+        given = conditions.to(self.device, self.dtype)
+
+        def network(x_in: Tensor, c_noise: Tensor) -> Tensor:
+            check_video(x_in, self.latent_channels)
+            conditions.check_fits(x_in)
+            x = x_in.to(device=self.device, dtype=self.dtype)
+            bound = self._sized(given, x).for_videos(len(x))
+            return self.network(x, c_noise.to(self.device), bound).to(x_in)
+
+        return preconditioned(network, self.preconditioning)
+
+    def _sized(self, conditions: Conditions, x: Tensor) -> Conditions:
+        """For networks that read sizes: those that say "not cropped", unless others are given."""
+        if SIZES not in self.network.spec.ids or SIZES in conditions.ids:
+            return conditions
+        height, width = (self.factor * side for side in x.shape[-2:])
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], device=x.device)
+        return replace(conditions, ids={**conditions.ids, SIZES: sizes.float()})

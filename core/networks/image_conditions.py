@@ -1,0 +1,173 @@
+"""How layers read one given frame of a video, which all of its frames are to continue: as features
+at every level (AnimateLCM's image-to-video layers), or beside the network's input (PIA).
+
+The frame is the first that `ContextFrames` marks as given; videos without any get zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from .context_frames import ContextFrames
+from .layers.positions import interleaved_sinusoid
+from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, ModuleSpec, module_kind
+
+
+def given_image(context: ContextFrames) -> tuple[Tensor, Tensor, Tensor]:
+    """The latents [b, c, h, w] of the first given frame, its place [b] and whether there is one
+    [b], 0 or 1."""
+    place = context.mask.argmax(dim=1)
+    there = torch.arange(len(place), device=place.device)
+    return context.latents[there, place], place, context.mask.amax(dim=1)
+
+
+# --------------------------------------------------------------------------------------------------
+# Features at every level.
+
+
+@module_kind("image encoder")
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoderSpec(ModuleSpec):
+    """widths: of the features per level, those of the image network. motion: how much frames are
+    told apart, more for more motion."""
+
+    widths: tuple[int, ...]
+    channels: int = 4
+    blocks: int = 2  # per level
+    motion: float = 0.8
+    in_place: bool = False
+
+    def build(self, width: int, ops=nn) -> ImageEncoder:
+        return ImageEncoder(self, ops)
+
+
+class ImageEncoder(nn.Module):
+    """Convolutions per frame on a given image to which the frame's number was added."""
+
+    def __init__(self, spec: ImageEncoderSpec, ops=nn):
+        super().__init__()
+        self.per_level, self.motion = spec.blocks, spec.motion
+        self.conv_in = ops.Conv2d(spec.channels, spec.widths[0], 3, padding=1)
+        self.body = nn.ModuleList(list(_encoder_blocks(spec, ops)))
+
+    def forward(self, context: ContextFrames, dtype: torch.dtype) -> tuple[list[Tensor], None]:
+        """Feature maps [(b t), width, h_l, w_l], finest first; they say nothing of noise."""
+        image, _, there = given_image(context)
+        frames = context.latents.shape[1]
+        h = self.conv_in(image.to(dtype))
+        places = torch.arange(frames, device=h.device)
+        at = self.motion * interleaved_sinusoid(places, h.shape[1]).to(dtype)
+        h = rearrange(h[:, None] + at[:, :, None, None], "b t c h w -> (b t) c h w")
+        there = repeat(there.to(dtype), "b -> (b t) 1 1 1", t=frames)
+        features = []
+        for k, block in enumerate(self.body):
+            h = block(h)
+            if k % self.per_level == self.per_level - 1:
+                features.append(h * there)
+        return features, None
+
+
+def _encoder_blocks(spec: ImageEncoderSpec, ops) -> Iterator[nn.Module]:
+    before = spec.widths[0]
+    for level, width in enumerate(spec.widths):
+        for k in range(spec.blocks):
+            yield EncoderBlock(before, width, shrinks=bool(level and not k), ops=ops)
+            before = width
+
+
+class EncoderBlock(nn.Module):
+    """Two convolutions with a residual, behind 2x average pooling where it shrinks; odd sizes
+    repeat their last row or column."""
+
+    def __init__(self, width: int, width_out: int, *, shrinks: bool, ops=nn):
+        super().__init__()
+        self.shrinks = shrinks
+        self.in_conv = ops.Conv2d(width, width_out, 1) if width != width_out else None
+        self.block1 = ops.Conv2d(width_out, width_out, 3, padding=1)
+        self.block2 = ops.Conv2d(width_out, width_out, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.shrinks:
+            odd = (0, h.shape[-1] % 2, 0, h.shape[-2] % 2)
+            h = F.avg_pool2d(F.pad(h, odd, mode="replicate"), 2)
+        h = h if self.in_conv is None else self.in_conv(h)
+        return h + self.block2(F.relu(self.block1(h)))
+
+
+# --------------------------------------------------------------------------------------------------
+# Beside the network's input.
+
+
+@module_kind("masked image")
+@dataclass(frozen=True, kw_only=True)
+class MaskedImageSpec(ModuleSpec):
+    """likeness: of frames to the given image by their distance from it, in 0 .. 1; the last holds
+    for all that are further away."""
+
+    likeness: tuple[float, ...]
+    levels: int
+    channels: int = 4
+    in_place: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.likeness:
+            raise ValueError("the likeness of frames to the image needs at least 1 value, got 0")
+
+    def build(self, width: int, ops=nn) -> MaskedImage:
+        return MaskedImage(self)
+
+
+class MaskedImage(nn.Module):
+    """The likeness of every frame as a plane, and the image behind it, at the finest level."""
+
+    def __init__(self, spec: MaskedImageSpec):
+        super().__init__()
+        self.likeness, self.levels = spec.likeness, spec.levels
+
+    def forward(
+        self, context: ContextFrames, dtype: torch.dtype
+    ) -> tuple[list[Tensor | None], None]:
+        """[(b t), 1 + c, h, w] for the finest level, None for the others."""
+        image, place, there = given_image(context)
+        frames, size = context.latents.shape[1], image.shape[-2:]
+        at = torch.arange(frames, device=image.device)
+        distance = (at[None] - place[:, None]).abs().clamp(max=len(self.likeness) - 1)
+        table = torch.tensor(self.likeness, device=image.device)
+        plane = repeat(table[distance], "b t -> b t 1 h w", h=size[0], w=size[1])
+        both = torch.cat([plane, repeat(image, "b c h w -> b t c h w", t=frames)], dim=2)
+        both = (both * there[:, None, None, None, None]).to(dtype)
+        first = rearrange(both, "b t c h w -> (b t) c h w")
+        return [first, *[None] * (self.levels - 1)], None
+
+
+@module_kind("input channels")
+@dataclass(frozen=True, kw_only=True)
+class InputChannelsSpec(LayerSpec):
+    """What the first convolution would add for further channels, those of the condition."""
+
+    channels: int = 5
+    kernel: int = 3
+
+    def build(self, width: int, ops=nn) -> InputChannels:
+        return InputChannels(width, self, ops)
+
+
+class InputChannels(nn.Module):
+    """See :class:`InputChannelsSpec`."""
+
+    def __init__(self, width: int, spec: InputChannelsSpec, ops=nn):
+        super().__init__()
+        half = spec.kernel // 2
+        self.conv = ops.Conv2d(spec.channels, width, spec.kernel, padding=half, bias=False)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        return h if inputs.context is None else h + strength * self.conv(inputs.context)

@@ -1,0 +1,204 @@
+"""Sets of temporal layers in a network: what they are as a whole, and one forward pass of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedules import SCHEDULES, NoiseSchedule
+from .conditions import FRAME_RATE, Conditions, NetworkSpec
+from .context_frames import no_context
+from .layers.specs import BlockPlace
+from .temporal_layers import FULL_STRENGTH, SetInputs, Strength, TemporalLayers
+from .temporal_layers_spec import Betas, TemporalLayersSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Injection:
+    """One set of temporal layers and how much of it is used."""
+
+    layers: TemporalLayers
+    strength: Strength = FULL_STRENGTH
+
+    @property
+    def off(self) -> bool:
+        """Whether none of its layers acts: the image network is then left as it was, which also
+        means its own norms, attention and noise levels, and no given frames in its input."""
+        sites = self.layers.spec.sites
+        silent = bool(sites) and all(self.strength.at(site) == 0.0 for site in sites)
+        return silent or self.strength.overall == 0.0
+
+
+class InjectedSets(Sequence[Injection]):
+    """Sets of temporal layers in the order in which they act at each site."""
+
+    def __init__(self, injections: Sequence[Injection] = ()):
+        self._injections = tuple(injections)
+
+    def __len__(self) -> int:
+        return len(self._injections)
+
+    def __getitem__(self, index: int) -> Injection:
+        return self._injections[index]
+
+    def __iter__(self) -> Iterator[Injection]:
+        return iter(self._injections)
+
+    @property
+    def specs(self) -> list[TemporalLayersSpec]:
+        return [one.layers.spec for one in self]
+
+    @property
+    def active(self) -> InjectedSets:
+        """Those that are not switched off."""
+        return InjectedSets([one for one in self if not one.off])
+
+    # What they were trained for and read.
+
+    @property
+    def context_channels(self) -> int:
+        """Latent channels of given frames, 0 where no set was made to be given frames."""
+        return max((spec.context.channels for spec in self.specs if spec.context), default=0)
+
+    @property
+    def ids(self) -> dict[str, int | None]:
+        """The numbers that some set reads, see `NetworkSpec.ids`."""
+        rates = [spec.rates for spec in self.specs if spec.rates]
+        return {FRAME_RATE: min(rates)} if rates else {}
+
+    def added_to(self, image: NetworkSpec) -> NetworkSpec:
+        """What an image network takes when these sets are in it."""
+        return replace(
+            image,
+            name=f"{image.name} with {len(self)} sets of temporal layers",
+            ids={**image.ids, **self.ids},
+            context=self.context_channels,
+            image_only=self.image_only,
+            times=True,
+        )
+
+    @property
+    def image_only(self) -> bool:
+        """Whether some set can be told which frames are images of their own."""
+        return any(spec.reads_image_only for spec in self.specs)
+
+    @property
+    def task(self) -> str:
+        """What the last set that says it was trained for; others adapt it."""
+        return next((one.trained.task for one in reversed(self.specs) if one.trained.task), "")
+
+    @property
+    def shared_noise(self) -> float:
+        """How much noise frames share (alpha of `noise.mixed_noise`), as the set that acts last was
+        trained."""
+        active = self.active
+        return active[-1].layers.spec.trained.shared_noise if active else 0.0
+
+    def check_frames(self, frames: int) -> None:
+        """Raise ValueError for more frames than some set can see together."""
+        most = min((s.max_frames for s in self.specs if s.max_frames is not None), default=frames)
+        if frames > most:
+            raise ValueError(
+                f"the temporal layers see at most {most} frames together, but {frames} were given; "
+                "longer videos need windows"
+            )
+
+    # What they change in their host.
+
+    @property
+    def betas(self) -> Betas | None:
+        """Those of the noise schedule that the last active set with one of its own was trained
+        with."""
+        brought = [spec.host.betas for spec in self.active.specs if spec.host.betas is not None]
+        return brought[-1] if brought else None
+
+    def schedule(self, own: NoiseSchedule) -> NoiseSchedule:
+        """The noise levels of a network whose own are `own` with these sets in it: `own` itself
+        unless an active set was trained with others."""
+        if self.betas is None:
+            return own
+        name, first, last = self.betas
+        brought = SCHEDULES[name](own.steps, start=first, end=last)
+        if torch.allclose(brought.sigmas.float(), own.sigmas.float(), rtol=1e-4, atol=0):
+            return own
+        return replace(brought, whole_steps=own.whole_steps)
+
+    @property
+    def pooled_norms(self) -> bool:
+        return any(spec.host.pooled_norms for spec in self.specs)
+
+    @property
+    def sparse_causal(self) -> bool:
+        return any(spec.host.sparse_causal for spec in self.specs)
+
+    @property
+    def inside_modules(self) -> bool:
+        """Whether something changes inside the image network's modules, not only between them."""
+        return any(spec.inside_modules for spec in self.specs)
+
+
+class LayerPass:
+    """The active sets during one forward pass on videos of `shape` (b, t, c, h, w) of latents.
+
+    Its owner hands in x and its steps first (:meth:`put_context_in_place`), then the time embedding
+    (:meth:`add_embedding`), and calls it at every site in the order of the forward pass.
+    """
+
+    def __init__(
+        self,
+        sets: InjectedSets,
+        conditions: Conditions,
+        shape: Sequence[int],
+        device: torch.device | str,
+    ):
+        self.sets = sets.active
+        self.videos, self.frames = shape[:2]
+        self.sets.check_frames(self.frames)
+        self.embedding: Tensor | None = None
+        if conditions.context is None and self.sets.context_channels:
+            # Sets that know given frames were always given some in training, or told of none.
+            b, t, _, h, w = shape
+            none = no_context((b, t, self.sets.context_channels, h, w), device)
+            conditions = replace(conditions, context=none)
+        self.conditions = conditions
+
+    @property
+    def sites(self) -> set[str]:
+        """Where a layer of any set acts."""
+        return {site for spec in self.sets.specs for site in spec.sites}
+
+    def put_context_in_place(self, x: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The input [b, t, c, h, w] and its steps [], [b] or [b, t] with given frames standing in
+        the input, each at its own step, where a set was trained so; else as they are. Channels that
+        the input has behind those of the latents stay."""
+        if not any(one.layers.puts_context_in_place for one in self.sets):
+            return x, steps
+        context = self.conditions.context
+        given, channels = context.mask.bool(), context.latents.shape[2]
+        latents, rest = x[:, :, :channels], x[:, :, channels:]
+        latents = torch.where(given[:, :, None, None, None], context.latents.to(x.dtype), latents)
+        x = torch.cat([latents, rest], dim=2) if rest.shape[2] else latents
+        steps = steps if steps.ndim == 2 else steps.expand(len(x))[:, None]
+        return x, torch.where(given, context.noise_level.to(steps.dtype)[:, None], steps)
+
+    def add_embedding(self, part: Tensor) -> None:
+        """Take in a part of the network's time embedding, [b, e] or [b, t, e]."""
+        self.embedding = part if self.embedding is None else self.embedding + part
+
+    @cached_property
+    def _inputs(self) -> list[SetInputs]:
+        """What the layers of each set read; first asked for at the first site."""
+        return [
+            one.layers.prepare(self.embedding, self.frames, self.conditions) for one in self.sets
+        ]
+
+    def __call__(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor:
+        """Hand h to every set's layer at the site, in a transformer block to those at the place."""
+        for one, inputs in zip(self.sets, self._inputs, strict=True):
+            if one.layers.acts_at(site, place):
+                h = one.layers.run(site, h, inputs, one.strength.at(site))
+        return h

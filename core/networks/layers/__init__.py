@@ -1,0 +1,1 @@
+"""The kinds of temporal layers, one file each."""

@@ -1,0 +1,242 @@
+"""Temporal layers of LaVie's kind: attention inside a transformer block of the image network, and
+modules of residual blocks over time and space between its levels (Wang et al. 2023).
+
+As the layers in :mod:`.layers`, each of them starts as the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..layer_calls import convolution, linear
+from .residual import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
+from .specs import (
+    BLOCK_PLACES,
+    NO_INPUTS,
+    BlockPlace,
+    LayerInputs,
+    LayerSpec,
+    module_kind,
+)
+from .transformer import check_heads, check_positions
+
+BlockPositions = Literal["none", "rotary_and_bias"]
+BLOCK_POSITIONS: tuple[BlockPositions, ...] = ("none", "rotary_and_bias")
+
+ROTATED = 32
+"""Channels of a head that are rotated, whatever its width."""
+
+BUCKETS, MAX_DISTANCE = 32, 32
+
+
+# --------------------------------------------------------------------------------------------------
+# Positions.
+
+
+def relative_buckets(
+    frames: int,
+    device: torch.device | str = "cpu",
+    *,
+    buckets: int = BUCKETS,
+    max_distance: int = MAX_DISTANCE,
+) -> Tensor:
+    """The row of the bias table for every pair of frames, [t query, t key].
+
+    Half of the rows are for keys in the future. In each half, small distances have a row of their
+    own, larger ones share rows that widen with the logarithm, up to ``max_distance`` (Raffel et al.
+    2020, section 2.1).
+    """
+    half = buckets // 2
+    exact = half // 2
+    at = torch.arange(frames, device=device)
+    offset = at[:, None] - at[None, :]
+    distance = offset.abs()
+    # The order of operations decides which side of a border a distance falls on in float32.
+    ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
+    return half * (offset < 0) + torch.where(distance < exact, distance, far)
+
+
+class BucketedBias(nn.Module):
+    """A learned bias per head for every bucket of distances between frames."""
+
+    def __init__(self, heads: int, ops=nn):
+        super().__init__()
+        self.table = ops.Embedding(BUCKETS, heads)
+
+    def forward(self, frames: int, device: torch.device | str | None = None) -> Tensor:
+        """Return the bias [k, t query, t key]; see :class:`.layers.RelativeBias`."""
+        buckets = relative_buckets(frames, device or self.table.weight.device)
+        return rearrange(self.table(buckets), "q t k -> k q t")
+
+
+def rotary_phases(
+    frames: int, device: torch.device | str = "cpu", *, rotated: int = ROTATED
+) -> Tensor:
+    """exp(i p 10000^(-2j / rotated)) at frame p for channel pair j, complex [t, rotated / 2]
+    (Su et al. 2021, eq. 15)."""
+    frequencies = rotary_frequencies(rotated).to(device)
+    angles = torch.arange(frames, device=device).float()[:, None] * frequencies
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def rotary_frequencies(rotated: int = ROTATED) -> Tensor:
+    """[rotated / 2] radians per frame."""
+    return 10000.0 ** (-torch.arange(0, rotated, 2).float() / rotated)
+
+
+def turn(x: Tensor, phases: Tensor) -> Tensor:
+    """Multiply adjacent channel pairs of ``x`` [..., d], read as complex numbers, by ``phases``
+    (broadcast to [..., r]); channels from 2 r on pass."""
+    rotated = 2 * phases.shape[-1]
+    pairs = torch.view_as_complex(x[..., :rotated].float().unflatten(-1, (-1, 2)))
+    turned = torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
+    return turned if x.shape[-1] == rotated else torch.cat([turned, x[..., rotated:]], dim=-1)
+
+
+# --------------------------------------------------------------------------------------------------
+# Attention inside a transformer block.
+
+
+@module_kind("attention in block")
+@dataclass(frozen=True, kw_only=True)
+class BlockAttentionSpec(LayerSpec):
+    """Attention over time inside a transformer block.
+
+    positions: none at all, or rotary and a learned bias at the same time. block_place: before or
+    after the block's feed-forward.
+    """
+
+    heads: int
+    positions: BlockPositions = "rotary_and_bias"
+    block_place: BlockPlace = "before_feed_forward"
+    learned_blend: bool = False
+
+    def __post_init__(self) -> None:
+        check_positions(self.positions, BLOCK_POSITIONS)
+        if self.block_place not in BLOCK_PLACES:
+            known = " or ".join(BLOCK_PLACES)
+            raise ValueError(f"layers in transformer blocks are {known}, not {self.block_place}")
+
+    @property
+    def place(self) -> BlockPlace:
+        return self.block_place
+
+    def build(self, width: int, ops=nn) -> BlockAttention:
+        return BlockAttention(width, self, ops)
+
+
+class BlockAttention(nn.Module):
+    """Attention among the frames of one spatial position, on the tokens of a transformer block.
+
+    Maps tokens [(b t), n, c] to tokens: norm, attention, and the residual.
+    """
+
+    def __init__(self, width: int, spec: BlockAttentionSpec, ops=nn):
+        super().__init__()
+        heads, positions = spec.heads, spec.positions
+        check_heads(width, heads)
+        if positions == "rotary_and_bias" and width // heads < 2:
+            raise ValueError(f"heads of {width // heads} channels have no pairs to rotate")
+        self.heads = heads
+        self.norm = ops.LayerNorm(width)
+        self.to_q = ops.Linear(width, width, bias=False)
+        self.to_k = ops.Linear(width, width, bias=False)
+        self.to_v = ops.Linear(width, width, bias=False)
+        self.to_out = zeroed(ops.Linear(width, width))
+        self.bias = BucketedBias(heads, ops) if positions == "rotary_and_bias" else None
+        self.blend = Blend(learned=spec.learned_blend)
+
+    def forward(
+        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """Attend among the ``frames`` of every video; no other inputs are read here."""
+        if self.blend.mix_factor is None and strength == 1.0:
+            return self.attend(self.norm(tokens), frames, plus=tokens)
+        return self.blend(tokens, self.attend(self.norm(tokens), frames), strength)
+
+    def attend(self, tokens: Tensor, frames: int, plus: Tensor | None = None) -> Tensor:
+        """The attention alone, plus ``plus``: tokens [(b t), n, c] -> [(b t), n, c]."""
+        q, k, v = (
+            rearrange(linear(project, tokens), "(b t) n (k d) -> b t n k d", t=frames, k=self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        bias = None
+        if self.bias is not None:
+            bias = self.bias(frames, q.device).to(q)
+            phases = rotary_phases(frames, q.device, rotated=min(ROTATED, q.shape[-1] // 2 * 2))
+            q, k = (turn(x, phases[:, None, None]) for x in (q, k))
+        # For one clip these are views: positions become the batch without moving a number.
+        q, k, v = (rearrange(x, "b t n k d -> (b n) k t d") for x in (q, k, v))
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=None if bias is None else bias[None]
+        )
+        merged = rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1])
+        return linear(self.to_out, merged, plus)
+
+
+# --------------------------------------------------------------------------------------------------
+# Residual blocks over time, then over space, after a level.
+
+
+class PooledResBlock(nn.Module):
+    """Residual block of two 3x3 convolutions per frame, told the noise level; its group norms take
+    statistics over all frames of a clip."""
+
+    def __init__(self, channels: int, *, norm_groups: int, eps: float, embedding: int, ops=nn):
+        super().__init__()
+        norm = dict(eps=eps, pooled=True, ops=ops)
+        self.norm1 = FrameGroupNorm(norm_groups, channels, **norm)
+        self.conv1 = ops.Conv2d(channels, channels, 3, padding=1)
+        self.embed = ops.Linear(embedding, channels)
+        self.norm2 = FrameGroupNorm(norm_groups, channels, **norm)
+        self.conv2 = ops.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, h: Tensor, frames: int, embedding: Tensor) -> Tensor:
+        """``h`` [(b t), c, h, w], ``embedding`` [(b t), e]."""
+        z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
+        z = embedded(z, self.embed, embedding)
+        return h + convolution(self.conv2, F.silu(self.norm2(z, frames)))
+
+
+@module_kind("temporal module")
+@dataclass(frozen=True, kw_only=True)
+class TemporalModuleSpec(LayerSpec):
+    """Residual blocks over time and over space, both of which read the noise level."""
+
+    embedding: int
+    norm_groups: int = 32
+    eps: float = 1e-6
+    learned_blend: bool = False
+
+    def build(self, width: int, ops=nn) -> TemporalModule:
+        return TemporalModule(width, self, ops)
+
+
+class TemporalModule(nn.Module):
+    """Residual blocks over time (kernels 5 and 3) and over space (3x3), then a 1x1 convolution that
+    starts at zero, added to the input [(b t), c, h, w]."""
+
+    def __init__(self, width: int, spec: TemporalModuleSpec, ops=nn):
+        super().__init__()
+        shared = dict(norm_groups=spec.norm_groups, eps=spec.eps, embedding=spec.embedding)
+        self.over_time = TemporalResBlockSpec(
+            kernel=5, second_kernel=3, pooled_norm=True, learned_blend=False, **shared
+        ).build(width, ops)
+        self.over_space = PooledResBlock(width, **shared, ops=ops)
+        self.project_out = zeroed(ops.Conv2d(width, width, 1))
+        self.blend = Blend(learned=spec.learned_blend)
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        z = self.over_time(h, frames, LayerInputs(embedding=inputs.embedding))
+        z = self.over_space(z, frames, inputs.embedding)
+        return self.blend(h, convolution(self.project_out, z), strength)

@@ -1,0 +1,110 @@
+"""What :class:`.factorised_unet.FactorisedUNet` is made of besides attention, on frames
+[(b t) c h w] that know how many of them make a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..layer_calls import convolution
+from .residual import over_time, per_frame, zeroed
+
+GROUPS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipInputs:
+    """What every layer is handed besides the frames.
+
+    embedding: of the noise level and all other numbers, after SiLU, [b e] or [b t e]. text, image:
+    tokens [b n d], of every frame [b t n d], or None.
+    """
+
+    frames: int
+    embedding: Tensor
+    text: Tensor | None = None
+    image: Tensor | None = None
+
+
+class ClipGroupNorm(nn.Module):
+    """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the clip's frames.
+
+    The mean is taken off first. In channels-last memory torch computes the variance as the
+    difference of two squares, which has few digits left where the mean is far from 0.
+    """
+
+    def __init__(self, channels: int, *, eps: float, pooled: bool = False, ops=nn):
+        super().__init__()
+        self.norm = ops.GroupNorm(GROUPS, channels, eps=eps)
+        self.pooled = pooled
+
+    def forward(self, h: Tensor, frames: int) -> Tensor:
+        pooled = frames if self.pooled else 1
+        clip = rearrange(h, "(b t) c h w -> b c (t h) w", t=pooled)
+        mean = clip.mean((2, 3)).unflatten(1, (GROUPS, -1)).mean(2, keepdim=True)
+        mean = mean.expand(-1, -1, clip.shape[1] // GROUPS).flatten(1)[:, :, None, None]
+        return rearrange(self.norm(clip - mean), "b c (t h) w -> (b t) c h w", t=pooled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResBlockSpec:
+    """embedding: width of the embedding. scale_shift: it scales and shifts what the second norm
+    makes, instead of being added before that. pooled_norm: norms take their statistics over all
+    frames of a clip, not per frame. over_time: convolutions over time follow."""
+
+    embedding: int
+    scale_shift: bool = False
+    pooled_norm: bool = False
+    over_time: bool = False
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions per frame, the embedding between them, and the residual."""
+
+    def __init__(self, channels: int, out: int, spec: ResBlockSpec, ops=nn):
+        super().__init__()
+        norm = dict(eps=1e-5, pooled=spec.pooled_norm, ops=ops)
+        self.scale_shift = spec.scale_shift
+        self.norm1 = ClipGroupNorm(channels, **norm)
+        self.conv1 = ops.Conv2d(channels, out, 3, padding=1)
+        self.embed = ops.Linear(spec.embedding, 2 * out if spec.scale_shift else out)
+        self.norm2 = ClipGroupNorm(out, **norm)
+        self.conv2 = zeroed(ops.Conv2d(out, out, 3, padding=1))
+        self.skip = ops.Conv2d(channels, out, 1) if channels != out else None
+        self.over_time = TimeConvolutions(out, ops) if spec.over_time else None
+
+    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+        frames = inputs.frames
+        z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
+        told = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = told.chunk(2, dim=1)
+            z = self.norm2(z, frames) * (1 + scale) + shift
+        else:
+            z = self.norm2(z + told, frames)
+        h = h if self.skip is None else convolution(self.skip, h)
+        h = convolution(self.conv2, F.silu(z), plus=h)
+        return h if self.over_time is None else self.over_time(h, frames)
+
+
+class TimeConvolutions(nn.Module):
+    """Four convolutions over three frames, zero beyond the clip, each after a norm over all frames
+    and SiLU, and the residual."""
+
+    def __init__(self, width: int, ops=nn):
+        super().__init__()
+        self.norms = nn.ModuleList(
+            [ClipGroupNorm(width, eps=1e-5, pooled=True, ops=ops) for _ in range(4)]
+        )
+        kernel = dict(kernel_size=(3, 1, 1), padding=(1, 0, 0))
+        self.convs = nn.ModuleList([ops.Conv3d(width, width, **kernel) for _ in range(4)])
+        zeroed(self.convs[-1])
+
+    def forward(self, h: Tensor, frames: int) -> Tensor:
+        z = h
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            z = over_time(conv, F.silu(norm(z, frames)), frames)
+        return h + z

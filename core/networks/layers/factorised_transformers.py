@@ -1,0 +1,278 @@
+"""The three ways in which space-time factorised U-Nets attend after a residual block.
+
+    SplitAttentionSpec          LVDM, unconditional, prediction, interpolation
+    InterleavedTransformerSpec  LVDM, text to video
+    StackedTransformersSpec     VideoCrafter
+
+Each spec builds a layer `layer(h [(b t) c h w], inputs) -> h`, the residual included. Tokens are
+[(b t) s c] where attention is within a frame and [(b s) t c] where it is among the frames of one
+position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..layer_calls import linear
+from .factorised import GROUPS, ClipGroupNorm, ClipInputs
+from .relative_attention import Attention, PlainAttention, TransposedRelativeAttention
+from .residual import zeroed
+from .transformer import GEGLU
+
+
+def tokens_of(h: Tensor) -> Tensor:
+    """Frames [(b t) c h w] as tokens [(b t) s c]."""
+    return rearrange(h, "n c h w -> n (h w) c")
+
+
+def frames_like(tokens: Tensor, h: Tensor) -> Tensor:
+    """Inverse of :func:`tokens_of` for frames of h's size."""
+    return rearrange(tokens, "n (h w) c -> n c h w", h=h.shape[-2])
+
+
+def over_frames(layer: nn.Module, tokens: Tensor, frames: int) -> Tensor:
+    """Apply a layer of tokens [(b s) t c] to tokens [(b t) s c]."""
+    count = tokens.shape[1]
+    out = layer(rearrange(tokens, "(b t) s c -> (b s) t c", t=frames))
+    return rearrange(out, "(b s) t c -> (b t) s c", s=count)
+
+
+def to_prompt(attention: Attention, tokens: Tensor, inputs: ClipInputs) -> Tensor:
+    """Cross-attention of tokens [(b t) s c] to text and image, which a clip or every frame has."""
+    text, image = inputs.text, inputs.image
+    if text is None:
+        raise ValueError("the network attends to text, but none was given")
+    if image is not None and image.ndim != text.ndim:
+        raise ValueError(
+            f"text of shape {list(text.shape)} and an image of shape {list(image.shape)} must "
+            "both be per video or both be per frame"
+        )
+    if text.ndim == 4:
+        text, image = (x if x is None else x.flatten(0, 1) for x in (text, image))
+    rows = tokens.reshape(len(text), -1, tokens.shape[-1])
+    return attention(rows, text, image).reshape(tokens.shape)
+
+
+def plus_feed_forward(layer: GEGLU, tokens: Tensor, plus: Tensor) -> Tensor:
+    """layer(tokens) + plus, all of them [n s c]."""
+    value, gate = linear(layer.inner, tokens).chunk(2, dim=-1)
+    return linear(layer.outer, value * F.gelu(gate), plus)
+
+
+# --------------------------------------------------------------------------------------------------
+# LVDM without text.
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitAttentionSpec:
+    """Attention in space, then in time. max_distance: frames at which distances are clipped."""
+
+    heads: int
+    max_distance: int
+
+    text: None = None
+    image: None = None
+
+    def build(self, width: int, ops=nn) -> SplitAttention:
+        return SplitAttention(width, self, ops)
+
+
+class SplitAttention(nn.Module):
+    """See :class:`SplitAttentionSpec`; the second norm is over the frames of one position."""
+
+    def __init__(self, width: int, spec: SplitAttentionSpec, ops=nn):
+        super().__init__()
+        self.space_norm = ClipGroupNorm(width, eps=1e-5, ops=ops)
+        self.space = PlainAttention(width, spec.heads, ops)
+        self.time_norm = ops.GroupNorm(GROUPS, width, eps=1e-5)
+        self.time = TransposedRelativeAttention(width, spec.heads, spec.max_distance, ops)
+        zeroed(self.space.to_out)
+        zeroed(self.time.to_out)
+
+    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+        tokens = tokens_of(h) + self.space(tokens_of(self.space_norm(h, inputs.frames)))
+        return frames_like(tokens + over_frames(self._in_time, tokens, inputs.frames), h)
+
+    def _in_time(self, tokens: Tensor) -> Tensor:
+        return self.time(self.time_norm(tokens.mT).mT)
+
+
+# --------------------------------------------------------------------------------------------------
+# LVDM with text.
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterleavedTransformerSpec:
+    """A transformer that attends to space and time by turns. text: width of the text's tokens."""
+
+    heads: int
+    text: int
+    max_distance: int
+    depth: int = 1
+
+    image: None = None
+
+    def build(self, width: int, ops=nn) -> InterleavedTransformer:
+        return InterleavedTransformer(width, self, ops)
+
+
+class InterleavedBlock(nn.Module):
+    """Attention in the frame, among frames, to the text, among frames once more, feed-forward."""
+
+    def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
+        super().__init__()
+        heads = dict(heads=spec.heads, head_width=width // spec.heads, ops=ops)
+        self.space_norm = ops.LayerNorm(width)
+        self.space = Attention(width, **heads)
+        self.first_time_norm = ops.LayerNorm(width)
+        self.first_time = Attention(width, max_distance=spec.max_distance, **heads)
+        self.text_norm = ops.LayerNorm(width)
+        self.text = Attention(width, context=spec.text, **heads)
+        self.second_time_norm = ops.LayerNorm(width)
+        self.second_time = Attention(width, max_distance=spec.max_distance, **heads)
+        self.feed_forward_norm = ops.LayerNorm(width)
+        self.feed_forward = GEGLU(width, ops=ops)
+
+    def forward(self, tokens: Tensor, inputs: ClipInputs) -> Tensor:
+        frames = inputs.frames
+        tokens = self.space(self.space_norm(tokens), plus=tokens)
+        tokens = tokens + over_frames(self.first_time, self.first_time_norm(tokens), frames)
+        tokens = tokens + to_prompt(self.text, self.text_norm(tokens), inputs)
+        tokens = tokens + over_frames(self.second_time, self.second_time_norm(tokens), frames)
+        return plus_feed_forward(self.feed_forward, self.feed_forward_norm(tokens), tokens)
+
+
+class InterleavedTransformer(nn.Module):
+    """See :class:`InterleavedTransformerSpec`; its norm is over all frames of a clip."""
+
+    def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
+        super().__init__()
+        self.norm = ClipGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
+        self.project_in = ops.Linear(width, width)
+        self.blocks = nn.ModuleList([InterleavedBlock(width, spec, ops) for _ in range(spec.depth)])
+        self.project_out = zeroed(ops.Linear(width, width))
+
+    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+        tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
+        for block in self.blocks:
+            tokens = block(tokens, inputs)
+        return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
+
+
+# --------------------------------------------------------------------------------------------------
+# VideoCrafter.
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackedTransformersSpec:
+    """A transformer in the frame, then one among frames.
+
+    head_width: channels of a head. text, image: widths of the tokens that the first attends to; an
+    image's besides the text's. max_distance: of relative positions in time, None = none at all.
+    """
+
+    head_width: int
+    text: int
+    image: int | None = None
+    max_distance: int | None = None
+    depth: int = 1
+
+    def build(self, width: int, ops=nn) -> StackedTransformers:
+        return StackedTransformers(width, self, ops)
+
+
+class TransformerBlock(nn.Module):
+    """Two attentions and a feed-forward, each after a norm; `second` says what the other one is."""
+
+    def __init__(self, width: int, first: Attention, second: Attention, ops=nn):
+        super().__init__()
+        self.norm1 = ops.LayerNorm(width)
+        self.first = first
+        self.norm2 = ops.LayerNorm(width)
+        self.second = second
+        self.norm3 = ops.LayerNorm(width)
+        self.feed_forward = GEGLU(width, ops=ops)
+
+
+class SpaceTransformer(nn.Module):
+    """Self-attention in every frame, attention to text and image, feed-forward."""
+
+    def __init__(self, width: int, spec: StackedTransformersSpec, ops=nn):
+        super().__init__()
+        heads = dict(heads=width // spec.head_width, head_width=spec.head_width, ops=ops)
+        self.norm = ClipGroupNorm(width, eps=1e-6, ops=ops)
+        self.project_in = ops.Linear(width, width)
+        self.blocks = nn.ModuleList(
+            [
+                TransformerBlock(
+                    width,
+                    Attention(width, **heads),
+                    Attention(width, context=spec.text, image=spec.image, **heads),
+                    ops,
+                )
+                for _ in range(spec.depth)
+            ]
+        )
+        self.project_out = zeroed(ops.Linear(width, width))
+
+    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+        tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
+        for block in self.blocks:
+            tokens = block.first(block.norm1(tokens), plus=tokens)
+            tokens = tokens + to_prompt(block.second, block.norm2(tokens), inputs)
+            tokens = plus_feed_forward(block.feed_forward, block.norm3(tokens), tokens)
+        return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
+
+
+class TimeTransformer(nn.Module):
+    """Two self-attentions among the frames of one position and a feed-forward, in `heads` heads of
+    the spec's width; its norm is over all frames of a clip."""
+
+    def __init__(self, width: int, heads: int, spec: StackedTransformersSpec, ops=nn):
+        super().__init__()
+        inner = heads * spec.head_width
+        attention = dict(
+            heads=heads, head_width=spec.head_width, max_distance=spec.max_distance, ops=ops
+        )
+        self.norm = ClipGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
+        self.project_in = ops.Linear(width, inner)
+        self.blocks = nn.ModuleList(
+            [
+                TransformerBlock(
+                    inner, Attention(inner, **attention), Attention(inner, **attention), ops
+                )
+                for _ in range(spec.depth)
+            ]
+        )
+        self.project_out = zeroed(ops.Linear(inner, width))
+
+    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+        tokens = tokens_of(self.norm(h, inputs.frames))
+        return h + frames_like(over_frames(self._in_time, tokens, inputs.frames), h)
+
+    def _in_time(self, tokens: Tensor) -> Tensor:
+        tokens = linear(self.project_in, tokens)
+        for block in self.blocks:
+            tokens = block.first(block.norm1(tokens), plus=tokens)
+            tokens = block.second(block.norm2(tokens), plus=tokens)
+            tokens = plus_feed_forward(block.feed_forward, block.norm3(tokens), tokens)
+        return linear(self.project_out, tokens)
+
+
+class StackedTransformers(nn.Module):
+    """See :class:`StackedTransformersSpec`."""
+
+    def __init__(self, width: int, spec: StackedTransformersSpec, ops=nn):
+        super().__init__()
+        self.space = SpaceTransformer(width, spec, ops)
+        self.time = TimeTransformer(width, width // spec.head_width, spec, ops)
+
+    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+        return self.time(self.space(h, inputs), inputs)
+
+
+AttentionSpec = SplitAttentionSpec | InterleavedTransformerSpec | StackedTransformersSpec

@@ -1,0 +1,150 @@
+"""AnimateDiff's motion module (Guo et al. 2023): a transformer over the frames of one position,
+made of self-attentions alone, that sits behind a spatial transformer and adds to its answer.
+
+It knows nothing of the prompt and the noise level, and tells frames apart by sinusoids of their
+place in the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .low_rank import Projection, Update
+from .positions import interleaved_sinusoid
+from .residual import Blend, zeroed
+from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
+from .transformer import check_heads
+
+EPS = 1e-6
+"""Of the group norm, whose statistics are those of one frame."""
+
+
+@module_kind("motion module")
+@dataclass(frozen=True, kw_only=True)
+class MotionModuleSpec(LayerSpec):
+    """positions: frames that it was made for, more are refused. attentions: in each of its
+    transformer blocks, of which there are `blocks`. acts_on_image: whether a single frame passes
+    through it. adds_context: whether features of a given image, as wide as h, are added before it.
+    updates: low-rank updates of its projections, in the order they are added.
+    """
+
+    heads: int = 8
+    positions: int = 32
+    blocks: int = 1
+    attentions: int = 2
+    expansion: int = 4
+    norm_groups: int = 32
+    acts_on_image: bool = True
+    adds_context: bool = False
+    updates: tuple[Update, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "updates", tuple(Update(*one) for one in self.updates))
+
+    @property
+    def max_frames(self) -> int:
+        return self.positions
+
+    def build(self, width: int, ops=nn) -> MotionModule:
+        return MotionModule(width, self, ops)
+
+
+class MotionModule(nn.Module):
+    """See :class:`MotionModuleSpec`."""
+
+    def __init__(self, width: int, spec: MotionModuleSpec, ops=nn):
+        super().__init__()
+        check_heads(width, spec.heads)
+        self.acts_on_image, self.adds_context = spec.acts_on_image, spec.adds_context
+        self.norm = ops.GroupNorm(spec.norm_groups, width, eps=EPS)
+        self.project_in = Projection(width, width, "project_in", spec.updates, ops=ops)
+        self.blocks = nn.ModuleList(
+            [MotionBlock(width, spec, f"blocks.{k}", ops) for k in range(spec.blocks)]
+        )
+        self.project_out = Projection(width, width, "project_out", spec.updates, ops=ops)
+        zeroed(self.project_out.base)
+        self.blend = Blend(learned=False)
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """Attend among the ``frames`` of every video; times and features are read."""
+        if self.adds_context and inputs.context is not None:
+            h = h + strength * inputs.context
+        if frames == 1 and not self.acts_on_image:
+            return h
+        times = torch.arange(frames, device=h.device) if inputs.times is None else inputs.times
+        at = interleaved_sinusoid(times, h.shape[1]).to(h.dtype)
+        tokens = self.project_in(rearrange(self.norm(h), "n c h w -> n (h w) c"))
+        for block in self.blocks:
+            tokens = block(tokens, at)
+        z = rearrange(self.project_out(tokens), "n (h w) c -> n c h w", h=h.shape[-2])
+        return self.blend(h, z, strength)
+
+
+class MotionBlock(nn.Module):
+    """Self-attentions over time and a feed-forward, on tokens [(b t), n, c]."""
+
+    def __init__(self, width: int, spec: MotionModuleSpec, path: str, ops=nn):
+        super().__init__()
+        count = range(spec.attentions)
+        self.norms = nn.ModuleList([ops.LayerNorm(width) for _ in count])
+        self.attentions = nn.ModuleList(
+            [MotionAttention(width, spec, f"{path}.attentions.{k}", ops) for k in count]
+        )
+        self.norm = ops.LayerNorm(width)
+        self.feed_forward = FeedForward(width, spec, f"{path}.feed_forward", ops)
+
+    def forward(self, tokens: Tensor, at: Tensor) -> Tensor:
+        """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual."""
+        for norm, attention in zip(self.norms, self.attentions, strict=True):
+            tokens = attention(with_positions(norm(tokens), at), len(at), plus=tokens)
+        return self.feed_forward(self.norm(tokens), plus=tokens)
+
+
+class MotionAttention(nn.Module):
+    """Self-attention among the frames of one position, no mask."""
+
+    def __init__(self, width: int, spec: MotionModuleSpec, path: str, ops=nn):
+        super().__init__()
+        self.heads = spec.heads
+        self.to_q, self.to_k, self.to_v = (
+            Projection(width, width, f"{path}.{name}", spec.updates, bias=False, ops=ops)
+            for name in ("to_q", "to_k", "to_v")
+        )
+        self.to_out = Projection(width, width, f"{path}.to_out", spec.updates, ops=ops)
+
+    def forward(self, tokens: Tensor, frames: int, plus: Tensor) -> Tensor:
+        """tokens [(b t), n, c] -> [(b t), n, c], to which ``plus`` is added."""
+        q, k, v = (
+            rearrange(project(tokens), "(b t) n (k d) -> (b n) k t d", t=frames, k=self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        out = F.scaled_dot_product_attention(q, k, v)
+        merged = rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1])
+        return self.to_out(merged, plus)
+
+
+class FeedForward(nn.Module):
+    """Value times the exact GELU of the gate (Shazeer 2020)."""
+
+    def __init__(self, width: int, spec: MotionModuleSpec, path: str, ops=nn):
+        super().__init__()
+        inner, updates = spec.expansion * width, spec.updates
+        self.inner = Projection(width, 2 * inner, f"{path}.inner", updates, ops=ops)
+        self.outer = Projection(inner, width, f"{path}.outer", updates, ops=ops)
+
+    def forward(self, tokens: Tensor, plus: Tensor) -> Tensor:
+        value, gate = self.inner(tokens).chunk(2, dim=-1)
+        return self.outer(value * F.gelu(gate), plus)
+
+
+def with_positions(tokens: Tensor, at: Tensor) -> Tensor:
+    """tokens [(b t), n, c] plus ``at`` [t, c]."""
+    video = rearrange(tokens, "(b t) n c -> b t n c", t=len(at))
+    return rearrange(video + at[:, None], "b t n c -> (b t) n c")

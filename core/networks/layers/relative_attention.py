@@ -1,0 +1,156 @@
+"""Attention with learned vectors for the distance between frames, on the side of the keys and on
+that of the values (Shaw et al. 2018), as LVDM and VideoCrafter have it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..layer_calls import linear
+from .transformer import check_heads
+
+
+class RelativeVectors(nn.Module):
+    """A learned vector for every distance between frames, clipped at ``max_distance``."""
+
+    def __init__(self, max_distance: int, width: int, ops=nn):
+        super().__init__()
+        self.max_distance = max_distance
+        self.table = ops.Embedding(2 * max_distance + 1, width)
+
+    def forward(self, frames: int, device: torch.device) -> Tensor:
+        """[t query, t key, d]; row of the table = clip(key - query) + max_distance."""
+        at = torch.arange(frames, device=device)
+        distance = (at[None, :] - at[:, None]).clamp(-self.max_distance, self.max_distance)
+        return self.table(distance + self.max_distance)
+
+
+class RelativePositions(nn.Module):
+    """The vectors of keys and of values, which all heads share."""
+
+    def __init__(self, max_distance: int, head_width: int, ops=nn):
+        super().__init__()
+        self.keys = RelativeVectors(max_distance, head_width, ops)
+        self.values = RelativeVectors(max_distance, head_width, ops)
+
+    def logits(self, q: Tensor) -> Tensor:
+        """q_i . K_ij of queries [n k t d]: [n k t query, t key]."""
+        keys = self.keys(q.shape[-2], q.device).to(q)
+        return torch.einsum("nkid,ijd->nkij", q, keys)
+
+    def attend(self, weights: Tensor, v: Tensor) -> Tensor:
+        """sum_j a_ij (v_j + V_ij) of weights [n k t t] and values [n k t d]."""
+        values = self.values(v.shape[-2], v.device).to(v)
+        return weights @ v + torch.einsum("nkij,ijd->nkid", weights, values)
+
+
+class Attention(nn.Module):
+    """Attention of tokens [r n c] to themselves, or to a context [r m e].
+
+    heads of ``head_width`` channels, which need not make up the width of the tokens. max_distance:
+    of relative positions between the tokens, which then are the frames; None = none. image: width
+    of the tokens of an image that are attended to besides, with keys and values of their own.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        head_width: int,
+        context: int | None = None,
+        max_distance: int | None = None,
+        image: int | None = None,
+        ops=nn,
+    ):
+        super().__init__()
+        inner, source = heads * head_width, context or width
+        self.heads = heads
+        self.to_q = ops.Linear(width, inner, bias=False)
+        self.to_k = ops.Linear(source, inner, bias=False)
+        self.to_v = ops.Linear(source, inner, bias=False)
+        self.to_out = ops.Linear(inner, width)
+        self.positions = (
+            None if max_distance is None else RelativePositions(max_distance, head_width, ops)
+        )
+        self.image_to_k = ops.Linear(image, inner, bias=False) if image else None
+        self.image_to_v = ops.Linear(image, inner, bias=False) if image else None
+
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor | None = None,
+        image: Tensor | None = None,
+        plus: Tensor | None = None,
+    ) -> Tensor:
+        """The attention of the tokens, plus ``plus`` [r n c]."""
+        context = tokens if context is None else context
+        q, k, v = linear(self.to_q, tokens), linear(self.to_k, context), linear(self.to_v, context)
+        out = self._attend(q, k, v)
+        if self.image_to_k is not None and image is not None:
+            k, v = linear(self.image_to_k, image), linear(self.image_to_v, image)
+            out = out + self._attend(q, k, v)
+        return linear(self.to_out, out, plus)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=self.heads) for x in (q, k, v))
+        if self.positions is None:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            q = q * q.shape[-1] ** -0.5
+            logits = q @ k.mT + self.positions.logits(q)
+            out = self.positions.attend(softmax(logits), v)
+        return rearrange(out, "r k n d -> r n (k d)")
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Over the last axis, computed in float32."""
+    return logits.float().softmax(dim=-1).to(logits.dtype)
+
+
+class TransposedRelativeAttention(nn.Module):
+    """Attention among the frames of one position, tokens [n t c], of LVDM's unconditional models.
+
+    What a logit of query i and key j is given for their distance is not q_i . K_ij but q_j . K_ji:
+    the published weights were trained with the two axes exchanged. It is also divided by the fourth
+    root of the head's width, not by the square root as the product of queries and keys is.
+    """
+
+    def __init__(self, width: int, heads: int, max_distance: int, ops=nn):
+        super().__init__()
+        check_heads(width, heads)
+        self.heads = heads
+        self.to_qkv = ops.Linear(width, 3 * width)
+        self.to_out = ops.Linear(width, width)
+        self.positions = RelativePositions(max_distance, width // heads, ops)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k, v = heads_of(linear(self.to_qkv, tokens), self.heads)
+        scale = q.shape[-1] ** -0.25
+        q, k = q * scale, k * scale
+        logits = q @ k.mT + self.positions.logits(q).mT
+        out = self.positions.attend(softmax(logits), v)
+        return linear(self.to_out, rearrange(out, "n k t d -> n t (k d)"))
+
+
+class PlainAttention(nn.Module):
+    """Self-attention of tokens [r n c] whose projections have biases."""
+
+    def __init__(self, width: int, heads: int, ops=nn):
+        super().__init__()
+        check_heads(width, heads)
+        self.heads = heads
+        self.to_qkv = ops.Linear(width, 3 * width)
+        self.to_out = ops.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out = F.scaled_dot_product_attention(*heads_of(linear(self.to_qkv, tokens), self.heads))
+        return linear(self.to_out, rearrange(out, "n k t d -> n t (k d)"))
+
+
+def heads_of(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values in one, [n t 3c] -> [3 n k t c/k]."""
+    return rearrange(qkv, "n t (three k d) -> three n k t d", three=3, k=heads)

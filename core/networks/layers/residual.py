@@ -1,0 +1,198 @@
+"""The residual 3D convolution over time (Video LDM, section 3.1), and parts of all temporal layers.
+
+Every layer computes a residual ``f(h)`` whose last projection starts at zero, so that an untrained
+layer is exactly the identity. How much of it is used is one number, the layer's :class:`Blend`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
+
+
+def embedded(z: Tensor, project: nn.Module | None, embedding: Tensor | None) -> Tensor:
+    """Add to ``z`` [(b t), c, h, w] the projection of an embedding [(b t), e], if there is one."""
+    if project is None or embedding is None:
+        return z
+    return z + project(F.silu(embedding))[:, :, None, None]
+
+
+def joined(z: Tensor, project: nn.Module | None, context: Tensor | None) -> Tensor:
+    """Add to ``z`` [(b t), c, h, w] the projection of given frames' features, if there are any."""
+    return z if project is None or context is None else z + project(context)
+
+
+# -------------------------------------------------------------------------------------------------
+# Blending (Video LDM, section 3.1: alpha z + (1 - alpha) z').
+
+
+class Blend(nn.Module):
+    """Weigh a temporal layer's residual: z + strength (1 - alpha) f(z), alpha =
+    sigmoid(mix_factor).
+
+    With z' = z + f(z) this is the paper's alpha z + (1 - alpha) z', written so that f(z) = 0 gives
+    z bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie). fixed: mix_factor
+    is alpha itself. spares_images: frames that are images of their own stay as they are.
+    """
+
+    def __init__(
+        self,
+        *,
+        learned: bool = True,
+        mix_factor: float = 0.0,
+        fixed: bool = False,
+        spares_images: bool = False,
+    ):
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.tensor([mix_factor])) if learned else None
+        self.fixed, self.spares_images = fixed, spares_images
+
+    def forward(
+        self,
+        z: Tensor,
+        residual: Tensor,
+        strength: float = 1.0,
+        image_only: Tensor | None = None,
+    ) -> Tensor:
+        """z, residual: [(b t), ...]. image_only: [(b t)], other than 0 for an image of its own."""
+        if self.mix_factor is not None:
+            alpha = self.mix_factor if self.fixed else torch.sigmoid(self.mix_factor)
+            # Hosts that offload weights move modules, not this number.
+            residual = residual * (1 - alpha).to(residual)
+        if self.spares_images and image_only is not None:
+            spared = image_only.reshape(-1, *[1] * (z.ndim - 1)) != 0
+            residual = residual.masked_fill(spared, 0.0)
+        return z + strength * residual if strength != 1.0 else z + residual
+
+
+# -------------------------------------------------------------------------------------------------
+# Group normalisation, per frame or over all frames of a clip.
+
+
+class FrameGroupNorm(nn.Module):
+    """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over the clip's frames."""
+
+    def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool, ops=nn):
+        super().__init__()
+        self.norm = ops.GroupNorm(groups, channels, eps=eps)
+        self.pooled = pooled
+
+    def forward(self, h: Tensor, frames: int) -> Tensor:
+        if not self.pooled:
+            return self.norm(h)
+        clip = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
+        return rearrange(self.norm(clip), "b c t h w -> (b t) c h w")
+
+
+# -------------------------------------------------------------------------------------------------
+# 3D convolution.
+
+
+@module_kind("residual convolution")
+@dataclass(frozen=True, kw_only=True)
+class TemporalResBlockSpec(LayerSpec):
+    """Two convolutions over time, kernels [k, s, s], and the residual.
+
+    kernel, second_kernel: k in frames; the second is like the first unless given. spatial: s, 1 for
+    each position alone, 3 where the block is to follow what moves by a position or two. embedding:
+    width of the time embedding, None = the block does not read the noise level. context: channels
+    of given frames' features, None = it reads none. pooled_norm: statistics over all frames.
+    fixed_blend, spares_images: see :class:`Blend`.
+    """
+
+    kernel: int = 3
+    second_kernel: int | None = None
+    spatial: int = 1
+    norm_groups: int = 32
+    eps: float = 1e-5
+    embedding: int | None = None
+    context: int | None = None
+    pooled_norm: bool = False
+    learned_blend: bool = True
+    fixed_blend: bool = False
+    spares_images: bool = False
+
+    @property
+    def reads_image_only(self) -> bool:
+        return self.spares_images
+
+    def build(self, width: int, ops=nn) -> TemporalResBlock:
+        return TemporalResBlock(width, self, ops)
+
+
+class TemporalResBlock(nn.Module):
+    """Residual block of two convolutions over time, see :class:`TemporalResBlockSpec`.
+
+    Zero padding, in time never causal: frame t sees t - (k - 1) .. t + (k - 1).
+    """
+
+    def __init__(self, width: int, spec: TemporalResBlockSpec, ops=nn):
+        super().__init__()
+        side = spec.spatial
+        first, second = (
+            dict(kernel_size=(k, side, side), padding=(k // 2, side // 2, side // 2))
+            for k in (spec.kernel, spec.second_kernel or spec.kernel)
+        )
+        norm = dict(eps=spec.eps, pooled=spec.pooled_norm, ops=ops)
+        self.norm1 = FrameGroupNorm(spec.norm_groups, width, **norm)
+        self.conv1 = ops.Conv3d(width, width, **first)
+        self.embed = ops.Linear(spec.embedding, width) if spec.embedding else None
+        self.context = zeroed(ops.Conv2d(spec.context, width, 1)) if spec.context else None
+        self.norm2 = FrameGroupNorm(spec.norm_groups, width, **norm)
+        self.conv2 = zeroed(ops.Conv3d(width, width, **second))
+        self.blend = Blend(
+            learned=spec.learned_blend, fixed=spec.fixed_blend, spares_images=spec.spares_images
+        )
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """Given frames join before the convolutions, the embedding between them."""
+        z = joined(h, self.context, inputs.context)
+        z = over_time(self.conv1, F.silu(self.norm1(z, frames)), frames)
+        z = embedded(z, self.embed, inputs.embedding)
+        z = over_time(self.conv2, F.silu(self.norm2(z, frames)), frames)
+        return self.blend(h, z, strength, inputs.image_only)
+
+
+def over_time(conv: nn.Module, h: Tensor, frames: int) -> Tensor:
+    """Apply a 3D convolution to [(b t), c, h, w]; channels-last memory passes without a copy."""
+    clip = conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
+    return rearrange(clip, "b c t h w -> (b t) c h w")
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """Set every parameter of ``module`` to zero, so that what it ends starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions as the activations are, so that no call has to."""
+    for parameter in module.parameters():
+        # Weights expanded from one number are stand-ins, which are to stay small.
+        if parameter.ndim == 4 and parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        elif parameter.ndim == 5 and parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return module
+
+
+def per_frame(embedding: Tensor, frames: int) -> Tensor:
+    """Repeat an embedding [b, e] for every frame of its clip, [(b t), e]; [b, t, e] is folded."""
+    if embedding.ndim == 2:
+        return repeat(embedding, "b e -> (b t) e", t=frames)
+    return rearrange(embedding, "b t e -> (b t) e")
+
+
+def heads_for(channels: int, width: int = 32) -> int:
+    """Heads of about ``width`` channels that divide ``channels``."""
+    return math.gcd(channels, max(1, channels // width)) or 1

@@ -1,0 +1,276 @@
+"""Temporal attention, and the transformers made of it.
+
+:class:`TemporalTransformer` attends among the frames of one spatial position,
+:class:`SpaceTimeTransformer` to every position of every frame. What is around the attention is the
+same in both: :class:`TransformerLayer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from .positions import (
+    POSITIONS,
+    Positions,
+    RelativeBias,
+    grid_angles,
+    rotary_angles,
+    rotary_width,
+    rotate,
+    with_times,
+)
+from .residual import Blend, FrameGroupNorm, embedded, joined, zeroed
+from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
+
+SpaceTimePositions = Literal["rotary", "rotary_and_sinusoidal"]
+SPACE_TIME_POSITIONS: tuple[SpaceTimePositions, ...] = ("rotary", "rotary_and_sinusoidal")
+
+
+# -------------------------------------------------------------------------------------------------
+# Attention.
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError unless `heads` heads divide the width of an attention."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"attention width {width} must be divisible by {heads} heads")
+
+
+def check_positions(given: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError for an encoding of positions that is not known here."""
+    if given not in known:
+        raise ValueError(f"positions must be one of {', '.join(known)}, not {given!r}")
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention among the frames of one spatial position, no mask."""
+
+    def __init__(
+        self, width: int, heads: int, *, positions: Positions = "rotary", max_distance: int = 32,
+        ops=nn,
+    ):  # fmt: skip
+        super().__init__()
+        check_positions(positions, POSITIONS)
+        check_heads(width, heads)
+        self.heads, self.positions = heads, positions
+        self.to_qkv = ops.Linear(width, 3 * width, bias=False)
+        self.to_out = ops.Linear(width, width)
+        self.bias = RelativeBias(heads, max_distance, ops) if positions == "relative" else None
+
+    def forward(self, tokens: Tensor, times: Tensor) -> Tensor:
+        """``tokens`` [n, t, d] at ``times`` [t] -> [n, t, d]."""
+        if self.positions == "sinusoidal":
+            tokens = with_times(tokens, times)
+        q, k, v = _heads_of(self.to_qkv(tokens), self.heads)
+        if self.positions == "rotary":
+            angles = rotary_angles(times, rotary_width(q.shape[-1]))
+            q, k = rotate(q, angles), rotate(k, angles)
+        bias = self.bias(len(times), q.device).to(q) if self.bias is not None else None
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
+
+
+class SpaceTimeAttention(nn.Module):
+    """Self-attention of all positions of all frames, which rotary angles tell apart: a third of
+    them each by frame, row and column."""
+
+    def __init__(self, width: int, heads: int, *, positions: SpaceTimePositions = "rotary", ops=nn):
+        super().__init__()
+        check_positions(positions, SPACE_TIME_POSITIONS)
+        check_heads(width, heads)
+        self.heads, self.positions = heads, positions
+        self.to_qkv = ops.Linear(width, 3 * width, bias=False)
+        self.to_out = ops.Linear(width, width)
+
+    def forward(self, tokens: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
+        """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w) -> the same shape."""
+        if self.positions == "rotary_and_sinusoidal":
+            tokens = with_times(tokens, times)
+        q, k, v = _heads_of(self.to_qkv(tokens), self.heads)
+        angles = space_time_angles(times, grid, q.shape[-1])
+        out = F.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v)
+        return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
+
+
+def space_time_angles(times: Tensor, grid: tuple[int, int], head_width: int) -> Tensor:
+    """Angles [t h w, r / 2] of the rotated channels of heads of `head_width` channels."""
+    width = rotary_width(head_width)
+    pairs = width // 6
+    along = rotary_angles(times, width - 4 * pairs, base=100.0)
+    across = grid_angles(*grid, pairs, times.device)
+    along = repeat(along, "t r -> (t s) r", s=len(across))
+    return torch.cat([along, repeat(across, "s r -> (t s) r", t=len(times))], dim=-1)
+
+
+def _heads_of(qkv: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values in one, [n, t, 3 d] -> [3, n, k, t, d / k]."""
+    return rearrange(qkv, "n t (three k d) -> three n k t d", three=3, k=heads)
+
+
+class TextAttention(nn.Module):
+    """Cross-attention of the tokens [b, n, d] of a clip to its text [b, m, e]."""
+
+    def __init__(self, width: int, text_width: int, heads: int, ops=nn):
+        super().__init__()
+        self.heads = heads
+        self.to_q = ops.Linear(width, width, bias=False)
+        self.to_kv = ops.Linear(text_width, 2 * width, bias=False)
+        self.to_out = ops.Linear(width, width)
+
+    def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
+        q = rearrange(self.to_q(tokens), "b n (k d) -> b k n d", k=self.heads)
+        k, v = rearrange(self.to_kv(text), "b m (two k d) -> two b k m d", two=2, k=self.heads)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(rearrange(out, "b k n d -> b n (k d)"))
+
+
+class GEGLU(nn.Module):
+    """Feed-forward of inner width ``expansion`` d: value times the exact GELU of the gate
+    (Shazeer 2020)."""
+
+    def __init__(self, width: int, *, expansion: int = 4, ops=nn):
+        super().__init__()
+        self.inner = ops.Linear(width, 2 * expansion * width)
+        self.outer = ops.Linear(expansion * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        value, gate = self.inner(tokens).chunk(2, dim=-1)
+        return self.outer(value * F.gelu(gate))
+
+
+# -------------------------------------------------------------------------------------------------
+# Transformers.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerSpec(LayerSpec):
+    """What all transformers over time have in common.
+
+    expansion: of the feed-forward. text: width of the prompt's tokens, None = it does not attend to
+    the prompt. embedding: width of the time embedding, None = it does not read the noise level.
+    context: channels of given frames' features, None = it reads none.
+    """
+
+    heads: int
+    norm_groups: int = 32
+    expansion: int = 4
+    text: int | None = None
+    embedding: int | None = None
+    context: int | None = None
+    learned_blend: bool = True
+
+
+class TransformerLayer(nn.Module):
+    """Normalise, project in, attend over time and (where the spec says so) to the prompt, feed
+    forward, project out with zero weights.
+
+    A subclass says which tokens see each other: `layout`, einops' order of them, and `attend`.
+    """
+
+    layout: ClassVar[str]
+
+    def __init__(self, width: int, spec: TransformerSpec, attention: nn.Module, ops=nn):
+        super().__init__()
+        self.norm = FrameGroupNorm(spec.norm_groups, width, eps=1e-6, pooled=False, ops=ops)
+        self.embed = ops.Linear(spec.embedding, width) if spec.embedding else None
+        self.context = zeroed(ops.Conv2d(spec.context, width, 1)) if spec.context else None
+        self.project_in = ops.Linear(width, width)
+        self.norm1 = ops.LayerNorm(width)
+        self.attention = attention
+        self.norm_text = ops.LayerNorm(width) if spec.text else None
+        self.text_attention = (
+            TextAttention(width, spec.text, spec.heads, ops) if spec.text else None
+        )
+        self.norm2 = ops.LayerNorm(width)
+        self.feed_forward = GEGLU(width, expansion=spec.expansion, ops=ops)
+        self.project_out = zeroed(ops.Linear(width, width))
+        self.blend = Blend(learned=spec.learned_blend)
+
+    def attend(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
+    ) -> Tensor:
+        """Attention of tokens in the order of `layout`, at `times` [t], `grid` = (h, w)."""
+        raise NotImplementedError
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """Given frames and the embedding join after the norm."""
+        grid = tuple(h.shape[-2:])
+        times = torch.arange(frames, device=h.device) if inputs.times is None else inputs.times
+        z = embedded(self.norm(h, frames), self.embed, inputs.embedding)
+        z = joined(z, self.context, inputs.context)
+        tokens = self.project_in(rearrange(z, f"(b t) c h w -> {self.layout}", t=frames))
+        tokens = tokens + self.attend(self.norm1(tokens), times, grid, inputs)
+        if self.text_attention is not None and inputs.text is not None:
+            tokens = tokens + self._attend_to_text(self.norm_text(tokens), inputs.text)
+        tokens = tokens + self.feed_forward(self.norm2(tokens))
+        sizes = dict(t=frames, h=grid[0], w=grid[1])
+        z = rearrange(self.project_out(tokens), f"{self.layout} -> (b t) c h w", **sizes)
+        return self.blend(h, z, strength)
+
+    def _attend_to_text(self, tokens: Tensor, text: Tensor) -> Tensor:
+        videos, count = len(text), tokens.shape[1]
+        together = rearrange(tokens, "(b s) n c -> b (s n) c", b=videos)
+        return rearrange(self.text_attention(together, text), "b (s n) c -> (b s) n c", n=count)
+
+
+@module_kind("temporal transformer")
+@dataclass(frozen=True, kw_only=True)
+class TemporalTransformerSpec(TransformerSpec):
+    """Attention among the frames of one spatial position; max_distance of relative positions."""
+
+    positions: Positions = "rotary"
+    max_distance: int = 32
+
+    def build(self, width: int, ops=nn) -> TemporalTransformer:
+        return TemporalTransformer(width, self, ops)
+
+
+class TemporalTransformer(TransformerLayer):
+    """See :class:`TemporalTransformerSpec`."""
+
+    layout = "(b h w) t c"
+
+    def __init__(self, width: int, spec: TemporalTransformerSpec, ops=nn):
+        positions = dict(positions=spec.positions, max_distance=spec.max_distance)
+        super().__init__(
+            width, spec, TemporalAttention(width, spec.heads, **positions, ops=ops), ops
+        )
+
+    def attend(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
+    ) -> Tensor:
+        return self.attention(tokens, times)
+
+
+@module_kind("space-time transformer")
+@dataclass(frozen=True, kw_only=True)
+class SpaceTimeTransformerSpec(TransformerSpec):
+    """Attention of every position of every frame to all others."""
+
+    positions: SpaceTimePositions = "rotary"
+
+    def build(self, width: int, ops=nn) -> SpaceTimeTransformer:
+        return SpaceTimeTransformer(width, self, ops)
+
+
+class SpaceTimeTransformer(TransformerLayer):
+    """See :class:`SpaceTimeTransformerSpec`."""
+
+    layout = "b (t h w) c"
+
+    def __init__(self, width: int, spec: SpaceTimeTransformerSpec, ops=nn):
+        attention = SpaceTimeAttention(width, spec.heads, positions=spec.positions, ops=ops)
+        super().__init__(width, spec, attention, ops)
+
+    def attend(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
+    ) -> Tensor:
+        return self.attention(tokens, times, grid)

@@ -1,0 +1,267 @@
+"""Temporal layers of Stable Video Diffusion (Blattmann et al. 2023) and of ModelScope's text to
+video (Wang et al. 2023), but for the convolutions that :mod:`.layers` has.
+
+Both attend among the frames of one position. Untrained, each of them is the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .positions import sinusoid
+from .residual import Blend, FrameGroupNorm, over_time, zeroed
+from .specs import (
+    BLOCK_PLACES,
+    NO_INPUTS,
+    BlockPlace,
+    LayerInputs,
+    LayerSpec,
+    module_kind,
+)
+from .transformer import GEGLU, check_heads
+
+EPS = 1e-6
+"""Of the group norms in front of transformers."""
+
+
+# --------------------------------------------------------------------------------------------------
+# What the transformers are made of.
+
+
+class FrameAttention(nn.Module):
+    """Attention of tokens [r, n, c] to themselves, or to others [r, m, e], without a mask."""
+
+    def __init__(self, width: int, heads: int, read: int | None = None, ops=nn):
+        super().__init__()
+        check_heads(width, heads)
+        self.heads = heads
+        self.to_q = ops.Linear(width, width, bias=False)
+        self.to_k = ops.Linear(read or width, width, bias=False)
+        self.to_v = ops.Linear(read or width, width, bias=False)
+        self.to_out = zeroed(ops.Linear(width, width))
+
+    def forward(self, tokens: Tensor, others: Tensor | None = None) -> Tensor:
+        """[r, n, c], the shape of ``tokens``."""
+        read = tokens if others is None else others
+        q, k, v = (
+            rearrange(project(x), "r n (k d) -> r k n d", k=self.heads)
+            for project, x in ((self.to_q, tokens), (self.to_k, read), (self.to_v, read))
+        )
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(rearrange(out, "r k n d -> r n (k d)"))
+
+
+class FrameBlock(nn.Module):
+    """Two attentions and a feed-forward over the frames of every position, each with its residual.
+
+    text: width of the prompt's tokens that the second attention reads, None = it reads the frames
+    as the first does. widens_first: a further feed-forward in front.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, text: int | None, widens_first: bool, expansion: int,
+        ops=nn,
+    ):  # fmt: skip
+        super().__init__()
+        self.text = text
+        self.norm_in = ops.LayerNorm(width) if widens_first else None
+        self.feed_forward_in = _feed_forward(width, expansion, ops) if widens_first else None
+        self.norm1 = ops.LayerNorm(width)
+        self.attention = FrameAttention(width, heads, ops=ops)
+        self.norm2 = ops.LayerNorm(width)
+        self.second_attention = FrameAttention(width, heads, text, ops=ops)
+        self.norm3 = ops.LayerNorm(width)
+        self.feed_forward = _feed_forward(width, expansion, ops)
+
+    def forward(self, tokens: Tensor, text: Tensor | None) -> Tensor:
+        """``tokens`` [(b n), t, c] of every position's frames, ``text`` [b, m, e]."""
+        if self.feed_forward_in is not None:
+            tokens = tokens + self.feed_forward_in(self.norm_in(tokens))
+        tokens = tokens + self.attention(self.norm1(tokens))
+        tokens = tokens + self._second(self.norm2(tokens), text)
+        return tokens + self.feed_forward(self.norm3(tokens))
+
+    def _second(self, tokens: Tensor, text: Tensor | None) -> Tensor:
+        if self.text is None:
+            return self.second_attention(tokens)
+        if text is None:
+            raise ValueError("the temporal layers attend to the prompt, but none was given")
+        videos, frames = len(text), tokens.shape[1]
+        together = rearrange(tokens, "(b n) t c -> b (n t) c", b=videos)
+        out = self.second_attention(together, text)
+        return rearrange(out, "b (n t) c -> (b n) t c", t=frames)
+
+
+def _feed_forward(width: int, expansion: int, ops) -> GEGLU:
+    made = GEGLU(width, expansion=expansion, ops=ops)
+    zeroed(made.outer)
+    return made
+
+
+# --------------------------------------------------------------------------------------------------
+# Stable Video Diffusion.
+
+
+@module_kind("video block")
+@dataclass(frozen=True, kw_only=True)
+class VideoBlockSpec(LayerSpec):
+    """A transformer block over time behind one of the image network's, inside its transformer.
+
+    text: width of the prompt's tokens, None = it attends to the frames twice. widens_first: see
+    :class:`FrameBlock`. fixed_blend, spares_images: see :class:`.layers.Blend`.
+    """
+
+    heads: int
+    text: int | None = None
+    widens_first: bool = True
+    expansion: int = 4
+    fixed_blend: bool = False
+    spares_images: bool = False
+    block_place: BlockPlace = "after_feed_forward"
+
+    def __post_init__(self) -> None:
+        if self.block_place not in BLOCK_PLACES:
+            known = ", ".join(BLOCK_PLACES)
+            raise ValueError(f"a block is placed {known}, not {self.block_place!r}")
+
+    @property
+    def place(self) -> BlockPlace:
+        return self.block_place
+
+    @property
+    def reads_image_only(self) -> bool:
+        return self.spares_images
+
+    def build(self, width: int, ops=nn) -> VideoBlock:
+        return VideoBlock(width, self, ops)
+
+
+class VideoBlock(nn.Module):
+    """See :class:`VideoBlockSpec`."""
+
+    def __init__(self, width: int, spec: VideoBlockSpec, ops=nn):
+        super().__init__()
+        self.width = width
+        self.embed_times = nn.Sequential(
+            ops.Linear(width, 4 * width), nn.SiLU(), zeroed(ops.Linear(4 * width, width))
+        )
+        self.block = FrameBlock(
+            width,
+            spec.heads,
+            text=spec.text,
+            widens_first=spec.widens_first,
+            expansion=spec.expansion,
+            ops=ops,
+        )
+        self.blend = Blend(fixed=spec.fixed_blend, spares_images=spec.spares_images)
+
+    def forward(
+        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """``tokens`` [(b t), n, c]. The frames' times are seen by the temporal branch alone."""
+        count = tokens.shape[1]
+        times = torch.arange(frames, device=tokens.device) if inputs.times is None else inputs.times
+        at = self.embed_times(sinusoid(times, self.width).to(tokens))
+        z = rearrange(tokens, "(b t) n c -> (b n) t c", t=frames)
+        z = rearrange(self.block(z + at, inputs.text), "(b n) t c -> (b t) n c", n=count)
+        return self.blend(tokens, z - tokens, strength, inputs.image_only)
+
+
+# --------------------------------------------------------------------------------------------------
+# ModelScope.
+
+
+@module_kind("convolution stack")
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionStackSpec(LayerSpec):
+    """Convolutions over time alone, one behind the other, and the residual around all of them.
+
+    Statistics of the norms are over all frames. It does not read the noise level.
+    """
+
+    layers: int = 4
+    kernel: int = 3
+    norm_groups: int = 32
+    eps: float = 1e-5
+
+    def build(self, width: int, ops=nn) -> ConvolutionStack:
+        return ConvolutionStack(width, self, ops)
+
+
+class ConvolutionStack(nn.Module):
+    """See :class:`ConvolutionStackSpec`."""
+
+    def __init__(self, width: int, spec: ConvolutionStackSpec, ops=nn):
+        super().__init__()
+        size = dict(kernel_size=(spec.kernel, 1, 1), padding=(spec.kernel // 2, 0, 0))
+        norm = dict(eps=spec.eps, pooled=True, ops=ops)
+        self.norms = nn.ModuleList(
+            [FrameGroupNorm(spec.norm_groups, width, **norm) for _ in range(spec.layers)]
+        )
+        self.convolutions = nn.ModuleList(
+            [ops.Conv3d(width, width, **size) for _ in range(spec.layers)]
+        )
+        zeroed(self.convolutions[-1])
+        self.blend = Blend(learned=False)
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """``h`` [(b t), c, h, w]; nothing else is read."""
+        z = h
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            z = over_time(convolution, F.silu(norm(z, frames)), frames)
+        return self.blend(h, z, strength)
+
+
+@module_kind("frame transformer")
+@dataclass(frozen=True, kw_only=True)
+class FrameTransformerSpec(LayerSpec):
+    """A transformer over the frames of every position that attends to them twice and knows nothing
+    of their order, behind a norm over all frames.
+
+    head_width: channels per head; the heads together may be wider than h. blocks: one behind the
+    other.
+    """
+
+    heads: int
+    head_width: int = 64
+    blocks: int = 1
+    expansion: int = 4
+    norm_groups: int = 32
+
+    def build(self, width: int, ops=nn) -> FrameTransformer:
+        return FrameTransformer(width, self, ops)
+
+
+class FrameTransformer(nn.Module):
+    """See :class:`FrameTransformerSpec`."""
+
+    def __init__(self, width: int, spec: FrameTransformerSpec, ops=nn):
+        super().__init__()
+        inner = spec.heads * spec.head_width
+        self.norm = FrameGroupNorm(spec.norm_groups, width, eps=EPS, pooled=True, ops=ops)
+        self.project_in = ops.Linear(width, inner)
+        block = dict(text=None, widens_first=False, expansion=spec.expansion, ops=ops)
+        self.blocks = nn.ModuleList(
+            [FrameBlock(inner, spec.heads, **block) for _ in range(spec.blocks)]
+        )
+        self.project_out = zeroed(ops.Linear(inner, width))
+        self.blend = Blend(learned=False)
+
+    def forward(
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+    ) -> Tensor:
+        """``h`` [(b t), c, h, w]; nothing else is read."""
+        height, width = h.shape[-2:]
+        z = rearrange(self.norm(h, frames), "(b t) c h w -> (b h w) t c", t=frames)
+        tokens = self.project_in(z)
+        for block in self.blocks:
+            tokens = block(tokens, None)
+        z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
+        return self.blend(h, z, strength)

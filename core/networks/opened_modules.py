@@ -1,0 +1,132 @@
+"""The image U-Net's modules, opened up for layers that reach inside of them (LaVie).
+
+Group norms may take statistics over all frames, self-attention may look at other frames, and layers
+sit inside transformer blocks. Everything is in channels-last memory, where an image is its tokens
+and a video is its frames without a copy.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from einops import rearrange
+from torch import Tensor, nn
+
+from .injected_sets import LayerPass
+from .layer_calls import activation, convolution, linear, plus_feed_forward
+from .layers.residual import per_frame
+
+
+class OpenedModules:
+    """The modules on [(b t), c, h, w], in which frames know what video they are of."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, embedding: Tensor, text: Tensor | None, act: LayerPass
+    ):
+        self.unet, self.act, self.frames = unet, act, act.frames
+        self.pooled, self.sparse_causal = act.sets.pooled_norms, act.sets.sparse_causal
+        self.activated = F.silu(embedding)  # [b, e] or [b, t, e]
+        # Keys and values of a prompt are the same for all frames of its video.
+        per_frame_text = text is not None and text.ndim == 4
+        self.text = text.flatten(0, 1) if per_frame_text else text
+
+    def enter(self, h: Tensor) -> Tensor:
+        return h.contiguous(memory_format=torch.channels_last)
+
+    def head(self, h: Tensor) -> Tensor:
+        unet = self.unet
+        if unet.conv_norm_out is not None:
+            h = activation(unet.conv_act, self.norm(unet.conv_norm_out, h))
+        return unet.conv_out(h).contiguous()
+
+    # ----------------------------------------------------------------------------------------------
+    # Residual blocks and samplers.
+
+    def norm(self, norm: nn.GroupNorm, h: Tensor) -> Tensor:
+        """Group norm with statistics over all frames of a clip, or per frame."""
+        if not self.pooled:
+            return norm(h)
+        clip = rearrange(h, "(b t) c h w -> b c t h w", t=self.frames)
+        return rearrange(norm(clip), "b c t h w -> (b t) c h w")
+
+    def res(self, block: nn.Module, h: Tensor) -> Tensor:
+        z = activation(block.nonlinearity, self.norm(block.norm1, h))
+        z = convolution(block.conv1, z)
+        z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
+        z = activation(block.nonlinearity, self.norm(block.norm2, z))
+        h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
+        z = convolution(block.conv2, block.dropout(z), plus=h)
+        return z if block.output_scale_factor == 1 else z / block.output_scale_factor
+
+    def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
+        return convolution(sampler.conv, h) if sampler.padding == 1 else sampler(h)
+
+    def upsample(self, sampler: nn.Module, h: Tensor, size: torch.Size | None) -> Tensor:
+        size = [2 * side for side in h.shape[-2:]] if size is None else size
+        return convolution(sampler.conv, F.interpolate(h, size=size, mode="nearest"))
+
+    # ----------------------------------------------------------------------------------------------
+    # Transformers.
+
+    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
+        height = h.shape[-2]
+        z = transformer.norm(h)
+        if transformer.use_linear_projection:
+            tokens = linear(transformer.proj_in, rearrange(z, "n c h w -> n (h w) c"))
+        else:
+            tokens = rearrange(convolution(transformer.proj_in, z), "n c h w -> n (h w) c")
+        for k, block in enumerate(transformer.transformer_blocks):
+            tokens = self.block(f"{site}.block.{k}", block, tokens)
+        if transformer.use_linear_projection:
+            plus = rearrange(h, "n c h w -> n (h w) c")
+            tokens = linear(transformer.proj_out, tokens, plus)
+            return rearrange(tokens, "n (h w) c -> n c h w", h=height)
+        z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
+        return convolution(transformer.proj_out, z, plus=h)
+
+    def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
+        """One transformer block on tokens [(b t), n, c]."""
+        first = self.to_text if block.only_cross_attention else self.to_itself
+        tokens = first(block.attn1, block.norm1(tokens), tokens)
+        if block.attn2 is not None:
+            tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
+        tokens = self.act(site, tokens, "before_feed_forward")
+        tokens = plus_feed_forward(block, tokens)
+        return self.act(site, tokens, "after_feed_forward")
+
+    def to_itself(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
+        """Self-attention in every frame, or to the frames that `sparse_causal` says, plus."""
+        k, v = linear(attention.to_k, tokens), linear(attention.to_v, tokens)
+        if self.sparse_causal:
+            k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
+        return attend(attention, linear(attention.to_q, tokens), k, v, plus)
+
+    def to_text(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
+        """Cross-attention to the text, which a clip [b, m, e] or every frame [(b t), m, e] has."""
+        if self.text is None:
+            raise ValueError("the network attends to text, but none was given")
+        q = linear(attention.to_q, tokens)
+        k, v = linear(attention.to_k, self.text), linear(attention.to_v, self.text)
+        q, rows = (x.reshape(len(self.text), -1, x.shape[-1]) for x in (q, plus))
+        return attend(attention, q, k, v, rows).reshape(plus.shape)
+
+
+def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, plus: Tensor) -> Tensor:
+    """Attention of projected queries [r, n, c] to keys and values [r, m, c], projected out, plus
+    ``plus`` [r, n, c]."""
+    q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=attention.heads) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v)
+    out, (project, dropout) = rearrange(out, "r k n d -> r n (k d)"), attention.to_out
+    if dropout.training and dropout.p:
+        return plus + dropout(project(out))
+    return linear(project, out, plus)
+
+
+def first_and_previous(tokens: Tensor, frames: int) -> Tensor:
+    """For every frame the tokens of its clip's first frame, then those of the frame before it;
+    the first frame gets itself twice. [(b t), n, c] -> [(b t), 2n, c]."""
+    clip = rearrange(tokens, "(b t) n c -> b t n c", t=frames)
+    previous = torch.cat([clip[:, :1], clip[:, :-1]], dim=1)
+    both = torch.cat([clip[:, :1].expand_as(clip), previous], dim=2)
+    return rearrange(both, "b t n c -> (b t) n c")

@@ -1,0 +1,125 @@
+"""Temporal layers by site: the part of a video model that is trained, saved and shared.
+
+A :class:`TemporalLayers` is a dict from site (see :mod:`.sites`) to layer, plus what reads other
+conditions for these layers: an encoder of given frames (Video LDM, section 3.2) and a frame-rate
+flag (section 3.3). It knows nothing of the image U-Net it will be used with but its layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+
+from .conditions import FRAME_RATE, Conditions, first_frame_text
+from .layers.residual import per_frame
+from .layers.specs import BlockPlace, LayerInputs
+from .sites import kind_of, level_of, width_at
+from .temporal_layers_spec import TemporalLayersSpec
+
+
+@dataclass(frozen=True)
+class SetInputs:
+    """What the layers of one set read in one forward pass, by level."""
+
+    frames: int
+    levels: tuple[LayerInputs, ...]
+
+
+class TemporalLayers(nn.Module):
+    """See the module's docstring. Untrained, it changes nothing: every layer is the identity."""
+
+    def __init__(self, spec: TemporalLayersSpec, ops=nn):
+        super().__init__()
+        self.spec = spec
+        self.layers = nn.ModuleDict(
+            {
+                key(site): layer.build(width_at(site, spec.layout), ops)
+                for site, layer in spec.layers.items()
+            }
+        )
+        self.context = spec.context.build(spec.embedding, ops) if spec.context else None
+        self.rate = ops.Embedding(spec.rates, spec.embedding) if spec.rates else None
+        reader = spec.prompt_reader
+        self.prompt = reader.build(spec.embedding, ops) if reader else None
+
+    def __contains__(self, site: str) -> bool:
+        return key(site) in self.layers
+
+    def at(self, site: str) -> nn.Module | None:
+        """The layer at ``site``, or None."""
+        return self.layers[key(site)] if site in self else None
+
+    def prepare(self, embedding: Tensor, frames: int, conditions: Conditions) -> SetInputs:
+        """What the layers read, of the host's time ``embedding`` [b, e] or [b, t, e] and of given
+        frames, the frame-rate class, the prompt and the times of the frames."""
+        features = [None] * self.spec.layout.levels
+        rate = conditions.ids.get(FRAME_RATE)
+        text, extension = first_frame_text(conditions.text), None
+        if self.context is not None and conditions.context is not None:
+            features, level = self.context(conditions.context, embedding.dtype)
+            embedding = embedding if level is None else embedding + for_frames(level, embedding)
+        if self.rate is not None and rate is not None:
+            embedding = embedding + for_frames(self.rate(rate), embedding)
+        if self.prompt is not None and text is not None:
+            text, summary, extension = self.prompt(text)
+            embedding = embedding + for_frames(summary, embedding)
+        inputs = LayerInputs(
+            embedding=per_frame(embedding, frames),
+            text=text,
+            times=conditions.times,
+            image_only=None if conditions.image_only is None else conditions.image_only.flatten(),
+            extension=extension,
+        )
+        return SetInputs(frames, tuple(replace(inputs, context=found) for found in features))
+
+    @property
+    def puts_context_in_place(self) -> bool:
+        """Whether given frames also stand in the network's own input, each at its own step."""
+        return self.spec.context is not None and self.spec.context.in_place
+
+    def acts_at(self, site: str, place: BlockPlace | None) -> bool:
+        """Whether there is a layer at ``site`` that acts at this place of a transformer block, or
+        for None after a module."""
+        layer = self.spec.layers.get(site)
+        return layer is not None and layer.place == place
+
+    def run(self, site: str, h: Tensor, inputs: SetInputs, strength: float = 1.0) -> Tensor:
+        """Run the layer at ``site`` on ``h`` [(b t), c, h, w], or on tokens [(b t), n, c] inside a
+        transformer block; with none, or at strength 0, return it.
+        """
+        layer = self.at(site)
+        if layer is None or strength == 0.0:
+            return h
+        level = level_of(site, self.spec.layout)
+        return layer(h, inputs.frames, inputs.levels[level], strength)
+
+
+def for_frames(per_clip: Tensor, embedding: Tensor) -> Tensor:
+    """An embedding [b, e] shaped to be added to one per clip [b, e] or per frame [b, t, e]."""
+    return per_clip if embedding.ndim == 2 else per_clip[:, None]
+
+
+def key(site: str) -> str:
+    """The site as a key of a state dict, where dots separate modules: underscores instead."""
+    return site.replace(".", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How much of a layer is used: the product of the three that concern it; 0 switches it off."""
+
+    overall: float = 1.0
+    kinds: Mapping[str, float] = field(default_factory=dict)  # "attention", "convolution"
+    sites: Mapping[str, float] = field(default_factory=dict)  # a site or a prefix such as "down.0"
+
+    def at(self, site: str) -> float:
+        strength = self.overall * self.kinds.get(kind_of(site), 1.0)
+        for prefix, value in self.sites.items():
+            if site == prefix or site.startswith(prefix + "."):
+                strength *= value
+        return strength
+
+
+FULL_STRENGTH = Strength()

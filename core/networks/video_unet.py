@@ -1,0 +1,209 @@
+"""An image U-Net that became a video U-Net: the same spatial modules, with temporal layers between.
+
+The image network is never edited. :class:`VideoUNet` holds it and runs its modules in the order of
+its own forward pass (:mod:`.unet_forward`), handing the tensor to the temporal layers at every
+site. Ejecting is therefore nothing but taking the image network back out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from einops import rearrange
+from torch import Tensor, nn
+
+from .autoencoder import check_video
+from .conditions import NOISE_LEVEL, SIZES, VIDEO_IDS, Conditions, NetworkSpec
+from .controlnet import Control, check_fits, summed
+from .injected_sets import InjectedSets, Injection, LayerPass
+from .layers.positions import sinusoid
+from .sites import UNetLayout, layout_of
+from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames
+from .unet_forward import unet_forward
+
+Prompt = Literal["text", "image"]
+"""What the image U-Net's cross-attention was trained to read."""
+
+
+class VideoUNet(nn.Module):
+    """An image U-Net with any number of sets of temporal layers; the sets act in order at each
+    site. ControlNets, if there are any, add to what the image network has learnt on its way down.
+
+    A network as :mod:`.conditions` describes them.
+    """
+
+    def __init__(
+        self,
+        image_unet: UNet2DConditionModel,
+        injections: Sequence[Injection],
+        controls: Sequence[Control] = (),
+        *,
+        prompt: Prompt = "text",
+    ):
+        super().__init__()
+        self.prompt = prompt
+        self.image_unet = image_unet
+        self.controls = tuple(controls)
+        self.sets = nn.ModuleList([injection.layers for injection in injections])
+        self.strengths = [injection.strength for injection in injections]
+
+    @property
+    def injections(self) -> InjectedSets:
+        pairs = zip(self.sets, self.strengths, strict=True)
+        return InjectedSets([Injection(*pair) for pair in pairs])
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return self.injections.added_to(self.image_spec)
+
+    @property
+    def image_spec(self) -> NetworkSpec:
+        """What the image U-Net takes by itself."""
+        config, ids = self.image_unet.config, {}
+        if self._reads_video_ids:
+            ids |= dict.fromkeys(VIDEO_IDS)
+        elif self.image_unet.class_embedding is not None:
+            ids[NOISE_LEVEL] = config.num_class_embeds
+        sized = config.addition_embed_type == "text_time"
+        if sized:
+            ids[SIZES] = None
+        return NetworkSpec(
+            name="image U-Net",
+            latent_channels=config.out_channels,
+            concatenated=config.in_channels - config.out_channels,
+            text=config.cross_attention_dim if self.prompt == "text" else None,
+            image=config.cross_attention_dim if self.prompt == "image" else None,
+            pooled_text=sized,
+            ids=ids,
+            width=config.block_out_channels[0],
+        )
+
+    @property
+    def layout(self) -> UNetLayout:
+        """Where in the image U-Net temporal layers can sit."""
+        return layout_of(self.image_unet.config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.image_unet.conv_in.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.image_unet.conv_in.weight.device
+
+    def forward(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """Predict for ``x`` [b, t, c, h, w] at ``timesteps`` [], [b] or [b, t]."""
+        check_video(x)
+        frames = x.shape[1]
+        if self.prompt == "image":
+            conditions = replace(conditions, text=conditions.image)
+        timesteps = torch.as_tensor(timesteps, device=x.device)
+        act = LayerPass(self.injections, conditions, x.shape, x.device)
+        residuals = summed(
+            one(_joined(x, conditions), timesteps, conditions.text) for one in self.controls
+        )
+        x, timesteps = act.put_context_in_place(x, timesteps)
+        embedding = self._embed(x, timesteps, conditions)
+        act.add_embedding(embedding)
+        h = rearrange(_joined(x, conditions), "b t c h w -> (b t) c h w")
+        h = unet_forward(self.image_unet, h, embedding, conditions.text, act, residuals)
+        return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
+
+    def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """The image U-Net's time embedding: [b, e], or [b, t, e] for steps [b, t]."""
+        unet = self.image_unet
+        steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
+        rows = x.new_empty(steps.numel())  # diffusers reads the batch size and precision off this
+        embedding = unet.time_embedding(unet.get_time_embed(rows, steps.flatten()))
+        embedding = embedding.unflatten(0, steps.shape)
+        labels = unet.get_class_embed(x, self._class_labels(x, conditions))
+        if labels is not None:
+            embedding = embedding + for_frames(labels, embedding)
+        added = {"text_embeds": conditions.pooled_text, "time_ids": conditions.ids.get(SIZES)}
+        aug = unet.get_aug_embed(embedding, conditions.text, added)
+        return embedding if aug is None else embedding + for_frames(aug, embedding)
+
+    @property
+    def _reads_video_ids(self) -> bool:
+        """Whether the image U-Net was trained with sinusoids of the numbers VIDEO_IDS."""
+        return self.image_unet.config.class_embed_type == "projection"
+
+    def _class_labels(self, x: Tensor, conditions: Conditions) -> Tensor | None:
+        if not self._reads_video_ids:
+            return conditions.ids.get(NOISE_LEVEL)
+        missing = [name for name in VIDEO_IDS if name not in conditions.ids]
+        if missing:
+            raise ValueError(f"the network needs {', '.join(VIDEO_IDS)}, but lacks {missing[0]}")
+        width = self.image_unet.config.projection_class_embeddings_input_dim // len(VIDEO_IDS)
+        told = (sinusoid(conditions.ids[name].to(x.device), width) for name in VIDEO_IDS)
+        return torch.cat(list(told), dim=-1).to(x.dtype).expand(len(x), -1)
+
+    # Other networks of the same image U-Net. It is shared by all of them, and never changed.
+
+    def with_sets(self, injections: Sequence[Injection]) -> VideoUNet:
+        """The same image U-Net with these sets instead of its own."""
+        return VideoUNet(self.image_unet, injections, self.controls, prompt=self.prompt)
+
+    def with_controls(self, controls: Sequence[Control]) -> VideoUNet:
+        """The same with these ControlNets; ValueError for those of another layout."""
+        for one in controls:
+            self.check_control(one.network)
+        return VideoUNet(self.image_unet, self.injections, controls, prompt=self.prompt)
+
+    def check_control(self, network: ControlNetModel) -> None:
+        """Raise ValueError unless a ControlNet is for U-Nets like this one."""
+        check_fits(network, self.image_unet.config)
+
+    def with_strength(self, strength: Strength) -> VideoUNet:
+        """The same with all its sets used at `strength`."""
+        return self.with_sets([Injection(layers, strength) for layers in self.sets])
+
+    def with_image_unet(self, unet: UNet2DConditionModel) -> VideoUNet:
+        """The same sets in another image U-Net of the same layout, one with a LoRA for instance."""
+        return VideoUNet(unet, self.injections, self.controls, prompt=self.prompt)
+
+
+def _joined(x: Tensor, conditions: Conditions) -> Tensor:
+    """x [b, t, c, h, w] with what is concatenated behind its channels."""
+    if conditions.concatenated is None:
+        return x
+    return torch.cat([x, conditions.concatenated], dim=2)
+
+
+def inject(
+    image_unet: UNet2DConditionModel,
+    layers: TemporalLayers,
+    strength: Strength = FULL_STRENGTH,
+    *,
+    prompt: Prompt = "text",
+) -> VideoUNet:
+    """Turn an image U-Net into a video U-Net; the image U-Net itself is not touched.
+
+    prompt: what the image U-Net's cross-attention reads. Raises ValueError when the layers were
+    made for another layout.
+    """
+    have, made_for = layout_of(image_unet.config), layers.spec.layout
+    if not layers.spec.fits(have):
+        raise ValueError(
+            f"temporal layers for channels {made_for.channels} with depths "
+            f"{made_for.depths} do not fit a U-Net of channels {have.channels} with "
+            f"depths {have.depths}"
+        )
+    return VideoUNet(image_unet, [Injection(layers, strength)], prompt=prompt)
+
+
+def combine(
+    video_unet: VideoUNet, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
+) -> VideoUNet:
+    """Add a further set of temporal layers, acting after those that are there."""
+    checked = inject(video_unet.image_unet, layers, strength)
+    return video_unet.with_sets([*video_unet.injections, *checked.injections])
+
+
+def eject(video_unet: VideoUNet) -> UNet2DConditionModel:
+    """Return the image U-Net, which injection never changed."""
+    return video_unet.image_unet

@@ -1,0 +1,1 @@
+"""How videos of any length are made: generators of finished chunks."""

@@ -1,0 +1,156 @@
+"""Latents to pixels and back in chunks, so that memory does not grow with the length of a video.
+
+A temporal decoder makes a frame from at most `reach` latent frames on either side (see
+:class:`.autoencoder.TemporalDecoder`). Every chunk is therefore decoded together with as many of
+its neighbours, whose pixels are thrown away: the video is the same for every size of chunk. Where
+`reach` is None, a frame depends on all that are decoded with it: the chunk then is a setting.
+One latent frame stands for `temporal_factor` frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from ..networks.autoencoder import TemporalDecoder, decode_frames, encode
+from .frame_stream import Frames, FrameStream, check_finite
+from .windows import tiled
+
+Decode = Callable[[Tensor], Tensor]
+"""decode(latents [b t c h w]) -> pixels [b t 3 f h f w]."""
+
+
+def decode(
+    decoder: TemporalDecoder | AutoencoderKL | Decode,
+    latents: Frames,
+    *,
+    chunk: int = 16,
+    reach: int | None = None,
+    tile: int | None = None,
+    tile_overlap: int = 8,
+) -> Iterator[Tensor]:
+    """Yield pixels [b t 3 f h f w] in about [-1, 1], `chunk` frames at a time.
+
+    latents: scaled, [b t c h w] or its chunks of any sizes. chunk, reach: in latent frames; reach
+    of them are decoded on either side of a chunk, by default as many as can matter, or none where
+    the decoder is not local. With fewer, neighbouring chunks differ where they
+    meet, and are blended linearly over the 2 reach frames that both have.
+    tile: side of square tiles in latent positions, blended over `tile_overlap`; None for whole
+    frames. Only with tiles do the pixels depend on it, near their borders.
+
+    Raises ValueError for chunks too short to blend, and at the chunk where latents are not finite.
+    """
+    needed, factor = getattr(decoder, "reach", 0), getattr(decoder, "temporal_factor", 1)
+    overlap = (needed or 0) if reach is None else reach
+    blending = needed is None or overlap < needed
+    if chunk < 1 or overlap < 0:
+        raise ValueError(
+            f"Expected a chunk of 1 frame or more and reach 0, got {chunk}, {overlap}."
+        )
+    if blending and chunk < 2 * overlap:
+        have = "whole video" if needed is None else needed
+        raise ValueError(
+            f"chunk {chunk} must be at least 2 x {overlap}, the frames over which chunks are "
+            f"blended when reach is below the decoder's {have}."
+        )
+    if tile is not None and not 0 <= tile_overlap < tile:
+        raise ValueError(f"The overlap {tile_overlap} must be smaller than the tile {tile}.")
+    run = _in_tiles(_decode_of(decoder), tile, tile_overlap)
+    windows = _windows(FrameStream(latents), chunk, overlap)
+    if blending:
+        return _blended(run, windows, overlap, factor)
+    return _trimmed(run, windows, factor)
+
+
+def encode_stream(
+    autoencoder: AutoencoderKL, video: Frames, *, chunk: int = 16
+) -> Iterator[Tensor]:
+    """Yield scaled latents [b t c h/f w/f] of pixels [b t 3 h w] in [-1, 1], `chunk` at a time.
+
+    Frames are encoded independently of each other, so that the chunks change nothing.
+    """
+    if chunk < 1:
+        raise ValueError(f"A chunk must have at least 1 frame, got {chunk}.")
+    return _encoded(autoencoder, video, chunk)
+
+
+def _encoded(autoencoder: AutoencoderKL, video: Frames, chunk: int) -> Iterator[Tensor]:
+    like = next(autoencoder.parameters())
+    for pixels, _, _ in _windows(FrameStream(video), chunk, 0):
+        with torch.no_grad():
+            yield encode(autoencoder, pixels.to(like), chunk=chunk).to(pixels)
+
+
+def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Tensor, int, int]]:
+    """(frames start - before .. stop + after - 1, before, after) for each chunk start .. stop - 1.
+
+    `overlap` frames stand on either side of the chunk, fewer at the ends of the video.
+    """
+    start = 0
+    while stream.reaches(start + 1):
+        stream.reaches(start + chunk + overlap)
+        stop = min(start + chunk, stream.stop)
+        before, after = min(overlap, start), min(overlap, stream.stop - stop)
+        yield stream.frames(start - before, stop + after), before, after
+        start = stop
+        stream.forget(start - overlap)
+
+
+def _trimmed(
+    run: Decode, windows: Iterator[tuple[Tensor, int, int]], factor: int
+) -> Iterator[Tensor]:
+    """Every chunk without its neighbours."""
+    for latents, before, after in windows:
+        pixels = run(latents)
+        # A copy: a view would keep the neighbours' pixels in memory for as long as the chunk.
+        yield pixels[:, factor * before : factor * (latents.shape[1] - after)].clone()
+
+
+def _blended(
+    run: Decode, windows: Iterator[tuple[Tensor, int, int]], overlap: int, factor: int
+) -> Iterator[Tensor]:
+    """Every chunk, its first frames blended with what the chunk before had made of them.
+
+    Chunks are held back by `overlap` frames, which the next one still changes.
+    """
+    tail: Tensor | None = None
+    for latents, _, after in windows:
+        pixels = run(latents)
+        if tail is not None:
+            shared = tail.shape[1]
+            pixels = torch.cat([_cross_fade(tail, pixels[:, :shared]), pixels[:, shared:]], dim=1)
+        # The first `overlap` frames before this chunk were held back, so all of `pixels` is new.
+        keep = pixels.shape[1] - factor * (overlap + after if after else 0)
+        tail = pixels[:, keep:].clone()
+        if keep:
+            yield pixels[:, :keep].clone()
+
+
+def _cross_fade(old: Tensor, new: Tensor) -> Tensor:
+    """From old to new along the frames, neither of them ever alone."""
+    weight = torch.linspace(0, 1, old.shape[1] + 2)[1:-1].to(new).reshape(1, -1, 1, 1, 1)
+    return torch.lerp(old, new, weight)
+
+
+def _in_tiles(run: Decode, tile: int | None, overlap: int) -> Decode:
+    if tile is None:
+        return run
+    return lambda latents: tiled(run, latents, tile, overlap)
+
+
+def _decode_of(decoder: TemporalDecoder | AutoencoderKL | Decode) -> Decode:
+    """The decoder as a function, run in its own precision; pixels come back like the latents."""
+
+    @torch.no_grad()
+    def run(latents: Tensor) -> Tensor:
+        check_finite(latents)
+        if not isinstance(decoder, nn.Module):
+            return decoder(latents)
+        own = latents.to(next(decoder.parameters()))
+        image = isinstance(decoder, AutoencoderKL)
+        return (decode_frames(decoder, own) if image else decoder(own)).to(latents)
+
+    return run

@@ -1,0 +1,78 @@
+"""Frames as they come: what a task reads ahead, it holds only for as long as it needs it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..networks.autoencoder import check_video
+
+Frames = Tensor | Iterable[Tensor]
+"""A video [b t c h w], or its consecutive chunks."""
+
+
+class FrameStream:
+    """Random access by absolute frame number to the part of a video that is held at the moment."""
+
+    def __init__(self, source: Frames):
+        self._chunks: Iterator[Tensor] = iter([source] if isinstance(source, Tensor) else source)
+        self._held: deque[Tensor] = deque()  # one [b c h w] per frame
+        self._first = 0
+        self._wanted = 0
+
+    @property
+    def stop(self) -> int:
+        """One more than the last frame that has been read."""
+        return self._first + len(self._held)
+
+    def reaches(self, stop: int) -> bool:
+        """Read until `stop` frames have come; False if the video ends before."""
+        while self.stop < stop:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return False
+            self._add(chunk)
+        return True
+
+    def frames(self, start: int, stop: int) -> Tensor:
+        """Frames start .. stop - 1, [b t c h w]; they must have been read and not forgotten."""
+        if not self._first <= start < stop <= self.stop:
+            raise ValueError(
+                f"Frames {start} to {stop - 1} were asked for, but only "
+                f"{self._first} to {self.stop - 1} are held."
+            )
+        return torch.stack(
+            [self._held[k] for k in range(start - self._first, stop - self._first)], dim=1
+        )
+
+    def forget(self, before: int) -> None:
+        """Let go of all frames before `before`, also of those that are yet to come."""
+        self._wanted = max(self._wanted, before)
+        while self._first < self._wanted and self._held:
+            self._held.popleft()
+            self._first += 1
+
+    def _add(self, chunk: Tensor) -> None:
+        check_video(chunk)
+        if self._held and self._held[0].shape != chunk[:, 0].shape:
+            raise ValueError(
+                f"A chunk of frames of shape {list(chunk[:, 0].shape)} follows "
+                f"frames of shape {list(self._held[0].shape)}."
+            )
+        self._held.extend(chunk.unbind(1))
+        self.forget(self._wanted)
+
+
+def check_finite(video: Tensor, first: int = 0) -> Tensor:
+    """The video itself; ValueError naming the first frame with a value that is not a number."""
+    bad = ~torch.isfinite(video)
+    if bool(bad.any()):
+        frame = first + int(bad.any(0).flatten(1).any(1).nonzero()[0])
+        raise ValueError(
+            f"Frame {frame} is the first of those with {int(bad.sum())} of {video.numel()} values "
+            "that are infinite or not a number."
+        )
+    return video

@@ -1,0 +1,224 @@
+"""Frames between key frames: T -> 4T - 3, and again for 16T (Video LDM, section 3.3).
+
+A clip holds a few key frames, every fourth frame of it, given by a mask; the model makes the three
+between each two. Clips share their border key frame, so any number of key frames is filled in one
+clip after the other, in the memory of one clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..diffusion.samplers import Callback
+from ..networks.autoencoder import check_video
+from ..networks.context_frames import given_frames
+from .frame_stream import Frames, FrameStream
+from .segment import (
+    ClipCondition,
+    ContextUse,
+    DenoiserFor,
+    ProgressCallback,
+    Sampling,
+    reporter,
+    sample_clip,
+)
+
+FACTOR = 4
+"""Frames per key frame after one pass; what the published models were trained for."""
+
+
+def interpolated_frames(keys: int, passes: int = 1, factor: int = FACTOR) -> int:
+    """factor (K - 1) + 1, `passes` times: 16 key frames become 61, then 241."""
+    return (keys - 1) * factor**passes + 1
+
+
+def linear_blend(keys: Tensor, factor: int = FACTOR) -> Tensor:
+    """Key frames [b, K, ...] with factor - 1 linear blends between each two of them."""
+    return blended(keys, range(0, interpolated_frames(keys.shape[1], 1, factor), factor))
+
+
+def blended(frames: Tensor, at: Sequence[int]) -> Tensor:
+    """Frames [b, K, ...] that lie at the rising numbers `at`, with linear blends at every number
+    between them."""
+    known = torch.tensor(at, device=frames.device)
+    numbers = torch.arange(at[0], at[-1] + 1, device=frames.device)
+    before = torch.searchsorted(known, numbers, right=True).sub(1).clamp(0, len(at) - 2)
+    weight = (numbers - known[before]) / (known[before + 1] - known[before])
+    weight = weight.reshape(1, -1, *[1] * (frames.ndim - 2)).to(frames)
+    return torch.lerp(frames[:, before], frames[:, before + 1], weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolation:
+    """How key frames are filled in.
+
+    window_keys: key frames per clip. overlap_keys: key frames that neighbouring clips share; what
+    lies between shared ones is the earlier clip's. rate: frame-rate class of the first pass, the
+    second has the next one. keep_keys: the video holds the key frames as they were given, not as
+    the model made them again. from_blend: start from the linear blend of the key frames, noised to
+    the sampling's first sigma, instead of from noise alone; sigmas then begin low. total_keys:
+    their number where they come in chunks, for progress alone; 0 = not known.
+    """
+
+    window_keys: int = 5
+    overlap_keys: int = 1
+    rate: int | None = 0
+    passes: int = 1
+    keep_keys: bool = True
+    from_blend: bool = False
+    use: ContextUse = ContextUse()
+    factor: int = FACTOR
+    total_keys: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.overlap_keys < self.window_keys:
+            raise ValueError(
+                f"overlap_keys {self.overlap_keys} must be at least 1 and smaller than "
+                f"window_keys {self.window_keys}."
+            )
+        if self.passes < 1 or self.factor < 2:
+            raise ValueError(
+                f"Expected 1 pass or more and factor 2, got {self.passes} and {self.factor}."
+            )
+
+
+def interpolate(
+    denoiser_for: DenoiserFor,
+    keys: Frames,
+    sampling: Sampling,
+    *,
+    how: Interpolation = Interpolation(),  # noqa: B008 (frozen)
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield key frames with the frames between them, latents [b t c h w], clip by clip.
+
+    keys: latents [b K c h w], or chunks of them as they come. done: what an interrupted run of the
+    same settings yielded; only the rest is yielded.
+
+    Raises ValueError before anything is sampled.
+    """
+    if done is not None and how.passes > 1 and not how.keep_keys:
+        raise ValueError(f"{how.passes} passes can only be continued when key frames are kept.")
+    total_keys = how.total_keys
+    if isinstance(keys, Tensor):
+        check_video(keys)
+        total_keys = keys.shape[1]
+    clips = _Clips(how.window_keys, how.overlap_keys, how.factor)
+    use = replace(how.use, restore=how.keep_keys)
+    for k in range(how.passes):
+        spacing = how.factor ** (how.passes - 1 - k)
+        told = None if how.rate is None else how.rate + k
+        level = f"interpolation {k + 1}"
+        single = _Pass(denoiser_for, sampling, use, told, level, spacing, how.from_blend)
+        reports = _Reports(callback, single.level, total_keys)
+        part = None if done is None else done[:, ::spacing]
+        new = _one_pass(single, keys, clips, part, reports)
+        keys = new if part is None or spacing == 1 else chain([part], new)
+        total_keys = interpolated_frames(total_keys, 1, how.factor) if total_keys else 0
+    return iter(keys)
+
+
+class _Clips(NamedTuple):
+    """Where clips lie: clip n has key frames first_key(n) .. first_key(n) + window - 1."""
+
+    window: int
+    overlap: int
+    factor: int
+
+    def first_key(self, clip: int) -> int:
+        return clip * (self.window - self.overlap)
+
+    def stop(self, clip: int) -> int:
+        """One more than the last frame of this clip, when it is a full one."""
+        return (self.first_key(clip) + self.window - 1) * self.factor + 1
+
+    def finished(self, frames: int) -> int:
+        """How many full clips the first `frames` frames hold."""
+        step = (self.window - self.overlap) * self.factor
+        return max(0, (frames - self.stop(0)) // step + 1)
+
+
+class _Pass(NamedTuple):
+    denoiser_for: DenoiserFor
+    sampling: Sampling
+    use: ContextUse
+    rate: int | None
+    level: str
+    spacing: int  # frames of the finished video from one frame of this pass to the next
+    from_blend: bool
+
+
+def _one_pass(
+    single: _Pass, keys: Frames, clips: _Clips, done: Tensor | None, reports: _Reports
+) -> Iterator[Tensor]:
+    """Yield this pass's frames, without those that are done.
+
+    A clip depends on its key frames alone: one that is done in part is made again from the start.
+    """
+    stream = FrameStream(keys)
+    yielded = 0 if done is None else done.shape[1]
+    clip = clips.finished(yielded)
+    stream.forget(clips.first_key(clip))
+    while True:
+        first = clips.first_key(clip)
+        full = stream.reaches(first + clips.window)
+        last = first + clips.window if full else stream.stop
+        stop = (last - 1) * clips.factor + 1
+        if stop > yielded:
+            given = stream.frames(first, last)
+            video = _fill(single, given, first, clips.factor, reports.of(clip, clips))
+            yield video[:, yielded - first * clips.factor :].clone()
+        if not full:
+            break
+        yielded, clip = max(stop, yielded), clip + 1
+        stream.forget(clips.first_key(clip))
+    if stream.stop == 0:
+        raise ValueError("There are 0 key frames to interpolate between.")
+
+
+def _fill(
+    single: _Pass, keys: Tensor, first_key: int, factor: int, callback: Callback | None
+) -> Tensor:
+    """One clip [b t c h w] from its key frames [b k c h w], the first of them number first_key."""
+    videos, count = keys.shape[:2]
+    if count == 1:
+        return keys
+    frames = (count - 1) * factor + 1
+    start = first_key * factor
+    condition = ClipCondition(
+        frames=range(start * single.spacing, (start + frames) * single.spacing, single.spacing),
+        context=given_frames(keys.to(single.sampling.device), range(0, frames, factor), frames),
+        rate=single.rate,
+        level=single.level,
+    )
+    size = (videos, *keys.shape[2:])
+    x0 = linear_blend(keys, factor) if single.from_blend else None
+    return sample_clip(
+        single.denoiser_for, condition, size, single.sampling, single.use, x0=x0, callback=callback
+    )
+
+
+class _Reports(NamedTuple):
+    """Progress of one pass over `keys` key frames, 0 where their number is not known."""
+
+    callback: ProgressCallback | None
+    level: str
+    keys: int
+
+    def of(self, clip: int, clips: _Clips) -> Callback | None:
+        return reporter(self.callback, self.level, clip, self._count(clips))
+
+    def _count(self, clips: _Clips) -> int:
+        """Clips that fill the key frames, the last perhaps a short one."""
+        if self.keys == 0:
+            return 0
+        frames = (self.keys - 1) * clips.factor + 1
+        full = clips.finished(frames)
+        return full + (full == 0 or clips.stop(full - 1) < frames)

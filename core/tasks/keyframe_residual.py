@@ -1,0 +1,96 @@
+"""The keyframe residual: what the autoencoder loses of keyframes, added to the frames between them.
+
+A video that was interpolated in latents comes back with the autoencoder's loss, the keyframes too,
+although these are known. Their residual, the true frame minus the decoded one, changes little over
+time where nothing moves: it is interpolated linearly and added to the decoded frames. Keyframes
+come out exactly as they went in.
+
+Where two keyframes agree, their linear blend is a second, better estimate of the frames between
+them. Both estimates are averaged with the inverses of their variances as weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..networks.autoencoder import check_video
+
+DECODED_SPREAD = 0.1
+"""Standard deviation of decoded from true pixels, in [-1, 1]; chosen on rendered clips."""
+
+REACH = 1
+"""Pixels around a pixel in which given frames are compared, to every side."""
+
+
+def with_keyframe_residual(
+    decoded: Iterable[Tensor], keys: Tensor, spacing: int
+) -> Iterator[Tensor]:
+    """Yield the frames of ``decoded`` [b, t, 3, h, w] with the detail of ``keys`` [b, k, 3, h, w].
+
+    Key frame i is frame i * spacing of the video, which must end with a key frame. At most
+    ``spacing`` frames are held back at a time. Raises ValueError when the numbers do not fit.
+    """
+    check_video(keys, 3)
+    if spacing < 1:
+        raise ValueError(f"the spacing of key frames must be at least 1, not {spacing}")
+    return _restored(decoded, keys, spacing)
+
+
+def _restored(decoded: Iterable[Tensor], keys: Tensor, spacing: int) -> Iterator[Tensor]:
+    between: list[Tensor] = []
+    key = loss = torch.zeros(())
+    last = spacing * (keys.shape[1] - 1)
+    for t, frame in enumerate(_frames(decoded)):
+        if t > last:
+            raise ValueError(
+                f"{keys.shape[1]} key frames every {spacing} frames end at frame {last}, but the "
+                f"video goes on"
+            )
+        if t % spacing:
+            between.append(frame)
+            continue
+        before, key = (key, loss), keys[:, t // spacing].to(frame)
+        loss = key - frame
+        yield torch.stack([*_between(between, before, (key, loss), spacing), key], dim=1)
+        between = []
+    if between:
+        raise ValueError(
+            f"{len(between)} frames follow the last whole step of {spacing} frames from key frame "
+            f"to key frame"
+        )
+
+
+def _frames(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    return (frame for chunk in chunks for frame in chunk.unbind(1))
+
+
+def _between(
+    frames: list[Tensor],
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
+    spacing: int,
+) -> list[Tensor]:
+    """The frames between two key frames, each given with its loss."""
+    if not frames:
+        return []
+    (key0, loss0), (key1, loss1) = before, after
+    difference = _variance(key0, key1)
+    made = []
+    for n, frame in enumerate(frames, start=1):
+        at = n / spacing
+        frame, blend = frame + torch.lerp(loss0, loss1, at), torch.lerp(key0, key1, at)
+        blend_variance = at * (1 - at) * difference
+        trust = blend_variance / (blend_variance + DECODED_SPREAD**2)
+        made.append(blend + trust * (frame - blend))
+    return made
+
+
+def _variance(one: Tensor, other: Tensor) -> Tensor:
+    """Mean squared difference [b, 1, h, w] of frames [b, 3, h, w] around each pixel."""
+    squared = (one - other).square().mean(dim=1, keepdim=True)
+    padded = F.pad(squared, (REACH,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * REACH + 1, stride=1)

@@ -1,0 +1,356 @@
+"""Videos longer than a clip, as generators of finished latents [b t c h w].
+
+    single_clip     one clip, from nothing or with given frames
+    sliding         all frames at once, denoised in overlapping windows (with FreeNoise)
+    prediction      clip after clip, each told the last frames of the one before
+    hierarchical    key frames by prediction, then interpolation once or twice
+
+Clips hand over in latent space. What a frame becomes depends on the seed, on its absolute number
+and on the frames before it, so that a run that was interrupted continues bit for bit (`done`).
+`torch.cat(list(...), dim=1)` is the whole video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..diffusion.samplers import Callback
+from ..networks.context_frames import ContextFrames, given_frames
+from .interpolation import FACTOR, Interpolation, interpolate
+from .segment import (
+    ClipCondition,
+    ContextUse,
+    DenoiserFor,
+    Perturbation,
+    Progress,
+    ProgressCallback,
+    Reports,
+    Sampling,
+    Size,
+    check_frames,
+    check_given,
+    check_whole,
+    reporter,
+    sample_clip,
+)
+from .sliding import SlidingWindows, sliding
+from .windows import Chunk, prediction_chunks
+
+__all__ = [
+    "Between",
+    "ClipCondition",
+    "ContextUse",
+    "Continuation",
+    "DenoiserFor",
+    "FirstSegment",
+    "Hierarchy",
+    "Perturbation",
+    "Progress",
+    "Sampling",
+    "Segment",
+    "SlidingWindows",
+    "hierarchical",
+    "key_frames",
+    "prediction",
+    "single_clip",
+    "sliding",
+]
+
+
+# --------------------------------------------------------------------------------------------------
+# One clip.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What a single clip is sampled from, besides its prompt.
+
+    context: given frames [b frames c h w] with their mask, which act as `use` says. rate:
+    frame-rate class. x0: start from this video, noised to the first sigma (video to video).
+    """
+
+    context: ContextFrames | None = None
+    use: ContextUse = ContextUse()
+    rate: int | None = None
+    x0: Tensor | None = None
+
+
+def single_clip(
+    denoiser_for: DenoiserFor,
+    size: Size,
+    sampling: Sampling,
+    frames: int,
+    *,
+    how: Segment = Segment(),  # noqa: B008 (frozen)
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield one clip of `frames` frames; size is (b, c, h, w) of its latents.
+
+    done: the clip itself, if it is finished: nothing is yielded.
+    """
+    check_frames(frames, size, sampling, done)
+    if how.context is not None:
+        check_whole(how.context.latents, size, frames, "given")
+    if how.x0 is not None:
+        check_whole(how.x0, size, frames, "initial")
+    condition = ClipCondition(frames=range(frames), context=how.context, rate=how.rate)
+
+    def run() -> Iterator[Tensor]:
+        if done is None or done.shape[1] < frames:
+            at = reporter(callback, "clip", 0, 1)
+            yield sample_clip(
+                denoiser_for, condition, size, sampling, how.use, x0=how.x0, callback=at
+            )
+
+    return run()
+
+
+# --------------------------------------------------------------------------------------------------
+# Prediction (Video LDM, section 3.2; LVDM, section 3.3).
+
+
+class FirstSegment(Protocol):
+    """Another way to sample a first segment that is given no frames, such as `SparseFirst`."""
+
+    def check(self, frames: int) -> None:
+        """Raise ValueError unless a segment of `frames` frames can be sampled so."""
+
+    def __call__(
+        self,
+        denoiser_for: DenoiserFor,
+        condition: ClipCondition,
+        size: Size,
+        sampling: Sampling,
+        reports: Reports,
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """How a video is continued clip by clip.
+
+    window: frames of a clip, given ones included. context: how many of the last frames each clip is
+    given. rate: frame-rate class. first: how a first clip is made that is given no frames; None for
+    the way of all others. spacing: frames of the finished video from one frame to the next, when
+    these are its key frames; level: what `denoiser_for` and progress call them. given: [b n c h w]
+    what the video begins with (an image, frames of a video); without it the first clip is made from
+    nothing. Of a long one, the last `context` frames are what the first clip is given.
+    """
+
+    window: int = 16
+    context: int = 1
+    use: ContextUse = ContextUse()
+    rate: int | None = None
+    first: FirstSegment | None = None
+    spacing: int = 1
+    level: str = "clip"
+    given: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.context < self.window:
+            raise ValueError(
+                f"context {self.context} must be at least 1 and smaller than window {self.window}."
+            )
+        if self.first is not None:
+            self.first.check(self.window)
+
+
+def prediction(
+    denoiser_for: DenoiserFor,
+    size: Size,
+    sampling: Sampling,
+    frames: int,
+    *,
+    how: Continuation = Continuation(),  # noqa: B008 (frozen)
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield a video clip by clip, each continuing from the last frames before it.
+
+    The last clip is made whole and cropped to `frames`. done: what an interrupted run of the same
+    settings yielded; only the rest is yielded.
+    """
+    check_frames(frames, size, sampling, done)
+    given = how.given
+    if given is not None:
+        check_given(given, size)
+        if not 0 < given.shape[1] < frames:
+            raise ValueError(
+                f"A video of {frames} frames cannot begin with {given.shape[1]} given frames."
+            )
+    chunks = _chunks(frames, how)
+    first, past = _resumed(chunks, given, done, frames, how.context)
+
+    def make(k: int, past: Tensor | None) -> Tensor:
+        condition = _condition(chunks[k], how, past, sampling)
+        if how.first is not None and condition.context is None:
+            return how.first(denoiser_for, condition, size, sampling, reports)
+        at = reporter(callback, how.level, k, len(chunks))
+        return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=at)
+
+    def reports(stage: str) -> Callback | None:
+        return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
+
+    return _predicted(make, chunks, first, past, given, frames, how.context)
+
+
+def _predicted(
+    make: Callable[[int, Tensor | None], Tensor],
+    chunks: list[Chunk],
+    first: int,
+    past: Tensor | None,
+    given: Tensor | None,
+    frames: int,
+    context: int,
+) -> Iterator[Tensor]:
+    """Make the clips from `first` on and yield what is new in each; hold `context` frames."""
+    for k, chunk in enumerate(chunks[first:], start=first):
+        new = make(k, past)[:, chunk.context : frames - chunk.start].clone()
+        past = new if past is None else torch.cat([past, new], dim=1)
+        past = past[:, -context:].clone()
+        yield new if k or given is None else torch.cat([given.to(new), new], dim=1)
+
+
+def _condition(
+    chunk: Chunk, how: Continuation, past: Tensor | None, sampling: Sampling
+) -> ClipCondition:
+    """The clip whose first frames are the last ones before it."""
+    given = None
+    if chunk.context and past is not None:
+        known = past[:, -chunk.context :].to(sampling.device)
+        given = given_frames(known, range(chunk.context), chunk.stop - chunk.start)
+    frames = range(chunk.start * how.spacing, chunk.stop * how.spacing, how.spacing)
+    return ClipCondition(frames=frames, context=given, rate=how.rate, level=how.level)
+
+
+def _chunks(frames: int, how: Continuation) -> list[Chunk]:
+    """The clips of a video that begins with given frames."""
+    there = 0 if how.given is None else how.given.shape[1]
+    told = min(there, how.context)
+    offset = there - told
+    plan = prediction_chunks(frames - offset, how.window, how.context)
+    moved = [Chunk(c.start + offset, c.stop + offset, c.context) for c in plan]
+    return [moved[0]._replace(context=told), *moved[1:]]
+
+
+def _resumed(
+    chunks: list[Chunk], given: Tensor | None, done: Tensor | None, frames: int, context: int
+) -> tuple[int, Tensor | None]:
+    """(the first clip to make, the frames before it): what is done must end where a clip ends."""
+    if done is None or done.shape[1] == 0:
+        return 0, given if given is None else given[:, -context:].clone()
+    ends = [min(chunk.stop, frames) for chunk in chunks]
+    if done.shape[1] not in ends:
+        raise ValueError(
+            f"{done.shape[1]} finished frames cannot be continued: clips end after "
+            f"{', '.join(map(str, ends[:5]))}{', ...' if len(ends) > 5 else ''} frames."
+        )
+    return ends.index(done.shape[1]) + 1, done[:, -context:].clone()
+
+
+# --------------------------------------------------------------------------------------------------
+# Key frames, then the frames between them.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """How the frames between key frames are made; see `interpolation.interpolate`.
+
+    denoiser_for, sampling: of the interpolation model; None for those of the key frames.
+    """
+
+    denoiser_for: DenoiserFor | None = None
+    sampling: Sampling | None = None
+    use: ContextUse = ContextUse()
+    window_keys: int = 5
+    rate: int | None = 0
+    passes: int = 2
+
+    def __post_init__(self) -> None:
+        if self.passes < 1 or self.window_keys < 2:
+            raise ValueError(
+                f"Expected 1 pass or more over 2 key frames or more, got {self.passes} passes over "
+                f"{self.window_keys}."
+            )
+
+    def interpolation(self, total_keys: int) -> Interpolation:
+        """The same as the interpolation of so many key frames."""
+        return Interpolation(
+            window_keys=self.window_keys, rate=self.rate, passes=self.passes, use=self.use,
+            total_keys=total_keys,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    """How key frames are made, whose window and given frames count in key frames, and how the
+    frames between them."""
+
+    keys: Continuation = Continuation()
+    between: Between = Between()
+
+
+def key_frames(frames: int, passes: int = 2) -> int:
+    """Key frames that `hierarchical` predicts for a video of `frames` frames."""
+    return -(-(frames - 1) // FACTOR**passes) + 1
+
+
+def hierarchical(
+    denoiser_for: DenoiserFor,
+    size: Size,
+    sampling: Sampling,
+    frames: int,
+    *,
+    how: Hierarchy = Hierarchy(),  # noqa: B008 (frozen)
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield a video whose key frames are predicted and whose other frames are interpolated.
+
+    Key frames lie 4 ** passes frames apart. Every clip between them is made as soon as its key
+    frames exist, so memory does not grow with the length. done: what an interrupted run of the same
+    settings yielded; only the rest is yielded.
+    """
+    check_frames(frames, size, sampling, done)
+    between = how.between
+    predicting = replace(how.keys, spacing=FACTOR**between.passes, level="keys")
+    keys = key_frames(frames, between.passes)
+    if predicting.given is not None:
+        keys = max(keys, 1 + predicting.given.shape[1])
+    # Every key frame is a frame of the video, so those that exist are found in what is done.
+    known = None if done is None else done[:, :: predicting.spacing]
+    known = _whole_clips(known, _chunks(keys, predicting), keys)
+    predicted = prediction(
+        denoiser_for, size, sampling, keys, how=predicting, done=known, callback=callback
+    )
+    video = interpolate(
+        between.denoiser_for or denoiser_for,
+        predicted if known is None else chain([known], predicted),
+        between.sampling or sampling,
+        how=between.interpolation(keys),
+        done=done,
+        callback=callback,
+    )
+    return _cropped(video, frames - (0 if done is None else done.shape[1]))
+
+
+def _whole_clips(known: Tensor | None, chunks: list[Chunk], keys: int) -> Tensor | None:
+    """The key frames of those prediction clips that are known whole."""
+    ends = [min(chunk.stop, keys) for chunk in chunks]
+    ends = [end for end in ends if known is not None and end <= known.shape[1]]
+    return known[:, : ends[-1]] if ends else None
+
+
+def _cropped(stream: Iterator[Tensor], frames: int) -> Iterator[Tensor]:
+    """The first `frames` frames of a stream; what lies behind them is not made."""
+    while frames > 0:
+        chunk = next(stream)
+        yield chunk[:, :frames]
+        frames -= chunk.shape[1]

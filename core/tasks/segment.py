@@ -1,0 +1,290 @@
+"""One clip: what it is told, how it is sampled, and the one function that samples it.
+
+All tasks that make long videos are made of clips. What a clip is to show is the caller's business:
+a task hands a :class:`ClipCondition` to `denoiser_for` and gets back a denoiser, which may be
+guided, have another prompt in every segment of the video, or belong to another program.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..diffusion.denoiser import Denoiser, to_ve
+from ..diffusion.guidance import Scale, context_guided, masked
+from ..diffusion.noise import NoiseSource
+from ..diffusion.samplers import Callback, Step
+from ..diffusion.schedules import NoiseSchedule
+from ..networks.conditions import NOISE_LEVEL, Conditions, frame_rate_ids
+from ..networks.context_frames import ContextFrames, perturbed
+from .frame_stream import check_finite
+
+Size = tuple[int, int, int, int]
+"""(b, c, h, w) of the latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipCondition:
+    """What a task knows about the clip it wants denoised.
+
+    frames: absolute numbers of its frames within the finished video; a range wherever they are
+    evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = the usual one.
+    times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
+    concatenated: [b t c h w], behind the latents, of an upsampler or of key frames that are made
+    anew; noise_level: the step of its own schedule that it was noised to.
+    level: "clip", "window", "keys", "interpolation 1", ...
+    """
+
+    frames: Sequence[int]
+    context: ContextFrames | None = None
+    rate: int | None = None
+    times: Sequence[int] | None = None
+    concatenated: Tensor | None = None
+    noise_level: int | None = None
+    level: str = "clip"
+
+
+def conditions_of(
+    condition: ClipCondition,
+    ids: Mapping[str, int | None],
+    text: Tensor | None = None,
+    pooled_text: Tensor | None = None,
+) -> Conditions:
+    """What a network that reads these ids (see `NetworkSpec.ids`) is given of the clip and its
+    prompt [b n d] or [b t n d]."""
+    numbers = frame_rate_ids(ids, condition.rate)
+    if condition.noise_level is not None:
+        numbers[NOISE_LEVEL] = torch.tensor([condition.noise_level])
+    return Conditions(
+        text=text,
+        pooled_text=pooled_text,
+        ids=numbers,
+        concatenated=condition.concatenated,
+        context=condition.context,
+        times=None if condition.times is None else torch.as_tensor(condition.times),
+    )
+
+
+DenoiserFor = Callable[[ClipCondition], Denoiser]
+"""denoiser_for(condition) -> denoiser of x [b t c h w], with t = len(condition.frames)."""
+
+
+class Evaluations(NamedTuple):
+    """What a sampler is about to ask of denoisers: for this condition, or others with as many
+    frames, latents of this size at these noise levels [steps + 1]."""
+
+    condition: ClipCondition
+    size: Size
+    sigmas: Tensor
+
+
+class ScopedDenoisers(ABC):
+    """A `DenoiserFor` whose denoisers share what is made ready once for a whole sampling, such as
+    another program's models in memory."""
+
+    @abstractmethod
+    def __call__(self, condition: ClipCondition) -> Denoiser: ...
+
+    @abstractmethod
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        """run(), a sampling by these denoisers, with everything ready for as long as it lasts."""
+
+
+def in_scope(denoiser_for: DenoiserFor, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+    """run(), a sampling by denoisers of `denoiser_for`, in their scope if they have one."""
+    if isinstance(denoiser_for, ScopedDenoisers):
+        return denoiser_for.sampling(planned, run)
+    return run()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How clips are sampled.
+
+    seed belongs to the first video of a batch, seed + 1 to the second. shared_noise: as the model
+    was trained, see `noise.mixed_noise`; infinite for the same noise in every frame.
+    """
+
+    sampler: Callable[..., Tensor]  # one of sampling.SAMPLERS, or like them
+    sigmas: Tensor  # [steps + 1], falling
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    shared_noise: float = 0.0
+
+    def noise(self, videos: int, frames: Sequence[int]) -> NoiseSource:
+        """The randomness of these frames, which does not depend on the clip they are in."""
+        seeds = tuple(range(self.seed, self.seed + videos))
+        return NoiseSource(seeds, tuple(frames), self.shared_noise)
+
+
+class Progress(NamedTuple):
+    """Step `step` of clip `chunk` of `chunks` (0 where the number is not known) of a stage."""
+
+    stage: str
+    chunk: int
+    chunks: int
+    step: Step
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation:
+    """Noise on given frames, so that errors in them are not copied on (LVDM, section 3.4).
+
+    level: a step of the schedule's forward process; the model must have been told it in training.
+    """
+
+    level: int
+    schedule: NoiseSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextUse:
+    """How given frames act on the clip.
+
+    scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
+    keep: also hold the given frames in the sampler's own x, noised to its level at every step.
+    restore: the finished clip has the given frames as they were given, not as the model made them.
+    """
+
+    scale: Scale = 1.0
+    perturbation: Perturbation | None = None
+    keep: bool = False
+    restore: bool = True
+
+
+def sample_clip(
+    denoiser_for: DenoiserFor,
+    condition: ClipCondition,
+    size: Size,
+    sampling: Sampling,
+    use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
+    *,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Sample the latents [b t c h w] of one clip, float32 on the sampling's device.
+
+    x0: start from these latents, noised to the first sigma, instead of from noise alone.
+    """
+    b, c, h, w = size
+    shape = (b, len(condition.frames), c, h, w)
+    source = sampling.noise(b, condition.frames)
+    noise = source.initial(torch.empty(shape, device=sampling.device))
+    first = sampling.sigmas[0]
+    # The end of a variance preserving process still has a little signal: its variance is 1 + s^2.
+    x = to_ve(noise, first) if x0 is None else x0.to(noise) + first.to(noise) * noise
+    denoiser = _context_denoiser(denoiser_for, condition, source, use, noise)
+
+    def run() -> Tensor:
+        return sampling.sampler(denoiser, x, sampling.sigmas, noise=source, callback=callback)
+
+    made = in_scope(denoiser_for, Evaluations(condition, size, sampling.sigmas), run)
+    return _restored(check_finite(made, condition.frames[0]), condition.context, use)
+
+
+def _context_denoiser(
+    denoiser_for: DenoiserFor,
+    condition: ClipCondition,
+    source: NoiseSource,
+    use: ContextUse,
+    noise: Tensor,
+) -> Denoiser:
+    """The denoiser with its given frames perturbed, guided by and held, as `use` says."""
+    clean = condition.context
+    if clean is None or not bool(clean.mask.any()):
+        return denoiser_for(condition)
+    told = _perturbed(clean, source, use.perturbation)
+    denoiser = denoiser_for(replace(condition, context=told))
+    if isinstance(use.scale, Tensor) or use.scale != 1:
+        without = denoiser_for(replace(condition, context=clean.dropped()))
+        denoiser = context_guided(denoiser, without, use.scale)
+    if use.keep:
+        denoiser = masked(denoiser, clean.latents.to(noise), clean.expanded_mask, noise=noise)
+    return denoiser
+
+
+def _perturbed(
+    context: ContextFrames, source: NoiseSource, perturbation: Perturbation | None
+) -> ContextFrames:
+    """Noise is drawn once per clip; a frame that two clips are given is perturbed alike in both."""
+    if perturbation is None:
+        return context
+    noise = source.like(context.latents, stream="perturbation")
+    return perturbed(context, perturbation.schedule, perturbation.level, noise)
+
+
+def _restored(x: Tensor, context: ContextFrames | None, use: ContextUse) -> Tensor:
+    if context is None or not use.restore:
+        return x
+    given = context.expanded_mask.to(x) > 0
+    return torch.where(given, context.latents.to(x), x)
+
+
+# --------------------------------------------------------------------------------------------------
+# Checks that every task makes before it begins.
+
+
+def check_size(size: Size, sampling: Sampling) -> None:
+    """Raise ValueError unless size is (b, c, h, w) of positive numbers and there are sigmas."""
+    if len(size) != 4 or min(size) < 1:
+        raise ValueError(f"Expected a size (b, c, h, w) of positive numbers, got {tuple(size)}.")
+    if sampling.sigmas.ndim != 1 or len(sampling.sigmas) < 2:
+        raise ValueError(
+            f"Expected at least 2 sigmas in one row, got shape {list(sampling.sigmas.shape)}."
+        )
+
+
+def check_given(given: Tensor, size: Size, what: str = "given") -> None:
+    """Raise ValueError unless the frames [b t c h w] belong to a video of this size."""
+    b, c, h, w = size
+    if given.ndim != 5 or (len(given), *given.shape[2:]) != (b, c, h, w):
+        raise ValueError(
+            f"The {what} frames of shape {list(given.shape)} do not fit "
+            f"a video of shape {[b, 't', c, h, w]}."
+        )
+
+
+def check_frames(frames: int, size: Size, sampling: Sampling, done: Tensor | None) -> None:
+    """Raise ValueError unless a video of `frames` frames can be made, with `done` its start."""
+    check_size(size, sampling)
+    if frames < 1:
+        raise ValueError(f"A video must have at least 1 frame, got {frames}.")
+    if done is not None:
+        check_given(done, size, "finished")
+        if done.shape[1] > frames:
+            raise ValueError(
+                f"{done.shape[1]} finished frames are more than the {frames} of the video."
+            )
+
+
+def check_whole(video: Tensor, size: Size, frames: int, what: str) -> None:
+    """Raise ValueError unless the frames [b t c h w] are as many as the clip has."""
+    check_given(video, size, what)
+    if video.shape[1] != frames:
+        raise ValueError(f"The {what} frames are {video.shape[1]}, but the clip has {frames}.")
+
+
+def reporter(
+    callback: ProgressCallback | None, stage: str, chunk: int, chunks: int
+) -> Callback | None:
+    """The sampler's callback that reports steps of one clip."""
+    if callback is None:
+        return None
+    return lambda step: callback(Progress(stage, chunk, chunks, step))
+
+
+Reports = Callable[[str], Callback | None]
+"""reports(stage) -> the sampler's callback for this stage of a segment."""
+
+
+def reports_of(callback: ProgressCallback | None) -> Reports:
+    """The sampler's callbacks for the stages of a segment that is made alone."""
+    return lambda stage: reporter(callback, stage, 0, 1)

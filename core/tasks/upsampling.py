@@ -1,0 +1,327 @@
+"""The x4 video upsampler, in latent space (Video LDM, section 3.4).
+
+A clip of latents is denoised next to the low-resolution frames, which are concatenated to it and
+were themselves noised to a level that the network is told. Clips follow each other in time: what is
+finished of the overlap is held as known at every step, so that a border is continued rather than
+blended over, and only one clip is in memory. Large frames are denoised in tiles whose overlaps are
+averaged at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..diffusion.denoiser import Denoiser, to_ve
+from ..diffusion.guidance import guided, masked
+from ..diffusion.noise import NoiseSource
+from ..diffusion.samplers import Callback
+from ..diffusion.schedules import NoiseSchedule
+from ..networks.autoencoder import check_video
+from ..networks.diffusion_model import DiffusionModel
+from .frame_stream import Frames, FrameStream, check_finite
+from .segment import (
+    ClipCondition,
+    DenoiserFor,
+    Evaluations,
+    ProgressCallback,
+    Sampling,
+    ScopedDenoisers,
+    conditions_of,
+    in_scope,
+    reporter,
+)
+from .windows import Window, fuse_weights, sliding_windows, tiled, tiles, windowed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upsampling:
+    """How a video is upsampled.
+
+    schedule: by which the low-resolution video is noised, to step `noise_level`: the higher, the
+    more the model invents. same_noise: every frame starts from the same noise, so that detail holds
+    still where the video does (Ge et al. 2023, its mixed noise with all of it shared). chunk,
+    overlap: frames of a clip, and how many of them are already finished. tile, tile_overlap: in
+    latent positions, that is low-resolution pixels; None = whole.
+    """
+
+    schedule: NoiseSchedule
+    latent_channels: int = 4
+    noise_level: int = 20
+    same_noise: bool = False
+    chunk: int = 16
+    overlap: int = 4
+    tile: int | None = None
+    tile_overlap: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.chunk:
+            raise ValueError(
+                f"overlap {self.overlap} must be smaller than chunk {self.chunk} and not below 0."
+            )
+        if self.tile is not None and not 0 <= self.tile_overlap < self.tile:
+            raise ValueError(
+                f"The overlap {self.tile_overlap} must be smaller than the tile {self.tile}."
+            )
+        if not 0 <= self.noise_level < self.schedule.steps:
+            raise ValueError(
+                f"The noise level {self.noise_level} must lie in 0 .. {self.schedule.steps - 1}."
+            )
+
+
+def settings_of(model: DiffusionModel) -> Upsampling:
+    """The settings that follow from a model; the others have their defaults."""
+    return Upsampling(
+        schedule=model.noise_schedule_for_low_res or model.schedule,
+        latent_channels=model.latent_channels,
+    )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Text [b n d] for the whole video; with `uncond`, classifier-free guidance of this scale."""
+
+    text: Tensor | None
+    uncond: Tensor | None = None
+    scale: float = 1.0
+
+
+def upsample(
+    model: DiffusionModel,
+    low_res: Frames,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    settings: Upsampling | None = None,
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield latents [b t c h w] of the upsampled `low_res` [b t 3 h w] in [-1, 1], clip by clip.
+
+    settings: those of `settings_of(model)`, changed as needed. See `upsample_clips`, which does the
+    same for any denoiser.
+    """
+    settings = settings or settings_of(model)
+    if settings.noise_level > model.max_noise_level:
+        raise ValueError(
+            f"noise_level {settings.noise_level} is above the {model.max_noise_level} that the "
+            f"model knows."
+        )
+    denoiser_for = upsampler_denoiser_for(
+        model, prompt.text, uncond=prompt.uncond, scale=prompt.scale
+    )
+    return upsample_clips(denoiser_for, low_res, sampling, settings, done=done, callback=callback)
+
+
+def upsampler_denoiser_for(
+    model: DiffusionModel,
+    text: Tensor | None,
+    *,
+    uncond: Tensor | None = None,
+    scale: float = 1.0,
+) -> DenoiserFor:
+    """The model with one prompt for the whole video, guided when `uncond` is given."""
+
+    def bind(condition: ClipCondition) -> Denoiser:
+        ids = model.network.spec.ids
+        cond = model.denoiser(conditions_of(condition, ids, text))
+        if uncond is None:
+            return cond
+        return guided(cond, model.denoiser(conditions_of(condition, ids, uncond)), scale)
+
+    return bind
+
+
+def upsample_clips(
+    denoiser_for: DenoiserFor,
+    low_res: Frames,
+    sampling: Sampling,
+    settings: Upsampling,
+    *,
+    done: Tensor | None = None,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield latents [b t c h w], each clip without the frames that the one before it yielded.
+
+    The last clip is as long as the others when the video is: it then shares more frames with the
+    one before. done: what an interrupted run of the same settings yielded; only the rest is
+    yielded.
+    """
+    if isinstance(low_res, Tensor):
+        check_video(low_res, 3)
+    step = settings.chunk - settings.overlap
+    total = low_res.shape[1] if isinstance(low_res, Tensor) else 0
+    chunks = 0 if total == 0 else max(0, -(-(total - settings.chunk) // step)) + 1
+    make = _Clip(denoiser_for, sampling, settings)
+    return _clips(make, FrameStream(low_res), done, chunks, callback)
+
+
+def _clips(
+    make: _Clip,
+    stream: FrameStream,
+    done: Tensor | None,
+    chunks: int,
+    callback: ProgressCallback | None,
+) -> Iterator[Tensor]:
+    """Read low-resolution frames and yield latents; at most one clip of each is held."""
+    chunk, step = make.settings.chunk, make.settings.chunk - make.settings.overlap
+    past = None if done is None else done[:, -chunk:].clone()
+    stop = 0 if done is None else done.shape[1]
+    stream.forget(stop - chunk)
+    if stop and (stop < chunk or (stop - chunk) % step) and stream.reaches(stop + 1):
+        raise ValueError(
+            f"{stop} finished frames cannot be continued: clips end after {chunk} frames and every "
+            f"{step} more."
+        )
+    while stream.reaches(stop + 1):
+        count = 0 if stop == 0 else (stop - chunk) // step + 1
+        stream.reaches(stop + (step if stop else chunk))
+        last = min(stream.stop, stop + (step if stop else chunk))
+        start = max(0, last - chunk)
+        known = None if stop == start else past[:, -(stop - start) :]
+        report = reporter(callback, "upsampling", count, chunks)
+        latents = make.sample(stream.frames(start, last), start, known, report)
+        past = latents[:, -chunk:]
+        yield latents[:, stop - start :].clone()
+        stop = last
+        stream.forget(stop - chunk)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    denoiser_for: DenoiserFor
+    sampling: Sampling
+    settings: Upsampling
+
+    def sample(
+        self, low_res: Tensor, start: int, known: Tensor | None, callback: Callback | None
+    ) -> Tensor:
+        """Latents [b t c h w] for low_res [b t 3 h w], whose first frame is number `start`.
+
+        known: [b n c h w] of the first n frames are finished and come back unchanged.
+        """
+        check_video(low_res, 3)
+        low_res = low_res.to(self.sampling.device, torch.float32)
+        b, t, _, h, w = low_res.shape
+        frames = range(start, start + t)
+        source = self._source(b, frames)
+        noise = source.initial(low_res.new_empty(b, t, self.settings.latent_channels, h, w))
+        condition = self._condition(low_res, frames)
+        denoiser = denoiser_in_tiles(self.denoiser_for, condition, self.settings)
+        if known is not None:
+            denoiser = _holding(denoiser, known.to(noise), noise)
+        sigmas = self.sampling.sigmas
+        first = to_ve(noise, sigmas[0])
+
+        def run() -> Tensor:
+            return self.sampling.sampler(denoiser, first, sigmas, noise=source, callback=callback)
+
+        x = in_scope(self.denoiser_for, planned_evaluations(condition, self.settings, sigmas), run)
+        if known is not None:
+            x = torch.cat([known.to(x), x[:, known.shape[1] :]], dim=1)
+        return check_finite(x, start)
+
+    def _source(self, videos: int, frames: range) -> NoiseSource:
+        numbers = [0] * len(frames) if self.settings.same_noise else frames
+        return self.sampling.noise(videos, numbers)
+
+    def _condition(self, low_res: Tensor, frames: range) -> ClipCondition:
+        """A frame gets the same noise in whatever clip it is."""
+        level = self.settings.noise_level
+        source = self._source(len(low_res), frames)
+        noise = source.like(low_res, stream="low resolution")
+        levels = torch.full((len(low_res),), level)
+        noised = self.settings.schedule.add_noise(low_res, noise, levels)
+        return ClipCondition(
+            frames=frames, concatenated=noised, noise_level=level, level="upsampling"
+        )
+
+
+def planned_evaluations(
+    condition: ClipCondition, settings: Upsampling, sigmas: Tensor
+) -> Evaluations:
+    """What `denoiser_in_tiles` asks for."""
+    told, side = condition.concatenated, settings.tile
+    sides = (n if side is None else min(n, side) for n in told.shape[-2:])
+    return Evaluations(condition, (len(told), settings.latent_channels, *sides), sigmas)
+
+
+def denoiser_in_tiles(
+    denoiser_for: DenoiserFor, condition: ClipCondition, settings: Upsampling
+) -> Denoiser:
+    """The denoiser of a clip, of whole frames or in the tiles that the settings ask for."""
+    if settings.tile is None or settings.tile >= max(condition.concatenated.shape[-2:]):
+        return denoiser_for(condition)
+    return _in_tiles(denoiser_for, condition, settings.tile, settings.tile_overlap)
+
+
+def _in_tiles(
+    denoiser_for: DenoiserFor, condition: ClipCondition, tile: int, overlap: int
+) -> Denoiser:
+    """A denoiser of whole frames from denoisers of tiles."""
+    told = condition.concatenated
+    denoisers = [
+        denoiser_for(replace(condition, concatenated=part.of(told)))
+        for part in tiles(*told.shape[-2:], tile, overlap)
+    ]
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        following = iter(denoisers)
+        return tiled(lambda own: next(following)(own, sigma), x, tile, overlap)
+
+    return denoise
+
+
+def _holding(denoiser: Denoiser, known: Tensor, noise: Tensor) -> Denoiser:
+    """The first frames are `known`, and noised to the present level in what the network sees."""
+    frames = noise.shape[1]
+    rest = noise.new_zeros(len(noise), frames - known.shape[1], *noise.shape[2:])
+    mask = (torch.arange(frames) < known.shape[1]).float().reshape(1, -1, 1, 1, 1)
+    return masked(denoiser, torch.cat([known, rest], dim=1), mask.to(noise), noise=noise)
+
+
+def upsample_whole(
+    denoiser_for: DenoiserFor,
+    low_res: Tensor,
+    sampling: Sampling,
+    settings: Upsampling,
+    *,
+    callback: ProgressCallback | None = None,
+) -> Tensor:
+    """Latents [b t c h w] of a video that fits into memory: all its clips are denoised side by side
+    and averaged at every step, so that no clip comes before another."""
+    check_video(low_res, 3)
+    frames = low_res.shape[1]
+    window = min(settings.chunk, frames)
+    overlap = min(settings.overlap, window - 1)
+    plan = sliding_windows(frames, window, overlap)
+    weights = fuse_weights("pyramid", plan, frames, overlap)
+    side_by_side = _SideBySide(denoiser_for, plan, weights)
+    report = reporter(callback, "upsampling", 0, 1)
+    return _Clip(side_by_side, sampling, settings).sample(low_res, 0, None, report)
+
+
+@dataclass(frozen=True)
+class _SideBySide(ScopedDenoisers):
+    """Denoisers of a whole video from denoisers of its windows."""
+
+    denoiser_for: DenoiserFor
+    plan: Sequence[Window]
+    weights: Sequence[Tensor]
+
+    def __call__(self, condition: ClipCondition) -> Denoiser:
+        bound = {at: self.denoiser_for(_cut(condition, at)) for at in self.plan}
+        return windowed(bound.__getitem__, self.plan, self.weights)
+
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        first = _cut(planned.condition, self.plan[0])
+        return in_scope(self.denoiser_for, planned._replace(condition=first), run)
+
+
+def _cut(condition: ClipCondition, window: Window) -> ClipCondition:
+    frames = range(window[0], window[-1] + 1)
+    told = condition.concatenated[:, frames.start : frames.stop]
+    return replace(condition, frames=frames, concatenated=told)

@@ -1,0 +1,1 @@
+"""Text encoders, CLIP's vocabulary, and weights of words."""

@@ -1,0 +1,209 @@
+"""Files ↔ state dicts ↔ models. No architecture opens a file; this module does it for all of them.
+
+A file written here is a safetensors file whose metadata carries, as JSON under ``videoldm``, the
+family, the kind of part and the configuration it was built from, so nothing is guessed from names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..graph.messages import shown, written
+
+METADATA_KEY = "videoldm"
+FOREIGN_KEY = "videoldm.source"
+"""Of the same header in a file that keeps a published format, which is read by what it holds."""
+
+
+class CheckpointError(ValueError):
+    """A weight file is missing, unreadable or does not fit; the message is one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says of itself: ``family`` and ``kind`` choose the code, ``config`` its size."""
+
+    family: str
+    kind: str
+    config: dict[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def save(
+    path: str | os.PathLike,
+    state: Mapping[str, Tensor],
+    header: Header,
+    dtype: torch.dtype | None = torch.float16,
+    *,
+    metadata_key: str = METADATA_KEY,
+) -> None:
+    """Write ``state`` as safetensors, floating tensors cast to ``dtype`` (None keeps them)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: _cast(v, dtype).detach().cpu().contiguous() for k, v in state.items()}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, metadata={metadata_key: json.dumps(vars(header), sort_keys=True)})
+    os.replace(temporary, path)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def read_header(path: str | os.PathLike) -> Header | None:
+    """Read the header of a file of this project; None for a foreign safetensors file."""
+    with open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(METADATA_KEY)
+    if not text:
+        return None
+    name = Path(path).name
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name} has a broken header: {error}") from None
+    wanted = {"family": str, "kind": str, "config": dict, "notes": dict}
+    if not isinstance(found, dict) or not set(found) <= set(wanted):
+        raise CheckpointError(f"{name} has a header without family, kind and config")
+    for key, kind in wanted.items():
+        value = found.get(key, {} if key == "notes" else None)
+        if not isinstance(value, kind):
+            is_a = "a text" if kind is str else "a table"
+            given = written(value)
+            raise CheckpointError(f"{name} has a broken header: {key} must be {is_a}, got {given}")
+    return Header(**found)
+
+
+def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file (memory mapped, on the CPU)."""
+    with open_safetensors(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise _unreadable(path, error) from None
+
+
+def open_safetensors(path: str | os.PathLike) -> Any:
+    """An open safetensors file; CheckpointError, in one sentence, if it is none."""
+    if os.path.isdir(path):
+        raise CheckpointError(f"{path} is a folder, expected a file of weights")
+    if not os.path.exists(path):
+        raise CheckpointError(f"no weight file at {path}")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> CheckpointError:
+    name = Path(path).name
+    if not os.access(path, os.R_OK):
+        return CheckpointError(f"{name} cannot be read: no permission")
+    return CheckpointError(f"{name} is not a readable safetensors file: {reason_of(error)}")
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says, with the next one where it ends in a colon, or the
+    error's name where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    count = 2 if lines and lines[0].endswith(":") else 1
+    return shown(" ".join(lines[:count]), 120) or type(error).__name__
+
+
+@contextmanager
+def broken_config(name: str) -> Iterator[None]:
+    """Turn what goes wrong while something is built from a file's configuration (a field that is
+    missing, null or of a wrong type) into one sentence about the file."""
+    try:
+        yield
+    except CheckpointError as error:
+        if name in str(error):
+            raise
+        raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
+    # Libraries check what they are given in ways of their own.
+    except Exception as error:
+        raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
+
+
+_FIELD = re.compile(r"(unexpected|missing) .*?argument:? '(\w+)'")
+
+_TYPED_FIELD = re.compile(r"[Ff]ield '(\w+)' expected \w+, got")
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a configuration, without Python's words for it."""
+    text = str(error)
+    if typed := _TYPED_FIELD.search(text):
+        return f"'{typed[1]}' is null or of a wrong type"
+    if found := _FIELD.search(text):
+        return f"'{found[2]}' is {'missing' if found[1] == 'missing' else 'not known'}"
+    if isinstance(error, KeyError):
+        return f"{text} is missing"
+    if isinstance(error, (TypeError, AttributeError, IndexError, AssertionError)):
+        return "a field is null or of a wrong type"
+    return "a field is null or of a wrong type" if "NoneType" in text else reason_of(error)
+
+
+def load_into(
+    module: nn.Module, state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """Assign ``state`` to ``module`` strictly, cast to ``dtype``; the module may be on ``meta``.
+
+    Raises CheckpointError that counts and names the first five keys that do not fit.
+    """
+    own = module.state_dict()
+    complain("lacks", name, [key for key in own if key not in state])
+    complain("has unknown", name, [key for key in state if key not in own])
+    complain(
+        "has misshapen",
+        name,
+        [
+            f"{shown(key)} {_sizes(state[key])} instead of {_sizes(own[key])}"
+            for key in own
+            if state[key].shape != own[key].shape
+        ],
+    )
+    complain(
+        "has no floating-point numbers at",
+        name,
+        [
+            f"{shown(key)} ({str(state[key].dtype).removeprefix('torch.')})"
+            for key in own
+            if own[key].is_floating_point() and not state[key].is_floating_point()
+        ],
+    )
+    module.load_state_dict({k: _cast(v, dtype) for k, v in state.items()}, assign=True)
+    return module.requires_grad_(False).eval()
+
+
+def _sizes(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape)) if tensor.ndim else "a single number"
+
+
+def complain(what: str, name: str, keys: Iterable[Any]) -> None:
+    """Raise CheckpointError if there are ``keys``, counting them and naming the first five."""
+    keys = list(keys)
+    if keys:
+        raise CheckpointError(f"{name} {what} keys ({len(keys)}): {listed(keys)}")
+
+
+def listed(keys: Iterable[Any]) -> str:
+    """The first five keys, each printable and of a readable length."""
+    return ", ".join(shown(key) or "''" for key in itertools.islice(keys, 5))
+
+
+def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors below ``prefix``, with the prefix removed."""
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}

@@ -1,0 +1,159 @@
+"""Files of weights as people have them, whatever wrote them and whatever they are called: what they
+are is told by their first bytes. Pickles are read for tensors alone, and no code in them runs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..graph.messages import printable
+from .checkpoints import (
+    CheckpointError,
+    Header,
+    open_safetensors,
+    read_header,
+    read_state,
+    reason_of,
+)
+
+WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params")
+"""Where trainers put the weights inside a pickle, tried in this order."""
+
+_OTHER_FILES = {
+    b"version https://git-lfs": "a pointer of Git LFS; download the file that it stands for",
+    b"<!doctype html": "a web page; the download of the weights failed",
+    b"<html": "a web page; the download of the weights failed",
+    b"GGUF": "in the format GGUF, which is not supported",
+    b"\x89HDF": "in the format HDF5, which is not supported",
+}
+
+
+class _StandIn:
+    """In place of a trainer's object in a pickle: accepts anything, does and keeps nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# What the published .ckpt files hold besides tensors: the best score of a training run's callback.
+# The classes named here are never imported; torch's restricted reader gets the empty ones instead.
+STAND_INS = [
+    type(name, (_StandIn,), {"__module__": module})
+    for module, name in (
+        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy", "dtype"),
+    )
+]
+
+_MORE = re.compile(r"GLOBAL (\S{1,100}) was not an allowed global")
+"""What torch's restricted reader says of anything else."""
+
+# Torch 2.4 has no such context: files with anything besides tensors are refused there.
+_allowed = getattr(torch.serialization, "safe_globals", nullcontext)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is laid out as safetensors: a length of 8 bytes, then JSON.
+
+    Raises CheckpointError for a file that is missing, cannot be read or is known to be no weights.
+    """
+    head = _first_bytes(path)
+    for mark, what in _OTHER_FILES.items():
+        if head[: len(mark)].lower() == mark.lower():
+            raise CheckpointError(f"{path.name} is {what}")
+    if head[8:9] == b"{":
+        return True
+    is_pickle = head[:4] == b"PK\x03\x04" or head[:1] == b"\x80"
+    return not is_pickle and path.suffix in (".safetensors", ".sft")
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, expected a file of weights")
+    if path.exists() and not path.is_file():  # A pipe would be waited for, a device never ends.
+        raise CheckpointError(f"{path} is a pipe or a device, expected a file of weights")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except FileNotFoundError:
+        raise CheckpointError(f"no weight file at {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}") from None
+    if not head:
+        raise CheckpointError(f"{path.name} is empty")
+    return head
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Read a safetensors file, or a pickle of nothing but tensors, to a flat state dict on the CPU.
+
+    A training checkpoint's wrapper (:data:`WRAPPERS`) is taken off. Raises CheckpointError if
+    unreadable.
+    """
+    path = Path(path)
+    return read_state(path) if is_safetensors(path) else _tensors(read_pickle(path), path)
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The texts in the header of a safetensors file."""
+    with open_safetensors(path) as file:
+        return file.metadata() or {}
+
+
+def header_of(path: Path) -> Header | None:
+    """What a file of this project says of itself; None for folders and for files of others."""
+    return read_header(path) if not path.is_dir() and is_safetensors(path) else None
+
+
+def read_pickle(path: Path) -> Any:
+    """What a pickle of tensors and plain containers holds; CheckpointError for anything else."""
+    _first_bytes(path)
+    # Only the zip format can be mapped into memory instead of being read as a whole. Torch takes
+    # every file of that name for another format.
+    mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
+    try:
+        with _allowed(STAND_INS), open(path, "rb") as file:
+            source = path if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, RuntimeError, OSError) as error:
+        more = _MORE.search(str(error))
+        if more is not None:
+            raise CheckpointError(
+                f"{path.name} also holds {printable(more[1])}, and files are read for tensors "
+                "alone; where it can be read, save its state_dict without the rest"
+            ) from None
+        reason = reason_of(error).split(". ")[0]
+    # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
+    except Exception:
+        reason = "it is damaged"
+    raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}")
+
+
+def _tensors(found: Any, path: Path) -> dict[str, Tensor]:
+    state = _by_name(found)
+    for wrapper in WRAPPERS:
+        if isinstance(found, Mapping) and (inner := _by_name(found.get(wrapper))):
+            state = inner
+            break
+    if not state:
+        raise CheckpointError(f"{path.name} holds no tensors by name")
+    return state
+
+
+def _by_name(found: Any) -> dict[str, Tensor]:
+    items = found.items() if isinstance(found, Mapping) else ()
+    return {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
