@@ -109,3 +109,10 @@ def test_what_is_wrong_with_a_configuration_is_said_without_pythons_words(error,
     with pytest.raises(c.CheckpointError) as caught, c.broken_config("a.json"):
         raise error
     assert str(caught.value) == f"a.json has a broken configuration: {words}"
+
+
+def test_a_header_that_is_nested_without_end_is_one_sentence(tmp_path):
+    path = tmp_path / "deep.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={c.METADATA_KEY: "[" * 100_000})
+    with pytest.raises(c.CheckpointError, match="deep.safetensors has a broken header: ."):
+        c.read_header(path)

@@ -326,3 +326,16 @@ def test_a_lora_of_another_family_is_told_by_its_width(unet, text_encoder, kind,
             f"{path}.lora_up.weight": torch.ones(8, 2)}  # fmt: skip
     with pytest.raises(CheckpointError, match=words):
         lora.merge(state, file, kind=kind)
+
+
+@pytest.mark.parametrize("factors", [
+    {"lora_down.weight": torch.zeros(4), "lora_up.weight": torch.zeros(4)},
+    {"lora_down.weight": torch.zeros(()), "lora_up.weight": torch.zeros(8, 2)},
+    {"diff": torch.zeros(())},
+    {"hada_w1_a": torch.zeros(3), "hada_w1_b": torch.zeros(3), "hada_w2_a": torch.zeros(3),
+     "hada_w2_b": torch.zeros(3)},
+    {"lokr_w1": torch.zeros(3), "lokr_w2": torch.zeros(5)},
+])  # fmt: skip
+def test_factors_with_too_few_axes_are_one_sentence(unet, factors):  # noqa: F811
+    with pytest.raises(CheckpointError, match=r"changes .*(fit|but)"):
+        lora.merge(unet.state_dict(), keys(QUERY, **factors), 1.0)

@@ -62,7 +62,8 @@ def first_line(error: BaseException) -> str:
         message = system[:1].lower() + system[1:]
         message += f": {shown(error.filename, 200)}" if error.filename else ""
     lines = message.strip().splitlines()
-    text = lines[0].strip().rstrip(".") if lines else ""
+    text = lines[0].strip() if lines else ""
+    text = text if text.endswith("...") else text.rstrip(".")
     return printable(text) or type(error).__name__
 
 

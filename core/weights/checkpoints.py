@@ -72,8 +72,8 @@ def read_header(path: str | os.PathLike) -> Header | None:
     name = Path(path).name
     try:
         found = json.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{name} has a broken header: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} has a broken header: {reason_of(error)}") from None
     wanted = {"family": str, "kind": str, "config": dict, "notes": dict}
     if not isinstance(found, dict) or not set(found) <= set(wanted):
         raise CheckpointError(f"{name} has a header without family, kind and config")

@@ -63,7 +63,7 @@ def _contents(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="np") as file:
             count = sum(prod(file.get_slice(k).get_shape()) for k in file.keys())
             own = json.loads((file.metadata() or {}).get("videoldm", "{}"))
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(first_line(error)) from None
     own = own if isinstance(own, dict) else {}
     told = {key: own[key] for key in ("kind", "family", "notes") if own.get(key)}

@@ -33,7 +33,7 @@ def read_lora(path: str | os.PathLike) -> dict[str, Tensor]:
 def _json(text: str, name: str) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} has metadata that are not JSON: {error}") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{name} has metadata of PEFT that are no table of settings")

@@ -84,6 +84,9 @@ def _update(factors: Factors, path: str, name: str) -> Update:
         raise CheckpointError(f"{name} lacks the factor {error} of {path}") from None
     except Misfit as error:
         raise CheckpointError(f"{name} changes {path} by {error}, which do not fit") from None
+    except (IndexError, RuntimeError):  # Tensors with too few axes, or of sizes that do not meet.
+        shapes = " and ".join(str(tuple(one.shape)) for one in factors.values())
+        raise CheckpointError(f"{name} changes {path} by {shapes}, which do not fit") from None
     bias = factors.get("diff_b")
     if "up_bias" in factors and "down" in factors:
         bias = factors["up_bias"].float() * scale_of(factors, len(factors["down"]))
