@@ -16,7 +16,7 @@ KEPT = {"mp4": 5, "webm": 25, "gif": 1}
 WRITER = """
 import os, signal, sys
 import torch
-from videoldm.core.video_files import AudioClip, write_video
+from videoldm.core.media.files import AudioClip, write_video
 
 path, count, has_sound = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "sound"
 generator = torch.Generator().manual_seed(0)

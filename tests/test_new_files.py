@@ -151,8 +151,8 @@ def test_still_files_are_named_at_the_end_or_not_at_all(tmp_path):
 KILLED = """
 import sys, time, torch
 from pathlib import Path
-from videoldm.core.new_files import NewFile
-from videoldm.core.video_files import UNDER_WAY, write_video
+from videoldm.core.media.new_files import NewFile
+from videoldm.core.media.files import UNDER_WAY, write_video
 folder, format = Path(sys.argv[1]), sys.argv[2]
 suffix = "" if format == "png" else "." + format
 file = NewFile.numbered(folder / "a", suffix, under_way=UNDER_WAY.get(format))

@@ -419,7 +419,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
     torch.save({"state_dict": {}, "extra": Opens(tmp_path / "trace")}, tmp_path / "a.ckpt")
     (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Opens(tmp_path / "trace")))
     for name in ("a.ckpt", "b.ckpt"):
-        with pytest.raises(CheckpointError, match="cannot be read as tensors alone"):
+        with pytest.raises(CheckpointError, match="tensors alone"):
             sd.load(tmp_path / name)
     assert not (tmp_path / "trace").exists()
 

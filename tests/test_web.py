@@ -293,7 +293,7 @@ def test_figures_read_as_people_say_them(javascript):
 
 MEASURE = """
 import re, torch
-from videoldm.core.temporal_layers import Strength
+from videoldm.core.networks.temporal_layers import Strength
 from videoldm.nodes.host.standalone import host
 from videoldm.nodes.stages.sampling import Settings, VideoRequest, sample_video
 from videoldm.nodes.stages.strategy import read_strategy

@@ -61,7 +61,7 @@ def names_in(shapes: Shapes) -> Names | None:
 
 
 def temporal_table(sites: Sites, names: Names) -> dict[str, str]:
-    """Foreign module path -> the path in :class:`..temporal_decoder.VideoDecoder`."""
+    """Foreign module path -> the path in :class:`..networks.temporal_decoder.VideoDecoder`."""
     ldm, found = names == "ldm", {}
     for site, path in sites.paths(names).items():
         inner = {a: b for a, b in CONVOLUTION[names].items() if b not in ("embed", "blend")}

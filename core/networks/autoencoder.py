@@ -110,7 +110,7 @@ class TemporalDecoder(nn.Module):
 
     Shapes: latents [b, t, c, h, w], scaled, to pixels [b, t, 3, f h, f w] in about [-1, 1]. The
     temporal convolutions are centred and zero-padded and their norms are per frame, so a frame
-    depends on at most :attr:`reach` frames on either side; :mod:`.decoding` relies on that number.
+    depends on at most :attr:`reach` frames on either side, which decoding relies on.
 
     kernel: of the temporal convolutions, in frames. spatial: their other sides, one number for each
     of the blocks, coarsest first; None = 1 for all.

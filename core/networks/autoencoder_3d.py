@@ -2,7 +2,7 @@
 
 All of it is convolutions over space and time with the border repeated, and group norms whose
 statistics are taken over the whole clip. A decoded frame therefore depends on every latent frame
-that is decoded with it: how a long video is cut changes it, see :mod:`.overlapped_decoding`.
+that is decoded with it: how a long video is cut changes it, see :mod:`..tasks.overlapped_decoding`.
 """
 
 from __future__ import annotations

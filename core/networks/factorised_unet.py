@@ -44,7 +44,7 @@ class FactorisedConfig:
     """channels: width per level, finest first. layers: residual blocks per level on the way down.
     attended: whether a level has attention. What else differs is said by the specs of the layers.
 
-    pooled_norm, scale_shift, time_convolutions: see :class:`.factorised_layers.ResBlockSpec`.
+    pooled_norm, scale_shift, time_convolutions: see :class:`.layers.factorised.ResBlockSpec`.
     first_attention: frames attend to each other before anything else. frames_per_second: the
     network is told.
     """

@@ -1,5 +1,5 @@
 """Calls of torch's own layers with what is added to their answers: plainly, or by the faster forms
-of :mod:`.kernels` where that folder is there and they apply."""
+of :mod:`..kernels` where that folder is there and they apply."""
 
 from __future__ import annotations
 

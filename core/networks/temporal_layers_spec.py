@@ -71,7 +71,7 @@ class TrainedFor:
 class TemporalLayersSpec:
     """layers: site -> layer. context: how given frames are read, None = they never are. rates:
     number of frame-rate classes, 0 = the set does not read the frame rate. prompt_reader: a
-    family's own, see :class:`.layer_specs.LayerInputs`.
+    family's own, see :class:`.layers.specs.LayerInputs`.
 
     Raises ValueError for sites that the layout does not have, and for layers that do not belong
     where they were put.

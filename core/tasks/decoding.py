@@ -1,9 +1,9 @@
 """Latents to pixels and back in chunks, so that memory does not grow with the length of a video.
 
 A temporal decoder makes a frame from at most `reach` latent frames on either side (see
-:class:`.autoencoder.TemporalDecoder`). Every chunk is therefore decoded together with as many of
-its neighbours, whose pixels are thrown away: the video is the same for every size of chunk. Where
-`reach` is None, a frame depends on all that are decoded with it: the chunk then is a setting.
+:class:`..networks.autoencoder.TemporalDecoder`). Every chunk is therefore decoded together with as
+many of its neighbours, whose pixels are thrown away: the video is the same for every size of chunk.
+Where `reach` is None, a frame depends on all that are decoded with it: the chunk then is a setting.
 One latent frame stands for `temporal_factor` frames.
 """
 

@@ -48,10 +48,11 @@ def decode_overlapped(
 ) -> Iterator[Tensor]:
     """Yield the pixels [b t 3 h w] of scaled latents, those that a window keeps at a time.
 
-    decoder: such as :class:`.autoencoder_3d.Autoencoder3D`; the pixels per latent frame are counted
-    in what it makes. latents: [b t c h w] or its chunks of any sizes. window, overlap: in latent
-    frames; overlap 0 puts separately decoded windows one behind the other. Raises ValueError for an
-    overlap that is not below the window, and at the window where latents are not finite.
+    decoder: such as :class:`..networks.autoencoder_3d.Autoencoder3D`; the pixels per latent frame
+    are counted in what it makes. latents: [b t c h w] or its chunks of any sizes. window, overlap:
+    in latent frames; overlap 0 puts separately decoded windows one behind the other. Raises
+    ValueError for an overlap that is not below the window, and at the window where latents are not
+    finite.
     """
     check_windows(window, overlap)
     return _decoded(decoder, FrameStream(latents), window, overlap)

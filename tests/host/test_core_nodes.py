@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from comfyui_server import Listener, RunFailed
+from node_inputs import strategy
 from PIL import Image
 from safetensors.torch import save_file
 from toy_prompts import FRAMES, ksampler, latent, nodes, saved
@@ -145,7 +146,8 @@ def test_progress_and_previews_of_all_frames_are_sent(comfyui):
 
 def test_bad_input_is_one_sentence_that_names_the_node(comfyui):
     wrong = nodes(n11=saved("9"))
-    wrong["9"]["inputs"] |= {"width": 40, "height": 40, "overlap": 20}
+    windows = strategy("sliding windows", window=16, overlap=20)
+    wrong["9"]["inputs"] |= {"width": 40, "height": 40, **windows}
     with pytest.raises(
         RunFailed, match=r"^VideoLDM_VideoSampler \(9\): .*overlap 20 must be smaller"
     ):

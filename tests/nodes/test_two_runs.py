@@ -45,7 +45,7 @@ def workflow(kind: str, number: int) -> dict:
 
 WORKER = """
 import contextlib, json, sys
-import videoldm.core.contact_sheet, videoldm.core.video_files
+import videoldm.core.media.contact_sheet, videoldm.core.media.files
 from videoldm.nodes.headless import main
 for line in sys.stdin:
     told = json.loads(line)

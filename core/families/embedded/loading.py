@@ -1,6 +1,6 @@
 """The small family that comes with the project: its files, how they are built and loaded.
 
-Trained by :mod:`..training` from the recipes in ``training/recipes`` and nothing else; see there.
+Trained by :mod:`...training` from the recipes in ``training/recipes`` and nothing else; see there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Temporal layers of LaVie's kind: attention inside a transformer block of the image network, and
 modules of residual blocks over time and space between its levels (Wang et al. 2023).
 
-As the layers in :mod:`.layers`, each of them starts as the identity.
+As the layers in :mod:`.residual`, each of them starts as the identity.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class BucketedBias(nn.Module):
         self.table = ops.Embedding(BUCKETS, heads)
 
     def forward(self, frames: int, device: torch.device | str | None = None) -> Tensor:
-        """Return the bias [k, t query, t key]; see :class:`.layers.RelativeBias`."""
+        """Return the bias [k, t query, t key]; see :class:`.positions.RelativeBias`."""
         buckets = relative_buckets(frames, device or self.table.weight.device)
         return rearrange(self.table(buckets), "q t k -> k q t")
 

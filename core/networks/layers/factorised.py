@@ -1,4 +1,4 @@
-"""What :class:`.factorised_unet.FactorisedUNet` is made of besides attention, on frames
+"""What :class:`..factorised_unet.FactorisedUNet` is made of besides attention, on frames
 [(b t) c h w] that know how many of them make a clip."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Temporal layers of Stable Video Diffusion (Blattmann et al. 2023) and of ModelScope's text to
-video (Wang et al. 2023), but for the convolutions that :mod:`.layers` has.
+video (Wang et al. 2023), but for the convolutions that :mod:`.residual` has.
 
 Both attend among the frames of one position. Untrained, each of them is the identity.
 """
@@ -113,7 +113,7 @@ class VideoBlockSpec(LayerSpec):
     """A transformer block over time behind one of the image network's, inside its transformer.
 
     text: width of the prompt's tokens, None = it attends to the frames twice. widens_first: see
-    :class:`FrameBlock`. fixed_blend, spares_images: see :class:`.layers.Blend`.
+    :class:`FrameBlock`. fixed_blend, spares_images: see :class:`.residual.Blend`.
     """
 
     heads: int

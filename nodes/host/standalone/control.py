@@ -23,7 +23,7 @@ CONTROL, TO_NEGATIVE = "control", "control_apply_to_uncond"
 
 @dataclass(frozen=True, eq=False)
 class StandaloneControlNet:
-    """A ControlNet on a wire. pooled: see `core.controlnet.Control`."""
+    """A ControlNet on a wire. pooled: see `core.networks.controlnet.Control`."""
 
     network: ControlNetModel
     pooled: bool = False

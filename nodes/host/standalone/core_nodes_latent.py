@@ -9,7 +9,7 @@ from .host import host
 LATENT_METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "bislerp")
 IMAGE_METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
 CROPS = ("disabled", "center")
-"""As in core.resizing, which listing the nodes does not load; a test compares."""
+"""As in core.media.resizing, which listing the nodes does not load; a test compares."""
 
 
 def _method(methods: tuple[str, ...]) -> io.Input:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .host import StandaloneHost
     from .model import StandaloneModel
 
-# ComfyUI's name -> the function of core.sampling, and its options.
+# ComfyUI's name -> the function of core.diffusion.samplers, and its options.
 SAMPLER_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("sample_euler", {}),
     "euler_ancestral": ("sample_euler_ancestral", {}),
