@@ -9,10 +9,11 @@ demo: $(VENV)/installed
 	$(VENV)/bin/videoldm run workflows/text_to_video.json --output $(OUTPUT) --contact-sheet
 
 test: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest --cov=videoldm.core --cov-report=term --cov-fail-under=90
+	$(VENV)/bin/python -m pytest -m "not full_size" --cov=videoldm.core --cov-report=term --cov-fail-under=90
 
 # Against a real ComfyUI: COMFYUI_PATH (~/ComfyUI), COMFYUI_PYTHON (its .venv), with this project's
-# requirements.txt installed there, too. `make test` runs these tests as well, if there is one.
+# requirements.txt installed there, too. `make test` runs these tests as well, if there is one, but
+# for those with models of full size.
 # The tests of the browser side also need a Chromium (apt install chromium).
 test-comfyui: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[browser]"

@@ -13,7 +13,7 @@ from node_inputs import strategy
 from safetensors.torch import load_file
 from standalone_nodes import standalone_nodes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 FRAMES, SIDE, STEPS = 8, 64, 3
 """Of the video; the side in pixels, which are 8 latent positions."""
 RELATIVE = 1e-3

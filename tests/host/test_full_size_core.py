@@ -14,7 +14,7 @@ from videoldm.core.families.stable_diffusion_keys import inverse, rename_all
 from videoldm.core.families.stable_diffusion_specs import SPECS
 from videoldm.core.networks.sites import SD1
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 GIGABYTES = 14
 SAME = 1e-4
 """Of the spread of the values."""

@@ -11,7 +11,7 @@ from comfyui_server import ROOT
 from test_workflows import check_same, lossless
 from toy_prompts import distance, ksampler, latents, saved
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_size]
 GIGABYTES = 16
 SAME = 1e-3  # of the values' spread
 FILES = {
