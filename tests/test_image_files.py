@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from videoldm.core.media import images as video_images
 from videoldm.core.media.files import open_video, read_frames
+from videoldm.core.media.info import fault_reason
 from videoldm.nodes.host.standalone.images import load_image
 
 RAMP = np.linspace(0, 65535, 64).round().astype(np.uint16)[None].repeat(16, 0)
@@ -190,3 +191,9 @@ def test_pixels_that_are_no_numbers_are_named(tmp_path):
     Image.fromarray(values).save(tmp_path / "a.tiff")
     with pytest.raises(ValueError, match="a.tiff is damaged: there are NaN or infinite pixels"):
         load_image(tmp_path / "a.tiff")
+
+
+@pytest.mark.parametrize("fault", [IndexError("index out of range"), KeyError(3), TypeError("a")])
+def test_a_reader_that_stumbles_is_no_reason_in_python_s_words(fault):
+    assert fault_reason(fault) == "its parts do not fit together"
+    assert fault_reason(OSError("Truncated file.")) == "truncated file"

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageSequence
 
+from ..graph.wording import counted
 from .image_files import IMAGE_FAULTS, open_image, rgb_over_black, upright
 from .info import VideoInfo, exact_frame_rate, fault_reason
 
@@ -46,7 +47,7 @@ def scan_image(path: Path) -> VideoInfo:
 
 
 def _corrupt(path: Path, frames: int, fault: Exception) -> ValueError:
-    decoded = f" after {frames} frames" if frames else ""
+    decoded = f" after {counted(frames, 'frame')}" if frames else ""
     return ValueError(f"{path} is corrupt or truncated{decoded}: {fault_reason(fault)}")
 
 
