@@ -112,9 +112,7 @@ def check_picture_size(path: Path, width: int, height: int, most: int = MAX_PIXE
 
 def fault_reason(fault: BaseException) -> str:
     """Put a library's fault into words that fit behind a colon, in the middle of a sentence."""
-    if isinstance(
-        fault, (LookupError, TypeError, AttributeError)
-    ):  # In Python's words.
+    if isinstance(fault, (LookupError, TypeError, AttributeError)):  # In Python's words.
         return "its parts do not fit together"
     text = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
     return text[:1].lower() + text[1:].rstrip(".")
