@@ -172,9 +172,8 @@ def _reshape(state: State, rng: Random) -> None:
     key = _some(state, rng)
     if key is not None:
         old = state[key]
-        state[key] = rng.choice(
-            (old.flatten(), old[None], old.new_ones(0), torch.ones(7), old.sum())
-        )
+        scalar = old.flatten()[0] if old.numel() else torch.ones(())
+        state[key] = rng.choice((old.flatten(), old[None], old.new_ones(0), torch.ones(7), scalar))
 
 
 def _retype(state: State, rng: Random) -> None:
