@@ -20,12 +20,12 @@ from torch import Tensor
 from ..diffusion.preconditioning import discrete
 from ..diffusion.schedules import scaled_linear
 from ..networks.diffusion_model import DiffusionModel
+from ..networks.layers.residual import channels_last
 from ..networks.temporal_layers import TemporalLayers
 from ..networks.video_unet import inject
 from ..weights.checkpoints import CheckpointError, load_into, part
 from ..weights.weight_files import read_weights
 from . import modelscope_keys as keys
-from .lavie import channels_last
 from .modelscope_config import TASK, ModelScopeConfig, config_of
 from .stable_diffusion_folders import build_unet, find_weights
 from .stable_diffusion_parts import is_leftover

@@ -20,6 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from ..diffusion.preconditioning import ContinuousVPreconditioning
 from ..networks.diffusion_model import DiffusionModel
+from ..networks.layers.residual import channels_last
 from ..networks.temporal_decoder import VideoDecoder
 from ..networks.temporal_layers import TemporalLayers
 from ..networks.video_unet import inject
@@ -28,7 +29,6 @@ from ..weights.weight_files import read_weights
 from . import svd_decoder
 from . import svd_files as files
 from . import svd_keys as keys
-from .lavie import channels_last
 from .stable_diffusion_folders import build_unet
 from .stable_diffusion_refusals import what_it_is
 from .svd_config import TASK, SvdConfig, config_of
