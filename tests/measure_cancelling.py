@@ -76,8 +76,8 @@ def complete(flow: dict) -> dict:
 
     registry = node_registry()
     for one in flow.values():
-        widgets = registry[one["class_type"]].inputs
-        defaults = {spec.name: spec.initial() for spec in widgets if spec.initial() is not None}
+        live = registry[one["class_type"]].live_inputs(one["inputs"])
+        defaults = {name: it.initial() for name, it in live.items() if it.initial() is not None}
         one["inputs"] = {**defaults, **one["inputs"]}
     return flow
 
@@ -100,9 +100,9 @@ def one_try(stage: str, moments: random.Random, folder: Path) -> tuple[float, st
         began = time.monotonic()
         rest, said = process.communicate()
         seconds = time.monotonic() - began
-    result = json.loads(rest.splitlines()[-1])
     if process.returncode != 130:
         raise SystemExit(f"{stage} ended with {process.returncode}: {said}")
+    result = json.loads(rest.splitlines()[-1])
     kept = ", ".join(result["unfinished"])
     return seconds, f"{result['error']['message']}; kept {kept or 'nothing'}"
 
