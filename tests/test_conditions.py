@@ -10,6 +10,7 @@ from videoldm.core.networks.conditions import (
     frame_rate_ids,
 )
 from videoldm.core.networks.context_frames import given_frames
+from videoldm.core.tasks.segment import ClipCondition, conditions_of
 
 SPEC = NetworkSpec(name="toy network", latent_channels=4, concatenated=3, text=16,
                    ids={NOISE_LEVEL: 50}, context=4)  # fmt: skip
@@ -101,3 +102,11 @@ def test_given_frames_of_a_window_and_of_a_joined_batch():
     assert torch.equal(window.latents, context.latents[:, 3:]) and window.mask.tolist()[0] == [1, 0]
     again = context.repeated(2)
     assert torch.equal(again.latents[2:], context.latents) and again.noise_level.shape == (4,)
+
+
+def test_frames_are_numbered_absolutely():
+    given = conditions_of(ClipCondition(frames=range(8, 12)), {})
+    assert given.numbers(4) == (8, 9, 10, 11) and "frames" not in given.given
+    assert Conditions().numbers(3) == (0, 1, 2)
+    with pytest.raises(ValueError, match="4 frames do not fit a video of 3 frames"):
+        given.check_fits(torch.zeros(1, 3, 4, 8, 8))

@@ -41,11 +41,12 @@ class Conditions:
     context: ContextFrames | None = None  # given frames, with mask and noise level
     image_only: Tensor | None = None  # [b t], 1 = a frame that is an image of its own
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
+    frames: tuple[int, ...] | None = None  # absolute numbers of them; None = 0, 1, 2, ...
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of what is given, the ids by theirs."""
-        named = {name: value for name, value in vars(self).items() if name != "ids"}
+        """The names of what is given, the ids by theirs; frames are only numbered."""
+        named = {name: value for name, value in vars(self).items() if name not in ("ids", "frames")}
         return (*(name for name, value in named.items() if value is not None), *self.ids)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:
@@ -109,8 +110,14 @@ class Conditions:
                     f"The condition {name} of shape {list(value.shape)} does not fit latents of "
                     f"shape {shape}."
                 )
-        if self.times is not None and len(self.times) != shape[1]:
-            raise ValueError(f"{len(self.times)} times do not fit a video of {shape[1]} frames.")
+        for name in ("times", "frames"):
+            value = getattr(self, name)
+            if value is not None and len(value) != shape[1]:
+                raise ValueError(f"{len(value)} {name} do not fit a video of {shape[1]} frames.")
+
+    def numbers(self, count: int) -> tuple[int, ...]:
+        """The absolute numbers of the `count` frames of a segment."""
+        return tuple(range(count)) if self.frames is None else self.frames
 
 
 @dataclass(frozen=True, kw_only=True)

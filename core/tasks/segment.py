@@ -67,6 +67,7 @@ def conditions_of(
         concatenated=condition.concatenated,
         context=condition.context,
         times=None if condition.times is None else torch.as_tensor(condition.times),
+        frames=tuple(condition.frames),
     )
 
 

@@ -76,6 +76,7 @@ class FrameBatch:
             self.conditions,
             context=None if context is None else context.at(indices),
             times=None if times is None else times[indices],
+            frames=tuple(self.conditions.numbers(self.frames)[k] for k in indices),
         )
         return FrameBatch(frames=len(indices), conditions=conditions)
 
