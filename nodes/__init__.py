@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .boxes import BoundingBoxes
+from .curves import StrengthCurve
 from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
 from .filters import BackProjectLowResolution, RestoreKeyframeDetail
 from .host import ComfyExtension, inside_comfyui
@@ -36,6 +37,7 @@ NODES = [
     LoadUpsampler,
     InjectTemporalLayers,
     EjectTemporalLayers,
+    StrengthCurve,
     LongHorizonSegments,
     BoundingBoxes,
     VideoSampler,

@@ -210,6 +210,14 @@ def site_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     yield from _unreadable(read_sites, values.get("sites"))
 
 
+def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
+    """Of Strength Curve."""
+    from .stages.texts import read_points
+
+    over = values.get("over")
+    yield from _unreadable(lambda text: read_points(text, over), values.get("points"))
+
+
 def _unreadable(read: Callable[[str], Any], text: str | None) -> Iterator[str]:
     if text is None:
         return

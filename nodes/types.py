@@ -2,4 +2,10 @@
 
 from .host import io
 
+CurveType = io.Custom("CURVE")
+"""ComfyUI's own; ours also run over frames and carry masks, see `stages.curves.curve_of`."""
+
+FloatsType = io.Custom("FLOATS")
+"""ComfyUI's lists of numbers."""
+
 TemporalLayersType = io.Custom("VIDEOLDM_TEMPORAL_LAYERS")

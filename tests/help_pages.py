@@ -118,7 +118,7 @@ def _range(schema: Any, one: Any, words: dict[str, str]) -> str:
     elif getattr(one, "max", None) is not None:
         what = f"{one.min:g} {words['to']} {int(one.max) if one.max == int(one.max) else one.max}"
     else:
-        what = one.io_type
+        what = one.get_io_type()
     parts = [what, words["optional"] if one.optional else ""]
     if default not in (None, "") and "\n" not in str(default) and len(str(default)) < 40:
         parts.append(

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .curves import StepAt, step_under_way
 from .denoiser import Denoiser
 from .noise import StepNoise
 
@@ -354,7 +355,18 @@ def _steps(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
         raise ValueError(f"Sigmas must be at least 2, positive up to the last, got {levels}.")
     if any(b > a for a, b in zip(levels, levels[1:], strict=False)):
         raise ValueError(f"Sigmas must fall, got {levels}.")
-    return ((i, *pair) for i, pair in enumerate(zip(levels, levels[1:], strict=False)))
+    return _counted(levels)
+
+
+def _counted(levels: list[float]) -> Iterator[tuple[int, float, float]]:
+    """The steps, each while it is the one under way: curves over steps read which it is."""
+    before = step_under_way.get()
+    try:
+        for i, pair in enumerate(zip(levels, levels[1:], strict=False)):
+            step_under_way.set(StepAt(i, len(levels) - 1))
+            yield i, *pair
+    finally:
+        step_under_way.set(before)
 
 
 def _log_snr_step(sigma: float, sigma_next: float) -> float:

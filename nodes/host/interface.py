@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, device
 
+    from ...core.diffusion.curves import Curve
     from ...core.diffusion.denoiser import Denoiser
     from ...core.diffusion.schedules import NoiseSchedule
     from ...core.media.files import VideoStream
@@ -160,6 +161,14 @@ class Host(Protocol):
     def images(self, pixels: Tensor) -> Tensor: ...
     def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
         """An empty IMAGE to be filled chunk by chunk, where images of its size are kept."""
+
+    # Curves.
+
+    def read_curve(self, value: Wire) -> Curve | None:
+        """Core's curve of a CURVE, None for any other value; the host's own run over steps."""
+
+    def curve(self, curve: Curve) -> Wire:
+        """A CURVE."""
 
     # The autoencoder.
 

@@ -115,6 +115,29 @@ def _is_number(text: str) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------
+# Curves.
+
+
+def read_points(text: str, over: str) -> tuple[tuple[float, float], ...]:
+    """Points of a curve from JSON such as [[0, 1], [15, 0.5]], in order of x; ValueError names the
+    point and what is wrong with it."""
+    points = [_point(k + 1, one, over) for k, one in enumerate(_json_list(text, "points"))]
+    return tuple(sorted(points, key=lambda point: point[0]))
+
+
+def _point(number: int, given: Any, over: str) -> tuple[float, float]:
+    if not isinstance(given, list) or len(given) != 2:
+        raise ValueError(f"point {number} must be a pair such as [0, 1], got {written(given)}")
+    x, y = (_typed(value, float, f"point {number}") for value in given)
+    if over == "steps" and not 0 <= x <= 1:
+        raise ValueError(
+            f"point {number} lies at {x:g}, but over steps points lie from 0 (the first step) to 1 "
+            "(the last)"
+        )
+    return x, y
+
+
+# --------------------------------------------------------------------------------------------------
 # JSON.
 
 

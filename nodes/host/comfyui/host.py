@@ -23,6 +23,7 @@ from .folders import ComfyFolders
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ....core.diffusion.curves import Curve
     from ....core.media.files import VideoStream
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.segment import DenoiserFor
@@ -150,6 +151,18 @@ class ComfyHost:
         import torch
 
         return torch.empty((frames, height, width, 3), device=manager.intermediate_device())
+
+    # Curves.
+
+    def read_curve(self, value: Any) -> Curve | None:
+        from .curves import read_curve
+
+        return read_curve(value)
+
+    def curve(self, curve: Curve) -> Any:
+        from .curves import DrawnCurve
+
+        return DrawnCurve(curve)
 
     # The autoencoder.
 

@@ -23,6 +23,7 @@ from .devices import Policy, free_memory
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ....core.diffusion.curves import Curve
     from ....core.media.files import VideoStream
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.segment import DenoiserFor
@@ -162,6 +163,16 @@ class StandaloneHost:
 
         shape = frames, height, width, 3
         return torch.empty(shape, device=self.policy.place_for_images(4 * math.prod(shape)))
+
+    # Curves.
+
+    def read_curve(self, value: Any) -> Curve | None:
+        from ....core.diffusion.curves import Curve
+
+        return value if isinstance(value, Curve) else None
+
+    def curve(self, curve: Curve) -> Curve:
+        return curve
 
     # The autoencoder.
 

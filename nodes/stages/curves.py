@@ -1,0 +1,55 @@
+"""What comes in through an input for curves: a number, one per frame, a mask or a drawn curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ...core.diffusion.curves import FULL, Curve, Line, per_frame
+from ...core.graph.messages import written
+from ..checks import curve_faults, require
+from .texts import read_points
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, Wire
+
+
+def curve_of(host: Host, value: Wire) -> Curve:
+    """The curve that a wire brings; None is 1 throughout.
+
+    ComfyUI's CURVE is over the steps of the sampler, a list has one number per frame, a MASK one
+    picture per frame.
+    """
+    if value is None:
+        return FULL
+    drawn = host.read_curve(value)
+    if drawn is not None:
+        return drawn
+    if isinstance(value, Tensor):
+        return _masked(value)
+    if isinstance(value, (int, float)):
+        return Curve(float(value))
+    if isinstance(value, (list, tuple)) and value and all(map(_is_number, value)):
+        return per_frame([float(one) for one in value])
+    raise ValueError(
+        f"a curve, a number, a list of numbers or a mask was expected, got {written(value)}"
+    )
+
+
+def _masked(mask: Tensor) -> Curve:
+    mask = mask[None] if mask.ndim == 2 else mask
+    if mask.ndim != 3:
+        raise ValueError(f"a mask has the shape [n, h, w], got {list(mask.shape)}")
+    return Curve(masks=(mask,))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def drawn_curve(host: Host, points: str, over: str, interpolation: str, times: Wire) -> Wire:
+    """A CURVE through points, multiplied with what else is given."""
+    require(curve_faults, dict(points=points, over=over))
+    line = Line(read_points(points, over), interpolation, over)
+    return host.curve(Curve(lines=(line,)) * curve_of(host, times))
