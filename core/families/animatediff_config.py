@@ -76,6 +76,7 @@ class AnimateDiffConfig:
     positions: int
     tables: bool = True  # whether the file holds the positions
     middle: bool = False
+    way_up: bool = True
     blocks: int = 1
     attentions: int = 2
     heads: int = 8
@@ -105,7 +106,9 @@ class AnimateDiffConfig:
     def sites(self) -> tuple[str, ...]:
         """Behind every spatial transformer, or where a level without them would have one."""
         every = (*attn_sites(self.layout), *bare_attn_sites(self.layout))
-        return tuple(site for site in every if self.middle or not site.startswith("mid."))
+        lacking = [] if self.middle else ["mid."]
+        lacking += [] if self.way_up else ["up."]
+        return tuple(site for site in every if not site.startswith(tuple(lacking)))
 
     def layers_spec(self) -> TemporalLayersSpec:
         """The temporal layers."""
@@ -191,6 +194,7 @@ def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateD
         positions=table[-2] if table else VARIANTS[variant].positions,
         tables=table is not None,
         middle=middle,
+        way_up=any(key.startswith(f"up_blocks.0.{kind}.") for key in shapes),
         blocks=blocks,
         # diffusers counts from 1.
         attentions=attentions - (spelling == "diffusers"),

@@ -119,14 +119,9 @@ def config_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
     ]
     middle = "mid_block.attentions.0"
     linear = state[f"{middle}.proj_in.weight"].ndim == 2
-    hint = "controlnet_cond_embedding"
     return {
         "in_channels": state["conv_in.weight"].shape[1],
-        "conditioning_channels": state[f"{hint}.conv_in.weight"].shape[1],
-        "conditioning_embedding_out_channels": tuple(
-            len(state[f"{hint}.{name}.bias"])
-            for name in ("conv_in", *(f"blocks.{k}" for k in range(1, HINT_BLOCKS, 2)))
-        ),
+        **_hint_sizes(state),
         "block_out_channels": tuple(channels),
         "layers_per_block": _depth(state, "down_blocks.0.resnets"),
         "down_block_types": tuple(f"{'CrossAttn' * bool(d)}DownBlock2D" for d in depths),
@@ -137,3 +132,17 @@ def config_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "use_linear_projection": linear,
         "attention_head_dim": tuple(max(c // 64, 1) for c in channels) if linear else 8,
     }  # fmt: skip
+
+
+def _hint_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Of what encodes the image; latents are encoded by a single convolution."""
+    hint = "controlnet_cond_embedding"
+    if f"{hint}.weight" in state:
+        return {"conditioning_channels": state[f"{hint}.weight"].shape[1]}
+    return {
+        "conditioning_channels": state[f"{hint}.conv_in.weight"].shape[1],
+        "conditioning_embedding_out_channels": tuple(
+            len(state[f"{hint}.{name}.bias"])
+            for name in ("conv_in", *(f"blocks.{k}" for k in range(1, HINT_BLOCKS, 2)))
+        ),
+    }

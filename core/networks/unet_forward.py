@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
@@ -48,23 +48,53 @@ def unet_forward(
         spatial = WholeModules(unet, embedding, text, act)
     h, skips = spatial.enter(h), []
     for step in forward_steps(layout_of(unet.config)):
-        if step.takes_skip:
-            h = torch.cat([h, skips.pop()], dim=1)
-        h = _run(spatial, unet, step, h, skips)
-        if step.module == "downsample":
-            skips.append(h)
-        h = act(step.site, h)
-        if step.leaves_skip and step.module != "downsample":
-            skips.append(h)
+        h = _take(spatial, unet, step, h, skips, act)
         if step.site == "mid.out" and residuals is not None:
             h = h + residuals.middle
             skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
     return spatial.head(h)
 
 
+def way_down(
+    encoder: ControlNetModel, h: Tensor, embedding: Tensor, text: Tensor, act: LayerPass
+) -> tuple[list[Tensor], Tensor]:
+    """The skip connections and the middle of a ControlNet's copy of the way down, from what its
+    first convolution gave."""
+    spatial, skips = WholeModules(encoder, embedding, text, act), []
+    for step in forward_steps(layout_of(encoder.config)):
+        if step.module == "conv_in":
+            h = act(step.site, h)
+            skips.append(h)
+            continue
+        h = _take(spatial, encoder, step, h, skips, act)
+        if step.site == "mid.out":
+            break
+    return skips, h
+
+
+def _take(
+    spatial: SpatialModules,
+    unet: nn.Module,
+    step: ForwardStep,
+    h: Tensor,
+    skips: list[Tensor],
+    act: LayerPass,
+) -> Tensor:
+    """One step: the spatial module, then the layers at the site."""
+    if step.takes_skip:
+        h = torch.cat([h, skips.pop()], dim=1)
+    h = _run(spatial, unet, step, h, skips)
+    if step.module == "downsample":
+        skips.append(h)
+    h = act(step.site, h)
+    if step.leaves_skip and step.module != "downsample":
+        skips.append(h)
+    return h
+
+
 def _run(
     spatial: SpatialModules,
-    unet: UNet2DConditionModel,
+    unet: nn.Module,
     step: ForwardStep,
     h: Tensor,
     skips: list[Tensor],
@@ -89,7 +119,11 @@ class WholeModules:
     """The image U-Net's modules as they are."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, embedding: Tensor, text: Tensor | None, act: LayerPass
+        self,
+        unet: UNet2DConditionModel | ControlNetModel,
+        embedding: Tensor,
+        text: Tensor | None,
+        act: LayerPass,
     ):
         self.unet = unet
         self.embedding = per_frame(embedding, act.frames)

@@ -25,7 +25,8 @@ from .checkpoints import (
     reason_of,
 )
 
-WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params")
+WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params",
+            "controlnet")  # fmt: skip
 """Where trainers put the weights inside a pickle, tried in this order."""
 
 _OTHER_FILES = {

@@ -196,7 +196,7 @@ def test_the_folder_that_diffusers_writes_gives_its_numbers(tmp_path):
     h = normal(1, 64, 4, 4)
     with torch.no_grad():
         expected = module(h, num_frames=1)
-        torch.testing.assert_close(own(h, 1), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(own(h, 1), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_positions_of_its_own_are_refused_and_rounded_ones_are_not():

@@ -3,6 +3,7 @@
 import os
 
 import animatediff_cases
+import animatediff_control_cases
 import lavie_cases
 import lvdm_cases
 import modelscope_cases
@@ -12,7 +13,7 @@ import videocrafter_cases
 from golden_cases import KINDS_NOT_BUILT, NOT_BUILT, ROOT, discover
 
 FAMILIES = {
-    "animatediff": animatediff_cases.KINDS,
+    "animatediff": animatediff_cases.KINDS | animatediff_control_cases.KINDS,
     "lavie": lavie_cases.KINDS,
     "lvdm": lvdm_cases.KINDS,
     "modelscope": modelscope_cases.KINDS,
