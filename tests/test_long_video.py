@@ -37,7 +37,6 @@ from videoldm.core.tasks.long_video import (
 )
 from videoldm.core.tasks.segment import ClipCondition, conditions_of, sample_clip
 from videoldm.core.tasks.sparse_first import SparseFirst, sparse_first
-from videoldm.core.tasks.windows import looped_windows, uniform_windows
 
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
@@ -317,10 +316,10 @@ def test_memory_does_not_grow_with_the_length(strategy):
 # ---------------------------------------------------------------------------------------- sliding
 
 
-@pytest.mark.parametrize("plan", [None, uniform_windows, looped_windows])
-def test_sliding_covers_every_frame_and_asks_for_each_window_once(plan):
+@pytest.mark.parametrize("schedule", ["static", "batched"])
+def test_sliding_covers_every_frame_and_asks_for_each_window_once(schedule):
     denoisers = Denoisers()
-    windows = SlidingWindows(window=8, overlap=3, chunk=10, **({"plan": plan} if plan else {}))
+    windows = SlidingWindows(window=8, overlap=3, chunk=10, schedule=schedule)
     video = whole(sliding(denoisers, SIZE, SAMPLING, 29, windows=windows))
     assert video.shape[1] == 29
     assert set().union(*denoisers.frames) == set(range(29))

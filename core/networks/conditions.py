@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .context_frames import ContextFrames
+from .layers.views import Views
 
 FRAME_RATE, NOISE_LEVEL, SIZES = "frame_rate", "noise_level", "sizes"
 """Names among the ids: class of the frame rate [b], step that concatenated frames were noised to
@@ -42,6 +43,7 @@ class Conditions:
     image_only: Tensor | None = None  # [b t], 1 = a frame that is an image of its own
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
     frames: tuple[int, ...] | None = None  # absolute numbers of them; None = 0, 1, 2, ...
+    views: Views | None = None  # windows that temporal attention sees, None = all frames
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -141,6 +143,7 @@ class NetworkSpec:
     context: int = 0
     image_only: bool = False
     times: bool = False
+    views: bool = False
     width: int = 320
 
     @property
@@ -154,6 +157,7 @@ class NetworkSpec:
             "context": self.context > 0,
             "image_only": self.image_only,
             "times": self.times,
+            "views": self.views,
         }
         return (*(name for name, read in reads.items() if read), *self.ids)
 

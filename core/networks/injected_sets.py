@@ -79,12 +79,18 @@ class InjectedSets(Sequence[Injection]):
             context=self.context_channels,
             image_only=self.image_only,
             times=True,
+            views=self.reads_views,
         )
 
     @property
     def image_only(self) -> bool:
         """Whether some set can be told which frames are images of their own."""
         return any(spec.reads_image_only for spec in self.specs)
+
+    @property
+    def reads_views(self) -> bool:
+        """Whether temporal attention can see windows of the frames in all sets."""
+        return len(self) > 0 and all(spec.reads_views for spec in self.specs)
 
     @property
     def task(self) -> str:
@@ -157,7 +163,8 @@ class LayerPass:
     ):
         self.sets = sets.active
         self.videos, self.frames = shape[:2]
-        self.sets.check_frames(self.frames)
+        views = conditions.views
+        self.sets.check_frames(self.frames if views is None else views.longest)
         self.embedding: Tensor | None = None
         if conditions.context is None and self.sets.context_channels:
             # Sets that know given frames were always given some in training, or told of none.

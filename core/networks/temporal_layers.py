@@ -71,6 +71,7 @@ class TemporalLayers(nn.Module):
             times=conditions.times,
             image_only=None if conditions.image_only is None else conditions.image_only.flatten(),
             extension=extension,
+            views=conditions.views,
         )
         return SetInputs(frames, tuple(replace(inputs, context=found) for found in features))
 

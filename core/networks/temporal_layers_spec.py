@@ -128,6 +128,11 @@ class TemporalLayersSpec:
         return any(layer.reads_image_only for layer in self.layers.values())
 
     @cached_property
+    def reads_views(self) -> bool:
+        """Whether the attention of all layers can see windows of the frames."""
+        return all(layer.reads_views for layer in self.layers.values())
+
+    @cached_property
     def inside_modules(self) -> bool:
         """Whether something changes inside the image network's modules, not only between them."""
         return self.host.inside_modules or any(map(is_in_block, self.layers))

@@ -22,6 +22,7 @@ from ..diffusion.samplers import Callback, Step
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.conditions import NOISE_LEVEL, Conditions, frame_rate_ids
 from ..networks.context_frames import ContextFrames, perturbed
+from ..networks.layers.views import Views
 from .frame_stream import check_finite
 
 Size = tuple[int, int, int, int]
@@ -36,7 +37,8 @@ class ClipCondition:
     evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = the usual one.
     times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
     concatenated: [b t c h w], behind the latents, of an upsampler or of key frames that are made
-    anew; noise_level: the step of its own schedule that it was noised to.
+    anew; noise_level: the step of its own schedule that it was noised to. views: windows that
+    temporal attention sees.
     level: "clip", "window", "keys", "interpolation 1", ...
     """
 
@@ -46,6 +48,7 @@ class ClipCondition:
     times: Sequence[int] | None = None
     concatenated: Tensor | None = None
     noise_level: int | None = None
+    views: Views | None = None
     level: str = "clip"
 
 
@@ -68,6 +71,7 @@ def conditions_of(
         context=condition.context,
         times=None if condition.times is None else torch.as_tensor(condition.times),
         frames=tuple(condition.frames),
+        views=condition.views,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import to_ve
+from ..diffusion.denoiser import Denoiser, to_ve
 from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
 from .frame_stream import check_finite
@@ -24,36 +25,42 @@ from .segment import (
     in_scope,
     reporter,
 )
-from .windows import Window, fuse_weights, sliding_windows, windowed
+from .window_schedules import WindowLayout, step_at
+from .windows import Window, windowed
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlidingWindows:
-    """How a long video is denoised in windows.
+class SlidingWindows(WindowLayout):
+    """How a long video is denoised in windows; those are laid as `WindowLayout` says.
 
-    plan: plan(frames, window, overlap) -> windows, one of those in windows.py. fuse: weights of
-    overlapping windows, one of windows.FUSE_WEIGHTS. free_noise: shuffle the first window's noise
-    over the video (Qiu et al. 2023), which holds distant frames together. context: given frames of
-    the whole video, of which each window is given its own. rate: frame-rate class. chunk: frames
-    that are yielded at a time.
+    free_noise: shuffle the first window's noise over the video (Qiu et al. 2023), which holds
+    distant frames together. context: given frames of the whole video, of which each window is given
+    its own. x0: start from this video, noised to the first sigma (video to video). rate: frame-rate
+    class. chunk: frames that are yielded at a time.
     """
 
-    window: int = 16
-    overlap: int = 4
-    plan: Callable[[int, int, int], list[Window]] = sliding_windows
-    fuse: str = "pyramid"
     free_noise: bool = True
     context: ContextFrames | None = None
+    x0: Tensor | None = None
     rate: int | None = None
     chunk: int = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.chunk < 1:
             raise ValueError(f"A chunk must have at least 1 frame, got {self.chunk}.")
-        if not 0 <= self.overlap < self.window:
-            raise ValueError(
-                f"overlap {self.overlap} must be smaller than window {self.window} and not below 0."
-            )
+
+    def told(self, window: Window) -> ClipCondition:
+        """What the network is given of a window."""
+        context = None if self.context is None else self.context.at(window)
+        return ClipCondition(frames=window, context=context, rate=self.rate, level="window")
+
+    def told_of_all(self, frames: int) -> ClipCondition:
+        """What it is given where it sees all frames together, and attention sees the windows."""
+        return ClipCondition(
+            frames=range(frames), context=self.context, rate=self.rate, level="window",
+            views=self.views(frames),
+        )  # fmt: skip
 
 
 def sliding(
@@ -73,19 +80,20 @@ def sliding(
     yielded.
     """
     check_frames(frames, size, sampling, done)
-    context = windows.context
-    if context is not None:
-        check_whole(context.latents, size, frames, "given")
-    window = min(windows.window, frames)
-    overlap = min(windows.overlap, window - 1)
-    plan = windows.plan(frames, window, overlap)
-    weights = fuse_weights(windows.fuse, plan, frames, overlap)
-    told = {window: _told(window, context, windows.rate) for window in plan}
+    if windows.context is not None:
+        check_whole(windows.context.latents, size, frames, "given")
+    if windows.x0 is not None:
+        check_whole(windows.x0, size, frames, "initial")
+    plan = windows.windows(frames)
+    windows.weights(plan, frames)
+    first = windows.told_of_all(frames) if windows.is_inside else windows.told(plan[0])
 
     def sample() -> Tensor:
-        x = _sliding_start(size, sampling, frames, windows, window, overlap)
-        bound = {window: denoiser_for(condition) for window, condition in told.items()}
-        denoiser = windowed(bound.__getitem__, plan, weights)
+        x = _start(size, sampling, frames, windows)
+        if windows.is_inside:
+            denoiser = denoiser_for(first)
+        else:
+            denoiser = _by_step(denoiser_for, windows, frames, sampling.sigmas)
         noise = sampling.noise(size[0], range(frames))
         report = reporter(callback, "clip", 0, 1)
         return sampling.sampler(denoiser, x, sampling.sigmas, noise=noise, callback=report)
@@ -94,40 +102,44 @@ def sliding(
         ready = 0 if done is None else done.shape[1]
         if ready == frames:
             return
-        planned = Evaluations(told[plan[0]], size, sampling.sigmas)
-        x = in_scope(denoiser_for, planned, sample)
-        x = _with_given(check_finite(x), context)
+        x = in_scope(denoiser_for, Evaluations(first, size, sampling.sigmas), sample)
+        x = _with_given(check_finite(x), windows.context)
         for start in range(ready, frames, windows.chunk):
             yield x[:, start : start + windows.chunk].clone()
 
     return run()
 
 
-def _told(window: Window, context: ContextFrames | None, rate: int | None) -> ClipCondition:
-    part = None if context is None else _part(context, window)
-    return ClipCondition(frames=window, context=part, rate=rate, level="window")
+def _by_step(
+    denoiser_for: DenoiserFor, windows: SlidingWindows, frames: int, sigmas: Tensor
+) -> Denoiser:
+    """The windows' denoisers as one whose windows are those of the step."""
+    bound: dict[Window, Denoiser] = {}
+
+    @lru_cache(maxsize=1)
+    def denoiser_at(step: int) -> Denoiser:
+        plan = windows.windows(frames, step)
+        kept = {window: bound.get(window) or denoiser_for(windows.told(window)) for window in plan}
+        # What windows of other steps hold, such as images of ControlNets, would only pile up.
+        bound.clear()
+        bound.update(kept)
+        return windowed(kept.__getitem__, plan, windows.weights(plan, frames))
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoiser_at(step_at(sigmas, sigma))(x, sigma)
+
+    return denoise
 
 
-def _part(context: ContextFrames, window: Window) -> ContextFrames:
-    at = list(window)
-    return replace(context, latents=context.latents[:, at], mask=context.mask[:, at])
-
-
-def _sliding_start(
-    size: Size,
-    sampling: Sampling,
-    frames: int,
-    windows: SlidingWindows,
-    window: int,
-    overlap: int,
-) -> Tensor:
-    """The noise that a whole video starts from."""
+def _start(size: Size, sampling: Sampling, frames: int, windows: SlidingWindows) -> Tensor:
+    """The noise, or the noisy video, that a whole video starts from."""
     b, c, h, w = size
     empty = torch.empty(b, frames, c, h, w, device=sampling.device)
     noise = sampling.noise(b, range(frames)).initial(empty)
     if windows.free_noise:
-        noise = free_noise(noise, window, overlap, sampling.seed)
-    return to_ve(noise, sampling.sigmas[0])
+        noise = free_noise(noise, *windows.within(frames), sampling.seed)
+    first = sampling.sigmas[0].to(noise)
+    return to_ve(noise, first) if windows.x0 is None else windows.x0.to(noise) + first * noise
 
 
 def _with_given(x: Tensor, context: ContextFrames | None) -> Tensor:

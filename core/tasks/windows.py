@@ -96,6 +96,11 @@ def uniform_windows(
     return covering(windows + [w for w in spare if missing.intersection(w)], frames)
 
 
+def turned_window(frames: int, step: int) -> Window:
+    """All frames of a clip that loops, begun elsewhere at every sampling step."""
+    return _strided(round(frames * _bit_reversed_fraction(step)), frames, 1, frames)
+
+
 def covering(windows: list[Window], frames: int) -> list[Window]:
     """The windows themselves, once they are seen to contain exactly the frames 0 .. frames - 1."""
     seen = set().union(*windows)
@@ -156,9 +161,9 @@ def overlap_weights(window: Window, frames: int, overlap: int) -> Tensor:
     overlap = min(overlap, len(window))  # The last of disjoint windows may be short.
     # Not 0, so that a frame which only the end of a ramp covers keeps its one answer.
     ramp = torch.linspace(1e-30, 1, overlap)
-    if overlap and min(window) > 0:
+    if overlap and window[0] > 0:
         weights[:overlap] = ramp
-    if overlap and max(window) < frames - 1:
+    if overlap and window[-1] < frames - 1:
         weights[-overlap:] = torch.minimum(weights[-overlap:], ramp.flip(0))
     return weights
 

@@ -19,6 +19,7 @@ from .positions import interleaved_sinusoid
 from .residual import Blend, zeroed
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .transformer import check_heads
+from .views import Views
 
 EPS = 1e-6
 """Of the group norm, whose statistics are those of one frame."""
@@ -50,6 +51,10 @@ class MotionModuleSpec(LayerSpec):
     def max_frames(self) -> int:
         return self.positions
 
+    @property
+    def reads_views(self) -> bool:
+        return True
+
     def build(self, width: int, ops=nn) -> MotionModule:
         return MotionModule(width, self, ops)
 
@@ -73,7 +78,7 @@ class MotionModule(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
     ) -> Tensor:
-        """Attend among the ``frames`` of every video; times and features are read."""
+        """Attend among the ``frames`` of every video; times, features and views are read."""
         if self.adds_context and inputs.context is not None:
             h = h + strength * inputs.context
         if frames == 1 and not self.acts_on_image:
@@ -82,7 +87,7 @@ class MotionModule(nn.Module):
         at = interleaved_sinusoid(times, h.shape[1]).to(h.dtype)
         tokens = self.project_in(rearrange(self.norm(h), "n c h w -> n (h w) c"))
         for block in self.blocks:
-            tokens = block(tokens, at)
+            tokens = block(tokens, at, inputs.views)
         z = rearrange(self.project_out(tokens), "n (h w) c -> n c h w", h=h.shape[-2])
         return self.blend(h, z, strength)
 
@@ -100,11 +105,20 @@ class MotionBlock(nn.Module):
         self.norm = ops.LayerNorm(width)
         self.feed_forward = FeedForward(width, spec, f"{path}.feed_forward", ops)
 
-    def forward(self, tokens: Tensor, at: Tensor) -> Tensor:
-        """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual."""
+    def forward(self, tokens: Tensor, at: Tensor, views: Views | None = None) -> Tensor:
+        """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual. The
+        frames of a view are counted from its first one."""
+        if views is None:
+            tokens = self.attend(tokens, at)
+        else:
+            tokens = views.fused(lambda part, t: self.attend(part, at[:t]), tokens, len(at))
+        return self.feed_forward(self.norm(tokens), plus=tokens)
+
+    def attend(self, tokens: Tensor, at: Tensor) -> Tensor:
+        """The self-attentions, one behind the other, each with its residual."""
         for norm, attention in zip(self.norms, self.attentions, strict=True):
             tokens = attention(with_positions(norm(tokens), at), len(at), plus=tokens)
-        return self.feed_forward(self.norm(tokens), plus=tokens)
+        return tokens
 
 
 class MotionAttention(nn.Module):

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from torch import Tensor, nn
 
 from ..declared import declare
+from .views import Views
 
 BlockPlace = Literal["before_feed_forward", "after_feed_forward"]
 BLOCK_PLACES: tuple[BlockPlace, ...] = ("before_feed_forward", "after_feed_forward")
@@ -32,6 +33,7 @@ class LayerInputs:
     text: Tensor | None = None  # the prompt of each video [b, n, e]
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
     image_only: Tensor | None = None  # [(b t)], other than 0 for frames that are images
+    views: Views | None = None  # windows that attention sees, None = all frames
     extension: Any = None  # what a family's own prompt reader hands to its own layers
 
 
@@ -69,6 +71,11 @@ class LayerSpec(ModuleSpec):
     @property
     def reads_image_only(self) -> bool:
         """Whether the layer leaves frames alone that are said to be images of their own."""
+        return False
+
+    @property
+    def reads_views(self) -> bool:
+        """Whether its attention can see windows of the frames instead of all of them."""
         return False
 
 

@@ -1,0 +1,134 @@
+"""Schedules: the windows of each sampling step, as users choose them by name.
+
+static    the same windows at every step
+uniform   windows that begin elsewhere at every step, also with strides 2, 4, ...
+looped    the same on a circle: windows run on from the last frame to the first
+batched   consecutive windows that share nothing
+views     static windows inside the temporal attention; the network sees all frames together
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..networks.layers.views import Views
+from .windows import (
+    FUSE_WEIGHTS,
+    Window,
+    covering,
+    disjoint_windows,
+    fuse_weights,
+    looped_windows,
+    sliding_windows,
+    total_weights,
+    turned_window,
+    uniform_windows,
+)
+
+LEAST_TOTAL = 0.01
+"""Of the weights of a frame's answers together; a plan that gives less is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowLayout:
+    """How windows are laid over a video and fused.
+
+    schedule: a key of SCHEDULES. window, overlap: in frames. strides: how many strides at most, of
+    1, 2, 4, ... fuse: a key of windows.FUSE_WEIGHTS. Raises ValueError for what does not fit.
+    """
+
+    schedule: str = "static"
+    window: int = 16
+    overlap: int = 4
+    strides: int = 1
+    fuse: str = "pyramid"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("window schedule", self.schedule, SCHEDULES), ("fuse method", self.fuse, FUSE_WEIGHTS),
+        ):  # fmt: skip
+            if value not in known:
+                raise ValueError(f"Unknown {what} {value!r}; known are {', '.join(known)}.")
+        if self.strides < 1:
+            raise ValueError(f"Expected at least 1 stride, got {self.strides}.")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(
+                f"overlap {self.overlap} must be smaller than window {self.window} and not below 0."
+            )
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the windows are those of temporal attention, not of the network."""
+        return self.schedule == "views"
+
+    def within(self, frames: int) -> tuple[int, int]:
+        """(window, overlap) on a video of `frames` frames, which may be shorter."""
+        window = min(self.window, frames)
+        return window, min(self.overlap, window - 1)
+
+    def windows(self, frames: int, step: int = 0) -> list[Window]:
+        """The windows of sampling step `step`: they contain exactly the frames 0 .. frames - 1."""
+        window, overlap = self.within(frames)
+        return covering(
+            SCHEDULES[self.schedule](frames, window, overlap, self.strides, step), frames
+        )
+
+    def weights(self, plan: Sequence[Window], frames: int) -> list[Tensor]:
+        """A weight for every frame of every window; ValueError where those of a frame are too
+        small together."""
+        _, overlap = self.within(frames)
+        weights = fuse_weights(self.fuse, plan, frames, overlap)
+        least = float(total_weights(plan, weights, frames).min())
+        if not least > LEAST_TOTAL:
+            raise ValueError(
+                f"A frame would have the weight {least:.2g}, at least {LEAST_TOTAL} is needed: "
+                "choose another fuse method or a larger overlap."
+            )
+        return weights
+
+    def views(self, frames: int) -> Views:
+        """The windows of step 0 for temporal attention."""
+        plan = self.windows(frames)
+        weights = tuple(tuple(one.tolist()) for one in self.weights(plan, frames))
+        return Views(tuple(plan), weights)
+
+
+def step_at(sigmas: Tensor, sigma: Tensor) -> int:
+    """The sampling step at a noise level: the last whose level is not below it, so that levels
+    between two steps, as samplers of second order ask for, belong to the step before."""
+    level = float(sigma.flatten()[0])
+    reached = [k for k, one in enumerate(sigmas.tolist()) if one >= level * (1 - 1e-4)]
+    return reached[-1] if reached else 0
+
+
+def _static(frames: int, window: int, overlap: int, strides: int, step: int) -> list[Window]:
+    return sliding_windows(frames, window, overlap)
+
+
+def _uniform(frames: int, window: int, overlap: int, strides: int, step: int) -> list[Window]:
+    return uniform_windows(frames, window, overlap, octaves=strides, step=step)
+
+
+def _looped(frames: int, window: int, overlap: int, strides: int, step: int) -> list[Window]:
+    """A video that one window covers turns on the circle from step to step, so that no place in it
+    stays the seam. Windows that would see a frame twice are left out."""
+    if frames <= window:
+        return [turned_window(frames, step)]
+    plan = looped_windows(frames, window, overlap, octaves=strides, step=step)
+    return [one for one in plan if len(set(one)) == len(one)]
+
+
+def _batched(frames: int, window: int, overlap: int, strides: int, step: int) -> list[Window]:
+    return disjoint_windows(frames, window)
+
+
+SCHEDULES: dict[str, Callable[[int, int, int, int, int], list[Window]]] = {
+    "static": _static,
+    "uniform": _uniform,
+    "looped": _looped,
+    "batched": _batched,
+    "views": _static,
+}
