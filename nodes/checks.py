@@ -114,6 +114,7 @@ def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
         yield from _not_below(values, "context_frames", "window")
     yield from _sparse_faults(values)
     yield from schedule_faults(values, connected)
+    yield from _position_faults(values, connected)
     if "context" not in connected or strategy is None:
         return
     if strategy not in FROM_CONTEXT:
@@ -123,6 +124,20 @@ def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
         )
     elif strategy not in CONTINUING and values.get("frames") == 1:
         yield "1 context frame leaves nothing to make in a video of 1 frame: set frames to 2"
+
+
+def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
+    """The places of given frames lie in the video; each of them is given."""
+    from .stages.texts import read_positions
+
+    text = values.get("context_positions")
+    faults = list(_unreadable(lambda one: read_positions(one, values.get("frames")), text))
+    yield from faults
+    if text and text.strip() and "context" not in connected:
+        yield (
+            f"context_positions names the frames {text.strip()}, but context gives none: connect "
+            "their latents, or leave it empty"
+        )
 
 
 def _sparse_faults(values: Values) -> Iterator[str]:

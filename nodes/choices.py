@@ -21,6 +21,9 @@ WHOLE = (SINGLE_CLIP, SPARSE_FIRST, VIDEO_TO_VIDEO)
 FROM_CONTEXT = (SINGLE_CLIP, SLIDING_WINDOWS, *CONTINUING)
 """Strategies that can begin with given frames."""
 ALL_TOGETHER = "all frames together"
+VIEWS = "views"
+WINDOW_SCHEDULES = ("static", "uniform", "looped", "batched", VIEWS)
+FUSES = ("pyramid", "flat", "overlap-linear", "relative")
 
 EMBEDDED = "embedded"
 EMBEDDED_LAYERS = (

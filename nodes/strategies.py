@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from .choices import (
     ALL_TOGETHER,
+    FUSES,
     HIERARCHICAL,
     PREDICTION,
     SINGLE_CLIP,
     SLIDING_WINDOWS,
     SPARSE_FIRST,
     VIDEO_TO_VIDEO,
+    WINDOW_SCHEDULES,
 )
 from .host import io
 from .inputs import context_guidance, integer, number
@@ -18,13 +20,15 @@ from .inputs import context_guidance, integer, number
 def strategy() -> io.Input:
     """A combo that opens the settings of the chosen strategy; the first is the default."""
     opened = {
-        SINGLE_CLIP: [_context_frames(), context_guidance(), _perturbation()],
+        SINGLE_CLIP: [_context_frames(), context_guidance(), _perturbation(), *_keyframes()],
         SPARSE_FIRST: _sparse(),
-        SLIDING_WINDOWS: [_window(), _overlap(), _context_frames(), _free_noise()],
+        SLIDING_WINDOWS: [
+            _window(), _overlap(), _context_frames(), _free_noise(), *_layout(), *_keyframes(),
+        ],
         PREDICTION: [*_continuing(), _prediction_model()],
         HIERARCHICAL: [*_continuing(), _passes(), _interpolation_model(), _prediction_model()],
-        VIDEO_TO_VIDEO: [_video(), _denoise()],
-    }
+        VIDEO_TO_VIDEO: [_video(), _denoise(), _windows()],
+    }  # fmt: skip
     return io.DynamicCombo.Input(
         "strategy",
         options=[io.DynamicCombo.Option(name, inputs) for name, inputs in opened.items()],
@@ -78,6 +82,54 @@ def _window() -> io.Input:
 
 def _overlap() -> io.Input:
     return integer("overlap", 4, 0, 255, "Number of frames that neighbouring windows share.")
+
+
+def _layout() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "window_schedule", options=list(WINDOW_SCHEDULES), optional=True, advanced=True,
+            tooltip="Static: the same windows at every step. Uniform: they begin elsewhere at "
+            "every step. Looped: the same on a circle, for videos whose end leads to their start. "
+            "Batched: windows that share nothing. Views: windows inside the temporal attention, "
+            "with all frames in memory together.",
+        ),
+        io.Combo.Input(
+            "fuse", options=list(FUSES), optional=True, advanced=True,
+            tooltip="Weights of a window's frames where windows overlap: highest in its middle "
+            "(pyramid, relative), all the same (flat), or falling inside the overlap only.",
+        ),
+        integer(
+            "strides", 1, 1, 8, "Number of strides of uniform and looped windows: 2 also lays "
+            "windows over every second frame, 3 also over every fourth, and so on.",
+            optional=True, advanced=True,
+        ),
+    ]  # fmt: skip
+
+
+def _keyframes() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "context_positions", default="", optional=True, advanced=True,
+            tooltip="Numbers of the frames that the frames of context are, such as 0, 16, -1; "
+            "negative ones count from the end. Empty: context_frames at the start.",
+        ),
+        io.Boolean.Input(
+            "hold_context", default=False, optional=True, advanced=True,
+            tooltip="Also hold the frames of context in the noisy latents at every step. For "
+            "models that cannot be given frames, this alone keeps them.",
+        ),
+    ]  # fmt: skip
+
+
+def _windows() -> io.Input:
+    options = {ALL_TOGETHER: [], SLIDING_WINDOWS: [_window(), _overlap(), *_layout()]}
+    return io.DynamicCombo.Input(
+        "windows",
+        optional=True,
+        options=[io.DynamicCombo.Option(name, inputs) for name, inputs in options.items()],
+        tooltip="Whether the model sees all frames together or, for a video that is longer than "
+        "its temporal layers were trained on, windows of it.",
+    )
 
 
 def _context_frames() -> io.Input:

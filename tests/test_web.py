@@ -13,9 +13,10 @@ import pytest
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.tasks.interpolation import interpolated_frames
 from videoldm.core.tasks.long_video import key_frames
-from videoldm.core.tasks.windows import prediction_chunks, sliding_windows
+from videoldm.core.tasks.window_schedules import WindowLayout
+from videoldm.core.tasks.windows import FUSE_WEIGHTS, prediction_chunks, sliding_windows
 from videoldm.nodes.boxes import EXAMPLE as BOXES
-from videoldm.nodes.choices import STRATEGIES
+from videoldm.nodes.choices import FUSES, STRATEGIES, WINDOW_SCHEDULES
 from videoldm.nodes.host.shared.setup_warnings import LayersKnown, SamplerSetup
 from videoldm.nodes.host.shared.working_memory import NETWORKS, working_memory
 from videoldm.nodes.sample import VideoSampler
@@ -253,6 +254,42 @@ def test_estimates_count_as_the_tasks_do(javascript):
         ], one
 
 
+WINDOWINGS = [
+    dict(window_schedule=schedule, frames=frames, window=window, overlap=overlap, strides=strides,
+         step=step)
+    for schedule in WINDOW_SCHEDULES
+    for frames in (1, 2, 15, 16, 17, 25, 48, 61, 100) for window, overlap in ((8, 0), (16, 4))
+    for strides in (1, 3) for step in (0, 1, 2, 5)
+]  # fmt: skip
+
+
+def laid(one: dict) -> WindowLayout:
+    names = {"window": "window", "overlap": "overlap", "strides": "strides",
+             "schedule": "window_schedule"}  # fmt: skip
+    return WindowLayout(**{name: one[key] for name, key in names.items()})
+
+
+def test_the_browser_draws_the_windows_that_are_sampled(javascript):
+    found = javascript("windows.js", f"{json.dumps(WINDOWINGS)}.map(m.windowsAt)")
+    for one, windows in zip(WINDOWINGS, found, strict=True):
+        wanted = laid(one).windows(one["frames"], one["step"])
+        assert [tuple(window) for window in windows] == wanted, one
+    broken = [dict(frames=8, window=4, overlap=4), dict(frames=0, window=4, overlap=0), {}]
+    assert javascript("windows.js", f"{json.dumps(broken)}.map(m.windowsAt)") == [[], [], []]
+
+
+@pytest.mark.parametrize("fuse", FUSES)
+def test_the_browser_draws_the_weights_that_windows_have(javascript, fuse):
+    for window, frames, overlap in (
+        (range(0, 16), 48, 4), (range(12, 28), 48, 4), (range(32, 48), 48, 4), (range(7), 7, 6),
+        (range(5, 9), 20, 1), ([18, 19, 0, 1, 2], 20, 2),
+    ):  # fmt: skip
+        given = json.dumps([list(window), frames, overlap, fuse])
+        wanted = FUSE_WEIGHTS[fuse](tuple(window), frames, overlap)
+        found = javascript("windows.js", f"m.weightsOf(...{given})")
+        assert found == pytest.approx((wanted / wanted.max()).tolist(), abs=1e-6)
+
+
 def memory(network: str, settings: str) -> str:
     """An expression of the estimate, with the numbers that the browser is served."""
     table = {one.id: one for one in VideoSampler.define_schema().inputs}["model"].extra_dict
@@ -276,8 +313,13 @@ def test_the_browser_and_the_runner_count_the_same_frames_together(javascript):
     cases = [dict(strategy=strategy, frames=frames, window=window)
              for strategy in STRATEGIES
              for frames in (2, 16, 240) for window in (8, 64)]  # fmt: skip
+    more = {"strategy": "video to video", "windows": "sliding windows", "window": 16}
+    cases += [{**more, "frames": 8}, {**more, "frames": 64},
+              {**more, "frames": 64, "window_schedule": "views"}]  # fmt: skip
     found = javascript("estimate.js", f"{json.dumps(cases)}.map(m.framesTogether)")
-    setups = [SamplerSetup(model=LayersKnown(), **one) for one in cases]
+    inside = [one.pop("window_schedule", "") == "views" for one in cases]
+    setups = [SamplerSetup(model=LayersKnown(), views=views, **one)
+              for one, views in zip(cases, inside, strict=True)]  # fmt: skip
     assert found == [one.most_together for one in setups]
 
 

@@ -1,5 +1,7 @@
 // What a run will make and need, before it is queued: frames, clips, memory. No DOM, no graph.
 
+import { windowsAt } from "./windows.js";
+
 const FACTOR = 4; // frames per key frame after one pass of interpolation
 const WHOLE = ["single clip", "sparse first", "video to video"]; // all frames are seen together
 const KEYS_OF_A_CLIP = 5; // key frames of one clip of the interpolator
@@ -34,9 +36,15 @@ function clipsBetween(keys, passes) {
   return clips;
 }
 
-/** How often the video sampler samples a clip; a sliding window counts as one. */
-export function samplerClips({ strategy, frames, window, overlap, context_frames, passes }) {
-  if (strategy === "sliding windows") return clipsFor(frames, window, window - overlap);
+/** Whether all frames are made together, but the model sees windows of them. */
+export function inWindows({ strategy, windows }) {
+  return [strategy, windows].includes("sliding windows");
+}
+
+/** How often the video sampler samples a clip; a sliding window of the first step counts as one. */
+export function samplerClips(given) {
+  const { strategy, frames, window, context_frames, passes } = given;
+  if (inWindows(given)) return given.window_schedule === "views" ? 1 : windowsAt(given).length;
   if (strategy === "prediction") return clipsFor(frames, window, window - context_frames);
   if (strategy !== "hierarchical") return 1;
   const keys = keyFrames(frames, passes);
@@ -48,9 +56,11 @@ export function interpolationClips(frames, passes) {
 }
 
 /** Frames that the network sees together; clips that continue others are made whole. */
-export function framesTogether({ strategy, frames, window }) {
+export function framesTogether(given) {
+  const { strategy, frames, window } = given;
+  if (given.window_schedule === "views") return frames;
+  if (inWindows(given)) return Math.min(window, frames);
   if (WHOLE.includes(strategy)) return frames;
-  if (strategy === "sliding windows") return Math.min(window, frames);
   return strategy === "hierarchical" ? Math.max(window, interpolated(KEYS_OF_A_CLIP, 1)) : window;
 }
 

@@ -7,7 +7,9 @@ import { readSegments, totalFrames } from "./timeline.js";
 
 const SETTINGS = ["width", "height", "cfg", "strategy"];
 /** Those of the chosen strategy, whose widgets are named after it. */
-const OF_STRATEGY = ["window", "overlap", "context_frames", "passes"];
+const OF_STRATEGY = ["window", "overlap", "context_frames", "passes", "windows"];
+/** Those of windows, which a strategy has itself or opens by its choice of windows. */
+const OF_WINDOWS = ["window", "overlap", "window_schedule", "strides", "fuse"];
 
 const FRAMES = {
   VideoLDM_VideoSampler: (node) => wired(node, "frames"),
@@ -53,12 +55,21 @@ export function forecast(node) {
   return said;
 }
 
+/** What the Video Sampler's widgets say, by the names of its inputs; those of windows bare. */
+export function samplerSettings(node) {
+  const found = Object.fromEntries([
+    ...SETTINGS.map((name) => [name, valueOf(node, name)]),
+    ...OF_STRATEGY.map((name) => [name, valueOf(node, `strategy.${name}`)]),
+  ]);
+  for (const name of OF_WINDOWS) {
+    found[name] = valueOf(node, `strategy.windows.${name}`) ?? valueOf(node, `strategy.${name}`);
+  }
+  return found;
+}
+
 const NEEDS = {
   VideoLDM_VideoSampler(node, frames) {
-    const given = Object.fromEntries([
-      ...SETTINGS.map((name) => [name, valueOf(node, name)]),
-      ...OF_STRATEGY.map((name) => [name, valueOf(node, `strategy.${name}`)]),
-    ]);
+    const given = samplerSettings(node);
     const together = estimate.framesTogether({ ...given, frames });
     const network = networkOf(node);
     return {

@@ -156,12 +156,14 @@ class ContextUse:
 
     scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
     keep: also hold the given frames in the sampler's own x, noised to its level at every step.
+    tell: give them to the network; one that takes none has them in x alone.
     restore: the finished clip has the given frames as they were given, not as the model made them.
     """
 
     scale: Scale = 1.0
     perturbation: Perturbation | None = None
     keep: bool = False
+    tell: bool = True
     restore: bool = True
 
 
@@ -206,9 +208,9 @@ def _context_denoiser(
     clean = condition.context
     if clean is None or not bool(clean.mask.any()):
         return denoiser_for(condition)
-    told = _perturbed(clean, source, use.perturbation)
+    told = _perturbed(clean, source, use.perturbation) if use.tell else None
     denoiser = denoiser_for(replace(condition, context=told))
-    if isinstance(use.scale, Tensor) or use.scale != 1:
+    if told is not None and (isinstance(use.scale, Tensor) or use.scale != 1):
         without = denoiser_for(replace(condition, context=clean.dropped()))
         denoiser = context_guided(denoiser, without, use.scale)
     if use.keep:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, to_ve
+from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
 from .frame_stream import check_finite
 from .segment import (
     ClipCondition,
+    ContextUse,
     DenoiserFor,
     Evaluations,
     ProgressCallback,
@@ -35,12 +37,13 @@ class SlidingWindows(WindowLayout):
 
     free_noise: shuffle the first window's noise over the video (Qiu et al. 2023), which holds
     distant frames together. context: given frames of the whole video, of which each window is given
-    its own. x0: start from this video, noised to the first sigma (video to video). rate: frame-rate
-    class. chunk: frames that are yielded at a time.
+    its own; of `use`, they act as `keep` and `tell` say. x0: start from this video, noised to the
+    first sigma (video to video). rate: frame-rate class. chunk: frames that are yielded at a time.
     """
 
     free_noise: bool = True
     context: ContextFrames | None = None
+    use: ContextUse = ContextUse()
     x0: Tensor | None = None
     rate: int | None = None
     chunk: int = 16
@@ -52,15 +55,19 @@ class SlidingWindows(WindowLayout):
 
     def told(self, window: Window) -> ClipCondition:
         """What the network is given of a window."""
-        context = None if self.context is None else self.context.at(window)
+        given = self.context if self.use.tell else None
+        context = None if given is None else given.at(window)
         return ClipCondition(frames=window, context=context, rate=self.rate, level="window")
 
     def told_of_all(self, frames: int) -> ClipCondition:
         """What it is given where it sees all frames together, and attention sees the windows."""
         return ClipCondition(
-            frames=range(frames), context=self.context, rate=self.rate, level="window",
+            frames=range(frames),
+            context=self.context if self.use.tell else None,
+            rate=self.rate,
             views=self.views(frames),
-        )  # fmt: skip
+            level="window",
+        )
 
 
 def sliding(
@@ -89,11 +96,13 @@ def sliding(
     first = windows.told_of_all(frames) if windows.is_inside else windows.told(plan[0])
 
     def sample() -> Tensor:
-        x = _start(size, sampling, frames, windows)
+        start = _noise(size, sampling, frames, windows)
         if windows.is_inside:
             denoiser = denoiser_for(first)
         else:
             denoiser = _by_step(denoiser_for, windows, frames, sampling.sigmas)
+        denoiser = _held(denoiser, windows, start)
+        x = _noisy(start, sampling.sigmas[0], windows.x0)
         noise = sampling.noise(size[0], range(frames))
         report = reporter(callback, "clip", 0, 1)
         return sampling.sampler(denoiser, x, sampling.sigmas, noise=noise, callback=report)
@@ -131,15 +140,27 @@ def _by_step(
     return denoise
 
 
-def _start(size: Size, sampling: Sampling, frames: int, windows: SlidingWindows) -> Tensor:
-    """The noise, or the noisy video, that a whole video starts from."""
+def _noise(size: Size, sampling: Sampling, frames: int, windows: SlidingWindows) -> Tensor:
+    """The noise of a whole video."""
     b, c, h, w = size
     empty = torch.empty(b, frames, c, h, w, device=sampling.device)
     noise = sampling.noise(b, range(frames)).initial(empty)
     if windows.free_noise:
         noise = free_noise(noise, *windows.within(frames), sampling.seed)
-    first = sampling.sigmas[0].to(noise)
-    return to_ve(noise, first) if windows.x0 is None else windows.x0.to(noise) + first * noise
+    return noise
+
+
+def _noisy(noise: Tensor, first: Tensor, x0: Tensor | None) -> Tensor:
+    """What a video starts from: the noise alone, or a video noised to the first level."""
+    return to_ve(noise, first) if x0 is None else x0.to(noise) + first.to(noise) * noise
+
+
+def _held(denoiser: Denoiser, windows: SlidingWindows, noise: Tensor) -> Denoiser:
+    """The denoiser with the given frames held in x, if they are to be."""
+    context = windows.context
+    if context is None or not windows.use.keep:
+        return denoiser
+    return masked(denoiser, context.latents.to(noise), context.expanded_mask, noise=noise)
 
 
 def _with_given(x: Tensor, context: ContextFrames | None) -> Tensor:

@@ -11,7 +11,7 @@ from ...core.graph import Graph, Link, Node, Registry
 from ...core.graph.messages import shown
 from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
-from ..choices import EMBEDDED
+from ..choices import EMBEDDED, VIEWS
 from ..host.shared.model_names import embedded_part
 from ..host.shared.setup_warnings import (
     MADE_FOR,
@@ -35,6 +35,7 @@ FILES = {
     "CheckpointLoaderSimple": ("checkpoints", "ckpt_name"),
 }
 """Nodes that load a model or its CLIP: the folder of the files, and the input that names one."""
+SCHEDULES_OF_WINDOWS = ("strategy.window_schedule", "strategy.windows.window_schedule")
 USUAL_FRAMES = 16
 """Of clips in training, where a header says nothing."""
 MANY = 10_000
@@ -230,9 +231,11 @@ def _sampler(reader: _Reader, node: Node) -> list[str]:
         model=connected.get("model", NOTHING_KNOWN),
         strategy=strategy,
         frames=_number(node, "frames"),
-        window=_number(node, "strategy.window"),
+        window=_number(node, "strategy.window") or _number(node, "strategy.windows.window"),
         passes=_number(node, "strategy.passes") or 1,
-        given="context" in connected,
+        given="context" in connected and node.inputs.get("strategy.hold_context") is not True,
+        windows=str(node.inputs.get("strategy.windows", "")),
+        views=VIEWS in (node.inputs.get(name) for name in SCHEDULES_OF_WINDOWS),
         prediction=connected.get("strategy.prediction_model"),
         interpolation=connected.get("strategy.interpolation_model"),
     )

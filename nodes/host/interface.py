@@ -51,6 +51,7 @@ class ModelFacts:
     channels: int  # of its network's first level
     precision: int  # bytes of the numbers it computes with
     takes_context: bool  # whether it can be given frames
+    reads_views: bool = False  # whether its temporal attention can see windows of the frames
     layers: LayersKnown  # the temporal layers in it, as warnings need to know them
     trained_frames: int  # clip length its temporal layers were trained on
     shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained

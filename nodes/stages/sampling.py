@@ -40,6 +40,7 @@ from ..choices import (
     SLIDING_WINDOWS,
     SPARSE_FIRST,
     VIDEO_TO_VIDEO,
+    VIEWS,
 )
 from ..host.interface import Guidance
 from ..host.shared.setup_warnings import (
@@ -50,6 +51,7 @@ from ..host.shared.setup_warnings import (
 )
 from .running import Meter, Settings, collect, require_room, sampling_for
 from .strategy import Strategy, flat
+from .texts import read_positions
 
 if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
@@ -130,8 +132,13 @@ class _Run:
                 "the model fills in frames between others (LaVie's interpolation): use it in "
                 "Interpolate Frames"
             )
-        if self.given is not None:
+        if self.given is not None and not self.own.hold_context:
             check_takes_context(self.host, self._predictor)
+        if self.own.window_schedule == VIEWS and not self.facts.reads_views:
+            raise ValueError(
+                "the temporal layers in the model cannot see views: take another window_schedule, "
+                "or layers whose attention can, such as AnimateDiff's motion modules"
+            )
 
     def _setup(self) -> SamplerSetup:
         own = self.own
@@ -142,7 +149,8 @@ class _Run:
         return SamplerSetup(
             model=self.facts.layers, strategy=own.name, frames=self.request.frames,
             window=own.window, passes=own.passes, prediction=predictor, interpolation=between,
-            given=self.given is not None,
+            given=self.given is not None and not own.hold_context, windows=own.windows,
+            views=own.window_schedule == VIEWS,
         )  # fmt: skip
 
     @property
@@ -176,14 +184,20 @@ class _Run:
         )
 
     def _use(self) -> ContextUse:
-        level = self.own.perturbation
+        level, own = self.own.perturbation, self.own
         noise = Perturbation(level=level, schedule=self.facts.schedule) if level else None
-        return ContextUse(scale=self.own.context_guidance, perturbation=noise)
+        return ContextUse(
+            scale=own.context_guidance, perturbation=noise, keep=own.hold_context,
+            tell=not own.hold_context or self.host.facts(self._predictor).takes_context,
+        )  # fmt: skip
 
     def _context(self) -> ContextFrames | None:
-        """The last of the given frames as the first of the video."""
+        """The given frames at their places in the video, or the last of them as its first."""
         if self.given is None:
             return None
+        positions = read_positions(self.own.context_positions, self.request.frames)
+        if positions:
+            return self._keyframes(positions)
         known = self.given[:, -self.own.context_frames :]
         if known.shape[1] >= self.request.frames:
             raise ValueError(
@@ -191,6 +205,19 @@ class _Run:
                 f"{counted(self.request.frames, 'frame')}"
             )
         return given_frames(known, range(known.shape[1]), self.request.frames)
+
+    def _keyframes(self, positions: list[int]) -> ContextFrames:
+        if len(positions) != self.given.shape[1]:
+            raise ValueError(
+                f"context has {counted(self.given.shape[1], 'frame')}, but context_positions "
+                f"names {len(positions)}"
+            )
+        if len(positions) == self.request.frames:
+            raise ValueError(
+                f"{counted(len(positions), 'context frame')} leave nothing to make in a video of "
+                f"{counted(self.request.frames, 'frame')}"
+            )
+        return given_frames(self.given, positions, self.request.frames)
 
     # The strategies.
 
@@ -214,19 +241,32 @@ class _Run:
                 f"{self.request.frames}: set frames to the former"
             )
         size = len(video), *self.size[1:]
+        if self.own.windows == SLIDING_WINDOWS:
+            # Noise of its own for every frame: what is to stay the same, the video itself gives.
+            windows = self._windows(free_noise=False, x0=video)
+            return sliding(
+                self._denoisers(self.model), size, self.sampling, self.request.frames,
+                windows=windows, callback=self.meter,
+            )  # fmt: skip
         return single_clip(
             self._denoisers(self.model), size, self.sampling, self.request.frames,
             how=Segment(x0=video), callback=self.meter,
         )  # fmt: skip
 
     def sliding(self) -> Iterator[Tensor]:
-        windows = SlidingWindows(
-            window=self.own.window, overlap=self.own.overlap,
-            free_noise=self.own.free_noise, context=self._context(),
-        )  # fmt: skip
+        windows = self._windows(
+            free_noise=self.own.free_noise, context=self._context(), use=self._use()
+        )
         return sliding(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
             windows=windows, callback=self.meter,
+        )  # fmt: skip
+
+    def _windows(self, **more: Any) -> SlidingWindows:
+        own = self.own
+        return SlidingWindows(
+            window=own.window, overlap=own.overlap, schedule=own.window_schedule, fuse=own.fuse,
+            strides=own.strides, **more,
         )  # fmt: skip
 
     def predicted(self) -> Iterator[Tensor]:

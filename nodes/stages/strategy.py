@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..choices import SPARSE_FIRST
+from ..choices import ALL_TOGETHER, SPARSE_FIRST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +22,21 @@ class Sparse:
 class Strategy:
     """A strategy with its settings, in frames; those of other strategies have no effect.
 
-    sparse: how a segment from nothing is sampled, None for all frames together. latent: the video
-    to change.
+    windows: whether a video that is changed is seen in windows. sparse: how a segment from nothing
+    is sampled, None for all frames together. latent: the video to change.
     """
 
     name: str
     window: int = 16
     overlap: int = 0
+    windows: str = ALL_TOGETHER
+    window_schedule: str = "static"
+    fuse: str = "pyramid"
+    strides: int = 1
     free_noise: bool = True
     context_frames: int = 1
+    context_positions: str = ""
+    hold_context: bool = False
     context_guidance: float = 1.0
     perturbation: int = 0
     passes: int = 1
@@ -45,6 +51,7 @@ def read_strategy(chosen: Mapping[str, Any]) -> Strategy:
     """Read what a dynamic combo gives: {"strategy": name, ...} with the settings by name."""
     settings = dict(chosen)
     name = settings.pop("strategy")
+    settings |= settings.pop("windows", {})
     first = settings.pop("first_segment", settings)
     if SPARSE_FIRST in (name, first.get("first_segment")):
         names = Sparse.__dataclass_fields__

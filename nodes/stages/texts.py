@@ -85,6 +85,30 @@ def read_boxes(text: str) -> list[BoundingBox]:
 
 
 # --------------------------------------------------------------------------------------------------
+# Frames.
+
+
+def read_positions(text: str, frames: int | None = None) -> list[int]:
+    """Numbers of frames from a text like "0, 16, -1"; negative ones count from the end of a video
+    of `frames` frames, and where that is not known stay as they are.
+
+    ValueError for what is no number, lies outside of the video or is there twice.
+    """
+    found: list[int] = []
+    for part in filter(None, (one.strip() for one in text.replace("\n", ",").split(","))):
+        if not part.removeprefix("-").isdecimal() or len(part) > 9:
+            raise ValueError(f"the frame {written(part)} must be a whole number, as in 0, 16, -1")
+        at = int(part)
+        if frames is not None and not -frames <= at < frames:
+            raise ValueError(f"frame {at} does not lie in a video of {frames} frames")
+        at += frames if frames is not None and at < 0 else 0
+        if at in found:
+            raise ValueError(f"frame {at} is named twice, for 2 frames of context")
+        found.append(at)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------
 # Strengths.
 
 

@@ -18,38 +18,6 @@ SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
 STEPS = {"steps": 2, "seed": 3}
 
 
-@pytest.fixture
-def parts(run):
-    """Model, CLIP, VAE and the two prompts of the toy family."""
-    model, clip, vae = run("VideoLDM_LoadImageModel").values
-    positive = run("CLIPTextEncode", clip=clip, text="a red circle moves right")
-    negative = run("CLIPTextEncode", clip=clip, text="")
-    return {"model": model, "clip": clip, "vae": vae, "positive": positive, "negative": negative}
-
-
-@pytest.fixture
-def video_model(run, parts):
-    """video_model(name) puts a set of embedded layers into the image model."""
-
-    def inject(name="text to video", **strengths):
-        layers = run("VideoLDM_LoadTemporalLayers", layers=f"embedded: {name}")
-        return run("VideoLDM_InjectTemporalLayers", model=parts["model"], layers=layers, sites="",
-                   **strengths)  # fmt: skip
-
-    return inject
-
-
-@pytest.fixture
-def sample(run, parts):
-    """sample(model, ...) runs the video sampler on the two prompts."""
-
-    def call(model, **inputs):
-        prompts = {"positive": parts["positive"], "negative": parts["negative"]}
-        return run("VideoLDM_VideoSampler", model=model, **{**prompts, **SMALL, **inputs})
-
-    return call
-
-
 def test_a_clip_is_a_batch_of_frames_in_comfyui_layout(sample, video_model):
     latent = sample(video_model(), frames=5)
     assert latent["samples"].shape == (5, 4, 4, 4)

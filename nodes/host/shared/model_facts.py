@@ -53,6 +53,7 @@ def model_facts(
         channels=network.width,
         precision=precision,
         takes_context=network.context > 0,
+        reads_views=network.views,
         layers=known,
         trained_frames=known.trained_frames or 1,
         shared_noise=sets.shared_noise,

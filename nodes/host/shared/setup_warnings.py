@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...choices import CONTINUING, HIERARCHICAL, SLIDING_WINDOWS, WHOLE
+from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, SLIDING_WINDOWS, WHOLE
 
 KEY_FRAMES_APART = 4
 """Frames from one key frame to the next before one pass of interpolation."""
@@ -43,8 +43,10 @@ NOTHING_KNOWN = LayersKnown()
 class SamplerSetup:
     """A Video Sampler with its models.
 
-    given: whether the video begins with given frames (a context). prediction
-    and interpolation are the models of the inputs of that name, None where nothing is connected.
+    given: whether the network is given frames (a context). windows: the choice of a strategy that
+    sees all frames together or windows. views: whether windows are inside of the attention.
+    prediction and interpolation are the models of the inputs of that name, None where nothing is
+    connected.
     """
 
     model: LayersKnown
@@ -53,6 +55,8 @@ class SamplerSetup:
     window: int = 0
     passes: int = 1
     given: bool = False
+    windows: str = ALL_TOGETHER
+    views: bool = False
     prediction: LayersKnown | None = None
     interpolation: LayersKnown | None = None
 
@@ -68,15 +72,20 @@ class SamplerSetup:
     def together(self) -> int:
         """The length of the clips that these are made in, 0 is unknown. Those that continue others
         are made whole, even if less of the last one is needed."""
-        if self.strategy in WHOLE:
-            return self.frames
-        if self.strategy == SLIDING_WINDOWS and self.frames:
-            return min(self.window, self.frames)
-        return self.window
+        if self.in_windows:
+            return min(self.window, self.frames) if self.frames else self.window
+        return self.frames if self.strategy in WHOLE else self.window
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether all frames are made together, but are seen in windows."""
+        return SLIDING_WINDOWS in (self.strategy, self.windows)
 
     @property
     def most_together(self) -> int:
         """The longest clip of all, those between key frames included; 0 is unknown."""
+        if self.views:
+            return self.frames
         between = KEY_FRAMES_APART * KEY_FRAMES_APART + 1
         return max(self.together, between) if self.strategy == HIERARCHICAL else self.together
 
@@ -178,7 +187,7 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
     if not trained or setup.together <= trained:
         return []
     begin = _as_one_clip(setup.together, trained)
-    if setup.strategy in WHOLE:
+    if setup.strategy in WHOLE and not setup.in_windows:
         return [f"{begin} choose at most {trained} frames, or another strategy"]
     return [f"{begin} set window to {trained}"]
 
