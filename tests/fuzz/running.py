@@ -21,7 +21,8 @@ import psutil
 from . import cases
 
 SECONDS = 10.0
-"""Of processor time, and three times as many on the clock, so that a busy machine is no failure."""
+"""Of processor time, and three times as many on the clock, or more of them the more processes
+compete for each processor: a busy machine is no failure."""
 MEMORY = 1 << 30
 """Bytes above what the process begins with."""
 ADDRESSES = 6 << 30
@@ -181,6 +182,11 @@ def _note(folder: Path, name: str, line: str) -> None:
 # In the parent.
 
 
+def _crowding() -> float:
+    """Processes that want to run for each processor, at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def _watch(process: int, result: Result) -> None:
     """Wait for the child; stop it when it takes too long or too much."""
     seen, begun = psutil.Process(process), time.monotonic()
@@ -197,7 +203,8 @@ def _watch(process: int, result: Result) -> None:
             continue
         first = first or memory
         result.memory = max(result.memory, memory - first)
-        late = times.user + times.system > SECONDS or time.monotonic() - begun > 3 * SECONDS
+        waited = time.monotonic() - begun
+        late = times.user + times.system > SECONDS or waited > 3 * SECONDS * _crowding()
         if not result.stopped and (late or result.memory > MEMORY):
             result.stopped = "time" if late else "memory"
             os.kill(process, signal.SIGUSR1)  # It writes down where it is.
