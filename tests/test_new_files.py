@@ -14,7 +14,7 @@ from threading import Barrier
 
 import pytest
 import torch
-from videoldm.core.media.files import UNDER_WAY, open_video, read_frames, write_video
+from videoldm.core.media.files import encoding_of, open_video, read_frames, write_video
 from videoldm.core.media.new_files import NewFile, move_new
 
 FORMATS = ("mp4", "webm", "gif", "png")
@@ -27,7 +27,7 @@ def frames(grey: float) -> torch.Tensor:
 
 def begun(folder, format: str, name: str = "a") -> NewFile:
     suffix = "" if format == "png" else f".{format}"
-    return NewFile.numbered(folder / name, suffix, under_way=UNDER_WAY.get(format))
+    return NewFile.numbered(folder / name, suffix, under_way=encoding_of(format).under_way)
 
 
 def written(folder, format: str, grey: float, meet: Barrier):
@@ -152,10 +152,10 @@ KILLED = """
 import sys, time, torch
 from pathlib import Path
 from videoldm.core.media.new_files import NewFile
-from videoldm.core.media.files import UNDER_WAY, write_video
+from videoldm.core.media.files import encoding_of, write_video
 folder, format = Path(sys.argv[1]), sys.argv[2]
 suffix = "" if format == "png" else "." + format
-file = NewFile.numbered(folder / "a", suffix, under_way=UNDER_WAY.get(format))
+file = NewFile.numbered(folder / "a", suffix, under_way=encoding_of(format).under_way)
 def chunks():
     while True:
         yield torch.zeros(4, 3, 16, 16)

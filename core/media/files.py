@@ -1,8 +1,8 @@
 """Frames <-> files: the one module to import for reading, writing and passing on video.
 
-The parts: `video_reading` (files -> frames), `video_sound` (their sound), `video_writing` (frames
--> files), `video_info` (what a clip is). `VideoStream` is a clip that is made or decoded only when
-somebody asks for its frames.
+The parts: `reading` (files -> frames), `selection` (which of them), `sound` (their sound),
+`writing` (frames -> files), `codecs` (which files), `info` (what a video is). `VideoStream` is a
+video that is made or decoded only when somebody asks for its frames.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from os import PathLike
 import torch
 from torch import Tensor
 
+from .codecs import FORMATS
+from .hardware import encoding_of
 from .info import AudioClip, VideoInfo, exact_frame_rate
 from .new_files import NewFile
 from .reading import checked_count, open_video, read_frames, read_metadata
-from .sound import read_audio
-from .writing import FORMATS, UNDER_WAY, begin_video, write_video
+from .sound import mixed_down, read_audio
+from .writing import begin_video, checked_order, write_order, write_video
 
 __all__ = [
     "FORMATS",
-    "UNDER_WAY",
     "AudioClip",
     "VideoInfo",
     "VideoStream",
     "begin_video",
+    "encoding_of",
     "exact_frame_rate",
     "open_video",
     "read_audio",
@@ -134,17 +136,12 @@ class VideoStream:
         format: str | None = None,
         quality: int = 18,
         metadata: Mapping[str, str] | None = None,
+        loop_count: int = 0,
     ) -> VideoInfo:
-        """Stream the clip into a file, with its sound where the format has any (`write_video`)."""
-        name = path.path if isinstance(path, NewFile) else path
-        suffix = str(name).rpartition(".")[2].lower()
-        carries_sound = (format or suffix) in ("mp4", "webm")
-        return write_video(
-            path,
-            self.chunks(),
-            frame_rate=self.frame_rate,
-            format=format,
-            quality=quality,
-            metadata=metadata,
-            audio=self.audio() if self.audio is not None and carries_sound else None,
-        )
+        """Stream the video into a file, with its sound where the format has any (`write_video`)."""
+        settings = {"format": format, "quality": quality, "loop_count": loop_count}
+        order = checked_order(path, frame_rate=self.frame_rate, metadata=metadata, **settings)
+        if self.audio is not None and order.encoding.audio is not None:
+            sound = self.audio()
+            order = replace(order, audio=None if sound is None else mixed_down(sound))
+        return write_order(path, self.chunks(), order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -97,6 +98,8 @@ def _exif_texts(exif: Image.Exif) -> dict[str, str]:
     texts = {}
     for tag, value in exif.items():
         if isinstance(value, str):
+            with suppress(UnicodeError):  # Pillow reads Latin-1 whatever it is.
+                value = value.encode("latin-1").decode()
             key, colon, text = value.partition(":")
             has_key = colon and key.isidentifier()
             texts[key if has_key else ExifTags.TAGS.get(tag, str(tag))] = text if has_key else value

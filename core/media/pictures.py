@@ -1,7 +1,6 @@
-"""Decoded frames of containers -> `h w 3` uint8 RGB as players show them.
+"""Decoded frames of containers -> `h w 3` or `h w 4` uint8 as players show them.
 
-Colours follow the stream's tags, what is transparent lies over black, and pictures are turned and
-mirrored as their display matrix asks.
+Pictures are turned and mirrored as their display matrix asks; `colour` converts them.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
-# H.273 matrix coefficients (what the stream is tagged with) -> swscale's name.
-MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
-FULL_RANGE = ("yuvj", "gray", "ya8", "ya16")  # formats that have no other one
+from .colour import decoded_colours
+
 # WebM keeps transparency beside the pictures, where FFmpeg's own decoders do not look for it.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -35,39 +33,31 @@ def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
 
 
 def rgb_picture(frame: av.VideoFrame) -> np.ndarray:
-    """Convert one frame: RGB over black, upright."""
-    pixels = _converted(frame)
+    """Convert one frame: `h w 3`, over black, upright."""
+    pixels = decoded_colours(frame)
     if pixels.shape[2] == 4:
         pixels = over_black(pixels)
     return _upright(pixels, frame)
 
 
+def rgba_picture(frame: av.VideoFrame) -> np.ndarray:
+    """Convert one frame: `h w 4` with the colours as they are stored, upright."""
+    return _upright(with_alpha(decoded_colours(frame)), frame)
+
+
 def over_black(rgba: np.ndarray) -> np.ndarray:
-    """Blend `h w 4` uint8 with black, `h w 3`."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    """Blend `h w 4` (uint8 or uint16) with black, `h w 3`."""
+    white = np.iinfo(rgba.dtype).max
+    alpha = rgba[..., 3:].astype(np.uint32)
+    return ((rgba[..., :3] * alpha + white // 2) // white).astype(rgba.dtype)
 
 
-def _converted(frame: av.VideoFrame) -> np.ndarray:
-    """`h w 3` or `h w 4` uint8."""
-    name = frame.format.name
-    is_rgb = frame.format.is_rgb or frame.format.has_palette
-    has_alpha = frame.format.has_palette or any(c.is_alpha for c in frame.format.components)
-    target = "rgba" if has_alpha else "rgb24"
-    if is_rgb:
-        return frame.to_ndarray(format=target)
-    # Untagged streams follow the custom of players: BT.709 for HD sizes, BT.601 below.
-    is_hd = frame.width >= 1280 or frame.height >= 720
-    matrix = MATRICES.get(int(frame.colorspace), "ITU709" if is_hd else "ITU601")
-    full = int(frame.color_range) == 2 or name.startswith(FULL_RANGE)
-    return frame.reformat(
-        format=target,
-        src_colorspace=matrix,
-        # Has no meaning for RGB, but older PyAV skips the matrix when both are the same.
-        dst_colorspace="ITU709" if matrix == "ITU601" else "ITU601",
-        src_color_range="JPEG" if full else "MPEG",
-        dst_color_range="JPEG",
-    ).to_ndarray()
+def with_alpha(pixels: np.ndarray) -> np.ndarray:
+    """`h w 4` of `h w 3` uint8, opaque; of `h w 4` the same object."""
+    if pixels.shape[2] == 4:
+        return pixels
+    opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+    return np.concatenate([pixels, opaque], axis=2)
 
 
 def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

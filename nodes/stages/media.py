@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from ...core.graph import NodeValues, graph_from_api
 from ...core.graph.wording import counted
-from ...core.media.files import UNDER_WAY, VideoStream, exact_frame_rate
+from ...core.media.files import VideoStream, encoding_of, exact_frame_rate
 from ..checks import clip_faults, loading_faults, require
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.shared.saving import save_stream
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 RATE_STEP = 0.01  # of the input: rates that are closer are the same
 CHUNK = 16  # frames that are converted at a time
 RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15, 20_000
-SILENT = ("gif", "png")  # formats that carry no sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +144,7 @@ def stream_of(
     given = {"video": video, "images": images}
     require(clip_faults, {}, [name for name, value in given.items() if value is not None])
     sound = audio_of(audio)
-    if sound is not None and format in SILENT:
+    if sound is not None and encoding_of(format).audio is None:
         host.warn(f"{format} carries no sound: the audio that is connected is left out")
     if video is None:
         stream = images_stream(host, images, frame_rate)
@@ -187,10 +186,10 @@ def save_clip(
     metadata: dict[str, str], *, temp: bool = False,
 ) -> Path:  # fmt: skip
     """Stream a clip into the next free file and return it; a folder of images for "png"."""
-    suffix = "" if format == "png" else f".{format}"
+    encoding = encoding_of(format)
     size = (stream.width, stream.height)
     file = host.folders.new_file(
-        prefix, suffix, temp=temp, size=size, under_way=UNDER_WAY.get(format)
+        prefix, encoding.suffix, temp=temp, size=size, under_way=encoding.under_way
     )
     return save_stream(host, stream, file, format=format, quality=quality, metadata=metadata)
 

@@ -1,0 +1,168 @@
+"""Write animated images in two passes, and never with all frames in memory.
+
+The first pass keeps the frames without loss in a Matroska file that can be played at any moment,
+the second encodes them from there: as GIF with one palette for the whole video, as WebP or as APNG.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from .animation_texts import insert_texts
+from .container import Order
+
+# A dither pattern that stays in place: error diffusion boils from frame to frame.
+PALETTE_USE = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
+# A clock's unit that a format's durations are whole numbers of; APNG has fractions.
+CLOCKS = {".gif": Fraction(1, 100), ".webp": Fraction(1, 1000)}
+MUXERS = {".gif": "gif", ".webp": "webp", ".png": "apng"}
+
+
+class AnimationWriter:
+    """An animated image under way: `add` frames, then `finish`, or `salvage` the first pass."""
+
+    def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
+        self.spool, self.shape, self.order, self.frames = partial, shape, order, 0
+        # A cluster for each frame, so that the file can be played at any moment. It is complete
+        # with the next frame, and the file stays empty until then.
+        self.early: list[av.Packet] | None = []
+        options = {"flush_packets": "1", "cluster_time_limit": "1"}
+        self.container = av.open(str(self.spool), "w", format="matroska", options=options)
+        self.stream = self.container.add_stream("ffv1", rate=order.frame_rate)
+        self.stream.height, self.stream.width = shape
+        self.stream.pix_fmt = "bgra" if order.has_alpha else "bgr0"
+        self.stream.codec_context.time_base = 1 / order.frame_rate
+        self.palette = _PaletteFinder(shape, order.has_alpha) if self._is_gif else None
+
+    @property
+    def _is_gif(self) -> bool:
+        return self.order.encoding.suffix == ".gif"
+
+    def add(self, image: np.ndarray) -> None:
+        """Keep a picture `h w 3`, or `h w 4` where the order says so, of uint8."""
+        picture = av.VideoFrame.from_ndarray(image, "rgba" if image.shape[2] == 4 else "rgb24")
+        picture.pts, picture.time_base = self.frames, 1 / self.order.frame_rate
+        if self.palette is not None:
+            self.palette.add(picture.reformat(format="bgra"))
+        self._spool(picture.reformat(format=self.stream.pix_fmt))
+        self.frames += 1
+
+    def _spool(self, picture: av.VideoFrame | None) -> None:
+        packets = self.stream.encode(picture)
+        if self.early is not None:
+            self.early += packets
+            if picture is not None and len(self.early) < 2:
+                return
+            packets, self.early = self.early, None
+        for packet in packets:
+            self.container.mux(packet)
+
+    def finish(self) -> Path:
+        """Write the animation beside the lossless frames, remove those, and return it."""
+        self._spool(None)
+        self.container.close()
+        target = self.spool.with_suffix(self.order.encoding.suffix)
+        encoded, finishing = (
+            target.with_name(f"{target.stem}.{stage}{target.suffix}")
+            for stage in ("encoding", "finishing")
+        )
+        try:
+            self._encode(encoded)
+            insert_texts(encoded, finishing, self.order.metadata)
+            os.replace(finishing, target)
+        finally:
+            encoded.unlink(missing_ok=True)
+            finishing.unlink(missing_ok=True)
+        self.spool.unlink()
+        return target
+
+    def salvage(self) -> Path:
+        """Close the lossless frames, all that there is so far, and return them."""
+        with suppress(av.error.FFmpegError, OSError):
+            self.container.close()
+        return self.spool
+
+    def _encode(self, path: Path) -> None:
+        rate, encoding = self.order.frame_rate, self.order.encoding
+        clock = CLOCKS.get(encoding.suffix, 1 / rate)
+        muxer = MUXERS[encoding.suffix]
+        with (
+            av.open(str(self.spool)) as source,
+            av.open(str(path), "w", format=muxer, options=self._loops()) as target,
+        ):
+            options = encoding.options(self.order.quality)
+            stream = target.add_stream(encoding.codec, rate=rate, options=options)
+            stream.height, stream.width = self.shape
+            stream.pix_fmt = _PIXELS[encoding.suffix, self.order.has_alpha]
+            stream.codec_context.time_base = clock
+            for index, picture in enumerate(self._mapped(source, stream.pix_fmt)):
+                # Rounded so that the sum never drifts from the true time.
+                begin, end = (round(n / rate / clock) for n in (index, index + 1))
+                picture.pts, picture.time_base = begin, clock
+                for packet in stream.encode(picture):
+                    packet.duration = end - begin
+                    target.mux(packet)
+            target.mux(stream.encode(None))
+
+    def _mapped(self, source: av.container.InputContainer, pixels: str) -> Iterator[av.VideoFrame]:
+        pictures = source.decode(video=0)
+        if self.palette is not None:
+            return self.palette.mapped(pictures)
+        return (picture.reformat(format=pixels) for picture in pictures)
+
+    def _loops(self) -> dict[str, str]:
+        """GIF counts repetitions, -1 is none; the others count how often they play."""
+        plays = self.order.loop_count
+        if self._is_gif:
+            return {"loop": str(plays - 1 if plays != 1 else -1) if plays else "0"}
+        return {"plays" if self.order.encoding.suffix == ".png" else "loop": str(plays)}
+
+
+_PIXELS = {
+    (".gif", False): "pal8", (".gif", True): "pal8", (".webp", False): "bgra",
+    (".webp", True): "bgra", (".png", False): "rgb24", (".png", True): "rgba",
+}  # fmt: skip
+
+
+class _PaletteFinder:
+    """One palette for all frames that were added, and then the frames in its colours."""
+
+    def __init__(self, shape: tuple[int, int], has_alpha: bool):
+        self.shape = shape
+        self.graph = av.filter.Graph()
+        reserved = f"reserve_transparent={int(has_alpha)}"
+        nodes = [_rgb_source(self.graph, shape), self.graph.add("palettegen", reserved)]
+        self.graph.link_nodes(*nodes, self.graph.add("buffersink")).configure()
+
+    def add(self, picture: av.VideoFrame) -> None:
+        self.graph.push(picture)
+
+    def mapped(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The pictures with the palette's colours, numbered from 0."""
+        self.graph.push(None)
+        palette, graph = self.graph.pull(), av.filter.Graph()
+        frames, colours = _rgb_source(graph, self.shape), _rgb_source(graph, (16, 16))
+        mapper, sink = graph.add("paletteuse", PALETTE_USE), graph.add("buffersink")
+        frames.link_to(mapper, 0, 0)
+        colours.link_to(mapper, 0, 1)
+        mapper.link_to(sink)
+        graph.configure()
+        colours.push(palette)
+        colours.push(None)
+        for index, picture in enumerate(pictures):
+            picture = picture.reformat(format="bgra")
+            picture.pts, picture.time_base = index, Fraction(1, 100)
+            frames.push(picture)
+            yield sink.pull()
+
+
+def _rgb_source(graph: av.filter.Graph, shape: tuple[int, int]) -> av.filter.context.FilterContext:
+    height, width = shape
+    return graph.add_buffer(width=width, height=height, format="bgra", time_base=Fraction(1, 100))

@@ -1,0 +1,198 @@
+"""Frames and sound -> mp4, mov and webm, with everything muxed in one pass."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from torch.nn.functional import pad
+
+from .codecs import Encoding
+from .colour import encoder_picture, tag_bt709
+from .info import AudioClip
+from .sound import LAYOUTS, audio_frame
+
+OPUS_RATE = 48_000
+# What AAC can be sampled at; other sound is resampled, as all sound is for Opus.
+AAC_RATES = (
+    *(96_000, 88_200, 64_000, 48_000, 44_100, 32_000),
+    *(24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350),
+)
+LONGEST_DELAY = 10_000  # ticks, which are frames, between decoding and showing one
+_BRAND_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is wanted of a file: its format, frames per second, quality (see `codecs`), texts,
+    sound, how often it plays (0: for ever), and whether its pictures `h w 4` are transparent."""
+
+    encoding: Encoding
+    frame_rate: Fraction
+    quality: int
+    metadata: dict[str, str]
+    audio: AudioClip | None = None
+    loop_count: int = 0
+    has_alpha: bool = False
+
+    @property
+    def pixels(self) -> str:
+        """The encoder's pixel format."""
+        return self.encoding.alpha_pixels if self.has_alpha else self.encoding.pixels
+
+
+class ContainerWriter:
+    """Frames are encoded into the partial file as they come, each with the sound beside it."""
+
+    def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
+        self.partial, self.order, self.frames = partial, order, 0
+        encoding, audio = order.encoding, order.audio
+        even = 2 if encoding.is_subsampled else 1
+        self.shape = tuple(side + side % even for side in shape)
+        # A fragment or cluster for each frame (their shortest time) can be played without closing
+        # the file; "bitexact" keeps Matroska from inventing a random segment number.
+        flags = "delay_moov+default_base_moof+use_metadata_tags"
+        fragments = {"movflags": flags, "frag_duration": "1"}
+        clusters = {"fflags": "bitexact", "cluster_time_limit": "1"}
+        options = {"flush_packets": "1", **(fragments if encoding.is_fragmented else clusters)}
+        self.container = av.open(str(partial), "w", format=encoding.muxer, options=options)
+        self.container.metadata.update(order.metadata)
+        self.stream = self._add_video()
+        self.sound = self._add_audio() if audio is not None else None
+        # The second frame completes the first fragment, one more if sound has to be in it. The
+        # file stays empty until then: with less in it nobody could play it.
+        self.early: list[av.Packet] | None = []
+        self.enough = 2 if self.sound is None else 3
+
+    def _add_video(self) -> av.VideoStream:
+        order = self.order
+        rate, encoding = order.frame_rate, order.encoding
+        options = encoding.options(order.quality)
+        stream = self.container.add_stream(encoding.codec, rate=rate, options=options)
+        stream.height, stream.width = self.shape
+        stream.pix_fmt = order.pixels
+        context = stream.codec_context
+        context.time_base = 1 / rate
+        context.gop_size = max(1, round(2 * rate))  # seconds lost when a disk fills up
+        if encoding.tag is not None:
+            context.codec_tag = encoding.tag
+        tag_bt709(context)
+        return stream
+
+    def _add_audio(self) -> av.AudioStream:
+        codec, rate = self.order.encoding.audio, self.order.audio.sample_rate
+        if codec == "libopus" or (codec == "aac" and rate not in AAC_RATES):
+            rate = OPUS_RATE
+        layout = LAYOUTS[self.order.audio.waveform.shape[0]]
+        return self.container.add_stream(codec, rate=rate, layout=layout)
+
+    def add(self, image: np.ndarray) -> None:
+        """Encode a picture `h w 3` or `h w 4` of the order's depth and the sound beside it."""
+        height, width = self.shape
+        padding = (0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)
+        picture = encoder_picture(np.pad(image, padding, mode="edge"), self.order.pixels)
+        picture.pts, picture.time_base = self.frames, 1 / self.order.frame_rate
+        self._mux(self.stream, picture)
+        if self.sound is not None:
+            self._add_sound()
+        self.frames += 1
+
+    def _add_sound(self) -> None:
+        waveform, rate = self.order.audio
+        begin, end = (
+            round(n * rate / self.order.frame_rate) for n in (self.frames, self.frames + 1)
+        )
+        if begin == end:
+            return
+        samples = waveform[:, begin:end]
+        samples = pad(samples, (0, end - begin - samples.shape[1]))  # Silence follows short sound.
+        block = audio_frame(samples.T.reshape(1, -1), LAYOUTS[samples.shape[0]], rate)
+        block.pts, block.time_base = begin, Fraction(1, rate)
+        self._mux(self.sound, block)
+
+    def _mux(
+        self, stream: av.VideoStream | av.AudioStream, frame: av.VideoFrame | av.AudioFrame | None
+    ) -> None:
+        for packet in stream.encode(frame):
+            if stream is self.stream and not packet.duration:
+                packet.duration = round(1 / self.order.frame_rate / packet.time_base)
+            if stream is self.stream and abs(packet.pts - packet.dts) > LONGEST_DELAY:
+                packet.dts = packet.pts  # x265 leaves it unset where there are 1 or 2 frames.
+            if self.early is None:
+                self.container.mux(packet)
+                continue
+            self.early.append(packet)
+            if sum(one.stream is self.stream for one in self.early) == self.enough:
+                self._mux_early()
+
+    def _mux_early(self) -> None:
+        packets, self.early = self.early or (), None
+        for packet in packets:
+            self.container.mux(packet)
+
+    def finish(self) -> Path:
+        """Complete the partial file and return it."""
+        self._mux(self.stream, None)
+        if self.sound is not None:
+            self._mux(self.sound, None)
+        self._mux_early()
+        self.container.close()
+        if self.order.encoding.is_fragmented:
+            _copy_index_first(self.partial, self.order.encoding.muxer)
+        return self.partial
+
+    def salvage(self) -> Path:
+        """Close what a fault has left, so that it can be played, and return it."""
+        with suppress(av.error.FFmpegError, OSError):
+            self.container.close()
+        if self.order.encoding.is_fragmented and self.partial.exists():
+            _cut_after_last_fragment(self.partial)
+        return self.partial
+
+
+def _copy_index_first(path: Path, muxer: str) -> None:
+    """Replace a fragmented file by a copy whose index (moov) precedes the data."""
+    finishing = path.with_name(f"{path.stem}.finishing{path.suffix}")
+    try:
+        with av.open(str(path)) as source:
+            options = {
+                "movflags": "use_metadata_tags+faststart",
+                "video_track_timescale": str(source.streams.video[0].time_base.denominator),
+            }
+            with av.open(str(finishing), "w", format=muxer, options=options) as copy:
+                _copy_packets(source, copy)
+        os.replace(finishing, path)
+    except BaseException:
+        finishing.unlink(missing_ok=True)
+        raise
+
+
+def _copy_packets(source: av.container.InputContainer, copy: av.container.OutputContainer) -> None:
+    tags = {key: text for key, text in source.metadata.items() if key not in _BRAND_KEYS}
+    copy.metadata.update(tags)
+    # Opaque means without an encoder, which PyAV 14 would run the packets through.
+    streams = {s.index: copy.add_stream_from_template(s, opaque=True) for s in source.streams}
+    for packet in source.demux():
+        if packet.dts is not None:
+            packet.stream = streams[packet.stream.index]
+            copy.mux(packet)
+
+
+def _cut_after_last_fragment(path: Path) -> None:
+    """Cut a broken fragmented file after its last whole top-level box of media data."""
+    size, position, end = path.stat().st_size, 0, 0
+    with path.open("r+b") as file:
+        while position + 8 <= size:
+            file.seek(position)
+            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            if length < 8 or position + length > size:  # unfinished (a long box stays 0 or 1)
+                break
+            position += length
+            if kind == b"mdat":
+                end = position
+        file.truncate(end)
