@@ -16,7 +16,8 @@ class BoundingBoxes(io.ComfyNode):
             display_name="Prompt with Bounding Boxes",
             category="VideoLDM/prompt",
             description="Encodes a prompt together with bounding boxes, as the start frame of a "
-            "driving simulation needs it. Only CLIPs with a box encoder can: the embedded one.",
+            "driving simulation needs it. It takes a CLIP with a box encoder, as the model has "
+            "that comes with the pack.",
             search_aliases=[
                 "gligen",
                 "regional prompt",

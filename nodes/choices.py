@@ -25,10 +25,6 @@ VIEWS = "views"
 WINDOW_SCHEDULES = ("static", "uniform", "looped", "batched", VIEWS)
 FUSES = ("pyramid", "flat", "overlap-linear", "relative")
 
-EMBEDDED = "embedded"
-EMBEDDED_LAYERS = (
-    "embedded: text to video", "embedded: prediction", "embedded: interpolation",
-)  # fmt: skip
 RENDERED = ("rendered: shapes", "rendered: driving")
 RENDERED_FRAMES = 61
 

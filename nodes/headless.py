@@ -48,14 +48,18 @@ def build_parser() -> argparse.ArgumentParser:
         (_run_arguments, "run", "run workflow files"),
         (_validate_arguments, "validate", "check workflow files without running them"),
         (_nodes_arguments, "nodes", "list the nodes, or the inputs of one"),
-        (_models_arguments, "models", "list the embedded models and those in the models folder"),
+        (
+            _models_arguments,
+            "models",
+            "list the pack's own models and those in the models folder",
+        ),
         (
             _convert_arguments,
             "convert",
             "write published weights as safetensors that say what they hold",
         ),
-        (_train_arguments, "train", "train one of the embedded models from its recipe"),
-        (_evaluate_arguments, "evaluate", "measure the embedded models"),
+        (_train_arguments, "train", "train one of the pack's own models from its recipe"),
+        (_evaluate_arguments, "evaluate", "measure the pack's own models"),
     ):
         add(commands.add_parser(name, help=text, description=text, epilog=parser.epilog, **layout))
     return parser
@@ -153,8 +157,8 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("files", metavar="FILE", nargs="+", help=".pt, .ckpt or .safetensors of LaVie, Stable "
-        "Diffusion 1 or 2, the x4 upscaler, or of this project")  # fmt: skip
+    add("files", metavar="FILE", nargs="+", help=".pt, .ckpt or .safetensors of a family that the "
+        "README lists, or of this project")  # fmt: skip
     add("--output", metavar="DIR", help="folder of the results (default: beside each file)")
     add("--dtype", default="keep", choices=("keep", "fp32", "fp16", "bf16"),
         help="of the numbers (default: keep)")  # fmt: skip
@@ -170,16 +174,16 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: training)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--threads", metavar="N", type=int, default=2, help="CPU threads (default: 2)")
-    add("--install", action="store_true", help="make the result the embedded model")
+    add("--install", action="store_true", help="put the result in the place of the own model")
     parser.set_defaults(handler=("command.training", "train_recipe"))
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    from ..core.evaluation import PROGRAMS
+
     parser.add_argument(
-        "what", choices=("embedded", "samples", "speed", "memory"),
-        help="embedded: the figures of the embedded models; samples: contact sheets of them; "
-        "speed: LaVie's full-size base network against a plain convolution (minutes, 8 GB); "
-        "memory: LaVie's super-resolution of 61 frames against 16",
+        "what", choices=tuple(PROGRAMS),
+        help="; ".join(f"{name}: {what}" for name, what in PROGRAMS.items()),
     )  # fmt: skip
     parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the ones wanted")
     parser.add_argument(

@@ -58,7 +58,7 @@ def schedule(default: str = "trailing") -> io.Input:
         options=[*SCHEDULES, AS_PUBLISHED],
         default=default,
         tooltip="Noise schedule: the noise levels of the steps. As published: those of the model "
-        "family's own script (LaVie: ddpm, ddim, euler).",
+        "family's own script, with a sampler that it was published with.",
     )
 
 

@@ -34,8 +34,8 @@ class InterpolateFrames(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="An image model with interpolation layers in it, or LaVie's "
-                    "interpolation model.",
+                    "model", tooltip="An image model with interpolation layers in it, or an "
+                    "interpolation model from Load Video Model.",
                 ),
                 *prompts(),
                 io.Latent.Input("latent", tooltip="The frames to interpolate between."),
@@ -54,12 +54,12 @@ class InterpolateFrames(io.ComfyNode):
                 io.Boolean.Input(
                     "keep_keys", default=True, advanced=True,
                     tooltip="Keep the given frames exactly; otherwise the model makes them anew, "
-                    "as LaVie was published.",
+                    "as published models of interpolation do.",
                 ),
                 io.Vae.Input(
                     "vae", optional=True,
-                    tooltip="Only for LaVie's variant with a mask: encodes the grey frames that "
-                    "stand for those to be made.",
+                    tooltip="Only for models of interpolation that take a mask: encodes the grey "
+                    "frames that stand for those to be made.",
                 ),
                 number(
                     "denoise", 1.0, 0.01, 1.0,

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from .choices import EMBEDDED, EMBEDDED_LAYERS
 from .host import host, io
+from .host.shared.model_names import (
+    IMAGE_MODEL,
+    TEMPORAL_DECODER,
+    TEMPORAL_LAYERS,
+    UPSAMPLER,
+    VIDEO_MODEL_FILES,
+    default_name,
+    offered,
+)
 from .types import TemporalLayersType
 
 CATEGORY = "VideoLDM/load"
@@ -25,7 +33,7 @@ class LoadImageModel(io.ComfyNode):
             display_name="Load Image Model (Video LDM)",
             category=CATEGORY,
             description="Loads a text-to-image latent diffusion model, which temporal layers then "
-            "turn into a video model. The embedded one comes with this pack and runs on a CPU.",
+            "turn into a video model. A small one comes with this pack and runs on a CPU.",
             search_aliases=[
                 "load checkpoint",
                 "checkpoint loader",
@@ -35,9 +43,10 @@ class LoadImageModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[EMBEDDED, *host.folders.model_names("checkpoints")],
-                    default=EMBEDDED,
-                    tooltip="The embedded model, or a checkpoint of the folder models/checkpoints.",
+                    options=offered(host.folders, IMAGE_MODEL),
+                    default=default_name(IMAGE_MODEL),
+                    tooltip="The small model that comes with the pack, or a checkpoint of the "
+                    "folder models/checkpoints.",
                 ),
             ],
             outputs=model_outputs(),
@@ -56,8 +65,8 @@ class LoadVideoModel(io.ComfyNode):
             display_name="Load Video Model",
             category=CATEGORY,
             description="Loads a published model whose file holds an image U-Net together with its "
-            "temporal layers: LaVie's three. Text encoder and VAE come from the image model it was "
-            "made from. The layers also come alone, for other image models.",
+            "temporal layers. Text encoder and VAE come from the image model it was made from. The "
+            "layers also come alone, for other image models.",
             search_aliases=[
                 "load lavie",
                 "lavie",
@@ -69,8 +78,8 @@ class LoadVideoModel(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=host.folders.model_names("videoldm"),
-                    tooltip="A file of the folder models/videoldm, such as lavie_base.pt, "
-                    "lavie_interpolation.pt or lavie_vsr.pt.",
+                    tooltip="A file of the folder models/videoldm with a whole video model, such "
+                    f"as {', '.join(VIDEO_MODEL_FILES)}.",
                 ),
             ],
             outputs=[
@@ -108,9 +117,9 @@ class LoadTemporalLayers(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "layers",
-                    options=[*EMBEDDED_LAYERS, *host.folders.model_names("videoldm")],
-                    default=EMBEDDED_LAYERS[0],
-                    tooltip="Text to video makes clips from prompts, prediction continues given "
+                    options=offered(host.folders, TEMPORAL_LAYERS),
+                    default=default_name(TEMPORAL_LAYERS),
+                    tooltip="Text to video makes videos from prompts, prediction continues given "
                     "frames, interpolation fills in between them. Files are those of the folder "
                     "models/videoldm; of a whole video model only its layers are taken.",
                 ),
@@ -142,9 +151,10 @@ class LoadTemporalVAE(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "vae",
-                    options=[EMBEDDED, *host.folders.model_names("vae")],
-                    default=EMBEDDED,
-                    tooltip="The embedded temporal decoder, or a file of the folder models/vae.",
+                    options=offered(host.folders, TEMPORAL_DECODER),
+                    default=default_name(TEMPORAL_DECODER),
+                    tooltip="The temporal decoder that comes with the pack, or a file of the "
+                    "folder models/vae.",
                 ),
             ],
             outputs=[io.Vae.Output(tooltip="A VAE whose decoder sees neighbouring frames.")],
@@ -173,9 +183,10 @@ class LoadUpsampler(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "upsampler",
-                    options=[EMBEDDED, *host.folders.model_names("checkpoints")],
-                    default=EMBEDDED,
-                    tooltip="The embedded upsampler, or a file of the folder models/checkpoints.",
+                    options=offered(host.folders, UPSAMPLER),
+                    default=default_name(UPSAMPLER),
+                    tooltip="The small upsampler that comes with the pack, or a file of the folder "
+                    "models/checkpoints.",
                 ),
             ],
             outputs=model_outputs(),

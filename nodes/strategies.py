@@ -57,8 +57,8 @@ def _sparse() -> list[io.Input]:
         integer(
             "first_frames", 4, 2, 64,
             "Number of frames sampled first, spread evenly over the segment, with steps, cfg and "
-            "sampler_name. The temporal layers must have been trained for it, as the embedded "
-            "text to video was.",
+            "sampler_name. The temporal layers must have been trained for it, as the pack's "
+            "own text to video was.",
         ),
         integer(
             "fill_steps", 4, 1, 1000,

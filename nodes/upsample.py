@@ -55,13 +55,13 @@ class UpsampleVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Continued: a clip goes on from the end of the one before. Blended: "
                     "clips are made side by side and averaged at every step. Independent: clips "
-                    "know nothing of each other, as LaVie was published. Automatic: blended for "
-                    "LaVie, else continued.",
+                    "know nothing of each other, as published upsamplers are run. Automatic: "
+                    "blended for published upsamplers, else continued.",
                 ),
                 io.Boolean.Input(
                     "same_noise", default=False, optional=True, advanced=True,
                     tooltip="Gives every frame the same noise, so that detail holds still where "
-                    "the video does. The embedded upsampler is trained for it.",
+                    "the video does. The pack's own upsampler is trained for it.",
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="The latents of the large video.")],

@@ -62,7 +62,7 @@ class LoadVideo(io.ComfyNode):
                 ),
                 integer(
                     "multiple_of", 8, 1, 64,
-                    "Sides are cut to a multiple of this; VAEs need 4 (embedded) or 8.",
+                    "Sides are cut to a multiple of this; VAEs need 8, the pack's own 4.",
                 ),
             ],
             outputs=[

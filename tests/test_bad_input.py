@@ -16,7 +16,7 @@ import pytest
 import torch
 from node_inputs import strategy
 from safetensors.torch import load_file, safe_open, save_file
-from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded import included
 from videoldm.core.graph import current_call
 from videoldm.core.media.files import open_video, write_video
 from videoldm.nodes.headless import main
@@ -69,7 +69,7 @@ def sampling(kind: str, **inputs) -> dict:
 @pytest.fixture
 def here(toy_family, tmp_path, monkeypatch):
     """An empty folder to run in, with the toy family as the embedded models."""
-    monkeypatch.setattr(embedded, "FOLDER", toy_family)
+    monkeypatch.setattr(included, "WEIGHTS", toy_family)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VIDEOLDM_DEBUG", raising=False)
     for name in ("input", "models/videoldm", "models/checkpoints", "models/vae"):
@@ -439,7 +439,7 @@ def test_broken_weights(complain, here, toy_family, place, how):
 
 
 def test_missing_embedded_weights_say_where_they_were_looked_for(complain, here, monkeypatch):
-    monkeypatch.setattr(embedded, "FOLDER", here / "gone")
+    monkeypatch.setattr(included, "WEIGHTS", here / "gone")
     code, text = complain(flow())
     assert code == 3 and text.startswith("node 3 (VideoLDM_LoadImageModel)") and "gone" in text
     assert finished(here)

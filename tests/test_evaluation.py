@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from videoldm.core.evaluation import embedded as figures_of
+from videoldm.core.evaluation import included as figures_of
 from videoldm.core.evaluation import programs, run, samples, unseen, upsampled
 from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most, table
 from videoldm.core.evaluation.metrics import psnr
 from videoldm.core.evaluation.models import How, Models, Sparse
+from videoldm.core.families.embedded import included, worlds
 from videoldm.core.families.embedded import loading as embedded
-from videoldm.core.families.embedded import worlds
 from videoldm.core.families.embedded.specs import spec_from_table
 from videoldm.core.networks.autoencoder import (
     AutoencoderConfig,
@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models, two steps, small frames, no known captions."""
-    monkeypatch.setattr(embedded, "FOLDER", folder)
+    monkeypatch.setattr(included, "WEIGHTS", folder)
     monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
     two = How(steps=2)
     sparse = Sparse(frames=2, fill_steps=2, fill_denoise=1.0)

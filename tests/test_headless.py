@@ -446,7 +446,7 @@ batch = 1
 
 
 def test_train_hands_the_recipe_on_and_installs_the_result(capsys, tmp_path, monkeypatch):
-    from videoldm.nodes.command import training
+    from videoldm.core.families.embedded import included
 
     (tmp_path / "tiny.toml").write_text(RECIPE)
     seen = {}
@@ -459,7 +459,7 @@ def test_train_hands_the_recipe_on_and_installs_the_result(capsys, tmp_path, mon
 
     monkeypatch.setattr("videoldm.core.training.trainer.train", train)
     monkeypatch.setattr("videoldm.core.training.tasks.build_task", lambda recipe, cache: cache)
-    monkeypatch.setattr(training, "EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr(included, "WEIGHTS", tmp_path / "embedded")
     code = main(["train", "tiny.toml", "--output", "out", "--device", "cpu", "--install",
                  "--threads", "1"])  # fmt: skip
     assert code == 0
@@ -488,15 +488,15 @@ def test_a_bad_recipe_is_one_sentence(capsys, tmp_path, text, code, said):
 
 
 def test_evaluate_prints_the_figures(capsys, monkeypatch):
-    from videoldm.core.evaluation import embedded
+    from videoldm.core.evaluation import included
     from videoldm.core.evaluation.figures import at_least
 
     def evaluate(report, *, only, device):
         report(f"measuring {only} on {device}")
         return [at_least("colour", "colour recognised", 97.0, 95.0, "%")]
 
-    monkeypatch.setattr(embedded, "evaluate", evaluate)
-    monkeypatch.setattr(embedded, "GROUPS", {"colour": None})
+    monkeypatch.setattr(included, "evaluate", evaluate)
+    monkeypatch.setattr(included, "GROUPS", {"colour": None})
     assert main(["evaluate", "embedded", "--json", "--only", "colour", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)[0]["value"] == 97.0 and "measuring ['colour'] on cpu" in err

@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_toys import SCHEDULE, Denoisers, normal, toy_sampling, whole
 from videoldm.core.families.lavie_sampling import plan
-from videoldm.core.families.lavie_upsampling import independent_chunks, one_stream
+from videoldm.core.tasks.independent_chunks import independent_chunks, one_stream
 from videoldm.core.tasks.interpolation import Interpolation, interpolate
 from videoldm.core.tasks.long_video import (
     Between,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training import temporal_layers_task
 from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
@@ -276,7 +277,7 @@ def shortened(name: str) -> Recipe:
 @pytest.mark.slow
 def test_the_whole_family_trains_from_nothing(tmp_path, monkeypatch):
     """Each recipe in its order for two steps; each result is loaded by the next."""
-    monkeypatch.setattr(embedded, "FOLDER", tmp_path / "embedded")
+    monkeypatch.setattr(included, "WEIGHTS", tmp_path / "embedded")
     (tmp_path / "embedded").mkdir()
     for name in ORDER:
         recipe = shortened(name)

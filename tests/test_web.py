@@ -298,7 +298,7 @@ def memory(network: str, settings: str) -> str:
 
 
 def test_the_browser_and_the_runner_estimate_the_same_memory(javascript):
-    assert javascript("estimate.js", "m.workingMemory('embedded', {})") == 0, "no numbers yet"
+    assert javascript("estimate.js", "m.workingMemory('small', {})") == 0, "no numbers yet"
     for network in NETWORKS:
         cases = [dict(frames=frames, width=width, height=height, cfg=cfg)
                  for frames in (1, 16, 100_000)
@@ -374,9 +374,9 @@ def test_the_memory_estimate_is_near_what_is_measured(javascript):
     assert done.returncode == 0, done.stderr
     measured = int(done.stdout.split()[-1])
     settings = "{frames: 16, width: 64, height: 64, cfg: 1}"
-    estimated = javascript("estimate.js", memory("embedded", settings))
+    estimated = javascript("estimate.js", memory("small", settings))
     print(f"measured {measured / 1e6:.1f} MB, estimated {estimated / 1e6:.1f} MB")
     assert 0.5 < estimated / measured < 2
-    assert javascript("estimate.js", memory("embedded", f"{settings[:-2]}3}}")) == (
-        2 * estimated
-    ), "guidance evaluates two prompts"
+    assert javascript("estimate.js", memory("small", f"{settings[:-2]}3}}")) == (2 * estimated), (
+        "guidance evaluates two prompts"
+    )

@@ -94,6 +94,6 @@ function networkOf(node) {
   let source = sourceOf(node, "model");
   while (source && sourceOf(source.node, "model")) source = sourceOf(source.node, "model");
   if (!source) return null;
-  if (source.node.comfyClass !== "VideoLDM_LoadImageModel") return "stableDiffusion";
-  return valueOf(source.node, "model") === "embedded" ? "embedded" : "stableDiffusion";
+  if (source.node.comfyClass !== "VideoLDM_LoadImageModel") return "large";
+  return valueOf(source.node, "model") === "embedded" ? "small" : "large";
 }

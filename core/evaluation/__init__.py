@@ -1,2 +1,10 @@
 """Measuring what the models make: metrics, rules that read pixels, and the figures of the embedded
-family (:mod:`.embedded`), with contact sheets of uncurated samples (:mod:`.samples`)."""
+family (:mod:`.included`), with contact sheets of uncurated samples (:mod:`.samples`)."""
+
+PROGRAMS = {
+    "embedded": "the figures of the models that come with the pack",
+    "samples": "contact sheets of them",
+    "speed": "LaVie's full-size base network against a plain convolution (minutes, 8 GB)",
+    "memory": "LaVie's super-resolution of 61 frames against 16",
+}
+"""What can be measured, by the name that the command line takes."""

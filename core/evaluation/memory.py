@@ -130,3 +130,19 @@ def small_vsr() -> DiffusionModel:
     parts = lavie.build(config)
     unet, layers = (randomize(part.to_empty(device="cpu")) for part in (parts.unet, parts.layers))
     return lavie.diffusion_model(config, lavie.Parts(unet, layers))
+
+
+def report() -> tuple[dict[str, Any], str]:
+    """The figure with what it is made of, and the sentence that says so."""
+    short, long = upsampling_peaks(small_vsr())
+    found = {
+        "frames": [short.frames, long.frames],
+        "working": [short.working, long.working],
+        "total": [short.total, long.total],
+        "ratio": long.working / short.working,
+    }
+    text = (
+        f"LaVie's super-resolution, small network: {long.working:,} bytes for {long.frames} frames "
+        f"are {found['ratio']:.3f} of {short.working:,} for {short.frames}, latents aside"
+    )
+    return found, text

@@ -1,19 +1,24 @@
 """Model families, one module or more each: configuration, table of foreign names, what is special.
 
 This is the registry: whatever loads or samples a published model asks here, and names no family. A
-new family is an entry in :func:`families`, and the functions that it points to. Nothing heavy is
-imported before a family is asked for.
+new family is an entry in :func:`families`, and the functions that it points to; image models and
+their parts have a registry of their own, :mod:`.image_models`. Nothing heavy is imported before a
+family is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .embedded import included as own
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..diffusion.sampling_plan import Plan
     from ..networks.diffusion_model import DiffusionModel
     from ..networks.temporal_layers import TemporalLayers
@@ -27,7 +32,8 @@ class Family:
     load_layers: temporal layers, to be put into an image model. load_video_model: a whole U-Net
     with its layers in it, None where no file holds one. published_plan: the noise levels that the
     original takes, by the name of what was trained (such as "lavie base"), of a sampler, and by the
-    number of steps; None where nothing special was published.
+    number of steps; None where nothing special was published. kinds: what the kinds of its files
+    are called in sentences.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Family:
     load_layers: Callable[..., TemporalLayers]
     load_video_model: Callable[..., DiffusionModel] | None = None
     published_plan: Callable[[str, str, int], Plan] | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -56,6 +63,7 @@ def families() -> tuple[Family, ...]:
             name=embedded.FAMILY,
             detects=lambda path: False,
             load_layers=embedded.load_temporal_layers,
+            kinds=embedded.KINDS,
         ),
         Family(
             name=animatediff.FAMILY,
@@ -82,6 +90,7 @@ def families() -> tuple[Family, ...]:
             load_layers=lavie.load_layers,
             load_video_model=lavie.load,
             published_plan=lavie_sampling.published_plan,
+            kinds=lavie.KINDS,
         ),
     )
 
@@ -94,10 +103,18 @@ def family_of(path: Path) -> Family:
     """
     from ..weights.weight_files import header_of
 
-    header, (own, *published) = header_of(path), families()
+    header, (first, *published) = header_of(path), families()
     if header is not None:
-        return next((one for one in published if one.name == header.family), own)
+        return next((one for one in published if one.name == header.family), first)
     return next((one for one in published if one.detects(path)), published[-1])
+
+
+def kind_in_words(family: str, kind: str) -> str | None:
+    """What files of a kind hold, such as "temporal layers": in the family's own words, else in
+    those of the project's own format; None for an unknown kind."""
+    first, *published = families()
+    told = next((one.kinds for one in published if one.name == family), {})
+    return told.get(kind) or first.kinds.get(kind)
 
 
 def load_temporal_layers(path: Path, **where: Any) -> TemporalLayers:
@@ -125,3 +142,51 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
             return family.published_plan(trained, sampler, steps)
     known = ", ".join(one.name for one in families() if one.published_plan)
     raise ValueError(f"settings as published are known for {known}, not for {trained!r}")
+
+
+# --------------------------------------------------------------------------------------------------
+# What comes with the pack.
+
+VIDEO_MODEL_FILES = ("lavie_base.pt", "lavie_interpolation.pt", "lavie_vsr.pt")
+"""Files that hold a whole video model, as they are called where they are published: examples."""
+
+
+def included_names(kind: str) -> tuple[str, ...]:
+    """The names of the models of a kind that come with the pack, the default first.
+
+    kind: "image_model", "temporal_layers", "temporal_decoder" or "upsampler".
+    """
+    return tuple(one.name for one in own.MODELS if one.kind == kind)
+
+
+def included_layers(*tasks: str) -> tuple[str, ...]:
+    """The names of the temporal layers that come with the pack for some tasks."""
+    return tuple(one.name for one in own.MODELS if one.task in tasks)
+
+
+def included_path(kind: str, name: str) -> Path | None:
+    """The file of a model that comes with the pack; None for any other name.
+
+    Raises ValueError for a name of the form of theirs that none has.
+    """
+    for one in own.MODELS:
+        if (one.name, one.kind) == (name, kind):
+            return own.WEIGHTS / f"{one.file}.safetensors"
+    if name.startswith(f"{own.NAME}: "):
+        known = ", ".join(included_names(kind))
+        what = kind.replace("_", " ")
+        raise ValueError(f"there are no {own.NAME} {what} {name!r}: choose one of {known}")
+    return None
+
+
+def included_folders() -> dict[str, Path]:
+    """The folders of the weights that come with the pack, by the name of their family."""
+    return {own.NAME: own.WEIGHTS}
+
+
+def rendered_video(world: str, *, seed: int, frames: int, size: int) -> Tensor:
+    """Frames [t 3 size size] in [-1, 1] of a world that models of the pack were trained on, such as
+    "driving", at four times the frame rate of the training videos."""
+    from .embedded.worlds import rendered
+
+    return rendered(world, seed=seed, frames=frames, size=size)

@@ -38,6 +38,8 @@ _BY_KEYS = {
         "PixArt": r"caption_projection",
     }.items()
 }
+IMAGE_MODELS = "Stable Diffusion 1.x, 2.x or XL, or the embedded one"
+"""Those that temporal layers can be put into."""
 
 
 def of_text_width(width: int) -> str:

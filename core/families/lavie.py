@@ -40,6 +40,12 @@ from .stable_diffusion_folders import build_unet
 from .stable_diffusion_refusals import what_it_is
 
 FAMILY = "lavie"
+KINDS = {
+    "base": "LaVie's text-to-video model",
+    "interpolation": "LaVie's interpolation",
+    "vsr": "LaVie's super-resolution",
+}
+"""Of its files, in sentences."""
 MAX_NOISE_LEVEL = 350
 
 

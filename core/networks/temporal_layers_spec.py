@@ -54,7 +54,7 @@ class HostChanges:
 class TrainedFor:
     """What the layers were trained for: one of TASKS, "" where it is not said; length of the
     segments, for defaults and warnings; how much noise their frames shared (alpha of
-    `noise.mixed_noise`); a published family, such as "lavie base", which has settings of its own.
+    `noise.mixed_noise`); a published model by its family and name, whose own settings are known.
     """
 
     task: str = ""

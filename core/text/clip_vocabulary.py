@@ -73,7 +73,7 @@ def _vocabulary():
         from instant_clip_tokenizer import Tokenizer
     except ImportError:
         raise VocabularyError(
-            "Stable Diffusion single files need CLIP's vocabulary to read prompts: "
+            "single-file checkpoints need CLIP's vocabulary to read prompts: "
             "pip install instant-clip-tokenizer."
         ) from None
     return Tokenizer()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..families.embedded import included
 from ..families.embedded import loading as embedded
 from ..text.encoders import (
     BoxEncoder,
@@ -104,7 +105,7 @@ class TrainImageModel:
 
 def tokenizer_for(clips: LatentClips):
     """The family's tokenizer, learned from the captions when it is not there yet."""
-    folder = embedded.FOLDER / "tokenizer"
+    folder = included.WEIGHTS / "tokenizer"
     if not (folder / "vocab.json").is_file():
         train_tokenizer([with_motion for with_motion, _ in clips.captions], folder)
     return load_tokenizer(folder)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...core.families import included_path
 from ...core.graph import Graph, Link, Node, Registry
 from ...core.graph.messages import shown
 from ...core.graph.schema import describe
 from ...core.graph.validate import output_nodes, upstream
-from ..choices import EMBEDDED, VIEWS
-from ..host.shared.model_names import embedded_part
+from ..choices import VIEWS
+from ..host.shared.model_names import IMAGE_MODEL, TEMPORAL_LAYERS, UPSAMPLER, model_file
 from ..host.shared.setup_warnings import (
     MADE_FOR,
     NOTHING_KNOWN,
@@ -24,20 +25,20 @@ from ..host.shared.setup_warnings import (
     upsampling_warnings,
 )
 from ..host.standalone.host import StandaloneHost
-from .models import EMBEDDED as EMBEDDED_FOLDER
 
 LOADERS = ("VideoLDM_LoadImageModel", "CheckpointLoaderSimple", "UNETLoader")
 """Nodes that give a MODEL without temporal layers."""
 FILES = {
-    "VideoLDM_LoadImageModel": ("checkpoints", "model"),
-    "VideoLDM_LoadUpsampler": ("checkpoints", "upsampler"),
-    "VideoLDM_LoadVideoModel": ("videoldm", "model"),
-    "CheckpointLoaderSimple": ("checkpoints", "ckpt_name"),
+    "VideoLDM_LoadImageModel": ("checkpoints", IMAGE_MODEL, "model"),
+    "VideoLDM_LoadUpsampler": ("checkpoints", UPSAMPLER, "upsampler"),
+    "VideoLDM_LoadVideoModel": ("videoldm", "", "model"),
+    "CheckpointLoaderSimple": ("checkpoints", "", "ckpt_name"),
 }
-"""Nodes that load a model or its CLIP: the folder of the files, and the input that names one."""
+"""Nodes that load a model or its CLIP: the folder of the files, the kind of model among those that
+come with the pack ("" for none), and the input that names one."""
 SCHEDULES_OF_WINDOWS = ("strategy.window_schedule", "strategy.windows.window_schedule")
 USUAL_FRAMES = 16
-"""Of clips in training, where a header says nothing."""
+"""Of videos in training, where a header says nothing."""
 MANY = 10_000
 """Frames of a video whose length is not known."""
 
@@ -83,7 +84,7 @@ class _Reader:
         if node.class_type in LOADERS or node.class_type == "VideoLDM_EjectTemporalLayers":
             return LayersKnown(present=False)
         if node.class_type == "VideoLDM_LoadVideoModel":
-            return self.file("videoldm", node.inputs.get("model"))
+            return self.file(node.inputs.get("model"))
         if node.class_type == "VideoLDM_LoadUpsampler":
             return self.upsampler(node.inputs.get("upsampler"))
         return None
@@ -92,30 +93,26 @@ class _Reader:
         """The layers of a wire of layers."""
         node = self._source(link)
         if node is not None and node.class_type == "VideoLDM_LoadTemporalLayers":
-            return self.file("videoldm", node.inputs.get("layers"))
+            return self.file(node.inputs.get("layers"))
         if node is not None and node.class_type == "VideoLDM_LoadVideoModel":
-            return self.file("videoldm", node.inputs.get("model"))
+            return self.file(node.inputs.get("model"))
         return LayersKnown(present=True)
 
-    def file(self, kind: str, name: Any) -> LayersKnown:
+    def file(self, name: Any) -> LayersKnown:
         """What a file of layers says of itself; nothing of files that are pickles."""
         try:
-            part = embedded_part(str(name))
-            if part is not None:
-                return _from_header(EMBEDDED_FOLDER / f"{part}.safetensors")
-            return _from_header(self.host.folders.model_path(kind, str(name)))
+            return _from_header(model_file(self.host.folders, TEMPORAL_LAYERS, str(name)))
         except (OSError, ValueError):
             return LayersKnown(present=True)
 
     def upsampler(self, name: Any) -> LayersKnown:
-        if name != EMBEDDED:
-            return NOTHING_KNOWN
-        return _from_header(EMBEDDED_FOLDER / "upsampler.safetensors")
+        path = included_path(UPSAMPLER, str(name))
+        return _from_header(path) if path else NOTHING_KNOWN
 
-    def loaders(self, link: Any, kinds: tuple[str, ...]) -> set[str]:
-        """What a wire's value was loaded from, through nodes that take these `kinds`: EMBEDDED, or
-        the name of a published file; what is of neither kind is left out."""
-        found: set[str] = set()
+    def loaders(self, link: Any, kinds: tuple[str, ...]) -> set[tuple[str, bool]]:
+        """What a wire's value was loaded from, through nodes that take these `kinds`: the names of
+        models that come with the pack (True) and of published files (False), no others."""
+        found: set[tuple[str, bool]] = set()
         seen: set[str] = set()
         waiting = [link]
         while waiting:
@@ -124,21 +121,21 @@ class _Reader:
                 continue
             seen.add(node.id)
             if node.class_type in FILES:
-                found |= {name for name in [self._published(node)] if name}
+                found |= {one for one in [self._loaded(node)] if one}
             else:
                 waiting += [wire for kind in kinds for wire in self._wires(node, kind)]
         return found
 
-    def _published(self, node: Node) -> str | None:
-        kind, name = FILES[node.class_type]
+    def _loaded(self, node: Node) -> tuple[str, bool] | None:
+        folder, kind, name = FILES[node.class_type]
         file = str(node.inputs.get(name))
-        if file == EMBEDDED:
-            return EMBEDDED
         try:
-            own = _header(self.host.folders.model_path(kind, file))
+            if kind and included_path(kind, file):
+                return file, True
+            own = _header(self.host.folders.model_path(folder, file))
         except (OSError, ValueError):
             return None
-        return None if own else file
+        return None if own else (file, False)
 
     def _wires(self, node: Node, kind: str) -> list[Any]:
         spec = self.registry.get(node.class_type)
@@ -204,12 +201,13 @@ def _objects(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _foreign_prompts(reader: _Reader, node: Node) -> Iterator[str]:
-    """Prompts whose CLIP cannot be the model's: one is embedded, the other is a published file."""
+    """Prompts whose CLIP cannot be the model's: one comes with the pack, the other is a published
+    file."""
     models = reader.loaders(node.inputs.get("model"), ("MODEL",))
     for which in ("positive", "negative") if len(models) == 1 else ():
-        (model,) = models
-        clips = reader.loaders(node.inputs.get(which), ("CONDITIONING", "CLIP"))
-        foreign = [one for one in clips if (one == EMBEDDED) != (model == EMBEDDED)]
+        ((model, included),) = models
+        encoders = reader.loaders(node.inputs.get(which), ("CONDITIONING", "CLIP"))
+        foreign = [name for name, own in encoders if own != included]
         if foreign:
             yield (
                 f"the {which} prompt is encoded by the CLIP of {shown(foreign[0])}, but the model "
@@ -250,7 +248,7 @@ def _interpolator(reader: _Reader, node: Node) -> list[str]:
 
 def _upsampler(reader: _Reader, node: Node) -> list[str]:
     known = reader.known(node.inputs.get("model"))
-    # The video is as long as it is: only the clips are known.
+    # The video is as long as it is: only the chunks are known.
     return upsampling_warnings(known, MANY, _number(node, "chunk")) if known.present else []
 
 

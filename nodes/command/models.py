@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ... import core
+from ...core.families import included_folders
 from ...core.graph.messages import first_line
 from ..host.shared.folders import MODEL_FOLDERS
 from ..host.standalone.host import StandaloneHost
@@ -17,21 +17,23 @@ from .errors import OK
 from .registry import configure
 from .signals import StopSignals
 
-EMBEDDED = Path(core.__file__).parent / "families" / "embedded" / "weights"
-
 
 def list_models(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print the embedded models and the files of the models folder."""
+    """Print the models that come with the pack and the files of the models folder."""
     host = configure(args)
-    embedded = [describe_file(path) for path in sorted(EMBEDDED.glob("*.safetensors"))]
+    included = {
+        family: [describe_file(path) for path in sorted(folder.glob("*.safetensors"))]
+        for family, folder in included_folders().items()
+    }
     files = list(_in_folders(host))
     if args.json:
-        print(json.dumps({"embedded": embedded, "files": files}, indent=2))
+        print(json.dumps({**included, "files": files}, indent=2))
         return OK
-    total = sum(one["mb"] for one in embedded)
-    print(f"embedded ({len(embedded)} files, {total:.1f} MB in {EMBEDDED})")
-    for one in embedded:
-        print(f"  {_line(one)}")
+    for family, models in included.items():
+        total = sum(one["mb"] for one in models)
+        print(f"{family} ({len(models)} files, {total:.1f} MB in {included_folders()[family]})")
+        for one in models:
+            print(f"  {_line(one)}")
     for root in host.folders.models:
         note = "" if root.is_dir() else ", which does not exist"
         print(f"\nmodels folder {root}{note}")

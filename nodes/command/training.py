@@ -1,16 +1,18 @@
-"""`videoldm train` and `videoldm evaluate`: making the embedded models, and measuring them."""
+"""`videoldm train` and `videoldm evaluate`: making the pack's own models, and measuring them."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ...core.families import included_folders
 from .errors import INVALID, MISSING, OK, CommandError
-from .models import EMBEDDED
 from .registry import writable
 from .signals import StopSignals
 
@@ -40,13 +42,14 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
         _say(f"{recipe.name}: stopped; the same command goes on from the last state in {folder}")
         raise
     if args.install:
-        path = install(path, EMBEDDED)
+        (folder,) = included_folders().values()
+        path = install(path, folder)
     print(path)
     return OK
 
 
 def install(path: Path, folder: Path) -> Path:
-    """Copy a result into the embedded models, whole or not at all."""
+    """Copy a result into a folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
     temporary = target.with_name(f"{path.name}.tmp")
@@ -70,16 +73,14 @@ def _say(text: str) -> None:
 
 
 def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Measure the embedded models and print a table of figures, or draw samples of them."""
+    """Measure the models that come with the pack and print a table, or draw samples of them."""
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
     if args.what in ("speed", "memory"):
-        from .performance import measure
-
-        return measure(args)
-    from ...core.evaluation.embedded import GROUPS, evaluate
+        return _measure(args)
     from ...core.evaluation.figures import as_json, table
+    from ...core.evaluation.included import GROUPS, evaluate
 
     for name in args.only or ():
         if name not in GROUPS:
@@ -91,6 +92,16 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
         from rich.console import Console
 
         Console().print(table(figures))
+    return OK
+
+
+def _measure(args: argparse.Namespace) -> int:
+    """Print one figure of speed or memory with what it is made of."""
+    if args.only:
+        raise CommandError(f"--only is for figures of the pack's own models, not for {args.what}")
+    report = import_module(f"...core.evaluation.{args.what}", __package__).report
+    found, text = report()
+    print(json.dumps(found) if args.json else text)
     return OK
 
 

@@ -59,7 +59,7 @@ class ModelFacts:
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
     low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
-    family: str = ""  # published family of its temporal layers, such as "lavie base"
+    family: str = ""  # published family of its temporal layers; "" for none
 
     @property
     def is_upsampler(self) -> bool:
@@ -118,7 +118,7 @@ class Host(Protocol):
     name: str
     folders: FolderAccess
 
-    # Loading. `name` is "embedded" (or "embedded: ...") or a file of the kind's models folder.
+    # Loading. `name` is one of the pack's own models or a file of the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
     def load_video_model(self, name: str) -> tuple[Wire, Wire]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...core.families.lavie_sampling import (
+from ...core.tasks.frame_stream import check_finite
+from ...core.tasks.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
+from ...core.tasks.keyframe_conditioning import (
     copied_keys,
     generated_mask,
     interpolating_denoiser,
     masked_latents,
 )
-from ...core.tasks.frame_stream import check_finite
-from ...core.tasks.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
 from ...core.tasks.segment import (
     ClipCondition,
     ContextUse,
@@ -96,7 +96,7 @@ def _size(facts: ModelFacts, latents: Tensor) -> tuple[int, int]:
 
 
 class _Remaking:
-    """One call of the node with a model that is told key frames as channels (LaVie)."""
+    """One call of the node with a model that reads key frames as channels of its input."""
 
     def __init__(self, host: Host, model: Wire, prompts: tuple[list, list],
                  request: InterpolationRequest, settings: Settings):  # fmt: skip
@@ -122,7 +122,7 @@ class _Remaking:
         told, latents = self.facts.low_res_channels, self.facts.latent_channels
         if told not in (latents, latents + 1):
             raise ValueError(
-                "the model makes frames from other frames, but not between them: take LaVie's "
+                "the model makes frames from other frames, but not between them: take a model of "
                 "interpolation, or an image model with interpolation layers"
             )
         if told == latents + 1 and self.request.vae is None:

@@ -8,8 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -91,13 +89,12 @@ def _from_file(host: Host, file: str, start: int, count: int, stride: int) -> Vi
 
 def _rendered(host: Host, file: str, start: int, count: int, stride: int) -> VideoStream:
     """A clip of one of the procedurally rendered worlds, always the same one."""
-    from ...core.families.embedded.worlds import random_clip
+    from ...core.families import rendered_video
 
     wanted = {"file": file, "start": start, "count": count, "stride": stride}
     require(loading_faults, wanted)
     world = file.partition(": ")[2]
-    clip = random_clip(world, RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE, rate=0.25)
-    pixels = torch.from_numpy(np.ascontiguousarray(clip.frames))
+    pixels = rendered_video(world, seed=RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE)
     chosen = pixels[start::stride][: count or None]
     return VideoStream.from_tensor(chosen, Fraction(RENDERED_RATE, stride))
 

@@ -77,7 +77,7 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
         return Plan(schedule=facts.schedule, sampler=sampler, sigmas=sigmas)
     if not facts.family:
         raise ValueError(
-            f'the schedule "{AS_PUBLISHED}" is for models of a published family such as LaVie; '
+            f'the schedule "{AS_PUBLISHED}" is for models of a published family; '
             "take another schedule for this model"
         )
     require(schedule_faults, vars(settings))

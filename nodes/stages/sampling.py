@@ -129,15 +129,14 @@ class _Run:
             raise ValueError("the model is an upsampler: use it in Upsample Video")
         if self.facts.low_res_channels:
             raise ValueError(
-                "the model fills in frames between others (LaVie's interpolation): use it in "
-                "Interpolate Frames"
+                "the model fills in frames between others: use it in Interpolate Frames"
             )
         if self.given is not None and not self.own.hold_context:
             check_takes_context(self.host, self._predictor)
         if self.own.window_schedule == VIEWS and not self.facts.reads_views:
             raise ValueError(
                 "the temporal layers in the model cannot see views: take another window_schedule, "
-                "or layers whose attention can, such as AnimateDiff's motion modules"
+                "or layers whose attention can, such as motion modules"
             )
 
     def _setup(self) -> SamplerSetup:

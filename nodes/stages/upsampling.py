@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ...core.families.lavie_upsampling import independent_chunks, one_stream
+from ...core.tasks.independent_chunks import independent_chunks, one_stream
 from ...core.tasks.segment import reporter
 from ...core.tasks.upsampling import Upsampling, upsample_clips, upsample_whole
 from ..checks import require, upsampling_faults
@@ -106,7 +106,7 @@ def _blended(run: _Run) -> Iterator[Tensor]:
 
 
 def _independent(run: _Run) -> Iterator[Tensor]:
-    """Clips that know nothing of each other, with the noise of one stream, as LaVie's script."""
+    """Chunks sampled independently of each other, with the noise of one stream."""
     generator, meter = torch.Generator().manual_seed(run.settings.seed), Meter(run.host)
     clips = -(-run.low_res.shape[1] // run.how.chunk)
     return independent_chunks(

@@ -20,6 +20,7 @@ from videoldm.core.families.stable_diffusion_keys import rename_all
 from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.layers.block_attention import BlockAttentionSpec, rotary_phases, turn
+from videoldm.core.tasks import keyframe_conditioning as keyframes
 from videoldm.core.weights.checkpoints import load_into
 
 # Tolerances: about three times what was measured here. The originals' own float32 differs from
@@ -149,10 +150,10 @@ def interpolation_sampling(case: Case, folder: Path) -> None:
     inputs, facts = case.inputs(), case.told["facts"]
     latents = inputs["input_video_latents"]
     keys = latents[:, :: sampling.FACTOR]
-    condition = sampling.copied_keys(keys)
+    condition = keyframes.copied_keys(keys)
     check_close(condition, case.expected()["x_start"], "condition", EXACT)
     assert (
-        sampling.key_of_frame(keys.shape[1]).tolist()
+        keyframes.key_of_frame(keys.shape[1]).tolist()
         == facts["key_frame_used_by_each_output_frame"]
     )
     stretched = facts.get("stretched_input_frame_index_for_16_frame_clip")
@@ -164,10 +165,10 @@ def interpolation_mask_sampling(case: Case, folder: Path) -> None:
     inputs, expected = case.inputs(), case.expected()
     override = {k[len("override.") :]: v for k, v in inputs.items() if k.startswith("override.")}
     latents = inputs["input_video_latents"]
-    mask = sampling.generated_mask(latents.shape[1])
+    mask = keyframes.generated_mask(latents.shape[1])
     assert mask.tolist() == case.told["facts"]["mask_frame_pattern"]
     check_close(mask, expected["mask_latent"][0, :, 0, 0, 0], "mask", EXACT)
-    _interpolate(case, model_of(case, **override), sampling.masked_latents(latents, mask))
+    _interpolate(case, model_of(case, **override), keyframes.masked_latents(latents, mask))
 
 
 def _interpolate(case: Case, model: DiffusionModel, condition: Tensor) -> None:

@@ -19,6 +19,8 @@ from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.sites import UNetLayout
 from videoldm.core.networks.video_unet import VideoUNet, eject
+from videoldm.core.tasks import keyframe_conditioning as keyframes
+from videoldm.core.tasks.independent_chunks import one_stream
 from videoldm.core.tasks.segment import ClipCondition
 from videoldm.core.weights.checkpoints import CheckpointError
 
@@ -235,7 +237,7 @@ def test_respaced_timesteps_are_spread_evenly_whatever_their_number():
 
 def test_guidance_below_one_is_off_where_the_original_has_it_off():
     model, x = model_of("interpolation"), normal(1, 5, 4, 4, 4)
-    condition, weak = sampling.copied_keys(normal(1, 2, 4, 4, 4)), replace(PROMPTS, scale=0.5)
+    condition, weak = keyframes.copied_keys(normal(1, 2, 4, 4, 4)), replace(PROMPTS, scale=0.5)
     off = replace(PROMPTS, negative=None)
     made = [sampling.interpolate(model, condition, how, x, steps=1) for how in (weak, off)]
     assert not torch.allclose(*made)
@@ -271,14 +273,14 @@ def test_guidance_is_off_at_scale_1():
 
 
 def test_key_frame_k_serves_the_frames_around_it():
-    assert sampling.key_of_frame(4).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
-    assert sampling.key_of_frame(1).tolist() == [0]
+    assert keyframes.key_of_frame(4).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+    assert keyframes.key_of_frame(1).tolist() == [0]
     for keys in range(1, 40):
-        frames = sampling.key_of_frame(keys)
+        frames = keyframes.key_of_frame(keys)
         assert len(frames) == 4 * keys - 3
         assert frames[::4].tolist() == list(range(keys))
     with pytest.raises(ValueError, match="at least 1 key frame, got 0"):
-        sampling.key_of_frame(0)
+        keyframes.key_of_frame(0)
 
 
 def test_a_clip_is_stretched_to_two_frames_or_more():
@@ -290,12 +292,12 @@ def test_a_clip_is_stretched_to_two_frames_or_more():
 
 def test_long_interpolations_are_made_in_windows_that_agree_with_their_own_keys():
     model, keys = model_of("interpolation"), normal(1, 5, 4, 4, 4)
-    condition, noise = sampling.copied_keys(keys), normal(1, 17, 4, 4, 4, seed=3)
+    condition, noise = keyframes.copied_keys(keys), normal(1, 17, 4, 4, 4, seed=3)
     short = dict(steps=2, windows=sampling.KeyWindows(9, 5))
     made = sampling.interpolate(model, condition, PROMPTS, noise, **short)
     assert made.shape == noise.shape
     # A window's part of the condition is what its own key frames alone would give.
-    assert torch.equal(condition[:, 8:17], sampling.copied_keys(keys[:, 2:]))
+    assert torch.equal(condition[:, 8:17], keyframes.copied_keys(keys[:, 2:]))
     with pytest.raises(ValueError, match="do not begin on key frames"):
         windows = sampling.KeyWindows(9, 4)
         sampling.interpolate(model, condition, PROMPTS, noise, steps=2, windows=windows)
@@ -311,7 +313,7 @@ def test_windows_of_the_published_length_share_13_frames_and_fade_into_each_othe
         return lambda x, sigma: torch.full_like(x, float(told.frames.start))
 
     frames = torch.zeros(1, 157, 1, 1, 1)
-    denoise = sampling.interpolating_denoiser(denoiser_for, frames)
+    denoise = keyframes.interpolating_denoiser(denoiser_for, frames)
     made = denoise(frames, torch.tensor(1.0))[0, :, 0, 0, 0]
     assert begun == [(0, 61), (48, 109), (96, 157)]
     assert made[:48].unique() == 0 and made[61:96].unique() == 48 and made[109:].unique() == 96
@@ -333,13 +335,13 @@ def test_interpolation_takes_windows_of_the_published_length_by_itself():
 def test_windows_that_do_not_begin_and_end_on_key_frames_are_refused(window, overlap):
     frames = torch.zeros(1, 17, 4, 2, 2)
     with pytest.raises(ValueError, match=f"of {window} frames that share {overlap} do not begin"):
-        sampling.interpolating_denoiser(lambda told: None, frames, window=window, overlap=overlap)
+        keyframes.interpolating_denoiser(lambda told: None, frames, window=window, overlap=overlap)
 
 
 def test_the_variant_with_a_mask():
-    model, mask = model_of("interpolation", in_channels=9), sampling.generated_mask(9)
+    model, mask = model_of("interpolation", in_channels=9), keyframes.generated_mask(9)
     assert mask.tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]
-    condition = sampling.masked_latents(normal(1, 9, 4, 4, 4), mask)
+    condition = keyframes.masked_latents(normal(1, 9, 4, 4, 4), mask)
     made = sampling.interpolate(model, condition, PROMPTS, normal(1, 9, 4, 4, 4), steps=2)
     assert made.shape == (1, 9, 4, 4, 4)
     with pytest.raises(ValueError, match="5 channels"):
@@ -348,11 +350,11 @@ def test_the_variant_with_a_mask():
 
 def test_chunks_are_independent_and_draw_from_one_stream():
     model, low_res = model_of("vsr"), normal(1, 5, 3, 4, 6).clamp(-1, 1)
-    noise = upsampling.one_stream(seeded(10))
+    noise = one_stream(seeded(10))
     short = dict(steps=2, how=upsampling.Chunks(chunk=3))
     made = list(upsampling.upsample_chunks(model, low_res, PROMPTS, noise, **short))
     assert [chunk.shape[1] for chunk in made] == [3, 2]
-    again = upsampling.one_stream(seeded(10))
+    again = one_stream(seeded(10))
     for shape in ((1, 3, 3, 4, 6), (1, 3, 4, 4, 6)):
         again(shape)
     (last,) = upsampling.upsample_chunks(model, low_res[:, 3:], PROMPTS, again, **short)
@@ -378,7 +380,7 @@ def test_the_network_never_sees_more_than_one_chunk():
     low_res = normal(1, 19, 3, 4, 4)
     upsampling.upsample_blended(model, low_res, PROMPTS, 0, steps=1)
     chunks = upsampling.upsample_chunks(
-        model, iter(low_res.split(3, dim=1)), PROMPTS, upsampling.one_stream(seeded()), steps=1
+        model, iter(low_res.split(3, dim=1)), PROMPTS, one_stream(seeded()), steps=1
     )
     assert sum(chunk.shape[1] for chunk in chunks) == 19
     assert set(seen) == {8, 3}

@@ -9,8 +9,8 @@ from model_toys import normal, seeded
 from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.evaluation.memory import peak_bytes, upsampling_peaks
 from videoldm.core.families import lavie
-from videoldm.core.families import lavie_upsampling as upsampling
 from videoldm.core.families.lavie_sampling import plan
+from videoldm.core.tasks.independent_chunks import independent_chunks, one_stream
 from videoldm.core.tasks.segment import Sampling
 from videoldm.core.tasks.upsampling import Upsampling, upsample_whole
 
@@ -25,8 +25,8 @@ def sampled(make, how=None, **changes):
     """Latents of a video whose frames are all the same."""
     how = how or plan("ddim", 10)
     low_res = normal(1, 1, 3, *SIZE).expand(-1, FRAMES, -1, -1, -1)
-    if make is upsampling.independent_chunks:
-        noise = upsampling.one_stream(seeded(3))
+    if make is independent_chunks:
+        noise = one_stream(seeded(3))
         chunks = make(agreeing, low_res, how, settings(**changes), noise)
         return torch.cat(list(chunks), dim=1)
     sampling = Sampling(sampler=how.walk, sigmas=how.sigmas, seed=3)
@@ -51,7 +51,7 @@ def test_borders_of_blended_clips_do_not_show():
     """Where independent clips meet, the video jumps; blended, no two frames are a fifth as far
     apart as that, and none much farther than the others."""
     clean = plan("respaced_ddim", 10)  # The upsampler's own list ends on a little noise.
-    independent = jumps(sampled(upsampling.independent_chunks, clean))
+    independent = jumps(sampled(independent_chunks, clean))
     blended = jumps(sampled(upsample_whole, clean))
     borders = torch.arange(7, FRAMES - 1, 8)
     assert independent.sum() == independent[borders].sum() and independent[borders].min() > 0.2
@@ -63,7 +63,7 @@ def test_tiles_of_a_model_that_sees_one_position_are_the_whole_frames():
     whole = sampled(upsample_whole)
     tiles = sampled(upsample_whole, tile=4, tile_overlap=2)
     torch.testing.assert_close(tiles, whole, atol=1e-5, rtol=1e-5)
-    both = [sampled(upsampling.independent_chunks, **one)
+    both = [sampled(independent_chunks, **one)
             for one in ({}, {"tile": 3, "tile_overlap": 1})]  # fmt: skip
     torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
 

@@ -76,9 +76,9 @@ def _child(kind: str, seed: int, number: int, folder: Path, family: Path) -> Non
         (folder / "commands.json").write_text(told)
         before = _files(folder)
         _forbid(folder)
-        from videoldm.core.families.embedded import loading as embedded
+        from videoldm.core.families.embedded import included
 
-        with mock.patch.object(embedded, "FOLDER", family):
+        with mock.patch.object(included, "WEIGHTS", family):
             for index, command in enumerate(commands):
                 code = _command(folder / "told", index, command, kind, seed, number)
                 _note(folder, "codes", str(code))

@@ -229,9 +229,9 @@ def in_standalone(folder: Path) -> dict:
 
 def _point_at(folder: Path) -> None:
     """Let the embedded family be the toys."""
-    from videoldm.core.families.embedded import loading as embedded
+    from videoldm.core.families.embedded import included
 
-    embedded.FOLDER = folder / "models" / "checkpoints"
+    included.WEIGHTS = folder / "models" / "checkpoints"
 
 
 def main(comfyui: str, folder: str, answer: str) -> None:

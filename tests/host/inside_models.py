@@ -163,7 +163,7 @@ def swapped_patcher(toys):
 def renewable(toys):
     """Patchers without a way to make them anew, of everything that we load."""
     found = {}
-    upsampler = toys.loaders.embedded_wires(
+    upsampler = toys.loaders.own_wires(
         toys.loaders.UPSAMPLER, toys.folder / "upsampler.safetensors"
     )
     decoder = toys.loaders.temporal_vae(toys.folder / "temporal_decoder.safetensors")

@@ -26,7 +26,7 @@ class Toys:
 
         self.host, self.loaders, self.folder = host, loaders, folder
         kind, file = loaders.IMAGE_MODEL, folder / "image_model.safetensors"
-        self.image, self.clip, self.vae = loaders.embedded_wires(kind, file)
+        self.image, self.clip, self.vae = loaders.own_wires(kind, file)
         self.text_to_video, self.prediction = (
             host.inject(self.image, self.layers(name), Strength())
             for name in ("text_to_video", "prediction")

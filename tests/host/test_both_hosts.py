@@ -10,7 +10,7 @@ import torch
 from comfyui_server import PATH, PYTHON, missing
 from host_bench import LAYERS, in_standalone, write_models
 from host_cases import CASES, NUMBERS, OFF, OTHERS, REFUSED
-from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded import included
 
 SAME = 1e-4
 """Of the spread of the values: two U-Nets, one sum."""
@@ -25,7 +25,7 @@ def answers(toy_family, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
     write_models(folder, toy_family)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded, "FOLDER", embedded.FOLDER)
+        patch.setattr(included, "WEIGHTS", included.WEIGHTS)
         here = in_standalone(folder)
     answer = folder / "answer.pt"
     script = Path(__file__).with_name("host_bench.py")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded import included
 from videoldm.nodes.host import host
 
 
 @pytest.fixture
 def toys(toy_family, tmp_path, monkeypatch):
     """The standalone host with the toy family, on the CPU, in folders of its own."""
-    monkeypatch.setattr(embedded, "FOLDER", toy_family)
+    monkeypatch.setattr(included, "WEIGHTS", toy_family)
     for name in ("input", "output"):
         (tmp_path / name).mkdir()
     before = host.folders, host.policy, host.embed_metadata

@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
+from videoldm.core.tasks import keyframe_conditioning as keyframes
+from videoldm.core.tasks.independent_chunks import one_stream
 from videoldm.nodes.host import host
 
 PUBLISHED = {"schedule": "as published", "steps": 2, "seed": 3}
@@ -170,7 +172,7 @@ def test_all_frames_are_made_anew_from_copied_keys(run, image, models, keys):
     model = core_model(models, "interpolation")
     frames = 4 * keys - 3
     noise = sampling_source(frames).initial(torch.empty(1, frames, 4, 2, 3))
-    condition = sampling.copied_keys(model.scaled(given["samples"])[None])
+    condition = keyframes.copied_keys(model.scaled(given["samples"])[None])
     made = sampling.interpolate(model, condition, core_prompts(image, 4.0), noise, steps=2)
     close(latent, model.unscaled(made))
 
@@ -222,7 +224,7 @@ def test_independent_chunks_are_the_published_ones(run, upscaler, models):
     model, _ = load(run, "vsr")
     latent = upsample(run, upscaler, model, images, borders="independent")
     core, low_res = core_model(models, "vsr"), images.permute(0, 3, 1, 2)[None] * 2 - 1
-    noise = upsampling.one_stream(torch.Generator().manual_seed(3))
+    noise = one_stream(torch.Generator().manual_seed(3))
     made = upsampling.upsample_chunks(core, low_res, core_prompts(upscaler, 5.0), noise, steps=2,
                                       how=upsampling.Chunks(chunk=3))  # fmt: skip
     close(latent, core.unscaled(torch.cat(list(made), dim=1)))
@@ -273,6 +275,6 @@ def test_settings_that_were_never_published_are_refused(run, image, change, word
 
 
 def test_other_models_have_no_published_settings(run, image):
-    with pytest.raises(ValueError, match="published family such as LaVie"):
+    with pytest.raises(ValueError, match="for models of a published family"):
         run("VideoLDM_VideoSampler", model=image["model"], width=16, height=16, frames=2,
             sampler_name="ddim", **image["prompts"], **PUBLISHED)  # fmt: skip

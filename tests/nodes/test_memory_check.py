@@ -40,17 +40,15 @@ def free(monkeypatch):
 
 
 def test_the_estimate_is_the_closed_form():
-    sd = working_memory("stableDiffusion", frames=16, width=512, height=320, cfg=7.5)
+    sd = working_memory("large", frames=16, width=512, height=320, cfg=7.5)
     assert sd == 16 * 64 * 40 * 20972 * 2
     full = dict(frames=16, width=512, height=320, cfg=1, precision=4)
-    assert working_memory("stableDiffusion", **full) == sd, "float32, but no negative prompt"
-    own = working_memory("embedded", frames=10, width=64, height=64, cfg=1, precision=2)
+    assert working_memory("large", **full) == sd, "float32, but no negative prompt"
+    own = working_memory("small", frames=10, width=64, height=64, cfg=1, precision=2)
     assert own == 10 * 256 * (12000 + 800 * 10) / 2
     x4 = dict(frames=8, width=512, height=512, cfg=1, pixels=4)
-    assert working_memory("stableDiffusion", **x4) == 8 * 128 * 128 * 20972
-    assert [network_of(n) for n in (64, 160, 256, 320)] == ["embedded"] * 2 + [
-        "stableDiffusion"
-    ] * 2
+    assert working_memory("large", **x4) == 8 * 128 * 128 * 20972
+    assert [network_of(n) for n in (64, 160, 256, 320)] == ["small"] * 2 + ["large"] * 2
 
 
 def test_sizes_are_written_for_people():

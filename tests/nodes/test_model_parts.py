@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from test_stable_diffusion import toy_model, toy_spec
 from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.known_models import of_layout, of_text_width
 from videoldm.core.networks.sites import SD1, layout_of
@@ -193,7 +194,7 @@ def test_the_names_of_models_are_those_of_the_models(toy_family):
         ("image_model", "the embedded model"),
         ("upsampler", "the embedded upsamp"),
     ):
-        path = embedded.FOLDER / f"{name}.safetensors"
+        path = included.WEIGHTS / f"{name}.safetensors"
         config = embedded.tuples(read_header(path).config["unet"])
         with torch.device("meta"):
             unet = embedded.build_unet(embedded.ImageUNetConfig(**config))

@@ -122,11 +122,12 @@ def test_choices_are_those_of_core():
     assert {one for one in SCHEDULER_NAMES.values() if one} <= set(SIGMA_LISTS)
 
 
-def test_embedded_layers_are_those_of_the_family():
-    from videoldm.core.families.embedded.loading import TEMPORAL_LAYERS
+def test_models_of_the_pack_are_those_of_the_family():
+    from videoldm.core.families.embedded import included, loading
 
-    named = [one.partition(": ")[2].replace(" ", "_") for one in choices.EMBEDDED_LAYERS]
-    assert tuple(named) == TEMPORAL_LAYERS
+    layers = [one.file for one in included.MODELS if one.kind == "temporal_layers"]
+    assert tuple(layers) == loading.TEMPORAL_LAYERS
+    assert {one.kind for one in included.MODELS} <= set(loading.KINDS)
 
 
 def test_listing_the_nodes_loads_no_heavy_library():

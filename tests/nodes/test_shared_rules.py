@@ -7,27 +7,27 @@ import dataclasses
 import pytest
 import torch
 from videoldm.core.diffusion.schedules import scaled_linear
+from videoldm.core.families import included_names, included_path
 from videoldm.core.families.embedded.specs import spec_from_table
 from videoldm.core.networks.conditions import NetworkSpec
 from videoldm.core.networks.injected_sets import InjectedSets, Injection
 from videoldm.core.networks.sites import UNetLayout
 from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
-from videoldm.nodes.choices import EMBEDDED_LAYERS
 from videoldm.nodes.host.shared.folders import Folders
 from videoldm.nodes.host.shared.latent_files import load_latent, save_unfinished
 from videoldm.nodes.host.shared.misfits import check_prompts_fit
 from videoldm.nodes.host.shared.missing_parts import check_boxes
 from videoldm.nodes.host.shared.model_facts import TrainedNetwork, model_facts
-from videoldm.nodes.host.shared.model_names import embedded_part
+from videoldm.nodes.host.shared.model_names import TEMPORAL_LAYERS
 
 
-def test_embedded_parts_are_named_and_files_are_not():
-    parts = [embedded_part(name) for name in EMBEDDED_LAYERS]
+def test_layers_of_the_pack_are_named_and_files_are_not():
+    parts = [included_path(TEMPORAL_LAYERS, name).stem for name in included_names(TEMPORAL_LAYERS)]
     assert parts == ["text_to_video", "prediction", "interpolation"]
-    for file in ("embedded", "embedded: ", "mine: text to video", "a/embedded: b.safetensors"):
-        assert embedded_part(file) is None
+    for file in ("embedded", "mine: text to video", "a/embedded: b.safetensors"):
+        assert included_path(TEMPORAL_LAYERS, file) is None
     with pytest.raises(ValueError, match="'embedded: weather': choose one of embedded: text to"):
-        embedded_part("embedded: weather")
+        included_path(TEMPORAL_LAYERS, "embedded: weather")
 
 
 def test_what_was_finished_is_kept_whatever_it_is_worth(tmp_path):

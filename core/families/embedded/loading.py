@@ -35,11 +35,19 @@ from ...weights.checkpoints import (
 )
 from ...weights.weight_files import header_of, read_weights
 from ..stable_diffusion_refusals import what_it_is
+from . import included
 from .specs import spec_from_dict
 
-FOLDER = Path(__file__).resolve().parent / "weights"
-FAMILY = "embedded"
+FAMILY = included.NAME
 TEMPORAL_LAYERS = ("text_to_video", "prediction", "interpolation")
+KINDS = {
+    "image_model": "an image model",
+    "upsampler": "an upsampler",
+    "temporal_layers": "temporal layers",
+    "temporal_decoder": "a temporal decoder",
+    "autoencoder": "an autoencoder",
+}
+"""Of files in this project's format, in sentences."""
 # Parts that several models may share have files of their own.
 IMAGE_MODEL, AUTOENCODER = "image_model.safetensors", "autoencoder.safetensors"
 TOKENIZER = "tokenizer"
@@ -109,7 +117,7 @@ def noise_schedule() -> NoiseSchedule:
 
 def path_of(name: str) -> Path:
     """The file that comes with the project for a part, e.g. ``"prediction"``."""
-    return FOLDER / f"{name}.safetensors"
+    return included.WEIGHTS / f"{name}.safetensors"
 
 
 def beside(path: Path, part: str) -> Path:
@@ -179,6 +187,22 @@ def load_temporal_decoder(
     load_into(module, state, path.name, dtype)
     module.autoencoder.to(memory_format=torch.channels_last)
     return module.to(device)
+
+
+def load_temporal_autoencoder(
+    path: Path, **where: Any
+) -> tuple[AutoencoderKL | None, TemporalDecoder]:
+    """(encoder, decoder) for a decoder's file, which holds no encoder: the one of the pack's own
+    decoder comes with the pack, for any other it is None."""
+    encoder = load_autoencoder(**where) if path == path_of("temporal_decoder") else None
+    return encoder, load_temporal_decoder(path, **where)
+
+
+def autoencoder_of(path: Path, kind: str) -> Path:
+    """The file of the autoencoder that belongs to an image model or an upsampler (`kind`)."""
+    if kind == "upsampler":
+        path = beside(path, IMAGE_MODEL)
+    return beside(path, AUTOENCODER)
 
 
 def without_encoder(decoder: TemporalDecoder) -> TemporalDecoder:

@@ -1,4 +1,4 @@
-"""The embedded text encoder as a CLIP of ComfyUI's."""
+"""The text encoder of a model of this pack as a CLIP of ComfyUI's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from torch import Tensor, nn
 
-from ....core.families.embedded.loading import ImageModel
+from ....core.families.image_models import ImageModel
 from ..shared.embeddings import Embeddings
 from ..shared.missing_parts import check_boxes
 from ..shared.prompt_encoder import PromptEncoder
@@ -21,7 +21,7 @@ from ..shared.prompt_encoder import PromptEncoder
 Tokens = dict[str, list]
 
 
-class EmbeddedTextModel(nn.Module):
+class VideoLDMTextModel(nn.Module):
     """The text encoder, and the box encoder behind it.
 
     Weights are named as in ComfyUI's CLIP-L, so that LoRA files find them.
@@ -74,7 +74,7 @@ class _Named(nn.Module):
         self.text_model = encoder
 
 
-class EmbeddedTokenizer:
+class VideoLDMTokenizer:
     """Prompts with weights to chunks of (token, weight)."""
 
     def __init__(self, found: ImageModel, folders: Sequence[str]):
@@ -105,11 +105,11 @@ class EmbeddedTokenizer:
 
 
 def build_clip(found: ImageModel, *, disable_dynamic: bool = False) -> comfy.sd.CLIP:
-    """A CLIP around the text encoder of the embedded family."""
+    """A CLIP around the text encoder of a model in this project's format."""
     folders = folder_paths.get_folder_paths("embeddings")
     target = comfy.supported_models_base.ClipTarget(
-        lambda **_: EmbeddedTokenizer(found, folders),
-        lambda **params: EmbeddedTextModel(found, **params),
+        lambda **_: VideoLDMTokenizer(found, folders),
+        lambda **params: VideoLDMTextModel(found, **params),
     )
     return comfy.sd.CLIP(target, disable_dynamic=disable_dynamic)
 

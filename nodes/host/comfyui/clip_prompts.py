@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ....core.tasks.segment import ClipCondition
 from ..shared.conditioning import FRAMES, branches, hint_indices, text_for
-from .embedded_model import LOW_RES, NOISE_LEVEL
+from .model import LOW_RES, NOISE_LEVEL
 
 Prompts = dict[str, list]
 """CONDITIONINGs by the names that a guider knows them by, "positive" and "negative"."""
@@ -63,7 +63,7 @@ def for_batch(prompts: Prompts, condition: ClipCondition, shape: Sequence[int]) 
 
 
 def _told(condition: ClipCondition, shape: Sequence[int]) -> dict[str, Tensor]:
-    """What stands behind the latents, and its noise step, per image; see `EmbeddedModel`."""
+    """What stands behind the latents, and its noise step, per image; see `VideoLDMModel`."""
     told: dict[str, Tensor] = {}
     if condition.concatenated is not None:
         told[LOW_RES] = rearrange(condition.concatenated, "b t c h w -> (b t) c h w")

@@ -115,7 +115,7 @@ class ComfyHost:
 
     def sigmas(self, model: Any, schedule: str, steps: int, denoise: float) -> Tensor:
         from ....core.diffusion.schedules import get_sigmas
-        from .embedded_model import schedule_of
+        from .model import schedule_of
 
         return get_sigmas(schedule, schedule_of(model), steps, strength=denoise)
 

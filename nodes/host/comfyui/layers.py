@@ -17,13 +17,14 @@ import comfy.patcher_extension
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import Conditions, frame_rate_ids
 from ....core.networks.injected_sets import InjectedSets, Injection, LayerPass
 from ....core.networks.sites import UNetLayout
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
-from ..shared.misfits import IMAGE_MODELS, check_layers_fit
-from .embedded_model import schedule_of, unet_layout
+from ..shared.misfits import check_layers_fit
+from .model import schedule_of, unet_layout
 from .noise_levels import with_schedule
 from .unet_hooks import hooked
 

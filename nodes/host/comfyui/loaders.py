@@ -16,20 +16,25 @@ import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
 from ....core import families
-from ....core.families import stable_diffusion, stable_diffusion_folders
-from ....core.families.embedded import loading as embedded
+from ....core.families import image_models
+from ....core.families.image_models import ImageModel
 from ....core.networks.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 from ....core.weights.checkpoints import load_into
 from ....core.weights.weight_files import header_of
-from ...choices import EMBEDDED
 from ..interface import FolderAccess
-from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_can_be_sampled, check_kind
-from ..shared.model_names import embedded_part
+from ..shared.model_kinds import check_can_be_sampled, check_kind
+from ..shared.model_names import (
+    IMAGE_MODEL,
+    TEMPORAL_DECODER,
+    TEMPORAL_LAYERS,
+    UPSAMPLER,
+    model_file,
+)
 from ..shared.vae import VideoVAE
 from .clip import build_clip
-from .embedded_model import build_patcher
 from .layers import LoadedLayers, inject
+from .model import build_patcher
 from .vae import VideoLDMVAE
 
 
@@ -40,24 +45,20 @@ class Loaders:
         self.folders = folders
 
     def image_model(self, name: str) -> tuple[Any, Any, Any]:
-        """The embedded text-to-image model, or a checkpoint of the models folder."""
-        if name == EMBEDDED:
-            return embedded_wires(IMAGE_MODEL)
-        path = self.folders.model_path("checkpoints", name)
+        """A text-to-image model that comes with the pack, or a checkpoint of the models folder."""
+        path = model_file(self.folders, IMAGE_MODEL, name)
         header = header_of(path)
         if header is not None:
-            check_kind(path.name, header.kind, IMAGE_MODEL)
-            return embedded_wires(IMAGE_MODEL, path)
+            check_kind(path.name, header.kind, IMAGE_MODEL, header.family)
+            return own_wires(IMAGE_MODEL, path)
         return _diffusers(path) if path.is_dir() else _checkpoint(path)[:3]
 
     def upsampler(self, name: str) -> tuple[Any, Any, Any]:
-        if name == EMBEDDED:
-            return embedded_wires(UPSAMPLER)
-        path = self.folders.model_path("checkpoints", name)
+        path = model_file(self.folders, UPSAMPLER, name)
         header = header_of(path)
         if header is not None:
-            check_kind(path.name, header.kind, UPSAMPLER)
-            return embedded_wires(UPSAMPLER, path)
+            check_kind(path.name, header.kind, UPSAMPLER, header.family)
+            return own_wires(UPSAMPLER, path)
         model = _published_upsampler_patcher(path)
         if path.is_dir():
             return model, *_diffusers_upsampler_parts(path)
@@ -75,16 +76,11 @@ class Loaders:
         return inject(model, layers, FULL_STRENGTH), layers
 
     def temporal_layers(self, name: str) -> LoadedLayers:
-        """ "embedded: text to video" and its kin, or a file of the folder videoldm."""
-        part = embedded_part(name)
-        if part is not None:
-            return temporal_layers(embedded.path_of(part))
-        return temporal_layers(self.folders.model_path("videoldm", name))
+        """Layers that come with the pack, or those in a file of the folder videoldm."""
+        return temporal_layers(model_file(self.folders, TEMPORAL_LAYERS, name))
 
     def temporal_vae(self, name: str) -> VideoLDMVAE:
-        if name == EMBEDDED:
-            return temporal_vae(None)
-        return temporal_vae(self.folders.model_path("vae", name))
+        return temporal_vae(model_file(self.folders, TEMPORAL_DECODER, name))
 
 
 def _checkpoint(path: Path, **options: Any) -> tuple:
@@ -101,8 +97,7 @@ def _diffusers(path: Path) -> tuple[Any, Any, Any]:
     model, clip, vae = comfy.diffusers_load.load_diffusers(
         str(path), embedding_directory=folder_paths.get_folder_paths("embeddings")
     )
-    scheduler = path / "scheduler" / "scheduler_config.json"
-    if stable_diffusion_folders.load_prediction(scheduler) == "v":
+    if image_models.predicts_velocity(path):
         (model,) = ModelSamplingDiscrete().patch(model, "v_prediction", zsnr=False)
     return model, clip, vae
 
@@ -110,7 +105,7 @@ def _diffusers(path: Path) -> tuple[Any, Any, Any]:
 def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
     """(CLIP, VAE) of an upsampler's folder. ComfyUI's own reader takes every autoencoder of a
     folder for one of four levels; an upsampler's has three."""
-    weights = stable_diffusion_folders.find_text_weights(path / "text_encoder")
+    weights = image_models.find_text_encoder(path)
     embeddings = folder_paths.get_folder_paths("embeddings")
     clip = comfy.sd.load_clip([str(weights)], embedding_directory=embeddings)
     vae = VideoLDMVAE(_diffusers_vae(path))
@@ -119,18 +114,17 @@ def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
 
 
 def _diffusers_vae(path: Path) -> VideoVAE:
-    folder = path / "vae"
-    return VideoVAE(stable_diffusion_folders.load_autoencoder_folder(folder, torch.float32))
+    return VideoVAE(image_models.load_folder_autoencoder(path))
 
 
 # --------------------------------------------------------------------------------------------------
 # Builders. Those of patchers are also what ComfyUI calls when it needs one without dynamic memory.
 
 
-def embedded_wires(kind: str, path: Path | None = None) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) of a file in this project's format; None is the embedded one."""
+def own_wires(kind: str, path: Path) -> tuple[Any, Any, Any]:
+    """(MODEL, CLIP, VAE) of a file in this project's format."""
     found = _read(kind, path)
-    patcher = build_patcher(found.model, _autoencoder(kind, path))
+    patcher = build_patcher(found.model, image_models.autoencoder_of(path, kind))
     model = _renewable(patcher, _model_patcher, kind, path)
     if found.model.sets:
         model = _with_own_layers(model, kind, found, path)
@@ -147,30 +141,19 @@ def temporal_layers(path: Path) -> LoadedLayers:
     return _loaded_layers(spec, state, path.name, (_layers_patcher, (path,)))
 
 
-def temporal_vae(path: Path | None) -> VideoLDMVAE:
-    """A temporal decoder; the embedded one comes with the encoder that fits."""
+def temporal_vae(path: Path) -> VideoLDMVAE:
+    """A temporal decoder, with the encoder that fits where one is known."""
     vae = VideoLDMVAE(_read_temporal_vae(path))
     _renewable(vae.patcher, _temporal_vae_patcher, path)
     return vae
 
 
-def _read(kind: str, path: Path | None) -> embedded.ImageModel:
-    load = {IMAGE_MODEL: embedded.load_image_model, UPSAMPLER: embedded.load_upsampler}
-    return load[kind](path, dtype=torch.float32, device="cpu")
+def _read(kind: str, path: Path) -> ImageModel:
+    return image_models.load_own(path, kind, dtype=torch.float32, device="cpu")
 
 
-def _autoencoder(kind: str, path: Path | None) -> Path:
-    """The file of the model's autoencoder, from which previews learn the latents' colours."""
-    if path is None:
-        return embedded.path_of("autoencoder")
-    if kind == UPSAMPLER:
-        path = embedded.beside(path, embedded.IMAGE_MODEL)
-    return embedded.beside(path, embedded.AUTOENCODER)
-
-
-def _read_temporal_vae(path: Path | None) -> VideoVAE:
-    encoder = embedded.load_autoencoder() if path is None else None
-    return VideoVAE(encoder, embedded.load_temporal_decoder(path))
+def _read_temporal_vae(path: Path) -> VideoVAE:
+    return VideoVAE(*image_models.load_temporal_autoencoder(path))
 
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
@@ -179,7 +162,7 @@ def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor
     return layers.spec, layers.state_dict()
 
 
-def _with_own_layers(model: Any, kind: str, found: embedded.ImageModel, path: Path | None) -> Any:
+def _with_own_layers(model: Any, kind: str, found: ImageModel, path: Path) -> Any:
     """The upsampler's layers, which are in its own file."""
     for index, injection in enumerate(found.model.sets):
         layers = injection.layers
@@ -218,27 +201,26 @@ def _renewable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> An
     return patcher
 
 
-def _model_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
-    model, autoencoder = _read(kind, path).model, _autoencoder(kind, path)
+def _model_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
+    model, autoencoder = _read(kind, path).model, image_models.autoencoder_of(path, kind)
     patcher = build_patcher(model, autoencoder, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _model_patcher, kind, path)
 
 
 def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    """The U-Net of Stable Diffusion's x4 upscaler, with the conditions of our upsampling."""
-    found = stable_diffusion.load(path, dtype=torch.float32, device="cpu").model
-    if found.task != "upsampling":
-        check_kind(path.name, IMAGE_MODEL, UPSAMPLER)
-    patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
+    """The U-Net of a published x4 upscaler, with the conditions of our upsampling."""
+    found = image_models.load(path, dtype=torch.float32, device="cpu")
+    check_kind(path.name, image_models.kind_of(found), UPSAMPLER)
+    patcher = build_patcher(found.model, None, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _published_upsampler_patcher, path)
 
 
-def _clip_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
+def _clip_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
     clip = build_clip(_read(kind, path), disable_dynamic=disable_dynamic)
     return _renewable(clip.patcher, _clip_patcher, kind, path)
 
 
-def _vae_patcher(kind: str, path: Path | None, disable_dynamic: bool = False) -> Any:
+def _vae_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
     vae = VideoVAE(_read(kind, path).autoencoder)
     patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
     return _renewable(patcher, _vae_patcher, kind, path)
@@ -249,7 +231,7 @@ def _diffusers_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     return _renewable(patcher, _diffusers_vae_patcher, path)
 
 
-def _temporal_vae_patcher(path: Path | None, disable_dynamic: bool = False) -> Any:
+def _temporal_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     patcher = VideoLDMVAE(_read_temporal_vae(path), disable_dynamic=disable_dynamic).patcher
     return _renewable(patcher, _temporal_vae_patcher, path)
 
@@ -266,9 +248,7 @@ def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     return _renewable(patcher, _video_model_patcher, path)
 
 
-def _own_layers_patcher(
-    kind: str, path: Path | None, index: int, disable_dynamic: bool = False
-) -> Any:
+def _own_layers_patcher(kind: str, path: Path, index: int, disable_dynamic: bool = False) -> Any:
     layers = _read(kind, path).model.sets[index].layers
     again = (_own_layers_patcher, (kind, path, index))
     return _loaded_layers(layers.spec, layers.state_dict(), kind, again, disable_dynamic).patcher

@@ -7,12 +7,12 @@ from typing import Any
 import comfy.model_sampling
 
 from ....core.diffusion.denoiser import Prediction
+from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import NetworkSpec
 from ..interface import ModelFacts
-from ..shared.misfits import IMAGE_MODELS
 from ..shared.model_facts import TrainedNetwork, model_facts
-from .embedded_model import EmbeddedModel, image_spec, schedule_of
 from .layers import core_sets, sets_of
+from .model import VideoLDMModel, image_spec, schedule_of
 
 
 def facts_of(model: Any) -> ModelFacts:
@@ -41,7 +41,7 @@ def network_spec(model: Any) -> NetworkSpec:
 
 def trained_network_of(model: Any) -> TrainedNetwork:
     """What the network was itself trained for; other programs' are image models to us."""
-    own = isinstance(model.model, EmbeddedModel)
+    own = isinstance(model.model, VideoLDMModel)
     return model.model.trained if own else TrainedNetwork()
 
 

@@ -1,11 +1,10 @@
-"""Pictures of latents while they are sampled: some frames of the clip, played as an animation."""
+"""Pictures of latents while they are sampled: some of the frames, played as an animation."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 MOST = 16
-"""Frames in one preview, evenly chosen from those of the clip."""
+"""Frames in one preview, evenly spread over those that are sampled together."""
 SIDE, LASTS = 256, 125
 """The longer side in pixels, and how many milliseconds a frame lasts."""
 BETWEEN = 0.5
 """Seconds between two previews: steps on a small model are quicker than their pictures."""
-SAMPLES, SEED = 8, 30_000
-"""Rendered frames of each world that the embedded latents' colours are fitted to."""
 
 
 @dataclass
@@ -77,25 +74,3 @@ def _resized(frame: Image.Image) -> Image.Image:
     scale = SIDE / max(frame.size)
     size = tuple(max(round(side * scale), 1) for side in frame.size)
     return frame.resize(size, Image.Resampling.BILINEAR)
-
-
-@torch.no_grad()
-def rgb_factors(autoencoder: Path) -> tuple[list[list[float]], list[float]]:
-    """(factors [c][3], bias [3]) from scaled latents to RGB in [-1, 1] that come closest, in least
-    squares, to rendered frames which the autoencoder has encoded."""
-    from torch.nn.functional import avg_pool2d
-
-    from ....core.families.embedded.loading import load_autoencoder
-    from ....core.families.embedded.worlds import random_clip
-    from ....core.networks.autoencoder import encode
-
-    frames = torch.cat([
-        torch.from_numpy(random_clip(world, SEED + k, frames=1, size=64, rate=0.25).frames.copy())
-        for world in ("shapes", "driving") for k in range(SAMPLES)
-    ])  # fmt: skip
-    latents = encode(load_autoencoder(autoencoder), frames[None])[0]
-    colours = avg_pool2d(frames, frames.shape[-1] // latents.shape[-1])
-    inputs = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1)
-    columns = (x.movedim(1, -1).flatten(0, 2).double() for x in (inputs, colours))
-    solved = torch.linalg.lstsq(*columns).solution.float().tolist()
-    return solved[:-1], solved[-1]

@@ -1,4 +1,4 @@
-"""The embedded autoencoder and temporal decoders as a VAE of ComfyUI, and any VAE as a decoder."""
+"""This pack's autoencoders and decoders as a VAE of ComfyUI's, and any VAE as a decoder."""
 
 from __future__ import annotations
 

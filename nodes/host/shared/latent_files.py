@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TENSOR, MARK = "latent_tensor", "latent_format_version_0"
 UNMARKED_SCALE = 0.18215
-"""Files without the mark hold latents that Stable Diffusion 1 had scaled by this."""
+"""Files without the mark hold latents that were scaled by this, as ComfyUI once kept them."""
 
 
 def save_latent(

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
 NEEDS_OTHER_FRAMES = (
     "the model makes frames from other frames, which this sampler cannot give it: use Upsample "
-    "Video for an upsampler, and Interpolate Frames for LaVie's interpolation"
+    "Video for an upsampler, and Interpolate Frames for a model of interpolation"
 )
-IMAGE_MODELS = "Stable Diffusion 1.x, 2.x or XL, or the embedded one"
 
 
 def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ....core.families import included_names
+
 NO_CLIP = "{} holds no text encoder; load one with Load CLIP and connect that instead"
 NO_VAE = "{} holds no VAE; load one with Load VAE and connect that instead"
 
@@ -41,6 +43,6 @@ def check_boxes(boxes: Sequence[Any], encoder: Any) -> None:
     """Raise ValueError for bounding boxes where a CLIP has no encoder of them (None)."""
     if encoder is None:
         raise ValueError(
-            f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; only the "
-            "embedded model's CLIP has one"
+            f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; only that "
+            f'of the model "{included_names("image_model")[0]}" in Load Image Model has one'
         )

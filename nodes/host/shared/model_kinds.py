@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-IMAGE_MODEL, UPSAMPLER = "image_model", "upsampler"
+from ....core.families import kind_in_words
+from .model_names import IMAGE_MODEL, TEMPORAL_DECODER, TEMPORAL_LAYERS, UPSAMPLER
 
-_KINDS = {
-    IMAGE_MODEL: "an image model, for Load Image Model",
-    UPSAMPLER: "an upsampler, for Load Upsampler",
-    "temporal_layers": "temporal layers, for Load Temporal Layers and the folder models/videoldm",
-    "temporal_decoder": "a temporal decoder, for Load Temporal VAE and the folder models/vae",
-    "autoencoder": "an autoencoder, for Load VAE and the folder models/vae",
-    "base": "LaVie's text-to-video model, for Load Video Model and the folder models/videoldm",
-    "interpolation": "LaVie's interpolation, for Load Video Model and the folder models/videoldm",
-    "vsr": "LaVie's super-resolution, for Load Video Model and the folder models/videoldm",
+_NODES = {
+    IMAGE_MODEL: "Load Image Model",
+    UPSAMPLER: "Load Upsampler",
+    TEMPORAL_LAYERS: "Load Temporal Layers and the folder models/videoldm",
+    TEMPORAL_DECODER: "Load Temporal VAE and the folder models/vae",
+    "autoencoder": "Load VAE and the folder models/vae",
 }
+_WHOLE_VIDEO_MODELS = "Load Video Model and the folder models/videoldm"
 
 
 def check_can_be_sampled(file: str, task: str) -> None:
@@ -25,9 +24,12 @@ def check_can_be_sampled(file: str, task: str) -> None:
         )
 
 
-def check_kind(file: str, have: str, wanted: str) -> None:
-    """Raise ValueError if a file holds another kind of model than the node loads."""
+def check_kind(file: str, have: str, wanted: str, family: str = "") -> None:
+    """Raise ValueError if a file, written for a `family`, holds another kind of model than the node
+    loads."""
     if have != wanted:
-        found = _KINDS.get(have, f"a model of the unknown kind {have!r}")
-        needed = _KINDS[wanted].partition(",")[0]
-        raise ValueError(f"{file} holds {found}; {needed} is needed here")
+        found = kind_in_words(family, have)
+        where = f", for {_NODES.get(have, _WHOLE_VIDEO_MODELS)}"
+        holds = f"{found}{where}" if found else f"a model of the unknown kind {have!r}"
+        needed = kind_in_words(family, wanted)
+        raise ValueError(f"{file} holds {holds}; {needed} is needed here")

@@ -1,5 +1,5 @@
-"""Prompts to CONDITIONING: the standalone host's CLIP, and what ComfyUI's of the embedded family
-is built around."""
+"""Prompts to CONDITIONING: the standalone host's CLIP, and what this pack's CLIP in ComfyUI is
+built around."""
 
 from __future__ import annotations
 

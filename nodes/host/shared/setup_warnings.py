@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ....core.families import included_layers
 from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, SLIDING_WINDOWS, WHOLE
 
 KEY_FRAMES_APART = 4
@@ -22,7 +23,7 @@ MADE_FOR = {
 """Tasks of temporal layers, as a user knows them."""
 CANNOT_BE_GIVEN_FRAMES = (
     "the model cannot be given frames: inject temporal layers that were trained for it, such as "
-    '"embedded: prediction" or "embedded: interpolation"'
+    + " or ".join(f'"{name}"' for name in included_layers("prediction", "interpolation"))
 )
 
 

@@ -32,7 +32,7 @@ class ControlNetLoader(io.ComfyNode):
             node_id="ControlNetLoader",
             display_name="Load ControlNet Model",
             category="model/loaders",
-            description="Loads a ControlNet for Stable Diffusion 1 or 2.",
+            description="Loads a ControlNet for image models.",
             inputs=[
                 io.Combo.Input(
                     "control_net_name", options=host.folders.model_names("controlnet"),

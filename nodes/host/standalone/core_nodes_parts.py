@@ -50,7 +50,7 @@ class CLIPLoader(io.ComfyNode):
             node_id="CLIPLoader",
             display_name="Load CLIP",
             category="model/loaders",
-            description="Loads the text encoder of Stable Diffusion 1 or 2 from a file of its own.",
+            description="Loads a CLIP text encoder from a file of its own.",
             inputs=[
                 io.Combo.Input(
                     "clip_name", options=host.folders.model_names("text_encoders"),
@@ -72,7 +72,7 @@ class CLIPLoader(io.ComfyNode):
                 ) -> io.NodeOutput:  # fmt: skip
         if type in OTHER_PROMPTS:
             raise ValueError(
-                f"the type {type} needs ComfyUI; here prompts are encoded for Stable Diffusion 1 "
-                "and 2, which is the type stable_diffusion"
+                f"the type {type} needs ComfyUI; here prompts are encoded by CLIP's text encoders, "
+                "which is the type stable_diffusion"
             )
         return io.NodeOutput(host.loaders.text_encoder(clip_name, device))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,25 @@ import torch
 from torch import nn
 
 from ....core import families
-from ....core.families import (
-    controlnets,
-    stable_diffusion,
-    stable_diffusion_keys,
-    stable_diffusion_text,
-)
-from ....core.families import stable_diffusion_autoencoders as autoencoders
-from ....core.families.embedded import loading as embedded
+from ....core.families import controlnets, image_models
+from ....core.families.image_models import ImageModel
 from ....core.families.lora import apply as apply_lora
 from ....core.families.lora import read_lora
-from ....core.families.stable_diffusion import ImageModel
 from ....core.networks.sites import layout_of
 from ....core.networks.temporal_layers import TemporalLayers
 from ....core.networks.video_unet import eject
 from ....core.weights.weight_files import header_of
-from ...choices import EMBEDDED
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
 from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
-from ..shared.model_kinds import IMAGE_MODEL, UPSAMPLER, check_can_be_sampled, check_kind
-from ..shared.model_names import embedded_part
+from ..shared.model_kinds import check_can_be_sampled, check_kind
+from ..shared.model_names import (
+    IMAGE_MODEL,
+    TEMPORAL_DECODER,
+    TEMPORAL_LAYERS,
+    UPSAMPLER,
+    model_file,
+)
 from ..shared.prompt_encoder import PromptEncoder
 from ..shared.vae import VideoVAE
 from .control import StandaloneControlNet
@@ -58,81 +55,61 @@ class Loaders:
         return {"dtype": self.policy.dtype, "device": self.policy.device}
 
     def image_model(self, name: str) -> Loaded:
-        """The embedded text-to-image model, or a checkpoint of the models folder."""
-        if name == EMBEDDED:
-            return self._wires(embedded.load_image_model(**self._there), EMBEDDED)
-        return self._checkpoint(name, IMAGE_MODEL)
+        """A text-to-image model that comes with the pack, or a checkpoint."""
+        return self._checkpoint(model_file(self.folders, IMAGE_MODEL, name), IMAGE_MODEL)
 
     def upsampler(self, name: str) -> Loaded:
-        if name == EMBEDDED:
-            return self._wires(embedded.load_upsampler(**self._there), EMBEDDED)
-        return self._checkpoint(name, UPSAMPLER)
+        return self._checkpoint(model_file(self.folders, UPSAMPLER, name), UPSAMPLER)
 
     def temporal_layers(self, name: str) -> TemporalLayers:
-        """Those of "embedded: text to video" and its kin, or a file of the folder videoldm."""
-        part = embedded_part(name)
-        if part is not None:
-            return embedded.load_temporal_layers(part, **self._there)
-        path = self.folders.model_path("videoldm", name)
+        """Layers that come with the pack, or those in a file of the folder videoldm."""
+        path = model_file(self.folders, TEMPORAL_LAYERS, name)
         return families.load_temporal_layers(path, **self._there)
 
     def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
         """A published U-Net with temporal layers in one file of the folder videoldm."""
         path = self.folders.model_path("videoldm", name)
-        family, model = families.load_video_model(path, **self._there)
+        _, model = families.load_video_model(path, **self._there)
         check_can_be_sampled(path.name, model.task)
         (own,) = model.sets
-        return StandaloneModel(model, family), own.layers
+        return StandaloneModel(model), own.layers
 
     def temporal_vae(self, name: str) -> VideoVAE:
-        path = None if name == EMBEDDED else self.folders.model_path("vae", name)
-        decoder = embedded.load_temporal_decoder(path, **self._there)
-        # Decoder files hold no encoder; the embedded autoencoder has the one that fits.
-        encoder = embedded.load_autoencoder(**self._there) if name == EMBEDDED else None
-        return VideoVAE(encoder, decoder)
+        path = model_file(self.folders, TEMPORAL_DECODER, name)
+        return VideoVAE(*image_models.load_temporal_autoencoder(path, **self._there))
 
     def image_vae(self, name: str) -> VideoVAE:
         path = self.folders.model_path("vae", name)
         header = header_of(path)
-        if header is not None and header.kind == "temporal_decoder":
-            return VideoVAE(None, embedded.load_temporal_decoder(path, **self._there))
-        if header is not None:
-            return VideoVAE(embedded.load_autoencoder(path, **self._there))
-        return VideoVAE(autoencoders.load(path, **self._there))
+        if header is not None and header.kind == TEMPORAL_DECODER:
+            return VideoVAE(*image_models.load_temporal_autoencoder(path, **self._there))
+        return VideoVAE(image_models.load_autoencoder(path, **self._there))
 
     def diffusion_model(self, name: str, weight_dtype: str = "default") -> StandaloneModel:
         """A U-Net of the folder diffusion_models, its weights rounded as `weight_dtype` says."""
-        model, *_ = self._checkpoint(name, IMAGE_MODEL, folder="diffusion_models")
+        path = self.folders.model_path("diffusion_models", name)
+        model, *_ = self._checkpoint(path, IMAGE_MODEL)
         if weight_dtype != "default":
             round_weights(eject(model.core.network), FP8[weight_dtype])
         return model
 
     def text_encoder(self, name: str, device: str = "default") -> PromptEncoder:
-        """The text encoder of Stable Diffusion 1 or 2 from a file of the folder text_encoders."""
+        """A text encoder from a file of the folder text_encoders."""
         there = self._there | ({} if device == "default" else {"device": device})
         path = self.folders.model_path("text_encoders", name)
-        return self._clip(stable_diffusion_text.load(path, **there))
+        return self._clip(image_models.load_text_encoder(path, **there))
 
-    def _checkpoint(self, name: str, wanted: str, folder: str = "checkpoints") -> Loaded:
-        """A checkpoint of this project's own format, or a single file of Stable Diffusion."""
-        path = self.folders.model_path(folder, name)
+    def _checkpoint(self, path: Path, wanted: str) -> Loaded:
+        """An image model or an upsampler, in this project's own format or as published."""
         header = header_of(path)
         if header is not None:
-            return self._wires(self._own(path, header.kind, wanted), header.family, path.name)
-        found = stable_diffusion.load(path, **self._there)
-        found = self._wires(with_whole_steps(found), "stable diffusion", path.name)
-        check_kind(path.name, UPSAMPLER if found[0].facts.is_upsampler else IMAGE_MODEL, wanted)
-        return found
+            check_kind(path.name, header.kind, wanted, header.family)
+            return self._wires(image_models.load_own(path, wanted, **self._there), path.name)
+        found = image_models.load(path, **self._there)
+        check_kind(path.name, image_models.kind_of(found), wanted)
+        return self._wires(with_whole_steps(found), path.name)
 
-    def _own(self, path: Path, have: str, wanted: str) -> Any:
-        load: dict[str, Callable[..., Any]] = {
-            IMAGE_MODEL: embedded.load_image_model,
-            UPSAMPLER: embedded.load_upsampler,
-        }
-        check_kind(path.name, have, wanted)
-        return load[wanted](path, **self._there)
-
-    def _wires(self, found: Any, family: str, file: str = EMBEDDED) -> Loaded:
+    def _wires(self, found: ImageModel, file: str) -> Loaded:
         """A model with its CLIP and VAE; what the file does not hold says so when it is used."""
         clip = MissingPart(NO_CLIP.format(file))
         vae = MissingPart(NO_VAE.format(file))
@@ -140,7 +117,7 @@ class Loaders:
             clip = self._clip(found, found.box_encoder)
         if found.autoencoder is not None:
             vae = VideoVAE(found.autoencoder)
-        return StandaloneModel(found.model, family), clip, vae
+        return StandaloneModel(found.model), clip, vae
 
     def controlnet(self, name: str) -> StandaloneControlNet:
         path = self.folders.model_path("controlnet", name)
@@ -186,6 +163,6 @@ def _model_with_lora(
 ) -> StandaloneModel:
     network = model.core.network
     unet = eject(network)
-    table = stable_diffusion_keys.unet_table(layout_of(unet.config))
+    table = image_models.unet_table(layout_of(unet.config))
     changed = network.with_image_unet(apply_lora(unet, lora, strength, table=table, name=name))
     return replace(model, core=replace(model.core, network=changed))

@@ -21,13 +21,9 @@ from .control import Hint, hints_of, level_of, with_hints_of
 
 @dataclass(frozen=True)
 class StandaloneModel:
-    """A diffusion model on a wire. It is never changed: every edit gives another one.
-
-    `core` is the model; `family` is the name of what it was loaded as.
-    """
+    """A diffusion model on a wire. It is never changed: every edit gives another one."""
 
     core: DiffusionModel
-    family: str = "embedded"
 
     def clone(self) -> StandaloneModel:
         return replace(self)

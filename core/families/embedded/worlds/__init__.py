@@ -7,6 +7,7 @@ times. Times are in base frames: a base clip is `arange(16)`, an interpolated on
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from . import driving, shapes
 from .driving import DrivingScene
 from .raster import Box, Clip
 from .shapes import ShapesScene, shapes_scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Scene = ShapesScene | DrivingScene
 WORLDS: dict[str, ModuleType] = {"shapes": shapes, "driving": driving}
@@ -30,6 +34,7 @@ __all__ = [
     "flow",
     "random_clip",
     "render",
+    "rendered",
     "sample_scene",
     "shapes_scene",
 ]
@@ -87,6 +92,14 @@ def random_clip(
         caption=caption(scene),
         boxes=boxes(scene, start, size=size),
     )
+
+
+def rendered(world: str, *, seed: int, frames: int, size: int) -> Tensor:
+    """Frames [t 3 size size] of the scene of `seed`, four for every base frame."""
+    import torch
+
+    clip = random_clip(world, seed, frames=frames, size=size, rate=0.25)
+    return torch.from_numpy(np.ascontiguousarray(clip.frames))
 
 
 def _world(scene: Scene) -> ModuleType:

@@ -1,8 +1,8 @@
-"""Core's diffusion models as a MODEL of ComfyUI's: the embedded family, and LaVie's networks.
+"""This pack's diffusion models as a MODEL of ComfyUI's.
 
-The U-Net has Stable Diffusion's layout, so ComfyUI's own runs it: LoRA loaders, ControlNet,
-patches, casting and offloading work on it as on any other. Its noise levels and its latents' scale
-are the family's.
+The U-Net has a layout that ComfyUI's own U-Net can have, so that one runs it: LoRA loaders,
+ControlNet, patches, casting and offloading work on it as on any other. Its noise levels and its
+latents' scale are the family's.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from ....core.diffusion.schedules import NoiseSchedule
-from ....core.families.stable_diffusion_keys import unet_to_ldm
+from ....core.families.image_models import latent_colours, unet_to_ldm
+from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import NetworkSpec
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.sites import UNetLayout, layout_of
 from ....core.networks.video_unet import eject
-from ..shared.misfits import IMAGE_MODELS, NEEDS_OTHER_FRAMES
+from ..shared.misfits import NEEDS_OTHER_FRAMES
 from ..shared.model_facts import trained_network
 from .noise_levels import ScheduleSampling
 
@@ -46,10 +47,10 @@ class ChannelMultiplier(float):
     __rmul__ = __mul__
 
 
-class EmbeddedLatents(comfy.latent_formats.LatentFormat):
+class VideoLDMLatents(comfy.latent_formats.LatentFormat):
     """Scale and shift of a model's latents; their colours, for previews, when asked for.
 
-    autoencoder: the file they are learnt from; None stands for Stable Diffusion's.
+    autoencoder: the file they are learnt from; None stands for those that ComfyUI knows.
     """
 
     def __init__(self, model: DiffusionModel, autoencoder: Path | None):
@@ -60,12 +61,10 @@ class EmbeddedLatents(comfy.latent_formats.LatentFormat):
 
     @cached_property
     def _colours(self) -> tuple[list[list[float]], list[float] | None]:
-        from .previews import rgb_factors
-
         if self.autoencoder is None:
             known = comfy.latent_formats.SD15()
             return known.latent_rgb_factors, known.latent_rgb_factors_bias
-        return rgb_factors(self.autoencoder)
+        return latent_colours(self.autoencoder)
 
     @property
     def latent_rgb_factors(self) -> list[list[float]]:
@@ -109,25 +108,25 @@ PREDICTIONS = {
 }
 
 
-class EmbeddedConfig(comfy.supported_models_base.BASE):
+class VideoLDMConfig(comfy.supported_models_base.BASE):
     """What ComfyUI's model classes read; `unet_config` are the arguments of its U-Net."""
 
     unet_extra_config: dict[str, Any] = {}
 
-    def __init__(self, unet_config: dict[str, Any], latents: EmbeddedLatents):
+    def __init__(self, unet_config: dict[str, Any], latents: VideoLDMLatents):
         super().__init__(unet_config)
         self.latent_format = latents
-        # Activations per latent position: 1.0 for Stable Diffusion 1's width of 320.
+        # Activations per latent position: 1.0 for a width of 320.
         self.memory_usage_factor = max(0.5, unet_config["model_channels"] / 320)
 
     def inpaint_model(self) -> bool:
         return False
 
 
-class EmbeddedModel(comfy.model_base.BaseModel):
-    """The image model or the upsampler of the embedded family."""
+class VideoLDMModel(comfy.model_base.BaseModel):
+    """A diffusion model of this pack: of images, an upsampler, or one of interpolation."""
 
-    def __init__(self, config: EmbeddedConfig, model: DiffusionModel):
+    def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
         kind, sampling = PREDICTIONS[model.prediction]
         super().__init__(config, kind)
         self.model_sampling = sampling(model.schedule)
@@ -135,7 +134,7 @@ class EmbeddedModel(comfy.model_base.BaseModel):
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
         """What stands behind the latents [(b t), c, h, w]: an upsampler's small frames, noised, or
-        the key frames of LaVie's interpolation."""
+        the key frames of an interpolation."""
         low_res = kwargs.get(LOW_RES)
         if self.image_spec.concatenated and low_res is None:
             raise ValueError(NEEDS_OTHER_FRAMES)
@@ -148,7 +147,7 @@ class EmbeddedModel(comfy.model_base.BaseModel):
 def image_spec(model: Any) -> NetworkSpec:
     """What the image network of a MODEL takes; of another program's models only what our stages
     give, as ComfyUI sees to the rest."""
-    if isinstance(model.model, EmbeddedModel):
+    if isinstance(model.model, VideoLDMModel):
         return model.model.image_spec
     config = model.model.model_config.unet_config
     return NetworkSpec(
@@ -164,18 +163,18 @@ def build_patcher(
 ) -> Any:
     """A ModelPatcher around an image model; temporal layers in it are not taken along.
 
-    autoencoder: see `EmbeddedLatents`. Raises ValueError for a U-Net that ComfyUI's cannot be.
+    autoencoder: see `VideoLDMLatents`. Raises ValueError for a U-Net that ComfyUI's cannot be.
     """
     unet = eject(model.network)
     state = unet_to_ldm(unet.state_dict(), layout_of(unet.config))
     manager = comfy.model_management
     device, offload = manager.get_torch_device(), manager.unet_offload_device()
-    config = EmbeddedConfig(_unet_config(unet.config), EmbeddedLatents(model, autoencoder))
+    config = VideoLDMConfig(_unet_config(unet.config), VideoLDMLatents(model, autoencoder))
     dtypes = config.supported_inference_dtypes
     size = comfy.utils.calculate_parameters(state)
     dtype = manager.unet_dtype(model_params=size, supported_dtypes=dtypes)
     config.set_inference_dtype(dtype, manager.unet_manual_cast(dtype, device, dtypes))
-    built = EmbeddedModel(config, model)
+    built = VideoLDMModel(config, model)
     kind = "ModelPatcher" if disable_dynamic else "CoreModelPatcher"
     patcher = getattr(comfy.model_patcher, kind)(built, load_device=device, offload_device=offload)
     _check_keys(built.diffusion_model.state_dict(), state)
@@ -256,6 +255,6 @@ def _check_keys(built: Mapping[str, torch.Tensor], given: Mapping[str, torch.Ten
     odd = sorted(built.keys() ^ given.keys())
     if odd:
         raise ValueError(
-            f"this ComfyUI's U-Net and the embedded one differ in {len(odd)} weights, the first "
+            f"this ComfyUI's U-Net and the model's differ in {len(odd)} weights, the first "
             f"is {odd[0]}"
         )
