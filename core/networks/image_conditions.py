@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.per_level, self.motion = spec.blocks, spec.motion
         self.conv_in = ops.Conv2d(spec.channels, spec.widths[0], 3, padding=1)
-        self.body = nn.ModuleList(list(_encoder_blocks(spec, ops)))
+        self.body = nn.ModuleList(list(encoder_blocks(spec, ops)))
 
     def forward(self, context: ContextFrames, dtype: torch.dtype) -> tuple[list[Tensor], None]:
         """Feature maps [(b t), width, h_l, w_l], finest first; they say nothing of noise."""
@@ -73,7 +74,9 @@ class ImageEncoder(nn.Module):
         return features, None
 
 
-def _encoder_blocks(spec: ImageEncoderSpec, ops) -> Iterator[nn.Module]:
+def encoder_blocks(spec: Any, ops) -> Iterator[nn.Module]:
+    """`spec.blocks` blocks per level of `spec.widths`, of which the first of each level but the
+    finest halves the size."""
     before = spec.widths[0]
     for level, width in enumerate(spec.widths):
         for k in range(spec.blocks):

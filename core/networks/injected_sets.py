@@ -7,22 +7,25 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from einops import repeat
 from torch import Tensor
 
 from ..diffusion.schedules import SCHEDULES, NoiseSchedule
+from .cameras import CameraUse
 from .conditions import FRAME_RATE, Conditions, NetworkSpec
 from .context_frames import no_context
 from .layers.specs import BlockPlace
-from .temporal_layers import FULL_STRENGTH, SetInputs, Strength, TemporalLayers
+from .temporal_layers import FULL_STRENGTH, CameraFeatures, SetInputs, Strength, TemporalLayers
 from .temporal_layers_spec import Betas, TemporalLayersSpec
 
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """One set of temporal layers and how much of it is used."""
+    """One set of temporal layers, how much of it is used, and the camera that it follows."""
 
     layers: TemporalLayers
     strength: Strength = FULL_STRENGTH
+    camera: CameraUse | None = None
 
     @property
     def off(self) -> bool:
@@ -163,6 +166,7 @@ class LayerPass:
     ):
         self.sets = sets.active
         self.videos, self.frames = shape[:2]
+        self.size = shape[-2:]
         views = conditions.views
         self.sets.check_frames(self.frames if views is None else views.longest)
         self.embedding: Tensor | None = None
@@ -200,8 +204,20 @@ class LayerPass:
     def _inputs(self) -> list[SetInputs]:
         """What the layers of each set read; first asked for at the first site."""
         return [
-            one.layers.prepare(self.embedding, self.frames, self.conditions) for one in self.sets
+            one.layers.prepare(self.embedding, self.frames, self.conditions, self._camera(one))
+            for one in self.sets
         ]
+
+    def _camera(self, one: Injection) -> CameraFeatures | None:
+        """What a set is told of the cameras of this segment, seen from its first frame."""
+        encoder, use = one.layers.camera, one.camera
+        if encoder is None or use is None or not use.strength:
+            return None
+        height, width = (side * encoder.spec.shuffle for side in self.size)
+        rays = use.path.at(self.conditions.numbers(self.frames)).rays(width, height)
+        found = encoder(rays.to(self.embedding))
+        levels = [repeat(tokens, "t n c -> (b t) n c", b=self.videos) for tokens in found]
+        return CameraFeatures(levels, use.strength)
 
     def __call__(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor:
         """Hand h to every set's layer at the site, in a transformer block to those at the place."""

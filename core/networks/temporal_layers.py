@@ -27,6 +27,14 @@ class SetInputs:
     levels: tuple[LayerInputs, ...]
 
 
+@dataclass(frozen=True)
+class CameraFeatures:
+    """Of the camera's poses, tokens [(b t), n, c] by level, and how much they count."""
+
+    levels: list[Tensor]
+    strength: float = 1.0
+
+
 class TemporalLayers(nn.Module):
     """See the module's docstring. Untrained, it changes nothing: every layer is the identity."""
 
@@ -43,6 +51,7 @@ class TemporalLayers(nn.Module):
         self.rate = ops.Embedding(spec.rates, spec.embedding) if spec.rates else None
         reader = spec.prompt_reader
         self.prompt = reader.build(spec.embedding, ops) if reader else None
+        self.camera = spec.camera.build(spec.embedding, ops) if spec.camera else None
 
     def __contains__(self, site: str) -> bool:
         return key(site) in self.layers
@@ -51,9 +60,15 @@ class TemporalLayers(nn.Module):
         """The layer at ``site``, or None."""
         return self.layers[key(site)] if site in self else None
 
-    def prepare(self, embedding: Tensor, frames: int, conditions: Conditions) -> SetInputs:
+    def prepare(
+        self,
+        embedding: Tensor,
+        frames: int,
+        conditions: Conditions,
+        camera: CameraFeatures | None = None,
+    ) -> SetInputs:
         """What the layers read, of the host's time ``embedding`` [b, e] or [b, t, e] and of given
-        frames, the frame-rate class, the prompt and the times of the frames."""
+        frames, the frame-rate class, the prompt, the times of the frames and the camera."""
         features = [None] * self.spec.layout.levels
         rate = conditions.ids.get(FRAME_RATE)
         text, extension = first_frame_text(conditions.text), None
@@ -73,7 +88,12 @@ class TemporalLayers(nn.Module):
             extension=extension,
             views=conditions.views,
         )
-        return SetInputs(frames, tuple(replace(inputs, context=found) for found in features))
+        levels = [replace(inputs, context=found) for found in features]
+        if camera is not None:
+            told = dict(camera_strength=camera.strength)
+            pairs = zip(levels, camera.levels, strict=True)
+            levels = [replace(one, camera=tokens, **told) for one, tokens in pairs]
+        return SetInputs(frames, tuple(levels))
 
     @property
     def puts_context_in_place(self) -> bool:

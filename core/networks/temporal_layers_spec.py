@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from .camera_encoder import CameraEncoderSpec
 from .context_encoder import ContextEncoderSpec
 from .declared import check_kinds, declare
 from .image_conditions import ImageEncoderSpec, MaskedImageSpec
@@ -21,6 +22,8 @@ from .sites import UNetLayout, all_sites, check_site, is_in_block
 
 TASKS = ("text to video", "prediction", "interpolation", "upsampling", "image to video")
 """What temporal layers are trained for."""
+PARTS = ("context", "prompt_reader", "camera")
+"""What a set may have besides its layers."""
 
 
 class Betas(NamedTuple):
@@ -71,7 +74,7 @@ class TrainedFor:
 class TemporalLayersSpec:
     """layers: site -> layer. context: how given frames are read, None = they never are. rates:
     number of frame-rate classes, 0 = the set does not read the frame rate. prompt_reader: a
-    family's own, see :class:`.layers.specs.LayerInputs`.
+    family's own, see :class:`.layers.specs.LayerInputs`. camera: how the camera's poses are read.
 
     Raises ValueError for sites that the layout does not have, and for layers that do not belong
     where they were put.
@@ -83,10 +86,12 @@ class TemporalLayersSpec:
     context: ContextEncoderSpec | ImageEncoderSpec | MaskedImageSpec | None = None
     rates: int = 0
     prompt_reader: ModuleSpec | None = None
+    camera: CameraEncoderSpec | None = None
     trained: TrainedFor = field(default_factory=TrainedFor)
 
     def __post_init__(self) -> None:
-        parts = (self, *self.layers.values(), self.context, self.prompt_reader, self.trained)
+        parts = (self, *self.layers.values(), self.context, self.prompt_reader)
+        parts = (*parts, self.camera, self.trained)
         for one in filter(None, parts):
             check_kinds(type(one), vars(one), getattr(one, "kind", "a set of temporal layers"))
         unknown = sorted(set(map(check_site, self.layers)) - set(all_sites(self.layout)))
@@ -139,7 +144,7 @@ class TemporalLayersSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a file's header."""
-        declared = {"context": self.context, "prompt_reader": self.prompt_reader}
+        declared = {name: getattr(self, name) for name in PARTS}
         return {
             "layout": asdict(self.layout),
             "layers": {site: layer.as_dict() for site, layer in self.layers.items()},
@@ -156,8 +161,7 @@ class TemporalLayersSpec:
         by_site, host = fields.pop("layers", None), fields.pop("host", {})
         if not isinstance(by_site, Mapping) or not isinstance(host, Mapping):
             raise ValueError("layers and host must be objects")
-        parts = [name for name in ("context", "prompt_reader") if name in fields]
-        declared = {name: spec_from_dict(fields.pop(name)) for name in parts}
+        declared = {name: spec_from_dict(fields.pop(name)) for name in PARTS if name in fields}
         return declare(
             cls,
             fields

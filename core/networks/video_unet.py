@@ -49,12 +49,12 @@ class VideoUNet(nn.Module):
         self.image_unet = image_unet
         self.controls = tuple(controls)
         self.sets = nn.ModuleList([injection.layers for injection in injections])
-        self.strengths = [injection.strength for injection in injections]
+        self.uses = [(injection.strength, injection.camera) for injection in injections]
 
     @property
     def injections(self) -> InjectedSets:
-        pairs = zip(self.sets, self.strengths, strict=True)
-        return InjectedSets([Injection(*pair) for pair in pairs])
+        pairs = zip(self.sets, self.uses, strict=True)
+        return InjectedSets([Injection(layers, *use) for layers, use in pairs])
 
     @property
     def spec(self) -> NetworkSpec:
@@ -160,7 +160,7 @@ class VideoUNet(nn.Module):
 
     def with_strength(self, strength: Strength) -> VideoUNet:
         """The same with all its sets used at `strength`."""
-        return self.with_sets([Injection(layers, strength) for layers in self.sets])
+        return self.with_sets([replace(one, strength=strength) for one in self.injections])
 
     def with_image_unet(self, unet: UNet2DConditionModel) -> VideoUNet:
         """The same sets in another image U-Net of the same layout, one with a LoRA for instance."""

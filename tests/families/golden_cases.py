@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 NOT_BUILT: tuple[str, ...] = ()
 # Kinds that are still to be built, of families that are. They, too, are told by their beginning.
 KINDS_NOT_BUILT = {
-    "animatediff": ("cameractrl",),
     "lvdm": ("ae_loss", "fvd", "long", "train"),
 }
 

@@ -19,7 +19,6 @@ from .positions import interleaved_sinusoid
 from .residual import Blend, zeroed
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .transformer import check_heads
-from .views import Views
 
 EPS = 1e-6
 """Of the group norm, whose statistics are those of one frame."""
@@ -31,7 +30,8 @@ class MotionModuleSpec(LayerSpec):
     """positions: frames that it was made for, more are refused. attentions: in each of its
     transformer blocks, of which there are `blocks`. acts_on_image: whether a single frame passes
     through it. adds_context: whether features of a given image, as wide as h, are added before it.
-    updates: low-rank updates of its projections, in the order they are added.
+    follows_camera: whether its first attention also reads features of the camera's poses. updates:
+    low-rank updates of its projections, in the order they are added.
     """
 
     heads: int = 8
@@ -42,6 +42,7 @@ class MotionModuleSpec(LayerSpec):
     norm_groups: int = 32
     acts_on_image: bool = True
     adds_context: bool = False
+    follows_camera: bool = False
     updates: tuple[Update, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class MotionModule(nn.Module):
         at = interleaved_sinusoid(times, h.shape[1]).to(h.dtype)
         tokens = self.project_in(rearrange(self.norm(h), "n c h w -> n (h w) c"))
         for block in self.blocks:
-            tokens = block(tokens, at, inputs.views)
+            tokens = block(tokens, at, inputs)
         z = rearrange(self.project_out(tokens), "n (h w) c -> n c h w", h=h.shape[-2])
         return self.blend(h, z, strength)
 
@@ -102,22 +103,33 @@ class MotionBlock(nn.Module):
         self.attentions = nn.ModuleList(
             [MotionAttention(width, spec, f"{path}.attentions.{k}", ops) for k in count]
         )
+        self.merge = ops.Linear(width, width) if spec.follows_camera else None
         self.norm = ops.LayerNorm(width)
         self.feed_forward = FeedForward(width, spec, f"{path}.feed_forward", ops)
 
-    def forward(self, tokens: Tensor, at: Tensor, views: Views | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, at: Tensor, inputs: LayerInputs = NO_INPUTS) -> Tensor:
         """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual. The
         frames of a view are counted from its first one."""
-        if views is None:
-            tokens = self.attend(tokens, at)
+        if inputs.views is None:
+            tokens = self.attend(tokens, at, inputs)
         else:
-            tokens = views.fused(lambda part, t: self.attend(part, at[:t]), tokens, len(at))
+            tokens = inputs.views.fused(
+                lambda part, window: self.attend(
+                    part, at[: len(window)], inputs.of_frames(window, len(at))
+                ),
+                tokens,
+                len(at),
+            )
         return self.feed_forward(self.norm(tokens), plus=tokens)
 
-    def attend(self, tokens: Tensor, at: Tensor) -> Tensor:
+    def attend(self, tokens: Tensor, at: Tensor, inputs: LayerInputs = NO_INPUTS) -> Tensor:
         """The self-attentions, one behind the other, each with its residual."""
-        for norm, attention in zip(self.norms, self.attentions, strict=True):
-            tokens = attention(with_positions(norm(tokens), at), len(at), plus=tokens)
+        for k, (norm, attention) in enumerate(zip(self.norms, self.attentions, strict=True)):
+            read = with_positions(norm(tokens), at)
+            if k == 0 and self.merge is not None and inputs.camera is not None:
+                # CameraCtrl, section 3.3.
+                read = read + inputs.camera_strength * self.merge(read + inputs.camera)
+            tokens = attention(read, len(at), plus=tokens)
         return tokens
 
 

@@ -11,8 +11,8 @@ or, inside a transformer block, the same on tokens [(b t), n, c].
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
@@ -34,7 +34,16 @@ class LayerInputs:
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
     image_only: Tensor | None = None  # [(b t)], other than 0 for frames that are images
     views: Views | None = None  # windows that attention sees, None = all frames
+    camera: Tensor | None = None  # features of the camera's poses [(b t), n, c]
+    camera_strength: float = 1.0
     extension: Any = None  # what a family's own prompt reader hands to its own layers
+
+    def of_frames(self, frames: Sequence[int], total: int) -> LayerInputs:
+        """The same for some of the `total` frames, as far as motion modules read them."""
+        if self.camera is None:
+            return self
+        by_frame = self.camera.unflatten(0, (-1, total))
+        return replace(self, camera=by_frame[:, list(frames)].flatten(0, 1))
 
 
 NO_INPUTS = LayerInputs()

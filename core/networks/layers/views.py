@@ -3,7 +3,7 @@ sees one window at a time, and the means of its answers go on (FreeNoise's way, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,9 @@ class Views:
         """Frames of the longest window."""
         return max(map(len, self.windows))
 
-    def fused(self, attend: Callable[[Tensor, int], Tensor], tokens: Tensor, frames: int) -> Tensor:
+    def fused(
+        self, attend: Callable[[Tensor, Sequence[int]], Tensor], tokens: Tensor, frames: int
+    ) -> Tensor:
         """The weighted mean of attend(tokens of a window, its frames) over the windows.
 
         tokens [(b t), n, c] of `frames` frames -> the same shape.
@@ -34,7 +36,7 @@ class Views:
             at = torch.tensor(window, device=tokens.device)
             own = torch.tensor(given, device=tokens.device, dtype=tokens.dtype)
             part = rearrange(video[:, at], "b t n c -> (b t) n c")
-            answer = rearrange(attend(part, len(window)), "(b t) n c -> b t n c", t=len(window))
+            answer = rearrange(attend(part, window), "(b t) n c -> b t n c", t=len(window))
             total.index_add_(1, at, answer * own[:, None, None])
             weight.index_add_(0, at, own)
         return rearrange(total / weight[:, None, None], "b t n c -> (b t) n c")
