@@ -63,9 +63,10 @@ class InterpolateFrames(io.ComfyNode):
                 ),
                 number(
                     "denoise", 1.0, 0.01, 1.0,
-                    "1 makes the frames between from noise alone. Below 1 they begin as blends of "
-                    "the given frames, changed by this much: nearer to them, but ghosts of large "
-                    "motion may stay.", step=0.01, optional=True, advanced=True,
+                    "1 samples the frames between from noise alone. Below 1 they start as blends "
+                    "of the given frames with this much noise: closer to them, but ghosts of "
+                    "large motion may stay. Not from the papers: for this pack's own layers.",
+                    step=0.01, optional=True, advanced=True,
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="The latents of the longer video.")],

@@ -10,6 +10,24 @@ from .inputs import cfg, chunk, integer, prompts, sampler_name, schedule, seed, 
 SETTINGS = ("steps", "sampler_name", "schedule", "seed")
 
 
+def _borders() -> io.Input:
+    return io.Combo.Input(
+        "borders", options=list(BORDERS), default=BORDERS[0], optional=True, advanced=True,
+        tooltip="Continued: each chunk starts from the end of the one before. Blended: chunks are "
+        "sampled side by side and averaged where they overlap, at every step. Independent: chunks "
+        "are sampled on their own, as in published scripts. Automatic: blended for published "
+        "upsamplers, else continued.",
+    )  # fmt: skip
+
+
+def _same_noise() -> io.Input:
+    return io.Boolean.Input(
+        "same_noise", default=False, optional=True, advanced=True,
+        tooltip="Gives every frame the same noise, so that detail holds still where the video "
+        "does. Not from the papers: for this pack's own upsampler, which was trained for it.",
+    )  # fmt: skip
+
+
 class UpsampleVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -18,7 +36,7 @@ class UpsampleVideo(io.ComfyNode):
             display_name="Upsample Video",
             category="VideoLDM/sample",
             description="Makes the latents of a video four times as large as the given frames. "
-            "Clips cover long videos and tiles cover large frames.",
+            "Chunks cover long videos and tiles cover large frames.",
             search_aliases=[
                 "upscale video", "video super resolution", "vsr", "enlarge video", "4x upscale",
                 "video upscaler",
@@ -50,19 +68,8 @@ class UpsampleVideo(io.ComfyNode):
                     "tile_overlap", 8, 0, 1024, "Number of pixels that neighbouring tiles share.",
                     advanced=True,
                 ),
-                io.Combo.Input(
-                    "borders", options=list(BORDERS), default=BORDERS[0], optional=True,
-                    advanced=True,
-                    tooltip="Continued: a clip goes on from the end of the one before. Blended: "
-                    "clips are made side by side and averaged at every step. Independent: clips "
-                    "know nothing of each other, as published upsamplers are run. Automatic: "
-                    "blended for published upsamplers, else continued.",
-                ),
-                io.Boolean.Input(
-                    "same_noise", default=False, optional=True, advanced=True,
-                    tooltip="Gives every frame the same noise, so that detail holds still where "
-                    "the video does. The pack's own upsampler is trained for it.",
-                ),
+                _borders(),
+                _same_noise(),
             ],
             outputs=[io.Latent.Output(tooltip="The latents of the large video.")],
         )  # fmt: skip

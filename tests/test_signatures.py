@@ -1,4 +1,5 @@
-"""Functions take at most seven arguments; more than that is an object with a name."""
+"""Limits of size: at most seven arguments (more are an object with a name) and fifty lines for a
+function, four hundred lines for a file."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import videoldm
 
 ROOT = Path(videoldm.__file__).parent
 FILES = sorted([*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes" / "stages").rglob("*.py")])
-MOST = 7
+PACK = sorted([*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
+MOST, LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 7, 50, 400
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -24,3 +26,14 @@ def test_public_functions_take_at_most_seven_arguments(path):
             if count > MOST and not node.name.startswith("_"):
                 wide.append(f"{node.name}: {count}")
     assert wide == []
+
+
+@pytest.mark.parametrize("path", PACK, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_and_files_are_short(path):
+    text = path.read_text()
+    assert text.count("\n") <= LINES_OF_A_FILE
+    long = [f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.end_lineno - node.lineno >= LINES_OF_A_FUNCTION]  # fmt: skip
+    assert long == []

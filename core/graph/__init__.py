@@ -5,10 +5,11 @@ It knows no concrete node and imports no torch; a registry (class name to `NodeS
 
 from .api_format import graph_from_api, graph_to_api
 from .context import Call, Event, Interrupted, current_call
-from .execute import Executor, NodeError, RunResult
+from .execute import Executor
 from .load import load_workflow, parse_workflow
 from .name_codes import NodeValues, fill_in_prefixes
 from .overrides import apply_overrides, apply_seed
+from .run_result import NodeError, RunResult
 from .schema import (
     Blocked,
     Graph,

@@ -1,231 +1,37 @@
 """The world `shapes`: one or two coloured shapes that move on a plain or patterned background.
 
-Lengths are in units of 1/64 of the shorter image side, times in base frames (a base clip is 0..15).
+`shapes_scenes` draws the scenes; here are their words, pictures and motion. Lengths are in units of
+1/64 of the shorter image side, times in base frames (a base clip is 0..15).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import cos, pi, sin
 
 import numpy as np
 
-from .raster import (
-    OVERSHOOT,
-    Box,
-    blend,
-    height_width,
-    paint,
-    per_frame,
-    pulse,
-    ramp,
-    sweep,
-    window,
+from .raster import Box, blend, height_width, paint, per_frame, pulse, ramp, sweep, window
+from .shapes_scenes import (
+    BACKGROUNDS,
+    COLORS,
+    DIRECTIONS,
+    INTERVALS,
+    LARGE,
+    MOTIONS,
+    REACH,
+    SHAPES,
+    SMALL,
+    UNITS,
+    ShapeObject,
+    ShapesScene,
+    sample,
+    shapes_scene,
 )
 
-WORLD_ID = 1
-UNITS = 64.0
-INTERVALS = 15.0
-
-COLORS = {
-    "red": (1.0, 0.0, 0.0),
-    "green": (0.0, 1.0, 0.0),
-    "blue": (0.0, 0.0, 1.0),
-    "yellow": (1.0, 1.0, 0.0),
-    "magenta": (1.0, 0.0, 1.0),
-    "cyan": (0.0, 1.0, 1.0),
-    "white": (1.0, 1.0, 1.0),
-}
-SHAPES = ("circle", "square", "triangle", "star")
-DIRECTIONS = {
-    "moves left": (-1.0, 0.0),
-    "moves right": (1.0, 0.0),
-    "moves up": (0.0, -1.0),
-    "moves down": (0.0, 1.0),
-}
-MOTIONS = (*DIRECTIONS, "rotates", "grows", "shrinks")
-PLAIN_BACKGROUNDS = {
-    "black": (0.02, 0.02, 0.03),
-    "gray": (0.36, 0.36, 0.37),
-    "dark blue": (0.05, 0.08, 0.26),
-    "dark green": (0.04, 0.20, 0.10),
-}
-BACKGROUNDS = (*PLAIN_BACKGROUNDS, "gradient", "checkerboard", "striped")
-# Pairs of muted colours for the patterned backgrounds.
-PATTERN_COLORS = (
-    ((0.13, 0.14, 0.20), (0.25, 0.26, 0.34)),
-    ((0.22, 0.17, 0.15), (0.34, 0.27, 0.23)),
-    ((0.12, 0.18, 0.18), (0.21, 0.30, 0.29)),
-    ((0.20, 0.14, 0.21), (0.31, 0.23, 0.32)),
-)
-# No point of a shape is further from its centre than this many radii.
-REACH = 1.15
-SMALL, LARGE = 0.6, 1.25
-MARGIN = 0.6
-
-Wish = tuple[str, str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShapeObject:
-    """One object; `x`, `y`, `radius`, `angle` (radians) hold at time 0.
-
-    `amount` is what changes within the base clip: a distance, or an angle (what rotates does so
-    clockwise, so that the caption tells all of the motion but its speed); unused for a growth.
-    """
-
-    color: str
-    shape: str
-    motion: str
-    rgb: tuple[float, float, float]
-    x: float
-    y: float
-    radius: float
-    angle: float
-    amount: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShapesScene:
-    """Everything a rendering depends on; later objects lie above earlier ones."""
-
-    objects: tuple[ShapeObject, ...]
-    background: str
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
-    pattern_angle: float
-    pattern_period: float
-    pattern_phase: float
-
-
-# Sampling.
-
-
-def sample(seed: int) -> ShapesScene:
-    """Draw a scene with one object or two."""
-    rng = np.random.default_rng((WORLD_ID, seed))
-    wishes = [_sample_wish(rng) for _ in range(1 + int(rng.random() < 0.4))]
-    while len(wishes) == 2 and wishes[0][:2] == wishes[1][:2]:
-        wishes[1] = _sample_wish(rng)
-    return _build(rng, wishes, str(rng.choice(BACKGROUNDS)))
-
-
-def shapes_scene(
-    seed: int, *, objects: Sequence[Wish], background: str | None = None
-) -> ShapesScene:
-    """Draw a scene with the wanted `(color, shape, motion)` objects, the rest by the seed."""
-    for color, shape, motion in objects:
-        _check("colour", color, COLORS)
-        _check("shape", shape, SHAPES)
-        _check("motion", motion, MOTIONS)
-        if (shape, motion) == ("circle", "rotates"):
-            raise ValueError("a circle that rotates cannot be seen to rotate")
-    if len(objects) not in (1, 2):
-        raise ValueError(f"a scene holds 1 or 2 objects, not {len(objects)}")
-    rng = np.random.default_rng((WORLD_ID, seed))
-    background = str(rng.choice(BACKGROUNDS)) if background is None else background
-    _check("background", background, BACKGROUNDS)
-    return _build(rng, list(objects), background)
-
-
-def _check(what: str, name: str, known: Sequence[str] | dict[str, object]) -> None:
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}, expected one of {', '.join(known)}")
-
-
-def _sample_wish(rng: np.random.Generator) -> Wish:
-    shape = str(rng.choice(SHAPES))
-    motions = [m for m in MOTIONS if (shape, m) != ("circle", "rotates")]
-    return str(rng.choice(list(COLORS))), shape, str(rng.choice(motions))
-
-
-def _build(rng: np.random.Generator, wishes: list[Wish], background: str) -> ShapesScene:
-    cells = _cells([motion for _, _, motion in wishes])
-    objects = tuple(_place(rng, wish, cell) for wish, cell in zip(wishes, cells, strict=True))
-    if background in PLAIN_BACKGROUNDS:
-        low = high = _jitter(rng, PLAIN_BACKGROUNDS[background], 0.02)
-    else:
-        pair = PATTERN_COLORS[rng.integers(len(PATTERN_COLORS))]
-        low, high = (_jitter(rng, color, 0.02) for color in pair)
-    return ShapesScene(
-        objects=objects,
-        background=background,
-        low=low,
-        high=high,
-        pattern_angle=float(rng.uniform(0, pi)),
-        pattern_period=float(rng.uniform(12, 18)),
-        pattern_phase=float(rng.random()),
-    )
-
-
-def _jitter(
-    rng: np.random.Generator, rgb: tuple[float, float, float], amount: float
-) -> tuple[float, float, float]:
-    red, green, blue = np.clip(rgb + rng.uniform(-amount, amount, 3), 0, 1).tolist()
-    return red, green, blue
-
-
-def _cells(motions: list[str]) -> list[tuple[float, ...]]:
-    """Give each object a rectangle `x0, y0, x1, y1` of its own, long enough for its motion.
-
-    Of two, the first is to the left, or above where nothing moves up or down and something
-    sideways: so the caption tells which is where.
-    """
-    if len(motions) == 1:
-        return [(0.0, 0.0, UNITS, UNITS)]
-    axes = [_axis(motion) for motion in motions]
-    if "x" in axes and "y" in axes:
-        # The one that moves sideways leaves a column for the other.
-        cut = 46.0 if axes[0] == "x" else UNITS - 46.0
-    else:
-        cut = UNITS / 2
-    if "x" in axes and "y" not in axes:
-        return [(0.0, 0.0, UNITS, cut), (0.0, cut, UNITS, UNITS)]
-    return [(0.0, 0.0, cut, UNITS), (cut, 0.0, UNITS, UNITS)]
-
-
-def _axis(motion: str) -> str:
-    step = DIRECTIONS.get(motion)
-    return "" if step is None else "x" if step[0] else "y"
-
-
-def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> ShapeObject:
-    """Choose radius, distance and start so that the object never leaves its cell."""
-    color, shape, motion = wish
-    sides = np.array([cell[2] - cell[0], cell[3] - cell[1]])
-    if min(sides) == UNITS:
-        radius = rng.uniform(8, 13)
-    else:
-        radius = rng.uniform(7, min(10, (sides.min() / 2 - MARGIN) / REACH))
-    direction = np.array(DIRECTIONS.get(motion, (0.0, 0.0)))
-    if "x" == _axis(motion) and sides[0] < UNITS / 1.2:
-        radius = rng.uniform(6.8, 7.0)
-    largest = LARGE + (LARGE - SMALL) * OVERSHOOT
-    reach = REACH * radius * (largest if motion in ("grows", "shrinks") else 1.0)
-    free = np.maximum(sides - 2 * (reach + MARGIN), 0)
-    if motion in DIRECTIONS:
-        room = float(free @ np.abs(direction)) / (1 + 2 * OVERSHOOT)
-        amount = rng.uniform(min(24, room), min(36, room))
-    else:
-        # Slow enough that a third of the clip does not turn a star or a square into itself.
-        amount = rng.uniform(pi / 3, 3 * pi / 5)
-    travel = direction * amount
-    low = reach + MARGIN + np.maximum(-travel, 0) + OVERSHOOT * np.abs(travel)
-    high = sides - reach - MARGIN - np.maximum(travel, 0) - OVERSHOOT * np.abs(travel)
-    x, y = low + rng.random(2) * np.maximum(high - low, 0) + cell[:2]
-    return ShapeObject(
-        color=color,
-        shape=shape,
-        motion=motion,
-        rgb=_jitter(rng, COLORS[color], 0.05),
-        x=float(x),
-        y=float(y),
-        radius=float(radius),
-        angle=float(rng.uniform(-0.12, 0.12)),
-        amount=float(amount),
-    )
-
+__all__ = [
+    "BACKGROUNDS", "COLORS", "DIRECTIONS", "MOTIONS", "SHAPES", "ShapesScene", "boxes", "caption",
+    "edge_motions", "flow", "render", "sample", "shapes_scene",
+]  # fmt: skip
 
 # Words.
 
