@@ -95,7 +95,7 @@ def _told(command: list[str], code: int, out: str, err: str) -> Iterator[Failure
         for file in command[1:]:  # Stands before what `validate` says of it, as it was given.
             line = line.removeprefix(f"{file}: ")
         yield from _message(PROGRAM.sub("", line).removeprefix("warning: "))
-    if "--json" in command:
+    if "--json" in command and not {"-h", "--help"} & set(command):
         yield from _json_lines(out)
 
 
