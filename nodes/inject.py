@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .checks import ABSENT, site_faults, verdict
+from .curves import curve_input
 from .host import host, io
 from .types import TemporalLayersType
 
@@ -29,6 +30,9 @@ class InjectTemporalLayers(io.ComfyNode):
                 "animatediff",
                 "motion module",
                 "motion strength",
+                "motion scale",
+                "effect multival",
+                "scale multival",
                 "use evolved sampling",
             ],
             inputs=[
@@ -48,7 +52,25 @@ class InjectTemporalLayers(io.ComfyNode):
                     default="",
                     advanced=True,
                     tooltip="Strengths of single sites, such as: down.0=0.5, mid=0. They "
-                    "multiply with the others. Empty changes nothing.",
+                    "multiply with the others. mid.keys=0.8 and up.queries=1.2 concern the keys "
+                    "and queries of attention there. Empty changes nothing.",
+                ),
+                curve_input(
+                    "curve",
+                    "Multiplies strength, over frames or sampling steps or by a mask: more or less "
+                    "motion here and there. Where it is 0, the image model is as it was.",
+                ),
+                curve_input(
+                    "keys",
+                    "Multiplies the keys of temporal attention: above 1 frames attend more "
+                    "sharply, below 1 more evenly.",
+                    advanced=True,
+                ),
+                curve_input(
+                    "queries",
+                    "Multiplies the queries of temporal attention: as the keys, but for the frames "
+                    "that look instead of those that are looked at.",
+                    advanced=True,
                 ),
             ],
             outputs=[io.Model.Output(tooltip="A video model: the image model with the layers.")],
@@ -60,11 +82,12 @@ class InjectTemporalLayers(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, layers, strength, attention_strength, convolution_strength, sites
+        cls, model, layers, strength, attention_strength, convolution_strength, sites, **curves
     ) -> io.NodeOutput:
         from .stages.parsing import read_strength
 
-        used = read_strength(strength, attention_strength, convolution_strength, sites)
+        kinds = {"attention": attention_strength, "convolution": convolution_strength}
+        used = read_strength(host, strength, kinds, sites, curves)
         return io.NodeOutput(host.inject(model, layers, used))
 
 

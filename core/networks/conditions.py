@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..diffusion.curves import StepAt
 from .context_frames import ContextFrames
 from .layers.views import Views
 
@@ -44,11 +45,13 @@ class Conditions:
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
     frames: tuple[int, ...] | None = None  # absolute numbers of them; None = 0, 1, 2, ...
     views: Views | None = None  # windows that temporal attention sees, None = all frames
+    step: StepAt | None = None  # of the sampler, for strengths that change over its steps
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of what is given, the ids by theirs; frames are only numbered."""
-        named = {name: value for name, value in vars(self).items() if name not in ("ids", "frames")}
+        """The names of what is given, the ids by theirs; frames and steps are only numbered."""
+        numbers = ("ids", "frames", "step")
+        named = {name: value for name, value in vars(self).items() if name not in numbers}
         return (*(name for name, value in named.items() if value is not None), *self.ids)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:

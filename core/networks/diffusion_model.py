@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..diffusion.curves import step_under_way
 from ..diffusion.denoiser import Denoiser, Prediction
 from ..diffusion.preconditioning import (
     DiscretePreconditioning,
@@ -164,7 +165,8 @@ class DiffusionModel:
             check_video(x_in, self.latent_channels)
             conditions.check_fits(x_in)
             x = x_in.to(device=self.device, dtype=self.dtype)
-            bound = self._sized(given, x).for_videos(len(x))
+            sized = replace(self._sized(given, x), step=step_under_way.get())
+            bound = sized.for_videos(len(x))
             return self.network(x, c_noise.to(self.device), bound).to(x_in)
 
         return preconditioned(network, self.preconditioning)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from ..diffusion.curves import Amount
 from .context_frames import ContextFrames
 from .layers.positions import interleaved_sinusoid
 from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, ModuleSpec, module_kind
@@ -171,6 +172,9 @@ class InputChannels(nn.Module):
         nn.init.zeros_(self.conv.weight)
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        return h if inputs.context is None else h + strength * self.conv(inputs.context)
+        if inputs.context is None:
+            return h
+        more = self.conv(inputs.context)
+        return h + (strength.to(h) if isinstance(strength, Tensor) else strength) * more

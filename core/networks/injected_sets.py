@@ -10,10 +10,12 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from ..diffusion.curves import FIRST_STEP, Amount, Curve, StepAt
 from ..diffusion.schedules import SCHEDULES, NoiseSchedule
 from .cameras import CameraUse
 from .conditions import FRAME_RATE, Conditions, NetworkSpec
 from .context_frames import no_context
+from .layers.scales import PLAIN, Scales
 from .layers.specs import BlockPlace
 from .temporal_layers import FULL_STRENGTH, CameraFeatures, SetInputs, Strength, TemporalLayers
 from .temporal_layers_spec import Betas, TemporalLayersSpec
@@ -33,7 +35,12 @@ class Injection:
         means its own norms, attention and noise levels, and no given frames in its input."""
         sites = self.layers.spec.sites
         silent = bool(sites) and all(self.strength.at(site) == 0.0 for site in sites)
-        return silent or self.strength.overall == 0.0
+        return silent or 0.0 in (self.strength.overall, self.strength.curve.constant)
+
+    def acts(self, frames: Sequence[int], step: StepAt | None) -> bool:
+        """Whether some of its layers act on some of these frames at a step."""
+        curve = self.strength.curve
+        return not self.off and any(curve.at(frame, step or FIRST_STEP) for frame in frames)
 
 
 class InjectedSets(Sequence[Injection]):
@@ -59,6 +66,10 @@ class InjectedSets(Sequence[Injection]):
     def active(self) -> InjectedSets:
         """Those that are not switched off."""
         return InjectedSets([one for one in self if not one.off])
+
+    def acting(self, frames: Sequence[int], step: StepAt | None) -> InjectedSets:
+        """Those that act on some of these frames at a step."""
+        return InjectedSets([one for one in self if one.acts(frames, step)])
 
     # What they were trained for and read.
 
@@ -164,10 +175,10 @@ class LayerPass:
         shape: Sequence[int],
         device: torch.device | str,
     ):
-        self.sets = sets.active
         self.videos, self.frames = shape[:2]
-        self.size = shape[-2:]
-        views = conditions.views
+        self.size = tuple(shape[-2:])
+        self.numbers, self.step = conditions.numbers(self.frames), conditions.step
+        self.sets, views = sets.acting(self.numbers, self.step), conditions.views
         self.sets.check_frames(self.frames if views is None else views.longest)
         self.embedding: Tensor | None = None
         if conditions.context is None and self.sets.context_channels:
@@ -223,5 +234,34 @@ class LayerPass:
         """Hand h to every set's layer at the site, in a transformer block to those at the place."""
         for one, inputs in zip(self.sets, self._inputs, strict=True):
             if one.layers.acts_at(site, place):
-                h = one.layers.run(site, h, inputs, one.strength.at(site))
+                strength, scales = self._amount(one.strength.residual_at(site), h), PLAIN
+                if one.strength.scales_attention:
+                    keys, queries = one.strength.keys_at(site), one.strength.queries_at(site)
+                    scales = Scales(*(self._per_token(curve, h) for curve in (keys, queries)))
+                h = one.layers.run(site, h, inputs, strength, scales)
         return h
+
+    def _amount(self, curve: Curve, h: Tensor) -> Amount:
+        """What every frame of h gets, in h's rank."""
+        if h.ndim == 3:
+            return self._per_token(curve, h)
+        amount = curve.amount(self.numbers, self.step, tuple(h.shape[-2:]))
+        if not isinstance(amount, Tensor):
+            return amount
+        return repeat(amount, "t h w -> (b t) 1 h w", b=self.videos).to(h)
+
+    def _per_token(self, curve: Curve, h: Tensor) -> Amount:
+        """The same as [(b t), 1 or n, 1], for h or its tokens [(b t), n, c]."""
+        height, width = h.shape[-2:] if h.ndim == 4 else grid_of(h.shape[1], self.size)
+        amount = curve.amount(self.numbers, self.step, (height, width))
+        if not isinstance(amount, Tensor):
+            return amount
+        return repeat(amount, "t h w -> (b t) (h w) 1", b=self.videos).to(h)
+
+
+def grid_of(tokens: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the level of a U-Net, on latents of `size`, that has so many tokens."""
+    height, width = size
+    while height * width > tokens:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return height, width

@@ -12,11 +12,16 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
+from ..diffusion.curves import FULL, Amount, Curve
 from .conditions import FRAME_RATE, Conditions, first_frame_text
 from .layers.residual import per_frame
+from .layers.scales import PLAIN, Scales
 from .layers.specs import BlockPlace, LayerInputs
 from .sites import kind_of, level_of, width_at
 from .temporal_layers_spec import TemporalLayersSpec
+
+PARTS = (".keys", ".queries")
+"""Behind a site: of its attention alone."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +111,20 @@ class TemporalLayers(nn.Module):
         layer = self.spec.layers.get(site)
         return layer is not None and layer.place == place
 
-    def run(self, site: str, h: Tensor, inputs: SetInputs, strength: float = 1.0) -> Tensor:
+    def run(
+        self, site: str, h: Tensor, inputs: SetInputs, strength: Amount = 1.0,
+        scales: Scales = PLAIN,
+    ) -> Tensor:  # fmt: skip
         """Run the layer at ``site`` on ``h`` [(b t), c, h, w], or on tokens [(b t), n, c] inside a
         transformer block; with none, or at strength 0, return it.
         """
         layer = self.at(site)
-        if layer is None or strength == 0.0:
+        if layer is None or (not isinstance(strength, Tensor) and strength == 0.0):
             return h
-        level = level_of(site, self.spec.layout)
-        return layer(h, inputs.frames, inputs.levels[level], strength)
+        read = inputs.levels[level_of(site, self.spec.layout)]
+        if scales is not PLAIN:
+            read = replace(read, scales=scales)
+        return layer(h, inputs.frames, read, strength)
 
 
 def for_frames(per_clip: Tensor, embedding: Tensor) -> Tensor:
@@ -129,18 +139,54 @@ def key(site: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """How much of a layer is used: the product of the three that concern it; 0 switches it off."""
+    """How much of a layer is used: the product of the four that concern it; 0 switches it off.
+
+    sites: a site, or the beginning of some such as "down.0"; the same with ".keys" or ".queries"
+    behind it concerns these alone, as do the curves ``keys`` and ``queries``.
+    """
 
     overall: float = 1.0
     kinds: Mapping[str, float] = field(default_factory=dict)  # "attention", "convolution"
-    sites: Mapping[str, float] = field(default_factory=dict)  # a site or a prefix such as "down.0"
+    sites: Mapping[str, float] = field(default_factory=dict)
+    curve: Curve = FULL
+    keys: Curve = FULL
+    queries: Curve = FULL
 
     def at(self, site: str) -> float:
-        strength = self.overall * self.kinds.get(kind_of(site), 1.0)
-        for prefix, value in self.sites.items():
+        """The number of a site, the curve aside."""
+        return self.overall * self.kinds.get(kind_of(site), 1.0) * self._of(site)
+
+    def residual_at(self, site: str) -> Curve:
+        """The strength of a site's layer."""
+        return self.curve * self.at(site)
+
+    def keys_at(self, site: str) -> Curve:
+        return self.keys * self._of(site, ".keys")
+
+    def queries_at(self, site: str) -> Curve:
+        return self.queries * self._of(site, ".queries")
+
+    @property
+    def reads_steps(self) -> bool:
+        """Whether some strength changes over a sampler's steps."""
+        return any(one.reads_steps for one in (self.curve, self.keys, self.queries))
+
+    @property
+    def scales_attention(self) -> bool:
+        """Whether keys or queries are scaled at all."""
+        curves = self.keys.constant, self.queries.constant
+        return curves != (1.0, 1.0) or any(name.endswith(PARTS) for name in self.sites)
+
+    def _of(self, site: str, part: str = "") -> float:
+        """The product of the numbers for a site, or for a part of its layer."""
+        product = 1.0
+        for name, value in self.sites.items():
+            prefix = name.removesuffix(part) if part else name
+            if part and prefix == name:
+                continue
             if site == prefix or site.startswith(prefix + "."):
-                strength *= value
-        return strength
+                product *= value
+        return product
 
 
 FULL_STRENGTH = Strength()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...core.networks.temporal_layers import Strength
 from ..host.shared.conditioning import with_frames
+from .curves import curve_of
 from .running import SEED
 from .texts import read_boxes, read_segments, read_sites
 
@@ -29,7 +31,9 @@ def boxes_conditioning(host: Host, clip: Wire, text: str, boxes: str) -> Conditi
     return host.encode_boxes(clip, text, read_boxes(boxes))
 
 
-def read_strength(overall: float, attention: float, convolution: float, sites: str) -> Strength:
-    """Strengths of temporal layers; for `sites` see `read_sites`."""
-    kinds = {"attention": attention, "convolution": convolution}
-    return Strength(overall=overall, kinds=kinds, sites=read_sites(sites))
+def read_strength(
+    host: Host, overall: float, kinds: Mapping[str, float], sites: str, curves: Mapping[str, Wire]
+) -> Strength:
+    """Strengths of temporal layers; for `sites` see `read_sites`, for `curves` `Strength`."""
+    read = {name: curve_of(host, value) for name, value in curves.items()}
+    return Strength(overall=overall, kinds=kinds, sites=read_sites(sites), **read)

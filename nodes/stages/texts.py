@@ -125,6 +125,9 @@ def read_sites(text: str) -> dict[str, float]:
 
 def _site_prefix(name: str) -> str:
     """A site, or the beginning of one such as "mid" or "down.0"."""
+    for part in (".keys", ".queries"):
+        if name.endswith(part):
+            return _site_prefix(name.removesuffix(part)) + part
     head, *rest = name.split(".")
     if head in ("down", "up", "mid") and all(one.isdigit() for one in rest) and len(rest) < 2:
         return name

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...diffusion.curves import Amount
 from ..layer_calls import convolution, linear
 from .residual import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
+from .scales import PLAIN, Scales, scaled
 from .specs import (
     BLOCK_PLACES,
     NO_INPUTS,
@@ -129,6 +131,10 @@ class BlockAttentionSpec(LayerSpec):
     def place(self) -> BlockPlace:
         return self.block_place
 
+    @property
+    def scales_attention(self) -> bool:
+        return True
+
     def build(self, width: int, ops=nn) -> BlockAttention:
         return BlockAttention(width, self, ops)
 
@@ -155,18 +161,24 @@ class BlockAttention(nn.Module):
         self.blend = Blend(learned=spec.learned_blend)
 
     def forward(
-        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """Attend among the ``frames`` of every video; no other inputs are read here."""
-        if self.blend.mix_factor is None and strength == 1.0:
-            return self.attend(self.norm(tokens), frames, plus=tokens)
-        return self.blend(tokens, self.attend(self.norm(tokens), frames), strength)
+        """Attend among the ``frames`` of every video; scales alone are read here."""
+        normed, scales = self.norm(tokens), inputs.scales
+        whole = not isinstance(strength, Tensor) and strength == 1.0
+        if self.blend.mix_factor is None and whole:
+            return self.attend(normed, frames, plus=tokens, scales=scales)
+        return self.blend(tokens, self.attend(normed, frames, scales=scales), strength)
 
-    def attend(self, tokens: Tensor, frames: int, plus: Tensor | None = None) -> Tensor:
+    def attend(
+        self, tokens: Tensor, frames: int, plus: Tensor | None = None, scales: Scales = PLAIN
+    ) -> Tensor:
         """The attention alone, plus ``plus``: tokens [(b t), n, c] -> [(b t), n, c]."""
+        q = scaled(linear(self.to_q, tokens), scales.queries)
+        k = scaled(linear(self.to_k, tokens), scales.keys)
         q, k, v = (
-            rearrange(linear(project, tokens), "(b t) n (k d) -> b t n k d", t=frames, k=self.heads)
-            for project in (self.to_q, self.to_k, self.to_v)
+            rearrange(projected, "(b t) n (k d) -> b t n k d", t=frames, k=self.heads)
+            for projected in (q, k, linear(self.to_v, tokens))
         )
         bias = None
         if self.bias is not None:
@@ -235,7 +247,7 @@ class TemporalModule(nn.Module):
         self.blend = Blend(learned=spec.learned_blend)
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         z = self.over_time(h, frames, LayerInputs(embedding=inputs.embedding))
         z = self.over_space(z, frames, inputs.embedding)

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...diffusion.curves import Amount
 from .low_rank import Projection, Update
 from .positions import interleaved_sinusoid
 from .residual import Blend, zeroed
+from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .transformer import check_heads
 
@@ -56,6 +58,10 @@ class MotionModuleSpec(LayerSpec):
     def reads_views(self) -> bool:
         return True
 
+    @property
+    def scales_attention(self) -> bool:
+        return True
+
     def build(self, width: int, ops=nn) -> MotionModule:
         return MotionModule(width, self, ops)
 
@@ -77,11 +83,11 @@ class MotionModule(nn.Module):
         self.blend = Blend(learned=False)
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """Attend among the ``frames`` of every video; times, features and views are read."""
         if self.adds_context and inputs.context is not None:
-            h = h + strength * inputs.context
+            h = self.blend(h, inputs.context, strength)
         if frames == 1 and not self.acts_on_image:
             return h
         times = torch.arange(frames, device=h.device) if inputs.times is None else inputs.times
@@ -129,7 +135,7 @@ class MotionBlock(nn.Module):
             if k == 0 and self.merge is not None and inputs.camera is not None:
                 # CameraCtrl, section 3.3.
                 read = read + inputs.camera_strength * self.merge(read + inputs.camera)
-            tokens = attention(read, len(at), plus=tokens)
+            tokens = attention(read, len(at), tokens, inputs.scales)
         return tokens
 
 
@@ -145,11 +151,12 @@ class MotionAttention(nn.Module):
         )
         self.to_out = Projection(width, width, f"{path}.to_out", spec.updates, ops=ops)
 
-    def forward(self, tokens: Tensor, frames: int, plus: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, frames: int, plus: Tensor, scales: Scales = PLAIN) -> Tensor:
         """tokens [(b t), n, c] -> [(b t), n, c], to which ``plus`` is added."""
+        q, k = scaled(self.to_q(tokens), scales.queries), scaled(self.to_k(tokens), scales.keys)
         q, k, v = (
-            rearrange(project(tokens), "(b t) n (k d) -> (b n) k t d", t=frames, k=self.heads)
-            for project in (self.to_q, self.to_k, self.to_v)
+            rearrange(projected, "(b t) n (k d) -> (b n) k t d", t=frames, k=self.heads)
+            for projected in (q, k, self.to_v(tokens))
         )
         out = F.scaled_dot_product_attention(q, k, v)
         merged = rearrange(out, "(b n) k t d -> (b t) n (k d)", n=tokens.shape[1])

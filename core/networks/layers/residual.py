@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from ...diffusion.curves import Amount
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 
 
@@ -58,10 +59,11 @@ class Blend(nn.Module):
         self,
         z: Tensor,
         residual: Tensor,
-        strength: float = 1.0,
+        strength: Amount = 1.0,
         image_only: Tensor | None = None,
     ) -> Tensor:
-        """z, residual: [(b t), ...]. image_only: [(b t)], other than 0 for an image of its own."""
+        """z, residual: [(b t), ...]; a strength that is no number is broadcast to them. image_only:
+        [(b t)], other than 0 for an image of its own."""
         if self.mix_factor is not None:
             alpha = self.mix_factor if self.fixed else torch.sigmoid(self.mix_factor)
             # Hosts that offload weights move modules, not this number.
@@ -69,6 +71,8 @@ class Blend(nn.Module):
         if self.spares_images and image_only is not None:
             spared = image_only.reshape(-1, *[1] * (z.ndim - 1)) != 0
             residual = residual.masked_fill(spared, 0.0)
+        if isinstance(strength, Tensor):
+            return z + strength.to(z) * residual
         return z + strength * residual if strength != 1.0 else z + residual
 
 
@@ -152,7 +156,7 @@ class TemporalResBlock(nn.Module):
         )
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """Given frames join before the convolutions, the embedding between them."""
         z = joined(h, self.context, inputs.context)

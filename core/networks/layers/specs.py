@@ -5,7 +5,8 @@ numbers and builds it. A layer is a module
 
     layer(h [(b t), c, h, w], frames, inputs, strength) -> the same shape
 
-or, inside a transformer block, the same on tokens [(b t), n, c].
+or, inside a transformer block, the same on tokens [(b t), n, c]. The strength is a number, or has
+one for every frame and position, in the rank of what the layer acts on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from torch import Tensor, nn
 
 from ..declared import declare
+from .scales import PLAIN, Scales
 from .views import Views
 
 BlockPlace = Literal["before_feed_forward", "after_feed_forward"]
@@ -37,13 +39,16 @@ class LayerInputs:
     camera: Tensor | None = None  # features of the camera's poses [(b t), n, c]
     camera_strength: float = 1.0
     extension: Any = None  # what a family's own prompt reader hands to its own layers
+    scales: Scales = PLAIN  # of keys and queries
 
     def of_frames(self, frames: Sequence[int], total: int) -> LayerInputs:
         """The same for some of the `total` frames, as far as motion modules read them."""
-        if self.camera is None:
+        if self.camera is None and self.scales is PLAIN:
             return self
-        by_frame = self.camera.unflatten(0, (-1, total))
-        return replace(self, camera=by_frame[:, list(frames)].flatten(0, 1))
+        camera, scales = self.camera, self.scales.of_frames(frames, total)
+        if camera is not None:
+            camera = camera.unflatten(0, (-1, total))[:, list(frames)].flatten(0, 1)
+        return replace(self, camera=camera, scales=scales)
 
 
 NO_INPUTS = LayerInputs()
@@ -76,6 +81,11 @@ class LayerSpec(ModuleSpec):
     def max_frames(self) -> int | None:
         """The most frames that the layer can see together; None where there is no limit."""
         return None
+
+    @property
+    def scales_attention(self) -> bool:
+        """Whether the layer attends over time with keys and queries that can be scaled."""
+        return False
 
     @property
     def reads_image_only(self) -> bool:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from ...diffusion.curves import Amount
 from .positions import (
     POSITIONS,
     Positions,
@@ -26,6 +27,7 @@ from .positions import (
     with_times,
 )
 from .residual import Blend, FrameGroupNorm, embedded, joined, zeroed
+from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 
 SpaceTimePositions = Literal["rotary", "rotary_and_sinusoidal"]
@@ -63,11 +65,11 @@ class TemporalAttention(nn.Module):
         self.to_out = ops.Linear(width, width)
         self.bias = RelativeBias(heads, max_distance, ops) if positions == "relative" else None
 
-    def forward(self, tokens: Tensor, times: Tensor) -> Tensor:
-        """``tokens`` [n, t, d] at ``times`` [t] -> [n, t, d]."""
+    def forward(self, tokens: Tensor, times: Tensor, scales: Scales = PLAIN) -> Tensor:
+        """``tokens`` [n, t, d] at ``times`` [t] -> [n, t, d]; scales [n, t, 1]."""
         if self.positions == "sinusoidal":
             tokens = with_times(tokens, times)
-        q, k, v = _heads_of(self.to_qkv(tokens), self.heads)
+        q, k, v = _heads_of(self.to_qkv(tokens), self.heads, scales)
         if self.positions == "rotary":
             angles = rotary_angles(times, rotary_width(q.shape[-1]))
             q, k = rotate(q, angles), rotate(k, angles)
@@ -88,11 +90,14 @@ class SpaceTimeAttention(nn.Module):
         self.to_qkv = ops.Linear(width, 3 * width, bias=False)
         self.to_out = ops.Linear(width, width)
 
-    def forward(self, tokens: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
-        """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w) -> the same shape."""
+    def forward(
+        self, tokens: Tensor, times: Tensor, grid: tuple[int, int], scales: Scales = PLAIN
+    ) -> Tensor:
+        """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w) -> the same shape; scales
+        [b, t h w, 1]."""
         if self.positions == "rotary_and_sinusoidal":
             tokens = with_times(tokens, times)
-        q, k, v = _heads_of(self.to_qkv(tokens), self.heads)
+        q, k, v = _heads_of(self.to_qkv(tokens), self.heads, scales)
         angles = space_time_angles(times, grid, q.shape[-1])
         out = F.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v)
         return self.to_out(rearrange(out, "n k t d -> n t (k d)"))
@@ -108,9 +113,11 @@ def space_time_angles(times: Tensor, grid: tuple[int, int], head_width: int) -> 
     return torch.cat([along, repeat(across, "s r -> (t s) r", t=len(times))], dim=-1)
 
 
-def _heads_of(qkv: Tensor, heads: int) -> Tensor:
-    """Queries, keys and values in one, [n, t, 3 d] -> [3, n, k, t, d / k]."""
-    return rearrange(qkv, "n t (three k d) -> three n k t d", three=3, k=heads)
+def _heads_of(qkv: Tensor, heads: int, scales: Scales) -> list[Tensor]:
+    """Queries, keys and values in one, [n, t, 3 d] -> each [n, k, t, d / k], scaled."""
+    q, k, v = qkv.chunk(3, dim=-1)
+    q, k = scaled(q, scales.queries), scaled(k, scales.keys)
+    return [rearrange(one, "n t (k d) -> n k t d", k=heads) for one in (q, k, v)]
 
 
 class TextAttention(nn.Module):
@@ -165,6 +172,10 @@ class TransformerSpec(LayerSpec):
     context: int | None = None
     learned_blend: bool = True
 
+    @property
+    def scales_attention(self) -> bool:
+        return True
+
 
 class TransformerLayer(nn.Module):
     """Normalise, project in, attend over time and (where the spec says so) to the prompt, feed
@@ -199,7 +210,7 @@ class TransformerLayer(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """Given frames and the embedding join after the norm."""
         grid = tuple(h.shape[-2:])
@@ -247,7 +258,8 @@ class TemporalTransformer(TransformerLayer):
     def attend(
         self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
     ) -> Tensor:
-        return self.attention(tokens, times)
+        scales = inputs.scales.arranged("(b n) t", len(times), grid[0] * grid[1])
+        return self.attention(tokens, times, scales)
 
 
 @module_kind("space-time transformer")
@@ -273,4 +285,5 @@ class SpaceTimeTransformer(TransformerLayer):
     def attend(
         self, tokens: Tensor, times: Tensor, grid: tuple[int, int], inputs: LayerInputs
     ) -> Tensor:
-        return self.attention(tokens, times, grid)
+        scales = inputs.scales.arranged("b (t n)", len(times), grid[0] * grid[1])
+        return self.attention(tokens, times, grid, scales)

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...diffusion.curves import Amount
 from .positions import sinusoid
 from .residual import Blend, FrameGroupNorm, over_time, zeroed
+from .scales import PLAIN, Scales, scaled
 from .specs import (
     BLOCK_PLACES,
     NO_INPUTS,
@@ -45,12 +47,15 @@ class FrameAttention(nn.Module):
         self.to_v = ops.Linear(read or width, width, bias=False)
         self.to_out = zeroed(ops.Linear(width, width))
 
-    def forward(self, tokens: Tensor, others: Tensor | None = None) -> Tensor:
-        """[r, n, c], the shape of ``tokens``."""
+    def forward(
+        self, tokens: Tensor, others: Tensor | None = None, scales: Scales = PLAIN
+    ) -> Tensor:
+        """[r, n, c], the shape of ``tokens``; scales [r, n, 1]."""
         read = tokens if others is None else others
+        q, k = scaled(self.to_q(tokens), scales.queries), scaled(self.to_k(read), scales.keys)
         q, k, v = (
-            rearrange(project(x), "r n (k d) -> r k n d", k=self.heads)
-            for project, x in ((self.to_q, tokens), (self.to_k, read), (self.to_v, read))
+            rearrange(projected, "r n (k d) -> r k n d", k=self.heads)
+            for projected in (q, k, self.to_v(read))
         )
         out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out(rearrange(out, "r k n d -> r n (k d)"))
@@ -78,17 +83,18 @@ class FrameBlock(nn.Module):
         self.norm3 = ops.LayerNorm(width)
         self.feed_forward = _feed_forward(width, expansion, ops)
 
-    def forward(self, tokens: Tensor, text: Tensor | None) -> Tensor:
-        """``tokens`` [(b n), t, c] of every position's frames, ``text`` [b, m, e]."""
+    def forward(self, tokens: Tensor, text: Tensor | None, scales: Scales = PLAIN) -> Tensor:
+        """``tokens`` [(b n), t, c] of every position's frames, ``text`` [b, m, e]; scales
+        [(b n), t, 1] of attention to frames."""
         if self.feed_forward_in is not None:
             tokens = tokens + self.feed_forward_in(self.norm_in(tokens))
-        tokens = tokens + self.attention(self.norm1(tokens))
-        tokens = tokens + self._second(self.norm2(tokens), text)
+        tokens = tokens + self.attention(self.norm1(tokens), scales=scales)
+        tokens = tokens + self._second(self.norm2(tokens), text, scales)
         return tokens + self.feed_forward(self.norm3(tokens))
 
-    def _second(self, tokens: Tensor, text: Tensor | None) -> Tensor:
+    def _second(self, tokens: Tensor, text: Tensor | None, scales: Scales) -> Tensor:
         if self.text is None:
-            return self.second_attention(tokens)
+            return self.second_attention(tokens, scales=scales)
         if text is None:
             raise ValueError("the temporal layers attend to the prompt, but none was given")
         videos, frames = len(text), tokens.shape[1]
@@ -137,6 +143,10 @@ class VideoBlockSpec(LayerSpec):
     def reads_image_only(self) -> bool:
         return self.spares_images
 
+    @property
+    def scales_attention(self) -> bool:
+        return True
+
     def build(self, width: int, ops=nn) -> VideoBlock:
         return VideoBlock(width, self, ops)
 
@@ -161,14 +171,16 @@ class VideoBlock(nn.Module):
         self.blend = Blend(fixed=spec.fixed_blend, spares_images=spec.spares_images)
 
     def forward(
-        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """``tokens`` [(b t), n, c]. The frames' times are seen by the temporal branch alone."""
         count = tokens.shape[1]
         times = torch.arange(frames, device=tokens.device) if inputs.times is None else inputs.times
         at = self.embed_times(sinusoid(times, self.width).to(tokens))
         z = rearrange(tokens, "(b t) n c -> (b n) t c", t=frames)
-        z = rearrange(self.block(z + at, inputs.text), "(b n) t c -> (b t) n c", n=count)
+        scales = inputs.scales.arranged("(b n) t", frames, count)
+        z = self.block(z + at, inputs.text, scales)
+        z = rearrange(z, "(b n) t c -> (b t) n c", n=count)
         return self.blend(tokens, z - tokens, strength, inputs.image_only)
 
 
@@ -210,7 +222,7 @@ class ConvolutionStack(nn.Module):
         self.blend = Blend(learned=False)
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """``h`` [(b t), c, h, w]; nothing else is read."""
         z = h
@@ -235,6 +247,10 @@ class FrameTransformerSpec(LayerSpec):
     expansion: int = 4
     norm_groups: int = 32
 
+    @property
+    def scales_attention(self) -> bool:
+        return True
+
     def build(self, width: int, ops=nn) -> FrameTransformer:
         return FrameTransformer(width, self, ops)
 
@@ -255,13 +271,14 @@ class FrameTransformer(nn.Module):
         self.blend = Blend(learned=False)
 
     def forward(
-        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
+        self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """``h`` [(b t), c, h, w]; nothing else is read."""
         height, width = h.shape[-2:]
         z = rearrange(self.norm(h, frames), "(b t) c h w -> (b h w) t c", t=frames)
         tokens = self.project_in(z)
+        scales = inputs.scales.arranged("(b n) t", frames, height * width)
         for block in self.blocks:
-            tokens = block(tokens, None)
+            tokens = block(tokens, None, scales)
         z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
         return self.blend(h, z, strength)

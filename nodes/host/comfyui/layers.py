@@ -23,9 +23,10 @@ from ....core.networks.injected_sets import InjectedSets, Injection, LayerPass
 from ....core.networks.sites import UNetLayout
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
-from ..shared.misfits import check_layers_fit
+from ..shared.misfits import check_layers_fit, check_strength_fits
 from .model import schedule_of, unet_layout
 from .noise_levels import with_schedule
+from .steps import count_steps, step_at
 from .unet_hooks import hooked
 
 KEY = "videoldm"
@@ -102,6 +103,7 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
         )
     have = unet_layout(model.model.model_config.unet_config)
     check_layers_fit(layers.module.spec, have)
+    check_strength_fits(strength, layers.module.spec)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
 
 
@@ -124,6 +126,8 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     clone.set_additional_models(KEY, list(patchers.values()))
     clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(core_sets(sets), layout))
+    if any(one.strength.reads_steps for one in sets):
+        count_steps(clone)
     _bring_schedule(clone, core_sets(sets))
     return clone
 
@@ -222,12 +226,16 @@ class TemporalPass:
             together = len(transformer_options.get("cond_or_uncond", ())) or 1
             batch = FrameBatch(frames=len(x) // together)
             self._warn(batch.frames)
+            if window is not None and window.dim == 0:
+                batch = FrameBatch(frames=window.total_frames).within(window)
         elif window is not None and window.dim == 0:
             batch = batch.within(window)
         if len(x) % batch.frames:
             raise ValueError(f"a batch of {len(x)} frames cannot hold clips of {batch.frames}")
         shape = (len(x) // batch.frames, batch.frames, *x.shape[1:])
-        act = LayerPass(self.sets, self._conditions(batch, x, context), shape, x.device)
+        conditions = self._conditions(batch, x, context)
+        conditions = replace(conditions, step=step_at(transformer_options))
+        act = LayerPass(self.sets, conditions, shape, x.device)
         videos, steps = (one.unflatten(0, shape[:2]) for one in (x, timesteps))
         videos, steps = act.put_context_in_place(videos, steps)
         x, timesteps = videos.flatten(0, 1), steps.flatten()

@@ -9,6 +9,7 @@ from ....core.families.known_models import of_latents, of_layout, of_text_width
 from ....core.networks.sites import UNetLayout
 
 if TYPE_CHECKING:
+    from ....core.networks.temporal_layers import Strength
     from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 
 NEEDS_OTHER_FRAMES = (
@@ -23,6 +24,16 @@ def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:
         raise ValueError(
             f"these temporal layers are made for {of_layout(layers.layout)}, "
             f"but the model is {of_layout(have)}"
+        )
+
+
+def check_strength_fits(strength: Strength, layers: TemporalLayersSpec) -> None:
+    """Raise ValueError for keys or queries of layers that have none."""
+    having = sum(one.scales_attention for one in layers.layers.values())
+    if strength.scales_attention and not having:
+        raise ValueError(
+            f"keys and queries are those of temporal attention, which {having} of these "
+            f"{len(layers.layers)} temporal layers have: leave both inputs open"
         )
 
 

@@ -14,7 +14,7 @@ from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import ClipCondition, DenoiserFor, conditions_of
 from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_of, text_for
-from ..shared.misfits import check_layers_fit, check_prompts_fit
+from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
 from ..shared.model_facts import model_facts, trained_network
 from .control import Hint, hints_of, level_of, with_hints_of
 
@@ -38,6 +38,7 @@ class StandaloneModel:
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
         check_layers_fit(layers.spec, self.core.network.layout)
+        check_strength_fits(strength, layers.spec)
         layers = layers.to(device=self.core.device, dtype=self.core.dtype)
         return replace(self, core=self.core.with_layers(layers, strength))
 

@@ -1,0 +1,53 @@
+"""What the keys and the queries of attention over time are multiplied with after projection.
+
+Larger keys, or larger queries, sharpen the attention of all frames, or of single ones; values stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from einops import rearrange
+from torch import Tensor
+
+from ...diffusion.curves import Amount
+
+
+class Scales(NamedTuple):
+    """Numbers, or tensors [(b t), 1 or n, 1] for n positions of every frame."""
+
+    keys: Amount = 1.0
+    queries: Amount = 1.0
+
+    def of_frames(self, window: Sequence[int], frames: int) -> Scales:
+        """Those of some of the `frames` of every video."""
+
+        def one(scale: Amount) -> Amount:
+            if not isinstance(scale, Tensor):
+                return scale
+            video = rearrange(scale, "(b t) n one -> b t n one", t=frames)
+            return rearrange(video[:, list(window)], "b t n one -> (b t) n one")
+
+        return Scales(one(self.keys), one(self.queries))
+
+    def arranged(self, order: str, frames: int, positions: int) -> Scales:
+        """Tensors in einops' order of b, t and n, such as "(b n) t" or "b (t n)", and 1 behind."""
+
+        def one(scale: Amount) -> Amount:
+            if not isinstance(scale, Tensor):
+                return scale
+            every = scale.expand(-1, positions, -1)
+            return rearrange(every, f"(b t) n one -> {order} one", t=frames)
+
+        return Scales(one(self.keys), one(self.queries))
+
+
+PLAIN = Scales()
+
+
+def scaled(projected: Tensor, scale: Amount) -> Tensor:
+    """Keys or queries times their scale; at the number 1 they are returned."""
+    if not isinstance(scale, Tensor):
+        return projected if scale == 1.0 else projected * scale
+    return projected * scale.to(projected)

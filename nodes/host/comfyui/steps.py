@@ -1,0 +1,97 @@
+"""Which step of ComfyUI's sampler an evaluation of the model belongs to.
+
+ComfyUI tells noise levels alone, and samplers also evaluate between two of them or, for a
+corrector, at the next one already. Their callback comes once per step, behind its first evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.patcher_extension
+from torch import Tensor
+
+from ....core.diffusion.curves import StepAt, step_of, step_under_way
+
+KEY = "videoldm_steps"
+"""Of the wrappers in a model and of the counter among the transformer options."""
+WRAPPERS = comfy.patcher_extension.WrappersMP
+
+AHEAD = {
+    f"sample_{name}"
+    for name in (
+        "heun", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde", "dpm_2_ancestral",
+        "dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp",
+    )
+}  # fmt: skip
+"""Samplers that evaluate at the next step's level, or beyond, while they are in a step."""
+
+
+class SamplerSteps:
+    """Follows a sampler down its noise levels."""
+
+    def __init__(self, levels: list[float], looks_ahead: bool):
+        self.levels, self.looks_ahead = levels, looks_ahead
+        self.reported, self.since = -1, 0
+        self.now = StepAt(0, max(len(levels) - 1, 1))
+
+    def report(self, index: int) -> None:
+        """The sampler's callback of a step."""
+        self.reported, self.since = index, 0
+
+    def evaluate(self, sigma: float) -> None:
+        """The model is about to be evaluated at a level."""
+        self.since += 1
+        found = step_of(sigma, self.levels)
+        if self.looks_ahead and self.reported >= 0:
+            within = self.since == 1 or found.index > self.reported + 1
+            found = found._replace(index=self.reported) if within else found
+        self.now = found
+
+
+def count_steps(model: Any) -> None:
+    """Let the samplers of a model, which is ours alone, say what step they are in."""
+    for kind, wrapper in ((WRAPPERS.SAMPLER_SAMPLE, _sample), (WRAPPERS.PREDICT_NOISE, _evaluate)):
+        model.remove_wrappers_with_key(kind, KEY)
+        model.add_wrapper_with_key(kind, KEY, wrapper)
+
+
+def step_at(options: Mapping[str, Any]) -> StepAt | None:
+    """The step under way by the transformer options of an evaluation; None outside of samplers."""
+    ours = step_under_way.get()
+    if ours is not None:
+        return ours
+    counter = options.get(KEY)
+    if counter is not None:
+        return counter.now
+    levels, sigma = options.get("sample_sigmas"), options.get("sigmas")
+    if levels is None or sigma is None or len(levels) < 2:
+        return None
+    return step_of(float(sigma.max()), levels.tolist())
+
+
+def _sample(
+    executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
+    *more: Any, **named: Any,
+) -> Any:  # fmt: skip
+    name = getattr(getattr(executor.class_obj, "sampler_function", None), "__name__", "")
+    counter = SamplerSteps(sigmas.tolist(), name in AHEAD)
+    extra_args["model_options"]["transformer_options"][KEY] = counter
+
+    def counted(index: int, *of_step: Any) -> None:
+        counter.report(int(index))
+        if callback is not None:
+            callback(index, *of_step)
+
+    return executor(guider, sigmas, extra_args, counted, *more, **named)
+
+
+def _evaluate(
+    executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None,
+    *more: Any, **named: Any,
+) -> Tensor:  # fmt: skip
+    counter = (model_options or {}).get("transformer_options", {}).get(KEY)
+    if counter is not None:
+        counter.evaluate(float(timestep.max()))
+    return executor(x, timestep, model_options, *more, **named)
