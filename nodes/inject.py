@@ -15,6 +15,28 @@ def strength_input(name: str, tooltip: str, **more) -> io.Input:
     return io.Float.Input(name, tooltip=tooltip, **more)
 
 
+def curves() -> list[io.Input]:
+    return [
+        curve_input(
+            "curve",
+            "Multiplies strength, over frames or sampling steps or by a mask: more or less "
+            "motion here and there. Where it is 0, the image model is as it was.",
+        ),
+        curve_input(
+            "keys",
+            "Multiplies the keys of temporal attention: above 1 frames attend more "
+            "sharply, below 1 more evenly.",
+            advanced=True,
+        ),
+        curve_input(
+            "queries",
+            "Multiplies the queries of temporal attention: as the keys, but for the frames "
+            "that look instead of those that are looked at.",
+            advanced=True,
+        ),
+    ]
+
+
 class InjectTemporalLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -55,23 +77,7 @@ class InjectTemporalLayers(io.ComfyNode):
                     "multiply with the others. mid.keys=0.8 and up.queries=1.2 concern the keys "
                     "and queries of attention there. Empty changes nothing.",
                 ),
-                curve_input(
-                    "curve",
-                    "Multiplies strength, over frames or sampling steps or by a mask: more or less "
-                    "motion here and there. Where it is 0, the image model is as it was.",
-                ),
-                curve_input(
-                    "keys",
-                    "Multiplies the keys of temporal attention: above 1 frames attend more "
-                    "sharply, below 1 more evenly.",
-                    advanced=True,
-                ),
-                curve_input(
-                    "queries",
-                    "Multiplies the queries of temporal attention: as the keys, but for the frames "
-                    "that look instead of those that are looked at.",
-                    advanced=True,
-                ),
+                *curves(),
             ],
             outputs=[io.Model.Output(tooltip="A video model: the image model with the layers.")],
         )

@@ -166,7 +166,9 @@ def test_views_are_fused_behind_the_attentions_and_before_the_feed_forward():
     fused = torch.cat([first[:2], (first[2:] + 3 * second[:2]) / 4, second[2:]])
     wanted = block.feed_forward(block.norm(fused), plus=fused)
     longer = torch.cat([at, at[:2]])
-    torch.testing.assert_close(block(tokens, longer, views), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        block(tokens, longer, LayerInputs(views=views)), wanted, rtol=1e-5, atol=1e-6
+    )
     assert layer(h, 6, LayerInputs(views=views)).shape == h.shape
 
 
