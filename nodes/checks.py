@@ -180,7 +180,7 @@ def upsampling_faults(values: Values, connected: Collection[str]) -> Iterator[st
         )
 
 
-def clip_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
+def video_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Of nodes that take a video or images."""
     given = [name for name in ("video", "images") if name in connected]
     if len(given) != 1:

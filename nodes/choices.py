@@ -9,16 +9,16 @@ SCHEDULES = (
 AS_PUBLISHED = "as published"
 """Beside the schedules: noise levels, and what goes with them, as in a family's own script."""
 BORDERS = ("automatic", "continued", "blended", "independent")
-SINGLE_CLIP, SPARSE_FIRST, SLIDING_WINDOWS = "single clip", "sparse first", "sliding windows"
+SINGLE_SEGMENT, SPARSE_FIRST, SLIDING_WINDOWS = "single clip", "sparse first", "sliding windows"
 PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO = "prediction", "hierarchical", "video to video"
 STRATEGIES = (
-    SINGLE_CLIP, SPARSE_FIRST, SLIDING_WINDOWS, PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO,
+    SINGLE_SEGMENT, SPARSE_FIRST, SLIDING_WINDOWS, PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO,
 )  # fmt: skip
 CONTINUING = (PREDICTION, HIERARCHICAL)
 """Strategies in which segments continue the last frames of others."""
-WHOLE = (SINGLE_CLIP, SPARSE_FIRST, VIDEO_TO_VIDEO)
+WHOLE = (SINGLE_SEGMENT, SPARSE_FIRST, VIDEO_TO_VIDEO)
 """Strategies in which the model sees all frames together."""
-FROM_CONTEXT = (SINGLE_CLIP, SLIDING_WINDOWS, *CONTINUING)
+FROM_CONTEXT = (SINGLE_SEGMENT, SLIDING_WINDOWS, *CONTINUING)
 """Strategies that can begin with given frames."""
 ALL_TOGETHER = "all frames together"
 VIEWS = "views"

@@ -7,7 +7,7 @@ from .choices import (
     FUSES,
     HIERARCHICAL,
     PREDICTION,
-    SINGLE_CLIP,
+    SINGLE_SEGMENT,
     SLIDING_WINDOWS,
     SPARSE_FIRST,
     VIDEO_TO_VIDEO,
@@ -20,7 +20,7 @@ from .inputs import context_guidance, integer, number
 def strategy() -> io.Input:
     """A combo that opens the settings of the chosen strategy; the first is the default."""
     opened = {
-        SINGLE_CLIP: [_context_frames(), context_guidance(), _perturbation(), *_keyframes()],
+        SINGLE_SEGMENT: [_context_frames(), context_guidance(), _perturbation(), *_keyframes()],
         SPARSE_FIRST: _sparse(),
         SLIDING_WINDOWS: [
             _window(), _overlap(), _context_frames(), _free_noise(), *_layout(), *_keyframes(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .checks import ABSENT, clip_faults, loading_faults, verdict
+from .checks import ABSENT, loading_faults, verdict, video_faults
 from .choices import FITS, RENDERED
 from .host import host, io, ui
 from .inputs import MAX_FRAMES, MAX_SIZE, filename_prefix, integer, saving_rate, video_format
@@ -91,9 +91,9 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, file, **settings) -> io.NodeOutput:
-        from .stages.media import Excerpt, load_clip
+        from .stages.media import Excerpt, load_video
 
-        return io.NodeOutput(*load_clip(host, file, Excerpt(**settings)))
+        return io.NodeOutput(*load_video(host, file, Excerpt(**settings)))
 
 
 class SaveVideo(io.ComfyNode):
@@ -127,17 +127,17 @@ class SaveVideo(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, filename_prefix=None, video=ABSENT, images=ABSENT):
         fault = host.folders.prefix_fault(filename_prefix)
-        return fault or verdict(cls, clip_faults, video=video, images=images)
+        return fault or verdict(cls, video_faults, video=video, images=images)
 
     @classmethod
     def execute(
         cls, filename_prefix, format, quality, frame_rate, video=None, images=None, audio=None
     ) -> io.NodeOutput:
-        from .stages.media import filled_prefix, save_clip, stream_of
+        from .stages.media import filled_prefix, save_video, stream_of
 
         stream = stream_of(host, video, images, frame_rate, audio, format)
         prefix, metadata = filled_prefix(filename_prefix, cls.hidden), host.metadata(cls.hidden)
-        path = save_clip(host, stream, prefix, format, quality, metadata)
+        path = save_video(host, stream, prefix, format, quality, metadata)
         return io.NodeOutput(ui=saved(path))
 
 
@@ -164,12 +164,12 @@ class PreviewVideo(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, frame_rate=ABSENT, video=ABSENT, images=ABSENT):
         # ComfyUI lists a fault under each input that is there: with frame_rate, one always is.
-        return verdict(cls, clip_faults, frame_rate=frame_rate, video=video, images=images)
+        return verdict(cls, video_faults, frame_rate=frame_rate, video=video, images=images)
 
     @classmethod
     def execute(cls, frame_rate, video=None, images=None, audio=None) -> io.NodeOutput:
-        from .stages.media import save_clip, stream_of
+        from .stages.media import save_video, stream_of
 
         stream = stream_of(host, video, images, frame_rate, audio)
-        path = save_clip(host, stream, "preview/VideoLDM", "mp4", 23, {}, temp=True)
+        path = save_video(host, stream, "preview/VideoLDM", "mp4", 23, {}, temp=True)
         return io.NodeOutput(ui=saved(path, temp=True))

@@ -17,7 +17,7 @@ from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.sites import layout_of
 from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.video_unet import VideoUNet
-from videoldm.core.tasks.segment import ClipCondition, Sampling
+from videoldm.core.tasks.segment import Sampling, SegmentCondition
 
 SCHEDULE = schedules.scaled_linear()
 
@@ -81,9 +81,9 @@ class Denoisers:
     """`denoiser_for` of a made-up model whose frames depend on each other and on given frames."""
 
     def __init__(self) -> None:
-        self.conditions: list[ClipCondition] = []
+        self.conditions: list[SegmentCondition] = []
 
-    def __call__(self, condition: ClipCondition) -> Denoiser:
+    def __call__(self, condition: SegmentCondition) -> Denoiser:
         self.conditions.append(condition)
         told = 0.0
         if condition.context is not None:

@@ -10,7 +10,7 @@ from videoldm.core.networks.conditions import (
     frame_rate_ids,
 )
 from videoldm.core.networks.context_frames import given_frames
-from videoldm.core.tasks.segment import ClipCondition, conditions_of
+from videoldm.core.tasks.segment import SegmentCondition, conditions_of
 
 SPEC = NetworkSpec(name="toy network", latent_channels=4, concatenated=3, text=16,
                    ids={NOISE_LEVEL: 50}, context=4)  # fmt: skip
@@ -105,7 +105,7 @@ def test_given_frames_of_a_window_and_of_a_joined_batch():
 
 
 def test_frames_are_numbered_absolutely():
-    given = conditions_of(ClipCondition(frames=range(8, 12)), {})
+    given = conditions_of(SegmentCondition(frames=range(8, 12)), {})
     assert given.numbers(4) == (8, 9, 10, 11) and "frames" not in given.given
     assert Conditions().numbers(3) == (0, 1, 2)
     with pytest.raises(ValueError, match="4 frames do not fit a video of 3 frames"):

@@ -153,7 +153,7 @@ def test_interpolation_reports_both_worlds_and_both_passes(tiny) -> None:
 def test_the_upsampler_is_compared_with_bicubic_and_with_single_frames(tiny) -> None:
     gain, steady = measure("upsampler")
     assert gain.bound == "at least" and steady.bound == "at most"
-    truth = unseen.rendered_clips("shapes", 1, unseen.FIRST_SEED, frames=3, size=64)
+    truth = unseen.rendered_videos("shapes", 1, unseen.FIRST_SEED, frames=3, size=64)
     assert gain.detail["shapes bicubic"] == pytest.approx(
         psnr(enlarge(shrink(truth)).clamp(-1, 1), truth), abs=1e-4
     )
@@ -172,10 +172,10 @@ def test_real_clips_that_are_not_there_are_skipped_and_said_to_be(
 
 def test_real_clips_that_are_there_are_measured(tiny, monkeypatch, tmp_path) -> None:
     def short(frames: int) -> tuple[dict[str, torch.Tensor], list[str]]:
-        clip = unseen.rendered_clips("driving", 1, unseen.FIRST_SEED, frames=frames, size=48)
+        clip = unseen.rendered_videos("driving", 1, unseen.FIRST_SEED, frames=frames, size=48)
         return {"a.mp4": clip}, []
 
-    monkeypatch.setattr(upsampled, "held_out_clips", short)
+    monkeypatch.setattr(upsampled, "held_out_videos", short)
     distance, below, steady = measure("upsampler_real")
     wanted = distance.detail["a.mp4 spectrum"] / distance.detail["a.mp4 spectrum bicubic"]
     assert distance.value == pytest.approx(wanted)
@@ -238,7 +238,7 @@ def test_a_real_clip_is_reduced_and_cut_to_sides_that_fit(monkeypatch) -> None:
         yield torch.rand(count, 3, 293, 512) * 2 - 1
 
     monkeypatch.setattr(unseen, "read_frames", frames_of)
-    assert unseen._real_clip(Path("some.gif"), 4).shape == (1, 4, 3, 144, 256)
+    assert unseen._real_video(Path("some.gif"), 4).shape == (1, 4, 3, 144, 256)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_a_workflow_that_is_not_there_is_skipped(monkeypatch) -> None:
 
 
 def test_contact_sheets_of_every_task_are_written(tiny, tmp_path) -> None:
-    written = samples.write_samples(tmp_path, report=lambda line: None, samples=1, clip_frames=5)
+    written = samples.write_samples(tmp_path, report=lambda line: None, samples=1, segment_frames=5)
     assert [path.stem for path in written] == list(samples.SHEETS)
     assert all(path.is_file() and path.stat().st_size > 1000 for path in written)
 

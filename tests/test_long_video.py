@@ -32,10 +32,10 @@ from videoldm.core.tasks.long_video import (
     hierarchical,
     key_frames,
     prediction,
-    single_clip,
+    single_segment,
     sliding,
 )
-from videoldm.core.tasks.segment import ClipCondition, conditions_of, sample_clip
+from videoldm.core.tasks.segment import SegmentCondition, conditions_of, sample_segment
 from videoldm.core.tasks.sparse_first import SparseFirst, sparse_first
 
 SIZE = (2, 4, 3, 5)
@@ -47,12 +47,14 @@ HIERARCHY = Hierarchy(keys=FEW_KEYS)
 def sparse_of(frames, **more):
     how = SparseFirst(count=2, denoiser_for=Denoisers(), sampling=SAMPLING)
     if frames < 2:
-        return single_clip(Denoisers(), SIZE, SAMPLING, frames, **more)
+        return single_segment(Denoisers(), SIZE, SAMPLING, frames, **more)
     return sparse_first(Denoisers(), SIZE, toy_sampling(4), frames, how, **more)
 
 
 STRATEGIES = {
-    "single clip": lambda frames, **more: single_clip(Denoisers(), SIZE, SAMPLING, frames, **more),
+    "single clip": lambda frames, **more: single_segment(
+        Denoisers(), SIZE, SAMPLING, frames, **more
+    ),
     "sparse first": sparse_of,
     "sliding": lambda frames, **more: sliding(Denoisers(), SIZE, SAMPLING, frames, **more),
     "prediction": lambda frames, **more: prediction(
@@ -101,17 +103,19 @@ def test_a_longer_video_begins_like_a_shorter_one(strategy, frames, more):
 
 
 def test_a_clip_is_the_sampler_on_the_seeds_noise():
-    denoiser = Denoisers()(ClipCondition(frames=range(5)))
+    denoiser = Denoisers()(SegmentCondition(frames=range(5)))
     noise = SAMPLING.noise(2, range(5))
     x = to_ve(noise.initial(torch.empty(2, 5, 4, 3, 5)), SAMPLING.sigmas[0])
     expected = SAMPLING.sampler(denoiser, x, SAMPLING.sigmas, noise=noise)
-    assert torch.equal(whole(single_clip(Denoisers(), SIZE, SAMPLING, 5)), expected)
+    assert torch.equal(whole(single_segment(Denoisers(), SIZE, SAMPLING, 5)), expected)
 
 
 def test_video_to_video_at_a_low_noise_level_stays_near_its_input():
     sampling = replace(SAMPLING, sampler=sample_euler, sigmas=torch.tensor([0.01, 0.0]))
     start = normal(2, 5, 4, 3, 5)
-    video = whole(single_clip(lambda c: lambda x, s: x, SIZE, sampling, 5, how=Segment(x0=start)))
+    video = whole(
+        single_segment(lambda c: lambda x, s: x, SIZE, sampling, 5, how=Segment(x0=start))
+    )
     assert (video - start).abs().max() < 0.06
 
 
@@ -120,7 +124,9 @@ def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_
     context = given_frames(known, [0, 3], 6)
     denoisers = Denoisers()
     use = ContextUse(perturbation=Perturbation(level=100, schedule=SCHEDULE))
-    video = whole(single_clip(denoisers, SIZE, SAMPLING, 6, how=Segment(context=context, use=use)))
+    video = whole(
+        single_segment(denoisers, SIZE, SAMPLING, 6, how=Segment(context=context, use=use))
+    )
     assert torch.equal(video[:, [0, 3]], known)
     (condition,) = denoisers.conditions
     told = condition.context
@@ -129,7 +135,7 @@ def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_
     assert (told.latents[:, [1, 2, 4, 5]] == 0).all()
     remade = replace(use, restore=False)
     video = whole(
-        single_clip(Denoisers(), SIZE, SAMPLING, 6, how=Segment(context=context, use=remade))
+        single_segment(Denoisers(), SIZE, SAMPLING, 6, how=Segment(context=context, use=remade))
     )
     assert not torch.equal(video[:, [0, 3]], known)
 
@@ -139,8 +145,8 @@ def test_a_frame_is_perturbed_alike_in_two_clips():
     known = normal(2, 1, 4, 3, 5)
     denoisers = Denoisers()
     for frames, at in ((range(0, 17, 4), 4), (range(16, 33, 4), 0)):
-        condition = ClipCondition(frames=frames, context=given_frames(known, [at], 5))
-        sample_clip(denoisers, condition, SIZE, SAMPLING, use)
+        condition = SegmentCondition(frames=frames, context=given_frames(known, [at], 5))
+        sample_segment(denoisers, condition, SIZE, SAMPLING, use)
     first, second = (c.context.latents for c in denoisers.conditions)
     assert torch.equal(first[:, 4], second[:, 0])
 
@@ -153,7 +159,9 @@ def test_context_guidance_is_f_plus_s_times_the_difference():
     context = given_frames(normal(2, 1, 4, 3, 5), [0], 3)
     for scale, value in ((1.0, 3.0), (2.0, 5.0), (torch.tensor([1.0, 2.0, 1.5]), None)):
         use = ContextUse(scale=scale)
-        video = whole(single_clip(told, SIZE, SAMPLING, 3, how=Segment(context=context, use=use)))
+        video = whole(
+            single_segment(told, SIZE, SAMPLING, 3, how=Segment(context=context, use=use))
+        )
         expected = [value, value] if value else [5.0, 4.0]
         torch.testing.assert_close(video[0, 1:, 0, 0, 0], torch.tensor(expected))
 
@@ -171,7 +179,7 @@ def test_keep_holds_given_frames_in_the_samplers_own_x():
     known = normal(2, 1, 4, 3, 5)
     context = given_frames(known, [0], 3)
     use = ContextUse(keep=True)
-    whole(single_clip(spy, SIZE, SAMPLING, 3, how=Segment(context=context, use=use)))
+    whole(single_segment(spy, SIZE, SAMPLING, 3, how=Segment(context=context, use=use)))
     noise = SAMPLING.noise(2, range(3)).initial(torch.empty(2, 3, 4, 3, 5))
     for x, sigma in seen:
         torch.testing.assert_close(x, known[:, 0] + sigma * noise[:, 0])
@@ -187,7 +195,7 @@ def test_a_model_that_answers_nonsense_is_stopped_with_the_frame():
         return denoise
 
     with pytest.raises(ValueError, match="Frame 4 .* not a number"):
-        list(single_clip(nonsense, SIZE, SAMPLING, 6))
+        list(single_segment(nonsense, SIZE, SAMPLING, 6))
 
 
 # ------------------------------------------------------------------------------------- prediction
@@ -327,7 +335,7 @@ def test_sliding_covers_every_frame_and_asks_for_each_window_once(schedule):
 
 
 def test_one_window_over_everything_is_a_single_clip():
-    clip = whole(single_clip(Denoisers(), SIZE, SAMPLING, 12))
+    clip = whole(single_segment(Denoisers(), SIZE, SAMPLING, 12))
     windows = SlidingWindows(window=16, overlap=4)
     torch.testing.assert_close(
         whole(sliding(Denoisers(), SIZE, SAMPLING, 12, windows=windows)), clip
@@ -341,7 +349,7 @@ def test_a_frame_by_frame_model_does_not_see_the_windows():
     sampling = replace(SAMPLING, sampler=sample_euler)
     windows = SlidingWindows(window=6, overlap=2, free_noise=False)
     video = whole(sliding(frame_by_frame, SIZE, sampling, 21, windows=windows))
-    torch.testing.assert_close(video, whole(single_clip(frame_by_frame, SIZE, sampling, 21)))
+    torch.testing.assert_close(video, whole(single_segment(frame_by_frame, SIZE, sampling, 21)))
 
 
 def test_free_noise_repeats_the_first_windows_noise():

@@ -14,12 +14,12 @@ from videoldm.core.tasks.long_video import (
     SlidingWindows,
     hierarchical,
     prediction,
-    single_clip,
+    single_segment,
     sliding,
 )
 from videoldm.core.tasks.segment import ScopedDenoisers
 from videoldm.core.tasks.sparse_first import SparseFirst, sparse_first
-from videoldm.core.tasks.upsampling import Upsampling, upsample_clips, upsample_whole
+from videoldm.core.tasks.upsampling import Upsampling, upsample_continued, upsample_whole
 
 SIZE = (2, 4, 3, 5)
 SAMPLING = toy_sampling()
@@ -79,7 +79,7 @@ HIERARCHY = Hierarchy(
     keys=Continuation(window=4, context=1), between=Between(passes=1, window_keys=3)
 )
 MADE = {
-    "single clip": (1, lambda d: single_clip(d, SIZE, SAMPLING, 6)),
+    "single clip": (1, lambda d: single_segment(d, SIZE, SAMPLING, 6)),
     "sparse first": (2, sparse),
     "sliding": (1, lambda d: sliding(
         d, SIZE, SAMPLING, 11, windows=SlidingWindows(window=4, overlap=2))),
@@ -90,8 +90,8 @@ MADE = {
         d, normal(2, 5, 4, 3, 5), SAMPLING, how=Interpolation(window_keys=3))),
 }  # fmt: skip
 UPSAMPLED = {
-    "continued": (3, lambda d: upsample_clips(d, LOW, SAMPLING, upsampling())),
-    "in tiles": (3, lambda d: upsample_clips(
+    "continued": (3, lambda d: upsample_continued(d, LOW, SAMPLING, upsampling())),
+    "in tiles": (3, lambda d: upsample_continued(
         d, LOW, SAMPLING, upsampling(tile=6, tile_overlap=2))),
     "blended": (1, lambda d: [upsample_whole(d, LOW, SAMPLING, upsampling())]),
     "blended in tiles": (1, lambda d: [upsample_whole(

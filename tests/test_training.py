@@ -11,15 +11,15 @@ from torch import nn
 from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training import temporal_layers_task
-from videoldm.core.training.clips import HELD_OUT, random_crop, training_clips
 from videoldm.core.training.frame_sampling import ShownFrames
-from videoldm.core.training.latents import ClipPlan, LatentClips
+from videoldm.core.training.latents import LatentVideos, VideoPlan
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
 from videoldm.core.training.tasks import build_task
-from videoldm.core.training.temporal_layers_task import clip_loss, moving
+from videoldm.core.training.temporal_layers_task import moving, video_loss
 from videoldm.core.training.trainer import learning_rate, train
-from videoldm.core.training.velocity import clip_noise
+from videoldm.core.training.velocity import video_noise
+from videoldm.core.training.videos import HELD_OUT, random_crop, training_videos
 
 CPU = torch.device("cpu")
 
@@ -128,7 +128,7 @@ def test_an_unknown_recipe_or_task_names_those_that_are_known(tmp_path):
 def test_evaluation_clips_are_never_trained_on(tmp_path):
     for name in (*HELD_OUT, "seen.mp4", "notes.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in training_clips(tmp_path)] == ["seen.mp4"]
+    assert [path.name for path in training_videos(tmp_path)] == ["seen.mp4"]
 
 
 def test_a_batch_shows_a_few_frames_or_neighbours():
@@ -163,8 +163,8 @@ def test_clips_come_as_anchors_with_given_ends_as_often_as_asked(tmp_path):
 
 @pytest.mark.slow
 def test_clips_are_drawn_more_often_for_what_they_show():
-    plan = ClipPlan(count=60, size=16)
-    clips = LatentClips(plan, torch.zeros(60, 1), [("", "")] * 60, [[]] * 60)
+    plan = VideoPlan(count=60, size=16)
+    clips = LatentVideos(plan, torch.zeros(60, 1), [("", "")] * 60, [[]] * 60)
     shows = lambda what, chosen: np.isin(chosen, clips.showing[what]).mean()  # noqa: E731
     usual = clips.draw(4000, np.random.default_rng(3), {})
     chosen = clips.draw(4000, np.random.default_rng(3), {"two objects": 0.3, "rotates": 0.4})
@@ -192,12 +192,12 @@ def test_errors_that_change_from_frame_to_frame_count_more():
     same = torch.randn(2, 1, 3, 4, 4).expand(2, 5, 3, 4, 4)
     weight, signs = torch.ones(2, 5, 1, 1, 1), torch.tensor([1, -1, 1, -1, 1])
     alternating = same * signs[:, None, None, None]
-    assert clip_loss(same, weight, 2.0) == clip_loss(same, weight, 0.0)
-    assert clip_loss(alternating, weight, 0.0) == clip_loss(same, weight, 0.0)
-    more = clip_loss(alternating, weight, 2.0) - clip_loss(same, weight, 2.0)
+    assert video_loss(same, weight, 2.0) == video_loss(same, weight, 0.0)
+    assert video_loss(alternating, weight, 0.0) == video_loss(same, weight, 0.0)
+    more = video_loss(alternating, weight, 2.0) - video_loss(same, weight, 2.0)
     torch.testing.assert_close(more, 8 * same.square().mean())
     weight[0] = 0
-    torch.testing.assert_close(clip_loss(same, weight, 0.0), same[1].square().mean())
+    torch.testing.assert_close(video_loss(same, weight, 0.0), same[1].square().mean())
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_what_moves_counts_more_only_where_the_noise_shows_where_it_is(monkeypat
     batch = task.batch(0) | {"blended_at": None}
     weights = {}
     keep = lambda error, weight, change: weights.update({step: weight}) or error.sum()  # noqa: E731
-    monkeypatch.setattr(temporal_layers_task, "clip_loss", keep)
+    monkeypatch.setattr(temporal_layers_task, "video_loss", keep)
     for step in (0, 999):
         steps = lambda count, *_, step=step: torch.full((count,), step)  # noqa: E731
         monkeypatch.setattr(temporal_layers_task, "draw_steps", steps)
@@ -234,7 +234,7 @@ def test_clips_come_whole_from_one_anchor_to_another_which_are_given(tmp_path):
         anchors, nothing = tuple(given.float().tolist()), (0.0,) * len(times)
         assert told <= ({anchors, nothing} if batch["blended_at"] else {anchors})
         alone += nothing in told
-        noise = clip_noise(batch["latents"], torch.Generator(), batch["shared_noise"])
+        noise = video_noise(batch["latents"], torch.Generator(), batch["shared_noise"])
         assert torch.equal(noise[:, 1:], noise[:, :-1])
         assert len(batch["ids"]) == max(1, 8 * 4 // len(times))
         assert batch["blended_at"] in (None, given.nonzero().flatten().tolist())

@@ -20,7 +20,7 @@ from videoldm.core.tasks.upsampling import (
     Upsampling,
     settings_of,
     upsample,
-    upsample_clips,
+    upsample_continued,
     upsample_whole,
     upsampler_denoiser_for,
 )
@@ -52,7 +52,7 @@ def settings(**changes):
 
 def clips(low_res=LOW, denoiser_for=None, how=None, **more):
     how = how or settings()
-    return upsample_clips(denoiser_for or Denoisers(), low_res, SAMPLING, how, **more)
+    return upsample_continued(denoiser_for or Denoisers(), low_res, SAMPLING, how, **more)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 8, 9, 13, 14, 30])
@@ -61,7 +61,7 @@ def test_every_frame_comes_out_once(frames):
     assert video.shape == (2, frames, 4, 5, 6) and torch.isfinite(video).all()
 
 
-@pytest.mark.parametrize("make", [upsample_clips, lambda *a: [upsample_whole(*a)]])
+@pytest.mark.parametrize("make", [upsample_continued, lambda *a: [upsample_whole(*a)]])
 def test_with_the_same_noise_a_still_video_stays_still(make):
     still = LOW[:, :1].expand(-1, 15, -1, -1, -1)
     lively, quiet = (

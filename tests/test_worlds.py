@@ -32,7 +32,7 @@ def warped(image: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("world", WORLD_NAMES)
 def test_a_seed_gives_the_same_clip_and_another_seed_another_one(world: str) -> None:
-    first, again = (worlds.random_clip(world, 3, frames=2, size=32) for _ in range(2))
+    first, again = (worlds.random_video(world, 3, frames=2, size=32) for _ in range(2))
     np.testing.assert_array_equal(first.frames, again.frames)
     assert (first.caption, first.boxes) == (again.caption, again.boxes)
     assert worlds.sample_scene(world, 3) != worlds.sample_scene(world, 4)
@@ -41,7 +41,7 @@ def test_a_seed_gives_the_same_clip_and_another_seed_another_one(world: str) -> 
 @pytest.mark.parametrize("world", WORLD_NAMES)
 def test_frames_are_float32_in_range_and_of_the_wanted_size(world: str) -> None:
     for seed in SEEDS:
-        frames = worlds.random_clip(world, seed, frames=3, size=(24, 40)).frames
+        frames = worlds.random_video(world, seed, frames=3, size=(24, 40)).frames
         assert frames.shape == (3, 3, 24, 40) and frames.dtype == np.float32
         assert frames.min() >= -1 and frames.max() <= 1 and frames.std() > 0.05
 
@@ -57,8 +57,8 @@ def test_a_frame_does_not_depend_on_the_frames_rendered_with_it(world: str) -> N
 
 @pytest.mark.parametrize("world", WORLD_NAMES)
 def test_the_interpolated_rate_shows_the_base_frames_in_between(world: str) -> None:
-    base = worlds.random_clip(world, 5, frames=4, size=32).frames
-    fine = worlds.random_clip(world, 5, frames=13, size=32, rate=0.25).frames
+    base = worlds.random_video(world, 5, frames=4, size=32).frames
+    fine = worlds.random_video(world, 5, frames=13, size=32, rate=0.25).frames
     np.testing.assert_allclose(fine[::4], base, atol=1e-5)
 
 

@@ -35,7 +35,7 @@ from .run import (
     mean,
     mean_psnr,
 )
-from .unseen import FIRST_SEED, batches, rendered_clips, unseen_prompts, unseen_shapes
+from .unseen import FIRST_SEED, batches, rendered_videos, unseen_prompts, unseen_shapes
 from .upsampled import decoder, upsampler, upsampler_real
 
 __all__ = ["GROUPS", "Counts", "Figure", "as_json", "evaluate", "table"]
@@ -110,7 +110,7 @@ def alignment(run: Run) -> list[Figure]:
             pair.append(warping_error(videos, estimated_flow(videos)))
         ours.append(pair[0])
         alone.append(pair[1])
-        real = rendered_clips(world, run.counts.aligned, run.seed, frames=FRAMES)
+        real = rendered_videos(world, run.counts.aligned, run.seed, frames=FRAMES)
         detail |= {f"{world} video": pair[0], f"{world} frames": pair[1],
                    f"{world} rendered": warping_error(real, estimated_flow(real))}  # fmt: skip
     name = "warping error: video model / image model per frame"
@@ -141,7 +141,7 @@ def interpolation(run: Run) -> list[Figure]:
 def _interpolated(run: Run, world: str, passes: int, frames: int) -> tuple[float, ...]:
     """PSNR over the frames that were not given: ours, blending, the truth encoded and decoded."""
     factor = 4**passes
-    truth = rendered_clips(
+    truth = rendered_videos(
         world, run.counts.interpolated, run.seed, frames=frames, rate=1 / factor, size=SIDE
     )
     keys = truth[:, ::factor]

@@ -18,8 +18,8 @@ from ..networks.autoencoder import TemporalDecoder, encode
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.decoding import decode
 from ..tasks.interpolation import Interpolation, interpolate
-from ..tasks.long_video import Continuation, prediction, single_clip
-from ..tasks.segment import ClipCondition, DenoiserFor, Sampling, conditions_of
+from ..tasks.long_video import Continuation, prediction, single_segment
+from ..tasks.segment import DenoiserFor, Sampling, SegmentCondition, conditions_of
 from ..tasks.sparse_first import SparseFirst, last_step, sparse_first
 from ..tasks.upsampling import Prompt, settings_of, upsample
 from ..text.encoders import box_tensors, encode_text, tokenize
@@ -113,7 +113,7 @@ class Models:
             empty = self.text_and_boxes([""], [[]]).expand(len(text), -1, -1)
         both = torch.cat([text, empty])
 
-        def bind(condition: ClipCondition) -> Denoiser:
+        def bind(condition: SegmentCondition) -> Denoiser:
             context = None if condition.context is None else condition.context.repeated(2)
             twice = replace(condition, context=context)
             return batched(model.denoiser(conditions_of(twice, ids, both)), how.cfg)
@@ -135,7 +135,7 @@ class Models:
         denoiser_for = self.denoiser_for(model, text, how)
         sampling = self.sampling(model, how, seed)
         if how.sparse is None:
-            made = single_clip(denoiser_for, size, sampling, frames)
+            made = single_segment(denoiser_for, size, sampling, frames)
         else:
             first = self._sparse_first(model, text, how, seed)
             made = sparse_first(denoiser_for, size, sampling, frames, first)

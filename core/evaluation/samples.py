@@ -28,7 +28,7 @@ from .run import (
     WORLDS,
     Run,
 )
-from .unseen import FIRST_SEED, rendered_clips, unseen_prompts, unseen_scenes, unseen_shapes
+from .unseen import FIRST_SEED, rendered_videos, unseen_prompts, unseen_scenes, unseen_shapes
 from .upsampled import upsampled
 
 # As in the workflows long_video and driving_simulation.
@@ -47,10 +47,10 @@ class Wanted:
 
     run: Run
     samples: int = 8
-    clip_frames: int | None = None
+    segment_frames: int | None = None
 
     def frames(self, usual: int) -> int:
-        return min(usual, self.clip_frames or usual)
+        return min(usual, self.segment_frames or usual)
 
     @property
     def models(self) -> Models:
@@ -65,11 +65,11 @@ def write_samples(
     device: torch.device | str = "cpu",
     seed0: int = FIRST_SEED,
     samples: int = 8,
-    clip_frames: int | None = None,
+    segment_frames: int | None = None,
 ) -> list[Path]:
     """Write one PNG per task (see `SHEETS`) into the folder and return their paths.
 
-    clip_frames: at most so many frames per clip. Raises ValueError for an unknown name in `only`.
+    segment_frames: most frames of a video. Raises ValueError for an unknown name in `only`.
     """
     unknown = [name for name in only or () if name not in SHEETS]
     if unknown:
@@ -77,7 +77,7 @@ def write_samples(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(models=Models(device), seed=seed0)
-    wanted = Wanted(run=run, samples=samples, clip_frames=clip_frames)
+    wanted = Wanted(run=run, samples=samples, segment_frames=segment_frames)
     written = []
     for name in only or SHEETS:
         path = folder / f"{name}.png"
@@ -186,7 +186,7 @@ def upsampling(wanted: Wanted) -> Image:
     frames, rows = wanted.frames(UPSAMPLED_FRAMES), []
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
-        truth = rendered_clips(world, 1, seed, frames=frames, size=LARGE_SIDE)
+        truth = rendered_videos(world, 1, seed, frames=frames, size=LARGE_SIDE)
         low = shrink(truth)
         nearest = F.interpolate(low.flatten(0, 1), scale_factor=4).unflatten(0, low.shape[:2])
         versions = nearest, enlarge(low).clamp(-1, 1), upsampled(wanted.run, low), truth
@@ -200,7 +200,7 @@ def decoding(wanted: Wanted) -> Image:
     frames, rows = wanted.frames(FRAMES), []
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
-        truth = rendered_clips(world, 1, seed, frames=frames, size=SIDE)
+        truth = rendered_videos(world, 1, seed, frames=frames, size=SIDE)
         latents = wanted.models.encoded(truth)
         both = [wanted.models.decoded(latents, per_frame=alone) for alone in (True, False)]
         errors = [(video - truth).diff(dim=1).abs() * ERROR_GAIN - 1 for video in both]

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from ..families.embedded import worlds
 from ..media.reading import read_frames
-from ..training.clips import HELD_OUT, clips_folder
-from ..training.latents import ClipPlan, reading_scenes
+from ..training.latents import VideoPlan, reading_scenes
 from ..training.recipe import RECIPES, load_recipe
+from ..training.videos import HELD_OUT, videos_folder
 
 FIRST_SEED = 2**31
 LARGEST_SIDE = 256
@@ -36,13 +36,13 @@ def trained_captions() -> frozenset[str]:
     return frozenset(worlds.caption(scene) for scene in scenes)
 
 
-def _plans(kind: str) -> list[ClipPlan]:
+def _plans(kind: str) -> list[VideoPlan]:
     """The different plans of all recipes for clips, or for captions alone ("reading")."""
     plans: list[dict[str, Any]] = []
     for path in sorted(RECIPES.glob("*.toml")):
         found = load_recipe(path).data.get(kind, [])
         plans += [found] if isinstance(found, dict) else found
-    return list({ClipPlan(**plan): None for plan in plans})
+    return list({VideoPlan(**plan): None for plan in plans})
 
 
 def unseen_scenes(world: str, seed0: int, *, objects: int | None = None) -> Iterator[worlds.Scene]:
@@ -71,29 +71,29 @@ def unseen_prompts(world: str, number: int, seed0: int) -> list[str]:
     return [worlds.caption(s) for s in islice(unseen_scenes(world, seed0), number)]
 
 
-def rendered_clips(
+def rendered_videos(
     world: str, number: int, seed0: int, *, frames: int, rate: float = 1.0, size: int = 64
 ) -> Tensor:
     """Clips [b t 3 size size] of the seeds from seed0 on."""
     clips = [
-        worlds.random_clip(world, seed, frames=frames, rate=rate, size=size).frames
+        worlds.random_video(world, seed, frames=frames, rate=rate, size=size).frames
         for seed in range(seed0, seed0 + number)
     ]
     return torch.from_numpy(np.stack(clips))
 
 
-def held_out_clips(frames: int) -> tuple[dict[str, Tensor], list[str]]:
+def held_out_videos(frames: int) -> tuple[dict[str, Tensor], list[str]]:
     """Real clips [1 t 3 h w] by file name, and the names of those that are not there.
 
     The first frames; a frame at least twice 144 pixels high is reduced by area averaging, which
     also hides the dithering of GIFs, and its middle is cut to sides divisible by 16.
     """
-    paths = [clips_folder() / name for name in HELD_OUT]
-    found = {path.name: _real_clip(path, frames) for path in paths if path.is_file()}
+    paths = [videos_folder() / name for name in HELD_OUT]
+    found = {path.name: _real_video(path, frames) for path in paths if path.is_file()}
     return found, [path.name for path in paths if not path.is_file()]
 
 
-def _real_clip(path: Path, frames: int) -> Tensor:
+def _real_video(path: Path, frames: int) -> Tensor:
     video = torch.cat(list(read_frames(path, count=frames)))
     factor = max(1, video.shape[-2] // SMALLEST_HEIGHT)
     return middle(F.avg_pool2d(video, factor))[None]

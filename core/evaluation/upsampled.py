@@ -21,7 +21,7 @@ from .run import (
     mean,
     mean_psnr,
 )
-from .unseen import held_out_clips, rendered_clips
+from .unseen import held_out_videos, rendered_videos
 
 REAL = (
     "upsampler, real: spectrum distance / bicubic's",
@@ -82,14 +82,14 @@ def _rendered(run: Run, world: str) -> list[Upsampled]:
     """Clip by clip, as few large frames as possible in memory."""
     size = dict(frames=run.counts.upsampled_frames, size=LARGE_SIDE)
     seeds = range(run.seed, run.seed + run.counts.upsampled)
-    return [Upsampled.of(run, rendered_clips(world, 1, seed, **size)) for seed in seeds]
+    return [Upsampled.of(run, rendered_videos(world, 1, seed, **size)) for seed in seeds]
 
 
 def upsampler_real(run: Run) -> list[Figure]:
     """Real clips that no training saw: detail like the truth's, close to it and steady."""
-    clips, missing = held_out_clips(run.counts.real_frames)
+    clips, missing = held_out_videos(run.counts.real_frames)
     if missing:
-        return _no_real_clips(missing)
+        return _no_real_videos(missing)
     measured = {name: [Upsampled.of(run, clip)] for name, clip in clips.items()}
     every = _all(measured)
     distance = mean(one.spectrum for one in every) / mean(one.spectrum_bicubic for one in every)
@@ -103,7 +103,7 @@ def upsampler_real(run: Run) -> list[Figure]:
     ]
 
 
-def _no_real_clips(missing: list[str]) -> list[Figure]:
+def _no_real_videos(missing: list[str]) -> list[Figure]:
     why = {"skipped": f"no clip {', '.join(missing)}"}
     targets = zip(REAL, (0.6, 1.5, 0.8), ("", "dB", ""), strict=True)
     return [at_most("upsampler_real", name, None, target, unit, why)
@@ -139,10 +139,10 @@ def decoder(run: Run) -> list[Figure]:
     The flicker is the mean of the clips' ratios, so that steady clips count as much as lively ones.
     """
     rendered = {
-        world: rendered_clips(world, run.counts.decoded, run.seed, frames=FRAMES, size=SIDE)
+        world: rendered_videos(world, run.counts.decoded, run.seed, frames=FRAMES, size=SIDE)
         for world in WORLDS
     }
-    real, missing = held_out_clips(run.counts.real_frames)
+    real, missing = held_out_videos(run.counts.real_frames)
     measured = {name: _decoded(run, truth) for name, truth in (rendered | real).items()}
     ratios = {name: one["flicker"] / one["flicker frames"] for name, one in measured.items()}
     gain = mean(one["psnr"] - one["psnr frames"] for one in measured.values())

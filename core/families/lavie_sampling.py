@@ -27,7 +27,7 @@ from ..diffusion.schedules import (
 from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.keyframe_conditioning import interpolating_denoiser
-from ..tasks.segment import ClipCondition, conditions_of
+from ..tasks.segment import SegmentCondition, conditions_of
 
 Method = Literal["ddpm", "ddim", "euler", "respaced_ddim"]
 METHODS: tuple[Method, ...] = ("ddpm", "ddim", "euler", "respaced_ddim")
@@ -148,7 +148,7 @@ class Prompts:
     scale: float = 1.0
 
     def denoiser(
-        self, model: DiffusionModel, condition: ClipCondition, *, any_scale: bool = False
+        self, model: DiffusionModel, condition: SegmentCondition, *, any_scale: bool = False
     ) -> Denoiser:
         """negative + scale (text - negative), on whatever the network predicts.
 
@@ -184,7 +184,7 @@ def text_to_video(
     """
     check_video(noise, model.latent_channels)
     how = plan(method, steps)
-    condition = ClipCondition(frames=range(noise.shape[1]))
+    condition = SegmentCondition(frames=range(noise.shape[1]))
     denoiser = prompts.denoiser(model.with_schedule(how.schedule), condition)
     return how.run(denoiser, noise, step_noise=step_noise, callback=callback)
 

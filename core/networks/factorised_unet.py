@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .autoencoder import check_video
 from .conditions import Conditions, NetworkSpec
-from .layers.factorised import ClipGroupNorm, ClipInputs, ResBlock, ResBlockSpec
+from .layers.factorised import ResBlock, ResBlockSpec, VideoGroupNorm, VideoInputs
 from .layers.factorised_transformers import AttentionSpec, StackedTransformersSpec, TimeTransformer
 from .layers.positions import sinusoid
 from .layers.residual import zeroed
@@ -109,7 +109,7 @@ class Block(nn.Module):
         self.res = ResBlock(channels, out, config.res_block, ops)
         self.attend = config.attention.build(out, ops) if attended else None
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         h = self.res(h, inputs)
         return h if self.attend is None else self.attend(h, inputs)
 
@@ -174,7 +174,7 @@ class FactorisedUNet(nn.Module):
             [Block(last, last, config, True, ops), Block(last, last, config, False, ops)]
         )
         self.up = _way_up(config, skips, ops)
-        self.norm_out = ClipGroupNorm(first, eps=1e-5, pooled=config.pooled_norm, ops=ops)
+        self.norm_out = VideoGroupNorm(first, eps=1e-5, pooled=config.pooled_norm, ops=ops)
         self.conv_out = zeroed(ops.Conv2d(first, config.latent_channels, 3, padding=1))
 
     def _level_embedding(self, ops) -> nn.Module | None:
@@ -214,7 +214,7 @@ class FactorisedUNet(nn.Module):
         """
         check_video(x, self.config.latent_channels)
         frames = x.shape[1]
-        inputs = ClipInputs(
+        inputs = VideoInputs(
             frames=frames,
             embedding=F.silu(
                 self._embed(x, torch.as_tensor(timesteps, device=x.device), conditions)
@@ -228,7 +228,7 @@ class FactorisedUNet(nn.Module):
         h = self._walk(h.contiguous(memory_format=torch.channels_last), inputs)
         return rearrange(h.contiguous(), "(b t) c h w -> b t c h w", t=frames)
 
-    def _walk(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def _walk(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         h = self.conv_in(h)
         if self.first_attention is not None:
             h = self.first_attention(h, inputs)

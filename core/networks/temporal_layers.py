@@ -127,9 +127,9 @@ class TemporalLayers(nn.Module):
         return layer(h, inputs.frames, read, strength)
 
 
-def for_frames(per_clip: Tensor, embedding: Tensor) -> Tensor:
+def for_frames(per_video: Tensor, embedding: Tensor) -> Tensor:
     """An embedding [b, e] shaped to be added to one per clip [b, e] or per frame [b, t, e]."""
-    return per_clip if embedding.ndim == 2 else per_clip[:, None]
+    return per_video if embedding.ndim == 2 else per_video[:, None]
 
 
 def key(site: str) -> str:

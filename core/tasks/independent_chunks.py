@@ -14,7 +14,7 @@ from ..diffusion.sampling_plan import Plan
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.autoencoder import check_video
 from .frame_stream import Frames, FrameStream
-from .segment import ClipCondition, DenoiserFor, in_scope
+from .segment import DenoiserFor, SegmentCondition, in_scope
 from .upsampling import Upsampling, denoiser_in_tiles, planned_evaluations
 
 ChunkNoise = Callable[[tuple[int, ...]], Tensor]
@@ -55,7 +55,7 @@ def independent_chunks(
         frames = stream.frames(start, stop).float()
         told = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
         b, t, _, h, w = frames.shape
-        condition = ClipCondition(
+        condition = SegmentCondition(
             frames=range(start, stop), concatenated=told, noise_level=level, level="upsampling"
         )
         denoiser = denoiser_in_tiles(denoiser_for, condition, settings)

@@ -20,13 +20,13 @@ from ..networks.autoencoder import check_video
 from ..networks.context_frames import given_frames
 from .frame_stream import Frames, FrameStream
 from .segment import (
-    ClipCondition,
     ContextUse,
     DenoiserFor,
     ProgressCallback,
     Sampling,
+    SegmentCondition,
     reporter,
-    sample_clip,
+    sample_segment,
 )
 
 FACTOR = 4
@@ -192,7 +192,7 @@ def _fill(
         return keys
     frames = (count - 1) * factor + 1
     start = first_key * factor
-    condition = ClipCondition(
+    condition = SegmentCondition(
         frames=range(start * single.spacing, (start + frames) * single.spacing, single.spacing),
         context=given_frames(keys.to(single.sampling.device), range(0, frames, factor), frames),
         rate=single.rate,
@@ -200,7 +200,7 @@ def _fill(
     )
     size = (videos, *keys.shape[2:])
     x0 = linear_blend(keys, factor) if single.from_blend else None
-    return sample_clip(
+    return sample_segment(
         single.denoiser_for, condition, size, single.sampling, single.use, x0=x0, callback=callback
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser
 from ..networks.autoencoder import check_video
 from .interpolation import FACTOR, interpolated_frames
-from .segment import ClipCondition, DenoiserFor
+from .segment import DenoiserFor, SegmentCondition
 from .windows import fuse_weights, sliding_windows, windowed
 
 
@@ -61,7 +61,7 @@ def interpolating_denoiser(
     """
     frames = condition.shape[1]
     if frames <= window:
-        return denoiser_for(ClipCondition(frames=range(frames), concatenated=condition))
+        return denoiser_for(SegmentCondition(frames=range(frames), concatenated=condition))
     if (window - 1) % FACTOR or (window - overlap) % FACTOR or not 0 <= overlap < window:
         raise ValueError(
             f"Windows of {window} frames that share {overlap} do not begin on key frames: the "
@@ -73,7 +73,7 @@ def interpolating_denoiser(
     def of(at: tuple[int, ...]) -> Denoiser:
         part = range(at[0], at[-1] + 1)
         concatenated = condition[:, part.start : part.stop]
-        return denoiser_for(ClipCondition(frames=part, concatenated=concatenated))
+        return denoiser_for(SegmentCondition(frames=part, concatenated=concatenated))
 
     bound = {at: of(at) for at in windows}
     return windowed(bound.__getitem__, windows, weights)

@@ -1,6 +1,6 @@
 """Videos longer than a clip, as generators of finished latents [b t c h w].
 
-    single_clip     one clip, from nothing or with given frames
+    single_segment     one clip, from nothing or with given frames
     sliding         all frames at once, denoised in overlapping windows (with FreeNoise)
     prediction      clip after clip, each told the last frames of the one before
     hierarchical    key frames by prediction, then interpolation once or twice
@@ -24,7 +24,6 @@ from ..diffusion.samplers import Callback
 from ..networks.context_frames import ContextFrames, given_frames
 from .interpolation import FACTOR, Interpolation, interpolate
 from .segment import (
-    ClipCondition,
     ContextUse,
     DenoiserFor,
     Perturbation,
@@ -32,19 +31,20 @@ from .segment import (
     ProgressCallback,
     Reports,
     Sampling,
+    SegmentCondition,
     Size,
     check_frames,
     check_given,
     check_whole,
     reporter,
-    sample_clip,
+    sample_segment,
 )
 from .sliding import SlidingWindows, sliding
 from .windows import Chunk, prediction_chunks
 
 __all__ = [
     "Between",
-    "ClipCondition",
+    "SegmentCondition",
     "ContextUse",
     "Continuation",
     "DenoiserFor",
@@ -58,7 +58,7 @@ __all__ = [
     "hierarchical",
     "key_frames",
     "prediction",
-    "single_clip",
+    "single_segment",
     "sliding",
 ]
 
@@ -81,7 +81,7 @@ class Segment:
     x0: Tensor | None = None
 
 
-def single_clip(
+def single_segment(
     denoiser_for: DenoiserFor,
     size: Size,
     sampling: Sampling,
@@ -100,12 +100,12 @@ def single_clip(
         check_whole(how.context.latents, size, frames, "given")
     if how.x0 is not None:
         check_whole(how.x0, size, frames, "initial")
-    condition = ClipCondition(frames=range(frames), context=how.context, rate=how.rate)
+    condition = SegmentCondition(frames=range(frames), context=how.context, rate=how.rate)
 
     def run() -> Iterator[Tensor]:
         if done is None or done.shape[1] < frames:
             at = reporter(callback, "clip", 0, 1)
-            yield sample_clip(
+            yield sample_segment(
                 denoiser_for, condition, size, sampling, how.use, x0=how.x0, callback=at
             )
 
@@ -125,7 +125,7 @@ class FirstSegment(Protocol):
     def __call__(
         self,
         denoiser_for: DenoiserFor,
-        condition: ClipCondition,
+        condition: SegmentCondition,
         size: Size,
         sampling: Sampling,
         reports: Reports,
@@ -193,7 +193,7 @@ def prediction(
         if how.first is not None and condition.context is None:
             return how.first(denoiser_for, condition, size, sampling, reports)
         at = reporter(callback, how.level, k, len(chunks))
-        return sample_clip(denoiser_for, condition, size, sampling, how.use, callback=at)
+        return sample_segment(denoiser_for, condition, size, sampling, how.use, callback=at)
 
     def reports(stage: str) -> Callback | None:
         return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
@@ -220,14 +220,14 @@ def _predicted(
 
 def _condition(
     chunk: Chunk, how: Continuation, past: Tensor | None, sampling: Sampling
-) -> ClipCondition:
+) -> SegmentCondition:
     """The clip whose first frames are the last ones before it."""
     given = None
     if chunk.context and past is not None:
         known = past[:, -chunk.context :].to(sampling.device)
         given = given_frames(known, range(chunk.context), chunk.stop - chunk.start)
     frames = range(chunk.start * how.spacing, chunk.stop * how.spacing, how.spacing)
-    return ClipCondition(frames=frames, context=given, rate=how.rate, level=how.level)
+    return SegmentCondition(frames=frames, context=given, rate=how.rate, level=how.level)
 
 
 def _chunks(frames: int, how: Continuation) -> list[Chunk]:
@@ -326,7 +326,7 @@ def hierarchical(
         keys = max(keys, 1 + predicting.given.shape[1])
     # Every key frame is a frame of the video, so those that exist are found in what is done.
     known = None if done is None else done[:, :: predicting.spacing]
-    known = _whole_clips(known, _chunks(keys, predicting), keys)
+    known = _whole_segments(known, _chunks(keys, predicting), keys)
     predicted = prediction(
         denoiser_for, size, sampling, keys, how=predicting, done=known, callback=callback
     )
@@ -341,7 +341,7 @@ def hierarchical(
     return _cropped(video, frames - (0 if done is None else done.shape[1]))
 
 
-def _whole_clips(known: Tensor | None, chunks: list[Chunk], keys: int) -> Tensor | None:
+def _whole_segments(known: Tensor | None, chunks: list[Chunk], keys: int) -> Tensor | None:
     """The key frames of those prediction clips that are known whole."""
     ends = [min(chunk.stop, keys) for chunk in chunks]
     ends = [end for end in ends if known is not None and end <= known.shape[1]]

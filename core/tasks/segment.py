@@ -1,7 +1,7 @@
 """One clip: what it is told, how it is sampled, and the one function that samples it.
 
 All tasks that make long videos are made of clips. What a clip is to show is the caller's business:
-a task hands a :class:`ClipCondition` to `denoiser_for` and gets back a denoiser, which may be
+a task hands a :class:`SegmentCondition` to `denoiser_for` and gets back a denoiser, which may be
 guided, have another prompt in every segment of the video, or belong to another program.
 """
 
@@ -30,7 +30,7 @@ Size = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipCondition:
+class SegmentCondition:
     """What a task knows about the clip it wants denoised.
 
     frames: absolute numbers of its frames within the finished video; a range wherever they are
@@ -53,7 +53,7 @@ class ClipCondition:
 
 
 def conditions_of(
-    condition: ClipCondition,
+    condition: SegmentCondition,
     ids: Mapping[str, int | None],
     text: Tensor | None = None,
     pooled_text: Tensor | None = None,
@@ -75,7 +75,7 @@ def conditions_of(
     )
 
 
-DenoiserFor = Callable[[ClipCondition], Denoiser]
+DenoiserFor = Callable[[SegmentCondition], Denoiser]
 """denoiser_for(condition) -> denoiser of x [b t c h w], with t = len(condition.frames)."""
 
 
@@ -83,7 +83,7 @@ class Evaluations(NamedTuple):
     """What a sampler is about to ask of denoisers: for this condition, or others with as many
     frames, latents of this size at these noise levels [steps + 1]."""
 
-    condition: ClipCondition
+    condition: SegmentCondition
     size: Size
     sigmas: Tensor
 
@@ -93,7 +93,7 @@ class ScopedDenoisers(ABC):
     another program's models in memory."""
 
     @abstractmethod
-    def __call__(self, condition: ClipCondition) -> Denoiser: ...
+    def __call__(self, condition: SegmentCondition) -> Denoiser: ...
 
     @abstractmethod
     def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
@@ -167,9 +167,9 @@ class ContextUse:
     restore: bool = True
 
 
-def sample_clip(
+def sample_segment(
     denoiser_for: DenoiserFor,
-    condition: ClipCondition,
+    condition: SegmentCondition,
     size: Size,
     sampling: Sampling,
     use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
@@ -199,7 +199,7 @@ def sample_clip(
 
 def _context_denoiser(
     denoiser_for: DenoiserFor,
-    condition: ClipCondition,
+    condition: SegmentCondition,
     source: NoiseSource,
     use: ContextUse,
     noise: Tensor,

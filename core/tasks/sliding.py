@@ -15,12 +15,12 @@ from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
 from .frame_stream import check_finite
 from .segment import (
-    ClipCondition,
     ContextUse,
     DenoiserFor,
     Evaluations,
     ProgressCallback,
     Sampling,
+    SegmentCondition,
     Size,
     check_frames,
     check_whole,
@@ -53,15 +53,15 @@ class SlidingWindows(WindowLayout):
         if self.chunk < 1:
             raise ValueError(f"A chunk must have at least 1 frame, got {self.chunk}.")
 
-    def told(self, window: Window) -> ClipCondition:
+    def told(self, window: Window) -> SegmentCondition:
         """What the network is given of a window."""
         given = self.context if self.use.tell else None
         context = None if given is None else given.at(window)
-        return ClipCondition(frames=window, context=context, rate=self.rate, level="window")
+        return SegmentCondition(frames=window, context=context, rate=self.rate, level="window")
 
-    def told_of_all(self, frames: int) -> ClipCondition:
+    def told_of_all(self, frames: int) -> SegmentCondition:
         """What it is given where it sees all frames together, and attention sees the windows."""
-        return ClipCondition(
+        return SegmentCondition(
             frames=range(frames),
             context=self.context if self.use.tell else None,
             rate=self.rate,

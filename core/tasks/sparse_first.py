@@ -23,15 +23,15 @@ from ..graph.wording import counted
 from ..networks.context_frames import given_frames
 from .interpolation import blended
 from .segment import (
-    ClipCondition,
     DenoiserFor,
     ProgressCallback,
     Reports,
     Sampling,
+    SegmentCondition,
     Size,
     check_frames,
     reports_of,
-    sample_clip,
+    sample_segment,
 )
 
 TOGETHER = 0.3
@@ -80,7 +80,7 @@ class SparseFirst:
     def __call__(
         self,
         denoiser_for: DenoiserFor,
-        condition: ClipCondition,
+        condition: SegmentCondition,
         size: Size,
         sampling: Sampling,
         reports: Reports,
@@ -95,22 +95,22 @@ class SparseFirst:
         at = spread_evenly(total, self.count)
         frames = [condition.frames[i] for i in at]
         apart = replace(condition, frames=frames, times=at, level=STAGE)
-        sparse = sample_clip(denoiser_for, apart, size, sampling, callback=reports(STAGE))
+        sparse = sample_segment(denoiser_for, apart, size, sampling, callback=reports(STAGE))
         return self._fill(sparse, at, condition, reports)
 
     def _fill(
-        self, sparse: Tensor, at: list[int], condition: ClipCondition, reports: Reports
+        self, sparse: Tensor, at: list[int], condition: SegmentCondition, reports: Reports
     ) -> Tensor:
         """All frames, from the sparse ones [b k c h w] that lie at the numbers `at`."""
         size = len(sparse), *sparse.shape[2:]
         rest = replace(condition, context=given_frames(sparse, at, len(condition.frames)))
         steady = replace(self.sampling, sampler=sample_euler, shared_noise=inf)
         x0, report = blended(sparse, at) if self.from_blend else None, reports(condition.level)
-        video = sample_clip(self.denoiser_for, rest, size, steady, x0=x0, callback=report)
+        video = sample_segment(self.denoiser_for, rest, size, steady, x0=x0, callback=report)
         if self.together is None:
             return video
         steady, report = replace(steady, sigmas=self.together), reports("together")
-        return sample_clip(self.denoiser_for, condition, size, steady, x0=video, callback=report)
+        return sample_segment(self.denoiser_for, condition, size, steady, x0=video, callback=report)
 
 
 def sparse_first(
@@ -133,7 +133,7 @@ def sparse_first(
 
     def run() -> Iterator[Tensor]:
         if done is None or done.shape[1] < frames:
-            condition = ClipCondition(frames=range(frames))
+            condition = SegmentCondition(frames=range(frames))
             yield how(denoiser_for, condition, size, sampling, reports_of(callback))
 
     return run()

@@ -24,12 +24,12 @@ from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
 from .frame_stream import Frames, FrameStream, check_finite
 from .segment import (
-    ClipCondition,
     DenoiserFor,
     Evaluations,
     ProgressCallback,
     Sampling,
     ScopedDenoisers,
+    SegmentCondition,
     conditions_of,
     in_scope,
     reporter,
@@ -99,10 +99,10 @@ def upsample(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield latents [b t c h w] of the upsampled `low_res` [b t 3 h w] in [-1, 1], clip by clip.
+    """Yield latents [b t c h w] of the upsampled `low_res` [b t 3 h w] in [-1, 1], chunk by chunk.
 
-    settings: those of `settings_of(model)`, changed as needed. See `upsample_clips`, which does the
-    same for any denoiser.
+    settings: those of `settings_of(model)`, changed as needed. `upsample_continued` does the same
+    for any denoiser.
     """
     settings = settings or settings_of(model)
     if settings.noise_level > model.max_noise_level:
@@ -113,7 +113,9 @@ def upsample(
     denoiser_for = upsampler_denoiser_for(
         model, prompt.text, uncond=prompt.uncond, scale=prompt.scale
     )
-    return upsample_clips(denoiser_for, low_res, sampling, settings, done=done, callback=callback)
+    return upsample_continued(
+        denoiser_for, low_res, sampling, settings, done=done, callback=callback
+    )
 
 
 def upsampler_denoiser_for(
@@ -125,7 +127,7 @@ def upsampler_denoiser_for(
 ) -> DenoiserFor:
     """The model with one prompt for the whole video, guided when `uncond` is given."""
 
-    def bind(condition: ClipCondition) -> Denoiser:
+    def bind(condition: SegmentCondition) -> Denoiser:
         ids = model.network.spec.ids
         cond = model.denoiser(conditions_of(condition, ids, text))
         if uncond is None:
@@ -135,7 +137,7 @@ def upsampler_denoiser_for(
     return bind
 
 
-def upsample_clips(
+def upsample_continued(
     denoiser_for: DenoiserFor,
     low_res: Frames,
     sampling: Sampling,
@@ -228,20 +230,20 @@ class _Clip:
         numbers = [0] * len(frames) if self.settings.same_noise else frames
         return self.sampling.noise(videos, numbers)
 
-    def _condition(self, low_res: Tensor, frames: range) -> ClipCondition:
+    def _condition(self, low_res: Tensor, frames: range) -> SegmentCondition:
         """A frame gets the same noise in whatever clip it is."""
         level = self.settings.noise_level
         source = self._source(len(low_res), frames)
         noise = source.like(low_res, stream="low resolution")
         levels = torch.full((len(low_res),), level)
         noised = self.settings.schedule.add_noise(low_res, noise, levels)
-        return ClipCondition(
+        return SegmentCondition(
             frames=frames, concatenated=noised, noise_level=level, level="upsampling"
         )
 
 
 def planned_evaluations(
-    condition: ClipCondition, settings: Upsampling, sigmas: Tensor
+    condition: SegmentCondition, settings: Upsampling, sigmas: Tensor
 ) -> Evaluations:
     """What `denoiser_in_tiles` asks for."""
     told, side = condition.concatenated, settings.tile
@@ -250,7 +252,7 @@ def planned_evaluations(
 
 
 def denoiser_in_tiles(
-    denoiser_for: DenoiserFor, condition: ClipCondition, settings: Upsampling
+    denoiser_for: DenoiserFor, condition: SegmentCondition, settings: Upsampling
 ) -> Denoiser:
     """The denoiser of a clip, of whole frames or in the tiles that the settings ask for."""
     if settings.tile is None or settings.tile >= max(condition.concatenated.shape[-2:]):
@@ -259,7 +261,7 @@ def denoiser_in_tiles(
 
 
 def _in_tiles(
-    denoiser_for: DenoiserFor, condition: ClipCondition, tile: int, overlap: int
+    denoiser_for: DenoiserFor, condition: SegmentCondition, tile: int, overlap: int
 ) -> Denoiser:
     """A denoiser of whole frames from denoisers of tiles."""
     told = condition.concatenated
@@ -312,7 +314,7 @@ class _SideBySide(ScopedDenoisers):
     plan: Sequence[Window]
     weights: Sequence[Tensor]
 
-    def __call__(self, condition: ClipCondition) -> Denoiser:
+    def __call__(self, condition: SegmentCondition) -> Denoiser:
         bound = {at: self.denoiser_for(_cut(condition, at)) for at in self.plan}
         return windowed(bound.__getitem__, self.plan, self.weights)
 
@@ -321,7 +323,7 @@ class _SideBySide(ScopedDenoisers):
         return in_scope(self.denoiser_for, planned._replace(condition=first), run)
 
 
-def _cut(condition: ClipCondition, window: Window) -> ClipCondition:
+def _cut(condition: SegmentCondition, window: Window) -> SegmentCondition:
     frames = range(window[0], window[-1] + 1)
     told = condition.concatenated[:, frames.start : frames.stop]
     return replace(condition, frames=frames, concatenated=told)

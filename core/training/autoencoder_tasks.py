@@ -20,8 +20,8 @@ from ..networks.autoencoder import (
     encode_moments,
 )
 from ..weights.checkpoints import Header, read_header, save
-from .clips import clips_folder, load_clip, random_crop, training_clips
 from .recipe import Recipe
+from .videos import load_video, random_crop, training_videos, videos_folder
 
 
 class FrameMixture:
@@ -29,13 +29,13 @@ class FrameMixture:
 
     def __init__(self, *, size: int, frames: int, real_share: float, max_size: int = 256):
         self.size, self.frames, self.max_size = size, frames, max_size
-        self.clips = training_clips(clips_folder()) if real_share else []
+        self.clips = training_videos(videos_folder()) if real_share else []
         self.real_share = real_share if self.clips else 0.0
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """Return [t, 3, size, size] float32 in [-1, 1]."""
         if random.random() < self.real_share:
-            clip = load_clip(self.clips[random.integers(len(self.clips))])
+            clip = load_video(self.clips[random.integers(len(self.clips))])
             return random_crop(clip, random, frames=self.frames, size=self.size)
         return self._rendered(random)
 

@@ -22,7 +22,7 @@ from ..text.encoders import (
     train_tokenizer,
 )
 from ..weights.checkpoints import Header, save
-from .latents import ClipPlan, LatentClips, latent_clips
+from .latents import LatentVideos, VideoPlan, latent_videos
 from .recipe import Recipe
 from .velocity import draw_steps, normal_like, velocity_error
 
@@ -33,7 +33,7 @@ class TrainImageModel:
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
         self.autoencoder = embedded.load_autoencoder()
-        self.clips = latent_clips(ClipPlan(**recipe.data["clips"]), self.autoencoder, cache)
+        self.clips = latent_videos(VideoPlan(**recipe.data["clips"]), self.autoencoder, cache)
         self.tokenizer = tokenizer_for(self.clips)
         self.unet = embedded.ImageUNetConfig(**embedded.tuples(recipe.model.get("unet", {})))
         self.text = TextConfig(vocabulary=len(self.tokenizer), **recipe.model.get("text", {}))
@@ -103,7 +103,7 @@ class TrainImageModel:
         )
 
 
-def tokenizer_for(clips: LatentClips):
+def tokenizer_for(clips: LatentVideos):
     """The family's tokenizer, learned from the captions when it is not there yet."""
     folder = included.WEIGHTS / "tokenizer"
     if not (folder / "vocab.json").is_file():

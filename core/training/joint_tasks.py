@@ -18,7 +18,7 @@ from ..networks.conditions import Conditions
 from ..networks.video_unet import eject, inject
 from ..text.encoders import encode_text, tokenize
 from ..weights.checkpoints import Header, part, save
-from .latents import ClipPlan, LatentClips, latent_clips
+from .latents import LatentVideos, VideoPlan, latent_videos
 from .recipe import Recipe
 from .temporal_layers_task import layers_for
 from .velocity import draw_steps, normal_like, velocity_error
@@ -73,7 +73,7 @@ class TrainJoint:
         self.image_model = embedded.load_image_model()
         autoencoder = self.image_model.autoencoder
         self.videos, self.images = (
-            [latent_clips(ClipPlan(**plan), autoencoder, cache) for plan in recipe.data[name]]
+            [latent_videos(VideoPlan(**plan), autoencoder, cache) for plan in recipe.data[name]]
             for name in ("clips", "images")
         )
         self.image_count = image_count(recipe.batch, recipe.data.get("image_share", 0.25))
@@ -92,7 +92,7 @@ class TrainJoint:
         return batch
 
     def _drawn(
-        self, name: str, clips: LatentClips, count: int, random: np.random.Generator, *,
+        self, name: str, clips: LatentVideos, count: int, random: np.random.Generator, *,
         single: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
         chosen = random.integers(len(clips), size=count)

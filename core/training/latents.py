@@ -27,7 +27,7 @@ ONE_OBJECT, TWO_OBJECTS = "one object", "two objects"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipPlan:
+class VideoPlan:
     """Which clips: ``count`` scenes of ``frames`` frames, ``rate`` base frames apart.
 
     ``shapes_share`` of them are shapes, the others driving; they start at a time drawn from
@@ -52,11 +52,11 @@ class ClipPlan:
 
 
 @dataclass(frozen=True)
-class LatentClips:
+class LatentVideos:
     """Encoded clips: latents [n, t, c, h, w] float16, captions with and without the motion, and the
     boxes of every frame; ``plan`` says which clips these are."""
 
-    plan: ClipPlan
+    plan: VideoPlan
     latents: Tensor
     captions: list[tuple[str, str]]
     boxes: list[list[list[Box]]]
@@ -96,7 +96,7 @@ class LatentClips:
         return chosen
 
 
-def reading_scenes(plan: ClipPlan) -> list[worlds.Scene]:
+def reading_scenes(plan: VideoPlan) -> list[worlds.Scene]:
     """The scenes of ``plan`` with two shapes, whose captions alone are trained on. Of scenes with
     one there are few enough captions for clips to show most of them: the rest stays unseen.
     """
@@ -111,7 +111,7 @@ def _shown_by(scene: worlds.Scene) -> set[str]:
     return motions | {TWO_OBJECTS if len(scene.objects) == 2 else ONE_OBJECT}
 
 
-def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentClips:
+def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentVideos:
     """Load the clips of ``plan`` from ``folder``, encoding them first if they are not there."""
     fingerprint = hashlib.sha256(json.dumps(vars(plan), sort_keys=True).encode())
     fingerprint.update(autoencoder.encoder.conv_out.weight.detach().float().cpu().numpy().tobytes())
@@ -123,11 +123,11 @@ def latent_clips(plan: ClipPlan, autoencoder: AutoencoderKL, folder: Path) -> La
     scenes = [plan.scene(i) for i in range(plan.count)]
     captions = [(worlds.caption(s), worlds.caption(s, motion=False)) for s, _ in scenes]
     boxes = [[list(worlds.boxes(s, float(t))) for t in times] for s, times in scenes]
-    return LatentClips(plan, latents, captions, boxes)
+    return LatentVideos(plan, latents, captions, boxes)
 
 
 @torch.no_grad()
-def encode_plan(plan: ClipPlan, autoencoder: AutoencoderKL) -> Tensor:
+def encode_plan(plan: VideoPlan, autoencoder: AutoencoderKL) -> Tensor:
     """Render and encode every clip of ``plan``; scaled latents [n, t, c, h, w] as float16."""
     device = autoencoder.device
     clips = []

@@ -23,10 +23,10 @@ from ..tasks.interpolation import FACTOR, blended
 from ..text.encoders import encode_text, tokenize
 from ..weights.checkpoints import Header, save
 from .frame_sampling import Shown, ShownFrames
-from .latents import ClipPlan, latent_clips, reading_scenes
+from .latents import VideoPlan, latent_videos, reading_scenes
 from .motion_reader import teach_reading
 from .recipe import Recipe
-from .velocity import SCHEDULE, clip_noise, draw_steps, normal_like, velocity_error
+from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error, video_noise
 
 BLEND_STEPS = 20, 350
 """Steps of the forward process at which clips are also trained from blends of the given frames,
@@ -42,7 +42,7 @@ class TrainTemporalLayers:
     frame, or anchors, half of the batches are noised blends of these, at ``data.blend_steps`` of
     the forward process, whose ghosts the layers learn to undo. Frames between anchors all have the
     same noise, as when they are sampled. ``data.more_of`` names what is shown more often than in
-    the world (see :meth:`.LatentClips.draw`). With ``data.moving_weight`` what changes within a
+    the world (see :meth:`.LatentVideos.draw`). With ``data.moving_weight`` what changes within a
     clip counts more than what does not (see :func:`moving`), and with ``data.change_weight`` the
     error of the change from each shown frame to the next counts besides that of the frames.
     """
@@ -53,7 +53,7 @@ class TrainTemporalLayers:
         self.text_encoder, self.tokenizer = image.text_encoder, image.tokenizer
         self.length = image.text_length
         self.sets = [
-            latent_clips(ClipPlan(**plan), image.autoencoder, cache)
+            latent_videos(VideoPlan(**plan), image.autoencoder, cache)
             for plan in recipe.data["clips"]
         ]
         self.shown = ShownFrames.of(recipe.data)
@@ -66,7 +66,7 @@ class TrainTemporalLayers:
         unet = frozen(eject(image.model.network))
         self.layers = layers_for(unet, recipe)
         if "reading" in recipe.data:
-            self._teach_reading(ClipPlan(**recipe.data["reading"]), recipe.data["reading_steps"])
+            self._teach_reading(VideoPlan(**recipe.data["reading"]), recipe.data["reading_steps"])
         if self.layers.prompt is not None:
             self.layers.prompt.requires_grad_(False).embed.requires_grad_(True)
         self.module = inject(unet, self.layers)
@@ -123,16 +123,16 @@ class TrainTemporalLayers:
         error = velocity_error(
             lambda x, t: self.module(x, t, given),
             x0,
-            clip_noise(x0, generator, batch["shared_noise"]),
+            video_noise(x0, generator, batch["shared_noise"]),
             steps,
             start,
         )
         wanted = (1 - mask)[:, :, None, None, None]
         signal, _ = SCHEDULE.signal_and_spread(steps, x0)
         weight = wanted * (1 + self.moving_weight * signal.square() * moving(x0))
-        return {"loss": clip_loss(error * wanted, weight, self.change_weight)}
+        return {"loss": video_loss(error * wanted, weight, self.change_weight)}
 
-    def _teach_reading(self, plan: ClipPlan, steps: int) -> None:
+    def _teach_reading(self, plan: VideoPlan, steps: int) -> None:
         """On the captions of the clips and those of ``plan``."""
         clips = self.sets[0].plan
         scenes = [clips.scene(i)[0] for i in range(clips.count)] + reading_scenes(plan)
@@ -178,7 +178,7 @@ def unsteadiness(x0: Tensor, generator: torch.Generator) -> Tensor:
     return size[:, None, None, None, None] * errors
 
 
-def clip_loss(error: Tensor, weight: Tensor, change_weight: float) -> Tensor:
+def video_loss(error: Tensor, weight: Tensor, change_weight: float) -> Tensor:
     """Weighted mean square of the error of clips [b t c h w], and ``change_weight`` times that of
     its change from frame to frame, which lessens what is wrong in each frame differently.
     """

@@ -42,7 +42,7 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
-def clip_noise(x0: Tensor, generator: torch.Generator, shared: float) -> Tensor:
+def video_noise(x0: Tensor, generator: torch.Generator, shared: float) -> Tensor:
     """Noise for clips [b t c h w], of which frames share as much as ``shared`` says."""
     noise = normal_like(x0, generator)
     return mixed_noise(noise, normal_like(x0[:, :1], generator), shared) if shared else noise

@@ -144,7 +144,7 @@ class Host(Protocol):
     def denoiser_for(
         self, model: Wire, positive: Conditioning, negative: Conditioning, guidance: Guidance
     ) -> Callable[[Any], Denoiser]:
-        """A function from the condition of a clip (core's ClipCondition) to its denoiser.
+        """A function from the condition of a clip (core's SegmentCondition) to its denoiser.
 
         Entries of a CONDITIONING may carry `videoldm_frames: (start, stop)`; the clip's absolute
         frame numbers then decide which prompt each frame gets.

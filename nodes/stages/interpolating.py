@@ -18,10 +18,10 @@ from ...core.tasks.keyframe_conditioning import (
     masked_latents,
 )
 from ...core.tasks.segment import (
-    ClipCondition,
     ContextUse,
     Evaluations,
     Sampling,
+    SegmentCondition,
     in_scope,
     reporter,
 )
@@ -153,7 +153,7 @@ class _Remaking:
             step_noise=source,
             callback=reporter(self.meter, f"interpolation {number + 1}", 0, 1),
         )
-        first = ClipCondition(frames=range(seen), concatenated=condition[:, :seen])
+        first = SegmentCondition(frames=range(seen), concatenated=condition[:, :seen])
         size = shape[0], *shape[2:]
         made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
         check_finite(made)

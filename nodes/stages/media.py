@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from ...core.graph import NodeValues, graph_from_api
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, encoding_of, exact_frame_rate
-from ..checks import clip_faults, loading_faults, require
+from ..checks import loading_faults, require, video_faults
 from ..choices import FITS, RENDERED, RENDERED_FRAMES
 from ..host.shared.saving import save_stream
 from ..host.tensors import audio_from, audio_of
@@ -46,7 +46,7 @@ class Excerpt:
     multiple_of: int
 
 
-def load_clip(host: Host, file: str, excerpt: Excerpt) -> tuple[Tensor, float, int, Wire]:
+def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Tensor, float, int, Wire]:
     """(IMAGE, frames per second, frame count, AUDIO or None) of a file, or of a rendered clip.
 
     The sound is that of the chosen frames, as long as they.
@@ -139,7 +139,7 @@ def stream_of(
 ) -> VideoStream:  # fmt: skip
     """The one clip that a saving node was given, with the sound it was given, or else its own."""
     given = {"video": video, "images": images}
-    require(clip_faults, {}, [name for name, value in given.items() if value is not None])
+    require(video_faults, {}, [name for name, value in given.items() if value is not None])
     sound = audio_of(audio)
     if sound is not None and encoding_of(format).audio is None:
         host.warn(f"{format} carries no sound: the audio that is connected is left out")
@@ -178,7 +178,7 @@ def filled_prefix(prefix: str, hidden: Any) -> str:
     return NodeValues(graph_from_api(hidden.prompt, workflow=workflow), {}).fill_in(prefix)
 
 
-def save_clip(
+def save_video(
     host: Host, stream: VideoStream, prefix: str, format: str, quality: int,
     metadata: dict[str, str], *, temp: bool = False,
 ) -> Path:  # fmt: skip

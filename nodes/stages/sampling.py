@@ -19,15 +19,15 @@ from ...core.tasks.long_video import (
     Segment,
     hierarchical,
     prediction,
-    single_clip,
+    single_segment,
 )
 from ...core.tasks.segment import (
-    ClipCondition,
     ContextUse,
     DenoiserFor,
     Evaluations,
     Perturbation,
     ScopedDenoisers,
+    SegmentCondition,
     in_scope,
 )
 from ...core.tasks.sliding import SlidingWindows, sliding
@@ -36,7 +36,7 @@ from ..checks import require, sampler_faults
 from ..choices import (
     HIERARCHICAL,
     PREDICTION,
-    SINGLE_CLIP,
+    SINGLE_SEGMENT,
     SLIDING_WINDOWS,
     SPARSE_FIRST,
     VIDEO_TO_VIDEO,
@@ -98,7 +98,7 @@ class _Run:
         self.sampling = sampling_for(host, model, self.settings, prompts[0])
         self.meter = Meter(host)
         self.made_by = {
-            SINGLE_CLIP: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
+            SINGLE_SEGMENT: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
             PREDICTION: self.predicted, HIERARCHICAL: self.hierarchical,
             VIDEO_TO_VIDEO: self.changed,
         }  # fmt: skip
@@ -221,7 +221,7 @@ class _Run:
     # The strategies.
 
     def single(self) -> Iterator[Tensor]:
-        return single_clip(
+        return single_segment(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
             how=Segment(context=self._context(), use=self._use()), callback=self.meter,
         )  # fmt: skip
@@ -247,7 +247,7 @@ class _Run:
                 self._denoisers(self.model), size, self.sampling, self.request.frames,
                 windows=windows, callback=self.meter,
             )  # fmt: skip
-        return single_clip(
+        return single_segment(
             self._denoisers(self.model), size, self.sampling, self.request.frames,
             how=Segment(x0=video), callback=self.meter,
         )  # fmt: skip
@@ -310,10 +310,10 @@ class _ByContext(ScopedDenoisers):
     alone: DenoiserFor
     told: DenoiserFor
 
-    def _of(self, condition: ClipCondition) -> DenoiserFor:
+    def _of(self, condition: SegmentCondition) -> DenoiserFor:
         return self.alone if condition.context is None else self.told
 
-    def __call__(self, condition: ClipCondition) -> Denoiser:
+    def __call__(self, condition: SegmentCondition) -> Denoiser:
         return self._of(condition)(condition)
 
     def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:

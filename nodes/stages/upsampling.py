@@ -9,7 +9,7 @@ import torch
 
 from ...core.tasks.independent_chunks import independent_chunks, one_stream
 from ...core.tasks.segment import reporter
-from ...core.tasks.upsampling import Upsampling, upsample_clips, upsample_whole
+from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_whole
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
@@ -96,7 +96,7 @@ class _Run(NamedTuple):
 def _continued(run: _Run) -> Iterator[Tensor]:
     """Each clip goes on from the finished frames of the one before."""
     meter = Meter(run.host)
-    return upsample_clips(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
+    return upsample_continued(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
 
 
 def _blended(run: _Run) -> Iterator[Tensor]:

@@ -21,7 +21,7 @@ from videoldm.core.networks.sites import UNetLayout
 from videoldm.core.networks.video_unet import VideoUNet, eject
 from videoldm.core.tasks import keyframe_conditioning as keyframes
 from videoldm.core.tasks.independent_chunks import one_stream
-from videoldm.core.tasks.segment import ClipCondition
+from videoldm.core.tasks.segment import SegmentCondition
 from videoldm.core.weights.checkpoints import CheckpointError
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -267,7 +267,7 @@ def test_euler_tells_the_network_real_timesteps():
 
 def test_guidance_is_off_at_scale_1():
     model, x = model_of("base"), normal(1, 2, 4, 4, 4)
-    guided = replace(PROMPTS, scale=1.0).denoiser(model, ClipCondition(frames=range(x.shape[1])))
+    guided = replace(PROMPTS, scale=1.0).denoiser(model, SegmentCondition(frames=range(x.shape[1])))
     plain = model.denoiser(Conditions(text=TEXT))
     assert torch.equal(guided(x, torch.tensor(2.0)), plain(x, torch.tensor(2.0)))
 

@@ -11,7 +11,7 @@ from . import values
 
 Flow = dict[str, Any]
 RENDERED = "rendered: shapes"
-SINGLE_CLIP = {
+SINGLE_SEGMENT = {
     "strategy": "single clip", "strategy.context_frames": 1, "strategy.context_guidance": 1.0,
     "strategy.perturbation": 0,
 }  # fmt: skip
@@ -25,19 +25,19 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def load_clip(file: str = RENDERED, **changes: Any) -> dict[str, Any]:
+def load_video(file: str = RENDERED, **changes: Any) -> dict[str, Any]:
     common = {"start": 0, "count": 3, "stride": 1, "width": 16, "height": 16, "fit": "crop",
               "multiple_of": 8}  # fmt: skip
     return node("VideoLDM_LoadVideo", file=file, **common | changes)
 
 
-def save_clip(prefix: str = "clip", format: str = "mp4", **clip: Any) -> dict[str, Any]:
+def save_video(prefix: str = "clip", format: str = "mp4", **clip: Any) -> dict[str, Any]:
     return node("VideoLDM_SaveVideo", filename_prefix=prefix, format=format, quality=18,
                 frame_rate=8.0, **clip)  # fmt: skip
 
 
 def copy_clip(file: str = RENDERED, prefix: str = "clip", format: str = "mp4") -> Flow:
-    return {"1": load_clip(file), "2": save_clip(prefix, format, images=["1", 0])}
+    return {"1": load_video(file), "2": save_video(prefix, format, images=["1", 0])}
 
 
 def copy_image(file: str, prefix: str = "image") -> Flow:
@@ -54,7 +54,7 @@ def copy_video(file: str, prefix: str = "video") -> Flow:
         "2": node("SaveVideo", video=["1", 0], filename_prefix=prefix, format="auto", codec="auto"),
         "3": node("GetVideoComponents", video=["1", 0]),
         "4": node("CreateVideo", images=["3", 0], fps=["3", 2], audio=["3", 1]),
-        "5": save_clip(f"{prefix}_again", video=["4", 0]),
+        "5": save_video(f"{prefix}_again", video=["4", 0]),
     }
 
 
@@ -80,7 +80,7 @@ def clip_from_text(text: str = "a red circle", layers: str = "embedded: text to 
     sampler = node(
         "VideoLDM_VideoSampler", model=["3", 0], positive=["4", 0], negative=["4", 0], width=16,
         height=16, frames=4, steps=1, cfg=1.0, sampler_name="ddim", schedule="uniform", seed=1,
-        guidance_rescale=0.0, **SINGLE_CLIP,
+        guidance_rescale=0.0, **SINGLE_SEGMENT,
     )  # fmt: skip
     inject = node("VideoLDM_InjectTemporalLayers", model=["1", 0], layers=["2", 0], strength=1.0,
                   attention_strength=1.0, convolution_strength=1.0, sites="")  # fmt: skip
@@ -92,14 +92,14 @@ def clip_from_text(text: str = "a red circle", layers: str = "embedded: text to 
         "5": sampler,
         "6": node("VideoLDM_TemporalVAEDecodeToVideo", samples=["5", 0], vae=["1", 2],
                   frame_rate=8.0, chunk=2, tile=0),
-        "7": save_clip("made", video=["6", 0]),
+        "7": save_video("made", video=["6", 0]),
     }  # fmt: skip
 
 
 def long_clip(segments: str) -> Flow:
     flow = clip_from_text()
     flow["4"] = node("VideoLDM_LongHorizonSegments", clip=["1", 1], segments=segments)
-    inputs = {k: v for k, v in flow["5"]["inputs"].items() if k not in SINGLE_CLIP}
+    inputs = {k: v for k, v in flow["5"]["inputs"].items() if k not in SINGLE_SEGMENT}
     flow["5"]["inputs"] = inputs | SLIDING_WINDOWS | {"frames": 6}
     return flow
 

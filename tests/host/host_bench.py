@@ -93,12 +93,12 @@ class Bench:
         return model
 
     def denoiser(self, model, prompts=None, cfg=1.0, rescale=0.0, **condition):
-        from videoldm.core.tasks.segment import ClipCondition
+        from videoldm.core.tasks.segment import SegmentCondition
         from videoldm.nodes.host.interface import Guidance
 
         guidance = Guidance(cfg=cfg, rescale=rescale)
         denoiser_for = self.host.denoiser_for(model, *(prompts or self.prompts), guidance)
-        return denoiser_for(ClipCondition(**{"frames": range(FRAMES)} | condition))
+        return denoiser_for(SegmentCondition(**{"frames": range(FRAMES)} | condition))
 
     def denoised(self, model, *, x=None, **given):
         import torch

@@ -151,12 +151,12 @@ def _counted(counts, name, method):
 def evaluation_alone(toys):
     """The denoiser outside of a sampling against the same inside of one."""
     import torch
-    from videoldm.core.tasks.segment import ClipCondition, Evaluations, in_scope
+    from videoldm.core.tasks.segment import Evaluations, SegmentCondition, in_scope
     from videoldm.nodes.host.interface import Guidance
 
     prompts, size = toys.controlled(), (1, 4, LATENT, LATENT)
     made = toys.host.denoiser_for(toys.text_to_video, *prompts, Guidance(cfg=3.0, rescale=0.5))
-    condition = ClipCondition(frames=range(FRAMES))
+    condition = SegmentCondition(frames=range(FRAMES))
     denoiser, sigma = made(condition), torch.tensor(3.0)
     x = 3 * torch.randn(1, FRAMES, *size[1:], generator=torch.Generator().manual_seed(3))
     alone = denoiser(x, sigma)
@@ -181,15 +181,15 @@ def many_windows(toys):
 
 def controls_of_a_clip(toys):
     """Copies of a ControlNet for frames 2 .. 4, with one before it and a clone on another GPU."""
-    from videoldm.core.tasks.segment import ClipCondition
-    from videoldm.nodes.host.comfyui.clip_prompts import ClipPrompts
+    from videoldm.core.tasks.segment import SegmentCondition
+    from videoldm.nodes.host.comfyui.segment_prompts import SegmentPrompts
 
     positive, negative = toys.controlled()
     control = positive[0][1]["control"]
     control.set_previous_controlnet(toys.controlled()[0][0][1]["control"])
     control.multigpu_clones = {"cuda:1": toys.controlled()[0][0][1]["control"]}
     # What ComfyUI's node gives the negative prompt is the very same object.
-    prompts = ClipPrompts(positive, negative).of_clip(ClipCondition(frames=range(2, 5)))
+    prompts = SegmentPrompts(positive, negative).of_segment(SegmentCondition(frames=range(2, 5)))
     ours, theirs = (prompts[name][0][1]["control"] for name in ("positive", "negative"))
     parts = (ours, ours.previous_controlnet, ours.multigpu_clones["cuda:1"])
     return {

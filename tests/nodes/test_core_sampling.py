@@ -7,7 +7,7 @@ import torch
 from diffusers import ControlNetModel
 from safetensors.torch import save_file
 from videoldm.core.diffusion import schedules
-from videoldm.core.tasks.segment import ClipCondition
+from videoldm.core.tasks.segment import SegmentCondition
 from videoldm.nodes.host.interface import Guidance
 from videoldm.nodes.host.shared.conditioning import branches, hint_indices, with_frames
 from videoldm.nodes.host.standalone.control import hint, hinted, level_of
@@ -136,9 +136,9 @@ def test_published_models_are_told_whole_timesteps(toys):
 
 
 def denoised(toys, toy, prompt, sigma: float) -> torch.Tensor:
-    for_clip = toys.denoiser_for(toy["model"], prompt, prompt, Guidance(cfg=1.0))
+    for_segment = toys.denoiser_for(toy["model"], prompt, prompt, Guidance(cfg=1.0))
     x = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(2)) * sigma
-    return for_clip(ClipCondition(frames=range(3)))(x, torch.tensor(sigma))
+    return for_segment(SegmentCondition(frames=range(3)))(x, torch.tensor(sigma))
 
 
 def test_combined_prompts_are_averaged(run, toys, toy):

@@ -8,7 +8,7 @@ import torch
 
 from ...networks.autoencoder import encode
 from .loading import load_autoencoder
-from .worlds import random_clip
+from .worlds import random_video
 
 SAMPLES, SEED = 8, 30_000
 """Rendered frames of each world that the colours are fitted to."""
@@ -19,7 +19,7 @@ def rgb_factors(autoencoder: Path) -> tuple[list[list[float]], list[float]]:
     """(factors [c][3], bias [3]) from scaled latents to RGB in [-1, 1] that come closest, in least
     squares, to rendered frames which the autoencoder has encoded."""
     frames = torch.cat([
-        torch.from_numpy(random_clip(world, SEED + k, frames=1, size=64, rate=0.25).frames.copy())
+        torch.from_numpy(random_video(world, SEED + k, frames=1, size=64, rate=0.25).frames.copy())
         for world in ("shapes", "driving") for k in range(SAMPLES)
     ])  # fmt: skip
     latents = encode(load_autoencoder(autoencoder), frames[None])[0]

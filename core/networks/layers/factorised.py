@@ -16,7 +16,7 @@ GROUPS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipInputs:
+class VideoInputs:
     """What every layer is handed besides the frames.
 
     embedding: of the noise level and all other numbers, after SiLU, [b e] or [b t e]. text, image:
@@ -29,7 +29,7 @@ class ClipInputs:
     image: Tensor | None = None
 
 
-class ClipGroupNorm(nn.Module):
+class VideoGroupNorm(nn.Module):
     """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the clip's frames.
 
     The mean is taken off first. In channels-last memory torch computes the variance as the
@@ -68,15 +68,15 @@ class ResBlock(nn.Module):
         super().__init__()
         norm = dict(eps=1e-5, pooled=spec.pooled_norm, ops=ops)
         self.scale_shift = spec.scale_shift
-        self.norm1 = ClipGroupNorm(channels, **norm)
+        self.norm1 = VideoGroupNorm(channels, **norm)
         self.conv1 = ops.Conv2d(channels, out, 3, padding=1)
         self.embed = ops.Linear(spec.embedding, 2 * out if spec.scale_shift else out)
-        self.norm2 = ClipGroupNorm(out, **norm)
+        self.norm2 = VideoGroupNorm(out, **norm)
         self.conv2 = zeroed(ops.Conv2d(out, out, 3, padding=1))
         self.skip = ops.Conv2d(channels, out, 1) if channels != out else None
         self.over_time = TimeConvolutions(out, ops) if spec.over_time else None
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
         z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
         told = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
@@ -97,7 +97,7 @@ class TimeConvolutions(nn.Module):
     def __init__(self, width: int, ops=nn):
         super().__init__()
         self.norms = nn.ModuleList(
-            [ClipGroupNorm(width, eps=1e-5, pooled=True, ops=ops) for _ in range(4)]
+            [VideoGroupNorm(width, eps=1e-5, pooled=True, ops=ops) for _ in range(4)]
         )
         kernel = dict(kernel_size=(3, 1, 1), padding=(1, 0, 0))
         self.convs = nn.ModuleList([ops.Conv3d(width, width, **kernel) for _ in range(4)])

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..layer_calls import linear
-from .factorised import GROUPS, ClipGroupNorm, ClipInputs
+from .factorised import GROUPS, VideoGroupNorm, VideoInputs
 from .relative_attention import Attention, PlainAttention, TransposedRelativeAttention
 from .residual import zeroed
 from .transformer import GEGLU
@@ -41,7 +41,7 @@ def over_frames(layer: nn.Module, tokens: Tensor, frames: int) -> Tensor:
     return rearrange(out, "(b s) t c -> (b t) s c", s=count)
 
 
-def to_prompt(attention: Attention, tokens: Tensor, inputs: ClipInputs) -> Tensor:
+def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs) -> Tensor:
     """Cross-attention of tokens [(b t) s c] to text and image, which a clip or every frame has."""
     text, image = inputs.text, inputs.image
     if text is None:
@@ -86,14 +86,14 @@ class SplitAttention(nn.Module):
 
     def __init__(self, width: int, spec: SplitAttentionSpec, ops=nn):
         super().__init__()
-        self.space_norm = ClipGroupNorm(width, eps=1e-5, ops=ops)
+        self.space_norm = VideoGroupNorm(width, eps=1e-5, ops=ops)
         self.space = PlainAttention(width, spec.heads, ops)
         self.time_norm = ops.GroupNorm(GROUPS, width, eps=1e-5)
         self.time = TransposedRelativeAttention(width, spec.heads, spec.max_distance, ops)
         zeroed(self.space.to_out)
         zeroed(self.time.to_out)
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = tokens_of(h) + self.space(tokens_of(self.space_norm(h, inputs.frames)))
         return frames_like(tokens + over_frames(self._in_time, tokens, inputs.frames), h)
 
@@ -137,7 +137,7 @@ class InterleavedBlock(nn.Module):
         self.feed_forward_norm = ops.LayerNorm(width)
         self.feed_forward = GEGLU(width, ops=ops)
 
-    def forward(self, tokens: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, tokens: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
         tokens = self.space(self.space_norm(tokens), plus=tokens)
         tokens = tokens + over_frames(self.first_time, self.first_time_norm(tokens), frames)
@@ -151,12 +151,12 @@ class InterleavedTransformer(nn.Module):
 
     def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
         super().__init__()
-        self.norm = ClipGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
+        self.norm = VideoGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
         self.project_in = ops.Linear(width, width)
         self.blocks = nn.ModuleList([InterleavedBlock(width, spec, ops) for _ in range(spec.depth)])
         self.project_out = zeroed(ops.Linear(width, width))
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
             tokens = block(tokens, inputs)
@@ -204,7 +204,7 @@ class SpaceTransformer(nn.Module):
     def __init__(self, width: int, spec: StackedTransformersSpec, ops=nn):
         super().__init__()
         heads = dict(heads=width // spec.head_width, head_width=spec.head_width, ops=ops)
-        self.norm = ClipGroupNorm(width, eps=1e-6, ops=ops)
+        self.norm = VideoGroupNorm(width, eps=1e-6, ops=ops)
         self.project_in = ops.Linear(width, width)
         self.blocks = nn.ModuleList(
             [
@@ -219,7 +219,7 @@ class SpaceTransformer(nn.Module):
         )
         self.project_out = zeroed(ops.Linear(width, width))
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
             tokens = block.first(block.norm1(tokens), plus=tokens)
@@ -238,7 +238,7 @@ class TimeTransformer(nn.Module):
         attention = dict(
             heads=heads, head_width=spec.head_width, max_distance=spec.max_distance, ops=ops
         )
-        self.norm = ClipGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
+        self.norm = VideoGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
         self.project_in = ops.Linear(width, inner)
         self.blocks = nn.ModuleList(
             [
@@ -250,7 +250,7 @@ class TimeTransformer(nn.Module):
         )
         self.project_out = zeroed(ops.Linear(inner, width))
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = tokens_of(self.norm(h, inputs.frames))
         return h + frames_like(over_frames(self._in_time, tokens, inputs.frames), h)
 
@@ -271,7 +271,7 @@ class StackedTransformers(nn.Module):
         self.space = SpaceTransformer(width, spec, ops)
         self.time = TimeTransformer(width, width // spec.head_width, spec, ops)
 
-    def forward(self, h: Tensor, inputs: ClipInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         return self.time(self.space(h, inputs), inputs)
 
 

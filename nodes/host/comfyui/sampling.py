@@ -24,17 +24,17 @@ from ....core.diffusion.guidance import rescaled
 from ....core.networks.autoencoder import check_video
 from ....core.networks.conditions import NOISE_LEVEL, Conditions
 from ....core.tasks.segment import (
-    ClipCondition,
     DenoiserFor,
     Evaluations,
     ScopedDenoisers,
+    SegmentCondition,
     conditions_of,
 )
 from ..interface import Guidance
 from ..shared.misfits import check_prompts_fit
-from .clip_prompts import ClipPrompts, for_batch
 from .layers import FRAME_BATCH, FrameBatch
 from .model_facts import network_spec, prediction_of, trained_network_of
+from .segment_prompts import SegmentPrompts, for_batch
 
 MOST_READY = 4
 """Clips of one sampling, such as sliding windows, whose conditions and hints are kept in memory."""
@@ -46,20 +46,20 @@ def denoiser_for(
 ) -> DenoiserFor:  # fmt: skip
     """See `Host.denoiser_for`. `offer(model, denoised)` gets every result, for previews."""
     check_prompts_fit(positive, negative, network_spec(model).text)
-    return ClipDenoisers(model, ClipPrompts(positive, negative), guidance, offer)
+    return SegmentDenoisers(model, SegmentPrompts(positive, negative), guidance, offer)
 
 
-class ClipDenoisers(ScopedDenoisers):
+class SegmentDenoisers(ScopedDenoisers):
     """Denoisers of clips by one model. `offer(model, denoised)` gets every result."""
 
-    def __init__(self, model: Any, prompts: ClipPrompts, guidance: Guidance,
+    def __init__(self, model: Any, prompts: SegmentPrompts, guidance: Guidance,
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
         self.model, self.prompts, self.guidance, self.offer = model, prompts, guidance, offer
         self.network = network_spec(model)
         self.running: Running | None = None
 
-    def __call__(self, condition: ClipCondition) -> ClipDenoiser:
-        return ClipDenoiser(self, condition)
+    def __call__(self, condition: SegmentCondition) -> SegmentDenoiser:
+        return SegmentDenoiser(self, condition)
 
     def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
         condition, (videos, *image), sigmas = planned
@@ -79,7 +79,7 @@ class ClipDenoisers(ScopedDenoisers):
         return {name: one for name, one in prompts.items()
                 if name == "positive" or self.guidance.cfg != 1}  # fmt: skip
 
-    def given(self, condition: ClipCondition) -> Conditions:
+    def given(self, condition: SegmentCondition) -> Conditions:
         """What the network is given of a clip beside its prompts, which are ComfyUI's; ValueError
         for what it does not take, or needs and is not given."""
         given = conditions_of(condition, self.network.ids)
@@ -88,12 +88,12 @@ class ClipDenoisers(ScopedDenoisers):
         return given
 
 
-class ClipDenoiser:
+class SegmentDenoiser:
     """denoiser(x [b t c h w], sigma) of one clip; outside of a sampling, a sampling of its own."""
 
-    def __init__(self, clips: ClipDenoisers, condition: ClipCondition):
+    def __init__(self, clips: SegmentDenoisers, condition: SegmentCondition):
         self.clips, self.condition, self.given = clips, condition, clips.given(condition)
-        self.prompts = clips.used(clips.prompts.of_clip(condition))
+        self.prompts = clips.used(clips.prompts.of_segment(condition))
 
     @property
     def batch(self) -> FrameBatch:
@@ -134,7 +134,7 @@ class Running(comfy.samplers.Sampler):
 
     def __init__(self, guider: VideoGuider, run: Callable[[], Tensor]):
         self.guider, self.run = guider, run
-        self.ready: OrderedDict[ClipDenoiser, Ready] = OrderedDict()
+        self.ready: OrderedDict[SegmentDenoiser, Ready] = OrderedDict()
         self.result: Tensor | None = None
 
     def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
@@ -151,7 +151,7 @@ class Running(comfy.samplers.Sampler):
             self.ready.clear()
         return noise
 
-    def evaluate(self, clip: ClipDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    def evaluate(self, clip: SegmentDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
         """The denoised frames [(b t) c h w] of x [b t c h w]."""
         folded = rearrange(x, "b t c h w -> (b t) c h w").to(self.device, torch.float32)
         ready = self._ready_for(clip, x.shape, folded)
@@ -159,7 +159,7 @@ class Running(comfy.samplers.Sampler):
         given = self.extra_args | {"model_options": ready.options}
         return self.model_wrap(folded, _per_frame(sigma, x).to(folded), **given)
 
-    def _ready_for(self, clip: ClipDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
+    def _ready_for(self, clip: SegmentDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
         ready = self.ready.pop(clip, None)
         if ready is None:
             prompts = for_batch(clip.prompts, clip.condition, shape)
@@ -169,7 +169,7 @@ class Running(comfy.samplers.Sampler):
             self.ready.popitem(last=False)[1].clean_up()
         return ready
 
-    def _options(self, clip: ClipDenoiser) -> dict[str, Any]:
+    def _options(self, clip: SegmentDenoiser) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
         options["transformer_options"][FRAME_BATCH] = clip.batch
         return options

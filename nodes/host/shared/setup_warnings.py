@@ -147,7 +147,7 @@ def core_sampler_warnings(layers: LayersKnown, frames: int) -> list[str]:
     found = _first_task(layers)
     if layers.trained_frames and frames > layers.trained_frames:
         found.append(
-            f"{_as_one_clip(frames, layers.trained_frames)} take at most {layers.trained_frames} "
+            f"{_seen_together(frames, layers.trained_frames)} take at most {layers.trained_frames} "
             "frames, context windows, or the Video Sampler with another strategy"
         )
     return found
@@ -187,13 +187,13 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
     trained = layers.trained_frames if layers is not None else 0
     if not trained or setup.together <= trained:
         return []
-    begin = _as_one_clip(setup.together, trained)
+    begin = _seen_together(setup.together, trained)
     if setup.strategy in WHOLE and not setup.in_windows:
         return [f"{begin} choose at most {trained} frames, or another strategy"]
     return [f"{begin} set window to {trained}"]
 
 
-def _as_one_clip(frames: int, trained: int) -> str:
+def _seen_together(frames: int, trained: int) -> str:
     return (
         f"{frames} frames are made in one clip, but the temporal layers were trained on clips of "
         f"{trained}:"

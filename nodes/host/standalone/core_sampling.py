@@ -125,7 +125,7 @@ def ksample(
     latent: dict[str, Any], how: SamplerSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """Denoise a LATENT. Temporal layers in the model make its batch one video of frames."""
-    from ....core.tasks.segment import ClipCondition
+    from ....core.tasks.segment import SegmentCondition
     from ..interface import Guidance
     from .control import repeated_hints
 
@@ -141,7 +141,7 @@ def ksample(
     if how.sampler_name in UNI_PC and sigmas[-1] == 0:
         sigmas[-1] = UNI_PC_END
     x = _sampler(how.sampler_name)(
-        denoiser_for(ClipCondition(frames=range(frames))),
+        denoiser_for(SegmentCondition(frames=range(frames))),
         _noised(model.core.schedule, x0, sigmas[0], how),
         sigmas,
         noise=_fresh_noise(how.seed, x0),

@@ -11,7 +11,7 @@ from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.guidance import Branch, averaged, guided, rescaled
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.temporal_layers import Strength, TemporalLayers
-from ....core.tasks.segment import ClipCondition, DenoiserFor, conditions_of
+from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
 from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_of, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
@@ -56,7 +56,7 @@ def denoiser_for(
     for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
         core.network.check_control(hint.net.network)
 
-    def for_clip(condition: ClipCondition) -> Denoiser:
+    def for_segment(condition: SegmentCondition) -> Denoiser:
         cond = _bound(core, positive, condition)
         if guidance.cfg == 1:
             return cond
@@ -67,10 +67,10 @@ def denoiser_for(
             )
         return guided(cond, uncond, guidance.cfg)
 
-    return for_clip
+    return for_segment
 
 
-def _bound(core: DiffusionModel, conditioning: Sequence, condition: ClipCondition) -> Denoiser:
+def _bound(core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition) -> Denoiser:
     """The mean over the prompts that are combined, each in its range of noise levels."""
     parts = []
     for branch in branches(conditioning):
@@ -82,7 +82,7 @@ def _bound(core: DiffusionModel, conditioning: Sequence, condition: ClipConditio
 
 
 def _branch_denoiser(
-    core: DiffusionModel, conditioning: Sequence, condition: ClipCondition
+    core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition
 ) -> Denoiser:
     spec, text = core.network.spec, text_for(conditioning, condition.frames)
     pooled = pooled_of(conditioning) if spec.pooled_text else None

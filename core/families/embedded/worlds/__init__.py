@@ -32,7 +32,7 @@ __all__ = [
     "boxes",
     "caption",
     "flow",
-    "random_clip",
+    "random_video",
     "render",
     "rendered",
     "sample_scene",
@@ -73,7 +73,7 @@ def flow(
     return _world(scene).flow(scene, time=time, next_time=next_time, size=size)
 
 
-def random_clip(
+def random_video(
     world: str,
     seed: int,
     *,
@@ -98,7 +98,7 @@ def rendered(world: str, *, seed: int, frames: int, size: int) -> Tensor:
     """Frames [t 3 size size] of the scene of `seed`, four for every base frame."""
     import torch
 
-    clip = random_clip(world, seed, frames=frames, size=size, rate=0.25)
+    clip = random_video(world, seed, frames=frames, size=size, rate=0.25)
     return torch.from_numpy(np.ascontiguousarray(clip.frames))
 
 

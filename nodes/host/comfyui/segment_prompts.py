@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core.tasks.segment import ClipCondition
+from ....core.tasks.segment import SegmentCondition
 from ..shared.conditioning import FRAMES, branches, hint_indices, text_for
 from .model import LOW_RES, NOISE_LEVEL
 
@@ -19,13 +19,13 @@ Prompts = dict[str, list]
 
 
 @dataclass(frozen=True)
-class ClipPrompts:
+class SegmentPrompts:
     """The prompts of a whole video."""
 
     positive: Sequence
     negative: Sequence
 
-    def whole(self, condition: ClipCondition, shape: Sequence[int]) -> Prompts:
+    def whole(self, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
         """All entries, those of other frames too: hooks are registered, and ControlNets are put
         into memory, of what is given before sampling begins. `condition` is of any clip, `shape`
         [b t c h w] that of its latents."""
@@ -35,7 +35,7 @@ class ClipPrompts:
             for name, prompt in vars(self).items()
         }
 
-    def of_clip(self, condition: ClipCondition) -> Prompts:
+    def of_segment(self, condition: SegmentCondition) -> Prompts:
         """One entry per prompt for the frames of a clip; tokens [1 n d], or [1 t n d] where frames
         differ."""
         copies: dict[int, Any] = {}  # A ControlNet of both prompts stays one, evaluated once.
@@ -47,7 +47,7 @@ class ClipPrompts:
         }  # fmt: skip
 
 
-def for_batch(prompts: Prompts, condition: ClipCondition, shape: Sequence[int]) -> Prompts:
+def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
     """The prompts of a clip for a batch of images: frames [(b t)] of latents [b t c h w]."""
     told, videos = _told(condition, shape), shape[0]
 
@@ -62,7 +62,7 @@ def for_batch(prompts: Prompts, condition: ClipCondition, shape: Sequence[int]) 
     }
 
 
-def _told(condition: ClipCondition, shape: Sequence[int]) -> dict[str, Tensor]:
+def _told(condition: SegmentCondition, shape: Sequence[int]) -> dict[str, Tensor]:
     """What stands behind the latents, and its noise step, per image; see `VideoLDMModel`."""
     told: dict[str, Tensor] = {}
     if condition.concatenated is not None:

@@ -17,7 +17,7 @@ HELD_OUT = (
 SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 
 
-def clips_folder() -> Path:
+def videos_folder() -> Path:
     """Where real clips are looked for: ``VIDEOLDM_CLIPS``, else ``../shared/clips`` of the
     repository.
     """
@@ -25,13 +25,13 @@ def clips_folder() -> Path:
     return Path(os.environ.get("VIDEOLDM_CLIPS", default))
 
 
-def training_clips(folder: Path) -> list[Path]:
+def training_videos(folder: Path) -> list[Path]:
     """The clips below ``folder`` that training may see, sorted by name."""
     return sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and p.name not in HELD_OUT)
 
 
 @lru_cache(maxsize=64)
-def load_clip(path: Path, max_height: int = 320) -> np.ndarray:
+def load_video(path: Path, max_height: int = 320) -> np.ndarray:
     """Read a clip as uint8 [t, h, w, 3], shrunk by area averaging to at most ``max_height``."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
