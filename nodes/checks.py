@@ -206,9 +206,13 @@ def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 def segment_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Of Long-Horizon Segments."""
+    from .stages.prompt_travel import Clock
     from .stages.texts import read_segments
 
-    yield from _unreadable(read_segments, values.get("segments"))
+    known = _known(values, "frames", "frame_rate")
+    if known:
+        clock = Clock(frames=known[0], rate=known[1])
+        yield from _unreadable(lambda text: read_segments(text, clock), values.get("segments"))
 
 
 def box_faults(values: Values, connected: Collection[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checks import ABSENT, segment_faults, verdict
 from .host import host, io
+from .inputs import MAX_FRAMES, integer, number
 
 EXAMPLE = """[
   {"prompt": "a red circle moves right on a black background", "frames": 32},
@@ -19,13 +20,15 @@ class LongHorizonSegments(io.ComfyNode):
             display_name="Long-Horizon Segments",
             category="VideoLDM/prompt",
             description="Gives each part of a long video its own prompt. Where segments overlap, "
-            "one prompt fades into the next.",
+            "one prompt fades into the next. For the Video Sampler, and for ComfyUI's own samplers "
+            "where the model has temporal layers.",
             search_aliases=[
                 "prompt schedule",
                 "prompt travel",
                 "batch prompt schedule",
                 "timeline",
                 "storyboard",
+                "prompt scheduling",
                 "fizznodes",
             ],
             inputs=[
@@ -35,7 +38,19 @@ class LongHorizonSegments(io.ComfyNode):
                     default=EXAMPLE,
                     multiline=True,
                     tooltip="A JSON list of segments with prompt, frames, overlap (frames shared "
-                    "with the segment before) and, if wanted, a seed.",
+                    "with the segment before) and, if wanted, a seed. Or prompts at frames: "
+                    '"0": "a cat", "16": "a dog". Lengths and places may also be seconds ("2s") '
+                    'or parts of the video ("25%").',
+                ),
+                integer(
+                    "frames", 0, 0, MAX_FRAMES,
+                    "Number of frames of the video, which parts of it and places from its end "
+                    "count by; prompts at frames fill it. 0 is as many as the segments say.",
+                    optional=True, advanced=True,
+                ),
+                number(
+                    "frame_rate", 15.0, 0.1, 240.0, "Frames per second, for lengths in seconds.",
+                    step=0.01, optional=True, advanced=True,
                 ),
             ],
             outputs=[
@@ -48,14 +63,17 @@ class LongHorizonSegments(io.ComfyNode):
                     tooltip="Number of frames of all segments, for the Video Sampler.",
                 ),
             ],
-        )
+        )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, segments=ABSENT):
-        return verdict(cls, segment_faults, segments=segments)
+    def validate_inputs(cls, segments=ABSENT, frames=ABSENT, frame_rate=ABSENT):
+        given = {"segments": segments, "frames": frames, "frame_rate": frame_rate}
+        return verdict(cls, segment_faults, **given)
 
     @classmethod
-    def execute(cls, clip, segments) -> io.NodeOutput:
+    def execute(cls, clip, segments, frames=0, frame_rate=15.0) -> io.NodeOutput:
         from .stages.parsing import segments_conditioning
+        from .stages.prompt_travel import Clock
 
-        return io.NodeOutput(*segments_conditioning(host, clip, segments))
+        clock = Clock(frames=frames, rate=frame_rate)
+        return io.NodeOutput(*segments_conditioning(host, clip, segments, clock))

@@ -322,3 +322,24 @@ def test_a_network_says_what_it_takes():
     assert (spec.latent_channels, spec.concatenated, spec.text, spec.context) == (4, 3, 16, 4)
     assert spec.ids == {NOISE_LEVEL: 30, FRAME_RATE: 3}
     assert VideoUNet(toy_unet(), []).spec.takes == ("text", "times")
+
+
+# ------------------------------------------------------------------------- pooled text per frame
+
+
+def test_pooled_text_per_frame_is_each_frames_own():
+    unet = toy_unet(addition_embed_type="text_time", addition_time_embed_dim=4,
+                    projection_class_embeddings_input_dim=6 * 4 + 8)  # fmt: skip
+    network = VideoUNet(unet, [])
+    x, sizes = normal(2, 3, 4, 8, 8), torch.tensor([[64.0, 64, 0, 0, 64, 64]]).repeat(2, 1)
+    text, pooled = normal(2, 5, 16, seed=1), normal(2, 3, 8, seed=2)
+
+    def answer(x, pooled):
+        given = Conditions(text=text, pooled_text=pooled, ids={SIZES: sizes})
+        return network(x, torch.tensor(500), given)
+
+    whole = answer(x, pooled)
+    for k in range(3):
+        alone = answer(x[:, k : k + 1], pooled[:, k])
+        torch.testing.assert_close(whole[:, k : k + 1], alone, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(whole, answer(x, pooled[:, 0]))

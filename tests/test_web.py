@@ -21,6 +21,7 @@ from videoldm.nodes.host.shared.setup_warnings import LayersKnown, SamplerSetup
 from videoldm.nodes.host.shared.working_memory import NETWORKS, working_memory
 from videoldm.nodes.sample import VideoSampler
 from videoldm.nodes.segments import EXAMPLE
+from videoldm.nodes.stages.prompt_travel import Clock
 from videoldm.nodes.stages.texts import read_boxes, read_segments
 
 HERE = Path(__file__).resolve().parent
@@ -130,14 +131,25 @@ TEXTS = [
     '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 9, "overlap": 4}]',
     '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 3, "overlap": 3}]',
     '[{"prompt": "a", "frames": 4}, {"prompt": "b", "frames": 3, "overlap": -1}]',
+    '[{"prompt": "a", "frames": "2s"}, {"prompt": "b", "frames": "50%", "overlap": "0.2s"}]',
+    '[{"prompt": "a", "frames": "2"}]', '[{"prompt": "a", "frames": "-2s"}]',
+    '"0": "a", "16": "b"', '0 = "a", 16="b",', '{"0": "a", "-1": "b"}', '"0.5": "a", "1.0": "b"',
+    '"0": "say \\"hi\\",\nyou", "12%": "back\\\\slash"', '"0:": "a", "8": "b", "9:12": "a"',
+    '"16": "b", "1.5s": "a"', '"0:8": "a", "8:24": "b"', '"4:4": "a"', '"0": "a" "1": "b"',
+    '"x": "a"',
+    '"99": "a"', '"-99": "a"', '"1.5": "a"', '"0": "a", "0:4": "b"', '"0": a', '{}', '0.3 = "a"',
+    '"200000": "a"', '"0": "a", "4": "a", "8": "b"', '"7.5%": "a", "0.29": "b"', '"8:": "a"',
 ]  # fmt: skip
 
 
 def test_the_timeline_reads_what_the_node_reads(javascript):
-    answers = javascript("timeline.js", f"{json.dumps(TEXTS)}.map((one) => m.readSegments(one))")
-    for text, answer in zip(TEXTS, answers, strict=True):
+    given = [(text, clock) for text in TEXTS for clock in (Clock(), Clock(frames=24, rate=8.0))]
+    calls = [(text, vars(clock)) for text, clock in given]
+    answers = javascript("timeline.js", f"{json.dumps(calls)}.map((one) => m.readSegments(...one))")
+    assert sum("value" in one for one in answers) > 20
+    for (text, clock), answer in zip(given, answers, strict=True):
         try:
-            expected = [vars(one) for one in read_segments(text)]
+            expected = [vars(one) for one in read_segments(text, clock)]
         except ValueError:
             assert "problem" in answer, text
             continue

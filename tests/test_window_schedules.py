@@ -15,7 +15,7 @@ from videoldm.core.networks.layers.specs import LayerInputs
 from videoldm.core.networks.layers.views import Views
 from videoldm.core.networks.video_unet import inject
 from videoldm.core.tasks.sliding import SlidingWindows, sliding
-from videoldm.core.tasks.window_schedules import SCHEDULES, WindowLayout, step_at
+from videoldm.core.tasks.window_schedules import SCHEDULES, WindowLayout
 from videoldm.core.tasks.windows import FUSE_WEIGHTS, total_weights
 
 GOLDEN = Path(__file__).parent / "golden" / "animatediff_context_a"
@@ -78,13 +78,6 @@ def test_what_is_not_known_is_refused():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             WindowLayout(**how)
-
-
-def test_a_step_is_one_of_the_sampler_whatever_levels_it_asks_for():
-    sigmas = torch.tensor([14.0, 7.0, 2.0, 0.0])
-    asked = [14.0, 14.0 * (1 - 1e-6), 10.0, 7.0, 3.0, 2.0, 0.5, 0.0, 20.0]
-    found = [step_at(sigmas, torch.tensor(one)) for one in asked]
-    assert found == [0, 0, 0, 1, 1, 2, 2, 3, 0]
 
 
 # --------------------------------------------------------------------------------------------------

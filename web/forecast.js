@@ -3,7 +3,7 @@
 import * as estimate from "./estimate.js";
 import { downstream, sourceOf, valueOf } from "./graph.js";
 import { bytes, duration } from "./progress.js";
-import { readSegments, totalFrames } from "./timeline.js";
+import { clockOf, readSegments, totalFrames } from "./timeline.js";
 
 const SETTINGS = ["width", "height", "cfg", "strategy"];
 /** Those of the chosen strategy, whose widgets are named after it. */
@@ -39,8 +39,8 @@ function wired(node, name) {
 }
 
 function segmentFrames(node) {
-  const { segments } = readSegments(valueOf(node, "segments") ?? "");
-  return segments && totalFrames(segments);
+  const { value } = readSegments(valueOf(node, "segments") ?? "", clockOf(node));
+  return value && totalFrames(value);
 }
 
 /** The parts of the line: [key of a sentence, its values]. */

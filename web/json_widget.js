@@ -9,10 +9,11 @@ import { addStillWidget, follow, undoable } from "./widgets.js";
 /**
  * Attach a view to the text widget `name` of a node.
  *
- * read(text) gives {value} or {problem}, write(value) a text; View is built with `changed` and
+ * read(text, node) gives {value} or {problem}, write(value) a text; View is built with `changed` and
  * `typing` (of edits that go on) and has `element`, `show(value)` and `showProblem(sentence)`.
+ * `besides` are names of further widgets that reading depends on.
  */
-export function attachView(node, name, { View, title, height, read, write }) {
+export function attachView(node, name, { View, title, height, read, write, besides = [] }) {
   const text = node.widgets?.find((one) => one.name === name);
   if (!text) return;
   let writing = false; // What the view wrote, it shows already; drawing anew would move the focus.
@@ -25,11 +26,12 @@ export function attachView(node, name, { View, title, height, read, write }) {
   const view = new View({ typing: put, changed: (value) => undoable(() => put(value)) });
   const show = () => {
     if (writing) return;
-    const { value, problem } = read(text.value ?? "");
+    const { value, problem } = read(text.value ?? "", node);
     if (problem) view.showProblem(sentence(problem));
     else view.show(value);
   };
   follow(text, show);
+  for (const one of node.widgets ?? []) if (besides.includes(one.name)) follow(one, show);
   addStillWidget(node, title, view.element, height);
   show();
 }

@@ -3,14 +3,31 @@
 // A segment is {prompt, frames, overlap, seed}: its first `overlap` frames are shared with the
 // segment before, `seed` may be undefined. Edits return new lists, always valid ones.
 
+import { valueOf } from "./graph.js";
+import { isTravel, lengthOf, Problem, readTravel } from "./travel.js";
+
 const KINDS = { prompt: "text", frames: "number", overlap: "number", seed: "number" };
 const REQUIRED = ["prompt", "frames"];
 
+/** What lengths and places count in: frames of the video (0: not known), frames per second. */
+export function clockOf(node) {
+  return { frames: valueOf(node, "frames") ?? 0, rate: valueOf(node, "frame_rate") ?? 15 };
+}
+
 /**
- * Read what stands in the widget, by the same rules as the node itself.
- * Returns {value: segments} or {problem: [key of the sentence, its values]}.
+ * Read what stands in the widget, by the same rules as the node itself: a JSON list, or prompts at
+ * frames. Returns {value: segments} or {problem: [key of the sentence, its values]}.
  */
-export function readSegments(text) {
+export function readSegments(text, clock = { frames: 0, rate: 15 }) {
+  try {
+    return isTravel(text) ? { value: readTravel(text, clock) } : readList(text, clock);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    return { problem: error.said };
+  }
+}
+
+function readList(text, clock) {
   let given;
   try {
     given = JSON.parse(text.trim() || "[]");
@@ -18,11 +35,19 @@ export function readSegments(text) {
     return { problem: ["notJson", { reason: error.message }] };
   }
   if (!Array.isArray(given) || given.length === 0) return { problem: ["notList", {}] };
+  given = given.map((one) => withLengths(one, clock));
   for (const [index, one] of given.entries()) {
     const problem = problemOf(one, index) ?? overlapProblem(given, index);
     if (problem) return { problem };
   }
   return { value: given.map(toSegment) };
+}
+
+/** A segment whose lengths in seconds or parts of the video are frames. */
+function withLengths(one, clock) {
+  if (one === null || typeof one !== "object" || Array.isArray(one)) return one;
+  const texts = ["frames", "overlap"].filter((name) => typeof one[name] === "string");
+  return { ...one, ...Object.fromEntries(texts.map((name) => [name, lengthOf(one[name], clock)])) };
 }
 
 function problemOf(one, index) {

@@ -12,15 +12,16 @@ import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from
 import { makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
-import { readSegments, writeSegments } from "./timeline.js";
+import { clockOf, readSegments, writeSegments } from "./timeline.js";
 import { TimelineView } from "./timeline_view.js";
 
 const TIMELINE = {
   View: TimelineView,
   title: "timeline",
   height: 262,
-  read: readSegments,
+  read: (text, node) => readSegments(text, clockOf(node)),
   write: writeSegments,
+  besides: ["frames", "frame_rate"],
 };
 const BOXES = {
   View: BoxesView,

@@ -36,7 +36,7 @@ class Conditions:
     """
 
     text: Tensor | None = None  # tokens [b n d], or [b t n d] for a prompt per frame
-    pooled_text: Tensor | None = None  # [b d]
+    pooled_text: Tensor | None = None  # [b d], or [b t d] for a prompt per frame
     image: Tensor | None = None  # tokens of an image [b n d], or of one per frame [b t n d]
     ids: Mapping[str, Tensor] = field(default_factory=dict)  # numbers by name, [b] or [b n]
     concatenated: Tensor | None = None  # [b t c h w], behind the channels of the latents

@@ -123,9 +123,22 @@ class VideoUNet(nn.Module):
         labels = unet.get_class_embed(x, self._class_labels(x, conditions))
         if labels is not None:
             embedding = embedding + for_frames(labels, embedding)
-        added = {"text_embeds": conditions.pooled_text, "time_ids": conditions.ids.get(SIZES)}
-        aug = unet.get_aug_embed(embedding, conditions.text, added)
-        return embedding if aug is None else embedding + for_frames(aug, embedding)
+        aug = self._embed_pooled(embedding, conditions)
+        if aug is None or aug.ndim == embedding.ndim:
+            return embedding if aug is None else embedding + aug
+        return embedding[:, None] + aug if aug.ndim == 3 else embedding + for_frames(aug, embedding)
+
+    def _embed_pooled(self, embedding: Tensor, conditions: Conditions) -> Tensor | None:
+        """The embedding of pooled text and sizes, if the image U-Net reads them: [b, e], or
+        [b, t, e] for pooled text per frame."""
+        pooled, sizes = conditions.pooled_text, conditions.ids.get(SIZES)
+        frames = pooled.shape[1] if pooled is not None and pooled.ndim == 3 else None
+        if frames is not None:
+            pooled = pooled.flatten(0, 1)
+            sizes = None if sizes is None else sizes.repeat_interleave(frames, dim=0)
+        added = {"text_embeds": pooled, "time_ids": sizes}
+        aug = self.image_unet.get_aug_embed(embedding, conditions.text, added)
+        return aug if aug is None or frames is None else aug.unflatten(0, (-1, frames))
 
     @property
     def _reads_video_ids(self) -> bool:

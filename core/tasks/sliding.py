@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..diffusion.curves import step_of, step_under_way
 from ..diffusion.denoiser import Denoiser, to_ve
 from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
@@ -27,7 +28,7 @@ from .segment import (
     in_scope,
     reporter,
 )
-from .window_schedules import WindowLayout, step_at
+from .window_schedules import WindowLayout
 from .windows import Window, windowed
 
 
@@ -135,7 +136,8 @@ def _by_step(
         return windowed(kept.__getitem__, plan, windows.weights(plan, frames))
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return denoiser_at(step_at(sigmas, sigma))(x, sigma)
+        step = step_under_way.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
+        return denoiser_at(step.index)(x, sigma)
 
     return denoise
 

@@ -96,14 +96,6 @@ class WindowLayout:
         return Views(tuple(plan), weights)
 
 
-def step_at(sigmas: Tensor, sigma: Tensor) -> int:
-    """The sampling step at a noise level: the last whose level is not below it, so that levels
-    between two steps, as samplers of second order ask for, belong to the step before."""
-    level = float(sigma.flatten()[0])
-    reached = [k for k, one in enumerate(sigmas.tolist()) if one >= level * (1 - 1e-4)]
-    return reached[-1] if reached else 0
-
-
 def _static(frames: int, window: int, overlap: int, strides: int, step: int) -> list[Window]:
     return sliding_windows(frames, window, overlap)
 

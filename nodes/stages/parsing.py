@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...core.networks.temporal_layers import Strength
 from ..host.shared.conditioning import with_frames
 from .curves import curve_of
+from .prompt_travel import Clock
 from .running import SEED
 from .texts import read_boxes, read_segments, read_sites
 
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
     from ..host.interface import Conditioning, Host, Wire
 
 
-def segments_conditioning(host: Host, clip: Wire, text: str) -> tuple[Conditioning, int]:
+def segments_conditioning(
+    host: Host, clip: Wire, text: str, clock: Clock
+) -> tuple[Conditioning, int]:
     """The prompts of all segments, each for its frames, and how many frames that makes."""
-    conditioning, stop = [], 0
-    for segment in read_segments(text):
+    conditioning, stop, encoded = [], 0, {}
+    for segment in read_segments(text, clock):
         start = stop - segment.overlap
         stop = start + segment.frames
-        entries = with_frames(host.encode_text(clip, segment.prompt), start, stop)
+        if segment.prompt not in encoded:
+            encoded[segment.prompt] = host.encode_text(clip, segment.prompt)
+        entries = with_frames(encoded[segment.prompt], start, stop)
         seed = {} if segment.seed is None else {SEED: segment.seed}
         conditioning += [[tokens, {**more, **seed}] for tokens, more in entries]
     return conditioning, stop

@@ -10,9 +10,7 @@ from typing import Any
 
 from ...core.graph.messages import written
 from ...core.networks.sites import check_site
-
-MOST_FRAMES = 100_000
-"""Of one segment; as of the widgets for a number of frames."""
+from .prompt_travel import MOST_FRAMES, Clock, is_travel, read_travel
 
 # --------------------------------------------------------------------------------------------------
 # Segments.
@@ -28,9 +26,12 @@ class Segment:
     seed: int | None = None
 
 
-def read_segments(text: str) -> list[Segment]:
-    """Segments from JSON; ValueError names the segment and what is wrong with it."""
-    segments = [_segment(k, one) for k, one in enumerate(_json_list(text, "segments"))]
+def read_segments(text: str, clock: Clock = Clock()) -> list[Segment]:  # noqa: B008 (frozen)
+    """Segments from JSON, or from prompts at frames (see :mod:`.prompt_travel`); ValueError names
+    the segment and what is wrong with it."""
+    if is_travel(text):
+        return [Segment(*one) for one in read_travel(text, clock)]
+    segments = [_segment(k, one, clock) for k, one in enumerate(_json_list(text, "segments"))]
     for k, one in enumerate(segments):
         if not 1 <= one.frames <= MOST_FRAMES:
             raise ValueError(
@@ -45,9 +46,14 @@ def read_segments(text: str) -> list[Segment]:
     return segments
 
 
-def _segment(index: int, given: Any) -> Segment:
+def _segment(index: int, given: Any, clock: Clock) -> Segment:
+    what = f"segment {index + 1}"
+    if isinstance(given, dict):
+        texts = [name for name in ("frames", "overlap") if isinstance(given.get(name), str)]
+        lengths = {name: clock.length(given[name], f"{what}: {name}") for name in texts}
+        given = {**given, **lengths}
     known = {"prompt": str, "frames": int, "overlap": int, "seed": int}
-    fields = _fields(given, known, required=("prompt", "frames"), what=f"segment {index + 1}")
+    fields = _fields(given, known, required=("prompt", "frames"), what=what)
     if index == 0:
         fields["overlap"] = 0
     return Segment(**fields)

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import inside_frames
 import inside_models
 import inside_video
 from inside import begin
@@ -223,7 +224,7 @@ def interrupted(toys):
 
 
 CHECKS = (calls, evaluation_alone, many_windows, controls_of_a_clip, interrupted,
-          *inside_models.CHECKS, *inside_video.CHECKS)  # fmt: skip
+          *inside_models.CHECKS, *inside_video.CHECKS, *inside_frames.CHECKS)  # fmt: skip
 
 
 def main(comfyui, family):

@@ -24,6 +24,7 @@ from ....core.networks.sites import UNetLayout
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
 from ..shared.misfits import check_layers_fit, check_strength_fits
+from .frame_conditions import conditions_for, numbers_of, told_to_others
 from .model import schedule_of, unet_layout
 from .noise_levels import with_schedule
 from .steps import count_steps, step_at
@@ -70,9 +71,7 @@ class FrameBatch:
                 f"context windows were laid over {window.total_frames} frames, but the clip has "
                 f"{self.frames}; they take one video at a time"
             )
-        anchor = getattr(window, "causal_anchor_index", None)
-        first = [] if anchor is None or anchor < 0 else [anchor]
-        indices = first + list(window.index_list)
+        indices, _ = numbers_of(self.frames, window)
         context, times = self.conditions.context, self.conditions.times
         conditions = replace(
             self.conditions,
@@ -178,16 +177,24 @@ def fold_frames(
 ) -> list[Tensor]:  # fmt: skip
     """The wrapper that lets a model of images take latents [b, c, t, h, w]: frames as batch.
 
-    It acts before conditions are joined, so that ControlNets, too, see a batch of images.
+    It acts before conditions are joined, so that ControlNets, too, see a batch of images; what
+    conditions hold for each frame is picked here.
     """
-    if x.ndim != 5:
-        return executor(model, conds, x, timestep, model_options, **more)
-    videos, frames = len(x), x.shape[2]
     options = comfy.model_patcher.create_model_options_clone(model_options)
-    options["transformer_options"][FRAME_BATCH] = FrameBatch(frames=frames)
-    folded = [cond and [_folded(one, videos, frames) for one in cond] for cond in conds]
-    steps = timestep.repeat_interleave(frames, dim=0)
-    results = executor(model, folded, x.transpose(1, 2).flatten(0, 1), steps, options, **more)
+    told, is_video = options["transformer_options"], x.ndim == 5
+    videos, frames = (len(x), x.shape[2]) if is_video else (1, len(x))
+    if is_video:
+        told[FRAME_BATCH] = FrameBatch(frames=frames)
+        conds = [cond and [_folded(one, videos, frames) for one in cond] for cond in conds]
+        x, timestep = x.transpose(1, 2).flatten(0, 1), timestep.repeat_interleave(frames, dim=0)
+    ours, window = told.get(FRAME_BATCH), told.get("context_window")
+    if is_video or ours is None or window is not None:
+        numbers, total = numbers_of(frames, window)
+        told_to_others(told, numbers, total)
+        conds = conditions_for(conds, numbers, windowed=window is not None)
+    results = executor(model, conds, x, timestep, options, **more)
+    if not is_video:
+        return results
     return [one.unflatten(0, (videos, frames)).transpose(1, 2) for one in results]
 
 

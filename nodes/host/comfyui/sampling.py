@@ -32,6 +32,7 @@ from ....core.tasks.segment import (
 )
 from ..interface import Guidance
 from ..shared.misfits import check_prompts_fit
+from .frame_conditions import told_to_others
 from .layers import FRAME_BATCH, FrameBatch
 from .model_facts import network_spec, prediction_of, trained_network_of
 from .segment_prompts import SegmentPrompts, for_batch
@@ -171,7 +172,9 @@ class Running(comfy.samplers.Sampler):
 
     def _options(self, clip: SegmentDenoiser) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
-        options["transformer_options"][FRAME_BATCH] = clip.batch
+        told, numbers = options["transformer_options"], list(clip.condition.frames)
+        told[FRAME_BATCH] = clip.batch
+        told_to_others(told, numbers, max(numbers) + 1)
         return options
 
 

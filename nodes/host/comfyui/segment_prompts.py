@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.tasks.segment import SegmentCondition
-from ..shared.conditioning import FRAMES, branches, hint_indices, text_for
+from ..shared.conditioning import FRAMES, branches, hint_indices, pooled_for, text_for
 from .model import LOW_RES, NOISE_LEVEL
 
 Prompts = dict[str, list]
@@ -79,8 +79,15 @@ def _without_frames(more: dict[str, Any]) -> dict[str, Any]:
 def _options(
     conditioning: Sequence, frames: Sequence[int], copies: dict[int, Any]
 ) -> dict[str, Any]:
-    """What else the prompt carries (ControlNets, areas, pooled text, ...), of its first entry."""
+    """What else the prompt carries (ControlNets, masks, areas, ...), of its first entry, and its
+    pooled text: what there is for each frame of the whole video, for the frames of a clip."""
     given = _without_frames(conditioning[0][1])
+    pooled = pooled_for(conditioning, frames)
+    if pooled is not None:
+        given["pooled_output"] = pooled if pooled.ndim < 3 else pooled[0]
+    mask = given.get("mask")
+    if mask is not None and mask.ndim > 2 and len(mask) > 1:
+        given["mask"] = mask[hint_indices(len(mask), frames)]
     if given.get("control") is not None:
         given["control"] = _control_for(given["control"], frames, copies)
     return given

@@ -33,23 +33,46 @@ def hint_indices(hints: int, frames: Sequence[int]) -> list[int]:
 
 def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
     """Tokens of one branch for the absolute frames of a clip: [1, n, d], or [1, t, n, d] where they
+    differ. Tokens [k, n, d] of one prompt are those of the frames 0 .. k - 1, as other packs
+    schedule prompts."""
+    entries = _entries(conditioning)
+    return for_frames(*zip(*entries, strict=True), frames, tokens=True)
+
+
+def pooled_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
+    """The pooled text, which models such as SDXL read, for the absolute frames of a clip: [1, d],
+    or [1, t, d] where they differ; mixed as the tokens are."""
+    pooled = [more.get("pooled_output") for _, more in conditioning]
+    if any(one is None for one in pooled):
+        return pooled[0]
+    return for_frames(pooled, [range_ for _, range_ in _entries(conditioning)], frames)
+
+
+def for_frames(
+    values: Sequence[Tensor | None], ranges: Sequence[tuple[int, int] | None],
+    frames: Sequence[int], *, tokens: bool = False,
+) -> Tensor | None:  # fmt: skip
+    """Values [1, ...] of ranges of frames for these frames: [1, ...], or [1, t, ...] where frames
     differ.
 
-    Frames outside all ranges (a last clip may run past the end) get the nearest range's prompt.
+    Where ranges overlap, a frame gets the mean of what they hold; frames outside of all (a last
+    clip may run past the end) get the nearest's. tokens: values are prompts [1, n, d], which may
+    have other numbers of tokens.
     """
-    entries = _entries(conditioning)
-    if len(entries) == 1:
-        return entries[0][0]
-    tokens = same_length([one for one, _ in entries])
-    weights = [_weights([range_ for _, range_ in entries], frame) for frame in frames]
+    if len(values) == 1:
+        return _rows(values[0], frames)
+    values = same_length(values) if tokens else values
+    weights = [_weights(ranges, frame) for frame in frames]
     if all(one == weights[0] for one in weights):
-        return _mixed(tokens, weights[0])
-    return torch.stack([_mixed(tokens, one) for one in weights], dim=1)
+        return _mixed(values, weights[0])
+    return torch.stack([_mixed(values, one) for one in weights], dim=1)
 
 
-def pooled_of(conditioning: Sequence) -> Tensor | None:
-    """The pooled text of the first entry, for models such as SDXL."""
-    return conditioning[0][1].get("pooled_output")
+def _rows(value: Tensor | None, frames: Sequence[int]) -> Tensor | None:
+    """A value for all frames, or of a batch [k, ...] each frame's own: the last one remains."""
+    if value is None or len(value) == 1:
+        return value
+    return value[hint_indices(len(value), frames)][None]
 
 
 def with_frames(conditioning: Sequence, start: int, stop: int) -> list:

@@ -13,7 +13,7 @@ from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
 from ..interface import Guidance, ModelFacts
-from ..shared.conditioning import branches, pooled_of, text_for
+from ..shared.conditioning import branches, pooled_for, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
 from ..shared.model_facts import model_facts, trained_network
 from .control import Hint, hints_of, level_of, with_hints_of
@@ -85,7 +85,7 @@ def _branch_denoiser(
     core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition
 ) -> Denoiser:
     spec, text = core.network.spec, text_for(conditioning, condition.frames)
-    pooled = pooled_of(conditioning) if spec.pooled_text else None
+    pooled = pooled_for(conditioning, condition.frames) if spec.pooled_text else None
     given = conditions_of(condition, spec.ids, text, pooled)
     hints, alone = hints_of(conditioning, condition.frames), core.denoiser(given)
 

@@ -1,0 +1,38 @@
+"""Prompts, masks, hints and what other packs' layers are told, by absolute frame whatever the
+window, for ComfyUI's sampler and ours."""
+
+from __future__ import annotations
+
+SAME = 1e-3
+"""Of the spread of latents."""
+WINDOWS = [list(range(start, start + 4)) for start in (0, 2, 4, 6)]
+
+
+def test_prompts_of_segments_are_those_of_their_frames_in_cores_sampler(inside):
+    found = inside["prompts_of_frames"]
+    print(found)
+    assert found["apart"] < SAME and found["sense"] > 0.05
+
+
+def test_cores_windows_give_each_frame_its_own_conditions(inside):
+    found = dict(inside["core_windows"])
+    print(found)
+    assert found.pop("sense") > 0.05
+    assert len(found) == 5 and max(found.values()) < SAME
+
+
+def test_our_windows_give_each_frame_its_own_conditions(inside):
+    found = dict(inside["own_windows"])
+    print(found)
+    assert found.pop("sense") > 0.05
+    assert len(found) == 4 and max(found.values()) < SAME
+
+
+def test_other_packs_layers_are_told_the_frames(inside):
+    """As AnimateDiff packs tell them: numbers of the frames, and a length that they lie within."""
+    found = inside["frames_of_others"]
+    assert {tuple(one[0]) for one in found["core's"]} == {tuple(range(10))}
+    for name in ("core's, in windows", "ours, in windows"):
+        assert sorted({tuple(one[0]) for one in found[name]}) == [tuple(one) for one in WINDOWS]
+        assert all(max(one[0]) < one[1] and one[2] % len(one[0]) == 0 for one in found[name])
+    assert {one[1] for one in found["core's, in windows"]} == {10}
