@@ -76,8 +76,9 @@ def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
 
 
 def plus_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens + ff(norm3(tokens)), a few rows at a time and in place where no gradient is needed."""
-    if torch.is_grad_enabled():
+    """tokens + ff(norm3(tokens)), a few rows at a time and in place where no gradient is needed
+    and nothing watches what frames there are."""
+    if torch.is_grad_enabled() or any(map(_is_watched, block.ff.modules())):
         return tokens + block.ff(block.norm3(tokens))
     for rows in tokens.flatten(0, 1).split(ROWS):
         rows.copy_(feed_forward(block.ff, block.norm3(rows), rows))
@@ -108,10 +109,14 @@ def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:
         and type(layer) is kind
         and x.device.type == layer.weight.device.type == "cpu"
         and x.dtype == layer.weight.dtype == torch.float32
-        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not _is_watched(layer)
         and not torch.is_grad_enabled()
         and torch.backends.mkldnn.is_available()
     )
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _is_simple(layer: nn.Conv2d) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -24,6 +24,7 @@ from .layers.positions import sinusoid
 from .sites import UNetLayout, layout_of
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames
 from .unet_forward import unet_forward
+from .weight_updates import Frames, Scheduled, updated
 
 Prompt = Literal["text", "image"]
 """What the image U-Net's cross-attention was trained to read."""
@@ -31,7 +32,8 @@ Prompt = Literal["text", "image"]
 
 class VideoUNet(nn.Module):
     """An image U-Net with any number of sets of temporal layers; the sets act in order at each
-    site. ControlNets, if there are any, add to what the image network has learnt on its way down.
+    site. ControlNets, if there are any, add to what the image network has learnt on its way down,
+    and updates to the answers of its modules.
 
     A network as :mod:`.conditions` describes them.
     """
@@ -43,9 +45,10 @@ class VideoUNet(nn.Module):
         controls: Sequence[Control] = (),
         *,
         prompt: Prompt = "text",
+        updates: Sequence[Scheduled] = (),
     ):
         super().__init__()
-        self.prompt = prompt
+        self.prompt, self.updates = prompt, tuple(updates)
         self.image_unet = image_unet
         self.controls = tuple(controls)
         self.sets = nn.ModuleList([injection.layers for injection in injections])
@@ -107,10 +110,16 @@ class VideoUNet(nn.Module):
             one(_joined(x, conditions), timesteps, conditions.text) for one in self.controls
         )
         x, timesteps = act.put_context_in_place(x, timesteps)
-        embedding = self._embed(x, timesteps, conditions)
-        act.add_embedding(embedding)
-        h = rearrange(_joined(x, conditions), "b t c h w -> (b t) c h w")
-        h = unet_forward(self.image_unet, h, embedding, conditions.text, act, residuals)
+        text = conditions.text
+        if any(one.by_frame for one in self.updates):
+            # Modules that could answer once for all frames are asked for each of them.
+            steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
+            timesteps, text = _for_every_frame(steps, 1, frames), _for_every_frame(text, 3, frames)
+        with updated(self.image_unet, self.updates, Frames(act.numbers, len(x), act.step)):
+            embedding = self._embed(x, timesteps, conditions)
+            act.add_embedding(embedding)
+            h = rearrange(_joined(x, conditions), "b t c h w -> (b t) c h w")
+            h = unet_forward(self.image_unet, h, embedding, text, act, residuals)
         return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
 
     def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
@@ -159,13 +168,13 @@ class VideoUNet(nn.Module):
 
     def with_sets(self, injections: Sequence[Injection]) -> VideoUNet:
         """The same image U-Net with these sets instead of its own."""
-        return VideoUNet(self.image_unet, injections, self.controls, prompt=self.prompt)
+        return VideoUNet(self.image_unet, injections, self.controls, **self._rest)
 
     def with_controls(self, controls: Sequence[Control]) -> VideoUNet:
         """The same with these ControlNets; ValueError for those of another layout."""
         for one in controls:
             self.check_control(one.network)
-        return VideoUNet(self.image_unet, self.injections, controls, prompt=self.prompt)
+        return VideoUNet(self.image_unet, self.injections, controls, **self._rest)
 
     def check_control(self, network: ControlNetModel) -> None:
         """Raise ValueError unless a ControlNet is for U-Nets like this one."""
@@ -177,7 +186,23 @@ class VideoUNet(nn.Module):
 
     def with_image_unet(self, unet: UNet2DConditionModel) -> VideoUNet:
         """The same sets in another image U-Net of the same layout, one with a LoRA for instance."""
-        return VideoUNet(unet, self.injections, self.controls, prompt=self.prompt)
+        return VideoUNet(unet, self.injections, self.controls, **self._rest)
+
+    def with_updates(self, updates: Sequence[Scheduled]) -> VideoUNet:
+        """The same with these updates of the image U-Net's weights instead of its own."""
+        rest = {**self._rest, "updates": updates}
+        return VideoUNet(self.image_unet, self.injections, self.controls, **rest)
+
+    @property
+    def _rest(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, "updates": self.updates}
+
+
+def _for_every_frame(value: Tensor | None, axes: int, frames: int) -> Tensor | None:
+    """What every video has once, of `axes` axes, for each of its frames: [b, ...] -> [b t, ...]."""
+    if value is None or value.ndim != axes:
+        return value
+    return value[:, None].expand(-1, frames, *value.shape[1:])
 
 
 def _joined(x: Tensor, conditions: Conditions) -> Tensor:

@@ -5,7 +5,8 @@ LoRA (Hu et al. 2021), LoHa (Hyeon-Woo et al. 2022) and LoKr (Yeh et al. 2024), 
 DoRA (Liu et al. 2024) the length of W + difference is stored as well.
 """
 
+from .beside import beside
 from .files import read_lora
 from .merging import apply, merge, parse
 
-__all__ = ["apply", "merge", "parse", "read_lora"]
+__all__ = ["apply", "beside", "merge", "parse", "read_lora"]

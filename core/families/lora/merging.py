@@ -39,7 +39,20 @@ def parse(
     table: Mapping[str, str] | None = None,
     name: str = THE_FILE,
 ) -> dict[str, Update]:
-    """The updates of one part of the model by module path; keys of other parts are skipped.
+    """The updates of one part of the model by module path, see :func:`factors_by_module`."""
+    found = factors_by_module(lora, state, kind, table, name)
+    return {path: update_of(factors, spelt, name) for path, (spelt, factors) in found.items()}
+
+
+def factors_by_module(
+    lora: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    kind: Kind = "unet",
+    table: Mapping[str, str] | None = None,
+    name: str = THE_FILE,
+) -> dict[str, tuple[str, Factors]]:
+    """What a file holds for one part of the model by module path, each with the file's spelling of
+    the path; keys of other parts are skipped.
 
     table: see :func:`~.names.module_names`. Raises CheckpointError, in one sentence, for a file
     that was made for another model or has keys that mean nothing.
@@ -53,9 +66,7 @@ def parse(
     layers = text_layers(state)
     unknown = [p for p in own if p not in names and not is_left_out(p, kind, layers)]
     complain("changes unknown", name, unknown)
-    return {
-        names[path]: _update(factors, path, name) for path, factors in own.items() if path in names
-    }
+    return {names[path]: (path, factors) for path, factors in own.items() if path in names}
 
 
 def _check_family(
@@ -67,7 +78,7 @@ def _check_family(
     path = next((p for p in unet if p.endswith(("attn2.to_k", "attn2_to_k"))), None)
     if path is None:
         return
-    difference = _update(unet[path], path, name).difference
+    difference = update_of(unet[path], path, name).difference
     ends = "attn2.to_k.weight" if kind == "unet" else "token_embedding.weight"
     takes = next((state[k].shape[1] for k in state if k.endswith(ends)), None)
     if difference is not None and takes is not None and difference.shape[1] != takes:
@@ -77,7 +88,8 @@ def _check_family(
         )
 
 
-def _update(factors: Factors, path: str, name: str) -> Update:
+def update_of(factors: Factors, path: str, name: str) -> Update:
+    """What the factors of a module make; CheckpointError if they are incomplete or do not fit."""
     try:
         difference = difference_of(factors)
     except Incomplete as error:
