@@ -189,11 +189,18 @@ def video_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Load Video, for the clips that it renders itself."""
+    """Of Load Video; how many frames there are is known of the clips that it renders itself."""
     from ..core.graph.wording import counted
 
+    for frame, second in (("start", "start_time"), ("count", "duration")):
+        if values.get(frame) and values.get(second):
+            yield (
+                f"{frame} {values[frame]} and {second} {values[second]:g} say the same in frames "
+                f"and in seconds: set one of them to 0"
+            )
     wanted = _known(values, "file", "start", "count", "stride")
-    if not wanted or wanted[0] not in RENDERED:
+    is_timed = any(values.get(name) for name in ("force_rate", "start_time", "duration"))
+    if not wanted or wanted[0] not in RENDERED or is_timed:
         return
     _, start, count, stride = wanted
     available = len(range(start, RENDERED_FRAMES, stride))

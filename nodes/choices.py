@@ -28,5 +28,14 @@ FUSES = ("pyramid", "flat", "overlap-linear", "relative")
 RENDERED = ("rendered: shapes", "rendered: driving")
 RENDERED_FRAMES = 61
 
-VIDEO_FORMATS = ("mp4", "webm", "gif", "png")
+VIDEO_FORMATS = (
+    "mp4", "webm", "gif", "png", "mp4 (H.265)", "mp4 (AV1)", "webm (AV1)", "mov (ProRes 4444)",
+    "webp", "apng",
+)  # fmt: skip
+AS_FRAMES, AS_SHORTER = "as the frames", "as the shorter of both"
+AUDIO_LENGTHS = (AS_FRAMES, AS_SHORTER)
+OVER_BLACK, KEEP_ALPHA = "over black", "keep"
+ALPHA = (OVER_BLACK, KEEP_ALPHA)
+FRAMES_AND_VIDEO, VIDEO_ONLY = "frames", "video only"
+LOADED = (FRAMES_AND_VIDEO, VIDEO_ONLY)
 FITS = ("crop", "stretch")

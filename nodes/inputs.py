@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .choices import AS_PUBLISHED, SAMPLERS, SCHEDULES, VIDEO_FORMATS
 from .host import io
 
@@ -15,6 +17,28 @@ def integer(name: str, default: int, low: int, high: int, tooltip: str, **more) 
 def number(name: str, default: float, low: float, high: float, tooltip: str, **more) -> io.Input:
     more = {"step": 0.05, **more}
     return io.Float.Input(name, default=default, min=low, max=high, tooltip=tooltip, **more)
+
+
+def boolean(name: str, tooltip: str) -> io.Input:
+    """An optional switch for experts, off."""
+    return io.Boolean.Input(name, default=False, tooltip=tooltip, optional=True, advanced=True)
+
+
+def combo(name: str, options: Sequence[str], tooltip: str) -> io.Input:
+    """An optional choice for experts; the first is the default."""
+    return io.Combo.Input(
+        name,
+        options=list(options),
+        default=options[0],
+        tooltip=tooltip,
+        optional=True,
+        advanced=True,
+    )
+
+
+def seconds(name: str, tooltip: str) -> io.Input:
+    """An optional time for experts, 0."""
+    return number(name, 0.0, 0.0, 100_000.0, tooltip, step=0.01, optional=True, advanced=True)
 
 
 def prompts() -> list[io.Input]:
@@ -111,10 +135,13 @@ def filename_prefix(default: str) -> io.Input:
 
 
 def video_format() -> io.Input:
+    from ..core.media.hardware import hardware_encodings
+
     return io.Combo.Input(
         "format",
-        options=list(VIDEO_FORMATS),
+        options=[*VIDEO_FORMATS, *hardware_encodings()],
         default="mp4",
         tooltip="mp4 (H.264) plays anywhere, webm is VP9, gif has 256 colours, png is a folder of "
-        "images without loss.",
+        "images without loss. H.265 and AV1 files are smaller, ProRes 4444 is for editing. "
+        "Encoders of graphics cards are listed where they work.",
     )

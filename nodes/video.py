@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from .checks import ABSENT, loading_faults, verdict, video_faults
-from .choices import FITS, RENDERED
+from .choices import ALPHA, AUDIO_LENGTHS, FITS, LOADED, RENDERED
 from .host import host, io, ui
-from .inputs import MAX_FRAMES, MAX_SIZE, filename_prefix, integer, saving_rate, video_format
+from .inputs import (
+    MAX_FRAMES,
+    MAX_SIZE,
+    boolean,
+    combo,
+    filename_prefix,
+    integer,
+    number,
+    saving_rate,
+    seconds,
+    video_format,
+)
 
 CATEGORY = "VideoLDM/video"
 
@@ -16,8 +27,66 @@ def saved(path, *, temp: bool = False):
 
     kind = io.FolderType.temp if temp else io.FolderType.output
     results = [ui.SavedResult(*file, kind) for file in shown_files(host, path)]
-    is_video = path.suffix in (".mp4", ".webm")
+    is_video = path.suffix in (".mp4", ".webm", ".mov")
     return ui.PreviewVideo(results) if is_video else {"images": results}
+
+
+VideoEdit = getattr(io, "VideoEdit", None) or io.Custom("VIDEO_EDIT")
+"""ComfyUI's trim and crop drawn in the node, where it has them; else a socket of the same type."""
+
+
+def selection_inputs() -> list[io.Input]:
+    """Of Load Video: which frames beyond start, count and stride, and what comes with them."""
+    return [
+        number(
+            "force_rate", 0.0, 0.0, 240.0,
+            "Frames per second that the video is laid out at first, each frame being the picture "
+            "shown at its time; start, count and stride then count these. 0 takes the pictures as "
+            "they are stored.", step=0.01, optional=True, advanced=True,
+        ),
+        seconds("start_time", "Begin with the frame shown at this second, in place of start."),
+        seconds("duration", "Load this many seconds, in place of count; 0 loads all."),
+        boolean(
+            "ping_pong", "Play the frames forwards, then backwards without the first and the last "
+            "again; sound as well.",
+        ),
+        combo(
+            "alpha", ALPHA, "Transparent videos: laid over black, or kept, in the outputs mask and "
+            "video.",
+        ),
+        combo(
+            "load", LOADED, "Video only: the output video alone, whose frames are read while they "
+            "are needed, for files that do not fit into memory.",
+        ),
+        VideoEdit.Input(
+            "edit", optional=True,
+            tooltip="Trim in seconds and crop in pixels, applied before all else; a widget in "
+            "ComfyUI 0.35 or newer.",
+        ),
+    ]  # fmt: skip
+
+
+def saving_inputs() -> list[io.Input]:
+    """Of Save Video: how the frames become the file."""
+    return [
+        boolean(
+            "ping_pong", "Play the frames forwards, then backwards without the first and the last "
+            "again; the sound of a video as well.",
+        ),
+        integer(
+            "loop_count", 0, 0, 65535, "How often gif, webp and apng play; 0 is for ever.",
+            optional=True, advanced=True,
+        ),
+        combo(
+            "audio_length", AUDIO_LENGTHS, "As the frames: longer sound is cut, silence follows "
+            "shorter sound. As the shorter of both: frames beyond the sound are cut, too.",
+        ),
+        io.Mask.Input(
+            "mask", optional=True,
+            tooltip="Transparency of images, 1 is transparent. Kept by webm, mov (ProRes 4444), "
+            "gif, webp, apng and png.",
+        ),
+    ]  # fmt: skip
 
 
 def clip_inputs() -> list[io.Input]:
@@ -26,8 +95,8 @@ def clip_inputs() -> list[io.Input]:
         io.Image.Input("images", optional=True, tooltip="Frames; or connect a video instead."),
         io.Audio.Input(
             "audio", optional=True,
-            tooltip="Sound, cut to the length of the pictures; without it a video keeps its own. "
-            "GIF and PNG carry none.",
+            tooltip="Sound, as long as the frames in the file; without it a video keeps its own. "
+            "GIF, WebP, APNG and PNG carry none.",
         ),
     ]  # fmt: skip
 
@@ -40,7 +109,8 @@ class LoadVideo(io.ComfyNode):
             display_name="Load Video (Video LDM)",
             category=CATEGORY,
             description="Loads frames of a video, an animated image or a folder of the input "
-            "folder, and its sound; or renders a small clip, so that workflows run without a file.",
+            "folder, and its sound, by number or by time; or renders a small clip, so that "
+            "workflows run without a file.",
             search_aliases=[
                 "load video", "vhs load video", "video to frames", "load gif",
                 "load image sequence",
@@ -64,6 +134,7 @@ class LoadVideo(io.ComfyNode):
                     "multiple_of", 8, 1, 64,
                     "Sides are cut to a multiple of this; VAEs need 8, the pack's own 4.",
                 ),
+                *selection_inputs(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The frames."),
@@ -74,16 +145,29 @@ class LoadVideo(io.ComfyNode):
                 io.Audio.Output(
                     "audio", display_name="audio", tooltip="The sound, if the video has any."
                 ),
+                io.Mask.Output(
+                    "mask", display_name="mask",
+                    tooltip="Transparency, 1 is transparent; 0 all over unless alpha is kept.",
+                ),
+                io.Video.Output(
+                    "video", display_name="video",
+                    tooltip="The same frames and sound as a video, read while they are needed.",
+                ),
             ],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, file=None, start=ABSENT, count=ABSENT, stride=ABSENT) -> bool | str:
+    def validate_inputs(
+        cls, file=None, start=ABSENT, count=ABSENT, stride=ABSENT, start_time=ABSENT,
+        duration=ABSENT, force_rate=ABSENT,
+    ) -> bool | str:  # fmt: skip
         def faults(values, connected):
             return loading_faults({**values, "file": file}, connected)
 
+        given = {"start": start, "count": count, "stride": stride, "start_time": start_time}
+        given |= {"duration": duration, "force_rate": force_rate}
         fault = None if file in RENDERED else host.folders.input_fault(file)
-        return fault or verdict(cls, faults, start=start, count=count, stride=stride)
+        return fault or verdict(cls, faults, **given)
 
     @classmethod
     def fingerprint_inputs(cls, file, **inputs) -> float:
@@ -91,7 +175,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, file, **settings) -> io.NodeOutput:
-        from .stages.media import Excerpt, load_video
+        from .stages.loading import Excerpt, load_video
 
         return io.NodeOutput(*load_video(host, file, Excerpt(**settings)))
 
@@ -114,10 +198,12 @@ class SaveVideo(io.ComfyNode):
                 video_format(),
                 integer(
                     "quality", 18, 0, 51,
-                    "Rate factor of mp4 and webm: 0 is without loss, 51 is the smallest file.",
+                    "Rate factor of mp4, webm and webp: 0 is without loss, 51 is the smallest "
+                    "file.",
                 ),
                 saving_rate(),
                 *clip_inputs(),
+                *saving_inputs(),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
@@ -131,13 +217,16 @@ class SaveVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, filename_prefix, format, quality, frame_rate, video=None, images=None, audio=None
+        cls, filename_prefix, frame_rate, video=None, images=None, audio=None, mask=None, **settings
     ) -> io.NodeOutput:
-        from .stages.media import filled_prefix, save_video, stream_of
+        from .stages.media import FileSettings, Source, filled_prefix, save_video, stream_of
 
-        stream = stream_of(host, video, images, frame_rate, audio, format)
-        prefix, metadata = filled_prefix(filename_prefix, cls.hidden), host.metadata(cls.hidden)
-        path = save_video(host, stream, prefix, format, quality, metadata)
+        settings, metadata = FileSettings(**settings), host.metadata(cls.hidden)
+        source = Source(video=video, images=images, audio=audio, mask=mask, frame_rate=frame_rate)
+        stream = stream_of(host, source, settings)
+        path = save_video(
+            host, stream, filled_prefix(filename_prefix, cls.hidden), settings, metadata
+        )
         return io.NodeOutput(ui=saved(path))
 
 
@@ -168,8 +257,10 @@ class PreviewVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, frame_rate, video=None, images=None, audio=None) -> io.NodeOutput:
-        from .stages.media import save_video, stream_of
+        from .stages.media import FileSettings, Source, save_video, stream_of
 
-        stream = stream_of(host, video, images, frame_rate, audio)
-        path = save_video(host, stream, "preview/VideoLDM", "mp4", 23, {}, temp=True)
+        settings = FileSettings(quality=23)
+        source = Source(video=video, images=images, audio=audio, frame_rate=frame_rate)
+        stream = stream_of(host, source, settings)
+        path = save_video(host, stream, "preview/VideoLDM", settings, {}, temp=True)
         return io.NodeOutput(ui=saved(path, temp=True))

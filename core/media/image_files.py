@@ -92,6 +92,15 @@ def rgb_over_black(picture: Image.Image) -> np.ndarray:
     return (colours * 255).round().astype(np.uint8)
 
 
+def rgba_pixels(picture: Image.Image) -> np.ndarray:
+    """`h w 4` uint8 with the colours as they are stored, opaque where nothing is said."""
+    if not _is_deep(picture):
+        return np.array(picture.convert("RGBA"))
+    colours, alpha = rgb_and_alpha(picture)
+    alpha = np.ones(colours.shape[:2], np.float32) if alpha is None else alpha
+    return (np.dstack([colours, alpha]) * 255).round().astype(np.uint8)
+
+
 def rgb_and_alpha(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """`h w 3` float32 in [0, 1] as stored, and `h w` where there is transparency (1 is opaque)."""
     if _is_deep(picture):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
@@ -17,8 +17,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageSequence
 
 from ..graph.wording import counted
-from .image_files import IMAGE_FAULTS, open_image, rgb_over_black, upright
+from .image_files import IMAGE_FAULTS, open_image, rgb_over_black, rgba_pixels, upright
 from .info import VideoInfo, exact_frame_rate, fault_reason
+from .selection import converted
+from .timing import Timing
 
 FOLDER_FRAME_RATE = Fraction(24)  # frames per second of a folder of images that does not say
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -30,7 +32,7 @@ UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**28, 1000
 
 
 def scan_image(path: Path) -> VideoInfo:
-    milliseconds, frames, size = 0, 0, path.stat().st_size
+    milliseconds, frames, size, times = 0, 0, path.stat().st_size, []
     with open_image(path) as image:
         width, height = image.size
         try:
@@ -40,11 +42,14 @@ def scan_image(path: Path) -> VideoInfo:
                 if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
                     raise ValueError(f"so many of {width}x{height} cannot be in {size} bytes")
                 picture.load()  # WebP knows the duration only then, and faults show
+                times.append(round(milliseconds * 1000))
                 milliseconds += picture.info.get("duration", 0) or 100  # what browsers do
         except IMAGE_FAULTS as fault:
             raise _corrupt(path, frames, fault) from fault
     frame_rate = Fraction(frames * 1000) / Fraction(milliseconds)
-    return VideoInfo(path, frames, width, height, frame_rate.limit_denominator(100_000))
+    last = max(1, round(milliseconds * 1000) - times[-1])
+    timing = Timing.of_clock(times, last, Fraction(1, 1_000_000))
+    return VideoInfo(path, frames, width, height, frame_rate.limit_denominator(100_000), timing)
 
 
 def _corrupt(path: Path, frames: int, fault: Exception) -> ValueError:
@@ -57,13 +62,15 @@ def _pictures(image: Image.Image) -> Iterator[Image.Image]:
     return islice(ImageSequence.Iterator(image), int(getattr(image, "default_image", False)), None)
 
 
-def decode_image(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
-    done = start
+def decode_image(info: VideoInfo, indices: Sequence[int], alpha: bool) -> Iterator[np.ndarray]:
+    """Yield `h w 3` or with `alpha` `h w 4` uint8 of rising numbers of pictures."""
+    done, convert = indices[0], rgba_pixels if alpha else rgb_over_black
     with open_image(info.path) as image:
         try:
-            for picture in islice(_pictures(image), start, None):
-                yield rgb_over_black(picture)
-                done += 1
+            pictures = islice(_pictures(image), indices[0], None)
+            for index, pixels in zip(indices, converted(pictures, indices, convert), strict=False):
+                yield pixels
+                done = index + 1
         except IMAGE_FAULTS as fault:
             raise ValueError(
                 f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"
@@ -143,20 +150,25 @@ def _noted_frame_rate(path: Path) -> Fraction | None:
         return None
 
 
-def _still(path: Path) -> np.ndarray:
+def _still(path: Path, alpha: bool = False) -> np.ndarray:
     with open_image(path) as picture:
         try:
-            return rgb_over_black(upright(picture))
+            return (rgba_pixels if alpha else rgb_over_black)(upright(picture))
         except IMAGE_FAULTS as fault:
             raise _corrupt(path, 0, fault) from fault
 
 
-def decode_folder(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
-    for path in numbered_images(info.path)[start:]:
-        image = _still(path)
-        if image.shape[:2] != (info.height, info.width):
-            raise ValueError(
-                f"{path} is {image.shape[1]}x{image.shape[0]} but the first image of the folder "
-                f"is {info.width}x{info.height}"
-            )
-        yield image
+def decode_folder(info: VideoInfo, indices: Sequence[int], alpha: bool) -> Iterator[np.ndarray]:
+    """As `decode_image`; ValueError for a picture whose size is not that of the first."""
+    paths = iter(numbered_images(info.path)[indices[0] :])
+    return converted(paths, indices, lambda path: _sized_still(path, info, alpha))
+
+
+def _sized_still(path: Path, info: VideoInfo, alpha: bool) -> np.ndarray:
+    image = _still(path, alpha)
+    if image.shape[:2] != (info.height, info.width):
+        raise ValueError(
+            f"{path} is {image.shape[1]}x{image.shape[0]} but the first image of the folder "
+            f"is {info.width}x{info.height}"
+        )
+    return image

@@ -7,12 +7,14 @@ named pipe may never end; sizes that a header claims are checked before anything
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
+
+from .timing import Timing
 
 MAX_PIXELS = 2**26  # of a still or an animation's picture, 8192 x 8192
 MAX_VIDEO_PIXELS = 2**25  # of a video's picture, 8192 x 4096: decoders hold many of them
@@ -23,13 +25,15 @@ UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**24, 250
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a clip is: its place, the exact frame count, the size as shown, frames per second."""
+    """What a video is: its place, the exact frame count, the size as shown, frames per second on
+    average, and when each frame is shown (None: all as long)."""
 
     path: Path
     frames: int
     width: int
     height: int
     frame_rate: Fraction
+    timing: Timing | None = field(default=None, compare=False, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -50,11 +54,18 @@ def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
             raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
         ntsc = Fraction(round(rate * 1.001) * 1000, 1001)
         is_ntsc = abs(float(ntsc) - rate) < 1e-3
-        rate = ntsc if is_ntsc else Fraction(rate).limit_denominator(1000)
+        rate = ntsc if is_ntsc else _simplest(rate)
     rate = Fraction(rate)
     if not 0 < rate < 100_000:
         raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
     return rate
+
+
+def _simplest(rate: float) -> Fraction:
+    """30000/7007, as every seventh frame has it, is told from a float; noise in it is not."""
+    exact = Fraction(rate).limit_denominator(10_010)
+    is_exact = abs(exact - Fraction(rate)) < Fraction(rate) / 10**12
+    return exact if is_exact else Fraction(rate).limit_denominator(1000)
 
 
 def kind_of(path: Path) -> str:

@@ -2,15 +2,16 @@
 
 Three kinds of source share one interface: containers that FFmpeg opens (mp4, mov, webm, mkv, ...),
 animated images that Pillow opens (gif, webp, apng) and folders of numbered images. Frames come as
-float32 `t 3 h w` in [-1, 1], 8 bits deep; alpha is laid over black, HDR is not tone mapped.
-Clips with a variable frame rate give each stored picture once and report the average rate.
+float32 `t 3 h w` in [-1, 1], 8 bits deep; alpha is laid over black or comes as a fourth channel,
+HDR is not tone mapped. `selection` says which frames: all pictures as they are stored, whatever
+their durations, or those that are shown at the times of a constant rate.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import dropwhile, islice
 from os import PathLike
@@ -41,13 +42,17 @@ from .info import (
     fault_reason,
     kind_of,
 )
-from .pictures import alpha_decoder, rgb_picture
+from .pictures import alpha_decoder, rgb_picture, rgba_picture
+from .selection import Chosen, Selection, choose, converted
+from .timing import Timing
 
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
 
 # Containers whose packets carry the time of the very picture in them. Others (AVI, raw streams)
 # guess it or count anew after a jump; such files are decoded from their beginning.
 SEEKABLE = ("mov,", "matroska")
+# Containers that say when each picture is shown.
+TIMED = (*SEEKABLE, "mpeg", "flv", "asf", "ogg")
 # Recordings that may begin anywhere: what precedes the first key frame cannot be decoded.
 CUT_ANYWHERE = ("mpeg", "mpegts")
 
@@ -89,12 +94,25 @@ def read_frames(
     fault are yielded first, then ValueError says how many there were.
     """
     info = open_video(path)
-    count = checked_count(info, start, count, stride)
+    chosen = choose(info, Selection(start=start, count=count, stride=stride))
+    return read_chosen(info, chosen, chunk=chunk, size=size)
+
+
+def read_chosen(
+    info: VideoInfo,
+    chosen: Chosen,
+    *,
+    chunk: int = 16,
+    size: tuple[int, int] | None = None,
+    alpha: bool = False,
+) -> Iterator[Tensor]:
+    """Yield the frames that were chosen, as `read_frames` does; with `alpha` `t 4 h w`, the colours
+    as they are stored and the transparency last (1 is opaque, -1 transparent)."""
     if chunk < 1:
         raise ValueError(f"chunk {chunk} must be at least 1")
     if size is not None and min(size) < 1:
         raise ValueError(f"size (height, width) {tuple(size)} must be positive")
-    return _chunks(info, start, count, stride, chunk, size)
+    return _chunks(info, chosen, chunk, size, alpha)
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
@@ -111,41 +129,16 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     return image_metadata(path) if kind == "image" else _container_metadata(path)
 
 
-# Requests and chunks.
-
-
-def checked_count(info: VideoInfo, start: int, count: int | None, stride: int) -> int:
-    """How many frames a request is for; ValueError if the clip does not have them."""
-    if stride < 1 or start < 0:
-        raise ValueError(f"start {start}, stride {stride}: need >= 0, >= 1")
-    if start >= info.frames:
-        raise ValueError(
-            f"{info.path} has {counted(info.frames, 'frame')}, so none at start {start}"
-        )
-    available = (info.frames - start + stride - 1) // stride
-    if count is None:
-        return available
-    if count < 1:
-        raise ValueError(f"count {count} must be at least 1")
-    if count > available:
-        raise ValueError(
-            f"{counted(count, 'frame')} wanted from {info.path} but it has {available} "
-            f"(of {info.frames}) from frame {start} with stride {stride}"
-        )
-    return count
+# Chunks.
 
 
 def _chunks(
-    info: VideoInfo,
-    start: int,
-    count: int,
-    stride: int,
-    chunk: int,
-    size: tuple[int, int] | None,
+    info: VideoInfo, chosen: Chosen, chunk: int, size: tuple[int, int] | None, alpha: bool
 ) -> Iterator[Tensor]:
     kind = kind_of(info.path)
     decode = {"folder": decode_folder, "image": decode_image}.get(kind, _decode_container)
-    images = islice(decode(info, start), 0, (count - 1) * stride + 1, stride)
+    indices, count = chosen.indices, chosen.frames
+    images = decode(info, indices, alpha)
     done, fault = 0, None
     while done < count and fault is None:
         group: list[np.ndarray] = []
@@ -154,9 +147,8 @@ def _chunks(
         except ValueError as error:  # that the images before a fault are kept
             fault = error
         if fault is None and not group:
-            fault = ValueError(
-                f"{info.path} ends early: {counted(start + done * stride, 'frame')} decoded"
-            )
+            decoded = indices[done - 1] + 1 if done else indices[0]
+            fault = ValueError(f"{info.path} ends early: {counted(decoded, 'frame')} decoded")
         if group:
             done += len(group)
             yield _to_tensor(group, size)
@@ -187,6 +179,7 @@ def _scan_container(path: Path) -> VideoInfo:
             packets = _packets(container, stream)
             expected = _expected_frames(stream, packets)
             frame_rate = _frame_rate(stream, packets.frames)
+            timing = _timing(container, packets)
         with open_container(path) as container:
             picture = _first_picture(container)
     except SizeFault:
@@ -200,7 +193,17 @@ def _scan_container(path: Path) -> VideoInfo:
             f"{path} is truncated: {packets.frames} of {counted(expected, 'frame')} are there"
         )
     height, width = picture.shape[:2]
-    return VideoInfo(path, packets.frames, width, height, frame_rate)
+    return VideoInfo(path, packets.frames, width, height, frame_rate, timing)
+
+
+def _timing(container: av.container.InputContainer, packets: _Packets) -> Timing | None:
+    stream = container.streams.video[0]
+    if not packets.times or not container.format.name.startswith(TIMED):
+        return None
+    last = packets.duration
+    if not last and stream.average_rate:
+        last = round(1 / stream.average_rate / stream.time_base)
+    return Timing.of_clock(packets.times, max(1, last), stream.time_base)
 
 
 def _first_picture(container: av.container.InputContainer) -> np.ndarray:
@@ -264,16 +267,17 @@ def _expected_frames(stream: av.VideoStream, packets: _Packets) -> int:
     return packets.frames + (round(missing) if missing > 1.5 else 0)
 
 
-def _decode_container(info: VideoInfo, start: int) -> Iterator[np.ndarray]:
-    """Yield `h w 3` uint8 from frame `start` on, flushing the decoder at the end."""
-    done = start
+def _decode_container(info: VideoInfo, indices: Sequence[int], alpha: bool) -> Iterator[np.ndarray]:
+    """Yield `h w 3` or with `alpha` `h w 4` uint8 of rising numbers of pictures."""
+    done, convert = indices[0], rgba_picture if alpha else rgb_picture
     try:
         with open_container(info.path) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for frame in _frames_from(container, stream, start):
-                yield rgb_picture(frame)
-                done += 1
+            frames = _frames_from(container, stream, indices[0])
+            for index, image in zip(indices, converted(frames, indices, convert), strict=False):
+                yield image
+                done = index + 1
     except CONTAINER_FAULTS as fault:
         raise ValueError(
             f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"

@@ -17,8 +17,9 @@ import av
 import numpy as np
 import torch
 
-from .info import AudioClip, fault_reason, kind_of
+from .info import AudioClip, VideoInfo, fault_reason, kind_of
 from .reading import SEEKABLE, decoded_frames, open_container, open_video
+from .selection import Chosen, Selection, choose
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # of sound that has no layout
@@ -37,12 +38,15 @@ def read_audio(
     The waveform begins with the first of these frames and is exactly as long as they are shown:
     sound that begins later is preceded by silence, what comes before or after is cut.
     """
-    path = Path(path)
+    info = open_video(path)
+    return sound_of(info, choose(info, Selection(start=start, count=count, stride=stride)))
+
+
+def sound_of(info: VideoInfo, chosen: Chosen) -> AudioClip | None:
+    """Decode the sound of the frames that were chosen; None if the file has none."""
+    path = info.path
     if kind_of(path) != "container":
         return None
-    info = open_video(path)
-    if count is None:
-        count = len(range(start, info.frames, stride))
     try:
         with open_container(path) as container:
             if not container.streams.audio:
@@ -51,10 +55,10 @@ def read_audio(
             rate = 0 if context is None else context.rate
             if not rate:
                 raise ValueError("its codec or its sampling rate is not known")
-            length = round(count * stride / info.frame_rate * rate)
+            length = round(chosen.seconds * rate)
             if length > MAX_SAMPLES:
                 raise ValueError(f"{length} samples are more than {MAX_SAMPLES}")
-            begin = _first_picture(path) + start / info.frame_rate
+            begin = _first_picture(path) + chosen.begin
             if container.format.name.startswith(SEEKABLE) and begin > LEAD:
                 container.seek(int((begin - LEAD) * 1_000_000))  # FFmpeg's clock without a stream
             waveform = _placed(container, rate, begin, length)

@@ -186,6 +186,9 @@ class Host(Protocol):
 
     def stream(self, video: Wire) -> VideoStream: ...
 
+    def blocked(self, sentence: str) -> Any:
+        """What an output gives that was not made: nodes connected to it end with the sentence."""
+
     # The run.
 
     def progress(self, done: float, total: float, part: Part | None = None) -> None:

@@ -1,172 +1,168 @@
-"""Clips from files and into files."""
+"""Videos into files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ...core.graph import NodeValues, graph_from_api
-from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, encoding_of, exact_frame_rate
-from ..checks import loading_faults, require, video_faults
-from ..choices import FITS, RENDERED, RENDERED_FRAMES
+from ...core.media.sound import mixed_down
+from ..checks import require, video_faults
+from ..choices import AS_FRAMES, AS_SHORTER, AUDIO_LENGTHS
 from ..host.shared.saving import save_stream
-from ..host.tensors import audio_from, audio_of
-from .decoding import IMAGE_BYTES
+from ..host.tensors import audio_of
 
 if TYPE_CHECKING:
-    from ...core.media.files import AudioClip
+    from ...core.media.codecs import Encoding
     from ..host.interface import Host, Wire
 
 RATE_STEP = 0.01  # of the input: rates that are closer are the same
 CHUNK = 16  # frames that are converted at a time
-RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excerpt:
-    """Which frames of a file are loaded, and at which size.
+class Source:
+    """What a saving node was given to save: a VIDEO or an IMAGE, perhaps with AUDIO and MASK."""
 
-    count 0 takes all frames, width or height 0 keeps that side; sides then shrink to a multiple of
-    `multiple_of` by cropping.
-    """
-
-    start: int
-    count: int
-    stride: int
-    width: int
-    height: int
-    fit: str
-    multiple_of: int
+    video: Wire | None = None
+    images: Tensor | None = None
+    audio: Wire | None = None
+    mask: Tensor | None = None
+    frame_rate: float
 
 
-def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Tensor, float, int, Wire]:
-    """(IMAGE, frames per second, frame count, AUDIO or None) of a file, or of a rendered clip.
+@dataclass(frozen=True, kw_only=True)
+class FileSettings:
+    """How it is saved; see Save Video's inputs."""
 
-    The sound is that of the chosen frames, as long as they.
-    """
-    fit, size = excerpt.fit, (excerpt.height, excerpt.width)
-    if fit not in FITS:
-        raise ValueError(f"fit {fit!r} must be one of {', '.join(FITS)}")
-    part = excerpt.start, excerpt.count, excerpt.stride
-    stream = (_rendered if file in RENDERED else _from_file)(host, file, *part)
-    target = _target_size((stream.height, stream.width), size, excerpt.multiple_of)
-    need = IMAGE_BYTES * stream.frames * target[0] * target[1]
-    what = f"loading {counted(stream.frames, 'frame')} of {target[1]}x{target[0]}"
-    host.require_memory(need, what, on_cpu=True)
-    images, done = host.image_buffer(stream.frames, *target), 0
-    for chunk in _interruptible(host, stream.chunks()):
-        images[done : done + len(chunk)] = host.images(_fitted(chunk, target, fit)[None])
-        done += len(chunk)
-    return images, float(stream.frame_rate), stream.frames, audio_from(_sound(host, stream))
+    format: str = "mp4"
+    quality: int = 18
+    ping_pong: bool = False
+    loop_count: int = 0
+    audio_length: str = AS_FRAMES
 
 
-def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
-    for chunk in chunks:
-        host.check_interrupted()
-        yield chunk
-
-
-def _sound(host: Host, stream: VideoStream) -> AudioClip | None:
-    """The pictures are worth having without their sound."""
-    try:
-        return stream.audio() if stream.audio is not None else None
-    except ValueError as fault:
-        host.warn(f"{fault}; the pictures are loaded without it")
-        return None
-
-
-def _from_file(host: Host, file: str, start: int, count: int, stride: int) -> VideoStream:
-    path = host.folders.input_path(file)
-    return VideoStream.from_file(path, start=start, count=count or None, stride=stride)
-
-
-def _rendered(host: Host, file: str, start: int, count: int, stride: int) -> VideoStream:
-    """A clip of one of the procedurally rendered worlds, always the same one."""
-    from ...core.families import rendered_video
-
-    wanted = {"file": file, "start": start, "count": count, "stride": stride}
-    require(loading_faults, wanted)
-    world = file.partition(": ")[2]
-    pixels = rendered_video(world, seed=RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE)
-    chosen = pixels[start::stride][: count or None]
-    return VideoStream.from_tensor(chosen, Fraction(RENDERED_RATE, stride))
-
-
-def _target_size(
-    size: tuple[int, int], wanted: tuple[int, int], multiple_of: int
-) -> tuple[int, int]:
-    """(height, width): what was asked for, or the clip's own, cut to a multiple."""
-    height, width = (want or have for want, have in zip(wanted, size, strict=True))
-    target = height - height % multiple_of, width - width % multiple_of
-    if min(target) < multiple_of:
-        raise ValueError(
-            f"a clip of {width}x{height} is smaller than one multiple of {multiple_of}"
-        )
-    return target
-
-
-def _fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
-    """Frames [t, 3, h, w] at the target size: scaled to cover it and cut, or stretched."""
-    height, width = target
-    h, w = frames.shape[-2:]
-    if fit == "crop" and height <= h and width <= w and max(h - height, w - width) < 64:
-        scaled = (h, w)  # A few rows off are better cut than resampled.
-    elif fit == "crop":
-        factor = max(height / h, width / w)
-        scaled = max(round(h * factor), height), max(round(w * factor), width)
-    else:
-        scaled = target
-    if scaled != (h, w):
-        frames = interpolate(frames, scaled, mode="bicubic", antialias=True).clamp(-1, 1)
-    top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
-    return frames[..., top : top + height, left : left + width]
-
-
-# --------------------------------------------------------------------------------------------------
-# Saving.
-
-
-def stream_of(
-    host: Host, video: Wire | None, images: Tensor | None, frame_rate: float, audio: Wire | None,
-    format: str = "mp4",
-) -> VideoStream:  # fmt: skip
-    """The one clip that a saving node was given, with the sound it was given, or else its own."""
-    given = {"video": video, "images": images}
+def stream_of(host: Host, source: Source, settings: FileSettings) -> VideoStream:
+    """The one video that was given, as it will be in the file; warns of what is left out."""
+    given = {"video": source.video, "images": source.images}
     require(video_faults, {}, [name for name, value in given.items() if value is not None])
-    sound = audio_of(audio)
-    if sound is not None and encoding_of(format).audio is None:
-        host.warn(f"{format} carries no sound: the audio that is connected is left out")
-    if video is None:
-        stream = images_stream(host, images, frame_rate)
+    if settings.audio_length not in AUDIO_LENGTHS:
+        raise ValueError(
+            f"audio_length {settings.audio_length!r} must be one of {', '.join(AUDIO_LENGTHS)}"
+        )
+    if source.video is None:
+        stream = images_stream(host, source.images, source.frame_rate, source.mask)
     else:
-        stream = host.stream(video)
-        if abs(stream.frame_rate - Fraction(frame_rate)) >= RATE_STEP:
-            host.warn(
-                f"frame_rate {frame_rate:g} is for images and has no effect here: the video keeps "
-                f"its own {float(stream.frame_rate):g} frames per second"
-            )
-    return stream if sound is None else replace(stream, audio=lambda: sound)
+        stream = _video_stream(host, source)
+    encoding = encoding_of(settings.format)
+    _warn_of_losses(host, stream, settings, encoding, source.audio)
+    if settings.ping_pong:
+        stream = stream.ping_pong(host.folders.output)
+    sound = audio_of(source.audio)
+    if sound is not None:
+        stream = replace(stream, audio=lambda: sound)
+    return stream if encoding.audio is None else _as_long(host, stream, settings)
 
 
-def images_stream(host: Host, images: Tensor, frame_rate: float) -> VideoStream:
-    """A clip of an IMAGE, converted chunk by chunk: only the IMAGE itself is in memory."""
+def _video_stream(host: Host, source: Source) -> VideoStream:
+    stream = host.stream(source.video)
+    if abs(stream.frame_rate - Fraction(source.frame_rate)) >= RATE_STEP:
+        host.warn(
+            f"frame_rate {source.frame_rate:g} is for images and has no effect here: the video "
+            f"keeps its own {float(stream.frame_rate):g} frames per second"
+        )
+    if source.mask is not None:
+        host.warn("mask is for images and has no effect here: the video keeps its own transparency")
+    return stream
+
+
+def _warn_of_losses(
+    host: Host, stream: VideoStream, settings: FileSettings, encoding: Encoding, audio: Wire | None
+) -> None:
+    format = settings.format
+    if audio is not None and encoding.audio is None:
+        host.warn(f"{format} carries no sound: the audio that is connected is left out")
+    if stream.channels == 4 and encoding.alpha_pixels is None:
+        host.warn(
+            f"{format} has no transparency: the frames are laid over black (webm, mov (ProRes "
+            f"4444), gif, webp, apng and png keep it)"
+        )
+    if settings.loop_count and not encoding.loops:
+        host.warn(f"{format} does not say how often it plays: loop_count is left out")
+
+
+def _as_long(host: Host, stream: VideoStream, settings: FileSettings) -> VideoStream:
+    """Frames and sound as long as each other; sound that is too short for the frames is followed by
+    silence while it is written."""
+    sound = stream.audio() if stream.audio is not None else None
+    if sound is None:
+        return stream
+    sound = mixed_down(sound)
+    stream = replace(stream, audio=lambda: sound)
+    lasts = Fraction(sound.waveform.shape[-1], sound.sample_rate)
+    frames = max(1, round(lasts * stream.frame_rate))
+    if settings.audio_length == AS_SHORTER and frames < stream.frames:
+        return stream.part(0, frames)
+    if frames > stream.frames:
+        host.warn(
+            f"the audio lasts {float(lasts):.4g} s and the frames {float(stream.seconds):.4g} s: "
+            f"what is beyond them is cut"
+        )
+    return stream
+
+
+def images_stream(
+    host: Host, images: Tensor, frame_rate: float, mask: Tensor | None = None
+) -> VideoStream:
+    """A video of an IMAGE, converted chunk by chunk: only the IMAGE itself is in memory.
+
+    It is transparent where the MASK is 1, or as the fourth channel says.
+    """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"an IMAGE must be [frames, height, width, 3], got {list(images.shape)}")
-    frames, height, width = images.shape[:3]
+    frames, height, width, channels = images.shape
+    opacity = None if mask is None else _opacity(mask, (frames, height, width))
+    if opacity is None and channels == 4:
+        opacity = images[..., 3]
     return VideoStream(
-        lambda: (host.pixels(part)[0] for part in images.split(CHUNK)),
+        lambda: _converted(host, images, opacity),
         exact_frame_rate(frame_rate),
         frames,
         width,
         height,
+        channels=3 if opacity is None else 4,
     )
+
+
+def _converted(host: Host, images: Tensor, opacity: Tensor | None) -> Iterator[Tensor]:
+    for start in range(0, len(images), CHUNK):
+        pixels = host.pixels(images[start : start + CHUNK])[0]
+        if opacity is not None:
+            alpha = opacity[start : start + CHUNK, None].to(pixels) * 2 - 1
+            pixels = torch.cat([pixels, alpha], dim=1)
+        yield pixels
+
+
+def _opacity(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """How opaque each pixel is, of a MASK of as many frames or of one for all."""
+    mask = mask if mask.ndim == 3 else mask[None]
+    frames, *size = shape
+    if mask.ndim != 3 or len(mask) not in (1, frames):
+        raise ValueError(
+            f"a MASK for {frames} frames must be [{frames}, height, width] or one for all, got "
+            f"{list(mask.shape)}"
+        )
+    if list(mask.shape[1:]) != size:
+        mask = interpolate(mask[:, None].float(), size, mode="bilinear")[:, 0]
+    return (1 - mask).clamp(0, 1).expand(frames, -1, -1)
 
 
 def filled_prefix(prefix: str, hidden: Any) -> str:
@@ -179,16 +175,21 @@ def filled_prefix(prefix: str, hidden: Any) -> str:
 
 
 def save_video(
-    host: Host, stream: VideoStream, prefix: str, format: str, quality: int,
-    metadata: dict[str, str], *, temp: bool = False,
+    host: Host, stream: VideoStream, prefix: str, settings: FileSettings,
+    metadata: Mapping[str, str], *, temp: bool = False,
 ) -> Path:  # fmt: skip
-    """Stream a clip into the next free file and return it; a folder of images for "png"."""
-    encoding = encoding_of(format)
-    size = (stream.width, stream.height)
+    """Stream a video into the next free file and return it; a folder of images for "png"."""
+    encoding = encoding_of(settings.format)
     file = host.folders.new_file(
-        prefix, encoding.suffix, temp=temp, size=size, under_way=encoding.under_way
+        prefix,
+        encoding.suffix,
+        temp=temp,
+        size=(stream.width, stream.height),
+        under_way=encoding.under_way,
     )
-    return save_stream(host, stream, file, format=format, quality=quality, metadata=metadata)
+    loops = settings.loop_count if encoding.loops else 0
+    more = {"format": settings.format, "quality": settings.quality, "loop_count": loops}
+    return save_stream(host, stream, file, metadata=metadata, **more)
 
 
 def shown_files(host: Host, path: Path) -> list[tuple[str, str]]:

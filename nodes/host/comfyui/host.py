@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management as manager
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..shared.metadata import workflow_texts
 from ..shared.misfits import check_latents_fit
@@ -190,6 +191,9 @@ class ComfyHost:
         from .video import stream_of
 
         return stream_of(video)
+
+    def blocked(self, sentence: str) -> ExecutionBlocker:
+        return ExecutionBlocker(sentence)
 
     # The run.
 

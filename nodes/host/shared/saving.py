@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def save_stream(
     host: Host, stream: VideoStream, file: NewFile, *, format: str, quality: int,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str], loop_count: int = 0,
 ) -> Path:  # fmt: skip
     """Write the clip and return the finished file.
 
@@ -26,7 +26,8 @@ def save_stream(
     """
     watched = replace(stream, source=lambda: _watched(host, stream.source()))
     try:
-        return watched.save(file, format=format, quality=quality, metadata=metadata).path
+        settings = {"format": format, "quality": quality, "loop_count": loop_count}
+        return watched.save(file, metadata=metadata, **settings).path
     except BaseException:
         file.discard()
         left = file.left()

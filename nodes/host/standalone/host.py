@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
+from ....core.graph.schema import Blocked
 from ..shared.folders import Folders
 from ..shared.metadata import workflow_texts
 from ..shared.misfits import check_latents_fit
@@ -193,6 +194,9 @@ class StandaloneHost:
 
     def stream(self, video: StandaloneVideo) -> VideoStream:
         return video.stream
+
+    def blocked(self, sentence: str) -> Blocked:
+        return Blocked(sentence)
 
     # The run.
 

@@ -1,0 +1,192 @@
+"""A video as a recipe: made or decoded only when somebody asks for its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .info import AudioClip, VideoInfo, exact_frame_rate
+from .new_files import NewFile
+from .reading import open_video, read_chosen
+from .selection import Selection, choose
+from .sound import mixed_down, sound_of
+from .spool import back_and_forth, mirrored
+from .writing import checked_order, write_order
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """A video: `chunks()` starts over at each call and yields `t 3 h w` in [-1, 1], or `t 4 h w`
+    with the transparency last where `channels` is 4.
+
+    `frames`, `width`, `height` and `channels` are promises, checked while the chunks run by;
+    `audio` travels along into files that can carry sound.
+    """
+
+    source: Callable[[], Iterator[Tensor]]
+    frame_rate: Fraction
+    frames: int
+    width: int
+    height: int
+    audio: Callable[[], AudioClip | None] | None = None
+    channels: int = 3
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        start: int = 0,
+        count: int | None = None,
+        stride: int = 1,
+        chunk: int = 16,
+    ) -> VideoStream:
+        """Refer to a file, or to the part of it that `read_frames` gives for the same numbers.
+
+        Errors as there, and nothing is decoded yet.
+        """
+        selection = Selection(start=start, count=count, stride=stride)
+        return cls.from_selection(open_video(path), selection, chunk=chunk)
+
+    @classmethod
+    def from_selection(
+        cls, info: VideoInfo, selection: Selection, *, chunk: int = 16, alpha: bool = False
+    ) -> VideoStream:
+        """Refer to a part of a file; with `alpha` its transparency is the fourth channel.
+
+        ValueError if it does not have that part; nothing is decoded yet.
+        """
+        chosen = choose(info, selection)
+        return cls(
+            lambda: read_chosen(info, chosen, chunk=chunk, alpha=alpha),
+            chosen.frame_rate,
+            chosen.frames,
+            info.width,
+            info.height,
+            lambda: sound_of(info, chosen),
+            4 if alpha else 3,
+        )
+
+    @classmethod
+    def from_tensor(
+        cls,
+        pixels: Tensor,
+        frame_rate: Fraction | float,
+        *,
+        audio: AudioClip | None = None,
+        chunk: int = 16,
+    ) -> VideoStream:
+        """Wrap frames `t 3 h w` or `1 t 3 h w` in [-1, 1] that are already in memory."""
+        if pixels.ndim == 5 and pixels.shape[0] == 1:
+            pixels = pixels[0]
+        if pixels.ndim != 4 or not pixels.shape[0]:
+            raise ValueError(f"pixels {tuple(pixels.shape)} must be (t, 3, h, w) with t at least 1")
+        frames, channels, height, width = pixels.shape
+        rate = exact_frame_rate(frame_rate)
+        sound = (lambda: audio) if audio is not None else None
+        shape = frames, width, height
+        return cls(lambda: iter(pixels.split(chunk)), rate, *shape, sound, max(3, channels))
+
+    def changed(self, change: Callable[[Tensor], Tensor], width: int, height: int) -> VideoStream:
+        """The clip whose chunks `t 3 h w` are given to `change`, which makes them width x height;
+        as lazy as this one."""
+        return replace(self, source=lambda: map(change, self.chunks()), width=width, height=height)
+
+    @property
+    def seconds(self) -> Fraction:
+        return self.frames / self.frame_rate
+
+    def part(self, start: int, count: int) -> VideoStream:
+        """`count` frames from frame `start` on with their sound, as lazy as this video; what comes
+        before them is made and dropped."""
+        if start < 0 or count < 1 or start + count > self.frames:
+            raise ValueError(
+                f"frames {start} to {start + count} are not in a video of {self.frames}"
+            )
+        sound = None if self.audio is None else lambda: self._sound_of_part(start, count)
+        return replace(self, source=lambda: self._part(start, count), frames=count, audio=sound)
+
+    def _part(self, start: int, count: int) -> Iterator[Tensor]:
+        done, stop = 0, start + count
+        for chunk in self.chunks():
+            part = chunk[max(0, start - done) : stop - done]
+            done += len(chunk)
+            del chunk
+            if len(part):
+                yield part
+            del part
+            if done >= stop:
+                return
+
+    def _sound_of_part(self, start: int, count: int) -> AudioClip | None:
+        sound = self.audio()
+        if sound is None:
+            return None
+        begin, length = (round(n / self.frame_rate * sound.sample_rate) for n in (start, count))
+        return AudioClip(sound.waveform[:, begin : begin + length], sound.sample_rate)
+
+    def ping_pong(self, folder: Path | None = None) -> VideoStream:
+        """Forwards, then backwards without the first and the last frame again, sound included.
+
+        Frames wait on disk in `folder` while they are shown for the first time.
+        """
+        if self.frames < 3:
+            return self
+        sound = None if self.audio is None else self._mirrored_sound
+        return replace(
+            self,
+            source=lambda: back_and_forth(self.chunks(), folder),
+            frames=2 * self.frames - 2,
+            audio=sound,
+        )
+
+    def _mirrored_sound(self) -> AudioClip | None:
+        sound = self.audio()
+        return None if sound is None else mirrored(sound, self.frames, self.seconds)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield the clip from its beginning, chunk by chunk, `t 3 h w` in [-1, 1]."""
+        done = 0
+        for chunk in self.source():
+            if chunk.ndim == 5 and chunk.shape[0] == 1:
+                chunk = chunk[0]
+            channels, height, width = chunk.shape[-3:]
+            if self.channels == 4 and channels != 4:
+                raise ValueError(f"a chunk after frame {done} has lost its transparency")
+            if (width, height) != (self.width, self.height):
+                raise ValueError(
+                    f"a chunk after frame {done} is {width}x{height} "
+                    f"but the clip is {self.width}x{self.height}"
+                )
+            done += chunk.shape[0]
+            yield chunk
+            del chunk
+        if done != self.frames:
+            raise ValueError(f"the clip gave {done} frames but {self.frames} were announced")
+
+    def frames_tensor(self) -> Tensor:
+        """Materialise all frames, `t 3 h w` in [-1, 1]: 12 bytes per pixel and frame."""
+        return torch.cat(list(self.chunks()))
+
+    def save(
+        self,
+        path: str | PathLike[str] | NewFile,
+        *,
+        format: str | None = None,
+        quality: int = 18,
+        metadata: Mapping[str, str] | None = None,
+        loop_count: int = 0,
+    ) -> VideoInfo:
+        """Stream the video into a file, with its sound where the format has any (`write_video`)."""
+        settings = {"format": format, "quality": quality, "loop_count": loop_count}
+        order = checked_order(path, frame_rate=self.frame_rate, metadata=metadata, **settings)
+        if self.audio is not None and order.encoding.audio is not None:
+            sound = self.audio()
+            order = replace(order, audio=None if sound is None else mixed_down(sound))
+        return write_order(path, self.chunks(), order)

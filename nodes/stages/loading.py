@@ -1,0 +1,221 @@
+"""Videos from files: which frames, at which size, with sound and transparency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ...core.graph.wording import counted
+from ...core.media.files import Selection, VideoInfo, VideoStream, exact_frame_rate, open_video
+from ...core.media.selection import choose, is_variable
+from ..checks import loading_faults, require
+from ..choices import ALPHA, FITS, KEEP_ALPHA, LOADED, RENDERED, RENDERED_FRAMES, VIDEO_ONLY
+from ..host.tensors import audio_from
+from .decoding import IMAGE_BYTES
+
+if TYPE_CHECKING:
+    from ...core.media.files import AudioClip
+    from ..host.interface import Host, Wire
+
+RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15, 20_000
+MASK_BYTES = 4  # of a pixel
+SMALLEST_UNIT = 1_000_000  # of a second given as a decimal number: it is a fraction of these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """Which frames of a file are loaded, how, and at which size.
+
+    count and duration 0 take all frames, force_rate 0 keeps the file's own, width or height 0 keeps
+    that side; sides then shrink to a multiple of `multiple_of` by cropping. `edit` is the value of
+    ComfyUI's VIDEO_EDIT: trim (start_time, duration) in seconds and crop (x, y, width, height).
+    """
+
+    start: int
+    count: int
+    stride: int
+    width: int
+    height: int
+    fit: str
+    multiple_of: int
+    force_rate: float = 0.0
+    start_time: float = 0.0
+    duration: float = 0.0
+    ping_pong: bool = False
+    alpha: str = ALPHA[0]
+    load: str = LOADED[0]
+    edit: Mapping[str, Any] | None = None
+
+
+def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
+    """IMAGE, frames per second, frame count, AUDIO or None, MASK and VIDEO of a file, or of a
+    rendered clip.
+
+    The sound is that of the chosen frames, as long as they. IMAGE and MASK are all in memory, the
+    frames of the VIDEO are read when they are needed.
+    """
+    once = _stream(host, file, excerpt)
+    stream = once.ping_pong(host.folders.output) if excerpt.ping_pong else once
+    if excerpt.load == VIDEO_ONLY:
+        images = mask = host.blocked(
+            'Load Video was told to load the video only: connect its output "video", or set load '
+            "to frames"
+        )
+    else:
+        images, mask = _frames(host, once, stream.frames)
+    sound = _sound(host, stream)
+    video = host.video(stream if stream.audio is None else replace(stream, audio=lambda: sound))
+    rate, frames = float(stream.frame_rate), stream.frames
+    return images, rate, frames, audio_from(sound), mask, video
+
+
+def _stream(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
+    """The frames before they go back and forth."""
+    for name, value, known in (("fit", excerpt.fit, FITS), ("alpha", excerpt.alpha, ALPHA),
+                               ("load", excerpt.load, LOADED)):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{name} {value!r} must be one of {', '.join(known)}")
+    edit = excerpt.edit or {}
+    selection = _selection(excerpt, edit.get("trim") or {})
+    read = _rendered if file in RENDERED else _from_file
+    stream = _cropped(read(host, file, selection, excerpt.alpha == KEEP_ALPHA), edit.get("crop"))
+    size = excerpt.height, excerpt.width
+    target = _target_size((stream.height, stream.width), size, excerpt.multiple_of)
+    height, width = target
+    return stream.changed(lambda chunk: _fitted(chunk, target, excerpt.fit), width, height)
+
+
+def _selection(excerpt: Excerpt, trim: Mapping[str, Any]) -> Selection:
+    start_time, duration = excerpt.start_time, excerpt.duration
+    trimmed = trim.get("start_time") or 0.0, trim.get("duration") or 0.0
+    if any(trimmed):
+        if start_time or duration:
+            raise ValueError(
+                f"the edit trims to {trimmed[0]:g} s + {trimmed[1]:g} s, start_time and duration "
+                f"to {start_time:g} s + {duration:g} s: leave out one of both"
+            )
+        start_time, duration = trimmed
+    return Selection(
+        frame_rate=exact_frame_rate(excerpt.force_rate) if excerpt.force_rate else None,
+        start=excerpt.start,
+        count=excerpt.count or None,
+        stride=excerpt.stride,
+        start_time=_seconds(start_time) if start_time else None,
+        duration=_seconds(duration) if duration else None,
+    )
+
+
+def _seconds(value: float) -> Fraction:
+    return Fraction(value).limit_denominator(SMALLEST_UNIT)
+
+
+def _frames(host: Host, stream: VideoStream, frames: int) -> tuple[Tensor, Tensor]:
+    """IMAGE and MASK of `frames` frames, those beyond the stream's own being its frames backwards;
+    without transparency the MASK takes no memory."""
+    size, has_alpha = (stream.height, stream.width), stream.channels == 4
+    need = (IMAGE_BYTES + MASK_BYTES * has_alpha) * frames * size[0] * size[1]
+    what = f"loading {counted(frames, 'frame')} of {size[1]}x{size[0]}"
+    host.require_memory(need, what, on_cpu=True)
+    images = host.image_buffer(frames, *size)
+    mask = images.new_zeros((frames, *size) if has_alpha else (1, 1, 1)).expand(frames, *size)
+    done = 0
+    for chunk in _interruptible(host, stream.chunks()):
+        images[done : done + len(chunk)] = host.images(chunk[None, :, :3])
+        if has_alpha:
+            mask[done : done + len(chunk)] = (1 - chunk[:, 3]) / 2
+        done += len(chunk)
+    for index in range(done, frames):
+        images[index] = images[2 * done - 2 - index]
+        if has_alpha:
+            mask[index] = mask[2 * done - 2 - index]
+    return images, mask
+
+
+def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+    for chunk in chunks:
+        host.check_interrupted()
+        yield chunk
+
+
+def _sound(host: Host, stream: VideoStream) -> AudioClip | None:
+    """The pictures are worth having without their sound."""
+    try:
+        return stream.audio() if stream.audio is not None else None
+    except ValueError as fault:
+        host.warn(f"{fault}; the pictures are loaded without it")
+        return None
+
+
+def _from_file(host: Host, file: str, selection: Selection, alpha: bool) -> VideoStream:
+    info = open_video(host.folders.input_path(file))
+    if selection.frame_rate is None and is_variable(info):
+        shortest, longest = (float(1000 * seconds) for seconds in info.timing.spread)
+        host.warn(
+            f"{file} has a variable frame rate (pictures of {shortest:.0f} to {longest:.0f} ms), "
+            f"which frames without times lose: set force_rate to keep its speed"
+        )
+    return VideoStream.from_selection(info, selection, alpha=alpha)
+
+
+def _rendered(host: Host, file: str, selection: Selection, alpha: bool) -> VideoStream:
+    """A clip of one of the procedurally rendered worlds, always the same one; opaque."""
+    from ...core.families import rendered_video
+
+    require(loading_faults, {**vars(selection), "count": selection.count or 0, "file": file})
+    world = file.partition(": ")[2]
+    pixels = rendered_video(world, seed=RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE)
+    size = RENDERED_SIZE, RENDERED_SIZE
+    info = VideoInfo(Path(file), RENDERED_FRAMES, *size, Fraction(RENDERED_RATE))
+    chosen = choose(info, selection)
+    pixels = pixels[list(chosen.indices)]
+    if alpha:
+        pixels = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
+    return VideoStream.from_tensor(pixels, chosen.frame_rate)
+
+
+def _cropped(stream: VideoStream, crop: Mapping[str, Any] | None) -> VideoStream:
+    """The part of the frames under a rectangle; all where it has no size or covers them."""
+    sides = ("x", "y", "width", "height")
+    x, y, width, height = (int((crop or {}).get(side) or 0) for side in sides)
+    x, y = (min(max(0, at), side - 1) for at, side in ((x, stream.width), (y, stream.height)))
+    width, height = min(width, stream.width - x), min(height, stream.height - y)
+    if width < 1 or height < 1 or (width, height) == (stream.width, stream.height):
+        return stream
+    return stream.changed(lambda chunk: chunk[..., y : y + height, x : x + width], width, height)
+
+
+def _target_size(
+    size: tuple[int, int], wanted: tuple[int, int], multiple_of: int
+) -> tuple[int, int]:
+    """(height, width): what was asked for, or the clip's own, cut to a multiple."""
+    height, width = (want or have for want, have in zip(wanted, size, strict=True))
+    target = height - height % multiple_of, width - width % multiple_of
+    if min(target) < multiple_of:
+        raise ValueError(
+            f"a clip of {width}x{height} is smaller than one multiple of {multiple_of}"
+        )
+    return target
+
+
+def _fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
+    """Frames [t, 3, h, w] at the target size: scaled to cover it and cut, or stretched."""
+    height, width = target
+    h, w = frames.shape[-2:]
+    if fit == "crop" and height <= h and width <= w and max(h - height, w - width) < 64:
+        scaled = (h, w)  # A few rows off are better cut than resampled.
+    elif fit == "crop":
+        factor = max(height / h, width / w)
+        scaled = max(round(h * factor), height), max(round(w * factor), width)
+    else:
+        scaled = target
+    if scaled != (h, w):
+        frames = interpolate(frames, scaled, mode="bicubic", antialias=True).clamp(-1, 1)
+    top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
+    return frames[..., top : top + height, left : left + width]
