@@ -35,6 +35,49 @@ VideoEdit = getattr(io, "VideoEdit", None) or io.Custom("VIDEO_EDIT")
 """ComfyUI's trim and crop drawn in the node, where it has them; else a socket of the same type."""
 
 
+def loading_inputs() -> list[io.Input]:
+    """Of Load Video: the file, its frames by number, and their size."""
+    return [
+        io.Combo.Input(
+            "file", options=[*RENDERED, *host.folders.input_names("clip")],
+            default=RENDERED[0], upload=io.UploadType.video,
+            tooltip="A rendered clip of 61 frames at 64x64, or a file of the input folder.",
+        ),
+        integer("start", 0, 0, MAX_FRAMES, "The first frame to load, counted from 0."),
+        integer("count", 0, 0, MAX_FRAMES, "How many frames to load; 0 loads all."),
+        integer("stride", 1, 1, 1000, "Load every n-th frame."),
+        integer("width", 0, 0, MAX_SIZE, "Width in pixels; 0 keeps the clip's own."),
+        integer("height", 0, 0, MAX_SIZE, "Height in pixels; 0 keeps the clip's own."),
+        io.Combo.Input(
+            "fit", options=list(FITS), default=FITS[0],
+            tooltip="How a clip of another shape is made to fit: cut or stretched.",
+        ),
+        integer(
+            "multiple_of", 8, 1, 64,
+            "Sides are cut to a multiple of this; VAEs need 8, the pack's own 4.",
+        ),
+    ]  # fmt: skip
+
+
+def loading_outputs() -> list[io.Output]:
+    return [
+        io.Image.Output("images", display_name="images", tooltip="The frames."),
+        io.Float.Output("frame_rate", display_name="frame_rate", tooltip="Frames per second."),
+        io.Int.Output("frames", display_name="frames", tooltip="Number of frames."),
+        io.Audio.Output("audio", display_name="audio", tooltip="The sound, if the video has any."),
+        io.Mask.Output(
+            "mask",
+            display_name="mask",
+            tooltip="Transparency, 1 is transparent; 0 all over unless alpha is kept.",
+        ),
+        io.Video.Output(
+            "video",
+            display_name="video",
+            tooltip="The same frames and sound as a video, read while they are needed.",
+        ),
+    ]
+
+
 def selection_inputs() -> list[io.Input]:
     """Of Load Video: which frames beyond start, count and stride, and what comes with them."""
     return [
@@ -116,44 +159,10 @@ class LoadVideo(io.ComfyNode):
                 "load image sequence",
             ],
             inputs=[
-                io.Combo.Input(
-                    "file", options=[*RENDERED, *host.folders.input_names("clip")],
-                    default=RENDERED[0], upload=io.UploadType.video,
-                    tooltip="A rendered clip of 61 frames at 64x64, or a file of the input folder.",
-                ),
-                integer("start", 0, 0, MAX_FRAMES, "The first frame to load, counted from 0."),
-                integer("count", 0, 0, MAX_FRAMES, "How many frames to load; 0 loads all."),
-                integer("stride", 1, 1, 1000, "Load every n-th frame."),
-                integer("width", 0, 0, MAX_SIZE, "Width in pixels; 0 keeps the clip's own."),
-                integer("height", 0, 0, MAX_SIZE, "Height in pixels; 0 keeps the clip's own."),
-                io.Combo.Input(
-                    "fit", options=list(FITS), default=FITS[0],
-                    tooltip="How a clip of another shape is made to fit: cut or stretched.",
-                ),
-                integer(
-                    "multiple_of", 8, 1, 64,
-                    "Sides are cut to a multiple of this; VAEs need 8, the pack's own 4.",
-                ),
+                *loading_inputs(),
                 *selection_inputs(),
             ],
-            outputs=[
-                io.Image.Output("images", display_name="images", tooltip="The frames."),
-                io.Float.Output(
-                    "frame_rate", display_name="frame_rate", tooltip="Frames per second."
-                ),
-                io.Int.Output("frames", display_name="frames", tooltip="Number of frames."),
-                io.Audio.Output(
-                    "audio", display_name="audio", tooltip="The sound, if the video has any."
-                ),
-                io.Mask.Output(
-                    "mask", display_name="mask",
-                    tooltip="Transparency, 1 is transparent; 0 all over unless alpha is kept.",
-                ),
-                io.Video.Output(
-                    "video", display_name="video",
-                    tooltip="The same frames and sound as a video, read while they are needed.",
-                ),
-            ],
+            outputs=loading_outputs(),
         )  # fmt: skip
 
     @classmethod
