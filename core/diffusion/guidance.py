@@ -14,6 +14,7 @@ from .denoiser import (
     Prediction,
     broadcast,
     eps_from_x0,
+    to_ve,
     to_vp,
     v_from_x0,
     x0_from_eps,
@@ -148,6 +149,19 @@ def masked(
             x = torch.lerp(x, known + broadcast(sigma, x) * noise, mask.expand_as(x))
         denoised = denoiser(x, sigma)
         return denoised + mask * (known - denoised)
+
+    return denoise
+
+
+def placed(denoiser: Denoiser, given: Tensor, mask: Tensor) -> Denoiser:
+    """Put given latents [b t c h w] where mask is 1, as the network is to see them at every level.
+
+    The denoiser then takes them from x. The original of LVDM writes them into the sampler's x, so
+    that the side of guidance that is told of no given frames sees them, too.
+    """
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return denoiser(torch.lerp(x, to_ve(given.to(x), sigma), mask.to(x).expand_as(x)), sigma)
 
     return denoise
 

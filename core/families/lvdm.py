@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from ..diffusion.preconditioning import discrete
 from ..diffusion.schedules import scaled_linear
 from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
 from ..networks.diffusion_model import DiffusionModel
+from ..networks.factorised_unet import FactorisedUNet
 from ..text.clip_vocabulary import ClipTokenizer
-from ..weights.checkpoints import CheckpointError
+from ..weights.checkpoints import CheckpointError, Header, broken_config, load_into, save
+from ..weights.weight_files import header_of
 from . import factorised_files as files
 from . import factorised_keys as keys
 from . import stable_diffusion_autoencoders as autoencoders
@@ -29,6 +31,9 @@ from .factorised_files import Parts, Weights
 from .stable_diffusion_parts import is_leftover
 from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import CLIP_L
+
+FAMILY, AUTOENCODER_KIND, MODEL_KIND = "lvdm", "autoencoder_3d", "factorised_model"
+"""The family, and the kinds of its files in the project's own format."""
 
 LATENTS = {
     "sky": (0.33422927, 1.4606637),
@@ -106,6 +111,9 @@ def load(
     not tell what `told` does not say.
     """
     path = Path(path)
+    own = own_told(path)
+    if own is not None:
+        told, weights = own, "raw"  # the only ones there are
     return assemble(files.read(path), path.name, told, weights=weights, dtype=dtype, device=device)
 
 
@@ -154,8 +162,8 @@ def _latents(
     autoencoder: Autoencoder3D | AutoencoderKL | None, kind: str, told: Told, name: str
 ) -> tuple[int, float, float]:
     """Pixels per latent position, scale and shift."""
-    if isinstance(autoencoder, Autoencoder3D):
-        config = autoencoder.config
+    config = autoencoder.config if isinstance(autoencoder, Autoencoder3D) else told.autoencoder
+    if config is not None:
         return config.factors[1], config.scale, config.shift
     return (8, IMAGE_LATENT_SCALE, 0.0) if kind == WITH_TEXT else (8, *latents_of(told, name))
 
@@ -196,6 +204,11 @@ def load_autoencoder(
     checkpoint. Raises CheckpointError like :func:`load`."""
     path = Path(path)
     state = files.read(path)
+    header = header_of(path)
+    if header is not None and header.kind == AUTOENCODER_KIND:
+        with broken_config(path.name), torch.device("meta"):
+            module = Autoencoder3D(Autoencoder3DConfig(**tuples(header.config)))
+        return load_into(module, state, path.name, dtype).to(device)
     if is_autoencoder_3d({k: v.shape for k, v in state.items()}):
         own = {k: v for k, v in state.items() if not is_leftover(k)}
     else:
@@ -225,6 +238,36 @@ def _autoencoder(
     if is_autoencoder_3d({k: v.shape for k, v in found.autoencoder.items()}):
         return autoencoder_of(found.autoencoder, told, name, dtype)
     return autoencoders.from_state(found.autoencoder, f"the autoencoder of {name}", dtype)
+
+
+# --------------------------------------------------------------------------------------------------
+# Files of the project's own: the original's names, and what the weights do not tell in the header.
+
+
+def own_told(path: Path) -> Told | None:
+    """What the header of a model's file says; None for a file without one."""
+    header = header_of(path)
+    if header is None or header.kind != MODEL_KIND:
+        return None
+    with broken_config(path.name):
+        config = dict(header.config)
+        latents = Autoencoder3DConfig(**tuples(config.pop("autoencoder")))
+        return Told(autoencoder=latents, **config)
+
+
+def save_model(
+    path: str | os.PathLike, network: FactorisedUNet, latents: Autoencoder3DConfig, notes: dict
+) -> None:
+    """Write a network of given frames, which works on the latents of such an autoencoder."""
+    found = keys.unet_to_original(network.state_dict(), network.config)
+    config = {"task": GIVEN_TASKS[0], "autoencoder": asdict(latents)}
+    header = Header(family=FAMILY, kind=MODEL_KIND, config=config, notes=notes)
+    save(path, {UNET + key: tensor for key, tensor in found.items()}, header)
+
+
+def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 # --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, to_ve
-from ..diffusion.guidance import Scale, context_guided, masked
+from ..diffusion.guidance import Scale, context_guided, masked, placed
 from ..diffusion.noise import NoiseSource
 from ..diffusion.samplers import Callback, Step
 from ..diffusion.schedules import NoiseSchedule
@@ -156,14 +156,23 @@ class ContextUse:
 
     scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
     keep: also hold the given frames in the sampler's own x, noised to its level at every step.
+<<<<<<< HEAD
     tell: give them to the network; one that takes none has them in x alone.
+=======
+    in_place: hold them there as the network is told them, so that both sides of context guidance
+    see them (LVDM's original).
+>>>>>>> 19024c7 (LVDM: losses and gradients of training, long videos and video distances as recorded; recipes for its 3D autoencoder and one joint network)
     restore: the finished clip has the given frames as they were given, not as the model made them.
     """
 
     scale: Scale = 1.0
     perturbation: Perturbation | None = None
     keep: bool = False
+<<<<<<< HEAD
     tell: bool = True
+=======
+    in_place: bool = False
+>>>>>>> 19024c7 (LVDM: losses and gradients of training, long videos and video distances as recorded; recipes for its 3D autoencoder and one joint network)
     restore: bool = True
 
 
@@ -213,6 +222,8 @@ def _context_denoiser(
     if told is not None and (isinstance(use.scale, Tensor) or use.scale != 1):
         without = denoiser_for(replace(condition, context=clean.dropped()))
         denoiser = context_guided(denoiser, without, use.scale)
+    if use.in_place:
+        denoiser = placed(denoiser, told.latents, clean.expanded_mask)
     if use.keep:
         denoiser = masked(denoiser, clean.latents.to(noise), clean.expanded_mask, noise=noise)
     return denoiser

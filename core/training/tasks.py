@@ -29,7 +29,9 @@ class Task(Protocol):
 def build_task(recipe: Recipe, cache: Path) -> Task:
     """Construct the task that a recipe names; ``cache`` is the folder for encoded clips."""
     from . import (
+        autoencoder_3d_task,
         autoencoder_tasks,
+        given_frames_task,
         image_model_task,
         joint_tasks,
         temporal_layers_task,
@@ -38,9 +40,11 @@ def build_task(recipe: Recipe, cache: Path) -> Task:
 
     tasks = {
         "autoencoder": autoencoder_tasks.TrainAutoencoder,
+        "autoencoder_3d": autoencoder_3d_task.TrainAutoencoder3D,
         "image_model": image_model_task.TrainImageModel,
         "temporal_layers": temporal_layers_task.TrainTemporalLayers,
         "joint": joint_tasks.TrainJoint,
+        "given_frames": given_frames_task.TrainGivenFrames,
         "upsampler": upsampler_task.TrainUpsampler,
         "temporal_decoder": autoencoder_tasks.TrainTemporalDecoder,
     }

@@ -37,7 +37,7 @@ EXACT = 1e-12
 
 def autoencoder_of(case: Case) -> Autoencoder3D:
     told = case.told
-    latents = dict(scale=told["scale_factor"], shift=told["shift_factor"])
+    latents = dict(scale=told.get("scale_factor", 1.0), shift=told.get("shift_factor", 0.0))
     config = factorised.autoencoder_config(told["config"], **latents)
     shapes = factorised.shapes_of(Autoencoder3D, config, keys.autoencoder_to_original)
     # The recipe's key of a weight that is listed twice is the inner one.

@@ -6,6 +6,9 @@ import animatediff_cases
 import animatediff_control_cases
 import lavie_cases
 import lvdm_cases
+import lvdm_long_cases
+import lvdm_metric_cases
+import lvdm_training_cases
 import modelscope_cases
 import pytest
 import svd_cases
@@ -15,7 +18,12 @@ from golden_cases import KINDS_NOT_BUILT, NOT_BUILT, ROOT, discover
 FAMILIES = {
     "animatediff": animatediff_cases.KINDS | animatediff_control_cases.KINDS,
     "lavie": lavie_cases.KINDS,
-    "lvdm": lvdm_cases.KINDS,
+    "lvdm": (
+        lvdm_cases.KINDS
+        | lvdm_long_cases.KINDS
+        | lvdm_metric_cases.KINDS
+        | lvdm_training_cases.KINDS
+    ),
     "modelscope": modelscope_cases.KINDS,
     "svd": svd_cases.KINDS,
     "videocrafter": videocrafter_cases.KINDS,

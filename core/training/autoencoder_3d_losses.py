@@ -1,0 +1,131 @@
+"""What LVDM's 3D autoencoder is trained on: every term looks at single frames, [n 3 h w].
+
+    nll = sum of (|x - y| + w_p LPIPS(x, y)) / n,   LPIPS counted at every element
+    ae  = nll + w_kl KL + f w_d a mean(-D(y)),     a: see discriminator.adaptive_weight
+    d   = f (hinge or vanilla loss of the discriminator)
+
+with f = 0 before step `disc_start`, then 1. The original divides the terms of nll by a learned
+variance that it never trains: it is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..networks.autoencoder_3d import Autoencoder3D, Posterior
+from .discriminator import LOSSES, PatchDiscriminator, adaptive_weight
+from .perceptual import PerceptualDistance
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """The weights of the terms, as published; disc_loss is one of `discriminator.LOSSES`."""
+
+    perceptual_weight: float = 1.0
+    kl_weight: float = 0.0
+    disc_weight: float = 0.5
+    disc_start: int = 50001
+    disc_loss: str = "hinge"
+
+    def __post_init__(self) -> None:
+        if self.disc_loss not in LOSSES:
+            raise ValueError(
+                f"disc_loss must be one of {', '.join(LOSSES)}, not {self.disc_loss!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A video [b t 3 h w] and what was made of it.
+
+    judged: which of the b t frames the perceptual distance and the discriminator look at, which
+    costs more than all else; None for all of them. The means are then estimates.
+    """
+
+    video: Tensor
+    made: Tensor
+    judged: Tensor | None = None
+
+    @property
+    def judged_frames(self) -> tuple[Tensor, Tensor]:
+        """[n 3 h w] of both."""
+        both = (rearrange(v, "b t c h w -> (b t) c h w") for v in (self.video, self.made))
+        x, y = both if self.judged is None else (v[self.judged] for v in both)
+        return x, y
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The losses of one batch, and what they are made of."""
+
+    autoencoder: Tensor
+    discriminator: Tensor
+    reconstruction: Tensor
+    nll: Tensor
+    kl: Tensor
+    generator: Tensor
+    adaptive: Tensor
+    real: Tensor
+    fake: Tensor
+
+
+class AutoencoderJudge(nn.Module):
+    """The losses, with the networks that they need: a fixed distance, a trained discriminator."""
+
+    def __init__(
+        self, distance: PerceptualDistance, discriminator: PatchDiscriminator, how: LossSettings
+    ):
+        super().__init__()
+        self.distance, self.discriminator, self.how = distance, discriminator, how
+
+    def forward(self, pair: Pair, posterior: Posterior, last: Tensor, step: int) -> Judged:
+        """All losses; `last` is the weight of the last layer.
+
+        Gradients of the autoencoder's loss do not reach the discriminator, nor the other way round.
+        """
+        how, factor = self.how, float(step >= self.how.disc_start)
+        found, (x, y) = self.faithful(pair, posterior), pair.judged_frames
+        real, fake = self.discriminator(x.detach()), self.discriminator(y.detach())
+        generator = -self.discriminator.judged(y).mean()
+        weight = how.disc_weight * adaptive_weight(found.nll, generator, last)
+        return replace(
+            found,
+            autoencoder=found.autoencoder + factor * weight * generator,
+            discriminator=factor * LOSSES[how.disc_loss](real, fake),
+            generator=generator,
+            adaptive=weight,
+            real=real.mean(),
+            fake=fake.mean(),
+        )
+
+    def faithful(self, pair: Pair, posterior: Posterior) -> Judged:
+        """The losses without the discriminator, all that there is before `disc_start`."""
+        error, (x, y) = (pair.video - pair.made).abs().mean(), pair.judged_frames
+        error = error + self.how.perceptual_weight * self.distance(x, y).mean()
+        nll, kl = error * x[0].numel(), kl_divergence(posterior)
+        zero = nll.new_zeros(())
+        return Judged(
+            autoencoder=nll + self.how.kl_weight * kl,
+            reconstruction=error,
+            nll=nll,
+            kl=kl,
+            discriminator=zero,
+            generator=zero,
+            adaptive=zero,
+            real=zero,
+            fake=zero,
+        )
+
+
+def kl_divergence(posterior: Posterior) -> Tensor:
+    """Of the posterior from a standard normal: summed, per video."""
+    mean, logvar = posterior
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / len(mean)
+
+
+def last_weight(module: Autoencoder3D) -> Tensor:
+    """The weight that gradients are compared at."""
+    return module.decoder.conv_out.conv.weight

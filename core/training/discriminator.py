@@ -1,0 +1,67 @@
+"""The discriminator of LVDM's autoencoder: patches of single frames (Isola et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class PatchDiscriminator(nn.Module):
+    """Images [n 3 h w] in [-1, 1] to one number for every patch [n 1 h' w'], high = real.
+
+    width: channels of the first layer, which double with each of the `depth` next ones.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 3):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for i in range(depth):
+            channels, out = width * min(2**i, 8), width * min(2 ** (i + 1), 8)
+            stride = 1 if i == depth - 1 else 2
+            layers += [
+                nn.Conv2d(channels, out, 4, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.LeakyReLU(0.2),
+            ]
+        layers.append(nn.Conv2d(out, 1, 4, padding=1))
+        self.layers = nn.Sequential(*layers)
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, 0, 0.02)
+            elif isinstance(layer, nn.BatchNorm2d):
+                nn.init.normal_(layer.weight, 1, 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+    def judged(self, x: Tensor) -> Tensor:
+        """The same for whoever is to be trained by it: its own weights get no gradient."""
+        own = {name: tensor.detach() for name, tensor in self.named_parameters()}
+        return functional_call(self, own, (x,))
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """mean max(0, 1 - D(x)) + mean max(0, 1 + D(y)), halved."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def vanilla(real: Tensor, fake: Tensor) -> Tensor:
+    """mean log(1 + exp(-D(x))) + mean log(1 + exp(D(y))), halved."""
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge": hinge, "vanilla": vanilla}
+
+
+def adaptive_weight(quality: Tensor, adversarial: Tensor, last: Tensor) -> Tensor:
+    """How much an adversarial loss counts for its gradient to be as large as that of the loss of
+    `quality`, both at the weight of the `last` layer (Esser et al. 2021, equation 7)."""
+    norms = [
+        torch.autograd.grad(loss, last, retain_graph=True)[0].norm()
+        for loss in (quality, adversarial)
+    ]
+    return (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4).detach()
