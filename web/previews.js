@@ -21,3 +21,15 @@ export function makeRoom(node) {
   const [width, now] = node.size;
   node.setSize([width, Math.max(now, node.computeSize()[1])]);
 }
+
+/**
+ * What is rendered is no file: the frontend shows no preview where a node hides its images, and
+ * otherwise one that cannot be loaded.
+ */
+export function hidePreviewOfRendered(node) {
+  const file = node.widgets?.find((one) => one.name === "file");
+  Object.defineProperty(node, "hideOutputImages", {
+    configurable: true,
+    get: () => String(file?.value).startsWith("rendered: "),
+  });
+}

@@ -9,7 +9,7 @@ import { useNetworks } from "./estimate.js";
 import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
 import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
-import { makeRoom, playPreviews } from "./previews.js";
+import { hidePreviewOfRendered, makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
 import { clockOf, readSegments, writeSegments } from "./timeline.js";
@@ -84,6 +84,7 @@ app.registerExtension({
   async nodeCreated(node) {
     if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachView(node, "segments", TIMELINE);
     if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
+    if (node.comfyClass === "VideoLDM_LoadVideo") hidePreviewOfRendered(node);
     if (!WITH_STATUS.has(node.comfyClass)) return;
     attachStatus(node);
     playPreviews(node);

@@ -6,15 +6,17 @@ The models are the toy family and the videos are small; what is tested is the wa
 from __future__ import annotations
 
 import json
+import math
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from comfyui_server import ROOT
+from templates import TEMPLATES, Box, is_embedded, twin
 from test_workflows import MEAN, MOST, TOYS, lossless, pngs, read
 
-FILES = sorted((ROOT / "workflows").glob("*.json"))
-RUNNABLE = [file for file in FILES if "lavie" not in file.stem]
-SMALL = {"steps": 1, "chunk": 4, "overlap": 1}
+FILES = TEMPLATES
+RUNNABLE = [file for file in FILES if is_embedded(twin(file))]
+SMALL = {"steps": 1, "chunk": 4, "overlap": 1, "width": 32, "height": 32}
 FEW = {"single clip": 5, "sparse first": 5, "sliding windows": 9, "prediction": 5,
        "hierarchical": 17}  # fmt: skip
 """Frames for each strategy; clips then have 4 frames, see `shrink`."""
@@ -49,8 +51,51 @@ def test_loading_and_saving_loses_nothing(frontend, file):
 def test_the_frontend_converts_to_what_is_shipped_for_the_api(frontend, file):
     frontend.load(json.loads(file.read_text()))
     converted = frontend.prompt()
-    twin = json.loads((ROOT / "workflows" / "api" / file.name).read_text())
-    assert converted == twin
+    assert converted == twin(file)
+
+
+# Looks.
+
+
+DRAWN = """() => {
+    const title = (id) => app.graph.getNodeById(id).title;
+    const boxes = app.graph.nodes.map((n) => [n.title, ...n.pos, ...n.size);
+    const wires = [...app.graph.links.values()].map((l) => [
+        title(l.origin_id), title(l.target_id),
+        [...app.graph.getNodeById(l.origin_id).getOutputPos(l.origin_slot)],
+        [...app.graph.getNodeById(l.target_id).getInputPos(l.target_slot)],
+    ]);
+    return [boxes, wires];
+}"""
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_no_node_is_over_another_and_no_wire_behind_one(frontend, file):
+    """As they are drawn, with the sizes that the nodes take."""
+    frontend.load(json.loads(file.read_text()))
+    frontend.page.wait_for_timeout(500)
+    boxes, wires = frontend.js(DRAWN)
+    boxes = [(title, Box(x, y - 30, x + w, y + h)) for title, x, y, w, h in boxes]
+    for (one, box), (other, its) in combinations(boxes, 2):
+        assert not box.overlaps(its), (one, other)
+    for origin, target, start, end in wires:
+        curve = list(spline(start, end))
+        for title, box in boxes:
+            if title not in (origin, target):
+                behind = any(box.crosses(*part) for part in pairwise(curve))
+                assert not behind, f"{origin} to {target} behind {title}"
+    assert "Error loading" not in frontend.page.inner_text("body")
+
+
+def spline(start, end, parts: int = 24):
+    """Points of a wire: a Bezier curve whose handles are a quarter of its length, sideways."""
+    reach = 0.25 * math.dist(start, end)
+    handles = [start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end]
+    for k in range(parts + 1):
+        t = k / parts
+        weights = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3
+        x, y = (sum(w * p[axis] for w, p in zip(weights, handles, strict=True)) for axis in (0, 1))
+        yield x, y
 
 
 def essence(graph: dict, names: dict | None = None) -> dict:
@@ -125,35 +170,25 @@ def made():
 
 def shrink(frontend) -> None:
     """Choose the toy family and small videos in the widgets, as one would by hand."""
-    for kind, (widget, value) in TOYS.items():
-        frontend.set(kind, widget, value)
-    frontend.js("""() => {
-        for (const node of app.graph.nodes) {
+    frontend.js("""([toys, small, few, kinds]) => {
+        const inner = (node) => (node.subgraph ? node.subgraph.nodes.flatMap(inner) : [])
+            .concat(node);
+        for (const node of app.graph.nodes.flatMap(inner)) {
             const named = Object.fromEntries((node.widgets ?? []).map((w) => [w.name, w]));
+            const put = (name, value) => { if (named[name]) named[name].value = value; };
+            for (const name in small) put(name, small[name]);
+            for (const name in toys) if (node.type in kinds || node.subgraph) put(name, toys[name]);
             if (node.type === "VideoLDM_LoadTemporalLayers") {
                 const part = named.layers.value.split(": ")[1].replaceAll(" ", "_");
-                named.layers.value = `toy/${part}.safetensors`;
+                put("layers", `toy/${part}.safetensors`);
             }
-            if (node.type === "VideoLDM_LoadVideo") {
-                Object.assign(named.width, { value: 32 });
-                Object.assign(named.height, { value: 32 });
-                Object.assign(named.count, { value: 5 });
-            }
+            if (node.type === "VideoLDM_LoadVideo") put("count", named.count.value === 1 ? 1 : 5);
+            if (node.type !== "VideoLDM_VideoSampler" && !(node.subgraph && named.frames)) continue;
+            const most = few[named.strategy?.value ?? "hierarchical"];
+            put("frames", Math.min(named.frames.value, most));
+            put("strategy.window", 4);
         }
-    }""")
-    frontend.js("""([small, few]) => {
-        for (const node of app.graph.nodes) {
-            for (const widget of node.widgets ?? []) {
-                if (widget.name in small) widget.value = small[widget.name];
-            }
-            if (node.type !== "VideoLDM_VideoSampler") continue;
-            const named = Object.fromEntries(node.widgets.map((w) => [w.name, w]));
-            named.width.value = named.height.value = 32;
-            const window = named["strategy.window"];
-            if (window) window.value = 4;
-            named.frames.value = Math.min(named.frames.value, few[named.strategy.value]);
-        }
-    }""", [SMALL, FEW])  # fmt: skip
+    }""", [dict(TOYS.values()), SMALL, FEW, dict.fromkeys(TOYS)])  # fmt: skip
 
 
 def check_video_plays(frontend) -> None:

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from comfyui_server import ROOT
+from templates import NOTES, TEMPLATES, read, twin
 from videoldm import __version__
 from videoldm.core.graph import parse_workflow, ui_to_api
 from videoldm.core.graph.widgets import read_widgets, write_widgets
 from videoldm.nodes import node_registry
 
-FILES = sorted((ROOT / "workflows").glob("*.json"))
 REGISTRY = node_registry()
 LOADERS = ("VideoLDM_LoadImageModel", "VideoLDM_LoadTemporalLayers", "VideoLDM_LoadTemporalVAE",
            "VideoLDM_LoadUpsampler", "VideoLDM_LoadVideoModel")  # fmt: skip
-each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+each_file = pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
 
 
 def nodes_of(file) -> list[dict]:
-    """Nodes that run; notes are the frontend's own."""
-    nodes = json.loads(file.read_text())["nodes"]
-    return [node for node in nodes if node["type"] not in ("Note", "MarkdownNote")]
+    """Nodes that run, those in subgraphs too; notes are the frontend's own."""
+    workflow = read(file)
+    inner = [node for one in subgraphs_of(workflow) for node in one["nodes"]]
+    return [node for node in workflow["nodes"] + inner if node["type"] in REGISTRY]
+
+
+def subgraphs_of(workflow: dict) -> list[dict]:
+    return (workflow.get("definitions") or {}).get("subgraphs", [])
+
+
+@each_file
+def test_subgraphs_are_this_pack_s_blueprints_with_values_for_what_they_promote(file):
+    workflow = read(file)
+    blueprints = {}
+    for path in (file.parents[1] / "subgraphs").glob("*.json"):
+        (definition,) = subgraphs_of(read(path))
+        blueprints[definition["id"]] = definition
+    own = {one["id"]: one for one in subgraphs_of(workflow)}
+    assert own == {key: blueprints[key] for key in own}
+    for node in workflow["nodes"]:
+        if node["type"] not in REGISTRY and node["type"] not in NOTES:
+            assert node["type"] in own and node["properties"]["cnr_id"] == "videoldm"
+            assert len(node["widgets_values"]) == len(node["properties"]["proxyWidgets"])
 
 
 @each_file
@@ -51,8 +68,8 @@ def test_values_are_kept_by_position_and_by_name_and_agree(file):
 
 @each_file
 def test_the_file_for_the_frontend_and_the_one_for_programs_are_the_same_workflow(file):
-    programs = json.loads((file.parent / "api" / file.name).read_text())
-    frontend = ui_to_api(json.loads(file.read_text()), REGISTRY)
+    programs = twin(file)
+    frontend = ui_to_api(read(file), REGISTRY)
     assert frontend.keys() == programs.keys()
     for key, node in parse_workflow(programs, REGISTRY).nodes.items():
         assert node.class_type == frontend[key]["class_type"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from comfyui_server import ROOT
 from PIL import Image
+from templates import TEMPLATES, is_embedded, twin
 from videoldm.core.families.embedded import loading as embedded
 
-# The toy family stands in for the embedded one only; LaVie has a test of its own.
-WORKFLOWS = sorted(
-    file for file in (ROOT / "workflows" / "api").glob("*.json") if "lavie" not in file.stem
-)
+# The toy family stands in for the embedded one only; the others have tests of their own.
+WORKFLOWS = [file for file in TEMPLATES if is_embedded(twin(file))]
 TOYS = {
     "VideoLDM_LoadImageModel": ("model", "toy/image_model.safetensors"),
     "VideoLDM_LoadUpsampler": ("upsampler", "toy/upsampler.safetensors"),
@@ -26,14 +23,14 @@ MOST, MEAN = 2, 0.1
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, file):
-    prompt = with_toys(json.loads(file.read_text()))
+    prompt = with_toys(twin(file))
     check_same(comfyui, headless, prompt)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_the_embedded_models_give_the_same_frames_in_both_hosts(comfyui, headless, file):
-    prompt = lossless(json.loads(file.read_text()))
+    prompt = lossless(twin(file))
     absent = [path.name for path in needed(prompt) if not path.exists()]
     if absent:
         pytest.skip(f"{', '.join(absent)} is not there")

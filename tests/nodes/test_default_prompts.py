@@ -7,12 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
+from templates import TEMPLATES, is_embedded, read, twin
 from videoldm.core.families.embedded.worlds import driving, shapes
-from videoldm.nodes import boxes, segments
+from videoldm.core.graph.widgets import read_widgets
+from videoldm.nodes import boxes, node_registry, segments
 
 ROOT = Path(__file__).resolve().parents[2]
-EMBEDDED = sorted(file for file in (ROOT / "workflows" / "api").glob("*.json")
-                  if "lavie" not in file.stem)  # fmt: skip
+EMBEDDED = [file for file in TEMPLATES if is_embedded(twin(file))]
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+
+
+REGISTRY = node_registry()
 
 
 def any_of(words) -> str:
@@ -47,10 +52,36 @@ def test_default_segments_and_boxes_can_be_fulfilled():
 
 
 @pytest.mark.parametrize("file", EMBEDDED, ids=lambda file: file.stem)
-def test_prompts_of_the_workflows_can_be_fulfilled(file):
-    for node in json.loads(file.read_text()).values():
-        if isinstance(node["inputs"].get("text"), str):
-            assert is_known(node["inputs"]["text"]), node["inputs"]["text"]
+def test_prompts_of_the_templates_can_be_fulfilled(file):
+    for node in twin(file).values():
+        check(node["inputs"])
+
+
+@pytest.mark.parametrize("file", BLUEPRINTS, ids=lambda file: file.stem)
+def test_prompts_of_the_blueprints_can_be_fulfilled(file):
+    for definition in read(file)["definitions"]["subgraphs"]:
+        for node in definition["nodes"]:
+            check(read_widgets(node, REGISTRY[node["type"]]))
+
+
+@pytest.mark.parametrize("spec", REGISTRY.values(), ids=lambda spec: spec.id)
+def test_default_prompts_of_the_nodes_can_be_fulfilled(spec):
+    check({one.name: one.default for one in spec.inputs})
+
+
+def check(inputs: dict) -> None:
+    """Prompts, segments and boxes among the inputs of a node; wires are none."""
+    for name in ("text", "prompt", "positive", "negative"):
+        if isinstance(inputs.get(name), str):
+            assert is_known(inputs[name]), inputs[name]
+    for segment in _listed(inputs.get("segments")):
+        assert is_known(segment["prompt"]), segment
+    for box in _listed(inputs.get("boxes")):
+        assert box["label"] in {f"{color} car" for color in driving.CAR_COLORS}, box
+
+
+def _listed(text) -> list[dict]:
+    return json.loads(text) if isinstance(text, str) else []
 
 
 @pytest.mark.parametrize("page", ["LongHorizonSegments", "BoundingBoxes"])

@@ -1,0 +1,313 @@
+"""Thumbnails of the templates, from what the workflows really make.
+
+python tests/thumbnails.py [NAME ...]      draws them anew (all take some ten minutes on two cores)
+
+The templates dialog shows a square picture under a badge in its upper left corner, so captions are
+below. Workflows that start from a video show it beside or above what is made of it; those whose
+models do not come with this pack are drawn as their groups.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from templates import ROOT, TEMPLATES, is_embedded, read, twin
+
+SIDE, BAR, GAP = 512, 56, 6
+INK, PAPER, DIM = (240, 240, 240), (24, 26, 34), (120, 124, 136)
+LETTERS = 27
+
+Frames = list[Image.Image]
+Change = Callable[[dict], None]
+
+
+# Frames.
+
+
+def frames(name: str, change: Change | None = None) -> list[Frames]:
+    """What a workflow saves, a list per saved video, run as `videoldm run` does."""
+    prompt = twin(ROOT / "workflows" / f"{name}.json")
+    for node in prompt.values():
+        if node["class_type"] == "VideoLDM_SaveVideo":
+            node["inputs"]["format"] = "png"
+    if change:
+        change(prompt)
+    return _run(json.dumps(prompt))
+
+
+@cache
+def _run(prompt: str) -> list[Frames]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "workflow.json"
+        file.write_text(prompt)
+        command = [sys.executable, "-m", "videoldm.nodes.headless", "run", file, "--json",
+                   "--output", Path(folder) / "output", "--device", "cpu"]  # fmt: skip
+        done = subprocess.run([str(one) for one in command], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(done.returncode)
+        saved = [Path(one) for one in json.loads(done.stdout.splitlines()[-1])["files"]]
+        return [[_read(one) for one in sorted(each.glob("*.png")) or [each]] for each in saved]
+
+
+def _read(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def _given(count: int) -> Change:
+    """Save the first frames of the video that a workflow loads, and nothing else."""
+
+    def change(prompt: dict) -> None:
+        (load,) = [key for key, node in prompt.items()
+                   if node["class_type"] == "VideoLDM_LoadVideo"]  # fmt: skip
+        (save,) = [key for key, node in prompt.items()
+                   if node["class_type"] == "VideoLDM_SaveVideo"]  # fmt: skip
+        kept = {key: prompt[key] for key in (load, save)}
+        kept[load]["inputs"]["count"] = count
+        del kept[save]["inputs"]["video"]
+        kept[save]["inputs"] |= {"images": [load, 0], "frame_rate": 24.0}
+        prompt.clear()
+        prompt |= kept
+
+    return change
+
+
+# Drawing.
+
+
+def canvas(caption: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """A square with a caption in a bar at its bottom."""
+    picture = Image.new("RGB", (SIDE, SIDE), PAPER)
+    draw = ImageDraw.Draw(picture)
+    write(draw, caption, (SIDE / 2, SIDE - BAR / 2), LETTERS, SIDE - 20)
+    return picture, draw
+
+
+def write(draw, text: str, middle: tuple[float, float], size: int, width: float) -> None:
+    """Write a line around its middle, as large as fits into the width."""
+    while draw.textlength(text, font(size)) > width:
+        size -= 1
+    draw.text(middle, text, INK, font(size), anchor="mm")
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def place(picture: Image.Image, frame: Image.Image, box: Sequence[float], how=None) -> None:
+    """Put a frame into a box (left, top, right, bottom), cut to its shape."""
+    left, top, right, bottom = map(round, box)
+    wide, high = right - left, bottom - top
+    scale = max(wide / frame.width, high / frame.height)
+    size = round(frame.width * scale), round(frame.height * scale)
+    scaled = frame.resize(size, Image.Resampling.LANCZOS if how is None else how)
+    x, y = (size[0] - wide) // 2, (size[1] - high) // 2
+    picture.paste(scaled.crop((x, y, x + wide, y + high)), (left, top))
+
+
+def grid(picture: Image.Image, chosen: Frames, columns: int, box: Sequence[float]) -> None:
+    """Lay frames out in rows over a box."""
+    rows = -(-len(chosen) // columns)
+    wide, high = (box[2] - box[0] + GAP) / columns, (box[3] - box[1] + GAP) / rows
+    for k, frame in enumerate(chosen):
+        x, y = box[0] + wide * (k % columns), box[1] + high * (k // columns)
+        place(picture, frame, (x, y, x + wide - GAP, y + high - GAP))
+
+
+def spread(video: Frames, count: int) -> Frames:
+    return [video[round(k * (len(video) - 1) / (count - 1))] for k in range(count)]
+
+
+def tag(draw, text: str, corner: tuple[float, float], *, right: bool = False) -> None:
+    """A label on a picture; its corner is the lower left or the lower right one."""
+    width = draw.textlength(text, font(22)) + 20
+    left = corner[0] - width if right else corner[0]
+    draw.rectangle((left, corner[1] - 34, left + width, corner[1]), PAPER)
+    draw.text((left + 10, corner[1] - 17), text, INK, font(22), anchor="lm")
+
+
+ALL = (0, 0, SIDE, SIDE - BAR)
+
+
+# One function per workflow.
+
+
+def text_to_video() -> Image.Image:
+    (video,) = frames("text_to_video")
+    picture, draw = canvas("prompt → 61 frames, 256x256")
+    place(picture, video[0], (0, 0, SIDE, 330))
+    grid(picture, spread(video, 4), 4, (0, 336, SIDE, SIDE - BAR))
+    return picture
+
+
+def image_to_video() -> Image.Image:
+    ((given,),) = frames("image_to_video", _given(1))
+    (video,) = frames("image_to_video")
+    picture, draw = canvas("a picture → a video that begins with it")
+    place(picture, given, (96, 0, 416, 300), Image.Resampling.BICUBIC)
+    tag(draw, "given", (96, 300))
+    grid(picture, spread(video, 5)[1:], 4, (0, 310, SIDE, SIDE - BAR))
+    return picture
+
+
+def long_video() -> Image.Image:
+    (video,) = frames("long_video")
+    picture, _ = canvas("241 frames, or any number")
+    grid(picture, spread(video, 80), 10, ALL)
+    return picture
+
+
+def text_to_long_video() -> Image.Image:
+    (video,) = frames("text_to_long_video")
+    picture, draw = canvas("a long video from one node")
+    grid(picture, spread(video, 20), 5, ALL)
+    box = (106, 150, 406, 306)
+    draw.rounded_rectangle(box, 14, (53, 53, 58), DIM, 2)
+    write(draw, "Text to Long Video", (256, 182), 26, 280)
+    draw.line((box[0], 210, box[2], 210), DIM, 2)
+    for k, name in enumerate(("prompt", "frames", "seed")):
+        y = 232 + 24 * k
+        draw.text((126, y), name, INK, font(17), anchor="lm")
+        draw.rounded_rectangle((216, y - 9, 390, y + 9), 6, (90, 90, 98))
+    return picture
+
+
+def driving_simulation() -> Image.Image:
+    futures = frames("driving_simulation")
+    prompt = twin(ROOT / "workflows" / "driving_simulation.json")
+    (boxes,) = [node["inputs"]["boxes"] for node in prompt.values() if "boxes" in node["inputs"]]
+    picture, draw = canvas("bounding boxes → three futures")
+    top = (156, 0, 356, 200)
+    place(picture, futures[0][0], top)
+    for box in json.loads(boxes):
+        edges = [(top[k % 2] + 200 * box[name]) for k, name in enumerate(("x0", "y0", "x1", "y1"))]
+        draw.rectangle(edges, outline=(255, 255, 255), width=3)
+    for row, video in enumerate(futures):
+        high = (SIDE - BAR - 206) / 3
+        y = 206 + row * high
+        grid(picture, spread(video, 6)[1:], 5, (0, y, SIDE, y + high - GAP))
+    return picture
+
+
+def interpolate_video() -> Image.Image:
+    (given,) = frames("interpolate_video", _given(16))
+    (video,) = frames("interpolate_video")
+    picture, draw = canvas("four times the frame rate")
+    side = (SIDE - 4 * GAP) / 5
+    first, last = 4, 5  # of the given frames
+    for k in range(5):
+        x = k * (side + GAP)
+        slot = (x, 60, x + side, 60 + 150)
+        if k % 4 == 0:
+            place(picture, given[first if k == 0 else last], slot)
+        else:
+            draw.rectangle(slot, outline=DIM, width=2)
+            draw.text((x + side / 2, 135), "?", DIM, font(48), anchor="mm")
+        place(picture, video[4 * first + k], (x, 290, x + side, 290 + 150))
+    draw.text((0, 236), "before", INK, font(24), anchor="lm")
+    draw.text((0, 266), "after", INK, font(24), anchor="lm")
+    return picture
+
+
+def upscale_video() -> Image.Image:
+    (given,) = frames("upscale_video", _given(1))
+    (video,) = frames("upscale_video")
+    picture, draw = canvas("four times the size")
+    wide, high = SIDE, SIDE - BAR
+    before, after = (Image.new("RGB", (wide, high)) for _ in range(2))
+    for image, frame, how in ((before, given[0], Image.Resampling.NEAREST),
+                              (after, video[0], Image.Resampling.BICUBIC)):  # fmt: skip
+        part = frame.crop(
+            [round(frame.width * at) for at in (0.15, 0.3, 0.85, 0.3 + 0.7 * high / wide)]
+        )  # noqa: E501
+        place(image, part, (0, 0, wide, high), how)
+    picture.paste(before.crop((0, 0, wide // 2, high)), (0, 0))
+    picture.paste(after.crop((wide // 2, 0, wide, high)), (wide // 2, 0))
+    draw.line((wide // 2, 0, wide // 2, high), INK, 4)
+    tag(draw, "64x64", (0, high))
+    tag(draw, "256x256", (wide, high), right=True)
+    return picture
+
+
+def temporal_decode() -> Image.Image:
+    """One row of pixels of each frame, from top to bottom: flicker is what is torn there."""
+
+    def frame_by_frame(prompt: dict) -> None:
+        (image_model,) = [key for key, node in prompt.items()
+                          if node["class_type"] == "VideoLDM_LoadImageModel"]  # fmt: skip
+        for node in prompt.values():
+            if node["class_type"] == "VideoLDM_TemporalVAEDecodeToVideo":
+                node["inputs"]["vae"] = [image_model, 2]
+
+    high = SIDE - BAR
+    picture, draw = canvas("decoding without flicker")
+    for k, change in enumerate((frame_by_frame, None)):
+        (video,) = frames("temporal_decode", change)
+        moved = np.abs(np.diff(np.stack([np.asarray(one, float) for one in video]), axis=0))
+        shown = Image.fromarray(np.uint8(np.clip(8 * moved[:30].mean(0), 0, 255)))
+        box = (k * (SIDE + GAP) / 2, 0, k * (SIDE + GAP) / 2 + (SIDE - GAP) / 2, high)
+        place(picture, shown, box, Image.Resampling.BICUBIC)
+        tag(draw, ("frame by frame", "temporal")[k], (box[2 * k], high), right=bool(k))
+    return picture
+
+
+def groups_of(file: Path) -> Image.Image:
+    """The groups of a workflow whose models do not come with this pack, one below the other."""
+    workflow = read(file)
+    groups = sorted(workflow["groups"], key=lambda group: group["bounding"][0])
+    picture, draw = canvas(file.stem.replace("_", " "))
+    top = 52  # the badge's
+    high = (SIDE - BAR - top) / len(groups)
+    for k, group in enumerate(groups):
+        y, right = top + k * high, SIDE - 40
+        color = tuple(bytes.fromhex(_long(group["color"])))
+        for depth in range(5, -1, -1):
+            shade = tuple(round(part * (1 - 0.12 * depth)) for part in color)
+            edges = (24 + 5 * depth, y + 5 * depth, right + 4 * depth, y + high - 34 + 4 * depth)
+            draw.rectangle(edges, shade, outline=None if depth else INK)
+        title, _, more = group["title"].partition("(")
+        title, _, size = title.partition(": ")
+        middle = (24 + right) / 2
+        write(draw, title.strip(), (middle, y + (high - 34) * 0.36), 30, right - 60)
+        write(draw, size.strip(), (middle, y + (high - 34) * 0.74), 20, right - 60)
+    return picture
+
+
+def _long(color: str) -> str:
+    digits = color.removeprefix("#")
+    return digits if len(digits) == 6 else "".join(2 * one for one in digits)
+
+
+OWN = {one.__name__: one for one in (
+    text_to_video, image_to_video, long_video, text_to_long_video, driving_simulation,
+    interpolate_video, upscale_video, temporal_decode,
+)}  # fmt: skip
+
+
+def thumbnail(file: Path) -> Image.Image:
+    if file.stem in OWN:
+        return OWN[file.stem]()
+    if not is_embedded(twin(file)):
+        return groups_of(file)
+    videos = frames(file.stem)
+    picture, _ = canvas(file.stem.replace("_", " "))
+    grid(picture, spread(videos[0], 9), 3, ALL)
+    return picture
+
+
+def main(names: Sequence[str]) -> None:
+    for file in TEMPLATES:
+        if not names or file.stem in names:
+            thumbnail(file).save(file.with_suffix(".jpg"), quality=88)
+            print(file.with_suffix(".jpg").relative_to(ROOT), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
