@@ -156,23 +156,17 @@ class ContextUse:
 
     scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
     keep: also hold the given frames in the sampler's own x, noised to its level at every step.
-<<<<<<< HEAD
     tell: give them to the network; one that takes none has them in x alone.
-=======
     in_place: hold them there as the network is told them, so that both sides of context guidance
     see them (LVDM's original).
->>>>>>> 19024c7 (LVDM: losses and gradients of training, long videos and video distances as recorded; recipes for its 3D autoencoder and one joint network)
     restore: the finished clip has the given frames as they were given, not as the model made them.
     """
 
     scale: Scale = 1.0
     perturbation: Perturbation | None = None
     keep: bool = False
-<<<<<<< HEAD
     tell: bool = True
-=======
     in_place: bool = False
->>>>>>> 19024c7 (LVDM: losses and gradients of training, long videos and video distances as recorded; recipes for its 3D autoencoder and one joint network)
     restore: bool = True
 
 
