@@ -22,7 +22,7 @@ from ..networks.context_frames import ContextFrames
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.interpolation import interpolate
 from ..tasks.long_video import Between, Continuation, prediction
-from ..tasks.segment import ClipCondition, ContextUse, DenoiserFor, Perturbation, Sampling, Size
+from ..tasks.segment import ContextUse, DenoiserFor, Perturbation, Sampling, SegmentCondition, Size
 
 LEVEL, SCALE, CONTEXT = 100, 0.1, 1
 """Of the long-video script: step that given frames are noised to, its scale of guidance in the form
@@ -58,7 +58,7 @@ def all_told_given(model: DiffusionModel) -> DenoiserFor:
     """Denoisers that are told of all frames as given where some are. Use it with frames in place:
     what it is told of is what x holds."""
 
-    def denoiser_for(condition: ClipCondition) -> Denoiser:
+    def denoiser_for(condition: SegmentCondition) -> Denoiser:
         given = condition.context
         if given is None or not bool(given.mask.any()):
             return model.denoiser(Conditions())

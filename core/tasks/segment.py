@@ -216,7 +216,7 @@ def _context_denoiser(
     if told is not None and (isinstance(use.scale, Tensor) or use.scale != 1):
         without = denoiser_for(replace(condition, context=clean.dropped()))
         denoiser = context_guided(denoiser, without, use.scale)
-    if use.in_place:
+    if use.in_place and told is not None:
         denoiser = placed(denoiser, told.latents, clean.expanded_mask)
     if use.keep:
         denoiser = masked(denoiser, clean.latents.to(noise), clean.expanded_mask, noise=noise)
