@@ -21,6 +21,7 @@ from .load_models import (
     LoadUpsampler,
     LoadVideoModel,
 )
+from .lora import LoadScheduledLoRA
 from .sample import VideoSampler
 from .segments import LongHorizonSegments
 from .upsample import UpsampleVideo
@@ -35,6 +36,7 @@ NODES = [
     LoadTemporalLayers,
     LoadTemporalVAE,
     LoadUpsampler,
+    LoadScheduledLoRA,
     InjectTemporalLayers,
     EjectTemporalLayers,
     StrengthCurve,

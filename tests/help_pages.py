@@ -22,7 +22,7 @@ WORDS = {
     "fr": {"default": "par défaut", "to": "à", "optional": "facultatif"},
 }
 FOLDERS = ("LoadImageModel", "LoadVideoModel", "LoadTemporalLayers", "LoadTemporalVAE",
-           "LoadUpsampler", "LoadVideo")  # fmt: skip
+           "LoadUpsampler", "LoadScheduledLoRA", "LoadVideo")  # fmt: skip
 """Nodes whose choices depend on the files that are there: these are not written down."""
 
 

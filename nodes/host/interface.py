@@ -134,6 +134,9 @@ class Host(Protocol):
     def inject(self, model: Wire, layers: Wire, strength: Strength) -> Wire:
         """A clone of the model with the layers in it; the given model is not changed."""
 
+    def scheduled_lora(self, model: Wire, name: str, strength: Curve) -> Wire:
+        """A clone with a LoRA of models/loras beside the layers of its image network."""
+
     def eject(self, model: Wire) -> Wire:
         """A clone without any of this pack's layers."""
 

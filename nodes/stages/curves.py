@@ -37,6 +37,17 @@ def curve_of(host: Host, value: Wire) -> Curve:
     )
 
 
+def unmasked(host: Host, value: Wire, what: str) -> Curve:
+    """The curve of what has no positions; ValueError for one with a mask."""
+    curve = curve_of(host, value)
+    if curve.masks:
+        raise ValueError(
+            f"{what} acts on whole frames, but its curve has {len(curve.masks)} masks: use a "
+            "curve, a number or a list of numbers"
+        )
+    return curve
+
+
 def _masked(mask: Tensor) -> Curve:
     mask = mask[None] if mask.ndim == 2 else mask
     if mask.ndim != 3:

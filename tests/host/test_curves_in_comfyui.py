@@ -7,10 +7,22 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from comfyui_server import PATH, PYTHON, missing
+from model_toys import normal
+from safetensors.torch import save_file
 from test_core_numbers import compared
 from toy_family import wake
-from toy_prompts import distance, inject, ksampler, nodes, sampler, saved
+from toy_prompts import (
+    distance,
+    inject,
+    ksampler,
+    latents,
+    nodes,
+    sampler,
+    saved,
+    windows,
+)
 
 HERE = Path(__file__).resolve().parent
 STEPS = 4
@@ -101,3 +113,106 @@ def test_a_constant_curve_is_the_number_bit_for_bit_in_comfyui(comfyui):
         for host in (0, 1):
             assert distance(pairs[number][host], pairs[drawn][host]) == 0
     assert distance(pairs["31"][1], pairs["33"][1]) > 0.01
+
+
+# --------------------------------------------------------------------------------------------------
+# LoRAs over frames and steps.
+
+PATHS = {
+    "mid_block_attentions_0_transformer_blocks_0_attn1_to_v": (32, 32),
+    "mid_block_attentions_0_transformer_blocks_0_attn2_to_k": (32, 32),
+    "down_blocks_1_attentions_0_transformer_blocks_0_ff_net_0_proj": (256, 32),
+    "down_blocks_0_resnets_0_conv1": (32, 32, 3, 3),
+    "up_blocks_1_resnets_0_time_emb_proj": (32, 128),
+}
+
+
+@pytest.fixture(scope="module")
+def loras(comfyui):
+    """Files of LoRAs for the toy model of the server."""
+    folder = comfyui.base / "models" / "loras"
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(("one", "two")):
+        state = {}
+        for k, (path, (out, *inner)) in enumerate(PATHS.items()):
+            factors = dict(down=(4, *inner), up=(out, 4, *[1] * (len(inner) - 1)))
+            for half, shape in factors.items():
+                value = 0.25 * normal(*shape, seed=100 * seed + 2 * k + len(half))
+                state[f"lora_unet_{path}.lora_{half}.weight"] = value
+            state[f"lora_unet_{path}.alpha"] = torch.tensor(2.0)
+        save_file(state, folder / f"{name}.safetensors")
+    comfyui.clear()
+
+
+def lora(model: str, name: str = "one", /, **more) -> tuple[str, dict]:
+    values = {"model": [model, 0], "lora_name": f"{name}.safetensors", "strength": 0.7, **more}
+    return "VideoLDM_LoadScheduledLoRA", values
+
+
+def merged(model: str, name: str = "one", strength: float = 0.7) -> tuple[str, dict]:
+    values = {"model": [model, 0], "lora_name": f"{name}.safetensors", "strength_model": strength}
+    return "LoraLoaderModelOnly", values
+
+
+def saved_all(*keys: str) -> dict:
+    return {f"n{100 + k}": saved(key) for k, key in enumerate(keys)}
+
+
+def test_a_lora_of_constant_strength_is_as_if_it_were_merged(comfyui, loras):
+    """On the image model and on the video model, alone and two together, in both hosts."""
+    extra = dict(
+        n20=lora("3"), n21=merged("3"), n22=lora("1"), n23=merged("1"),
+        n24=lora("20", "two", strength=-0.4), n25=merged("21", "two", -0.4),
+        n30=ksampler("20"), n31=ksampler("21"), n32=ksampler("22"), n33=ksampler("23"),
+        n34=sampler("24"), n35=sampler("25"), n36=ksampler("3"), n37=ksampler("24"),
+        n38=ksampler("25"),
+    )  # fmt: skip
+    pairs = compared(comfyui, nodes(**extra, **saved_all(*(str(k) for k in range(30, 39)))))
+    for one, other in (("30", "31"), ("32", "33"), ("34", "35"), ("37", "38")):
+        far = [distance(pairs[one][host], pairs[other][host]) for host in (0, 1)]
+        print(one, far)
+        assert max(far) < SAME
+    assert distance(pairs["30"][1], pairs["36"][1]) > 0.01
+    assert max(distance(*pair) for pair in pairs.values()) < SAME
+
+
+def test_a_lora_over_frames_and_steps_is_the_same_in_both_hosts(comfyui, loras):
+    extra = dict(
+        n20=curve("[[0, 0], [5, 1.5]]", "frames"), n21=curve("[[0, 1], [1, 0.2]]", "steps"),
+        n22=lora("1", curve=["20", 0]), n23=lora("22", "two", curve=["21", 0]),
+        n24=inject("23"), n30=ksampler("23", sampler_name="heun"), n31=sampler("24"),
+        n32=ksampler("24", sampler_name="heun"),
+    )  # fmt: skip
+    pairs = compared(comfyui, nodes(**extra, **saved_all("30", "31", "32")))
+    far = {key: distance(*pair) for key, pair in pairs.items()}
+    print(far)
+    assert max(far.values()) < SAME
+
+
+def test_frames_of_a_lora_are_the_image_models_of_their_strengths(comfyui, loras):
+    """KSampler on the image model: every frame as if its own strength were merged."""
+    strengths = {0: 0.0, 3: 0.6, 5: 1.0}
+    extra = dict(
+        n20=curve("[[0, 0], [5, 1]]", "frames", interpolation="linear"),
+        n21=lora("1", strength=1.0, curve=["20", 0]), n30=ksampler("21"),
+    )  # fmt: skip
+    for frame, strength in strengths.items():
+        extra[f"n{40 + frame}"] = merged("1", strength=strength)
+        extra[f"n{50 + frame}"] = ksampler(str(40 + frame))
+    kept = saved_all("30", *(str(50 + frame) for frame in strengths))
+    pairs = compared(comfyui, nodes(**extra, **kept))
+    for frame in strengths:
+        for host in (0, 1):
+            whole, alone = pairs["30"][host], pairs[str(50 + frame)][host]
+            assert distance(whole[frame], alone[frame]) < SAME
+
+
+def test_windows_of_core_count_frames_absolutely(comfyui, loras):
+    """Windows of a model without temporal layers change nothing, whatever the frames' strengths."""
+    extra = dict(
+        n20=curve("[[0, 0], [5, 1]]", "frames"), n21=lora("1", curve=["20", 0]),
+        n22=windows("21", 4, 2), n30=ksampler("21"), n31=ksampler("22"),
+    )  # fmt: skip
+    extra["n22"][1]["freenoise"] = False
+    found = latents(comfyui, nodes(**extra, **saved_all("30", "31")))
+    assert distance(found["31"], found["30"]) < SAME

@@ -92,6 +92,11 @@ class ComfyHost:
 
         return inject(model, layers, strength)
 
+    def scheduled_lora(self, model: Any, name: str, strength: Curve) -> Any:
+        from .updates import with_lora
+
+        return with_lora(model, self.folders.model_path("loras", name), strength)
+
     def eject(self, model: Any) -> Any:
         from .layers import eject
 

@@ -213,6 +213,17 @@ def _folded(cond: dict[str, Any], videos: int, frames: int) -> dict[str, Any]:
     return {**cond, "model_conds": {name: fold(value) for name, value in given.items()}}
 
 
+def frame_batch(x: Tensor, options: dict[str, Any]) -> FrameBatch:
+    """The frames in the batch x of a U-Net, by the transformer options: those of one of core's
+    context windows by their numbers in the whole video."""
+    batch, window = (options.get(name) for name in (FRAME_BATCH, "context_window"))
+    within = window is not None and window.dim == 0
+    if batch is None:
+        together = len(options.get("cond_or_uncond", ())) or 1
+        batch = FrameBatch(frames=window.total_frames if within else len(x) // together)
+    return batch.within(window) if within else batch
+
+
 @dataclass(frozen=True, eq=False)
 class TemporalPass:
     """The wrapper around a U-Net's forward pass that makes it a video model's.
@@ -228,15 +239,9 @@ class TemporalPass:
         self, executor: Any, x: Tensor, timesteps: Tensor, context: Tensor | None, y: Any,
         control: Any, transformer_options: dict[str, Any], **more: Any,
     ) -> Tensor:  # fmt: skip
-        batch, window = (transformer_options.get(name) for name in (FRAME_BATCH, "context_window"))
-        if batch is None:
-            together = len(transformer_options.get("cond_or_uncond", ())) or 1
-            batch = FrameBatch(frames=len(x) // together)
+        batch = frame_batch(x, transformer_options)
+        if FRAME_BATCH not in transformer_options:
             self._warn(batch.frames)
-            if window is not None and window.dim == 0:
-                batch = FrameBatch(frames=window.total_frames).within(window)
-        elif window is not None and window.dim == 0:
-            batch = batch.within(window)
         if len(x) % batch.frames:
             raise ValueError(f"a batch of {len(x)} frames cannot hold clips of {batch.frames}")
         shape = (len(x) // batch.frames, batch.frames, *x.shape[1:])

@@ -109,6 +109,10 @@ class StandaloneHost:
                ) -> StandaloneModel:  # fmt: skip
         return model.injected(layers, strength)
 
+    def scheduled_lora(self, model: StandaloneModel, name: str, strength: Curve
+                       ) -> StandaloneModel:  # fmt: skip
+        return self.loaders.scheduled_lora(model, name, strength)
+
     def eject(self, model: StandaloneModel) -> StandaloneModel:
         return model.ejected()
 

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from ....core import families
+from ....core.diffusion.curves import Curve
 from ....core.families import controlnets, image_models
 from ....core.families.image_models import ImageModel
 from ....core.families.lora import apply as apply_lora
-from ....core.families.lora import read_lora
+from ....core.families.lora import beside, read_lora
 from ....core.networks.sites import layout_of
 from ....core.networks.temporal_layers import TemporalLayers
 from ....core.networks.video_unet import eject
+from ....core.networks.weight_updates import Scheduled
 from ....core.weights.weight_files import header_of
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
@@ -144,6 +146,17 @@ class Loaders:
             encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text", name=path.name)
             clip = replace(clip, encoder=encoder)
         return model, clip
+
+    def scheduled_lora(self, model: StandaloneModel, name: str, strength: Curve
+                       ) -> StandaloneModel:  # fmt: skip
+        """The model with a LoRA beside the modules of its image U-Net."""
+        path, network = self.folders.model_path("loras", name), model.core.network
+        unet = eject(network)
+        table = image_models.unet_table(layout_of(unet.config))
+        updates = beside(unet, read_lora(path), table, path.name).to(model.core.device)
+        updates = updates.to(model.core.dtype)
+        network = network.with_updates([*network.updates, Scheduled(updates, strength)])
+        return replace(model, core=replace(model.core, network=network))
 
 
 def with_whole_steps(found: ImageModel) -> ImageModel:

@@ -1,0 +1,102 @@
+"""LoRAs whose strength changes over frames and steps, in a MODEL of ComfyUI's.
+
+A wrapper around the U-Net's forward pass sets forward hooks on the modules that a LoRA changes, for
+that one pass. No weight is patched, so none is swapped from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.patcher_extension
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, device, nn
+
+from ....core.diffusion.curves import Curve
+from ....core.families.image_models import unet_table
+from ....core.families.known_models import IMAGE_MODELS
+from ....core.families.lora import beside, read_lora
+from ....core.networks.weight_updates import Frames, Scheduled, WeightUpdates, updated
+from .layers import frame_batch
+from .model import unet_layout
+from .steps import count_steps, step_at
+
+KEY = "videoldm_updates"
+"""Of the wrapper, the additional models and the attachment in a ModelPatcher."""
+DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedUpdates:
+    """A LoRA, the patcher through which ComfyUI moves it, and its strength."""
+
+    scheduled: Scheduled
+    patcher: Any
+
+
+def with_lora(model: Any, path: Path, strength: Curve) -> Any:
+    """A clone of the model with one more LoRA beside its modules."""
+    unet = getattr(model.model, "diffusion_model", None)
+    if not isinstance(unet, UNetModel):
+        raise ValueError(
+            f"a scheduled LoRA goes into {IMAGE_MODELS}, but the model is of another kind "
+            f"({type(unet).__name__})"
+        )
+    patcher = _patcher(path, dict(model.model.model_config.unet_config), unet)
+    loaded = (*(model.get_attachment(KEY) or ()),
+              LoadedUpdates(Scheduled(patcher.model, strength), patcher))  # fmt: skip
+    clone = model.clone()
+    clone.remove_wrappers_with_key(DIFFUSION_MODEL, KEY)
+    clone.set_attachments(KEY, loaded)
+    clone.set_additional_models(KEY, [one.patcher for one in loaded])
+    scheduled = tuple(one.scheduled for one in loaded)
+    clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, UpdatePass(scheduled))
+    if any(one.strength.reads_steps for one in scheduled):
+        count_steps(clone)
+    return clone
+
+
+def _patcher(
+    path: Path, config: Mapping[str, Any], unet: nn.Module | None = None,
+    disable_dynamic: bool = False,
+) -> Any:  # fmt: skip
+    """What moves the updates of a file for a U-Net of this configuration."""
+    manager, kind = comfy.model_management, comfy.model_patcher.CoreModelPatcher
+    if unet is None:
+        shapes = dict(config) | {"device": device("meta")}
+        shapes.pop("disable_unet_model_creation", None)
+        unet = UNetModel(**shapes, operations=comfy.ops.disable_weight_init)
+    patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else kind)(
+        _updates(path, config, unet),
+        load_device=manager.get_torch_device(), offload_device=manager.unet_offload_device(),
+    )  # fmt: skip
+    patcher.cached_patcher_init = _patcher, (path, config)
+    return patcher
+
+
+def _updates(path: Path, config: Mapping[str, Any], unet: nn.Module) -> WeightUpdates:
+    names = {new: old for old, new in unet_table(unet_layout(config)).items()}
+    return beside(unet, read_lora(path), names, path.name, comfy.ops.manual_cast)
+
+
+@dataclass(frozen=True, eq=False)
+class UpdatePass:
+    """The wrapper around a U-Net's forward pass that lets updates act in it."""
+
+    scheduled: tuple[Scheduled, ...]
+
+    def __call__(
+        self, executor: Any, x: Tensor, timesteps: Tensor, context: Tensor | None, y: Any,
+        control: Any, transformer_options: dict[str, Any], **more: Any,
+    ) -> Tensor:  # fmt: skip
+        batch = frame_batch(x, transformer_options)
+        numbers = batch.conditions.numbers(batch.frames)
+        frames = Frames(numbers, len(x) // batch.frames, step_at(transformer_options))
+        with updated(executor.class_obj, self.scheduled, frames):
+            return executor(x, timesteps, context, y, control, transformer_options, **more)

@@ -1,0 +1,58 @@
+"""LoRAs over frames and steps."""
+
+from __future__ import annotations
+
+from .curves import curve_input
+from .host import host, io
+
+CATEGORY = "VideoLDM/load"
+
+
+class LoadScheduledLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadScheduledLoRA",
+            display_name="Load LoRA over Frames and Steps",
+            category=CATEGORY,
+            description="Puts a LoRA beside the layers of a model, with a strength that may change "
+            "from frame to frame and from step to step. No weight is merged or swapped. Several "
+            "add up. The text encoder stays as it is.",
+            search_aliases=[
+                "lora schedule",
+                "lora hook",
+                "scheduled lora",
+                "lora keyframes",
+                "lora per frame",
+                "animate lora",
+            ],
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the LoRA changes."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=host.folders.model_names("loras"),
+                    tooltip="A file of models/loras. For its part in the text encoder, use Load "
+                    "LoRA at a strength_model of 0.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-20.0,
+                    max=20.0,
+                    step=0.05,
+                    tooltip="Strength of the LoRA; negative values turn it round.",
+                ),
+                curve_input(
+                    "curve",
+                    "Multiplies strength, over frames or sampling steps. Masks are not for LoRAs.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with the LoRA beside its layers.")],
+        )
+
+    @classmethod
+    def execute(cls, model, lora_name, strength, curve=None) -> io.NodeOutput:
+        from .stages.curves import unmasked
+
+        used = unmasked(host, curve, "a LoRA") * strength
+        return io.NodeOutput(host.scheduled_lora(model, lora_name, used))
