@@ -175,7 +175,7 @@ def upsampling_faults(values: Values, connected: Collection[str]) -> Iterator[st
         yield from _not_below(values, "tile_overlap", "tile")
     if values.get("borders") == "independent" and values.get("same_noise"):
         yield (
-            "same_noise needs the borders continued or blended: independent clips draw the noise "
+            "same_noise needs the borders continued or blended: independent chunks draw the noise "
             "of the published script"
         )
 
@@ -189,7 +189,7 @@ def video_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Load Video; how many frames there are is known of the clips that it renders itself."""
+    """Of Load Video; how many frames there are is known of the videos that it renders itself."""
     from ..core.graph.wording import counted
 
     for frame, second in (("start", "start_time"), ("count", "duration")):
@@ -207,7 +207,7 @@ def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     if not available or count > available:
         yield (
             f"{counted(count or 1, 'frame')} from frame {start} with stride {stride} were asked "
-            f"for, but the rendered clip of {RENDERED_FRAMES} frames has {available} of them"
+            f"for, but the rendered video of {RENDERED_FRAMES} frames has {available} of them"
         )
 
 

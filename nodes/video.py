@@ -1,4 +1,4 @@
-"""Clips from files, into files, and onto the screen."""
+"""Videos from files, into files, and onto the screen."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def loading_inputs() -> list[io.Input]:
         io.Combo.Input(
             "file", options=[*RENDERED, *host.folders.input_names("clip")],
             default=RENDERED[0], upload=io.UploadType.video,
-            tooltip="A rendered clip of 61 frames at 64x64, or a file of the input folder.",
+            tooltip="A rendered video (61 frames of 64x64), or a file of the input folder.",
         ),
         integer("start", 0, 0, MAX_FRAMES, "The first frame to load, counted from 0."),
         integer("count", 0, 0, MAX_FRAMES, "How many frames to load; 0 loads all."),
         integer("stride", 1, 1, 1000, "Load every n-th frame."),
-        integer("width", 0, 0, MAX_SIZE, "Width in pixels; 0 keeps the clip's own."),
-        integer("height", 0, 0, MAX_SIZE, "Height in pixels; 0 keeps the clip's own."),
+        integer("width", 0, 0, MAX_SIZE, "Width in pixels; 0 keeps the video's own."),
+        integer("height", 0, 0, MAX_SIZE, "Height in pixels; 0 keeps the video's own."),
         io.Combo.Input(
             "fit", options=list(FITS), default=FITS[0],
-            tooltip="How a clip of another shape is made to fit: cut or stretched.",
+            tooltip="How a video of another shape is made to fit: cut or stretched.",
         ),
         integer(
             "multiple_of", 8, 1, 64,
@@ -152,7 +152,7 @@ class LoadVideo(io.ComfyNode):
             display_name="Load Video (Video LDM)",
             category=CATEGORY,
             description="Loads frames of a video, an animated image or a folder of the input "
-            "folder, and its sound, by number or by time; or renders a small clip, so that "
+            "folder, and its sound, by number or by time; or renders a small video, so that "
             "workflows run without a file.",
             search_aliases=[
                 "load video", "vhs load video", "video to frames", "load gif",

@@ -85,7 +85,7 @@ def test_a_file_becomes_rows_that_cover_it(tmp_path):
     ("clips", "options", "words"),
     [
         ([], {}, "not 0"),
-        ([ramp(2)], {"labels": ["a", "b"]}, "2 labels.*1 clips"),
+        ([ramp(2)], {"labels": ["a", "b"]}, "2 labels.*1 video$"),
         ([ramp(2)], {"frames_per_row": 0}, "frames_per_row 0"),
         ([torch.zeros(2, 1, 8, 8)], {}, r"\(2, 1, 8, 8\)"),
         ([iter([])], {}, "0 frames"),

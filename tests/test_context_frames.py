@@ -53,7 +53,7 @@ def test_perturbation_is_the_forward_process_on_the_given_frames_alone():
 def test_what_does_not_fit_is_refused_with_the_numbers():
     with pytest.raises(ValueError, match=r"2 given frames cannot stand at positions \[0\]"):
         given_frames(KNOWN, [0], 5)
-    with pytest.raises(ValueError, match=r"positions \[0, 5\] of a clip of 5"):
+    with pytest.raises(ValueError, match=r"positions \[0, 5\] of a video of 5"):
         given_frames(KNOWN, [0, 5], 5)
     context = given_frames(KNOWN, [0, 1], 5)
     for level in (-1, 1000):

@@ -119,7 +119,7 @@ def test_shapes_are_counted_in_per_cent_with_rendered_clips_as_the_ceiling(tiny)
     figures = measure("shapes")
     assert [one.target for one in figures] == [95, 85, 90]
     assert all(0 <= one.value <= 100 for one in figures)
-    assert all(one.detail["rendered clips"] == 100 for one in figures)
+    assert all(one.detail["rendered videos"] == 100 for one in figures)
     assert figures[0].detail["prompts"] == 2 and figures[0].passed is False
 
 
@@ -167,7 +167,7 @@ def test_real_clips_that_are_not_there_are_skipped_and_said_to_be(
     lines: list[str] = []
     figures = figures_of.evaluate(lines.append, only=["upsampler_real"], counts=SMALL)
     assert [one.passed for one in figures] == [None] * 3
-    assert "SKIPPED (no clip carphone_pristine.mp4" in lines[0]
+    assert "SKIPPED (no video carphone_pristine.mp4" in lines[0]
 
 
 def test_real_clips_that_are_there_are_measured(tiny, monkeypatch, tmp_path) -> None:
@@ -319,6 +319,6 @@ def test_one_seed_after_the_other_is_sampled(tiny) -> None:
     models = Models()
     text = models.text(["a red square moves left on a black background"])
     how = How(steps=2, cfg=3.0)
-    both = models.clips(models.text_to_video, text.expand(2, -1, -1), how, 5, frames=3, side=32)
-    alone = models.clips(models.text_to_video, text, how, 6, frames=3, side=32)
+    both = models.videos(models.text_to_video, text.expand(2, -1, -1), how, 5, frames=3, side=32)
+    alone = models.videos(models.text_to_video, text, how, 6, frames=3, side=32)
     assert torch.allclose(both[1:], alone, atol=1e-4) and not torch.allclose(both[:1], alone)

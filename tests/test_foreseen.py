@@ -76,7 +76,7 @@ def test_a_model_without_layers_is_seen_through_loaders_of_loras():
 @pytest.mark.parametrize(("layers", "inputs", "words"), [
     ("embedded: interpolation", {}, "trained for filling in frames between others"),
     ("embedded: text to video", {"frames": 40, **strategy("prediction")}, "continuing given"),
-    ("embedded: text to video", {"frames": 64}, "64 frames are made in one clip"),
+    ("embedded: text to video", {"frames": 64}, "64 frames are sampled together"),
     ("embedded: prediction", {"frames": 90, **strategy("prediction", window=32)}, "window to"),
 ])  # fmt: skip
 def test_embedded_layers_are_held_against_what_they_are_used_for(layers, inputs, words):
@@ -100,9 +100,9 @@ def test_files_tell_by_their_headers_new_and_old_ones(tmp_path):
         save(folder / f"{name}.safetensors", {"a": torch.zeros(1)}, header)
     for name in ("new", "old"):
         task, frames = (text for _, text in said(graph(f"{name}.safetensors"), tmp_path))
-        assert "(interpolation)" in task and "trained on clips of 8" in frames
+        assert "(interpolation)" in task and "trained on 8 frames" in frames
     ((_, text),) = said(graph("plain.safetensors"), tmp_path)
-    assert "trained on clips of 8" in text
+    assert "trained on 8 frames" in text
     (folder / "broken.safetensors").write_bytes(b"no such thing")
     assert said(graph("broken.safetensors"), tmp_path) == [] == said(graph("gone.pt"), tmp_path)
 

@@ -417,7 +417,7 @@ ERRORS = {
     "62 finished frames are more than the 61": lambda: STRATEGIES["prediction"](
         61, done=normal(2, 62, 4, 3, 5)
     ),
-    "8 finished frames cannot be continued: clips end after 7, 12, 17": lambda: STRATEGIES[
+    "8 finished frames cannot be continued: segments end after 7, 12, 17": lambda: STRATEGIES[
         "prediction"
     ](61, done=normal(2, 8, 4, 3, 5)),
     "20 frames cannot begin with 20 given frames": lambda: prediction(
@@ -430,7 +430,7 @@ ERRORS = {
         20,
         how=Hierarchy(keys=replace(FEW_KEYS, given=normal(2, 1, 4, 3, 4))),
     ),
-    "given frames are 3, but the clip has 5": lambda: STRATEGIES["single clip"](
+    "given frames are 3, but the segment has 5": lambda: STRATEGIES["single clip"](
         5, how=Segment(context=given_frames(normal(2, 1, 4, 3, 5), [0], 3))
     ),
     "at least 1 frame, got -1": lambda: SlidingWindows(chunk=-1),

@@ -98,7 +98,7 @@ def test_in_the_end_all_frames_are_denoised_together_and_none_is_given():
     _, rest, last = denoisers.conditions
     assert (last.frames, last.context) == (range(9), None)
     assert not torch.equal(video[:, [0, 4, 8]], rest.context.latents[:, [0, 4, 8]])
-    assert [one.stage for one in reports[-2:]] == ["clip", "together"]
+    assert [one.stage for one in reports[-2:]] == ["segment", "together"]
     assert together.tolist() == [
         pytest.approx(float(EMBEDDED_SCHEDULE.sigma(TOGETHER * 999 * torch.ones(())))), 0
     ]  # fmt: skip
@@ -107,7 +107,7 @@ def test_in_the_end_all_frames_are_denoised_together_and_none_is_given():
 def test_both_parts_are_reported_as_stages_of_their_own():
     seen, denoisers = [], Denoisers()
     sample(denoisers, filled_by(denoisers), callback=seen.append)
-    expected = [("sparse frames", 5)] * 5 + [("clip", 3)] * 3
+    expected = [("sparse frames", 5)] * 5 + [("segment", 3)] * 3
     assert [(one.stage, one.step.total) for one in seen] == expected
 
 

@@ -148,15 +148,15 @@ def test_a_batch_shows_a_few_frames_or_neighbours():
 
 
 @pytest.mark.slow
-def test_clips_come_as_anchors_with_given_ends_as_often_as_asked(tmp_path):
+def test_videos_come_as_sparse_frames_with_given_ends_as_often_as_asked(tmp_path):
     recipe = shortened("text_to_video")
     plan = recipe.data["clips"][0] | {"count": 24, "size": 16}
     told = {"clips": [plan], "given_ends": 0.5, "given_first": [1, 0, 0]}
     task = build_task(replace(recipe, batch=16, data=recipe.data | told), tmp_path)
     batches = [task.batch(step) for step in range(40)]
-    anchors = [b for b in batches if b["times"].tolist() == [0, 5, 10, 15]]
-    assert 12 <= len(anchors) <= 28
-    masks = torch.cat([b["mask"] for b in anchors])
+    sparse = [b for b in batches if b["times"].tolist() == [0, 5, 10, 15]]
+    assert 12 <= len(sparse) <= 28
+    masks = torch.cat([b["mask"] for b in sparse])
     assert {tuple(mask) for mask in masks.tolist()} == {(0, 0, 0, 0), (1, 0, 0, 1)}
     assert 0.4 < masks[:, 0].mean() < 0.6
 
@@ -218,10 +218,10 @@ def test_what_moves_counts_more_only_where_the_noise_shows_where_it_is(monkeypat
 
 
 @pytest.mark.slow
-def test_clips_come_whole_from_one_anchor_to_another_which_are_given(tmp_path):
+def test_videos_come_whole_from_one_sparse_frame_to_another_which_are_given(tmp_path):
     recipe = shortened("text_to_video")
     plan = recipe.data["clips"][0] | {"count": 6, "size": 16}
-    told = {"clips": [plan], "between_anchors": 1.0, "between_alone": 0.4}
+    told = {"clips": [plan], "between_sparse_frames": 1.0, "between_alone": 0.4}
     task = build_task(replace(recipe, batch=8, data=recipe.data | told), tmp_path)
     batches = [task.batch(step) for step in range(40)]
     between = [b for b in batches if b["times"].tolist() != [0, 5, 10, 15]]
@@ -231,8 +231,8 @@ def test_clips_come_whole_from_one_anchor_to_another_which_are_given(tmp_path):
         times, given = batch["times"], batch["times"] % 5 == 0
         assert (times.diff() == 1).all() and given[[0, -1]].all()
         told = {tuple(mask) for mask in batch["mask"].tolist()}
-        anchors, nothing = tuple(given.float().tolist()), (0.0,) * len(times)
-        assert told <= ({anchors, nothing} if batch["blended_at"] else {anchors})
+        sparse, nothing = tuple(given.float().tolist()), (0.0,) * len(times)
+        assert told <= ({sparse, nothing} if batch["blended_at"] else {sparse})
         alone += nothing in told
         noise = video_noise(batch["latents"], torch.Generator(), batch["shared_noise"])
         assert torch.equal(noise[:, 1:], noise[:, :-1])

@@ -250,7 +250,7 @@ def test_estimates_count_as_the_tasks_do(javascript):
                 for frames in (2, 16, 17, 61, 240) for window in (8, 16) for overlap in (0, 4)
                 for passes in (1, 2)]  # fmt: skip
     strategies = json.dumps(STRATEGIES)
-    each = f"{strategies}.map((strategy) => m.samplerClips({{ ...one, strategy }}))"
+    each = f"{strategies}.map((strategy) => m.samplerSegments({{ ...one, strategy }}))"
     found = javascript("estimate.js", f"{json.dumps(settings)}.map((one) => {each})")
     for one, clips in zip(settings, found, strict=True):
         frames, window, context = one["frames"], one["window"], one["context_frames"]

@@ -119,7 +119,7 @@ def test_a_video_is_changed_in_windows_and_at_a_low_level_stays_near():
     video = torch.cat(list(sliding(lambda c: lambda x, s: x, SIZE, sampling, 20, windows=windows)),
                       1)  # fmt: skip
     assert 0 < (video - start).abs().max() < 0.1
-    with pytest.raises(ValueError, match="initial frames are 20, but the clip has 21"):
+    with pytest.raises(ValueError, match="initial frames are 20, but the segment has 21"):
         sliding(Denoisers(), SIZE, sampling, 21, windows=windows)
 
 

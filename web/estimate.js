@@ -1,10 +1,10 @@
-// What a run will make and need, before it is queued: frames, clips, memory. No DOM, no graph.
+// What a run will make and need, before it is queued: frames, segments, memory. No DOM, no graph.
 
 import { windowsAt } from "./windows.js";
 
 const FACTOR = 4; // frames per key frame after one pass of interpolation
 const WHOLE = ["single clip", "sparse first", "video to video"]; // all frames are seen together
-const KEYS_OF_A_CLIP = 5; // key frames of one clip of the interpolator
+const KEYS_OF_A_WINDOW = 5; // key frames of one window of the interpolator
 
 /**
  * Memory of one evaluation of each network. The numbers, and what they mean, are those of
@@ -24,16 +24,16 @@ export function keyFrames(frames, passes) {
 }
 
 /** Clips that follow each other in steps of `step`, each `window` long. */
-function clipsFor(frames, window, step) {
+function segmentsFor(frames, window, step) {
   return Math.max(0, Math.ceil((frames - window) / step)) + 1;
 }
 
-function clipsBetween(keys, passes) {
-  let clips = 0;
+function segmentsBetween(keys, passes) {
+  let segments = 0;
   for (let pass = 0; pass < passes; pass++) {
-    clips += clipsFor(interpolated(keys, pass), KEYS_OF_A_CLIP, KEYS_OF_A_CLIP - 1);
+    segments += segmentsFor(interpolated(keys, pass), KEYS_OF_A_WINDOW, KEYS_OF_A_WINDOW - 1);
   }
-  return clips;
+  return segments;
 }
 
 /** Whether all frames are made together, but the model sees windows of them. */
@@ -41,27 +41,27 @@ export function inWindows({ strategy, windows }) {
   return [strategy, windows].includes("sliding windows");
 }
 
-/** How often the video sampler samples a clip; a sliding window of the first step counts as one. */
-export function samplerClips(given) {
+/** How often the video sampler samples a segment; a sliding window of the first step counts as one. */
+export function samplerSegments(given) {
   const { strategy, frames, window, context_frames, passes } = given;
   if (inWindows(given)) return given.window_schedule === "views" ? 1 : windowsAt(given).length;
-  if (strategy === "prediction") return clipsFor(frames, window, window - context_frames);
+  if (strategy === "prediction") return segmentsFor(frames, window, window - context_frames);
   if (strategy !== "hierarchical") return 1;
   const keys = keyFrames(frames, passes);
-  return clipsFor(keys, window, window - context_frames) + clipsBetween(keys, passes);
+  return segmentsFor(keys, window, window - context_frames) + segmentsBetween(keys, passes);
 }
 
-export function interpolationClips(frames, passes) {
-  return clipsBetween(frames, passes);
+export function interpolationSegments(frames, passes) {
+  return segmentsBetween(frames, passes);
 }
 
-/** Frames that the network sees together; clips that continue others are made whole. */
+/** Frames that the network sees together; segments that continue others are sampled whole. */
 export function framesTogether(given) {
   const { strategy, frames, window } = given;
   if (given.window_schedule === "views") return frames;
   if (inWindows(given)) return Math.min(window, frames);
   if (WHOLE.includes(strategy)) return frames;
-  return strategy === "hierarchical" ? Math.max(window, interpolated(KEYS_OF_A_CLIP, 1)) : window;
+  return strategy === "hierarchical" ? Math.max(window, interpolated(KEYS_OF_A_WINDOW, 1)) : window;
 }
 
 /** Bytes of one evaluation beside the models; guidance evaluates two prompts together. 0: unknown. */

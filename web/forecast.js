@@ -50,7 +50,7 @@ export function forecast(node) {
   const long = frames === 1 ? ["oneFrame", {}] : ["framesLong", { frames }];
   const said = [long, ["plays", { time: duration(frames / rateAfter(node)) }]];
   const needs = NEEDS[node.comfyClass]?.(node, frames);
-  if (needs?.clips > 1) said.push(["clips", { clips: needs.clips }]);
+  if (needs?.segments > 1) said.push(["segments", { segments: needs.segments }]);
   if (needs?.memory) said.push(["needs", { memory: bytes(needs.memory) }]);
   return said;
 }
@@ -73,13 +73,13 @@ const NEEDS = {
     const together = estimate.framesTogether({ ...given, frames });
     const network = networkOf(node);
     return {
-      clips: estimate.samplerClips({ ...given, frames }),
+      segments: estimate.samplerSegments({ ...given, frames }),
       memory: network && estimate.workingMemory(network, { ...given, frames: together }),
     };
   },
   VideoLDM_InterpolateFrames(node) {
     const keys = after(node, "latent");
-    return { clips: estimate.interpolationClips(keys, valueOf(node, "passes")) };
+    return { segments: estimate.interpolationSegments(keys, valueOf(node, "passes")) };
   },
 };
 

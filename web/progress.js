@@ -23,7 +23,7 @@ export function bytes(value) {
 export function progressParts({ part, done, total, left, memory }) {
   const said = [];
   if (part) {
-    if (part.clips !== 1) said.push([part.clips ? "clipOf" : "clip", part]);
+    if (part.segments !== 1) said.push([part.segments ? "segmentOf" : "segment", part]);
     said.push(["stepOf", part]);
   } else {
     said.push(["frameOf", { done, total }]);

@@ -1,4 +1,4 @@
-"""The figures of the embedded family, from seeds and clips that training never saw.
+"""The figures of the embedded family, from seeds and videos that training never saw.
 
 Each function measures one group of figures; `evaluate` runs them. Sampling uses the settings of the
 workflows that come with the project, and one fixed seed per video: nothing is picked.
@@ -68,9 +68,9 @@ def shapes(run: Run) -> list[Figure]:
 def _clips(
     run: Run, model: DiffusionModel, prompts: Sequence[str], number: int, how: How
 ) -> Tensor:
-    """Latents of base clips; number: of the first of them, for their seeds."""
+    """Latents of base videos; number: of the first of them, for their seeds."""
     text, seed = run.models.text(prompts), run.seed + number
-    return run.models.clips(model, text, how, seed, frames=FRAMES, side=SIDE)
+    return run.models.videos(model, text, how, seed, frames=FRAMES, side=SIDE)
 
 
 def _right(video: np.ndarray, scene: worlds.ShapesScene) -> dict[str, float]:
@@ -86,7 +86,7 @@ def _rule_figure(
         "prompts": len(rates),
         "one object": mean(rates[::2]),
         "two objects": mean(rates[1::2]),
-        "rendered clips": mean(100 * one[name] for one in rendered),
+        "rendered videos": mean(100 * one[name] for one in rendered),
     }
     return at_least("shapes", f"shapes: {NAMES[name]} recognised", mean(rates), target, "%", detail)
 

@@ -23,7 +23,7 @@ def psnr(x: Tensor, y: Tensor) -> float:
 
 
 def flicker(x: Tensor, y: Tensor) -> float:
-    """mean |(x[t+1] - x[t]) - (y[t+1] - y[t])|: changes in time that the true clip y has not."""
+    """mean |(x[t+1] - x[t]) - (y[t+1] - y[t])|: changes in time that the true video y has not."""
     _check_alike(x, y)
     if x.shape[-4] < 2:
         raise ValueError(f"Flicker needs at least 2 frames, got {x.shape[-4]}.")

@@ -127,7 +127,7 @@ class Models:
         return videos, model.latent_channels, height // model.factor, width // model.factor
 
     @torch.no_grad()
-    def clips(
+    def videos(
         self, model: DiffusionModel, text: Tensor, how: How, seed: int, *, frames: int, side: int
     ) -> Tensor:
         """Latents [b frames c h w] for conditions [b n d]; seeds are seed, seed + 1, ..."""

@@ -24,7 +24,7 @@ EMPTY, FULL = 0.45, 0.75
 # The harmonic of each outline with its amplitude, relative to the mean radius; circles have none.
 HARMONICS = {"triangle": (3, 0.136), "square": (4, 0.069), "star": (5, 0.133)}
 ANGLES = 72
-# Least changes over a clip: a distance (part of the shorter side), a log of an area ratio, a turn.
+# Least changes over a video: a distance (part of the shorter side), a log of an area ratio, a turn.
 LEAST_DISTANCE, LEAST_GROWTH, LEAST_TURN = 0.15, 0.5, np.deg2rad(35)
 # Least area of an object in one frame, as part of the image.
 LEAST_AREA = 9 / 64**2
@@ -32,7 +32,7 @@ LEAST_AREA = 9 / 64**2
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """One object of a clip; `area` is its mean part of the image, `centres` [t, 2] x, y in [0, 1].
+    """One object of a video; `area` is its mean part of the image, `centres` [t, 2] x, y in [0, 1].
 
     A frame in which the object was not found has NaN as its centre.
     """

@@ -26,7 +26,7 @@ WORLDS = tuple(worlds.WORLDS)
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How much is measured: clips are per world."""
+    """How much is measured: videos are per world."""
 
     prompts: int = 128
     aligned: int = 6  # videos whose warping error is compared

@@ -104,18 +104,18 @@ def driving(wanted: Wanted) -> Image:
 
 def _generated(wanted: Wanted, prompts: list[str]) -> Image:
     models, frames = wanted.models, wanted.frames(FRAMES)
-    latents = models.clips(models.text_to_video, models.text(prompts), TEXT_TO_VIDEO,
+    latents = models.videos(models.text_to_video, models.text(prompts), TEXT_TO_VIDEO,
                            wanted.run.seed, frames=frames, side=SIDE)  # fmt: skip
     return _sheet(models.decoded(latents), prompts)
 
 
 def image_to_video(wanted: Wanted) -> Image:
-    """The first frame (left) of an unseen rendered clip, continued; both worlds in turn."""
+    """The first frame (left) of an unseen rendered video, continued; both worlds in turn."""
     return _continued(wanted, IMAGE, wanted.frames(FRAMES), context=1)
 
 
 def long_video(wanted: Wanted) -> Image:
-    """Predicted clip after clip from a rendered first frame, 61 frames; eight of them are shown."""
+    """Segments predicted from a rendered first frame, 61 frames, of which eight are shown."""
     return _continued(wanted, PREDICTION, wanted.frames(LONG), context=LONG_CONTEXT)
 
 
@@ -145,7 +145,7 @@ def driving_futures(wanted: Wanted) -> Image:
     chosen = list(islice(scenes, -(-wanted.samples // FUTURES)))
     prompts = [worlds.caption(scene, motion=False) for scene in chosen]
     condition = models.text_and_boxes(prompts, [_visible_boxes(scene) for scene in chosen])
-    first = models.clips(models.image.model, condition, IMAGE, seed, frames=1, side=SIDE)
+    first = models.videos(models.image.model, condition, IMAGE, seed, frames=1, side=SIDE)
     of = [k // FUTURES for k in range(wanted.samples)]
     text = models.text([prompts[k] for k in of])
     latents = models.continued(first[of], text, FUTURE, seed, frames=wanted.frames(FRAMES))
@@ -167,7 +167,7 @@ def _sheet(videos: Tensor, labels: Sequence[str]) -> Image:
 
 
 def interpolation(wanted: Wanted) -> Image:
-    """Key frames of unseen clips (pictures 1, 5 and 9), ours and linear blending between them."""
+    """Key frames of unseen videos (pictures 1, 5 and 9), ours and linear blending between them."""
     scenes = _scenes_in_turn(wanted)
     keys = torch.stack([_rendered(scene, 3) for scene in scenes])
     models = wanted.models
@@ -182,7 +182,7 @@ def interpolation(wanted: Wanted) -> Image:
 
 
 def upsampling(wanted: Wanted) -> Image:
-    """The middle frame of unseen clips: low resolution, bicubic, ours, truth."""
+    """The middle frame of unseen videos: low resolution, bicubic, ours, truth."""
     frames, rows = wanted.frames(UPSAMPLED_FRAMES), []
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
@@ -196,7 +196,7 @@ def upsampling(wanted: Wanted) -> Image:
 
 
 def decoding(wanted: Wanted) -> Image:
-    """Unseen clips decoded: truth, image decoder, temporal decoder, and the flicker of both."""
+    """Unseen videos decoded: truth, image decoder, temporal decoder, and the flicker of both."""
     frames, rows = wanted.frames(FRAMES), []
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k

@@ -47,13 +47,13 @@ def lavie_base_rate(repeats: int = 3) -> Rate:
     parts = lavie.Parts(channels_last(unet), channels_last(layers))
     network = lavie.diffusion_model(LAVIE_BASE, parts).network
     generator = torch.Generator().manual_seed(0)
-    clip = torch.randn(LAVIE_BASE_CLIP, generator=generator)
+    video = torch.randn(LAVIE_BASE_CLIP, generator=generator)
     given = Conditions(text=torch.randn(1, 77, 768, generator=generator))
     network_seconds, convolution_seconds = [], []
     convolution, flop = plain_convolution(generator)
     for _ in range(repeats):
         convolution_seconds.append(best(convolution, 3))
-        network_seconds.append(best(lambda: network(clip, torch.tensor(500), given), 1))
+        network_seconds.append(best(lambda: network(video, torch.tensor(500), given), 1))
     return Rate(LAVIE_BASE_FLOP / min(network_seconds), flop / min(convolution_seconds))
 
 

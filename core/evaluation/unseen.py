@@ -1,4 +1,4 @@
-"""Prompts and clips that no training of this project ever saw.
+"""Prompts and videos that no training of this project ever saw.
 
 Training draws the scenes of both worlds from seeds below 2 ** 31; evaluation begins there. Captions
 repeat even when scenes do not, so prompts that occur in a recipe's captions are passed over.
@@ -25,7 +25,7 @@ from ..training.videos import HELD_OUT, videos_folder
 
 FIRST_SEED = 2**31
 LARGEST_SIDE = 256
-SMALLEST_HEIGHT = 144  # of a real clip, below which it is not reduced
+SMALLEST_HEIGHT = 144  # of a real video, below which it is not reduced
 
 
 @cache
@@ -37,7 +37,7 @@ def trained_captions() -> frozenset[str]:
 
 
 def _plans(kind: str) -> list[VideoPlan]:
-    """The different plans of all recipes for clips, or for captions alone ("reading")."""
+    """The different plans of all recipes for videos, or for captions alone ("reading")."""
     plans: list[dict[str, Any]] = []
     for path in sorted(RECIPES.glob("*.toml")):
         found = load_recipe(path).data.get(kind, [])
@@ -74,16 +74,16 @@ def unseen_prompts(world: str, number: int, seed0: int) -> list[str]:
 def rendered_videos(
     world: str, number: int, seed0: int, *, frames: int, rate: float = 1.0, size: int = 64
 ) -> Tensor:
-    """Clips [b t 3 size size] of the seeds from seed0 on."""
-    clips = [
+    """Videos [b t 3 size size] of the seeds from seed0 on."""
+    videos = [
         worlds.random_video(world, seed, frames=frames, rate=rate, size=size).frames
         for seed in range(seed0, seed0 + number)
     ]
-    return torch.from_numpy(np.stack(clips))
+    return torch.from_numpy(np.stack(videos))
 
 
 def held_out_videos(frames: int) -> tuple[dict[str, Tensor], list[str]]:
-    """Real clips [1 t 3 h w] by file name, and the names of those that are not there.
+    """Real videos [1 t 3 h w] by file name, and the names of those that are not there.
 
     The first frames; a frame at least twice 144 pixels high is reduced by area averaging, which
     also hides the dithering of GIFs, and its middle is cut to sides divisible by 16.

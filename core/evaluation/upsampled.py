@@ -68,7 +68,7 @@ def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
 
 
 def upsampler(run: Run) -> list[Figure]:
-    """Unseen clips of both worlds at 256x256, against bicubic and against frame by frame."""
+    """Unseen videos of both worlds at 256x256, against bicubic and against frame by frame."""
     measured = {world: _rendered(run, world) for world in WORLDS}
     gain = mean(one.psnr - one.bicubic for one in _all(measured))
     detail = _by_name(measured, "psnr", "bicubic")
@@ -79,18 +79,18 @@ def upsampler(run: Run) -> list[Figure]:
 
 
 def _rendered(run: Run, world: str) -> list[Upsampled]:
-    """Clip by clip, as few large frames as possible in memory."""
+    """Video by video, as few large frames as possible in memory."""
     size = dict(frames=run.counts.upsampled_frames, size=LARGE_SIDE)
     seeds = range(run.seed, run.seed + run.counts.upsampled)
     return [Upsampled.of(run, rendered_videos(world, 1, seed, **size)) for seed in seeds]
 
 
 def upsampler_real(run: Run) -> list[Figure]:
-    """Real clips that no training saw: detail like the truth's, close to it and steady."""
-    clips, missing = held_out_videos(run.counts.real_frames)
+    """Real videos that no training saw: detail like the truth's, close to it and steady."""
+    videos, missing = held_out_videos(run.counts.real_frames)
     if missing:
         return _no_real_videos(missing)
-    measured = {name: [Upsampled.of(run, clip)] for name, clip in clips.items()}
+    measured = {name: [Upsampled.of(run, video)] for name, video in videos.items()}
     every = _all(measured)
     distance = mean(one.spectrum for one in every) / mean(one.spectrum_bicubic for one in every)
     below = mean(one.bicubic - one.psnr for one in every)
@@ -104,7 +104,7 @@ def upsampler_real(run: Run) -> list[Figure]:
 
 
 def _no_real_videos(missing: list[str]) -> list[Figure]:
-    why = {"skipped": f"no clip {', '.join(missing)}"}
+    why = {"skipped": f"no video {', '.join(missing)}"}
     targets = zip(REAL, (0.6, 1.5, 0.8), ("", "dB", ""), strict=True)
     return [at_most("upsampler_real", name, None, target, unit, why)
             for name, target, unit in targets]  # fmt: skip
@@ -134,9 +134,9 @@ def _by_name(measured: dict[str, list[Upsampled]], *fields: str) -> dict[str, fl
 
 
 def decoder(run: Run) -> list[Figure]:
-    """Clips encoded and decoded again, by the temporal decoder and frame by frame: worlds and real.
+    """Rendered and real videos encoded and decoded, by the temporal decoder and frame by frame.
 
-    The flicker is the mean of the clips' ratios, so that steady clips count as much as lively ones.
+    The flicker is the mean of the videos' ratios: steady videos count as much as lively ones.
     """
     rendered = {
         world: rendered_videos(world, run.counts.decoded, run.seed, frames=FRAMES, size=SIDE)

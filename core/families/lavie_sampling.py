@@ -178,7 +178,7 @@ def text_to_video(
     step_noise: StepNoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents of a clip from standard normal `noise` of its shape.
+    """Latents of a video from standard normal `noise` of its shape.
 
     step_noise: what ddpm adds after every step but the last.
     """
@@ -194,7 +194,7 @@ def text_to_video(
 
 
 def stretched_frames(length: int, frames: int = 61) -> list[int]:
-    """Which frames of a clip of `length` stand for `frames` evenly spaced ones, rounded down."""
+    """Which frames of a video of `length` stand for `frames` evenly spaced ones, rounded down."""
     if length < 1 or frames < 2:
         raise ValueError(f"Expected 1 frame stretched to 2 or more, got {length} and {frames}.")
     step = (length - 1) / (frames - 1)

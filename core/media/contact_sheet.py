@@ -1,4 +1,4 @@
-"""Contact sheets: clips as rows of evenly spaced frames with captions, one picture to look at."""
+"""Contact sheets: videos as rows of evenly spaced frames with captions, one picture to look at."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 def contact_sheet(
-    clips: Sequence[Tensor | Iterable[Tensor]],
+    videos: Sequence[Tensor | Iterable[Tensor]],
     *,
     frames_per_row: int = 8,
     labels: Sequence[str] | None = None,
     scale: float = 1,
 ) -> Image.Image:
-    """Lay out one row per clip: at most `frames_per_row` frames, the first and the last included.
+    """Lay out one row per video: at most `frames_per_row` frames, the first and the last included.
 
-    A clip is float `t 3 h w` in [-1, 1] or an iterable of such chunks, which is consumed once and
+    A video is float `t 3 h w` in [-1, 1] or an iterable of such chunks, which is consumed once and
     held only thinned out. `labels` are captions above the rows; `scale` multiplies sizes (nearest
     neighbour when it is a whole number, so that pixels stay pixels).
     """
-    if not clips:
-        raise ValueError("a contact sheet needs at least 1 clip, not 0")
+    if not videos:
+        raise ValueError("a contact sheet needs at least 1 video, not 0")
     if frames_per_row < 1 or scale <= 0:
         raise ValueError(f"frames_per_row {frames_per_row} and scale {scale} must be positive")
-    if labels is not None and len(labels) != len(clips):
-        raise ValueError(f"{len(labels)} labels do not fit {len(clips)} clips")
-    rows = [_row(_evenly(clip, frames_per_row), scale) for clip in clips]
+    if labels is not None and len(labels) != len(videos):
+        raise ValueError(f"{len(labels)} labels do not fit {counted(len(videos), 'video')}")
+    rows = [_row(_evenly(video, frames_per_row), scale) for video in videos]
     return _stack(rows, labels)
 
 
@@ -63,7 +63,7 @@ def sheet_from_video(
 
 
 def describe(info: VideoInfo) -> str:
-    """Say what a clip is in one line."""
+    """Say what a video is in one line."""
     rate = f"{float(info.frame_rate):.3f}".rstrip("0").rstrip(".")
     return (
         f"{info.path.name}: {counted(info.frames, 'frame')}, {info.width}x{info.height}, {rate} fps"
@@ -86,12 +86,12 @@ def _picked(chunks: Iterable[Tensor], positions: list[int]) -> Iterator[Tensor]:
         first += len(chunk)
 
 
-def _evenly(clip: Tensor | Iterable[Tensor], count: int) -> Tensor:
+def _evenly(video: Tensor | Iterable[Tensor], count: int) -> Tensor:
     """Pick evenly spaced frames, `t 3 h w`; the length of an iterable shows only at its end."""
-    if isinstance(clip, Tensor):
-        clip = clip[0] if clip.ndim == 5 and clip.shape[0] == 1 else clip
-        clip = [clip[even_positions(len(clip), count)]]
-    frames = _thinned(clip, 8 * count)
+    if isinstance(video, Tensor):
+        video = video[0] if video.ndim == 5 and video.shape[0] == 1 else video
+        video = [video[even_positions(len(video), count)]]
+    frames = _thinned(video, 8 * count)
     return torch.stack([frames[p] for p in even_positions(len(frames), count)])
 
 
@@ -103,7 +103,7 @@ def _thinned(chunks: Iterable[Tensor], most: int) -> list[Tensor]:
         if chunk.ndim == 5 and chunk.shape[0] == 1:
             chunk = chunk[0]
         if chunk.ndim != 4 or chunk.shape[1] != 3:
-            raise ValueError(f"a clip's frames must be (t, 3, h, w), not {tuple(chunk.shape)}")
+            raise ValueError(f"a video's frames must be (t, 3, h, w), not {tuple(chunk.shape)}")
         for frame in chunk:
             index, last = index + 1, frame
             if index % step == 0:
@@ -111,7 +111,7 @@ def _thinned(chunks: Iterable[Tensor], most: int) -> list[Tensor]:
             if len(kept) >= 2 * most:
                 kept, step = kept[::2], 2 * step
     if last is None:
-        raise ValueError("a clip of a contact sheet has 0 frames")
+        raise ValueError("a video of a contact sheet has 0 frames")
     if index % step:
         kept.append(last.clone())
     return kept

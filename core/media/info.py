@@ -1,4 +1,4 @@
-"""What is known of a clip without its pixels: kind, size, length, frame rate; and how faults read.
+"""What is known of a video without its pixels: kind, size, length, frame rate; and how faults read.
 
 Files come from anywhere. What is no regular file is refused before it is opened, because reading a
 named pipe may never end; sizes that a header claims are checked before anything is decoded.

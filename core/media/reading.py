@@ -1,4 +1,4 @@
-"""Files -> frames: read clips as a stream of tensors, exactly as many frames as the file holds.
+"""Files -> frames: read videos as a stream of tensors, exactly as many frames as the file holds.
 
 Three kinds of source share one interface: containers that FFmpeg opens (mp4, mov, webm, mkv, ...),
 animated images that Pillow opens (gif, webp, apng) and folders of numbered images. Frames come as
@@ -67,7 +67,7 @@ class _Packets(NamedTuple):
 
 
 def open_video(path: str | PathLike[str]) -> VideoInfo:
-    """Look at a clip without decoding it: count its frames, learn its size and frame rate.
+    """Look at a video without decoding it: count its frames, learn its size and frame rate.
 
     Raises FileNotFoundError when there is no such file or folder, ValueError when it holds no
     frames, is corrupt or ends early (the sentence says how many frames are there).
@@ -116,7 +116,7 @@ def read_chosen(
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """Read the text a clip carries, e.g. {"prompt": ..., "workflow": ...} in JSON; {} if none.
+    """Read the text a video carries, e.g. {"prompt": ..., "workflow": ...} in JSON; {} if none.
 
     Containers give all their tags (in lower case for Matroska, which stores capitals), PNG its text
     chunks, WebP the "key:value" strings of its Exif, GIF its comment (a JSON object of texts is

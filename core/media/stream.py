@@ -94,7 +94,7 @@ class VideoStream:
         return cls(lambda: iter(pixels.split(chunk)), rate, *shape, sound, max(3, channels))
 
     def changed(self, change: Callable[[Tensor], Tensor], width: int, height: int) -> VideoStream:
-        """The clip whose chunks `t 3 h w` are given to `change`, which makes them width x height;
+        """The video whose chunks `t 3 h w` are given to `change`, which makes them width x height;
         as lazy as this one."""
         return replace(self, source=lambda: map(change, self.chunks()), width=width, height=height)
 
@@ -151,7 +151,7 @@ class VideoStream:
         return None if sound is None else mirrored(sound, self.frames, self.seconds)
 
     def chunks(self) -> Iterator[Tensor]:
-        """Yield the clip from its beginning, chunk by chunk, `t 3 h w` in [-1, 1]."""
+        """Yield the video from its beginning, chunk by chunk, `t 3 h w` in [-1, 1]."""
         done = 0
         for chunk in self.source():
             if chunk.ndim == 5 and chunk.shape[0] == 1:
@@ -162,13 +162,13 @@ class VideoStream:
             if (width, height) != (self.width, self.height):
                 raise ValueError(
                     f"a chunk after frame {done} is {width}x{height} "
-                    f"but the clip is {self.width}x{self.height}"
+                    f"but the video is {self.width}x{self.height}"
                 )
             done += chunk.shape[0]
             yield chunk
             del chunk
         if done != self.frames:
-            raise ValueError(f"the clip gave {done} frames but {self.frames} were announced")
+            raise ValueError(f"the video gave {done} frames but {self.frames} were announced")
 
     def frames_tensor(self) -> Tensor:
         """Materialise all frames, `t 3 h w` in [-1, 1]: 12 bytes per pixel and frame."""

@@ -1,7 +1,7 @@
 """The autoencoder of LVDM (He et al. 2022, section 3.1): one latent frame for several frames.
 
 All of it is convolutions over space and time with the border repeated, and group norms whose
-statistics are taken over the whole clip. A decoded frame therefore depends on every latent frame
+statistics are taken over the whole video. A decoded frame therefore depends on every latent frame
 that is decoded with it: how a long video is cut changes it, see :mod:`..tasks.overlapped_decoding`.
 """
 
@@ -70,7 +70,7 @@ class Posterior(NamedTuple):
 
 
 # --------------------------------------------------------------------------------------------------
-# Layers, on clips [b c t h w].
+# Layers, on videos [b c t h w].
 
 
 def same_padding(kernel: int, strides: Triple) -> list[int]:
@@ -84,7 +84,7 @@ def same_padding(kernel: int, strides: Triple) -> list[int]:
 
 
 class SameConv3d(nn.Module):
-    """Convolution of a clip whose border is repeated."""
+    """Convolution of a video whose border is repeated."""
 
     def __init__(
         self, channels: int, out: int, kernel: int = 3, strides: Triple = (1, 1, 1), ops=nn
@@ -172,7 +172,7 @@ class Stage(nn.Module):
 
 
 class Encoder3D(nn.Module):
-    """Clips [b 3 t h w] to the moments of raw latents [b 2c t/f h/f w/f], not yet mixed."""
+    """Videos [b 3 t h w] to the moments of raw latents [b 2c t/f h/f w/f], not yet mixed."""
 
     def __init__(self, config: Autoencoder3DConfig, ops=nn):
         super().__init__()
@@ -194,7 +194,7 @@ class Encoder3D(nn.Module):
 
 
 class Decoder3D(nn.Module):
-    """Raw latents to clips. Time grows first, and nothing stands before the last convolution."""
+    """Raw latents to videos. Time grows first, and nothing stands before the last convolution."""
 
     def __init__(self, config: Autoencoder3DConfig, ops=nn):
         super().__init__()
@@ -266,8 +266,8 @@ class Autoencoder3D(nn.Module):
         """
         check_video(video, 3)
         self._check_fits(video)
-        clip = rearrange(video, "b t c h w -> b c t h w")
-        moments = rearrange(self.mix_moments(self.encoder(clip)), "b c t h w -> b t c h w")
+        video = rearrange(video, "b t c h w -> b c t h w")
+        moments = rearrange(self.mix_moments(self.encoder(video)), "b c t h w -> b t c h w")
         mean, logvar = moments.chunk(2, dim=2)
         return Posterior(mean, logvar.clamp(-30, 20))
 

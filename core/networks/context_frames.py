@@ -91,12 +91,12 @@ def no_context(shape: Iterable[int], device: torch.device | str = "cpu") -> Cont
 
 
 def given_frames(known: Tensor, positions: Iterable[int], frames: int) -> ContextFrames:
-    """Place ``known`` [b, n, c, h, w] at ``positions`` of clips of ``frames`` frames."""
+    """Place ``known`` [b, n, c, h, w] at ``positions`` of videos of ``frames`` frames."""
     positions = list(positions)
     if known.shape[1] != len(positions) or any(not 0 <= p < frames for p in positions):
         raise ValueError(
             f"{known.shape[1]} given frames cannot stand at positions {positions} "
-            f"of a clip of {frames} frames"
+            f"of a video of {frames} frames"
         )
     context = no_context((known.shape[0], frames, *known.shape[2:]), known.device)
     context.latents[:, positions] = known.float()
@@ -110,7 +110,7 @@ def perturbed(
     """Perturb the given latents to step ``level`` (LVDM: sqrt(abar_s) z + sqrt(1 - abar_s) n); 0
     keeps them.
 
-    ``noise`` is shaped like the latents and is drawn once per clip, not once per sampling step.
+    ``noise`` is shaped like the latents and is drawn once per video, not once per sampling step.
     """
     if level == 0:
         return context

@@ -33,7 +33,7 @@ class GivenFramesSpec:
     """Frames that are given stand among the noisy ones, and one more channel says which they are.
 
     levels: rows of a table from which the step that they were noised to is embedded, for the whole
-    clip. 0: it is embedded as the noise level is, in the place of that of the given frames.
+    video. 0: it is embedded as the noise level is, in the place of that of the given frames.
     """
 
     levels: int = 0

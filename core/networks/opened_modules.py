@@ -44,11 +44,11 @@ class OpenedModules:
     # Residual blocks and samplers.
 
     def norm(self, norm: nn.GroupNorm, h: Tensor) -> Tensor:
-        """Group norm with statistics over all frames of a clip, or per frame."""
+        """Group norm with statistics over all frames of a video, or per frame."""
         if not self.pooled:
             return norm(h)
-        clip = rearrange(h, "(b t) c h w -> b c t h w", t=self.frames)
-        return rearrange(norm(clip), "b c t h w -> (b t) c h w")
+        video = rearrange(h, "(b t) c h w -> b c t h w", t=self.frames)
+        return rearrange(norm(video), "b c t h w -> (b t) c h w")
 
     def res(self, block: nn.Module, h: Tensor) -> Tensor:
         z = activation(block.nonlinearity, self.norm(block.norm1, h))
@@ -103,7 +103,7 @@ class OpenedModules:
         return attend(attention, linear(attention.to_q, tokens), k, v, plus)
 
     def to_text(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
-        """Cross-attention to the text, which a clip [b, m, e] or every frame [(b t), m, e] has."""
+        """Cross-attention to the text, which a video [b, m, e] or every frame [(b t), m, e] has."""
         if self.text is None:
             raise ValueError("the network attends to text, but none was given")
         q = linear(attention.to_q, tokens)
@@ -124,9 +124,9 @@ def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, plus: Tensor) 
 
 
 def first_and_previous(tokens: Tensor, frames: int) -> Tensor:
-    """For every frame the tokens of its clip's first frame, then those of the frame before it;
+    """For every frame the tokens of its video's first frame, then those of the frame before it;
     the first frame gets itself twice. [(b t), n, c] -> [(b t), 2n, c]."""
-    clip = rearrange(tokens, "(b t) n c -> b t n c", t=frames)
-    previous = torch.cat([clip[:, :1], clip[:, :-1]], dim=1)
-    both = torch.cat([clip[:, :1].expand_as(clip), previous], dim=2)
+    video = rearrange(tokens, "(b t) n c -> b t n c", t=frames)
+    previous = torch.cat([video[:, :1], video[:, :-1]], dim=1)
+    both = torch.cat([video[:, :1].expand_as(video), previous], dim=2)
     return rearrange(both, "b t n c -> (b t) n c")

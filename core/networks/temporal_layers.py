@@ -128,7 +128,7 @@ class TemporalLayers(nn.Module):
 
 
 def for_frames(per_video: Tensor, embedding: Tensor) -> Tensor:
-    """An embedding [b, e] shaped to be added to one per clip [b, e] or per frame [b, t, e]."""
+    """An embedding [b, e] shaped to be added to one per video [b, e] or per frame [b, t, e]."""
     return per_video if embedding.ndim == 2 else per_video[:, None]
 
 

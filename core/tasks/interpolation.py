@@ -1,8 +1,8 @@
 """Frames between key frames: T -> 4T - 3, and again for 16T (Video LDM, section 3.3).
 
-A clip holds a few key frames, every fourth frame of it, given by a mask; the model makes the three
-between each two. Clips share their border key frame, so any number of key frames is filled in one
-clip after the other, in the memory of one clip.
+In a window every fourth frame is a key frame, given by a mask; the model samples the three between
+each two. Windows share the key frame at their border, so any number of key frames is processed
+window by window, in the memory of one window.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def blended(frames: Tensor, at: Sequence[int]) -> Tensor:
 class Interpolation:
     """How key frames are filled in.
 
-    window_keys: key frames per clip. overlap_keys: key frames that neighbouring clips share; what
-    lies between shared ones is the earlier clip's. rate: frame-rate class of the first pass, the
-    second has the next one. keep_keys: the video holds the key frames as they were given, not as
-    the model made them again. from_blend: start from the linear blend of the key frames, noised to
-    the sampling's first sigma, instead of from noise alone; sigmas then begin low. total_keys:
+    window_keys: key frames per window. overlap_keys: key frames that neighbouring windows share;
+    frames between shared ones are the earlier window's. rate: frame-rate class of the first pass,
+    the second has the next one. keep_keys: the video keeps the key frames as they were given, not
+    as the model sampled them. from_blend: start from the linear blend of the key frames, noised to
+    the first sigma, instead of from noise alone; sigmas then begin low. total_keys:
     their number where they come in chunks, for progress alone; 0 = not known.
     """
 
@@ -97,7 +97,7 @@ def interpolate(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield key frames with the frames between them, latents [b t c h w], clip by clip.
+    """Yield key frames with the frames between them, latents [b t c h w], window by window.
 
     keys: latents [b K c h w], or chunks of them as they come. done: what an interrupted run of the
     same settings yielded; only the rest is yielded.
@@ -110,7 +110,7 @@ def interpolate(
     if isinstance(keys, Tensor):
         check_video(keys)
         total_keys = keys.shape[1]
-    clips = _Clips(how.window_keys, how.overlap_keys, how.factor)
+    windows = _Windows(how.window_keys, how.overlap_keys, how.factor)
     use = replace(how.use, restore=how.keep_keys)
     for k in range(how.passes):
         spacing = how.factor ** (how.passes - 1 - k)
@@ -119,28 +119,28 @@ def interpolate(
         single = _Pass(denoiser_for, sampling, use, told, level, spacing, how.from_blend)
         reports = _Reports(callback, single.level, total_keys)
         part = None if done is None else done[:, ::spacing]
-        new = _one_pass(single, keys, clips, part, reports)
+        new = _one_pass(single, keys, windows, part, reports)
         keys = new if part is None or spacing == 1 else chain([part], new)
         total_keys = interpolated_frames(total_keys, 1, how.factor) if total_keys else 0
     return iter(keys)
 
 
-class _Clips(NamedTuple):
-    """Where clips lie: clip n has key frames first_key(n) .. first_key(n) + window - 1."""
+class _Windows(NamedTuple):
+    """Where windows lie: window n has key frames first_key(n) .. first_key(n) + window - 1."""
 
     window: int
     overlap: int
     factor: int
 
-    def first_key(self, clip: int) -> int:
-        return clip * (self.window - self.overlap)
+    def first_key(self, window: int) -> int:
+        return window * (self.window - self.overlap)
 
-    def stop(self, clip: int) -> int:
-        """One more than the last frame of this clip, when it is a full one."""
-        return (self.first_key(clip) + self.window - 1) * self.factor + 1
+    def stop(self, window: int) -> int:
+        """One more than the last frame of this window if it is a full one."""
+        return (self.first_key(window) + self.window - 1) * self.factor + 1
 
     def finished(self, frames: int) -> int:
-        """How many full clips the first `frames` frames hold."""
+        """Number of full windows in the first `frames` frames."""
         step = (self.window - self.overlap) * self.factor
         return max(0, (frames - self.stop(0)) // step + 1)
 
@@ -156,29 +156,29 @@ class _Pass(NamedTuple):
 
 
 def _one_pass(
-    single: _Pass, keys: Frames, clips: _Clips, done: Tensor | None, reports: _Reports
+    single: _Pass, keys: Frames, windows: _Windows, done: Tensor | None, reports: _Reports
 ) -> Iterator[Tensor]:
     """Yield this pass's frames, without those that are done.
 
-    A clip depends on its key frames alone: one that is done in part is made again from the start.
+    A window depends on its key frames alone: one that is finished in part is sampled again.
     """
     stream = FrameStream(keys)
     yielded = 0 if done is None else done.shape[1]
-    clip = clips.finished(yielded)
-    stream.forget(clips.first_key(clip))
+    window = windows.finished(yielded)
+    stream.forget(windows.first_key(window))
     while True:
-        first = clips.first_key(clip)
-        full = stream.reaches(first + clips.window)
-        last = first + clips.window if full else stream.stop
-        stop = (last - 1) * clips.factor + 1
+        first = windows.first_key(window)
+        full = stream.reaches(first + windows.window)
+        last = first + windows.window if full else stream.stop
+        stop = (last - 1) * windows.factor + 1
         if stop > yielded:
             given = stream.frames(first, last)
-            video = _fill(single, given, first, clips.factor, reports.of(clip, clips))
-            yield video[:, yielded - first * clips.factor :].clone()
+            video = _fill(single, given, first, windows.factor, reports.of(window, windows))
+            yield video[:, yielded - first * windows.factor :].clone()
         if not full:
             break
-        yielded, clip = max(stop, yielded), clip + 1
-        stream.forget(clips.first_key(clip))
+        yielded, window = max(stop, yielded), window + 1
+        stream.forget(windows.first_key(window))
     if stream.stop == 0:
         raise ValueError("There are 0 key frames to interpolate between.")
 
@@ -186,7 +186,7 @@ def _one_pass(
 def _fill(
     single: _Pass, keys: Tensor, first_key: int, factor: int, callback: Callback | None
 ) -> Tensor:
-    """One clip [b t c h w] from its key frames [b k c h w], the first of them number first_key."""
+    """A window [b t c h w] from its key frames [b k c h w], the first of them number first_key."""
     videos, count = keys.shape[:2]
     if count == 1:
         return keys
@@ -212,13 +212,13 @@ class _Reports(NamedTuple):
     level: str
     keys: int
 
-    def of(self, clip: int, clips: _Clips) -> Callback | None:
-        return reporter(self.callback, self.level, clip, self._count(clips))
+    def of(self, window: int, windows: _Windows) -> Callback | None:
+        return reporter(self.callback, self.level, window, self._count(windows))
 
-    def _count(self, clips: _Clips) -> int:
-        """Clips that fill the key frames, the last perhaps a short one."""
+    def _count(self, windows: _Windows) -> int:
+        """Windows that fill the key frames, the last perhaps a short one."""
         if self.keys == 0:
             return 0
-        frames = (self.keys - 1) * clips.factor + 1
-        full = clips.finished(frames)
-        return full + (full == 0 or clips.stop(full - 1) < frames)
+        frames = (self.keys - 1) * windows.factor + 1
+        full = windows.finished(frames)
+        return full + (full == 0 or windows.stop(full - 1) < frames)

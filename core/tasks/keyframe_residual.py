@@ -20,7 +20,7 @@ from torch import Tensor
 from ..networks.autoencoder import check_video
 
 DECODED_SPREAD = 0.1
-"""Standard deviation of decoded from true pixels, in [-1, 1]; chosen on rendered clips."""
+"""Standard deviation of decoded from true pixels, in [-1, 1]; chosen on rendered videos."""
 
 REACH = 1
 """Pixels around a pixel in which given frames are compared, to every side."""

@@ -1,11 +1,11 @@
-"""Videos longer than a clip, as generators of finished latents [b t c h w].
+"""Videos longer than a segment, as generators of finished latents [b t c h w].
 
-    single_segment     one clip, from nothing or with given frames
+    single_segment     one segment, from nothing or with given frames
     sliding         all frames at once, denoised in overlapping windows (with FreeNoise)
-    prediction      clip after clip, each told the last frames of the one before
+    prediction      segment after segment, each told the last frames of the one before
     hierarchical    key frames by prediction, then interpolation once or twice
 
-Clips hand over in latent space. What a frame becomes depends on the seed, on its absolute number
+Segments hand over in latent space. What a frame becomes depends on the seed, on its absolute number
 and on the frames before it, so that a run that was interrupted continues bit for bit (`done`).
 `torch.cat(list(...), dim=1)` is the whole video.
 """
@@ -64,12 +64,12 @@ __all__ = [
 
 
 # --------------------------------------------------------------------------------------------------
-# One clip.
+# One segment.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """What a single clip is sampled from, besides its prompt.
+    """What a single segment is sampled from, besides its prompt.
 
     context: given frames [b frames c h w] with their mask, which act as `use` says. rate:
     frame-rate class. x0: start from this video, noised to the first sigma (video to video).
@@ -91,9 +91,9 @@ def single_segment(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield one clip of `frames` frames; size is (b, c, h, w) of its latents.
+    """Yield one segment of `frames` frames; size is (b, c, h, w) of its latents.
 
-    done: the clip itself, if it is finished: nothing is yielded.
+    done: the segment itself, if it is finished: nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
     if how.context is not None:
@@ -104,7 +104,7 @@ def single_segment(
 
     def run() -> Iterator[Tensor]:
         if done is None or done.shape[1] < frames:
-            at = reporter(callback, "clip", 0, 1)
+            at = reporter(callback, "segment", 0, 1)
             yield sample_segment(
                 denoiser_for, condition, size, sampling, how.use, x0=how.x0, callback=at
             )
@@ -134,14 +134,15 @@ class FirstSegment(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """How a video is continued clip by clip.
+    """How a video is continued segment by segment.
 
-    window: frames of a clip, given ones included. context: how many of the last frames each clip is
-    given. rate: frame-rate class. first: how a first clip is made that is given no frames; None for
-    the way of all others. spacing: frames of the finished video from one frame to the next, when
-    these are its key frames; level: what `denoiser_for` and progress call them. given: [b n c h w]
-    what the video begins with (an image, frames of a video); without it the first clip is made from
-    nothing. Of a long one, the last `context` frames are what the first clip is given.
+    window: frames of a segment, given ones included. context: how many of the last frames each
+    segment is given. rate: frame-rate class. first: how a first segment without given frames is
+    sampled; None for the way of all others. spacing: frames of the finished video from one frame to
+    the next where these are key frames; level: what `denoiser_for` and progress call them. given:
+    [b n c h w] what the video begins with (an image, frames of a video); without it the first
+    segment is sampled from noise alone. Of many given frames, the last `context` are those of the
+    first segment.
     """
 
     window: int = 16
@@ -150,7 +151,7 @@ class Continuation:
     rate: int | None = None
     first: FirstSegment | None = None
     spacing: int = 1
-    level: str = "clip"
+    level: str = "segment"
     given: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -172,10 +173,10 @@ def prediction(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield a video clip by clip, each continuing from the last frames before it.
+    """Yield a video segment by segment, each continuing from the last frames before it.
 
-    The last clip is made whole and cropped to `frames`. done: what an interrupted run of the same
-    settings yielded; only the rest is yielded.
+    The last segment is sampled whole and cropped to `frames`. done: what an interrupted run of the
+    same settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     given = how.given
@@ -210,7 +211,7 @@ def _predicted(
     frames: int,
     context: int,
 ) -> Iterator[Tensor]:
-    """Make the clips from `first` on and yield what is new in each; hold `context` frames."""
+    """Make the segments from `first` on and yield what is new in each; hold `context` frames."""
     for k, chunk in enumerate(chunks[first:], start=first):
         new = make(k, past)[:, chunk.context : frames - chunk.start].clone()
         past = new if past is None else torch.cat([past, new], dim=1)
@@ -221,7 +222,7 @@ def _predicted(
 def _condition(
     chunk: Chunk, how: Continuation, past: Tensor | None, sampling: Sampling
 ) -> SegmentCondition:
-    """The clip whose first frames are the last ones before it."""
+    """The segment whose first frames are the last ones before it."""
     given = None
     if chunk.context and past is not None:
         known = past[:, -chunk.context :].to(sampling.device)
@@ -231,7 +232,7 @@ def _condition(
 
 
 def _chunks(frames: int, how: Continuation) -> list[Chunk]:
-    """The clips of a video that begins with given frames."""
+    """The segments of a video that begins with given frames."""
     there = 0 if how.given is None else how.given.shape[1]
     told = min(there, how.context)
     offset = there - told
@@ -243,13 +244,13 @@ def _chunks(frames: int, how: Continuation) -> list[Chunk]:
 def _resumed(
     chunks: list[Chunk], given: Tensor | None, done: Tensor | None, frames: int, context: int
 ) -> tuple[int, Tensor | None]:
-    """(the first clip to make, the frames before it): what is done must end where a clip ends."""
+    """(the first segment to sample, the frames before it): `done` must end where a segment ends."""
     if done is None or done.shape[1] == 0:
         return 0, given if given is None else given[:, -context:].clone()
     ends = [min(chunk.stop, frames) for chunk in chunks]
     if done.shape[1] not in ends:
         raise ValueError(
-            f"{done.shape[1]} finished frames cannot be continued: clips end after "
+            f"{done.shape[1]} finished frames cannot be continued: segments end after "
             f"{', '.join(map(str, ends[:5]))}{', ...' if len(ends) > 5 else ''} frames."
         )
     return ends.index(done.shape[1]) + 1, done[:, -context:].clone()
@@ -314,7 +315,7 @@ def hierarchical(
 ) -> Iterator[Tensor]:
     """Yield a video whose key frames are predicted and whose other frames are interpolated.
 
-    Key frames lie 4 ** passes frames apart. Every clip between them is made as soon as its key
+    Key frames lie 4 ** passes frames apart. Every segment between them is made as soon as its key
     frames exist, so memory does not grow with the length. done: what an interrupted run of the same
     settings yielded; only the rest is yielded.
     """
@@ -342,7 +343,7 @@ def hierarchical(
 
 
 def _whole_segments(known: Tensor | None, chunks: list[Chunk], keys: int) -> Tensor | None:
-    """The key frames of those prediction clips that are known whole."""
+    """The key frames of those prediction segments that are known whole."""
     ends = [min(chunk.stop, keys) for chunk in chunks]
     ends = [end for end in ends if known is not None and end <= known.shape[1]]
     return known[:, : ends[-1]] if ends else None

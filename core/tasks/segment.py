@@ -1,8 +1,8 @@
-"""One clip: what it is told, how it is sampled, and the one function that samples it.
+"""One segment of a video: its condition, how it is sampled, and the one function that samples it.
 
-All tasks that make long videos are made of clips. What a clip is to show is the caller's business:
-a task hands a :class:`SegmentCondition` to `denoiser_for` and gets back a denoiser, which may be
-guided, have another prompt in every segment of the video, or belong to another program.
+Every task for long videos works segment by segment. What a segment shows is up to the caller: a
+task passes a :class:`SegmentCondition` to `denoiser_for` and gets a denoiser back, which may be
+guided, may use another prompt for every part of the video, or may belong to another program.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Size = tuple[int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentCondition:
-    """What a task knows about the clip it wants denoised.
+    """What a task knows about the segment to be denoised.
 
     frames: absolute numbers of its frames within the finished video; a range wherever they are
     evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = the usual one.
     times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
-    concatenated: [b t c h w], behind the latents, of an upsampler or of key frames that are made
-    anew; noise_level: the step of its own schedule that it was noised to. views: windows that
-    temporal attention sees.
-    level: "clip", "window", "keys", "interpolation 1", ...
+    concatenated: [b t c h w] behind the latents, for an upsampler or for key frames that are
+    sampled anew; noise_level: the step of its own schedule that it was noised to. views: windows
+    that temporal attention sees.
+    level: "segment", "window", "keys", "interpolation 1", ...
     """
 
     frames: Sequence[int]
@@ -49,7 +49,7 @@ class SegmentCondition:
     concatenated: Tensor | None = None
     noise_level: int | None = None
     views: Views | None = None
-    level: str = "clip"
+    level: str = "segment"
 
 
 def conditions_of(
@@ -58,8 +58,8 @@ def conditions_of(
     text: Tensor | None = None,
     pooled_text: Tensor | None = None,
 ) -> Conditions:
-    """What a network that reads these ids (see `NetworkSpec.ids`) is given of the clip and its
-    prompt [b n d] or [b t n d]."""
+    """The conditions of a segment with its prompt [b n d] or [b t n d], for a network that reads
+    these ids (see `NetworkSpec.ids`)."""
     numbers = frame_rate_ids(ids, condition.rate)
     if condition.noise_level is not None:
         numbers[NOISE_LEVEL] = torch.tensor([condition.noise_level])
@@ -80,8 +80,8 @@ DenoiserFor = Callable[[SegmentCondition], Denoiser]
 
 
 class Evaluations(NamedTuple):
-    """What a sampler is about to ask of denoisers: for this condition, or others with as many
-    frames, latents of this size at these noise levels [steps + 1]."""
+    """The evaluations that a sampler is about to request: for this condition, or others of the same
+    number of frames, latents of this size at these noise levels [steps + 1]."""
 
     condition: SegmentCondition
     size: Size
@@ -89,19 +89,19 @@ class Evaluations(NamedTuple):
 
 
 class ScopedDenoisers(ABC):
-    """A `DenoiserFor` whose denoisers share what is made ready once for a whole sampling, such as
-    another program's models in memory."""
+    """A `DenoiserFor` whose denoisers share what is prepared once per sampling, such as another
+    program's models in memory."""
 
     @abstractmethod
     def __call__(self, condition: SegmentCondition) -> Denoiser: ...
 
     @abstractmethod
     def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
-        """run(), a sampling by these denoisers, with everything ready for as long as it lasts."""
+        """Call run(), which samples with these denoisers, with everything prepared meanwhile."""
 
 
 def in_scope(denoiser_for: DenoiserFor, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
-    """run(), a sampling by denoisers of `denoiser_for`, in their scope if they have one."""
+    """Call run(), a sampling with denoisers of `denoiser_for`, in their scope if they have one."""
     if isinstance(denoiser_for, ScopedDenoisers):
         return denoiser_for.sampling(planned, run)
     return run()
@@ -109,7 +109,7 @@ def in_scope(denoiser_for: DenoiserFor, planned: Evaluations, run: Callable[[], 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How clips are sampled.
+    """How segments are sampled.
 
     seed belongs to the first video of a batch, seed + 1 to the second. shared_noise: as the model
     was trained, see `noise.mixed_noise`; infinite for the same noise in every frame.
@@ -122,13 +122,13 @@ class Sampling:
     shared_noise: float = 0.0
 
     def noise(self, videos: int, frames: Sequence[int]) -> NoiseSource:
-        """The randomness of these frames, which does not depend on the clip they are in."""
+        """The noise of these frames, which does not depend on the segment they are in."""
         seeds = tuple(range(self.seed, self.seed + videos))
         return NoiseSource(seeds, tuple(frames), self.shared_noise)
 
 
 class Progress(NamedTuple):
-    """Step `step` of clip `chunk` of `chunks` (0 where the number is not known) of a stage."""
+    """Step `step` of segment `chunk` of `chunks` (0 where the number is not known) of a stage."""
 
     stage: str
     chunk: int
@@ -141,9 +141,9 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """Noise on given frames, so that errors in them are not copied on (LVDM, section 3.4).
+    """Noise on given frames, so that their errors are not carried on (LVDM, section 3.4).
 
-    level: a step of the schedule's forward process; the model must have been told it in training.
+    level: a step of the schedule's forward process; the model must have been trained with it.
     """
 
     level: int
@@ -152,14 +152,14 @@ class Perturbation:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextUse:
-    """How given frames act on the clip.
+    """How given frames act on the segment.
 
     scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
-    keep: also hold the given frames in the sampler's own x, noised to its level at every step.
-    tell: give them to the network; one that takes none has them in x alone.
+    keep: also hold the given frames in the sampler's x, noised to its level at every step.
+    tell: pass them to the network; a network that takes none has them in x alone.
     in_place: hold them there as the network is told them, so that both sides of context guidance
     see them (LVDM's original).
-    restore: the finished clip has the given frames as they were given, not as the model made them.
+    restore: put the given frames back into the finished segment in place of the sampled ones.
     """
 
     scale: Scale = 1.0
@@ -180,7 +180,7 @@ def sample_segment(
     x0: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Sample the latents [b t c h w] of one clip, float32 on the sampling's device.
+    """Sample the latents [b t c h w] of one segment, float32 on the sampling's device.
 
     x0: start from these latents, noised to the first sigma, instead of from noise alone.
     """
@@ -226,7 +226,7 @@ def _context_denoiser(
 def _perturbed(
     context: ContextFrames, source: NoiseSource, perturbation: Perturbation | None
 ) -> ContextFrames:
-    """Noise is drawn once per clip; a frame that two clips are given is perturbed alike in both."""
+    """Noise is drawn once per segment; a frame given to two segments is perturbed alike in both."""
     if perturbation is None:
         return context
     noise = source.like(context.latents, stream="perturbation")
@@ -265,7 +265,7 @@ def check_given(given: Tensor, size: Size, what: str = "given") -> None:
 
 
 def check_frames(frames: int, size: Size, sampling: Sampling, done: Tensor | None) -> None:
-    """Raise ValueError unless a video of `frames` frames can be made, with `done` its start."""
+    """Raise ValueError unless a video of `frames` frames can be sampled that begins with `done`."""
     check_size(size, sampling)
     if frames < 1:
         raise ValueError(f"A video must have at least 1 frame, got {frames}.")
@@ -278,16 +278,16 @@ def check_frames(frames: int, size: Size, sampling: Sampling, done: Tensor | Non
 
 
 def check_whole(video: Tensor, size: Size, frames: int, what: str) -> None:
-    """Raise ValueError unless the frames [b t c h w] are as many as the clip has."""
+    """Raise ValueError unless the frames [b t c h w] are as many as the segment has."""
     check_given(video, size, what)
     if video.shape[1] != frames:
-        raise ValueError(f"The {what} frames are {video.shape[1]}, but the clip has {frames}.")
+        raise ValueError(f"The {what} frames are {video.shape[1]}, but the segment has {frames}.")
 
 
 def reporter(
     callback: ProgressCallback | None, stage: str, chunk: int, chunks: int
 ) -> Callback | None:
-    """The sampler's callback that reports steps of one clip."""
+    """The sampler's callback that reports steps of one segment."""
     if callback is None:
         return None
     return lambda step: callback(Progress(stage, chunk, chunks, step))

@@ -105,7 +105,7 @@ def sliding(
         denoiser = _held(denoiser, windows, start)
         x = _noisy(start, sampling.sigmas[0], windows.x0)
         noise = sampling.noise(size[0], range(frames))
-        report = reporter(callback, "clip", 0, 1)
+        report = reporter(callback, "segment", 0, 1)
         return sampling.sampler(denoiser, x, sampling.sigmas, noise=noise, callback=report)
 
     def run() -> Iterator[Tensor]:

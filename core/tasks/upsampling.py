@@ -1,10 +1,9 @@
 """The x4 video upsampler, in latent space (Video LDM, section 3.4).
 
-A clip of latents is denoised next to the low-resolution frames, which are concatenated to it and
-were themselves noised to a level that the network is told. Clips follow each other in time: what is
-finished of the overlap is held as known at every step, so that a border is continued rather than
-blended over, and only one clip is in memory. Large frames are denoised in tiles whose overlaps are
-averaged at every step.
+A chunk of latents is denoised with the low-resolution frames concatenated to it, which are noised
+to a level that the network is told. Chunks follow each other in time: the finished frames of the
+overlap are held at every step, so that borders are continued rather than blended, and only one
+chunk is in memory. Large frames are denoised in tiles whose overlaps are averaged at every step.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Upsampling:
     schedule: by which the low-resolution video is noised, to step `noise_level`: the higher, the
     more the model invents. same_noise: every frame starts from the same noise, so that detail holds
     still where the video does (Ge et al. 2023, its mixed noise with all of it shared). chunk,
-    overlap: frames of a clip, and how many of them are already finished. tile, tile_overlap: in
+    overlap: frames of a chunk, and how many of them are already finished. tile, tile_overlap: in
     latent positions, that is low-resolution pixels; None = whole.
     """
 
@@ -146,9 +145,9 @@ def upsample_continued(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield latents [b t c h w], each clip without the frames that the one before it yielded.
+    """Yield latents [b t c h w], each chunk without the frames that the one before it yielded.
 
-    The last clip is as long as the others when the video is: it then shares more frames with the
+    The last chunk is as long as the others when the video is: it then shares more frames with the
     one before. done: what an interrupted run of the same settings yielded; only the rest is
     yielded.
     """
@@ -157,26 +156,26 @@ def upsample_continued(
     step = settings.chunk - settings.overlap
     total = low_res.shape[1] if isinstance(low_res, Tensor) else 0
     chunks = 0 if total == 0 else max(0, -(-(total - settings.chunk) // step)) + 1
-    make = _Clip(denoiser_for, sampling, settings)
+    make = _Chunk(denoiser_for, sampling, settings)
     return _clips(make, FrameStream(low_res), done, chunks, callback)
 
 
 def _clips(
-    make: _Clip,
+    make: _Chunk,
     stream: FrameStream,
     done: Tensor | None,
     chunks: int,
     callback: ProgressCallback | None,
 ) -> Iterator[Tensor]:
-    """Read low-resolution frames and yield latents; at most one clip of each is held."""
+    """Read low-resolution frames and yield latents; at most one chunk of each is held."""
     chunk, step = make.settings.chunk, make.settings.chunk - make.settings.overlap
     past = None if done is None else done[:, -chunk:].clone()
     stop = 0 if done is None else done.shape[1]
     stream.forget(stop - chunk)
     if stop and (stop < chunk or (stop - chunk) % step) and stream.reaches(stop + 1):
         raise ValueError(
-            f"{stop} finished frames cannot be continued: clips end after {chunk} frames and every "
-            f"{step} more."
+            f"{stop} finished frames cannot be continued: chunks end after {chunk} frames and "
+            f"every {step} more."
         )
     while stream.reaches(stop + 1):
         count = 0 if stop == 0 else (stop - chunk) // step + 1
@@ -193,7 +192,7 @@ def _clips(
 
 
 @dataclass(frozen=True)
-class _Clip:
+class _Chunk:
     denoiser_for: DenoiserFor
     sampling: Sampling
     settings: Upsampling
@@ -231,7 +230,7 @@ class _Clip:
         return self.sampling.noise(videos, numbers)
 
     def _condition(self, low_res: Tensor, frames: range) -> SegmentCondition:
-        """A frame gets the same noise in whatever clip it is."""
+        """The noise of a frame does not depend on its chunk."""
         level = self.settings.noise_level
         source = self._source(len(low_res), frames)
         noise = source.like(low_res, stream="low resolution")
@@ -254,7 +253,7 @@ def planned_evaluations(
 def denoiser_in_tiles(
     denoiser_for: DenoiserFor, condition: SegmentCondition, settings: Upsampling
 ) -> Denoiser:
-    """The denoiser of a clip, of whole frames or in the tiles that the settings ask for."""
+    """The denoiser of a chunk, of whole frames or in the tiles that the settings ask for."""
     if settings.tile is None or settings.tile >= max(condition.concatenated.shape[-2:]):
         return denoiser_for(condition)
     return _in_tiles(denoiser_for, condition, settings.tile, settings.tile_overlap)
@@ -293,8 +292,8 @@ def upsample_whole(
     *,
     callback: ProgressCallback | None = None,
 ) -> Tensor:
-    """Latents [b t c h w] of a video that fits into memory: all its clips are denoised side by side
-    and averaged at every step, so that no clip comes before another."""
+    """Latents [b t c h w] of a video that fits into memory: its chunks are denoised side by side
+    and averaged at every step, so that no chunk comes before another."""
     check_video(low_res, 3)
     frames = low_res.shape[1]
     window = min(settings.chunk, frames)
@@ -303,7 +302,7 @@ def upsample_whole(
     weights = fuse_weights("pyramid", plan, frames, overlap)
     side_by_side = _SideBySide(denoiser_for, plan, weights)
     report = reporter(callback, "upsampling", 0, 1)
-    return _Clip(side_by_side, sampling, settings).sample(low_res, 0, None, report)
+    return _Chunk(side_by_side, sampling, settings).sample(low_res, 0, None, report)
 
 
 @dataclass(frozen=True)

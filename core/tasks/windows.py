@@ -20,7 +20,7 @@ Window = tuple[int, ...]
 
 
 # --------------------------------------------------------------------------------------------------
-# Windows over one clip.
+# Windows over one video.
 
 
 def sliding_windows(frames: int, window: int, overlap: int) -> list[Window]:
@@ -45,11 +45,11 @@ def looped_windows(
     step: int = 0,
     closed: bool = True,
 ) -> list[Window]:
-    """Windows with strides 1, 2, 4, ... on a clip whose end meets its beginning.
+    """Windows with strides 1, 2, 4, ... on a video whose end meets its beginning.
 
-    octaves: how many strides at most; those far wider than the clip are left out.
+    octaves: how many strides at most; those far wider than the video are left out.
     step: sampling step; it shifts the windows so that their seams do not stay in one place.
-    closed: also cover the seam, for clips that play as a loop.
+    closed: also cover the seam, for videos that play as a loop.
     """
     _check_window(frames, window, overlap)
     if frames < window:
@@ -68,10 +68,10 @@ def looped_windows(
 def uniform_windows(
     frames: int, window: int, overlap: int, *, octaves: int = 1, step: int = 0
 ) -> list[Window]:
-    """As `looped_windows`, for clips that do not loop: no window reaches from the end to the start.
+    """As `looped_windows` for videos that do not loop: no window reaches from the end to the start.
 
     A window that would is moved to end at the last frame. Where the frame at which it wrapped is
-    not in the next window either, a window starting there follows. Windows wider than the clip are
+    not in the next window either, a window starting there follows. Windows wider than the video are
     left out, and frames that are then seen by no window get the sliding plan's windows.
     """
     if frames <= window:
@@ -97,7 +97,7 @@ def uniform_windows(
 
 
 def turned_window(frames: int, step: int) -> Window:
-    """All frames of a clip that loops, begun elsewhere at every sampling step."""
+    """All frames of a video that loops, begun elsewhere at every sampling step."""
     return _strided(round(frames * _bit_reversed_fraction(step)), frames, 1, frames)
 
 
@@ -156,7 +156,7 @@ def pyramid_weights(window: Window, frames: int, overlap: int) -> Tensor:
 
 
 def overlap_weights(window: Window, frames: int, overlap: int) -> Tensor:
-    """Linear ramps inside the overlap, none at the first and the last frame of the clip."""
+    """Linear ramps inside the overlap, none at the first and the last frame of the video."""
     weights = torch.ones(len(window))
     overlap = min(overlap, len(window))  # The last of disjoint windows may be short.
     # Not 0, so that a frame which only the end of a ramp covers keeps its one answer.

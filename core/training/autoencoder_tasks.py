@@ -25,18 +25,18 @@ from .videos import load_video, random_crop, training_videos, videos_folder
 
 
 class FrameMixture:
-    """Short runs of frames from both worlds and, when they are there, from real clips."""
+    """Short runs of frames from both worlds and, when they are there, from real videos."""
 
     def __init__(self, *, size: int, frames: int, real_share: float, max_size: int = 256):
         self.size, self.frames, self.max_size = size, frames, max_size
-        self.clips = training_videos(videos_folder()) if real_share else []
-        self.real_share = real_share if self.clips else 0.0
+        self.videos = training_videos(videos_folder()) if real_share else []
+        self.real_share = real_share if self.videos else 0.0
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """Return [t, 3, size, size] float32 in [-1, 1]."""
         if random.random() < self.real_share:
-            clip = load_video(self.clips[random.integers(len(self.clips))])
-            return random_crop(clip, random, frames=self.frames, size=self.size)
+            video = load_video(self.videos[random.integers(len(self.videos))])
+            return random_crop(video, random, frames=self.frames, size=self.size)
         return self._rendered(random)
 
     def _rendered(self, random: np.random.Generator) -> np.ndarray:
@@ -94,7 +94,7 @@ class TrainAutoencoder:
 
 
 class TrainTemporalDecoder:
-    """The decoder with temporal layers, on clips; the encoder is left alone (Video LDM, 3.1.1)."""
+    """The decoder with temporal layers, on videos; the encoder is left alone (Video LDM, 3.1.1)."""
 
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
@@ -113,8 +113,8 @@ class TrainTemporalDecoder:
 
     def batch(self, step: int) -> dict:
         random = np.random.default_rng((self.recipe.seed, step))
-        clips = [self.frames.draw(random) for _ in range(self.recipe.batch)]
-        return {"video": torch.from_numpy(np.stack(clips))}
+        videos = [self.frames.draw(random) for _ in range(self.recipe.batch)]
+        return {"video": torch.from_numpy(np.stack(videos))}
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         video = batch["video"]

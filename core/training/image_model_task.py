@@ -33,8 +33,8 @@ class TrainImageModel:
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
         self.autoencoder = embedded.load_autoencoder()
-        self.clips = latent_videos(VideoPlan(**recipe.data["clips"]), self.autoencoder, cache)
-        self.tokenizer = tokenizer_for(self.clips)
+        self.videos = latent_videos(VideoPlan(**recipe.data["clips"]), self.autoencoder, cache)
+        self.tokenizer = tokenizer_for(self.videos)
         self.unet = embedded.ImageUNetConfig(**embedded.tuples(recipe.model.get("unet", {})))
         self.text = TextConfig(vocabulary=len(self.tokenizer), **recipe.model.get("text", {}))
         self.slots = recipe.model.get("boxes", {}).get("slots", 4)
@@ -52,15 +52,15 @@ class TrainImageModel:
     def batch(self, step: int) -> dict:
         """Frames with captions; every second batch also has its boxes, as extra tokens."""
         random = np.random.default_rng((self.recipe.seed, step))
-        clip = self.clips.draw(self.recipe.batch, random, self.more_of)
-        frame = random.integers(self.clips.latents.shape[1], size=self.recipe.batch)
-        captions = [self._caption(int(i), random) for i in clip]
+        video = self.videos.draw(self.recipe.batch, random, self.more_of)
+        frame = random.integers(self.videos.latents.shape[1], size=self.recipe.batch)
+        captions = [self._caption(int(i), random) for i in video]
         batch = {
-            "latents": self.clips.latents[clip, frame].float(),
+            "latents": self.videos.latents[video, frame].float(),
             "ids": tokenize(self.tokenizer, captions, self.text.length),
         }
         if step % 2:
-            boxes = [self._boxes(int(i), int(t), random) for i, t in zip(clip, frame, strict=True)]
+            boxes = [self._boxes(int(i), int(t), random) for i, t in zip(video, frame, strict=True)]
             batch |= zip(
                 ("corners", "labels", "present"),
                 box_tensors(boxes, self.tokenizer, self.slots),
@@ -68,16 +68,16 @@ class TrainImageModel:
             )
         return batch
 
-    def _caption(self, clip: int, random: np.random.Generator) -> str:
+    def _caption(self, video: int, random: np.random.Generator) -> str:
         if random.random() < self.drop:
             return ""
-        return self.clips.captions[clip][int(random.random() < 0.4)]
+        return self.videos.captions[video][int(random.random() < 0.4)]
 
-    def _boxes(self, clip: int, frame: int, random: np.random.Generator) -> list:
+    def _boxes(self, video: int, frame: int, random: np.random.Generator) -> list:
         """The frame's boxes that lie inside the image, or none (one time in ten)."""
         if random.random() < 0.1:
             return []
-        return [box for box in map(inside, self.clips.boxes[clip][frame]) if box][: self.slots]
+        return [box for box in map(inside, self.videos.boxes[video][frame]) if box][: self.slots]
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         text = encode_text(self.module["text_encoder"], batch["ids"])
@@ -103,11 +103,11 @@ class TrainImageModel:
         )
 
 
-def tokenizer_for(clips: LatentVideos):
+def tokenizer_for(videos: LatentVideos):
     """The family's tokenizer, learned from the captions when it is not there yet."""
     folder = included.WEIGHTS / "tokenizer"
     if not (folder / "vocab.json").is_file():
-        train_tokenizer([with_motion for with_motion, _ in clips.captions], folder)
+        train_tokenizer([with_motion for with_motion, _ in videos.captions], folder)
     return load_tokenizer(folder)
 
 

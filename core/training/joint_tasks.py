@@ -1,7 +1,7 @@
 """Joint fine-tuning on videos and images (Wang et al. 2023, section 3.2).
 
-When the whole network is trained on clips, the image model in it forgets what the clips do not
-show. A share of every batch is therefore images, passed as clips of one frame.
+When the whole network is trained on videos, the image model in it forgets what the videos do not
+show. A share of every batch is therefore images, passed as videos of one frame.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def joint_error(
 ) -> tuple[Tensor, list[Tensor]]:
     """The mean error of every sample's velocity, and the mean of each part.
 
-    A sample counts the same whether it is a clip or an image, however many frames it has.
+    A sample counts the same whether it is a video or an image, however many frames it has.
     """
     errors = [_errors(network, shown, generator) for shown in parts]
     return torch.cat(errors).mean(), [error.mean() for error in errors]
@@ -62,7 +62,7 @@ def image_count(batch: int, share: float) -> int:
 
 
 class TrainJoint:
-    """The image U-Net and temporal layers in it, trained together on clips and on single frames.
+    """The image U-Net and temporal layers in it, trained together on videos and on single frames.
 
     ``data.clips`` are the plans of the videos, ``data.images`` those of the images, of which
     ``data.image_share`` of each batch consists. The text encoder stays as it is.
@@ -82,7 +82,7 @@ class TrainJoint:
         self.module = inject(unet.to(memory_format=torch.contiguous_format), self.layers)
 
     def batch(self, step: int) -> dict:
-        """Clips of one set, and frames of one set (sets take turns), with captions."""
+        """Videos of one set, and frames of one set (sets take turns), with captions."""
         random = np.random.default_rng((self.recipe.seed, step))
         videos = self.videos[step % len(self.videos)]
         images = self.images[step % len(self.images)]
@@ -92,16 +92,16 @@ class TrainJoint:
         return batch
 
     def _drawn(
-        self, name: str, clips: LatentVideos, count: int, random: np.random.Generator, *,
+        self, name: str, videos: LatentVideos, count: int, random: np.random.Generator, *,
         single: bool = False,
     ) -> dict[str, Tensor]:  # fmt: skip
-        chosen = random.integers(len(clips), size=count)
-        latents = clips.latents[chosen].float()
+        chosen = random.integers(len(videos), size=count)
+        latents = videos.latents[chosen].float()
         if single:
             frames = random.integers(latents.shape[1], size=count)
             latents = latents[np.arange(count), frames][:, None]
         # Captions of images leave out the motion, which they do not show.
-        captions = ["" if random.random() < 0.1 else clips.captions[i][single] for i in chosen]
+        captions = ["" if random.random() < 0.1 else videos.captions[i][single] for i in chosen]
         ids = tokenize(self.image_model.tokenizer, captions, self.image_model.text_length)
         return {name: latents, f"{name}_ids": ids}
 

@@ -1,6 +1,6 @@
-"""Latents of rendered clips, encoded once and kept: what the diffusion models train on.
+"""Latents of rendered videos, encoded once and kept: what the diffusion models train on.
 
-The autoencoder is frozen by then, so encoding a clip again in every epoch would be work done twice.
+The autoencoder is frozen by then, so that encoding a video again in every epoch would be wasted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ONE_OBJECT, TWO_OBJECTS = "one object", "two objects"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPlan:
-    """Which clips: ``count`` scenes of ``frames`` frames, ``rate`` base frames apart.
+    """Which videos: ``count`` scenes of ``frames`` frames, ``rate`` base frames apart.
 
     ``shapes_share`` of them are shapes, the others driving; they start at a time drawn from
     0 .. ``latest_start``, which is 0 for half of them in any case.
@@ -43,7 +43,7 @@ class VideoPlan:
     seed: int = 0
 
     def scene(self, index: int) -> tuple[worlds.Scene, np.ndarray]:
-        """The scene of clip ``index`` and the times of its frames."""
+        """The scene of video ``index`` and the times of its frames."""
         random = np.random.default_rng((self.seed, index))
         world = "shapes" if random.random() < self.shapes_share else "driving"
         start = random.uniform(0, self.latest_start) if random.random() < 0.5 else 0.0
@@ -53,8 +53,8 @@ class VideoPlan:
 
 @dataclass(frozen=True)
 class LatentVideos:
-    """Encoded clips: latents [n, t, c, h, w] float16, captions with and without the motion, and the
-    boxes of every frame; ``plan`` says which clips these are."""
+    """Encoded videos: latents [n, t, c, h, w] float16, captions with and without the motion, and
+    the boxes of every frame; ``plan`` says which videos these are."""
 
     plan: VideoPlan
     latents: Tensor
@@ -66,7 +66,7 @@ class LatentVideos:
 
     @cached_property
     def showing(self) -> dict[str, list[int]]:
-        """The numbers of the clips of shapes that show "one object", "two objects", and each of the
+        """The numbers of videos of shapes that show "one object", "two objects", and each of the
         motions."""
         found: dict[str, list[int]] = {}
         for i in range(self.plan.count):
@@ -78,8 +78,8 @@ class LatentVideos:
     def draw(
         self, count: int, random: np.random.Generator, more_of: Mapping[str, float]
     ) -> np.ndarray:
-        """The numbers of ``count`` clips; of what ``more_of`` names, such a share is drawn from the
-        clips that show it alone, and the rest from all."""
+        """The numbers of ``count`` videos; of what ``more_of`` names, that share is drawn from the
+        videos that show it alone, and the rest from all."""
         unknown = sorted(set(more_of) - {ONE_OBJECT, TWO_OBJECTS, *worlds.shapes.MOTIONS})
         if unknown or sum(more_of.values()) > 1:
             raise ValueError(
@@ -98,7 +98,7 @@ class LatentVideos:
 
 def reading_scenes(plan: VideoPlan) -> list[worlds.Scene]:
     """The scenes of ``plan`` with two shapes, whose captions alone are trained on. Of scenes with
-    one there are few enough captions for clips to show most of them: the rest stays unseen.
+    one there are few enough captions for videos to show most of them: the rest stays unseen.
     """
     scenes = (plan.scene(i)[0] for i in range(plan.count))
     return [scene for scene in scenes if TWO_OBJECTS in _shown_by(scene)]
@@ -112,10 +112,10 @@ def _shown_by(scene: worlds.Scene) -> set[str]:
 
 
 def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentVideos:
-    """Load the clips of ``plan`` from ``folder``, encoding them first if they are not there."""
+    """Load the videos of ``plan`` from ``folder``, encoding them first if they are not there."""
     fingerprint = hashlib.sha256(json.dumps(vars(plan), sort_keys=True).encode())
     fingerprint.update(autoencoder.encoder.conv_out.weight.detach().float().cpu().numpy().tobytes())
-    path = folder / f"clips-{fingerprint.hexdigest()[:16]}.safetensors"
+    path = folder / f"videos-{fingerprint.hexdigest()[:16]}.safetensors"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"latents": encode_plan(plan, autoencoder)}, path)
@@ -128,12 +128,12 @@ def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> 
 
 @torch.no_grad()
 def encode_plan(plan: VideoPlan, autoencoder: AutoencoderKL) -> Tensor:
-    """Render and encode every clip of ``plan``; scaled latents [n, t, c, h, w] as float16."""
+    """Render and encode every video of ``plan``; scaled latents [n, t, c, h, w] as float16."""
     device = autoencoder.device
-    clips = []
-    for index in track(range(plan.count), f"encoding {plan.count} clips"):
+    videos = []
+    for index in track(range(plan.count), f"encoding {plan.count} videos"):
         scene, times = plan.scene(index)
         video = torch.from_numpy(worlds.render(scene, times=times, size=plan.size))[None]
         with torch.autocast(device.type, torch.bfloat16):
-            clips.append(encode(autoencoder, video.to(device), chunk=64)[0].half().cpu())
-    return torch.stack(clips).contiguous()
+            videos.append(encode(autoencoder, video.to(device), chunk=64)[0].half().cpu())
+    return torch.stack(videos).contiguous()

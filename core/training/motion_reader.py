@@ -1,6 +1,6 @@
 """Teaching temporal layers to read the motions off a prompt, from captions and scenes alone.
 
-This comes before the first step on clips and is left as it is from then on, so that attention
+This comes before the first step on videos and is left as it is from then on, so that attention
 follows about the right motions from the start.
 """
 

@@ -27,7 +27,7 @@ class Task(Protocol):
 
 
 def build_task(recipe: Recipe, cache: Path) -> Task:
-    """Construct the task that a recipe names; ``cache`` is the folder for encoded clips."""
+    """Construct the task that a recipe names; ``cache`` is the folder for encoded videos."""
     from . import (
         autoencoder_3d_task,
         autoencoder_tasks,

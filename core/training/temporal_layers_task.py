@@ -1,4 +1,4 @@
-"""Training temporal layers in the frozen image U-Net, on clips (Video LDM, eq. 4)."""
+"""Training temporal layers in the frozen image U-Net, on videos (Video LDM, eq. 4)."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ from .recipe import Recipe
 from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error, video_noise
 
 BLEND_STEPS = 20, 350
-"""Steps of the forward process at which clips are also trained from blends of the given frames,
+"""Steps of the forward process at which videos are also trained from blends of the given frames,
 unless a recipe says otherwise."""
-UNSTEADY = 0.15  # the largest deviation of errors that frames between anchors begin with
+UNSTEADY = 0.15  # the largest deviation of errors that frames between sparse frames begin with
 HALF_MOVING = 0.2  # the deviation in time of what is moving by half; that of all latents is 1
 
 
 class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
-    Which frames are shown and given: see :class:`ShownFrames`. Of clips that are given every fourth
-    frame, or anchors, half of the batches are noised blends of these, at ``data.blend_steps`` of
-    the forward process, whose ghosts the layers learn to undo. Frames between anchors all have the
-    same noise, as when they are sampled. ``data.more_of`` names what is shown more often than in
-    the world (see :meth:`.LatentVideos.draw`). With ``data.moving_weight`` what changes within a
-    clip counts more than what does not (see :func:`moving`), and with ``data.change_weight`` the
-    error of the change from each shown frame to the next counts besides that of the frames.
+    Which frames are shown and given: see :class:`ShownFrames`. Of videos with every fourth frame
+    given, or sparse frames, half of the batches are noised blends of these, at
+    ``data.blend_steps`` of the forward process, whose ghosts the layers learn to undo. Frames
+    between them all have the same noise, as when they are sampled. ``data.more_of`` names what is
+    shown more often than in the world (see :meth:`.LatentVideos.draw`). With
+    ``data.moving_weight`` what changes counts more than what does not (see :func:`moving`), with
+    ``data.change_weight`` the error of the change between shown frames counts besides that of the
+    frames.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -72,17 +73,17 @@ class TrainTemporalLayers:
         self.module = inject(unet, self.layers)
 
     def batch(self, step: int) -> dict:
-        """Clips of one set (sets take turns), with captions and the frames that are given."""
+        """Videos of one set (sets take turns), with captions and the frames that are given."""
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.sets)
-        clips = self.sets[rate]
-        shown = self.shown.draw(clips.latents.shape[1], random)
-        between = shown.anchors is not None
-        chosen = clips.draw(self._count(shown), random, self.more_of)
-        captions = ["" if random.random() < 0.1 else clips.captions[i][0] for i in chosen]
+        videos = self.sets[rate]
+        shown = self.shown.draw(videos.latents.shape[1], random)
+        between = shown.sparse is not None
+        chosen = videos.draw(self._count(shown), random, self.more_of)
+        captions = ["" if random.random() < 0.1 else videos.captions[i][0] for i in chosen]
         masks = [self.shown.mask(shown, random) for _ in chosen]
         return {
-            "latents": clips.latents[chosen][:, shown.times].float(),
+            "latents": videos.latents[chosen][:, shown.times].float(),
             "ids": tokenize(self.tokenizer, captions, self.length),
             "times": torch.tensor(shown.times),
             "rate": torch.full((len(chosen),), rate),
@@ -93,17 +94,17 @@ class TrainTemporalLayers:
         }
 
     def _count(self, shown: Shown) -> int:
-        """How many clips: of the long ones between anchors, as many as have the frames of a batch
-        of anchors."""
-        if shown.anchors is None:
+        """Number of videos: with all frames between sparse ones, as many as have the frames of a
+        batch of sparse frames."""
+        if shown.sparse is None:
             return self.recipe.batch
-        return max(1, self.recipe.batch * self.shown.anchors // len(shown.times))
+        return max(1, self.recipe.batch * self.shown.sparse_frames // len(shown.times))
 
     def _blended_at(self, shown: Shown, step: int) -> Sequence[int] | None:
         """The frames from whose blends a batch starts, or None."""
         if self.shown.given == "every fourth" and step // 2 % 2 == 1:
             return range(0, len(shown.times), FACTOR)
-        return shown.anchors if shown.blended else None
+        return shown.sparse if shown.blended else None
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         x0, mask = batch["latents"], batch["mask"]
@@ -116,7 +117,7 @@ class TrainTemporalLayers:
             first, last = self.blend_steps
             steps = first + steps * (last - first) // SCHEDULE.steps
             start = self._partly_blended(x0, batch["blended_at"], generator)
-            if self.shown.anchors:
+            if self.shown.sparse_frames:
                 start = start + unsteadiness(x0, generator)
         ids = {FRAME_RATE: batch["rate"]} if self.layers.rate is not None else {}
         given = Conditions(text=text, context=context, ids=ids, times=batch["times"])
@@ -133,9 +134,9 @@ class TrainTemporalLayers:
         return {"loss": video_loss(error * wanted, weight, self.change_weight)}
 
     def _teach_reading(self, plan: VideoPlan, steps: int) -> None:
-        """On the captions of the clips and those of ``plan``."""
-        clips = self.sets[0].plan
-        scenes = [clips.scene(i)[0] for i in range(clips.count)] + reading_scenes(plan)
+        """On the captions of the videos and those of ``plan``."""
+        videos = self.sets[0].plan
+        scenes = [videos.scene(i)[0] for i in range(videos.count)] + reading_scenes(plan)
         ids = tokenize(self.tokenizer, [worlds.caption(scene) for scene in scenes], self.length)
         with torch.no_grad():
             text = torch.cat([encode_text(self.text_encoder, part) for part in ids.split(128)])
@@ -143,7 +144,7 @@ class TrainTemporalLayers:
 
     @staticmethod
     def _partly_blended(x0: Tensor, at: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Clips on their way from the linear blend of their frames ``at`` to the truth: what
+        """Videos on their way from the linear blend of their frames ``at`` to the truth: what
         sampling that starts from the blend meets (Delbracio & Milanfar 2023, eq. 3).
         """
         share = torch.rand(len(x0), generator=generator, device=x0.device)
@@ -172,14 +173,14 @@ class TrainTemporalLayers:
 
 
 def unsteadiness(x0: Tensor, generator: torch.Generator) -> Tensor:
-    """Small errors like clips [b t c h w] that sampled frames do not share: noise and tints."""
+    """Small errors like videos [b t c h w] that sampled frames do not share: noise and tints."""
     size = UNSTEADY * torch.rand(len(x0), generator=generator, device=x0.device)
     errors = normal_like(x0, generator) + normal_like(x0[..., :1, :1], generator)
     return size[:, None, None, None, None] * errors
 
 
 def video_loss(error: Tensor, weight: Tensor, change_weight: float) -> Tensor:
-    """Weighted mean square of the error of clips [b t c h w], and ``change_weight`` times that of
+    """Weighted mean square of the error of videos [b t c h w], and ``change_weight`` times that of
     its change from frame to frame, which lessens what is wrong in each frame differently.
     """
     loss = (weight * error.square()).sum() / weight.expand_as(error).sum()
@@ -187,12 +188,12 @@ def video_loss(error: Tensor, weight: Tensor, change_weight: float) -> Tensor:
 
 
 def moving(x0: Tensor) -> Tensor:
-    """How much each position of clips [b t c h w] changes in time, from 0 to 1: [b 1 1 h w].
+    """How much each position of videos [b t c h w] changes in time, from 0 to 1: [b 1 1 h w].
 
     Saturated, so that a corner that turns counts about as much as an object that passes by: most
-    positions of a clip never change, and their error would hide that of those that do. Weights that
-    depend on the clip are for low noise: where the noise still leaves open where things are, the
-    prediction that they favour has them in all those places at once.
+    positions of a video never change, and their error would hide that of those that do. Weights
+    that depend on the video are for low noise: where the noise still leaves open where things are,
+    the prediction that they favour has them in all those places at once.
     """
     deviation = x0.std(dim=1, correction=0, keepdim=True).square().mean(dim=2, keepdim=True).sqrt()
     return deviation / (deviation + HALF_MOVING)

@@ -1,4 +1,4 @@
-"""Training the x4 upsampler: its image U-Net on single frames, then temporal layers on clips."""
+"""Training the x4 upsampler: its image U-Net on single frames, then temporal layers on videos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrainUpsampler:
 
     Low-resolution frames are noised to a drawn level (at most ``MAX_NOISE_LEVEL``) that the network
     is told, so that it learns not to trust their flaws (Ho et al. 2021). ``data.same_noise`` gives
-    all frames of a clip the same noise, as sampling does.
+    all frames of a video the same noise, as sampling does.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -53,7 +53,7 @@ class TrainUpsampler:
         self._freeze()
 
     def _freeze(self) -> None:
-        """Single frames train the image U-Net, clips the temporal layers."""
+        """Single frames train the image U-Net, videos the temporal layers."""
         if "unet" in self.recipe.start_from:
             _, state = embedded.read(embedded.path_of(self.recipe.start_from["unet"]), "upsampler")
             load_into(self.unet, part(state, "unet."), "upsampler")
@@ -65,9 +65,9 @@ class TrainUpsampler:
 
     def batch(self, step: int) -> dict:
         random = np.random.default_rng((self.recipe.seed, step))
-        clips = [self.frames.draw(random) for _ in range(self.recipe.batch)]
+        videos = [self.frames.draw(random) for _ in range(self.recipe.batch)]
         return {
-            "video": torch.from_numpy(np.stack(clips)),
+            "video": torch.from_numpy(np.stack(videos)),
             "levels": torch.from_numpy(
                 random.integers(embedded.MAX_NOISE_LEVEL, size=self.recipe.batch)
             ),

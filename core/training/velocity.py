@@ -43,6 +43,6 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def video_noise(x0: Tensor, generator: torch.Generator, shared: float) -> Tensor:
-    """Noise for clips [b t c h w], of which frames share as much as ``shared`` says."""
+    """Noise for videos [b t c h w], of which frames share as much as ``shared`` says."""
     noise = normal_like(x0, generator)
     return mixed_noise(noise, normal_like(x0[:, :1], generator), shared) if shared else noise

@@ -18,7 +18,7 @@ SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 
 
 def videos_folder() -> Path:
-    """Where real clips are looked for: ``VIDEOLDM_CLIPS``, else ``../shared/clips`` of the
+    """Where real videos are looked for: ``VIDEOLDM_CLIPS``, else ``../shared/videos`` of the
     repository.
     """
     default = Path(__file__).resolve().parents[3] / "shared" / "clips"
@@ -26,13 +26,13 @@ def videos_folder() -> Path:
 
 
 def training_videos(folder: Path) -> list[Path]:
-    """The clips below ``folder`` that training may see, sorted by name."""
+    """The videos below ``folder`` that training may see, sorted by name."""
     return sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and p.name not in HELD_OUT)
 
 
 @lru_cache(maxsize=64)
 def load_video(path: Path, max_height: int = 320) -> np.ndarray:
-    """Read a clip as uint8 [t, h, w, 3], shrunk by area averaging to at most ``max_height``."""
+    """Read a video as uint8 [t, h, w, 3], shrunk by area averaging to at most ``max_height``."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         factor = max(1, -(-stream.height // max_height))
@@ -46,7 +46,7 @@ def load_video(path: Path, max_height: int = 320) -> np.ndarray:
 
 
 def random_crop(
-    clip: np.ndarray, random: np.random.Generator, *, frames: int, size: int, max_shrink: int = 2
+    video: np.ndarray, random: np.random.Generator, *, frames: int, size: int, max_shrink: int = 2
 ) -> np.ndarray:
     """Cut ``frames`` successive frames of ``size`` x ``size`` pixels, float32 [t, 3, h, w] in [-1,
     1].
@@ -54,17 +54,17 @@ def random_crop(
     The crop is taken at a random whole-number reduction (area averaged, which also hides palette
     dithering) and mirrored half of the time.
     """
-    largest = min(clip.shape[1], clip.shape[2]) // size
-    if largest < 1 or len(clip) < frames:
+    largest = min(video.shape[1], video.shape[2]) // size
+    if largest < 1 or len(video) < frames:
         raise ValueError(
-            f"a clip of {clip.shape[0]} frames {clip.shape[2]}x{clip.shape[1]} is too "
+            f"a video of {video.shape[0]} frames {video.shape[2]}x{video.shape[1]} is too "
             f"small for {frames} frames {size}x{size}"
         )
     factor = int(random.integers(1, min(largest, max_shrink) + 1))
     side = size * factor
-    t = random.integers(len(clip) - frames + 1)
-    y, x = (random.integers(n - side + 1) for n in clip.shape[1:3])
-    cut = clip[t : t + frames, y : y + side, x : x + side].astype(np.float32)
+    t = random.integers(len(video) - frames + 1)
+    y, x = (random.integers(n - side + 1) for n in video.shape[1:3])
+    cut = video[t : t + frames, y : y + side, x : x + side].astype(np.float32)
     cut = cut.reshape(frames, size, factor, size, factor, 3).mean(axis=(2, 4))
     if random.random() < 0.5:
         cut = cut[:, :, ::-1]

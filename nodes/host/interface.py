@@ -53,7 +53,7 @@ class ModelFacts:
     takes_context: bool  # whether it can be given frames
     reads_views: bool = False  # whether its temporal attention can see windows of the frames
     layers: LayersKnown  # the temporal layers in it, as warnings need to know them
-    trained_frames: int  # clip length its temporal layers were trained on
+    trained_frames: int  # of the segments that its temporal layers were trained on
     shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
     task: str = ""  # what it was trained for, one of core's TASKS; "" is not said
     low_res_schedule: NoiseSchedule | None = None
@@ -67,12 +67,12 @@ class ModelFacts:
 
 
 class Part(NamedTuple):
-    """What is being made: step `step` of `steps` of clip `clip` of `clips` (0: not known), both
-    counted from 1, of a stage such as "prediction"."""
+    """How far a run is: step `step` of `steps` in segment `segment` of `segments` (0: not known),
+    both counted from 1, of a stage such as "prediction"."""
 
     stage: str
-    clip: int
-    clips: int
+    segment: int
+    segments: int
     step: int
     steps: int
 
@@ -147,9 +147,9 @@ class Host(Protocol):
     def denoiser_for(
         self, model: Wire, positive: Conditioning, negative: Conditioning, guidance: Guidance
     ) -> Callable[[Any], Denoiser]:
-        """A function from the condition of a clip (core's SegmentCondition) to its denoiser.
+        """A function from the condition of a segment (core's SegmentCondition) to its denoiser.
 
-        Entries of a CONDITIONING may carry `videoldm_frames: (start, stop)`; the clip's absolute
+        Entries of a CONDITIONING may carry `videoldm_frames: (start, stop)`; the segment's absolute
         frame numbers then decide which prompt each frame gets.
         """
 

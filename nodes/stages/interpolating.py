@@ -40,7 +40,7 @@ SHARED_KEYS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationRequest:
-    """What the node's inputs say. window_keys 0: as many key frames per clip as in training."""
+    """What the node's inputs say. window_keys 0: as many key frames per window as in training."""
 
     passes: int
     cfg: float

@@ -56,7 +56,7 @@ class Excerpt:
 
 def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     """IMAGE, frames per second, frame count, AUDIO or None, MASK and VIDEO of a file, or of a
-    rendered clip.
+    rendered video.
 
     The sound is that of the chosen frames, as long as they. IMAGE and MASK are all in memory, the
     frames of the VIDEO are read when they are needed.
@@ -165,7 +165,7 @@ def _from_file(host: Host, file: str, selection: Selection, alpha: bool) -> Vide
 
 
 def _rendered(host: Host, file: str, selection: Selection, alpha: bool) -> VideoStream:
-    """A clip of one of the procedurally rendered worlds, always the same one; opaque."""
+    """A video of one of the procedurally rendered worlds, always the same one; opaque."""
     from ...core.families import rendered_video
 
     require(loading_faults, {**vars(selection), "count": selection.count or 0, "file": file})
@@ -194,12 +194,12 @@ def _cropped(stream: VideoStream, crop: Mapping[str, Any] | None) -> VideoStream
 def _target_size(
     size: tuple[int, int], wanted: tuple[int, int], multiple_of: int
 ) -> tuple[int, int]:
-    """(height, width): what was asked for, or the clip's own, cut to a multiple."""
+    """(height, width): what was asked for, or the video's own, cut to a multiple."""
     height, width = (want or have for want, have in zip(wanted, size, strict=True))
     target = height - height % multiple_of, width - width % multiple_of
     if min(target) < multiple_of:
         raise ValueError(
-            f"a clip of {width}x{height} is smaller than one multiple of {multiple_of}"
+            f"a video of {width}x{height} is smaller than one multiple of {multiple_of}"
         )
     return target
 

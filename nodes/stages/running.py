@@ -42,7 +42,7 @@ class Settings:
 def sampling_for(
     host: Host, model: Wire, settings: Settings, conditioning: Sequence = ()
 ) -> Sampling:
-    """Core's description of how clips are sampled; prompts of segments may bring seeds."""
+    """Core's description of how segments are sampled; prompts of segments may bring seeds."""
     how = plan_for(host, model, settings)
     facts = host.facts(model)
     told = dict(

@@ -161,7 +161,7 @@ class _Run:
         return self.host.denoiser_for(model, *self.prompts, usual if guided else Guidance())
 
     def _denoiser_for(self) -> DenoiserFor:
-        """Clips that are given frames go to the prediction model, if there is one."""
+        """Segments that are given frames go to the prediction model, if there is one."""
         if self.own.prediction_model is None:
             return self._denoisers(self.model)
         _check_same_latents(self.host, self.model, self.own.prediction_model)
@@ -305,7 +305,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _ByContext(ScopedDenoisers):
-    """Denoisers of one model for clips that are given no frames, of another for those that are."""
+    """Denoisers of one model for segments without given frames, of another for those with some."""
 
     alone: DenoiserFor
     told: DenoiserFor

@@ -94,13 +94,13 @@ class _Run(NamedTuple):
 
 
 def _continued(run: _Run) -> Iterator[Tensor]:
-    """Each clip goes on from the finished frames of the one before."""
+    """Each chunk goes on from the finished frames of the one before."""
     meter = Meter(run.host)
     return upsample_continued(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
 
 
 def _blended(run: _Run) -> Iterator[Tensor]:
-    """All clips side by side, averaged where they overlap at every step: one chunk, the whole."""
+    """All chunks side by side, averaged where they overlap at every step: one chunk, the whole."""
     meter = Meter(run.host)
     yield upsample_whole(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
 
@@ -108,8 +108,8 @@ def _blended(run: _Run) -> Iterator[Tensor]:
 def _independent(run: _Run) -> Iterator[Tensor]:
     """Chunks sampled independently of each other, with the noise of one stream."""
     generator, meter = torch.Generator().manual_seed(run.settings.seed), Meter(run.host)
-    clips = -(-run.low_res.shape[1] // run.how.chunk)
+    chunks = -(-run.low_res.shape[1] // run.how.chunk)
     return independent_chunks(
         run.denoiser_for, run.low_res, plan_for(run.host, run.model, run.settings), run.how,
-        one_stream(generator), callback=lambda k: reporter(meter, "upsampling", k, clips),
+        one_stream(generator), callback=lambda k: reporter(meter, "upsampling", k, chunks),
     )  # fmt: skip

@@ -83,7 +83,7 @@ def test_cases_differ_from_each_other(answers):
 
 def test_warnings_and_files_are_there(answers):
     told = {name: answers[name][0] for name in OTHERS}
-    assert "4 frames are made in one clip" in told["warnings of too long a clip"][0]
+    assert "4 frames are sampled together" in told["warnings of too long a clip"][0]
     assert "interpolation" in told["warnings of another task"][0]
     assert told["no warnings of a short one"] == told["warnings of an image model"] == []
     assert told["no warnings of what is switched off"] == []

@@ -324,7 +324,7 @@ def test_the_estimate_follows_the_widgets(frontend):
             widget.callback?.(value);
         }
     }""")
-    assert estimate(frontend).startswith("40 frames · plays 10 s · 3 clips · about ")
+    assert estimate(frontend).startswith("40 frames · plays 10 s · 3 segments · about ")
     assert "MB beside the models" in estimate(frontend)
 
 

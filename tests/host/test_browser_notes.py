@@ -124,4 +124,4 @@ def test_core_s_own_sampler_gets_notes_of_our_layers(frontend, comfyui):
     open_api(frontend, graph)
     run(frontend, comfyui)
     (text,) = notes(frontend, "warning")
-    assert text.startswith("7 frames are made in one clip, but the temporal layers were trained")
+    assert text.startswith("7 frames are sampled together, but the temporal layers were trained")

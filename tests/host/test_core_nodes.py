@@ -136,7 +136,7 @@ def test_progress_and_previews_of_all_frames_are_sent(comfyui):
     ours = [one["data"] for one in listener.messages
             if isinstance(one, dict) and one["type"] == "videoldm.progress"]  # fmt: skip
     assert ours[-1]["part"] == {
-        "stage": "clip", "clip": 1, "clips": 1, "step": 3, "steps": 3
+        "stage": "segment", "segment": 1, "segments": 1, "step": 3, "steps": 3
     }  # fmt: skip
     assert ours[-1]["left"] == 0 and ours[-1]["memory"]["used"] > 0
     pictures = [one for one in listener.messages if isinstance(one, bytes)]

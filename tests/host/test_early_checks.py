@@ -77,4 +77,4 @@ def test_core_s_sampler_warns_of_too_long_a_clip_once_for_all_steps(comfyui):
     graph["8"] = {"class_type": kind, "inputs": {**inputs, "seed": 78}}
     graph["12"]["inputs"]["samples"] = ["8", 0]
     ((node, text),) = warnings_of(comfyui, graph)
-    assert node == "8" and text.startswith("6 frames are made in one clip")
+    assert node == "8" and text.startswith("6 frames are sampled together")

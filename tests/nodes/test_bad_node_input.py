@@ -168,7 +168,7 @@ def test_clips_that_do_not_fit_are_refused(run, toys, tmp_path):
     refused(
         run,
         node,
-        "rendered clip of 61 frames has 1 of them",
+        "rendered video of 61 frames has 1 of them",
         file="rendered: shapes",
         start=60,
         count=2,

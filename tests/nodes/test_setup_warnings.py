@@ -64,7 +64,7 @@ DOUBTFUL = [
     (setup(known("", takes_context=False), "prediction", frames=40), "cannot be given frames"),
     (setup(TEXT, "prediction", frames=40, prediction=BETWEEN), "interpolation.*continuing"),
     (setup(NEXT, "hierarchical", frames=241, interpolation=NEXT), "the input interpolation_model"),
-    (setup(TEXT, frames=64), "64 frames .* trained on clips of 16: choose at most 16 frames"),
+    (setup(TEXT, frames=64), "64 frames .* trained on 16 frames: choose at most 16 frames"),
     (setup(TEXT, "sliding windows", frames=90, window=64), "64 frames .* set window to 16"),
     (setup(NEXT, "prediction", frames=90, window=17), "17 frames .* set window to 16"),
     (setup(NEXT, "hierarchical", frames=241, window=64, interpolation=BETWEEN), "64 frames"),
@@ -86,7 +86,7 @@ def test_one_sentence_says_what_is_wrong_and_what_to_do(given, words):
 
 def test_other_stages_have_rules_of_the_same_kind():
     assert interpolation_warnings(BETWEEN, 0) == interpolation_warnings(BETWEEN, 5) == []
-    assert "clips of 21 frames" in interpolation_warnings(BETWEEN, 6)[0]
+    assert "means 21 frames" in interpolation_warnings(BETWEEN, 6)[0]
     assert "set it to 5" in interpolation_warnings(known("interpolation", 16), 9)[0]
     assert "interpolation" in interpolation_warnings(NEXT, 0)[0]
     upsampler = known("upsampling", 8)
@@ -205,4 +205,4 @@ def test_interpolation_upsampling_and_comfyuis_sampler_warn_too(run, wires, told
     seven = {"samples": torch.zeros(7, 4, 4, 4)}
     run("KSampler", model=model, latent_image=seven, steps=1, sampler_name="euler",
         scheduler="simple", cfg=1.0, **prompts)  # fmt: skip
-    assert len(told) == 1 and "7 frames are made in one clip" in told[0]
+    assert len(told) == 1 and "7 frames are sampled together" in told[0]

@@ -185,7 +185,7 @@ class BlockAttention(nn.Module):
             bias = self.bias(frames, q.device).to(q)
             phases = rotary_phases(frames, q.device, rotated=min(ROTATED, q.shape[-1] // 2 * 2))
             q, k = (turn(x, phases[:, None, None]) for x in (q, k))
-        # For one clip these are views: positions become the batch without moving a number.
+        # For one video these are views: positions become the batch without moving a number.
         q, k, v = (rearrange(x, "b t n k d -> (b n) k t d") for x in (q, k, v))
         out = F.scaled_dot_product_attention(
             q, k, v, attn_mask=None if bias is None else bias[None]
@@ -200,7 +200,7 @@ class BlockAttention(nn.Module):
 
 class PooledResBlock(nn.Module):
     """Residual block of two 3x3 convolutions per frame, told the noise level; its group norms take
-    statistics over all frames of a clip."""
+    statistics over all frames of a video."""
 
     def __init__(self, channels: int, *, norm_groups: int, eps: float, embedding: int, ops=nn):
         super().__init__()

@@ -1,5 +1,5 @@
 """What :class:`..factorised_unet.FactorisedUNet` is made of besides attention, on frames
-[(b t) c h w] that know how many of them make a clip."""
+[(b t) c h w] that know how many of them make a video."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class VideoInputs:
 
 
 class VideoGroupNorm(nn.Module):
-    """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the clip's frames.
+    """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the video's frames.
 
     The mean is taken off first. In channels-last memory torch computes the variance as the
     difference of two squares, which has few digits left where the mean is far from 0.
@@ -43,17 +43,17 @@ class VideoGroupNorm(nn.Module):
 
     def forward(self, h: Tensor, frames: int) -> Tensor:
         pooled = frames if self.pooled else 1
-        clip = rearrange(h, "(b t) c h w -> b c (t h) w", t=pooled)
-        mean = clip.mean((2, 3)).unflatten(1, (GROUPS, -1)).mean(2, keepdim=True)
-        mean = mean.expand(-1, -1, clip.shape[1] // GROUPS).flatten(1)[:, :, None, None]
-        return rearrange(self.norm(clip - mean), "b c (t h) w -> (b t) c h w", t=pooled)
+        video = rearrange(h, "(b t) c h w -> b c (t h) w", t=pooled)
+        mean = video.mean((2, 3)).unflatten(1, (GROUPS, -1)).mean(2, keepdim=True)
+        mean = mean.expand(-1, -1, video.shape[1] // GROUPS).flatten(1)[:, :, None, None]
+        return rearrange(self.norm(video - mean), "b c (t h) w -> (b t) c h w", t=pooled)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResBlockSpec:
     """embedding: width of the embedding. scale_shift: it scales and shifts what the second norm
     makes, instead of being added before that. pooled_norm: norms take their statistics over all
-    frames of a clip, not per frame. over_time: convolutions over time follow."""
+    frames of a video, not per frame. over_time: convolutions over time follow."""
 
     embedding: int
     scale_shift: bool = False
@@ -91,7 +91,7 @@ class ResBlock(nn.Module):
 
 
 class TimeConvolutions(nn.Module):
-    """Four convolutions over three frames, zero beyond the clip, each after a norm over all frames
+    """Four convolutions over three frames, zero beyond the video, each after a norm over all frames
     and SiLU, and the residual."""
 
     def __init__(self, width: int, ops=nn):

@@ -42,7 +42,7 @@ def over_frames(layer: nn.Module, tokens: Tensor, frames: int) -> Tensor:
 
 
 def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs) -> Tensor:
-    """Cross-attention of tokens [(b t) s c] to text and image, which a clip or every frame has."""
+    """Cross-attention of tokens [(b t) s c] to text and image, which a video or every frame has."""
     text, image = inputs.text, inputs.image
     if text is None:
         raise ValueError("the network attends to text, but none was given")
@@ -147,7 +147,7 @@ class InterleavedBlock(nn.Module):
 
 
 class InterleavedTransformer(nn.Module):
-    """See :class:`InterleavedTransformerSpec`; its norm is over all frames of a clip."""
+    """See :class:`InterleavedTransformerSpec`; its norm is over all frames of a video."""
 
     def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
         super().__init__()
@@ -230,7 +230,7 @@ class SpaceTransformer(nn.Module):
 
 class TimeTransformer(nn.Module):
     """Two self-attentions among the frames of one position and a feed-forward, in `heads` heads of
-    the spec's width; its norm is over all frames of a clip."""
+    the spec's width; its norm is over all frames of a video."""
 
     def __init__(self, width: int, heads: int, spec: StackedTransformersSpec, ops=nn):
         super().__init__()

@@ -77,11 +77,11 @@ class Blend(nn.Module):
 
 
 # -------------------------------------------------------------------------------------------------
-# Group normalisation, per frame or over all frames of a clip.
+# Group normalisation, per frame or over all frames of a video.
 
 
 class FrameGroupNorm(nn.Module):
-    """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over the clip's frames."""
+    """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over all frames."""
 
     def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool, ops=nn):
         super().__init__()
@@ -91,8 +91,8 @@ class FrameGroupNorm(nn.Module):
     def forward(self, h: Tensor, frames: int) -> Tensor:
         if not self.pooled:
             return self.norm(h)
-        clip = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
-        return rearrange(self.norm(clip), "b c t h w -> (b t) c h w")
+        video = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
+        return rearrange(self.norm(video), "b c t h w -> (b t) c h w")
 
 
 # -------------------------------------------------------------------------------------------------
@@ -168,8 +168,8 @@ class TemporalResBlock(nn.Module):
 
 def over_time(conv: nn.Module, h: Tensor, frames: int) -> Tensor:
     """Apply a 3D convolution to [(b t), c, h, w]; channels-last memory passes without a copy."""
-    clip = conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
-    return rearrange(clip, "b c t h w -> (b t) c h w")
+    video = conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
+    return rearrange(video, "b c t h w -> (b t) c h w")
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -191,7 +191,7 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 
 def per_frame(embedding: Tensor, frames: int) -> Tensor:
-    """Repeat an embedding [b, e] for every frame of its clip, [(b t), e]; [b, t, e] is folded."""
+    """Repeat an embedding [b, e] for every frame of its video, [(b t), e]; [b, t, e] is folded."""
     if embedding.ndim == 2:
         return repeat(embedding, "b e -> (b t) e", t=frames)
     return rearrange(embedding, "b t e -> (b t) e")

@@ -121,7 +121,7 @@ def _heads_of(qkv: Tensor, heads: int, scales: Scales) -> list[Tensor]:
 
 
 class TextAttention(nn.Module):
-    """Cross-attention of the tokens [b, n, d] of a clip to its text [b, m, e]."""
+    """Cross-attention of the tokens [b, n, d] of a video to its text [b, m, e]."""
 
     def __init__(self, width: int, text_width: int, heads: int, ops=nn):
         super().__init__()

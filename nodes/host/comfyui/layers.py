@@ -68,7 +68,7 @@ class FrameBatch:
         """The same for one of core's context windows, which cuts frames out of the batch."""
         if window.total_frames != self.frames:
             raise ValueError(
-                f"context windows were laid over {window.total_frames} frames, but the clip has "
+                f"context windows were laid over {window.total_frames} frames, but the video has "
                 f"{self.frames}; they take one video at a time"
             )
         indices, _ = numbers_of(self.frames, window)
@@ -243,7 +243,7 @@ class TemporalPass:
         if FRAME_BATCH not in transformer_options:
             self._warn(batch.frames)
         if len(x) % batch.frames:
-            raise ValueError(f"a batch of {len(x)} frames cannot hold clips of {batch.frames}")
+            raise ValueError(f"a batch of {len(x)} frames cannot hold segments of {batch.frames}")
         shape = (len(x) // batch.frames, batch.frames, *x.shape[1:])
         conditions = self._conditions(batch, x, context)
         conditions = replace(conditions, step=step_at(transformer_options))

@@ -1,4 +1,4 @@
-"""What the frontend is told while a node runs: clip, step, time left and memory, and warnings.
+"""What the frontend is told while a node runs: segment, step, time left and memory, and warnings.
 
 ComfyUI's own progress bar knows one figure; the rest goes to the browser that queued the run as
 events of this pack's, which nothing depends on.

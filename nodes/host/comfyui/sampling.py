@@ -2,7 +2,7 @@
 
 Core's samplers run inside ComfyUI's own guider, so that its memory management, its hooks, its
 ControlNets and the patches of other nodes act in them as in ComfyUI's samplers, and once for all
-evaluations of a clip: models are loaded, hooks registered and wrappers entered before the first.
+evaluations of a segment: models are loaded, hooks registered and wrappers entered before the first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .model_facts import network_spec, prediction_of, trained_network_of
 from .segment_prompts import SegmentPrompts, for_batch
 
 MOST_READY = 4
-"""Clips of one sampling, such as sliding windows, whose conditions and hints are kept in memory."""
+"""Segments of one sampling, such as sliding windows, whose conditions and hints are kept."""
 
 
 def denoiser_for(
@@ -51,7 +51,7 @@ def denoiser_for(
 
 
 class SegmentDenoisers(ScopedDenoisers):
-    """Denoisers of clips by one model. `offer(model, denoised)` gets every result."""
+    """Denoisers of segments by one model. `offer(model, denoised)` gets every result."""
 
     def __init__(self, model: Any, prompts: SegmentPrompts, guidance: Guidance,
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
@@ -81,8 +81,8 @@ class SegmentDenoisers(ScopedDenoisers):
                 if name == "positive" or self.guidance.cfg != 1}  # fmt: skip
 
     def given(self, condition: SegmentCondition) -> Conditions:
-        """What the network is given of a clip beside its prompts, which are ComfyUI's; ValueError
-        for what it does not take, or needs and is not given."""
+        """The conditions of a segment but its prompts, which are ComfyUI's; ValueError for what the
+        network does not take, or needs and is not given."""
         given = conditions_of(condition, self.network.ids)
         self.network.check(given)
         given.check_noise_level(trained_network_of(self.model).max_noise_level)
@@ -90,11 +90,11 @@ class SegmentDenoisers(ScopedDenoisers):
 
 
 class SegmentDenoiser:
-    """denoiser(x [b t c h w], sigma) of one clip; outside of a sampling, a sampling of its own."""
+    """denoiser(x [b t c h w], sigma) of a segment; outside of a sampling, a sampling of its own."""
 
-    def __init__(self, clips: SegmentDenoisers, condition: SegmentCondition):
-        self.clips, self.condition, self.given = clips, condition, clips.given(condition)
-        self.prompts = clips.used(clips.prompts.of_segment(condition))
+    def __init__(self, segments: SegmentDenoisers, condition: SegmentCondition):
+        self.segments, self.condition, self.given = segments, condition, segments.given(condition)
+        self.prompts = segments.used(segments.prompts.of_segment(condition))
 
     @property
     def batch(self) -> FrameBatch:
@@ -104,21 +104,21 @@ class SegmentDenoiser:
         return FrameBatch(frames=len(self.condition.frames), conditions=conditions)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        check_video(x, self.clips.network.latent_channels)
+        check_video(x, self.segments.network.latent_channels)
         self.given.check_fits(x)
-        running = self.clips.running
+        running = self.segments.running
         if running is None:
             planned = Evaluations(self.condition, (len(x), *x.shape[2:]), torch.zeros(2))
-            return self.clips.sampling(planned, lambda: self(x, sigma))
+            return self.segments.sampling(planned, lambda: self(x, sigma))
         comfy.model_management.throw_exception_if_processing_interrupted()
         denoised = running.evaluate(self, x, sigma)
-        self.clips.offer(self.clips.model, denoised)
+        self.segments.offer(self.segments.model, denoised)
         return rearrange(denoised, "(b t) c h w -> b t c h w", t=x.shape[1]).to(x)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A clip's conditions as the guider's model takes them, and the options of its evaluations."""
+    """Conditions of a segment as the guider's model takes them, and options of its evaluations."""
 
     conds: dict[str, list]
     options: dict[str, Any]
@@ -128,7 +128,7 @@ class Ready:
 
 
 class Running(comfy.samplers.Sampler):
-    """A sampling under way: for ComfyUI a sampler, for clips the guider that it runs in.
+    """A sampling under way: for ComfyUI a sampler, for segments the guider that it runs in.
 
     Its x is not what ComfyUI takes for the first noise: other nodes' wrappers shuffle that.
     """
@@ -152,28 +152,28 @@ class Running(comfy.samplers.Sampler):
             self.ready.clear()
         return noise
 
-    def evaluate(self, clip: SegmentDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    def evaluate(self, segment: SegmentDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
         """The denoised frames [(b t) c h w] of x [b t c h w]."""
         folded = rearrange(x, "b t c h w -> (b t) c h w").to(self.device, torch.float32)
-        ready = self._ready_for(clip, x.shape, folded)
+        ready = self._ready_for(segment, x.shape, folded)
         self.guider.conds, self.guider.frames = ready.conds, x.shape[1]
         given = self.extra_args | {"model_options": ready.options}
         return self.model_wrap(folded, _per_frame(sigma, x).to(folded), **given)
 
-    def _ready_for(self, clip: SegmentDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
-        ready = self.ready.pop(clip, None)
+    def _ready_for(self, segment: SegmentDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
+        ready = self.ready.pop(segment, None)
         if ready is None:
-            prompts = for_batch(clip.prompts, clip.condition, shape)
-            ready = Ready(self.guider.made_ready(prompts, folded), self._options(clip))
-        self.ready[clip] = ready
+            prompts = for_batch(segment.prompts, segment.condition, shape)
+            ready = Ready(self.guider.made_ready(prompts, folded), self._options(segment))
+        self.ready[segment] = ready
         if len(self.ready) > MOST_READY:
             self.ready.popitem(last=False)[1].clean_up()
         return ready
 
-    def _options(self, clip: SegmentDenoiser) -> dict[str, Any]:
+    def _options(self, segment: SegmentDenoiser) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
-        told, numbers = options["transformer_options"], list(clip.condition.frames)
-        told[FRAME_BATCH] = clip.batch
+        told, numbers = options["transformer_options"], list(segment.condition.frames)
+        told[FRAME_BATCH] = segment.batch
         told_to_others(told, numbers, max(numbers) + 1)
         return options
 

@@ -1,4 +1,4 @@
-"""The CONDITIONING of a clip: what ComfyUI's guider is given of the prompts of a whole video."""
+"""The CONDITIONING of a segment: what ComfyUI's guider is given of the prompts of a whole video."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SegmentPrompts:
 
     def whole(self, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
         """All entries, those of other frames too: hooks are registered, and ControlNets are put
-        into memory, of what is given before sampling begins. `condition` is of any clip, `shape`
+        into memory, of what is given before sampling begins. `condition` is of any segment, `shape`
         [b t c h w] that of its latents."""
         told = _told(condition, shape)
         return {
@@ -36,8 +36,8 @@ class SegmentPrompts:
         }
 
     def of_segment(self, condition: SegmentCondition) -> Prompts:
-        """One entry per prompt for the frames of a clip; tokens [1 n d], or [1 t n d] where frames
-        differ."""
+        """One entry per prompt for the frames of a segment; tokens [1 n d], or [1 t n d] where
+        frames differ."""
         copies: dict[int, Any] = {}  # A ControlNet of both prompts stays one, evaluated once.
         frames = condition.frames
         return {
@@ -48,7 +48,7 @@ class SegmentPrompts:
 
 
 def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
-    """The prompts of a clip for a batch of images: frames [(b t)] of latents [b t c h w]."""
+    """The prompts of a segment for a batch of images: frames [(b t)] of latents [b t c h w]."""
     told, videos = _told(condition, shape), shape[0]
 
     def folded(text: Tensor | None) -> Tensor | None:
@@ -80,7 +80,7 @@ def _options(
     conditioning: Sequence, frames: Sequence[int], copies: dict[int, Any]
 ) -> dict[str, Any]:
     """What else the prompt carries (ControlNets, masks, areas, ...), of its first entry, and its
-    pooled text: what there is for each frame of the whole video, for the frames of a clip."""
+    pooled text: what there is for each frame of the whole video, for the frames of a segment."""
     given = _without_frames(conditioning[0][1])
     pooled = pooled_for(conditioning, frames)
     if pooled is not None:
@@ -94,8 +94,8 @@ def _options(
 
 
 def _control_for(control: Any, frames: Sequence[int], copies: dict[int, Any]) -> Any:
-    """A ControlNet, those before it and its clones on other GPUs, with the hints of a clip's frames
-    in the whole video."""
+    """A ControlNet, those before it and its clones on other GPUs, with the hints of the segment's
+    frames."""
     if id(control) in copies:
         return copies[id(control)]
     copy = copies[id(control)] = control.copy()

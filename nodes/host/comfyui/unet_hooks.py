@@ -127,7 +127,7 @@ def _norms(unet: UNetModel, layout: UNetLayout) -> Iterator[nn.Module]:
 
 
 def _pooled(norm: nn.Module, frames: int) -> Iterator[Any]:
-    """A norm whose statistics are those of all frames of a clip."""
+    """A norm whose statistics are those of all frames of a video."""
 
     def to_clips(norm: nn.Module, args: tuple) -> tuple:
         return (rearrange(args[0], "(b t) c h w -> b c t h w", t=frames),)

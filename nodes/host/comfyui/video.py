@@ -1,4 +1,4 @@
-"""VIDEO in ComfyUI: a clip whose frames are made only while it is saved."""
+"""A VIDEO of ComfyUI's whose frames are made only while it is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONDITIONING to text tensors: which prompt the frames of a clip get.
+"""CONDITIONING to text tensors: which prompt the frames of a segment get.
 
 A CONDITIONING is ComfyUI's list of [tokens [1, n, d], dict]. Entries whose dict carries
 `videoldm_frames: (start, stop)` are for those frames of the finished video only; where two ranges
@@ -32,16 +32,16 @@ def hint_indices(hints: int, frames: Sequence[int]) -> list[int]:
 
 
 def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
-    """Tokens of one branch for the absolute frames of a clip: [1, n, d], or [1, t, n, d] where they
-    differ. Tokens [k, n, d] of one prompt are those of the frames 0 .. k - 1, as other packs
+    """Tokens of one branch for the absolute frames of a segment: [1, n, d], or [1, t, n, d] where
+    they differ. Tokens [k, n, d] of one prompt are those of the frames 0 .. k - 1, as other packs
     schedule prompts."""
     entries = _entries(conditioning)
     return for_frames(*zip(*entries, strict=True), frames, tokens=True)
 
 
 def pooled_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
-    """The pooled text, which models such as SDXL read, for the absolute frames of a clip: [1, d],
-    or [1, t, d] where they differ; mixed as the tokens are."""
+    """The pooled text, which models such as SDXL read, for the absolute frames of a segment:
+    [1, d], or [1, t, d] where they differ; mixed as the tokens are."""
     pooled = [more.get("pooled_output") for _, more in conditioning]
     if any(one is None for one in pooled):
         return pooled[0]
@@ -56,8 +56,8 @@ def for_frames(
     differ.
 
     Where ranges overlap, a frame gets the mean of what they hold; frames outside of all (a last
-    clip may run past the end) get the nearest's. tokens: values are prompts [1, n, d], which may
-    have other numbers of tokens.
+    segment may run past the end) get the nearest's. tokens: values are prompts [1, n, d], whose
+    numbers of tokens may differ.
     """
     if len(values) == 1:
         return _rows(values[0], frames)

@@ -1,4 +1,4 @@
-"""Writing a clip into a file under way: it can be stopped, and tells what is left of it."""
+"""Writing a video into a file under way: it can be stopped, and tells what is left of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def save_stream(
     host: Host, stream: VideoStream, file: NewFile, *, format: str, quality: int,
     metadata: Mapping[str, str], loop_count: int = 0,
 ) -> Path:  # fmt: skip
-    """Write the clip and return the finished file.
+    """Write the video and return the finished file.
 
     A request to stop takes effect before each frame. When writing ends early, the user is told
     which file holds the frames so far; a file that has none is removed.

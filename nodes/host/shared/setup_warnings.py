@@ -71,8 +71,8 @@ class SamplerSetup:
 
     @property
     def together(self) -> int:
-        """The length of the clips that these are made in, 0 is unknown. Those that continue others
-        are made whole, even if less of the last one is needed."""
+        """Number of frames of each segment, 0 is unknown. Segments that continue others are sampled
+        whole, even if less of the last one is needed."""
         if self.in_windows:
             return min(self.window, self.frames) if self.frames else self.window
         return self.frames if self.strategy in WHOLE else self.window
@@ -84,7 +84,8 @@ class SamplerSetup:
 
     @property
     def most_together(self) -> int:
-        """The longest clip of all, those between key frames included; 0 is unknown."""
+        """Number of frames of the longest segment, those between key frames included; 0 is
+        unknown."""
         if self.views:
             return self.frames
         between = KEY_FRAMES_APART * KEY_FRAMES_APART + 1
@@ -92,9 +93,9 @@ class SamplerSetup:
 
     @property
     def continues(self) -> bool:
-        """Whether clips are made that begin with frames of others."""
-        in_clips = self.strategy in CONTINUING
-        return self.given or (in_clips and (not self.frames or self.made_first > self.window))
+        """Whether segments begin with frames of others."""
+        continuing = self.strategy in CONTINUING
+        return self.given or (continuing and (not self.frames or self.made_first > self.window))
 
 
 def sampler_warnings(setup: SamplerSetup) -> list[str]:
@@ -117,15 +118,15 @@ def interpolation_warnings(layers: LayersKnown, window_keys: int) -> list[str]:
     found = _task(layers, ("interpolation",), "Interpolate Frames")
     if layers.trained_frames and window_keys > trained_keys(layers.trained_frames):
         found.append(
-            f"window_keys {window_keys} makes clips of {KEY_FRAMES_APART * (window_keys - 1) + 1} "
-            f"frames, but the temporal layers were trained on clips of {layers.trained_frames}: "
+            f"window_keys {window_keys} means {KEY_FRAMES_APART * (window_keys - 1) + 1} frames at "
+            f"a time, but the temporal layers were trained on {layers.trained_frames} frames: "
             f"set it to {trained_keys(layers.trained_frames)} or to 0"
         )
     return found
 
 
 def trained_keys(trained_frames: int) -> int:
-    """Key frames of a clip at least as long as those of training: 5 of 16 or 17 frames."""
+    """Key frames of a window at least as long as the videos of training: 5 for 16 or 17 frames."""
     return max(-(-(trained_frames - 1) // KEY_FRAMES_APART) + 1, 2)
 
 
@@ -135,13 +136,13 @@ def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[st
     if layers.trained_frames and min(frames, chunk) > layers.trained_frames:
         found.append(
             f"{min(frames, chunk)} frames are upsampled together, but the temporal layers were "
-            f"trained on clips of {layers.trained_frames}: set chunk to {layers.trained_frames}"
+            f"trained on {layers.trained_frames} frames: set chunk to {layers.trained_frames}"
         )
     return found
 
 
 def core_sampler_warnings(layers: LayersKnown, frames: int) -> list[str]:
-    """What looks wrong with one of ComfyUI's own samplers, which makes all frames as one clip."""
+    """What looks wrong with one of ComfyUI's own samplers, which samples all frames together."""
     if layers.present is False:
         return []  # A model of images, and frames are images to it.
     found = _first_task(layers)
@@ -195,6 +196,6 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
 
 def _seen_together(frames: int, trained: int) -> str:
     return (
-        f"{frames} frames are made in one clip, but the temporal layers were trained on clips of "
-        f"{trained}:"
+        f"{frames} frames are sampled together, but the temporal layers were trained on {trained} "
+        "frames:"
     )

@@ -98,7 +98,7 @@ def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
 
 
 def hints_of(conditioning: Sequence, frames: Sequence[int]) -> list[Hint]:
-    """Those of one branch, first applied first, with the images of a clip's frames."""
+    """Those of one branch, first applied first, with the images of a segment's frames."""
     found, one = [], conditioning[0][1].get(CONTROL)
     while one is not None:
         count = len(one.images)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StandaloneVideo:
-    """A clip whose frames are read or made only when somebody asks for them."""
+    """A video whose frames are read or made only when somebody asks for them."""
 
     stream: VideoStream
     path: Path | None = None
@@ -61,13 +61,13 @@ class StandaloneVideo:
     def save_to(
         self, path: str | PathLike, metadata: Mapping[str, Any] | None = None, **more: Any
     ) -> Any:
-        """Stream the clip into a file; `metadata` values that are not text become JSON."""
+        """Stream the video into a file; `metadata` values that are not text become JSON."""
         texts = metadata_texts(metadata)
         return self.stream.save(path, metadata=texts, **more)
 
 
 def video_from_images(images: Tensor, frame_rate: float, audio: Any = None) -> StandaloneVideo:
-    """A clip of frames that are in memory, as CreateVideo makes it."""
+    """A video of frames that are in memory, as CreateVideo makes it."""
     pixels = pixels_of(images)[0].cpu()
     stream = VideoStream.from_tensor(pixels, frame_rate, audio=audio_of(audio))
     return StandaloneVideo(stream)

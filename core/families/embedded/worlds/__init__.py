@@ -1,7 +1,7 @@
 """Two procedurally rendered worlds with exact captions: `shapes` and `driving`.
 
 A scene is a frozen dataclass of continuous parameters; it can be rendered at any size and any
-times. Times are in base frames: a base clip is `arange(16)`, an interpolated one `arange(61) / 4`.
+times. Times are in base frames: a base video is `arange(16)`, an interpolated one `arange(61) / 4`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from . import driving, shapes
 from .driving import DrivingScene
-from .raster import Box, Clip
+from .raster import Box, Video
 from .shapes import ShapesScene, shapes_scene
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ WORLDS: dict[str, ModuleType] = {"shapes": shapes, "driving": driving}
 __all__ = [
     "WORLDS",
     "Box",
-    "Clip",
+    "Video",
     "DrivingScene",
     "Scene",
     "ShapesScene",
@@ -81,13 +81,13 @@ def random_video(
     size: int | tuple[int, int] = 64,
     rate: float = 1.0,
     start: float = 0.0,
-) -> Clip:
+) -> Video:
     """Render the scene of `seed` with its words; `rate` is in base frames per frame."""
     if frames < 1:
-        raise ValueError(f"a clip needs at least 1 frame, not {frames}")
+        raise ValueError(f"a video needs at least 1 frame, not {frames}")
     scene = sample_scene(world, seed)
     times = start + rate * np.arange(frames)
-    return Clip(
+    return Video(
         frames=render(scene, times=times, size=size),
         caption=caption(scene),
         boxes=boxes(scene, start, size=size),
@@ -98,8 +98,8 @@ def rendered(world: str, *, seed: int, frames: int, size: int) -> Tensor:
     """Frames [t 3 size size] of the scene of `seed`, four for every base frame."""
     import torch
 
-    clip = random_video(world, seed, frames=frames, size=size, rate=0.25)
-    return torch.from_numpy(np.ascontiguousarray(clip.frames))
+    video = random_video(world, seed, frames=frames, size=size, rate=0.25)
+    return torch.from_numpy(np.ascontiguousarray(video.frames))
 
 
 def _world(scene: Scene) -> ModuleType:

@@ -1,6 +1,6 @@
 """The world `driving`: a road seen through the windscreen, with other cars ahead.
 
-Lengths are in metres, times in base frames (a base clip is 0..15). A pinhole camera at height
+Lengths are in metres, times in base frames (a base video is 0..15). A pinhole camera at height
 CAMERA_HEIGHT looks along z; x points right. The image height is the unit of image lengths.
 """
 

@@ -11,7 +11,7 @@ from math import floor
 
 import numpy as np
 
-# Part of a base clip's length that a reversal takes at each end (see `sweep`).
+# Part of a base video's length that a reversal takes at each end (see `sweep`).
 REVERSAL = 0.15
 # How far `sweep` leaves [0, 1] while it reverses.
 OVERSHOOT = REVERSAL / 2
@@ -29,7 +29,7 @@ class Box:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class Video:
     """`frames` float32 [t, 3, h, w] in [-1, 1]; `boxes` belong to the first frame."""
 
     frames: np.ndarray

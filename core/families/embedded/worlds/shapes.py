@@ -1,7 +1,7 @@
 """The world `shapes`: one or two coloured shapes that move on a plain or patterned background.
 
 `shapes_scenes` draws the scenes; here are their words, pictures and motion. Lengths are in units of
-1/64 of the shorter image side, times in base frames (a base clip is 0..15).
+1/64 of the shorter image side, times in base frames (a base video is 0..15).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def boxes(
 
 def edge_motions(scene: ShapesScene) -> np.ndarray:
     """Say how the left, right, upper and lower edges of the objects move in the mean of the base
-    clip, `[objects, 4, 2]` as (x, y) in units of the image's side per base frame.
+    video, `[objects, 4, 2]` as (x, y) in units of the image's side per base frame.
     """
     outward = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], dtype=np.float64)
     clockwise = np.stack([-outward[:, 1], outward[:, 0]], axis=1)

@@ -1,6 +1,6 @@
 """Scenes of the world `shapes`: its vocabulary, and objects placed so that they stay in view.
 
-Lengths are in units of 1/64 of the shorter image side, times in base frames (a base clip is 0..15).
+Lengths are in units of 1/64 of the shorter image side, times in base frames (0..15 in training).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Wish = tuple[str, str, str]
 class ShapeObject:
     """One object; `x`, `y`, `radius`, `angle` (radians) hold at time 0.
 
-    `amount` is what changes within the base clip: a distance, or an angle (what rotates does so
+    `amount` is what changes within the base video: a distance, or an angle (what rotates does so
     clockwise, so that the caption tells all of the motion but its speed); unused for a growth.
     """
 
@@ -197,7 +197,7 @@ def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> Sha
         room = float(free @ np.abs(direction)) / (1 + 2 * OVERSHOOT)
         amount = rng.uniform(min(24, room), min(36, room))
     else:
-        # Slow enough that a third of the clip does not turn a star or a square into itself.
+        # Slow enough that a third of the video does not turn a star or a square into itself.
         amount = rng.uniform(pi / 3, 3 * pi / 5)
     travel = direction * amount
     low = reach + MARGIN + np.maximum(-travel, 0) + OVERSHOOT * np.abs(travel)
