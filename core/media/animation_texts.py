@@ -6,20 +6,21 @@ import json
 import shutil
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from PIL import ExifTags, Image
 
-HAS_EXIF = 0x08  # of the flags in a WebP's VP8X chunk
+HAS_EXIF, HAS_ALPHA = 0x08, 0x10  # flags in a WebP's VP8X chunk
+DO_NOT_BLEND = 0x02  # flag of a picture of an animation
 
 
 def insert_texts(source: Path, target: Path, texts: Mapping[str, str]) -> None:
     """Copy a GIF, an animated WebP or a PNG (told by the suffix) with texts in it."""
     insert = {".gif": _into_gif, ".webp": _into_webp, ".png": _into_png}[target.suffix]
     with source.open("rb") as encoded, target.open("wb") as file:
-        if texts:
+        if texts or target.suffix == ".webp":
             insert(encoded, file, texts)
         shutil.copyfileobj(encoded, file)
 
@@ -50,18 +51,54 @@ def _into_png(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> No
 
 def _into_webp(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> None:
     """As "key:text" strings of an Exif chunk at the end: the prompt as the camera's model, others
-    as its maker and the tags before that."""
+    as its maker and the tags before that.
+
+    Every picture replaces the one before: FFmpeg lays transparent ones over each other.
+    """
+    chunks = list(_webp_chunks(encoded))
+    if chunks[0].kind != b"VP8X":
+        chunks.insert(0, _extended_header(encoded))
+    if texts:
+        header = bytes([chunks[0].content[0] | HAS_EXIF]) + chunks[0].content[1:]
+        chunks = [_Chunk(b"VP8X", header), *chunks[1:], _Chunk(b"EXIF", _exif(texts))]
+    file.write(b"RIFF" + struct.pack("<I", 4 + sum(map(_size, chunks))) + b"WEBP")
+    for kind, content in chunks:
+        if kind == b"ANMF":
+            content = content[:15] + bytes([content[15] | DO_NOT_BLEND]) + content[16:]
+        file.write(kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2))
+
+
+class _Chunk(NamedTuple):
+    kind: bytes
+    content: bytes
+
+
+def _webp_chunks(encoded: BinaryIO) -> Iterator[_Chunk]:
+    encoded.seek(12)
+    while len(head := encoded.read(8)) == 8:
+        length = struct.unpack("<I", head[4:])[0]
+        yield _Chunk(head[:4], encoded.read(length + length % 2)[:length])
+
+
+def _size(chunk: _Chunk) -> int:
+    return 8 + len(chunk.content) + len(chunk.content) % 2
+
+
+def _extended_header(encoded: BinaryIO) -> _Chunk:
+    """Of a still that has none: without it there is no place for texts."""
+    encoded.seek(0)
+    with Image.open(encoded) as image:
+        width, height = image.size
+        flags = HAS_ALPHA if image.mode == "RGBA" else 0
+    sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return _Chunk(b"VP8X", bytes([flags, 0, 0, 0]) + sizes)
+
+
+def _exif(texts: Mapping[str, str]) -> bytes:
     exif, place = Image.Exif(), int(ExifTags.Base.Make)
     for key, text in texts.items():
         is_prompt = key == "prompt"
         tag = int(ExifTags.Base.Model) if is_prompt else place
         exif[tag] = f"{key}:{text}".encode()  # Pillow writes texts in ASCII.
         place -= 0 if is_prompt else 1
-    content = exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = b"EXIF" + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
-    head = bytearray(encoded.read(21))  # RIFF, size, WEBP, VP8X, its size, flags
-    size = struct.unpack("<I", head[4:8])[0] + len(chunk)
-    head[4:8], head[20] = struct.pack("<I", size), head[20] | HAS_EXIF
-    file.write(head)
-    shutil.copyfileobj(encoded, file)
-    file.write(chunk)
+    return exif.tobytes().removeprefix(b"Exif\0\0")

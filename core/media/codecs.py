@@ -42,6 +42,11 @@ class Encoding:
         return self.muxer in ("mp4", "mov")
 
     @property
+    def has_left_chroma(self) -> bool:
+        """Whether decoders take colours at half the resolution for those of every left pixel."""
+        return self.is_subsampled and self.codec.startswith(("libx26", "h264", "hevc"))
+
+    @property
     def is_subsampled(self) -> bool:
         """Whether colours are stored at half the resolution, which needs even sides."""
         return "420" in self.pixels or self.pixels == "nv12"

@@ -13,7 +13,7 @@ import numpy as np
 from torch.nn.functional import pad
 
 from .codecs import Encoding
-from .colour import encoder_picture, tag_bt709
+from .colour import EncoderPictures, tag_bt709
 from .info import AudioClip
 from .sound import LAYOUTS, audio_frame
 
@@ -51,6 +51,7 @@ class ContainerWriter:
 
     def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
         self.partial, self.order, self.frames = partial, order, 0
+        self.pictures: EncoderPictures | None = None
         encoding, audio = order.encoding, order.audio
         even = 2 if encoding.is_subsampled else 1
         self.shape = tuple(side + side % even for side in shape)
@@ -95,7 +96,11 @@ class ContainerWriter:
         """Encode a picture `h w 3` or `h w 4` of the order's depth and the sound beside it."""
         height, width = self.shape
         padding = (0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)
-        picture = encoder_picture(np.pad(image, padding, mode="edge"), self.order.pixels)
+        image = np.pad(image, padding, mode="edge")
+        if self.pictures is None:
+            left_chroma = self.order.encoding.has_left_chroma
+            self.pictures = EncoderPictures(image, self.order.pixels, left_chroma=left_chroma)
+        picture = self.pictures(image)
         picture.pts, picture.time_base = self.frames, 1 / self.order.frame_rate
         self._mux(self.stream, picture)
         if self.sound is not None:

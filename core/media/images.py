@@ -28,6 +28,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # pixels any file may; above it there must be a byte for every so many.
 UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**28, 1000
 
+# Unit in seconds of the durations that a format knows; APNG has fractions.
+CLOCKS = {"GIF": Fraction(1, 100), "WEBP": Fraction(1, 1000)}
+
 # Animated images (Pillow).
 
 
@@ -35,6 +38,7 @@ def scan_image(path: Path) -> VideoInfo:
     milliseconds, frames, size, times = 0, 0, path.stat().st_size, []
     with open_image(path) as image:
         width, height = image.size
+        clock = CLOCKS.get(image.format, Fraction(1, 1_000_000))
         try:
             for picture in _pictures(image):
                 frames += 1
@@ -42,13 +46,13 @@ def scan_image(path: Path) -> VideoInfo:
                 if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
                     raise ValueError(f"so many of {width}x{height} cannot be in {size} bytes")
                 picture.load()  # WebP knows the duration only then, and faults show
-                times.append(round(milliseconds * 1000))
+                times.append(milliseconds)
                 milliseconds += picture.info.get("duration", 0) or 100  # what browsers do
         except IMAGE_FAULTS as fault:
             raise _corrupt(path, frames, fault) from fault
     frame_rate = Fraction(frames * 1000) / Fraction(milliseconds)
-    last = max(1, round(milliseconds * 1000) - times[-1])
-    timing = Timing.of_clock(times, last, Fraction(1, 1_000_000))
+    ticks = [round(time / 1000 / clock) for time in (*times, milliseconds)]
+    timing = Timing.of_clock(ticks[:-1], max(1, ticks[-1] - ticks[-2]), clock)
     return VideoInfo(path, frames, width, height, frame_rate.limit_denominator(100_000), timing)
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
 
-SLOWEST_CLOCK = Fraction(1, 240)  # A longer unit is that of the pictures themselves.
+FINE = 3  # ticks of the shortest picture
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,16 @@ class Timing:
         reading = ceil(second / self.unit - self._rounding)
         return bisect_left(self.ticks, reading, 0, self.frames)
 
-    @property
+    @cached_property
     def _rounding(self) -> Fraction:
-        """How many ticks a picture may be off its true time: readings of a clock are rounded."""
-        return Fraction(1, 2) if self.unit < SLOWEST_CLOCK else Fraction(0)
+        """How many ticks a picture may be off its true time: readings of a clock are rounded, but
+        not where it ticks with the pictures."""
+        is_clock = not isinstance(self.ticks, range) and min(self._lasts) >= FINE
+        return Fraction(1, 2) if is_clock else Fraction(0)
+
+    @property
+    def _lasts(self) -> list[int]:
+        return [end - begin for begin, end in zip(self.ticks, self.ticks[1:], strict=False)]
 
     def is_regular(self, frame_rate: Fraction) -> bool:
         """Whether no picture is off its place at a constant rate by half a picture or more."""
@@ -73,5 +79,4 @@ class Timing:
     @cached_property
     def spread(self) -> tuple[Fraction, Fraction]:
         """Seconds of the shortest and of the longest picture."""
-        lasts = [end - begin for begin, end in zip(self.ticks, self.ticks[1:], strict=False)]
-        return min(lasts) * self.unit, max(lasts) * self.unit
+        return min(self._lasts) * self.unit, max(self._lasts) * self.unit

@@ -38,6 +38,7 @@ from torch import Tensor
 from ..graph.wording import counted
 from .animations import AnimationWriter
 from .codecs import BEST, BY_SUFFIX, SMALLEST, Encoding
+from .colour import DEEP_WHITE
 from .container import ContainerWriter, Order
 from .hardware import encoding_of
 from .info import AudioClip, VideoInfo, exact_frame_rate, fault_reason
@@ -198,7 +199,7 @@ def _images(chunk: Tensor, first: int, encoding: Encoding) -> Iterator[np.ndarra
             f"chunk {shape} of {chunk.dtype} must be float and (t, c, h, w) or (1, t, c, h, w), "
             f"c 1, 3 or 4"
         )
-    white, kind = (65535, np.uint16) if encoding.deep else (255, np.uint8)
+    white, kind = (DEEP_WHITE, np.uint16) if encoding.deep else (255, np.uint8)
     for index, frame in enumerate(chunk):  # one by one: no second copy of a large chunk
         frame = frame.detach().to("cpu", torch.float32)
         if not frame.isfinite().all():
