@@ -11,6 +11,7 @@ from .boxes import BoundingBoxes
 from .curves import StrengthCurve
 from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
 from .filters import BackProjectLowResolution, RestoreKeyframeDetail
+from .free_init import FreeInitNode
 from .host import ComfyExtension, inside_comfyui
 from .inject import EjectTemporalLayers, InjectTemporalLayers
 from .interpolate import InterpolateFrames
@@ -39,6 +40,7 @@ NODES = [
     LoadScheduledLoRA,
     InjectTemporalLayers,
     EjectTemporalLayers,
+    FreeInitNode,
     StrengthCurve,
     LongHorizonSegments,
     BoundingBoxes,

@@ -21,6 +21,7 @@ WHOLE = (SINGLE_SEGMENT, SPARSE_FIRST, VIDEO_TO_VIDEO)
 FROM_CONTEXT = (SINGLE_SEGMENT, SLIDING_WINDOWS, *CONTINUING)
 """Strategies that can begin with given frames."""
 ALL_TOGETHER = "all frames together"
+FREQUENCY_FILTERS = ("butterworth", "gaussian", "ideal")
 VIEWS = "views"
 WINDOW_SCHEDULES = ("static", "uniform", "looped", "batched", VIEWS)
 FUSES = ("pyramid", "flat", "overlap-linear", "relative")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ...core.diffusion.curves import Curve
     from ...core.diffusion.denoiser import Denoiser
+    from ...core.diffusion.free_init import FreeInit
     from ...core.diffusion.schedules import NoiseSchedule
     from ...core.media.files import VideoStream
     from ...core.media.new_files import NewFile
@@ -60,6 +61,7 @@ class ModelFacts:
     max_noise_level: int = 0
     low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
     family: str = ""  # published family of its temporal layers; "" for none
+    free_init: FreeInit | None = None  # how its samplers sample again
 
     @property
     def is_upsampler(self) -> bool:
@@ -139,6 +141,9 @@ class Host(Protocol):
 
     def eject(self, model: Wire) -> Wire:
         """A clone without any of this pack's layers."""
+
+    def with_free_init(self, model: Wire, how: FreeInit) -> Wire:
+        """A clone whose samplers, ours and the host's own, sample again as FreeInit says."""
 
     def encode_text(self, clip: Wire, text: str) -> Conditioning: ...
     def encode_boxes(self, clip: Wire, text: str, boxes: Sequence[Any]) -> Conditioning:

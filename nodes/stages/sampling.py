@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...core.diffusion.denoiser import Denoiser
+from ...core.diffusion.free_init import free_init
 from ...core.families.known_models import of_latents
 from ...core.graph.wording import counted
 from ...core.networks.context_frames import ContextFrames, given_frames
@@ -26,6 +27,7 @@ from ...core.tasks.segment import (
     DenoiserFor,
     Evaluations,
     Perturbation,
+    Sampling,
     ScopedDenoisers,
     SegmentCondition,
     in_scope,
@@ -43,6 +45,7 @@ from ..choices import (
     VIEWS,
 )
 from ..host.interface import Guidance
+from ..host.shared.misfits import NEEDS_PURE_NOISE
 from ..host.shared.setup_warnings import (
     CANNOT_BE_GIVEN_FRAMES,
     SamplerSetup,
@@ -95,7 +98,7 @@ class _Run:
         self.facts = host.facts(model)
         self.size = _latent_size(self.facts, request.width, request.height)
         self.settings = replace(settings, denoise=self.own.denoise)
-        self.sampling = sampling_for(host, model, self.settings, prompts[0])
+        self.sampling = self._again(sampling_for(host, model, self.settings, prompts[0]))
         self.meter = Meter(host)
         self.made_by = {
             SINGLE_SEGMENT: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
@@ -109,6 +112,15 @@ class _Run:
             host.warn(sentence)
         size = request.width, request.height
         require_room(host, self.facts, setup.most_together, size, request.cfg)
+
+    def _again(self, sampling: Sampling) -> Sampling:
+        """Sampling as the model's FreeInit says."""
+        how = self.facts.free_init
+        if how is None:
+            return sampling
+        if self.own.name == VIDEO_TO_VIDEO:
+            raise ValueError(NEEDS_PURE_NOISE)
+        return replace(sampling, sampler=free_init(sampling.sampler, how))
 
     def _latents(self, latent: dict[str, Any] | None, what: str) -> Tensor | None:
         """The latents [b n c h w] of a LATENT, checked to be of the video's size."""

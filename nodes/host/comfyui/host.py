@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ....core.diffusion.curves import Curve
+    from ....core.diffusion.free_init import FreeInit
     from ....core.media.files import VideoStream
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.segment import DenoiserFor
@@ -101,6 +102,11 @@ class ComfyHost:
         from .layers import eject
 
         return eject(model)
+
+    def with_free_init(self, model: Any, how: FreeInit) -> Any:
+        from .sampling_again import with_free_init
+
+        return with_free_init(model, how)
 
     def encode_text(self, clip: Any, text: str) -> list:
         check_clip(clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_sampling
@@ -13,6 +14,7 @@ from ..interface import ModelFacts
 from ..shared.model_facts import TrainedNetwork, model_facts
 from .layers import core_sets, sets_of
 from .model import VideoLDMModel, image_spec, schedule_of
+from .sampling_again import free_init_of
 
 
 def facts_of(model: Any) -> ModelFacts:
@@ -23,7 +25,7 @@ def facts_of(model: Any) -> ModelFacts:
             f"the model is one of videos or audio already (its latents have "
             f"{latents.latent_dimensions} dimensions, not 2): this node takes {IMAGE_MODELS}"
         )
-    return model_facts(
+    found = model_facts(
         network_spec(model),
         core_sets(sets_of(model)),
         trained_network_of(model),
@@ -32,6 +34,7 @@ def facts_of(model: Any) -> ModelFacts:
         device=model.load_device,
         precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
     )
+    return replace(found, free_init=free_init_of(model))
 
 
 def network_spec(model: Any) -> NetworkSpec:

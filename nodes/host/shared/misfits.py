@@ -16,6 +16,10 @@ NEEDS_OTHER_FRAMES = (
     "the model makes frames from other frames, which this sampler cannot give it: use Upsample "
     "Video for an upsampler, and Interpolate Frames for a model of interpolation"
 )
+NEEDS_PURE_NOISE = (
+    "FreeInit makes videos from noise alone: start from empty latents with new noise, or take "
+    "FreeInit off the model"
+)
 
 
 def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:

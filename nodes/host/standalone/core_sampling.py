@@ -140,7 +140,7 @@ def ksample(
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=how.cfg))
     if how.sampler_name in UNI_PC and sigmas[-1] == 0:
         sigmas[-1] = UNI_PC_END
-    x = _sampler(how.sampler_name)(
+    x = _sampling_again(model, _sampler(how.sampler_name), x0, how)(
         denoiser_for(SegmentCondition(frames=range(frames))),
         _noised(model.core.schedule, x0, sigmas[0], how),
         sigmas,
@@ -164,6 +164,33 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     require_room(host, model.facts, frames, (width, height), cfg)
 
 
+def _sampling_again(
+    model: StandaloneModel, sampler: Callable[..., Tensor], x0: Tensor, how: SamplerSettings
+) -> Callable[..., Tensor]:
+    """The sampler as FreeInit says, if the model has it: noise as ComfyUI draws it, from the next
+    seeds."""
+    from ....core.diffusion.free_init import Fresh, free_init
+    from ..shared.misfits import NEEDS_PURE_NOISE
+
+    if model.free_init is None:
+        return sampler
+    if bool(x0.any()) or not how.add_noise:
+        raise ValueError(NEEDS_PURE_NOISE)
+    fresh = Fresh(
+        noise=lambda k, x: _drawn(how.seed + k, x),
+        steps=lambda k: _fresh_noise(how.seed + k, x0),
+    )
+    return free_init(sampler, model.free_init, fresh)
+
+
+def _drawn(seed: int, x: Tensor) -> Tensor:
+    """Noise like x [1 t c h w], of one generator for all frames."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed % 2**64)
+    return torch.randn(x.shape[1:], generator=generator)[None].to(x)
+
+
 def _sampler(name: str) -> Callable[..., Tensor]:
     from functools import partial
 
@@ -175,14 +202,11 @@ def _sampler(name: str) -> Callable[..., Tensor]:
 
 def _noised(schedule: NoiseSchedule, x0: Tensor, first: Tensor, how: SamplerSettings) -> Tensor:
     """x0 at the first level: at the highest one the noise has the variance that VP noise has."""
-    import torch
-
     from ....core.diffusion.denoiser import to_ve
 
     if not how.add_noise:
         return x0
-    drawn = torch.randn(x0.shape[1:], generator=torch.Generator().manual_seed(how.seed))
-    noise = drawn[None].to(x0)
+    noise = _drawn(how.seed, x0)
     whole = float(first) >= schedule.sigma_max * (1 - 1e-5)
     return x0 + (to_ve(noise, first) if whole else first.to(noise) * noise)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ....core.diffusion.curves import Curve
+    from ....core.diffusion.free_init import FreeInit
     from ....core.media.files import VideoStream
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.segment import DenoiserFor
@@ -115,6 +117,9 @@ class StandaloneHost:
 
     def eject(self, model: StandaloneModel) -> StandaloneModel:
         return model.ejected()
+
+    def with_free_init(self, model: StandaloneModel, how: FreeInit) -> StandaloneModel:
+        return replace(model, free_init=how)
 
     def encode_text(self, clip: PromptEncoder, text: str) -> list:
         return clip.encode(text)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ....core.diffusion.denoiser import Denoiser
+from ....core.diffusion.free_init import FreeInit
 from ....core.diffusion.guidance import Branch, averaged, guided, rescaled
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.temporal_layers import Strength, TemporalLayers
@@ -21,9 +22,13 @@ from .control import Hint, hints_of, level_of, with_hints_of
 
 @dataclass(frozen=True)
 class StandaloneModel:
-    """A diffusion model on a wire. It is never changed: every edit gives another one."""
+    """A diffusion model on a wire. It is never changed: every edit gives another one.
+
+    free_init: how its samplers sample again.
+    """
 
     core: DiffusionModel
+    free_init: FreeInit | None = None
 
     def clone(self) -> StandaloneModel:
         return replace(self)
@@ -31,10 +36,11 @@ class StandaloneModel:
     @property
     def facts(self) -> ModelFacts:
         core = self.core
-        return model_facts(
+        found = model_facts(
             core.network.spec, core.sets, trained_network(core), factor=core.factor,
             schedule=core.schedule, device=core.device, precision=core.dtype.itemsize,
         )  # fmt: skip
+        return replace(found, free_init=self.free_init)
 
     def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
         check_layers_fit(layers.spec, self.core.network.layout)

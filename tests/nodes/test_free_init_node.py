@@ -1,0 +1,60 @@
+"""FreeInit on a MODEL: our sampler and the stand-in for core's sample as core's function does."""
+
+import pytest
+import torch
+from node_inputs import strategy
+from videoldm.core.diffusion.free_init import FILTERS
+from videoldm.nodes.choices import FREQUENCY_FILTERS
+
+
+@pytest.fixture
+def again(run, video_model):
+    """again(iterations) is a video model with FreeInit on it."""
+    return lambda count: run("VideoLDM_FreeInit", model=video_model(), iterations=count)
+
+
+@pytest.fixture
+def ksample(run, parts):
+    def call(model, **changed):
+        how = {"seed": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple"}
+        prompts = {"positive": parts["positive"], "negative": parts["negative"]}
+        latent = run("EmptyLatentImage", width=16, height=16, batch_size=4)
+        given = {"latent_image": latent, "denoise": 1.0, **how, **prompts, **changed}
+        return run("KSampler", model=model, **given)["samples"]
+
+    return call
+
+
+def test_the_filters_offered_are_those_that_there_are():
+    assert sorted(FREQUENCY_FILTERS) == sorted(FILTERS)
+
+
+@pytest.mark.parametrize("name", ["single clip", "sliding windows", "prediction"])
+def test_the_video_sampler_samples_again(sample, video_model, again, name):
+    own = {} if name == "single clip" else {"window": 4}
+    own |= {"overlap": 1} if name == "sliding windows" else {}
+    chosen = strategy(name, **own)
+    plain = sample(video_model(), frames=6, **chosen)["samples"]
+    torch.testing.assert_close(sample(again(1), frames=6, **chosen)["samples"], plain)
+    twice = sample(again(2), frames=6, **chosen)["samples"]
+    assert (twice - plain).abs().max() > 0.01 and torch.isfinite(twice).all()
+    assert torch.equal(sample(again(2), frames=6, **chosen)["samples"], twice)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral"])
+def test_the_stand_in_for_cores_sampler_samples_again(ksample, video_model, again, sampler):
+    plain = ksample(video_model(), sampler_name=sampler)
+    torch.testing.assert_close(ksample(again(1), sampler_name=sampler), plain)
+    three = ksample(again(3), sampler_name=sampler)
+    assert (three - plain).abs().max() > 0.01 and torch.isfinite(three).all()
+
+
+def test_a_video_that_is_changed_is_refused(sample, ksample, again):
+    start = {"samples": torch.ones(4, 4, 2, 2)}
+    for call in (
+        lambda: ksample(again(2), latent_image=start, denoise=0.5),
+        lambda: sample(again(2), frames=4, **strategy(
+            "video to video", latent={"samples": torch.ones(4, 4, 4, 4)}, denoise=0.5)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="FreeInit makes videos from noise alone"):
+            call()
