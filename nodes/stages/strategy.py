@@ -49,9 +49,10 @@ class Strategy:
 
 def read_strategy(chosen: Mapping[str, Any]) -> Strategy:
     """Read what a dynamic combo gives: {"strategy": name, ...} with the settings by name."""
-    settings = dict(chosen)
+    # Of optional inputs that a prompt leaves out, ComfyUI gives None.
+    settings = {key: value for key, value in chosen.items() if value is not None}
     name = settings.pop("strategy")
-    settings |= settings.pop("windows", {})
+    settings |= {k: v for k, v in settings.pop("windows", {}).items() if v is not None}
     first = settings.pop("first_segment", settings)
     if SPARSE_FIRST in (name, first.get("first_segment")):
         names = Sparse.__dataclass_fields__

@@ -53,3 +53,15 @@ def test_as_many_places_as_frames_of_context(sample, video_model):
     with pytest.raises(ValueError, match="context has 2 frames, but context_positions names 3"):
         sample(video_model("prediction"), frames=7, context=given,
                **strategy(context_positions="0, 1, 2"))  # fmt: skip
+
+
+def test_settings_that_a_prompt_leaves_out_have_their_defaults():
+    """As ComfyUI hands them over: None."""
+    from videoldm.nodes.stages.strategy import Strategy, read_strategy
+
+    given = {"strategy": "sliding windows", "window": 8, "fuse": None, "window_schedule": None}
+    assert read_strategy(given) == Strategy(name="sliding windows", window=8)
+    given = {"strategy": "video to video", "denoise": 0.5, "windows": None}
+    assert read_strategy(given) == Strategy(name="video to video", denoise=0.5)
+    inside = {"windows": "sliding windows", "window": 4, "fuse": None}
+    assert read_strategy({**given, "windows": inside}).window == 4

@@ -42,6 +42,7 @@ from .core_nodes_models import (
 from .core_nodes_parts import CLIPLoader, UNETLoader
 from .core_nodes_sampling import KSampler, KSamplerAdvanced
 from .core_nodes_values import PRIMITIVES
+from .core_nodes_windows import ContextWindowsManual
 
 CORE_NODES = [
     CheckpointLoaderSimple,
@@ -54,6 +55,7 @@ CORE_NODES = [
     EmptyLatentImage,
     KSampler,
     KSamplerAdvanced,
+    ContextWindowsManual,
     CLIPSetLastLayer,
     ConditioningZeroOut,
     ConditioningCombine,

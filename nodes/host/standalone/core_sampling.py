@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ....core.diffusion.denoiser import Denoiser
     from ....core.diffusion.schedules import NoiseSchedule
+    from ....core.tasks.segment import DenoiserFor
     from .host import StandaloneHost
     from .model import StandaloneModel
 
@@ -125,7 +127,6 @@ def ksample(
     latent: dict[str, Any], how: SamplerSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """Denoise a LATENT. Temporal layers in the model make its batch one video of frames."""
-    from ....core.tasks.segment import SegmentCondition
     from ..interface import Guidance
     from .control import repeated_hints
 
@@ -141,8 +142,8 @@ def ksample(
     if how.sampler_name in UNI_PC and sigmas[-1] == 0:
         sigmas[-1] = UNI_PC_END
     x = _sampling_again(model, _sampler(how.sampler_name), x0, how)(
-        denoiser_for(SegmentCondition(frames=range(frames))),
-        _noised(model.core.schedule, x0, sigmas[0], how),
+        _denoiser(model, denoiser_for, frames, sigmas),
+        _noised(model, x0, sigmas[0], how),
         sigmas,
         noise=_fresh_noise(how.seed, x0),
         callback=lambda step: host.progress(step.index + 1, step.total),
@@ -159,9 +160,10 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
     if model.core.low_res_channels:
         raise ValueError(NEEDS_OTHER_FRAMES)
-    for sentence in warnings_of_core_sampler(model.core.sets, frames):
+    together = frames if model.windows is None else min(frames, model.windows.length)
+    for sentence in warnings_of_core_sampler(model.core.sets, together):
         host.warn(sentence)
-    require_room(host, model.facts, frames, (width, height), cfg)
+    require_room(host, model.facts, together, (width, height), cfg)
 
 
 def _sampling_again(
@@ -200,14 +202,27 @@ def _sampler(name: str) -> Callable[..., Tensor]:
     return partial(getattr(sampling, function), **options)
 
 
-def _noised(schedule: NoiseSchedule, x0: Tensor, first: Tensor, how: SamplerSettings) -> Tensor:
+def _denoiser(
+    model: StandaloneModel, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor
+) -> Denoiser:
+    """Of all frames together, or of the model's context windows."""
+    from ....core.tasks.segment import SegmentCondition
+
+    if model.windows is not None:
+        return model.windows.denoiser(denoiser_for, frames, sigmas)
+    return denoiser_for(SegmentCondition(frames=range(frames)))
+
+
+def _noised(model: StandaloneModel, x0: Tensor, first: Tensor, how: SamplerSettings) -> Tensor:
     """x0 at the first level: at the highest one the noise has the variance that VP noise has."""
     from ....core.diffusion.denoiser import to_ve
 
     if not how.add_noise:
         return x0
     noise = _drawn(how.seed, x0)
-    whole = float(first) >= schedule.sigma_max * (1 - 1e-5)
+    if model.windows is not None:
+        noise = model.windows.shuffled(noise, how.seed)
+    whole = float(first) >= model.core.schedule.sigma_max * (1 - 1e-5)
     return x0 + (to_ve(noise, first) if whole else first.to(noise) * noise)
 
 

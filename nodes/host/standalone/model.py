@@ -17,6 +17,7 @@ from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_for, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
 from ..shared.model_facts import model_facts, trained_network
+from .context_windows import ContextWindows
 from .control import Hint, hints_of, level_of, with_hints_of
 
 
@@ -24,11 +25,12 @@ from .control import Hint, hints_of, level_of, with_hints_of
 class StandaloneModel:
     """A diffusion model on a wire. It is never changed: every edit gives another one.
 
-    free_init: how its samplers sample again.
+    free_init: how its samplers sample again. windows: ComfyUI's, in which KSampler sees a video.
     """
 
     core: DiffusionModel
     free_init: FreeInit | None = None
+    windows: ContextWindows | None = None
 
     def clone(self) -> StandaloneModel:
         return replace(self)

@@ -1,0 +1,90 @@
+"""ComfyUI's context windows on the MODEL of the standalone host: KSampler denoises a long video in
+windows, as ComfyUI's does. Plans that leave frames out there cover them here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ....core.diffusion.curves import step_of, step_under_way
+from ....core.diffusion.denoiser import Denoiser
+from ....core.diffusion.noise import free_noise
+from ....core.tasks import windows as plans
+from ....core.tasks.segment import DenoiserFor, SegmentCondition
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextWindows:
+    """The widgets of the node, in frames. closed: looped windows also cover the seam. anchored:
+    each window also sees the frame before it, whose answer is dropped."""
+
+    schedule: str
+    length: int
+    overlap: int
+    stride: int
+    closed: bool
+    fuse: str
+    free_noise: bool
+    anchored: bool
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.length:
+            raise ValueError(
+                f"context_overlap {self.overlap} must be smaller than context_length {self.length}"
+            )
+
+    def act_on(self, frames: int) -> bool:
+        """Whether a video is longer than one window."""
+        return frames > self.length
+
+    def windows(self, frames: int, step: int) -> list[plans.Window]:
+        """Those of a sampling step."""
+        size = frames, self.length, self.overlap
+        if self.schedule == "standard_static":
+            return plans.sliding_windows(*size)
+        if self.schedule == "batched":
+            return plans.disjoint_windows(*size[:2])
+        more = {"octaves": self.stride, "step": step}
+        if self.schedule == "standard_uniform":
+            return plans.uniform_windows(*size, **more)
+        return plans.looped_windows(*size, **more, closed=self.closed)
+
+    def shuffled(self, noise: Tensor, seed: int) -> Tensor:
+        """The noise [b t c h w] that a long video starts from."""
+        if not self.free_noise or not self.act_on(noise.shape[1]):
+            return noise
+        return free_noise(noise, self.length, self.overlap, seed)
+
+    def denoiser(self, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor) -> Denoiser:
+        """All frames, in windows if there are more than one sees."""
+        if not self.act_on(frames):
+            return denoiser_for(SegmentCondition(frames=range(frames)))
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            step = step_under_way.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
+            plan = self.windows(frames, step.index)
+            weights = plans.fuse_weights(self.fuse, plan, frames, self.overlap)
+            answers = self._answers(denoiser_for, plan, x, sigma)
+            return plans.fuse(answers, plan, weights, like=x)
+
+        return denoise
+
+    def _answers(
+        self, denoiser_for: DenoiserFor, plan: Sequence[plans.Window], x: Tensor, sigma: Tensor
+    ) -> Iterator[Tensor]:
+        for window in plan:
+            before = (window[0] - 1,) if self.anchored and window[0] > 0 else ()
+            seen = before + window
+            denoiser = denoiser_for(SegmentCondition(frames=seen, level="window"))
+            yield denoiser(x[:, list(seen)], sigma)[:, len(before) :]
+
+
+def check_known(dim: int, **unknown: object) -> None:
+    """Raise ValueError for what the node has, but this host does not do."""
+    if dim != 0:
+        raise ValueError(f"frames are axis 0 of the latents here, but dim is {dim}")
+    for name, value in unknown.items():
+        if value:
+            raise ValueError(f"{name} is not known outside of ComfyUI: leave it empty or off")

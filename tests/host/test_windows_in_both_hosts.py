@@ -1,0 +1,76 @@
+"""Prompt travel, windows, FreeInit: the same numbers in ComfyUI and without it, by core's KSampler
+and by ours."""
+
+from __future__ import annotations
+
+import pytest
+from test_core_numbers import compared
+from toy_prompts import distance, ksampler, nodes, sampler, saved, windows
+
+SAME = 1e-4
+"""Of the spread of latents."""
+TRAVEL = '"0": "a red circle", "5": "a blue square moves left"'
+
+
+def travelling(text: str = TRAVEL, frames: int = 6) -> tuple[str, dict]:
+    return "VideoLDM_LongHorizonSegments", {"clip": ["1", 1], "segments": text, "frames": frames,
+                                            "frame_rate": 8.0}  # fmt: skip
+
+
+def cores(model: str, **changed) -> tuple[str, dict]:
+    kind, inputs = windows(model, 3, 1)
+    return kind, {**inputs, **changed}
+
+
+def again(model: str, iterations: int = 2) -> tuple[str, dict]:
+    return "VideoLDM_FreeInit", {"model": [model, 0], "iterations": iterations, "order": 4,
+                                 "filter": "gaussian", "spatial_cutoff": 0.25,
+                                 "temporal_cutoff": 0.25}  # fmt: skip
+
+
+SLIDING = {"strategy": "sliding windows", "strategy.window": 3, "strategy.overlap": 1,
+           "strategy.context_frames": 1, "strategy.free_noise": True}  # fmt: skip
+CASES = {
+    "travel, core's": (ksampler("3", positive=["11", 0]),),
+    "travel, ours": (sampler("3", positive=["11", 0]),),
+    "travel in ours' windows": (sampler("3", positive=["11", 0], **SLIDING),),
+    "travel in core's windows": (ksampler("W", positive=["11", 0]), cores("3")),
+    "core's windows with the frame before": (ksampler("W"), cores("3", causal_window_fix=True)),
+    "core's looped windows": (ksampler("W"), cores("3", context_schedule="looped_uniform",
+                                                   closed_loop=True, fuse_method="pyramid")),
+    "ours' looped windows": (sampler("3", **SLIDING, **{
+        "strategy.window_schedule": "looped", "strategy.fuse": "flat", "strategy.strides": 2}),),
+    "FreeInit, core's": (ksampler("W"), again("3")),
+    "FreeInit, core's, ancestral": (ksampler("W", sampler_name="euler_ancestral"), again("3", 3)),
+    "FreeInit, ours": (sampler("W"), again("3")),
+    "FreeInit, ours, windows": (sampler("W", **SLIDING), again("3")),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs(comfyui):
+    """name -> (standalone, ComfyUI), all of one run."""
+    extra, names = {"n11": travelling()}, {}
+    for k, (name, (sampled, *model)) in enumerate(CASES.items()):
+        key, own = str(100 + 3 * k), str(101 + 3 * k)
+        kind, inputs = sampled
+        extra |= {f"n{own}": one for one in model}
+        wired = {**inputs, "model": [own, 0]} if model else inputs
+        extra |= {f"n{key}": (kind, wired), f"n{102 + 3 * k}": saved(key)}
+        names[key] = name
+    prompt = nodes(n98=saved("8"), n99=saved("9"), **extra)
+    found = compared(comfyui, prompt)
+    return {names.get(key, key): pair for key, pair in found.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_in_both_hosts(pairs, name):
+    far = distance(*pairs[name])
+    print(name, far)
+    assert far < SAME
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_changes_something(pairs, name):
+    plain = pairs["9" if "ours" in name else "8"][1]
+    assert distance(pairs[name][1], plain) > 0.01
