@@ -183,11 +183,13 @@ def test_a_still_keeps_its_texts_in_every_format(tmp_path, count):
 
 
 def growing_tone(seconds: float, rate: int) -> torch.Tensor:
-    """Sound [1, samples] of 500 Hz whose loudness grows by 0.1 a second: codecs drop what is
-    constant."""
-    return ramp(seconds, rate) * torch.sin(
-        torch.arange(round(seconds * rate)) / rate * 1000 * torch.pi
-    )
+    """Sound [1, samples] whose loudness grows by 0.1 a second: codecs drop what is constant."""
+    return ramp(seconds, rate) * tone(seconds, rate)
+
+
+def tone(seconds: float, rate: int) -> torch.Tensor:
+    """Sound [samples] of 500 Hz."""
+    return torch.sin(torch.arange(round(seconds * rate)) / rate * 1000 * torch.pi)
 
 
 def loudness(waveform: torch.Tensor, place: float, rate: int) -> float:
