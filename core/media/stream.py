@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from os import PathLike
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from .selection import Selection, choose
 from .sound import mixed_down, sound_of
 from .spool import back_and_forth, mirrored
 from .writing import checked_order, write_order
+
+
+def _over_black(chunk: Tensor) -> Tensor:
+    return (chunk[:, :3] + 1) * (chunk[:, 3:] + 1) / 2 - 1
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,23 @@ class VideoStream:
         """The video whose chunks `t 3 h w` are given to `change`, which makes them width x height;
         as lazy as this one."""
         return replace(self, source=lambda: map(change, self.chunks()), width=width, height=height)
+
+    def trimmed(self, start_time: float, duration: float) -> VideoStream | None:
+        """The frames that begin from `start_time` seconds on, within `duration` seconds (0: all);
+        None if there are none. As lazy as this video."""
+        begin, lasts = (Fraction(one).limit_denominator(1_000_000) * self.frame_rate
+                        for one in (start_time, duration))  # fmt: skip
+        start = max(0, ceil(begin))
+        stop = min(self.frames, ceil(begin + lasts)) if duration else self.frames
+        if start >= stop:
+            return None
+        return self if (start, stop) == (0, self.frames) else self.part(start, stop - start)
+
+    def opaque(self) -> VideoStream:
+        """The video over black, `t 3 h w`; itself where nothing is transparent."""
+        if self.channels == 3:
+            return self
+        return replace(self, source=lambda: map(_over_black, self.chunks()), channels=3)
 
     @property
     def seconds(self) -> Fraction:

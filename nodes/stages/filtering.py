@@ -34,7 +34,7 @@ def _filtered(
     host: Host, video: Wire, change: Callable[[Iterator[Tensor]], Iterator[Tensor]]
 ) -> Wire:
     """`change` takes and gives parts [1 t 3 h w] of the video."""
-    stream = host.stream(video)
+    stream = host.stream(video).opaque()
 
     def frames() -> Iterator[Tensor]:
         return (part[0] for part in change(chunk[None] for chunk in stream.chunks()))

@@ -105,4 +105,89 @@ def edited_by_others(toys):
     return sizes
 
 
-CHECKS = (edits, files, edited_by_others)
+def trims(toys):
+    """Trims: which frames they give, that nothing is made before, and what cannot be."""
+    import torch
+
+    source = Counted()
+    video = source.video()
+    part, loose = video.as_trimmed(0.25, 0.25), video.as_trimmed(0.25, 9, strict_duration=False)
+    asked = source.asked
+    images = source.images()
+    return {
+        "asked": asked,
+        "frames": [part.get_frame_count(), loose.get_frame_count()],
+        "same": [
+            torch.allclose(one.get_components().images, images[2:stop], atol=1e-6)
+            for one, stop in ((part, 4), (loose, 5))
+        ],
+        "none": [video.as_trimmed(0.25, 9) is None, video.as_trimmed(9, 0) is None],
+        "all": video.as_trimmed(0, 0).get_frame_count(),
+        "duration": part.get_duration(),
+    }
+
+
+def trimmed_by_core(toys):
+    """Of windows of a file: the frames that ComfyUI decodes and those that we read."""
+    from pathlib import Path
+
+    import torch
+    from comfy_api.latest import InputImpl
+    from videoldm.core.media.files import write_video
+    from videoldm.nodes.host.comfyui.video import stream_of
+
+    levels = torch.linspace(-0.9, 0.9, 40)[:, None, None, None].expand(-1, 3, 16, 32)
+    found = []
+    with TemporaryDirectory() as folder:
+        for rate in (8, Fraction(24000, 1001)):
+            path = Path(folder) / "a.mp4"
+            write_video(path, [levels], frame_rate=rate)
+            for start, duration in ((0, 0), (0.5, 0), (0.51, 0.7), (1, 0.5), (0.3, 1.1)):
+                video = InputImpl.VideoFromFile(str(path), start_time=start, duration=duration)
+                core = video.get_components().images.mean((1, 2, 3)) * 2 - 1
+                ours = stream_of(video).frames_tensor().mean((1, 2, 3))
+                same = core.shape == ours.shape and float((core - ours).abs().max()) < 0.02
+                found.append([len(core), len(ours), same])
+    return found
+
+
+def sources(toys):
+    """What others stream from: a file, written once, of a codec that was asked for."""
+    from pathlib import Path
+
+    import av
+    from videoldm.core.media.files import open_video
+
+    source = Counted()
+    video = source.video()
+    paths = [video.get_stream_source() for _ in range(2)]
+    with TemporaryDirectory() as folder:
+        codecs = []
+        for name, codec in (("a.mp4", "av1"), ("b.webm", "av1"), ("c.mp4", "h264")):
+            path = Path(folder) / name
+            source.video().save_to(str(path), codec=codec)
+            with av.open(str(path)) as file:
+                codecs.append(file.streams.video[0].codec_context.codec.name)
+    found = open_video(paths[0]).frames if isinstance(paths[0], str) else 0
+    return {"one": paths[0] == paths[1], "frames": found, "codecs": codecs}
+
+
+def transparency(toys):
+    """The alpha of a VIDEO of ours, as ComfyUI has it and as we read it again."""
+    from types import SimpleNamespace
+
+    import torch
+    from videoldm.core.media.files import VideoStream
+    from videoldm.nodes.host.comfyui.video import StreamedVideo, stream_of
+
+    pixels = torch.rand(3, 4, 8, 8) * 2 - 1
+    parts = StreamedVideo(VideoStream.from_tensor(pixels, 8)).get_components()
+    again = stream_of(SimpleNamespace(get_components=lambda: parts)).frames_tensor()
+    return [
+        list(parts.images.shape),
+        list(parts.alpha.shape),
+        torch.allclose(again, pixels, atol=1e-6),
+    ]
+
+
+CHECKS = (edits, files, edited_by_others, trims, trimmed_by_core, sources, transparency)

@@ -9,12 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from comfy.utils import common_upscale
 from comfy_api.latest import Input, InputImpl, Types
 from einops import rearrange
 from torch import Tensor
 
-from ....core.media.files import VideoStream, begin_video
+from ....core.media.files import Selection, VideoInfo, VideoStream, begin_video, open_video
+from ....core.media.timing import Timing
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
 from ..tensors import audio_from, audio_of, images_from, pixels_of
@@ -22,24 +24,34 @@ from ..tensors import audio_from, audio_of, images_from, pixels_of
 QUALITY, PRESET = 18, "medium"
 """Of the files that we write ourselves: the constant rate factor, and x264's preset."""
 SUFFIXES = {".mp4": "mp4", ".webm": "webm"}
+FORMATS = {
+    ("mp4", "auto"): "mp4", ("mp4", "h264"): "mp4", ("mp4", "av1"): "mp4 (AV1)",
+    ("webm", "auto"): "webm", ("webm", "av1"): "webm (AV1)",
+}  # fmt: skip
+"""Ours for ComfyUI's container and codec."""
 
 
 class StreamedVideo(Input.Video):
     """A `VideoStream` with the methods of ComfyUI's videos.
 
-    Plain 8-bit MP4 and WebM files are written while the frames are made; for everything else the
-    frames are gathered first and ComfyUI writes the file.
+    Plain 8-bit MP4 and WebM files are written while the frames are made, and trims, crops and new
+    sizes are as lazy; for everything else the frames are gathered first and ComfyUI writes the
+    file.
     """
 
     def __init__(self, stream: VideoStream):
         self.stream = stream
+        self.source: Path | None = None
 
     def get_components(self) -> Types.VideoComponents:
-        frames = rearrange(self.stream.frames_tensor(), "t c h w -> 1 t c h w")
+        frames = self.stream.frames_tensor()
+        images = images_from(rearrange(frames[:, :3], "t c h w -> 1 t c h w")).cpu()
         sound = self.stream.audio() if self.stream.audio is not None else None
+        has_alpha = self.stream.channels == 4
+        alpha = {"alpha": (frames[:, 3, ..., None].cpu() + 1) / 2} if has_alpha else {}
         return Types.VideoComponents(
-            images=images_from(frames).cpu(), frame_rate=self.stream.frame_rate,
-            audio=audio_from(sound),
+            images=images, frame_rate=self.stream.frame_rate, audio=audio_from(sound),
+            **_known_to(Types.VideoComponents, alpha),
         )  # fmt: skip
 
     def save_to(
@@ -48,10 +60,11 @@ class StreamedVideo(Input.Video):
         crf: float | None = None, color_space: str | None = None, preset: str | None = None,
         **more: Any,
     ) -> None:  # fmt: skip
-        container = _container(path, format, codec)
+        format_here = _format(path, format, codec)
         more = {key: value for key, value in more.items() if value is not None}
         plain = bit_depth in (None, 8) and color_space in (None, "auto", "sRGB") and not more
-        if container is None or not plain or (container == "mp4" and preset not in (None, PRESET)):
+        is_slow = format_here != "mp4" or preset in (None, PRESET)
+        if format_here is None or not plain or not is_slow:
             given = {"bit_depth": bit_depth, "crf": crf, "color_space": color_space,
                      "preset": preset, **more}  # fmt: skip
             save = self._in_memory().save_to
@@ -61,11 +74,30 @@ class StreamedVideo(Input.Video):
 
         texts = metadata_texts(metadata)
         quality = QUALITY if crf is None else round(crf)
-        file = begin_video(Path(path), container)
-        save_stream(host, self.stream, file, format=container, quality=quality, metadata=texts)
+        file = begin_video(Path(path), format_here)
+        save_stream(host, self.stream, file, format=format_here, quality=quality, metadata=texts)
 
-    def as_trimmed(self, *args: Any, **kwargs: Any) -> Any:
-        return self._in_memory().as_trimmed(*args, **kwargs)
+    def as_trimmed(
+        self, start_time: float | None = None, duration: float | None = None,
+        strict_duration: bool = True, **more: Any,
+    ) -> StreamedVideo | None:  # fmt: skip
+        """The frames that begin within `duration` seconds (0: all) from `start_time` on; None if
+        there are none, or with `strict_duration` less than that."""
+        trimmed = self.stream.trimmed(start_time or 0, duration or 0)
+        if trimmed is None or (strict_duration and trimmed.seconds < Fraction(duration or 0)):
+            return None
+        return StreamedVideo(trimmed)
+
+    def get_stream_source(self) -> str:
+        """A temporary file, which ComfyUI removes when it starts again; written once."""
+        if self.source is None:
+            from .host import host
+
+            size = self.get_dimensions()
+            file = host.folders.new_file("video/VideoLDM", ".mp4", temp=True, size=size)
+            self.source = save_stream(host, self.stream, file, format="mp4", quality=QUALITY,
+                                      metadata={})  # fmt: skip
+        return str(self.source)
 
     def as_cropped(
         self, x: int = 0, y: int = 0, width: int = 0, height: int = 0, **more: Any
@@ -144,31 +176,47 @@ def _known_to(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None and name in known}
 
 
-def _container(path: Any, format: Any, codec: Any) -> str | None:
-    """The container that we can stream into, or None."""
+def _format(path: Any, format: Any, codec: Any) -> str | None:
+    """The one of our formats that is meant, or None for what we cannot stream into."""
     if not isinstance(path, str | PathLike):
         return None
     format, codec = (getattr(one, "value", one) for one in (format, codec))
     suffix = "." + str(path).rpartition(".")[2].lower()
     container = SUFFIXES.get(suffix) if format == "auto" else format
-    known = {"mp4": ("auto", "h264"), "webm": ("auto",)}
-    return container if codec in known.get(container, ()) else None
+    return FORMATS.get((container, codec))
 
 
 def stream_of(video: Any) -> VideoStream:
     """The frames of any VIDEO; those of a file are read only when they are needed."""
     if isinstance(video, StreamedVideo):
         return video.stream
-    if isinstance(video, InputImpl.VideoFromFile) and _is_whole(video):
+    if isinstance(video, InputImpl.VideoFromFile) and _is_uncut(video):
         source = video.get_stream_source()
         if isinstance(source, str):
-            return VideoStream.from_file(source)
+            return _of_file(open_video(source), *video.get_active_trim_window())
     parts = video.get_components()
     pixels = pixels_of(parts.images)[0].cpu()
+    alpha = getattr(parts, "alpha", None)
+    if alpha is not None:
+        pixels = torch.cat([pixels, alpha.movedim(-1, 1).to(pixels) * 2 - 1], dim=1)
     return VideoStream.from_tensor(pixels, parts.frame_rate, audio=audio_of(parts.audio))
 
 
-def _is_whole(video: Any) -> bool:
-    window = getattr(video, "get_active_trim_window", lambda: None)()
+def _is_uncut(video: Any) -> bool:
+    """Whether its frames are those of its file, from one time to another."""
     edited = getattr(video, "has_pending_frame_edits", lambda: False)()
-    return window is not None and not any(window) and not edited
+    return hasattr(video, "get_active_trim_window") and not edited
+
+
+def _of_file(info: VideoInfo, start_time: float, duration: float) -> VideoStream:
+    """The frames that begin within these seconds, as ComfyUI takes them; 0 is to the end."""
+    timing = info.timing or Timing.regular(info.frames, info.frame_rate)
+    begin = Fraction(start_time).limit_denominator(1_000_000)
+    lasts = Fraction(duration).limit_denominator(1_000_000)
+    start = timing.before(begin)
+    stop = timing.before(begin + lasts) if duration else info.frames
+    if start >= stop:
+        raise ValueError(
+            f"no frame of {info.path} begins from {start_time:g} s to {start_time + duration:g} s"
+        )
+    return VideoStream.from_selection(info, Selection(start=start, count=stop - start))

@@ -31,10 +31,14 @@ class StandaloneVideo:
 
     def get_components(self) -> SimpleNamespace:
         """`images` [T, H, W, 3], `audio` and `frame_rate`, all in memory."""
-        images = images_from(rearrange(self.stream.frames_tensor(), "t c h w -> 1 t c h w"))
+        frames = self.stream.frames_tensor()
+        images = images_from(rearrange(frames[:, :3], "t c h w -> 1 t c h w"))
         sound = self.stream.audio() if self.stream.audio is not None else None
         return SimpleNamespace(
-            images=images, audio=audio_from(sound), frame_rate=self.stream.frame_rate
+            images=images,
+            audio=audio_from(sound),
+            frame_rate=self.stream.frame_rate,
+            alpha=(frames[:, 3, ..., None] + 1) / 2 if self.stream.channels == 4 else None,
         )
 
     def get_dimensions(self) -> tuple[int, int]:
