@@ -12,6 +12,7 @@ from .curves import StrengthCurve
 from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
 from .filters import BackProjectLowResolution, RestoreKeyframeDetail
 from .free_init import FreeInitNode
+from .guidance import ControlNetStrength, GuidanceCurve
 from .host import ComfyExtension, inside_comfyui
 from .inject import EjectTemporalLayers, InjectTemporalLayers
 from .interpolate import InterpolateFrames
@@ -42,6 +43,8 @@ NODES = [
     EjectTemporalLayers,
     FreeInitNode,
     StrengthCurve,
+    GuidanceCurve,
+    ControlNetStrength,
     LongHorizonSegments,
     BoundingBoxes,
     VideoSampler,

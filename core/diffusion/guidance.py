@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .curves import Curve, step_under_way
 from .denoiser import (
     Denoiser,
     Prediction,
@@ -22,7 +23,8 @@ from .denoiser import (
 )
 
 Scale = float | Tensor
-"""One number, or one per frame [t], applied along axis 1 of b t c h w."""
+"""One number, or one per frame [t], applied along axis 1 of b t c h w, or one per frame and
+position [t, h or 1, w or 1]."""
 
 
 def per_frame_scale(start: float, end: float, frames: int) -> Tensor:
@@ -68,6 +70,18 @@ def averaged(branches: Sequence[Branch]) -> Denoiser:
         level = float(sigma.flatten()[0])
         answers = [one.denoiser(x, sigma) for one in branches if one.takes_part(level)]
         return sum(answers) / len(answers) if answers else torch.zeros_like(x)
+
+    return denoise
+
+
+def scheduled(
+    guide: Callable[[Scale], Denoiser], strength: Curve, frames: Sequence[int]
+) -> Denoiser:
+    """guide(scale) with the scale that a curve gives these absolute frames at every step."""
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        scale = strength.amount(frames, step_under_way.get(), tuple(x.shape[-2:]))
+        return guide(scale)(x, sigma)
 
     return denoise
 
@@ -167,9 +181,11 @@ def placed(denoiser: Denoiser, given: Tensor, mask: Tensor) -> Denoiser:
 
 
 def _along_frames(scale: Tensor, x: Tensor) -> Tensor:
-    """[t] -> [1 t 1 ... 1]; a 0-dim scale stays one number."""
+    """[t] -> [1 t 1 ... 1], [t h w] -> [1 t 1 h w]; a 0-dim scale stays one number."""
     if scale.ndim == 0:
         return scale.to(x)
+    if scale.ndim == 3 and len(scale) == x.shape[1]:
+        return scale.to(x)[None, :, None]
     if scale.shape != x.shape[1:2]:
         raise ValueError(
             f"{len(scale)} guidance scales were given for a video of {x.shape[1]} frames."

@@ -6,13 +6,15 @@ to its middle block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from diffusers import ControlNetModel
 from einops import rearrange, repeat
 from torch import Tensor
+
+from ..diffusion.curves import FULL, Curve, StepAt
 
 REDUCTION = 8
 """Pixels of the image per latent position along one side."""
@@ -30,13 +32,17 @@ class Control:
     """A ControlNet with the image that it follows.
 
     image: [t, 3, 8 h, 8 w] in [0, 1] for t frames, or [1, 3, 8 h, 8 w] for all. pooled: the answers
-    are averaged over the picture (ControlNets that were trained so, such as "shuffle").
+    are averaged over the picture (ControlNets that were trained so, such as "shuffle"). curve: what
+    the strength is multiplied with, by the absolute numbers of the frames and by the step.
     """
 
     network: ControlNetModel
     image: Tensor
     strength: float = 1.0
     pooled: bool = False
+    curve: Curve = FULL
+    frames: Sequence[int] = ()
+    step: StepAt | None = None
 
     def __call__(self, x: Tensor, timesteps: Tensor, text: Tensor | None) -> Residuals:
         """For the network's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]."""
@@ -55,7 +61,11 @@ class Control:
 
     def _weighted(self, answer: Tensor, x: Tensor) -> Tensor:
         answer = answer.mean((2, 3), keepdim=True).expand_as(answer) if self.pooled else answer
-        return (answer * self.strength).to(x)
+        size, strength = tuple(answer.shape[-2:]), self.curve * self.strength
+        amount = strength.amount(self.frames, self.step, size)
+        if isinstance(amount, Tensor):
+            amount = repeat(amount, "t h w -> (b t) 1 h w", b=len(x)).to(answer)
+        return (answer * amount).to(x)
 
 
 def check_fits(network: ControlNetModel, unet: Any) -> None:

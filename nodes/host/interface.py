@@ -139,6 +139,12 @@ class Host(Protocol):
     def scheduled_lora(self, model: Wire, name: str, strength: Curve) -> Wire:
         """A clone with a LoRA of models/loras beside the layers of its image network."""
 
+    def guidance_curve(self, model: Wire, curve: Curve) -> Wire:
+        """A clone whose samplers' cfg is multiplied with the curve, unless it is 1."""
+
+    def control_strength(self, prompts: Sequence[Conditioning], curve: Curve) -> list[Conditioning]:
+        """Prompts with the strength of their last ControlNet multiplied with the curve."""
+
     def eject(self, model: Wire) -> Wire:
         """A clone without any of this pack's layers."""
 

@@ -12,7 +12,7 @@ from ..checks import curve_faults, require
 from .texts import read_points
 
 if TYPE_CHECKING:
-    from ..host.interface import Host, Wire
+    from ..host.interface import Conditioning, Host, Wire
 
 
 def curve_of(host: Host, value: Wire) -> Curve:
@@ -57,6 +57,18 @@ def _masked(mask: Tensor) -> Curve:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def control_strength(
+    host: Host, positive: Conditioning, negative: Conditioning, curve: Wire
+) -> list[Conditioning]:
+    """Both prompts with the strength of their last ControlNet multiplied."""
+    if not any(more.get("control") for _, more in (*positive, *negative)):
+        raise ValueError(
+            "0 of the prompts have a ControlNet whose strength could change: connect them to Apply "
+            "ControlNet before"
+        )
+    return host.control_strength([positive, negative], curve_of(host, curve))
 
 
 def drawn_curve(host: Host, points: str, over: str, interpolation: str, times: Wire) -> Wire:

@@ -98,6 +98,17 @@ class ComfyHost:
 
         return with_lora(model, self.folders.model_path("loras", name), strength)
 
+    def guidance_curve(self, model: Any, curve: Curve) -> Any:
+        from .guidance import with_guidance
+
+        return with_guidance(model, curve)
+
+    def control_strength(self, prompts: Sequence[list], curve: Curve) -> list[list]:
+        from .control_strength import with_control_strength
+
+        copies: dict[int, Any] = {}
+        return [with_control_strength(one, curve, copies) for one in prompts]
+
     def eject(self, model: Any) -> Any:
         from .layers import eject
 

@@ -53,8 +53,9 @@ class SamplerSteps:
 def count_steps(model: Any) -> None:
     """Let the samplers of a model, which is ours alone, say what step they are in."""
     for kind, wrapper in ((WRAPPERS.SAMPLER_SAMPLE, _sample), (WRAPPERS.PREDICT_NOISE, _evaluate)):
-        model.remove_wrappers_with_key(kind, KEY)
-        model.add_wrapper_with_key(kind, KEY, wrapper)
+        # What is there stays where it is, around those that ask for the step.
+        if not model.get_wrappers(kind, KEY):
+            model.add_wrapper_with_key(kind, KEY, wrapper)
 
 
 def step_at(options: Mapping[str, Any]) -> StepAt | None:

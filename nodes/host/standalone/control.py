@@ -11,6 +11,7 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
+from ....core.diffusion.curves import FIRST_STEP, FULL, Curve, StepAt
 from ....core.diffusion.resizing import resize
 from ....core.diffusion.schedules import NoiseSchedule
 from ....core.networks.controlnet import REDUCTION, Control
@@ -33,7 +34,8 @@ class StandaloneControlNet:
 class Hint:
     """A ControlNet with images [k, 3, h, w] to follow between two fractions of the way down.
 
-    previous: the one that was applied before, which acts beside it.
+    previous: the one that was applied before, which acts beside it. curve: what the strength is
+    multiplied with.
     """
 
     net: StandaloneControlNet
@@ -42,21 +44,27 @@ class Hint:
     start: float = 0.0
     end: float = 1.0
     previous: Hint | None = None
+    curve: Curve = FULL
     _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     def acts(self, schedule: NoiseSchedule, sigma: float) -> bool:
         return level_of(schedule, self.end) <= sigma <= level_of(schedule, self.start)
 
-    def control(self, x: Tensor) -> Control:
-        """For latents [b, t, c, h, w]."""
+    def control(self, x: Tensor, frames: Sequence[int], step: StepAt | None) -> Control:
+        """For latents [b, t, c, h, w] of these absolute frames at a step."""
         height, width = (REDUCTION * side for side in x.shape[-2:])
         if (height, width) not in self._resized:
             self._resized.clear()
             image = resize(self.images, width, height, "nearest-exact", "center")
             self._resized[height, width] = image
-        image = self._resized[height, width]
-        pooled = self.net.pooled
-        return Control(network=self.net.network, image=image, strength=self.strength, pooled=pooled)
+        return Control(
+            network=self.net.network, image=self._resized[height, width], strength=self.strength,
+            pooled=self.net.pooled, curve=self.curve, frames=frames, step=step,
+        )  # fmt: skip
+
+    def off(self, frames: Sequence[int], step: StepAt | None) -> bool:
+        """Whether the curve is 0 for all of these frames at a step."""
+        return not any(self.curve.at(frame, step or FIRST_STEP) for frame in frames)
 
     def picked(self, indices: Sequence[int]) -> Hint:
         """The same with the images of these numbers."""
@@ -94,6 +102,15 @@ def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
     return [
         [tokens, {**more, CONTROL: replace(one, previous=more.get(CONTROL)), **options}]
         for tokens, more in conditioning
+    ]
+
+
+def curved(conditioning: Sequence, curve: Curve) -> list:
+    """The prompts with the strength of the hint that was applied last multiplied."""
+    hints = [more.get(CONTROL) for _, more in conditioning]
+    return [
+        [text, more if one is None else {**more, CONTROL: replace(one, curve=one.curve * curve)}]
+        for (text, more), one in zip(conditioning, hints, strict=True)
     ]
 
 

@@ -115,6 +115,14 @@ class StandaloneHost:
                        ) -> StandaloneModel:  # fmt: skip
         return self.loaders.scheduled_lora(model, name, strength)
 
+    def guidance_curve(self, model: StandaloneModel, curve: Curve) -> StandaloneModel:
+        return replace(model, guidance=model.guidance * curve)
+
+    def control_strength(self, prompts: Sequence[list], curve: Curve) -> list[list]:
+        from .control import curved
+
+        return [curved(one, curve) for one in prompts]
+
     def eject(self, model: StandaloneModel) -> StandaloneModel:
         return model.ejected()
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ....core.diffusion.curves import FULL, Curve, step_under_way
 from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.free_init import FreeInit
-from ....core.diffusion.guidance import Branch, averaged, guided, rescaled
+from ....core.diffusion.guidance import Branch, Scale, averaged, guided, rescaled, scheduled
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
@@ -26,11 +27,13 @@ class StandaloneModel:
     """A diffusion model on a wire. It is never changed: every edit gives another one.
 
     free_init: how its samplers sample again. windows: ComfyUI's, in which KSampler sees a video.
+    guidance: what the samplers' cfg is multiplied with.
     """
 
     core: DiffusionModel
     free_init: FreeInit | None = None
     windows: ContextWindows | None = None
+    guidance: Curve = FULL
 
     def clone(self) -> StandaloneModel:
         return replace(self)
@@ -69,11 +72,14 @@ def denoiser_for(
         if guidance.cfg == 1:
             return cond
         uncond = _bound(core, negative, condition)
-        if guidance.rescale:
-            return rescaled(
-                cond, uncond, guidance.cfg, guidance.rescale, prediction=core.prediction
-            )
-        return guided(cond, uncond, guidance.cfg)
+
+        def guide(scale: Scale) -> Denoiser:
+            phi = guidance.rescale
+            if phi and (isinstance(scale, Tensor) or scale != 1):
+                return rescaled(cond, uncond, scale, phi, prediction=core.prediction)
+            return guided(cond, uncond, scale)
+
+        return scheduled(guide, model.guidance * guidance.cfg, condition.frames)
 
     return for_segment
 
@@ -98,16 +104,20 @@ def _branch_denoiser(
     hints, alone = hints_of(conditioning, condition.frames), core.denoiser(given)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        acting = _controlled(core, hints, x, sigma)
+        acting = _controlled(core, hints, x, sigma, condition.frames)
         return (alone if acting is core else acting.denoiser(given))(x, sigma)
 
     return denoise
 
 
 def _controlled(
-    core: DiffusionModel, hints: Sequence[Hint], x: Tensor, sigma: Tensor
+    core: DiffusionModel, hints: Sequence[Hint], x: Tensor, sigma: Tensor, frames: Sequence[int]
 ) -> DiffusionModel:
-    """The model with the ControlNets that act at this noise level."""
-    level = float(sigma.flatten()[0])
-    acting = [one.control(x) for one in hints if one.acts(core.schedule, level)]
+    """The model with the ControlNets that act on some of these frames at this noise level."""
+    level, step = float(sigma.flatten()[0]), step_under_way.get()
+    acting = [
+        one.control(x, frames, step)
+        for one in hints
+        if one.acts(core.schedule, level) and not one.off(frames, step)
+    ]
     return core.with_controls(acting) if acting else core

@@ -1,0 +1,89 @@
+"""ControlNets of ComfyUI's whose strength changes over frames and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from einops import repeat
+from torch import Tensor
+
+from ....core.diffusion.curves import Curve
+from .layers import frame_batch
+from .steps import step_at
+
+CONTROL = "control"
+"""ComfyUI's name in a CONDITIONING."""
+
+
+class CurvedControl:
+    """Before a class of ControlNets among the bases: its answers are multiplied with a curve."""
+
+    curve: Curve
+    under_way: tuple[Sequence[int], int, Any]
+
+    def get_control(
+        self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: int,
+        transformer_options: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        batch, given = frame_batch(x_noisy, transformer_options), transformer_options
+        numbers, step = batch.conditions.numbers(batch.frames), step_at(given)
+        self.under_way = numbers, len(x_noisy) // batch.frames, step
+        if not any(self.curve.at(frame, step) for frame in numbers):
+            before = self.previous_controlnet
+            return before and before.get_control(x_noisy, t, cond, batched_number, given)
+        return super().get_control(x_noisy, t, cond, batched_number, given)
+
+    def control_merge(self, control: Any, control_prev: Any, output_dtype: Any) -> Any:
+        # The same tensor may stand for several places, and is weighed there as one.
+        given = {id(one): one for answers in control.values() for one in answers if one is not None}
+        weighted = {key: self._weighted(one) for key, one in given.items()}
+        control = {
+            name: [None if one is None else weighted[id(one)] for one in answers]
+            for name, answers in control.items()
+        }
+        return super().control_merge(control, control_prev, output_dtype)
+
+    def _weighted(self, answer: Tensor) -> Tensor:
+        numbers, videos, step = self.under_way
+        amount = self.curve.amount(numbers, step, tuple(answer.shape[-2:]))
+        if isinstance(amount, Tensor):
+            amount = repeat(amount, "t h w -> (b t) 1 h w", b=videos).to(answer)
+        return answer * amount
+
+    def copy(self) -> Any:
+        return curved(super().copy(), self.curve)
+
+
+def curved(control: Any, curve: Curve) -> Any:
+    """A ControlNet, which is ours alone, with its answers multiplied with a curve, too."""
+    if not isinstance(control, CurvedControl):
+        control.__class__, control.curve = _curved(type(control)), curve
+    else:
+        control.curve = control.curve * curve
+    return control
+
+
+@cache
+def _curved(kind: type) -> type:
+    return type(kind.__name__, (CurvedControl, kind), {})
+
+
+def with_control_strength(conditioning: Sequence, curve: Curve, copies: dict[int, Any]) -> list:
+    """The prompts with the strength of the ControlNet that was applied last multiplied.
+
+    copies: by the ControlNets' identity, which prompts may share.
+    """
+
+    def one(control: Any) -> Any:
+        if id(control) not in copies:
+            copy = curved(control.copy(), curve)
+            copy.set_previous_controlnet(control.previous_controlnet)
+            copies[id(control)] = copy
+        return copies[id(control)]
+
+    return [
+        [text, {**more, CONTROL: one(more[CONTROL])} if more.get(CONTROL) else dict(more)]
+        for text, more in conditioning
+    ]
