@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def _run(prompt: str) -> list[Frames]:
         if done.returncode:
             raise SystemExit(done.returncode)
         saved = [Path(one) for one in json.loads(done.stdout.splitlines()[-1])["files"]]
-        return [[_read(one) for one in sorted(each.glob("*.png")) or [each]] for each in saved]
+        return [[_read(one) for one in each] for _, each in groupby(saved, lambda one: one.parent)]
 
 
 def _read(path: Path) -> Image.Image:

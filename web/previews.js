@@ -33,3 +33,13 @@ export function hidePreviewOfRendered(node) {
     get: () => String(file?.value).startsWith("rendered: "),
   });
 }
+
+/**
+ * A file saved before Load Video had optional inputs holds the upload button's value behind the
+ * required ones, where the first optional one stands today.
+ */
+export function dropUploadValue({ type, widgets_values: values }) {
+  const required = 8;
+  const old = type === "VideoLDM_LoadVideo" && values?.length === required + 1;
+  if (old && values[required] === "image") values.pop();
+}

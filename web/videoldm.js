@@ -9,7 +9,7 @@ import { useNetworks } from "./estimate.js";
 import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
 import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
-import { hidePreviewOfRendered, makeRoom, playPreviews } from "./previews.js";
+import { dropUploadValue, hidePreviewOfRendered, makeRoom, playPreviews } from "./previews.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
 import { clockOf, readSegments, writeSegments } from "./timeline.js";
@@ -79,6 +79,11 @@ app.registerExtension({
   async beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== "VideoLDM_VideoSampler") return;
     useNetworks(nodeData.input.required.model[1].videoldm_networks);
+  },
+
+  async beforeConfigureGraph(graph) {
+    const inner = (graph?.definitions?.subgraphs ?? []).flatMap((one) => one.nodes ?? []);
+    [...(graph?.nodes ?? []), ...inner].forEach(dropUploadValue);
   },
 
   async nodeCreated(node) {

@@ -2,8 +2,9 @@
 
 A saved list has one value per widget in the frontend's order, with values in between that belong
 to no input: a "control_after_generate" behind seeds (once true, false or null), and the name of an
-upload button behind all required inputs. Files made elsewhere have it behind its own input, and old
-ones lack both, so the reading that fits the schema best is taken.
+upload button behind all inputs. Former frontends put it behind the required ones, files made
+elsewhere have it behind its own input, and old ones lack both, so the reading that fits the schema
+best is taken.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def align(saved: Sequence[Any], inputs: Sequence[InputSpec]) -> dict[str, Any]:
     readings = [
         _Reading(saved, inputs, control, upload)
         for control in (2, 1, 0)
-        for upload in ("last", "next", "none")
+        for upload in ("last", "required", "next", "none")
     ]
     return min(readings, key=lambda reading: reading.misfit).values
 
@@ -69,7 +70,7 @@ class _Reading:
     """One way to read a list of saved values.
 
     control: how many extra values a combo saves. upload: where the upload button's value stands:
-    "last" of the required ones, "next" to its input, or "none".
+    "last" of all, behind the "required" ones, "next" to its input, or "none".
     """
 
     def __init__(
@@ -84,11 +85,12 @@ class _Reading:
         return self.wrong, abs(len(self.saved) - self.position)
 
     def _walk(self, inputs: Sequence[InputSpec], prefix: str) -> None:
-        button = not prefix and self.upload == "last" and any(one.upload for one in inputs)
+        button = not prefix and self.upload in ("last", "required")
+        button = button and any(one.upload for one in inputs)
         for spec in required_first(inputs):
             if spec.kind != "widget":
                 continue
-            if button and not spec.required:
+            if button and self.upload == "required" and not spec.required:
                 button = self._skip_button()
             self._take(spec, f"{prefix}{spec.name}")
             self._skip_extras(spec, nested=bool(prefix))
@@ -143,14 +145,13 @@ def write_widgets(values: Mapping[str, Any], spec: NodeSpec) -> tuple[list[Any],
     """Return `widgets_values` (with the extra values) and `widgets_values_named` for a node."""
     widgets = {name: live for name, live in spec.live_inputs(values).items()
                if live.kind == "widget"}  # fmt: skip
-    required = sum(live.required for live in widgets.values())
     listed: list[Any] = []
     named: dict[str, Any] = {}
-    for k, (name, live) in enumerate(widgets.items(), start=1):
+    for name, live in widgets.items():
         named[name] = values.get(name, live.initial())
         listed.append(named[name])
         if live.has_control:
             listed += ["fixed", ""] if live.is_combo else ["fixed"]
-        if k == required and any(one.upload for one in widgets.values()):
-            listed.append("image")
+    if any(one.upload for one in widgets.values()):
+        listed.append("image")
     return listed, named

@@ -106,6 +106,10 @@ def test_upload_buttons_and_filters_of_combos_take_a_place() -> None:
     assert align(["a.png", 0.5, "image"], image) == {"image": "a.png", "scale": 0.5}
     assert align(["a.png", "image", 0.5], image) == {"image": "a.png", "scale": 0.5}
     assert align(["a.png", 0.5], image) == {"image": "a.png", "scale": 0.5}
+    later = InputSpec(name="rate", type="FLOAT", kind="widget", required=False, default=0.0)
+    for saved in (["a.png", 0.5, 2.0, "image"], ["a.png", 0.5, "image", 2.0], ["a.png", 0.5, 2.0]):
+        assert align(saved, (*image, later)) == {"image": "a.png", "scale": 0.5, "rate": 2.0}
+    assert align(["a.png", 0.5, "image"], (*image, later)) == {"image": "a.png", "scale": 0.5}
     combo = InputSpec(name="mode", type="COMBO", kind="widget", options=("x", "fixed"),
                       control_after_generate=True)  # fmt: skip
     text = InputSpec(name="text", type="STRING", kind="widget")
