@@ -26,6 +26,7 @@ from .load_models import (
 from .lora import LoadScheduledLoRA
 from .sample import VideoSampler
 from .segments import LongHorizonSegments
+from .steer import CameraControl, KeyframeImages, LoadSparseControl
 from .upsample import UpsampleVideo
 from .video import LoadVideo, PreviewVideo, SaveVideo
 
@@ -39,9 +40,12 @@ NODES = [
     LoadTemporalVAE,
     LoadUpsampler,
     LoadScheduledLoRA,
+    LoadSparseControl,
     InjectTemporalLayers,
     EjectTemporalLayers,
     FreeInitNode,
+    KeyframeImages,
+    CameraControl,
     StrengthCurve,
     GuidanceCurve,
     ControlNetStrength,

@@ -244,6 +244,22 @@ def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     yield from _unreadable(lambda text: read_points(text, over), values.get("points"))
 
 
+def frame_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
+    """Of nodes that give images to frames."""
+    from .stages.texts import absolute_frames
+
+    yield from _unreadable(absolute_frames, values.get("frames"))
+
+
+def camera_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
+    """Of Camera Control."""
+    from .stages.camera_texts import read_camera
+
+    both = _known(values, "moves", "frames")
+    if both:
+        yield from _unreadable(lambda text: read_camera(text, both[1]), both[0])
+
+
 def _unreadable(read: Callable[[str], Any], text: str | None) -> Iterator[str]:
     if text is None:
         return

@@ -2,12 +2,18 @@
 
 SAMPLERS = (
     "euler", "euler_ancestral", "heun", "ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde", "unipc",
+    "lcm",
 )  # fmt: skip
 SCHEDULES = (
     "uniform", "normal", "karras", "exponential", "trailing", "leading", "linspace", "strided",
 )  # fmt: skip
 AS_PUBLISHED = "as published"
 """Beside the schedules: noise levels, and what goes with them, as in a family's own script."""
+IMAGE_MOTIONS = (
+    AS_PUBLISHED, "small motion", "moderate motion", "large motion", "loop small", "loop moderate",
+    "loop large", "style transfer large", "style transfer moderate", "style transfer small",
+)  # fmt: skip
+"""How far the frames of a video may get from an image that they continue."""
 BORDERS = ("automatic", "continued", "blended", "independent")
 SINGLE_SEGMENT, SPARSE_FIRST, SLIDING_WINDOWS = "single clip", "sparse first", "sliding windows"
 PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO = "prediction", "hierarchical", "video to video"

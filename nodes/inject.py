@@ -8,6 +8,7 @@ from .host import host, io
 from .types import TemporalLayersType
 
 CATEGORY = "VideoLDM/model"
+OF_LAYERS, OF_MODEL = "of the layers", "of the model"
 
 
 def strength_input(name: str, tooltip: str, **more) -> io.Input:
@@ -35,6 +36,18 @@ def curves() -> list[io.Input]:
             advanced=True,
         ),
     ]
+
+
+def noise_levels() -> io.Input:
+    return io.Combo.Input(
+        "noise_levels",
+        options=[OF_LAYERS, OF_MODEL],
+        default=OF_LAYERS,
+        optional=True,
+        advanced=True,
+        tooltip="Whose noise levels (betas) the sampler takes: those that the layers "
+        "were trained with, where they were trained with others, or the model's own.",
+    )
 
 
 class InjectTemporalLayers(io.ComfyNode):
@@ -78,6 +91,7 @@ class InjectTemporalLayers(io.ComfyNode):
                     "and queries of attention there. Empty changes nothing.",
                 ),
                 *curves(),
+                noise_levels(),
             ],
             outputs=[io.Model.Output(tooltip="A video model: the image model with the layers.")],
         )
@@ -88,13 +102,15 @@ class InjectTemporalLayers(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, layers, strength, attention_strength, convolution_strength, sites, **curves
-    ) -> io.NodeOutput:
+        cls, model, layers, strength, attention_strength, convolution_strength, sites,
+        noise_levels=OF_LAYERS, **curves,
+    ) -> io.NodeOutput:  # fmt: skip
         from .stages.parsing import read_strength
 
         kinds = {"attention": attention_strength, "convolution": convolution_strength}
         used = read_strength(host, strength, kinds, sites, curves)
-        return io.NodeOutput(host.inject(model, layers, used))
+        own = noise_levels == OF_LAYERS
+        return io.NodeOutput(host.inject(model, layers, used, own_levels=own))
 
 
 class EjectTemporalLayers(io.ComfyNode):

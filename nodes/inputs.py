@@ -72,7 +72,7 @@ def sampler_name(default: str = "dpmpp_2m") -> io.Input:
         options=list(SAMPLERS),
         default=default,
         tooltip="Sampling algorithm. dpmpp_2m and unipc need the fewest steps; ancestral and sde "
-        "samplers add noise at every step.",
+        "samplers add noise at every step. lcm is for what was distilled to a few steps.",
     )
 
 

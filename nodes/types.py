@@ -2,6 +2,9 @@
 
 from .host import io
 
+ControlNetType = io.Custom("CONTROL_NET")
+"""ComfyUI's own."""
+
 CurveType = io.Custom("CURVE")
 """ComfyUI's own; ours also run over frames and carry masks, see `stages.curves.curve_of`."""
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from ..diffusion.sampling_plan import Plan
     from ..networks.diffusion_model import DiffusionModel
+    from ..networks.sparse_control import SparseControlNet
     from ..networks.temporal_layers import TemporalLayers
+    from .animatediff_camera import CameraWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,3 +192,24 @@ def rendered_video(world: str, *, seed: int, frames: int, size: int) -> Tensor:
     from .embedded.worlds import rendered
 
     return rendered(world, seed=seed, frames=frames, size=size)
+
+
+def load_sparse_control(path: Path, **where: Any) -> SparseControlNet:
+    """A SparseCtrl: a ControlNet whose frames see each other."""
+    from . import animatediff_sparse
+
+    return animatediff_sparse.load(path, **where)
+
+
+def image_motion(name: str) -> tuple[float, ...]:
+    """How like a given image frames stay by their distance from it, as a preset says."""
+    from .animatediff_config import LIKENESS
+
+    return LIKENESS[name]
+
+
+def read_camera_control(path: Path) -> CameraWeights:
+    """What lets temporal layers follow a camera."""
+    from . import animatediff_camera
+
+    return animatediff_camera.read(path)

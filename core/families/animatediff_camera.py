@@ -44,6 +44,29 @@ class CameraWeights:
     sites: frozenset[str]
     name: str = "the file"
 
+    def followed_by(self, spec: TemporalLayersSpec) -> TemporalLayersSpec:
+        """Motion modules that follow a camera; CheckpointError for those of another image model."""
+        lacking = [site for site in self.sites if site not in spec.layers]
+        fits = not lacking and self.spec.widths == spec.layout.channels
+        if not fits or not all(isinstance(spec.layers[s], MotionModuleSpec) for s in self.sites):
+            raise CheckpointError(
+                f"{self.name} is for motion modules of widths "
+                f"{', '.join(map(str, self.spec.widths))}, which these temporal layers are not"
+            )
+        layers = {
+            site: replace(layer, follows_camera=True) if site in self.sites else layer
+            for site, layer in spec.layers.items()
+        }
+        return replace(spec, layers=layers, camera=self.spec)
+
+    def beside(self, layers: TemporalLayers, dtype: torch.dtype = torch.float32) -> TemporalLayers:
+        """The layers with the camera's weights beside theirs; the given ones are not changed."""
+        spec = self.followed_by(layers.spec)
+        with torch.device("meta"):
+            made = TemporalLayers(spec)
+        state = {**layers.state_dict(), **self.tensors}
+        return load_into(made, state, self.name, dtype).eval().requires_grad_(False)
+
 
 def read(path: str | os.PathLike) -> CameraWeights:
     """Read a file; CheckpointError, in one sentence, for one that holds no camera control."""
@@ -126,30 +149,3 @@ def _table(spec: CameraEncoderSpec) -> dict[str, str]:
                 f"{block}.ff.net.2": f"{own}.feed_forward.outer.base",
             }
     return found
-
-
-def followed_by(spec: TemporalLayersSpec, camera: CameraWeights) -> TemporalLayersSpec:
-    """Motion modules that follow a camera; CheckpointError for those of another image model."""
-    lacking = [site for site in camera.sites if site not in spec.layers]
-    fits = not lacking and camera.spec.widths == spec.layout.channels
-    if not fits or not all(isinstance(spec.layers[s], MotionModuleSpec) for s in camera.sites):
-        raise CheckpointError(
-            f"{camera.name} is for motion modules of widths "
-            f"{', '.join(map(str, camera.spec.widths))}, which these temporal layers are not"
-        )
-    layers = {
-        site: replace(layer, follows_camera=True) if site in camera.sites else layer
-        for site, layer in spec.layers.items()
-    }
-    return replace(spec, layers=layers, camera=camera.spec)
-
-
-def with_camera(
-    layers: TemporalLayers, camera: CameraWeights, dtype: torch.dtype = torch.float32
-) -> TemporalLayers:
-    """The layers with the camera's weights beside theirs; those that are given are not changed."""
-    spec = followed_by(layers.spec, camera)
-    with torch.device("meta"):
-        made = TemporalLayers(spec)
-    state = {**layers.state_dict(), **camera.tensors}
-    return load_into(made, state, camera.name, dtype).eval().requires_grad_(False)

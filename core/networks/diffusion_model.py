@@ -25,7 +25,7 @@ from ..diffusion.schedules import NoiseSchedule
 from .autoencoder import check_video
 from .conditions import SIZES, Conditions, Network
 from .controlnet import Control
-from .injected_sets import InjectedSets
+from .injected_sets import InjectedSets, Injection
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
 from .temporal_layers_spec import TASKS
 from .video_unet import VideoUNet, combine
@@ -120,6 +120,10 @@ class DiffusionModel:
     def with_strength(self, strength: Strength) -> DiffusionModel:
         """The model with all its temporal layers used at `strength`."""
         return self._with_network(self.network.with_strength(strength))
+
+    def with_sets(self, sets: Sequence[Injection]) -> DiffusionModel:
+        """The model with these sets of temporal layers instead of its own."""
+        return self._with_network(self.network.with_sets(sets))
 
     def ejected(self) -> DiffusionModel:
         """The image model alone, frame by frame, with its own schedule."""

@@ -1,12 +1,12 @@
 """How layers read one given frame of a video, which all of its frames are to continue: as features
 at every level (AnimateLCM's image-to-video layers), or beside the network's input (PIA).
 
-The frame is the first that `ContextFrames` marks as given; videos without any get zeros.
+Where several are given, each frame continues the nearest; videos without any get zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,71 @@ from .layers.positions import interleaved_sinusoid
 from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, ModuleSpec, module_kind
 
 
-def given_image(context: ContextFrames) -> tuple[Tensor, Tensor, Tensor]:
-    """The latents [b, c, h, w] of the first given frame, its place [b] and whether there is one
-    [b], 0 or 1."""
-    place = context.mask.argmax(dim=1)
-    there = torch.arange(len(place), device=place.device)
-    return context.latents[there, place], place, context.mask.amax(dim=1)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentImages:
+    """What the frames of a segment are told of given images.
+
+    latents: [b t c h w], of the image that each continues. distance: [b t] frames from it. there:
+    [b], 0 for videos without one. motion: instead of what the layers have for it, None = theirs.
+    """
+
+    latents: Tensor
+    distance: Tensor
+    there: Tensor
+    motion: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeyframeImages:
+    """Images [1 n c h w], as latents, of the absolute frames of a video that are to look like them.
+
+    motion: how much happens between them, see :attr:`MaskedImageSpec.likeness` and
+    :attr:`ImageEncoderSpec.motion`; None = as published.
+    """
+
+    latents: Tensor
+    frames: tuple[int, ...]
+    motion: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.latents.shape[1] != len(self.frames) or not self.frames:
+            raise ValueError(
+                f"{self.latents.shape[1]} keyframe images cannot stand at the "
+                f"{len(self.frames)} frames {list(self.frames)}"
+            )
+
+    def of_segment(self, numbers: Sequence[int], like: Tensor, videos: int) -> SegmentImages:
+        """What the frames of these absolute numbers are told, in a batch of `videos`."""
+        nearest, distance = _nearest(torch.tensor(self.frames), torch.tensor(list(numbers)))
+        latents = self.latents[:, nearest.to(self.latents.device)].to(like)
+        return SegmentImages(
+            latents=latents.expand(videos, *latents.shape[1:]),
+            distance=distance.to(like.device).expand(videos, -1),
+            there=torch.ones(videos, device=like.device),
+            motion=self.motion,
+        )
+
+
+def _nearest(places: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """For frames [t] the index of the nearest of the places [n], the first of two, and how far."""
+    distances = (frames[:, None] - places[None]).abs()
+    return distances.argmin(dim=1), distances.amin(dim=1)
+
+
+def images_of(context: ContextFrames) -> SegmentImages:
+    """The given frames of a segment as images that its frames continue."""
+    latents, frames = context.latents, torch.arange(context.latents.shape[1])
+    chosen, distance = [], []
+    for video, mask in zip(latents, context.mask, strict=True):
+        places = mask.nonzero().flatten().cpu()
+        nearest, far = _nearest(places if len(places) else frames[:1], frames)
+        chosen.append(video[(places if len(places) else frames[:1])[nearest].to(video.device)])
+        distance.append(far)
+    return SegmentImages(
+        latents=torch.stack(chosen),
+        distance=torch.stack(distance).to(latents.device),
+        there=context.mask.amax(dim=1),
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -58,15 +117,18 @@ class ImageEncoder(nn.Module):
         self.conv_in = ops.Conv2d(spec.channels, spec.widths[0], 3, padding=1)
         self.body = nn.ModuleList(list(encoder_blocks(spec, ops)))
 
-    def forward(self, context: ContextFrames, dtype: torch.dtype) -> tuple[list[Tensor], None]:
+    def forward(
+        self, context: ContextFrames | SegmentImages, dtype: torch.dtype
+    ) -> tuple[list[Tensor], None]:
         """Feature maps [(b t), width, h_l, w_l], finest first; they say nothing of noise."""
-        image, _, there = given_image(context)
-        frames = context.latents.shape[1]
-        h = self.conv_in(image.to(dtype))
+        images = context if isinstance(context, SegmentImages) else images_of(context)
+        videos, frames = images.latents.shape[:2]
+        h = self.conv_in(rearrange(images.latents.to(dtype), "b t c h w -> (b t) c h w"))
         places = torch.arange(frames, device=h.device)
-        at = self.motion * interleaved_sinusoid(places, h.shape[1]).to(dtype)
-        h = rearrange(h[:, None] + at[:, :, None, None], "b t c h w -> (b t) c h w")
-        there = repeat(there.to(dtype), "b -> (b t) 1 1 1", t=frames)
+        motion = self.motion if images.motion is None else images.motion[0]
+        at = motion * interleaved_sinusoid(places, h.shape[1]).to(dtype)
+        h = h + repeat(at, "t c -> (b t) c 1 1", b=videos)
+        there = repeat(images.there.to(dtype), "b -> (b t) 1 1 1", t=frames)
         features = []
         for k, block in enumerate(self.body):
             h = block(h)
@@ -135,17 +197,17 @@ class MaskedImage(nn.Module):
         self.likeness, self.levels = spec.likeness, spec.levels
 
     def forward(
-        self, context: ContextFrames, dtype: torch.dtype
+        self, context: ContextFrames | SegmentImages, dtype: torch.dtype
     ) -> tuple[list[Tensor | None], None]:
         """[(b t), 1 + c, h, w] for the finest level, None for the others."""
-        image, place, there = given_image(context)
-        frames, size = context.latents.shape[1], image.shape[-2:]
-        at = torch.arange(frames, device=image.device)
-        distance = (at[None] - place[:, None]).abs().clamp(max=len(self.likeness) - 1)
-        table = torch.tensor(self.likeness, device=image.device)
+        images = context if isinstance(context, SegmentImages) else images_of(context)
+        image, size = images.latents, images.latents.shape[-2:]
+        likeness = self.likeness if images.motion is None else images.motion
+        table = torch.tensor(likeness, device=image.device, dtype=image.dtype)
+        distance = images.distance.clamp(max=len(likeness) - 1)
         plane = repeat(table[distance], "b t -> b t 1 h w", h=size[0], w=size[1])
-        both = torch.cat([plane, repeat(image, "b c h w -> b t c h w", t=frames)], dim=2)
-        both = (both * there[:, None, None, None, None]).to(dtype)
+        both = torch.cat([plane, image], dim=2)
+        both = (both * images.there[:, None, None, None, None]).to(dtype)
         first = rearrange(both, "b t c h w -> (b t) c h w")
         return [first, *[None] * (self.levels - 1)], None
 

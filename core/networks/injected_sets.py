@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,19 +15,30 @@ from ..diffusion.schedules import SCHEDULES, NoiseSchedule
 from .cameras import CameraUse
 from .conditions import FRAME_RATE, Conditions, NetworkSpec
 from .context_frames import no_context
+from .image_conditions import KeyframeImages, SegmentImages
 from .layers.scales import PLAIN, Scales
 from .layers.specs import BlockPlace
-from .temporal_layers import FULL_STRENGTH, CameraFeatures, SetInputs, Strength, TemporalLayers
+from .temporal_layers import (
+    FULL_STRENGTH,
+    CameraFeatures,
+    OwnInputs,
+    SetInputs,
+    Strength,
+    TemporalLayers,
+)
 from .temporal_layers_spec import Betas, TemporalLayersSpec
 
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """One set of temporal layers, how much of it is used, and the camera that it follows."""
+    """One set of temporal layers, how much of it is used, the camera that it follows, images that
+    its frames continue, and whether it brings the noise levels that it was trained with."""
 
     layers: TemporalLayers
     strength: Strength = FULL_STRENGTH
     camera: CameraUse | None = None
+    images: KeyframeImages | None = None
+    own_levels: bool = True
 
     @property
     def off(self) -> bool:
@@ -70,6 +81,16 @@ class InjectedSets(Sequence[Injection]):
     def acting(self, frames: Sequence[int], step: StepAt | None) -> InjectedSets:
         """Those that act on some of these frames at a step."""
         return InjectedSets([one for one in self if one.acts(frames, step)])
+
+    def changed(
+        self, fits: Callable[[Injection], bool], change: Callable[[Injection], Injection]
+    ) -> InjectedSets | None:
+        """The same with the last set that fits changed; None where none does."""
+        fitting = [k for k, one in enumerate(self) if fits(one)]
+        if not fitting:
+            return None
+        at = fitting[-1]
+        return InjectedSets([change(one) if k == at else one for k, one in enumerate(self)])
 
     # What they were trained for and read.
 
@@ -133,7 +154,8 @@ class InjectedSets(Sequence[Injection]):
     def betas(self) -> Betas | None:
         """Those of the noise schedule that the last active set with one of its own was trained
         with."""
-        brought = [spec.host.betas for spec in self.active.specs if spec.host.betas is not None]
+        bringing = [one.layers.spec for one in self.active if one.own_levels]
+        brought = [spec.host.betas for spec in bringing if spec.host.betas is not None]
         return brought[-1] if brought else None
 
     def schedule(self, own: NoiseSchedule) -> NoiseSchedule:
@@ -215,9 +237,27 @@ class LayerPass:
     def _inputs(self) -> list[SetInputs]:
         """What the layers of each set read; first asked for at the first site."""
         return [
-            one.layers.prepare(self.embedding, self.frames, self.conditions, self._camera(one))
+            one.layers.prepare(
+                self.embedding,
+                self.frames,
+                self.conditions,
+                OwnInputs(self._camera(one), self._images(one)),
+            )
             for one in self.sets
         ]
+
+    def _images(self, one: Injection) -> SegmentImages | None:
+        """What a set is told of the images that the frames of this segment continue."""
+        if one.images is None or one.layers.context is None:
+            return None
+        have, size = tuple(one.images.latents.shape[-2:]), tuple(self.size)
+        if have != size:
+            raise ValueError(
+                f"the keyframe images are {have[1]}x{have[0]} latent positions, but the video has "
+                f"{size[1]}x{size[0]}: resize them before they are encoded"
+            )
+        numbers = self.numbers
+        return one.images.of_segment(numbers, self.embedding, self.videos)
 
     def _camera(self, one: Injection) -> CameraFeatures | None:
         """What a set is told of the cameras of this segment, seen from its first frame."""
@@ -225,7 +265,7 @@ class LayerPass:
         if encoder is None or use is None or not use.strength:
             return None
         height, width = (side * encoder.spec.shuffle for side in self.size)
-        rays = use.path.at(self.conditions.numbers(self.frames)).rays(width, height)
+        rays = use.path.at(self.numbers).rays(width, height)
         found = encoder(rays.to(self.embedding))
         levels = [repeat(tokens, "t n c -> (b t) n c", b=self.videos) for tokens in found]
         return CameraFeatures(levels, use.strength)

@@ -29,7 +29,8 @@ class SparseControlNet(nn.Module):
     """A ControlNet with temporal layers on its way down.
 
     takes_latents: whether the images are latents, of the network's own size, instead of pixels.
-    sees_noise: whether the noisy latents are more than zeros to it.
+    sees_noise: whether the noisy latents are more than zeros to it. latent_scale: of the latents
+    that it takes over those of the autoencoder.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class SparseControlNet(nn.Module):
         *,
         takes_latents: bool = False,
         sees_noise: bool = False,
+        latent_scale: float = 0.18215,
     ):
         super().__init__()
         self.encoder, self.layers = encoder, layers
         self.takes_latents, self.sees_noise = takes_latents, sees_noise
+        self.latent_scale = latent_scale
 
     @property
     def config(self):

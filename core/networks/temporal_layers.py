@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..diffusion.curves import FULL, Amount, Curve
 from .conditions import FRAME_RATE, Conditions, first_frame_text
+from .image_conditions import SegmentImages
 from .layers.residual import per_frame
 from .layers.scales import PLAIN, Scales
 from .layers.specs import BlockPlace, LayerInputs
@@ -38,6 +39,14 @@ class CameraFeatures:
 
     levels: list[Tensor]
     strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class OwnInputs:
+    """What one set alone is told of a segment: the camera, images that its frames continue."""
+
+    camera: CameraFeatures | None = None
+    images: SegmentImages | None = None
 
 
 class TemporalLayers(nn.Module):
@@ -70,15 +79,17 @@ class TemporalLayers(nn.Module):
         embedding: Tensor,
         frames: int,
         conditions: Conditions,
-        camera: CameraFeatures | None = None,
+        own: OwnInputs = OwnInputs(),  # noqa: B008 (frozen)
     ) -> SetInputs:
         """What the layers read, of the host's time ``embedding`` [b, e] or [b, t, e] and of given
-        frames, the frame-rate class, the prompt, the times of the frames and the camera."""
+        frames, the frame-rate class, the prompt, the times of the frames and what this set alone
+        is told."""
         features = [None] * self.spec.layout.levels
         rate = conditions.ids.get(FRAME_RATE)
         text, extension = first_frame_text(conditions.text), None
-        if self.context is not None and conditions.context is not None:
-            features, level = self.context(conditions.context, embedding.dtype)
+        context = own.images or conditions.context
+        if self.context is not None and context is not None:
+            features, level = self.context(context, embedding.dtype)
             embedding = embedding if level is None else embedding + for_frames(level, embedding)
         if self.rate is not None and rate is not None:
             embedding = embedding + for_frames(self.rate(rate), embedding)
@@ -94,9 +105,9 @@ class TemporalLayers(nn.Module):
             views=conditions.views,
         )
         levels = [replace(inputs, context=found) for found in features]
-        if camera is not None:
-            told = dict(camera_strength=camera.strength)
-            pairs = zip(levels, camera.levels, strict=True)
+        if own.camera is not None:
+            told = dict(camera_strength=own.camera.strength)
+            pairs = zip(levels, own.camera.levels, strict=True)
             levels = [replace(one, camera=tokens, **told) for one, tokens in pairs]
         return SetInputs(frames, tuple(levels))
 

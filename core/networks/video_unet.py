@@ -52,12 +52,13 @@ class VideoUNet(nn.Module):
         self.image_unet = image_unet
         self.controls = tuple(controls)
         self.sets = nn.ModuleList([injection.layers for injection in injections])
-        self.uses = [(injection.strength, injection.camera) for injection in injections]
+        self._uses = tuple(injections)
 
     @property
     def injections(self) -> InjectedSets:
-        pairs = zip(self.sets, self.uses, strict=True)
-        return InjectedSets([Injection(layers, *use) for layers, use in pairs])
+        # The layers may have been moved, which gives others; how they are used stays.
+        pairs = zip(self.sets, self._uses, strict=True)
+        return InjectedSets([replace(use, layers=layers) for layers, use in pairs])
 
     @property
     def spec(self) -> NetworkSpec:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ...core.diffusion.schedules import NoiseSchedule
     from ...core.media.files import VideoStream
     from ...core.media.new_files import NewFile
+    from ...core.networks.cameras import CameraUse
+    from ...core.networks.image_conditions import KeyframeImages
     from ...core.networks.temporal_layers import Strength
     from .shared.setup_warnings import LayersKnown
 
@@ -133,8 +135,22 @@ class Host(Protocol):
     # Models.
 
     def facts(self, model: Wire) -> ModelFacts: ...
-    def inject(self, model: Wire, layers: Wire, strength: Strength) -> Wire:
-        """A clone of the model with the layers in it; the given model is not changed."""
+    def load_sparse_control(self, name: str, frames: Sequence[int]) -> Wire:
+        """A CONTROL_NET of a SparseCtrl whose images stand at these absolute frames."""
+
+    def inject(
+        self, model: Wire, layers: Wire, strength: Strength, *, own_levels: bool = True
+    ) -> Wire:
+        """A clone of the model with the layers in it; the given model is not changed. own_levels:
+        whether layers that were trained with other noise levels bring them."""
+
+    def continue_images(
+        self, model: Wire, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float
+    ) -> Wire:
+        """A clone whose layers for image to video are given images; see `shared.steering`."""
+
+    def follow_camera(self, model: Wire, name: str, use: CameraUse) -> Wire:
+        """A clone whose motion modules follow a camera, by the weights of a file of videoldm."""
 
     def scheduled_lora(self, model: Wire, name: str, strength: Curve) -> Wire:
         """A clone with a LoRA of models/loras beside the layers of its image network."""

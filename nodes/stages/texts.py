@@ -114,6 +114,20 @@ def read_positions(text: str, frames: int | None = None) -> list[int]:
     return found
 
 
+def absolute_frames(text: str) -> list[int]:
+    """Numbers of frames, none of them counted from the end."""
+    found = read_positions(text)
+    negative = [at for at in found if at < 0]
+    if negative:
+        raise ValueError(
+            f"the frame {negative[0]} counts from the end, but the length of the video is not "
+            "known here: write its number"
+        )
+    if not found:
+        raise ValueError("0 frames are named, at least 1 is needed, as in 0, 15")
+    return found
+
+
 # --------------------------------------------------------------------------------------------------
 # Strengths.
 

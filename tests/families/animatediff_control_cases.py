@@ -94,7 +94,7 @@ def camera_ctrl(case: Case, folder: Path) -> None:
     camera = replace(camera, tensors={k: v.float() for k, v in camera.tensors.items()})
     video = video_unet(case)
     plain = video.injections[0].layers
-    layers = animatediff_camera.with_camera(plain, camera)
+    layers = camera.beside(plain)
     height, width = (8 * side for side in inputs["sample"].shape[-2:])
     with torch.no_grad():
         features = layers.camera(path.rays(width, height))

@@ -41,8 +41,8 @@ def toy_file(widths=(32, 64), **changes) -> dict[str, torch.Tensor]:
         width = widths[level if way == "down" else -1 - level]
         head = f"{way}_blocks.{level}.motion_modules.{number}.temporal_transformer"
         merge = f"{head}.transformer_blocks.0.attention_blocks.0.processor.qkv_merge"
-        state |= {f"{merge}.weight": normal(width, width, seed=level + 20), f"{merge}.bias": (
-            normal(width, seed=30))}  # fmt: skip
+        weight = normal(width, width, seed=level + 20) / width**0.5
+        state |= {f"{merge}.weight": weight, f"{merge}.bias": 0.1 * normal(width, seed=30)}
     return state
 
 
@@ -70,7 +70,7 @@ def test_at_full_size_every_key_finds_its_place():
     with torch.device("meta"):
         state = toy_file(SD1.channels)
     camera = animatediff_camera.from_original(state)
-    spec = animatediff_camera.followed_by(config.layers_spec(), camera)
+    spec = camera.followed_by(config.layers_spec())
     assert spec.camera.widths == SD1.channels and spec.camera.blocks == 2
     assert camera.tensors["camera.convolutions.2.in_conv.weight"].shape == (640, 320, 1, 1)
     assert TemporalLayersSpec.from_dict(spec.as_dict()) == spec
@@ -87,7 +87,7 @@ CAMERA = animatediff_camera.from_original(toy_file())
 
 def followed(use: CameraUse | None, frames: int = 4, numbers=None) -> torch.Tensor:
     camera = replace(CAMERA, spec=replace(CAMERA.spec, heads=4))
-    layers = animatediff_camera.with_camera(LAYERS, camera)
+    layers = camera.beside(LAYERS)
     network = VideoUNet(toy_unet_of_one_seed(), [Injection(layers, camera=use)])
     with torch.no_grad():
         return network(VIDEO[:, :frames], torch.tensor(500), Conditions(text=TEXT, frames=numbers))
@@ -131,4 +131,4 @@ def test_other_files_are_one_sentence():
         animatediff_camera.from_original({"a.b": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="motion modules of widths 64, 64"):
         camera = animatediff_camera.from_original(toy_file((64, 64)))
-        animatediff_camera.followed_by(toy_config("v3").layers_spec(), camera)
+        camera.followed_by(toy_config("v3").layers_spec())

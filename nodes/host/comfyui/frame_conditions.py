@@ -17,6 +17,8 @@ from ..shared.conditioning import FRAMES, for_frames
 OTHERS = "ad_params"
 """Among the transformer options: where layers of other packs, such as image prompts, look which
 frames they get."""
+BY_FRAME = "images_by_frame"
+"""Of a ControlNet that knows by itself which frames its images are for."""
 PER_FRAME = ("c_crossattn", "y")
 """Conditions of a model that are made of a prompt: its tokens, and its pooled text with more."""
 
@@ -88,7 +90,8 @@ def _control(control: Any, numbers: Sequence[int], copies: dict[int, Any]) -> An
     # Not its own `copy`: this one has begun to run, and goes on with its levels and its weights.
     own = copies[id(control)] = copy.copy(control)
     own.cond_hint, own.extra_concat = None, None
-    own.cond_hint_original = _images(control.cond_hint_original, numbers)
+    if not getattr(control, BY_FRAME, False):
+        own.cond_hint_original = _images(control.cond_hint_original, numbers)
     own.extra_concat_orig = [_images(one, numbers) for one in control.extra_concat_orig]
     if control.previous_controlnet is not None:
         own.previous_controlnet = _control(control.previous_controlnet, numbers, copies)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
     from ....core.media.files import VideoStream
+    from ....core.networks.cameras import CameraUse
+    from ....core.networks.image_conditions import KeyframeImages
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from .loaders import Loaders
     from .previews import Previews
     from .progress import Reports
+    from .sparse_control import SparseControlObject
 
 
 class ComfyHost:
@@ -88,10 +91,29 @@ class ComfyHost:
 
         return facts_of(model)
 
-    def inject(self, model: Any, layers: LoadedLayers, strength: Strength) -> Any:
+    def inject(
+        self, model: Any, layers: LoadedLayers, strength: Strength, *, own_levels: bool = True
+    ) -> Any:
         from .layers import inject
 
-        return inject(model, layers, strength)
+        return inject(model, layers, strength, own_levels=own_levels)
+
+    def continue_images(
+        self, model: Any, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float
+    ) -> Any:
+        from ..shared.steering import can_continue_images, with_motion
+        from .layers import steered
+
+        return steered(
+            model, can_continue_images,
+            lambda one: one.used(images=with_motion(one.use, images, likeness, scale)),
+        )  # fmt: skip
+
+    def follow_camera(self, model: Any, name: str, use: CameraUse) -> Any:
+        return self.loaders.follow_camera(model, name, use)
+
+    def load_sparse_control(self, name: str, frames: Sequence[int]) -> SparseControlObject:
+        return self.loaders.sparse_control(name, frames)
 
     def scheduled_lora(self, model: Any, name: str, strength: Curve) -> Any:
         from .updates import with_lora

@@ -8,7 +8,7 @@ layers' weights along with the model as its additional models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from ....core.networks.sites import UNetLayout
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
 from ..shared.misfits import check_layers_fit, check_strength_fits
+from ..shared.steering import Misfit, why_not
 from .frame_conditions import conditions_for, numbers_of, told_to_others
 from .model import schedule_of, unet_layout
 from .noise_levels import with_schedule
@@ -50,10 +51,19 @@ class LoadedLayers:
 
 @dataclass(frozen=True, eq=False)
 class InjectedSet:
-    """One set of layers in a model, and how much of it is used."""
+    """One set of layers in a model, and how it is used."""
 
     layers: LoadedLayers
-    strength: Strength
+    use: Injection
+
+    @property
+    def strength(self) -> Strength:
+        return self.use.strength
+
+    def used(self, layers: LoadedLayers | None = None, **how: Any) -> InjectedSet:
+        """The same or other layers, used otherwise."""
+        layers = layers or self.layers
+        return InjectedSet(layers, replace(self.use, layers=layers.module, **how))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +99,10 @@ def sets_of(model: Any) -> tuple[InjectedSet, ...]:
 
 def core_sets(sets: Sequence[InjectedSet]) -> InjectedSets:
     """The sets as core knows them."""
-    return InjectedSets([Injection(one.layers.module, one.strength) for one in sets])
+    return InjectedSets([one.use for one in sets])
 
 
-def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
+def inject(model: Any, layers: LoadedLayers, strength: Strength, *, own_levels: bool = True) -> Any:
     """A clone of the model with the layers in it; ValueError unless they were made for it."""
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
@@ -103,7 +113,18 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength) -> Any:
     have = unet_layout(model.model.model_config.unet_config)
     check_layers_fit(layers.module.spec, have)
     check_strength_fits(strength, layers.module.spec)
-    return _with_sets(model, (*sets_of(model), InjectedSet(layers, strength)), have)
+    use = Injection(layers.module, strength, own_levels=own_levels)
+    return _with_sets(model, (*sets_of(model), InjectedSet(layers, use)), have)
+
+
+def steered(model: Any, misfit: Misfit, change: Callable[[InjectedSet], InjectedSet]) -> Any:
+    """A clone with the last set that fits changed; ValueError, with why, where none does."""
+    sets = sets_of(model)
+    fitting = [k for k, one in enumerate(sets) if not misfit(one.use)]
+    if not fitting:
+        raise ValueError(why_not(core_sets(sets), misfit))
+    changed = tuple(change(one) if k == fitting[-1] else one for k, one in enumerate(sets))
+    return _with_sets(model, changed, unet_layout(model.model.model_config.unet_config))
 
 
 def eject(model: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from ....core import families
 from ....core.families import image_models
 from ....core.families.image_models import ImageModel
+from ....core.networks.cameras import CameraUse
 from ....core.networks.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 from ....core.weights.checkpoints import load_into
@@ -31,10 +32,12 @@ from ..shared.model_names import (
     UPSAMPLER,
     model_file,
 )
+from ..shared.steering import can_follow_camera
 from ..shared.vae import VideoVAE
 from .clip import build_clip
-from .layers import LoadedLayers, inject
+from .layers import InjectedSet, LoadedLayers, inject, steered
 from .model import build_patcher
+from .sparse_control import SparseControlObject
 from .vae import VideoLDMVAE
 
 
@@ -78,6 +81,22 @@ class Loaders:
     def temporal_layers(self, name: str) -> LoadedLayers:
         """Layers that come with the pack, or those in a file of the folder videoldm."""
         return temporal_layers(model_file(self.folders, TEMPORAL_LAYERS, name))
+
+    def sparse_control(self, name: str, frames: Sequence[int]) -> SparseControlObject:
+        path, manager = self.folders.model_path("controlnet", name), comfy.model_management
+        dtype = manager.unet_dtype(supported_dtypes=[torch.float16, torch.bfloat16, torch.float32])
+        network = families.load_sparse_control(path, dtype=dtype).requires_grad_(False)
+        return SparseControlObject(network, frames)
+
+    def follow_camera(self, model: Any, name: str, use: CameraUse) -> Any:
+        """The model whose last motion modules follow a camera, by the weights of a file."""
+        path = self.folders.model_path("videoldm", name)
+
+        def change(one: InjectedSet) -> InjectedSet:
+            again = one.layers.patcher.cached_patcher_init
+            return one.used(_with_camera(one.layers.module, path, again), camera=use)
+
+        return steered(model, can_follow_camera, change)
 
     def temporal_vae(self, name: str) -> VideoLDMVAE:
         return temporal_vae(model_file(self.folders, TEMPORAL_DECODER, name))
@@ -240,6 +259,23 @@ def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     spec, state = _read_layers(path)
     again = (_layers_patcher, (path,))
     return _loaded_layers(spec, state, path.name, again, disable_dynamic).patcher
+
+
+def _with_camera(
+    layers: TemporalLayers, path: Path, again: tuple, disable_dynamic: bool = False
+) -> LoadedLayers:
+    """The layers with a camera's weights beside theirs; `again` makes the former anew."""
+    weights = families.read_camera_control(path)
+    state = {**layers.state_dict(), **weights.tensors}
+    made = _camera_layers_patcher, (path, again)
+    spec = weights.followed_by(layers.spec)
+    return _loaded_layers(spec, state, path.name, made, disable_dynamic)
+
+
+def _camera_layers_patcher(path: Path, again: tuple, disable_dynamic: bool = False) -> Any:
+    make, arguments = again
+    layers = make(*arguments, disable_dynamic=disable_dynamic).model
+    return _with_camera(layers, path, again, disable_dynamic).patcher
 
 
 def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....core.tasks.segment import SegmentCondition
 from ..shared.conditioning import FRAMES, branches, hint_indices, pooled_for, text_for
+from .frame_conditions import BY_FRAME
 from .model import LOW_RES, NOISE_LEVEL
 
 Prompts = dict[str, list]
@@ -100,7 +101,7 @@ def _control_for(control: Any, frames: Sequence[int], copies: dict[int, Any]) ->
         return copies[id(control)]
     copy = copies[id(control)] = control.copy()
     hints = control.cond_hint_original
-    if hints is not None and len(hints) > 1:
+    if hints is not None and len(hints) > 1 and not getattr(control, BY_FRAME, False):
         copy.cond_hint_original = hints[hint_indices(len(hints), frames)]
     if control.previous_controlnet is not None:
         copy.set_previous_controlnet(_control_for(control.previous_controlnet, frames, copies))

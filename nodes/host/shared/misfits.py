@@ -70,3 +70,12 @@ def check_latents_fit(given: int, wanted: int, vae: bool = False) -> None:
         f"the latents are {of_latents(given)}, but the model works with {of_latents(wanted)}: make "
         "them by Temporal VAE Encode, with the VAE that was loaded with the model"
     )
+
+
+def check_sparse_images(images: int, frames: Sequence[int]) -> None:
+    """Raise ValueError unless there is one image for each frame that has one."""
+    if images != len(frames):
+        raise ValueError(
+            f"SparseCtrl was given {images} images for the {len(frames)} frames "
+            f"{', '.join(map(str, frames))}: each needs its own"
+        )

@@ -15,7 +15,10 @@ from ....core.diffusion.curves import FIRST_STEP, FULL, Curve, StepAt
 from ....core.diffusion.resizing import resize
 from ....core.diffusion.schedules import NoiseSchedule
 from ....core.networks.controlnet import REDUCTION, Control
+from ....core.networks.sparse_control import SparseControl, SparseControlNet, sparse_condition
 from ..shared.conditioning import hint_indices
+from ..shared.misfits import check_sparse_images
+from ..shared.vae import VideoVAE
 from ..tensors import check_finite
 
 CONTROL, TO_NEGATIVE = "control", "control_apply_to_uncond"
@@ -70,10 +73,80 @@ class Hint:
         """The same with the images of these numbers."""
         return replace(self, images=self.images[list(indices)], _resized={})
 
+    def of_frames(self, frames: Sequence[int]) -> Hint:
+        """For a segment of these absolute frames."""
+        count = len(self.images)
+        return self.picked(hint_indices(count, frames)) if count > 1 else self
 
-def hint(net: StandaloneControlNet, image: Tensor, strength: float, start: float = 0.0,
-         end: float = 1.0) -> Hint:  # fmt: skip
+    def repeated(self, frames: int) -> Hint:
+        """As KSampler reads it: too few images begin again."""
+        count = len(self.images)
+        return self if count == 1 else self.picked([frame % count for frame in range(frames)])
+
+
+@dataclass(frozen=True, eq=False)
+class StandaloneSparseControl:
+    """A SparseCtrl on a wire, with the absolute frames that its images stand at."""
+
+    network: SparseControlNet
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SparseHint(Hint):
+    """A SparseCtrl with its images. numbers: the absolute frames of a segment, None = from 0 on.
+    vae: of a network that follows encoded images."""
+
+    net: StandaloneSparseControl
+    numbers: tuple[int, ...] | None = None
+    vae: VideoVAE | None = None
+
+    def of_frames(self, frames: Sequence[int]) -> SparseHint:
+        return replace(self, numbers=tuple(frames))
+
+    def repeated(self, frames: int) -> SparseHint:
+        return self
+
+    def control(self, x: Tensor) -> SparseControl:
+        reduction = REDUCTION if self.vae is None else self.vae.factor
+        height, width = (reduction * side for side in x.shape[-2:])
+        if (height, width) not in self._resized:
+            self._resized.clear()
+            image = resize(self.images, width, height, "nearest-exact", "center")
+            self._resized[height, width] = self._encoded(image)
+        numbers = self.numbers or range(x.shape[1])
+        condition = sparse_condition(self._resized[height, width], self.net.frames, numbers)
+        return SparseControl(network=self.net.network, condition=condition, strength=self.strength)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        if self.vae is None:
+            return images
+        raw = self.vae.encode_video(2 * images[None] - 1)
+        return raw[0] * self.net.network.latent_scale
+
+
+def sparse_hint(
+    net: StandaloneSparseControl, image: Tensor, strength: float, start: float, end: float,
+    vae: VideoVAE | None,
+) -> SparseHint:  # fmt: skip
+    """A hint of an IMAGE [k, h, w, c] for the k frames that the SparseCtrl was loaded for."""
+    check_finite(image, "images")
+    check_sparse_images(len(image), net.frames)
+    if not net.network.takes_latents:
+        vae = None
+    elif vae is None:
+        raise ValueError(
+            "this SparseCtrl follows encoded images: connect a VAE to Apply ControlNet"
+        )
+    images = image[..., :3].movedim(-1, 1)
+    return SparseHint(net=net, images=images, strength=strength, start=start, end=end, vae=vae)
+
+
+def hint(net: StandaloneControlNet | StandaloneSparseControl, image: Tensor, strength: float,
+         start: float = 0.0, end: float = 1.0, vae: VideoVAE | None = None) -> Hint:  # fmt: skip
     """A hint of an IMAGE [k, h, w, c]."""
+    if isinstance(net, StandaloneSparseControl):
+        return sparse_hint(net, image, strength, start, end, vae)
     check_finite(image, "images")
     images, wanted = image[..., :3].movedim(-1, 1), net.network.config.conditioning_channels
     if images.shape[1] != wanted:
@@ -118,8 +191,7 @@ def hints_of(conditioning: Sequence, frames: Sequence[int]) -> list[Hint]:
     """Those of one branch, first applied first, with the images of a segment's frames."""
     found, one = [], conditioning[0][1].get(CONTROL)
     while one is not None:
-        count = len(one.images)
-        found.append(one.picked(hint_indices(count, frames)) if count > 1 else one)
+        found.append(one.of_frames(frames))
         one = one.previous
     return found[::-1]
 
@@ -137,8 +209,7 @@ def _with_repeated(more: Mapping[str, Any], frames: int) -> dict[str, Any]:
 def _repeated(one: Hint, frames: int) -> Hint:
     if one.previous is not None:
         one = replace(one, previous=_repeated(one.previous, frames))
-    count = len(one.images)
-    return one if count == 1 else one.picked([frame % count for frame in range(frames)])
+    return one.repeated(frames)
 
 
 def with_hints_of(positive: Sequence, negative: Sequence) -> list:

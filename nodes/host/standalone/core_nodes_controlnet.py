@@ -90,7 +90,7 @@ class ControlNetApplyAdvanced(io.ComfyNode):
                 io.Float.Input("end_percent", default=1.0, tooltip="Where it ends.", **share),
                 io.Vae.Input(
                     "vae", optional=True,
-                    tooltip="For ControlNets that follow latents; those known here do not.",
+                    tooltip="For ControlNets that follow latents, such as SparseCtrl for images.",
                 ),
             ],
             outputs=[
@@ -106,6 +106,6 @@ class ControlNetApplyAdvanced(io.ComfyNode):
 
         if strength == 0:
             return io.NodeOutput(positive, negative)
-        one = hint(control_net, image, strength, start_percent, end_percent)
+        one = hint(control_net, image, strength, start_percent, end_percent, vae)
         both = (hinted(prompts, one, **{TO_NEGATIVE: False}) for prompts in (positive, negative))
         return io.NodeOutput(*both)

@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
     from ....core.media.files import VideoStream
+    from ....core.networks.cameras import CameraUse
+    from ....core.networks.image_conditions import KeyframeImages
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
     from ..shared.prompt_encoder import PromptEncoder
     from ..shared.vae import VideoVAE
     from ..tensors import RoundTrips
+    from .control import StandaloneSparseControl
     from .loaders import Loaders
     from .model import StandaloneModel
     from .video import StandaloneVideo
@@ -107,9 +110,30 @@ class StandaloneHost:
     def facts(self, model: StandaloneModel) -> ModelFacts:
         return model.facts
 
-    def inject(self, model: StandaloneModel, layers: TemporalLayers, strength: Strength
-               ) -> StandaloneModel:  # fmt: skip
-        return model.injected(layers, strength)
+    def inject(
+        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, *,
+        own_levels: bool = True,
+    ) -> StandaloneModel:  # fmt: skip
+        return model.injected(layers, strength, own_levels=own_levels)
+
+    def continue_images(
+        self, model: StandaloneModel, images: KeyframeImages, likeness: tuple[float, ...] | None,
+        scale: float,
+    ) -> StandaloneModel:  # fmt: skip
+        from dataclasses import replace
+
+        from ..shared.steering import can_continue_images, with_motion
+
+        return model.steered(
+            can_continue_images,
+            lambda one: replace(one, images=with_motion(one, images, likeness, scale)),
+        )
+
+    def follow_camera(self, model: StandaloneModel, name: str, use: CameraUse) -> StandaloneModel:
+        return self.loaders.follow_camera(model, name, use)
+
+    def load_sparse_control(self, name: str, frames: Sequence[int]) -> StandaloneSparseControl:
+        return self.loaders.sparse_control(name, frames)
 
     def scheduled_lora(self, model: StandaloneModel, name: str, strength: Curve
                        ) -> StandaloneModel:  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ....core.families import controlnets, image_models
 from ....core.families.image_models import ImageModel
 from ....core.families.lora import apply as apply_lora
 from ....core.families.lora import beside, read_lora
+from ....core.networks.cameras import CameraUse
+from ....core.networks.injected_sets import Injection
 from ....core.networks.sites import layout_of
 from ....core.networks.temporal_layers import TemporalLayers
 from ....core.networks.video_unet import eject
@@ -32,8 +35,9 @@ from ..shared.model_names import (
     model_file,
 )
 from ..shared.prompt_encoder import PromptEncoder
+from ..shared.steering import can_follow_camera
 from ..shared.vae import VideoVAE
-from .control import StandaloneControlNet
+from .control import StandaloneControlNet, StandaloneSparseControl
 from .devices import Policy
 from .model import StandaloneModel
 
@@ -126,6 +130,22 @@ class Loaders:
         network = controlnets.load(path, **self._there)
         # As in ComfyUI, which knows these by the end of their names.
         return StandaloneControlNet(network, path.stem.endswith(("_shuffle", "_shuffle_fp16")))
+
+    def sparse_control(self, name: str, frames: Sequence[int]) -> StandaloneSparseControl:
+        path = self.folders.model_path("controlnet", name)
+        return StandaloneSparseControl(
+            families.load_sparse_control(path, **self._there), tuple(frames)
+        )
+
+    def follow_camera(self, model: StandaloneModel, name: str, use: CameraUse) -> StandaloneModel:
+        """The model whose last motion modules follow a camera, by the weights of a file."""
+        weights = families.read_camera_control(self.folders.model_path("videoldm", name))
+
+        def change(one: Injection) -> Injection:
+            layers = weights.beside(one.layers, self.policy.dtype)
+            return replace(one, layers=layers.to(model.core.device), camera=use)
+
+        return model.steered(can_follow_camera, change)
 
     def _clip(self, found: Any, box_encoder: Any = None) -> PromptEncoder:
         width = found.text_encoder.config.hidden_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -12,12 +12,14 @@ from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.free_init import FreeInit
 from ....core.diffusion.guidance import Branch, Scale, averaged, guided, rescaled, scheduled
 from ....core.networks.diffusion_model import DiffusionModel
+from ....core.networks.injected_sets import Injection
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
 from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_for, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
 from ..shared.model_facts import model_facts, trained_network
+from ..shared.steering import Misfit, why_not
 from .context_windows import ContextWindows
 from .control import Hint, hints_of, level_of, with_hints_of
 
@@ -47,11 +49,24 @@ class StandaloneModel:
         )  # fmt: skip
         return replace(found, free_init=self.free_init)
 
-    def injected(self, layers: TemporalLayers, strength: Strength) -> StandaloneModel:
+    def injected(
+        self, layers: TemporalLayers, strength: Strength, *, own_levels: bool = True
+    ) -> StandaloneModel:
         check_layers_fit(layers.spec, self.core.network.layout)
         check_strength_fits(strength, layers.spec)
         layers = layers.to(device=self.core.device, dtype=self.core.dtype)
-        return replace(self, core=self.core.with_layers(layers, strength))
+        core = self.core.with_layers(layers, strength)
+        if not own_levels:
+            *before, last = core.sets
+            core = core.with_sets([*before, replace(last, own_levels=False)])
+        return replace(self, core=core)
+
+    def steered(self, misfit: Misfit, change: Callable[[Injection], Injection]) -> StandaloneModel:
+        """The last set of layers that fits changed; ValueError, with why, where none does."""
+        sets = self.core.sets.changed(lambda one: not misfit(one), change)
+        if sets is None:
+            raise ValueError(why_not(self.core.sets, misfit))
+        return replace(self, core=self.core.with_sets(sets))
 
     def ejected(self) -> StandaloneModel:
         return replace(self, core=self.core.ejected())
