@@ -67,6 +67,14 @@ export function samplerSettings(node) {
   return found;
 }
 
+/** The settings of the windows that a Video Sampler lays over its video; null where it has none. */
+export function windowsOf(node) {
+  if (node.comfyClass !== "VideoLDM_VideoSampler") return null;
+  const given = samplerSettings(node);
+  const known = { ...given, frames: framesOf(node), steps: valueOf(node, "steps") };
+  return estimate.inWindows(given) ? known : null;
+}
+
 const NEEDS = {
   VideoLDM_VideoSampler(node, frames) {
     const given = samplerSettings(node);

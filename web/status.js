@@ -1,18 +1,19 @@
 // A line in a node: what it is going to make or, while it runs, how far it is.
 
-import { forecast } from "./forecast.js";
+import { forecast, windowsOf } from "./forecast.js";
 import { progressParts } from "./progress.js";
 import { say } from "./texts.js";
-import { addStillWidget, follow } from "./widgets.js";
+import { addStillWidget, follow, grow } from "./widgets.js";
+import { WindowsView } from "./windows_view.js";
 
 const HEIGHT = 60;
+const WITH_WINDOWS = 150;
 const views = new WeakMap();
 
 export function attachStatus(node) {
   const view = new StatusView(node);
   views.set(node, view);
-  for (const widget of node.widgets ?? []) follow(widget, () => view.foretell());
-  addStillWidget(node, "status", view.element, HEIGHT);
+  addStillWidget(node, "status", view.element, () => view.height);
   view.foretell();
 }
 
@@ -24,17 +25,38 @@ export function statusOf(node) {
 class StatusView {
   constructor(node) {
     this.node = node;
+    this.followed = new WeakSet();
     this.element = block("videoldm-status");
     this.estimate = block("videoldm-estimate");
     this.progress = block("videoldm-progress");
     this.bar = block("videoldm-bar");
     this.estimate.title = say("estimateTip");
     this.progress.role = "status";
-    this.element.append(this.estimate, this.progress, this.bar);
+    this.windows = new WindowsView();
+    this.element.append(this.estimate, this.windows.element, this.progress, this.bar);
+  }
+
+  get height() {
+    return this.windows.element.hidden ? HEIGHT : WITH_WINDOWS;
+  }
+
+  /** Follow all widgets, those that a choice has opened since included. */
+  follow() {
+    for (const widget of this.node.widgets ?? []) {
+      if (this.followed.has(widget)) continue;
+      this.followed.add(widget);
+      // Once more when what a choice opens is there.
+      follow(widget, () => [this.foretell(), setTimeout(() => this.foretell())]);
+    }
   }
 
   foretell() {
-    if (this.node.graph) this.estimate.textContent = line(forecast(this.node));
+    this.follow();
+    if (!this.node.graph) return;
+    this.estimate.textContent = line(forecast(this.node));
+    const before = this.height;
+    this.windows.show(windowsOf(this.node));
+    if (this.height !== before) grow(this.node);
   }
 
   tell(told) {

@@ -27,9 +27,14 @@ export function addStillWidget(node, name, element, height) {
   widget.serialize = false;
   element.addEventListener("wheel", zoomCanvas, { passive: false });
   // A node made by hand was measured before this widget came; one from a file has its saved size.
+  grow(node);
+  return widget;
+}
+
+/** Make a node as large as its widgets need; a larger one stays. */
+export function grow(node) {
   const [wide, high] = node.computeSize();
   node.setSize([Math.max(node.size[0], wide), Math.max(node.size[1], high)]);
-  return widget;
 }
 
 /** Change the graph so that one Ctrl+Z takes back this change and nothing else. */
