@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..diffusion.preconditioning import discrete
 from ..diffusion.schedules import scaled_linear
 from ..networks.diffusion_model import DiffusionModel
-from ..networks.layers.residual import channels_last
 from ..networks.temporal_layers import TemporalLayers
 from ..networks.video_unet import inject
-from ..weights.checkpoints import CheckpointError, load_into, part
+from ..weights.checkpoints import CheckpointError, part
 from ..weights.weight_files import read_weights
 from . import modelscope_keys as keys
 from .modelscope_config import TASK, ModelScopeConfig, config_of
-from .stable_diffusion_folders import build_unet, find_weights
+from .split_unet import SplitUNet, split
+from .stable_diffusion_folders import find_weights
 from .stable_diffusion_parts import is_leftover
 from .stable_diffusion_refusals import what_it_is
 from .svd_keys import names_in
@@ -43,13 +41,7 @@ REMAINS = ("input_blocks.0.1.proj_in.weight", "transformer_in.proj_in.weight")
 """Of the transformer behind the first convolution, which no other U-Net has."""
 
 
-@dataclass(frozen=True)
-class UNet:
-    """The image U-Net and its temporal layers."""
-
-    image: UNet2DConditionModel
-    layers: TemporalLayers
-    config: ModelScopeConfig
+UNet = SplitUNet[ModelScopeConfig]
 
 
 def is_modelscope(shapes: Shapes) -> bool:
@@ -89,19 +81,12 @@ def assemble(
             f"{name} is no U-Net of ModelScope's text to video{what_it_is(state)}"
         )
     own = keys.as_linear(keys.to_own(state, config.layout, names_in(state), name))
-    with torch.device("meta"):
-        layers = TemporalLayers(config.layers_spec())
-    image = build_unet(config.unet_config())
-    load_into(image, part(own, "unet."), f"the U-Net of {name}", dtype)
-    temporal = {k: v for k, v in own.items() if k.startswith("layers.")}
-    load_into(layers, temporal, f"the temporal layers of {name}", dtype)
-    return UNet(channels_last(image), channels_last(layers), config)
+    return split(own, config, name, dtype)
 
 
 def to_foreign(unet: UNet, names: keys.Names) -> dict[str, Tensor]:
     """The original's or diffusers' state dict: inverse of :func:`assemble`."""
-    own = {f"unet.{k}": v for k, v in unet.image.state_dict().items()}
-    return keys.to_foreign(own | unet.layers.state_dict(), unet.config.layout, names)
+    return keys.to_foreign(unet.own_state(), unet.config.layout, names)
 
 
 def diffusion_model(unet: UNet, device: torch.device | str = "cpu") -> DiffusionModel:

@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from ..diffusion.preconditioning import ContinuousVPreconditioning
 from ..networks.diffusion_model import DiffusionModel
-from ..networks.layers.residual import channels_last
 from ..networks.temporal_decoder import VideoDecoder
 from ..networks.temporal_layers import TemporalLayers
 from ..networks.video_unet import inject
-from ..weights.checkpoints import CheckpointError, load_into, part
+from ..weights.checkpoints import CheckpointError
 from ..weights.weight_files import read_weights
 from . import svd_decoder
 from . import svd_files as files
 from . import svd_keys as keys
-from .stable_diffusion_folders import build_unet
+from .split_unet import SplitUNet, split
 from .stable_diffusion_refusals import what_it_is
 from .svd_config import TASK, SvdConfig, config_of
 from .svd_decoder import LATENT_SCALE
@@ -40,13 +39,7 @@ FIRST_CONVOLUTION = "spatial_res_block.conv1"
 """Of diffusers' residual blocks."""
 
 
-@dataclass(frozen=True)
-class UNet:
-    """The image U-Net and its temporal layers."""
-
-    image: UNet2DConditionModel
-    layers: TemporalLayers
-    config: SvdConfig
+UNet = SplitUNet[SvdConfig]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,20 +98,12 @@ def assemble_unet(
     if config is None:
         raise CheckpointError(f"{name} is no U-Net of Stable Video Diffusion{what_it_is(state)}")
     own = keys.to_own(state, config.layout, keys.names_in(state), name)
-    with torch.device("meta"):
-        layers = TemporalLayers(config.layers_spec())
-    image = build_unet(config.unet_config())
-    load_into(image, part(own, "unet."), f"the U-Net of {name}", dtype)
-    temporal = {k: v for k, v in own.items() if k.startswith("layers.")}
-    load_into(layers, temporal, f"the temporal layers of {name}", dtype)
-    return UNet(channels_last(image), channels_last(layers), config)
+    return split(own, config, name, dtype)
 
 
 def unet_to_foreign(unet: UNet, names: keys.Names) -> dict[str, Tensor]:
     """The original's or diffusers' state dict: inverse of :func:`assemble_unet`."""
-    own = {f"unet.{k}": v for k, v in unet.image.state_dict().items()}
-    own |= unet.layers.state_dict()
-    return keys.to_foreign(own, unet.config.layout, names)
+    return keys.to_foreign(unet.own_state(), unet.config.layout, names)
 
 
 def diffusion_model(unet: UNet, device: torch.device | str = "cpu") -> DiffusionModel:

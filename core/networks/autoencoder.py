@@ -16,6 +16,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
+from .latent_scale import LatentScale
 from .layers.residual import TemporalResBlockSpec, zeroed
 
 
@@ -91,12 +92,16 @@ def encode(autoencoder: AutoencoderKL, video: Tensor, *, chunk: int = 16) -> Ten
 
 def scaled(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
     """Bring raw latents to about unit variance: what every diffusion model here works on."""
-    return (raw - (autoencoder.config.shift_factor or 0.0)) * autoencoder.config.scaling_factor
+    return _scale_of(autoencoder).scaled(raw)
 
 
 def unscaled(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     """Undo :func:`scaled`."""
-    return latents / autoencoder.config.scaling_factor + (autoencoder.config.shift_factor or 0.0)
+    return _scale_of(autoencoder).unscaled(latents)
+
+
+def _scale_of(autoencoder: AutoencoderKL) -> LatentScale:
+    return LatentScale(autoencoder.config.scaling_factor, autoencoder.config.shift_factor or 0.0)
 
 
 def check_video(video: Tensor, channels: int | None = None) -> None:

@@ -26,6 +26,7 @@ from .autoencoder import check_video
 from .conditions import SIZES, Conditions, Network
 from .controlnet import Control
 from .injected_sets import InjectedSets, Injection
+from .latent_scale import LatentScale
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
 from .temporal_layers_spec import TASKS
 from .video_unet import VideoUNet, combine
@@ -145,13 +146,17 @@ class DiffusionModel:
     # ----------------------------------------------------------------------------------------------
     # Latents.
 
+    @property
+    def latents(self) -> LatentScale:
+        return LatentScale(self.latent_scale, self.latent_shift)
+
     def scaled(self, raw: Tensor) -> Tensor:
         """Latents of about unit variance from those of the autoencoder."""
-        return (raw - self.latent_shift) * self.latent_scale
+        return self.latents.scaled(raw)
 
     def unscaled(self, latents: Tensor) -> Tensor:
         """The inverse of `scaled`."""
-        return latents / self.latent_scale + self.latent_shift
+        return self.latents.unscaled(latents)
 
     # ----------------------------------------------------------------------------------------------
     # Sampling.

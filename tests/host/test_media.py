@@ -84,8 +84,9 @@ def test_deep_images_are_as_core_loads_them(comfyui):
 
 
 def load(**given):
-    return ("VideoLDM_LoadVideo", {"file": "sound.mp4", "start": 0, "count": 0, "stride": 1, "width": 0,
-                                   "height": 0, "fit": "crop", "multiple_of": 8} | given)  # fmt: skip
+    settings = {"file": "sound.mp4", "start": 0, "count": 0, "stride": 1, "width": 0, "height": 0,
+                "fit": "crop", "multiple_of": 8}  # fmt: skip
+    return ("VideoLDM_LoadVideo", settings | given)
 
 
 def test_a_part_by_time_goes_lazily_into_every_format(comfyui):
@@ -102,17 +103,23 @@ def test_a_part_by_time_goes_lazily_into_every_format(comfyui):
         info = open_video(path)
         assert (info.frames, info.frame_rate) == (14, 8), path
         if node < 6:
-            assert read_audio(path).waveform.shape[1] == round(14 / 8 * read_audio(path).sample_rate)
+            assert read_audio(path).waveform.shape[1] == round(
+                14 / 8 * read_audio(path).sample_rate
+            )
     assert not list((comfyui.base / "output").glob("tmp*"))
 
 
 def test_images_that_were_not_loaded_say_why(comfyui):
     clip(comfyui.base / "input" / "sound.mp4")
-    status = comfyui.queue_and_wait(prompt(n1=load(load="video only"), n2=save("no", images=["1", 0])))
+    status = comfyui.queue_and_wait(
+        prompt(n1=load(load="video only"), n2=save("no", images=["1", 0]))
+    )
     assert "told to load the video only" in str(status)
 
 
 def test_wrong_times_are_refused_when_a_prompt_is_queued(comfyui):
     clip(comfyui.base / "input" / "sound.mp4")
-    refused = comfyui.refused(prompt(n1=load(start=3, start_time=1.0), n2=save("no", images=["1", 0])))
+    refused = comfyui.refused(
+        prompt(n1=load(start=3, start_time=1.0), n2=save("no", images=["1", 0]))
+    )
     assert "start 3 and start_time 1 say the same" in str(refused)

@@ -9,14 +9,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from videoldm.core.diffusion import resizing
-from videoldm.nodes.host.standalone import core_nodes_latent
+from videoldm.nodes.host.standalone import core_nodes_latent, core_nodes_scaling
 
 METHODS = sorted({*resizing.LATENT_METHODS, *resizing.IMAGE_METHODS})
 
 
 def test_the_nodes_offer_what_core_has():
     for name in ("LATENT_METHODS", "IMAGE_METHODS", "CROPS"):
-        assert getattr(core_nodes_latent, name) == getattr(resizing, name)
+        assert getattr(core_nodes_scaling, name) == getattr(resizing, name)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ class VideoLDMLatents(comfy.latent_formats.LatentFormat):
     def __init__(self, model: DiffusionModel, autoencoder: Path | None):
         self.latent_channels = model.latent_channels
         self.spacial_downscale_ratio = model.factor
-        self.scale_factor, self.shift_factor = model.latent_scale, model.latent_shift
+        self.scale = model.latents
+        self.scale_factor, self.shift_factor = self.scale
         self.autoencoder = autoencoder
 
     @cached_property
@@ -75,10 +76,10 @@ class VideoLDMLatents(comfy.latent_formats.LatentFormat):
         return self._colours[1]
 
     def process_in(self, latent: Tensor) -> Tensor:
-        return (latent - self.shift_factor) * self.scale_factor
+        return self.scale.scaled(latent)
 
     def process_out(self, latent: Tensor) -> Tensor:
-        return latent / self.scale_factor + self.shift_factor
+        return self.scale.unscaled(latent)
 
 
 def schedule_of(model: Any) -> NoiseSchedule:

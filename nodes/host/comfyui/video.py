@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from comfy.utils import common_upscale
 from comfy_api.latest import Input, InputImpl, Types
-from einops import rearrange
 from torch import Tensor
 
 from ....core.media.files import Selection, VideoInfo, VideoStream, begin_video, open_video
 from ....core.media.timing import Timing
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
-from ..tensors import audio_from, audio_of, images_from, pixels_of
+from ..shared.video import OfStream
+from ..tensors import audio_of, pixels_of
 
 QUALITY, PRESET = 18, "medium"
 """Of the files that we write ourselves: the constant rate factor, and x264's preset."""
@@ -31,7 +31,7 @@ FORMATS = {
 """Ours for ComfyUI's container and codec."""
 
 
-class StreamedVideo(Input.Video):
+class StreamedVideo(OfStream, Input.Video):
     """A `VideoStream` with the methods of ComfyUI's videos.
 
     Plain 8-bit MP4 and WebM files are written while the frames are made, and trims, crops and new
@@ -44,15 +44,10 @@ class StreamedVideo(Input.Video):
         self.source: Path | None = None
 
     def get_components(self) -> Types.VideoComponents:
-        frames = self.stream.frames_tensor()
-        images = images_from(rearrange(frames[:, :3], "t c h w -> 1 t c h w")).cpu()
-        sound = self.stream.audio() if self.stream.audio is not None else None
-        has_alpha = self.stream.channels == 4
-        alpha = {"alpha": (frames[:, 3, ..., None].cpu() + 1) / 2} if has_alpha else {}
-        return Types.VideoComponents(
-            images=images, frame_rate=self.stream.frame_rate, audio=audio_from(sound),
-            **_known_to(Types.VideoComponents, alpha),
-        )  # fmt: skip
+        parts = self.in_memory()
+        for name in ("images", "alpha"):
+            parts[name] = None if parts[name] is None else parts[name].cpu()
+        return Types.VideoComponents(**_known_to(Types.VideoComponents, parts))
 
     def save_to(
         self, path: Any, format: Any = "auto", codec: Any = "auto",
@@ -136,20 +131,8 @@ class StreamedVideo(Input.Video):
     def _in_memory(self) -> Any:
         return InputImpl.VideoFromComponents(self.get_components())
 
-    def get_dimensions(self) -> tuple[int, int]:
-        return self.stream.width, self.stream.height
-
     def get_display_dimensions(self) -> tuple[int, int]:
         return self.get_dimensions()
-
-    def get_frame_count(self) -> int:
-        return self.stream.frames
-
-    def get_frame_rate(self) -> Fraction:
-        return self.stream.frame_rate
-
-    def get_duration(self) -> float:
-        return float(self.stream.frames / self.stream.frame_rate)
 
     def get_container_format(self) -> str:
         return "mp4"

@@ -12,14 +12,7 @@ from .core_nodes_conditioning import (
     ConditioningZeroOut,
 )
 from .core_nodes_controlnet import ControlNetApply, ControlNetApplyAdvanced, ControlNetLoader
-from .core_nodes_latent import (
-    ImageScale,
-    ImageScaleBy,
-    LatentUpscale,
-    LatentUpscaleBy,
-    LoadLatent,
-    SaveLatent,
-)
+from .core_nodes_latent import LoadLatent, SaveLatent
 from .core_nodes_media import (
     CreateVideo,
     GetVideoComponents,
@@ -41,6 +34,7 @@ from .core_nodes_models import (
 )
 from .core_nodes_parts import CLIPLoader, UNETLoader
 from .core_nodes_sampling import KSampler, KSamplerAdvanced
+from .core_nodes_scaling import ImageScale, ImageScaleBy, LatentUpscale, LatentUpscaleBy
 from .core_nodes_values import PRIMITIVES
 from .core_nodes_windows import ContextWindowsManual
 

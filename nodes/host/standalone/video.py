@@ -4,54 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from einops import rearrange
 from torch import Tensor
 
 from ....core.media.files import VideoStream
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
-from ..tensors import audio_from, audio_of, images_from, pixels_of
+from ..shared.video import OfStream
+from ..tensors import audio_of, pixels_of
 
 if TYPE_CHECKING:
     from .host import StandaloneHost
 
 
 @dataclass(frozen=True)
-class StandaloneVideo:
+class StandaloneVideo(OfStream):
     """A video whose frames are read or made only when somebody asks for them."""
 
     stream: VideoStream
     path: Path | None = None
 
     def get_components(self) -> SimpleNamespace:
-        """`images` [T, H, W, 3], `audio` and `frame_rate`, all in memory."""
-        frames = self.stream.frames_tensor()
-        images = images_from(rearrange(frames[:, :3], "t c h w -> 1 t c h w"))
-        sound = self.stream.audio() if self.stream.audio is not None else None
-        return SimpleNamespace(
-            images=images,
-            audio=audio_from(sound),
-            frame_rate=self.stream.frame_rate,
-            alpha=(frames[:, 3, ..., None] + 1) / 2 if self.stream.channels == 4 else None,
-        )
-
-    def get_dimensions(self) -> tuple[int, int]:
-        return self.stream.width, self.stream.height
-
-    def get_frame_count(self) -> int:
-        return self.stream.frames
-
-    def get_frame_rate(self) -> Fraction:
-        return self.stream.frame_rate
-
-    def get_duration(self) -> float:
-        return float(self.stream.frames / self.stream.frame_rate)
+        """`images` [T, H, W, 3], `audio`, `frame_rate` and `alpha`, all in memory."""
+        return SimpleNamespace(**self.in_memory())
 
     def get_stream_source(self) -> str | None:
         return None if self.path is None else str(self.path)
