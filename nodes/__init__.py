@@ -26,6 +26,7 @@ from .load_models import (
 from .lora import LoadScheduledLoRA
 from .sample import VideoSampler
 from .segments import LongHorizonSegments
+from .start_image import StartImage
 from .steer import CameraControl, KeyframeImages, LoadSparseControl
 from .upsample import UpsampleVideo
 from .video import LoadVideo, PreviewVideo, SaveVideo
@@ -51,6 +52,7 @@ NODES = [
     ControlNetStrength,
     LongHorizonSegments,
     BoundingBoxes,
+    StartImage,
     VideoSampler,
     InterpolateFrames,
     UpsampleVideo,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .host import host, io
-from .inputs import chunk, frame_rate, tile
+from .inputs import chunk, chunk_overlap, frame_rate, tile
 
 CATEGORY = "VideoLDM/vae"
 
@@ -23,9 +23,16 @@ class TemporalVAEDecode(io.ComfyNode):
             display_name="Temporal VAE Decode",
             category=CATEGORY,
             description="Decodes a video into frames. Chunks are decoded together with as many "
-            "neighbouring frames as can matter: the result is the same for every chunk length.",
-            search_aliases=["vae decode", "decode video", "decode latents", "vae decode tiled"],
-            inputs=[*decoder_inputs(), chunk(), tile()],
+            "neighbouring frames as can matter: the result is the same for every chunk length. "
+            "Decoders that look at a whole chunk are the exception: their chunks are blended.",
+            search_aliases=[
+                "vae decode",
+                "decode video",
+                "decode latents",
+                "vae decode tiled",
+                "deflicker",
+            ],
+            inputs=[*decoder_inputs(), chunk(), tile(), chunk_overlap()],
             outputs=[io.Image.Output(tooltip="The frames of the video.")],
         )
 
@@ -52,7 +59,7 @@ class TemporalVAEDecodeToVideo(io.ComfyNode):
                 "stream video",
                 "low memory decode",
             ],
-            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile()],
+            inputs=[*decoder_inputs(), frame_rate(), chunk(), tile(), chunk_overlap()],
             outputs=[io.Video.Output(tooltip="A video that is decoded while it is saved.")],
         )
 

@@ -113,6 +113,15 @@ def tile() -> io.Input:
     )  # fmt: skip
 
 
+def chunk_overlap() -> io.Input:
+    return integer(
+        "overlap", 4, 0, 64,
+        "Frames that neighbouring chunks share and are blended over, for decoders of which every "
+        "frame depends on the whole chunk (Stable Video Diffusion's); others need none.",
+        step=2, advanced=True,
+    )  # fmt: skip
+
+
 def frame_rate() -> io.Input:
     return number("frame_rate", 15.0, 0.1, 240.0, "Frames per second.", step=0.01)
 

@@ -8,6 +8,7 @@ from .host.shared.model_names import (
     TEMPORAL_DECODER,
     TEMPORAL_LAYERS,
     UPSAMPLER,
+    VIDEO_MODEL,
     VIDEO_MODEL_FILES,
     default_name,
     offered,
@@ -65,11 +66,17 @@ class LoadVideoModel(io.ComfyNode):
             display_name="Load Video Model",
             category=CATEGORY,
             description="Loads a published model whose file holds an image U-Net together with its "
-            "temporal layers. Text encoder and VAE come from the image model it was made from. The "
-            "layers also come alone, for other image models.",
+            "temporal layers, and what else is in the file. A text encoder, or a VAE that is not "
+            "in it, comes from the image model it was made from. The layers also come alone, for "
+            "other image models.",
             search_aliases=[
                 "load lavie",
                 "lavie",
+                "svd",
+                "stable video diffusion",
+                "image only checkpoint loader",
+                "modelscope",
+                "zeroscope",
                 "video model loader",
                 "text to video model",
                 "motion model",
@@ -77,9 +84,9 @@ class LoadVideoModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=host.folders.model_names("videoldm"),
-                    tooltip="A file of the folder models/videoldm with a whole video model, such "
-                    f"as {', '.join(VIDEO_MODEL_FILES)}.",
+                    options=offered(host.folders, VIDEO_MODEL),
+                    tooltip="A file or diffusers folder of models/videoldm or models/checkpoints "
+                    f"with a whole video model, such as {', '.join(VIDEO_MODEL_FILES)}.",
                 ),
             ],
             outputs=[
@@ -89,6 +96,8 @@ class LoadVideoModel(io.ComfyNode):
                     display_name="layers",
                     tooltip="The temporal layers alone, for other image models.",
                 ),
+                io.ClipVision.Output(tooltip="The image encoder, for models that move an image."),
+                io.Vae.Output(tooltip="The VAE of the file, with its temporal decoder if any."),
             ],
         )
 
@@ -120,8 +129,9 @@ class LoadTemporalLayers(io.ComfyNode):
                     options=offered(host.folders, TEMPORAL_LAYERS),
                     default=default_name(TEMPORAL_LAYERS),
                     tooltip="Text to video makes videos from prompts, prediction continues given "
-                    "frames, interpolation fills in between them. Files are those of the folder "
-                    "models/videoldm; of a whole video model only its layers are taken.",
+                    "frames, interpolation fills in between them. Files are those of the folders "
+                    "models/videoldm and models/checkpoints; of a whole video model only its "
+                    "layers are taken.",
                 ),
             ],
             outputs=[
@@ -147,14 +157,22 @@ class LoadTemporalVAE(io.ComfyNode):
             category=CATEGORY,
             description="Loads an autoencoder whose decoder was fine-tuned on videos, so that "
             "decoded frames do not flicker.",
-            search_aliases=["load vae", "video vae", "temporal decoder", "flicker free vae"],
+            search_aliases=[
+                "load vae",
+                "video vae",
+                "temporal decoder",
+                "flicker free vae",
+                "svd vae",
+                "deflicker",
+            ],
             inputs=[
                 io.Combo.Input(
                     "vae",
                     options=offered(host.folders, TEMPORAL_DECODER),
                     default=default_name(TEMPORAL_DECODER),
-                    tooltip="The temporal decoder that comes with the pack, or a file of the "
-                    "folder models/vae.",
+                    tooltip="The temporal decoder that comes with the pack, or a file of "
+                    "models/vae or models/checkpoints that holds one, such as that of Stable "
+                    "Video Diffusion, which decodes the latents of any Stable Diffusion 1 or 2.",
                 ),
             ],
             outputs=[io.Vae.Output(tooltip="A VAE whose decoder sees neighbouring frames.")],

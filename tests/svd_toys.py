@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from lavie_toys import randomized
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from videoldm.core.families import svd, svd_decoder
@@ -49,13 +50,14 @@ def unet(config: SvdConfig | None = None, seed: int = 0) -> svd.UNet:
     return svd.UNet(randomized(image, seed), randomized(layers, seed + 1), config)
 
 
-def autoencoder(**changes: Any) -> AutoencoderKL:
-    config = autoencoder_config((32, 64), 0.18215) | dict(layers_per_block=LAYERS)
+def autoencoder(levels: int = LEVELS, **changes: Any) -> AutoencoderKL:
+    channels = *(32,) * (levels - 1), 64
+    config = autoencoder_config(channels, 0.18215) | dict(layers_per_block=LAYERS)
     return randomized(AutoencoderKL(**config | changes), 3)
 
 
-def decoder() -> VideoDecoder:
-    image = autoencoder(use_post_quant_conv=False)
+def decoder(levels: int = LEVELS) -> VideoDecoder:
+    image = autoencoder(levels, use_post_quant_conv=False)
     layers: dict[str, Any] = {
         site: TemporalResBlockSpec(pooled_norm=True)
         for site, _ in decoder_sites(image)
@@ -74,15 +76,15 @@ def image_encoder() -> CLIPVisionModelWithProjection:
     return randomized(CLIPVisionModelWithProjection(config), 5)
 
 
-def single_file(temporal: bool = True) -> dict[str, Tensor]:
+def single_file(temporal: bool = True, levels: int = LEVELS) -> dict[str, Tensor]:
     """All of a published file, with the leftovers that it has."""
     state = {files.UNET + k: v for k, v in svd.unet_to_foreign(unet(), "ldm").items()}
-    given = autoencoder_to_ldm(autoencoder().state_dict(), LEVELS, LAYERS)
+    given = autoencoder_to_ldm(autoencoder(levels).state_dict(), levels, LAYERS)
     state |= {files.GIVEN + k: v for k, v in given.items()}
     first = dict(given)
     if temporal:
         first = {k: v for k, v in given.items() if k.startswith("encoder.")}
-        own = svd_decoder.to_foreign(decoder(), "ldm")
+        own = svd_decoder.to_foreign(decoder(levels), "ldm")
         first |= {k: v for k, v in own.items() if k.startswith("decoder.")}
     state |= {files.FIRST_STAGE + k: v for k, v in first.items()}
     visual = projected_to_open_clip(image_encoder())
@@ -105,3 +107,19 @@ def read_keys(path: Path) -> list[str]:
     """The keys of a safetensors file."""
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
+
+
+FILE = "svd_toy.safetensors"
+
+
+def write_single(folder: Path, name: str = FILE, temporal: bool = True) -> Path:
+    """A single file with all parts, every tensor with memory of its own; one latent position is 8
+    pixels wide, as in published ones, and the numbers are those of half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = single_file(temporal, levels=4)
+    # A network of random numbers is chaotic: small answers keep rounding small, too.
+    state |= {k: v / 10 for k, v in state.items() if k.startswith(f"{files.UNET}out.2.")}
+    # ComfyUI keeps image encoders in half precision.
+    state = {k: v.half().float() for k, v in state.items()}
+    save_file({k: v.clone().contiguous() for k, v in state.items()}, folder / name)
+    return folder / name

@@ -32,6 +32,12 @@ def per_frame_scale(start: float, end: float, frames: int) -> Tensor:
     return torch.linspace(start, end, frames)
 
 
+def triangular_scale(start: float, end: float, frames: int) -> Tensor:
+    """[frames] guidance rising linearly to the middle of the video and falling again."""
+    places = torch.linspace(0, 1, frames)
+    return start + 2 * (places - (places + 0.5).floor()).abs() * (end - start)
+
+
 def combine(cond: Tensor, uncond: Tensor, scale: Scale) -> Tensor:
     """uncond + scale (cond - uncond) (Ho & Salimans 2021, eq. 6, with scale = 1 + w)."""
     if isinstance(scale, Tensor):
@@ -129,11 +135,19 @@ def rescaled(
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         cond_x0 = cond(x, sigma)
         guided_x0 = combine(cond_x0, uncond(x, sigma), scale)
-        positive = _from_x0(prediction, x, cond_x0, sigma)
-        guided_one = _from_x0(prediction, x, guided_x0, sigma)
-        return _to_x0(prediction, x, rescale(guided_one, positive, phi), sigma)
+        return rescaled_x0(x, sigma, cond_x0, guided_x0, phi, prediction=prediction)
 
     return denoise
+
+
+def rescaled_x0(
+    x: Tensor, sigma: Tensor, cond_x0: Tensor, guided_x0: Tensor, phi: float,
+    *, prediction: Prediction,
+) -> Tensor:  # fmt: skip
+    """What :func:`rescaled` makes of guidance of any kind."""
+    positive = _from_x0(prediction, x, cond_x0, sigma)
+    guided_one = _from_x0(prediction, x, guided_x0, sigma)
+    return _to_x0(prediction, x, rescale(guided_one, positive, phi), sigma)
 
 
 def rescale(guided_prediction: Tensor, cond_prediction: Tensor, phi: float) -> Tensor:

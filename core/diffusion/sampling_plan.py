@@ -10,16 +10,21 @@ from torch import Tensor
 from .denoiser import Denoiser, to_ve, to_vp
 from .noise import StepNoise
 from .samplers import Callback, sample_euler
-from .schedules import NoiseSchedule
+from .schedules import NoiseRange, NoiseSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A sampler with its noise levels, and the schedule that gives the network its timesteps."""
+    """A sampler with its noise levels, and the schedule that gives the network its timesteps.
 
-    schedule: NoiseSchedule
+    whole_variance: what sampling starts from has the variance 1 + sigma^2 of noised samples of unit
+    variance; the Euler sampler of discrete schedules starts from sigma^2.
+    """
+
+    schedule: NoiseSchedule | NoiseRange
     sampler: Callable[..., Tensor]
     sigmas: Tensor
+    whole_variance: bool = False
 
     def run(
         self,
@@ -31,8 +36,8 @@ class Plan:
     ) -> Tensor:
         """Latents from standard normal `noise` of their shape."""
         first = self.sigmas[0]
-        # Only the Euler sampler starts from the noise alone, without the signal's unit variance.
-        x = first.to(noise) * noise if self.sampler is sample_euler else to_ve(noise, first)
+        alone = self.sampler is sample_euler and not self.whole_variance
+        x = first.to(noise) * noise if alone else to_ve(noise, first)
         x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
         return to_vp(x, self.sigmas[-1])
 

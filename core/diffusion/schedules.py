@@ -119,6 +119,18 @@ class NoiseSchedule:
         return abar.sqrt().to(x), (1 - abar).sqrt().to(x)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseRange:
+    """Continuous noise levels (Karras et al. 2022): the network sees sigma itself, no timesteps."""
+
+    sigma_min: float
+    sigma_max: float
+
+    def at(self, percent: float) -> float:
+        """The sigma at a share of the way down, even in log sigma: sigma_max at 0."""
+        return self.sigma_max * (self.sigma_min / self.sigma_max) ** percent
+
+
 # --------------------------------------------------------------------------------------------------
 # Schedules.
 
@@ -309,19 +321,31 @@ SIGMA_LISTS: dict[str, Callable[[NoiseSchedule, int], Tensor]] = {
 
 INTEGER_LISTS = ("leading", "trailing", "linspace")
 """Lists of different integer timesteps, of which a schedule has only so many."""
+CONTINUOUS_LISTS = ("karras", "exponential")
+"""Lists that need no more than a range of noise levels."""
 
 
-def get_sigmas(name: str, schedule: NoiseSchedule, steps: int, *, strength: float = 1.0) -> Tensor:
+def get_sigmas(
+    name: str, schedule: NoiseSchedule | NoiseRange, steps: int, *, strength: float = 1.0
+) -> Tensor:
     """[steps + 1] sigmas of the named list, or the end of a longer one when strength < 1.
 
     So img2img at strength 0.5 costs as many network calls as full strength, twice as fine. Raises
-    ValueError where an integer list would have to be longer than the schedule.
+    ValueError where an integer list would have to be longer than the schedule, and for a list of
+    timesteps where there are none.
     """
     if name not in SIGMA_LISTS:
         raise ValueError(f"Unknown sigma list {name!r}; known are {', '.join(SIGMA_LISTS)}.")
     _check_strength(strength)
     longer = int(steps / strength)
-    if name in INTEGER_LISTS and longer > schedule.steps:
+    continuous = isinstance(schedule, NoiseRange)
+    if continuous and name not in CONTINUOUS_LISTS:
+        raise ValueError(
+            f"the model's noise levels are continuous from {schedule.sigma_max:g} to "
+            f"{schedule.sigma_min:g}, but the schedule {name} counts timesteps: choose "
+            f"{' or '.join(CONTINUOUS_LISTS)}, or as published"
+        )
+    if not continuous and name in INTEGER_LISTS and longer > schedule.steps:
         raise ValueError(
             f"{steps} steps at denoising strength {strength:g} are the end of {longer}, but the "
             f"schedule {name} has at most {schedule.steps}; normal, uniform, karras and "

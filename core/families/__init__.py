@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from ..diffusion.sampling_plan import Plan
     from ..networks.diffusion_model import DiffusionModel
     from ..networks.sparse_control import SparseControlNet
+    from ..networks.temporal_decoder import VideoDecoder
     from ..networks.temporal_layers import TemporalLayers
     from .animatediff_camera import CameraWeights
+    from .video_parts import VideoParts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,9 @@ class Family:
 
     name: in the headers of its files. detects: whether a file without a header is one of its own.
     load_layers: temporal layers, to be put into an image model. load_video_model: a whole U-Net
-    with its layers in it, None where no file holds one. published_plan: the noise levels that the
+    with its layers in it, None where no file holds one. load_parts: the same with whatever else the
+    file holds, where files hold more than a U-Net. load_decoder: a temporal decoder, of the
+    latents of any image model with the same autoencoder. published_plan: the noise levels that the
     original takes, by the name of what was trained (such as "lavie base"), of a sampler, and by the
     number of steps; None where nothing special was published. kinds: what the kinds of its files
     are called in sentences.
@@ -42,8 +46,11 @@ class Family:
     detects: Callable[[Path], bool]
     load_layers: Callable[..., TemporalLayers]
     load_video_model: Callable[..., DiffusionModel] | None = None
+    load_parts: Callable[..., VideoParts] | None = None
+    load_decoder: Callable[..., VideoDecoder] | None = None
     published_plan: Callable[[str, str, int], Plan] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""  # what other programs' models of this family are for, where that tells it
 
 
 @cache
@@ -56,7 +63,6 @@ def families() -> tuple[Family, ...]:
         lavie_sampling,
         modelscope,
         modelscope_sampling,
-        svd,
     )
     from .embedded import loading as embedded
 
@@ -73,12 +79,7 @@ def families() -> tuple[Family, ...]:
             load_layers=animatediff.load_layers,
             published_plan=animatediff_sampling.published_plan,
         ),
-        Family(
-            name=svd.FAMILY,
-            detects=svd.detects,
-            load_layers=svd.load_layers,
-            load_video_model=svd.load_model,
-        ),
+        _image_to_video(),
         Family(
             name=modelscope.FAMILY,
             detects=modelscope.detects,
@@ -94,6 +95,21 @@ def families() -> tuple[Family, ...]:
             published_plan=lavie_sampling.published_plan,
             kinds=lavie.KINDS,
         ),
+    )
+
+
+def _image_to_video() -> Family:
+    from . import svd, svd_sampling
+
+    return Family(
+        name=svd.FAMILY,
+        detects=svd.detects,
+        load_layers=svd.load_layers,
+        load_video_model=svd.load_model,
+        load_parts=svd.load_parts,
+        load_decoder=svd.load_decoder,
+        published_plan=svd_sampling.published_plan,
+        task=svd.TASK,
     )
 
 
@@ -137,6 +153,42 @@ def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
     return family.name, family.load_video_model(path, **where)
 
 
+def load_video_parts(path: Path, **where: Any) -> tuple[str, VideoParts]:
+    """The name of its family, and the video model in a file with whatever else the file holds.
+
+    Raises CheckpointError for a file without a whole video model.
+    """
+    from .video_parts import VideoParts
+
+    family = family_of(path)
+    if family.load_parts is not None:
+        return family.name, family.load_parts(path, **where)
+    name, model = load_video_model(path, **where)
+    return name, VideoParts(model=model)
+
+
+def load_temporal_decoder(path: Path, **where: Any) -> VideoDecoder:
+    """The temporal decoder in a published file, with the encoder that fits if the file has it.
+
+    Raises CheckpointError for a file that holds none.
+    """
+    from ..weights.checkpoints import CheckpointError
+
+    loaders = [one.load_decoder for one in families() if one.load_decoder is not None]
+    for k, load in enumerate(loaders):
+        try:
+            return load(path, **where)
+        except CheckpointError:
+            if k == len(loaders) - 1:
+                raise
+    raise CheckpointError(f"{path.name} holds no temporal decoder")
+
+
+def family_for(task: str) -> str:
+    """The name of the family whose whole models are for a task; "" where none is."""
+    return next((one.name for one in families() if task and one.task == task), "")
+
+
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:
     """The noise levels of the original of what was trained, such as "lavie base"."""
     for family in families():
@@ -149,7 +201,10 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
 # --------------------------------------------------------------------------------------------------
 # What comes with the pack.
 
-VIDEO_MODEL_FILES = ("lavie_base.pt", "lavie_interpolation.pt", "lavie_vsr.pt")
+VIDEO_MODEL_FILES = (
+    "lavie_base.pt", "lavie_interpolation.pt", "lavie_vsr.pt", "svd_xt.safetensors",
+    "text2video_pytorch_model.pth",
+)  # fmt: skip
 """Files that hold a whole video model, as they are called where they are published: examples."""
 
 

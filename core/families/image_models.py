@@ -15,7 +15,9 @@ import torch
 from diffusers import AutoencoderKL
 
 from ..networks.autoencoder import TemporalDecoder
+from ..networks.temporal_decoder import VideoDecoder
 from ..weights.weight_files import header_of
+from . import load_temporal_decoder
 from . import stable_diffusion as published
 from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
@@ -64,9 +66,14 @@ def load_autoencoder(path: Path, **where: Any) -> AutoencoderKL:
 
 def load_temporal_autoencoder(
     path: Path, **where: Any
-) -> tuple[AutoencoderKL | None, TemporalDecoder]:
-    """(encoder, decoder) of a file of a temporal decoder; None where no encoder is known to fit."""
-    return own.load_temporal_autoencoder(path, **where)
+) -> tuple[AutoencoderKL | None, TemporalDecoder | VideoDecoder]:
+    """(encoder, decoder) of a file with a temporal decoder; None where no encoder is known to
+    fit."""
+    if header_of(path) is not None:
+        return own.load_temporal_autoencoder(path, **where)
+    decoder = load_temporal_decoder(path, **where)
+    image = decoder.autoencoder
+    return (image if hasattr(image, "encoder") else None), decoder
 
 
 def load_text_encoder(path: Path, **where: Any) -> Any:

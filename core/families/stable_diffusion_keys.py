@@ -34,6 +34,11 @@ UNET_ENDS = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
+VIDEO_IDS = {
+    "class_embedding.linear_1": "label_emb.0.0",
+    "class_embedding.linear_2": "label_emb.0.2",
+}
+"""How sinusoids of such numbers are embedded: diffusers' names here -> ldm's."""
 UNET_RES_BLOCK = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -134,8 +139,8 @@ def unet_from_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, 
 
 
 def unet_to_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:
-    """Inverse of :func:`unet_from_ldm`."""
-    return rename_all(state, inverse(unet_table(layout)), "the U-Net")
+    """Inverse of :func:`unet_from_ldm`, also for video networks that are told numbers."""
+    return rename_all(state, inverse(unet_table(layout)) | VIDEO_IDS, "the U-Net")
 
 
 # --------------------------------------------------------------------------------------------------

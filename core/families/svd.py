@@ -33,6 +33,7 @@ from .stable_diffusion_refusals import what_it_is
 from .svd_config import TASK, SvdConfig, config_of
 from .svd_decoder import LATENT_SCALE
 from .unet_layouts import Shapes, layout_in
+from .video_parts import VideoParts
 
 FAMILY = "svd"
 FIRST_CONVOLUTION = "spatial_res_block.conv1"
@@ -161,6 +162,18 @@ def assemble(
         decoder=decoder and decoder.to(device),
         encoder=encoder and encoder.to(device),
         image_encoder=image and image.to(device),
+    )
+
+
+def load_parts(path: str | os.PathLike, **where: Any) -> VideoParts:
+    """What :func:`load` gives, as other families give it."""
+    found = load(path, **where)
+    temporal = isinstance(found.decoder, VideoDecoder)
+    return VideoParts(
+        model=found.model,
+        autoencoder=found.encoder if temporal else found.decoder,
+        decoder=found.decoder if temporal else None,
+        image_encoder=found.image_encoder,
     )
 
 

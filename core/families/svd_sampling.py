@@ -4,58 +4,28 @@ guidance rising from the first frame to the last."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.guidance import guided, per_frame_scale
 from ..diffusion.samplers import Callback, sample_euler
-from ..diffusion.schedules import get_sigmas_karras
-from ..networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
+from ..diffusion.sampling_plan import Plan
+from ..diffusion.schedules import NoiseRange, get_sigmas_karras
 from ..networks.diffusion_model import DiffusionModel
+from ..tasks.start_image import StartImage
 
 RHO = 7.0
+RANGE = NoiseRange(sigma_min=0.002, sigma_max=700.0)
+"""Of the noise levels as published."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a video starts from.
-
-    embedding: the image's, [b 1 d] (CLIP, projected). latents: of the image with its augmentation,
-    the posterior's mode, not scaled, [b c h w]. fps, motion, augmentation: of each video, or one
-    number for all.
-    """
-
-    embedding: Tensor
-    latents: Tensor
-    fps: float = 7
-    motion: float = 127
-    augmentation: float = 0.02
-
-    def conditions(self, frames: int) -> Conditions:
-        """The same for every one of `frames` frames."""
-        return Conditions(
-            image=self.embedding,
-            concatenated=self.latents[:, None].expand(-1, frames, -1, -1, -1),
-            ids={
-                # The original counts frames per second from 0.
-                FPS_ID: torch.tensor([float(self.fps - 1)]),
-                MOTION: torch.tensor([float(self.motion)]),
-                AUGMENTATION: torch.tensor([float(self.augmentation)]),
-            },
-        )
-
-    def without_image(self) -> Start:
-        """What guidance goes away from: no image, but the same numbers."""
-        return Start(
-            embedding=torch.zeros_like(self.embedding),
-            latents=torch.zeros_like(self.latents),
-            fps=self.fps,
-            motion=self.motion,
-            augmentation=self.augmentation,
-        )
+def published_plan(trained: str, sampler: str, steps: int) -> Plan:
+    """Euler steps down Karras' levels. Raises ValueError for other samplers."""
+    if sampler != "euler":
+        raise ValueError(f"{trained} was published with euler, not with {sampler}")
+    levels = get_sigmas_karras(steps, RANGE.sigma_min, RANGE.sigma_max, RHO)
+    return Plan(schedule=RANGE, sampler=sample_euler, sigmas=levels, whole_variance=True)
 
 
 def sigmas(model: DiffusionModel, steps: int) -> Tensor:
@@ -65,7 +35,7 @@ def sigmas(model: DiffusionModel, steps: int) -> Tensor:
 
 
 def denoiser(
-    model: DiffusionModel, start: Start, frames: int, *, first_scale: float, last_scale: float
+    model: DiffusionModel, start: StartImage, frames: int, *, first_scale: float, last_scale: float
 ) -> Denoiser:
     """denoiser(x [b t c h w], sigma), guided by `first_scale` at the first frame and linearly on to
     `last_scale` at the last."""
@@ -76,7 +46,7 @@ def denoiser(
 
 def image_to_video(
     model: DiffusionModel,
-    start: Start,
+    start: StartImage,
     noise: Tensor,
     *,
     steps: int = 25,

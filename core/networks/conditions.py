@@ -150,6 +150,11 @@ class NetworkSpec:
     width: int = 320
 
     @property
+    def begins_with_image(self) -> bool:
+        """Whether videos begin with an image, given as tokens and beside the latents."""
+        return self.image is not None and self.concatenated > 0
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """The names of the conditions that it reads, the ids by theirs."""
         reads = {

@@ -21,7 +21,7 @@ from ..diffusion.preconditioning import (
     discrete,
     preconditioned,
 )
-from ..diffusion.schedules import NoiseSchedule
+from ..diffusion.schedules import NoiseRange, NoiseSchedule
 from .autoencoder import check_video
 from .conditions import SIZES, Conditions, Network
 from .controlnet import Control
@@ -76,6 +76,14 @@ class DiffusionModel:
                 "schedule is needed here"
             )
         return self.preconditioning.schedule
+
+    @property
+    def levels(self) -> NoiseSchedule | NoiseRange:
+        """The noise levels: a discrete schedule, or the range of continuous ones."""
+        known = self.preconditioning
+        if isinstance(known, DiscretePreconditioning):
+            return known.schedule
+        return NoiseRange(sigma_min=known.sigma_min, sigma_max=known.sigma_max)
 
     def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
         """The same network, which sees other noise levels as its timesteps."""

@@ -65,6 +65,21 @@ def decode(
     return _trimmed(run, windows, factor)
 
 
+def shared_chunks(frames: int, chunk: int, overlap: int) -> tuple[int, int]:
+    """(chunk, reach) of :func:`decode` for a decoder that is not local: `chunk` latent frames are
+    decoded together, of which neighbouring chunks share `overlap` and are blended over them.
+
+    A video that is no longer than a chunk is decoded whole. Raises ValueError for an overlap of
+    more than half of a chunk.
+    """
+    if frames <= chunk:
+        return max(frames, 1), 0
+    if 2 * overlap > chunk:
+        raise ValueError(f"overlap {overlap} must be at most half of chunk {chunk}")
+    reach = overlap // 2
+    return chunk - 2 * reach, reach
+
+
 def encode_stream(
     autoencoder: AutoencoderKL, video: Frames, *, chunk: int = 16
 ) -> Iterator[Tensor]:

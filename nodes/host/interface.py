@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...core.diffusion.curves import Curve
     from ...core.diffusion.denoiser import Denoiser
     from ...core.diffusion.free_init import FreeInit
-    from ...core.diffusion.schedules import NoiseSchedule
+    from ...core.diffusion.schedules import NoiseRange, NoiseSchedule
     from ...core.media.files import VideoStream
     from ...core.media.new_files import NewFile
     from ...core.networks.cameras import CameraUse
@@ -49,7 +49,7 @@ class ModelFacts:
 
     latent_channels: int
     factor: int  # pixels per latent position along one side
-    schedule: NoiseSchedule  # of the model itself
+    schedule: NoiseSchedule | NoiseRange  # of the model itself
     device: device
     channels: int  # of its network's first level
     precision: int  # bytes of the numbers it computes with
@@ -64,6 +64,12 @@ class ModelFacts:
     low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
     family: str = ""  # published family of its temporal layers; "" for none
     free_init: FreeInit | None = None  # how its samplers sample again
+    begins_with_image: bool = False  # whether it moves a start image that its prompts carry
+
+    @property
+    def continues(self) -> bool:
+        """Whether it can be given the first frames of a segment."""
+        return self.takes_context or self.begins_with_image
 
     @property
     def is_upsampler(self) -> bool:
@@ -125,8 +131,9 @@ class Host(Protocol):
     # Loading. `name` is one of the pack's own models or a file of the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
-    def load_video_model(self, name: str) -> tuple[Wire, Wire]:
-        """An image model with its temporal layers in it, and these layers alone."""
+    def load_video_model(self, name: str) -> tuple[Wire, Wire, Wire, Wire]:
+        """An image model with its temporal layers in it, these layers alone, and the CLIP_VISION
+        and the VAE of the same file, which say what is missing where it holds none."""
 
     def load_temporal_layers(self, name: str) -> Wire: ...
     def load_temporal_vae(self, name: str) -> Wire: ...
@@ -170,6 +177,10 @@ class Host(Protocol):
     def encode_text(self, clip: Wire, text: str) -> Conditioning: ...
     def encode_boxes(self, clip: Wire, text: str, boxes: Sequence[Any]) -> Conditioning:
         """`boxes` have label, x0, y0, x1, y1; ValueError for a CLIP without a box encoder."""
+
+    def embed_image(self, clip_vision: Wire, pixels: Tensor) -> Tensor:
+        """The projected embedding [1, 1, d] of the first of the pixels [1, t, 3, h, w], whatever
+        its proportions."""
 
     def denoiser_for(
         self, model: Wire, positive: Conditioning, negative: Conditioning, guidance: Guidance

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, exact_frame_rate
-from ...core.tasks.decoding import decode
+from ...core.tasks.decoding import decode, shared_chunks
 
 if TYPE_CHECKING:
     from ..host.interface import Decoder, Host, Wire
@@ -22,10 +22,12 @@ IMAGE_BYTES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How latents are decoded: frames at a time, and side of tiles in pixels (0: whole frames)."""
+    """How latents are decoded: frames at a time, side of tiles in pixels (0: whole frames), and
+    frames that neighbouring chunks share where the decoder is not local."""
 
     chunk: int
     tile: int
+    overlap: int = 4
 
 
 def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
@@ -79,10 +81,12 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
     """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
     decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
-    overlap = min(8, (side or 16) // 2)
     frames, _, _ = _video_size(raw, decoder)
-    chunk = max(1, settings.chunk // decoder.temporal_factor)
-    parts = decode(decoder, raw, chunk=chunk, tile=side, tile_overlap=overlap)
+    chunk, reach = max(1, settings.chunk // decoder.temporal_factor), None
+    if decoder.reach is None:
+        chunk, reach = shared_chunks(raw.shape[1], chunk, settings.overlap)
+    tiles = dict(tile=side, tile_overlap=min(8, (side or 16) // 2))
+    parts = decode(decoder, raw, chunk=chunk, reach=reach, **tiles)
     return _counted(host, parts, frames)
 
 

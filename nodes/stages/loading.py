@@ -89,7 +89,7 @@ def _stream(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
     size = excerpt.height, excerpt.width
     target = _target_size((stream.height, stream.width), size, excerpt.multiple_of)
     height, width = target
-    return stream.changed(lambda chunk: _fitted(chunk, target, excerpt.fit), width, height)
+    return stream.changed(lambda chunk: fitted(chunk, target, excerpt.fit), width, height)
 
 
 def _selection(excerpt: Excerpt, trim: Mapping[str, Any]) -> Selection:
@@ -204,7 +204,7 @@ def _target_size(
     return target
 
 
-def _fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
+def fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
     """Frames [t, 3, h, w] at the target size: scaled to cover it and cut, or stretched."""
     height, width = target
     h, w = frames.shape[-2:]

@@ -36,6 +36,7 @@ from ...core.tasks.sliding import SlidingWindows, sliding
 from ...core.tasks.sparse_first import SparseFirst, last_step, sparse_first
 from ..checks import require, sampler_faults
 from ..choices import (
+    CONTINUING,
     HIERARCHICAL,
     PREDICTION,
     SINGLE_SEGMENT,
@@ -52,6 +53,7 @@ from ..host.shared.setup_warnings import (
     sampler_warnings,
     trained_keys,
 )
+from ..host.shared.start_image import check_start_image
 from .running import Meter, Settings, collect, require_room, sampling_for
 from .strategy import Strategy, flat
 from .texts import read_positions
@@ -143,13 +145,16 @@ class _Run:
             raise ValueError(
                 "the model fills in frames between others: use it in Interpolate Frames"
             )
-        if self.given is not None and not self.own.hold_context:
-            check_takes_context(self.host, self._predictor)
         if self.own.window_schedule == VIEWS and not self.facts.reads_views:
             raise ValueError(
                 "the temporal layers in the model cannot see views: take another window_schedule, "
                 "or layers whose attention can, such as motion modules"
             )
+        if self.facts.begins_with_image:
+            size = self.request.width, self.request.height
+            check_start_image(*self.prompts, size, self.facts.factor)
+        given = self.given is not None and not self.own.hold_context
+        check_can_begin(self.host.facts(self._predictor), self.own, given)
 
     def _setup(self) -> SamplerSetup:
         own = self.own
@@ -294,7 +299,6 @@ class _Run:
         )  # fmt: skip
 
     def _continuation(self) -> Continuation:
-        check_takes_context(self.host, self._predictor)
         return Continuation(
             window=self.own.window, context=self.own.context_frames, use=self._use(),
             first=self._sparse_first(), given=self.given,
@@ -341,6 +345,22 @@ def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, 
     if width % f or height % f or min(width, height) < f:
         raise ValueError(f"the size {width}x{height} must be divisible by {f} on both sides")
     return 1, facts.latent_channels, height // f, width // f
+
+
+def check_can_begin(facts: ModelFacts, own: Strategy, given: bool) -> None:
+    """Raise ValueError where segments begin with frames that the model cannot be given so."""
+    if (given or own.name in CONTINUING) and not facts.continues:
+        raise ValueError(CANNOT_BE_GIVEN_FRAMES)
+    if not facts.begins_with_image:
+        return
+    for name, value, only in (("context_frames", own.context_frames, 1),
+                              ("context_guidance", own.context_guidance, 1.0),
+                              ("perturbation", own.perturbation, 0)):  # fmt: skip
+        if value != only:
+            raise ValueError(
+                f"the model continues the last frame alone, as its start image: {name} is "
+                f"{value:g} but must be {only:g}"
+            )
 
 
 def check_takes_context(host: Host, model: Wire) -> None:

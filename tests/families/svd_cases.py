@@ -20,6 +20,7 @@ from videoldm.core.families.svd_config import SvdConfig
 from videoldm.core.networks.autoencoder import decode_frames, encode_moments
 from videoldm.core.networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
 from videoldm.core.tasks.decoding import decode
+from videoldm.core.tasks.start_image import StartImage
 from videoldm.core.weights.checkpoints import part
 
 # Tolerances: about three times what was measured here.
@@ -94,7 +95,7 @@ def sampling_edm(case: Case, folder: Path) -> None:
     inputs, expected, told = case.raw("inputs"), case.raw("expected"), case.told["sampler"]
     weights = Case((case.folder / case.told["weights"]["unet_case_dir"]).resolve())
     model = svd.diffusion_model(unet_of(weights))
-    start = sampling.Start(
+    start = StartImage(
         embedding=inputs["crossattn"],
         latents=inputs["concat"],
         fps=float(inputs["fps_id"][0]) + 1,

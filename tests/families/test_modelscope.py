@@ -3,8 +3,9 @@
 import pytest
 import svd_toys as toys
 import torch
-from lavie_toys import randomized
 from model_toys import normal, toy_unet
+from modelscope_toys import CONFIG
+from modelscope_toys import unet as toy
 from safetensors.torch import save_file
 from videoldm.core.families import (
     family_of,
@@ -14,25 +15,15 @@ from videoldm.core.families import (
     published_plan,
 )
 from videoldm.core.families import modelscope_keys as keys
-from videoldm.core.families.modelscope_config import ModelScopeConfig
-from videoldm.core.families.stable_diffusion_folders import build_unet
 from videoldm.core.networks.conditions import Conditions
-from videoldm.core.networks.sites import SD2, UNetLayout
+from videoldm.core.networks.sites import SD2
 from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
 from videoldm.core.networks.video_unet import VideoUNet, eject, inject
 from videoldm.core.weights.checkpoints import CheckpointError
 
-LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
-CONFIG = ModelScopeConfig(layout=LAYOUT, context_width=24, head_width=16)
 STEP = torch.tensor([500])
 NAMES = ("ldm", "diffusers")
-
-
-def toy() -> modelscope.UNet:
-    image = build_unet(CONFIG.unet_config()).to_empty(device="cpu")
-    layers = TemporalLayers(CONFIG.layers_spec())
-    return modelscope.UNet(randomized(image, 0), randomized(layers, 1), CONFIG)
 
 
 def count(module):

@@ -25,6 +25,7 @@ from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
 from videoldm.core.networks.video_unet import VideoUNet, inject
 from videoldm.core.tasks.decoding import decode
+from videoldm.core.tasks.start_image import StartImage
 from videoldm.core.weights.checkpoints import CheckpointError
 
 UNET_PARAMETERS = 1_524_623_082
@@ -309,7 +310,7 @@ def test_what_it_needs_and_does_not_take_is_said():
 
 def test_sampling_as_published():
     model = svd.diffusion_model(toys.unet())
-    start = svd_sampling.Start(embedding=normal(1, 1, toys.CONTEXT), latents=normal(1, 4, 8, 8))
+    start = StartImage(embedding=normal(1, 1, toys.CONTEXT), latents=normal(1, 4, 8, 8))
     noise = normal(1, 3, 4, 8, 8)
     out = svd_sampling.image_to_video(model, start, noise, steps=2)
     assert out.shape == noise.shape and out.isfinite().all()

@@ -60,6 +60,13 @@ COMFYUI = {
     "GetVideoComponents": (["video"], ["IMAGE", "AUDIO", "FLOAT", "INT", "COMBO"]),
     "CreateVideo": (["images", "fps", "audio", "bit_depth"], ["VIDEO"]),
     "SaveVideo": (["video", "filename_prefix", "format", "codec"], ["VIDEO"]),
+    "ImageOnlyCheckpointLoader": (["ckpt_name"], ["MODEL", "CLIP_VISION", "VAE"]),
+    "SVD_img2vid_Conditioning": (
+        ["clip_vision", "init_image", "vae", "width", "height", "video_frames", "motion_bucket_id",
+         "fps", "augmentation_level"],
+        ["CONDITIONING", "CONDITIONING", "LATENT"]),
+    "VideoLinearCFGGuidance": (["model", "min_cfg"], ["MODEL"]),
+    "VideoTriangleCFGGuidance": (["model", "min_cfg"], ["MODEL"]),
     "PrimitiveInt": (["value"], ["INT"]),
     "PrimitiveFloat": (["value"], ["FLOAT"]),
     "PrimitiveString": (["value"], ["STRING"]),

@@ -67,7 +67,7 @@ def with_prompts(run, model, clip, vae):
 
 
 def load(run, kind):
-    return run("VideoLDM_LoadVideoModel", model=toys.FILES[kind])
+    return run("VideoLDM_LoadVideoModel", model=toys.FILES[kind])[:2]
 
 
 def core_prompts(image, scale):
@@ -196,7 +196,7 @@ def test_frames_that_are_all_made_anew_do_not_begin_as_blends(run, image):
 def test_the_variant_with_a_mask_encodes_grey_frames(run, image, models):
     config = toys.config_of("interpolation", in_channels=9)
     torch.save(toys.state_of(config), models / "videoldm" / "mask.pt")
-    model, _ = run("VideoLDM_LoadVideoModel", model="mask.pt")
+    model, *_ = run("VideoLDM_LoadVideoModel", model="mask.pt")
     given = {"samples": torch.randn(2, 4, 2, 2)}
     inputs = dict(model=model, latent=given, steps=1, **image["prompts"])
     with pytest.raises(ValueError, match="connect the input vae"):

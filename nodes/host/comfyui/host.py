@@ -72,7 +72,7 @@ class ComfyHost:
     def load_image_model(self, name: str) -> tuple[Any, Any, Any]:
         return self.loaders.image_model(name)
 
-    def load_video_model(self, name: str) -> tuple[Any, LoadedLayers]:
+    def load_video_model(self, name: str) -> tuple[Any, LoadedLayers, Any, Any]:
         return self.loaders.video_model(name)
 
     def load_temporal_layers(self, name: str) -> LoadedLayers:
@@ -151,6 +151,11 @@ class ComfyHost:
         check_clip(clip)
         return encode_boxes(clip, text, boxes)
 
+    def embed_image(self, clip_vision: Any, pixels: Tensor) -> Tensor:
+        from .clip_vision import embed_image
+
+        return embed_image(clip_vision, pixels)
+
     def denoiser_for(
         self, model: Any, positive: list, negative: list, guidance: Guidance
     ) -> DenoiserFor:
@@ -160,9 +165,9 @@ class ComfyHost:
 
     def sigmas(self, model: Any, schedule: str, steps: int, denoise: float) -> Tensor:
         from ....core.diffusion.schedules import get_sigmas
-        from .model import schedule_of
+        from .model import levels_of
 
-        return get_sigmas(schedule, schedule_of(model), steps, strength=denoise)
+        return get_sigmas(schedule, levels_of(model), steps, strength=denoise)
 
     # Tensors.
 

@@ -18,23 +18,27 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from ....core import families
 from ....core.families import image_models
 from ....core.families.image_models import ImageModel
+from ....core.families.video_parts import VideoParts
 from ....core.networks.cameras import CameraUse
 from ....core.networks.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 from ....core.weights.checkpoints import load_into
 from ....core.weights.weight_files import header_of
 from ..interface import FolderAccess
-from ..shared.model_kinds import check_can_be_sampled, check_kind
+from ..shared.missing_parts import NO_CLIP_VISION, NO_VAE, MissingPart
+from ..shared.model_kinds import check_kind
 from ..shared.model_names import (
     IMAGE_MODEL,
     TEMPORAL_DECODER,
     TEMPORAL_LAYERS,
     UPSAMPLER,
+    VIDEO_MODEL,
     model_file,
 )
 from ..shared.steering import can_follow_camera
 from ..shared.vae import VideoVAE
 from .clip import build_clip
+from .clip_vision import build_clip_vision
 from .layers import InjectedSet, LoadedLayers, inject, steered
 from .model import build_patcher
 from .sparse_control import SparseControlObject
@@ -67,19 +71,18 @@ class Loaders:
             return model, *_diffusers_upsampler_parts(path)
         return model, *_checkpoint(path, output_model=False)[1:3]
 
-    def video_model(self, name: str) -> tuple[Any, LoadedLayers]:
-        """A published U-Net with temporal layers in one file of the folder videoldm."""
-        path = self.folders.model_path("videoldm", name)
-        _, found = families.load_video_model(path)
-        check_can_be_sampled(path.name, found.task)
-        (own,) = found.sets
-        model = _renewable(build_patcher(found, None), _video_model_patcher, path)
+    def video_model(self, name: str) -> tuple[Any, LoadedLayers, Any, Any]:
+        """A published U-Net with temporal layers, and what else is in its file."""
+        path = model_file(self.folders, VIDEO_MODEL, name)
+        _, found = families.load_video_parts(path)
+        (own,) = found.model.sets
+        model = _renewable(build_patcher(found.model, None), _video_model_patcher, path)
         again = _layers_patcher, (path,)
         layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, again)
-        return inject(model, layers, FULL_STRENGTH), layers
+        return inject(model, layers, FULL_STRENGTH), layers, *_further_parts(found, path)
 
     def temporal_layers(self, name: str) -> LoadedLayers:
-        """Layers that come with the pack, or those in a file of the folder videoldm."""
+        """Layers that come with the pack, or those in a file."""
         return temporal_layers(model_file(self.folders, TEMPORAL_LAYERS, name))
 
     def sparse_control(self, name: str, frames: Sequence[int]) -> SparseControlObject:
@@ -173,6 +176,18 @@ def _read(kind: str, path: Path) -> ImageModel:
 
 def _read_temporal_vae(path: Path) -> VideoVAE:
     return VideoVAE(*image_models.load_temporal_autoencoder(path))
+
+
+def _further_parts(found: VideoParts, path: Path) -> tuple[Any, Any]:
+    """(CLIP_VISION, VAE) of a video model's file; what it does not hold says so when it is used."""
+    vision, vae = (MissingPart(one.format(path.name)) for one in (NO_CLIP_VISION, NO_VAE))
+    if found.image_encoder is not None:
+        vision = build_clip_vision(found.image_encoder)
+        _renewable(vision.patcher, _clip_vision_patcher, path)
+    if found.autoencoder is not None or found.decoder is not None:
+        vae = VideoLDMVAE(VideoVAE(found.autoencoder, found.decoder))
+        _renewable(vae.patcher, _video_vae_patcher, path)
+    return vision, vae
 
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
@@ -282,6 +297,19 @@ def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     _, found = families.load_video_model(path)
     patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
     return _renewable(patcher, _video_model_patcher, path)
+
+
+def _clip_vision_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    _, found = families.load_video_parts(path)
+    vision = build_clip_vision(found.image_encoder, disable_dynamic=disable_dynamic)
+    return _renewable(vision.patcher, _clip_vision_patcher, path)
+
+
+def _video_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    _, found = families.load_video_parts(path)
+    vae = VideoVAE(found.autoencoder, found.decoder)
+    patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
+    return _renewable(patcher, _video_vae_patcher, path)
 
 
 def _own_layers_patcher(kind: str, path: Path, index: int, disable_dynamic: bool = False) -> Any:

@@ -20,18 +20,19 @@ import comfy.model_sampling
 import comfy.supported_models_base
 import comfy.utils
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
 from torch import Tensor
 
-from ....core.diffusion.schedules import NoiseSchedule
+from ....core.diffusion.schedules import NoiseRange, NoiseSchedule
 from ....core.families.image_models import latent_colours, unet_to_ldm
 from ....core.families.known_models import IMAGE_MODELS
-from ....core.networks.conditions import NetworkSpec
+from ....core.networks.conditions import VIDEO_IDS, NetworkSpec
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.sites import UNetLayout, layout_of
 from ....core.networks.video_unet import eject
 from ..shared.misfits import NEEDS_OTHER_FRAMES
 from ..shared.model_facts import trained_network
-from .noise_levels import ScheduleSampling
+from .noise_levels import RangeSampling, ScheduleSampling
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
 """What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
@@ -82,8 +83,17 @@ class VideoLDMLatents(comfy.latent_formats.LatentFormat):
         return self.scale.unscaled(latent)
 
 
-def schedule_of(model: Any) -> NoiseSchedule:
+def levels_of(model: Any) -> NoiseSchedule | NoiseRange:
     """The model's noise levels, those that a node of ComfyUI's set instead included."""
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(sampling, comfy.model_sampling.ModelSamplingContinuousEDM):
+        low, high = float(sampling.sigma_min), float(sampling.sigma_max)
+        return NoiseRange(sigma_min=low, sigma_max=high)
+    return schedule_of(model)
+
+
+def schedule_of(model: Any) -> NoiseSchedule:
+    """The discrete ones; ValueError for others."""
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, ScheduleSampling):
         return sampling.schedule
@@ -124,14 +134,21 @@ class VideoLDMConfig(comfy.supported_models_base.BASE):
         return False
 
 
-class VideoLDMModel(comfy.model_base.BaseModel):
+class OwnNetwork:
+    """A network of core's in a model of ComfyUI's: what it takes, and what it was trained for."""
+
+    def tell(self, model: DiffusionModel) -> None:
+        self.image_spec, self.trained = model.network.image_spec, trained_network(model)
+
+
+class VideoLDMModel(OwnNetwork, comfy.model_base.BaseModel):
     """A diffusion model of this pack: of images, an upsampler, or one of interpolation."""
 
     def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
         kind, sampling = PREDICTIONS[model.prediction]
         super().__init__(config, kind)
         self.model_sampling = sampling(model.schedule)
-        self.image_spec, self.trained = model.network.image_spec, trained_network(model)
+        self.tell(model)
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
         """What stands behind the latents [(b t), c, h, w]: an upsampler's small frames, noised, or
@@ -145,18 +162,45 @@ class VideoLDMModel(comfy.model_base.BaseModel):
         return kwargs.get(NOISE_LEVEL)
 
 
+class StartImageModel(OwnNetwork, comfy.model_base.SVD_img2vid):
+    """A model that moves a start image. ComfyUI's own class reads the conditions; the temporal
+    layers are this pack's, and not in it."""
+
+    def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
+        super().__init__(config)
+        self.model_sampling = RangeSampling(model.levels)
+        self.embedder = Timestep(config.unet_config["adm_in_channels"] // len(VIDEO_IDS))
+        self.tell(model)
+
+
 def image_spec(model: Any) -> NetworkSpec:
     """What the image network of a MODEL takes; of another program's models only what our stages
     give, as ComfyUI sees to the rest."""
-    if isinstance(model.model, VideoLDMModel):
+    if isinstance(model.model, OwnNetwork):
         return model.model.image_spec
     config = model.model.model_config.unet_config
+    if moves_start_image(model.model):
+        return NetworkSpec(
+            name="video U-Net",
+            latent_channels=model.model.latent_format.latent_channels,
+            concatenated=config["in_channels"] - config["out_channels"],
+            image=config["context_dim"],
+            ids=dict.fromkeys(VIDEO_IDS),
+            width=config["model_channels"],
+        )
     return NetworkSpec(
         name="image U-Net",
         latent_channels=model.model.latent_format.latent_channels,
         text=config.get("context_dim"),
         width=config.get("model_channels", 320),
     )
+
+
+def moves_start_image(model: Any) -> bool:
+    """Whether a model is ComfyUI's own that moves a start image, and no relative of it that reads
+    other numbers."""
+    own = comfy.model_base.SVD_img2vid
+    return isinstance(model, own) and type(model).encode_adm is own.encode_adm
 
 
 def build_patcher(
@@ -175,7 +219,8 @@ def build_patcher(
     size = comfy.utils.calculate_parameters(state)
     dtype = manager.unet_dtype(model_params=size, supported_dtypes=dtypes)
     config.set_inference_dtype(dtype, manager.unet_manual_cast(dtype, device, dtypes))
-    built = VideoLDMModel(config, model)
+    moves = model.network.image_spec.begins_with_image
+    built = (StartImageModel if moves else VideoLDMModel)(config, model)
     kind = "ModelPatcher" if disable_dynamic else "CoreModelPatcher"
     patcher = getattr(comfy.model_patcher, kind)(built, load_device=device, offload_device=offload)
     _check_keys(built.diffusion_model.state_dict(), state)
@@ -193,7 +238,7 @@ def _unet_config(config: Any) -> dict[str, Any]:
             f"ComfyUI's U-Net has norms of 32 groups and an epsilon of 1e-05, this one "
             f"{config.norm_num_groups} and {config.norm_eps}"
         )
-    only_text = config.only_cross_attention
+    only_text, reads_ids = config.only_cross_attention, config.class_embed_type == "projection"
     levels = [only_text] * layout.levels if isinstance(only_text, bool) else list(only_text)
     return {
         "image_size": 32,
@@ -213,7 +258,8 @@ def _unet_config(config: Any) -> dict[str, Any]:
         "transformer_depth_output": [
             depth for depth in layout.depths for _ in range(layout.layers + 1)
         ],
-        "num_classes": config.num_class_embeds,
+        "num_classes": "sequential" if reads_ids else config.num_class_embeds,
+        "adm_in_channels": config.projection_class_embeddings_input_dim,
     }
 
 

@@ -8,13 +8,16 @@ from typing import Any
 import comfy.model_sampling
 
 from ....core.diffusion.denoiser import Prediction
+from ....core.families import family_for
 from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import NetworkSpec
 from ..interface import ModelFacts
 from ..shared.model_facts import TrainedNetwork, model_facts
 from .layers import core_sets, sets_of
-from .model import VideoLDMModel, image_spec, schedule_of
+from .model import OwnNetwork, image_spec, levels_of, moves_start_image
 from .sampling_again import free_init_of
+
+IMAGE_TO_VIDEO = "image to video"
 
 
 def facts_of(model: Any) -> ModelFacts:
@@ -30,7 +33,7 @@ def facts_of(model: Any) -> ModelFacts:
         core_sets(sets_of(model)),
         trained_network_of(model),
         factor=getattr(latents, "spacial_downscale_ratio", 8),
-        schedule=schedule_of(model),
+        schedule=levels_of(model),
         device=model.load_device,
         precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
     )
@@ -44,8 +47,11 @@ def network_spec(model: Any) -> NetworkSpec:
 
 def trained_network_of(model: Any) -> TrainedNetwork:
     """What the network was itself trained for; other programs' are image models to us."""
-    own = isinstance(model.model, VideoLDMModel)
-    return model.model.trained if own else TrainedNetwork()
+    if isinstance(model.model, OwnNetwork):
+        return model.model.trained
+    if moves_start_image(model.model):
+        return TrainedNetwork(task=IMAGE_TO_VIDEO, family=family_for(IMAGE_TO_VIDEO))
+    return TrainedNetwork()
 
 
 def prediction_of(model: Any) -> Prediction:

@@ -8,13 +8,15 @@ buffers then become those of another run. Ours are no buffers, and what is writt
 from __future__ import annotations
 
 import copy
+import math
 from functools import cache
 from typing import Any
 
 import comfy.model_sampling
+import torch
 from torch import Tensor, nn
 
-from ....core.diffusion.schedules import NoiseSchedule
+from ....core.diffusion.schedules import NoiseRange, NoiseSchedule
 
 LEVELS = ("sigmas", "log_sigmas")
 
@@ -59,3 +61,19 @@ class ScheduleSampling(KeptLevels, comfy.model_sampling.ModelSamplingDiscrete):
 
     def timestep(self, sigma: Tensor) -> Tensor:
         return self.schedule.timestep(sigma).to(sigma.device)
+
+
+class RangeSampling(
+    KeptLevels, comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.V_PREDICTION
+):
+    """ComfyUI's continuous noise levels for a network that predicts velocities."""
+
+    def __init__(self, levels: NoiseRange):
+        self.levels = levels
+        super().__init__()
+
+    def set_parameters(self, *args: Any) -> None:
+        """Those of the model, whatever ComfyUI's defaults are: the table is for its schedulers."""
+        low, high = math.log(self.levels.sigma_min), math.log(self.levels.sigma_max)
+        self.sigma_data = 1.0
+        self.set_sigmas(torch.linspace(low, high, 1000).exp())

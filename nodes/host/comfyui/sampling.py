@@ -20,7 +20,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core.diffusion.guidance import rescaled
+from ....core.diffusion.guidance import rescaled_x0
 from ....core.networks.autoencoder import check_video
 from ....core.networks.conditions import NOISE_LEVEL, Conditions
 from ....core.tasks.segment import (
@@ -46,8 +46,12 @@ def denoiser_for(
     offer: Callable[[Any, Tensor], None] = lambda *_: None,
 ) -> DenoiserFor:  # fmt: skip
     """See `Host.denoiser_for`. `offer(model, denoised)` gets every result, for previews."""
-    check_prompts_fit(positive, negative, network_spec(model).text)
-    return SegmentDenoisers(model, SegmentPrompts(positive, negative), guidance, offer)
+    spec = network_spec(model)
+    moves = spec.begins_with_image
+    check_prompts_fit(positive, negative, spec.image if moves else spec.text)
+    unscaled = model.model.process_latent_out if moves else None
+    prompts = SegmentPrompts(positive, negative, unscaled)
+    return SegmentDenoisers(model, prompts, guidance, offer)
 
 
 class SegmentDenoisers(ScopedDenoisers):
@@ -83,6 +87,9 @@ class SegmentDenoisers(ScopedDenoisers):
     def given(self, condition: SegmentCondition) -> Conditions:
         """The conditions of a segment but its prompts, which are ComfyUI's; ValueError for what the
         network does not take, or needs and is not given."""
+        if self.network.begins_with_image:
+            # The prompts carry all the rest, and ComfyUI's model class reads it.
+            return Conditions(frames=tuple(condition.frames))
         given = conditions_of(condition, self.network.ids)
         self.network.check(given)
         given.check_noise_level(trained_network_of(self.model).max_noise_level)
@@ -215,12 +222,15 @@ class VideoGuider(comfy.samplers.CFGGuider):
         cond, uncond = comfy.samplers.calc_cond_batch(
             self.inner_model, both, x, timestep, model_options or {}
         )
-        # Contrast is a property of the video, not of each of its frames.
-        x, timestep, cond, uncond = (
-            one.unflatten(0, (-1, self.frames)) for one in (x, timestep, cond, uncond)
+        # Guidance of other nodes, such as one that rises from frame to frame, stays what it is.
+        guided = comfy.samplers.cfg_function(
+            self.inner_model, cond, uncond, self.cfg, x, timestep, model_options or {}, *both
         )
-        denoiser = rescaled(
-            lambda *_: cond, lambda *_: uncond, self.cfg, self.rescale,
-            prediction=prediction_of(self.inner_model),
-        )  # fmt: skip
-        return denoiser(x, timestep).flatten(0, 1)
+        # Contrast is a property of the video, not of each of its frames.
+        x, timestep, cond, guided = (
+            one.unflatten(0, (-1, self.frames)) for one in (x, timestep, cond, guided)
+        )
+        prediction = prediction_of(self.inner_model)
+        return rescaled_x0(x, timestep, cond, guided, self.rescale, prediction=prediction).flatten(
+            0, 1
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ....core.tasks.segment import SegmentCondition
 from ..shared.conditioning import FRAMES, branches, hint_indices, pooled_for, text_for
+from ..shared.start_image import continued
 from .frame_conditions import BY_FRAME
 from .model import LOW_RES, NOISE_LEVEL
 
@@ -21,10 +22,16 @@ Prompts = dict[str, list]
 
 @dataclass(frozen=True)
 class SegmentPrompts:
-    """The prompts of a whole video."""
+    """The prompts of a whole video. unscaled: of latents [b c h w] that a segment is given as its
+    start image, None where the model moves none."""
 
     positive: Sequence
     negative: Sequence
+    unscaled: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def by_name(self) -> Prompts:
+        return {"positive": self.positive, "negative": self.negative}
 
     def whole(self, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
         """All entries, those of other frames too: hooks are registered, and ControlNets are put
@@ -33,7 +40,7 @@ class SegmentPrompts:
         told = _told(condition, shape)
         return {
             name: [[text, {**_without_frames(more), **told}] for text, more in prompt]
-            for name, prompt in vars(self).items()
+            for name, prompt in self.by_name.items()
         }
 
     def of_segment(self, condition: SegmentCondition) -> Prompts:
@@ -42,10 +49,15 @@ class SegmentPrompts:
         copies: dict[int, Any] = {}  # A ControlNet of both prompts stays one, evaluated once.
         frames = condition.frames
         return {
-            name: [[text_for(one, frames), _options(one, frames, copies)]
+            name: [[text_for(one, frames), self._started(_options(one, frames, copies), condition)]
                    for one in branches(prompt)]
-            for name, prompt in vars(self).items()
+            for name, prompt in self.by_name.items()
         }  # fmt: skip
+
+    def _started(self, options: dict[str, Any], condition: SegmentCondition) -> dict[str, Any]:
+        if self.unscaled is None:
+            return options
+        return continued(options, condition, self.unscaled)
 
 
 def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:

@@ -157,5 +157,7 @@ def encode_pixels(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:
     if isinstance(vae, VideoLDMVAE):
         latents = vae.load(pixels.shape, 1).encode_video(pixels.to(vae.device))
         return latents.to(vae.output_device)
-    latents = vae.encode(images_from(pixels))
+    # Not cut to 0 .. 1: noise on an image goes beyond.
+    images = rearrange(pixels, "b t c h w -> (b t) h w c").float().add(1).div(2)
+    latents = vae.encode(images)
     return rearrange(latents, "(b t) c h w -> b t c h w", b=len(pixels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .setup_warnings import LayersKnown, core_sampler_warnings
@@ -22,7 +23,10 @@ def layers_known(sets: InjectedSets) -> LayersKnown:
     )
 
 
-def warnings_of_core_sampler(sets: InjectedSets, frames: int) -> list[str]:
+def warnings_of_core_sampler(
+    sets: InjectedSets, frames: int, *, begins_with_image: bool = False
+) -> list[str]:
     """What looks wrong when one of ComfyUI's own samplers makes so many frames with these sets:
-    those that are switched off are not in the model."""
-    return core_sampler_warnings(layers_known(sets.active), frames)
+    those that are switched off are not in the model. begins_with_image: of the whole model."""
+    known = replace(layers_known(sets.active), begins_with_image=begins_with_image)
+    return core_sampler_warnings(known, frames)

@@ -9,6 +9,7 @@ from ....core.families import included_names
 
 NO_CLIP = "{} holds no text encoder; load one with Load CLIP and connect that instead"
 NO_VAE = "{} holds no VAE; load one with Load VAE and connect that instead"
+NO_CLIP_VISION = "{} holds no image encoder, which models that move a start image need"
 
 
 class MissingPart:

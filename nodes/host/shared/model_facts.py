@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ....core.families import family_for
 from ..interface import ModelFacts
 from .layer_facts import layers_known
 
 if TYPE_CHECKING:
     from torch import device as Device
 
-    from ....core.diffusion.schedules import NoiseSchedule
+    from ....core.diffusion.schedules import NoiseRange, NoiseSchedule
     from ....core.networks.conditions import NetworkSpec
     from ....core.networks.diffusion_model import DiffusionModel
     from ....core.networks.injected_sets import InjectedSets
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class TrainedNetwork:
     """What a network was itself trained for, beside the temporal layers in it: one of core's TASKS,
-    "" for images from text; an upsampler's schedule of its small frames, and their highest step."""
+    "" for images from text; an upsampler's schedule of its small frames, and their highest step;
+    the published family, where that is not said by the layers."""
 
     task: str = ""
+    family: str = ""
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
 
@@ -30,6 +33,7 @@ class TrainedNetwork:
 def trained_network(model: DiffusionModel) -> TrainedNetwork:
     return TrainedNetwork(
         task=model.own_task,
+        family=family_for(model.own_task),
         low_res_schedule=model.noise_schedule_for_low_res,
         max_noise_level=model.max_noise_level,
     )
@@ -37,13 +41,16 @@ def trained_network(model: DiffusionModel) -> TrainedNetwork:
 
 def model_facts(
     network: NetworkSpec, sets: InjectedSets, trained: TrainedNetwork, *,
-    factor: int, schedule: NoiseSchedule, device: Device, precision: int,
+    factor: int, schedule: NoiseSchedule | NoiseRange, device: Device, precision: int,
 ) -> ModelFacts:  # fmt: skip
     """The facts of a MODEL whose network takes what `network` says, with these sets in it.
 
     factor: pixels per latent position along one side; precision: bytes of its numbers.
     """
-    known = layers_known(sets)
+    known, begins_with_image = layers_known(sets), network.begins_with_image
+    if begins_with_image:
+        # Its temporal layers may be the network's own, of which nothing is known here.
+        known = replace(known, present=True, task=trained.task, begins_with_image=True)
     families = (spec.trained.family for spec in sets.specs if spec.trained.family)
     return ModelFacts(
         latent_channels=network.latent_channels,
@@ -60,6 +67,7 @@ def model_facts(
         task=trained.task or sets.task,
         low_res_schedule=trained.low_res_schedule,
         max_noise_level=trained.max_noise_level,
-        low_res_channels=network.concatenated,
-        family=next(families, ""),
+        low_res_channels=0 if begins_with_image else network.concatenated,
+        family=next(families, "") or trained.family,
+        begins_with_image=begins_with_image,
     )

@@ -15,15 +15,6 @@ _NODES = {
 _WHOLE_VIDEO_MODELS = "Load Video Model and the folder models/videoldm"
 
 
-def check_can_be_sampled(file: str, task: str) -> None:
-    """Raise ValueError for a whole video model of a task that no node samples for."""
-    if task == "image to video":
-        raise ValueError(
-            f"{file} is a model for {task}, which no node samples from yet; Load Temporal Layers "
-            "loads its temporal layers for other image models"
-        )
-
-
 def check_kind(file: str, have: str, wanted: str, family: str = "") -> None:
     """Raise ValueError if a file, written for a `family`, holds another kind of model than the node
     loads."""

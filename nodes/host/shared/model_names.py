@@ -11,24 +11,27 @@ from ....core.families import VIDEO_MODEL_FILES, included_names, included_path
 if TYPE_CHECKING:
     from ..interface import FolderAccess
 
-IMAGE_MODEL, UPSAMPLER = "image_model", "upsampler"
+IMAGE_MODEL, UPSAMPLER, VIDEO_MODEL = "image_model", "upsampler", "video_model"
 TEMPORAL_LAYERS, TEMPORAL_DECODER = "temporal_layers", "temporal_decoder"
 
 __all__ = [
-    "IMAGE_MODEL", "TEMPORAL_DECODER", "TEMPORAL_LAYERS", "UPSAMPLER", "VIDEO_MODEL_FILES",
-    "default_name", "model_file", "offered",
+    "IMAGE_MODEL", "TEMPORAL_DECODER", "TEMPORAL_LAYERS", "UPSAMPLER", "VIDEO_MODEL",
+    "VIDEO_MODEL_FILES", "default_name", "model_file", "offered",
 ]  # fmt: skip
 
 FOLDERS = {
-    IMAGE_MODEL: "checkpoints", UPSAMPLER: "checkpoints",
-    TEMPORAL_LAYERS: "videoldm", TEMPORAL_DECODER: "vae",
+    IMAGE_MODEL: ("checkpoints",), UPSAMPLER: ("checkpoints",),
+    VIDEO_MODEL: ("videoldm", "checkpoints"), TEMPORAL_LAYERS: ("videoldm", "checkpoints"),
+    TEMPORAL_DECODER: ("vae", "checkpoints"),
 }  # fmt: skip
-"""The models folder of each kind, as `FolderAccess` calls it."""
+"""The models folders of each kind, as `FolderAccess` calls them: ComfyUI keeps whole video models
+among the checkpoints, and layers and decoders are also taken out of these."""
 
 
 def offered(folders: FolderAccess, kind: str) -> list[str]:
     """All names of a kind of model, the default first."""
-    return [*included_names(kind), *folders.model_names(FOLDERS[kind])]
+    found = (name for folder in FOLDERS[kind] for name in folders.model_names(folder))
+    return list(dict.fromkeys([*included_names(kind), *found]))
 
 
 def default_name(kind: str) -> str:
@@ -37,5 +40,14 @@ def default_name(kind: str) -> str:
 
 
 def model_file(folders: FolderAccess, kind: str, name: str) -> Path:
-    """The file of a name that is offered; ValueError says where it was looked for."""
-    return included_path(kind, name) or folders.model_path(FOLDERS[kind], name)
+    """The file of a name that is offered, of the first folder that has it; ValueError says where it
+    was looked for."""
+    included, faults = included_path(kind, name), []
+    if included is not None:
+        return included
+    for folder in FOLDERS[kind]:
+        try:
+            return folders.model_path(folder, name)
+        except ValueError as fault:
+            faults.append(fault)
+    raise faults[0]

@@ -35,6 +35,7 @@ class LayersKnown:
     task: str = ""  # a key of MADE_FOR
     trained_frames: int = 0
     takes_context: bool | None = None
+    begins_with_image: bool = False  # a whole model that moves the start image of its prompts
 
 
 NOTHING_KNOWN = LayersKnown()
@@ -166,10 +167,14 @@ def _missing(layers: LayersKnown, together: int) -> list[str]:
 
 def _first_task(layers: LayersKnown) -> list[str]:
     """Layers for prediction were trained without given frames, too."""
+    if layers.begins_with_image:
+        return []
     return _task(layers, ("text to video", "prediction"), "making a video from a prompt")
 
 
 def _continuing(layers: LayersKnown) -> list[str]:
+    if layers.begins_with_image:
+        return []
     if layers.takes_context is False:
         return [CANNOT_BE_GIVEN_FRAMES]
     return _task(layers, ("prediction",), "continuing given frames")

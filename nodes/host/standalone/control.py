@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ....core.diffusion.curves import FIRST_STEP, FULL, Curve, StepAt
 from ....core.diffusion.resizing import resize
-from ....core.diffusion.schedules import NoiseSchedule
+from ....core.diffusion.schedules import NoiseRange, NoiseSchedule
 from ....core.networks.controlnet import REDUCTION, Control
 from ....core.networks.sparse_control import SparseControl, SparseControlNet, sparse_condition
 from ..shared.conditioning import hint_indices
@@ -50,7 +50,7 @@ class Hint:
     curve: Curve = FULL
     _resized: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
-    def acts(self, schedule: NoiseSchedule, sigma: float) -> bool:
+    def acts(self, schedule: NoiseSchedule | NoiseRange, sigma: float) -> bool:
         return level_of(schedule, self.end) <= sigma <= level_of(schedule, self.start)
 
     def control(self, x: Tensor, frames: Sequence[int], step: StepAt | None) -> Control:
@@ -156,12 +156,14 @@ def hint(net: StandaloneControlNet | StandaloneSparseControl, image: Tensor, str
     return Hint(net=net, images=images, strength=strength, start=start, end=end)
 
 
-def level_of(schedule: NoiseSchedule, fraction: float) -> float:
+def level_of(schedule: NoiseSchedule | NoiseRange, fraction: float) -> float:
     """The noise level at a fraction of the way down: everything lies between those of 0 and 1."""
     if fraction <= 0:
         return inf
     if fraction >= 1:
         return 0.0
+    if isinstance(schedule, NoiseRange):
+        return schedule.at(fraction)
     at = torch.tensor((1 - fraction) * (schedule.steps - 1))
     return float(schedule.sigma(at).float())
 

@@ -36,6 +36,12 @@ from .core_nodes_parts import CLIPLoader, UNETLoader
 from .core_nodes_sampling import KSampler, KSamplerAdvanced
 from .core_nodes_scaling import ImageScale, ImageScaleBy, LatentUpscale, LatentUpscaleBy
 from .core_nodes_values import PRIMITIVES
+from .core_nodes_video_model import (
+    ImageOnlyCheckpointLoader,
+    SVD_img2vid_Conditioning,
+    VideoLinearCFGGuidance,
+    VideoTriangleCFGGuidance,
+)
 from .core_nodes_windows import ContextWindowsManual
 
 CORE_NODES = [
@@ -74,5 +80,9 @@ CORE_NODES = [
     GetVideoComponents,
     CreateVideo,
     SaveVideo,
+    ImageOnlyCheckpointLoader,
+    SVD_img2vid_Conditioning,
+    VideoLinearCFGGuidance,
+    VideoTriangleCFGGuidance,
     *PRIMITIVES,
 ]

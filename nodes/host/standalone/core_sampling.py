@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ....core.diffusion.denoiser import Denoiser
-    from ....core.diffusion.schedules import NoiseSchedule
+    from ....core.diffusion.schedules import NoiseRange, NoiseSchedule
     from ....core.tasks.segment import DenoiserFor
     from .host import StandaloneHost
     from .model import StandaloneModel
@@ -86,12 +86,14 @@ def empty_latent(host: StandaloneHost, width: int, height: int, frames: int) -> 
 # Noise levels.
 
 
-def sigmas_for(schedule: NoiseSchedule, name: str, steps: int) -> Tensor:
+def sigmas_for(schedule: NoiseSchedule | NoiseRange, name: str, steps: int) -> Tensor:
     """The noise levels [steps + 1] that ComfyUI's scheduler of this name gives."""
     import torch
 
-    from ....core.diffusion.schedules import get_sigmas, get_sigmas_at
+    from ....core.diffusion.schedules import NoiseRange, get_sigmas, get_sigmas_at
 
+    if isinstance(schedule, NoiseRange):
+        return _continuous_sigmas(schedule, name, steps)
     if name != "simple":
         return get_sigmas(SCHEDULER_NAMES[name], schedule, steps)
     stride = schedule.steps / steps
@@ -99,7 +101,25 @@ def sigmas_for(schedule: NoiseSchedule, name: str, steps: int) -> Tensor:
     return get_sigmas_at(schedule, torch.tensor(steps_down))
 
 
-def walked_sigmas(schedule: NoiseSchedule, how: SamplerSettings) -> Tensor:
+def _continuous_sigmas(levels: NoiseRange, name: str, steps: int) -> Tensor:
+    """ComfyUI's lists of continuous levels, which it spaces evenly in log sigma."""
+    import torch
+
+    from ....core.diffusion.schedules import get_sigmas, get_sigmas_exponential
+
+    if name == "normal":
+        name = "exponential"
+    if name == "sgm_uniform":
+        longer = get_sigmas_exponential(steps + 1, levels.sigma_min, levels.sigma_max)
+        return torch.cat([longer[:-2], longer[-1:]])
+    if name != "simple":
+        return get_sigmas(SCHEDULER_NAMES[name], levels, steps)
+    table = get_sigmas_exponential(1000, levels.sigma_min, levels.sigma_max)
+    picked = table[[int(k * 1000 / steps) for k in range(steps)]]
+    return torch.cat([picked, picked.new_zeros(1)])
+
+
+def walked_sigmas(schedule: NoiseSchedule | NoiseRange, how: SamplerSettings) -> Tensor:
     """The levels that a run walks down; fewer than two where it has no step to do."""
     import torch
 
@@ -132,7 +152,7 @@ def ksample(
 
     kept = {name: one for name, one in latent.items() if not name.startswith("downscale_ratio")}
     x0 = _starting_point(host, model, latent)
-    sigmas = walked_sigmas(model.core.schedule, how) if how.denoise > 0 else ()
+    sigmas = walked_sigmas(model.core.levels, how) if how.denoise > 0 else ()
     if len(sigmas) < 2:
         return kept | host.from_core(model, x0)
     _check_setup(host, model, x0, how.cfg)
@@ -158,10 +178,11 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     from ..shared.misfits import NEEDS_OTHER_FRAMES
 
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
-    if model.core.low_res_channels:
+    if model.facts.low_res_channels:
         raise ValueError(NEEDS_OTHER_FRAMES)
     together = frames if model.windows is None else min(frames, model.windows.length)
-    for sentence in warnings_of_core_sampler(model.core.sets, together):
+    moves = model.facts.begins_with_image
+    for sentence in warnings_of_core_sampler(model.core.sets, together, begins_with_image=moves):
         host.warn(sentence)
     require_room(host, model.facts, together, (width, height), cfg)
 
@@ -222,7 +243,7 @@ def _noised(model: StandaloneModel, x0: Tensor, first: Tensor, how: SamplerSetti
     noise = _drawn(how.seed, x0)
     if model.windows is not None:
         noise = model.windows.shuffled(noise, how.seed)
-    whole = float(first) >= model.core.schedule.sigma_max * (1 - 1e-5)
+    whole = float(first) >= model.core.levels.sigma_max * (1 - 1e-5)
     return x0 + (to_ve(noise, first) if whole else first.to(noise) * noise)
 
 

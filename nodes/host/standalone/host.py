@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..shared.prompt_encoder import PromptEncoder
     from ..shared.vae import VideoVAE
     from ..tensors import RoundTrips
+    from .clip_vision import ClipVision
     from .control import StandaloneSparseControl
     from .loaders import Loaders
     from .model import StandaloneModel
@@ -93,7 +94,7 @@ class StandaloneHost:
     def load_image_model(self, name: str) -> tuple:
         return self.loaders.image_model(name)
 
-    def load_video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
+    def load_video_model(self, name: str) -> tuple:
         return self.loaders.video_model(name)
 
     def load_temporal_layers(self, name: str) -> TemporalLayers:
@@ -160,6 +161,11 @@ class StandaloneHost:
         check_boxes(boxes, clip.box_encoder)
         return clip.encode(text, boxes)
 
+    def embed_image(self, clip_vision: ClipVision, pixels: Tensor) -> Tensor:
+        from ....core.families.open_clip_image import squashed_pixels
+
+        return clip_vision.embedding(squashed_pixels(pixels[:, 0], clip_vision.side))[None]
+
     def denoiser_for(self, model: StandaloneModel, positive: list, negative: list,
                      guidance: Guidance) -> DenoiserFor:  # fmt: skip
         from .model import denoiser_for
@@ -169,7 +175,7 @@ class StandaloneHost:
     def sigmas(self, model: StandaloneModel, schedule: str, steps: int, denoise: float) -> Tensor:
         from ....core.diffusion.schedules import get_sigmas
 
-        return get_sigmas(schedule, model.core.schedule, steps, strength=denoise)
+        return get_sigmas(schedule, model.core.levels, steps, strength=denoise)
 
     # Tensors.
 

@@ -25,18 +25,20 @@ from ....core.networks.weight_updates import Scheduled
 from ....core.weights.weight_files import header_of
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
-from ..shared.missing_parts import NO_CLIP, NO_VAE, MissingPart
-from ..shared.model_kinds import check_can_be_sampled, check_kind
+from ..shared.missing_parts import NO_CLIP, NO_CLIP_VISION, NO_VAE, MissingPart
+from ..shared.model_kinds import check_kind
 from ..shared.model_names import (
     IMAGE_MODEL,
     TEMPORAL_DECODER,
     TEMPORAL_LAYERS,
     UPSAMPLER,
+    VIDEO_MODEL,
     model_file,
 )
 from ..shared.prompt_encoder import PromptEncoder
 from ..shared.steering import can_follow_camera
 from ..shared.vae import VideoVAE
+from .clip_vision import ClipVision
 from .control import StandaloneControlNet, StandaloneSparseControl
 from .devices import Policy
 from .model import StandaloneModel
@@ -68,17 +70,21 @@ class Loaders:
         return self._checkpoint(model_file(self.folders, UPSAMPLER, name), UPSAMPLER)
 
     def temporal_layers(self, name: str) -> TemporalLayers:
-        """Layers that come with the pack, or those in a file of the folder videoldm."""
+        """Layers that come with the pack, or those in a file."""
         path = model_file(self.folders, TEMPORAL_LAYERS, name)
         return families.load_temporal_layers(path, **self._there)
 
-    def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers]:
-        """A published U-Net with temporal layers in one file of the folder videoldm."""
-        path = self.folders.model_path("videoldm", name)
-        _, model = families.load_video_model(path, **self._there)
-        check_can_be_sampled(path.name, model.task)
-        (own,) = model.sets
-        return StandaloneModel(model), own.layers
+    def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers, Any, Any]:
+        """A published U-Net with temporal layers, and what else is in its file."""
+        path = model_file(self.folders, VIDEO_MODEL, name)
+        _, found = families.load_video_parts(path, **self._there)
+        (own,) = found.model.sets
+        vision, vae = (MissingPart(one.format(path.name)) for one in (NO_CLIP_VISION, NO_VAE))
+        if found.image_encoder is not None:
+            vision = ClipVision(found.image_encoder)
+        if found.autoencoder is not None or found.decoder is not None:
+            vae = VideoVAE(found.autoencoder, found.decoder)
+        return StandaloneModel(found.model), own.layers, vision, vae
 
     def temporal_vae(self, name: str) -> VideoVAE:
         path = model_file(self.folders, TEMPORAL_DECODER, name)

@@ -11,6 +11,7 @@ from ....core.diffusion.curves import FULL, Curve, step_under_way
 from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.free_init import FreeInit
 from ....core.diffusion.guidance import Branch, Scale, averaged, guided, rescaled, scheduled
+from ....core.networks.conditions import Conditions
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.injected_sets import Injection
 from ....core.networks.temporal_layers import Strength, TemporalLayers
@@ -19,6 +20,7 @@ from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_for, text_for
 from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
 from ..shared.model_facts import model_facts, trained_network
+from ..shared.start_image import start_image_of
 from ..shared.steering import Misfit, why_not
 from .context_windows import ContextWindows
 from .control import Hint, hints_of, level_of, with_hints_of
@@ -29,13 +31,15 @@ class StandaloneModel:
     """A diffusion model on a wire. It is never changed: every edit gives another one.
 
     free_init: how its samplers sample again. windows: ComfyUI's, in which KSampler sees a video.
-    guidance: what the samplers' cfg is multiplied with.
+    guidance: what the samplers' cfg is multiplied with. ramp: ramp(cfg, frames) is the guidance of
+    every frame of a segment, as ComfyUI's nodes have it; None is the same for all.
     """
 
     core: DiffusionModel
     free_init: FreeInit | None = None
     windows: ContextWindows | None = None
     guidance: Curve = FULL
+    ramp: Callable[[float, int], Tensor] | None = None
 
     def clone(self) -> StandaloneModel:
         return replace(self)
@@ -45,7 +49,7 @@ class StandaloneModel:
         core = self.core
         found = model_facts(
             core.network.spec, core.sets, trained_network(core), factor=core.factor,
-            schedule=core.schedule, device=core.device, precision=core.dtype.itemsize,
+            schedule=core.levels, device=core.device, precision=core.dtype.itemsize,
         )  # fmt: skip
         return replace(found, free_init=self.free_init)
 
@@ -68,6 +72,9 @@ class StandaloneModel:
             raise ValueError(why_not(self.core.sets, misfit))
         return replace(self, core=self.core.with_sets(sets))
 
+    def with_ramp(self, ramp: Callable[[float, int], Tensor]) -> StandaloneModel:
+        return replace(self, ramp=ramp)
+
     def ejected(self) -> StandaloneModel:
         return replace(self, core=self.core.ejected())
 
@@ -77,7 +84,8 @@ def denoiser_for(
 ) -> DenoiserFor:
     """See `Host.denoiser_for`."""
     core = model.core
-    check_prompts_fit(positive, negative, core.network.spec.text)
+    spec = core.network.spec
+    check_prompts_fit(positive, negative, spec.image if spec.begins_with_image else spec.text)
     negative = with_hints_of(positive, negative)
     for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
         core.network.check_control(hint.net.network)
@@ -90,6 +98,9 @@ def denoiser_for(
 
         def guide(scale: Scale) -> Denoiser:
             phi = guidance.rescale
+            if model.ramp is not None:
+                rising = model.ramp(guidance.cfg, len(condition.frames))
+                scale = rising * (scale / guidance.cfg)
             if phi and (isinstance(scale, Tensor) or scale != 1):
                 return rescaled(cond, uncond, scale, phi, prediction=core.prediction)
             return guided(cond, uncond, scale)
@@ -104,8 +115,8 @@ def _bound(core: DiffusionModel, conditioning: Sequence, condition: SegmentCondi
     parts = []
     for branch in branches(conditioning):
         options = branch[0][1]
-        first = level_of(core.schedule, options.get("start_percent", 0.0))
-        last = level_of(core.schedule, options.get("end_percent", 1.0))
+        first = level_of(core.levels, options.get("start_percent", 0.0))
+        last = level_of(core.levels, options.get("end_percent", 1.0))
         parts.append(Branch(_branch_denoiser(core, branch, condition), first, last))
     return averaged(parts)
 
@@ -113,9 +124,7 @@ def _bound(core: DiffusionModel, conditioning: Sequence, condition: SegmentCondi
 def _branch_denoiser(
     core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition
 ) -> Denoiser:
-    spec, text = core.network.spec, text_for(conditioning, condition.frames)
-    pooled = pooled_for(conditioning, condition.frames) if spec.pooled_text else None
-    given = conditions_of(condition, spec.ids, text, pooled)
+    given = _conditions(core, conditioning, condition)
     hints, alone = hints_of(conditioning, condition.frames), core.denoiser(given)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -123,6 +132,18 @@ def _branch_denoiser(
         return (alone if acting is core else acting.denoiser(given))(x, sigma)
 
     return denoise
+
+
+def _conditions(
+    core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition
+) -> Conditions:
+    spec = core.network.spec
+    if spec.begins_with_image:
+        start = start_image_of(conditioning, condition, core.unscaled)
+        given = start.conditions(len(condition.frames))
+        return replace(given, frames=tuple(condition.frames))
+    pooled = pooled_for(conditioning, condition.frames) if spec.pooled_text else None
+    return conditions_of(condition, spec.ids, text_for(conditioning, condition.frames), pooled)
 
 
 def _controlled(
@@ -133,6 +154,6 @@ def _controlled(
     acting = [
         one.control(x, frames, step)
         for one in hints
-        if one.acts(core.schedule, level) and not one.off(frames, step)
+        if one.acts(core.levels, level) and not one.off(frames, step)
     ]
     return core.with_controls(acting) if acting else core
