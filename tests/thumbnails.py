@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from templates import ROOT, TEMPLATES, is_embedded, read, twin
+from templates import NOTES, ROOT, TEMPLATES, is_embedded, read, twin
 
 SIDE, BAR, GAP = 512, 56, 6
 INK, PAPER, DIM = (240, 240, 240), (24, 26, 34), (120, 124, 136)
@@ -142,7 +142,7 @@ ALL = (0, 0, SIDE, SIDE - BAR)
 
 def text_to_video() -> Image.Image:
     (video,) = frames("text_to_video")
-    picture, draw = canvas("prompt → 61 frames, 256x256")
+    picture, draw = canvas("a prompt to 61 frames, 256x256")
     place(picture, video[0], (0, 0, SIDE, 330))
     grid(picture, spread(video, 4), 4, (0, 336, SIDE, SIDE - BAR))
     return picture
@@ -151,7 +151,7 @@ def text_to_video() -> Image.Image:
 def image_to_video() -> Image.Image:
     ((given,),) = frames("image_to_video", _given(1))
     (video,) = frames("image_to_video")
-    picture, draw = canvas("a picture → a video that begins with it")
+    picture, draw = canvas("a video that begins with a picture")
     place(picture, given, (96, 0, 416, 300), Image.Resampling.BICUBIC)
     tag(draw, "given", (96, 300))
     grid(picture, spread(video, 5)[1:], 4, (0, 310, SIDE, SIDE - BAR))
@@ -184,7 +184,7 @@ def driving_simulation() -> Image.Image:
     futures = frames("driving_simulation")
     prompt = twin(ROOT / "workflows" / "driving_simulation.json")
     (boxes,) = [node["inputs"]["boxes"] for node in prompt.values() if "boxes" in node["inputs"]]
-    picture, draw = canvas("bounding boxes → three futures")
+    picture, draw = canvas("bounding boxes to three futures")
     top = (156, 0, 356, 200)
     place(picture, futures[0][0], top)
     for box in json.loads(boxes):
@@ -202,18 +202,18 @@ def interpolate_video() -> Image.Image:
     (video,) = frames("interpolate_video")
     picture, draw = canvas("four times the frame rate")
     side = (SIDE - 4 * GAP) / 5
-    first, last = 4, 5  # of the given frames
+    first = 4  # of the given frames
     for k in range(5):
         x = k * (side + GAP)
         slot = (x, 60, x + side, 60 + 150)
         if k % 4 == 0:
-            place(picture, given[first if k == 0 else last], slot)
+            place(picture, given[first + k // 4], slot)
         else:
             draw.rectangle(slot, outline=DIM, width=2)
             draw.text((x + side / 2, 135), "?", DIM, font(48), anchor="mm")
         place(picture, video[4 * first + k], (x, 290, x + side, 290 + 150))
-    draw.text((0, 236), "before", INK, font(24), anchor="lm")
-    draw.text((0, 266), "after", INK, font(24), anchor="lm")
+    tag(draw, "before", (0, 210))
+    tag(draw, "after", (0, 440))
     return picture
 
 
@@ -221,19 +221,13 @@ def upscale_video() -> Image.Image:
     (given,) = frames("upscale_video", _given(1))
     (video,) = frames("upscale_video")
     picture, draw = canvas("four times the size")
-    wide, high = SIDE, SIDE - BAR
-    before, after = (Image.new("RGB", (wide, high)) for _ in range(2))
-    for image, frame, how in ((before, given[0], Image.Resampling.NEAREST),
-                              (after, video[0], Image.Resampling.BICUBIC)):  # fmt: skip
-        part = frame.crop(
-            [round(frame.width * at) for at in (0.15, 0.3, 0.85, 0.3 + 0.7 * high / wide)]
-        )  # noqa: E501
-        place(image, part, (0, 0, wide, high), how)
-    picture.paste(before.crop((0, 0, wide // 2, high)), (0, 0))
-    picture.paste(after.crop((wide // 2, 0, wide, high)), (wide // 2, 0))
-    draw.line((wide // 2, 0, wide // 2, high), INK, 4)
+    high, wide = SIDE - BAR, (SIDE - GAP) / 2
+    nearest, smooth = Image.Resampling.NEAREST, Image.Resampling.BICUBIC
+    for k, (frame, how) in enumerate(((given[0], nearest), (video[0], smooth))):
+        part = frame.crop([round(frame.width * at) for at in (0.17, 0.28, 0.5, 0.87)])
+        place(picture, part, (k * (wide + GAP), 0, k * (wide + GAP) + wide, high), how)
     tag(draw, "64x64", (0, high))
-    tag(draw, "256x256", (wide, high), right=True)
+    tag(draw, "256x256", (SIDE, high), right=True)
     return picture
 
 
@@ -263,7 +257,7 @@ def groups_of(file: Path) -> Image.Image:
     """The groups of a workflow whose models do not come with this pack, one below the other."""
     workflow = read(file)
     groups = sorted(workflow["groups"], key=lambda group: group["bounding"][0])
-    picture, draw = canvas(file.stem.replace("_", " "))
+    picture, draw = canvas(heading(workflow))
     top = 52  # the badge's
     high = (SIDE - BAR - top) / len(groups)
     for k, group in enumerate(groups):
@@ -279,6 +273,12 @@ def groups_of(file: Path) -> Image.Image:
         write(draw, title.strip(), (middle, y + (high - 34) * 0.36), 30, right - 60)
         write(draw, size.strip(), (middle, y + (high - 34) * 0.74), 20, right - 60)
     return picture
+
+
+def heading(workflow: dict) -> str:
+    """The first line of the note."""
+    (note,) = [node for node in workflow["nodes"] if node["type"] in NOTES]
+    return note["widgets_values"][0].splitlines()[0].removeprefix("# ")
 
 
 def _long(color: str) -> str:
@@ -298,7 +298,7 @@ def thumbnail(file: Path) -> Image.Image:
     if not is_embedded(twin(file)):
         return groups_of(file)
     videos = frames(file.stem)
-    picture, _ = canvas(file.stem.replace("_", " "))
+    picture, _ = canvas(heading(read(file)))
     grid(picture, spread(videos[0], 9), 3, ALL)
     return picture
 
