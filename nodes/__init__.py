@@ -23,7 +23,7 @@ from .load_models import (
     LoadUpsampler,
     LoadVideoModel,
 )
-from .lora import LoadScheduledLoRA
+from .lora import LoadMotionLoRA, LoadScheduledLoRA
 from .sample import VideoSampler
 from .segments import LongHorizonSegments
 from .start_image import StartImage
@@ -41,6 +41,7 @@ NODES = [
     LoadTemporalVAE,
     LoadUpsampler,
     LoadScheduledLoRA,
+    LoadMotionLoRA,
     LoadSparseControl,
     InjectTemporalLayers,
     EjectTemporalLayers,

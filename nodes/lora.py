@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from .curves import curve_input
 from .host import host, io
+from .types import TemporalLayersType
 
 CATEGORY = "VideoLDM/load"
+
+
+def strength_input() -> io.Input:
+    return io.Float.Input(
+        "strength",
+        default=1.0,
+        min=-20.0,
+        max=20.0,
+        step=0.05,
+        tooltip="Strength of the LoRA; negative values turn it round.",
+    )
 
 
 class LoadScheduledLoRA(io.ComfyNode):
@@ -34,14 +46,7 @@ class LoadScheduledLoRA(io.ComfyNode):
                     tooltip="A file of models/loras. For its part in the text encoder, use Load "
                     "LoRA at a strength_model of 0.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-20.0,
-                    max=20.0,
-                    step=0.05,
-                    tooltip="Strength of the LoRA; negative values turn it round.",
-                ),
+                strength_input(),
                 curve_input(
                     "curve",
                     "Multiplies strength, over frames or sampling steps. Masks are not for LoRAs.",
@@ -56,3 +61,49 @@ class LoadScheduledLoRA(io.ComfyNode):
 
         used = unmasked(host, curve, "a LoRA") * strength
         return io.NodeOutput(host.scheduled_lora(model, lora_name, used))
+
+
+class LoadMotionLoRA(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_LoadMotionLoRA",
+            display_name="Load Motion LoRA",
+            category=CATEGORY,
+            description="Puts a motion LoRA, such as those for camera moves, beside temporal "
+            "layers, with a strength that may change from frame to frame and from step to step. "
+            "Several add up.",
+            search_aliases=[
+                "motion lora",
+                "animatediff lora",
+                "camera motion",
+                "pan left",
+                "zoom in",
+                "motion lora schedule",
+            ],
+            inputs=[
+                TemporalLayersType.Input("layers", tooltip="Layers that the LoRA was made for."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=host.folders.model_names("loras"),
+                    tooltip="A file of models/loras.",
+                ),
+                strength_input(),
+                curve_input(
+                    "curve",
+                    "Multiplies strength, over frames or sampling steps. Masks are not for LoRAs.",
+                ),
+            ],
+            outputs=[
+                TemporalLayersType.Output(
+                    "layers", display_name="layers", tooltip="The layers with the LoRA beside them."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, layers, lora_name, strength, curve=None) -> io.NodeOutput:
+        from .stages.curves import unmasked
+
+        used = unmasked(host, curve, "a motion LoRA") * strength
+        return io.NodeOutput(host.motion_lora(layers, lora_name, used))

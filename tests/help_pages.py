@@ -22,8 +22,8 @@ WORDS = {
     "fr": {"default": "par défaut", "to": "à", "optional": "facultatif"},
 }
 FOLDERS = ("LoadImageModel", "LoadVideoModel", "LoadTemporalLayers", "LoadTemporalVAE",
-           "LoadUpsampler", "LoadScheduledLoRA", "LoadVideo", "LoadSparseControl",
-           "CameraControl")  # fmt: skip
+           "LoadUpsampler", "LoadScheduledLoRA", "LoadMotionLoRA", "LoadVideo",
+           "LoadSparseControl", "CameraControl")  # fmt: skip
 """Nodes whose choices depend on the files that are there: these are not written down."""
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..networks.sparse_control import SparseControlNet
     from ..networks.temporal_decoder import VideoDecoder
     from ..networks.temporal_layers import TemporalLayers
+    from ..networks.weight_updates import WeightUpdates
     from .animatediff_camera import CameraWeights
     from .video_parts import VideoParts
 
@@ -39,7 +40,7 @@ class Family:
     latents of any image model with the same autoencoder. published_plan: the noise levels that the
     original takes, by the name of what was trained (such as "lavie base"), of a sampler, and by the
     number of steps; None where nothing special was published. kinds: what the kinds of its files
-    are called in sentences.
+    are called in sentences. load_updates(path, layers, ops): a LoRA of its temporal layers.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Family:
     published_plan: Callable[[str, str, int], Plan] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     task: str = ""  # what other programs' models of this family are for, where that tells it
+    load_updates: Callable[..., WeightUpdates] | None = None
 
 
 @cache
@@ -78,6 +80,7 @@ def families() -> tuple[Family, ...]:
             detects=animatediff.detects,
             load_layers=animatediff.load_layers,
             published_plan=animatediff_sampling.published_plan,
+            load_updates=animatediff.load_updates,
         ),
         _image_to_video(),
         Family(
@@ -138,6 +141,15 @@ def kind_in_words(family: str, kind: str) -> str | None:
 def load_temporal_layers(path: Path, **where: Any) -> TemporalLayers:
     """The temporal layers in a file; of a whole video model, only its layers."""
     return family_of(path).load_layers(path, **where)
+
+
+def load_layer_updates(path: Path, layers: TemporalLayers, ops: Any) -> WeightUpdates:
+    """The updates that a LoRA has for temporal layers, modules made by `ops`.
+
+    Raises CheckpointError for a file that has none for these.
+    """
+    (load,) = (one.load_updates for one in families() if one.load_updates is not None)
+    return load(path, layers, ops)
 
 
 def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:

@@ -16,16 +16,17 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..networks.sites import UNetLayout
 from ..networks.temporal_layers import TemporalLayers
+from ..networks.weight_updates import WeightUpdates
 from ..weights.checkpoints import CheckpointError, broken_config, load_into
 from ..weights.cloning import shared_clone
 from ..weights.weight_files import read_weights
 from . import animatediff_keys as keys
 from .animatediff_config import AnimateDiffConfig, detect, prefix_of
-from .animatediff_lora import MotionLora, with_loras
+from .animatediff_lora import MotionLora, beside, load_lora, with_loras
 from .stable_diffusion_folders import find_weights
 from .stable_diffusion_refusals import what_it_is
 
@@ -53,6 +54,11 @@ def load_layers(
     if layout is not None:
         config = replace(config, layout=layout)
     return assemble(state, config, path.name, loras=loras, dtype=dtype).to(device)
+
+
+def load_updates(path: str | os.PathLike, layers: TemporalLayers, ops=nn) -> WeightUpdates:
+    """A motion LoRA for these motion modules, to stand beside them."""
+    return beside(layers, load_lora(path), ops)
 
 
 def detects(path: Path) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..networks.layers.low_rank import Update
 from ..networks.layers.motion_module import MotionModuleSpec
-from ..networks.temporal_layers import key
+from ..networks.temporal_layers import TemporalLayers, key
 from ..networks.temporal_layers_spec import TemporalLayersSpec
+from ..networks.weight_updates import WeightUpdate, WeightUpdates
 from ..weights.checkpoints import CheckpointError, complain
 from .animatediff_keys import module_path, tails
 from .lora import read_lora
@@ -32,6 +33,28 @@ class MotionLora:
 def load_lora(path: str | os.PathLike, strength: float = 1.0) -> MotionLora:
     """Read a motion LoRA, .ckpt or .safetensors."""
     return MotionLora(read_lora(path), strength, Path(path).name)
+
+
+def beside(layers: TemporalLayers, lora: MotionLora, ops=nn) -> WeightUpdates:
+    """The LoRA's updates of motion modules, to stand beside them at strengths of their own.
+
+    Raises CheckpointError for a LoRA that changes what the modules do not have.
+    """
+    names, made = _projections(layers.spec.layers), {}
+    found = sort_keys(lora.tensors, lora.name).unet
+    complain("changes unknown", lora.name, [path for path in found if path not in names])
+    for path, factors in found.items():
+        site, projection = names[path]
+        update, halves = _update(projection, factors, path, lora)
+        parts = [_linear(halves[half], ops) for half in ("down", "up")]
+        made[f"layers.{key(site)}.{projection}.base"] = WeightUpdate(parts, update.strength)
+    return WeightUpdates(made).eval().requires_grad_(False)
+
+
+def _linear(weight: Tensor, ops) -> nn.Module:
+    made = ops.Linear(weight.shape[1], len(weight), bias=False)
+    made.weight = nn.Parameter(weight.detach().float().contiguous(), False)
+    return made
 
 
 def with_loras(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,6 +28,7 @@ from .temporal_layers import (
     TemporalLayers,
 )
 from .temporal_layers_spec import Betas, TemporalLayersSpec
+from .weight_updates import Frames, updated
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +189,8 @@ class LayerPass:
     """The active sets during one forward pass on videos of `shape` (b, t, c, h, w) of latents.
 
     Its owner hands in x and its steps first (:meth:`put_context_in_place`), then the time embedding
-    (:meth:`add_embedding`), and calls it at every site in the order of the forward pass.
+    (:meth:`add_embedding`), and calls it at every site in the order of the forward pass, within
+    :meth:`updated`.
     """
 
     def __init__(
@@ -269,6 +272,15 @@ class LayerPass:
         found = encoder(rays.to(self.embedding))
         levels = [repeat(tokens, "t n c -> (b t) n c", b=self.videos) for tokens in found]
         return CameraFeatures(levels, use.strength)
+
+    @contextmanager
+    def updated(self) -> Iterator[None]:
+        """Let the updates of the layers' weights act as long as this lasts."""
+        frames = Frames(self.numbers, self.videos, self.step)
+        with ExitStack() as stack:
+            for one in self.sets:
+                stack.enter_context(updated(one.layers, one.layers.updates, frames))
+            yield
 
     def __call__(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor:
         """Hand h to every set's layer at the site, in a transformer block to those at the place."""

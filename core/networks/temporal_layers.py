@@ -7,7 +7,8 @@ flag (section 3.3). It knows nothing of the image U-Net it will be used with but
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from .layers.scales import PLAIN, Scales
 from .layers.specs import BlockPlace, LayerInputs
 from .sites import kind_of, level_of, width_at
 from .temporal_layers_spec import TemporalLayersSpec
+from .weight_updates import Scheduled
 
 PARTS = (".keys", ".queries")
 """Behind a site: of its attention alone."""
@@ -54,7 +56,7 @@ class TemporalLayers(nn.Module):
 
     def __init__(self, spec: TemporalLayersSpec, ops=nn):
         super().__init__()
-        self.spec = spec
+        self.spec, self.updates = spec, ()
         self.layers = nn.ModuleDict(
             {
                 key(site): layer.build(width_at(site, spec.layout), ops)
@@ -66,6 +68,17 @@ class TemporalLayers(nn.Module):
         reader = spec.prompt_reader
         self.prompt = reader.build(spec.embedding, ops) if reader else None
         self.camera = spec.camera.build(spec.embedding, ops) if spec.camera else None
+
+    def with_updates(self, updates: Sequence[Scheduled]) -> TemporalLayers:
+        """The same layers, modules shared, with further updates of their weights beside them."""
+        clone = copy.copy(self)
+        clone.updates = (*self.updates, *updates)
+        return clone
+
+    @property
+    def update_steps(self) -> bool:
+        """Whether some update changes over a sampler's steps."""
+        return any(one.strength.reads_steps for one in self.updates)
 
     def __contains__(self, site: str) -> bool:
         return key(site) in self.layers

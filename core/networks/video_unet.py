@@ -116,7 +116,8 @@ class VideoUNet(nn.Module):
             # Modules that could answer once for all frames are asked for each of them.
             steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
             timesteps, text = _for_every_frame(steps, 1, frames), _for_every_frame(text, 3, frames)
-        with updated(self.image_unet, self.updates, Frames(act.numbers, len(x), act.step)):
+        frames_of_all = Frames(act.numbers, len(x), act.step)
+        with act.updated(), updated(self.image_unet, self.updates, frames_of_all):
             embedding = self._embed(x, timesteps, conditions)
             act.add_embedding(embedding)
             h = rearrange(_joined(x, conditions), "b t c h w -> (b t) c h w")

@@ -136,6 +136,9 @@ class Host(Protocol):
         and the VAE of the same file, which say what is missing where it holds none."""
 
     def load_temporal_layers(self, name: str) -> Wire: ...
+    def motion_lora(self, layers: Wire, name: str, strength: Curve) -> Wire:
+        """Temporal layers with a LoRA of models/loras beside them."""
+
     def load_temporal_vae(self, name: str) -> Wire: ...
     def load_upsampler(self, name: str) -> tuple[Wire, Wire, Wire]: ...
 

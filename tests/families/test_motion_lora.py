@@ -8,10 +8,13 @@ import re
 import pytest
 import torch
 from animatediff_toys import forward, toy_config, toy_lora, toy_state
+from model_toys import normal
+from videoldm.core.diffusion.curves import Curve, per_frame
 from videoldm.core.families import animatediff
-from videoldm.core.families.animatediff_lora import MotionLora, load_lora
+from videoldm.core.families.animatediff_lora import MotionLora, beside, load_lora
 from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
+from videoldm.core.networks.weight_updates import Frames, Scheduled, updated
 from videoldm.core.weights.checkpoints import CheckpointError
 
 
@@ -81,3 +84,58 @@ def test_a_motion_lora_for_the_middle_does_not_fit_v3():
     lora = MotionLora(toy_lora(with_middle), name="pan.ckpt")
     with pytest.raises(CheckpointError, match=r"pan.ckpt changes unknown keys \(8\): mid_block"):
         animatediff.assemble(toy_state(without), without, loras=[lora])
+
+
+# --------------------------------------------------------------------------------------------------
+# Beside layers that are there already, at strengths of their own.
+
+
+def scheduled(layers, lora, curve, name="the motion LoRA"):
+    return layers.with_updates([Scheduled(beside(layers, MotionLora(lora, name=name)), curve)])
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2", "v3"])
+def test_beside_layers_of_constant_strength_it_is_as_if_it_were_merged(variant):
+    config = toy_config(variant)
+    state, one, two = toy_state(config), toy_lora(config), toy_lora(config, rank=3, seed=900)
+    layers = animatediff.assemble(state, config)
+    plain = forward(layers)
+    both = scheduled(scheduled(layers, one, Curve(0.5)), two, Curve(-0.7))
+    once = merged(state, config, one, 0.5)
+    twice = merged(animatediff.to_original(once, config), config, two, -0.7)
+    torch.testing.assert_close(forward(both), forward(twice), atol=1e-5, rtol=1e-5)
+    nearly = scheduled(layers, one, per_frame([0.5, 0.5 + 1e-7]))
+    torch.testing.assert_close(forward(nearly), forward(once), atol=1e-5, rtol=1e-5)
+    assert torch.equal(forward(scheduled(layers, one, Curve(0.0))), plain)
+    assert torch.equal(forward(layers), plain)
+    assert not torch.allclose(forward(once), plain, atol=1e-3)
+
+
+def test_frames_of_strength_0_project_as_without_it():
+    """Of the queries alone, which concern their own frame: the others stay as they are."""
+    config = toy_config("v2")
+    lora = {k: v for k, v in toy_lora(config).items() if "down_blocks.0" in k and "to_q_lora" in k}
+    layers = animatediff.assemble(toy_state(config), config)
+    found = scheduled(layers, lora, per_frame([0.0, 0.0, 1.0, 0.0]))
+    module, h = found.at("down.0.attn.0"), normal(4, 32, 8, 8, seed=2)
+    with torch.no_grad():
+        plain = module(h, 4)
+        with updated(found, found.updates, Frames(range(4), 1, None)):
+            change = (module(h, 4) - plain).flatten(1).abs().amax(1)
+    # The second attention of the module sees the frames of the first.
+    assert change.max() > 1e-4
+    first = layers.at("down.0.attn.0").blocks[0].attentions[0]
+    tokens = normal(4, 6, 32, seed=3)
+    with torch.no_grad():
+        plain = first(tokens, 4, plus=tokens)
+        with updated(found, found.updates, Frames(range(4), 1, None)):
+            change = (first(tokens, 4, plus=tokens) - plain).flatten(1).abs().amax(1)
+    assert change[2] > 1e-4
+    assert change[[0, 1, 3]].max() < 1e-6
+
+
+def test_one_for_other_layers_is_refused_beside_them():
+    lora = toy_lora(toy_config("v2"))
+    layers = animatediff.assemble(toy_state(toy_config("v3")), toy_config("v3"))
+    with pytest.raises(CheckpointError, match="unknown"):
+        beside(layers, MotionLora(lora))

@@ -78,6 +78,11 @@ class ComfyHost:
     def load_temporal_layers(self, name: str) -> LoadedLayers:
         return self.loaders.temporal_layers(name)
 
+    def motion_lora(self, layers: LoadedLayers, name: str, strength: Curve) -> LoadedLayers:
+        from .updates import with_motion_lora
+
+        return with_motion_lora(layers, self.folders.model_path("loras", name), strength)
+
     def load_temporal_vae(self, name: str) -> Any:
         return self.loaders.temporal_vae(name)
 

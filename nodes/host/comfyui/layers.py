@@ -43,10 +43,16 @@ DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 @dataclass(frozen=True, eq=False)
 class LoadedLayers:
-    """Temporal layers on a wire: the module, and the patcher through which ComfyUI moves it."""
+    """Temporal layers on a wire: the module, and the patcher through which ComfyUI moves it; more:
+    those of what stands beside the layers."""
 
     module: TemporalLayers
     patcher: Any
+    more: tuple[Any, ...] = ()
+
+    @property
+    def patchers(self) -> tuple[Any, ...]:
+        return self.patcher, *self.more
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +148,11 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     clone = eject(model)
     clone.set_attachments(KEY, sets)
     # A set that is in twice is loaded once.
-    patchers = {id(one.layers.module): one.layers.patcher for one in sets}
+    patchers = {id(patcher): patcher for one in sets for patcher in one.layers.patchers}
     clone.set_additional_models(KEY, list(patchers.values()))
     clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(core_sets(sets), layout))
-    if any(one.strength.reads_steps for one in sets):
+    if any(one.strength.reads_steps or one.layers.module.update_steps for one in sets):
         count_steps(clone)
     _bring_schedule(clone, core_sets(sets))
     return clone

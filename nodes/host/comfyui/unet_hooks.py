@@ -33,7 +33,7 @@ BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
 @contextmanager
 def hooked(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[None]:
     """Let the pass act in the U-Net as long as this lasts."""
-    with ExitStack() as stack:
+    with act.updated(), ExitStack() as stack:
         for handle in _handles(unet, layout, act):
             stack.callback(handle.remove)
         yield

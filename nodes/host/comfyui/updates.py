@@ -7,7 +7,7 @@ that one pass. No weight is patched, so none is swapped from step to step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import comfy.patcher_extension
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, device, nn
 
+from ....core import families
 from ....core.diffusion.curves import Curve
 from ....core.families.image_models import unet_table
 from ....core.families.known_models import IMAGE_MODELS
 from ....core.families.lora import beside, read_lora
 from ....core.networks.weight_updates import Frames, Scheduled, WeightUpdates, updated
-from .layers import frame_batch
+from .layers import LoadedLayers, frame_batch
 from .model import unet_layout
 from .steps import count_steps, step_at
 
@@ -67,15 +68,11 @@ def _patcher(
     disable_dynamic: bool = False,
 ) -> Any:  # fmt: skip
     """What moves the updates of a file for a U-Net of this configuration."""
-    manager, kind = comfy.model_management, comfy.model_patcher.CoreModelPatcher
     if unet is None:
         shapes = dict(config) | {"device": device("meta")}
         shapes.pop("disable_unet_model_creation", None)
         unet = UNetModel(**shapes, operations=comfy.ops.disable_weight_init)
-    patcher = (comfy.model_patcher.ModelPatcher if disable_dynamic else kind)(
-        _updates(path, config, unet),
-        load_device=manager.get_torch_device(), offload_device=manager.unet_offload_device(),
-    )  # fmt: skip
+    patcher = _patcher_of(_updates(path, config, unet), disable_dynamic)
     patcher.cached_patcher_init = _patcher, (path, config)
     return patcher
 
@@ -83,6 +80,28 @@ def _patcher(
 def _updates(path: Path, config: Mapping[str, Any], unet: nn.Module) -> WeightUpdates:
     names = {new: old for old, new in unet_table(unet_layout(config)).items()}
     return beside(unet, read_lora(path), names, path.name, comfy.ops.manual_cast)
+
+
+def with_motion_lora(layers: LoadedLayers, path: Path, strength: Curve) -> LoadedLayers:
+    """The layers with one more LoRA beside them."""
+    patcher = _motion_patcher(path, layers.patcher)
+    module = layers.module.with_updates([Scheduled(patcher.model, strength)])
+    return replace(layers, module=module, more=(*layers.more, patcher))
+
+
+def _motion_patcher(path: Path, layers: Any, disable_dynamic: bool = False) -> Any:
+    """What moves the updates that a file has for the layers of a patcher."""
+    updates = families.load_layer_updates(path, layers.model, comfy.ops.manual_cast)
+    patcher = _patcher_of(updates, disable_dynamic)
+    patcher.cached_patcher_init = _motion_patcher, (path, layers)
+    return patcher
+
+
+def _patcher_of(module: nn.Module, disable_dynamic: bool) -> Any:
+    manager, kind = comfy.model_management, comfy.model_patcher.CoreModelPatcher
+    return (comfy.model_patcher.ModelPatcher if disable_dynamic else kind)(
+        module, load_device=manager.get_torch_device(), offload_device=manager.unet_offload_device()
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,9 @@ class StandaloneHost:
     def load_temporal_layers(self, name: str) -> TemporalLayers:
         return self.loaders.temporal_layers(name)
 
+    def motion_lora(self, layers: TemporalLayers, name: str, strength: Curve) -> TemporalLayers:
+        return self.loaders.motion_lora(layers, name, strength)
+
     def load_temporal_vae(self, name: str) -> VideoVAE:
         return self.loaders.temporal_vae(name)
 

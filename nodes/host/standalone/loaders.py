@@ -173,6 +173,12 @@ class Loaders:
             clip = replace(clip, encoder=encoder)
         return model, clip
 
+    def motion_lora(self, layers: TemporalLayers, name: str, strength: Curve) -> TemporalLayers:
+        """The layers with a LoRA beside them."""
+        path = self.folders.model_path("loras", name)
+        updates = families.load_layer_updates(path, layers, nn)
+        return layers.with_updates([Scheduled(updates, strength)])
+
     def scheduled_lora(self, model: StandaloneModel, name: str, strength: Curve
                        ) -> StandaloneModel:  # fmt: skip
         """The model with a LoRA beside the modules of its image U-Net."""

@@ -58,7 +58,10 @@ class StandaloneModel:
     ) -> StandaloneModel:
         check_layers_fit(layers.spec, self.core.network.layout)
         check_strength_fits(strength, layers.spec)
-        layers = layers.to(device=self.core.device, dtype=self.core.dtype)
+        there = dict(device=self.core.device, dtype=self.core.dtype)
+        layers = layers.to(**there)
+        for one in layers.updates:
+            one.updates.to(**there)
         core = self.core.with_layers(layers, strength)
         if not own_levels:
             *before, last = core.sets
