@@ -210,5 +210,32 @@ def unknown_arguments(toys):
     }
 
 
+def overrides(toys):
+    """Functions that override one of ComfyUI's classes, and of these those that do not take what a
+    later version may pass: "class.function"."""
+    import importlib
+    import inspect
+    import pkgutil
+
+    from videoldm.nodes.host import comfyui
+
+    found, strict = set(), set()
+    names = [one.name for one in pkgutil.iter_modules(comfyui.__path__)]
+    for module in (importlib.import_module(f"{comfyui.__name__}.{name}") for name in names):
+        for kind in vars(module).values():
+            if not inspect.isclass(kind) or kind.__module__ != module.__name__:
+                continue
+            above = [one for one in kind.__mro__[1:] if one.__module__.startswith("comfy")]
+            for name, function in vars(kind).items():
+                if name.startswith("__") or not inspect.isfunction(function):
+                    continue
+                if any(inspect.isfunction(vars(one).get(name)) for one in above):
+                    found.add(f"{kind.__name__}.{name}")
+                    takes = inspect.signature(function).parameters.values()
+                    if not any(one.kind is one.VAR_KEYWORD for one in takes):
+                        strict.add(f"{kind.__name__}.{name}")
+    return {"found": sorted(found), "strict": sorted(strict)}
+
+
 CHECKS = (alternating, buffers_of_patches, brought_levels_of_core_models, nothing_written_to,
-          swapped_patcher, renewable, unknown_arguments)  # fmt: skip
+          swapped_patcher, renewable, unknown_arguments, overrides)  # fmt: skip

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+FIXED = {
+    "DrawnCurve.interp", "ScheduleSampling.timestep", "SparseControlObject.copy",
+    "StreamedVideo.get_components", "StreamedVideo.get_container_format",
+    "StreamedVideo.get_stream_source", "VideoLDMConfig.inpaint_model",
+    "VideoLDMLatents.process_in", "VideoLDMLatents.process_out",
+}  # fmt: skip
+"""Overrides that are a getter, or of one tensor."""
+
 
 def test_the_same_checkpoint_with_and_without_noise_levels_of_its_own(inside):
     found = inside["alternating"]
@@ -43,3 +51,9 @@ def test_arguments_of_later_versions_are_taken_and_handed_on(inside):
     found = inside["unknown_arguments"]
     assert found["decode"] and found["decode_tiled"]
     assert found["calc_cond_batch"] == [[2, 4, 8, 8, {"later": 1}]] * 2
+
+
+def test_overrides_take_arguments_of_later_versions(inside):
+    found = inside["overrides"]
+    assert {"VideoLDMVAE.decode", "VideoLDMModel.concat_cond"} <= set(found["found"])
+    assert set(found["strict"]) <= FIXED, found["strict"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import os
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +26,7 @@ NETWORK = {
     "socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp", "ftplib",
     "smtplib", "websockets", "huggingface_hub", "webbrowser",
 }  # fmt: skip
+GONE = {"torchaudio"}
 PROGRAMS = {"subprocess", "multiprocessing", "pty"}
 RUNS_PROGRAMS = {"core/evaluation/programs.py"}
 """`videoldm evaluate` starts the programs that its user names; no node does."""
@@ -63,6 +66,14 @@ def test_nothing_talks_to_a_network_or_starts_programs(source):
                 assert "local_files_only=True" in ast.unparse(node), where(path, node)
         else:
             assert name.partition(".")[0] not in refused, where(path, node)
+
+
+def test_nothing_is_imported_that_later_versions_of_comfyui_do_not_bring(source):
+    """Sound is read, resampled and written without torchaudio."""
+    path, found = source
+    for node, name in found:
+        if not isinstance(node, ast.Call):
+            assert name.partition(".")[0] not in GONE, where(path, node)
 
 
 def test_nothing_is_unpickled_or_evaluated(source):
@@ -150,7 +161,9 @@ def test_every_program_in_the_archive_is_one_that_these_tests_read(is_left_out):
     assert {one for one in archive if one.endswith(".py")} <= read
     scripts = [one for one in archive if one.endswith((".js", ".mjs", ".html"))]
     assert {one.partition("/")[0] for one in scripts} == {"web"}
-    calls = re.compile(r"https?://|fetch\(|XMLHttpRequest|WebSocket|sendBeacon")
+    calls = re.compile(
+        r"https?://(?!www\.w3\.org/2000/svg)|fetch\(|XMLHttpRequest|WebSocket|sendBeacon"
+    )
     assert [one for one in scripts if calls.search((ROOT / one).read_text("utf-8"))] == []
     others = {".sh", ".bat", ".ps1", ".exe", ".so", ".dll", ".ckpt", ".pt", ".pkl"}
     assert [one for one in archive if PurePosixPath(one).suffix in others] == []
@@ -160,3 +173,20 @@ def test_ids_of_nodes_have_the_prefix_of_the_pack():
     ids = [node.define_schema().node_id for node in NODES]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"VideoLDM_[A-Z][A-Za-z]+", one) for one in ids), ids
+
+
+def test_comfy_cli_finds_nothing_wrong_and_packs_what_runs(tmp_path, is_left_out):
+    """`comfy node pack` validates first; neither asks the registry."""
+    comfy, git = shutil.which("comfy"), shutil.which("git")
+    if comfy is None or git is None:
+        pytest.skip("comfy-cli is not installed")
+    copy = tmp_path / "copy"
+    if subprocess.run([git, "clone", "-q", ROOT, copy]).returncode:
+        pytest.skip("not a git checkout")
+    command = [comfy, "--skip-prompt", "--no-enable-telemetry", "node", "pack"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "HOME": str(tmp_path)})  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(copy / "node.zip") as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    assert "__init__.py" in names and [name for name in names if is_left_out(name)] == []

@@ -41,12 +41,12 @@ class SparseControlObject(comfy.controlnet.ControlNet):
             )  # fmt: skip
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int,
-                    transformer_options: dict) -> dict | None:  # fmt: skip
+                    transformer_options: dict, **more: Any) -> dict | None:  # fmt: skip
         """What is added in the U-Net, in ComfyUI's form, after what was applied before."""
         before = None
         if self.previous_controlnet is not None:
             before = self.previous_controlnet.get_control(
-                x_noisy, t, cond, batched_number, transformer_options
+                x_noisy, t, cond, batched_number, transformer_options, **more
             )
         if self.timestep_range is not None:
             first, last = self.timestep_range
