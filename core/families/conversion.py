@@ -18,7 +18,18 @@ from ..weights.checkpoints import (
     save,
 )
 from ..weights.weight_files import header_of, read_weights
-from . import animatediff, factorised_files, lavie, lvdm, stable_diffusion, videocrafter
+from . import (
+    animatediff,
+    factorised_files,
+    lavie,
+    lvdm,
+    modelscope,
+    stable_diffusion,
+    svd,
+    svd_decoder,
+    svd_files,
+    videocrafter,
+)
 from .animatediff_config import prefix_of
 from .animatediff_keys import split
 from .factorised_keys import is_duplicate
@@ -27,8 +38,10 @@ from .stable_diffusion_parts import is_leftover, with_average
 from .stable_diffusion_refusals import what_it_is
 
 STABLE_DIFFUSION, LVDM, VIDEOCRAFTER = "stable diffusion", "lvdm", "videocrafter"
-OWN_NAMES = lavie.FAMILY, animatediff.FAMILY, LVDM, VIDEOCRAFTER
-PUBLISHED_FORMATS = STABLE_DIFFUSION, animatediff.FAMILY, LVDM, VIDEOCRAFTER
+OWN_NAMES = lavie.FAMILY, animatediff.FAMILY, svd.FAMILY, modelscope.FAMILY, LVDM, VIDEOCRAFTER
+PUBLISHED_FORMATS = (
+    STABLE_DIFFUSION, animatediff.FAMILY, svd.FAMILY, modelscope.FAMILY, LVDM, VIDEOCRAFTER,
+)  # fmt: skip
 """Families whose files are read by what they hold, converted ones as well."""
 
 
@@ -49,8 +62,8 @@ def identify(path: Path) -> Known:
     """Read a file and check every name and shape of it.
 
     Known are this project's own files, LaVie's three, motion modules of AnimateDiff and its kin,
-    the files of LVDM and VideoCrafter, and the single files of Stable Diffusion 1, 2 and the x4
-    upscaler. Raises CheckpointError, in one sentence, for anything else.
+    Stable Video Diffusion whole or in parts, ModelScope's U-Net, the files of LVDM and
+    VideoCrafter, and the single files of Stable Diffusion 1, 2 and the x4 upscaler. Raises CheckpointError, in one sentence, for anything else.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected one file of weights")
@@ -66,6 +79,9 @@ def identify(path: Path) -> Known:
         return _lavie(path, state)
     if prefix_of(state) is not None:
         return _motion_modules(path, state)
+    for known in (moving_images(path, state), text_to_video(path, state)):
+        if known is not None:
+            return known
     state = factorised_files.unwrapped(state)
     if lvdm.detect(shapes(state)) is not None:
         return _lvdm(path, state)
@@ -92,6 +108,30 @@ def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
         family=animatediff.FAMILY, kind="temporal_layers", config={"variant": config.variant}
     )
     return Known(header, {k: v for k, v in state.items() if k not in unused})
+
+
+def moving_images(path: Path, state: dict[str, Tensor]) -> Known | None:
+    """Stable Video Diffusion, whole, its U-Net alone, or its autoencoder alone; None for others."""
+    plain = {k: v for k, v in state.items() if not is_leftover(k)}
+    if svd.is_svd({k.removeprefix(svd_files.UNET): v.shape for k, v in plain.items()}):
+        found = svd_files.take_apart(on_meta(plain), path.name)
+        svd.assemble(found, path.name, device="meta")
+        kept = {k: v for k, v in plain.items() if k not in svd_files.unused(plain)}
+        return Known(Header(family=svd.FAMILY, kind="video_model", config={}), kept)
+    alone = {k.removeprefix(svd_files.FIRST_STAGE): v for k, v in plain.items()}
+    if svd_decoder.names_in(shapes(alone)) is None:
+        return None
+    svd_decoder.from_state(on_meta(alone), path.name)
+    return Known(Header(family=svd.FAMILY, kind="temporal_decoder", config={}), plain)
+
+
+def text_to_video(path: Path, state: dict[str, Tensor]) -> Known | None:
+    """ModelScope's U-Net under plain names; None for other files."""
+    plain = modelscope.without_prefix(state)
+    if not modelscope.is_modelscope(shapes(plain)):
+        return None
+    modelscope.assemble(on_meta(plain), path.name)
+    return Known(Header(family=modelscope.FAMILY, kind="video_model", config={}), plain)
 
 
 def _lvdm(path: Path, state: dict[str, Tensor]) -> Known:

@@ -137,7 +137,11 @@ def load_layers(
 def read(path: Path) -> dict[str, Tensor]:
     """The weights of the U-Net in a file, or in a folder of diffusers or its folder ``unet``."""
     inner = path / "unet" if (path / "unet").is_dir() else path
-    state = read_weights(find_weights(inner, WEIGHTS) if path.is_dir() else path)
+    return without_prefix(read_weights(find_weights(inner, WEIGHTS) if path.is_dir() else path))
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a U-Net under plain names, without what training left behind."""
     state = {k: v for k, v in state.items() if not is_leftover(k)}
     for prefix in PREFIXES:
         if state and all(k.startswith(prefix) for k in state):

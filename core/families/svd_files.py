@@ -6,7 +6,7 @@ conditioner, where start images pass through it. It also holds what is left of C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,11 @@ def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
         encoder=_of(given or _whole_encoder(first), ENCODER),
         image=part(clip, VISUAL),
     )
+
+
+def unused(state: Iterable[str]) -> set[str]:
+    """Keys of a single file that nothing uses: CLIP's text tower."""
+    return {f"{CLIP}{key}" for key in TEXT_TOWER} & set(state)
 
 
 def _of(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
