@@ -157,6 +157,29 @@ def test_the_timeline_reads_what_the_node_reads(javascript):
         assert found == expected, text
 
 
+def test_one_frame_is_one_frame_in_every_language(javascript):
+    texts = [text for language in help_pages.LANGUAGES
+             for text in help_pages.read_locale(language, "main")["videoldm"].values()]  # fmt: skip
+    names = sorted(set(re.findall(r"\[(\w+)\]", " ".join(texts))))
+    said = {}
+    for number in (1, 2):
+        values = json.dumps(dict.fromkeys(names, number))
+        said[number] = javascript(
+            "wording.js", f"{json.dumps(texts)}.map((one) => m.filled(one, {values}))"
+        )
+    wrong = r"(?<![\d.])1 (frames|segments|windows|views|images|fenêtres|vues)\b"
+    assert [one for one in said[1] if re.search(wrong, one)] == []
+    assert "1 segment · 1 frame" in said[1] and "2 segments · 2 frames" in said[2]
+    assert not any("[" in one for one in said[1] + said[2])
+    answers = javascript(
+        "wording.js",
+        """[
+        m.filled("[frames] frames", { frames: "1" }), m.filled("[a] is [b]", { a: 0 }),
+        m.filled("Segment [segment] needs 1", { segment: 1 })]""",
+    )
+    assert answers == ["1 frame", "0 is [b]", "Segment 1 needs 1"]
+
+
 BOX = {"label": "red car", "x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 1}
 BOX_TEXTS = [
     BOXES, "", "[]", "{}", "[1]", "[null]", "[{",

@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { filled } from "./wording.js";
 
 const texts = {};
 
@@ -13,5 +14,5 @@ export async function loadTexts() {
 
 /** The sentence `key` with its [names] filled in; the key itself where there is none. */
 export function say(key, values = {}) {
-  return (texts[key] ?? key).replace(/\[(\w+)\]/g, (all, name) => values[name] ?? all);
+  return filled(texts[key] ?? key, values);
 }

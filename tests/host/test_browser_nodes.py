@@ -92,8 +92,8 @@ def test_the_timeline_shows_the_text_and_leaves_it_alone(timeline):
     assert timeline.page.locator(".videoldm-total").inner_text() == "2 segments · 48 frames"
     assert timeline.text == json.dumps(SEGMENTS), "nothing is rewritten before an edit"
     saved = timeline.tab.graph()["nodes"][0]
-    assert saved["widgets_values"] == [json.dumps(SEGMENTS)]
-    assert timeline.tab.prompt()["1"]["inputs"] == {"segments": json.dumps(SEGMENTS)}
+    assert saved["widgets_values"][0] == json.dumps(SEGMENTS)
+    assert timeline.tab.prompt()["1"]["inputs"]["segments"] == json.dumps(SEGMENTS)
     timeline.tab.shot("timeline")
 
 
