@@ -117,8 +117,8 @@ def chunk_overlap() -> io.Input:
     return integer(
         "overlap", 4, 0, 64,
         "Frames that neighbouring chunks share and are blended over, for decoders of which every "
-        "frame depends on the whole chunk (Stable Video Diffusion's); others need none.",
-        step=2, advanced=True,
+        "frame depends on the whole chunk; others need none.",
+        step=2, optional=True, advanced=True,
     )  # fmt: skip
 
 

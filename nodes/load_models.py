@@ -171,8 +171,7 @@ class LoadTemporalVAE(io.ComfyNode):
                     options=offered(host.folders, TEMPORAL_DECODER),
                     default=default_name(TEMPORAL_DECODER),
                     tooltip="The temporal decoder that comes with the pack, or a file of "
-                    "models/vae or models/checkpoints that holds one, such as that of Stable "
-                    "Video Diffusion, which decodes the latents of any Stable Diffusion 1 or 2.",
+                    "models/vae or models/checkpoints that holds one.",
                 ),
             ],
             outputs=[io.Vae.Output(tooltip="A VAE whose decoder sees neighbouring frames.")],

@@ -32,8 +32,14 @@ OWN = re.compile(r"(?<![a-z])embedded(?![a-z])", re.IGNORECASE)
 
 SEARCHED = "search_aliases"
 """Users look for a node by the name of a family that does the same."""
-OF_COMFYUI = {"nodes/host/standalone/core_nodes_parts.py": ("stable_diffusion",)}
-"""Choices of ComfyUI's own nodes, by file."""
+CORE_NODE = ("SVD_img2vid_Conditioning", "stable video")
+OF_COMFYUI = {
+    "nodes/host/standalone/core_nodes_parts.py": ("stable_diffusion",),
+    "nodes/host/standalone/core_nodes.py": CORE_NODE,
+    "nodes/host/standalone/core_nodes_video_model.py": CORE_NODE,
+    "nodes/host/comfyui/model.py": ("SVD_img2vid",),
+}
+"""Names of ComfyUI's own classes and of its nodes and their choices, by file."""
 
 
 def identifiers_and_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -151,6 +151,8 @@ def _reason(error: Exception) -> str:
         return f"'{found[2]}' is {'missing' if found[1] == 'missing' else 'not known'}"
     if isinstance(error, KeyError):
         return f"{text} is missing"
+    if isinstance(error, MemoryError) or "allocate" in text:
+        return "its sizes need more memory than there is"
     if isinstance(error, (TypeError, AttributeError, IndexError, AssertionError)):
         return "a field is null or of a wrong type"
     return "a field is null or of a wrong type" if "NoneType" in text else reason_of(error)

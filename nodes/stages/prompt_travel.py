@@ -52,7 +52,7 @@ class Clock:
 
     def length(self, text: str, what: str) -> int:
         """Frames of a length such as "2s" or "25%"; ValueError for what is none."""
-        number, unit = self._number(text)
+        number, unit = self._number(text) if NUMBER.fullmatch(text.strip()) else (0.0, "")
         if not unit or number < 0:
             raise ValueError(f'{what} must be a number of frames, "2s" or "25%", got {text!r}')
         if unit == "s":

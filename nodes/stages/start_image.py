@@ -34,7 +34,7 @@ def encode_start_image(
     host: Host, clip_vision: Wire, vae: Wire, image: Tensor, settings: StartSettings
 ) -> tuple[Conditioning, Conditioning]:
     """The positive and the negative conditioning. The encoder sees the clean image, the VAE the one
-    with noise (Stable Video Diffusion, section 4.2)."""
+    with noise (Blattmann et al. 2023, section 4.2)."""
     factor = host.decoder(vae).factor
     width, height = settings.width, settings.height
     if width % factor or height % factor:

@@ -21,6 +21,7 @@ from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.layers.block_attention import BlockAttentionSpec, rotary_phases, turn
 from videoldm.core.tasks import keyframe_conditioning as keyframes
+from videoldm.core.tasks.interpolation import FACTOR
 from videoldm.core.weights.checkpoints import load_into
 
 # Tolerances: about three times what was measured here. The originals' own float32 differs from
@@ -149,7 +150,7 @@ def base_sampling(case: Case, folder: Path) -> None:
 def interpolation_sampling(case: Case, folder: Path) -> None:
     inputs, facts = case.inputs(), case.told["facts"]
     latents = inputs["input_video_latents"]
-    keys = latents[:, :: sampling.FACTOR]
+    keys = latents[:, :: FACTOR]
     condition = keyframes.copied_keys(keys)
     check_close(condition, case.expected()["x_start"], "condition", EXACT)
     assert (

@@ -33,6 +33,7 @@ def names(inputs, prefix=""):
 def described(specs):
     return {
         spec.id: {"inputs": list(names(spec.inputs)),
+                  "required": [one.name for one in spec.inputs if one.required],
                   "outputs": [f"{one.name}:{one.type}" for one in spec.outputs]}
         for spec in specs
     }  # fmt: skip
@@ -51,6 +52,7 @@ def test_ids_and_input_names_are_frozen():
         now = found[node_id]
         kept = [name for name in now["inputs"] if name in was["inputs"]]
         assert kept == was["inputs"], f"inputs of {node_id} may only be appended"
+        assert set(now["required"]) <= set(was["required"]), f"{node_id}: new inputs are optional"
         assert now["outputs"][: len(was["outputs"])] == was["outputs"]
     assert found == frozen, "a new node or input: add it to node_ids.json, where it stays"
 
