@@ -102,7 +102,8 @@ def test_files_of_this_project_keep_their_header(tmp_path):
 @pytest.mark.parametrize("change, words", [
     (lambda s: s.pop("conv_out.bias"), r"lacks keys \(1\): conv_out.bias"),
     (lambda s: s.update(more=torch.ones(1)), r"unknown keys \(1\): more"),
-    (lambda s: s.pop("conv_in.weight"), "is none of lavie, animatediff, svd, modelscope, lvdm, videocrafter, "),
+    (lambda s: s.pop("conv_in.weight"),
+     "is none of lavie, animatediff, svd, modelscope, lvdm, videocrafter, "),
 ])  # fmt: skip
 def test_a_file_that_does_not_fit_is_named_and_nothing_written(change, words, tmp_path, capsys):
     state = toys.state_of(toys.config_of("base"))

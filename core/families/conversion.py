@@ -63,7 +63,8 @@ def identify(path: Path) -> Known:
 
     Known are this project's own files, LaVie's three, motion modules of AnimateDiff and its kin,
     Stable Video Diffusion whole or in parts, ModelScope's U-Net, the files of LVDM and
-    VideoCrafter, and the single files of Stable Diffusion 1, 2 and the x4 upscaler. Raises CheckpointError, in one sentence, for anything else.
+    VideoCrafter, and the single files of Stable Diffusion 1, 2 and the x4 upscaler. Raises
+    CheckpointError, in one sentence, for anything else.
     """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected one file of weights")
