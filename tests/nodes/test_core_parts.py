@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_stable_diffusion import toy_model, toy_spec
+from stable_diffusion_toys import toy_model, toy_spec
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.stable_diffusion_specs import SPECS
 from videoldm.core.media.files import read_audio

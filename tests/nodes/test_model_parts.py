@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_stable_diffusion import toy_model, toy_spec
+from stable_diffusion_toys import toy_model, toy_spec
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_stable_diffusion import assert_same, published, shapes_of, toy_spec
-from test_stable_diffusion import toy_model as build_toy
+from stable_diffusion_toys import assert_same, published, shapes_of, toy_spec
+from stable_diffusion_toys import toy_model as build_toy
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families import stable_diffusion_autoencoders as autoencoders
 from videoldm.core.families import stable_diffusion_keys as keys

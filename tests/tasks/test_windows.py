@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from videoldm.core.tasks import windows as w
 
-GOLDEN = Path(__file__).parent / "golden" / "animatediff_context_a"
+GOLDEN = Path(__file__).parents[1] / "golden" / "animatediff_context_a"
 
 
 @st.composite

@@ -22,7 +22,7 @@ from videoldm.nodes.command.foreseen import foresee
 from videoldm.nodes.headless import main
 from videoldm.nodes.host.standalone.host import StandaloneHost
 
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 REGISTRY = node_registry()
 
 

@@ -30,7 +30,7 @@ from videoldm.core.media.files import (
 )
 
 CLIPS = Path(
-    os.environ.get("VIDEOLDM_CLIPS", Path(__file__).parents[2] / "shared" / "clips")
+    os.environ.get("VIDEOLDM_CLIPS", Path(__file__).parents[3] / "shared" / "clips")
 ).expanduser()
 needs_clips = pytest.mark.skipif(
     not CLIPS.is_dir(), reason=f"NO REAL CLIPS at {CLIPS}: set VIDEOLDM_CLIPS to run this test"

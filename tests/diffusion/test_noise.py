@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from videoldm.core.diffusion import noise as n
 from videoldm.core.diffusion.samplers import sample_euler_ancestral
 
-GOLDEN = Path(__file__).parent / "golden" / "animatediff_context_a"
+GOLDEN = Path(__file__).parents[1] / "golden" / "animatediff_context_a"
 SHAPE = (2, 3, 4)
 
 

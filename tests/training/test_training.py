@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from training_toys import CPU, shortened
 from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training import temporal_layers_task
@@ -20,8 +21,6 @@ from videoldm.core.training.temporal_layers_task import moving, video_loss
 from videoldm.core.training.trainer import learning_rate, train
 from videoldm.core.training.velocity import video_noise
 from videoldm.core.training.videos import HELD_OUT, random_crop, training_videos
-
-CPU = torch.device("cpu")
 
 
 class Quadratic:
@@ -257,21 +256,6 @@ ORDER = (
     "autoencoder", "image_model", "text_to_video", "prediction", "interpolation",
     "upsampler_image", "upsampler", "temporal_decoder",
 )  # fmt: skip
-
-
-def shortened(name: str) -> Recipe:
-    """A recipe of the project, cut to two steps of two small clips."""
-    recipe = load_recipe(name)
-    data = dict(recipe.data)
-    if "clips" in data:
-        plans = data["clips"] if isinstance(data["clips"], list) else [data["clips"]]
-        small = [plan | {"count": 4} for plan in plans]
-        data["clips"] = small if isinstance(data["clips"], list) else small[0]
-    if "reading" in data:
-        data |= {"reading": data["reading"] | {"count": 8}, "reading_steps": 2}
-    if "size" in data:
-        data |= {"size": 32, "real_share": 0.0}
-    return replace(recipe, steps=2, batch=2, precision="fp32", data=data)
 
 
 @pytest.mark.slow

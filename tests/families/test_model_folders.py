@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from test_stable_diffusion import outputs, save_folder, toy_model, toy_spec
+from stable_diffusion_toys import outputs, save_folder, toy_model, toy_spec
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.weights.checkpoints import CheckpointError
 

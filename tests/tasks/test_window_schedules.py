@@ -18,7 +18,7 @@ from videoldm.core.tasks.sliding import SlidingWindows, sliding
 from videoldm.core.tasks.window_schedules import SCHEDULES, WindowLayout
 from videoldm.core.tasks.windows import FUSE_WEIGHTS, total_weights
 
-GOLDEN = Path(__file__).parent / "golden" / "animatediff_context_a"
+GOLDEN = Path(__file__).parents[1] / "golden" / "animatediff_context_a"
 SIZE = (1, 4, 2, 2)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from measure_forgetting import losses, rendered
 from model_toys import normal, seeded, toy_layers, toy_unet
-from test_training import CPU, shortened
+from training_toys import CPU, shortened
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.networks.video_unet import inject
 from videoldm.core.training.joint_tasks import Shown, image_count, joint_error

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_stable_diffusion import published, toy_model, toy_spec
+from stable_diffusion_toys import published, toy_model, toy_spec
 from videoldm.core.families import conversion, lavie, lvdm
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.conversion import identify

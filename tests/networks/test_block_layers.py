@@ -9,7 +9,7 @@ from videoldm.core.networks.layers import block_attention as m
 from videoldm.core.networks.layers.positions import rotary_angles, rotate
 from videoldm.core.networks.layers.specs import LayerInputs
 
-TABLES = load_file(Path(__file__).parent / "golden" / "lavie" / "tables" / "tables.safetensors")
+TABLES = load_file(Path(__file__).parents[1] / "golden" / "lavie" / "tables" / "tables.safetensors")
 FRAMES = 5
 
 
