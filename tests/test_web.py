@@ -93,7 +93,7 @@ def test_widgets_of_scripts_are_no_namesakes_of_inputs():
         r"""addStillWidget\([\w.]+, "(\w+)"|title: "(\w+)\"""", script)]  # fmt: skip
     own = ["".join(pair) for pair in own]
     inputs = {one.id for schema in SCHEMAS for one in schema.inputs}
-    assert sorted(own) == ["note", "picture", "status", "timeline"]
+    assert sorted(own) == ["drawing", "note", "picture", "status", "timeline"]
     assert inputs.isdisjoint(own)
 
 

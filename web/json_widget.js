@@ -33,6 +33,13 @@ export function attachView(node, name, { View, title, height, read, write, besid
   follow(text, show);
   for (const one of node.widgets ?? []) if (besides.includes(one.name)) follow(one, show);
   addStillWidget(node, title, view.element, height);
+  // A file that is opened sets the values of choices and numbers without a word.
+  const configured = node.onConfigure;
+  node.onConfigure = function (...given) {
+    const answer = configured?.apply(this, given);
+    show();
+    return answer;
+  };
   show();
 }
 

@@ -5,6 +5,8 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { readBoxes, writeBoxes } from "./boxes.js";
 import { BoxesView } from "./boxes_view.js";
+import { readCurve, writeCurve } from "./curve.js";
+import { CurveView } from "./curve_view.js";
 import { useNetworks } from "./estimate.js";
 import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
@@ -29,6 +31,20 @@ const BOXES = {
   height: 300,
   read: readBoxes,
   write: writeBoxes,
+};
+
+const CURVE = {
+  View: CurveView,
+  title: "drawing",
+  height: 200,
+  read: (text, node) => {
+    const [over, kind] = ["over", "interpolation"].map(
+      (name) => node.widgets?.find((one) => one.name === name)?.value,
+    );
+    return readCurve(text, over, kind);
+  },
+  write: writeCurve,
+  besides: ["over", "interpolation"],
 };
 
 const LOOK_EVERY = 200; // milliseconds
@@ -88,6 +104,7 @@ app.registerExtension({
 
   async nodeCreated(node) {
     if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachView(node, "segments", TIMELINE);
+    if (node.comfyClass === "VideoLDM_StrengthCurve") attachView(node, "points", CURVE);
     if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
     if (node.comfyClass === "VideoLDM_LoadVideo") hidePreviewOfRendered(node);
     if (!WITH_STATUS.has(node.comfyClass)) return;

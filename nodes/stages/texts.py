@@ -169,7 +169,14 @@ def read_points(text: str, over: str) -> tuple[tuple[float, float], ...]:
     """Points of a curve from JSON such as [[0, 1], [15, 0.5]], in order of x; ValueError names the
     point and what is wrong with it."""
     points = [_point(k + 1, one, over) for k, one in enumerate(_json_list(text, "points"))]
-    return tuple(sorted(points, key=lambda point: point[0]))
+    points.sort(key=lambda point: point[0])
+    for (x, _), (third, _) in zip(points, points[2:], strict=False):
+        if x == third:
+            raise ValueError(
+                f"more than 2 points stand at {x:g}: one is the value there, a second the value "
+                "behind it"
+            )
+    return tuple(points)
 
 
 def _point(number: int, given: Any, over: str) -> tuple[float, float]:
