@@ -5,6 +5,8 @@
 
 const height = () => 220;
 const playing = new WeakSet();
+/** Nodes whose preview shows what they will load (see selection.js). */
+export const previewed = new WeakSet();
 
 export function playPreviews(node) {
   playing.add(node);
@@ -30,7 +32,7 @@ export function hidePreviewOfRendered(node) {
   const file = node.widgets?.find((one) => one.name === "file");
   Object.defineProperty(node, "hideOutputImages", {
     configurable: true,
-    get: () => String(file?.value).startsWith("rendered: "),
+    get: () => String(file?.value).startsWith("rendered: ") && !previewed.has(node),
   });
 }
 

@@ -12,6 +12,7 @@ import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
 import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
 import { dropUploadValue, hidePreviewOfRendered, makeRoom, playPreviews } from "./previews.js";
+import { followSelection, showSelection } from "./selection.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
 import { clockOf, readSegments, writeSegments } from "./timeline.js";
@@ -106,7 +107,10 @@ app.registerExtension({
     if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachView(node, "segments", TIMELINE);
     if (node.comfyClass === "VideoLDM_StrengthCurve") attachView(node, "points", CURVE);
     if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
-    if (node.comfyClass === "VideoLDM_LoadVideo") hidePreviewOfRendered(node);
+    if (node.comfyClass === "VideoLDM_LoadVideo") {
+      hidePreviewOfRendered(node);
+      followSelection(node);
+    }
     if (!WITH_STATUS.has(node.comfyClass)) return;
     attachStatus(node);
     playPreviews(node);
@@ -114,6 +118,7 @@ app.registerExtension({
 
   async afterConfigureGraph() {
     everyStatus((view) => view.foretell());
+    everyNode(showSelection);
   },
 });
 

@@ -61,8 +61,8 @@ def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     The sound is that of the chosen frames, as long as they. IMAGE and MASK are all in memory, the
     frames of the VIDEO are read when they are needed.
     """
-    once = _stream(host, file, excerpt)
-    stream = once.ping_pong(host.folders.output) if excerpt.ping_pong else once
+    once = _once(host, file, excerpt)
+    stream = _all_ways(host, once, excerpt)
     if excerpt.load == VIDEO_ONLY:
         images = mask = host.blocked(
             'Load Video was told to load the video only: connect its output "video", or set load '
@@ -76,7 +76,16 @@ def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     return images, rate, frames, audio_from(sound), mask, video
 
 
-def _stream(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
+def selected_stream(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
+    """The chosen frames as a video that is read while it is needed."""
+    return _all_ways(host, _once(host, file, excerpt), excerpt)
+
+
+def _all_ways(host: Host, once: VideoStream, excerpt: Excerpt) -> VideoStream:
+    return once.ping_pong(host.folders.output) if excerpt.ping_pong else once
+
+
+def _once(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
     """The frames before they go back and forth."""
     for name, value, known in (("fit", excerpt.fit, FITS), ("alpha", excerpt.alpha, ALPHA),
                                ("load", excerpt.load, LOADED)):  # fmt: skip

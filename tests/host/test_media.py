@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import numpy as np
+import pytest
 import torch
+from comfyui_server import Listener, RunFailed
 from PIL import Image
-from videoldm.core.media.files import AudioClip, open_video, read_audio, write_video
+from videoldm.core.media.files import (
+    AudioClip,
+    VideoStream,
+    open_video,
+    read_audio,
+    write_video,
+)
 from videoldm.nodes.host.standalone.images import load_image
 
 RATE = 16_000
@@ -84,9 +94,9 @@ def test_deep_images_are_as_core_loads_them(comfyui):
 
 
 def load(**given):
-    settings = {"file": "sound.mp4", "start": 0, "count": 0, "stride": 1, "width": 0, "height": 0,
-                "fit": "crop", "multiple_of": 8}  # fmt: skip
-    return ("VideoLDM_LoadVideo", settings | given)
+    whole = {"start": 0, "count": 0, "stride": 1, "width": 0, "height": 0}
+    more = {"file": "sound.mp4", "fit": "crop", "multiple_of": 8}
+    return ("VideoLDM_LoadVideo", whole | more | given)
 
 
 def test_a_part_by_time_goes_lazily_into_every_format(comfyui):
@@ -111,15 +121,47 @@ def test_a_part_by_time_goes_lazily_into_every_format(comfyui):
 
 def test_images_that_were_not_loaded_say_why(comfyui):
     clip(comfyui.base / "input" / "sound.mp4")
-    status = comfyui.queue_and_wait(
-        prompt(n1=load(load="video only"), n2=save("no", images=["1", 0]))
-    )
-    assert "told to load the video only" in str(status)
+    listener = Listener(comfyui)
+    graph = prompt(n1=load(load="video only"), n2=save("no", images=["1", 0]))
+    history = comfyui.wait(comfyui.queue(graph, client=listener.client))
+    listener.close()
+    assert "2" not in history["outputs"]
+    assert "told to load the video only" in str(listener.messages)
 
 
 def test_wrong_times_are_refused_when_a_prompt_is_queued(comfyui):
     clip(comfyui.base / "input" / "sound.mp4")
-    refused = comfyui.refused(
-        prompt(n1=load(start=3, start_time=1.0), n2=save("no", images=["1", 0]))
-    )
-    assert "start 3 and start_time 1 say the same" in str(refused)
+    with pytest.raises(RunFailed, match="start 3 and start_time 1 say the same"):
+        comfyui.queue(prompt(n1=load(start=3, start_time=1.0), n2=save("no", images=["1", 0])))
+
+
+def selection(comfyui, **given):
+    query = urlencode({"file": "sound.mp4"} | given)
+    return comfyui.get(f"/videoldm/selection?{query}")
+
+
+def test_the_preview_is_what_will_be_loaded(comfyui):
+    """Frame by frame, at its rate, for selections of every kind; and one file for the same one."""
+    clip(comfyui.base / "input" / "sound.mp4")
+    for given in (
+        {"start": 3, "count": 5}, {"stride": 3}, {"force_rate": 10.0, "start_time": 1.0},
+        {"duration": 1.5, "ping_pong": True}, {"force_rate": 2.0},
+    ):  # fmt: skip
+        history = comfyui.run(prompt(n1=load(**given), n2=save("loaded", video=["1", 5])))
+        (loaded,) = comfyui.files(history)
+        told = selection(comfyui, **{key: str(value).lower() for key, value in given.items()})
+        path = comfyui.base / "temp" / told["subfolder"] / told["filename"]
+        ours, theirs = open_video(loaded), open_video(path)
+        assert (ours.frames, ours.frame_rate) == (theirs.frames, theirs.frame_rate), given
+        assert told["frames"] == told["shown"] == ours.frames
+        frames = [VideoStream.from_file(one).frames_tensor() for one in (loaded, path)]
+        assert (frames[0] - frames[1]).abs().mean() < 0.1, given
+        assert selection(comfyui, **{k: str(v).lower() for k, v in given.items()}) == told
+
+
+def test_the_preview_says_what_is_wrong(comfyui):
+    clip(comfyui.base / "input" / "sound.mp4")
+    assert "17 frames wanted" in selection(comfyui, count=17)["error"]
+    assert "leads out of the folder" in selection(comfyui, file="../../x.mp4")["error"]
+    assert "error" in selection(comfyui, count="x")
+    assert selection(comfyui, file="rendered: shapes", stride=4)["frames"] == 16
