@@ -5,7 +5,7 @@
 
 const height = () => 220;
 const playing = new WeakSet();
-/** Nodes whose preview shows what they will load (see selection.js). */
+/** Nodes with a preview of what they will load (see selection.js). */
 export const previewed = new WeakSet();
 
 export function playPreviews(node) {
@@ -26,13 +26,13 @@ export function makeRoom(node) {
 
 /**
  * What is rendered is no file: the frontend shows no preview where a node hides its images, and
- * otherwise one that cannot be loaded.
+ * otherwise one that cannot be loaded. Nor does it where the node shows what it will load.
  */
 export function hidePreviewOfRendered(node) {
   const file = node.widgets?.find((one) => one.name === "file");
   Object.defineProperty(node, "hideOutputImages", {
     configurable: true,
-    get: () => String(file?.value).startsWith("rendered: ") && !previewed.has(node),
+    get: () => String(file?.value).startsWith("rendered: ") || previewed.has(node),
   });
 }
 

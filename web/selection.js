@@ -1,14 +1,16 @@
-// The preview in Load Video: exactly the frames that it will load, in their order and at their rate.
+// A preview in Load Video: exactly the frames that it will load, in their order and at their rate.
 //
-// ComfyUI plays the whole file there. The server makes a small video of the selection, with the code
-// that loads it (see nodes/host/comfyui/selection_preview.py), and ComfyUI's player shows that.
+// ComfyUI plays the whole file. Where only a part of it is loaded, or at another rate, the server
+// makes a small video of that with the code that loads it (nodes/host/comfyui/selection_preview.py),
+// and it is played here in place of the other.
 
 import { api } from "../../scripts/api.js";
 import { forgetWarnings, noteWarning } from "./notes.js";
 import { previewed } from "./previews.js";
-import { follow } from "./widgets.js";
+import { addStillWidget, follow } from "./widgets.js";
 
 const WAIT = 400; // milliseconds without a change
+const HEIGHT = 240; // pixels of the player and the line below it
 const WHOLE = {
   start: 0,
   count: 0,
@@ -18,43 +20,40 @@ const WHOLE = {
   duration: 0,
   ping_pong: false,
 };
-const SHAPE = ["width", "height", "fit", "multiple_of", "alpha"];
+const NAMES = ["file", ...Object.keys(WHOLE), "width", "height", "fit", "multiple_of", "alpha"];
 const asked = new WeakMap();
+const players = new WeakMap();
+const chosen = new WeakMap();
 
 /** Let the preview follow the widgets of a Load Video. */
 export function followSelection(node) {
-  for (const name of ["file", ...Object.keys(WHOLE), ...SHAPE]) {
+  for (const name of NAMES) {
     const widget = widgetOf(node, name);
-    if (widget) follow(widget, () => ask(node));
+    if (widget) follow(widget, () => showSelection(node));
   }
 }
 
-/** Show the selection of a node from a workflow; ComfyUI shows whole files by itself. */
+/** Show what a Load Video has chosen, if it changed; ComfyUI shows whole files by itself. */
 export function showSelection(node) {
   if (node.comfyClass !== "VideoLDM_LoadVideo") return;
+  const query = queryOf(node);
+  if (chosen.get(node) === query) return;
   const isPart = Object.entries(WHOLE).some(([name, whole]) => valueOf(node, name) !== whole);
-  if (isPart || isRendered(node)) ask(node);
-}
-
-function isRendered(node) {
-  return String(valueOf(node, "file")).startsWith("rendered: ");
-}
-
-function ask(node) {
+  const isRendered = String(valueOf(node, "file")).startsWith("rendered: ");
+  chosen.set(node, query);
   clearTimeout(asked.get(node)?.timer);
-  previewed.delete(node);
-  const turn = { timer: setTimeout(() => show(node, turn), WAIT) };
-  asked.set(node, turn);
+  if (isPart || isRendered) {
+    const turn = { timer: setTimeout(() => show(node, turn), WAIT) };
+    asked.set(node, turn);
+  } else {
+    asked.delete(node);
+    players.get(node)?.hide();
+  }
 }
 
 async function show(node, turn) {
   if (isWired(node)) return; // Nobody knows the values before the run.
-  const query = new URLSearchParams();
-  for (const name of ["file", ...Object.keys(WHOLE), ...SHAPE]) {
-    const value = valueOf(node, name);
-    if (value !== undefined) query.set(name, value);
-  }
-  const reply = await api.fetchApi(`/videoldm/selection?${query}`);
+  const reply = await api.fetchApi(`/videoldm/selection?${queryOf(node)}`);
   if (!reply.ok || asked.get(node) !== turn || !node.graph) return;
   const found = await reply.json();
   forgetWarnings(node);
@@ -62,12 +61,66 @@ async function show(node, turn) {
     noteWarning(node, found.error);
     return;
   }
-  previewed.add(node);
-  const { filename, subfolder, type } = found;
-  const output = { images: [{ filename, subfolder, type }], animated: [true] };
-  // As after a run, so that both renderings show it in their own way.
-  const id = String(node.id);
-  api.dispatchCustomEvent("executed", { node: id, display_node: id, output, prompt_id: "" });
+  playerOf(node).play(found);
+}
+
+function playerOf(node) {
+  if (!players.has(node)) players.set(node, new Player(node));
+  return players.get(node);
+}
+
+/** The element in the node; it takes no room while ComfyUI's own preview is right. */
+class Player {
+  constructor(node) {
+    this.node = node;
+    this.root = document.createElement("div");
+    this.root.className = "videoldm-selection";
+    this.video = Object.assign(document.createElement("video"), {
+      controls: true,
+      loop: true,
+      muted: true,
+      autoplay: true,
+      playsInline: true,
+    });
+    this.line = document.createElement("div");
+    this.root.append(this.video, this.line);
+    addStillWidget(node, "selection", this.root, () => (previewed.has(node) ? HEIGHT : 0));
+  }
+
+  play({ filename, subfolder, type, frames, shown, frame_rate, width, height }) {
+    previewed.add(this.node);
+    const query = new URLSearchParams({ filename, subfolder, type });
+    this.video.src = api.apiURL(`/view?${query}`);
+    const seconds = (frames / frame_rate).toFixed(2);
+    const rest = shown < frames ? ` (the first ${shown} are shown)` : "";
+    const rate = Number(frame_rate.toFixed(3));
+    this.line.textContent = `${frames} frames${rest}, ${seconds} s at ${rate}/s, ${width}x${height}`;
+    this.lay();
+  }
+
+  hide() {
+    previewed.delete(this.node);
+    this.video.removeAttribute("src");
+    this.video.load();
+    this.lay();
+  }
+
+  lay() {
+    const isShown = previewed.has(this.node);
+    this.root.style.display = isShown ? "" : "none";
+    const [wide, high] = this.node.computeSize();
+    this.node.setSize([Math.max(this.node.size[0], wide), Math.max(this.node.size[1], high)]);
+    this.node.setDirtyCanvas?.(true, true);
+  }
+}
+
+function queryOf(node) {
+  const query = new URLSearchParams();
+  for (const name of NAMES) {
+    const value = valueOf(node, name);
+    if (value !== undefined) query.set(name, value);
+  }
+  return query.toString();
 }
 
 function isWired(node) {

@@ -90,7 +90,10 @@ app.registerExtension({
       if (detail !== null) forgetWarnings(findNode(app.rootGraph, detail));
       everyStatus((view) => view.rest());
     });
-    api.addEventListener("graphChanged", () => everyStatus((view) => view.foretell()));
+    api.addEventListener("graphChanged", () => {
+      everyStatus((view) => view.foretell());
+      everyNode(showSelection);
+    });
   },
 
   async beforeRegisterNodeDef(nodeType, nodeData) {
