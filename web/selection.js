@@ -20,7 +20,8 @@ const WHOLE = {
   duration: 0,
   ping_pong: false,
 };
-const NAMES = ["file", ...Object.keys(WHOLE), "width", "height", "fit", "multiple_of", "alpha"];
+const SHAPE = ["width", "height", "fit", "multiple_of", "alpha"];
+const NAMES = ["file", ...Object.keys(WHOLE), ...SHAPE, "edit"];
 const asked = new WeakMap();
 const players = new WeakMap();
 const chosen = new WeakMap();
@@ -38,7 +39,8 @@ export function showSelection(node) {
   if (node.comfyClass !== "VideoLDM_LoadVideo") return;
   const query = queryOf(node);
   if (chosen.get(node) === query) return;
-  const isPart = Object.entries(WHOLE).some(([name, whole]) => valueOf(node, name) !== whole);
+  const isEdited = /[1-9]/.test(textOf(node, "edit") ?? "");
+  const isPart = isEdited || Object.entries(WHOLE).some(([name, whole]) => valueOf(node, name) !== whole);
   const isRendered = String(valueOf(node, "file")).startsWith("rendered: ");
   chosen.set(node, query);
   clearTimeout(asked.get(node)?.timer);
@@ -117,8 +119,8 @@ class Player {
 function queryOf(node) {
   const query = new URLSearchParams();
   for (const name of NAMES) {
-    const value = valueOf(node, name);
-    if (value !== undefined) query.set(name, value);
+    const text = textOf(node, name);
+    if (text !== undefined) query.set(name, text);
   }
   return query.toString();
 }
@@ -130,6 +132,11 @@ function isWired(node) {
 
 function widgetOf(node, name) {
   return node.widgets?.find((one) => one.name === name);
+}
+
+function textOf(node, name) {
+  const value = valueOf(node, name);
+  return typeof value === "object" ? JSON.stringify(value) : value;
 }
 
 function valueOf(node, name) {

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..graph.messages import shown_path
 from ..weights.checkpoints import (
     FOREIGN_KEY,
     METADATA_KEY,
@@ -67,7 +68,7 @@ def identify(path: Path) -> Known:
     CheckpointError, in one sentence, for anything else.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, expected one file of weights")
+        raise CheckpointError(f"{shown_path(path)} is a folder, expected one file of weights")
     header = header_of(path)
     if header is not None:
         return Known(header, read_state(path))

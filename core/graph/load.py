@@ -12,7 +12,7 @@ from typing import Any
 from .api_format import graph_from_api, unwrap_api
 from .json_text import LONGEST_TEXT, read_json
 from .media import media_kind, read_media
-from .messages import first_line, kind_of, shown
+from .messages import first_line, kind_of, shown, shown_path
 from .schema import Graph, Link, Node, Registry, WorkflowError
 from .ui_format import convert, is_ui
 from .values import settled
@@ -33,7 +33,7 @@ def load_workflow(path: str | Path, registry: Registry, rng: random.Random | Non
 
 def read_data(path: Path) -> Any:
     """Read the JSON objects in a file: the bare JSON, or {"workflow", "prompt"} from media."""
-    name = shown(path, 200)
+    name = shown_path(path)
     try:
         kind, content = _read_file(path)
     except (OSError, ValueError) as error:
@@ -79,7 +79,7 @@ def parse_workflow(
 ) -> Graph:
     """Turn loaded JSON into a graph; see `load_workflow` for which form wins."""
     ui, api = _forms(data)
-    name = shown(source, 200) or "the workflow"
+    name = shown_path(source or "") or "the workflow"
     if ui is None and api is None:
         raise WorkflowError(f'{name} is no workflow, expected "nodes" (UI form) or nodes with '
                             f'"class_type" (API form), given {_outline(data)}')  # fmt: skip

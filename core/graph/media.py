@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .json_text import read_json
-from .messages import first_line, printable
+from .messages import first_line, shown_path
 from .png_text import SIGNATURE, png_texts
 from .schema import WorkflowError
 
@@ -41,16 +41,14 @@ def read_media(path: Path, kind: str) -> dict[str, Any]:
     except OSError as error:
         what = "video" if kind == "video" else "image"
         reason = first_line(error)
-        raise WorkflowError(
-            f"{printable(str(path))} cannot be read as {what} ({reason})"
-        ) from error
+        raise WorkflowError(f"{shown_path(path)} cannot be read as {what} ({reason})") from error
     found, faults = {}, []
     for key in [key for key in KEYS if key in tags]:
         try:
             found[key] = read_json(tags[key])
         except ValueError as error:
             reason = first_line(error)
-            faults.append(f'the "{key}" in {printable(str(path))} is not JSON ({reason})')
+            faults.append(f'the "{key}" in {shown_path(path)} is not JSON ({reason})')
     found = found or _from_comment(tags.get("comment"))
     if faults and not found:
         raise WorkflowError(faults[0])

@@ -29,6 +29,12 @@ def shown(name: Any, limit: int = LONGEST_NAME) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
+def shown_path(path: Any) -> str:
+    """Return a path for a message: printable, and of a long one the end, where the name is."""
+    text = printable(str(path))
+    return text if len(text) <= LONGEST_NAME else f"...{text[3 - LONGEST_NAME :]}"
+
+
 def written(value: Any) -> str:
     """Write a value for a message as JSON has it, cut to a readable length."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -60,7 +66,7 @@ def first_line(error: BaseException) -> str:
     system = getattr(error, "strerror", None)  # Of OSError, and of FFmpeg's errors.
     if system:
         message = system[:1].lower() + system[1:]
-        message += f": {shown(error.filename, 200)}" if error.filename else ""
+        message += f": {shown_path(error.filename)}" if error.filename else ""
     lines = message.strip().splitlines()
     text = lines[0].strip() if lines else ""
     text = text if text.endswith("...") else text.rstrip(".")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..graph.messages import shown, written
+from ..graph.messages import shown, shown_path, written
 
 METADATA_KEY = "videoldm"
 FOREIGN_KEY = "videoldm.source"
@@ -98,9 +98,9 @@ def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
 def open_safetensors(path: str | os.PathLike) -> Any:
     """An open safetensors file; CheckpointError, in one sentence, if it is none."""
     if os.path.isdir(path):
-        raise CheckpointError(f"{path} is a folder, expected a file of weights")
+        raise CheckpointError(f"{shown_path(path)} is a folder, expected a file of weights")
     if not os.path.exists(path):
-        raise CheckpointError(f"no weight file at {path}")
+        raise CheckpointError(f"no weight file at {shown_path(path)}")
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError, ValueError) as error:

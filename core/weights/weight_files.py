@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graph.messages import printable
+from ..graph.messages import printable, shown_path
 from .checkpoints import (
     CheckpointError,
     Header,
@@ -84,14 +84,16 @@ def is_safetensors(path: Path) -> bool:
 
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, expected a file of weights")
+        raise CheckpointError(f"{shown_path(path)} is a folder, expected a file of weights")
     if path.exists() and not path.is_file():  # A pipe would be waited for, a device never ends.
-        raise CheckpointError(f"{path} is a pipe or a device, expected a file of weights")
+        raise CheckpointError(
+            f"{shown_path(path)} is a pipe or a device, expected a file of weights"
+        )
     try:
         with open(path, "rb") as file:
             head = file.read(64)
     except FileNotFoundError:
-        raise CheckpointError(f"no weight file at {path}") from None
+        raise CheckpointError(f"no weight file at {shown_path(path)}") from None
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}") from None
     if not head:

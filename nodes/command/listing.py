@@ -17,7 +17,7 @@ from ...core.graph import (
     load_workflow,
     validate,
 )
-from ...core.graph.messages import printable, shown
+from ...core.graph.messages import shown, shown_path
 from ...core.graph.schema import did_you_mean
 from .errors import INVALID, MISSING, OK, CommandError, exit_code
 from .foreseen import foresee
@@ -43,11 +43,11 @@ def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
             line = {"file": file, "valid": not problems, "nodes": nodes, "problems": problems}
             print(json.dumps(line | {"warnings": warnings}))
         elif not problems:
-            print(f"{printable(file)}: ok ({nodes} nodes)")
+            print(f"{shown_path(file)}: ok ({nodes} nodes)")
         for problem in () if args.json else problems:
-            print(f"{printable(file)}: {problem['message']}", file=sys.stderr)
+            print(f"{shown_path(file)}: {problem['message']}", file=sys.stderr)
         for warning in () if args.json else warnings:
-            print(f"{printable(file)}: warning: {warning['message']}", file=sys.stderr)
+            print(f"{shown_path(file)}: warning: {warning['message']}", file=sys.stderr)
     return max(codes)
 
 

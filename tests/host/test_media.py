@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode
 
 import numpy as np
@@ -164,4 +165,8 @@ def test_the_preview_says_what_is_wrong(comfyui):
     assert "17 frames wanted" in selection(comfyui, count=17)["error"]
     assert "leads out of the folder" in selection(comfyui, file="../../x.mp4")["error"]
     assert "error" in selection(comfyui, count="x")
+    assert "error" in selection(comfyui, edit="[1]") and "error" in selection(comfyui, edit="{")
+    trimmed = {"trim": {"start_time": 1, "duration": 2}, "crop": {"width": 16, "height": 16}}
+    found = selection(comfyui, edit=json.dumps(trimmed))
+    assert (found["frames"], found["width"], found["height"]) == (8, 16, 16)
     assert selection(comfyui, file="rendered: shapes", stride=4)["frames"] == 16

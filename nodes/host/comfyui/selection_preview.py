@@ -8,6 +8,7 @@ with which the node would end.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ class SelectionPreviews:
             settings = _settings(request.query)
             async with self.turn:
                 found = await asyncio.to_thread(self._preview, request.query["file"], settings)
-        except (ValueError, OSError, KeyError) as error:
+        except (ValueError, OSError, KeyError, TypeError) as error:
             return web.json_response({"error": str(error)})
         return web.json_response(found)
 
@@ -47,7 +48,7 @@ class SelectionPreviews:
         from .host import host
 
         changed = 0.0 if file in RENDERED else host.folders.input_path(file).stat().st_mtime
-        key = (file, changed, *sorted(settings.items()))
+        key = (file, changed, json.dumps(settings, sort_keys=True))
         found = self.made.pop(key, None)
         if found is None or not found["path"].exists():
             found = preview_selection(host, file, settings)
@@ -61,7 +62,10 @@ class SelectionPreviews:
 
 def _settings(query: Mapping[str, str]) -> dict[str, Any]:
     given = {name: kind(query[name]) for name, kind in KINDS.items() if name in query}
-    return {**DEFAULTS, **given, "ping_pong": query.get("ping_pong") == "true"}
+    edit = json.loads(query.get("edit") or "null")
+    if edit is not None and not isinstance(edit, dict):
+        raise ValueError(f"edit must be an object, got {type(edit).__name__}")
+    return {**DEFAULTS, **given, "ping_pong": query.get("ping_pong") == "true", "edit": edit}
 
 
 def offer_previews() -> None:
