@@ -6,6 +6,7 @@ import pytest
 import torch
 from videoldm.core.families.known_models import of_latents
 from videoldm.core.graph.calls import cause_of
+from videoldm.core.graph.messages import shown_path
 from videoldm.nodes.host.shared.misfits import check_latents_fit
 
 
@@ -47,3 +48,10 @@ def test_latents_of_another_vae():
 ], ids=str)  # fmt: skip
 def test_the_cause_of_a_failure_is_one_line_and_never_empty(error, text):
     assert cause_of(error) == text
+
+
+def test_a_path_keeps_its_end_and_controls_are_escapes():
+    assert shown_path("a/b.json") == "a/b.json"
+    long = shown_path("/folder" * 40 + "/name.json")
+    assert len(long) == 80 and long.startswith("...") and long.endswith("/name.json")
+    assert shown_path("\x01" * 250) == "..." + ("\\x01" * 250)[-77:]
