@@ -13,8 +13,11 @@ from .host.shared.model_names import (
     default_name,
     offered,
 )
+from .host.shared.untold import TASKS, WEIGHTS, Untold, latent_data
+from .inputs import combo
 from .types import TemporalLayersType
 
+NOT_SAID = "as in the file"
 CATEGORY = "VideoLDM/load"
 
 
@@ -23,6 +26,29 @@ def model_outputs() -> list[io.Output]:
         io.Model.Output(tooltip="The denoising network."),
         io.Clip.Output(tooltip="The text encoder that belongs to the model."),
         io.Vae.Output(tooltip="The autoencoder between pixels and the model's latents."),
+    ]
+
+
+def untold_inputs() -> list[io.Input]:
+    """What the weights of some published files do not tell."""
+    return [
+        combo(
+            "weights",
+            WEIGHTS,
+            "Which weights, of files that hold two sets: those that the original samples "
+            "with, the trained ones, or their running average (EMA).",
+        ),
+        combo(
+            "latents_of",
+            (NOT_SAID, *latent_data()),
+            "What the model's autoencoder was trained on, of files that do not say it: its "
+            "latents are scaled by that.",
+        ),
+        combo(
+            "trained_for",
+            (NOT_SAID, *TASKS),
+            "What a model that is given frames was trained for, of files that do not say it.",
+        ),
     ]
 
 
@@ -65,10 +91,10 @@ class LoadVideoModel(io.ComfyNode):
             node_id="VideoLDM_LoadVideoModel",
             display_name="Load Video Model",
             category=CATEGORY,
-            description="Loads a published model whose file holds an image U-Net together with its "
-            "temporal layers, and what else is in the file. A text encoder, or a VAE that is not "
-            "in it, comes from the image model it was made from. The layers also come alone, for "
-            "other image models.",
+            description="Loads a model that makes videos, and what else is in its file: an image "
+            "U-Net with its temporal layers, which also come alone for other image models, or a "
+            "network made for video as a whole. A text encoder or VAE that is not in the file "
+            "comes from the image model it was made from.",
             search_aliases=[
                 "load lavie",
                 "lavie",
@@ -79,6 +105,8 @@ class LoadVideoModel(io.ComfyNode):
                 "zeroscope",
                 "video model loader",
                 "text to video model",
+                "lvdm",
+                "videocrafter",
                 "motion model",
             ],
             inputs=[
@@ -88,9 +116,13 @@ class LoadVideoModel(io.ComfyNode):
                     tooltip="A file or diffusers folder of models/videoldm or models/checkpoints "
                     f"with a whole video model, such as {', '.join(VIDEO_MODEL_FILES)}.",
                 ),
+                *untold_inputs(),
             ],
             outputs=[
-                io.Model.Output(tooltip="The image U-Net with its temporal layers injected."),
+                io.Model.Output(
+                    tooltip="The image U-Net with its temporal layers injected, or the network "
+                    "made for video."
+                ),
                 TemporalLayersType.Output(
                     "layers",
                     display_name="layers",
@@ -98,12 +130,15 @@ class LoadVideoModel(io.ComfyNode):
                 ),
                 io.ClipVision.Output(tooltip="The image encoder, for models that move an image."),
                 io.Vae.Output(tooltip="The VAE of the file, with its temporal decoder if any."),
+                io.Clip.Output(tooltip="The text encoder of the file, if it holds one."),
             ],
         )
 
     @classmethod
-    def execute(cls, model: str) -> io.NodeOutput:
-        return io.NodeOutput(*host.load_video_model(model))
+    def execute(cls, model: str, weights: str = WEIGHTS[0], latents_of: str = NOT_SAID,
+                trained_for: str = NOT_SAID) -> io.NodeOutput:  # fmt: skip
+        said = ("" if one == NOT_SAID else one for one in (latents_of, trained_for))
+        return io.NodeOutput(*host.load_video_model(model, Untold(weights, *said)))
 
 
 class LoadTemporalLayers(io.ComfyNode):

@@ -40,7 +40,8 @@ class VideoSampler(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="An image model with temporal layers injected.",
+                    "model",
+                    tooltip="An image model with temporal layers injected, or a video model.",
                     extra_dict={"videoldm_networks": NETWORKS},  # For the browser's estimate.
                 ),
                 *prompts(),

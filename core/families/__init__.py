@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .embedded import included as own
+from .untold import Untold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..diffusion.sampling_plan import Plan
+    from ..diffusion.schedules import NoiseSchedule
+    from ..networks.autoencoder_3d import Autoencoder3D
     from ..networks.diffusion_model import DiffusionModel
     from ..networks.sparse_control import SparseControlNet
     from ..networks.temporal_decoder import VideoDecoder
@@ -36,11 +39,13 @@ class Family:
     name: in the headers of its files. detects: whether a file without a header is one of its own.
     load_layers: temporal layers, to be put into an image model. load_video_model: a whole U-Net
     with its layers in it, None where no file holds one. load_parts: the same with whatever else the
-    file holds, where files hold more than a U-Net. load_decoder: a temporal decoder, of the
-    latents of any image model with the same autoencoder. published_plan: the noise levels that the
-    original takes, by the name of what was trained (such as "lavie base"), of a sampler, and by the
-    number of steps; None where nothing special was published. kinds: what the kinds of its files
-    are called in sentences. load_updates(path, layers, ops): a LoRA of its temporal layers.
+    file holds, where files hold more than a U-Net; asks: it takes `untold`, what weights do not
+    tell. load_decoder: a temporal decoder, of the latents of any image model with the same
+    autoencoder. load_autoencoder: one of videos, which a file may hold alone. published_plan: the
+    noise levels that the original takes, by the name of what was trained (such as "lavie base"), of
+    a sampler, and by the number of steps; None where nothing special was published; own_levels: it
+    is also given the schedule of the model itself. kinds: what the kinds of its files are called in
+    sentences. load_updates(path, layers, ops): a LoRA of its temporal layers.
     """
 
     name: str
@@ -49,7 +54,10 @@ class Family:
     load_video_model: Callable[..., DiffusionModel] | None = None
     load_parts: Callable[..., VideoParts] | None = None
     load_decoder: Callable[..., VideoDecoder] | None = None
-    published_plan: Callable[[str, str, int], Plan] | None = None
+    load_autoencoder: Callable[..., Autoencoder3D] | None = None
+    asks: bool = False
+    published_plan: Callable[..., Plan] | None = None
+    own_levels: bool = False
     kinds: Mapping[str, str] = field(default_factory=dict)
     task: str = ""  # what other programs' models of this family are for, where that tells it
     load_updates: Callable[..., WeightUpdates] | None = None
@@ -90,6 +98,7 @@ def families() -> tuple[Family, ...]:
             load_video_model=modelscope.load,
             published_plan=modelscope_sampling.published_plan,
         ),
+        *_networks_for_video(),
         Family(
             name=lavie.FAMILY,
             detects=lavie.detects,
@@ -113,6 +122,35 @@ def _image_to_video() -> Family:
         load_decoder=svd.load_decoder,
         published_plan=svd_sampling.published_plan,
         task=svd.TASK,
+    )
+
+
+def _networks_for_video() -> tuple[Family, ...]:
+    """Families whose networks were made for video as a whole, without layers for others."""
+    from . import lvdm, lvdm_sampling, videocrafter
+
+    return (
+        Family(
+            name=lvdm.FAMILY,
+            detects=lvdm.detects,
+            load_layers=lvdm.load_layers,
+            load_video_model=lvdm.load_model,
+            load_parts=lvdm.load_parts,
+            load_autoencoder=lvdm.load_vae,
+            asks=True,
+            published_plan=lvdm_sampling.published_plan,
+            own_levels=True,
+            kinds=lvdm.KINDS_IN_WORDS,
+        ),
+        Family(
+            name=videocrafter.FAMILY,
+            detects=videocrafter.detects,
+            load_layers=lvdm.load_layers,
+            load_video_model=videocrafter.load_model,
+            load_parts=videocrafter.load_parts,
+            published_plan=lvdm_sampling.published_plan,
+            own_levels=True,
+        ),
     )
 
 
@@ -165,16 +203,20 @@ def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
     return family.name, family.load_video_model(path, **where)
 
 
-def load_video_parts(path: Path, **where: Any) -> tuple[str, VideoParts]:
+def load_video_parts(
+    path: Path, untold: Untold | None = None, **where: Any
+) -> tuple[str, VideoParts]:
     """The name of its family, and the video model in a file with whatever else the file holds.
 
-    Raises CheckpointError for a file without a whole video model.
+    Raises CheckpointError for a file without a whole video model, and where its weights do not tell
+    what `untold` does not say.
     """
     from .video_parts import VideoParts
 
     family = family_of(path)
     if family.load_parts is not None:
-        return family.name, family.load_parts(path, **where)
+        told = {"untold": untold or Untold()} if family.asks else {}
+        return family.name, family.load_parts(path, **told, **where)
     name, model = load_video_model(path, **where)
     return name, VideoParts(model=model)
 
@@ -196,16 +238,28 @@ def load_temporal_decoder(path: Path, **where: Any) -> VideoDecoder:
     raise CheckpointError(f"{path.name} holds no temporal decoder")
 
 
+def load_video_autoencoder(path: Path, **where: Any) -> Autoencoder3D | None:
+    """The autoencoder of videos in a file; None for a file of a family that has none."""
+    load = family_of(path).load_autoencoder
+    return None if load is None else load(path, **where)
+
+
 def family_for(task: str) -> str:
     """The name of the family whose whole models are for a task; "" where none is."""
     return next((one.name for one in families() if task and one.task == task), "")
 
 
-def published_plan(trained: str, sampler: str, steps: int) -> Plan:
-    """The noise levels of the original of what was trained, such as "lavie base"."""
+def published_plan(
+    trained: str, sampler: str, steps: int, schedule: NoiseSchedule | None = None
+) -> Plan:
+    """The noise levels of the original of what was trained, such as "lavie base".
+
+    schedule: of the model itself, where its file has one of its own.
+    """
     for family in families():
         if family.published_plan is not None and trained.split(" ")[0] == family.name:
-            return family.published_plan(trained, sampler, steps)
+            told = {"schedule": schedule} if family.own_levels else {}
+            return family.published_plan(trained, sampler, steps, **told)
     known = ", ".join(one.name for one in families() if one.published_plan)
     raise ValueError(f"settings as published are known for {known}, not for {trained!r}")
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import StepNoise
-from ..diffusion.samplers import Callback, Step
+from ..diffusion.samplers import Callback, Step, sample_euler_ancestral
+from ..diffusion.sampling_plan import Plan
 from ..diffusion.schedules import NoiseSchedule, get_sigmas_strided
 
 GUIDANCE: dict[str, Callable[[float], float]] = {
@@ -60,6 +61,32 @@ def unscaled_sigmas(schedule: NoiseSchedule, sigmas: Tensor) -> Tensor:
     """Of the noise over a signal that is not scaled, for sigmas of the schedule's own."""
     seen = sigmas * schedule.input_scale(sigmas)  # sqrt(1 - abar) of what the network sees
     return seen / (1 - seen**2).sqrt()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdimPlan(Plan):
+    """The originals' DDIM, see :func:`sample_ddim`."""
+
+    steps: int
+    eta: float = 1.0
+
+    def run(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        *,
+        step_noise: StepNoise | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        how = dict(eta=self.eta, step_noise=step_noise, callback=callback)
+        return sample_ddim(denoiser, noise, self.schedule, self.steps, **how)
+
+
+def ddim_plan(schedule: NoiseSchedule, steps: int, eta: float = 1.0) -> DdimPlan:
+    """The noise levels of that DDIM, for samplers that take plans."""
+    sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
+    how = dict(schedule=schedule, sampler=sample_euler_ancestral, sigmas=sigmas)
+    return DdimPlan(**how, steps=steps, eta=eta)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from diffusers import AutoencoderKL
@@ -28,12 +28,24 @@ from . import factorised_keys as keys
 from . import stable_diffusion_autoencoders as autoencoders
 from .factorised_config import Shapes, autoencoder_config, is_autoencoder_3d, is_lvdm
 from .factorised_files import Parts, Weights
+from .stable_diffusion import CLIP_LENGTH
 from .stable_diffusion_parts import is_leftover
 from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import CLIP_L
+from .stable_diffusion_text import TextModel
+from .untold import Untold
+from .video_parts import VideoParts
 
 FAMILY, AUTOENCODER_KIND, MODEL_KIND = "lvdm", "autoencoder_3d", "factorised_model"
 """The family, and the kinds of its files in the project's own format."""
+
+BESIDE = "lvdm_autoencoder.safetensors"
+"""The autoencoder beside a model's file in the project's own format, which holds none."""
+
+KINDS_IN_WORDS = {
+    AUTOENCODER_KIND: "an autoencoder of videos",
+    MODEL_KIND: "a whole video model",
+}
 
 LATENTS = {
     "sky": (0.33422927, 1.4606637),
@@ -135,7 +147,7 @@ def assemble(
     found = files.take_apart(state, name)
     task = _task(kind, told, name)
     autoencoder = _autoencoder(found, told, name, dtype)
-    factor, scale, shift = _latents(autoencoder, kind, told, name)
+    (time, factor), scale, shift = _latents(autoencoder, kind, told, name)
     published: Weights = "average" if kind == GIVEN else "raw"
     own = files.unet_weights(found, weights, published, name)
     network = files.load_unet(own, name, dtype).to(device)
@@ -147,8 +159,10 @@ def assemble(
         own_task=task,
         latent_channels=network.config.latent_channels,
         factor=factor,
+        temporal_factor=time,
         latent_scale=scale,
         latent_shift=-shift,
+        family=f"{FAMILY} {kind}",
     )
     return LvdmModel(
         model=model,
@@ -160,12 +174,14 @@ def assemble(
 
 def _latents(
     autoencoder: Autoencoder3D | AutoencoderKL | None, kind: str, told: Told, name: str
-) -> tuple[int, float, float]:
-    """Pixels per latent position, scale and shift."""
+) -> tuple[tuple[int, int], float, float]:
+    """Frames and pixels per latent position, scale and shift."""
     config = autoencoder.config if isinstance(autoencoder, Autoencoder3D) else told.autoencoder
     if config is not None:
-        return config.factors[1], config.scale, config.shift
-    return (8, IMAGE_LATENT_SCALE, 0.0) if kind == WITH_TEXT else (8, *latents_of(told, name))
+        return config.factors[:2], config.scale, config.shift
+    if kind == WITH_TEXT:
+        return (1, 8), IMAGE_LATENT_SCALE, 0.0
+    return (4, 8), *latents_of(told, name)
 
 
 def _task(kind: str, told: Told, name: str) -> str:
@@ -187,6 +203,59 @@ def latents_of(told: Told, name: str) -> tuple[float, float]:
             f"not tell; say which of {', '.join(LATENTS)}, got {told.data!r}"
         )
     return LATENTS[told.data]
+
+
+# --------------------------------------------------------------------------------------------------
+# For the registry.
+
+
+def detects(path: Path) -> bool:
+    """Whether a file without a header holds a model or an autoencoder of LVDM's."""
+    try:
+        return detect({k: v.shape for k, v in files.read(path).items()}) is not None
+    except CheckpointError:
+        return False
+
+
+def load_layers(path: Path, **where: Any) -> NoReturn:
+    """Its layers cannot act in an image model: raises CheckpointError."""
+    raise CheckpointError(
+        f"{path.name} is a network made for video as a whole, without temporal layers that other "
+        "image models could take: load it with Load Video Model"
+    )
+
+
+def load_model(path: Path, **where: Any) -> DiffusionModel:
+    return load(path, **where).model
+
+
+def load_parts(path: Path, *, untold: Untold, **where: Any) -> VideoParts:
+    """The model with its autoencoder and text encoder."""
+    told = Told(data=untold.data or None, task=untold.task or None)
+    found = load(path, told, weights=untold.weights, **where)
+    autoencoder, beside = found.autoencoder, path.with_name(BESIDE)
+    if autoencoder is None and own_told(path) is not None and beside.is_file():
+        autoencoder = load_autoencoder(beside, **where)
+    text = None
+    if found.text_encoder is not None:
+        text = TextModel(found.text_encoder, found.tokenizer, CLIP_LENGTH, 0)
+    return VideoParts(model=found.model, autoencoder=autoencoder, text=text)
+
+
+def load_vae(path: Path, **where: Any) -> Autoencoder3D:
+    """The autoencoder of a file for latents that are not scaled, so that nothing has to be said of
+    what it was trained on."""
+    if header_of(path) is not None:
+        return load_autoencoder(path, **where)
+    state = files.read(path)
+    shapes = {k: v.shape for k, v in state.items()}
+    if not is_autoencoder_3d(shapes):
+        state = files.take_apart(state, path.name).autoencoder
+        shapes = {k: v.shape for k, v in state.items()}
+    if not is_autoencoder_3d(shapes):
+        raise CheckpointError(f"{path.name} holds no 3D autoencoder")
+    config = autoencoder_config(shapes, scale=1.0, shift=0.0)
+    return load_autoencoder(path, Told(autoencoder=config), **where)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -14,29 +14,25 @@ import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, to_vp
-from ..diffusion.samplers import sample_euler_ancestral
-from ..diffusion.sampling_plan import Plan
-from ..diffusion.schedules import NoiseSchedule, get_sigmas_strided
+from ..diffusion.schedules import NoiseSchedule
 from ..networks.conditions import Conditions
 from ..networks.context_frames import ContextFrames
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.interpolation import interpolate
 from ..tasks.long_video import Between, Continuation, prediction
 from ..tasks.segment import ContextUse, DenoiserFor, Perturbation, Sampling, SegmentCondition, Size
+from .factorised_sampling import DdimPlan, ddim_plan
 
 LEVEL, SCALE, CONTEXT = 100, 0.1, 1
 """Of the long-video script: step that given frames are noised to, its scale of guidance in the form
 "cfg_original", and how many key frames a window is given."""
 
 
-def plan(schedule: NoiseSchedule, steps: int, eta: float = 1.0) -> Plan:
-    """DDIM at the steps 1, 1 + c, ... with c = 1000 // steps, which ends on step 0."""
-    sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
-
-    def sampler(denoiser: Denoiser, x: Tensor, sigmas: Tensor, **how) -> Tensor:
-        return sample_euler_ancestral(denoiser, x, sigmas, eta=eta, **how)
-
-    return Plan(schedule=schedule, sampler=sampler, sigmas=sigmas)
+def published_plan(trained: str, sampler: str, steps: int, schedule: NoiseSchedule) -> DdimPlan:
+    """The scripts' DDIM with its noise, eta 1; ValueError for other samplers."""
+    if sampler != "ddim":
+        raise ValueError(f"{trained} was published with ddim, not with {sampler}")
+    return ddim_plan(schedule, steps)
 
 
 def context_use(

@@ -30,6 +30,7 @@ class TextModel:
     tokenizer: ClipTokenizer
     text_length: int
     dropped_layers: int
+    box_encoder: None = None  # of this pack's own models alone
 
 
 def load(

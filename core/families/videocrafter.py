@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -25,9 +26,13 @@ from . import open_clip_image
 from . import stable_diffusion_autoencoders as autoencoders
 from .factorised_config import Shapes, is_videocrafter, resampler_config
 from .factorised_sampling import ScaledSignalSchedule
+from .stable_diffusion import CLIP_LENGTH
 from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import OPEN_CLIP_H
+from .stable_diffusion_text import TextModel
+from .video_parts import VideoParts
 
+FAMILY = "videocrafter"
 UNET, RESAMPLER = "model.diffusion_model.", "image_proj_model."
 PADDING = 0  # the token that fills up short prompts
 LATENT_SCALE = 0.18215
@@ -106,6 +111,40 @@ def assemble(
     )
 
 
+# --------------------------------------------------------------------------------------------------
+# For the registry.
+
+
+def detects(path: Path) -> bool:
+    """Whether a file without a header holds a VideoCrafter model."""
+    try:
+        return detect({k: v.shape for k, v in files.read(path).items()}) is not None
+    except CheckpointError:
+        return False
+
+
+def load_model(path: Path, **where: Any) -> DiffusionModel:
+    return load(path, **where).model
+
+
+def load_parts(path: Path, **where: Any) -> VideoParts:
+    """The model with whatever else its file holds."""
+    found = load(path, **where)
+    text = None
+    if found.text_encoder is not None:
+        text = TextModel(found.text_encoder, found.tokenizer, CLIP_LENGTH, 1)
+    return VideoParts(
+        model=found.model,
+        autoencoder=found.autoencoder,
+        text=text,
+        image_encoder=found.image_encoder,
+        resampler=found.resampler,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+
+
 def load_resampler(
     state: Mapping[str, Tensor],
     name: str,
@@ -143,8 +182,9 @@ def _diffusion_model(
     return DiffusionModel(
         network=network,
         preconditioning=discrete("eps", schedule_of(signal_scales, name)),
-        own_task="text to video",
+        own_task="image to video" if network.config.attention.image else "text to video",
         latent_channels=network.config.latent_channels,
+        family=FAMILY,
         factor=8,
         latent_scale=LATENT_SCALE,
     )

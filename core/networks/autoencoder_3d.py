@@ -265,7 +265,7 @@ class Autoencoder3D(nn.Module):
         Raises ValueError for a number of frames or a size that the factors do not divide.
         """
         check_video(video, 3)
-        self._check_fits(video)
+        self.check_fits(video)
         video = rearrange(video, "b t c h w -> b c t h w")
         moments = rearrange(self.mix_moments(self.encoder(video)), "b c t h w -> b t c h w")
         mean, logvar = moments.chunk(2, dim=2)
@@ -288,7 +288,8 @@ class Autoencoder3D(nn.Module):
         raw = rearrange(self.unscaled(latents), "b t c h w -> b c t h w")
         return rearrange(self.decoder(self.mix_latents(raw)), "b c t h w -> b t c h w")
 
-    def _check_fits(self, video: Tensor) -> None:
+    def check_fits(self, video: Tensor) -> None:
+        """Raise ValueError for a video [b t 3 h w] that the factors do not divide."""
         frames, height, width = (video.shape[axis] for axis in (1, 3, 4))
         time, *sides = self.config.factors
         if frames % time:

@@ -132,8 +132,9 @@ class NetworkSpec:
     name: for messages. latent_channels: of x and of the answer. concatenated: channels behind
     those, which it must be given. text, image: width of the tokens, None = it reads none. ids: the
     numbers it reads by name, each with how many values there are (None = any number). context:
-    latent channels of given frames, 0 = it reads none. width: channels of its finest level, for
-    estimates of memory.
+    latent channels of given frames, 0 = it reads none. in_place: these stand in x, as they are
+    told. frames: latent frames of the windows that it was trained on, 0 = not said. width: channels
+    of its finest level, for estimates of memory.
     """
 
     name: str
@@ -144,6 +145,8 @@ class NetworkSpec:
     image: int | None = None
     ids: Mapping[str, int | None] = field(default_factory=dict)
     context: int = 0
+    in_place: bool = False
+    frames: int = 0
     image_only: bool = False
     times: bool = False
     views: bool = False

@@ -42,6 +42,8 @@ class DiffusionModel:
     factor: int  # pixels per latent position along one side
     latent_scale: float  # latents here = (raw - latent_shift) * latent_scale
     latent_shift: float = 0.0
+    temporal_factor: int = 1  # frames per latent frame
+    family: str = ""  # published, with settings of its own, such as "lavie base"
     own_task: str = ""  # what the network was trained for, "" = images from text
     noise_schedule_for_low_res: NoiseSchedule | None = None  # upsamplers only
     max_noise_level: int = 0  # the highest step the low-resolution video was noised to
@@ -61,6 +63,11 @@ class DiffusionModel:
         """What the model is for, one of TASKS: the network's own task, else that of the layers in
         it which say one last; "" where neither does."""
         return self.own_task or self.sets.task
+
+    @property
+    def has_time_axis(self) -> bool:
+        """Whether its latents are a video, and not a batch of images."""
+        return not isinstance(self.network, VideoUNet)
 
     @property
     def prediction(self) -> Prediction:

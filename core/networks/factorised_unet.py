@@ -24,6 +24,9 @@ FRAMES_PER_SECOND = "frames_per_second"
 """Name among the ids of a number [b] that VideoCrafter is told."""
 
 USUAL_FRAMES_PER_SECOND = 16
+USUAL_FRAMES = 16
+"""Of the windows that networks without a table of distances were trained on."""
+
 FIRST_HEADS = 8
 """Heads of VideoCrafter's attention right after the first convolution, at any width."""
 
@@ -195,6 +198,8 @@ class FactorisedUNet(nn.Module):
             image=config.attention.image,
             ids={FRAMES_PER_SECOND: None} if config.frames_per_second else {},
             context=config.latent_channels if config.given is not None else 0,
+            in_place=config.given is not None,
+            frames=config.attention.max_distance or USUAL_FRAMES,
             width=config.channels[0],
         )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...core.diffusion.denoiser import Denoiser
     from ...core.diffusion.free_init import FreeInit
     from ...core.diffusion.schedules import NoiseRange, NoiseSchedule
+    from ...core.families.untold import Untold
     from ...core.media.files import VideoStream
     from ...core.media.new_files import NewFile
     from ...core.networks.cameras import CameraUse
@@ -49,14 +50,17 @@ class ModelFacts:
 
     latent_channels: int
     factor: int  # pixels per latent position along one side
+    temporal_factor: int  # frames per latent frame
     schedule: NoiseSchedule | NoiseRange  # of the model itself
     device: device
     channels: int  # of its network's first level
     precision: int  # bytes of the numbers it computes with
     takes_context: bool  # whether it can be given frames
+    in_place: bool = False  # whether these then stand in x as well, as it is told them
+    reads_text: bool = True
     reads_views: bool = False  # whether its temporal attention can see windows of the frames
     layers: LayersKnown  # the temporal layers in it, as warnings need to know them
-    trained_frames: int  # of the segments that its temporal layers were trained on
+    trained_frames: int  # latent frames of the windows that it was trained on
     shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
     task: str = ""  # what it was trained for, one of core's TASKS; "" is not said
     low_res_schedule: NoiseSchedule | None = None
@@ -70,6 +74,11 @@ class ModelFacts:
     def continues(self) -> bool:
         """Whether it can be given the first frames of a segment."""
         return self.takes_context or self.begins_with_image
+
+    @property
+    def latents(self) -> tuple[int, int, int]:
+        """What models must have in common to work on each other's latents."""
+        return self.latent_channels, self.factor, self.temporal_factor
 
     @property
     def is_upsampler(self) -> bool:
@@ -131,9 +140,9 @@ class Host(Protocol):
     # Loading. `name` is one of the pack's own models or a file of the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
-    def load_video_model(self, name: str) -> tuple[Wire, Wire, Wire, Wire]:
-        """An image model with its temporal layers in it, these layers alone, and the CLIP_VISION
-        and the VAE of the same file, which say what is missing where it holds none."""
+    def load_video_model(self, name: str, untold: Untold) -> tuple[Wire, ...]:
+        """A video model, its temporal layers alone, and the CLIP_VISION, the VAE and the CLIP of
+        the same file, which say what is missing where it holds none."""
 
     def load_temporal_layers(self, name: str) -> Wire: ...
     def motion_lora(self, layers: Wire, name: str, strength: Curve) -> Wire:

@@ -26,9 +26,12 @@ class Resident(NamedTuple):
     raw: Tensor
 
 
-def hand_on(raw: Tensor, place: device, free_bytes: float) -> dict[str, Any]:
-    """A LATENT of raw latents [b, t, c, h, w] whose samples lie at the `place` for it."""
-    latent = latent_from(raw.to(place))
+def hand_on(
+    raw: Tensor, place: device, free_bytes: float, *, time_axis: bool = False
+) -> dict[str, Any]:
+    """A LATENT of raw latents [b, t, c, h, w] whose samples lie at the `place` for it, in layouts
+    as of `latent_from`."""
+    latent = latent_from(raw.to(place), time_axis=time_axis)
     if not same_device(raw.device, place) and raw.nbytes <= SHARE * free_bytes:
         latent[KEY] = Resident(latent["samples"], raw)
     return latent

@@ -90,11 +90,14 @@ def latents_of(latent: Mapping[str, Any]) -> Tensor:
     return rearrange(samples, pattern)
 
 
-def latent_from(raw: Tensor) -> dict[str, Any]:
-    """A LATENT from raw latents [b, t, c, h, w]: frames as batch for one video, else 5-D."""
+def latent_from(raw: Tensor, *, time_axis: bool = False) -> dict[str, Any]:
+    """A LATENT from raw latents [b, t, c, h, w]: frames as batch for one video, else 5-D.
+
+    time_axis: 5-D in any case, as latents are whose frames are not images.
+    """
     if raw.ndim != 5:
         raise ValueError(f"expected latents [b, t, c, h, w], got shape {list(raw.shape)}")
-    if raw.shape[0] == 1:
+    if raw.shape[0] == 1 and not time_axis:
         return {"samples": raw[0]}
     return {"samples": rearrange(raw, "b t c h w -> b c t h w")}
 

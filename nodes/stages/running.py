@@ -81,7 +81,7 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
             "take another schedule for this model"
         )
     require(schedule_faults, vars(settings))
-    return published_plan(facts.family, settings.sampler_name, settings.steps)
+    return published_plan(facts.family, settings.sampler_name, settings.steps, facts.schedule)
 
 
 class Meter:

@@ -54,6 +54,7 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from ..host.shared.start_image import check_start_image
+from .latent_frames import chosen, in_latent_frames
 from .running import Meter, Settings, collect, require_room, sampling_for
 from .strategy import Strategy, flat
 from .texts import read_positions
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 
 Prompts = tuple[list, list]
 """The positive and the negative CONDITIONING."""
+
+NO_WORDS = [[None, {}]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +87,29 @@ def sample_video(
     """Sample a video and return its LATENT; everything is checked before the first step."""
     values = vars(request) | vars(settings) | flat(request.strategy)
     require(sampler_faults, values, [name for name, value in values.items() if value is not None])
-    run = _Run(host, model, prompts, request, settings)
+    prompts = _prompts(host, model, prompts)
+    run = _Run(host, model, prompts, _in_latent_frames(host, model, request), settings)
     chunks = run.made_by[request.strategy.name]()
     return host.from_core(model, collect(host, model, chunks))
+
+
+def _in_latent_frames(host: Host, model: Wire, request: VideoRequest) -> VideoRequest:
+    """The request with its lengths in latent frames."""
+    factor = host.facts(model).temporal_factor
+    if factor == 1:
+        return request
+    own = in_latent_frames(chosen(vars(request.strategy)), factor)
+    frames = in_latent_frames({"frames": request.frames}, factor)
+    return replace(request, **frames, strategy=replace(request.strategy, **own))
+
+
+def _prompts(host: Host, model: Wire, prompts: Prompts) -> Prompts:
+    """The prompts; those for a model without text are without words, and a warning says so."""
+    if host.facts(model).reads_text:
+        return prompts
+    if any(tokens is not None and tokens.shape[-1] > 1 for one in prompts for tokens, _ in one):
+        host.warn("the model was trained without text, so the prompts have no effect")
+    return NO_WORDS, NO_WORDS
 
 
 class _Run:
@@ -175,6 +198,7 @@ class _Run:
 
     def _denoisers(self, model: Wire, *, guided: bool = True) -> DenoiserFor:
         usual = Guidance(cfg=self.request.cfg, rescale=self.request.guidance_rescale)
+        guided = guided and self.host.facts(model).reads_text
         return self.host.denoiser_for(model, *self.prompts, usual if guided else Guidance())
 
     def _denoiser_for(self) -> DenoiserFor:
@@ -204,6 +228,7 @@ class _Run:
         noise = Perturbation(level=level, schedule=self.facts.schedule) if level else None
         return ContextUse(
             scale=own.context_guidance, perturbation=noise, keep=own.hold_context,
+            in_place=self.host.facts(self._predictor).in_place,
             tell=not own.hold_context or self.host.facts(self._predictor).takes_context,
         )  # fmt: skip
 
@@ -312,8 +337,14 @@ class _Run:
         return Between(
             denoiser_for=self._denoisers(model), sampling=sampling,
             window_keys=trained_keys(self.host.facts(model).trained_frames),
+            use=self._between_use(),
             passes=self.own.passes,
         )  # fmt: skip
+
+    def _between_use(self) -> ContextUse:
+        """Of key frames: those that stand in x are perturbed and guided by as those of windows."""
+        facts = self.host.facts(self.own.interpolation_model)
+        return replace(self._use(), in_place=True) if facts.in_place else ContextUse()
 
     def _videos(self) -> tuple[int, int, int, int]:
         return (1 if self.given is None else len(self.given), *self.size[1:])
@@ -370,7 +401,7 @@ def check_takes_context(host: Host, model: Wire) -> None:
 
 def _check_same_latents(host: Host, one: Wire, other: Wire) -> None:
     a, b = host.facts(one), host.facts(other)
-    if (a.latent_channels, a.factor) != (b.latent_channels, b.factor):
+    if a.latents != b.latents:
         raise ValueError(
             f"the models do not belong together: the latents of one are "
             f"{of_latents(a.latent_channels)} at 1/{a.factor} of the size, of the other "

@@ -11,11 +11,10 @@ from factorised_cases import SAMPLED
 from golden_cases import Case, check_sampled
 from lvdm_cases import decoded, model_of
 from torch import Tensor
-from videoldm.core.families.factorised_sampling import GUIDANCE
+from videoldm.core.families.factorised_sampling import GUIDANCE, ddim_plan
 from videoldm.core.families.lvdm_sampling import (
     context_use,
     filled_keys,
-    plan,
     shipped_long_video,
 )
 from videoldm.core.networks.conditions import Conditions
@@ -85,7 +84,7 @@ def check_run(run: str, how: dict, models: dict, given: dict[str, Tensor], expec
     schedule, steps = first.schedule, how["S"]
     assert how["sample_type"] == "ddim"
     keys = WINDOW + how["n_pred_steps"] * (WINDOW - how["T_cond"])
-    plan_of = plan(schedule, steps, how["eta"])
+    plan_of = ddim_plan(schedule, steps, how["eta"])
     noise = [given[k] for k in sorted(given) if k.startswith("noise")]
     count = how["n_random_pred"]
     predicted = windows_of(noise[:count], steps, how["n_pred_steps"] + 1, False)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
+    from ....core.families.untold import Untold
     from ....core.media.files import VideoStream
     from ....core.networks.cameras import CameraUse
     from ....core.networks.image_conditions import KeyframeImages
@@ -72,8 +73,8 @@ class ComfyHost:
     def load_image_model(self, name: str) -> tuple[Any, Any, Any]:
         return self.loaders.image_model(name)
 
-    def load_video_model(self, name: str) -> tuple[Any, LoadedLayers, Any, Any]:
-        return self.loaders.video_model(name)
+    def load_video_model(self, name: str, untold: Untold) -> tuple:
+        return self.loaders.video_model(name, untold)
 
     def load_temporal_layers(self, name: str) -> LoadedLayers:
         return self.loaders.temporal_layers(name)
@@ -190,7 +191,9 @@ class ComfyHost:
         from ..resident import hand_on
 
         raw = _per_frame(model.model.process_latent_out, latents)
-        return hand_on(raw, manager.intermediate_device(), manager.get_free_memory(raw.device))
+        place, free = manager.intermediate_device(), manager.get_free_memory(raw.device)
+        time_axis = model.model.latent_format.latent_dimensions == 3
+        return hand_on(raw, place, free, time_axis=time_axis)
 
     def pixels(self, images: Tensor) -> Tensor:
         from ..tensors import pixels_of
@@ -226,7 +229,7 @@ class ComfyHost:
         from .vae import encode_pixels
 
         check_vae(vae)
-        return latent_from(encode_pixels(vae, pixels))
+        return latent_from(encode_pixels(vae, pixels), time_axis=vae.latent_dim == 3)
 
     def decoder(self, vae: Any) -> Decoder:
         from .vae import WiredDecoder

@@ -18,14 +18,14 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from ....core import families
 from ....core.families import image_models
 from ....core.families.image_models import ImageModel
-from ....core.families.video_parts import VideoParts
+from ....core.families.untold import Untold
 from ....core.networks.cameras import CameraUse
 from ....core.networks.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 from ....core.weights.checkpoints import load_into
 from ....core.weights.weight_files import header_of
 from ..interface import FolderAccess
-from ..shared.missing_parts import NO_CLIP_VISION, NO_VAE, MissingPart
+from ..shared.missing_parts import NO_LAYERS, MissingPart
 from ..shared.model_kinds import check_kind
 from ..shared.model_names import (
     IMAGE_MODEL,
@@ -37,12 +37,14 @@ from ..shared.model_names import (
 )
 from ..shared.steering import can_follow_camera
 from ..shared.vae import VideoVAE
+from ..shared.vae_3d import VideoVAE3D
 from .clip import build_clip
-from .clip_vision import build_clip_vision
 from .layers import InjectedSet, LoadedLayers, inject, steered
 from .model import build_patcher
+from .renewing import renewable as _renewable
 from .sparse_control import SparseControlObject
 from .vae import VideoLDMVAE
+from .video_models import further_parts, video_patcher
 
 
 class Loaders:
@@ -71,15 +73,19 @@ class Loaders:
             return model, *_diffusers_upsampler_parts(path)
         return model, *_checkpoint(path, output_model=False)[1:3]
 
-    def video_model(self, name: str) -> tuple[Any, LoadedLayers, Any, Any]:
-        """A published U-Net with temporal layers, and what else is in its file."""
+    def video_model(self, name: str, untold: Untold) -> tuple:
+        """A video model of one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
         path = model_file(self.folders, VIDEO_MODEL, name)
-        _, found = families.load_video_parts(path)
-        (own,) = found.model.sets
-        model = _renewable(build_patcher(found.model, None), _video_model_patcher, path)
-        again = _layers_patcher, (path,)
-        layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, again)
-        return inject(model, layers, FULL_STRENGTH), layers, *_further_parts(found, path)
+        _, found = families.load_video_parts(path, untold)
+        model, layers = (
+            video_patcher(found.model, path, untold),
+            MissingPart(NO_LAYERS.format(name)),
+        )
+        for own in found.model.sets:
+            again = _layers_patcher, (path,)
+            layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, again)
+            model = inject(model, layers, FULL_STRENGTH)
+        return model, layers, *further_parts(found, path, untold)
 
     def temporal_layers(self, name: str) -> LoadedLayers:
         """Layers that come with the pack, or those in a file."""
@@ -174,20 +180,11 @@ def _read(kind: str, path: Path) -> ImageModel:
     return image_models.load_own(path, kind, dtype=torch.float32, device="cpu")
 
 
-def _read_temporal_vae(path: Path) -> VideoVAE:
+def _read_temporal_vae(path: Path) -> VideoVAE | VideoVAE3D:
+    own = families.load_video_autoencoder(path)
+    if own is not None:
+        return VideoVAE3D(own)
     return VideoVAE(*image_models.load_temporal_autoencoder(path))
-
-
-def _further_parts(found: VideoParts, path: Path) -> tuple[Any, Any]:
-    """(CLIP_VISION, VAE) of a video model's file; what it does not hold says so when it is used."""
-    vision, vae = (MissingPart(one.format(path.name)) for one in (NO_CLIP_VISION, NO_VAE))
-    if found.image_encoder is not None:
-        vision = build_clip_vision(found.image_encoder)
-        _renewable(vision.patcher, _clip_vision_patcher, path)
-    if found.autoencoder is not None or found.decoder is not None:
-        vae = VideoLDMVAE(VideoVAE(found.autoencoder, found.decoder))
-        _renewable(vae.patcher, _video_vae_patcher, path)
-    return vision, vae
 
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
@@ -228,11 +225,6 @@ def _patcher_kind(disable_dynamic: bool) -> Callable[..., Any]:
     if disable_dynamic:
         return comfy.model_patcher.ModelPatcher
     return comfy.model_patcher.CoreModelPatcher
-
-
-def _renewable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> Any:
-    patcher.cached_patcher_init = factory, arguments
-    return patcher
 
 
 def _model_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
@@ -291,25 +283,6 @@ def _camera_layers_patcher(path: Path, again: tuple, disable_dynamic: bool = Fal
     make, arguments = again
     layers = make(*arguments, disable_dynamic=disable_dynamic).model
     return _with_camera(layers, path, again, disable_dynamic).patcher
-
-
-def _video_model_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    _, found = families.load_video_model(path)
-    patcher = build_patcher(found, None, disable_dynamic=disable_dynamic)
-    return _renewable(patcher, _video_model_patcher, path)
-
-
-def _clip_vision_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    _, found = families.load_video_parts(path)
-    vision = build_clip_vision(found.image_encoder, disable_dynamic=disable_dynamic)
-    return _renewable(vision.patcher, _clip_vision_patcher, path)
-
-
-def _video_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    _, found = families.load_video_parts(path)
-    vae = VideoVAE(found.autoencoder, found.decoder)
-    patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
-    return _renewable(patcher, _video_vae_patcher, path)
 
 
 def _own_layers_patcher(kind: str, path: Path, index: int, disable_dynamic: bool = False) -> Any:

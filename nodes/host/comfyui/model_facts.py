@@ -16,6 +16,7 @@ from ..shared.model_facts import TrainedNetwork, model_facts
 from .layers import core_sets, sets_of
 from .model import OwnNetwork, image_spec, levels_of, moves_start_image
 from .sampling_again import free_init_of
+from .video_network import VideoNetworkModel
 
 IMAGE_TO_VIDEO = "image to video"
 
@@ -23,6 +24,8 @@ IMAGE_TO_VIDEO = "image to video"
 def facts_of(model: Any) -> ModelFacts:
     """What stages must know of a MODEL."""
     latents = model.model.latent_format
+    if isinstance(model.model, VideoNetworkModel):
+        return _video_facts(model)
     if latents.latent_dimensions != 2:
         raise ValueError(
             f"the model is one of videos or audio already (its latents have "
@@ -40,14 +43,29 @@ def facts_of(model: Any) -> ModelFacts:
     return replace(found, free_init=free_init_of(model))
 
 
+def _video_facts(model: Any) -> ModelFacts:
+    """Of a network made for video."""
+    return model_facts(
+        network_spec(model),
+        core_sets(()),
+        trained_network_of(model),
+        factor=model.model.latent_format.spacial_downscale_ratio,
+        schedule=levels_of(model),
+        device=model.load_device,
+        precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
+    )
+
+
 def network_spec(model: Any) -> NetworkSpec:
     """What the network of a MODEL takes with the temporal layers in it."""
+    if isinstance(model.model, VideoNetworkModel):
+        return model.model.image_spec
     return core_sets(sets_of(model)).added_to(image_spec(model))
 
 
 def trained_network_of(model: Any) -> TrainedNetwork:
     """What the network was itself trained for; other programs' are image models to us."""
-    if isinstance(model.model, OwnNetwork):
+    if isinstance(model.model, OwnNetwork | VideoNetworkModel):
         return model.model.trained
     if moves_start_image(model.model):
         return TrainedNetwork(task=IMAGE_TO_VIDEO, family=family_for(IMAGE_TO_VIDEO))

@@ -16,10 +16,27 @@ from torch import Tensor, nn
 from ....core.tasks.decoding import decode
 from ..shared.misfits import check_latents_fit
 from ..shared.vae import VideoVAE
+from ..shared.vae_3d import VideoVAE3D
 from ..tensors import images_from, pixels_of
 
 CHUNK = 16
 """Frames that are decoded at a time by ComfyUI's own nodes; ours say so themselves."""
+
+
+class FirstStage3D(nn.Module):
+    """The module of a VAE of videos, with ComfyUI's calls on 5-D latents [b, c, t, h, w]."""
+
+    def __init__(self, vae: VideoVAE3D):
+        super().__init__()
+        self.module, self.vae = vae.module, vae
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        latents = self.vae.encode_video(rearrange(pixels, "b c t h w -> b t c h w"))
+        return rearrange(latents, "b t c h w -> b c t h w")
+
+    def decode(self, samples: Tensor) -> Tensor:
+        pixels = self.vae(rearrange(samples, "b c t h w -> b t c h w"))
+        return rearrange(pixels, "b t c h w -> b c t h w")
 
 
 class FirstStage(nn.Module):
@@ -44,11 +61,13 @@ class VideoLDMVAE(comfy.sd.VAE):
     frames are therefore decoded in chunks together with the neighbours they depend on.
     """
 
-    def __init__(self, vae: VideoVAE, *, disable_dynamic: bool = False):
+    def __init__(self, vae: VideoVAE | VideoVAE3D, *, disable_dynamic: bool = False):
         # The base class reads everything from the names of weights it knows; ours are not among
         # them, so its attributes are set here.
         factor, manager = vae.factor, comfy.model_management
-        self.first_stage_model = FirstStage(vae).eval().requires_grad_(False)
+        is_3d = isinstance(vae, VideoVAE3D)
+        stage = FirstStage3D(vae) if is_3d else FirstStage(vae)
+        self.first_stage_model = stage.eval().requires_grad_(False)
         self.device, self.output_device = manager.vae_device(), manager.intermediate_device()
         self.working_dtypes = [torch.float32]
         self.vae_dtype = manager.vae_dtype(self.device, self.working_dtypes)
@@ -56,7 +75,8 @@ class VideoLDMVAE(comfy.sd.VAE):
         self.memory_used_encode = lambda shape, dtype: _memory(shape[2:], 1, dtype)
         self.memory_used_decode = lambda shape, dtype: _memory(shape[-2:], factor, dtype)
         self.downscale_ratio = self.upscale_ratio = factor
-        self.latent_channels, self.latent_dim, self.output_channels = vae.latent_channels, 2, 3
+        self.latent_channels, self.output_channels = vae.latent_channels, 3
+        self.latent_dim = 3 if is_3d else 2
         self.process_input = lambda image: image * 2.0 - 1.0
         self.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
         self.downscale_index_formula = self.upscale_index_formula = None
@@ -84,6 +104,13 @@ class VideoLDMVAE(comfy.sd.VAE):
         memory = frames * self.memory_used_decode(shape, self.vae_dtype)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
         return self.first_stage_model.vae
+
+    def encode(self, pixel_samples: Tensor, *args: Any, **more: Any) -> Tensor:
+        """Raw latents of an IMAGE: 4-D frames as batch, or 5-D where there are fewer of them."""
+        if self.latent_dim == 2:
+            return super().encode(pixel_samples, *args, **more)
+        latents = encode_pixels(self, pixels_of(pixel_samples))
+        return rearrange(latents, "b t c h w -> b c t h w")
 
     def decode(self, samples_in: Tensor, vae_options: Any = None, **more: Any) -> Tensor:
         """An IMAGE of raw latents, frames as batch or 5-D."""
@@ -114,7 +141,9 @@ class VideoLDMVAE(comfy.sd.VAE):
 def _chunks(
     vae: VideoVAE, raw: Tensor, device: torch.device, tiles: dict[str, Any]
 ) -> Iterator[Tensor]:
-    for pixels in decode(vae, raw, chunk=CHUNK, **tiles):
+    # One that is not local is blended over a latent frame on either side of a chunk.
+    blended = {} if vae.reach is not None else {"reach": 1}
+    for pixels in decode(vae, raw, chunk=CHUNK // vae.temporal_factor, **blended, **tiles):
         comfy.model_management.throw_exception_if_processing_interrupted()
         yield images_from(pixels).to(device)
 
@@ -133,7 +162,7 @@ class WiredDecoder:
     """`interface.Decoder` of a VAE of ComfyUI's: image VAEs decode frame by frame."""
 
     def __init__(self, vae: comfy.sd.VAE):
-        if vae.latent_dim != 2:
+        if vae.latent_dim != 2 and not isinstance(vae, VideoLDMVAE):
             raise ValueError(
                 f"the VAE is one of a video or audio model (its latents have {vae.latent_dim} "
                 "dimensions, not 2): connect the VAE that was loaded with the image model"
@@ -141,7 +170,7 @@ class WiredDecoder:
         self.vae = vae
         own = isinstance(vae, VideoLDMVAE)
         self.reach, self.temporal_factor = (vae.reach, vae.temporal_factor) if own else (0, 1)
-        self.factor = int(vae.spacial_compression_decode())
+        self.factor = int(vae.upscale_ratio if own else vae.spacial_compression_decode())
 
     def __call__(self, raw: Tensor) -> Tensor:
         check_latents_fit(raw.shape[2], self.vae.latent_channels, vae=True)

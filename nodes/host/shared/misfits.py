@@ -9,6 +9,7 @@ from ....core.families.known_models import of_latents, of_layout, of_text_width
 from ....core.networks.sites import UNetLayout
 
 if TYPE_CHECKING:
+    from ....core.networks.conditions import Network
     from ....core.networks.temporal_layers import Strength
     from ....core.networks.temporal_layers_spec import TemporalLayersSpec
 
@@ -20,6 +21,17 @@ NEEDS_PURE_NOISE = (
     "FreeInit makes videos from noise alone: start from empty latents with new noise, or take "
     "FreeInit off the model"
 )
+
+
+def check_takes_layers(network: Network, what: str = "temporal layers") -> None:
+    """Raise ValueError for a network that is no image U-Net, for what only those can be given."""
+    from ....core.networks.video_unet import VideoUNet
+
+    if not isinstance(network, VideoUNet):
+        raise ValueError(
+            f"{what} are for image models, but the model is a {network.spec.name}, which was made "
+            "for video as a whole"
+        )
 
 
 def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:

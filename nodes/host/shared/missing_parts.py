@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ....core.families import included_names
+from .no_words import NoWords
+
+if TYPE_CHECKING:
+    from ....core.networks.diffusion_model import DiffusionModel
 
 NO_CLIP = "{} holds no text encoder; load one with Load CLIP and connect that instead"
+NO_LAYERS = (
+    "{} is a network made for video as a whole: it has no temporal layers for other image models"
+)
 NO_VAE = "{} holds no VAE; load one with Load VAE and connect that instead"
 NO_CLIP_VISION = "{} holds no image encoder, which models that move a start image need"
 
@@ -26,6 +33,11 @@ class MissingPart:
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise ValueError(self._sentence)
+
+
+def without_clip(file: str, model: DiffusionModel) -> MissingPart | NoWords:
+    """The CLIP of a video model whose file holds no text encoder."""
+    return MissingPart(NO_CLIP.format(file)) if model.network.spec.text is not None else NoWords()
 
 
 def check_clip(clip: Any) -> None:

@@ -22,20 +22,22 @@ if TYPE_CHECKING:
 class TrainedNetwork:
     """What a network was itself trained for, beside the temporal layers in it: one of core's TASKS,
     "" for images from text; an upsampler's schedule of its small frames, and their highest step;
-    the published family, where that is not said by the layers."""
+    frames per latent frame; the published family, where that is not said by the layers."""
 
     task: str = ""
-    family: str = ""
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
+    temporal_factor: int = 1
+    family: str = ""
 
 
 def trained_network(model: DiffusionModel) -> TrainedNetwork:
     return TrainedNetwork(
         task=model.own_task,
-        family=family_for(model.own_task),
         low_res_schedule=model.noise_schedule_for_low_res,
         max_noise_level=model.max_noise_level,
+        temporal_factor=model.temporal_factor,
+        family=model.family or family_for(model.own_task),
     )
 
 
@@ -55,14 +57,17 @@ def model_facts(
     return ModelFacts(
         latent_channels=network.latent_channels,
         factor=factor,
+        temporal_factor=trained.temporal_factor,
         schedule=schedule,
         device=device,
         channels=network.width,
         precision=precision,
         takes_context=network.context > 0,
+        in_place=network.in_place,
+        reads_text=network.text is not None,
         reads_views=network.views,
         layers=known,
-        trained_frames=known.trained_frames or 1,
+        trained_frames=known.trained_frames or network.frames or 1,
         shared_noise=sets.shared_noise,
         task=trained.task or sets.task,
         low_res_schedule=trained.low_res_schedule,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
+    from ....core.families.untold import Untold
     from ....core.media.files import VideoStream
     from ....core.networks.cameras import CameraUse
     from ....core.networks.image_conditions import KeyframeImages
@@ -94,8 +95,8 @@ class StandaloneHost:
     def load_image_model(self, name: str) -> tuple:
         return self.loaders.image_model(name)
 
-    def load_video_model(self, name: str) -> tuple:
-        return self.loaders.video_model(name)
+    def load_video_model(self, name: str, untold: Untold) -> tuple:
+        return self.loaders.video_model(name, untold)
 
     def load_temporal_layers(self, name: str) -> TemporalLayers:
         return self.loaders.temporal_layers(name)
@@ -197,7 +198,8 @@ class StandaloneHost:
     def from_core(self, model: StandaloneModel, latents: Tensor) -> Latent:
         from ..tensors import latent_from
 
-        return latent_from(model.core.unscaled(latents))
+        raw = model.core.unscaled(latents)
+        return latent_from(raw, time_axis=model.core.has_time_axis)
 
     def pixels(self, images: Tensor) -> Tensor:
         from ..tensors import pixels_of
@@ -230,7 +232,7 @@ class StandaloneHost:
     def encode(self, vae: VideoVAE, pixels: Tensor) -> Latent:
         from ..tensors import latent_from
 
-        return latent_from(vae.encode_video(pixels))
+        return latent_from(vae.encode_video(pixels), time_axis=vae.temporal_factor > 1)
 
     def decoder(self, vae: VideoVAE) -> Decoder:
         return vae

@@ -16,6 +16,7 @@ from ....core.families import controlnets, image_models
 from ....core.families.image_models import ImageModel
 from ....core.families.lora import apply as apply_lora
 from ....core.families.lora import beside, read_lora
+from ....core.families.untold import Untold
 from ....core.networks.cameras import CameraUse
 from ....core.networks.injected_sets import Injection
 from ....core.networks.sites import layout_of
@@ -25,7 +26,14 @@ from ....core.networks.weight_updates import Scheduled
 from ....core.weights.weight_files import header_of
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
-from ..shared.missing_parts import NO_CLIP, NO_CLIP_VISION, NO_VAE, MissingPart
+from ..shared.missing_parts import (
+    NO_CLIP,
+    NO_CLIP_VISION,
+    NO_LAYERS,
+    NO_VAE,
+    MissingPart,
+    without_clip,
+)
 from ..shared.model_kinds import check_kind
 from ..shared.model_names import (
     IMAGE_MODEL,
@@ -38,6 +46,8 @@ from ..shared.model_names import (
 from ..shared.prompt_encoder import PromptEncoder
 from ..shared.steering import can_follow_camera
 from ..shared.vae import VideoVAE
+from ..shared.vae_3d import VideoVAE3D
+from ..shared.video_vae import video_vae
 from .clip_vision import ClipVision
 from .control import StandaloneControlNet, StandaloneSparseControl
 from .devices import Policy
@@ -74,20 +84,25 @@ class Loaders:
         path = model_file(self.folders, TEMPORAL_LAYERS, name)
         return families.load_temporal_layers(path, **self._there)
 
-    def video_model(self, name: str) -> tuple[StandaloneModel, TemporalLayers, Any, Any]:
-        """A published U-Net with temporal layers, and what else is in its file."""
+    def video_model(self, name: str, untold: Untold) -> tuple:
+        """A video model of one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
         path = model_file(self.folders, VIDEO_MODEL, name)
-        _, found = families.load_video_parts(path, **self._there)
-        (own,) = found.model.sets
-        vision, vae = (MissingPart(one.format(path.name)) for one in (NO_CLIP_VISION, NO_VAE))
+        _, found = families.load_video_parts(path, untold, **self._there)
+        layers = [one.layers for one in found.model.sets] or [MissingPart(NO_LAYERS.format(name))]
+        vision = MissingPart(NO_CLIP_VISION.format(path.name))
         if found.image_encoder is not None:
             vision = ClipVision(found.image_encoder)
-        if found.autoencoder is not None or found.decoder is not None:
-            vae = VideoVAE(found.autoencoder, found.decoder)
-        return StandaloneModel(found.model), own.layers, vision, vae
+        clip = without_clip(path.name, found.model)
+        if found.text is not None:
+            clip = self._clip(found.text)
+        vae = video_vae(found, path.name)
+        return StandaloneModel(found.model), layers[0], vision, vae, clip
 
-    def temporal_vae(self, name: str) -> VideoVAE:
+    def temporal_vae(self, name: str) -> VideoVAE | VideoVAE3D:
         path = model_file(self.folders, TEMPORAL_DECODER, name)
+        own = families.load_video_autoencoder(path, **self._there)
+        if own is not None:
+            return VideoVAE3D(own)
         return VideoVAE(*image_models.load_temporal_autoencoder(path, **self._there))
 
     def image_vae(self, name: str) -> VideoVAE:

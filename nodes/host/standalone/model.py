@@ -18,7 +18,13 @@ from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
 from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_for, text_for
-from ..shared.misfits import check_layers_fit, check_prompts_fit, check_strength_fits
+from ..shared.image_tokens import image_of, rate_ids, rate_of
+from ..shared.misfits import (
+    check_layers_fit,
+    check_prompts_fit,
+    check_strength_fits,
+    check_takes_layers,
+)
 from ..shared.model_facts import model_facts, trained_network
 from ..shared.start_image import start_image_of
 from ..shared.steering import Misfit, why_not
@@ -56,6 +62,7 @@ class StandaloneModel:
     def injected(
         self, layers: TemporalLayers, strength: Strength, *, own_levels: bool = True
     ) -> StandaloneModel:
+        check_takes_layers(self.core.network)
         check_layers_fit(layers.spec, self.core.network.layout)
         check_strength_fits(strength, layers.spec)
         there = dict(device=self.core.device, dtype=self.core.dtype)
@@ -90,7 +97,9 @@ def denoiser_for(
     spec = core.network.spec
     check_prompts_fit(positive, negative, spec.image if spec.begins_with_image else spec.text)
     negative = with_hints_of(positive, negative)
-    for hint in (one for entry in (*positive, *negative) for one in hints_of([entry], [0])):
+    hints = [one for entry in (*positive, *negative) for one in hints_of([entry], [0])]
+    for hint in hints:
+        check_takes_layers(core.network, "ControlNets")
         core.network.check_control(hint.net.network)
 
     def for_segment(condition: SegmentCondition) -> Denoiser:
@@ -145,8 +154,12 @@ def _conditions(
         start = start_image_of(conditioning, condition, core.unscaled)
         given = start.conditions(len(condition.frames))
         return replace(given, frames=tuple(condition.frames))
+    text = None if spec.text is None else text_for(conditioning, condition.frames)
     pooled = pooled_for(conditioning, condition.frames) if spec.pooled_text else None
-    return conditions_of(condition, spec.ids, text_for(conditioning, condition.frames), pooled)
+    given = conditions_of(condition, spec.ids, text, pooled)
+    if spec.image is not None:
+        given = replace(given, image=image_of(conditioning))
+    return replace(given, ids=dict(given.ids) | rate_ids(spec, rate_of(conditioning)))
 
 
 def _controlled(

@@ -1,0 +1,75 @@
+"""Video models of a file and its further parts, each of which ComfyUI can make anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ....core import families
+from ....core.families.untold import Untold
+from ....core.families.video_parts import VideoParts
+from ....core.networks.diffusion_model import DiffusionModel
+from ..shared.missing_parts import NO_CLIP_VISION, MissingPart, without_clip
+from ..shared.video_vae import video_vae
+from .clip import build_clip
+from .clip_vision import build_clip_vision
+from .model import build_patcher
+from .renewing import renewable
+from .vae import VideoLDMVAE
+from .video_network import build_video_patcher
+
+
+def video_patcher(
+    model: DiffusionModel, path: Path, untold: Untold, *, disable_dynamic: bool = False
+) -> Any:
+    """A patcher of a network made for video, or of an image model without its layers."""
+    build = build_video_patcher if model.has_time_axis else _build_image
+    patcher = build(model, disable_dynamic=disable_dynamic)
+    return renewable(patcher, _model_again, path, untold)
+
+
+def _build_image(model: DiffusionModel, *, disable_dynamic: bool) -> Any:
+    return build_patcher(model, None, disable_dynamic=disable_dynamic)
+
+
+def further_parts(found: VideoParts, path: Path, untold: Untold) -> tuple[Any, Any, Any]:
+    """(CLIP_VISION, VAE, CLIP) of the file; what it does not hold says so when it is used."""
+    vision: Any = MissingPart(NO_CLIP_VISION.format(path.name))
+    if found.image_encoder is not None:
+        vision = build_clip_vision(found.image_encoder)
+        renewable(vision.patcher, _vision_again, path, untold)
+    vae: Any = video_vae(found, path.name)
+    if not isinstance(vae, MissingPart):
+        vae = VideoLDMVAE(vae)
+        renewable(vae.patcher, _vae_again, path, untold)
+    clip: Any = without_clip(path.name, found.model)
+    if found.text is not None:
+        clip = build_clip(found.text)
+        renewable(clip.patcher, _clip_again, path, untold)
+    return vision, vae, clip
+
+
+def _read(path: Path, untold: Untold) -> VideoParts:
+    return families.load_video_parts(path, untold)[1]
+
+
+def _model_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
+    model = _read(path, untold).model
+    return video_patcher(model, path, untold, disable_dynamic=disable_dynamic)
+
+
+def _vision_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
+    encoder = _read(path, untold).image_encoder
+    patcher = build_clip_vision(encoder, disable_dynamic=disable_dynamic).patcher
+    return renewable(patcher, _vision_again, path, untold)
+
+
+def _vae_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
+    own = video_vae(_read(path, untold), path.name)
+    patcher = VideoLDMVAE(own, disable_dynamic=disable_dynamic).patcher
+    return renewable(patcher, _vae_again, path, untold)
+
+
+def _clip_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
+    clip = build_clip(_read(path, untold).text, disable_dynamic=disable_dynamic)
+    return renewable(clip.patcher, _clip_again, path, untold)

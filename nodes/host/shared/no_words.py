@@ -1,0 +1,31 @@
+"""The CLIP of a model that was trained without text, for nodes that want a prompt all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class NoWords:
+    """Takes the empty prompt alone, and makes a CONDITIONING without content of it."""
+
+    box_encoder = None
+
+    def clone(self, *args: Any, **more: Any) -> NoWords:
+        return self
+
+    def tokenize(self, text: str, **more: Any) -> str:
+        """Raises ValueError for words, which would have no effect."""
+        if text.strip():
+            raise ValueError(
+                f"the model was trained without text, but the prompt has {len(text.split())} words:"
+                " leave it empty"
+            )
+        return ""
+
+    def encode_from_tokens_scheduled(self, tokens: str, **more: Any) -> list:
+        import torch
+
+        return [[torch.zeros(1, 1, 1), {"pooled_output": None}]]
+
+    def encode(self, text: str, *args: Any) -> list:
+        return self.encode_from_tokens_scheduled(self.tokenize(text))

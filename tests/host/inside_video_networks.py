@@ -1,0 +1,112 @@
+"""Networks made for video as MODELs of ComfyUI's: our sampling and its own KSampler, against core.
+(Run by ComfyUI's own Python; prints JSON.)"""
+
+import json
+import sys
+from pathlib import Path
+
+import inside
+
+host = inside.begin(sys.argv[1])
+
+import comfy.sample  # noqa: E402
+import torch  # noqa: E402
+from videoldm.core.diffusion.guidance import guided  # noqa: E402
+from videoldm.core.networks.conditions import Conditions  # noqa: E402
+from videoldm.core.networks.context_frames import given_frames  # noqa: E402
+from videoldm.core.tasks.segment import SegmentCondition  # noqa: E402
+from videoldm.nodes.host.comfyui.vae import VideoLDMVAE  # noqa: E402
+from videoldm.nodes.host.comfyui.video_network import build_video_patcher  # noqa: E402
+from videoldm.nodes.host.interface import Guidance  # noqa: E402
+from videoldm.nodes.host.shared.vae_3d import VideoVAE3D  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import factorised_toys as toys  # noqa: E402
+from videoldm.core.families import lvdm, videocrafter  # noqa: E402
+
+FRAMES = 4
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def distance(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def models():
+    """Toy models by what they are given."""
+    toy = lvdm.Told(autoencoder=toys.AUTOENCODER, task="prediction")
+    alone = dict(average=False, first_stage=False)
+    crafters = ("videocrafter 1", "videocrafter image")
+    return {
+        "unconditional": lvdm.assemble(toys.checkpoint("unconditional"), "a", toy).model,
+        "text": lvdm.assemble(toys.checkpoint("text", **alone), "a").model,
+        "given": lvdm.assemble(toys.checkpoint("given frames"), "a", toy).model,
+    } | {one: videocrafter.assemble(toys.checkpoint(one, **alone), "a").model for one in crafters}
+
+
+def conditioning(model, seed):
+    width = model.network.spec.text
+    return [[None if width is None else normal(1, 7, width, seed=seed), {}]]
+
+
+def one_evaluation(model):
+    """The denoised frames by both, with guidance where there is text, of given frames if taken."""
+    patcher = build_video_patcher(model)
+    x, sigma = normal(1, FRAMES, model.latent_channels, 8, 8), torch.tensor(2.0)
+    context = None
+    if model.takes_context:
+        context = given_frames(normal(1, 1, model.latent_channels, 8, 8, seed=3), [0], FRAMES)
+    condition = SegmentCondition(frames=range(FRAMES), context=context)
+    positive, negative = (conditioning(model, seed) for seed in (1, 2))
+    cfg = 1.0 if positive[0][0] is None else 3.0
+    made = host.denoiser_for(patcher, positive, negative, Guidance(cfg=cfg))(condition)(x, sigma)
+    sides = [
+        model.denoiser(Conditions(text=one[0][0], context=context)) for one in (positive, negative)
+    ]
+    with torch.no_grad():
+        return distance(made, guided(*sides, cfg)(x, sigma))
+
+
+def core_sampler(model):
+    """ComfyUI's Euler steps on 5-D latents, and core's."""
+    from videoldm.core.diffusion.samplers import sample_euler
+
+    patcher = build_video_patcher(model)
+    noise = normal(1, model.latent_channels, FRAMES, 8, 8)
+    positive, negative = (conditioning(model, seed) for seed in (1, 2))
+    sigmas = torch.tensor([14.0, 3.0, 0.5, 0.0])
+    made = comfy.sample.sample_custom(
+        patcher, noise, 3.0 if positive[0][0] is not None else 1.0,
+        comfy.samplers.sampler_object("euler"), sigmas, positive, negative,
+        torch.zeros_like(noise), disable_pbar=True,
+    )  # fmt: skip
+    sides = [model.denoiser(Conditions(text=one[0][0])) for one in (positive, negative)]
+    cfg = 1.0 if positive[0][0] is None else 3.0
+    x = noise.transpose(1, 2) * sigmas[0]
+    expected = model.unscaled(sample_euler(guided(*sides, cfg), x, sigmas)).transpose(1, 2)
+    return {"shape": list(made.shape), "off": distance(made, expected)}
+
+
+def autoencoder():
+    """Shapes that ComfyUI's VAE nodes get, and how far a video decoded as a whole is from ours."""
+    module = toys.autoencoder()
+    vae = VideoLDMVAE(VideoVAE3D(module))
+    images = torch.rand(8, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    latents = vae.encode(images)
+    pixels = vae.decode(latents)
+    return {"latents": list(latents.shape), "pixels": list(pixels.shape)}
+
+
+with torch.no_grad():
+    found = {
+        "evaluation": {name: one_evaluation(model) for name, model in models().items()},
+        "ksampler": {
+            name: core_sampler(model) for name, model in models().items() if name != "given"
+        },
+        "vae": autoencoder(),
+    }
+print(json.dumps(found))
