@@ -14,6 +14,7 @@ from .filters import BackProjectLowResolution, RestoreKeyframeDetail
 from .free_init import FreeInitNode
 from .guidance import ControlNetStrength, GuidanceCurve
 from .host import ComfyExtension, inside_comfyui
+from .image_prompt import ImagePrompt
 from .inject import EjectTemporalLayers, InjectTemporalLayers
 from .interpolate import InterpolateFrames
 from .load_models import (
@@ -54,6 +55,7 @@ NODES = [
     LongHorizonSegments,
     BoundingBoxes,
     StartImage,
+    ImagePrompt,
     VideoSampler,
     InterpolateFrames,
     UpsampleVideo,

@@ -46,3 +46,6 @@ ALPHA = (OVER_BLACK, KEEP_ALPHA)
 FRAMES_AND_VIDEO, VIDEO_ONLY = "frames", "video only"
 LOADED = (FRAMES_AND_VIDEO, VIDEO_ONLY)
 FITS = ("crop", "stretch")
+
+MISFITS = REFUSE, REPEAT_LAST, CROP = "refuse", "repeat the last", "crop"
+"""What to do with frames of which a VAE of videos cannot make whole latent frames."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .choices import MISFITS
 from .host import host, io
-from .inputs import chunk, chunk_overlap, frame_rate, tile
+from .inputs import chunk, chunk_overlap, combo, frame_rate, tile
 
 CATEGORY = "VideoLDM/vae"
 
@@ -77,17 +78,24 @@ class TemporalVAEEncode(io.ComfyNode):
             node_id="VideoLDM_TemporalVAEEncode",
             display_name="Temporal VAE Encode",
             category=CATEGORY,
-            description="Encodes frames or a single image; each frame is encoded by itself.",
+            description="Encodes frames or a single image: each frame by itself, or by a 3D "
+            "autoencoder several frames as one latent frame.",
             search_aliases=["vae encode", "encode video", "image to latent", "img2vid"],
             inputs=[
                 io.Image.Input("images", tooltip="Frames whose sides the VAE's factor divides."),
-                io.Vae.Input("vae", tooltip="The VAE of the image model."),
+                io.Vae.Input("vae", tooltip="The VAE of the model."),
+                combo(
+                    "misfit",
+                    MISFITS,
+                    "What to do with a number of frames of which a 3D autoencoder cannot make "
+                    "whole latent frames: say so, repeat the last frame, or crop.",
+                ),
             ],
             outputs=[io.Latent.Output(tooltip="The latents of the frames.")],
         )
 
     @classmethod
-    def execute(cls, images, vae) -> io.NodeOutput:
+    def execute(cls, images, vae, misfit=MISFITS[0]) -> io.NodeOutput:
         from .stages.decoding import encode_images
 
-        return io.NodeOutput(encode_images(host, images, vae))
+        return io.NodeOutput(encode_images(host, images, vae, misfit))

@@ -190,6 +190,9 @@ class Host(Protocol):
     def encode_boxes(self, clip: Wire, text: str, boxes: Sequence[Any]) -> Conditioning:
         """`boxes` have label, x0, y0, x1, y1; ValueError for a CLIP without a box encoder."""
 
+    def image_tokens(self, clip_vision: Wire, pixels: Tensor) -> Tensor:
+        """Tokens [n, k, d] of pixels [n, 3, h, w], of an encoder that makes some for prompts."""
+
     def embed_image(self, clip_vision: Wire, pixels: Tensor) -> Tensor:
         """The projected embedding [1, 1, d] of the first of the pixels [1, t, 3, h, w], whatever
         its proportions."""

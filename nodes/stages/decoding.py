@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, exact_frame_rate
 from ...core.tasks.decoding import decode, shared_chunks
+from ..choices import CROP, REFUSE, REPEAT_LAST
+from .latent_frames import nearest
 
 if TYPE_CHECKING:
     from ..host.interface import Decoder, Host, Wire
@@ -65,8 +68,12 @@ def decode_video(
     return host.video(stream)
 
 
-def encode_images(host: Host, images: Tensor, vae: Wire) -> dict[str, Any]:
-    """The LATENT of an IMAGE, whose sides must be divisible by the autoencoder's factor."""
+def encode_images(host: Host, images: Tensor, vae: Wire, misfit: str = REFUSE) -> dict[str, Any]:
+    """The LATENT of an IMAGE, whose sides must be divisible by the autoencoder's factor.
+
+    misfit: one of `choices.MISFITS`, for numbers of frames of which no whole latent frames can be
+    made. Raises ValueError, with the two nearest numbers, for those that are refused.
+    """
     factor = host.decoder(vae).factor
     height, width = images.shape[1:3]
     if height % factor or width % factor:
@@ -74,7 +81,23 @@ def encode_images(host: Host, images: Tensor, vae: Wire) -> dict[str, Any]:
             f"frames of {width}x{height} must be divisible by {factor} on both sides, which "
             f"multiple_of {factor} of Load Video does"
         )
+    images = _whole_latent_frames(images, host.decoder(vae).temporal_factor, misfit)
     return host.encode(vae, host.pixels(images))
+
+
+def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
+    """The frames cropped, or their last one repeated, until the factor divides their number."""
+    count, rest = len(images), len(images) % factor
+    if rest == 0:
+        return images
+    if misfit == REPEAT_LAST:
+        return torch.cat([images, images[-1:].expand(factor - rest, -1, -1, -1)])
+    if misfit == CROP and count > rest:
+        return images[: count - rest]
+    raise ValueError(
+        f"{counted(count, 'frame')} do not fit a VAE that makes one latent frame of {factor}: give "
+        f"it {nearest(count, factor)}, or have the last frame repeated"
+    )
 
 
 def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator[Tensor]:
@@ -84,7 +107,9 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
     frames, _, _ = _video_size(raw, decoder)
     chunk, reach = max(1, settings.chunk // decoder.temporal_factor), None
     if decoder.reach is None:
-        chunk, reach = shared_chunks(raw.shape[1], chunk, settings.overlap)
+        # Half of what neighbours share lies on either side, and is whole latent frames.
+        shared = 2 * -(-settings.overlap // (2 * decoder.temporal_factor))
+        chunk, reach = shared_chunks(raw.shape[1], chunk, shared)
     tiles = dict(tile=side, tile_overlap=min(8, (side or 16) // 2))
     parts = decode(decoder, raw, chunk=chunk, reach=reach, **tiles)
     return _counted(host, parts, frames)

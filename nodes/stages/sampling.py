@@ -54,31 +54,13 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from ..host.shared.start_image import check_start_image
-from .latent_frames import chosen, in_latent_frames
 from .running import Meter, Settings, collect, require_room, sampling_for
 from .strategy import Strategy, flat
 from .texts import read_positions
+from .video_request import Prompts, VideoRequest, in_latents, prompts_for
 
 if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
-
-Prompts = tuple[list, list]
-"""The positive and the negative CONDITIONING."""
-
-NO_WORDS = [[None, {}]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoRequest:
-    """What the video sampler's inputs say; sizes in pixels, lengths in frames."""
-
-    width: int
-    height: int
-    frames: int
-    cfg: float
-    guidance_rescale: float
-    strategy: Strategy
-    context: Any = None
 
 
 def sample_video(
@@ -87,29 +69,12 @@ def sample_video(
     """Sample a video and return its LATENT; everything is checked before the first step."""
     values = vars(request) | vars(settings) | flat(request.strategy)
     require(sampler_faults, values, [name for name, value in values.items() if value is not None])
-    prompts = _prompts(host, model, prompts)
-    run = _Run(host, model, prompts, _in_latent_frames(host, model, request), settings)
+    prompts = prompts_for(host, model, prompts)
+    run = _Run(
+        host, model, prompts, in_latents(host.facts(model).temporal_factor, request), settings
+    )
     chunks = run.made_by[request.strategy.name]()
     return host.from_core(model, collect(host, model, chunks))
-
-
-def _in_latent_frames(host: Host, model: Wire, request: VideoRequest) -> VideoRequest:
-    """The request with its lengths in latent frames."""
-    factor = host.facts(model).temporal_factor
-    if factor == 1:
-        return request
-    own = in_latent_frames(chosen(vars(request.strategy)), factor)
-    frames = in_latent_frames({"frames": request.frames}, factor)
-    return replace(request, **frames, strategy=replace(request.strategy, **own))
-
-
-def _prompts(host: Host, model: Wire, prompts: Prompts) -> Prompts:
-    """The prompts; those for a model without text are without words, and a warning says so."""
-    if host.facts(model).reads_text:
-        return prompts
-    if any(tokens is not None and tokens.shape[-1] > 1 for one in prompts for tokens, _ in one):
-        host.warn("the model was trained without text, so the prompts have no effect")
-    return NO_WORDS, NO_WORDS
 
 
 class _Run:

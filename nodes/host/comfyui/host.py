@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
+    from ..shared.image_prompter import ImagePrompter
     from .layers import LoadedLayers
     from .loaders import Loaders
     from .previews import Previews
@@ -156,6 +157,11 @@ class ComfyHost:
 
         check_clip(clip)
         return encode_boxes(clip, text, boxes)
+
+    def image_tokens(self, clip_vision: ImagePrompter, pixels: Tensor) -> Tensor:
+        manager.load_model_gpu(clip_vision.patcher)
+        tokens = clip_vision.tokens(pixels.to(clip_vision.patcher.load_device))
+        return tokens.to(manager.intermediate_device())
 
     def embed_image(self, clip_vision: Any, pixels: Tensor) -> Tensor:
         from .clip_vision import embed_image

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as manager
+import comfy.model_patcher
+
 from ....core import families
 from ....core.families.untold import Untold
 from ....core.families.video_parts import VideoParts
 from ....core.networks.diffusion_model import DiffusionModel
+from ..shared.image_prompter import ImagePrompter
 from ..shared.missing_parts import NO_CLIP_VISION, MissingPart, without_clip
 from ..shared.video_vae import video_vae
 from .clip import build_clip
@@ -36,7 +40,7 @@ def further_parts(found: VideoParts, path: Path, untold: Untold) -> tuple[Any, A
     """(CLIP_VISION, VAE, CLIP) of the file; what it does not hold says so when it is used."""
     vision: Any = MissingPart(NO_CLIP_VISION.format(path.name))
     if found.image_encoder is not None:
-        vision = build_clip_vision(found.image_encoder)
+        vision = _vision(found)
         renewable(vision.patcher, _vision_again, path, untold)
     vae: Any = video_vae(found, path.name)
     if not isinstance(vae, MissingPart):
@@ -59,9 +63,21 @@ def _model_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> A
 
 
 def _vision_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
-    encoder = _read(path, untold).image_encoder
-    patcher = build_clip_vision(encoder, disable_dynamic=disable_dynamic).patcher
+    patcher = _vision(_read(path, untold), disable_dynamic=disable_dynamic).patcher
     return renewable(patcher, _vision_again, path, untold)
+
+
+def _vision(found: VideoParts, *, disable_dynamic: bool = False) -> Any:
+    """The image encoder as ComfyUI's, or with the resampler behind it as ours."""
+    if found.resampler is None:
+        return build_clip_vision(found.image_encoder, disable_dynamic=disable_dynamic)
+    vision = ImagePrompter(found)
+    kind = "ModelPatcher" if disable_dynamic else "CoreModelPatcher"
+    vision.patcher = getattr(comfy.model_patcher, kind)(
+        vision, load_device=manager.text_encoder_device(),
+        offload_device=manager.text_encoder_offload_device(),
+    )  # fmt: skip
+    return vision
 
 
 def _vae_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
+    from ..shared.image_prompter import ImagePrompter
     from ..shared.prompt_encoder import PromptEncoder
     from ..shared.vae import VideoVAE
     from ..tensors import RoundTrips
@@ -164,6 +165,9 @@ class StandaloneHost:
     def encode_boxes(self, clip: PromptEncoder, text: str, boxes: Sequence[Any]) -> list:
         check_boxes(boxes, clip.box_encoder)
         return clip.encode(text, boxes)
+
+    def image_tokens(self, clip_vision: ImagePrompter, pixels: Tensor) -> Tensor:
+        return clip_vision.tokens(pixels)
 
     def embed_image(self, clip_vision: ClipVision, pixels: Tensor) -> Tensor:
         from ....core.families.open_clip_image import squashed_pixels

@@ -26,6 +26,7 @@ from ....core.networks.weight_updates import Scheduled
 from ....core.weights.weight_files import header_of
 from ..shared.embeddings import Embeddings
 from ..shared.folders import Folders
+from ..shared.image_prompter import ImagePrompter
 from ..shared.missing_parts import (
     NO_CLIP,
     NO_CLIP_VISION,
@@ -90,7 +91,9 @@ class Loaders:
         _, found = families.load_video_parts(path, untold, **self._there)
         layers = [one.layers for one in found.model.sets] or [MissingPart(NO_LAYERS.format(name))]
         vision = MissingPart(NO_CLIP_VISION.format(path.name))
-        if found.image_encoder is not None:
+        if found.resampler is not None:
+            vision = ImagePrompter(found)
+        elif found.image_encoder is not None:
             vision = ClipVision(found.image_encoder)
         clip = without_clip(path.name, found.model)
         if found.text is not None:

@@ -1,0 +1,48 @@
+"""What the video sampler is asked for, in the terms of its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .latent_frames import chosen, in_latent_frames
+from .strategy import Strategy
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, Wire
+
+Prompts = tuple[list, list]
+"""The positive and the negative CONDITIONING."""
+
+NO_WORDS = [[None, {}]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRequest:
+    """What the video sampler's inputs say; sizes in pixels, lengths in frames."""
+
+    width: int
+    height: int
+    frames: int
+    cfg: float
+    guidance_rescale: float
+    strategy: Strategy
+    context: Any = None
+
+
+def in_latents(factor: int, request: VideoRequest) -> VideoRequest:
+    """The request with its lengths in latent frames of `factor` frames each."""
+    if factor == 1:
+        return request
+    own = in_latent_frames(chosen(vars(request.strategy)), factor)
+    frames = in_latent_frames({"frames": request.frames}, factor)
+    return replace(request, **frames, strategy=replace(request.strategy, **own))
+
+
+def prompts_for(host: Host, model: Wire, prompts: Prompts) -> Prompts:
+    """The prompts; those for a model without text are without words, and a warning says so."""
+    if host.facts(model).reads_text:
+        return prompts
+    if any(tokens is not None and tokens.shape[-1] > 1 for one in prompts for tokens, _ in one):
+        host.warn("the model was trained without text, so the prompts have no effect")
+    return NO_WORDS, NO_WORDS
