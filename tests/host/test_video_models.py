@@ -13,6 +13,8 @@ import svd_toys
 import torch
 from comfyui_server import PATH, PYTHON, missing
 from safetensors.torch import save_file
+from templates import ROOT, twin
+from test_workflows import check_same, lossless
 from toy_prompts import distance, sampler, saved, strategy
 
 HERE = Path(__file__).resolve().parent
@@ -165,3 +167,31 @@ def test_text_to_video_is_alike_in_both_hosts(comfyui, files):
         n13=sampler("12", positive=["3", 0], negative=["4", 0], frames=4), n91=saved("13"),
     )  # fmt: skip
     check_alike(compared(comfyui, found))
+
+
+SMALL = {"3": {"width": 32, "height": 16}, "5": {"width": 32, "height": 16, "steps": 3}}
+WORKFLOWS = {
+    "image_to_video_svd": {"1": {"model": MODEL}, "5": {"frames": 4}},
+    "svd_long": {"1": {"model": MODEL}, "5": {"frames": 7, "strategy.window": 4},
+                 "6": {"chunk": 4, "overlap": 2}},
+    "deflicker_any_sd_latent": {"1": {"count": 5, "width": 32, "height": 16}, "2": {"vae": MODEL},
+                                "4": {"chunk": 4, "overlap": 2}},
+    "modelscope_text_to_video": {"1": {"model": "toy/image_model.safetensors"},
+                                 "2": {"model": "video/modelscope.safetensors"},
+                                 "5": {"frames": 3}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, files, name):
+    changes = WORKFLOWS[name]
+    made = lossless(twin(ROOT / "workflows" / f"{name}.json"))
+    for key, node in made.items():
+        small = SMALL.get(key, {}) if name != "deflicker_any_sd_latent" else {}
+        fitting = {k: v for k, v in small.items() if k in node["inputs"]}
+        node["inputs"] |= fitting | changes.get(key, {})
+    if name == "modelscope_text_to_video":
+        # The toy family's VAE is not Stable Diffusion's: the toy of the other one is.
+        made["8"] = {"class_type": "VideoLDM_LoadTemporalVAE", "inputs": {"vae": MODEL}}
+        made["6"]["inputs"]["vae"] = ["8", 0]
+    check_same(comfyui, headless, made)
