@@ -102,12 +102,15 @@ def test_a_node_grows_for_its_notes_and_shrinks_again(frontend, sampler):
 
 
 def test_refused_numbers_are_read_in_the_node_until_the_next_try(frontend, comfyui, sampler):
-    sampler(34, overlap=16)
+    sampler(34)
+    for widget, value in (("strategy", "sliding windows"), ("strategy.overlap", 16)):
+        frontend.set(SAMPLER, widget, value)
+        frontend.page.wait_for_timeout(300)
     frontend.queue_refused()
     frontend.page.locator(".videoldm-error").wait_for()
     assert notes(frontend, "error") == ["overlap 16 must be smaller than window 16"]
     frontend.shot("refused")
-    frontend.set(SAMPLER, "overlap", 4)
+    frontend.set(SAMPLER, "strategy.overlap", 4)
     run(frontend, comfyui)
     assert notes(frontend, "error") == []
 

@@ -65,5 +65,6 @@ def test_a_workflow_opens_as_its_twin(frontend, workflow):
     sent = frontend.prompt()
     for key, node in twin.items():
         if node["class_type"] == SAMPLER:
-            assert sent[key]["inputs"] == node["inputs"]
+            # Inputs that the node has gained since have their defaults.
+            assert {name: sent[key]["inputs"][name] for name in node["inputs"]} == node["inputs"]
     frontend.shot(f"strategy_of_{workflow}")
