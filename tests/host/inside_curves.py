@@ -65,6 +65,62 @@ def curves_of_the_host():
     return worst | {"raw": raw.lines[0](0.5), "other": read_curve(3.0) is None}
 
 
+def lora_keys():
+    """For Stable Diffusion 1.5 and XL: how many names of U-Net's linear maps and convolutions
+    ComfyUI knows, and those that ours does not."""
+    import comfy.lora
+    import comfy.model_base
+    import comfy.ops
+    import comfy.supported_models
+    import torch
+    from videoldm.core.families.image_models import unet_table
+    from videoldm.core.families.lora.names import module_names, sort_keys
+    from videoldm.nodes.host.comfyui.model import unet_layout
+
+    found = {}
+    for kind, base in ((comfy.supported_models.SD15, "BaseModel"),
+                       (comfy.supported_models.SDXL, "SDXL")):  # fmt: skip
+        config = dict(kind.unet_config) | FULL_SIZE[kind.__name__]
+        known = kind(config)
+        known.unet_config = config
+        known.custom_operations = comfy.ops.disable_weight_init
+        model = getattr(comfy.model_base, base)(known, device=torch.device("meta"))
+        unet = model.diffusion_model
+        names = {new: old for old, new in unet_table(unet_layout(config)).items()}
+        ours = module_names(dict(unet.named_parameters()), "unet", names)
+        missing, count = [], 0
+        for key, target in comfy.lora.model_lora_keys_unet(model, {}).items():
+            path = str(target).removeprefix("diffusion_model.").removesuffix(".weight")
+            module = unet.get_submodule(path) if path in ours.values() else None
+            if not isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+                continue
+            if "class_embedding" in key:  # XL's is called add_embedding in diffusers.
+                continue
+            (spelt,) = sort_keys({f"{key}.lora_down.weight": 0.0}, key).unet
+            count += 1
+            if ours.get(spelt) != path:
+                missing.append(key)
+        found[kind.__name__] = count, missing[:5]
+    return found
+
+
+FULL_SIZE = {
+    "SD15": dict(
+        image_size=32, in_channels=4, out_channels=4, num_res_blocks=[2] * 4,
+        channel_mult=[1, 2, 4, 4], transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0],
+        transformer_depth_output=[1] * 9 + [0] * 3, transformer_depth_middle=1,
+        use_spatial_transformer=True, legacy=False, num_heads=8, num_head_channels=-1,
+    ),
+    "SDXL": dict(
+        image_size=32, in_channels=4, out_channels=4, num_res_blocks=[2] * 3,
+        channel_mult=[1, 2, 4], transformer_depth=[0, 0, 2, 2, 10, 10],
+        transformer_depth_output=[0, 0, 0, 2, 2, 2, 10, 10, 10], transformer_depth_middle=10,
+        use_spatial_transformer=True, legacy=False, num_heads=-1, num_head_channels=64,
+        num_classes="sequential",
+    ),
+}  # fmt: skip
+
+
 def main() -> None:
     comfyui, family, *samplers = sys.argv[1:]
     host = begin(comfyui)
@@ -74,7 +130,8 @@ def main() -> None:
     torch.set_grad_enabled(False)
     toys = Toys(host, Path(family))
     found = {"steps": {name: followed(toys, name) for name in samplers}}
-    print(json.dumps(found | {"curves": curves_of_the_host()}))
+    found |= {"curves": curves_of_the_host(), "keys": lora_keys()}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

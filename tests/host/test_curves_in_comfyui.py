@@ -10,6 +10,7 @@ import pytest
 import torch
 from comfyui_server import PATH, PYTHON, missing
 from model_toys import normal
+from node_inputs import strategy
 from safetensors.torch import save_file
 from test_core_numbers import compared
 from toy_family import wake
@@ -216,3 +217,53 @@ def test_windows_of_core_count_frames_absolutely(comfyui, loras):
     extra["n22"][1]["freenoise"] = False
     found = latents(comfyui, nodes(**extra, **saved_all("30", "31")))
     assert distance(found["31"], found["30"]) < SAME
+
+
+# --------------------------------------------------------------------------------------------------
+# Windows, and other values than curves.
+
+
+def test_layers_go_by_absolute_frames_in_every_window(comfyui):
+    """Off from frame 3 on: there every window is the image model, bit for bit."""
+    parts = strategy("sliding windows", window=3, overlap=0)
+    extra = dict(
+        n18=curve("[[0, 0.5], [3, 0]]", "frames", interpolation="hold"), n19=curved(curve="18"),
+        n20=curve("[[0, 1], [3, 0]]", "frames", interpolation="hold"), n21=curved(curve="20"),
+        n22=windows("21", 3, 0), n23=windows("3", 3, 0), n24=windows("1", 3, 0),
+        n30=ksampler("22"), n31=ksampler("24"), n32=ksampler("23"),
+        n33=sampler("21", **parts), n34=sampler("19", **parts), n35=sampler("3", **parts),
+    )  # fmt: skip
+    for key in ("n22", "n23", "n24"):
+        extra[key][1]["freenoise"] = False
+    keys = [str(k) for k in range(30, 36)]
+    pairs = compared(comfyui, nodes(**extra, **saved_all(*keys)))
+    for host in (0, 1):
+        found = {key: pairs[key][host] for key in keys}
+        # Ours takes the layers' noise also where they are off; there half of them is as much.
+        for curved_, off, whole in (("30", "31", "32"), ("33", "34", "35")):
+            assert torch.equal(found[curved_][3:], found[off][3:])
+            assert torch.equal(found[curved_][:3], found[whole][:3])
+            assert distance(found[whole][3:], found[off][3:]) > 0.01
+            assert distance(found[whole][:3], found[off][:3]) > 0.001
+
+
+def test_numbers_and_masks_are_curves_in_comfyui(comfyui):
+    extra = dict(
+        n20=("PrimitiveFloat", {"value": 0.5}),
+        n21=("SolidMask", {"value": 0.5, "width": 64, "height": 64}),
+        n22=curved(curve="20"), n23=curved(curve="21"), n24=inject(strength=0.5),
+        n25=curve("[[0, 1]]", "frames", times=["21", 0]), n26=curved(curve="25"),
+        n30=ksampler("22"), n31=ksampler("23"), n32=ksampler("24"), n33=ksampler("26"),
+    )  # fmt: skip
+    found = latents(comfyui, nodes(**extra, **saved_all("30", "31", "32", "33")))
+    assert torch.equal(found["30"], found["32"])
+    assert distance(found["31"], found["32"]) < SAME
+    assert torch.equal(found["33"], found["31"])
+
+
+def test_every_lora_key_that_comfyui_knows_is_known(found):
+    """Of Stable Diffusion 1.5 and XL, on the meta device."""
+    print(found["keys"])
+    for family, (known, unknown) in found["keys"].items():
+        assert known > 500, family
+        assert unknown == [], family
