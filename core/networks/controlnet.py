@@ -61,11 +61,18 @@ class Control:
 
     def _weighted(self, answer: Tensor, x: Tensor) -> Tensor:
         answer = answer.mean((2, 3), keepdim=True).expand_as(answer) if self.pooled else answer
-        size, strength = tuple(answer.shape[-2:]), self.curve * self.strength
-        amount = strength.amount(self.frames, self.step, size)
-        if isinstance(amount, Tensor):
-            amount = repeat(amount, "t h w -> (b t) 1 h w", b=len(x)).to(answer)
-        return (answer * amount).to(x)
+        curve = self.curve * self.strength
+        return along(curve, answer, self.frames, self.step, len(x)).to(x)
+
+
+def along(
+    curve: Curve, answer: Tensor, frames: Sequence[int], step: StepAt | None, videos: int
+) -> Tensor:
+    """answer [(b t) c h w] times a curve over the absolute frames and the step."""
+    amount = curve.amount(frames, step, tuple(answer.shape[-2:]))
+    if isinstance(amount, Tensor):
+        amount = repeat(amount, "t h w -> (b t) 1 h w", b=videos).to(answer)
+    return answer * amount
 
 
 def check_fits(network: ControlNetModel, unet: Any) -> None:

@@ -15,8 +15,9 @@ from diffusers import ControlNetModel
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from ..diffusion.curves import FULL, Curve, StepAt
 from .conditions import Conditions
-from .controlnet import Residuals
+from .controlnet import Residuals, along
 from .injected_sets import InjectedSets, Injection, LayerPass
 from .temporal_layers import TemporalLayers
 from .unet_forward import way_down
@@ -92,13 +93,17 @@ class SparseControl:
     """A SparseCtrl with the images that it follows: a control as :class:`.controlnet.Control` is.
 
     condition: [t, k + 1, H, W] of the frames of the segment, see :func:`sparse_condition`. guess:
-    early answers count less, for prompts that say nothing.
+    early answers count less, for prompts that say nothing. curve: what the strength is multiplied
+    with, by the absolute numbers of the frames and by the step.
     """
 
     network: SparseControlNet
     condition: Tensor
     strength: float = 1.0
     guess: bool = False
+    curve: Curve = FULL
+    frames: Sequence[int] = ()
+    step: StepAt | None = None
 
     def __call__(self, x: Tensor, timesteps: Tensor, text: Tensor | None) -> Residuals:
         """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]."""
@@ -113,8 +118,11 @@ class SparseControl:
                 self.condition.to(**there),
             )  # fmt: skip
         *weights, last = self._weights(len(skips) + 1)
-        weighted = [one * weight for one, weight in zip(skips, weights, strict=True)]
-        return Residuals([one.to(x) for one in weighted], (middle * last).to(x))
+        weighted = [self._weighted(*both, x) for both in zip(skips, weights, strict=True)]
+        return Residuals(weighted, self._weighted(middle, last, x))
+
+    def _weighted(self, answer: Tensor, weight: float, x: Tensor) -> Tensor:
+        return along(self.curve * weight, answer, self.frames, self.step, len(x)).to(x)
 
     def _weights(self, count: int) -> list[float]:
         if not self.guess:

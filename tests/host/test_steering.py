@@ -2,66 +2,41 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-import torch
-from animatediff_toys import toy_config, toy_state
-from diffusers import ControlNetModel
-from model_toys import fill
+from animatediff_flows import FLOWS, SAMPLERS, toy_flow, write_toys
 from node_inputs import strategy
-from safetensors.torch import save_file
-from torch import nn
-from toy_family import TOY
-from toy_prompts import FRAMES, SIDE, distance, ksampler, nodes, sampler, saved
-from videoldm.core.families import animatediff_sparse
-from videoldm.core.networks.sites import UNetLayout, layout_of
-from videoldm.core.networks.sparse_control import SparseControlNet
-from videoldm.core.networks.temporal_layers import TemporalLayers
+from test_core_numbers import compared
+from toy_prompts import FRAMES, MODEL, SIDE, distance, ksampler, nodes, sampler, saved
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "families"))
-
-from test_camera_control import toy_file  # noqa: E402
-from test_core_numbers import compared  # noqa: E402
-from test_sparse_control import motion_config  # noqa: E402
-
-LAYOUT = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
 SAME = 1e-4
 """Of the spread of latents."""
 WINDOWS = strategy("sliding windows", window=4, overlap=2)
 
 
-def written(state: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in state.items()}, path)
-
-
-def sparse_state(latents: bool, width: int) -> dict[str, torch.Tensor]:
-    encoder = ControlNetModel(
-        block_out_channels=(32, 32), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        layers_per_block=1, cross_attention_dim=width, attention_head_dim=8, norm_num_groups=32,
-        conditioning_channels=4 + latents,
-    )  # fmt: skip
-    if latents:
-        encoder.controlnet_cond_embedding = nn.Conv2d(5, 32, 3, padding=1)
-    config = motion_config(layout_of(encoder.config))
-    layers = TemporalLayers(config.layers_spec())
-    network = SparseControlNet(fill(encoder, 3), fill(layers, 4), takes_latents=latents)
-    return animatediff_sparse.to_original(network, config)
-
-
 @pytest.fixture(scope="module")
 def files(comfyui):
-    models = comfyui.base / "models"
-    for variant in ("v3", "pia", "animatelcm i2v"):
-        config = toy_config(variant, layout=LAYOUT, heads=8, norm_groups=32)
-        written(toy_state(config), models / "videoldm" / "steer" / f"{variant}.safetensors")
-    written(toy_file((32, 32)), models / "videoldm" / "steer" / "camera.safetensors")
-    for name, latents in (("rgb", True), ("scribble", False)):
-        state = sparse_state(latents, TOY["text_width"])
-        written(state, models / "controlnet" / "steer" / f"{name}.safetensors")
+    write_toys(comfyui.base / "models")
     comfyui.clear()
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_workflows_give_the_same_latents_in_both_hosts(comfyui, files, name):
+    prompt, changed = toy_flow(name, MODEL), {}
+    samplers = [key for key, node in prompt.items() if node["class_type"] in SAMPLERS]
+    for key in samplers:
+        kind, inputs = saved(key)
+        prompt[f"9{key}"] = {"class_type": kind, "inputs": inputs}
+    for key, node in prompt.items():
+        if node["class_type"] == "ControlNetLoader":
+            # ComfyUI's own reader knows published sizes alone.
+            file = comfyui.base / "models" / "controlnet" / "flow.safetensors"
+            made = {"model": ["1", 0], "file": str(file)}
+            changed[key] = {"class_type": node["class_type"], "inputs": {
+                "control_net_name": file.name}}  # fmt: skip
+            prompt[key] = {"class_type": "TestSavedControlNet", "inputs": made}
+    far = {key: distance(*pair) for key, pair in compared(comfyui, prompt, changed).items()}
+    print(far)
+    assert far.keys() == set(samplers) and max(far.values()) < SAME
 
 
 def with_layers(variant: str, **extra) -> dict:

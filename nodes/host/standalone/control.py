@@ -94,29 +94,29 @@ class StandaloneSparseControl:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SparseHint(Hint):
-    """A SparseCtrl with its images. numbers: the absolute frames of a segment, None = from 0 on.
-    vae: of a network that follows encoded images."""
+    """A SparseCtrl with its images. vae: of a network that follows encoded images."""
 
     net: StandaloneSparseControl
-    numbers: tuple[int, ...] | None = None
     vae: VideoVAE | None = None
 
     def of_frames(self, frames: Sequence[int]) -> SparseHint:
-        return replace(self, numbers=tuple(frames))
+        return self
 
     def repeated(self, frames: int) -> SparseHint:
         return self
 
-    def control(self, x: Tensor) -> SparseControl:
+    def control(self, x: Tensor, frames: Sequence[int], step: StepAt | None) -> SparseControl:
         reduction = REDUCTION if self.vae is None else self.vae.factor
         height, width = (reduction * side for side in x.shape[-2:])
         if (height, width) not in self._resized:
             self._resized.clear()
             image = resize(self.images, width, height, "nearest-exact", "center")
             self._resized[height, width] = self._encoded(image)
-        numbers = self.numbers or range(x.shape[1])
-        condition = sparse_condition(self._resized[height, width], self.net.frames, numbers)
-        return SparseControl(network=self.net.network, condition=condition, strength=self.strength)
+        condition = sparse_condition(self._resized[height, width], self.net.frames, frames)
+        return SparseControl(
+            network=self.net.network, condition=condition, strength=self.strength,
+            curve=self.curve, frames=frames, step=step,
+        )  # fmt: skip
 
     def _encoded(self, images: Tensor) -> Tensor:
         if self.vae is None:
