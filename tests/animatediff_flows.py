@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from animatediff_toys import toy_config, toy_state
 from diffusers import ControlNetModel
 from model_toys import fill
 from safetensors.torch import save_file
+from steering_toys import motion_config, toy_file
 from templates import ROOT, read
 from torch import nn
 from toy_family import TOY
@@ -17,11 +17,6 @@ from videoldm.core.families import animatediff_sparse
 from videoldm.core.networks.sites import UNetLayout, layout_of
 from videoldm.core.networks.sparse_control import SparseControlNet
 from videoldm.core.networks.temporal_layers import TemporalLayers
-
-sys.path.append(str(Path(__file__).parent / "families"))
-
-from test_camera_control import toy_file  # noqa: E402
-from test_sparse_control import motion_config  # noqa: E402
 
 LAYOUT = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
 """Of the toy family's image model."""
@@ -64,6 +59,7 @@ def control_config(channels: int = 3) -> dict:
 
 def write_toys(models: Path) -> None:
     """Files for the toy family in the folders of models, some of every kind."""
+    torch.manual_seed(0)
     for variant in ("v1", "v2", "v3", "animatelcm", "pia", "animatelcm i2v"):
         config = toy_config(variant, layout=LAYOUT, heads=8, norm_groups=32)
         written(toy_state(config), models / "videoldm" / "steer" / f"{variant}.safetensors")

@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from animatediff_toys import TEXT, VIDEO, toy_config, toy_layers, toy_unet_of_one_seed
-from model_toys import fill, normal
 from safetensors.torch import save_file
+from steering_toys import toy_file
 from videoldm.core.families import animatediff_camera
-from videoldm.core.networks.camera_encoder import CameraEncoderSpec
 from videoldm.core.networks.cameras import CameraPath, CameraUse
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.injected_sets import Injection
@@ -25,25 +24,6 @@ def path(count: int = 4, step: float = 0.1) -> CameraPath:
     poses[:, 0, 3] = -step * torch.arange(count)
     return CameraPath(intrinsics=torch.tensor([[0.5, 0.9, 0.5, 0.5]]).repeat(count, 1),
                       world_to_camera=poses)  # fmt: skip
-
-
-def toy_file(widths=(32, 64), **changes) -> dict[str, torch.Tensor]:
-    """The weights as the authors' two dictionaries name them, for modules of these widths."""
-    spec = CameraEncoderSpec(widths=widths, heads=4, **changes)
-    encoder = fill(spec.build(1), 7).state_dict()
-    names = animatediff_camera._table(spec)
-    state = {}
-    for old, new in names.items():
-        state |= {f"{old}{k.removeprefix(new)}": v for k, v in encoder.items()
-                  if k.rpartition(".")[0] == new}  # fmt: skip
-    assert len(state) == len(encoder)
-    for way, level, number in (("down", 0, 0), ("down", 1, 0), ("up", 0, 1), ("up", 1, 1)):
-        width = widths[level if way == "down" else -1 - level]
-        head = f"{way}_blocks.{level}.motion_modules.{number}.temporal_transformer"
-        merge = f"{head}.transformer_blocks.0.attention_blocks.0.processor.qkv_merge"
-        weight = normal(width, width, seed=level + 20) / width**0.5
-        state |= {f"{merge}.weight": weight, f"{merge}.bias": 0.1 * normal(width, seed=30)}
-    return state
 
 
 @pytest.mark.parametrize("packing", ["nested", "prefixed", "bare"])

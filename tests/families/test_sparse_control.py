@@ -5,9 +5,9 @@ import torch
 from diffusers import ControlNetModel
 from model_toys import fill, normal, toy_unet
 from safetensors.torch import save_file
+from steering_toys import motion_config
 from torch import nn
 from videoldm.core.families import animatediff_sparse
-from videoldm.core.families.animatediff_config import AnimateDiffConfig
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.sites import SD1, layout_of
 from videoldm.core.networks.sparse_control import (
@@ -20,13 +20,6 @@ from videoldm.core.networks.video_unet import VideoUNet
 from videoldm.core.weights.checkpoints import CheckpointError
 
 X, TEXT, STEP = normal(1, 4, 4, 8, 8), normal(1, 5, 16, seed=1), torch.tensor(500)
-
-
-def motion_config(layout, **changes) -> AnimateDiffConfig:
-    return AnimateDiffConfig(
-        variant="v3", spelling="original", layout=layout, positions=32, tables=False,
-        way_up=False, attentions=1, **changes,
-    )  # fmt: skip
 
 
 def toy_sparse(latents: bool = False, seed: int = 3) -> SparseControlNet:

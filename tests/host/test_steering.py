@@ -52,12 +52,12 @@ def clip(count: int) -> tuple[str, dict]:
     }  # fmt: skip
 
 
-def checked(comfyui, prompt: dict, plain: str) -> None:
+def checked(comfyui, prompt: dict, plain: str, same: float = SAME) -> None:
     """Both hosts give the same, and something else than without."""
     pairs = compared(comfyui, prompt)
     far = {key: distance(*pair) for key, pair in pairs.items()}
     print(far)
-    assert max(far.values()) < SAME
+    assert max(far.values()) < same
     others = [distance(pairs[plain][0], pairs[key][0]) for key in pairs if key != plain]
     assert min(others) > 0.003, "it does nothing"
 
@@ -87,7 +87,7 @@ def test_camera_control(comfyui, files):
     checked(comfyui, with_layers(
         "v3", n30=("VideoLDM_CameraControl", told), n8=ksampler("3"), n40=ksampler("30"),
         n41=sampler("30", **WINDOWS), n70=saved("8"), n71=saved("40"), n72=saved("41"),
-    ), "8")  # fmt: skip
+    ), "8", 5 * SAME)  # fmt: skip
 
 
 @pytest.mark.parametrize("variant", ["pia", "animatelcm i2v"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from animatediff_toys import toy_config, toy_state
 from safetensors.torch import save_file
+from steering_toys import toy_file
 from videoldm.core.families import image_motion
 from videoldm.core.families.animatediff_config import LIKENESS
 from videoldm.core.networks.sites import UNetLayout
@@ -149,9 +148,6 @@ def test_what_is_no_camera_is_one_sentence(text, words):
 
 
 def test_layers_that_cannot_follow_a_camera_say_so(run, video_model, tmp_path):
-    sys.path.append(str(Path(__file__).parents[1] / "families"))
-    from test_camera_control import toy_file
-
     path = tmp_path / "models" / "videoldm" / "camera.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in toy_file((32, 32)).items()}, path)
