@@ -41,7 +41,7 @@ class StartImage(io.ComfyNode):
                 ),
                 number(
                     "augmentation", 0.02, 0.0, 10.0,
-                    "Noise added to the image, which the model is told: higher lets the video "
+                    "Noise added to the image, a condition of the model: higher lets the video "
                     "depart further from it.", step=0.01, advanced=True,
                 ),
                 integer("seed", 0, 0, 2**53 - 1, "Seed of that noise.", advanced=True),

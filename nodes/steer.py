@@ -40,7 +40,7 @@ class KeyframeImages(io.ComfyNode):
                     "for it (PIA). Loops close at 16 frames.",
                 ),
                 number(
-                    "motion_scale", 0.8, 0.0, 2.0, "How much frames are told apart, of layers that "
+                    "motion_scale", 0.8, 0.0, 2.0, "How much frames differ, for layers that "
                     "number them (AnimateLCM for images): higher moves more.", advanced=True,
                 ),
             ],
@@ -55,8 +55,8 @@ class KeyframeImages(io.ComfyNode):
     def execute(cls, model, images, frames, motion, motion_scale) -> io.NodeOutput:
         from .stages.steering import with_keyframes
 
-        told = frames, motion, motion_scale
-        return io.NodeOutput(with_keyframes(host, model, images, *told))
+        settings = frames, motion, motion_scale
+        return io.NodeOutput(with_keyframes(host, model, images, *settings))
 
 
 class CameraControl(io.ComfyNode):

@@ -22,7 +22,7 @@ CATEGORY = "VideoLDM/video"
 
 
 def saved(path, *, temp: bool = False):
-    """What the frontend or the runner is told of saved files; gif and png are pictures to it."""
+    """What the frontend or the runner shows of saved files; gif and png are pictures to it."""
     from .stages.media import shown_files
 
     kind = io.FolderType.temp if temp else io.FolderType.output

@@ -46,7 +46,7 @@ step_under_way: ContextVar[StepAt | None] = ContextVar("step_under_way", default
 
 
 def step_of(sigma: float, levels: Sequence[float]) -> StepAt:
-    """The step in which a sampler that walks down `levels` [steps + 1] evaluates at `sigma`: the
+    """The step in which a sampler over `levels` [steps + 1] evaluates at `sigma`: the
     last one that begins at or above it, so that levels between two of them count for the first."""
     steps = len(levels) - 1
     begun = sum(level >= sigma * (1 - 1e-5) for level in levels[:-1])

@@ -185,7 +185,7 @@ def placed(denoiser: Denoiser, given: Tensor, mask: Tensor) -> Denoiser:
     """Put given latents [b t c h w] where mask is 1, as the network is to see them at every level.
 
     The denoiser then takes them from x. The original of LVDM writes them into the sampler's x, so
-    that the side of guidance that is told of no given frames sees them, too.
+    that the branch of guidance without given frames sees them, too.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:

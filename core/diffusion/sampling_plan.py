@@ -41,7 +41,7 @@ class Plan:
         x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
         return to_vp(x, self.sigmas[-1])
 
-    def walk(
+    def sample(
         self,
         denoiser: Denoiser,
         x: Tensor,

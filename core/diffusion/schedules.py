@@ -1,4 +1,4 @@
-"""Noise schedules and the lists of noise levels that samplers walk down.
+"""Noise schedules and the lists of noise levels that samplers step through.
 
 Two descriptions of the same forward process are used side by side:
 
@@ -30,7 +30,7 @@ class NoiseSchedule:
     """A discrete-time, variance preserving forward process (DDPM, Ho et al. 2020, eq. 4).
 
     alphas_cumprod: [N] float64 on the CPU, strictly decreasing in [0, 1); the last may be 0.
-    whole_steps: networks are told the nearest integer timestep, never one in between.
+    whole_steps: networks get the nearest integer timestep, never one in between.
     """
 
     alphas_cumprod: Tensor

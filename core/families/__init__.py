@@ -172,8 +172,8 @@ def kind_in_words(family: str, kind: str) -> str | None:
     """What files of a kind hold, such as "temporal layers": in the family's own words, else in
     those of the project's own format; None for an unknown kind."""
     first, *published = families()
-    told = next((one.kinds for one in published if one.name == family), {})
-    return told.get(kind) or first.kinds.get(kind)
+    named = next((one.kinds for one in published if one.name == family), {})
+    return named.get(kind) or first.kinds.get(kind)
 
 
 def load_temporal_layers(path: Path, **where: Any) -> TemporalLayers:

@@ -97,9 +97,9 @@ def _numbers_beside(path: Path) -> dict[str, Any]:
     if not beside.is_file():
         return {}
     with broken_config(str(beside)):
-        told = json.loads(beside.read_text(encoding="utf-8"))
+        config = json.loads(beside.read_text(encoding="utf-8"))
         names = {"heads": "motion_num_attention_heads", "norm_groups": "motion_norm_num_groups"}
-        return {ours: int(told[theirs]) for ours, theirs in names.items() if theirs in told}
+        return {ours: int(config[theirs]) for ours, theirs in names.items() if theirs in config}
 
 
 def assemble(

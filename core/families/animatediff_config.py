@@ -126,9 +126,9 @@ class AnimateDiffConfig:
     def _layers(self) -> dict[str, LayerSpec]:
         found: dict[str, LayerSpec] = dict.fromkeys(self.sites, self.module)
         if self.variant == "animatelcm i2v":
-            told = replace(self.module, adds_context=True)
+            adding = replace(self.module, adds_context=True)
             last = self.layout.layers - 1
-            found |= {f"down.{i}.attn.{last}": told for i in range(self.layout.levels)}
+            found |= {f"down.{i}.attn.{last}": adding for i in range(self.layout.levels)}
         return {"in": InputChannelsSpec()} | found if self.variant == "pia" else found
 
     def _context(self) -> ImageEncoderSpec | MaskedImageSpec | None:

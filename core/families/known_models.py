@@ -1,7 +1,7 @@
-"""Models that people know by name, told by the width of their prompts, by the sizes of their U-Net
-and by what keys look like.
+"""Well-known models, recognised by the width of their prompts, by the sizes of their U-Net and by
+what keys look like.
 
-Only used to say in words what a file was made for; how a family is loaded is the family's own.
+Only for messages that say what a file was made for; how a family is loaded is the family's own.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ METHODS: tuple[Method, ...] = ("ddpm", "ddim", "euler", "respaced_ddim")
 
 class SigmaLinearSchedule(NoiseSchedule):
     """A schedule whose sigma, not its logarithm, is linear between the entries of the table: at
-    real timesteps the two differ, and the network is told the timestep."""
+    real timesteps the two differ, and the network reads the timestep."""
 
     def timestep(self, sigma: Tensor) -> Tensor:
         table = self.sigmas
@@ -117,7 +117,7 @@ METHOD_OF_SAMPLER: dict[str, dict[str, Method]] = {
 
 
 def published_plan(family: str, sampler: str, steps: int) -> Plan:
-    """The noise levels that the original of a family walks with a sampler of the usual name."""
+    """The noise levels that the original of a family uses with a sampler of the usual name."""
     methods = METHOD_OF_SAMPLER.get(family)
     if methods is None:
         known = ", ".join(METHOD_OF_SAMPLER)

@@ -51,16 +51,16 @@ def is_modelscope(shapes: Shapes) -> bool:
     return any(a in shapes and b in shapes for a, b in zip(REMAINS, convolutions, strict=True))
 
 
-def detect(shapes: Shapes, name: str = "the U-Net", **told: Any) -> ModelScopeConfig | None:
+def detect(shapes: Shapes, name: str = "the U-Net", **settings: Any) -> ModelScopeConfig | None:
     """The configuration of a U-Net by the names and shapes of its weights, without a prefix; None
-    for other networks. told: see :func:`.modelscope_config.config_of`.
+    for other networks. settings: see :func:`.modelscope_config.config_of`.
 
     Raises CheckpointError for such a U-Net with keys that it should not have.
     """
     layout = layout_in(shapes) if is_modelscope(shapes) else None
     if layout is None:
         return None
-    return config_of(layout, keys.to_own(shapes, layout, names_in(shapes), name), **told)
+    return config_of(layout, keys.to_own(shapes, layout, names_in(shapes), name), **settings)
 
 
 def assemble(

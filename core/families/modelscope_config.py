@@ -67,11 +67,11 @@ class ModelScopeConfig:
         )
 
 
-def config_of(layout: UNetLayout, shapes: Shapes, **told: Any) -> ModelScopeConfig | None:
+def config_of(layout: UNetLayout, shapes: Shapes, **settings: Any) -> ModelScopeConfig | None:
     """The configuration that shapes under this project's names tell (see
     :mod:`.modelscope_keys`); None where something is missing that every such U-Net has.
 
-    told: what they do not, such as the number of frames.
+    settings: what they do not tell, such as the number of frames.
     """
     first = next(attn_sites(layout), None)
     if first is None:
@@ -90,5 +90,5 @@ def config_of(layout: UNetLayout, shapes: Shapes, **told: Any) -> ModelScopeConf
         head_width=shapes[names["input"]][0] // INPUT_HEADS,
         in_channels=shapes[names["conv_in"]][1],
         out_channels=shapes[names["conv_out"]][0],
-        **told,
+        **settings,
     )

@@ -1,7 +1,7 @@
 """Stable Diffusion 1, 2 and the x4 upscaler: published files and diffusers folders -> image models.
 
-Rombach et al. 2022. Nothing is ever downloaded, and the family is told by the names and shapes of
-the weights, never by a file's name.
+Rombach et al. 2022. Nothing is ever downloaded, and the family is recognised by the names and
+shapes of the weights, never by a file's name.
 """
 
 from __future__ import annotations

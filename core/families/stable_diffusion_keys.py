@@ -139,7 +139,7 @@ def unet_from_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, 
 
 
 def unet_to_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:
-    """Inverse of :func:`unet_from_ldm`, also for video networks that are told numbers."""
+    """Inverse of :func:`unet_from_ldm`, also for video networks with more embeddings."""
     return rename_all(state, inverse(unet_table(layout)) | VIDEO_IDS, "the U-Net")
 
 

@@ -12,9 +12,9 @@ from .stable_diffusion_parts import place_of, unet_of
 
 # By the channels that the U-Net takes: 4 of the latents, and what stands beside them.
 _BY_CHANNELS = {
-    5: "a depth-to-image model of {}, which is also told a depth map",
-    8: "an image editing model of {} (InstructPix2Pix), which is also told an image",
-    9: "an inpainting model of {}, which is also told a mask and an image",
+    5: "a depth-to-image model of {}, which also takes a depth map",
+    8: "an image editing model of {} (InstructPix2Pix), which also takes an image",
+    9: "an inpainting model of {}, which also takes a mask and an image",
 }
 _BY_KEYS = {
     what: re.compile(pattern)

@@ -1,8 +1,8 @@
 """Stable Video Diffusion (Blattmann et al. 2023): image to video, 14 or 25 frames.
 
-Its U-Net is one of Stable Diffusion 2's size with temporal layers, told the frame rate, the motion
-and the augmentation besides. It is loaded as exactly that: the image network and a set of temporal
-layers, each with its site.
+Its U-Net is one of Stable Diffusion 2's size with temporal layers, conditioned on frame rate,
+motion and augmentation besides. It is loaded as exactly that: the image network and a set of
+temporal layers, each with its site.
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ def is_svd(shapes: Shapes) -> bool:
     return any(name in shapes for name in named)
 
 
-def detect(shapes: Shapes, name: str = "the U-Net", **told: Any) -> SvdConfig | None:
+def detect(shapes: Shapes, name: str = "the U-Net", **settings: Any) -> SvdConfig | None:
     """The configuration of a U-Net by the names and shapes of its weights, without a prefix; None
-    for other networks. told: see :func:`.svd_config.config_of`.
+    for other networks. settings: see :func:`.svd_config.config_of`.
 
     Raises CheckpointError for such a U-Net with keys that it should not have.
     """
     layout = layout_in(shapes, first_convolution=FIRST_CONVOLUTION) if is_svd(shapes) else None
     if layout is None:
         return None
-    return config_of(layout, keys.to_own(shapes, layout, keys.names_in(shapes), name), **told)
+    return config_of(layout, keys.to_own(shapes, layout, keys.names_in(shapes), name), **settings)
 
 
 def assemble_unet(

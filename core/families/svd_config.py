@@ -15,7 +15,7 @@ from .unet_layouts import Shapes
 
 BlendKind = Literal["learned", "learned_with_images", "fixed"]
 BLENDS: tuple[BlendKind, ...] = ("learned", "learned_with_images", "fixed")
-"""The original's names for how a layer's share is told; all published models are the second."""
+"""The original's names for how a layer's share is stored; all published models are the second."""
 
 HEAD_WIDTH = 64
 TASK = "image to video"
@@ -28,10 +28,10 @@ FRAMES = 25
 class SvdConfig:
     """One U-Net.
 
-    ids_width: of the sinusoids of all numbers it is told. linear: whether transformers project by
-    linear layers. text_over_time: whether temporal blocks read the prompt. kernel: of the temporal
-    convolutions, in frames and in positions. frames: of the segments it was trained on, which its
-    weights do not tell.
+    ids_width: of the sinusoids of all numbers among its conditions. linear: whether transformers
+    project by linear layers. text_over_time: whether temporal blocks read the prompt. kernel: of
+    the temporal convolutions, in frames and in positions. frames: of the segments it was trained
+    on, which its weights do not tell.
     """
 
     layout: UNetLayout
@@ -106,11 +106,11 @@ class SvdConfig:
         )
 
 
-def config_of(layout: UNetLayout, shapes: Shapes, **told: Any) -> SvdConfig | None:
+def config_of(layout: UNetLayout, shapes: Shapes, **settings: Any) -> SvdConfig | None:
     """The configuration that shapes under this project's names tell (see :mod:`.svd_keys`).
 
-    told: what they do not: the width of heads, how layers are blended, the number of frames.
-    None where something is missing that every such U-Net has.
+    settings: what they do not tell: width of heads, how layers are blended, number of frames. None
+    where something is missing that every such U-Net has.
     """
     blocks = list(block_sites(layout))
     first = next(res_sites(layout))
@@ -138,7 +138,7 @@ def config_of(layout: UNetLayout, shapes: Shapes, **told: Any) -> SvdConfig | No
         text_over_time=_reads_text(shapes, layout, context[1]),
         widens_first=f"layers.{key(blocks[0])}.block.norm_in.weight" in shapes,
         kernel=tuple(kernel),
-        **told,
+        **settings,
     )
 
 

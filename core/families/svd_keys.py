@@ -28,7 +28,7 @@ IDS = {
     "label_emb.0.0": "class_embedding.linear_1",
     "label_emb.0.2": "class_embedding.linear_2",
 }
-"""How the numbers that the network is told are embedded, in ldm's names and in those here."""
+"""How the numbers among the conditions are embedded, in ldm's names and in those here."""
 IDS_OF_DIFFUSERS = {f"class_embedding.{end}": f"add_embedding.{end}" for end in
                     ("linear_1", "linear_2")}  # fmt: skip
 

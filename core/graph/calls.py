@@ -19,7 +19,7 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 def slices(gathered: Mapping[str, list], is_input_list: bool) -> list[dict[str, Any]]:
     """Return the arguments of each call of a node.
 
-    Lists are walked in step, the shorter ones repeating their last value; a node that takes lists
+    Lists are zipped, the shorter ones repeating their last value; a node that takes lists
     is called once with them. An empty list means no call at all.
     """
     if is_input_list or not gathered:

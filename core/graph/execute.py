@@ -262,9 +262,9 @@ class _Run:
 
         def warn(text: str) -> None:
             display = self.prompt.get_display_node_id(node_id)
-            told = self.result.warnings.setdefault(display, [])
-            if text not in told:
-                told.append(text)
+            texts = self.result.warnings.setdefault(display, [])
+            if text not in texts:
+                texts.append(text)
                 self._emit("warning", node_id, text=text)
 
         return Call(node_id, node.class_type, index, hidden, report, warn, self.interrupted)
@@ -284,7 +284,7 @@ class _Run:
         return None
 
     def _blocked(self, node_id: str, blocker: Blocked) -> NodeResult:
-        """Pass a blocker on; its message is told once, at the first node that it stops."""
+        """Pass a blocker on; its message is reported once, at the first node that it stops."""
         if blocker.message:
             self.result.blocked[node_id] = blocker.message
             self._emit("blocked", node_id, text=blocker.message)

@@ -78,13 +78,13 @@ class _Reading:
     ):
         self.saved, self.control, self.upload = saved, control, upload
         self.position, self.wrong, self.values = 0, 0, {}
-        self._walk(inputs, "")
+        self._collect(inputs, "")
 
     @property
     def misfit(self) -> tuple[int, int]:
         return self.wrong, abs(len(self.saved) - self.position)
 
-    def _walk(self, inputs: Sequence[InputSpec], prefix: str) -> None:
+    def _collect(self, inputs: Sequence[InputSpec], prefix: str) -> None:
         button = not prefix and self.upload in ("last", "required")
         button = button and any(one.upload for one in inputs)
         for spec in required_first(inputs):
@@ -96,7 +96,7 @@ class _Reading:
             self._skip_extras(spec, nested=bool(prefix))
             if spec.dynamic is not None:
                 chosen = self.values.get(f"{prefix}{spec.name}", spec.initial())
-                self._walk(spec.opened(chosen), f"{prefix}{spec.name}.")
+                self._collect(spec.opened(chosen), f"{prefix}{spec.name}.")
         if button:
             self._skip_button()
 

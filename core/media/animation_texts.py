@@ -17,7 +17,7 @@ DO_NOT_BLEND = 0x02  # flag of a picture of an animation
 
 
 def insert_texts(source: Path, target: Path, texts: Mapping[str, str]) -> None:
-    """Copy a GIF, an animated WebP or a PNG (told by the suffix) with texts in it."""
+    """Copy a GIF, an animated WebP or a PNG (by its suffix) with texts in it."""
     insert = {".gif": _into_gif, ".webp": _into_webp, ".png": _into_png}[target.suffix]
     with source.open("rb") as encoded, target.open("wb") as file:
         if texts or target.suffix == ".webp":

@@ -71,7 +71,7 @@ def _vp9(quality: int) -> dict[str, str]:
 
 
 def _svt_av1(quality: int) -> dict[str, str]:
-    # The library prints its settings onto the terminal unless it is told not to.
+    # The library prints its settings onto the terminal unless that is switched off.
     os.environ.setdefault("SVT_LOG", "1")
     lossless = {"svtav1-params": "lossless=1"} if quality == BEST else {}
     return {"crf": _of_63(quality), "preset": "8", **lossless}

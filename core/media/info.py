@@ -62,7 +62,7 @@ def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
 
 
 def _simplest(rate: float) -> Fraction:
-    """30000/7007, as every seventh frame has it, is told from a float; noise in it is not."""
+    """30000/7007, as every seventh frame has it, is recognised in a float; noise in it is not."""
     exact = Fraction(rate).limit_denominator(10_010)
     is_exact = abs(exact - Fraction(rate)) < Fraction(rate) / 10**12
     return exact if is_exact else Fraction(rate).limit_denominator(1000)

@@ -1,1 +1,1 @@
-"""Image U-Nets with temporal layers in them, autoencoders, and what networks may be told."""
+"""Image U-Nets with temporal layers in them, autoencoders, and the conditions of networks."""

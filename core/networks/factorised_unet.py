@@ -1,5 +1,5 @@
 """U-Nets made for video from the start, whose layers act on space or on time: LVDM's and
-VideoCrafter's. They share one shape and differ in what they attend with and in what they are told.
+VideoCrafter's. They share one structure and differ in their attention and in their conditions.
 
 A network as :mod:`.conditions` describes them.
 """
@@ -21,7 +21,7 @@ from .layers.positions import sinusoid
 from .layers.residual import zeroed
 
 FRAMES_PER_SECOND = "frames_per_second"
-"""Name among the ids of a number [b] that VideoCrafter is told."""
+"""Name among the ids of a condition [b] of VideoCrafter."""
 
 USUAL_FRAMES_PER_SECOND = 16
 USUAL_FRAMES = 16
@@ -230,10 +230,10 @@ class FactorisedUNet(nn.Module):
         if self.config.given is not None:
             x = with_given(x, conditions)
         h = rearrange(x, "b t c h w -> (b t) c h w")
-        h = self._walk(h.contiguous(memory_format=torch.channels_last), inputs)
+        h = self._blocks(h.contiguous(memory_format=torch.channels_last), inputs)
         return rearrange(h.contiguous(), "(b t) c h w -> b t c h w", t=frames)
 
-    def _walk(self, h: Tensor, inputs: VideoInputs) -> Tensor:
+    def _blocks(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         h = self.conv_in(h)
         if self.first_attention is not None:
             h = self.first_attention(h, inputs)
@@ -256,7 +256,7 @@ class FactorisedUNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(h, inputs.frames)))
 
     # ----------------------------------------------------------------------------------------------
-    # Numbers that the network is told.
+    # Numbers among the conditions.
 
     def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """[b e], or [b t e] where frames differ."""
@@ -265,8 +265,8 @@ class FactorisedUNet(nn.Module):
         if self.embed_rate is not None:
             rate = conditions.ids.get(FRAMES_PER_SECOND)
             rate = steps.new_tensor([USUAL_FRAMES_PER_SECOND]) if rate is None else rate
-            told = self.embed_rate(rate.to(x.device).expand(len(x)), x.dtype)
-            embedding = embedding + (told if embedding.ndim == 2 else told[:, None])
+            embedded = self.embed_rate(rate.to(x.device).expand(len(x)), x.dtype)
+            embedding = embedding + (embedded if embedding.ndim == 2 else embedded[:, None])
         if self.config.given is None or conditions.context is None:
             return embedding
         level = conditions.context.noise_level.to(x.device)
@@ -274,8 +274,8 @@ class FactorisedUNet(nn.Module):
             own = self.embed_level(level, x.dtype)[:, None]
             each = embedding if embedding.ndim == 3 else embedding[:, None]
             return torch.where(conditions.context.mask.bool().to(x.device)[:, :, None], own, each)
-        told = self._level_rows(level).to(x.dtype)
-        return embedding + (told if embedding.ndim == 2 else told[:, None])
+        embedded = self._level_rows(level).to(x.dtype)
+        return embedding + (embedded if embedding.ndim == 2 else embedded[:, None])
 
     def _level_rows(self, level: Tensor) -> Tensor:
         """[b e] for the noise levels of given frames; those that are clean have no row."""

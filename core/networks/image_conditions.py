@@ -23,7 +23,7 @@ from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, ModuleSpec, module_
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentImages:
-    """What the frames of a segment are told of given images.
+    """Conditions of the frames of a segment from given images.
 
     latents: [b t c h w], of the image that each continues. distance: [b t] frames from it. there:
     [b], 0 for videos without one. motion: instead of what the layers have for it, None = theirs.
@@ -55,7 +55,7 @@ class KeyframeImages:
             )
 
     def of_segment(self, numbers: Sequence[int], like: Tensor, videos: int) -> SegmentImages:
-        """What the frames of these absolute numbers are told, in a batch of `videos`."""
+        """Conditions for the frames of these absolute numbers, in a batch of `videos`."""
         nearest, distance = _nearest(torch.tensor(self.frames), torch.tensor(list(numbers)))
         latents = self.latents[:, nearest.to(self.latents.device)].to(like)
         return SegmentImages(

@@ -121,7 +121,7 @@ class InjectedSets(Sequence[Injection]):
 
     @property
     def image_only(self) -> bool:
-        """Whether some set can be told which frames are images of their own."""
+        """Whether some set reads which frames are images of their own."""
         return any(spec.reads_image_only for spec in self.specs)
 
     @property
@@ -207,7 +207,7 @@ class LayerPass:
         self.sets.check_frames(self.frames if views is None else views.longest)
         self.embedding: Tensor | None = None
         if conditions.context is None and self.sets.context_channels:
-            # Sets that know given frames were always given some in training, or told of none.
+            # Sets that read given frames were trained with some, or with an empty mask.
             b, t, _, h, w = shape
             none = no_context((b, t, self.sets.context_channels, h, w), device)
             conditions = replace(conditions, context=none)
@@ -250,7 +250,7 @@ class LayerPass:
         ]
 
     def _images(self, one: Injection) -> SegmentImages | None:
-        """What a set is told of the images that the frames of this segment continue."""
+        """The conditions of a set from the images that the frames of this segment continue."""
         if one.images is None or one.layers.context is None:
             return None
         have, size = tuple(one.images.latents.shape[-2:]), tuple(self.size)
@@ -263,7 +263,7 @@ class LayerPass:
         return one.images.of_segment(numbers, self.embedding, self.videos)
 
     def _camera(self, one: Injection) -> CameraFeatures | None:
-        """What a set is told of the cameras of this segment, seen from its first frame."""
+        """The conditions of a set from the cameras of this segment, seen from its first frame."""
         encoder, use = one.layers.camera, one.camera
         if encoder is None or use is None or not use.strength:
             return None

@@ -45,7 +45,7 @@ class CameraFeatures:
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """What one set alone is told of a segment: the camera, images that its frames continue."""
+    """Conditions of one set alone: the camera, images that the frames continue."""
 
     camera: CameraFeatures | None = None
     images: SegmentImages | None = None
@@ -119,9 +119,9 @@ class TemporalLayers(nn.Module):
         )
         levels = [replace(inputs, context=found) for found in features]
         if own.camera is not None:
-            told = dict(camera_strength=own.camera.strength)
+            more = dict(camera_strength=own.camera.strength)
             pairs = zip(levels, own.camera.levels, strict=True)
-            levels = [replace(one, camera=tokens, **told) for one, tokens in pairs]
+            levels = [replace(one, camera=tokens, **more) for one, tokens in pairs]
         return SetInputs(frames, tuple(levels))
 
     @property

@@ -163,8 +163,8 @@ class VideoUNet(nn.Module):
         if missing:
             raise ValueError(f"the network needs {', '.join(VIDEO_IDS)}, but lacks {missing[0]}")
         width = self.image_unet.config.projection_class_embeddings_input_dim // len(VIDEO_IDS)
-        told = (sinusoid(conditions.ids[name].to(x.device), width) for name in VIDEO_IDS)
-        return torch.cat(list(told), dim=-1).to(x.dtype).expand(len(x), -1)
+        embedded = (sinusoid(conditions.ids[name].to(x.device), width) for name in VIDEO_IDS)
+        return torch.cat(list(embedded), dim=-1).to(x.dtype).expand(len(x), -1)
 
     # Other networks of the same image U-Net. It is shared by all of them, and never changed.
 

@@ -53,10 +53,10 @@ def independent_chunks(
         stream.reaches(start + settings.chunk)
         stop = min(stream.stop, start + settings.chunk)
         frames = stream.frames(start, stop).float()
-        told = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
+        low = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
         b, t, _, h, w = frames.shape
         condition = SegmentCondition(
-            frames=range(start, stop), concatenated=told, noise_level=level, level="upsampling"
+            frames=range(start, stop), concatenated=low, noise_level=level, level="upsampling"
         )
         denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
         first = noise((b, t, settings.latent_channels, h, w)).to(frames)

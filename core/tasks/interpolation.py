@@ -114,9 +114,9 @@ def interpolate(
     use = replace(how.use, restore=how.keep_keys)
     for k in range(how.passes):
         spacing = how.factor ** (how.passes - 1 - k)
-        told = None if how.rate is None else how.rate + k
+        rate = None if how.rate is None else how.rate + k
         level = f"interpolation {k + 1}"
-        single = _Pass(denoiser_for, sampling, use, told, level, spacing, how.from_blend)
+        single = _Pass(denoiser_for, sampling, use, rate, level, spacing, how.from_blend)
         reports = _Reports(callback, single.level, total_keys)
         part = None if done is None else done[:, ::spacing]
         new = _one_pass(single, keys, windows, part, reports)

@@ -2,7 +2,7 @@
 
     single_segment     one segment, from nothing or with given frames
     sliding         all frames at once, denoised in overlapping windows (with FreeNoise)
-    prediction      segment after segment, each told the last frames of the one before
+    prediction      segment after segment, each given the last frames of the one before
     hierarchical    key frames by prediction, then interpolation once or twice
 
 Segments hand over in latent space. What a frame becomes depends on the seed, on its absolute number
@@ -234,11 +234,11 @@ def _condition(
 def _chunks(frames: int, how: Continuation) -> list[Chunk]:
     """The segments of a video that begins with given frames."""
     there = 0 if how.given is None else how.given.shape[1]
-    told = min(there, how.context)
-    offset = there - told
+    given = min(there, how.context)
+    offset = there - given
     plan = prediction_chunks(frames - offset, how.window, how.context)
     moved = [Chunk(c.start + offset, c.stop + offset, c.context) for c in plan]
-    return [moved[0]._replace(context=told), *moved[1:]]
+    return [moved[0]._replace(context=given), *moved[1:]]
 
 
 def _resumed(

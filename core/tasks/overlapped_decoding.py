@@ -32,7 +32,7 @@ def overlapped_windows(latents: int, window: int, overlap: int) -> list[Window]:
     Of an odd overlap the larger half is taken from the earlier window.
     """
     check_windows(window, overlap)
-    return list(_walk(lambda stop: stop <= latents, lambda: latents, window, overlap))
+    return list(_chunks(lambda stop: stop <= latents, lambda: latents, window, overlap))
 
 
 def check_windows(window: int, overlap: int) -> None:
@@ -62,7 +62,7 @@ def decode_overlapped(
 def _decoded(
     decoder: Callable[[Tensor], Tensor], stream: FrameStream, window: int, overlap: int
 ) -> Iterator[Tensor]:
-    for start, stop, first, last in _walk(stream.reaches, lambda: stream.stop, window, overlap):
+    for start, stop, first, last in _chunks(stream.reaches, lambda: stream.stop, window, overlap):
         part = check_finite(stream.frames(start, stop), start)
         pixels = decoder(part)
         factor = pixels.shape[1] // part.shape[1]
@@ -71,7 +71,7 @@ def _decoded(
         stream.forget(start + window - overlap)
 
 
-def _walk(
+def _chunks(
     reaches: Callable[[int], bool], length: Callable[[], int], window: int, overlap: int
 ) -> Iterator[Window]:
     """Windows of a video that says whether it reaches a frame, and how long it is once it ends."""

@@ -156,8 +156,8 @@ class ContextUse:
 
     scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
     keep: also hold the given frames in the sampler's x, noised to its level at every step.
-    tell: pass them to the network; a network that takes none has them in x alone.
-    in_place: hold them there as the network is told them, so that both sides of context guidance
+    to_network: pass them to the network; a network that takes none has them in x alone.
+    in_place: hold them there as the network gets them, so that both branches of context guidance
     see them (LVDM's original).
     restore: put the given frames back into the finished segment in place of the sampled ones.
     """
@@ -165,7 +165,7 @@ class ContextUse:
     scale: Scale = 1.0
     perturbation: Perturbation | None = None
     keep: bool = False
-    tell: bool = True
+    to_network: bool = True
     in_place: bool = False
     restore: bool = True
 
@@ -211,13 +211,13 @@ def _context_denoiser(
     clean = condition.context
     if clean is None or not bool(clean.mask.any()):
         return denoiser_for(condition)
-    told = _perturbed(clean, source, use.perturbation) if use.tell else None
-    denoiser = denoiser_for(replace(condition, context=told))
-    if told is not None and (isinstance(use.scale, Tensor) or use.scale != 1):
+    given = _perturbed(clean, source, use.perturbation) if use.to_network else None
+    denoiser = denoiser_for(replace(condition, context=given))
+    if given is not None and (isinstance(use.scale, Tensor) or use.scale != 1):
         without = denoiser_for(replace(condition, context=clean.dropped()))
         denoiser = context_guided(denoiser, without, use.scale)
-    if use.in_place and told is not None:
-        denoiser = placed(denoiser, told.latents, clean.expanded_mask)
+    if use.in_place and given is not None:
+        denoiser = placed(denoiser, given.latents, clean.expanded_mask)
     if use.keep:
         denoiser = masked(denoiser, clean.latents.to(noise), clean.expanded_mask, noise=noise)
     return denoiser

@@ -54,17 +54,17 @@ class SlidingWindows(WindowLayout):
         if self.chunk < 1:
             raise ValueError(f"A chunk must have at least 1 frame, got {self.chunk}.")
 
-    def told(self, window: Window) -> SegmentCondition:
-        """What the network is given of a window."""
-        given = self.context if self.use.tell else None
+    def condition_of(self, window: Window) -> SegmentCondition:
+        """The condition of a window."""
+        given = self.context if self.use.to_network else None
         context = None if given is None else given.at(window)
         return SegmentCondition(frames=window, context=context, rate=self.rate, level="window")
 
-    def told_of_all(self, frames: int) -> SegmentCondition:
-        """What it is given where it sees all frames together, and attention sees the windows."""
+    def condition_of_all(self, frames: int) -> SegmentCondition:
+        """The condition of all frames together, where attention sees the windows."""
         return SegmentCondition(
             frames=range(frames),
-            context=self.context if self.use.tell else None,
+            context=self.context if self.use.to_network else None,
             rate=self.rate,
             views=self.views(frames),
             level="window",
@@ -94,7 +94,7 @@ def sliding(
         check_whole(windows.x0, size, frames, "initial")
     plan = windows.windows(frames)
     windows.weights(plan, frames)
-    first = windows.told_of_all(frames) if windows.is_inside else windows.told(plan[0])
+    first = windows.condition_of_all(frames) if windows.is_inside else windows.condition_of(plan[0])
 
     def sample() -> Tensor:
         start = _noise(size, sampling, frames, windows)
@@ -129,7 +129,10 @@ def _by_step(
     @lru_cache(maxsize=1)
     def denoiser_at(step: int) -> Denoiser:
         plan = windows.windows(frames, step)
-        kept = {window: bound.get(window) or denoiser_for(windows.told(window)) for window in plan}
+        kept = {
+            window: bound.get(window) or denoiser_for(windows.condition_of(window))
+            for window in plan
+        }
         # What windows of other steps hold, such as images of ControlNets, would only pile up.
         bound.clear()
         bound.update(kept)

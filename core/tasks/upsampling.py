@@ -1,9 +1,10 @@
 """The x4 video upsampler, in latent space (Video LDM, section 3.4).
 
 A chunk of latents is denoised with the low-resolution frames concatenated to it, which are noised
-to a level that the network is told. Chunks follow each other in time: the finished frames of the
-overlap are held at every step, so that borders are continued rather than blended, and only one
-chunk is in memory. Large frames are denoised in tiles whose overlaps are averaged at every step.
+to a level that is a condition of the network. Chunks follow each other in time: the finished frames
+of the overlap are held at every step, so that borders are continued rather than blended, and only
+one chunk is in memory. Large frames are denoised in tiles whose overlaps are averaged at every
+step.
 """
 
 from __future__ import annotations
@@ -245,9 +246,9 @@ def planned_evaluations(
     condition: SegmentCondition, settings: Upsampling, sigmas: Tensor
 ) -> Evaluations:
     """What `denoiser_in_tiles` asks for."""
-    told, side = condition.concatenated, settings.tile
-    sides = (n if side is None else min(n, side) for n in told.shape[-2:])
-    return Evaluations(condition, (len(told), settings.latent_channels, *sides), sigmas)
+    low, side = condition.concatenated, settings.tile
+    sides = (n if side is None else min(n, side) for n in low.shape[-2:])
+    return Evaluations(condition, (len(low), settings.latent_channels, *sides), sigmas)
 
 
 def denoiser_in_tiles(
@@ -263,10 +264,10 @@ def _in_tiles(
     denoiser_for: DenoiserFor, condition: SegmentCondition, tile: int, overlap: int
 ) -> Denoiser:
     """A denoiser of whole frames from denoisers of tiles."""
-    told = condition.concatenated
+    low = condition.concatenated
     denoisers = [
-        denoiser_for(replace(condition, concatenated=part.of(told)))
-        for part in tiles(*told.shape[-2:], tile, overlap)
+        denoiser_for(replace(condition, concatenated=part.of(low)))
+        for part in tiles(*low.shape[-2:], tile, overlap)
     ]
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -324,5 +325,5 @@ class _SideBySide(ScopedDenoisers):
 
 def _cut(condition: SegmentCondition, window: Window) -> SegmentCondition:
     frames = range(window[0], window[-1] + 1)
-    told = condition.concatenated[:, frames.start : frames.stop]
-    return replace(condition, frames=frames, concatenated=told)
+    low = condition.concatenated[:, frames.start : frames.stop]
+    return replace(condition, frames=frames, concatenated=low)

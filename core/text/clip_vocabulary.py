@@ -46,7 +46,7 @@ class ClipTokenizer:
     ) -> dict[str, list]:
         """Token ids under ``input_ids``: a list for one prompt, a list of lists for several.
 
-        ``padding`` "max_length" fills up to ``max_length`` (77 unless told); ``truncation`` cuts
+        ``padding`` "max_length" fills up to ``max_length`` (77 by default); ``truncation`` cuts
         there and keeps the end token. Raises VocabularyError without the package.
         """
         one = isinstance(prompts, str)

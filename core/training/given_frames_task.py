@@ -52,9 +52,9 @@ class LatentPlan:
 
 def encoded(plan: LatentPlan, autoencoder: Autoencoder3D, folder: Path) -> Tensor:
     """The means of the latents of every video [n t c h w], float16, encoded once and kept."""
-    told = hashlib.sha256(json.dumps(vars(plan), sort_keys=True).encode())
-    told.update(autoencoder.mix_moments.conv.weight.detach().float().cpu().numpy().tobytes())
-    path = folder / f"videos-{told.hexdigest()[:16]}.safetensors"
+    fingerprint = hashlib.sha256(json.dumps(vars(plan), sort_keys=True).encode())
+    fingerprint.update(autoencoder.mix_moments.conv.weight.detach().float().cpu().numpy().tobytes())
+    path = folder / f"videos-{fingerprint.hexdigest()[:16]}.safetensors"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         frames = plan.latents * autoencoder.temporal_factor

@@ -24,7 +24,7 @@ def teach_reading(
     reader: PromptReader, text: Tensor, scenes: Sequence[worlds.Scene], *, steps: int, seed: int
 ) -> None:
     """Train the reader on the encoded captions [n, tokens, d] of as many scenes."""
-    motions = torch.stack([told_motions(scene) for scene in scenes]).float()
+    motions = torch.stack([motions_of(scene) for scene in scenes]).float()
     reader.start_whitening(text[:512].flatten(0, 1))
     optimizer = MuonAdamW(reader, lr=LEARNING_RATE, weight_decay=0.05)
     random = np.random.default_rng(seed)
@@ -38,8 +38,8 @@ def teach_reading(
         optimizer.zero_grad()
 
 
-def told_motions(scene: worlds.Scene) -> Tensor:
-    """What the layers are told of a scene [8, 2]: (x, y) in parts of the image's sides per frame.
+def motions_of(scene: worlds.Scene) -> Tensor:
+    """The motions in a scene [8, 2]: (x, y) in parts of the image's sides per frame.
 
     Of each of two shapes, how its left, right, upper and lower edge move; zeros for a shape that is
     not there. Of a road, how four places of it move, for a slow and for a fast car.

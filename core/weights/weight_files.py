@@ -1,5 +1,5 @@
 """Files of weights as people have them, whatever wrote them and whatever they are called: what they
-are is told by their first bytes. Pickles are read for tensors alone, and no code in them runs."""
+are is read off their first bytes. Pickles are read for tensors alone, and no code in them runs."""
 
 from __future__ import annotations
 

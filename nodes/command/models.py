@@ -68,8 +68,8 @@ def _contents(path: Path) -> dict[str, Any]:
     except (SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(first_line(error)) from None
     own = own if isinstance(own, dict) else {}
-    told = {key: own[key] for key in ("kind", "family", "notes") if own.get(key)}
-    return {"parameters": count} | told
+    about = {key: own[key] for key in ("kind", "family", "notes") if own.get(key)}
+    return {"parameters": count} | about
 
 
 def _in_folders(host: StandaloneHost) -> Iterator[dict[str, Any]]:

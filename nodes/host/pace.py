@@ -1,4 +1,4 @@
-"""How long a run still takes, from how far it has come."""
+"""Time left of a run, estimated from its speed so far."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ BETWEEN = 0.2
 
 @dataclass
 class Pace:
-    """Of one node: `begin` is when its first report came, `at` how much was done by then."""
+    """Of one node: `begin` is the time of its first report, `at` how much was done by then."""
 
     begin: float | None = None
     at: float = 0.0
-    told: float = float("-inf")
+    reported: float = float("-inf")
 
     def restart(self, now: float, done: float) -> None:
-        """Begin anew with a node whose first report is `done`.
+        """Start over with a node whose first report is `done`.
 
         What came before the first report (loading, the first step's preparations) is left out.
         """
-        self.begin, self.at, self.told = now, done, float("-inf")
+        self.begin, self.at, self.reported = now, done, float("-inf")
 
     def is_due(self, now: float, done: float, total: float) -> bool:
-        """Whether to tell of this report; the last one always is told."""
-        due = now - self.told >= BETWEEN or done >= total
-        self.told = now if due else self.told
+        """Whether to pass this report on; the last one always is."""
+        due = now - self.reported >= BETWEEN or done >= total
+        self.reported = now if due else self.reported
         return due
 
     def left(self, now: float, done: float, total: float) -> float | None:

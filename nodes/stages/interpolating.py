@@ -117,15 +117,15 @@ class _Remaking:
         if self.request.context_guidance != 1:
             raise ValueError(
                 f"context_guidance {self.request.context_guidance} is for layers that are given "
-                "frames; this model is told all of them in its input and takes 1"
+                "frames; this model has all of them in its input and takes 1"
             )
-        told, latents = self.facts.low_res_channels, self.facts.latent_channels
-        if told not in (latents, latents + 1):
+        channels, latents = self.facts.low_res_channels, self.facts.latent_channels
+        if channels not in (latents, latents + 1):
             raise ValueError(
                 "the model makes frames from other frames, but not between them: take a model of "
                 "interpolation, or an image model with interpolation layers"
             )
-        if told == latents + 1 and self.request.vae is None:
+        if channels == latents + 1 and self.request.vae is None:
             raise ValueError(
                 "the model takes a mask, and frames to be made as encoded grey ones: connect the "
                 "input vae"

@@ -65,7 +65,7 @@ def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     stream = _all_ways(host, once, excerpt)
     if excerpt.load == VIDEO_ONLY:
         images = mask = host.blocked(
-            'Load Video was told to load the video only: connect its output "video", or set load '
+            'Load Video is set to load the video only: connect its output "video", or set load '
             "to frames"
         )
     else:

@@ -45,15 +45,15 @@ def sampling_for(
     """Core's description of how segments are sampled; prompts of segments may bring seeds."""
     how = plan_for(host, model, settings)
     facts = host.facts(model)
-    told = dict(
-        sampler=how.walk if settings.schedule == AS_PUBLISHED else how.sampler,
+    common = dict(
+        sampler=how.sample if settings.schedule == AS_PUBLISHED else how.sampler,
         sigmas=how.sigmas,
         seed=settings.seed,
         device=facts.device,
         shared_noise=facts.shared_noise,
     )
     seeds = _segment_seeds(conditioning)
-    return SegmentedSampling(**told, segments=seeds) if seeds else Sampling(**told)
+    return SegmentedSampling(**common, segments=seeds) if seeds else Sampling(**common)
 
 
 def require_room(

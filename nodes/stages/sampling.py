@@ -194,7 +194,7 @@ class _Run:
         return ContextUse(
             scale=own.context_guidance, perturbation=noise, keep=own.hold_context,
             in_place=self.host.facts(self._predictor).in_place,
-            tell=not own.hold_context or self.host.facts(self._predictor).takes_context,
+            to_network=not own.hold_context or self.host.facts(self._predictor).takes_context,
         )  # fmt: skip
 
     def _context(self) -> ContextFrames | None:
@@ -320,10 +320,10 @@ class _ByContext(ScopedDenoisers):
     """Denoisers of one model for segments without given frames, of another for those with some."""
 
     alone: DenoiserFor
-    told: DenoiserFor
+    continuing: DenoiserFor
 
     def _of(self, condition: SegmentCondition) -> DenoiserFor:
-        return self.alone if condition.context is None else self.told
+        return self.alone if condition.context is None else self.continuing
 
     def __call__(self, condition: SegmentCondition) -> Denoiser:
         return self._of(condition)(condition)

@@ -91,7 +91,7 @@ def check_run(run: str, how: dict, models: dict, given: dict[str, Tensor], expec
     all_pairs = [given[k] for k in sorted(given) if k.startswith("fnoise")]
     pairs = keys - 1 if all_pairs else filled_keys(keys) - 1
     filled = windows_of(all_pairs or noise[count:], steps, pairs, True)
-    drawn = dict(sampler=plan_of.walk, sigmas=plan_of.sigmas)
+    drawn = dict(sampler=plan_of.sample, sigmas=plan_of.sigmas)
     sampling = RecordedSampling(**drawn, windows=predicted, stride=4 * (WINDOW - how["T_cond"]))
     filling = RecordedSampling(**drawn, windows=filled, stride=BETWEEN - 1)
     use = context_use(schedule, how["s"], GUIDANCE[how["uc_type"]](how["uncond_scale"]))

@@ -65,7 +65,7 @@ def seen_first(how: sampling.Plan, walk: bool = False) -> tuple[torch.Tensor, to
     noise = lambda step, x: torch.zeros_like(x)  # noqa: E731
     if walk:
         started = (how.sigmas[0].double() ** 2 + 1).sqrt() * ones
-        how.walk(denoiser, started, how.sigmas, noise=noise)
+        how.sample(denoiser, started, how.sigmas, noise=noise)
     else:
         how.run(denoiser, ones, step_noise=noise)
     return seen[0]

@@ -29,7 +29,7 @@ def sampled(make, how=None, **changes):
         noise = one_stream(seeded(3))
         chunks = make(agreeing, low_res, how, settings(**changes), noise)
         return torch.cat(list(chunks), dim=1)
-    sampling = Sampling(sampler=how.walk, sigmas=how.sigmas, seed=3)
+    sampling = Sampling(sampler=how.sample, sigmas=how.sigmas, seed=3)
     return make(agreeing, low_res, sampling, settings(**changes))
 
 

@@ -52,7 +52,7 @@ class MotionTransformer(TransformerLayer):
 
 
 class MotionAttention(nn.Module):
-    """Self-attention among the frames of a video, at the same position and along told motions:
+    """Self-attention among the frames of a video, at the same position and along given motions:
     tokens [b, t n, d].
 
     ``heads`` heads of width d / 2 in all attend to the same position of the other frames. As many

@@ -199,8 +199,8 @@ class BlockAttention(nn.Module):
 
 
 class PooledResBlock(nn.Module):
-    """Residual block of two 3x3 convolutions per frame, told the noise level; its group norms take
-    statistics over all frames of a video."""
+    """Residual block of two 3x3 convolutions per frame that reads the noise level; its group norms
+    take statistics over all frames of a video."""
 
     def __init__(self, channels: int, *, norm_groups: int, eps: float, embedding: int, ops=nn):
         super().__init__()

@@ -79,12 +79,12 @@ class ResBlock(nn.Module):
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
         z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
-        told = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
+        embedded = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
         if self.scale_shift:
-            scale, shift = told.chunk(2, dim=1)
+            scale, shift = embedded.chunk(2, dim=1)
             z = self.norm2(z, frames) * (1 + scale) + shift
         else:
-            z = self.norm2(z + told, frames)
+            z = self.norm2(z + embedded, frames)
         h = h if self.skip is None else convolution(self.skip, h)
         h = convolution(self.conv2, F.silu(z), plus=h)
         return h if self.over_time is None else self.over_time(h, frames)

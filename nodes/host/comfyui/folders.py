@@ -24,7 +24,7 @@ class ComfyFolders(Folders):
         self.allowed = []
         default = os.path.join(folder_paths.models_dir, TEMPORAL_LAYERS)
         folder_paths.add_model_folder_path(TEMPORAL_LAYERS, default)
-        # A folder of one's own lists every file unless it is told which endings are weights.
+        # A folder of one's own lists every file unless the endings of weights are given.
         paths, endings = folder_paths.folder_names_and_paths[TEMPORAL_LAYERS]
         if not endings:
             weights = folder_paths.supported_pt_extensions

@@ -33,8 +33,8 @@ def numbers_of(frames: int, window: Any) -> tuple[list[int], int]:
     return first + list(window.index_list), window.total_frames
 
 
-def told_to_others(options: dict[str, Any], numbers: Sequence[int], total: int) -> None:
-    """Write down in the transformer options which frames an evaluation has."""
+def note_frames(options: dict[str, Any], numbers: Sequence[int], total: int) -> None:
+    """Note in the transformer options, for other packs, which frames an evaluation has."""
     within = {"sub_idxs": list(numbers), "full_length": total, "context_length": len(numbers)}
     options[OTHERS] = within
 

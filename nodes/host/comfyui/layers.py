@@ -25,7 +25,7 @@ from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
 from ..shared.misfits import check_layers_fit, check_strength_fits
 from ..shared.steering import Misfit, why_not
-from .frame_conditions import conditions_for, numbers_of, told_to_others
+from .frame_conditions import conditions_for, note_frames, numbers_of
 from .model import schedule_of, unet_layout
 from .noise_levels import with_schedule
 from .steps import count_steps, step_at
@@ -208,16 +208,16 @@ def fold_frames(
     conditions hold for each frame is picked here.
     """
     options = comfy.model_patcher.create_model_options_clone(model_options)
-    told, is_video = options["transformer_options"], x.ndim == 5
+    own, is_video = options["transformer_options"], x.ndim == 5
     videos, frames = (len(x), x.shape[2]) if is_video else (1, len(x))
     if is_video:
-        told[FRAME_BATCH] = FrameBatch(frames=frames)
+        own[FRAME_BATCH] = FrameBatch(frames=frames)
         conds = [cond and [_folded(one, videos, frames) for one in cond] for cond in conds]
         x, timestep = x.transpose(1, 2).flatten(0, 1), timestep.repeat_interleave(frames, dim=0)
-    ours, window = told.get(FRAME_BATCH), told.get("context_window")
+    ours, window = own.get(FRAME_BATCH), own.get("context_window")
     if is_video or ours is None or window is not None:
         numbers, total = numbers_of(frames, window)
-        told_to_others(told, numbers, total)
+        note_frames(own, numbers, total)
         conds = conditions_for(conds, numbers, windowed=window is not None)
     results = executor(model, conds, x, timestep, options, **more)
     if not is_video:

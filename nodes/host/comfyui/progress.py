@@ -1,4 +1,4 @@
-"""What the frontend is told while a node runs: segment, step, time left and memory, and warnings.
+"""What the frontend shows while a node runs: segment, step, time left and memory, and warnings.
 
 ComfyUI's own progress bar knows one figure; the rest goes to the browser that queued the run as
 events of this pack's, which nothing depends on.
@@ -42,8 +42,8 @@ class Reports:
         if not self.pace.is_due(now, done, total):
             return
         left = self.pace.left(now, done, total)
-        told = {"node": context.node_id, "done": done, "total": total, "left": left}
-        _send(PROGRESS, told | {"part": part and part._asdict(), "memory": memory()})
+        values = {"node": context.node_id, "done": done, "total": total, "left": left}
+        _send(PROGRESS, values | {"part": part and part._asdict(), "memory": memory()})
 
     def warn(self, sentence: str) -> None:
         """Log a warning and show it in the node that runs, once per run of this node."""
@@ -71,8 +71,8 @@ def memory() -> dict[str, Any]:
     return {"device": str(device), "used": int(total - free), "total": int(total)}
 
 
-def _send(event: str, told: dict[str, Any]) -> None:
+def _send(event: str, values: dict[str, Any]) -> None:
     from server import PromptServer
 
     server = PromptServer.instance
-    server.send_sync(event, told, server.client_id)
+    server.send_sync(event, values, server.client_id)

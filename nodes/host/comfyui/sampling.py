@@ -32,7 +32,7 @@ from ....core.tasks.segment import (
 )
 from ..interface import Guidance
 from ..shared.misfits import check_prompts_fit
-from .frame_conditions import told_to_others
+from .frame_conditions import note_frames
 from .layers import FRAME_BATCH, FrameBatch
 from .model_facts import network_spec, prediction_of, trained_network_of
 from .segment_prompts import SegmentPrompts, for_batch
@@ -179,9 +179,9 @@ class Running(comfy.samplers.Sampler):
 
     def _options(self, segment: SegmentDenoiser) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
-        told, numbers = options["transformer_options"], list(segment.condition.frames)
-        told[FRAME_BATCH] = segment.batch
-        told_to_others(told, numbers, max(numbers) + 1)
+        own, numbers = options["transformer_options"], list(segment.condition.frames)
+        own[FRAME_BATCH] = segment.batch
+        note_frames(own, numbers, max(numbers) + 1)
         return options
 
 

@@ -37,9 +37,9 @@ class SegmentPrompts:
         """All entries, those of other frames too: hooks are registered, and ControlNets are put
         into memory, of what is given before sampling begins. `condition` is of any segment, `shape`
         [b t c h w] that of its latents."""
-        told = _told(condition, shape)
+        extra = _extra(condition, shape)
         return {
-            name: [[text, {**_without_frames(more), **told}] for text, more in prompt]
+            name: [[text, {**_without_frames(more), **extra}] for text, more in prompt]
             for name, prompt in self.by_name.items()
         }
 
@@ -62,7 +62,7 @@ class SegmentPrompts:
 
 def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
     """The prompts of a segment for a batch of images: frames [(b t)] of latents [b t c h w]."""
-    told, videos = _told(condition, shape), shape[0]
+    extra, videos = _extra(condition, shape), shape[0]
 
     def folded(text: Tensor | None) -> Tensor | None:
         if text is None or text.ndim < 4:
@@ -70,19 +70,19 @@ def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int
         return rearrange(text.expand(videos, -1, -1, -1), "b t n d -> (b t) n d")
 
     return {
-        name: [[folded(text), {**more, **told}] for text, more in prompt]
+        name: [[folded(text), {**more, **extra}] for text, more in prompt]
         for name, prompt in prompts.items()
     }
 
 
-def _told(condition: SegmentCondition, shape: Sequence[int]) -> dict[str, Tensor]:
+def _extra(condition: SegmentCondition, shape: Sequence[int]) -> dict[str, Tensor]:
     """What stands behind the latents, and its noise step, per image; see `VideoLDMModel`."""
-    told: dict[str, Tensor] = {}
+    extra: dict[str, Tensor] = {}
     if condition.concatenated is not None:
-        told[LOW_RES] = rearrange(condition.concatenated, "b t c h w -> (b t) c h w")
+        extra[LOW_RES] = rearrange(condition.concatenated, "b t c h w -> (b t) c h w")
     if condition.noise_level is not None:
-        told[NOISE_LEVEL] = torch.full((shape[0] * shape[1],), condition.noise_level)
-    return told
+        extra[NOISE_LEVEL] = torch.full((shape[0] * shape[1],), condition.noise_level)
+    return extra
 
 
 def _without_frames(more: dict[str, Any]) -> dict[str, Any]:

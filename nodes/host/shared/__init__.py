@@ -1,1 +1,1 @@
-"""What both hosts compute alike, told by plain values; nothing here knows which host runs."""
+"""Rules that both hosts compute alike, on plain values; nothing here knows which host runs."""

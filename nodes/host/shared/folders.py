@@ -150,7 +150,7 @@ class Folders:
         return None if prefix is None else _fault(output_base, self.output, prefix)
 
     def relative(self, path: Path) -> tuple[str, str]:
-        """(file name, folder inside output or temp), the way results are told to a frontend."""
+        """(file name, folder inside output or temp), the way a frontend names results."""
         for root in (self.temp, self.output):
             if path.is_relative_to(root):
                 folder = path.parent.relative_to(root).as_posix()

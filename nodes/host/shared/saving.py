@@ -21,7 +21,7 @@ def save_stream(
 ) -> Path:  # fmt: skip
     """Write the video and return the finished file.
 
-    A request to stop takes effect before each frame. When writing ends early, the user is told
+    A request to stop takes effect before each frame. When writing ends early, the user learns
     which file holds the frames so far; a file that has none is removed.
     """
     watched = replace(stream, source=lambda: _watched(host, stream.source()))

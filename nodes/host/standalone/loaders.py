@@ -210,7 +210,7 @@ class Loaders:
 
 
 def with_whole_steps(found: ImageModel) -> ImageModel:
-    """The image model that is told whole timesteps, as ComfyUI tells its own."""
+    """The image model with whole timesteps, as ComfyUI's own models get them."""
     schedule = replace(found.model.schedule, whole_steps=True)
     return replace(found, model=found.model.with_schedule(schedule))
 
