@@ -169,12 +169,41 @@ def text_to_video(case) -> dict[str, float]:
     return found
 
 
+def decoded() -> dict[str, float]:
+    """The temporal decoder of published size as ComfyUI's own VAE, in chunks whatever memory is
+    free; random weights."""
+    import comfy.sd
+    import torch
+    from svd_toys import manifest
+    from videoldm.core.families import svd_decoder
+    from videoldm.core.tasks.decoding import decode
+    from videoldm.nodes.host import host
+
+    prefix, random = "first_stage_model.", torch.Generator().manual_seed(0)
+    state = {}
+    for key, empty in manifest("svd_temporal_decoder_first_stage").items():
+        fan = max(empty[0].numel(), 1) if empty.ndim > 1 else 100
+        drawn = torch.randn(empty.shape, generator=random) / fan**0.5
+        norm = "norm" in key or "layers.0." in key
+        state[key.removeprefix(prefix)] = drawn + (1 if norm and key.endswith("weight") else 0)
+    raw = torch.randn(1, 5, 4, 2, 2, generator=random)
+    ours = svd_decoder.from_state(state, "the file")
+    wanted = torch.cat(list(decode(ours, raw * 0.18215, chunk=2, reach=1)), dim=1)
+    vae = comfy.sd.VAE(sd=dict(state), dtype=torch.float32)
+    theirs = host.decoder(vae)
+    assert theirs.reach is None
+    vae.memory_used_decode = lambda shape, dtype: 1e15  # ComfyUI would decode one by one.
+    made = torch.cat(list(decode(theirs, raw, chunk=2, reach=1)), dim=1)
+    alone = theirs.vae.decode(raw[0]).movedim(-1, 1) * 2 - 1
+    return {"decoder": apart(made, wanted), "one by one": apart(alone, made[0].clamp(-1, 1))}
+
+
 KINDS = {"svd": image_to_video, "modelscope": text_to_video}
 
 
 def main(comfyui, *folders):
     begin(comfyui)
-    sys.path.insert(0, str(ROOT / "tests" / "families"))
+    sys.path[:0] = [str(ROOT / "tests" / "families"), str(ROOT / "tests")]
     logging.getLogger().setLevel(logging.ERROR)
     import torch
     from golden_cases import Case
@@ -182,7 +211,8 @@ def main(comfyui, *folders):
     torch.set_num_threads(1)
     with torch.inference_mode():
         cases = {folder: Case(Path(folder)) for folder in folders}
-        print(json.dumps({folder: KINDS[one.family](one) for folder, one in cases.items()}))
+        found = {folder: KINDS[one.family](one) for folder, one in cases.items()}
+        print(json.dumps({**found, "decoder": decoded()}))
 
 
 if __name__ == "__main__":

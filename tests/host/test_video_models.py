@@ -58,6 +58,12 @@ def test_comfyuis_unet_gives_what_the_original_gives(errors, case):
         assert any("own" in name for name in found) or case.folder.name != "unet_a"
 
 
+def test_comfyuis_own_vae_decodes_whole_chunks_whatever_memory_is_free(errors):
+    found = errors["decoder"]
+    print(found)
+    assert found["decoder"] < FORWARD < 100 * FORWARD < found["one by one"]
+
+
 @pytest.fixture(scope="module")
 def files(comfyui):
     """Toys with random weights under published names, and a picture to move."""

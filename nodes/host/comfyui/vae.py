@@ -10,6 +10,7 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.ldm.modules.temporal_ae import VideoDecoder
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -170,15 +171,33 @@ class WiredDecoder:
         self.vae = vae
         own = isinstance(vae, VideoLDMVAE)
         self.reach, self.temporal_factor = (vae.reach, vae.temporal_factor) if own else (0, 1)
+        if not own and decodes_together(vae):
+            self.reach = None
         self.factor = int(vae.upscale_ratio if own else vae.spacial_compression_decode())
 
     def __call__(self, raw: Tensor) -> Tensor:
         check_latents_fit(raw.shape[2], self.vae.latent_channels, vae=True)
         if isinstance(self.vae, VideoLDMVAE):
             return self.vae.load(raw.shape, raw.shape[1])(raw.to(self.vae.device)).to(raw)
+        if self.reach is None:
+            return torch.stack([self._together(one) for one in raw]).to(raw)
         images = self.vae.decode(rearrange(raw, "b t c h w -> (b t) c h w"))
         pixels = pixels_of(images)[0]
         return rearrange(pixels, "(b t) c h w -> b t c h w", b=len(raw)).to(raw)
+
+    @torch.no_grad()
+    def _together(self, raw: Tensor) -> Tensor:
+        """Pixels [t, 3, H, W] of the frames [t, c, h, w] of one video, however much memory is free:
+        ComfyUI's own method would cut them into batches that do not know of each other."""
+        vae = self.vae
+        memory = len(raw) * vae.memory_used_decode(raw[:1].shape, vae.vae_dtype)
+        comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
+        return vae.first_stage_model.decode(raw.to(vae.device, vae.vae_dtype)).float()
+
+
+def decodes_together(vae: comfy.sd.VAE) -> bool:
+    """Whether ComfyUI's decoder is one with temporal layers, which takes a batch for a video."""
+    return isinstance(getattr(vae.first_stage_model, "decoder", None), VideoDecoder)
 
 
 def encode_pixels(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:
