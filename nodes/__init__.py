@@ -25,6 +25,7 @@ from .load_models import (
     LoadVideoModel,
 )
 from .lora import LoadMotionLoRA, LoadScheduledLoRA
+from .reference import ReferenceWindowNode
 from .sample import VideoSampler
 from .segments import LongHorizonSegments
 from .start_image import StartImage
@@ -47,6 +48,7 @@ NODES = [
     InjectTemporalLayers,
     EjectTemporalLayers,
     FreeInitNode,
+    ReferenceWindowNode,
     KeyframeImages,
     CameraControl,
     StrengthCurve,

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..diffusion.curves import StepAt
 from .context_frames import ContextFrames
 from .layers.views import Views
+from .reference import ReferenceUse
 
 FRAME_RATE, NOISE_LEVEL, SIZES = "frame_rate", "noise_level", "sizes"
 """Names among the ids: class of the frame rate [b], step that concatenated frames were noised to
@@ -45,6 +46,7 @@ class Conditions:
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
     frames: tuple[int, ...] | None = None  # absolute numbers of them; None = 0, 1, 2, ...
     views: Views | None = None  # windows that temporal attention sees, None = all frames
+    reference: ReferenceUse | None = None  # of a planned window, for spatial self-attention
     step: StepAt | None = None  # of the sampler, for strengths that change over its steps
 
     @property
@@ -150,6 +152,7 @@ class NetworkSpec:
     image_only: bool = False
     times: bool = False
     views: bool = False
+    reference: bool = False
     width: int = 320
 
     @property
@@ -169,6 +172,7 @@ class NetworkSpec:
             "image_only": self.image_only,
             "times": self.times,
             "views": self.views,
+            "reference": self.reference,
         }
         return (*(name for name, read in reads.items() if read), *self.ids)
 

@@ -87,19 +87,33 @@ class OpenedModules:
 
     def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
         """One transformer block on tokens [(b t), n, c]."""
-        first = self.to_text if block.only_cross_attention else self.to_itself
-        tokens = first(block.attn1, block.norm1(tokens), tokens)
+        normed = block.norm1(tokens)
+        if block.only_cross_attention:
+            tokens = self.to_text(block.attn1, normed, tokens)
+        else:
+            tokens = self.to_itself(block.attn1, normed, tokens, self.reference(site, normed))
         if block.attn2 is not None:
             tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
         tokens = self.act(site, tokens, "before_feed_forward")
         tokens = plus_feed_forward(block, tokens)
         return self.act(site, tokens, "after_feed_forward")
 
-    def to_itself(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
-        """Self-attention in every frame, or to the frames that `sparse_causal` says, plus."""
+    def reference(self, site: str, tokens: Tensor) -> Tensor | None:
+        """What self-attention reads of a planned window besides its own tokens, if anything."""
+        use = self.act.conditions.reference
+        return None if use is None else use.more(site, tokens, self.frames)
+
+    def to_itself(
+        self, attention: nn.Module, tokens: Tensor, plus: Tensor, more: Tensor | None = None
+    ) -> Tensor:
+        """Self-attention in every frame, or to the frames that `sparse_causal` says, and to
+        ``more`` [(b t), m, c]; plus."""
         k, v = linear(attention.to_k, tokens), linear(attention.to_v, tokens)
         if self.sparse_causal:
             k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
+        if more is not None:
+            k = torch.cat([k, linear(attention.to_k, more)], dim=1)
+            v = torch.cat([v, linear(attention.to_v, more)], dim=1)
         return attend(attention, linear(attention.to_q, tokens), k, v, plus)
 
     def to_text(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:

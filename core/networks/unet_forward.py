@@ -42,7 +42,7 @@ def unet_forward(
     """
     spatial: SpatialModules
     # Most layers act between the image network's modules; some also act inside of them.
-    if act.sets.inside_modules:
+    if act.sets.inside_modules or act.conditions.reference is not None:
         spatial = OpenedModules(unet, embedding, text, act)
     else:
         spatial = WholeModules(unet, embedding, text, act)

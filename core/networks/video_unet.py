@@ -83,6 +83,7 @@ class VideoUNet(nn.Module):
             image=config.cross_attention_dim if self.prompt == "image" else None,
             pooled_text=sized,
             ids=ids,
+            reference=True,
             width=config.block_out_channels[0],
         )
 

@@ -23,6 +23,7 @@ from ..diffusion.schedules import NoiseSchedule
 from ..networks.conditions import NOISE_LEVEL, Conditions, frame_rate_ids
 from ..networks.context_frames import ContextFrames, perturbed
 from ..networks.layers.views import Views
+from ..networks.reference import ReferenceUse
 from .frame_stream import check_finite
 
 Size = tuple[int, int, int, int]
@@ -38,7 +39,7 @@ class SegmentCondition:
     times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
     concatenated: [b t c h w] behind the latents, for an upsampler or for key frames that are
     sampled anew; noise_level: the step of its own schedule that it was noised to. views: windows
-    that temporal attention sees.
+    that temporal attention sees. reference: of a planned window, see `networks.reference`.
     level: "segment", "window", "keys", "interpolation 1", ...
     """
 
@@ -49,6 +50,7 @@ class SegmentCondition:
     concatenated: Tensor | None = None
     noise_level: int | None = None
     views: Views | None = None
+    reference: ReferenceUse | None = None
     level: str = "segment"
 
 
@@ -72,6 +74,7 @@ def conditions_of(
         times=None if condition.times is None else torch.as_tensor(condition.times),
         frames=tuple(condition.frames),
         views=condition.views,
+        reference=condition.reference,
     )
 
 

@@ -14,7 +14,9 @@ from ..diffusion.denoiser import Denoiser, to_ve
 from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
+from ..networks.reference import ReferenceWindow
 from .frame_stream import check_finite
+from .reference import WindowReference
 from .segment import (
     ContextUse,
     DenoiserFor,
@@ -39,13 +41,15 @@ class SlidingWindows(WindowLayout):
     free_noise: shuffle the first window's noise over the video (Qiu et al. 2023), which holds
     distant frames together. context: given frames of the whole video, of which each window is given
     its own; of `use`, they act as `keep` and `tell` say. x0: start from this video, noised to the
-    first sigma (video to video). rate: frame-rate class. chunk: frames that are yielded at a time.
+    first sigma (video to video). reference: a window that all others read, None = each is by
+    itself. rate: frame-rate class. chunk: frames that are yielded at a time.
     """
 
     free_noise: bool = True
     context: ContextFrames | None = None
     use: ContextUse = ContextUse()
     x0: Tensor | None = None
+    reference: ReferenceWindow | None = None
     rate: int | None = None
     chunk: int = 16
 
@@ -125,24 +129,37 @@ def _by_step(
 ) -> Denoiser:
     """The windows' denoisers as one whose windows are those of the step."""
     bound: dict[Window, Denoiser] = {}
+    reference = _reference(denoiser_for, windows, frames)
+
+    def make(window: Window) -> Denoiser:
+        condition = windows.condition_of(window)
+        return denoiser_for(condition if reference is None else reference.reading(condition))
 
     @lru_cache(maxsize=1)
-    def denoiser_at(step: int) -> Denoiser:
-        plan = windows.windows(frames, step)
-        kept = {
-            window: bound.get(window) or denoiser_for(windows.condition_of(window))
-            for window in plan
-        }
+    def laid_at(index: int) -> tuple[list[Window], list[Tensor]]:
+        plan = windows.windows(frames, index)
+        kept = {window: bound.get(window) or make(window) for window in plan}
         # What windows of other steps hold, such as images of ControlNets, would only pile up.
         bound.clear()
         bound.update(kept)
-        return windowed(kept.__getitem__, plan, windows.weights(plan, frames))
+        return plan, windows.weights(plan, frames)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         step = step_under_way.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
-        return denoiser_at(step.index)(x, sigma)
+        plan, weights = laid_at(step.index)
+        known = {} if reference is None else reference.record(x, sigma, step)
+        return windowed({**bound, **known}.__getitem__, plan, weights)(x, sigma)
 
     return denoise
+
+
+def _reference(
+    denoiser_for: DenoiserFor, windows: SlidingWindows, frames: int
+) -> WindowReference | None:
+    if windows.reference is None:
+        return None
+    window, _ = windows.within(frames)
+    return WindowReference(windows.reference, windows.condition_of, denoiser_for, frames, window)
 
 
 def _noise(size: Size, sampling: Sampling, frames: int, windows: SlidingWindows) -> Tensor:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...core.media.new_files import NewFile
     from ...core.networks.cameras import CameraUse
     from ...core.networks.image_conditions import KeyframeImages
+    from ...core.networks.reference import ReferenceWindow
     from ...core.networks.temporal_layers import Strength
     from .shared.setup_warnings import LayersKnown
 
@@ -68,6 +69,7 @@ class ModelFacts:
     low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
     family: str = ""  # published family of its temporal layers; "" for none
     free_init: FreeInit | None = None  # how its samplers sample again
+    reference: ReferenceWindow | None = None  # a window that its other windows read
     begins_with_image: bool = False  # whether it moves a start image that its prompts carry
 
     @property
@@ -185,6 +187,9 @@ class Host(Protocol):
 
     def with_free_init(self, model: Wire, how: FreeInit) -> Wire:
         """A clone whose samplers, ours and the host's own, sample again as FreeInit says."""
+
+    def with_reference(self, model: Wire, how: ReferenceWindow) -> Wire:
+        """A clone whose windows, ours and the host's own, read a planned one."""
 
     def encode_text(self, clip: Wire, text: str) -> Conditioning: ...
     def encode_boxes(self, clip: Wire, text: str, boxes: Sequence[Any]) -> Conditioning:

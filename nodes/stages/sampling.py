@@ -46,7 +46,7 @@ from ..choices import (
     VIEWS,
 )
 from ..host.interface import Guidance
-from ..host.shared.misfits import NEEDS_PURE_NOISE
+from ..host.shared.misfits import NEEDS_PURE_NOISE, REFERENCE_WITHOUT_WINDOWS
 from ..host.shared.setup_warnings import (
     CANNOT_BE_GIVEN_FRAMES,
     SamplerSetup,
@@ -100,6 +100,8 @@ class _Run:
         setup = self._setup()
         for sentence in sampler_warnings(setup):
             host.warn(sentence)
+        if self.facts.reference is not None and (setup.views or not setup.in_windows):
+            host.warn(REFERENCE_WITHOUT_WINDOWS)
         size = request.width, request.height
         require_room(host, self.facts, setup.most_together, size, request.cfg)
 
@@ -272,7 +274,7 @@ class _Run:
         own = self.own
         return SlidingWindows(
             window=own.window, overlap=own.overlap, schedule=own.window_schedule, fuse=own.fuse,
-            strides=own.strides, **more,
+            strides=own.strides, reference=self.facts.reference, **more,
         )  # fmt: skip
 
     def predicted(self) -> Iterator[Tensor]:

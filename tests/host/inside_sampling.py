@@ -11,6 +11,7 @@ from pathlib import Path
 
 import inside_frames
 import inside_models
+import inside_reference
 import inside_video
 from inside import begin
 
@@ -224,7 +225,8 @@ def interrupted(toys):
 
 
 CHECKS = (calls, evaluation_alone, many_windows, controls_of_a_clip, interrupted,
-          *inside_models.CHECKS, *inside_video.CHECKS, *inside_frames.CHECKS)  # fmt: skip
+          *inside_models.CHECKS, *inside_video.CHECKS, *inside_frames.CHECKS,
+          *inside_reference.CHECKS)  # fmt: skip
 
 
 def main(comfyui, family):

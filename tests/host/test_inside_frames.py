@@ -36,3 +36,11 @@ def test_other_packs_layers_are_told_the_frames(inside):
         assert sorted({tuple(one[0]) for one in found[name]}) == [tuple(one) for one in WINDOWS]
         assert all(max(one[0]) < one[1] and one[2] % len(one[0]) == 0 for one in found[name])
     assert {one[1] for one in found["core's, in windows"]} == {10}
+
+
+def test_cores_windows_read_a_planned_one(inside):
+    found = dict(inside["reference"])
+    print(found)
+    for name in ("nothing", "in the other order of nodes", "afterwards", "no windows"):
+        assert found.pop(name) < SAME, name
+    assert len(found) == 2 and min(found.values()) > 5 * SAME

@@ -28,6 +28,12 @@ def again(model: str, iterations: int = 2) -> tuple[str, dict]:
                                  "temporal_cutoff": 0.25}  # fmt: skip
 
 
+def read(model: str, **changed) -> tuple[str, dict]:
+    return "VideoLDM_ReferenceWindow", {"model": [model, 0], "first_frame": 1, "strength": 0.8,
+                                        "negative_strength": 0.5, "begin": 0.0, "end": 0.6,
+                                        **changed}  # fmt: skip
+
+
 SLIDING = {"strategy": "sliding windows", "strategy.window": 3, "strategy.overlap": 1,
            "strategy.context_frames": 1, "strategy.free_noise": True}  # fmt: skip
 CASES = {
@@ -44,6 +50,11 @@ CASES = {
     "FreeInit, core's, ancestral": (ksampler("W", sampler_name="euler_ancestral"), again("3", 3)),
     "FreeInit, ours": (sampler("W"), again("3")),
     "FreeInit, ours, windows": (sampler("W", **SLIDING), again("3")),
+    "reference, core's": (ksampler("W"), cores("R"), read("3")),
+    "reference, core's, with the frame before": (
+        ksampler("W"), cores("R", causal_window_fix=True), read("3", first_frame=0)),
+    "reference, ours": (sampler("R", **SLIDING), read("3", first_frame=0)),
+    "reference beside the windows, ours": (sampler("R", **SLIDING), read("3")),
 }  # fmt: skip
 
 
@@ -51,12 +62,16 @@ CASES = {
 def pairs(comfyui):
     """name -> (standalone, ComfyUI), all of one run."""
     extra, names = {"n11": travelling()}, {}
-    for k, (name, (sampled, *model)) in enumerate(CASES.items()):
-        key, own = str(100 + 3 * k), str(101 + 3 * k)
+    for k, (name, (sampled, *models)) in enumerate(CASES.items()):
+        first = 100 + 5 * k
+        key = str(first)
+        chain = [str(first + 2 + at) for at in range(len(models))]
+        for at, (kind, inputs) in enumerate(models):
+            source = chain[at + 1] if at + 1 < len(models) else inputs["model"][0]
+            extra[f"n{chain[at]}"] = (kind, {**inputs, "model": [source, 0]})
         kind, inputs = sampled
-        extra |= {f"n{own}": one for one in model}
-        wired = {**inputs, "model": [own, 0]} if model else inputs
-        extra |= {f"n{key}": (kind, wired), f"n{102 + 3 * k}": saved(key)}
+        wired = {**inputs, "model": [chain[0], 0]} if chain else inputs
+        extra |= {f"n{key}": (kind, wired), f"n{first + 1}": saved(key)}
         names[key] = name
     prompt = nodes(n98=saved("8"), n99=saved("9"), **extra)
     found = compared(comfyui, prompt)
@@ -74,3 +89,12 @@ def test_the_same_in_both_hosts(pairs, name):
 def test_it_changes_something(pairs, name):
     plain = pairs["9" if "ours" in name else "8"][1]
     assert distance(pairs[name][1], plain) > 0.01
+
+
+def test_a_reference_is_read(pairs):
+    for read, without in (
+        ("reference, core's, with the frame before", "core's windows with the frame before"),
+        ("reference, ours", "reference beside the windows, ours"),
+        ("reference, core's", "reference, core's, with the frame before"),
+    ):
+        assert distance(pairs[read][1], pairs[without][1]) > 1e-3

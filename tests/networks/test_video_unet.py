@@ -321,7 +321,7 @@ def test_a_network_says_what_it_takes():
     spec = inject(upscaler, toy_layers(upscaler, **layers)).spec
     assert (spec.latent_channels, spec.concatenated, spec.text, spec.context) == (4, 3, 16, 4)
     assert spec.ids == {NOISE_LEVEL: 30, FRAME_RATE: 3}
-    assert VideoUNet(toy_unet(), []).spec.takes == ("text", "times")
+    assert VideoUNet(toy_unet(), []).spec.takes == ("text", "times", "reference")
 
 
 # ------------------------------------------------------------------------- pooled text per frame

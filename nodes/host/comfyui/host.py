@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ....core.media.files import VideoStream
     from ....core.networks.cameras import CameraUse
     from ....core.networks.image_conditions import KeyframeImages
+    from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
@@ -147,6 +148,11 @@ class ComfyHost:
         from .sampling_again import with_free_init
 
         return with_free_init(model, how)
+
+    def with_reference(self, model: Any, how: ReferenceWindow) -> Any:
+        from .reference import with_reference
+
+        return with_reference(model, how)
 
     def encode_text(self, clip: Any, text: str) -> list:
         check_clip(clip)

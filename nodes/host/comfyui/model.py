@@ -192,6 +192,7 @@ def image_spec(model: Any) -> NetworkSpec:
         name="image U-Net",
         latent_channels=model.model.latent_format.latent_channels,
         text=config.get("context_dim"),
+        reference=True,
         width=config.get("model_channels", 320),
     )
 

@@ -15,6 +15,7 @@ from ..interface import ModelFacts
 from ..shared.model_facts import TrainedNetwork, model_facts
 from .layers import core_sets, sets_of
 from .model import OwnNetwork, image_spec, levels_of, moves_start_image
+from .reference import reference_of
 from .sampling_again import free_init_of
 from .video_network import VideoNetworkModel
 
@@ -40,7 +41,7 @@ def facts_of(model: Any) -> ModelFacts:
         device=model.load_device,
         precision=(model.model.manual_cast_dtype or model.model.get_dtype()).itemsize,
     )
-    return replace(found, free_init=free_init_of(model))
+    return replace(found, free_init=free_init_of(model), reference=reference_of(model))
 
 
 def _video_facts(model: Any) -> ModelFacts:

@@ -35,6 +35,7 @@ from ..shared.misfits import check_prompts_fit
 from .frame_conditions import note_frames
 from .layers import FRAME_BATCH, FrameBatch
 from .model_facts import network_spec, prediction_of, trained_network_of
+from .reference import REFERENCE
 from .segment_prompts import SegmentPrompts, for_batch
 
 MOST_READY = 4
@@ -181,6 +182,7 @@ class Running(comfy.samplers.Sampler):
         options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
         own, numbers = options["transformer_options"], list(segment.condition.frames)
         own[FRAME_BATCH] = segment.batch
+        own[REFERENCE] = segment.condition.reference
         note_frames(own, numbers, max(numbers) + 1)
         return options
 

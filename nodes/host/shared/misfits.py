@@ -17,6 +17,10 @@ NEEDS_OTHER_FRAMES = (
     "the model makes frames from other frames, which this sampler cannot give it: use Upsample "
     "Video for an upsampler, and Interpolate Frames for a model of interpolation"
 )
+REFERENCE_WITHOUT_WINDOWS = (
+    "the model has a reference window, but is sampled without windows: take the strategy sliding "
+    "windows, or context windows for KSampler"
+)
 NEEDS_PURE_NOISE = (
     "FreeInit makes videos from noise alone: start from empty latents with new noise, or take "
     "FreeInit off the model"

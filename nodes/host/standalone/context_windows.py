@@ -11,7 +11,9 @@ from torch import Tensor
 from ....core.diffusion.curves import step_of, step_under_way
 from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.noise import free_noise
+from ....core.networks.reference import ReferenceWindow
 from ....core.tasks import windows as plans
+from ....core.tasks.reference import WindowReference
 from ....core.tasks.segment import DenoiserFor, SegmentCondition
 
 
@@ -57,28 +59,47 @@ class ContextWindows:
             return noise
         return free_noise(noise, self.length, self.overlap, seed)
 
-    def denoiser(self, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor) -> Denoiser:
-        """All frames, in windows if there are more than one sees."""
+    def denoiser(
+        self, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor,
+        read: ReferenceWindow | None = None,
+    ) -> Denoiser:  # fmt: skip
+        """All frames, in windows if there are more than one sees; `read`: one that all others
+        read."""
         if not self.act_on(frames):
             return denoiser_for(SegmentCondition(frames=range(frames)))
+
+        reference = None
+        if read is not None:
+            reference = WindowReference(read, _condition_of, denoiser_for, frames, self.length)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             step = step_under_way.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
             plan = self.windows(frames, step.index)
             weights = plans.fuse_weights(self.fuse, plan, frames, self.overlap)
-            answers = self._answers(denoiser_for, plan, x, sigma)
+            known = {} if reference is None else reference.record(x, sigma, step)
+            answers = self._answers(denoiser_for, plan, (x, sigma), (reference, known))
             return plans.fuse(answers, plan, weights, like=x)
 
         return denoise
 
     def _answers(
-        self, denoiser_for: DenoiserFor, plan: Sequence[plans.Window], x: Tensor, sigma: Tensor
-    ) -> Iterator[Tensor]:
+        self, denoiser_for: DenoiserFor, plan: Sequence[plans.Window], at: tuple[Tensor, Tensor],
+        reading: tuple[WindowReference | None, dict[plans.Window, Denoiser]],
+    ) -> Iterator[Tensor]:  # fmt: skip
+        (x, sigma), (reference, known) = at, reading
         for window in plan:
             before = (window[0] - 1,) if self.anchored and window[0] > 0 else ()
-            seen = before + window
-            denoiser = denoiser_for(SegmentCondition(frames=seen, level="window"))
-            yield denoiser(x[:, list(seen)], sigma)[:, len(before) :]
+            seen, condition = before + window, _condition_of(before + window)
+            if window in known and reference is not None and not before:
+                yield known[window](x[:, list(window)], sigma)
+                continue
+            if reference is not None and window not in known:
+                condition = reference.reading(condition, lead=len(before))
+            yield denoiser_for(condition)(x[:, list(seen)], sigma)[:, len(before) :]
+
+
+def _condition_of(window: plans.Window) -> SegmentCondition:
+    return SegmentCondition(frames=window, level="window")
 
 
 def check_known(dim: int, **unknown: object) -> None:

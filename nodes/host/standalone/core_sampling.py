@@ -175,7 +175,7 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     """Warn of what looks wrong, and refuse what cannot fit into memory."""
     from ...stages.running import require_room
     from ..shared.layer_facts import warnings_of_core_sampler
-    from ..shared.misfits import NEEDS_OTHER_FRAMES
+    from ..shared.misfits import NEEDS_OTHER_FRAMES, REFERENCE_WITHOUT_WINDOWS
 
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
     if model.facts.low_res_channels:
@@ -184,6 +184,8 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
     moves = model.facts.begins_with_image
     for sentence in warnings_of_core_sampler(model.core.sets, together, begins_with_image=moves):
         host.warn(sentence)
+    if model.reference is not None and model.windows is None:
+        host.warn(REFERENCE_WITHOUT_WINDOWS)
     require_room(host, model.facts, together, (width, height), cfg)
 
 
@@ -230,7 +232,7 @@ def _denoiser(
     from ....core.tasks.segment import SegmentCondition
 
     if model.windows is not None:
-        return model.windows.denoiser(denoiser_for, frames, sigmas)
+        return model.windows.denoiser(denoiser_for, frames, sigmas, model.reference)
     return denoiser_for(SegmentCondition(frames=range(frames)))
 
 

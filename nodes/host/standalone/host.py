@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ....core.media.files import VideoStream
     from ....core.networks.cameras import CameraUse
     from ....core.networks.image_conditions import KeyframeImages
+    from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
@@ -158,6 +159,9 @@ class StandaloneHost:
 
     def with_free_init(self, model: StandaloneModel, how: FreeInit) -> StandaloneModel:
         return replace(model, free_init=how)
+
+    def with_reference(self, model: StandaloneModel, how: ReferenceWindow) -> StandaloneModel:
+        return replace(model, reference=how)
 
     def encode_text(self, clip: PromptEncoder, text: str) -> list:
         return clip.encode(text)

@@ -14,6 +14,7 @@ from ....core.diffusion.guidance import Branch, Scale, averaged, guided, rescale
 from ....core.networks.conditions import Conditions
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.injected_sets import Injection
+from ....core.networks.reference import ReferenceWindow
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
 from ..interface import Guidance, ModelFacts
@@ -37,6 +38,7 @@ class StandaloneModel:
     """A diffusion model on a wire. It is never changed: every edit gives another one.
 
     free_init: how its samplers sample again. windows: ComfyUI's, in which KSampler sees a video.
+    reference: a window that the others read.
     guidance: what the samplers' cfg is multiplied with. ramp: ramp(cfg, frames) is the guidance of
     every frame of a segment, as ComfyUI's nodes have it; None is the same for all.
     """
@@ -44,6 +46,7 @@ class StandaloneModel:
     core: DiffusionModel
     free_init: FreeInit | None = None
     windows: ContextWindows | None = None
+    reference: ReferenceWindow | None = None
     guidance: Curve = FULL
     ramp: Callable[[float, int], Tensor] | None = None
 
@@ -57,7 +60,7 @@ class StandaloneModel:
             core.network.spec, core.sets, trained_network(core), factor=core.factor,
             schedule=core.levels, device=core.device, precision=core.dtype.itemsize,
         )  # fmt: skip
-        return replace(found, free_init=self.free_init)
+        return replace(found, free_init=self.free_init, reference=self.reference)
 
     def injected(
         self, layers: TemporalLayers, strength: Strength, *, own_levels: bool = True
@@ -106,7 +109,7 @@ def denoiser_for(
         cond = _bound(core, positive, condition)
         if guidance.cfg == 1:
             return cond
-        uncond = _bound(core, negative, condition)
+        uncond = _bound(core, negative, condition, is_negative=True)
 
         def guide(scale: Scale) -> Denoiser:
             phi = guidance.rescale
@@ -122,10 +125,16 @@ def denoiser_for(
     return for_segment
 
 
-def _bound(core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition) -> Denoiser:
+def _bound(
+    core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition, *,
+    is_negative: bool = False,
+) -> Denoiser:  # fmt: skip
     """The mean over the prompts that are combined, each in its range of noise levels."""
-    parts = []
-    for branch in branches(conditioning):
+    parts, reference = [], condition.reference
+    for k, branch in enumerate(branches(conditioning)):
+        if reference is not None:
+            own = reference.of_branch(k, is_negative=is_negative)
+            condition = replace(condition, reference=own)
         options = branch[0][1]
         first = level_of(core.levels, options.get("start_percent", 0.0))
         last = level_of(core.levels, options.get("end_percent", 1.0))

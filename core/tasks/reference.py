@@ -1,0 +1,47 @@
+"""A planned window that the other windows of a step read; see `networks.reference`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..diffusion.curves import StepAt
+from ..diffusion.denoiser import Denoiser
+from ..networks.reference import ReferenceBank, ReferenceUse, ReferenceWindow
+from .segment import DenoiserFor, SegmentCondition
+from .windows import Window
+
+
+class WindowReference:
+    """The planned window of a video of `frames` frames; `condition_of(window)` is that of any.
+
+    It is evaluated at every step in which it acts, whether it is one of the step's windows or not.
+    """
+
+    def __init__(
+        self, how: ReferenceWindow, condition_of: Callable[[Window], SegmentCondition],
+        denoiser_for: DenoiserFor, frames: int, window: int,
+    ):  # fmt: skip
+        self.how, self.planned = how, how.planned(frames, window)
+        self.bank = ReferenceBank()
+        records = ReferenceUse(bank=self.bank, how=how, records=True)
+        self.recorder = denoiser_for(replace(condition_of(self.planned), reference=records))
+
+    def reading(self, condition: SegmentCondition, lead: int = 0) -> SegmentCondition:
+        """The condition of a window that reads; `lead` of its frames stand before it."""
+        reads = ReferenceUse(bank=self.bank, how=self.how, lead=lead)
+        return replace(condition, reference=reads)
+
+    def record(self, x: Tensor, sigma: Tensor, step: StepAt) -> dict[Window, Denoiser]:
+        """Evaluate the planned window of x [b t c h w] where it acts, and forget it elsewhere.
+
+        Returns its denoiser for this step, whose answer is there already, by its window.
+        """
+        self.bank.kept.clear()
+        if not self.how.acts(step):
+            return {}
+        at = list(self.planned)
+        answer = self.recorder(x[:, at], sigma[:, at] if sigma.ndim > 1 else sigma)
+        return {self.planned: lambda x, sigma: answer}

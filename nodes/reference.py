@@ -1,0 +1,62 @@
+"""A reference window: what keeps people and places the same over windows."""
+
+from __future__ import annotations
+
+from .checks import ABSENT, reference_faults, verdict
+from .host import host, io
+from .inputs import MAX_FRAMES, integer, number
+
+
+class ReferenceWindowNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_ReferenceWindow",
+            display_name="Reference Window",
+            category="VideoLDM/model",
+            description="Keeps people and places the same over a long video: the spatial "
+            "self-attention of all windows also reads what one planned window saw at the same "
+            "step. For the Video Sampler's windows, and for KSampler with ComfyUI's context "
+            "windows.",
+            search_aliases=["context ref", "contextref", "reference attention", "identity"],
+            inputs=[
+                io.Model.Input("model", tooltip="A model with temporal layers."),
+                integer(
+                    "first_frame", 0, 0, MAX_FRAMES,
+                    "First frame of the window that is read; near the end it is moved back.",
+                ),
+                number(
+                    "strength", 1.0, 0.0, 1.0,
+                    "How much of what is read comes from that window; 0 changes nothing.",
+                ),
+                number(
+                    "negative_strength", 1.0, 0.0, 1.0,
+                    "The same where the negative prompt is evaluated. Equal strengths treat both "
+                    "alike; a lower one guides towards the reference.", advanced=True,
+                ),
+                number(
+                    "begin", 0.0, 0.0, 1.0,
+                    "Where in the sampling it begins to be read: 0 is the first step, 1 the last.",
+                    step=0.01, advanced=True,
+                ),
+                number(
+                    "end", 0.25, 0.0, 1.0,
+                    "Where in the sampling it ends. Early steps decide what is to be seen; until "
+                    "the last step everything is drawn towards it.", step=0.01,
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model, whose windows read the planned one.")],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, begin=ABSENT, end=ABSENT):
+        return verdict(cls, reference_faults, begin=begin, end=end)
+
+    @classmethod
+    def execute(cls, model, first_frame, strength, negative_strength, begin, end) -> io.NodeOutput:
+        from ..core.networks.reference import ReferenceWindow
+
+        how = ReferenceWindow(
+            first=first_frame, strength=strength, negative=negative_strength, begin=begin, end=end
+        )
+        return io.NodeOutput(host.with_reference(model, how))
