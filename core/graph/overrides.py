@@ -19,6 +19,8 @@ from .schema import (
 )
 from .values import check, parse, show_choices
 
+SHOWN_NODES = 8
+
 
 def apply_overrides(
     graph: Graph,
@@ -123,8 +125,11 @@ def _target(graph: Graph, left: str, quoted: str) -> tuple[Node, str]:
     nodes = graph.nodes.values()
     handles = [*graph.nodes, *(n.title for n in nodes if n.title), *(n.class_type for n in nodes)]
     handle = left.partition(".")[0]
+    names = [shown(n.title or n.class_type, 30) for n in nodes]
+    near = did_you_mean(handle, handles) or f": {', '.join(names[:SHOWN_NODES])}"
+    more = ", ..." if near.startswith(":") and len(names) > SHOWN_NODES else ""
     raise WorkflowError(f'{quoted}: there is no node "{shown(handle)}" among the '
-                        f"{len(graph.nodes)} nodes{did_you_mean(handle, handles)}")  # fmt: skip
+                        f"{len(graph.nodes)} nodes{near}{more}")  # fmt: skip
 
 
 def _splits(left: str) -> Iterator[tuple[str, str]]:

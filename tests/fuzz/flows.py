@@ -7,6 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from videoldm.nodes.choices import VIDEO_FORMATS
+
 from . import values
 
 Flow = dict[str, Any]
@@ -38,6 +40,27 @@ def save_video(prefix: str = "clip", format: str = "mp4", **clip: Any) -> dict[s
 
 def copy_clip(file: str = RENDERED, prefix: str = "clip", format: str = "mp4") -> Flow:
     return {"1": load_video(file), "2": save_video(prefix, format, images=["1", 0])}
+
+
+def copy_part(rng: Random, file: str) -> Flow:
+    """A part by number or by time, at another rate, back and forth, into any format."""
+    some = rng.choice
+    load = {
+        "count": some((0, 0, 1, 3)), "start": some((0, 0, 1)), "stride": some((1, 1, 2)),
+        "width": 0, "height": 0, "multiple_of": some((1, 2, 8)),
+        "force_rate": some((0.0, 0.0, 8.0, 23.976, 240.0)),
+        "start_time": some((0.0, 0.0, 0.04, 0.5)), "duration": some((0.0, 0.0, 0.1, 1e5)),
+        "ping_pong": some((False, False, True)), "alpha": some(("over black", "keep")),
+        "load": some(("frames", "frames", "video only")),
+    }  # fmt: skip
+    save = {
+        "format": some(VIDEO_FORMATS), "ping_pong": some((False, False, True)),
+        "loop_count": some((0, 1, 5)),
+        "audio_length": some(("as the frames", "as the shorter of both")),
+    }  # fmt: skip
+    parts = {"images": ["1", 0], "mask": ["1", 4], "audio": ["1", 3]}
+    saved = save_video("part", **save, **some(({"video": ["1", 5]}, parts)))
+    return {"1": load_video(file, **load), "2": saved}
 
 
 def copy_image(file: str, prefix: str = "image") -> Flow:

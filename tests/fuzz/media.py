@@ -51,7 +51,8 @@ def make(rng: Random, folder: Path) -> list[list[str]]:
         place.write_bytes(content)
     if rng.random() < 0.2:
         return [["validate", f"input/{name}"]]
-    flow = rng.choice((flows.copy_image, flows.copy_clip, flows.copy_clip, flows.copy_video))(name)
+    makers = (flows.copy_image, flows.copy_clip, flows.copy_clip, flows.copy_video)
+    flow = flows.copy_part(rng, name) if rng.random() < 0.4 else rng.choice(makers)(name)
     flows.written(flow, folder / "workflow.json")
     return [flows.run_command(rng, "workflow.json")]
 
