@@ -1,4 +1,4 @@
-"""All nodes, in the order of the menu. Ids and input names are for ever; a test freezes them.
+"""All nodes, in the order of the menu. Ids and input names never change; a test freezes them.
 
 Importing this loads no torch: workflows are listed and validated in an instant.
 """

@@ -1,4 +1,4 @@
-"""Bounding boxes: a prompt that says where things are."""
+"""Bounding boxes: a prompt with the positions of its objects."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What can be known to be wrong with a node's inputs before anything runs.
+"""Checks of a node's inputs before anything runs.
 
-Each rule takes the values that are known and the names of the inputs that something is connected
-to. Nodes ask in `validate_inputs`, when what comes over wires is not known; their stages ask again
-when it is.
+Each rule takes the known values and the names of the connected inputs. Nodes call it in
+`validate_inputs`, when values from wires are not known yet; their stages call it again when they
+are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ABSENT = object()
 
 
 def verdict(node: type[io.ComfyNode], rule: Rule, **given: Any) -> bool | str:
-    """What `validate_inputs` answers: True, or the first thing that is wrong.
+    """The answer of `validate_inputs`: True, or the first fault.
 
     Hosts leave range and choices of an input to the node that validates it, so both are looked at.
     """
@@ -74,7 +74,7 @@ def _checked(value: Any, spec: InputSpec, prefix: str) -> Any:
 
 
 def require(rule: Rule, values: Values, connected: Collection[str] = ()) -> None:
-    """Raise ValueError for the first thing that is wrong, now that all values are known."""
+    """Raise ValueError for the first fault, now that all values are known."""
     for fault in rule(values, connected):
         raise ValueError(fault)
 

@@ -1,4 +1,4 @@
-"""What the combos offer. Named here so that listing the nodes needs no torch; a test compares."""
+"""Options of combos, listed here so that node listings need no torch; a test compares."""
 
 SAMPLERS = (
     "euler", "euler_ancestral", "heun", "ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde", "unipc",

@@ -1,6 +1,6 @@
 """The `videoldm` command: workflows without ComfyUI, and everything around them.
 
-This module parses arguments and turns whatever happens into an exit code and one sentence. The
+This module parses arguments and turns exceptions into an exit code and one sentence. The
 subcommands are in `command/`, and are imported only when they are asked for.
 """
 

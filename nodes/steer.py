@@ -1,4 +1,4 @@
-"""What steers temporal layers: images of keyframes, a camera, SparseCtrl."""
+"""Steering of temporal layers: images of keyframes, a camera, SparseCtrl."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def loading_inputs() -> list[io.Input]:
     """Of Load Video: the file, its frames by number, and their size."""
     return [
         io.Combo.Input(
-            "file", options=[*RENDERED, *host.folders.input_names("clip")],
+            "file", options=[*RENDERED, *host.folders.input_names("moving")],
             default=RENDERED[0], upload=io.UploadType.video,
             tooltip="A rendered video (61 frames of 64x64), or a file of the input folder.",
         ),

@@ -1,4 +1,4 @@
-"""From whatever went wrong to an exit code and one sentence."""
+"""Exceptions to exit codes and one sentence."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def sentence(error: BaseException) -> str:
-    """Say what is wrong; the type of the error only for errors that nobody foresaw."""
+    """Say what is wrong; the type of the error only for unexpected errors."""
     foreseen = isinstance(error, FORESEEN)
     text = "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
     return text if foreseen else f"unexpected {type(error).__name__}: {text}"

@@ -56,7 +56,7 @@ def foresee(graph: Graph, registry: Registry, host: StandaloneHost) -> list[tupl
 
 
 class _Reader:
-    """What a graph says of the models on its wires."""
+    """What a graph tells about the models on its wires."""
 
     def __init__(self, graph: Graph, registry: Registry, host: StandaloneHost):
         self.graph, self.registry, self.host = graph, registry, host
@@ -80,7 +80,7 @@ class _Reader:
         return self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
 
     def _at(self, node: Node) -> LayersKnown | None:
-        """The layers in what a node gives, whatever goes into it; None for nodes that pass on."""
+        """The layers in a node's output, whatever its inputs; None for nodes that pass on."""
         if node.class_type in LOADERS or node.class_type == "VideoLDM_EjectTemporalLayers":
             return LayersKnown(present=False)
         if node.class_type == "VideoLDM_LoadVideoModel":

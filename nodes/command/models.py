@@ -1,4 +1,4 @@
-"""`videoldm models`: which weights there are. Only headers are read, so it takes no time."""
+"""`videoldm models`: the available weights. Only headers are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: bars on a terminal, lines elsewhere, JSON, or warnings alone."""
+"""Progress output of a run: bars on a terminal, lines elsewhere, JSON, or warnings alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Pace:
         self.value = 0.0
 
     def left(self, value: float, total: float) -> float | None:
-        """Return the seconds left, or None before there is anything to tell it from."""
+        """Return the seconds left, or None before the first steps."""
         now = self.clock()
         if value < self.value:
             self.begun = (now, value)

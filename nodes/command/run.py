@@ -45,7 +45,7 @@ LISTED_IMAGES = 16
 
 @dataclass
 class Outcome:
-    """What a run gave, whether it came to its end or not."""
+    """The results of a run, finished or not."""
 
     files: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
@@ -259,7 +259,7 @@ def _size(path: Path) -> str:
 
 @contextmanager
 def _quiet_warnings() -> Iterator[None]:
-    """Keep Python's warnings off the user's screen, unless somebody looks for an error."""
+    """Hide Python's warnings unless VIDEOLDM_DEBUG is set."""
     with warnings.catch_warnings():
         if os.environ.get("VIDEOLDM_DEBUG", "0") in ("", "0"):
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What the command prints reaches every terminal, whatever its encoding."""
+"""Output for terminals of any encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host offers to the nodes. There are two: ComfyUI, and this project's own runner.
+"""The interface between nodes and hosts. There are two hosts: ComfyUI, and this project's runner.
 
 Wire values (MODEL, CLIP, VAE, CONDITIONING, VIDEO, temporal layers) are the host's own objects;
 nodes pass them back to the host and never look inside. Tensors that the host gives are core's:
@@ -253,11 +253,11 @@ class Host(Protocol):
     # The run.
 
     def progress(self, done: float, total: float, part: Part | None = None) -> None:
-        """Tell the user how far the node is; a request to stop takes effect here, too."""
+        """Report the progress of the node; a request to stop takes effect here, too."""
 
     def check_interrupted(self) -> None: ...
     def warn(self, sentence: str) -> None:
-        """Tell the user, once per run of the node, of what will be done but looks wrong."""
+        """Warn the user, once per run of the node, of settings that run but look wrong."""
 
     def require_memory(self, need: float, what: str, *, on_cpu: bool = False) -> None:
         """Check before work starts that `need` bytes fit into the memory of the compute device, or
@@ -269,10 +269,10 @@ class Host(Protocol):
         """
 
     def keep(self, model: Wire, latents: Tensor) -> Path:
-        """Save what was finished of a video whose sampling ended early; returns the file."""
+        """Save the finished part of a video whose sampling ended early; returns the file."""
 
     def kept(self, path: Path, sentence: str) -> None:
-        """Tell the user, in this sentence, where what was finished of a run is that ended early."""
+        """Tell the user, in this sentence, where the finished part of an interrupted run is."""
 
     def metadata(self, hidden: Any) -> dict[str, str]:
         """`prompt` and `workflow` as JSON for the files that are saved; {} if unwanted."""

@@ -1,4 +1,4 @@
-"""Latents that stay on the compute device between our stages.
+"""A cache of latents on the compute device between this pack's stages.
 
 A host that keeps what nodes hand on in main memory gives every LATENT of ours a second copy where
 it was made, as long as there is room. The next stage takes that copy if the LATENT still holds the

@@ -1,1 +1,1 @@
-"""What the nodes call: one module per stage, between wire values and core's tasks."""
+"""One module per stage, between wire values and core's tasks."""

@@ -1,4 +1,4 @@
-"""Camera moves, or poses, as a user types them."""
+"""Camera moves, or poses, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes in through an input for curves: a number, one per frame, a mask or a drawn curve."""
+"""Inputs for curves: a number, one per frame, a mask or a drawn curve."""
 
 from __future__ import annotations
 

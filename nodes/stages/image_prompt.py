@@ -1,4 +1,4 @@
-"""Prompts with tokens of an image beside them (VideoCrafter)."""
+"""Prompts with tokens of an image beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frame interpolation: between key frames that stay, or every frame made anew from copied ones."""
+"""Frame interpolation: between key frames that stay, or all frames sampled from copied ones."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _sound(host: Host, stream: VideoStream) -> AudioClip | None:
-    """The pictures are worth having without their sound."""
+    """The sound, or None where it cannot be read: the frames are loaded without it."""
     try:
         return stream.audio() if stream.audio is not None else None
     except ValueError as fault:

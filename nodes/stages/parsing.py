@@ -1,4 +1,4 @@
-"""What texts typed into nodes become: prompts of segments and with boxes, strengths of layers."""
+"""From texts in nodes to prompts of segments, prompts with boxes, and strengths of layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Load Video will load, as a small video for the browser."""
+"""The frames that Load Video will load, as a small video for the browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all sampling stages share: progress, noise per segment, and keeping what was finished."""
+"""Shared by all sampling stages: progress, noise per segment, and saving of unfinished runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Settings:
 def sampling_for(
     host: Host, model: Wire, settings: Settings, conditioning: Sequence = ()
 ) -> Sampling:
-    """Core's description of how segments are sampled; prompts of segments may bring seeds."""
+    """The settings of core's tasks; prompts of segments may bring seeds."""
     how = plan_for(host, model, settings)
     facts = host.facts(model)
     common = dict(
@@ -85,7 +85,7 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
 
 
 class Meter:
-    """Turns the progress of stages, whose number is not known before, into one figure."""
+    """One progress figure for stages whose number is not known before."""
 
     def __init__(self, host: Host):
         self.host = host
@@ -105,7 +105,7 @@ def _part(progress: Progress) -> Part:
 
 
 def collect(host: Host, model: Wire, chunks: Iterable[Tensor]) -> Tensor:
-    """All chunks as one video [b t c h w]; when making them ends early, the finished ones are kept.
+    """All chunks as one video [b t c h w]; when sampling ends early, the finished ones are saved.
 
     The exception goes on; the log says where the frames are.
     """
@@ -121,7 +121,7 @@ def collect(host: Host, model: Wire, chunks: Iterable[Tensor]) -> Tensor:
 
 
 def _keep(host: Host, model: Wire, video: Tensor) -> None:
-    """Save finished frames; a fault here must not hide why the run ended."""
+    """Save finished frames; an error here must not hide why the run ended."""
     try:
         path = host.keep(model, video)
     except (OSError, ValueError) as error:

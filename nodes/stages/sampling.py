@@ -176,7 +176,7 @@ class _Run:
         return _ByContext(self._denoisers(self.model), self._denoisers(self.own.prediction_model))
 
     def _sparse_first(self) -> SparseFirst | None:
-        """How a segment from nothing is sampled, if not all of its frames together."""
+        """How a segment without given frames is sampled, if not all of its frames together."""
         sparse = self.own.sparse
         if sparse is None or self.given is not None:
             return None

@@ -1,4 +1,4 @@
-"""What steers the temporal layers in a model: images of keyframes, a camera."""
+"""Steering of temporal layers: images of keyframes, a camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the video sampler is asked for, in the terms of its model."""
+"""A request to the video sampler, in the units of its model."""
 
 from __future__ import annotations
 

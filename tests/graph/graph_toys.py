@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from videoldm.core.graph import InputSpec, NodeResult, NodeSpec, OutputSpec
+from videoldm.core.graph import (
+    Executor,
+    InputSpec,
+    NodeResult,
+    NodeSpec,
+    OutputSpec,
+    graph_from_api,
+)
 
 
 def socket(name: str, type: str, **more: Any) -> InputSpec:
@@ -140,3 +147,37 @@ def full_api() -> dict:
         n4=("Decode", {"latent": ["3", 0]}),
         n5=("Save", {"images": ["4", 0], "prefix": "x"}),
     )  # fmt: skip
+
+
+SAMPLER = [5, "randomize", 20, 7.5, "heun", True]
+
+
+def sampler(**more) -> dict:
+    wires = [("model", "MODEL", 1), ("latent", "LATENT", 2)]
+    return node(3, "Sampler", inputs=more.pop("inputs", wires), values=SAMPLER, **more)
+
+
+def link(number: int, origin: int, slot: int, target: int, at: int, kind: str) -> dict:
+    return {"id": number, "origin_id": origin, "origin_slot": slot, "target_id": target,
+            "target_slot": at, "type": kind}  # fmt: skip
+
+
+def registry(*specs: NodeSpec) -> dict[str, NodeSpec]:
+    return {**REGISTRY, **{spec.id: spec for spec in specs}}
+
+
+def source(function, **more) -> NodeSpec:
+    return NodeSpec(id="Source", outputs=(out("INT"),), execute=function, **more)
+
+
+def run(prompt: dict, *specs: NodeSpec, **options):
+    return Executor(registry(*specs), cache=False).run(graph_from_api(prompt), **options)
+
+
+def shown(prompt: dict, *specs: NodeSpec) -> list:
+    """Return what the Any nodes of a prompt show."""
+    return [item for ui in run(prompt, *specs).ui.values() for item in ui["value"]]
+
+
+NEXT = NodeSpec(id="Next", inputs=(socket("value", "INT"),), outputs=(out("INT"),),
+                execute=lambda value: NodeResult((value + 1,)))  # fmt: skip

@@ -121,3 +121,11 @@ class Frontend:
         path = SHOTS / f"{self.name}_{name}.png"
         self.page.screenshot(path=path, **options)
         return path
+
+
+def one_node(kind: str, values: list, size: list[int]) -> dict:
+    node = {"id": 1, "type": kind, "pos": [100, 100], "size": size, "flags": {}, "order": 0,
+            "mode": 0, "inputs": [], "outputs": [], "properties": {},
+            "widgets_values": values}  # fmt: skip
+    return {"version": 0.4, "last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [],
+            "groups": [], "config": {}, "extra": {}}  # fmt: skip

@@ -30,3 +30,11 @@ def frontend(request, comfyui, chrome):
     page.set_default_timeout(120_000)
     yield Frontend(comfyui, page, request.param).open(request.param)
     page.close()
+
+
+@pytest.fixture
+def no_errors(frontend):
+    """Nothing goes wrong in the frontend while a test runs."""
+    frontend.errors.clear()
+    yield
+    assert frontend.errors == []

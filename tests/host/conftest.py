@@ -12,7 +12,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from browser_fixtures import chrome, frontend  # noqa: E402, F401
+from browser_fixtures import chrome, frontend, no_errors  # noqa: E402, F401
 from comfyui_server import PATH, PYTHON, ROOT, Server, missing  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
 from toy_family import wake  # noqa: E402

@@ -26,11 +26,7 @@ def name(file) -> str:
     return file.stem
 
 
-@pytest.fixture(autouse=True)
-def no_errors(frontend):
-    frontend.errors.clear()
-    yield
-    assert frontend.errors == []
+pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 # Loading and saving.

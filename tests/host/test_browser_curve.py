@@ -8,12 +8,7 @@ import pytest
 from browser import Frontend
 from test_browser_nodes import one_node
 
-
-@pytest.fixture(autouse=True)
-def no_errors(frontend):
-    frontend.errors.clear()
-    yield
-    assert frontend.errors == []
+pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 @pytest.fixture

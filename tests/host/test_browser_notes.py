@@ -9,11 +9,7 @@ from test_browser_nodes import open_api, sampler_graph
 SAMPLER = "VideoLDM_VideoSampler"
 
 
-@pytest.fixture(autouse=True)
-def no_errors(frontend):
-    frontend.errors.clear()
-    yield
-    assert frontend.errors == []
+pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 @pytest.fixture

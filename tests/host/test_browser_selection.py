@@ -11,11 +11,7 @@ PLAYED = """() => [...document.querySelectorAll('.videoldm-selection video')]
     .filter(one => one.offsetParent !== null && one.readyState > 0).map(one => one.duration)"""
 
 
-@pytest.fixture(autouse=True)
-def no_errors(frontend):
-    frontend.errors.clear()
-    yield
-    assert frontend.errors == []
+pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 def turn(frontend, name: str, value) -> None:

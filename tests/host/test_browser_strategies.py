@@ -15,11 +15,7 @@ WIDGETS = """() => app.graph.nodes.find((n) => n.type === "VideoLDM_VideoSampler
     .widgets.map((w) => w.name)"""
 
 
-@pytest.fixture(autouse=True)
-def no_errors(frontend):
-    frontend.errors.clear()
-    yield
-    assert frontend.errors == []
+pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 def of_strategy(names) -> set[str]:

@@ -20,11 +20,7 @@ TYPE = """([name, value]) => {
 }"""
 
 
-@pytest.fixture(autouse=True)
-def no_errors(frontend):
-    frontend.errors.clear()
-    yield
-    assert frontend.errors == []
+pytestmark = pytest.mark.usefixtures("no_errors")
 
 
 def typed(frontend, **values):

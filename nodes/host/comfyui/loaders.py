@@ -1,4 +1,4 @@
-"""Names to ComfyUI's objects. Each patcher can be made anew by ComfyUI (`cached_patcher_init`)."""
+"""Names to ComfyUI's objects. ComfyUI can rebuild each patcher (`cached_patcher_init`)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from .video_models import further_parts, video_patcher
 
 
 class Loaders:
-    """Where names lead."""
+    """Loaders by name."""
 
     def __init__(self, folders: FolderAccess):
         self.folders = folders
@@ -112,7 +112,7 @@ class Loaders:
 
 
 def _checkpoint(path: Path, **options: Any) -> tuple:
-    """What ComfyUI's own loader finds: model, CLIP, VAE and more."""
+    """The results of ComfyUI's own loader: model, CLIP, VAE and more."""
     return comfy.sd.load_checkpoint_guess_config(
         str(path), output_vae=True, output_clip=True,
         embedding_directory=folder_paths.get_folder_paths("embeddings"), **options,

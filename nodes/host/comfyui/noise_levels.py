@@ -1,4 +1,4 @@
-"""Noise levels that stay what they are, whatever memory management does with the model around them.
+"""Noise levels that memory management cannot overwrite.
 
 ComfyUI's dynamic memory backs up the buffers of a model by their paths and restores them by these
 paths, although another object may have been patched in at the path since then: noise levels in

@@ -1,4 +1,4 @@
-"""How ComfyUI makes a patcher of ours anew, when it needs one without dynamic memory."""
+"""How ComfyUI rebuilds a patcher of ours when it needs one without dynamic memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which step of ComfyUI's sampler an evaluation of the model belongs to.
+"""The step of ComfyUI's sampler that an evaluation of the model belongs to.
 
-ComfyUI tells noise levels alone, and samplers also evaluate between two of them or, for a
-corrector, at the next one already. Their callback comes once per step, behind its first evaluation.
+ComfyUI passes noise levels alone, and samplers also evaluate between two of them or, for a
+corrector, at the next one. Their callback comes once per step, behind its first evaluation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AHEAD = {
 
 
 class SamplerSteps:
-    """Follows a sampler down its noise levels."""
+    """Follows a sampler through its noise levels."""
 
     def __init__(self, levels: list[float], looks_ahead: bool):
         self.levels, self.looks_ahead = levels, looks_ahead

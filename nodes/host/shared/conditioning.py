@@ -104,7 +104,7 @@ def _range(more: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _weights(ranges: Sequence[tuple[int, int]], frame: int) -> list[float]:
-    """How much of each prompt a frame gets: a linear fade over the frames that ranges share."""
+    """The share of each prompt in a frame: a linear fade over the frames that ranges share."""
     depths = [min(frame - start + 1, stop - frame) for start, stop in ranges]
     inside = [k for k, depth in enumerate(depths) if depth > 0]
     inside = sorted(inside or [depths.index(max(depths))], key=lambda k: ranges[k])

@@ -1,6 +1,6 @@
-"""Where files are: model folders under ComfyUI's names, inputs, outputs. No torch here.
+"""Folders of models, under ComfyUI's names, of inputs and of outputs. No torch here.
 
-Names come from workflow files, which nobody vouches for. Every name is therefore resolved inside
+Names come from untrusted workflow files. Every name is therefore resolved inside
 its folder, and one that leads out of it is refused. Only files that the user names on the command
 line (`allow`) may lie elsewhere.
 """
@@ -24,7 +24,7 @@ VIDEOS = (
 )
 LATENTS = (".latent",)
 MEDIA = {
-    "image": IMAGES, "video": VIDEOS, "clip": (*VIDEOS, ".webp", ".png"),
+    "image": IMAGES, "video": VIDEOS, "moving": (*VIDEOS, ".webp", ".png"),
     "any": (*IMAGES, *VIDEOS), "latent": LATENTS,
 }  # fmt: skip
 
@@ -100,7 +100,8 @@ class Folders:
     # Inputs.
 
     def input_names(self, media: str) -> list[str]:
-        """The input files of a sort of media ("image", "video", "clip", "any"), sorted."""
+        """The input files of a kind of media ("image", "video", "moving", "any", "latent"), sorted;
+        "moving" are videos and images that may be animated."""
         endings = MEDIA[media]
         given = [str(path) for path in self.allowed if path.suffix.lower() in endings]
         return [*_listed(self.input, endings), *given]

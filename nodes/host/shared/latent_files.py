@@ -29,7 +29,7 @@ def save_latent(
 
 
 def save_unfinished(folders: FolderAccess, latent: Mapping[str, Any]) -> Path:
-    """Write what was finished of a video whose sampling ended early, whatever it is worth."""
+    """Write the finished part of a video whose sampling ended early, even one with NaN."""
     return _save(folders, latent, "latents/unfinished", {})
 
 

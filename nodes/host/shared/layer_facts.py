@@ -1,4 +1,4 @@
-"""What the temporal layers in a model say of it."""
+"""Facts about a model from its temporal layers."""
 
 from __future__ import annotations
 

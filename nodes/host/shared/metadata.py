@@ -1,4 +1,4 @@
-"""What both hosts write into saved files: the workflow as strict JSON, which every reader takes."""
+"""Metadata of saved files: the workflow as strict JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of different models on one node, in words that their owner knows."""
+"""Messages for parts of different models on one node."""
 
 from __future__ import annotations
 

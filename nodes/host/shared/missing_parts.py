@@ -1,4 +1,4 @@
-"""Parts that a checkpoint does not hold: it loads without them, and using one says what to do."""
+"""Placeholders for parts that a checkpoint lacks: using one is an error that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stages must know of a MODEL, from where its parts are."""
+"""The facts about a MODEL that stages need."""
 
 from __future__ import annotations
 

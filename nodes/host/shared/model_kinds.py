@@ -1,4 +1,4 @@
-"""What a file of weights can be used for: the kinds of models, in words, and the node for each."""
+"""Kinds of weight files in words, and the node that loads each."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def offered(folders: FolderAccess, kind: str) -> list[str]:
 
 
 def default_name(kind: str) -> str:
-    """The name of a kind of model that is there without any download."""
+    """The name of a model of this kind that needs no download."""
     return included_names(kind)[0]
 
 

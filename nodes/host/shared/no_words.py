@@ -1,4 +1,4 @@
-"""The CLIP of a model that was trained without text, for nodes that want a prompt all the same."""
+"""The CLIP of a model that was trained without text, for nodes that need a prompt."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Set-ups that run but cannot give sense: from what is known of them to sentences for the user.
+"""Warnings about settings that run but cannot give a useful result.
 
-The stages ask these rules before their first step, and `videoldm validate` asks them about a
-workflow whose weights are not loaded; what is not known then (None, 0, "") breaks no rule.
+The stages call these rules before their first step, and `videoldm validate` for a workflow whose
+weights are not loaded; what is not known then (None, 0, "") breaks no rule.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _missing(layers: LayersKnown, together: int) -> list[str]:
         return []
     return [
         f"the model has no temporal layers, so that its {f'{together} ' if together else ''}frames "
-        "will have nothing to do with each other: put Inject Temporal Layers between the model "
+        "will be unrelated: put Inject Temporal Layers between the model "
         "and this node"
     ]
 

@@ -1,4 +1,4 @@
-"""What weights do not tell, for the loaders' inputs."""
+"""Facts that weights do not tell, as inputs of the loaders."""
 
 from __future__ import annotations
 

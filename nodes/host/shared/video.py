@@ -1,4 +1,4 @@
-"""What both hosts' VIDEOs say of their stream of frames, by ComfyUI's methods."""
+"""The getters of VIDEO that both hosts share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory one evaluation of a network takes, and what is said where there is less.
+"""Memory of one evaluation of a network, and the message where there is too little.
 
 The browser shows the same estimate before a run is queued: it gets NETWORKS with the description
 of the Video Sampler, and `web/estimate.js` computes what `working_memory` does; a test compares.

@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's primitive nodes: a value, and nothing else."""
+"""Stand-ins for ComfyUI's primitive nodes: one value each."""
 
 from __future__ import annotations
 

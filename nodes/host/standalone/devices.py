@@ -1,4 +1,4 @@
-"""Device and precision of everything that runs: decided here and nowhere else."""
+"""Device and precision, decided here alone."""
 
 from __future__ import annotations
 
