@@ -65,3 +65,20 @@ def test_settings_that_a_prompt_leaves_out_have_their_defaults():
     assert read_strategy(given) == Strategy(name="video to video", denoise=0.5)
     inside = {"windows": "sliding windows", "window": 4, "fuse": None}
     assert read_strategy({**given, "windows": inside}).window == 4
+
+
+def test_a_second_pass_at_twice_the_size_gives_each_frame_its_own_noise(run, parts, sample):
+    """Of a model of single frames: what a frame becomes depends on the seed and its number alone,
+    not on windows or on how many frames there are."""
+    first = sample(parts["model"], frames=9)
+    larger = run("LatentUpscaleBy", samples=first, upscale_method="bislerp", scale_by=2.0)
+
+    def changed(frames, **windows):
+        latent = {"samples": larger["samples"][:frames]}
+        chosen = strategy("video to video", latent=latent, denoise=0.6, **windows)
+        return sample(parts["model"], frames=frames, width=32, height=32, **chosen)["samples"]
+
+    in_windows = changed(9, windows="sliding windows", windows__window=4, windows__overlap=2)
+    assert in_windows.shape == (9, 4, 8, 8)
+    torch.testing.assert_close(in_windows, changed(9), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(in_windows[:5], changed(5), rtol=1e-4, atol=1e-4)
