@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from templates import TEMPLATES, TITLE, Box, is_embedded, twin
 from test_workflows import MEAN, MOST, TOYS, lossless, pngs, read
+from videoldm.nodes import node_registry
 
 FILES = TEMPLATES
+REGISTRY = node_registry()
 RUNNABLE = [file for file in FILES if is_embedded(twin(file))]
 SMALL = {"steps": 1, "chunk": 4, "overlap": 1, "width": 32, "height": 32}
 FEW = {"single clip": 5, "sparse first": 5, "sliding windows": 9, "prediction": 5,
@@ -121,8 +123,11 @@ def _node(node: dict, known: dict) -> dict:
         return {name: (node.get(key) or {}).get(name) for name in known.get(key) or {}}
 
     kept = {key: node.get(key) for key in ("type", "title", "mode")}
+    spec = REGISTRY.get(node["type"])
+    kept["title"] = kept["title"] or (spec and spec.display_name)  # It is not saved then.
     kept["values"] = (node.get("widgets_values") or [])[: len(known.get("widgets_values") or [])]
     kept |= {"named": chosen("widgets_values_named"), "properties": chosen("properties")}
+    kept["properties"].pop("proxyWidgets", None)  # Newer frontends know them by their wires.
     return kept | {"at": [round(one) for one in node["pos"]]}
 
 
