@@ -52,6 +52,6 @@ def test_weights_of_no_family_are_refused(tmp_path):
 
 def test_settings_as_published_are_asked_of_the_family_that_trained_it():
     assert published_plan("lavie base", "ddpm", 4).sigmas.shape == (5,)
-    known = "known for animatediff, svd, modelscope, lavie, not for 'embedded'"
+    known = "known for animatediff, svd, modelscope, lvdm, videocrafter, lavie, not for 'embedded'"
     with pytest.raises(ValueError, match=known):
         published_plan("embedded", "ddim", 4)
