@@ -161,22 +161,28 @@ def image_to_video() -> Image.Image:
 def long_video() -> Image.Image:
     (video,) = frames("long_video")
     picture, _ = canvas("241 frames, or any number")
-    grid(picture, spread(video, 80), 10, ALL)
+    grid(picture, spread(video, 16), 4, ALL)
     return picture
 
 
 def text_to_long_video() -> Image.Image:
-    (video,) = frames("text_to_long_video")
+    """The node that a subgraph is, with its settings."""
+    workflow = read(ROOT / "workflows" / "text_to_long_video.json")
+    node = next(one for one in workflow["nodes"] if one["properties"].get("proxyWidgets"))
+    names = [one["name"] for one in node["inputs"] if "widget" in one]
     picture, draw = canvas("a long video from one node")
-    grid(picture, spread(video, 20), 5, ALL)
-    box = (106, 150, 406, 306)
-    draw.rounded_rectangle(box, 14, (53, 53, 58), DIM, 2)
-    write(draw, "Text to Long Video", (256, 182), 26, 280)
-    draw.line((box[0], 210, box[2], 210), DIM, 2)
-    for k, name in enumerate(("prompt", "frames", "seed")):
-        y = 232 + 24 * k
-        draw.text((126, y), name, INK, font(17), anchor="lm")
-        draw.rounded_rectangle((216, y - 9, 390, y + 9), 6, (90, 90, 98))
+    left, top, right = 56, 60, SIDE - 56
+    draw.rounded_rectangle((left, top, right, SIDE - BAR - 16), 16, (53, 53, 58), DIM, 2)
+    write(draw, node["title"], (SIDE / 2, top + 28), 30, right - left - 40)
+    draw.line((left, top + 56, right, top + 56), DIM, 2)
+    for k, (name, value) in enumerate(zip(names, node["widgets_values"], strict=True)):
+        y = top + 82 + 32 * k
+        draw.text((left + 20, y), name, INK, font(20), anchor="lm")
+        draw.rounded_rectangle((left + 130, y - 13, right - 20, y + 13), 8, (84, 84, 92))
+        words = str(value)
+        while draw.textlength(words, font(18)) > right - left - 170:
+            words = f"{words.removesuffix('...')[:-1]}..."
+        draw.text((left + 140, y), words, INK, font(18), anchor="lm")
     return picture
 
 
