@@ -324,6 +324,11 @@ def own_told(path: Path) -> Told | None:
         return Told(autoencoder=latents, **config)
 
 
+def autoencoder_header(config: Autoencoder3DConfig, notes: dict) -> Header:
+    """Of a file of a 3D autoencoder."""
+    return Header(family=FAMILY, kind=AUTOENCODER_KIND, config=asdict(config), notes=notes)
+
+
 def save_model(
     path: str | os.PathLike, network: FactorisedUNet, latents: Autoencoder3DConfig, notes: dict
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..families import lvdm
 from ..families.embedded import loading as embedded
 from ..families.embedded import worlds
 from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
-from ..weights.checkpoints import Header, save
+from ..weights.checkpoints import save
 from ..weights.weight_files import read_weights
 from .autoencoder_3d_losses import AutoencoderJudge, LossSettings, Pair, last_weight
 from .autoencoder_tasks import psnr
@@ -83,13 +83,8 @@ class TrainAutoencoder3D:
     def save(self, path: Path, notes: dict) -> None:
         """Write the weights with the scale that brings latents to unit variance."""
         shift, scale = self.latent_statistics()
-        config = asdict(replace(self.autoencoder.config, scale=scale, shift=shift))
-        kind = lvdm.AUTOENCODER_KIND
-        save(
-            path,
-            self.autoencoder.state_dict(),
-            Header(family=lvdm.FAMILY, kind=kind, config=config, notes=notes),
-        )
+        config = replace(self.autoencoder.config, scale=scale, shift=shift)
+        save(path, self.autoencoder.state_dict(), lvdm.autoencoder_header(config, notes))
 
     @torch.no_grad()
     def latent_statistics(self, batches: int = 8) -> tuple[float, float]:

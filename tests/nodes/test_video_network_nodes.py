@@ -1,0 +1,163 @@
+"""Networks made for video through the nodes: loading, sampling in latent frames, their VAE."""
+
+from __future__ import annotations
+
+import factorised_toys as toys
+import pytest
+import torch
+from model_toys import fill, normal
+from node_inputs import arguments, strategy
+from safetensors.torch import save_file
+from transformers import CLIPVisionConfig, CLIPVisionModel
+from videoldm.core.families import lvdm, videocrafter
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.video_parts import VideoParts
+from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
+from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
+from videoldm.nodes import node_registry
+from videoldm.nodes.host import host
+from videoldm.nodes.host.shared.image_prompter import ImagePrompter
+
+FACTORS = Autoencoder3DConfig(width=16, factors=(2, 2, 2), scale=0.5, shift=1.5)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A network that is given frames with its autoencoder beside it, and one for text alone."""
+    folder = tmp_path_factory.mktemp("models") / "videoldm"
+    lvdm.save_model(folder / "own.safetensors", toys.network("given frames"), FACTORS, {})
+    embedded_header = lvdm.autoencoder_header(FACTORS, {})
+    lvdm.save(folder / lvdm.BESIDE, toys.autoencoder().state_dict(), embedded_header)
+    alone = dict(average=False, first_stage=False)
+    text = {k: v.contiguous() for k, v in toys.checkpoint("text", **alone).items()}
+    save_file(text, folder / "text.safetensors")
+    both = toys.checkpoint("unconditional", first_stage=False)
+    save_file({k: v.clone().contiguous() for k, v in both.items()}, folder / "two.safetensors")
+    return folder.parent
+
+
+@pytest.fixture
+def run(models, tmp_path):
+    before = host.folders, host.policy, host.embed_metadata
+    host.configure(models=[models], input=tmp_path, output=tmp_path / "output", device="cpu")
+    registry = node_registry()
+
+    def call(node_id, **inputs):
+        spec = registry[node_id]
+        result = spec.execute(**arguments(spec, inputs))
+        return result.values[0] if len(result.values) == 1 else result.values
+
+    yield call
+    host.folders, host.policy, host.embed_metadata = before
+
+
+@pytest.fixture
+def own(run):
+    """MODEL, VAE and the prompt without words of the network that is given frames."""
+    model, _, _, vae, clip = run("VideoLDM_LoadVideoModel", model="own.safetensors")
+    return model, vae, host.encode_text(clip, "")
+
+
+def sampled(run, own, **more):
+    model, _, prompt = own
+    given = dict(model=model, positive=prompt, negative=prompt, width=16, height=16, steps=2)
+    given |= dict(seed=4, cfg=1.0, sampler_name="ddim", schedule="as published")
+    return run("VideoLDM_VideoSampler", **given | more)["samples"]
+
+
+def test_lengths_are_frames_and_latents_have_a_time_axis(run, own):
+    made = sampled(run, own, frames=8)
+    assert made.shape == (1, 4, 4, 8, 8)
+    assert host.facts(own[0]).temporal_factor == 2
+
+
+def test_a_length_that_does_not_fit_names_the_two_nearest(run, own):
+    with pytest.raises(ValueError, match="frames 7 does not fit.*take 6 or 8"):
+        sampled(run, own, frames=7)
+
+
+def test_a_long_video_is_predicted_and_filled_in(run, own):
+    long = strategy(
+        "hierarchical", window=6, context_frames=2, passes=1, interpolation_model=own[0],
+        perturbation=100, context_guidance=1.1,
+    )  # fmt: skip
+    made = sampled(run, own, frames=34, **long)
+    assert made.shape == (1, 4, 17, 8, 8) and torch.isfinite(made).all()
+    again = sampled(run, own, frames=34, **long)
+    assert torch.equal(made, again)
+
+
+def test_words_for_a_model_without_text_are_refused(run):
+    clip = run("VideoLDM_LoadVideoModel", model="own.safetensors")[4]
+    with pytest.raises(ValueError, match="trained without text, but the prompt has 2 words"):
+        host.encode_text(clip, "a dog")
+
+
+def test_both_sets_of_weights_are_offered(run):
+    given = dict(model="two.safetensors", latents_of="sky")
+    raw, average = (
+        run("VideoLDM_LoadVideoModel", **given, weights=one)[0].core.network.conv_in.weight
+        for one in ("raw", "average")
+    )
+    published = run("VideoLDM_LoadVideoModel", **given)[0].core.network.conv_in.weight
+    assert not torch.equal(raw, average) and torch.equal(raw, published)
+
+
+def test_a_network_made_for_video_has_no_layers_for_others_and_takes_none(run, own):
+    layers = run("VideoLDM_LoadVideoModel", model="own.safetensors")[1]
+    with pytest.raises(ValueError, match="no temporal layers for other image models"):
+        layers.spec.layers  # noqa: B018
+
+
+def test_core_s_ksampler_samples_it_on_five_axes(run, own):
+    model, _, prompt = own
+    made = run(
+        "KSampler", model=model, seed=1, steps=2, cfg=1.0, sampler_name="euler",
+        scheduler="normal", positive=prompt, negative=prompt, denoise=1.0,
+        latent_image={"samples": torch.zeros(1, 4, 3, 8, 8)},
+    )  # fmt: skip
+    assert made["samples"].shape == (1, 4, 3, 8, 8) and made["samples"].any()
+
+
+@pytest.mark.parametrize(("misfit", "frames"), [("repeat the last", 6), ("crop", 4)])
+def test_frames_that_do_not_fit_are_refused_repeated_or_cropped(run, own, misfit, frames):
+    images = torch.rand(5, 16, 16, 3)
+    with pytest.raises(ValueError, match="5 frames do not fit.*of 2: give it 4 or 6"):
+        run("VideoLDM_TemporalVAEEncode", images=images, vae=own[1])
+    latents = run("VideoLDM_TemporalVAEEncode", images=images, vae=own[1], misfit=misfit)
+    assert latents["samples"].shape == (1, 4, frames // 2, 8, 8)
+
+
+def test_a_long_video_is_decoded_in_blended_chunks(run, own):
+    samples = {"samples": normal(1, 4, 12, 8, 8)}
+    chunks = run("VideoLDM_TemporalVAEDecode", samples=samples, vae=own[1], chunk=12, overlap=4)
+    whole = run("VideoLDM_TemporalVAEDecode", samples=samples, vae=own[1], chunk=24)
+    assert chunks.shape == whole.shape == (24, 16, 16, 3)
+    assert (chunks - whole).abs().mean() < 0.1  # it is not local, and so not the same
+
+
+def test_an_image_stands_beside_the_prompt(run):
+    torch.manual_seed(0)
+    small = dict(hidden_size=16, num_attention_heads=2, intermediate_size=16)
+    vision = CLIPVisionConfig(**small, num_hidden_layers=1, image_size=28, patch_size=14)
+    sizes = dict(width=16, depth=1, heads=2, head_width=8, queries=3, embedding=16, out=12)
+    resampler = fill(ImageResampler(ResamplerConfig(**sizes, expansion=2)), 0)
+    alone = dict(average=False, first_stage=False)
+    model = videocrafter.assemble(toys.checkpoint("videocrafter image", **alone), "a").model
+    found = VideoParts(
+        model=model, image_encoder=CLIPVisionModel(vision).eval(), resampler=resampler
+    )
+    prompt = [[normal(1, 7, 24), {}]]
+    given = dict(positive=prompt, negative=prompt, clip_vision=ImagePrompter(found), fps=8)
+    images = torch.rand(1, 20, 30, 3)
+    positive, negative = run("VideoLDM_ImagePrompt", **given, image=images)
+    tokens = positive[0][1]["videoldm_image_tokens"]
+    assert tokens.shape == (1, 3, 12)
+    assert not torch.equal(tokens, negative[0][1]["videoldm_image_tokens"])
+    with pytest.raises(ValueError, match="connect that of a model of images with text"):
+        run("VideoLDM_ImagePrompt", **given | {"clip_vision": object()}, image=images)
+
+
+def test_the_embedded_network_finds_its_autoencoder_beside_it(models):
+    found = lvdm.load_parts(models / "videoldm" / "own.safetensors", untold=lvdm.Untold())
+    assert found.autoencoder.config == FACTORS and embedded.FAMILY == "embedded"
