@@ -25,7 +25,15 @@ from ..families.embedded import worlds
 from ..networks.autoencoder_3d import Autoencoder3D
 from ..networks.factorised_unet import FactorisedConfig, FactorisedUNet, GivenFramesSpec
 from ..networks.layers.factorised_transformers import SplitAttentionSpec
-from .given_frames import HIGHEST_LEVEL, MaskDistribution, draw_noise, given_frames_error, l1, l2
+from .given_frames import (
+    HIGHEST_LEVEL,
+    MaskDistribution,
+    Noise,
+    draw_noise,
+    given_frames_error,
+    l1,
+    l2,
+)
 from .recipe import Recipe
 
 LOSSES = {"l1": l1, "l2": l2}
@@ -83,6 +91,7 @@ class TrainGivenFrames:
         self.latents = encoded(plan, self.autoencoder, cache)
         self.masks = MaskDistribution(**data["masks"])
         self.error_of = LOSSES[data.get("loss", "l1")]
+        self.heaviest = data.get("heaviest")
         first, last = lvdm.UNCONDITIONAL_BETAS
         self.schedule = scaled_linear(start=first, end=last)
         sizes = embedded.tuples(recipe.model)
@@ -116,9 +125,19 @@ class TrainGivenFrames:
         error = given_frames_error(self.module, self.schedule, x0, mask, noise).float()
         made = (1 - mask)[:, :, None, None, None].expand_as(error)
         return {
-            "loss": self.error_of(error),
+            "loss": self.error_of(error * self._weight(noise, mask)),
             "new_frames": (error.detach().square() * made).sum() / made.sum(),
         }
+
+    def _weight(self, noise: Noise, mask: Tensor) -> Tensor:
+        """[b t 1 1 1] of the errors of frames that are made: 1 as published, or up to `heaviest`
+        that which makes them errors of the video itself, sqrt(1 - abar) / sqrt(abar). Little
+        training leaves errors of the noise that are small at late steps, and far too large there.
+        """
+        if self.heaviest is None:
+            return torch.ones(())
+        sigma = self.schedule.sigmas.float().to(mask.device)[noise.step].clamp(0.5, self.heaviest)
+        return torch.where(mask.bool(), 1.0, sigma[:, None])[:, :, None, None, None]
 
     def save(self, path: Path, notes: dict) -> None:
         lvdm.save_model(path, self.module, self.autoencoder.config, notes)
