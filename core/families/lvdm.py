@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from ..diffusion.denoiser import Prediction
 from ..diffusion.preconditioning import discrete
 from ..diffusion.schedules import scaled_linear
 from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
@@ -72,13 +73,15 @@ class Told:
     """What a file's weights do not tell.
 
     data: what the 3D autoencoder was trained on, one of LATENTS. task: of a model that is given
-    frames, one of GIVEN_TASKS. autoencoder, text: sizes of networks that are not the published
-    ones; the text encoder's are in transformers' words.
+    frames, one of GIVEN_TASKS. prediction: of a network of the project's own. autoencoder, text:
+    sizes of networks that are not the published ones; the text encoder's are in transformers'
+    words.
     """
 
     data: str | None = None
     task: str | None = None
     autoencoder: Autoencoder3DConfig | None = None
+    prediction: Prediction = "eps"
     text: Mapping[str, Any] | None = None
 
 
@@ -155,7 +158,7 @@ def assemble(
     first, last = TEXT_BETAS if kind == WITH_TEXT else UNCONDITIONAL_BETAS
     model = DiffusionModel(
         network=network,
-        preconditioning=discrete("eps", scaled_linear(start=first, end=last)),
+        preconditioning=discrete(told.prediction, scaled_linear(start=first, end=last)),
         own_task=task,
         latent_channels=network.config.latent_channels,
         factor=factor,
@@ -330,11 +333,15 @@ def autoencoder_header(config: Autoencoder3DConfig, notes: dict) -> Header:
 
 
 def save_model(
-    path: str | os.PathLike, network: FactorisedUNet, latents: Autoencoder3DConfig, notes: dict
+    path: str | os.PathLike,
+    network: FactorisedUNet,
+    latents: Autoencoder3DConfig,
+    notes: dict,
+    prediction: Prediction = "eps",
 ) -> None:
     """Write a network of given frames, which works on the latents of such an autoencoder."""
     found = keys.unet_to_original(network.state_dict(), network.config)
-    config = {"task": GIVEN_TASKS[0], "autoencoder": asdict(latents)}
+    config = {"task": GIVEN_TASKS[0], "autoencoder": asdict(latents), "prediction": prediction}
     header = Header(family=FAMILY, kind=MODEL_KIND, config=config, notes=notes)
     save(path, {UNET + key: tensor for key, tensor in found.items()}, header)
 

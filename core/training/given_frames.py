@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..diffusion.denoiser import Prediction
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.conditions import Conditions, Network
 from ..networks.context_frames import ContextFrames
@@ -75,10 +76,18 @@ def draw_noise(x0: Tensor, steps: int, generator: torch.Generator) -> Noise:
 
 
 def given_frames_error(
-    network: Network, schedule: NoiseSchedule, x0: Tensor, mask: Tensor, noise: Noise
+    network: Network,
+    schedule: NoiseSchedule,
+    x0: Tensor,
+    mask: Tensor,
+    noise: Noise,
+    *,
+    prediction: Prediction = "eps",
 ) -> Tensor:
-    """Error [b t c h w] of the predicted noise, of given frames too, for videos x0 with mask [b t].
+    """Error [b t c h w] of the prediction, of given frames too, for videos x0 with mask [b t].
 
+    prediction: "eps", as published, or "v", which is learnt sooner: at late steps the best answer
+    is not nearly the input.
     The level is told of videos that are given nothing, too, as in the original. Sampling tells none
     then.
     """
@@ -86,7 +95,14 @@ def given_frames_error(
     given = schedule.add_noise(x0, noise.given, noise.level)
     x = torch.lerp(schedule.add_noise(x0, noise.made, noise.step), given, m)
     context = ContextFrames(latents=given * m, mask=mask, noise_level=noise.level.float())
-    target = torch.lerp(noise.made, noise.given, m)
+    if prediction == "v":
+        target = torch.lerp(
+            schedule.velocity(x0, noise.made, noise.step),
+            schedule.velocity(x0, noise.given, noise.level),
+            m,
+        )
+    else:
+        target = torch.lerp(noise.made, noise.given, m)
     return network(x, noise.step, Conditions(context=context)) - target
 
 

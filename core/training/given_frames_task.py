@@ -28,7 +28,6 @@ from ..networks.layers.factorised_transformers import SplitAttentionSpec
 from .given_frames import (
     HIGHEST_LEVEL,
     MaskDistribution,
-    Noise,
     draw_noise,
     given_frames_error,
     l1,
@@ -91,7 +90,7 @@ class TrainGivenFrames:
         self.latents = encoded(plan, self.autoencoder, cache)
         self.masks = MaskDistribution(**data["masks"])
         self.error_of = LOSSES[data.get("loss", "l1")]
-        self.heaviest = data.get("heaviest")
+        self.prediction = data.get("prediction", "eps")
         first, last = lvdm.UNCONDITIONAL_BETAS
         self.schedule = scaled_linear(start=first, end=last)
         sizes = embedded.tuples(recipe.model)
@@ -122,22 +121,14 @@ class TrainGivenFrames:
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         x0, mask = batch["latents"], batch["mask"]
         noise = draw_noise(x0, self.schedule.steps, generator)
-        error = given_frames_error(self.module, self.schedule, x0, mask, noise).float()
+        how = dict(prediction=self.prediction)
+        error = given_frames_error(self.module, self.schedule, x0, mask, noise, **how).float()
         made = (1 - mask)[:, :, None, None, None].expand_as(error)
         return {
-            "loss": self.error_of(error * self._weight(noise, mask)),
+            "loss": self.error_of(error),
             "new_frames": (error.detach().square() * made).sum() / made.sum(),
         }
 
-    def _weight(self, noise: Noise, mask: Tensor) -> Tensor:
-        """[b t 1 1 1] of the errors of frames that are made: 1 as published, or up to `heaviest`
-        that which makes them errors of the video itself, sqrt(1 - abar) / sqrt(abar). Little
-        training leaves errors of the noise that are small at late steps, and far too large there.
-        """
-        if self.heaviest is None:
-            return torch.ones(())
-        sigma = self.schedule.sigmas.float().to(mask.device)[noise.step].clamp(0.5, self.heaviest)
-        return torch.where(mask.bool(), 1.0, sigma[:, None])[:, :, None, None, None]
-
     def save(self, path: Path, notes: dict) -> None:
-        lvdm.save_model(path, self.module, self.autoencoder.config, notes)
+        config = self.autoencoder.config
+        lvdm.save_model(path, self.module, config, notes, prediction=self.prediction)
