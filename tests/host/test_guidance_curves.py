@@ -76,6 +76,22 @@ def test_the_order_of_other_nodes_of_guidance_does_not_matter(comfyui):
     assert distance(found["30"], found["32"]) > 0.001
 
 
+def test_guidance_that_rises_over_the_frames_keeps_rising(comfyui):
+    """Core's own takes numbers alone; a curve of the same ramp over it is the ramp twice."""
+    extra = dict(
+        n20=curve("[[0, 0.25], [5, 1]]", "frames", interpolation="linear"), n21=guided("1", "20"),
+        n22=("VideoLinearCFGGuidance", {"model": ["1", 0], "min_cfg": 1.0}),
+        n23=guided("22", "20"), n24=curve("[[0, 0.25], [5, 1]]", "frames", times=["20", 0],
+                                          interpolation="linear"), n25=guided("1", "24"),
+        n30=ksampler("21", cfg=4.0), n31=ksampler("22", cfg=4.0), n32=ksampler("23", cfg=4.0),
+        n33=ksampler("25", cfg=4.0),
+    )  # fmt: skip
+    found = latents(comfyui, nodes(**extra, **saved_all("30", "31", "32", "33")))
+    assert distance(found["30"], found["31"]) < SAME
+    assert distance(found["32"], found["33"]) < SAME
+    assert distance(found["32"], found["31"]) > 0.01
+
+
 # --------------------------------------------------------------------------------------------------
 # ControlNets.
 

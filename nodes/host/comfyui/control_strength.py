@@ -25,15 +25,15 @@ class CurvedControl:
 
     def get_control(
         self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: int,
-        transformer_options: dict[str, Any],
+        transformer_options: dict[str, Any], **more: Any,
     ) -> Any:  # fmt: skip
         batch, given = frame_batch(x_noisy, transformer_options), transformer_options
         numbers, step = batch.conditions.numbers(batch.frames), step_at(given)
         self.under_way = numbers, len(x_noisy) // batch.frames, step
         if not any(self.curve.at(frame, step) for frame in numbers):
             before = self.previous_controlnet
-            return before and before.get_control(x_noisy, t, cond, batched_number, given)
-        return super().get_control(x_noisy, t, cond, batched_number, given)
+            return before and before.get_control(x_noisy, t, cond, batched_number, given, **more)
+        return super().get_control(x_noisy, t, cond, batched_number, given, **more)
 
     def control_merge(self, control: Any, control_prev: Any, output_dtype: Any) -> Any:
         # The same tensor may stand for several places, and is weighed there as one.

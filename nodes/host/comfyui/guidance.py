@@ -54,8 +54,8 @@ class GuidancePass:
             return executor(x, timestep, model_options, *more, **named)
         frames = frames_of(x, inner)
         scale = (self.curve * cfg).amount(frames, step_at(inner), tuple(x.shape[-2:]))
-        if isinstance(scale, Tensor) and not getattr(guider, "rescale", 0):
-            options, scale = _combining(options, _spread(scale, x)), cfg
+        if isinstance(scale, Tensor):
+            options, scale = _combining(options, _spread(scale, x), cfg), cfg
         with _at(guider, scale):
             return executor(x, timestep, options, *more, **named)
 
@@ -83,21 +83,22 @@ def _spread(scale: Tensor, x: Tensor) -> Tensor:
     return repeat(scale, "t h w -> (b t) 1 h w", b=len(x) // len(scale)).to(x)
 
 
-def _combining(options: dict[str, Any], scale: Tensor) -> dict[str, Any]:
-    """Options in which predictions are combined with this scale, by another node's function if
-    there is one."""
+def _combining(options: dict[str, Any], scale: Tensor, cfg: float) -> dict[str, Any]:
+    """Options in which predictions are combined with this scale instead of cfg. Where another node
+    combines them, which may take numbers alone, its guidance grows or shrinks as much."""
     before = options.get(FUNCTION)
 
     def combine(given: dict[str, Any]) -> Tensor:
+        uncond = given["uncond"]
         if before is not None:
-            return before({**given, "cond_scale": scale})
-        return given["uncond"] + (given["cond"] - given["uncond"]) * scale
+            return uncond + (before(given) - uncond) * (scale / cfg)
+        return uncond + (given["cond"] - uncond) * scale
 
     return {**options, FUNCTION: combine}
 
 
 @contextmanager
-def _at(guider: Any, cfg: float | Tensor) -> Iterator[None]:
+def _at(guider: Any, cfg: float) -> Iterator[None]:
     before, guider.cfg = guider.cfg, cfg
     try:
         yield

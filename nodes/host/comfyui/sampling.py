@@ -217,8 +217,7 @@ class VideoGuider(comfy.samplers.CFGGuider):
         self, x: Tensor, timestep: Tensor, model_options: dict | None = None, seed: Any = None,
         **more: Any,
     ) -> Tensor:  # fmt: skip
-        scales = isinstance(self.cfg, Tensor)  # one for every frame, while a curve says so
-        if not scales and (not self.rescale or self.cfg == 1):
+        if not self.rescale or self.cfg == 1:
             return super().predict_noise(x, timestep, model_options or {}, seed, **more)
         both = [self.conds["positive"], self.conds["negative"]]
         cond, uncond = comfy.samplers.calc_cond_batch(

@@ -115,6 +115,7 @@ def denoiser_for(
             phi = guidance.rescale
             if model.ramp is not None:
                 rising = model.ramp(guidance.cfg, len(condition.frames))
+                rising = rising[:, None, None] if isinstance(scale, Tensor) else rising
                 scale = rising * (scale / guidance.cfg)
             if phi and (isinstance(scale, Tensor) or scale != 1):
                 return rescaled(cond, uncond, scale, phi, prediction=core.prediction)
