@@ -89,11 +89,18 @@ def _seconds(function: Callable[[], Tensor]) -> float:
 
 
 def report() -> tuple[dict[str, float], str]:
-    """The figure with what it is made of, and the sentence that says so."""
+    """The figures with what they are made of, and a sentence for each."""
     rate = lavie_base_rate()
     found = {"network": rate.network, "convolution": rate.convolution, "share": rate.share}
     text = (
         f"LaVie's base network, fp32, 16 frames at 20x32: {rate.network / 1e9:.1f} GFLOP/s, "
         f"{rate.share:.3f} of a plain 3x3 convolution's {rate.convolution / 1e9:.1f} GFLOP/s"
     )
-    return found, text
+    races, lines = _motion_speed()
+    return found | races, "\n".join([text, *lines])
+
+
+def _motion_speed() -> tuple[dict[str, float], list[str]]:
+    from .motion_speed import report as report_races
+
+    return report_races()

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from videoldm.core.evaluation import speed
+from videoldm.core.evaluation import motion_speed, speed
 from videoldm.core.families.lavie_config import LavieConfig
 from videoldm.core.networks.sites import UNetLayout
 from videoldm.nodes.headless import main
@@ -25,6 +25,23 @@ def test_a_rate_is_a_share_of_the_convolution(monkeypatch):
     assert rate.share == pytest.approx(rate.network / rate.convolution) and rate.share > 0
 
 
+def test_both_networks_have_the_same_weights_and_run_in_turns(monkeypatch):
+    small = dict(block_out_channels=(32, 64), down_block_types=("CrossAttnDownBlock2D",) * 2,
+                 up_block_types=("CrossAttnUpBlock2D",) * 2, cross_attention_dim=16,
+                 layers_per_block=1, attention_head_dim=8)  # fmt: skip
+    monkeypatch.setattr(motion_speed, "CONFIG", small)
+    adapter = dict(block_out_channels=(32, 64), motion_layers_per_block=1)
+    monkeypatch.setattr(motion_speed, "ADAPTER", adapter)
+    ours, theirs = motion_speed.networks(torch.float32)
+    weights = ours.sets[0].at("mid.attn.0").blocks[0].attentions[0].to_q.base.weight
+    block = theirs.mid_block.motion_modules[0].transformer_blocks[0]
+    assert torch.equal(weights, block.attn1.to_q.weight)
+    assert torch.equal(ours.image_unet.conv_in.weight, theirs.conv_in.weight)
+    for dtype in motion_speed.PRECISIONS.values():
+        race = motion_speed.race(dtype, repeats=1, videos=(1, 2, 4, 8, 8))
+        assert race.ours > 0 and race.ratio == race.ours / race.theirs
+
+
 def test_the_convolution_counts_its_own_operations():
     call, flop = speed.plain_convolution(torch.Generator(), channels=4, side=2, batch=3)
     assert call().shape == (3, 4, 2, 2) and flop == 2 * 3 * 4 * 4 * 4 * 9
@@ -32,10 +49,13 @@ def test_the_convolution_counts_its_own_operations():
 
 def test_the_command_prints_the_figure(monkeypatch, capsys):
     monkeypatch.setattr(speed, "lavie_base_rate", lambda: speed.Rate(85e9, 100e9))
+    monkeypatch.setattr(motion_speed, "race", lambda dtype: motion_speed.Race(3.0, 4.0))
     assert main(["evaluate", "speed", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["share"] == pytest.approx(0.85)
+    found = json.loads(capsys.readouterr().out)
+    assert found["share"] == pytest.approx(0.85) and found["motion modules bf16"] == 0.75
     assert main(["evaluate", "speed"]) == 0
-    assert "85.0 GFLOP/s, 0.850 of" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "85.0 GFLOP/s, 0.850 of" in told and "3.0 s, 0.750 of diffusers' 4.0 s" in told
     assert main(["evaluate", "speed", "--only", "share"]) == 2
 
 

@@ -30,13 +30,16 @@ def require_memory(gigabytes: float) -> None:
         pytest.skip(f"full size needs {gigabytes} GB of memory for two models, {free:.1f} are free")
 
 
-def write_published(name: str, path: Path, *, within: str | None = None) -> None:
+def write_published(
+    name: str, path: Path, *, within: str | None = None, without: str | None = None
+) -> None:
     """Write every key of a manifest in float16, to a safetensors file or, ``within`` a dict under
-    that key, to a pickle."""
+    that key, to a pickle; ``without`` those that end so."""
     generator = torch.Generator().manual_seed(0)
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         tensors = json.load(file)["tensors"]
-    state = {key: random_weight(key, shape, generator) for key, shape in tensors.items()}
+    kept = {key: one for key, one in tensors.items() if not (without and key.endswith(without))}
+    state = {key: random_weight(key, shape, generator) for key, shape in kept.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({within: state}, path) if within else save_file(state, path)
 

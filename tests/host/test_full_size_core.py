@@ -100,3 +100,57 @@ def test_parts_loaded_by_core_nodes_give_the_same_latents(comfyui, files):
     print(far)
     assert distance(pairs["12"][0], pairs["14"][0]) > 0.01, "the ControlNet does something"
     assert max(far.values()) < SAME
+
+
+@pytest.fixture(scope="module")
+def motion(files):
+    """A motion module and its adapter, a LoRA of the image model, under their published names."""
+    named = {
+        "videoldm/v3_sd15_mm.ckpt": "animatediff_v3_sd15_mm",
+        "loras/v3_adapter.safetensors": "animatediff_v3_sd15_adapter",
+    }
+    for name, manifest in named.items():
+        (files / name).parent.mkdir(exist_ok=True)
+        full_size_files.write_published(manifest, files / name, without=".pos_encoder.pe")
+    yield
+    for name in named:
+        (files / name).unlink()
+
+
+def test_motion_modules_with_a_lora_and_a_controlnet_give_the_same_latents(comfyui, files, motion):
+    hints = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(8))
+    wired = {
+        "1": ("UNETLoader", {"unet_name": "sd15.safetensors", "weight_dtype": "default"}),
+        "2": ("CLIPLoader", {"clip_name": "sd15.safetensors", "type": "stable_diffusion"}),
+        "4": ("CLIPTextEncode", {"clip": ["2", 0], "text": "a red car"}),
+        "5": ("CLIPTextEncode", {"clip": ["2", 0], "text": "grey"}),
+        "6": ("VAELoader", {"vae_name": "sd15.safetensors"}),
+        "7": given(comfyui, "hints", hints),
+        "8": ("VAEDecode", {"samples": ["7", 0], "vae": ["6", 0]}),
+        "9": ("ControlNetLoader", {"control_net_name": "sd15.safetensors"}),
+        "10": ("ControlNetApplyAdvanced", {
+            "positive": ["4", 0], "negative": ["5", 0], "control_net": ["9", 0],
+            "image": ["8", 0], "strength": 0.8, "start_percent": 0.0, "end_percent": 1.0}),
+        "11": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 2}),
+        "16": ("LoraLoader", {"model": ["1", 0], "clip": ["2", 0], "strength_clip": 0.0,
+                              "lora_name": "v3_adapter.safetensors", "strength_model": 0.7}),
+        "17": ("VideoLDM_LoadTemporalLayers", {"layers": "v3_sd15_mm.ckpt"}),
+        "18": ("VideoLDM_InjectTemporalLayers", {
+            "model": ["16", 0], "layers": ["17", 0], "strength": 1.0, "attention_strength": 1.0,
+            "convolution_strength": 1.0, "sites": ""}),
+    }  # fmt: skip
+    samplers = {"20": ("18", "10"), "22": ("1", "10")}
+    for key, (model, prompts) in samplers.items():
+        wired[key] = ("KSampler", {
+            "model": [model, 0], "positive": [prompts, 0], "negative": [prompts, 1],
+            "latent_image": ["11", 0], "seed": 3, "steps": 2, "cfg": 4.0,
+            "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0})  # fmt: skip
+        wired[f"{key}1"] = (
+            "SaveLatent", {"samples": [key, 0], "filename_prefix": "latents/motion"}
+        )  # fmt: skip
+    prompt = {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in wired.items()}
+    pairs = compared(comfyui, prompt)
+    far = {key: distance(*pair) for key, pair in pairs.items()}
+    print(far)
+    assert distance(pairs["20"][0], pairs["22"][0]) > 0.01, "the modules do something"
+    assert max(far.values()) < 1e-3
