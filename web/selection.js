@@ -7,6 +7,7 @@
 import { api } from "../../scripts/api.js";
 import { forgetWarnings, noteWarning } from "./notes.js";
 import { previewed } from "./previews.js";
+import { say } from "./texts.js";
 import { addStillWidget, follow } from "./widgets.js";
 
 const WAIT = 400; // milliseconds without a change
@@ -94,9 +95,9 @@ class Player {
     const query = new URLSearchParams({ filename, subfolder, type });
     this.video.src = api.apiURL(`/view?${query}`);
     const seconds = (frames / frame_rate).toFixed(2);
-    const rest = shown < frames ? ` (the first ${shown} are shown)` : "";
     const rate = Number(frame_rate.toFixed(3));
-    this.line.textContent = `${frames} frames${rest}, ${seconds} s at ${rate}/s, ${width}x${height}`;
+    const all = say("selection", { frames, seconds, rate, width, height });
+    this.line.textContent = shown < frames ? `${all} ${say("selectionBegins", { shown })}` : all;
     this.lay();
   }
 

@@ -48,7 +48,7 @@ def test_the_preview_follows_the_widgets(frontend, comfyui):
     turn(frontend, "force_rate", 8.0)
     assert lasts(frontend, 3.75) == [3.75]
     line = frontend.page.locator(".videoldm-selection div").inner_text()
-    assert line == "30 frames, 3.75 s at 8/s, 32x32"
+    assert line == "30 frames, 3.75 s at 8 per second, 32x32"
     frontend.fit()
     frontend.shot("selection")
     for name, whole in (
