@@ -90,7 +90,7 @@ def test_a_vae_out_of_a_checkpoint_and_a_decoder_alone(run, checkpoints, tmp_pat
 
 
 @pytest.mark.parametrize("channels, words", [
-    (9, "an inpainting model of .* which is also told a mask and an image"),
+    (9, "an inpainting model of .* which also takes a mask and an image"),
     (8, r"an image editing model of .* \(InstructPix2Pix\)"),
 ])  # fmt: skip
 def test_models_of_other_tasks_are_named_by_the_nodes(run, checkpoints, channels, words):
