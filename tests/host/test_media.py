@@ -127,7 +127,7 @@ def test_images_that_were_not_loaded_say_why(comfyui):
     history = comfyui.wait(comfyui.queue(graph, client=listener.client))
     listener.close()
     assert "2" not in history["outputs"]
-    assert "told to load the video only" in str(listener.messages)
+    assert "set to load the video only" in str(listener.messages)
 
 
 def test_wrong_times_are_refused_when_a_prompt_is_queued(comfyui):
