@@ -28,5 +28,6 @@ MODELS = (
     Included(f"{NAME}: prediction", "temporal_layers", "prediction", "prediction"),
     Included(f"{NAME}: interpolation", "temporal_layers", "interpolation", "interpolation"),
     Included(NAME, "temporal_decoder", "temporal_decoder"),
+    Included(f"{NAME}: 3D autoencoder", "temporal_decoder", "lvdm_autoencoder"),
     Included(NAME, "upsampler", "upsampler"),
 )
