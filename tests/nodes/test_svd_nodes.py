@@ -51,7 +51,7 @@ def run(models, tmp_path):
 @pytest.fixture
 def loaded(run):
     """MODEL, layers, CLIP_VISION and VAE."""
-    return run("VideoLDM_LoadVideoModel", model=toys.FILE)
+    return run("VideoLDM_LoadVideoModel", model=toys.FILE)[:4]
 
 
 def image(seed=1, height=24, width=40):
@@ -128,6 +128,14 @@ def test_cores_conditioning_and_ours_are_alike_but_for_what_the_encoder_sees(run
     assert theirs[2]["samples"].shape == (FRAMES, 4, HEIGHT // 8, WIDTH // 8)
     made = sample(run, loaded[0], dict(zip(("positive", "negative"), theirs, strict=False)))
     assert made.isfinite().all()
+
+
+def test_cores_loader_gives_the_same_parts(run, loaded):
+    model, vision, vae = run("ImageOnlyCheckpointLoader", ckpt_name=toys.FILE)
+    prompts = start(run, loaded)
+    again = start(run, (model, None, vision, vae))
+    assert torch.equal(prompts["positive"][0][0], again["positive"][0][0])
+    assert torch.equal(sample(run, model, prompts), sample(run, loaded[0], prompts))
 
 
 def test_cores_sampler_takes_our_conditioning(run, loaded):
@@ -234,7 +242,7 @@ def test_files_without_a_part_say_so_when_it_is_used(run, models):
     state = {f"{toys.files.UNET}{k}": v.clone().contiguous()
              for k, v in svd.unet_to_foreign(toys.unet(), "ldm").items()}  # fmt: skip
     toys.save_file(state, models / "checkpoints" / "unet.safetensors")
-    _, _, vision, vae = run("VideoLDM_LoadVideoModel", model="unet.safetensors")
+    _, _, vision, vae, *_ = run("VideoLDM_LoadVideoModel", model="unet.safetensors")
     with pytest.raises(ValueError, match="unet.safetensors holds no VAE"):
         run("VideoLDM_TemporalVAEDecode", samples={"samples": torch.zeros(2, 4, 2, 4)}, vae=vae)
     with pytest.raises(ValueError, match="unet.safetensors holds no image encoder"):
@@ -265,7 +273,7 @@ def test_the_decoder_alone_decodes_any_latents_in_blended_chunks(run, loaded):
 
 
 def test_a_file_with_an_image_decoder_decodes_frame_by_frame(run):
-    _, _, _, vae = run("VideoLDM_LoadVideoModel", model="image_decoder.safetensors")
+    _, _, _, vae, *_ = run("VideoLDM_LoadVideoModel", model="image_decoder.safetensors")
     assert vae.reach == 0
     with pytest.raises(ValueError, match="image_decoder.safetensors holds no temporal decoder"):
         run("VideoLDM_LoadTemporalVAE", vae="image_decoder.safetensors")

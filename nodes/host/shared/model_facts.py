@@ -64,7 +64,8 @@ def model_facts(
         precision=precision,
         takes_context=network.context > 0,
         in_place=network.in_place,
-        reads_text=network.text is not None,
+        # A start image is the prompt of a network that moves one.
+        reads_text=network.text is not None or begins_with_image,
         reads_views=network.views,
         layers=known,
         trained_frames=known.trained_frames or network.frames or 1,

@@ -1,0 +1,132 @@
+"""What decoding in time costs beside diffusers' own decoder of the same weights, and how much a
+decoder that is not local shows where chunks meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder
+from torch import Tensor
+
+from ..families import svd_decoder
+from ..families.stable_diffusion_specs import autoencoder_config
+from ..networks.layers.residual import TemporalResBlockSpec
+from ..networks.temporal_decoder import (
+    ATTENTION,
+    OUT,
+    OutputConvolutionSpec,
+    VideoDecoder,
+    decoder_sites,
+)
+from ..tasks.decoding import Decode, decode, shared_chunks
+from .memory import peak_bytes
+from .speed import best, randomize
+
+PUBLISHED = (128, 256, 512, 512)
+"""Widths of the published decoder's levels."""
+FRAMES, SIDE = 8, 32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of decoding one video: seconds and peak bytes, here and in diffusers, and the largest
+    difference of the pixels over the largest value."""
+
+    seconds: tuple[float, float]
+    peak: tuple[int, int]
+    difference: float
+
+    @property
+    def time_share(self) -> float:
+        return self.seconds[0] / self.seconds[1]
+
+    @property
+    def memory_share(self) -> float:
+        return self.peak[0] / self.peak[1]
+
+
+def random_decoder(widths: Sequence[int] = PUBLISHED, layers: int = 2) -> VideoDecoder:
+    """Stable Video Diffusion's decoder with random weights."""
+    config = autoencoder_config(tuple(widths), svd_decoder.LATENT_SCALE)
+    image = AutoencoderKL(**config | dict(layers_per_block=layers, use_post_quant_conv=False))
+    specs: dict[str, Any] = {
+        site: TemporalResBlockSpec(pooled_norm=True)
+        for site, _ in decoder_sites(image)
+        if site not in (ATTENTION, OUT)
+    }
+    return randomize(VideoDecoder(image, specs | {OUT: OutputConvolutionSpec()}))
+
+
+def as_diffusers(decoder: VideoDecoder) -> AutoencoderKLTemporalDecoder:
+    """The same weights in diffusers' class."""
+    config = decoder.autoencoder.config
+    theirs = AutoencoderKLTemporalDecoder(
+        block_out_channels=tuple(config.block_out_channels),
+        down_block_types=tuple(config.down_block_types),
+        layers_per_block=config.layers_per_block,
+    )
+    theirs.load_state_dict(svd_decoder.to_foreign(decoder, "diffusers"))
+    return theirs.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def cost(decoder: VideoDecoder, frames: int = FRAMES, side: int = SIDE, repeats: int = 2) -> Cost:
+    """Both on the CPU in float32, the best of `repeats` in turn; side: in latent positions."""
+    theirs = as_diffusers(decoder)
+    latents = torch.randn(1, frames, 4, side, side, generator=torch.Generator().manual_seed(0))
+    raw = latents[0] / svd_decoder.LATENT_SCALE
+
+    def here() -> Tensor:
+        return decoder(latents)[0]
+
+    def there() -> Tensor:
+        return theirs.decode(raw, num_frames=frames).sample
+
+    expected = there()
+    difference = float((here() - expected).abs().max() / expected.abs().max())
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for kept, run in zip(seconds, (here, there), strict=True):
+            kept.append(best(run, 1))
+    return Cost(
+        seconds=(min(seconds[0]), min(seconds[1])),
+        peak=(peak_bytes(here), peak_bytes(there)),
+        difference=difference,
+    )
+
+
+@torch.no_grad()
+def seam(decoder: Decode, latents: Tensor, chunk: int, overlap: int) -> dict[str, float]:
+    """How pixels in chunks differ from those of the whole video decoded together.
+
+    "all" is the root mean square over all frames, "step" what the changes from each frame to the
+    next are off by where chunks meet; both over the deviation of the whole video's pixels.
+    """
+    whole = decoder(latents)
+    size, reach = shared_chunks(latents.shape[1], chunk, overlap)
+    parts = torch.cat(list(decode(decoder, latents, chunk=size, reach=reach)), dim=1)
+    borders = [at for at in range(size, whole.shape[1], size)] or [1]
+    steps = parts.diff(dim=1) - whole.diff(dim=1)
+    at_borders = torch.stack([steps[:, at - 1] for at in borders])
+    scale = whole.std()
+    return {"all": float((parts - whole).square().mean().sqrt() / scale),
+            "step": float(at_borders.square().mean().sqrt() / scale)}  # fmt: skip
+
+
+def report() -> tuple[dict[str, Any], str]:
+    """The figures with what they are made of, and the sentence that says so."""
+    found = cost(random_decoder())
+    values = {
+        "seconds": list(found.seconds), "time_share": found.time_share, "peak": list(found.peak),
+        "memory_share": found.memory_share, "difference": found.difference,
+    }  # fmt: skip
+    text = (
+        f"Stable Video Diffusion's decoder, fp32, {FRAMES} frames of {8 * SIDE}x{8 * SIDE}: "
+        f"{found.seconds[0]:.1f} s are {found.time_share:.3f} of diffusers' "
+        f"{found.seconds[1]:.1f} s, {found.peak[0] / 1e9:.2f} GB are {found.memory_share:.3f} of "
+        f"its {found.peak[1] / 1e9:.2f} GB; pixels differ by {found.difference:.1e}"
+    )
+    return values, text

@@ -1,0 +1,23 @@
+"""What decoding costs beside diffusers, and what is seen where chunks meet, at toy size."""
+
+from __future__ import annotations
+
+import torch
+from videoldm.core.evaluation.decoder import cost, random_decoder, seam
+
+WIDTHS = (32, 64)
+
+
+def test_both_decoders_of_the_same_weights_give_the_same_pixels():
+    found = cost(random_decoder(WIDTHS), frames=3, side=4, repeats=1)
+    assert found.difference < 1e-5
+    assert all(one > 0 for one in (*found.seconds, *found.peak))
+    assert found.memory_share <= 1
+
+
+def test_a_seam_is_what_chunks_change_and_nothing_where_there_is_one_chunk():
+    decoder = random_decoder(WIDTHS)
+    latents = torch.randn(1, 8, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    assert seam(decoder, latents, 8, 4) == {"all": 0.0, "step": 0.0}
+    hard, blended = (seam(decoder, latents, 4, overlap) for overlap in (0, 2))
+    assert hard["all"] > 0 and blended["step"] < hard["step"]
