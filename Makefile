@@ -17,7 +17,7 @@ test: $(VENV)/installed-dev lint
 
 # Against a real ComfyUI: COMFYUI_PATH (~/ComfyUI), COMFYUI_PYTHON (its .venv), with this project's
 # requirements.txt installed there, too. `make test` runs these tests as well, if there is one, but
-# for those with models of full size.
+# for those with trained or full-size models.
 # The tests of the browser side also need a Chromium (apt install chromium).
 test-comfyui: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[browser]"

@@ -28,6 +28,7 @@ def test_a_workflow_gives_the_same_frames_in_both_hosts(comfyui, headless, file)
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_the_embedded_models_give_the_same_frames_in_both_hosts(comfyui, headless, file):
     prompt = lossless(twin(file))
