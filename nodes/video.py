@@ -185,8 +185,12 @@ class LoadVideo(io.ComfyNode):
     @classmethod
     def execute(cls, file, **settings) -> io.NodeOutput:
         from .stages.loading import Excerpt, load_video
+        from .stages.previewing import preview_selection
 
-        return io.NodeOutput(*load_video(host, file, Excerpt(**settings)))
+        excerpt = Excerpt(**settings)
+        loaded = load_video(host, file, excerpt)
+        preview = preview_selection(host, file, excerpt, loaded)
+        return io.NodeOutput(*loaded, ui=preview and saved(preview, temp=True))
 
 
 class SaveVideo(io.ComfyNode):

@@ -3,10 +3,10 @@
 // Nodes 2.0 plays them as they come. The classic rendering paints previews on the canvas, where
 // nothing moves, but has an element for outputs that are animated: our nodes ask for that one.
 
+import { app } from "../../scripts/app.js";
+
 const height = () => 220;
 const playing = new WeakSet();
-/** Nodes with a preview of what they will load (see selection.js). */
-export const previewed = new WeakSet();
 
 export function playPreviews(node) {
   playing.add(node);
@@ -26,14 +26,28 @@ export function makeRoom(node) {
 
 /**
  * What is rendered is no file: the frontend shows no preview where a node hides its images, and
- * otherwise one that cannot be loaded. Nor does it where the node shows what it will load.
+ * otherwise one that cannot be loaded. After a run there is one, of what was loaded.
  */
 export function hidePreviewOfRendered(node) {
   const file = node.widgets?.find((one) => one.name === "file");
   Object.defineProperty(node, "hideOutputImages", {
     configurable: true,
-    get: () => String(file?.value).startsWith("rendered: ") || previewed.has(node),
+    get: () => String(file?.value).startsWith("rendered: ") && !shownSelection(node),
   });
+}
+
+/** Load Video runs again: the whole file is shown, unless the node then shows another selection. */
+export function forgetSelection(node) {
+  if (node?.comfyClass !== "VideoLDM_LoadVideo" || !shownSelection(node)) return;
+  const file = node.widgets?.find((one) => one.name === "file");
+  file?.callback?.(file.value);
+}
+
+/** The file that a run made and the node now shows in place of the one it has chosen, or null. */
+export function shownSelection({ graph, id }) {
+  const outputs = app.nodeOutputs?.[graph?.isRootGraph === false ? `${graph.id}:${id}` : id];
+  const [shown] = outputs?.images ?? [];
+  return shown?.type === "temp" ? shown : null;
 }
 
 /**

@@ -1,145 +1,41 @@
-// A preview in Load Video: exactly the frames that it will load, in their order and at their rate.
+// What a Load Video loaded, after a run, where ComfyUI does not show it by itself.
 //
-// ComfyUI plays the whole file. Where only a part of it is loaded, or at another rate, the server
-// makes a small video of that with the code that loads it (nodes/host/comfyui/selection_preview.py),
-// and it is played here in place of the other.
+// Nodes 2.0 draws the whole file in the widget that trims it, and then no output of the node.
 
 import { api } from "../../scripts/api.js";
-import { forgetWarnings, noteWarning } from "./notes.js";
-import { previewed } from "./previews.js";
-import { say } from "./texts.js";
-import { addStillWidget, follow } from "./widgets.js";
+import { shownSelection } from "./previews.js";
+import { addStillWidget, follow, grow } from "./widgets.js";
 
-const WAIT = 400; // milliseconds without a change
-const HEIGHT = 240; // pixels of the player and the line below it
-const WHOLE = {
-  start: 0,
-  count: 0,
-  stride: 1,
-  force_rate: 0,
-  start_time: 0,
-  duration: 0,
-  ping_pong: false,
-};
-const SHAPE = ["width", "height", "fit", "multiple_of", "alpha"];
-const NAMES = ["file", ...Object.keys(WHOLE), ...SHAPE, "edit"];
-const asked = new WeakMap();
+const HEIGHT = 220; // pixels
 const players = new WeakMap();
-const chosen = new WeakMap();
 
-/** Let the preview follow the widgets of a Load Video. */
-export function followSelection(node) {
-  for (const name of NAMES) {
-    const widget = widgetOf(node, name);
-    if (widget) follow(widget, () => showSelection(node));
-  }
+/** Give a Load Video an element for its selection; it takes no room while there is none. */
+export function attachSelection(node) {
+  const root = document.createElement("div");
+  root.className = "videoldm-selection";
+  root.style.display = "none";
+  const isShown = () => root.style.display !== "none";
+  addStillWidget(node, "selection", root, () => (isShown() ? HEIGHT : 0));
+  players.set(node, root);
+  const file = node.widgets?.find((one) => one.name === "file");
+  if (file) follow(file, () => showSelection(node));
 }
 
-/** Show what a Load Video has chosen, if it changed; ComfyUI shows whole files by itself. */
+/** Show what the node's last run loaded, or nothing. */
 export function showSelection(node) {
-  if (node.comfyClass !== "VideoLDM_LoadVideo") return;
-  const query = queryOf(node);
-  if (chosen.get(node) === query) return;
-  const isEdited = /[1-9]/.test(textOf(node, "edit") ?? "");
-  const isPart = isEdited || Object.entries(WHOLE).some(([name, whole]) => valueOf(node, name) !== whole);
-  const isRendered = String(valueOf(node, "file")).startsWith("rendered: ");
-  chosen.set(node, query);
-  clearTimeout(asked.get(node)?.timer);
-  if (isPart || isRendered) {
-    const turn = { timer: setTimeout(() => show(node, turn), WAIT) };
-    asked.set(node, turn);
-  } else {
-    asked.delete(node);
-    players.get(node)?.hide();
-  }
+  const root = players.get(node);
+  if (!root) return;
+  const trims = node.widgets?.some((one) => one.type === "videoedit");
+  const shown = trims && window.LiteGraph?.vueNodesMode ? shownSelection(node) : null;
+  root.style.display = shown ? "" : "none";
+  root.replaceChildren(...(shown ? [player(shown)] : []));
+  grow(node);
+  node.setDirtyCanvas?.(true, true);
 }
 
-async function show(node, turn) {
-  if (isWired(node)) return; // Nobody knows the values before the run.
-  const reply = await api.fetchApi(`/videoldm/selection?${queryOf(node)}`);
-  if (!reply.ok || asked.get(node) !== turn || !node.graph) return;
-  const found = await reply.json();
-  forgetWarnings(node);
-  if (found.error) {
-    noteWarning(node, found.error);
-    return;
-  }
-  playerOf(node).play(found);
-}
-
-function playerOf(node) {
-  if (!players.has(node)) players.set(node, new Player(node));
-  return players.get(node);
-}
-
-/** The element in the node; it takes no room while ComfyUI's own preview is right. */
-class Player {
-  constructor(node) {
-    this.node = node;
-    this.root = document.createElement("div");
-    this.root.className = "videoldm-selection";
-    this.video = Object.assign(document.createElement("video"), {
-      controls: true,
-      loop: true,
-      muted: true,
-      autoplay: true,
-      playsInline: true,
-    });
-    this.line = document.createElement("div");
-    this.root.append(this.video, this.line);
-    addStillWidget(node, "selection", this.root, () => (previewed.has(node) ? HEIGHT : 0));
-  }
-
-  play({ filename, subfolder, type, frames, shown, frame_rate, width, height }) {
-    previewed.add(this.node);
-    const query = new URLSearchParams({ filename, subfolder, type });
-    this.video.src = api.apiURL(`/view?${query}`);
-    const seconds = (frames / frame_rate).toFixed(2);
-    const rate = Number(frame_rate.toFixed(3));
-    const all = say("selection", { frames, seconds, rate, width, height });
-    this.line.textContent = shown < frames ? `${all} ${say("selectionBegins", { shown })}` : all;
-    this.lay();
-  }
-
-  hide() {
-    previewed.delete(this.node);
-    this.video.removeAttribute("src");
-    this.video.load();
-    this.lay();
-  }
-
-  lay() {
-    const isShown = previewed.has(this.node);
-    this.root.style.display = isShown ? "" : "none";
-    const [wide, high] = this.node.computeSize();
-    this.node.setSize([Math.max(this.node.size[0], wide), Math.max(this.node.size[1], high)]);
-    this.node.setDirtyCanvas?.(true, true);
-  }
-}
-
-function queryOf(node) {
-  const query = new URLSearchParams();
-  for (const name of NAMES) {
-    const text = textOf(node, name);
-    if (text !== undefined) query.set(name, text);
-  }
-  return query.toString();
-}
-
-function isWired(node) {
-  const names = new Set(["file", ...Object.keys(WHOLE)]);
-  return (node.inputs ?? []).some((one) => names.has(one.name) && one.link != null);
-}
-
-function widgetOf(node, name) {
-  return node.widgets?.find((one) => one.name === name);
-}
-
-function textOf(node, name) {
-  const value = valueOf(node, name);
-  return typeof value === "object" ? JSON.stringify(value) : value;
-}
-
-function valueOf(node, name) {
-  return widgetOf(node, name)?.value ?? WHOLE[name];
+function player({ filename, subfolder, type }) {
+  const query = new URLSearchParams({ filename, subfolder, type });
+  const src = api.apiURL(`/view?${query}`);
+  const plays = { controls: true, loop: true, muted: true, autoplay: true, playsInline: true };
+  return Object.assign(document.createElement("video"), { src, ...plays });
 }

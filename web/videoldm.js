@@ -11,8 +11,14 @@ import { useNetworks } from "./estimate.js";
 import { findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
 import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
-import { dropUploadValue, hidePreviewOfRendered, makeRoom, playPreviews } from "./previews.js";
-import { followSelection, showSelection } from "./selection.js";
+import {
+  dropUploadValue,
+  forgetSelection,
+  hidePreviewOfRendered,
+  makeRoom,
+  playPreviews,
+} from "./previews.js";
+import { attachSelection, showSelection } from "./selection.js";
 import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
 import { clockOf, readSegments, writeSegments } from "./timeline.js";
@@ -87,13 +93,16 @@ app.registerExtension({
     noteRefusals();
     // Another node begins, or nothing runs any more.
     api.addEventListener("executing", ({ detail }) => {
-      if (detail !== null) forgetWarnings(findNode(app.rootGraph, detail));
+      const node = detail === null ? null : findNode(app.rootGraph, detail);
+      forgetWarnings(node);
+      forgetSelection(node);
       everyStatus((view) => view.rest());
     });
-    api.addEventListener("graphChanged", () => {
-      everyStatus((view) => view.foretell());
-      everyNode(showSelection);
+    api.addEventListener("executed", ({ detail }) => {
+      const node = findNode(app.rootGraph, detail.display_node ?? detail.node);
+      if (node) showSelection(node);
     });
+    api.addEventListener("graphChanged", () => everyStatus((view) => view.foretell()));
   },
 
   async beforeRegisterNodeDef(nodeType, nodeData) {
@@ -112,7 +121,7 @@ app.registerExtension({
     if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
     if (node.comfyClass === "VideoLDM_LoadVideo") {
       hidePreviewOfRendered(node);
-      followSelection(node);
+      attachSelection(node);
     }
     if (!WITH_STATUS.has(node.comfyClass)) return;
     attachStatus(node);

@@ -138,6 +138,7 @@ class Host(Protocol):
 
     name: str
     folders: FolderAccess
+    shows_previews: bool  # whether somebody sees what a node shows of its outputs
 
     # Loading. `name` is one of the pack's own models or a file of the kind's models folder.
 

@@ -53,6 +53,14 @@ class Excerpt:
     load: str = LOADED[0]
     edit: Mapping[str, Any] | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it takes a file's frames as they are stored; their size aside."""
+        chosen = (self.start, self.count, self.stride - 1, self.force_rate, self.start_time,
+                  self.duration, self.ping_pong)  # fmt: skip
+        parts = [(self.edit or {}).get(name) or {} for name in ("trim", "crop")]
+        return not any(chosen) and not any(any(part.values()) for part in parts)
+
 
 def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     """IMAGE, frames per second, frame count, AUDIO or None, MASK and VIDEO of a file, or of a
@@ -74,11 +82,6 @@ def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     video = host.video(stream if stream.audio is None else replace(stream, audio=lambda: sound))
     rate, frames = float(stream.frame_rate), stream.frames
     return images, rate, frames, audio_from(sound), mask, video
-
-
-def selected_stream(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
-    """The chosen frames as a video that is read while it is needed."""
-    return _all_ways(host, _once(host, file, excerpt), excerpt)
 
 
 def _all_ways(host: Host, once: VideoStream, excerpt: Excerpt) -> VideoStream:

@@ -1,41 +1,52 @@
-"""The frames that Load Video will load, as a small video for the browser."""
+"""The frames that Load Video loaded, as a small video for the browser."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .loading import Excerpt, selected_stream
-from .media import FileSettings, save_video
+from ..choices import KEEP_ALPHA, RENDERED, VIDEO_ONLY
+from .loading import Excerpt
+from .media import FileSettings, images_stream, save_video
 
 if TYPE_CHECKING:
     from ...core.media.files import VideoStream
-    from ..host.interface import Host
+    from ..host.interface import Host, Wire
 
 LONGER_SIDE = 256  # pixels
 MOST_FRAMES = 480
 QUALITY = 28
 
 
-def preview_selection(host: Host, file: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Write a temporary video of the frames that these settings choose, in their order and at their
-    rate, smaller and at most MOST_FRAMES of them; returns its path and what is chosen.
+def preview_selection(
+    host: Host, file: str, excerpt: Excerpt, loaded: Sequence[Wire]
+) -> Path | None:
+    """A temporary video of what `load_video` gave, smaller and at most MOST_FRAMES of its frames;
+    None where nobody sees it, and for a whole file, which frontends play themselves.
 
-    Errors are those of loading.
+    Frames that are in memory are taken from there; those of a video only are read, as far as they
+    are shown.
     """
-    stream = selected_stream(host, file, Excerpt(**settings)).opaque()
-    facts = {"frames": stream.frames, "frame_rate": float(stream.frame_rate),
-             "width": stream.width, "height": stream.height}  # fmt: skip
+    if not host.shows_previews or (excerpt.is_whole and file not in RENDERED):
+        return None
+    stream = _as_loaded(host, excerpt, loaded).opaque()
     shown = stream if stream.frames <= MOST_FRAMES else stream.part(0, MOST_FRAMES)
-    preview = _smaller(shown)
-    path = save_video(
-        host, preview, "preview/selection", FileSettings(quality=QUALITY), {}, temp=True
-    )
-    return facts | {"path": path, "shown": shown.frames}
+    settings = FileSettings(quality=QUALITY)
+    return save_video(host, _smaller(shown), "preview/selection", settings, {}, temp=True)
+
+
+def _as_loaded(host: Host, excerpt: Excerpt, loaded: Sequence[Wire]) -> VideoStream:
+    images, rate, _, _, mask, video = loaded
+    stream = host.stream(video)
+    if excerpt.load == VIDEO_ONLY:
+        return stream
+    frames = images_stream(host, images, rate, mask if excerpt.alpha == KEEP_ALPHA else None)
+    return replace(frames, audio=stream.audio)
 
 
 def _smaller(stream: VideoStream) -> VideoStream:

@@ -141,9 +141,11 @@ class Server:
         return prompt
 
     def files(self, history: dict[str, Any]) -> list[Path]:
-        """The files that a run's output nodes showed, in the order of the nodes' ids."""
+        """The files that a run's output nodes showed, in the order of the nodes' ids; without what
+        Load Video shows of its own."""
         outputs = sorted(history["outputs"].items(), key=lambda item: int(item[0]))
-        shown = [one for _, output in outputs for one in output.get("images", [])]
+        shown = [one for _, output in outputs for one in output.get("images", [])
+                 if not one["filename"].startswith("selection_")]  # fmt: skip
         return [self.base / one["type"] / one["subfolder"] / one["filename"] for one in shown]
 
     def clear(self) -> None:

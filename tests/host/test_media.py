@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from urllib.parse import urlencode
-
 import numpy as np
 import pytest
 import torch
@@ -136,37 +133,54 @@ def test_wrong_times_are_refused_when_a_prompt_is_queued(comfyui):
         comfyui.queue(prompt(n1=load(start=3, start_time=1.0), n2=save("no", images=["1", 0])))
 
 
-def selection(comfyui, **given):
-    query = urlencode({"file": "sound.mp4"} | given)
-    return comfyui.get(f"/videoldm/selection?{query}")
+def previewed(comfyui, history, node: str = "1"):
+    """The video that a Load Video shows of what it loaded, or None."""
+    if node not in history["outputs"]:
+        return None
+    output = history["outputs"][node]
+    (shown,) = output["images"]
+    assert shown["type"] == "temp" and output["animated"] == [True]
+    return comfyui.base / "temp" / shown["subfolder"] / shown["filename"]
 
 
-def test_the_preview_is_what_will_be_loaded(comfyui):
-    """Frame by frame, at its rate, for selections of every kind; and one file for the same one."""
+def pictures(path):
+    return VideoStream.from_file(path).frames_tensor()
+
+
+@pytest.mark.parametrize("how", ["frames", "video only"])
+def test_the_preview_is_what_was_loaded(comfyui, how):
+    """Frame by frame, at its rate and with its sound, for selections of every kind."""
+    whole = pictures(clip(comfyui.base / "input" / "sound.mp4"))
+    back = [*range(6), *range(4, 0, -1)]
+    trimmed = {"trim": {"start_time": 1, "duration": 2}}
+    for given, indices, rate in (
+        ({"start": 3, "count": 5}, range(3, 8), 4),
+        ({"stride": 3}, range(0, 16, 3), 4 / 3),
+        ({"force_rate": 8.0, "start_time": 3.0}, [k // 2 for k in range(24, 32)], 8),
+        ({"duration": 1.5, "ping_pong": True}, back, 4),
+        ({"edit": trimmed}, range(4, 12), 4),
+    ):
+        history = comfyui.run(prompt(
+            n1=load(load=how, **given), n2=save("loaded", video=["1", 5])
+        ))  # fmt: skip
+        path = previewed(comfyui, history)
+        shown = pictures(path)
+        assert float(open_video(path).frame_rate) == pytest.approx(rate, rel=1e-3), given
+        assert len(shown) == len(indices), given
+        distances = [(whole - frame).abs().mean((1, 2, 3)) for frame in shown]
+        assert [int(one.argmin()) for one in distances] == list(indices), given
+        (saved,) = comfyui.files(history)
+        assert (pictures(saved) - shown).abs().mean() < 0.1, given
+        assert seconds_of(path) == seconds_of(saved), given
+
+
+def test_what_is_rendered_is_previewed_and_a_whole_file_is_not(comfyui):
     clip(comfyui.base / "input" / "sound.mp4")
-    for given in (
-        {"start": 3, "count": 5}, {"stride": 3}, {"force_rate": 10.0, "start_time": 1.0},
-        {"duration": 1.5, "ping_pong": True}, {"force_rate": 2.0},
-    ):  # fmt: skip
-        history = comfyui.run(prompt(n1=load(**given), n2=save("loaded", video=["1", 5])))
-        (loaded,) = comfyui.files(history)
-        told = selection(comfyui, **{key: str(value).lower() for key, value in given.items()})
-        path = comfyui.base / "temp" / told["subfolder"] / told["filename"]
-        ours, theirs = open_video(loaded), open_video(path)
-        assert (ours.frames, ours.frame_rate) == (theirs.frames, theirs.frame_rate), given
-        assert told["frames"] == told["shown"] == ours.frames
-        frames = [VideoStream.from_file(one).frames_tensor() for one in (loaded, path)]
-        assert (frames[0] - frames[1]).abs().mean() < 0.1, given
-        assert selection(comfyui, **{k: str(v).lower() for k, v in given.items()}) == told
-
-
-def test_the_preview_says_what_is_wrong(comfyui):
-    clip(comfyui.base / "input" / "sound.mp4")
-    assert "17 frames wanted" in selection(comfyui, count=17)["error"]
-    assert "leads out of the folder" in selection(comfyui, file="../../x.mp4")["error"]
-    assert "error" in selection(comfyui, count="x")
-    assert "error" in selection(comfyui, edit="[1]") and "error" in selection(comfyui, edit="{")
-    trimmed = {"trim": {"start_time": 1, "duration": 2}, "crop": {"width": 16, "height": 16}}
-    found = selection(comfyui, edit=json.dumps(trimmed))
-    assert (found["frames"], found["width"], found["height"]) == (8, 16, 16)
-    assert selection(comfyui, file="rendered: shapes", stride=4)["frames"] == 16
+    history = comfyui.run(prompt(
+        n1=load(), n2=save("whole", video=["1", 5]),
+        n3=load(file="rendered: shapes", stride=4), n4=save("rendered", video=["3", 5]),
+        n5=load(width=16, height=16), n6=save("small", video=["5", 5]),
+    ))  # fmt: skip
+    assert previewed(comfyui, history) is None and previewed(comfyui, history, "5") is None
+    info = open_video(previewed(comfyui, history, "3"))
+    assert (info.frames, info.width, info.height) == (16, 64, 64)

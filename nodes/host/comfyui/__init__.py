@@ -7,8 +7,5 @@ for the first node that needs them.
 from comfy_api.latest import ComfyExtension, io, ui
 
 from .host import host
-from .selection_preview import offer_previews
-
-offer_previews()
 
 __all__ = ["ComfyExtension", "host", "io", "ui"]

@@ -46,6 +46,7 @@ class ComfyHost:
     """One per process."""
 
     name = "comfyui"
+    shows_previews = True
 
     @cached_property
     def folders(self) -> ComfyFolders:

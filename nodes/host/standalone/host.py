@@ -53,6 +53,7 @@ class StandaloneHost:
     """One per process; the runner sets its folders, device and dtype before anything runs."""
 
     name = "standalone"
+    shows_previews = False
 
     def __init__(self) -> None:
         self.folders = Folders()
