@@ -275,9 +275,14 @@ def _decode_container(info: VideoInfo, indices: Sequence[int], alpha: bool) -> I
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             frames = _frames_from(container, stream, indices[0])
-            for index, image in zip(indices, converted(frames, indices, convert), strict=False):
-                yield image
-                done = index + 1
+            try:
+                for index, image in zip(indices, converted(frames, indices, convert), strict=False):
+                    yield image
+                    done = index + 1
+            finally:
+                # A decoding thread that logs waits for Python, while Python, freeing the decoder,
+                # waits for the thread: all of them have to be at rest by then.
+                stream.codec_context.flush_buffers()
     except CONTAINER_FAULTS as fault:
         raise ValueError(
             f"{info.path} is corrupt after frame {done} of {info.frames}: {fault_reason(fault)}"

@@ -18,6 +18,7 @@ from standalone_nodes import standalone_nodes  # noqa: E402
 from toy_family import wake  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """All of these in one process, when tests run in several: one server serves them."""
     for item in items:

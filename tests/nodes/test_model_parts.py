@@ -16,7 +16,7 @@ from videoldm.core.networks.sites import SD1, layout_of
 from videoldm.core.weights.checkpoints import Header, read_header, read_state, save
 from videoldm.nodes.command.models import describe_file
 from videoldm.nodes.headless import main
-from videoldm.nodes.host.shared.missing_parts import check_clip, check_vae
+from videoldm.nodes.host.shared.missing_parts import MissingPart, check_clip, check_vae
 
 SPEC = toy_spec("plain")
 
@@ -202,3 +202,11 @@ def test_the_names_of_models_are_those_of_the_models(toy_family):
         assert of_text_width(config["text_width"]) == "the embedded model"
     assert of_layout(SD1) == "Stable Diffusion 1.x and 2.x"
     assert of_layout(SPEC.layout) == "a U-Net with 2 levels of 8 to 16 channels"
+
+
+def test_who_only_looks_for_an_attribute_is_told_that_a_missing_part_has_none():
+    part = MissingPart("x.safetensors holds no VAE")
+    assert getattr(part, "patcher", None) is None
+    for use in (lambda: part.decode, lambda: part(1)):
+        with pytest.raises(ValueError, match="x.safetensors holds no VAE"):
+            use()

@@ -19,8 +19,13 @@ NO_VAE = "{} holds no VAE; load one with Load VAE and connect that instead"
 NO_CLIP_VISION = "{} holds no image encoder, which models that move a start image need"
 
 
+class MissingPartError(AttributeError, ValueError):
+    """A part was used that is not there. Hosts that only look whether values have some attribute,
+    as ComfyUI does of all it has cached, take it for no."""
+
+
 class MissingPart:
-    """In place of a CLIP or a VAE on a wire: whatever is done with it raises ValueError."""
+    """In place of a CLIP or a VAE on a wire: whatever is done with it raises MissingPartError."""
 
     def __init__(self, sentence: str):
         self._sentence = sentence
@@ -29,10 +34,10 @@ class MissingPart:
         # Protocols such as copying ask for names of this form and take no for an answer.
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ValueError(self._sentence)
+        raise MissingPartError(self._sentence)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ValueError(self._sentence)
+        raise MissingPartError(self._sentence)
 
 
 def without_clip(file: str, model: DiffusionModel) -> MissingPart | NoWords:
