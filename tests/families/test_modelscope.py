@@ -71,7 +71,7 @@ def test_a_file_of_either_naming_is_known_by_its_weights(names, prefix, tmp_path
     assert family_of(path).name == name == "modelscope" and model.task == "text to video"
     assert same(model.network.image_unet, unet.image) and same(model.network.sets[0], unet.layers)
     assert same(load_temporal_layers(path), unet.layers)
-    assert model.network.spec.takes == ("text", "times")
+    assert model.network.spec.takes == ("text", "times", "reference")
 
 
 def test_a_pickle_and_a_folder_of_diffusers(tmp_path):

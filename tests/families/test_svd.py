@@ -157,7 +157,14 @@ def test_the_registry_knows_it(single):
     name, model = load_video_model(single)
     assert family_of(single).name == name == "svd" and model.task == "image to video"
     assert load_temporal_layers(single).spec == model.sets.specs[0]
-    assert model.network.spec.takes == ("image", "concatenated", "image_only", "times", *IDS)
+    assert model.network.spec.takes == (
+        "image",
+        "concatenated",
+        "image_only",
+        "times",
+        "reference",
+        *IDS,
+    )
 
 
 def test_the_temporal_decoder_is_loaded_alone(single, tmp_path):
@@ -289,7 +296,7 @@ def test_its_layers_sit_in_another_image_model_of_the_layout():
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=1,
     )  # fmt: skip
     network = inject(host, toys.unet().layers)
-    assert network.spec.takes == ("text", "image_only", "times")
+    assert network.spec.takes == ("text", "image_only", "times", "reference")
     text, x = normal(1, 5, toys.CONTEXT), normal(1, 3, 4, 8, 8)
     with torch.no_grad():
         out = network(x, torch.tensor([500]), Conditions(text=text))

@@ -53,7 +53,7 @@ def modules(comfyui):
     """Files of motion modules for the toy model of the server."""
     layout = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
     folder = comfyui.base / "models" / "videoldm" / "motion"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for variant in ("v1", "v2"):
         config = toy_config(variant, layout=layout, heads=8, norm_groups=32)
         state = {k: v.contiguous() for k, v in toy_state(config).items()}

@@ -178,7 +178,8 @@ def test_scaling_latents_and_back_is_the_identity():
 def test_conditions_that_do_not_fit_are_refused_with_both_numbers():
     model, context = toy_model(), given_frames(X[:, :2], [0, 1], 3)
     with pytest.raises(
-        ValueError, match="0 sets of temporal layers takes text, times, but was also given context"
+        ValueError,
+        match="0 sets of temporal layers takes text, times, reference, but was also given context",
     ):
         model.denoiser(replace(GIVEN, context=context))
     with pytest.raises(ValueError, match="takes 0 channels besides the 4 .* 3 were given"):

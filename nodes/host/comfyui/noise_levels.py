@@ -72,7 +72,7 @@ class RangeSampling(
         self.levels = levels
         super().__init__()
 
-    def set_parameters(self, *args: Any) -> None:
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Those of the model, whatever ComfyUI's defaults are: the table is for its schedulers."""
         low, high = math.log(self.levels.sigma_min), math.log(self.levels.sigma_max)
         self.sigma_data = 1.0

@@ -40,7 +40,7 @@ class VideoLatents(VideoLDMLatents):
 class SignalSampling(EpsSampling):
     """Noise levels of which the schedule says how much signal is left in what the network sees."""
 
-    def calculate_input(self, sigma: Tensor, noise: Tensor) -> Tensor:
+    def calculate_input(self, sigma: Tensor, noise: Tensor, **kwargs: Any) -> Tensor:
         return noise * broadcast(self.schedule.input_scale(sigma.cpu()).to(sigma), noise)
 
 

@@ -53,6 +53,8 @@ def model_facts(
     if begins_with_image:
         # Its temporal layers may be the network's own, of which nothing is known here.
         known = replace(known, present=True, task=trained.task, begins_with_image=True)
+    elif network.frames and not sets:  # A network made for video as a whole.
+        known = replace(known, present=True, takes_context=network.context > 0)
     families = (spec.trained.family for spec in sets.specs if spec.trained.family)
     return ModelFacts(
         latent_channels=network.latent_channels,
