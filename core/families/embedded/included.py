@@ -29,5 +29,6 @@ MODELS = (
     Included(f"{NAME}: interpolation", "temporal_layers", "interpolation", "interpolation"),
     Included(NAME, "temporal_decoder", "temporal_decoder"),
     Included(f"{NAME}: 3D autoencoder", "temporal_decoder", "lvdm_autoencoder"),
+    Included(f"{NAME}: endless driving", "video_model", "lvdm_driving"),
     Included(NAME, "upsampler", "upsampler"),
 )

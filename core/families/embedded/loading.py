@@ -46,6 +46,7 @@ KINDS = {
     "temporal_layers": "temporal layers",
     "temporal_decoder": "a temporal decoder",
     "autoencoder": "an autoencoder",
+    "video_model": "a whole video model",
 }
 """Of files in this project's format, in sentences."""
 # Parts that several models may share have files of their own.
