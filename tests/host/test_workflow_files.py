@@ -65,8 +65,9 @@ def test_nodes_name_their_pack_its_version_and_their_models(file):
         if node["type"] in LOADERS:
             files = {one for one in node["widgets_values"] if Path(one).suffix}
             needed = {one for one in files if not one.startswith("embedded")}
-            assert {one["name"] for one in properties["models"]} == needed
-            assert all({"url", "directory"} <= one.keys() for one in properties["models"])
+            models = properties.get("models", [])
+            assert {one["name"] for one in models} == needed
+            assert all({"url", "directory"} <= one.keys() for one in models)
 
 
 @each_file
