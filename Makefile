@@ -8,11 +8,11 @@ OUTPUT ?= output
 demo: $(VENV)/installed
 	$(VENV)/bin/videoldm run workflows/text_to_video.json --output $(OUTPUT) --contact-sheet
 
-# Two processes; those tests that share a ComfyUI stay in one of them.
+# In two processes, each with a ComfyUI of its own where there is one.
 WORKERS ?= 2
 test: $(VENV)/installed-dev lint
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-		$(VENV)/bin/python -m pytest -m "not full_size" -n $(WORKERS) --dist loadgroup \
+		$(VENV)/bin/python -m pytest -m "not full_size" -n $(WORKERS) \
 		--cov=videoldm.core --cov-report=term --cov-fail-under=90
 
 # Against a real ComfyUI: COMFYUI_PATH (~/ComfyUI), COMFYUI_PYTHON (its .venv), with this project's

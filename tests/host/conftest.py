@@ -18,14 +18,6 @@ from standalone_nodes import standalone_nodes  # noqa: E402
 from toy_family import wake  # noqa: E402
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """All of these in one process, when tests run in several: one server serves them."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("comfyui"))
-
-
 def pytest_terminal_summary(terminalreporter):
     reason = missing()
     if reason is not None:
