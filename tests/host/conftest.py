@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from browser_fixtures import chrome, frontend, no_errors  # noqa: E402, F401
-from comfyui_server import PATH, PYTHON, ROOT, Server, missing  # noqa: E402
+from comfyui_server import ROOT, Server, found_inside, missing  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
 from toy_family import wake  # noqa: E402
 
@@ -51,15 +51,9 @@ def add_toys(server: Server, family: Path) -> None:
 @pytest.fixture(scope="session")
 def inside(toy_family):
     """What the checks of inside_sampling.py find in ComfyUI's own Python, by name."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
     for file in toy_family.glob("*.safetensors"):
         wake(file)
-    command = [str(one) for one in (PYTHON, HERE / "inside_sampling.py", PATH, toy_family)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return found_inside("inside_sampling.py", toy_family)
 
 
 @pytest.fixture

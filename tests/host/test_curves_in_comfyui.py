@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from pathlib import Path
-
 import pytest
 import torch
-from comfyui_server import PATH, PYTHON, missing
+from comfyui_server import found_inside
 from model_toys import normal
 from node_inputs import strategy
 from safetensors.torch import save_file
@@ -25,7 +21,6 @@ from toy_prompts import (
     windows,
 )
 
-HERE = Path(__file__).resolve().parent
 STEPS = 4
 ONCE = ["euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "lcm", "ddim", "uni_pc", "lms"]
 TWICE = ["heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "heunpp2",
@@ -36,15 +31,9 @@ SAME = 1e-4
 
 @pytest.fixture(scope="module")
 def found(toy_family):
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
     for file in toy_family.glob("*.safetensors"):
         wake(file)
-    command = [PYTHON, HERE / "inside_curves.py", PATH, toy_family, *ONCE, *TWICE]
-    done = subprocess.run([str(one) for one in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return found_inside("inside_curves.py", toy_family, *ONCE, *TWICE)
 
 
 @pytest.mark.parametrize("name", [*ONCE, *TWICE])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from animatediff_toys import toy_config, toy_state
-from comfyui_server import PATH, PYTHON, missing
+from comfyui_server import found_inside
 from safetensors.torch import save_file
 from toy_prompts import distance, ksampler, nodes, saved
 from videoldm.core.networks.sites import UNetLayout
@@ -29,14 +27,7 @@ CASES = [one for one in discover() if one.family == "animatediff" and one.kind.s
 
 @pytest.fixture(scope="module")
 def errors():
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
-    script, folders = HERE / "inside_motion_modules.py", [one.folder for one in CASES]
-    command = [str(one) for one in (PYTHON, script, PATH, *folders)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return found_inside("inside_motion_modules.py", *(one.folder for one in CASES))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.folder.name}:{case.kind}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import modelscope_toys
 import pytest
 import svd_toys
 import torch
-from comfyui_server import PATH, PYTHON, missing
+from comfyui_server import found_inside
 from safetensors.torch import save_file
 from templates import ROOT, twin
 from test_workflows import check_same, lossless
@@ -39,14 +37,7 @@ TOY_TEXT = 32
 
 @pytest.fixture(scope="module")
 def errors():
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
-    script, folders = HERE / "inside_svd.py", [one.folder for one in CASES]
-    command = [str(one) for one in (PYTHON, script, PATH, *folders)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return found_inside("inside_svd.py", *(one.folder for one in CASES))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.folder.name}:{case.kind}")

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
-from comfyui_server import PYTHON
+from comfyui_server import found_inside
 
-PROGRAM = Path(__file__).with_name("inside_video_networks.py")
-COMFYUI = os.environ.get("COMFYUI_PATH", "")
 SAME = 1e-4
-
-pytestmark = pytest.mark.skipif(not COMFYUI, reason="COMFYUI_PATH is not set")
 
 
 @pytest.fixture(scope="module")
 def found():
-    python = PYTHON
-    command = [str(python), str(PROGRAM), COMFYUI]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return found_inside("inside_video_networks.py")
 
 
 def test_our_sampling_in_comfyui_is_that_of_core(found):
