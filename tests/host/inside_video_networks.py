@@ -3,6 +3,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import inside
@@ -45,6 +46,9 @@ def models():
         "unconditional": lvdm.assemble(toys.checkpoint("unconditional"), "a", toy).model,
         "text": lvdm.assemble(toys.checkpoint("text", **alone), "a").model,
         "given": lvdm.assemble(toys.checkpoint("given frames"), "a", toy).model,
+        "velocity": lvdm.assemble(
+            toys.checkpoint("unconditional"), "a", replace(toy, prediction="v")
+        ).model,
     } | {one: videocrafter.assemble(toys.checkpoint(one, **alone), "a").model for one in crafters}
 
 

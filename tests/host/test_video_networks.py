@@ -14,7 +14,7 @@ def found():
 
 
 def test_our_sampling_in_comfyui_is_that_of_core(found):
-    assert len(found["evaluation"]) == 5
+    assert len(found["evaluation"]) == 6
     assert {name: off for name, off in found["evaluation"].items() if off > SAME} == {}
 
 

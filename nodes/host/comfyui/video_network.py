@@ -24,7 +24,7 @@ from ....core.networks.factorised_unet import FactorisedConfig, FactorisedUNet
 from ..shared.image_tokens import IMAGE_TOKENS, RATE, rate_ids
 from ..shared.model_facts import trained_network
 from .layers import FRAME_BATCH, FrameBatch
-from .model import EpsSampling, VideoLDMConfig, VideoLDMLatents
+from .model import EpsSampling, VideoLDMConfig, VideoLDMLatents, VSampling
 
 
 class VideoLatents(VideoLDMLatents):
@@ -37,11 +37,25 @@ class VideoLatents(VideoLDMLatents):
         self.temporal_downscale_ratio = model.temporal_factor
 
 
-class SignalSampling(EpsSampling):
+class SignalInput:
     """Noise levels of which the schedule says how much signal is left in what the network sees."""
 
     def calculate_input(self, sigma: Tensor, noise: Tensor, **kwargs: Any) -> Tensor:
         return noise * broadcast(self.schedule.input_scale(sigma.cpu()).to(sigma), noise)
+
+
+class EpsSignalSampling(SignalInput, EpsSampling):
+    pass
+
+
+class VSignalSampling(SignalInput, VSampling):
+    pass
+
+
+PREDICTIONS = {
+    "eps": (comfy.model_base.ModelType.EPS, EpsSignalSampling),
+    "v": (comfy.model_base.ModelType.V_PREDICTION, VSignalSampling),
+}
 
 
 class HostedUNet(FactorisedUNet):
@@ -101,8 +115,9 @@ class VideoNetworkModel(comfy.model_base.BaseModel):
     """A network made for video, as ComfyUI's model classes are."""
 
     def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
-        super().__init__(config, comfy.model_base.ModelType.EPS, unet_model=HostedUNet)
-        self.model_sampling = SignalSampling(model.schedule)
+        kind, sampling = PREDICTIONS[model.prediction]
+        super().__init__(config, kind, unet_model=HostedUNet)
+        self.model_sampling = sampling(model.schedule)
         self.image_spec, self.trained = model.network.spec, trained_network(model)
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
