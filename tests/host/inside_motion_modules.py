@@ -62,8 +62,9 @@ def unet_config(config: dict) -> dict:
     )
 
 
-def answer(model, inputs: dict, frames: int | None = None, context=None):
-    """What the MODEL's U-Net predicts for the videos of a case, [b t c h w]."""
+def answer(model, inputs: dict, frames: int | None = None, context=None, control=None):
+    """What the MODEL's U-Net predicts for the videos of a case, [b t c h w]; control: what a
+    ControlNet adds to it."""
     import copy
 
     import torch
@@ -86,10 +87,10 @@ def answer(model, inputs: dict, frames: int | None = None, context=None):
 
         sizes = sinusoid(inputs["time_ids"], 8).flatten(1)
         told = rows(torch.cat([inputs["text_embeds"], sizes], dim=1))
+    steps, text = rows(inputs["timestep"].expand(videos)), rows(inputs["encoder_hidden_states"])
     out = model.model.diffusion_model(
-        x.flatten(0, 1), rows(inputs["timestep"]), rows(inputs["encoder_hidden_states"]), told,
-        transformer_options=options,
-    )  # fmt: skip
+        x.flatten(0, 1), steps, text, told, control=control, transformer_options=options
+    )
     return out.unflatten(0, (videos, count))
 
 

@@ -22,7 +22,18 @@ FORWARD = 1e-5
 """Of the largest value; asked for are 1e-4."""
 SAME = 1e-4
 """Of the spread of latents."""
-CASES = [one for one in discover() if one.family == "animatediff" and one.kind.startswith("mm_")]
+ALL = [one for one in discover() if one.family == "animatediff"]
+CASES = [one for one in ALL if one.kind.startswith("mm_")]
+STEERED = [one for one in ALL if one.kind in ("sparsectrl", "cameractrl")]
+RUNS = {
+    "sparsectrl": {"main", "single", "half", "none", "noisy_input", "no_controlnet"},
+    "cameractrl": {"main", "half_scale", "zero_merge"},
+}
+"""Of a case, those that the nodes can ask for."""
+
+
+def name_of(case):
+    return f"{case.folder.name}:{case.kind}"
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +41,26 @@ def errors():
     return found_inside("inside_motion_modules.py", *(one.folder for one in CASES))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.folder.name}:{case.kind}")
+@pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_comfyuis_unet_gives_what_the_original_gives(errors, case):
     found = errors[str(case.folder)]
     print(found)
     assert found.pop("off or ejected") == 0
     assert found.pop("betas") < 1e-5
     assert {"out", "image"} & set(found) and max(found.values()) < FORWARD
+
+
+@pytest.fixture(scope="module")
+def steered():
+    return found_inside("inside_motion_controls.py", *(one.folder for one in STEERED))
+
+
+@pytest.mark.parametrize("case", STEERED, ids=name_of)
+def test_steered_modules_in_comfyuis_unet_give_what_the_originals_give(steered, case):
+    found = steered[str(case.folder)]
+    print(found)
+    assert found.keys() == RUNS[case.kind]
+    assert max(found.values()) < FORWARD
 
 
 @pytest.fixture(scope="module")
