@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 import torch
+from videoldm.core.media.files import encoding_of, read_frames
 
 RATE = 16_000
 
@@ -22,6 +26,32 @@ def numbers_of(frames: torch.Tensor) -> list[int]:
     """Of `t c h w` in [-1, 1]."""
     levels = frames[:, :3].mean(dim=(1, 2, 3)).add(1).mul(127.5)
     return [round((float(level) - 30) / 6) for level in levels]
+
+
+def noise(count: int, size: int = 96, seed: int = 0) -> torch.Tensor:
+    """Frames `t 3 size size` in [-1, 1] that compress badly."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, size, size, generator=generator) * 2 - 1
+
+
+def path_for(folder: Path, format: str, name: str = "clip") -> Path:
+    return folder / f"{name}{encoding_of(format).suffix}"
+
+
+def all_frames(path: Path, **request) -> torch.Tensor:
+    return torch.cat(list(read_frames(path, **request)))
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse to grow any file beyond `size` bytes, like a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def ramp(seconds: float, rate: int = RATE) -> torch.Tensor:

@@ -1,5 +1,5 @@
 """Limits of size: at most seven arguments (more are an object with a name) and fifty lines for a
-function, four hundred lines for a file."""
+function, four hundred lines for a file, tests too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import videoldm
 
 ROOT = Path(videoldm.__file__).parent
 FILES = sorted([*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes" / "stages").rglob("*.py")])
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PACK = sorted([*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")])
 MOST, LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 7, 50, 400
 
@@ -37,3 +38,8 @@ def test_functions_and_files_are_short(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and node.end_lineno - node.lineno >= LINES_OF_A_FUNCTION]  # fmt: skip
     assert long == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_tests_are_short(path):
+    assert path.read_text().count("\n") <= LINES_OF_A_FILE

@@ -329,8 +329,11 @@ def decoded_frames(
         frames = container.decode(stream)
         yield from dropwhile(lambda f: not f.key_frame, frames) if is_cut else frames
         return
-    for packet in container.demux(stream):
-        yield from decoder.decode(packet if packet.size else None)
+    try:
+        for packet in container.demux(stream):
+            yield from decoder.decode(packet if packet.size else None)
+    finally:
+        decoder.flush_buffers()  # as in `_decode_container`
 
 
 def _container_metadata(path: Path) -> dict[str, str]:

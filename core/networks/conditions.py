@@ -135,8 +135,9 @@ class NetworkSpec:
     those, which it must be given. text, image: width of the tokens, None = it reads none. ids: the
     numbers it reads by name, each with how many values there are (None = any number). context:
     latent channels of given frames, 0 = it reads none. in_place: these stand in x, as they are
-    told. frames: latent frames of the windows that it was trained on, 0 = not said. width: channels
-    of its finest level, for estimates of memory.
+    told. frames: latent frames of the windows that it was trained on, 0 = not said. made_for_video:
+    it has layers of its own that act over time, whatever temporal layers are put into it. width:
+    channels of its finest level, for estimates of memory.
     """
 
     name: str
@@ -149,6 +150,7 @@ class NetworkSpec:
     context: int = 0
     in_place: bool = False
     frames: int = 0
+    made_for_video: bool = False
     image_only: bool = False
     times: bool = False
     views: bool = False

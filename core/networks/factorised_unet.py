@@ -200,6 +200,7 @@ class FactorisedUNet(nn.Module):
             context=config.latent_channels if config.given is not None else 0,
             in_place=config.given is not None,
             frames=config.attention.max_distance or USUAL_FRAMES,
+            made_for_video=True,
             width=config.channels[0],
         )
 

@@ -110,6 +110,7 @@ def test_one_training_step_moves_every_weight_that_can_move():
         (dict(width=30, heads=4), "30 must be divisible by 4"),
         (dict(width=4, heads=4), "1 channels"),
         (dict(width=4, heads=1, positions="sideways"), "sideways"),
+        (dict(width=4, heads=1, block_place="inside"), "block_place is before.*got 'inside'"),
     ],
 )
 def test_what_cannot_be_built_is_refused(arguments, words):

@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import pytest
+from node_inputs import arguments
 from videoldm.core.families.embedded import included
+from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
 
 
 @pytest.fixture
-def toys(toy_family, tmp_path, monkeypatch):
-    """The standalone host with the toy family, on the CPU, in folders of its own."""
-    monkeypatch.setattr(included, "WEIGHTS", toy_family)
-    for name in ("input", "output"):
-        (tmp_path / name).mkdir()
+def configure():
+    """configure(**folders) has the standalone host use these, on the CPU, until the test ends."""
     before = host.folders, host.policy, host.embed_metadata
-    host.configure(models=[tmp_path / "models"], input=tmp_path / "input",
-                   output=tmp_path / "output", device="cpu")  # fmt: skip
-    host.round_trips.reset()
-    yield host
+    yield lambda **folders: host.configure(**folders, device="cpu")
     host.folders, host.policy, host.embed_metadata = before
 
 
 @pytest.fixture
-def run(toys):
-    """run(id, **inputs) executes a node with its defaults and returns its outputs; inputs that a
-    dynamic combo opens have dotted names."""
-    from node_inputs import arguments
-    from videoldm.nodes import node_registry
+def toys(toy_family, tmp_path, monkeypatch, configure):
+    """The standalone host with the toy family, on the CPU, in folders of its own."""
+    monkeypatch.setattr(included, "WEIGHTS", toy_family)
+    for name in ("input", "output"):
+        (tmp_path / name).mkdir()
+    configure(models=[tmp_path / "models"], input=tmp_path / "input", output=tmp_path / "output")
+    host.round_trips.reset()
+    return host
 
-    registry = node_registry()
+
+def executed(node_id, inputs):
+    """The result of a node; inputs that a dynamic combo opens have dotted names."""
+    spec = node_registry()[node_id]
+    return spec.execute(**arguments(spec, inputs))
+
+
+@pytest.fixture
+def run(toys):
+    """run(id, **inputs) executes a node with its defaults; its output, or its result with many."""
 
     def call(node_id, **inputs):
-        spec = registry[node_id]
-        result = spec.execute(**arguments(spec, inputs))
+        result = executed(node_id, inputs)
         return result.values[0] if len(result.values) == 1 else result
 
     return call
+
+
+@pytest.fixture
+def run_on(configure, tmp_path):
+    """run_on(folder of models) returns run(id, **inputs), which executes a node with its defaults
+    on them and returns its output, or a tuple of many."""
+
+    def call(node_id, **inputs):
+        values = executed(node_id, inputs).values
+        return values[0] if len(values) == 1 else values
+
+    def on(models):
+        configure(models=[models], input=tmp_path, output=tmp_path / "output")
+        return call
+
+    return on
 
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}

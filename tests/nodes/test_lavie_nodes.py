@@ -5,7 +5,7 @@ from __future__ import annotations
 import lavie_toys as toys
 import pytest
 import torch
-from node_inputs import arguments, strategy
+from node_inputs import strategy
 from safetensors.torch import save_file
 from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
@@ -26,32 +26,8 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def here(models, toys_host):
-    toys_host(models)
-
-
-@pytest.fixture
-def toys_host(tmp_path):
-    before = host.folders, host.policy, host.embed_metadata
-    yield lambda models: host.configure(
-        models=[models], input=tmp_path, output=tmp_path / "output", device="cpu"
-    )
-    host.folders, host.policy, host.embed_metadata = before
-
-
-@pytest.fixture
-def run(here):
-    """run(id, **inputs) executes a node with its defaults and returns its outputs."""
-    from videoldm.nodes import node_registry
-
-    registry = node_registry()
-
-    def call(node_id, **inputs):
-        spec = registry[node_id]
-        result = spec.execute(**arguments(spec, inputs))
-        return result.values[0] if len(result.values) == 1 else result.values
-
-    return call
+def run(models, run_on):
+    return run_on(models)
 
 
 @pytest.fixture
@@ -89,7 +65,7 @@ def close(latent, expected):
 # -------------------------------------------------------------------------------------------- files
 
 
-def test_image_models_may_be_folders(here):
+def test_image_models_may_be_folders(run):
     assert host.folders.model_names("checkpoints") == [toys.SD, toys.UPSCALER]
     with pytest.raises(ValueError, match="no file 'nothing'"):
         host.folders.model_path("checkpoints", "nothing")

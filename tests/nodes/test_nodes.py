@@ -142,19 +142,13 @@ def test_listing_the_nodes_loads_no_heavy_library():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_combos_list_files_anew(tmp_path):
-    from videoldm.nodes.host import host
-
-    before = host.folders, host.policy, host.embed_metadata
-    host.configure(models=[tmp_path])
-    try:
-        spec = node_registry()["VideoLDM_LoadTemporalLayers"].inputs[0]
-        assert "mine.safetensors" not in spec.choices()
-        (tmp_path / "videoldm").mkdir()
-        (tmp_path / "videoldm" / "mine.safetensors").touch()
-        assert "mine.safetensors" in spec.choices()
-    finally:
-        host.folders, host.policy, host.embed_metadata = before
+def test_combos_list_files_anew(tmp_path, configure):
+    configure(models=[tmp_path])
+    spec = node_registry()["VideoLDM_LoadTemporalLayers"].inputs[0]
+    assert "mine.safetensors" not in spec.choices()
+    (tmp_path / "videoldm").mkdir()
+    (tmp_path / "videoldm" / "mine.safetensors").touch()
+    assert "mine.safetensors" in spec.choices()
 
 
 def test_the_extension_gives_every_node():

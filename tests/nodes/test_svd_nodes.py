@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import svd_toys as toys
 import torch
-from node_inputs import arguments, strategy
+from node_inputs import strategy
 from videoldm.core.diffusion.guidance import per_frame_scale
 from videoldm.core.diffusion.noise import NoiseSource
 from videoldm.core.families import svd, svd_sampling
@@ -13,7 +13,6 @@ from videoldm.core.families.open_clip_image import squashed_pixels
 from videoldm.core.networks.autoencoder import encode_moments
 from videoldm.core.tasks.decoding import decode
 from videoldm.core.tasks.start_image import StartImage
-from videoldm.nodes.host import host
 
 WIDTH, HEIGHT, FRAMES = 32, 16, 4
 SIZE = dict(width=WIDTH, height=HEIGHT)
@@ -31,21 +30,8 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def run(models, tmp_path):
-    """run(id, **inputs) executes a node with its defaults and returns its outputs."""
-    from videoldm.nodes import node_registry
-
-    before = host.folders, host.policy, host.embed_metadata
-    host.configure(models=[models], input=tmp_path, output=tmp_path / "output", device="cpu")
-    registry = node_registry()
-
-    def call(node_id, **inputs):
-        spec = registry[node_id]
-        result = spec.execute(**arguments(spec, inputs))
-        return result.values[0] if len(result.values) == 1 else result.values
-
-    yield call
-    host.folders, host.policy, host.embed_metadata = before
+def run(models, run_on):
+    return run_on(models)
 
 
 @pytest.fixture

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import pytest
 import svd_toys
-from node_inputs import arguments
 from safetensors.torch import save_file
 from videoldm.core.families import svd
 from videoldm.core.networks.temporal_layers_spec import TASKS
-from videoldm.nodes.host import host
 from videoldm.nodes.host.shared.setup_warnings import MADE_FOR
 
 
 @pytest.fixture
-def run(tmp_path):
-    """run(id, **inputs) executes a node on a folder of models with toys in it."""
-    from videoldm.nodes import node_registry
-
+def run(tmp_path, run_on):
     folder = tmp_path / "models" / "videoldm"
     folder.mkdir(parents=True)
     state = svd.unet_to_foreign(svd_toys.unet(), "ldm")
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "svd.safetensors")
-    before = host.folders, host.policy, host.embed_metadata
-    host.configure(models=[tmp_path / "models"], input=tmp_path, output=tmp_path, device="cpu")
-    registry = node_registry()
-    yield (
-        lambda name, **inputs: registry[name].execute(**arguments(registry[name], inputs)).values[0]
-    )
-    host.folders, host.policy, host.embed_metadata = before
+    return run_on(folder.parent)
 
 
 def test_its_temporal_layers_are_loaded_alone(run):

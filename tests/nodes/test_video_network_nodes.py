@@ -6,7 +6,7 @@ import factorised_toys as toys
 import pytest
 import torch
 from model_toys import fill, normal
-from node_inputs import arguments, strategy
+from node_inputs import strategy
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from videoldm.core.families import lvdm, videocrafter
@@ -14,7 +14,6 @@ from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.video_parts import VideoParts
 from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
 from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
-from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
 from videoldm.nodes.host.shared.image_prompter import ImagePrompter
 
@@ -37,18 +36,8 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
-def run(models, tmp_path):
-    before = host.folders, host.policy, host.embed_metadata
-    host.configure(models=[models], input=tmp_path, output=tmp_path / "output", device="cpu")
-    registry = node_registry()
-
-    def call(node_id, **inputs):
-        spec = registry[node_id]
-        result = spec.execute(**arguments(spec, inputs))
-        return result.values[0] if len(result.values) == 1 else result.values
-
-    yield call
-    host.folders, host.policy, host.embed_metadata = before
+def run(models, run_on):
+    return run_on(models)
 
 
 @pytest.fixture

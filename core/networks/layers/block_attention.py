@@ -19,14 +19,7 @@ from ...diffusion.curves import Amount
 from ..layer_calls import convolution, linear
 from .residual import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
 from .scales import PLAIN, Scales, scaled
-from .specs import (
-    BLOCK_PLACES,
-    NO_INPUTS,
-    BlockPlace,
-    LayerInputs,
-    LayerSpec,
-    module_kind,
-)
+from .specs import NO_INPUTS, BlockPlace, LayerInputs, LayerSpec, check_block_place, module_kind
 from .transformer import check_heads, check_positions
 
 BlockPositions = Literal["none", "rotary_and_bias"]
@@ -123,9 +116,7 @@ class BlockAttentionSpec(LayerSpec):
 
     def __post_init__(self) -> None:
         check_positions(self.positions, BLOCK_POSITIONS)
-        if self.block_place not in BLOCK_PLACES:
-            known = " or ".join(BLOCK_PLACES)
-            raise ValueError(f"layers in transformer blocks are {known}, not {self.block_place}")
+        check_block_place(self.block_place)
 
     @property
     def place(self) -> BlockPlace:

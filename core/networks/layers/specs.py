@@ -26,6 +26,12 @@ BlockPlace = Literal["before_feed_forward", "after_feed_forward"]
 BLOCK_PLACES: tuple[BlockPlace, ...] = ("before_feed_forward", "after_feed_forward")
 
 
+def check_block_place(place: str) -> None:
+    """Raise ValueError for a place in transformer blocks that is not one of BLOCK_PLACES."""
+    if place not in BLOCK_PLACES:
+        raise ValueError(f"block_place is {' or '.join(BLOCK_PLACES)}, got {place!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerInputs:
     """What a layer may read besides its input; each kind reads the fields it needs."""

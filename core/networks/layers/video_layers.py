@@ -17,14 +17,7 @@ from ...diffusion.curves import Amount
 from .positions import sinusoid
 from .residual import Blend, FrameGroupNorm, over_time, zeroed
 from .scales import PLAIN, Scales, scaled
-from .specs import (
-    BLOCK_PLACES,
-    NO_INPUTS,
-    BlockPlace,
-    LayerInputs,
-    LayerSpec,
-    module_kind,
-)
+from .specs import NO_INPUTS, BlockPlace, LayerInputs, LayerSpec, check_block_place, module_kind
 from .transformer import GEGLU, check_heads
 
 EPS = 1e-6
@@ -131,9 +124,7 @@ class VideoBlockSpec(LayerSpec):
     block_place: BlockPlace = "after_feed_forward"
 
     def __post_init__(self) -> None:
-        if self.block_place not in BLOCK_PLACES:
-            known = ", ".join(BLOCK_PLACES)
-            raise ValueError(f"a block is placed {known}, not {self.block_place!r}")
+        check_block_place(self.block_place)
 
     @property
     def place(self) -> BlockPlace:

@@ -186,6 +186,7 @@ def image_spec(model: Any) -> NetworkSpec:
             concatenated=config["in_channels"] - config["out_channels"],
             image=config["context_dim"],
             ids=dict.fromkeys(VIDEO_IDS),
+            made_for_video=True,
             width=config["model_channels"],
         )
     return NetworkSpec(

@@ -50,11 +50,10 @@ def model_facts(
     factor: pixels per latent position along one side; precision: bytes of its numbers.
     """
     known, begins_with_image = layers_known(sets), network.begins_with_image
-    if begins_with_image:
-        # Its temporal layers may be the network's own, of which nothing is known here.
-        known = replace(known, present=True, task=trained.task, begins_with_image=True)
-    elif network.frames and not sets:  # A network made for video as a whole.
+    if network.made_for_video:
         known = replace(known, present=True, takes_context=network.context > 0)
+    if begins_with_image:
+        known = replace(known, task=trained.task, begins_with_image=True)
     families = (spec.trained.family for spec in sets.specs if spec.trained.family)
     return ModelFacts(
         latent_channels=network.latent_channels,

@@ -6,7 +6,6 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_web import javascript  # noqa: F401 (a fixture)
 from videoldm.core.diffusion.curves import AXES, INTERPOLATIONS, Line
 from videoldm.nodes.curves import EXAMPLE
 from videoldm.nodes.stages.texts import read_points
@@ -25,7 +24,7 @@ TEXTS = [
 ]  # fmt: skip
 
 
-def test_the_drawing_reads_what_the_node_reads(javascript):  # noqa: F811
+def test_the_drawing_reads_what_the_node_reads(javascript):
     given_ = [(text, over) for text in TEXTS for over in AXES]
     called = f"{json.dumps(given_)}.map(([text, over]) => m.readCurve(text, over, 'linear'))"
     answers = javascript("curve.js", called)
@@ -40,7 +39,7 @@ def test_the_drawing_reads_what_the_node_reads(javascript):  # noqa: F811
         assert read_points(javascript("curve.js", f"m.writeCurve({again})"), over)
 
 
-def test_the_drawn_values_are_those_of_core(javascript):  # noqa: F811
+def test_the_drawn_values_are_those_of_core(javascript):
     at = [k / 4 for k in range(-4, 100)]
     given_ = [{"points": points, "over": "frames", "interpolation": kind}
               for points in CURVES for kind in INTERPOLATIONS]  # fmt: skip
@@ -50,7 +49,7 @@ def test_the_drawn_values_are_those_of_core(javascript):  # noqa: F811
         assert all(abs(line(x) - y) < 1e-9 for x, y in zip(at, values, strict=True)), curve
 
 
-def test_the_outline_jumps_where_two_points_stand(javascript):  # noqa: F811
+def test_the_outline_jumps_where_two_points_stand(javascript):
     curve = {"points": [[0, 1], [5, 1], [5, 3], [15, 3]], "over": "frames",
              "interpolation": "linear"}  # fmt: skip
     outline = javascript("curve.js", f"m.outline({json.dumps(curve)})")
@@ -58,9 +57,9 @@ def test_the_outline_jumps_where_two_points_stand(javascript):  # noqa: F811
     assert [y for x, y in outline if x == 5] == [1, 3]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(data=st.data())
-def test_edits_leave_points_that_can_be_read(javascript, data):  # noqa: F811
+def test_edits_leave_points_that_can_be_read(javascript, data):
     """Points that are added, moved and removed at random."""
     edits = data.draw(st.lists(
         st.tuples(st.sampled_from(["added", "moved", "removed"]), st.integers(0, 9),

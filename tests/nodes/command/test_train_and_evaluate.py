@@ -1,0 +1,79 @@
+"""`videoldm train` and `videoldm evaluate`: arguments, output, exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from videoldm.nodes.headless import main
+
+# Training.
+
+
+RECIPE = """
+task = "autoencoder"
+output = "tiny.safetensors"
+steps = 1
+batch = 1
+"""
+
+
+def test_train_hands_the_recipe_on_and_installs_the_result(capsys, tmp_path, monkeypatch):
+    from videoldm.core.families.embedded import included
+
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    seen = {}
+
+    def train(recipe, task, folder, *, device, report):
+        seen.update(name=recipe.name, task=task, folder=folder, device=str(device))
+        folder.mkdir(parents=True)
+        (folder / recipe.output).write_bytes(b"weights")
+        return folder / recipe.output
+
+    monkeypatch.setattr("videoldm.core.training.trainer.train", train)
+    monkeypatch.setattr("videoldm.core.training.tasks.build_task", lambda recipe, cache: cache)
+    monkeypatch.setattr(included, "WEIGHTS", tmp_path / "embedded")
+    code = main(["train", "tiny.toml", "--output", "out", "--device", "cpu", "--install",
+                 "--threads", "1"])  # fmt: skip
+    assert code == 0
+    assert seen["name"] == "tiny" and seen["device"] == "cpu"
+    assert [str(seen[k]) for k in ("task", "folder")] == ["out/cache", "out/tiny"]
+    assert (tmp_path / "embedded" / "tiny.safetensors").read_bytes() == b"weights"
+    assert capsys.readouterr().out.strip() == str(tmp_path / "embedded" / "tiny.safetensors")
+
+
+@pytest.mark.parametrize("text, code, said", [
+    (None, 3, "no recipe"),
+    (RECIPE + "colour = 3", 2, "unknown keys: colour"),
+    ("steps = ", 2, "Invalid value"),
+    ("steps = 4", 2, "missing"),
+])  # fmt: skip
+def test_a_bad_recipe_is_one_sentence(capsys, tmp_path, text, code, said):
+    if text is not None:
+        (tmp_path / "r.toml").write_text(text)
+    assert main(["train", "r.toml"]) == code
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and "r.toml" in err
+    assert not (tmp_path / "training").exists()
+
+
+# Evaluating.
+
+
+def test_evaluate_prints_the_figures(capsys, monkeypatch):
+    from videoldm.core.evaluation import included
+    from videoldm.core.evaluation.figures import at_least
+
+    def evaluate(report, *, only, device):
+        report(f"measuring {only} on {device}")
+        return [at_least("colour", "colour recognised", 97.0, 95.0, "%")]
+
+    monkeypatch.setattr(included, "evaluate", evaluate)
+    monkeypatch.setattr(included, "GROUPS", {"colour": None})
+    assert main(["evaluate", "embedded", "--json", "--only", "colour", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["value"] == 97.0 and "measuring ['colour'] on cpu" in err
+    assert main(["evaluate", "embedded", "--device", "cpu"]) == 0
+    assert "97.0 %" in capsys.readouterr().out
+    assert main(["evaluate", "embedded", "--only", "smell", "--device", "cpu"]) == 2
+    assert '"smell", expected one of colour' in capsys.readouterr().err
