@@ -282,6 +282,11 @@ def included_names(kind: str) -> tuple[str, ...]:
     return tuple(one.name for one in own.MODELS if one.kind == kind)
 
 
+def included_files(name: str) -> list[Path]:
+    """The files of all models that come with the pack under a name, whatever their kind."""
+    return [own.WEIGHTS / f"{one.file}.safetensors" for one in own.MODELS if one.name == name]
+
+
 def included_layers(*tasks: str) -> tuple[str, ...]:
     """The names of the temporal layers that come with the pack for some tasks."""
     return tuple(one.name for one in own.MODELS if one.task in tasks)

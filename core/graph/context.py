@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .api_format import graph_to_api, write_node
-from .schema import Graph, Node
+from .schema import Graph, Node, Registry
 
 
 class Event(NamedTuple):
@@ -38,7 +38,11 @@ class Interrupted(BaseException):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a node, for code inside the node: read it with `current_call.get()`."""
+    """One call of a node, for code inside the node: read it with `current_call.get()`.
+
+    index: which call, of a node that is called once for each value of a list. prompt, registry: the
+    graph that the node is in, and what its nodes are; None outside of a run.
+    """
 
     node_id: str
     class_type: str
@@ -47,6 +51,8 @@ class Call:
     report: Callable[[float, float], None] = lambda value, total: None
     warn: Callable[[str], None] = lambda text: None
     interrupted: Callable[[], bool] = lambda: False
+    prompt: DynamicPrompt | None = None
+    registry: Registry = field(default_factory=dict)
 
     def progress(self, value: float, total: float) -> None:
         """Report progress within the node; also the place where an interruption takes effect."""

@@ -267,7 +267,10 @@ class _Run:
                 texts.append(text)
                 self._emit("warning", node_id, text=text)
 
-        return Call(node_id, node.class_type, index, hidden, report, warn, self.interrupted)
+        return Call(
+            node_id, node.class_type, index, hidden, report, warn, self.interrupted, self.prompt,
+            self.registry,
+        )  # fmt: skip
 
     def _spec(self, node_id: str) -> NodeSpec:
         return self.registry[self.nodes[node_id].class_type]

@@ -1,134 +1,288 @@
-"""Finished chunks on disk: a run that was killed continues with the chunk it was in.
+"""Finished chunks on disk: a run that was killed goes on with the chunk it was in.
 
-A folder holds one safetensors file per chunk and `manifest.json`, which says what the chunks were
-made with. A chunk counts once the manifest names it; both are written beside and moved into place,
-so that whatever moment a run ends at, the folder is whole.
+A task asks for each chunk in the words
+
+    finished(make, condition=..., sigmas=..., noise=...)
+
+and gets it: read, if it was made before from the same things, else made and written before it is
+returned. What a chunk is made from is its key: everything that `make` depends on (the frames'
+numbers, given frames and concatenated ones by their values, noise levels, seeds, the prompt of
+these frames), and the key of the run for what all of its chunks have in common (models, files,
+device, version). A task needs to know nothing of resumption: it begins again and is handed what is
+there. So what depends on a change is made again, chunk by chunk, and nothing else: a segment with
+another prompt, and those which it hands its frames over to; not those that are handed the same
+frames as before.
+
+    runs/<key of the run>/run.json              what made the chunks, for people
+    runs/<key of the run>/<key>.safetensors     a chunk, with the digest of its values
+
+A chunk is written beside, synced and renamed: whatever moment a run ends at, and however many write
+into one folder, a file that has its name is whole; one whose digest is wrong is made again. If
+nothing can be written, the run goes on and says so once. What was not used for longest is removed
+when the limit is reached.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-MANIFEST = "manifest.json"
+from .content import NoDigest, digest
+
+ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
+CONTENT, HALVED = "content", "halved"
+HOUR = 3600.0
+ROOM = 0.9
+"""Part of the limit that is left in use when it was reached."""
 
 
-class ChunkStoreError(ValueError):
-    """A folder of chunks belongs to another run, or cannot be read or written; one sentence."""
+class Finished(Protocol):
+    """Chunks that may have been made before."""
+
+    def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
+        """The tensor that make() returns; `parts` are all that it depends on."""
 
 
+def always_made(make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
+    """No store: every chunk is made."""
+    return make()
+
+
+@dataclass
 class ChunkStore:
-    """The finished chunks [b t c h w] of one run, in a folder of their own.
+    """The folder of all runs. limit: bytes that chunks may take. warn: is told, in one sentence,
+    what could not be written."""
 
-    settings: JSON values that decide what the run makes (seed, sizes, steps, hashes of weights).
-    Opening a folder that was written with others raises ChunkStoreError and changes nothing.
+    folder: Path
+    limit: float
+    warn: Callable[[str], None]
+    taken: float | None = None  # bytes in use, counted when the first chunk is written
+
+    def run(self, key: str, about: Mapping[str, Any], prompt_of: PromptOf | None = None) -> Run:
+        """The chunks of one run. about: JSON values for people who look at the list of runs.
+        prompt_of: see `Run`."""
+        return Run(self, key, about, prompt_of)
+
+    def write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Write a chunk; OSError or SafetensorError where it cannot be, which leaves nothing."""
+        self._make_room(sum(one.nbytes for one in tensors.values()))
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path.parent / ABOUT, lambda at: at.write_text(json.dumps(about, indent=1)))
+        small = {name: _smallest(one.detach().to("cpu")) for name, one in tensors.items()}
+        halved = [name for name, one in small.items() if one.dtype is not tensors[name].dtype]
+        metadata = {CONTENT: digest(small), HALVED: json.dumps(halved)}
+        _replace(path, lambda at: save_file(small, at, metadata=metadata))
+
+    def _make_room(self, size: int) -> None:
+        if self.taken is None:
+            self.taken = sum(one.size for one in _chunks(self.folder))
+        self.taken += size
+        if self.taken > self.limit:
+            self.taken = size + self.shrink(max(0.0, ROOM * self.limit - size))
+
+    def shrink(self, size: float) -> int:
+        """Remove the chunks that were not used for longest until those left take no more than
+        `size` bytes; returns what they take."""
+        found = sorted(_chunks(self.folder), key=lambda one: one.used)
+        left = sum(one.size for one in found)
+        for chunk in found:
+            if left <= size:
+                break
+            with suppress(OSError):
+                chunk.path.unlink()
+                left -= chunk.size
+        self._sweep()
+        return left
+
+    def remove_older(self, seconds: float) -> None:
+        """Remove the chunks that were not used for so long."""
+        limit = time.time() - seconds
+        for chunk in _chunks(self.folder):
+            if chunk.used < limit:
+                with suppress(OSError):
+                    chunk.path.unlink()
+        self._sweep()
+
+    def remove(self, key: str) -> None:
+        """Remove one run, whatever of it is there."""
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def runs(self) -> list[RunFacts]:
+        """All runs, the one that was used last first."""
+        found = (_facts(one) for one in _folders(self.folder))
+        return sorted((one for one in found if one.chunks), key=lambda one: -one.used)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left half-written, and the folders that have become empty."""
+        for folder in _folders(self.folder):
+            for path in folder.glob(f"*{UNDER_WAY}"):
+                with suppress(OSError):
+                    if path.stat().st_mtime < time.time() - HOUR:
+                        path.unlink()
+            left = [path for path in folder.iterdir() if path.name != ABOUT]
+            if not left:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+PromptOf = Callable[[Any], str]
+"""prompt_of(frames) -> the digest of the prompts that these absolute frames are made with."""
+
+
+@dataclass
+class Run:
+    """The finished chunks of one run; see `Finished`.
+
+    prompt_of: of chunks that say `frames`, what else they depend on. made, taken: how many chunks
+    were made and how many read since it was opened.
     """
 
-    def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any]):
-        self.folder = Path(folder)
-        self.settings = json.loads(json.dumps(dict(settings), sort_keys=True))
-        self._lengths: list[int] = self._read_manifest()
+    store: ChunkStore
+    key: str
+    about: Mapping[str, Any]
+    prompt_of: PromptOf | None = None
+    made: int = 0
+    taken: int = 0
+    is_silent: bool = field(default=False, repr=False)
 
-    def __len__(self) -> int:
-        """Finished chunks."""
-        return len(self._lengths)
+    def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
+        return self.tensors(lambda: {"chunk": make()}, **parts)["chunk"]
 
-    @property
-    def frames(self) -> int:
-        """Finished frames."""
-        return sum(self._lengths)
-
-    @property
-    def settings_hash(self) -> str:
-        return settings_hash(self.settings)
-
-    def append(self, chunk: Tensor) -> None:
-        """Write one more chunk. If the disk is full, those before it stay as they are."""
-        path = self._path(len(self))
+    def tensors(
+        self, make: Callable[[], Mapping[str, Tensor]], /, **parts: Any
+    ) -> Mapping[str, Tensor]:
+        """As a call, for several tensors that are made together."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".tmp")
-            save_file({"chunk": chunk.detach().cpu().contiguous()}, temporary)
-            os.replace(temporary, path)
-            self._write_manifest([*self._lengths, chunk.shape[1]])
+            path = self.store.folder / self.key / f"{self._key(parts)}{SUFFIX}"
+        except NoDigest:
+            return make()
+        found = _read(path)
+        if found is not None:
+            self.taken += 1
+            return found
+        made = make()
+        self.made += 1
+        self._write(path, made)
+        return made
+
+    def _key(self, parts: Mapping[str, Any]) -> str:
+        prompt = self.prompt_of(parts["frames"]) if self.prompt_of and "frames" in parts else ""
+        return digest(parts, prompt)
+
+    def _write(self, path: Path, made: Mapping[str, Tensor]) -> None:
+        try:
+            self.store.write(path, made, self.about)
         except (OSError, SafetensorError) as error:
-            size = chunk.numel() * chunk.element_size()
-            raise ChunkStoreError(
-                f"Chunk {len(self)} of {size} bytes could not be written to {self.folder}, "
-                f"where {len(self)} chunks are finished: {error}."
-            ) from error
-        self._lengths.append(chunk.shape[1])
-
-    def chunks(self) -> Iterator[Tensor]:
-        """The finished chunks, read one at a time."""
-        return (self._read(k) for k in range(len(self)))
-
-    def done(self) -> Tensor | None:
-        """All that is finished as one video, what tasks take as `done`; None if nothing is."""
-        return torch.cat(list(self.chunks()), dim=1) if len(self) else None
-
-    def extend(self, new: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield every chunk of `new` after it was written."""
-        for chunk in new:
-            self.append(chunk)
-            yield chunk
-
-    # ----------------------------------------------------------------------------------------------
-
-    def _path(self, index: int) -> Path:
-        return self.folder / f"chunk_{index:05d}.safetensors"
-
-    def _read(self, index: int) -> Tensor:
-        path = self._path(index)
-        try:
-            chunk = load_file(path)["chunk"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise ChunkStoreError(f"The finished chunk {path} cannot be read: {error}.") from error
-        if chunk.ndim != 5 or chunk.shape[1] != self._lengths[index]:
-            raise ChunkStoreError(
-                f"The finished chunk {path} has shape {list(chunk.shape)}, but the manifest says "
-                f"{self._lengths[index]} frames."
-            )
-        return chunk
-
-    def _read_manifest(self) -> list[int]:
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return []
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            settings, lengths = manifest["settings"], [int(n) for n in manifest["frames"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ChunkStoreError(f"{path} is not a manifest of chunks: {error}.") from error
-        self._check_settings(settings)
-        return lengths
-
-    def _check_settings(self, theirs: Mapping[str, Any]) -> None:
-        for name in sorted({*theirs, *self.settings}):
-            here, there = self.settings.get(name), theirs.get(name)
-            if here != there:
-                raise ChunkStoreError(
-                    f"{self.folder} holds chunks made with {name} {there!r}, not {here!r}; "
-                    "choose another folder or the same settings."
+            if not self.is_silent:
+                self.store.warn(
+                    f"finished chunks cannot be kept in {self.store.folder} ({_reason(error)}): "
+                    "the run goes on, but what is not kept must be made again if it is interrupted"
                 )
-
-    def _write_manifest(self, lengths: list[int]) -> None:
-        manifest = {"hash": self.settings_hash, "settings": self.settings, "frames": lengths}
-        temporary = self.folder / (MANIFEST + ".tmp")
-        temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(temporary, self.folder / MANIFEST)
+            self.is_silent = True
 
 
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """A short name for settings: the same JSON values give the same 16 digits."""
-    text = json.dumps(dict(settings), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+class RunFacts(NamedTuple):
+    """A run in the list: its chunks, their bytes, and when they were used last."""
+
+    key: str
+    about: Mapping[str, Any]
+    chunks: int
+    size: int
+    used: float
+
+
+class _Chunk(NamedTuple):
+    path: Path
+    size: int
+    used: float
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file, mapped into memory; None if it is not there or not as written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+        if digest(found) != metadata.get(CONTENT):
+            return None
+        halved = json.loads(metadata[HALVED])
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return found | {name: found[name].float() for name in halved}
+
+
+def _smallest(x: Tensor) -> Tensor:
+    """The same numbers in half precision, if they all are such: what a decoder computed in it."""
+    if x.dtype is torch.float32:
+        half = x.half()
+        if torch.equal(half.float(), x):
+            return half.contiguous()
+    return x.contiguous()
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under a name of its own, and give it `path` when it is on the disk."""
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{UNDER_WAY}")
+    try:
+        write(partial)
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    if os.name != "nt":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from (path for path in sorted(root.iterdir()) if path.is_dir())
+
+
+def _chunks(root: Path) -> Iterator[_Chunk]:
+    for folder in _folders(root):
+        yield from _chunks_of(folder)
+
+
+def _chunks_of(folder: Path) -> Iterator[_Chunk]:
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(OSError):
+            facts = path.stat()
+            yield _Chunk(path, facts.st_size, facts.st_mtime)
+
+
+def _facts(folder: Path) -> RunFacts:
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        about = {}
+    found = list(_chunks_of(folder))
+    about = about if isinstance(about, dict) else {}
+    used = max((one.used for one in found), default=0.0)
+    return RunFacts(folder.name, about, len(found), sum(one.size for one in found), used)
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    return lines[0].lower() if lines else type(error).__name__

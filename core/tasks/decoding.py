@@ -10,12 +10,14 @@ One latent frame stands for `temporal_factor` frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..networks.autoencoder import TemporalDecoder, decode_frames, encode
+from .chunk_store import Finished, always_made
 from .frame_stream import Frames, FrameStream, check_finite
 from .windows import tiled
 
@@ -31,6 +33,7 @@ def decode(
     reach: int | None = None,
     tile: int | None = None,
     tile_overlap: int = 8,
+    finished: Finished = always_made,
 ) -> Iterator[Tensor]:
     """Yield pixels [b t 3 f h f w] in about [-1, 1], `chunk` frames at a time.
 
@@ -40,6 +43,7 @@ def decode(
     meet, and are blended linearly over the 2 reach frames that both have.
     tile: side of square tiles in latent positions, blended over `tile_overlap`; None for whole
     frames. Only with tiles do the pixels depend on it, near their borders.
+    finished: where chunks of pixels are kept; the run's key says which decoder and which tiles.
 
     Raises ValueError for chunks too short to blend, and at the chunk where latents are not finite.
     """
@@ -61,8 +65,8 @@ def decode(
     run = _in_tiles(_decode_of(decoder), tile, tile_overlap)
     windows = _windows(FrameStream(latents), chunk, overlap)
     if blending:
-        return _blended(run, windows, overlap, factor)
-    return _trimmed(run, windows, factor)
+        return _blended(_kept(run, finished), windows, overlap, factor)
+    return _trimmed(run, windows, factor, finished)
 
 
 def shared_chunks(frames: int, chunk: int, overlap: int) -> tuple[int, int]:
@@ -115,13 +119,19 @@ def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Te
 
 
 def _trimmed(
-    run: Decode, windows: Iterator[tuple[Tensor, int, int]], factor: int
+    run: Decode, windows: Iterator[tuple[Tensor, int, int]], factor: int, finished: Finished
 ) -> Iterator[Tensor]:
     """Every chunk without its neighbours."""
     for latents, before, after in windows:
-        pixels = run(latents)
+        first, stop = factor * before, factor * (latents.shape[1] - after)
         # A copy: a view would keep the neighbours' pixels in memory for as long as the chunk.
-        yield pixels[:, factor * before : factor * (latents.shape[1] - after)].clone()
+        make = partial(lambda own, a, b: run(own)[:, a:b].clone(), latents, first, stop)
+        yield finished(make, latents=latents, first=first, stop=stop).to(latents.device)
+
+
+def _kept(run: Decode, finished: Finished) -> Decode:
+    """Chunks with their neighbours, which blending needs."""
+    return lambda latents: finished(lambda: run(latents), latents=latents).to(latents.device)
 
 
 def _blended(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -13,6 +14,7 @@ from ..diffusion.samplers import Callback
 from ..diffusion.sampling_plan import Plan
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.autoencoder import check_video
+from .chunk_store import Finished, Run, always_made
 from .frame_stream import Frames, FrameStream
 from .segment import DenoiserFor, SegmentCondition, in_scope
 from .upsampling import Upsampling, denoiser_in_tiles, planned_evaluations
@@ -32,6 +34,22 @@ def one_stream(generator: torch.Generator) -> ChunkNoise:
     return draw
 
 
+def with_stream(finished: Finished, generator: torch.Generator) -> Finished:
+    """Chunks that are kept with the state in which they leave the generator of their noise."""
+    if not isinstance(finished, Run):
+        return finished
+
+    def of_stream(make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
+        def both() -> dict[str, Tensor]:
+            return {"chunk": make(), "state": generator.get_state()}
+
+        found = finished.tensors(both, **parts, state=generator.get_state())
+        generator.set_state(found["state"])
+        return found["chunk"]
+
+    return of_stream
+
+
 def independent_chunks(
     denoiser_for: DenoiserFor,
     low_res: Frames,
@@ -40,36 +58,55 @@ def independent_chunks(
     noise: ChunkNoise,
     *,
     callback: Callable[[int], Callback | None] = lambda chunk: None,
+    finished: Finished = always_made,
 ) -> Iterator[Tensor]:
     """Yield the latents of chunks that know nothing of each other; the last may be short.
 
     For each of them noise for the low-resolution frames is drawn, then noise to begin with.
-    callback(chunk) is what the sampler reports to.
+    callback(chunk) is what the sampler reports to. finished: where chunks are kept; with the noise
+    of a stream, it has to keep the stream's state as well (`with_stream`).
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
-    stream, start, level = FrameStream(low_res), 0, settings.noise_level
+    make_chunk = partial(_chunk, denoiser_for, how, settings, noise)
+    stream, start = FrameStream(low_res), 0
     while stream.reaches(start + 1):
         stream.reaches(start + settings.chunk)
         stop = min(stream.stop, start + settings.chunk)
-        frames = stream.frames(start, stop).float()
-        low = noised(settings.schedule, frames, noise(tuple(frames.shape)), level)
-        b, t, _, h, w = frames.shape
-        condition = SegmentCondition(
-            frames=range(start, stop), concatenated=low, noise_level=level, level="upsampling"
-        )
-        denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
-        first = noise((b, t, settings.latent_channels, h, w)).to(frames)
-        run = partial(
-            how.run,
-            denoiser,
-            first,
-            step_noise=lambda step, x: noise(tuple(x.shape)).to(x),
-            callback=callback(start // settings.chunk),
-        )
-        yield in_scope(denoiser_for, planned_evaluations(condition, settings, how.sigmas), run)
+        frames = range(start, stop)
+        low = stream.frames(start, stop).float()
+        make = partial(make_chunk, low, frames, callback(start // settings.chunk))
+        yield finished(make, frames=frames, low_res=low, sigmas=how.sigmas).to(low)
         start = stop
         stream.forget(start)
+
+
+def _chunk(
+    denoiser_for: DenoiserFor,
+    how: Plan,
+    settings: Upsampling,
+    noise: ChunkNoise,
+    low_res: Tensor,
+    frames: range,
+    callback: Callback | None,
+) -> Tensor:
+    """The latents of the chunk of these frames [b t 3 h w]."""
+    level = settings.noise_level
+    low = noised(settings.schedule, low_res, noise(tuple(low_res.shape)), level)
+    b, t, _, h, w = low_res.shape
+    condition = SegmentCondition(
+        frames=frames, concatenated=low, noise_level=level, level="upsampling"
+    )
+    denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
+    first = noise((b, t, settings.latent_channels, h, w)).to(low_res)
+    run = partial(
+        how.run,
+        denoiser,
+        first,
+        step_noise=lambda step, x: noise(tuple(x.shape)).to(x),
+        callback=callback,
+    )
+    return in_scope(denoiser_for, planned_evaluations(condition, settings, how.sigmas), run)
 
 
 def noised(schedule: NoiseSchedule, low_res: Tensor, noise: Tensor, level: int) -> Tensor:

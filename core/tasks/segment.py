@@ -24,6 +24,7 @@ from ..networks.conditions import NOISE_LEVEL, Conditions, frame_rate_ids
 from ..networks.context_frames import ContextFrames, perturbed
 from ..networks.layers.views import Views
 from ..networks.reference import ReferenceUse
+from .chunk_store import Finished, always_made
 from .frame_stream import check_finite
 
 Size = tuple[int, int, int, int]
@@ -115,7 +116,8 @@ class Sampling:
     """How segments are sampled.
 
     seed belongs to the first video of a batch, seed + 1 to the second. shared_noise: as the model
-    was trained, see `noise.mixed_noise`; infinite for the same noise in every frame.
+    was trained, see `noise.mixed_noise`; infinite for the same noise in every frame. finished:
+    where chunks are kept and looked for before they are made.
     """
 
     sampler: Callable[..., Tensor]  # one of sampling.SAMPLERS, or like them
@@ -123,6 +125,7 @@ class Sampling:
     seed: int = 0
     device: torch.device | str = "cpu"
     shared_noise: float = 0.0
+    finished: Finished = always_made
 
     def noise(self, videos: int, frames: Sequence[int]) -> NoiseSource:
         """The noise of these frames, which does not depend on the segment they are in."""
@@ -187,6 +190,27 @@ def sample_segment(
 
     x0: start from these latents, noised to the first sigma, instead of from noise alone.
     """
+    source = sampling.noise(size[0], condition.frames)
+
+    def make() -> Tensor:
+        return _sampled(denoiser_for, condition, size, sampling, use, x0, callback)
+
+    made = sampling.finished(
+        make, frames=condition.frames, condition=condition, size=size, noise=source,
+        sigmas=sampling.sigmas, sampler=sampling.sampler, use=use, x0=x0,
+    )  # fmt: skip
+    return _restored(made.to(sampling.device), condition.context, use)
+
+
+def _sampled(
+    denoiser_for: DenoiserFor,
+    condition: SegmentCondition,
+    size: Size,
+    sampling: Sampling,
+    use: ContextUse,
+    x0: Tensor | None,
+    callback: Callback | None,
+) -> Tensor:
     b, c, h, w = size
     shape = (b, len(condition.frames), c, h, w)
     source = sampling.noise(b, condition.frames)
@@ -200,7 +224,7 @@ def sample_segment(
         return sampling.sampler(denoiser, x, sampling.sigmas, noise=source, callback=callback)
 
     made = in_scope(denoiser_for, Evaluations(condition, size, sampling.sigmas), run)
-    return _restored(check_finite(made, condition.frames[0]), condition.context, use)
+    return check_finite(made, condition.frames[0])
 
 
 def _context_denoiser(

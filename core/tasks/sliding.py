@@ -96,8 +96,36 @@ def sliding(
         check_whole(windows.context.latents, size, frames, "given")
     if windows.x0 is not None:
         check_whole(windows.x0, size, frames, "initial")
+    windows.weights(windows.windows(frames), frames)
+
+    def make() -> Tensor:
+        return check_finite(_sampled(denoiser_for, size, sampling, frames, windows, callback))
+
+    def run() -> Iterator[Tensor]:
+        ready = 0 if done is None else done.shape[1]
+        if ready == frames:
+            return
+        x = sampling.finished(
+            make, frames=range(frames), size=size, windows=windows, sigmas=sampling.sigmas,
+            noise=sampling.noise(size[0], range(frames)), seed=sampling.seed,
+            sampler=sampling.sampler,
+        ).to(sampling.device)  # fmt: skip
+        x = _with_given(x, windows.context)
+        for start in range(ready, frames, windows.chunk):
+            yield x[:, start : start + windows.chunk].clone()
+
+    return run()
+
+
+def _sampled(
+    denoiser_for: DenoiserFor,
+    size: Size,
+    sampling: Sampling,
+    frames: int,
+    windows: SlidingWindows,
+    callback: ProgressCallback | None,
+) -> Tensor:
     plan = windows.windows(frames)
-    windows.weights(plan, frames)
     first = windows.condition_of_all(frames) if windows.is_inside else windows.condition_of(plan[0])
 
     def sample() -> Tensor:
@@ -112,16 +140,7 @@ def sliding(
         report = reporter(callback, "segment", 0, 1)
         return sampling.sampler(denoiser, x, sampling.sigmas, noise=noise, callback=report)
 
-    def run() -> Iterator[Tensor]:
-        ready = 0 if done is None else done.shape[1]
-        if ready == frames:
-            return
-        x = in_scope(denoiser_for, Evaluations(first, size, sampling.sigmas), sample)
-        x = _with_given(check_finite(x), windows.context)
-        for start in range(ready, frames, windows.chunk):
-            yield x[:, start : start + windows.chunk].clone()
-
-    return run()
+    return in_scope(denoiser_for, Evaluations(first, size, sampling.sigmas), sample)
 
 
 def _by_step(

@@ -206,9 +206,22 @@ class _Chunk:
         known: [b n c h w] of the first n frames are finished and come back unchanged.
         """
         check_video(low_res, 3)
+        frames = range(start, start + low_res.shape[1])
+        sampling, shared = self.sampling, 0 if known is None else known.shape[1]
+        made = sampling.finished(
+            lambda: self._sampled(low_res, frames, known, callback)[:, shared:].clone(),
+            frames=frames, low_res=low_res, known=known, settings=self.settings,
+            noise=self._source(len(low_res), frames), sigmas=sampling.sigmas,
+            sampler=sampling.sampler,
+        ).to(sampling.device)  # fmt: skip
+        return made if known is None else torch.cat([known.to(made), made], dim=1)
+
+    def _sampled(
+        self, low_res: Tensor, frames: range, known: Tensor | None, callback: Callback | None
+    ) -> Tensor:
+        """All frames; those that are known come back as they were sampled beside the others."""
         low_res = low_res.to(self.sampling.device, torch.float32)
         b, t, _, h, w = low_res.shape
-        frames = range(start, start + t)
         source = self._source(b, frames)
         noise = source.initial(low_res.new_empty(b, t, self.settings.latent_channels, h, w))
         condition = self._condition(low_res, frames)
@@ -222,9 +235,7 @@ class _Chunk:
             return self.sampling.sampler(denoiser, first, sigmas, noise=source, callback=callback)
 
         x = in_scope(self.denoiser_for, planned_evaluations(condition, self.settings, sigmas), run)
-        if known is not None:
-            x = torch.cat([known.to(x), x[:, known.shape[1] :]], dim=1)
-        return check_finite(x, start)
+        return check_finite(x, frames[0])
 
     def _source(self, videos: int, frames: range) -> NoiseSource:
         numbers = [0] * len(frames) if self.settings.same_noise else frames

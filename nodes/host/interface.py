@@ -98,6 +98,21 @@ class Part(NamedTuple):
     steps: int
 
 
+class Running(NamedTuple):
+    """The node that runs now, as keys of finished chunks need to know it.
+
+    node_of(id) -> a node of the prompt as the API writes it, None if there is none. index: which of
+    its calls, of a node that is given lists. is_volatile(node) -> whether a node gives something
+    else each time. place: what else numbers depend on, such as the device.
+    """
+
+    node_of: Callable[[str], Mapping[str, Any] | None]
+    node_id: str
+    index: int
+    is_volatile: Callable[[Mapping[str, Any]], bool]
+    place: tuple[str, ...]
+
+
 class Decoder(Protocol):
     """Raw latents [b, t, c, h, w] to pixels [b, n t, 3, factor h, factor w], n = temporal_factor.
 
@@ -252,6 +267,9 @@ class Host(Protocol):
         """What an output gives that was not made: nodes connected to it end with the sentence."""
 
     # The run.
+
+    def running(self) -> Running | None:
+        """The node that runs now; None outside of a run."""
 
     def progress(self, done: float, total: float, part: Part | None = None) -> None:
         """Report the progress of the node; a request to stop takes effect here, too."""

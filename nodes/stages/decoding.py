@@ -11,14 +11,18 @@ from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, exact_frame_rate
+from ...core.tasks.chunk_store import Finished, always_made
 from ...core.tasks.decoding import decode, shared_chunks
 from ..choices import CROP, REFUSE, REPEAT_LAST
+from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
 if TYPE_CHECKING:
     from ..host.interface import Decoder, Host, Wire
 
 
+IN_CHUNKS = ("samples", "frame_rate")
+"""Inputs that chunks of pixels depend on by their values alone, or not at all."""
 IMAGE_BYTES = 12
 """Of one pixel of an IMAGE: three numbers in float32."""
 
@@ -58,8 +62,9 @@ def decode_video(
     if raw.shape[0] != 1:
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
     frames, height, width = _video_size(raw, decoder)
+    finished = finished_chunks(host, without=IN_CHUNKS)
     stream = VideoStream(
-        lambda: (pixels[0] for pixels in _decoded(host, raw, vae, settings)),
+        lambda: (pixels[0] for pixels in _decoded(host, raw, vae, settings, finished)),
         exact_frame_rate(frame_rate),
         frames,
         width,
@@ -100,7 +105,9 @@ def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
     )
 
 
-def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator[Tensor]:
+def _decoded(
+    host: Host, raw: Tensor, vae: Wire, settings: Decoding, finished: Finished = always_made
+) -> Iterator[Tensor]:
     """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
     decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
@@ -111,7 +118,7 @@ def _decoded(host: Host, raw: Tensor, vae: Wire, settings: Decoding) -> Iterator
         shared = 2 * -(-settings.overlap // (2 * decoder.temporal_factor))
         chunk, reach = shared_chunks(raw.shape[1], chunk, shared)
     tiles = dict(tile=side, tile_overlap=min(8, (side or 16) // 2))
-    parts = decode(decoder, raw, chunk=chunk, reach=reach, **tiles)
+    parts = decode(decoder, raw, chunk=chunk, reach=reach, **tiles, finished=finished)
     return _counted(host, parts, frames)
 
 

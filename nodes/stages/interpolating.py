@@ -27,6 +27,7 @@ from ...core.tasks.segment import (
 )
 from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
+from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
 from .running import Meter, Settings, collect, plan_for, require_room, sampling_for
 from .sampling import check_takes_context
@@ -34,6 +35,8 @@ from .sampling import check_takes_context
 if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
 
+IN_CHUNKS = ("seed", "latent")
+"""Inputs that finished chunks depend on by their values alone."""
 SHARED_KEYS = 4
 """Key frames that neighbouring windows of re-made frames share: 13 frames of 61."""
 
@@ -67,10 +70,11 @@ def interpolate_frames(
     keys = _keys(host, model, latent)
     window_keys = request.window_keys or trained_keys(facts.trained_frames)
     require_room(host, facts, interpolated_frames(window_keys), _size(facts, keys), request.cfg)
+    finished = finished_chunks(host, without=IN_CHUNKS, prompts=(positive, negative))
     chunks = interpolate(
         host.denoiser_for(model, positive, negative, Guidance(cfg=request.cfg)),
         keys,
-        sampling_for(host, model, settings, positive),
+        sampling_for(host, model, settings, positive, finished),
         how=Interpolation(
             window_keys=window_keys,
             passes=request.passes,
@@ -103,7 +107,8 @@ class _Remaking:
         self.host, self.model, self.request, self.settings = host, model, request, settings
         self.facts = host.facts(model)
         self.how = plan_for(host, model, settings)
-        self.sampling: Sampling = sampling_for(host, model, settings, prompts[0])
+        finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
+        self.sampling: Sampling = sampling_for(host, model, settings, prompts[0], finished)
         self.denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
         self.meter = Meter(host)
         self._check()
@@ -155,8 +160,15 @@ class _Remaking:
         )
         first = SegmentCondition(frames=range(seen), concatenated=condition[:, :seen])
         size = shape[0], *shape[2:]
-        made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
-        check_finite(made)
+
+        def make() -> Tensor:
+            made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
+            return check_finite(made)
+
+        made = self.sampling.finished(
+            make, frames=frames, condition=condition, noise=source, sigmas=self.how.sigmas
+        )
+        made = made.to(keys.device, copy=True)
         if self.request.keep_keys:
             made[:, ::FACTOR] = keys
         return made

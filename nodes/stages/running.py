@@ -15,6 +15,7 @@ from ...core.diffusion.samplers import SAMPLERS
 from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
 from ...core.graph.wording import counted
+from ...core.tasks.chunk_store import Finished, always_made
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
@@ -40,9 +41,11 @@ class Settings:
 
 
 def sampling_for(
-    host: Host, model: Wire, settings: Settings, conditioning: Sequence = ()
-) -> Sampling:
-    """The settings of core's tasks; prompts of segments may bring seeds."""
+    host: Host, model: Wire, settings: Settings, conditioning: Sequence = (),
+    finished: Finished = always_made,
+) -> Sampling:  # fmt: skip
+    """The settings of core's tasks; prompts of segments may bring seeds. finished: where chunks are
+    kept."""
     how = plan_for(host, model, settings)
     facts = host.facts(model)
     common = dict(
@@ -51,6 +54,7 @@ def sampling_for(
         seed=settings.seed,
         device=facts.device,
         shared_noise=facts.shared_noise,
+        finished=finished,
     )
     seeds = _segment_seeds(conditioning)
     return SegmentedSampling(**common, segments=seeds) if seeds else Sampling(**common)

@@ -47,6 +47,7 @@ from ..choices import (
 )
 from ..host.interface import Guidance
 from ..host.shared.misfits import NEEDS_PURE_NOISE, REFERENCE_WITHOUT_WINDOWS
+from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import (
     CANNOT_BE_GIVEN_FRAMES,
     SamplerSetup,
@@ -61,6 +62,9 @@ from .video_request import Prompts, VideoRequest, in_latents, prompts_for
 
 if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
+
+IN_CHUNKS = ("seed", "frames", "context", "strategy.latent")
+"""Inputs that finished chunks depend on by their values alone, chunk by chunk."""
 
 
 def sample_video(
@@ -88,7 +92,8 @@ class _Run:
         self.facts = host.facts(model)
         self.size = _latent_size(self.facts, request.width, request.height)
         self.settings = replace(settings, denoise=self.own.denoise)
-        self.sampling = self._again(sampling_for(host, model, self.settings, prompts[0]))
+        self.finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
+        self.sampling = self._again(self._sampling(model, self.settings))
         self.meter = Meter(host)
         self.made_by = {
             SINGLE_SEGMENT: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
@@ -104,6 +109,9 @@ class _Run:
             host.warn(REFERENCE_WITHOUT_WINDOWS)
         size = request.width, request.height
         require_room(host, self.facts, setup.most_together, size, request.cfg)
+
+    def _sampling(self, model: Wire, settings: Settings) -> Sampling:
+        return sampling_for(self.host, model, settings, self.prompts[0], self.finished)
 
     def _again(self, sampling: Sampling) -> Sampling:
         """Sampling as the model's FreeInit says."""
@@ -185,7 +193,7 @@ class _Run:
         return SparseFirst(
             count=sparse.first_frames,
             denoiser_for=self._denoisers(self.model, guided=False),
-            sampling=sampling_for(self.host, self.model, fill, self.prompts[0]),
+            sampling=self._sampling(self.model, fill),
             from_blend=sparse.fill_denoise < 1,
             together=last_step(self.facts.schedule),
         )
@@ -300,9 +308,8 @@ class _Run:
         model = self.own.interpolation_model
         check_takes_context(self.host, model)
         _check_same_latents(self.host, self.model, model)
-        sampling = sampling_for(self.host, model, self.settings, self.prompts[0])
         return Between(
-            denoiser_for=self._denoisers(model), sampling=sampling,
+            denoiser_for=self._denoisers(model), sampling=self._sampling(model, self.settings),
             window_keys=trained_keys(self.host.facts(model).trained_frames),
             use=self._between_use(),
             passes=self.own.passes,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ...core.tasks.independent_chunks import independent_chunks, one_stream
+from ...core.tasks.independent_chunks import independent_chunks, one_stream, with_stream
 from ...core.tasks.segment import reporter
 from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_whole
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
+from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import upsampling_warnings
 from .running import Meter, Settings, collect, plan_for, require_room, sampling_for
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ...core.tasks.chunk_store import Finished
     from ...core.tasks.segment import Sampling
     from ..host.interface import Host, Wire
+
+IN_CHUNKS = ("seed", "images")
+"""Inputs that finished chunks depend on by their values alone, chunk by chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,8 @@ def upsample_video(
     require_room(host, facts, min(chunk, len(images)), tuple(sides), request.cfg)
     make = {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
-    run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, prompts[0])
+    finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
+    run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, prompts[0], finished)
     return host.from_core(model, collect(host, model, make(run)))
 
 
@@ -87,10 +93,11 @@ class _Run(NamedTuple):
     how: Upsampling
     settings: Settings
     positive: list
+    finished: Finished
 
     @property
     def sampling(self) -> Sampling:
-        return sampling_for(self.host, self.model, self.settings, self.positive)
+        return sampling_for(self.host, self.model, self.settings, self.positive, self.finished)
 
 
 def _continued(run: _Run) -> Iterator[Tensor]:
@@ -112,4 +119,5 @@ def _independent(run: _Run) -> Iterator[Tensor]:
     return independent_chunks(
         run.denoiser_for, run.low_res, plan_for(run.host, run.model, run.settings), run.how,
         one_stream(generator), callback=lambda k: reporter(meter, "upsampling", k, chunks),
+        finished=with_stream(run.finished, generator),
     )  # fmt: skip

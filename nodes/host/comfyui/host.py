@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.segment import DenoiserFor
-    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
+    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
     from ..shared.image_prompter import ImagePrompter
     from .layers import LoadedLayers
     from .loaders import Loaders
@@ -266,6 +266,11 @@ class ComfyHost:
         return ExecutionBlocker(sentence)
 
     # The run.
+
+    def running(self) -> Running | None:
+        from .running import running
+
+        return running()
 
     def progress(self, done: float, total: float, part: Part | None = None) -> None:
         from comfy.utils import ProgressBar

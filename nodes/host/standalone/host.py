@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.segment import DenoiserFor
-    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part
+    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
     from ..shared.image_prompter import ImagePrompter
     from ..shared.prompt_encoder import PromptEncoder
     from ..shared.vae import VideoVAE
@@ -260,6 +260,11 @@ class StandaloneHost:
         return Blocked(sentence)
 
     # The run.
+
+    def running(self) -> Running | None:
+        from .running import running
+
+        return running(self.policy)
 
     def progress(self, done: float, total: float, part: Part | None = None) -> None:
         call = current_call.get()

@@ -1,0 +1,99 @@
+"""What the output of a node depends on, as a key that is the same in every process.
+
+`signature` tells the nodes of one process apart, by times of files among others; this key is for
+what is kept on disk. It covers the class and the inputs of a node and of all nodes upstream, and
+the contents of the files that they name; never ids, titles, or where the nodes stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+RawNode = Mapping[str, Any]
+"""A node of an API prompt: {"class_type": ..., "inputs": {name: value or [id, slot]}}, perhaps
+with what it says of its inputs under FINGERPRINT."""
+FINGERPRINT = "is_changed"
+
+
+class ContentKeys:
+    """Keys of the nodes of a prompt.
+
+    node_of(id) -> the node, None if there is none. files(value) -> the digests of the files that an
+    input's value names. is_volatile(node) -> whether it gives something else each time.
+    """
+
+    def __init__(
+        self,
+        node_of: Callable[[str], RawNode | None],
+        files: Callable[[Any], Collection[str]],
+        is_volatile: Callable[[RawNode], bool],
+    ):
+        self.node_of, self.files, self.is_volatile = node_of, files, is_volatile
+        self.known: dict[str, str | None] = {}
+
+    def of(self, node_id: str, *, without: Collection[str] = ()) -> str | None:
+        """The key of a node whose inputs `without` do not count; None where it, or a node upstream
+        of the inputs that count, is volatile or not there."""
+        node = self.node_of(node_id)
+        if node is None:
+            return None
+        inputs = {key: value for key, value in node["inputs"].items() if key not in without}
+        for source in _sources(inputs):
+            self._learn(source)
+        return self._own({**node, "inputs": inputs})
+
+    def _learn(self, node_id: str) -> None:
+        """Find the keys of a node and of those upstream, without recursion."""
+        path = {} if node_id in self.known else {node_id: None}
+        while path:
+            last = next(reversed(path))
+            node = self.node_of(last)
+            sources = [] if node is None else list(_sources(node["inputs"]))
+            unknown = [one for one in sources if one not in self.known]
+            ahead = next((one for one in unknown if one not in path), None)
+            if ahead is not None:
+                path[ahead] = None
+                continue
+            del path[last]
+            self.known[last] = None if unknown or node is None else self._own(node)
+
+    def _own(self, node: RawNode) -> str | None:
+        if self.is_volatile(node):
+            return None
+        inputs = {}
+        for name, value in node["inputs"].items():
+            if not _is_link(value):
+                inputs[name] = [value, sorted(self.files(value))]
+                continue
+            source = self.known.get(str(value[0]))
+            if source is None:
+                return None
+            inputs[name] = ["link", source, value[1]]
+        try:
+            parts = [node["class_type"], inputs, node.get(FINGERPRINT)]
+            text = json.dumps(parts, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError):
+            return None
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_nan(value: Any) -> bool:
+    """Whether a fingerprint says that its node is to run each time."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_link(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int)
+    )
+
+
+def _sources(inputs: Mapping[str, Any]) -> Iterator[str]:
+    return (str(value[0]) for value in inputs.values() if _is_link(value))

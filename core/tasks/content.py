@@ -1,0 +1,68 @@
+"""What values are, as a short text: equal values have equal digests, in every process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DIGITS = 32
+PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device)
+
+
+class NoDigest(TypeError):
+    """A value is an object that cannot be told from others by what it holds."""
+
+
+def digest(*values: Any) -> str:
+    """DIGITS hexadecimal digits of plain values, tensors, and what is made of them: sequences,
+    mappings, dataclasses. Of functions, the name counts. Raises NoDigest for anything else."""
+    hasher = hashlib.blake2b(digest_size=DIGITS // 2)
+    for value in values:
+        _feed(hasher, value)
+    return hasher.hexdigest()
+
+
+def _feed(hasher: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        _feed_tensor(hasher, value)
+    elif isinstance(value, PLAIN) or isinstance(value, range):
+        _mark(hasher, type(value).__name__, repr(value))
+    elif is_dataclass(value) and not isinstance(value, type):
+        _mark(hasher, "object", type(value).__qualname__)
+        _feed(hasher, {one.name: getattr(value, one.name) for one in fields(value)})
+    elif isinstance(value, Mapping):
+        _mark(hasher, "mapping", str(len(value)))
+        for key in sorted(value, key=str):
+            _feed(hasher, key)
+            _feed(hasher, value[key])
+    elif isinstance(value, (list, tuple)):
+        _mark(hasher, "sequence", str(len(value)))
+        for one in value:
+            _feed(hasher, one)
+    elif isinstance(value, partial):
+        _mark(hasher, "partial", "")
+        _feed(hasher, [value.func, value.args, value.keywords])
+    elif callable(value) and hasattr(value, "__qualname__"):
+        _mark(hasher, "function", f"{value.__module__}.{value.__qualname__}")
+    else:
+        raise NoDigest(f"a {type(value).__qualname__} has no digest")
+
+
+def _feed_tensor(hasher: Any, value: Tensor) -> None:
+    plain = value.detach().to("cpu").contiguous()
+    _mark(hasher, "tensor", f"{plain.dtype} {list(plain.shape)}")
+    if plain.numel():
+        hasher.update(plain.reshape(-1).view(torch.uint8).numpy())
+
+
+def _mark(hasher: Any, kind: str, text: str) -> None:
+    """The kind and the length stand in front, so that no two rows of values look alike."""
+    data = text.encode()
+    hasher.update(f"{kind} {len(data)} ".encode())
+    hasher.update(data)

@@ -1,0 +1,55 @@
+"""The node that runs now, as ComfyUI's executor knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.model_management as manager
+import torch
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
+
+from ....core.graph.content_key import FINGERPRINT, is_nan
+from ..interface import Running
+
+OWN = "VideoLDM_"
+
+
+def running() -> Running | None:
+    """See `Host.running`."""
+    context = get_executing_context()
+    if context is None:
+        return None
+    prompt = get_progress_state().dynprompt
+
+    def node_of(node_id: str) -> Mapping[str, Any] | None:
+        return _known(prompt.get_node(node_id)) if prompt.has_node(node_id) else None
+
+    return Running(
+        node_of=node_of,
+        node_id=context.node_id,
+        index=context.list_index or 0,
+        is_volatile=_is_volatile,
+        place=("comfyui", torch.__version__, _device(), str(manager.unet_dtype())),
+    )
+
+
+def _device() -> str:
+    return manager.get_torch_device_name(manager.get_torch_device())
+
+
+def _known(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A node without the fingerprint, which is of times of files, where it is this pack's."""
+    own = node["class_type"].startswith(OWN)
+    return {key: value for key, value in node.items() if not (own and key == FINGERPRINT)}
+
+
+def _is_volatile(node: Mapping[str, Any]) -> bool:
+    """Also of nodes that ask to be run each time, with NaN as ComfyUI has it in the prompt."""
+    from nodes import NODE_CLASS_MAPPINGS
+
+    cls = NODE_CLASS_MAPPINGS.get(node["class_type"])
+    given = node.get(FINGERPRINT)
+    asks = any(map(is_nan, given if isinstance(given, list) else [given]))
+    return cls is None or getattr(cls, "NOT_IDEMPOTENT", False) or asks

@@ -1,0 +1,109 @@
+"""The finished chunks of the node that runs now: where they are kept, and under which key.
+
+The key of a run covers the device, the versions, and the node with everything upstream of it
+(`core.graph.content_key`), without those inputs whose values stand in the keys of its chunks: the
+prompts that their frames are made with, seeds, given latents, the length of the video. So a longer
+video takes what there is of the shorter one, and another prompt for some frames leaves the others.
+
+The environment variable VIDEOLDM_RUNS switches this off ("off") or sets the limit ("200": GB).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ....core.graph.content_key import ContentKeys
+from ....core.tasks.chunk_store import ChunkStore, Finished, always_made
+from ....core.tasks.content import NoDigest, digest
+from .conditioning import FRAMES, branches, pooled_for, text_for
+from .file_hashes import MEMORY, FileHashes
+
+if TYPE_CHECKING:
+    from ..interface import Host, Running
+
+FOLDER, SETTING, OFF = "videoldm_runs", "VIDEOLDM_RUNS", ("off", "0", "no", "false")
+LIMIT_GB = 50.0
+PROMPTS = ("positive", "negative")
+ELSEWHERE = (FRAMES, "pooled_output", "videoldm_seed")
+"""What of a prompt stands in keys otherwise: by the frame, or in the noise."""
+
+
+def runs_folder(output: Path) -> Path:
+    return output / FOLDER
+
+
+def runs_limit() -> float:
+    """Bytes that finished chunks may take, 0 if none are to be kept; ValueError for a setting that
+    is no number."""
+    text = os.environ.get(SETTING, "").strip().lower()
+    if text in OFF:
+        return 0.0
+    try:
+        return 1e9 * (float(text) if text else LIMIT_GB)
+    except ValueError:
+        raise ValueError(f"{SETTING} {text!r} must be off or a number of GB") from None
+
+
+def finished_chunks(
+    host: Host, *, without: Collection[str], prompts: Sequence[list] = ()
+) -> Finished:
+    """Where the node that runs now keeps its chunks.
+
+    without: inputs whose values are in the keys of chunks. prompts: the CONDITIONINGs of its inputs
+    "positive" and "negative", which then are, too, as far as their frames concern a chunk.
+    """
+    running, limit = host.running(), runs_limit()
+    if running is None or not limit:
+        return always_made
+    prompt_of = _prompt_of(prompts)
+    if prompt_of is not None:
+        without = {*without, *PROMPTS}
+    folder = runs_folder(host.folders.output)
+    files = FileHashes(host.folders, folder / MEMORY)
+    keys = ContentKeys(running.node_of, files.named_by, running.is_volatile)
+    own = keys.of(running.node_id, without=without)
+    if own is None:
+        return always_made
+    key = digest(own, running.index, running.place, _version())
+    store = ChunkStore(folder, limit, host.warn)
+    return store.run(key, _about(running), prompt_of)
+
+
+def _version() -> str:
+    from .... import __version__
+
+    return __version__
+
+
+def _about(running: Running) -> dict[str, Any]:
+    """What people recognise a run by."""
+    node = running.node_of(running.node_id)
+    title = node.get("_meta", {}).get("title", "")
+    plain = {name: value for name, value in node["inputs"].items()
+             if isinstance(value, (str, int, float)) and len(str(value)) < 100}  # fmt: skip
+    return {"node": node["class_type"], "title": title, "inputs": plain}
+
+
+def _prompt_of(prompts: Sequence[list]) -> Callable[[Sequence[int]], str] | None:
+    """The digest of what frames are prompted with; None where a prompt carries what has no digest,
+    such as a ControlNet."""
+    found = [one for prompt in prompts for one in branches(prompt)]
+    try:
+        carried = digest([[_carried(more) for _, more in one] for one in found])
+    except NoDigest:
+        return None
+    if not found:
+        return None
+
+    def of(frames: Sequence[int]) -> str:
+        texts = [[text_for(one, frames), pooled_for(one, frames)] for one in found]
+        return digest(carried, texts)
+
+    return of
+
+
+def _carried(more: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in more.items() if key not in ELSEWHERE}

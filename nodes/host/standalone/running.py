@@ -1,0 +1,39 @@
+"""The node that runs now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ....core.graph import current_call
+from ....core.graph.context import Call
+from ..interface import Running
+
+if TYPE_CHECKING:
+    from .devices import Policy
+
+
+def running(policy: Policy) -> Running | None:
+    """See `Host.running`."""
+    import torch
+
+    call = current_call.get()
+    if call is None or call.prompt is None:
+        return None
+    place = "standalone", torch.__version__, str(policy.device), str(policy.dtype)
+    return Running(
+        node_of=lambda node_id: _node(call, node_id),
+        node_id=call.node_id,
+        index=call.index,
+        is_volatile=lambda node: _is_volatile(call, node),
+        place=place,
+    )
+
+
+def _node(call: Call, node_id: str) -> Mapping[str, Any] | None:
+    return call.prompt.get_node(node_id) if call.prompt.has_node(node_id) else None
+
+
+def _is_volatile(call: Call, node: Mapping[str, Any]) -> bool:
+    spec = call.registry.get(node["class_type"])
+    return spec is None or spec.not_idempotent
