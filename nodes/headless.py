@@ -54,6 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
             "list the pack's own models and those in the models folder",
         ),
         (
+            _runs_arguments,
+            "runs",
+            "list or remove the finished chunks that are kept of long videos",
+        ),
+        (
             _convert_arguments,
             "convert",
             "write published weights as safetensors that say what they hold",
@@ -153,6 +158,19 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
     _folder_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=("command.models", "list_models"))
+
+
+def _runs_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output", metavar="DIR", default="output",
+        help="folder of the results, beside which chunks are kept (default: output)")  # fmt: skip
+    add("--remove", metavar="RUN", nargs="+", default=[],
+        help="remove runs, by the beginnings of their names")  # fmt: skip
+    add("--older", metavar="DAYS", type=float, help="remove chunks not used for so many days")
+    add("--keep", metavar="GB", type=float,
+        help="remove what was not used for longest, until so many GB are left")  # fmt: skip
+    add("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=("command.runs", "list_runs"))
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:

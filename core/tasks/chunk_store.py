@@ -210,6 +210,11 @@ class _Chunk(NamedTuple):
     used: float
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file of chunks holds what was written."""
+    return _read(path) is not None
+
+
 def _read(path: Path) -> dict[str, Tensor] | None:
     """The tensors of a file, mapped into memory; None if it is not there or not as written."""
     try:

@@ -29,7 +29,7 @@ from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
-from .running import Meter, Settings, collect, plan_for, require_room, sampling_for
+from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
 from .sampling import check_takes_context
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def interpolate_frames(
         ),
         callback=Meter(host),
     )
-    return host.from_core(model, collect(host, model, chunks))
+    return gathered(host, model, chunks)
 
 
 def _keys(host: Host, model: Wire, latent: dict[str, Any]) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,10 +17,12 @@ from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
 from ...core.graph.wording import counted
 from ...core.tasks.chunk_store import Finished, always_made
+from ...core.tasks.gathering import Gathering
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part
+from ..host.shared.runs import runs_folder
 from ..host.shared.working_memory import network_of, working_memory
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("videoldm")
 SEED = "videoldm_seed"
+PART = 64  # frames of a long video that are scaled at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +112,29 @@ def _part(progress: Progress) -> Part:
     return Part(stage, chunk + 1, chunks, step.index + 1, step.total)
 
 
-def collect(host: Host, model: Wire, chunks: Iterable[Tensor]) -> Tensor:
-    """All chunks as one video [b t c h w]; when sampling ends early, the finished ones are saved.
+def gathered(host: Host, model: Wire, chunks: Iterable[Tensor]) -> dict[str, Any]:
+    """The LATENT of all chunks; when sampling ends early, the finished ones are saved.
 
-    The exception goes on; the log says where the frames are.
+    The exception goes on; the log says where the frames are. A long video is mapped into memory.
     """
-    finished: list[Tensor] = []
+    folder = runs_folder(host.folders.output)
+    finished = Gathering(folder)
     try:
         for chunk in chunks:
-            finished.append(chunk)
+            finished.add(chunk)
     except BaseException:
-        if finished:
-            _keep(host, model, torch.cat(finished, dim=1))
+        if len(finished):
+            _keep(host, model, finished.tensor())
         raise
-    return torch.cat(finished, dim=1)
+    video = finished.tensor()
+    if not finished.is_mapped:
+        return host.from_core(model, video)
+    parts = (host.from_core(model, part)["samples"] for part in video.split(PART, dim=1))
+    first = next(parts)
+    raw = Gathering(folder, axis=0 if first.ndim == 4 else 2)
+    for part in chain([first], parts):
+        raw.add(part)
+    return {"samples": raw.tensor()}
 
 
 def _keep(host: Host, model: Wire, video: Tensor) -> None:

@@ -55,7 +55,7 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from ..host.shared.start_image import check_start_image
-from .running import Meter, Settings, collect, require_room, sampling_for
+from .running import Meter, Settings, gathered, require_room, sampling_for
 from .strategy import Strategy, flat
 from .texts import read_positions
 from .video_request import Prompts, VideoRequest, in_latents, prompts_for
@@ -78,7 +78,7 @@ def sample_video(
         host, model, prompts, in_latents(host.facts(model).temporal_factor, request), settings
     )
     chunks = run.made_by[request.strategy.name]()
-    return host.from_core(model, collect(host, model, chunks))
+    return gathered(host, model, chunks)
 
 
 class _Run:

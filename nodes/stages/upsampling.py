@@ -15,7 +15,7 @@ from ..choices import BORDERS
 from ..host.interface import Guidance
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import upsampling_warnings
-from .running import Meter, Settings, collect, plan_for, require_room, sampling_for
+from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def upsample_video(
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
     finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
     run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, prompts[0], finished)
-    return host.from_core(model, collect(host, model, make(run)))
+    return gathered(host, model, make(run))
 
 
 class _Run(NamedTuple):

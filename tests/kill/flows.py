@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from videoldm.core.graph.schema import NodeSpec
@@ -93,13 +94,11 @@ def upsampled(borders: str) -> Flow:
     return decoded(flow | {"6": larger}, "6", ["4", 2])
 
 
-def segmented(prompts: list[str], frames: int = 9) -> Flow:
-    """Prediction with a prompt of its own for every segment of so many frames."""
-    import json
-
-    text = json.dumps([{"prompt": one, "frames": frames} for one in prompts])
-    segments = node("VideoLDM_PromptSegments", clip=["1", 1], segments=text)
-    flow = sampled("prediction", frames=len(prompts) * frames, prompt="30",
+def segmented(*segments: tuple[str, int], frames: int = 9) -> Flow:
+    """Prediction with a prompt and a seed of its own for every segment of so many frames."""
+    listed = [{"prompt": prompt, "frames": frames, "seed": seed} for prompt, seed in segments]
+    segments = node("VideoLDM_LongHorizonSegments", clip=["1", 1], segments=json.dumps(listed))
+    flow = sampled("prediction", frames=len(listed) * frames, prompt="30",
                    prediction_model=["12", 0], **CONTINUED)  # fmt: skip
     return decoded(flow | {"30": segments}, "7", ["1", 2])
 

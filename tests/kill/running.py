@@ -81,6 +81,9 @@ class Place:
         return ["run", str(self.folder / "flow.json"), "--json", "--device", "cpu",
                 "--output", str(self.folder / "output")]  # fmt: skip
 
+    def chunk_files(self) -> list[Path]:
+        return sorted(self.folder.rglob("videoldm_runs/*/*.safetensors"))
+
     def result(self) -> dict:
         """The last line that a run told."""
         return json.loads((self.folder / "report.jsonl").read_text().splitlines()[-1])

@@ -1,0 +1,75 @@
+"""`videoldm runs`: the finished chunks that are kept, and removing them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.graph.messages import shown
+from .errors import MISSING, OK, CommandError
+from .signals import StopSignals
+
+if TYPE_CHECKING:
+    from ...core.tasks.chunk_store import ChunkStore, RunFacts
+
+DAY = 86400.0
+SHOWN = ("frames", "width", "height", "seed", "strategy", "passes", "chunk")
+"""Inputs by which a run is recognised."""
+
+
+def list_runs(args: argparse.Namespace, stop: StopSignals) -> int:
+    """Print the runs of an output folder, after removing what the arguments say."""
+    from ...core.tasks.chunk_store import ChunkStore
+    from ..host.shared.runs import runs_folder, runs_limit
+
+    folder = runs_folder(Path(args.output).expanduser())
+    store = ChunkStore(folder, runs_limit(), warn=print)
+    _remove(store, args)
+    found = store.runs()
+    if args.json:
+        print(json.dumps({"folder": str(folder), "limit": store.limit,
+                          "runs": [one._asdict() for one in found]}, indent=2))  # fmt: skip
+        return OK
+    total = sum(one.size for one in found) / 1e9
+    print(f"{len(found)} runs, {total:.2f} GB of {store.limit / 1e9:g} GB in {folder}")
+    for one in found:
+        print(f"  {_line(one)}")
+    return OK
+
+
+def _remove(store: ChunkStore, args: argparse.Namespace) -> None:
+    known = {one.key for one in store.runs()}
+    for key in args.remove:
+        named = sorted(one for one in known if key and one.startswith(key))
+        if len(named) != 1:
+            what = "no run" if not named else f"{len(named)} runs"
+            raise CommandError(f"{what} in {store.folder} begin with {key!r}", MISSING)
+        store.remove(named[0])
+    if args.older is not None:
+        store.remove_older(_positive(args.older, "--older") * DAY)
+    if args.keep is not None:
+        store.shrink(_positive(args.keep, "--keep") * 1e9)
+
+
+def _positive(value: float, what: str) -> float:
+    if not 0 <= value < float("inf"):
+        raise CommandError(f"{what} {value:g} must be 0 or more")
+    return value
+
+
+def _line(run: RunFacts) -> str:
+    used = datetime.fromtimestamp(run.used).strftime("%Y-%m-%d %H:%M")
+    size = f"{run.size / 1e6:>10.2f} MB in {run.chunks:>5} chunks"
+    return f"{run.key[:12]}  {used}  {size}  {_described(run.about)}".rstrip()
+
+
+def _described(about: Mapping[str, Any]) -> str:
+    inputs = about.get("inputs")
+    inputs = inputs if isinstance(inputs, dict) else {}
+    told = [f"{name} {shown(str(inputs[name]))}" for name in SHOWN if name in inputs]
+    name = shown(str(about.get("title") or about.get("node") or ""))
+    return " ".join([name, f"({', '.join(told)})" if told else ""])

@@ -1,0 +1,90 @@
+"""Kill runs at random moments, begin them again, and compare: files, and what was made twice.
+
+    python -m tests.kill --times 200 [--only "sliding windows"] [--seed 0]
+
+Prints a line for each workflow, and exits with 1 if any file differs from that of a run that nobody
+disturbed, any chunk was made twice, or any file of chunks cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from toy_family import write_toy_family
+from videoldm.core.tasks.chunk_store import is_whole
+
+from .flows import flows
+from .running import Place, prepare
+
+
+@dataclass
+class Tally:
+    """What became of the runs of one workflow."""
+
+    killed: int = 0
+    differ: int = 0
+    twice: int = 0
+    broken: int = 0
+    failed: int = 0
+
+    @property
+    def faults(self) -> int:
+        return self.differ + self.twice + self.broken + self.failed
+
+
+def try_out(undisturbed: Place, times: int, rng: random.Random) -> Tally:
+    """Kill so many runs of a workflow, each begun in a new folder and then run to its end."""
+    _, seconds = undisturbed.run()
+    expected, tally = undisturbed.video(), Tally()
+    for number in range(times):
+        place = replace(undisturbed, folder=undisturbed.folder.with_suffix(f".{number}"))
+        code, _ = place.run(killed_after=rng.uniform(0.1, 1.05) * seconds)
+        tally.killed += code is None
+        tally.broken += sum(not is_whole(path) for path in place.chunk_files())
+        code, _ = place.run()
+        tally.failed += code != 0
+        tally.differ += code == 0 and place.video() != expected
+        tally.broken += sum(not is_whole(path) for path in place.chunk_files())
+        tally.twice += sum(count - 1 for count in Counter(place.chunks).values())
+        shutil.rmtree(place.folder)
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=9, help="kills in all")
+    parser.add_argument("--only", nargs="+", default=list(flows()), choices=list(flows()))
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # A forked process must not inherit half a pool of threads.
+    prepare()
+    rng, faults = random.Random(args.seed), 0
+    with tempfile.TemporaryDirectory() as folder:
+        toys = Path(folder) / "toys"
+        toys.mkdir()
+        write_toy_family(toys)
+        for k, name in enumerate(args.only):
+            times = len(range(k, args.times, len(args.only)))
+            place = Place(Path(folder) / name.replace(" ", "_"), flows()[name], toys)
+            tally = try_out(place, times, rng)
+            faults += tally.faults
+            print(
+                f"{name:24} {tally.killed} of {times} killed, {tally.differ} files differ, "
+                f"{tally.twice} chunks made twice, {tally.broken} broken, {tally.failed} failed",
+                flush=True,
+            )
+    return int(faults > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

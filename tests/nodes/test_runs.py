@@ -1,0 +1,189 @@
+"""Finished chunks of workflows: what a change makes anew, and `videoldm runs`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from kill.flows import flows, segmented
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from videoldm.core.families.embedded import included
+from videoldm.core.tasks.chunk_store import ChunkStore
+from videoldm.core.tasks.gathering import Gathering
+from videoldm.nodes.headless import main
+from videoldm.nodes.host.shared.runs import runs_limit
+from videoldm.nodes.stages import running
+
+SEGMENTS = [("a red circle", 1), ("a blue square", 2), ("a red car", 3), ("a blue car", 4)]
+
+
+class Runs:
+    """Runs workflows in one folder and counts the chunks that they make, by node."""
+
+    def __init__(self, folder: Path, capsys):
+        self.folder, self.capsys, self.made = folder, capsys, []
+        self.result: dict = {}
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "output" / "videoldm_runs"
+
+    def __call__(self, flow, code=0):
+        self.made.clear()
+        file = self.folder / "flow.json"
+        file.write_text(json.dumps(flow))
+        folders = ["--models", str(self.folder), "--output", str(self.folder / "output")]
+        assert main(["run", str(file), "--json", "--device", "cpu", *folders]) == code
+        self.result = json.loads(self.capsys.readouterr().out.splitlines()[-1])
+        return {kind: self.made.count(kind) for kind in dict.fromkeys(self.made)}
+
+    def command(self, *arguments, code=0):
+        assert main(["runs", "--output", str(self.folder / "output"), *arguments]) == code
+        return self.capsys.readouterr()
+
+    def video(self) -> bytes:
+        (path,) = self.result["files"]
+        return Path(path).read_bytes()
+
+
+@pytest.fixture
+def runs(toys, tmp_path, monkeypatch, capsys):
+    found, write = Runs(tmp_path, capsys), ChunkStore.write
+
+    def counted(store, path, tensors, about):
+        found.made.append(about["node"].removeprefix("VideoLDM_"))
+        write(store, path, tensors, about)
+
+    monkeypatch.setattr(ChunkStore, "write", counted)
+    return found
+
+
+def changed(flow, node_id, **inputs):
+    flow = copy.deepcopy(flow)
+    flow[node_id]["inputs"] |= inputs
+    return flow
+
+
+SAMPLER, DECODE = "VideoSampler", "TemporalVAEDecodeToVideo"
+
+
+def test_what_lies_downstream_of_a_change_is_made_again_and_nothing_else(runs):
+    flow = flows()["prediction"]
+    first = runs(flow)
+    assert first == {SAMPLER: 6, DECODE: 5}
+    assert runs(flow) == {}
+    assert runs(changed(flow, "9", quality=30, filename_prefix="other")) == {}
+    assert runs(changed(flow, "8", chunk=8)) == {DECODE: 3}
+    assert runs(changed(flow, "8", frame_rate=12.0)) == {}
+    assert runs(changed(flow, "7", steps=2)) == first
+    assert runs(changed(flow, "21", layers="embedded: interpolation")) == first
+    assert runs(flow) == {}
+
+
+def test_a_longer_video_takes_what_there_is(runs):
+    flow = flows()["prediction"]
+    runs(flow)
+    assert runs(changed(flow, "7", frames=25))[SAMPLER] == 2
+
+
+def test_weights_that_were_replaced_count_by_their_contents(runs, toy_family, monkeypatch):
+    folder, flow = runs.folder / "weights", flows()["single clip"]
+    shutil.copytree(toy_family, folder)
+    made = runs(flow)
+    monkeypatch.setattr(included, "WEIGHTS", folder)
+    assert runs(flow) == {}
+    weights = folder / "text_to_video.safetensors"
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+    save_file({key: one + 0.01 for key, one in load_file(weights).items()}, weights, metadata)
+    assert runs(flow) == made
+
+
+@pytest.mark.parametrize(("other", "made"), [(("a red car", 5), 7), (("a green star", 3), 4)])
+def test_one_segment_again_takes_what_does_not_depend_on_it(runs, other, made):
+    """36 frames are made in 12 parts of 4 that share 1, and 7 of them see frame 18 or are made from
+    what did. 4 parts see the prompt of the frames 18 to 26, of which the toy model makes the same
+    frames as before: what follows is given the same, and stays."""
+    changed = [*SEGMENTS[:2], other, SEGMENTS[3]]
+    assert runs(segmented(*SEGMENTS))[SAMPLER] == 12
+    assert runs(segmented(*changed))[SAMPLER] == made
+    partly = runs.video()
+    assert runs(segmented(*SEGMENTS)) == {}
+    shutil.rmtree(runs.store)
+    runs(segmented(*changed))
+    assert runs.video() == partly
+
+
+def test_key_frames_and_windows_that_do_not_see_a_segment_stay(runs):
+    flow = flows()["hierarchical"]
+    first, again = (
+        flow | {"30": segmented(*SEGMENTS[:3], last, frames=10)["30"]}
+        for last in (SEGMENTS[3], ("a green star", 4))
+    )
+    flow["7"]["inputs"]["positive"] = ["30", 0]
+    whole = runs(first)
+    assert 0 < runs(again)[SAMPLER] < 0.5 * whole[SAMPLER]
+
+
+def test_a_store_that_is_switched_off_keeps_nothing(runs, monkeypatch):
+    monkeypatch.setenv("VIDEOLDM_RUNS", "off")
+    assert runs(flows()["single clip"]) == {}
+    assert not runs.store.exists()
+    monkeypatch.setenv("VIDEOLDM_RUNS", "2.5")
+    assert runs_limit() == 2.5e9
+    monkeypatch.setenv("VIDEOLDM_RUNS", "much")
+    assert runs(flows()["single clip"], code=1) == {}
+    assert "VIDEOLDM_RUNS 'much' must be off or a number of GB" in runs.result["error"]["message"]
+
+
+def test_a_disk_that_cannot_be_written_to_is_told_and_the_video_made(runs, monkeypatch):
+    runs(flows()["single clip"])
+    expected = runs.video()
+    for path in runs.store.glob("*/*.safetensors"):
+        path.unlink()
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("videoldm.core.tasks.chunk_store.save_file", full)
+    runs(flows()["single clip"])
+    assert runs.video() == expected
+    told = [text for texts in runs.result["warnings"].values() for text in texts]
+    assert sum("no space left on device" in text for text in told) == 2  # of two nodes
+
+
+def test_long_latents_are_mapped_and_the_same(runs, monkeypatch):
+    runs(flows()["prediction"])
+    expected, videos = runs.video(), []
+
+    def small(folder, axis=1):
+        videos.append(Gathering(folder, axis=axis, held=0))
+        return videos[-1]
+
+    monkeypatch.setattr(running, "Gathering", small)
+    monkeypatch.setattr(running, "PART", 4)
+    runs(flows()["prediction"])
+    assert runs.video() == expected
+    assert [(one.is_mapped, one.frames) for one in videos] == [(True, 19)] * 2
+
+
+def test_the_command_lists_and_removes_runs(runs):
+    assert runs.command().out.startswith("0 runs, 0.00 GB of 50 GB in ")
+    runs(flows()["single clip"])
+    lines = runs.command().out.splitlines()
+    assert lines[0].startswith("2 runs, 0.00 GB of 50 GB in ")
+    assert "in     1 chunks  VideoLDM_VideoSampler (frames 8, width 16" in "\n".join(lines)
+    told = json.loads(runs.command("--json").out)
+    sampler = next(one for one in told["runs"] if one["about"]["node"].endswith("Sampler"))
+    runs.command("--remove", sampler["key"][:8])
+    assert len(json.loads(runs.command("--json").out)["runs"]) == 1
+    assert "no run in" in runs.command("--remove", sampler["key"], code=3).err
+    assert "--older -1 must be 0 or more" in runs.command("--older", "-1", code=2).err
+    runs.command("--older", "1")
+    assert len(json.loads(runs.command("--json").out)["runs"]) == 1
+    runs.command("--keep", "0")
+    assert json.loads(runs.command("--json").out)["runs"] == []

@@ -1,0 +1,257 @@
+"""Finished chunks are read where they were made from the same things, and made where not."""
+
+import os
+import time
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from model_toys import Denoisers, normal, toy_sampling, whole
+from videoldm.core.tasks import chunk_store
+from videoldm.core.tasks.chunk_store import ChunkStore
+from videoldm.core.tasks.content import NoDigest, digest
+from videoldm.core.tasks.interpolation import Interpolation, interpolate
+from videoldm.core.tasks.long_video import Continuation, Hierarchy, hierarchical, prediction
+from videoldm.core.tasks.sliding import SlidingWindows, sliding
+
+SIZE = (1, 4, 3, 5)
+LIMIT = 1e9
+
+
+def opened(folder, *, key="run", limit=LIMIT, told=None, **more):
+    warn = pytest.fail if told is None else told.append
+    return ChunkStore(folder, limit, warn).run(key, {"node": "Sampler"}, **more)
+
+
+def asked(finished, value, **parts):
+    return finished(lambda: value, **parts)
+
+
+# ------------------------------------------------------------------------------------------ chunks
+
+
+def test_a_chunk_comes_back_bit_for_bit_in_the_precision_it_was_made_in(tmp_path):
+    chunks = {
+        "full": normal(1, 5, 4, 2, 2), "half": normal(3, 3).half(), "exact": torch.ones(2) / 4,
+        "whole": torch.arange(5), "strided": normal(4, 6).T, "scalar": torch.tensor(1.5),
+    }  # fmt: skip
+    first, again = opened(tmp_path), opened(tmp_path)
+    for name, chunk in chunks.items():
+        assert asked(first, chunk, name=name) is chunk
+        found = asked(again, None, name=name)
+        assert torch.equal(found, chunk) and found.dtype is chunk.dtype
+    assert (first.made, again.taken, again.made) == (6, 6, 0)
+
+
+def test_what_half_precision_holds_takes_half_of_the_space(tmp_path):
+    asked(opened(tmp_path), normal(1000).half().float(), of="halves")
+    asked(opened(tmp_path), normal(1000), of="floats")
+    sizes = sorted(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_chunk_is_on_disk_before_it_is_handed_out(tmp_path):
+    asked(opened(tmp_path), torch.zeros(3), of=1)
+    assert torch.equal(asked(opened(tmp_path), None, of=1), torch.zeros(3))
+
+
+def test_a_file_that_was_damaged_is_made_again(tmp_path):
+    asked(opened(tmp_path), torch.zeros(400), of=1)
+    (path,) = tmp_path.rglob("*.safetensors")
+    whole_file = path.read_bytes()
+    for damaged in (whole_file[:50], whole_file[:-1] + b"\1", b"", b"half a file"):
+        path.write_bytes(damaged)
+        assert not chunk_store.is_whole(path)
+        assert torch.equal(asked(opened(tmp_path), torch.ones(400), of=1), torch.ones(400))
+        assert chunk_store.is_whole(path)
+
+
+def test_runs_and_prompts_keep_their_chunks_apart(tmp_path):
+    prompts = {"a": lambda frames: "cat" if 0 in frames else "dog", "b": lambda frames: "dog"}
+    for value, (key, prompt) in enumerate([("one", "a"), ("two", "a"), ("one", "b")]):
+        run = opened(tmp_path, key=key, prompt_of=prompts[prompt])
+        assert int(asked(run, torch.tensor(value), frames=range(4))) == value
+    assert int(asked(run, torch.tensor(7), frames=range(4, 8))) == 7
+    again = opened(tmp_path, key="one", prompt_of=prompts["a"])
+    assert int(asked(again, None, frames=range(4))) == 0
+    assert int(asked(again, None, frames=range(4, 8))) == 7
+
+
+def test_chunks_of_what_has_no_digest_are_made_each_time(tmp_path):
+    for value in (1.0, 2.0):
+        made = asked(opened(tmp_path), torch.tensor(value), of=torch.nn.Linear(1, 1))
+        assert float(made) == value
+    assert not any(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------- faults of the disk
+
+
+def test_a_full_disk_is_told_once_and_costs_only_what_did_not_fit(tmp_path, monkeypatch):
+    told, save = [], chunk_store.save_file
+    run = opened(tmp_path, told=told)
+    asked(run, torch.zeros(3), of=0)
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(chunk_store, "save_file", full)
+    assert [int(asked(run, torch.tensor(k), of=k)) for k in (1, 2)] == [1, 2]
+    monkeypatch.setattr(chunk_store, "save_file", save)
+    asked(run, torch.tensor(3), of=3)
+    assert len(told) == 1 and "(no space left on device): the run goes on" in told[0]
+    again = opened(tmp_path)
+    assert [int(asked(again, torch.tensor(9), of=k).sum()) for k in range(4)] == [0, 9, 9, 3]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path):
+    told = []
+    (tmp_path / "runs").write_text("a file")
+    assert float(asked(opened(tmp_path / "runs", told=told), torch.tensor(2.0), of=1)) == 2
+    assert len(told) == 1 and "cannot be kept in" in told[0]
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path):
+    run = opened(tmp_path / "runs")
+    asked(run, torch.zeros(3), of=0)
+    run.store.remove("run")
+    asked(run, torch.ones(3), of=1)
+    assert torch.equal(asked(opened(tmp_path / "runs"), None, of=1), torch.ones(3))
+    assert float(asked(run, torch.tensor(5.0), of=0)) == 5
+
+
+# ------------------------------------------------------------------------------ limit and clean-up
+
+
+def used_at(folder, seconds):
+    """Pretend that the only new chunk was used so long ago."""
+    newest = max(folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    os.utime(newest, (time.time() - seconds,) * 2)
+
+
+def test_the_limit_removes_what_was_not_used_for_longest(tmp_path):
+    for k in range(4):
+        asked(opened(tmp_path, key=f"run {k}"), normal(1000, seed=k), of=k)
+        used_at(tmp_path, 100 - k)
+    asked(opened(tmp_path, key="run 0"), None, of=0)
+    asked(opened(tmp_path, key="run 9", limit=14_000), normal(1000), of=9)
+    left = {one.key for one in opened(tmp_path).store.runs()}
+    assert left == {"run 0", "run 3", "run 9"} or left == {"run 0", "run 9"}
+    assert sum(one.size for one in opened(tmp_path).store.runs()) <= 14_000
+    assert not (tmp_path / "run 1").exists()
+
+
+def test_the_list_of_runs_says_what_they_are_and_the_last_used_comes_first(tmp_path):
+    asked(opened(tmp_path, key="old"), normal(10), of=1)
+    used_at(tmp_path, 1000)
+    asked(opened(tmp_path, key="new"), normal(10), of=1)
+    asked(opened(tmp_path, key="new"), normal(10), of=2)
+    (tmp_path / "file_digests.json").write_text("{}")
+    store = opened(tmp_path).store
+    assert [(one.key, one.chunks, one.about) for one in store.runs()] == [
+        ("new", 2, {"node": "Sampler"}), ("old", 1, {"node": "Sampler"}),
+    ]  # fmt: skip
+    store.remove_older(500)
+    assert [one.key for one in store.runs()] == ["new"]
+    (tmp_path / "new" / "left.tmp").write_text("half")
+    used_at(tmp_path, 0)
+    os.utime(tmp_path / "new" / "left.tmp", (0, 0))
+    store.shrink(0)
+    assert store.runs() == [] and not (tmp_path / "new").exists()
+
+
+# ------------------------------------------------------------------------------------------- tasks
+
+SAMPLING = toy_sampling()
+FEW = Continuation(window=5, context=1)
+TASKS = {
+    "prediction": lambda sampling, more: prediction(
+        Denoisers(), SIZE, sampling, 17, how=FEW, **more
+    ),
+    "hierarchical": lambda sampling, more: hierarchical(
+        Denoisers(), SIZE, sampling, 50, how=Hierarchy(keys=FEW), **more
+    ),
+    "interpolation": lambda sampling, more: interpolate(
+        Denoisers(), normal(1, 7, *SIZE[1:]), sampling,
+        how=Interpolation(window_keys=3, passes=2, keep_keys=False), **more,
+    ),
+}  # fmt: skip
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("steps", [4, 8, 11])
+def test_a_task_that_is_stopped_goes_on_where_it_was(tmp_path, task, steps):
+    """Wherever it stops: every segment is sampled once, that under way alone a second time."""
+    expected = whole(TASKS[task](SAMPLING, {}))
+    stopped, resumed = opened(tmp_path), opened(tmp_path)
+    reports = []
+
+    def stop(progress):
+        reports.append(progress)
+        if len(reports) == steps:
+            raise Stop
+
+    with pytest.raises(Stop):
+        list(TASKS[task](replace(SAMPLING, finished=stopped), {"callback": stop}))
+    made = whole(TASKS[task](replace(SAMPLING, finished=resumed), {}))
+    assert torch.equal(made, expected)
+    assert stopped.made > 0 and resumed.taken == stopped.made
+    once = opened(tmp_path / "once")
+    list(TASKS[task](replace(SAMPLING, finished=once), {}))
+    assert stopped.made + resumed.made == once.made
+
+
+def test_windows_that_are_averaged_are_one_chunk(tmp_path):
+    windows = SlidingWindows(window=6, overlap=2)
+    run = partial(sliding, Denoisers(), SIZE, windows=windows)
+    made = whole(run(replace(SAMPLING, finished=opened(tmp_path)), 20))
+    finished = opened(tmp_path)
+    assert torch.equal(whole(run(replace(SAMPLING, finished=finished), 20)), made)
+    assert (finished.taken, finished.made) == (1, 0)
+    list(run(replace(SAMPLING, finished=finished), 21))
+    assert finished.made == 1
+
+
+def test_a_longer_video_takes_the_segments_of_the_shorter_one(tmp_path):
+    run = partial(prediction, Denoisers(), SIZE, replace(SAMPLING, finished=opened(tmp_path)))
+    short, finished = whole(run(17, how=FEW)), opened(tmp_path)
+    longer = prediction(Denoisers(), SIZE, replace(SAMPLING, finished=finished), 33, how=FEW)
+    assert torch.equal(whole(longer)[:, :17], short)
+    assert (finished.taken, finished.made) == (4, 4)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 6}, {"sigmas": toy_sampling(2).sigmas}])
+def test_another_seed_or_schedule_is_made_anew(tmp_path, changes):
+    list(prediction(Denoisers(), SIZE, replace(SAMPLING, finished=opened(tmp_path)), 17, how=FEW))
+    finished = opened(tmp_path)
+    other = replace(SAMPLING, **changes)
+    made = prediction(Denoisers(), SIZE, replace(other, finished=finished), 17, how=FEW)
+    assert torch.equal(whole(made), whole(prediction(Denoisers(), SIZE, other, 17, how=FEW)))
+    assert finished.taken == 0
+
+
+# ----------------------------------------------------------------------------------------- digests
+
+
+def test_digests_tell_values_apart():
+    zeros = torch.zeros(2, 3)
+    values = [
+        None, 0, 0.0, False, "", "0", b"", (), {}, range(3), [0, 1, 2], [[0, 1], 2], [[0], 1, 2],
+        zeros, zeros.T, zeros.int(), -zeros, torch.zeros(0), {"a": 1}, {"a": "1"},
+        {"b": 1}, SAMPLING.noise(1, [0]), SAMPLING.noise(1, [1]), normal, partial(normal, 1),
+        torch.float16, torch.device("cpu"), "ab", ["a", "b"],
+    ]  # fmt: skip
+    assert len({digest(one) for one in values}) == len(values)
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest(normal(3, 4).T) == digest(normal(3, 4).T.contiguous())
+
+
+def test_what_has_no_digest_is_refused():
+    with pytest.raises(NoDigest, match="a Linear has no digest"):
+        digest({"module": [torch.nn.Linear(1, 1)]})
