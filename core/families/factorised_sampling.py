@@ -65,9 +65,8 @@ def unscaled_sigmas(schedule: NoiseSchedule, sigmas: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DdimPlan(Plan):
-    """The originals' DDIM, see :func:`sample_ddim`."""
+    """The originals' DDIM, see :func:`sample_ddim_at`."""
 
-    steps: int
     eta: float = 1.0
 
     def run(
@@ -79,17 +78,16 @@ class DdimPlan(Plan):
         callback: Callback | None = None,
     ) -> Tensor:
         how = dict(eta=self.eta, step_noise=step_noise, callback=callback)
-        return sample_ddim(denoiser, noise, self.schedule, self.steps, **how)
+        return sample_ddim_at(denoiser, noise, self.schedule, self.sigmas, **how)
 
 
 def ddim_plan(schedule: NoiseSchedule, steps: int, eta: float = 1.0) -> DdimPlan:
     """The noise levels of that DDIM, for samplers that take plans."""
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
     how = dict(schedule=schedule, sampler=sample_euler_ancestral, sigmas=sigmas)
-    return DdimPlan(**how, steps=steps, eta=eta)
+    return DdimPlan(**how, eta=eta)
 
 
-@torch.no_grad()
 def sample_ddim(
     denoiser: Denoiser,
     noise: Tensor,
@@ -103,11 +101,29 @@ def sample_ddim(
     """Latents from standard normal `noise` of their shape, in the form that the schedule noises to.
 
     The steps are 1, 1 + c, 1 + 2c, ... with c = N // steps, so that there are more than `steps`
-    where these do not divide N; the last one ends on step 0, which has some noise left. step_noise:
-    what eta above 0 adds. Where the signal is scaled, how much that is follows from what the noise
-    would be without.
+    where these do not divide N; the last one ends on step 0, which has some noise left.
     """
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
+    how = dict(eta=eta, step_noise=step_noise, callback=callback)
+    return sample_ddim_at(denoiser, noise, schedule, sigmas, **how)
+
+
+@torch.no_grad()
+def sample_ddim_at(
+    denoiser: Denoiser,
+    noise: Tensor,
+    schedule: NoiseSchedule,
+    sigmas: Tensor,
+    *,
+    eta: float = 1.0,
+    step_noise: StepNoise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """The same over these sigmas [steps + 1] of the schedule.
+
+    step_noise: what eta above 0 adds. Where the signal is scaled, how much that is follows from
+    what the noise would be without.
+    """
     plain = unscaled_sigmas(schedule, sigmas.double()).tolist()
     x = noise / schedule.input_scale(sigmas[0]).to(noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.double().tolist())):

@@ -78,11 +78,12 @@ def frames_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def folders() -> list[Path]:
-    """The directories that are searched; VIDEOLDM_GOLDEN replaces both."""
+    """The directories that are searched; VIDEOLDM_GOLDEN replaces them."""
     named = os.environ.get("VIDEOLDM_GOLDEN")
     if named:
         return [Path(one) for one in named.split(os.pathsep) if one]
-    return [ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"]
+    shared = ROOT.parent / "shared"
+    return [ROOT / "tests" / "golden", shared / "golden", shared / "rolling"]
 
 
 def discover() -> list[Case]:

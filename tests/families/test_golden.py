@@ -4,6 +4,7 @@ import os
 
 import animatediff_cases
 import animatediff_control_cases
+import fifo_cases
 import lavie_cases
 import lvdm_cases
 import lvdm_long_cases
@@ -17,6 +18,7 @@ from golden_cases import KINDS_NOT_BUILT, NOT_BUILT, ROOT, discover
 
 FAMILIES = {
     "animatediff": animatediff_cases.KINDS | animatediff_control_cases.KINDS,
+    "fifo": fifo_cases.KINDS,
     "lavie": lavie_cases.KINDS,
     "lvdm": (
         lvdm_cases.KINDS
