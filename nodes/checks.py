@@ -18,6 +18,7 @@ from .choices import (
     FROM_CONTEXT,
     RENDERED,
     RENDERED_FRAMES,
+    ROLLING,
     SPARSE_FIRST,
 )
 from .host import io
@@ -113,6 +114,8 @@ def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     if strategy in CONTINUING:
         yield from _not_below(values, "context_frames", "window")
     yield from _sparse_faults(values)
+    if strategy == ROLLING:
+        yield from _rolling_faults(values)
     yield from schedule_faults(values, connected)
     yield from _position_faults(values, connected)
     if "context" not in connected or strategy is None:
@@ -138,6 +141,18 @@ def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str
             f"context_positions names the frames {text.strip()}, but context gives none: connect "
             "their latents, or leave it empty"
         )
+
+
+def _rolling_faults(values: Values) -> Iterator[str]:
+    """The queue has a frame for every step, and takes the steps itself."""
+    both = _known(values, "steps", "window")
+    if both and both[0] < both[1]:
+        yield (
+            f"rolling takes one noise level for each frame of its queue: steps {both[0]} must be "
+            f"at least window {both[1]}"
+        )
+    if values.get("schedule") == AS_PUBLISHED:
+        yield f'the schedule "{AS_PUBLISHED}" is not for rolling, which takes steps of its own'
 
 
 def _sparse_faults(values: Values) -> Iterator[str]:

@@ -17,8 +17,10 @@ IMAGE_MOTIONS = (
 BORDERS = ("automatic", "continued", "blended", "independent")
 SINGLE_SEGMENT, SPARSE_FIRST, SLIDING_WINDOWS = "single clip", "sparse first", "sliding windows"
 PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO = "prediction", "hierarchical", "video to video"
+ROLLING = "rolling"
 STRATEGIES = (
     SINGLE_SEGMENT, SPARSE_FIRST, SLIDING_WINDOWS, PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO,
+    ROLLING,
 )  # fmt: skip
 CONTINUING = (PREDICTION, HIERARCHICAL)
 """Strategies in which segments continue the last frames of others."""

@@ -7,6 +7,7 @@ from .choices import (
     FUSES,
     HIERARCHICAL,
     PREDICTION,
+    ROLLING,
     SINGLE_SEGMENT,
     SLIDING_WINDOWS,
     SPARSE_FIRST,
@@ -28,6 +29,7 @@ def strategy() -> io.Input:
         PREDICTION: [*_continuing(), _prediction_model()],
         HIERARCHICAL: [*_continuing(), _passes(), _interpolation_model(), _prediction_model()],
         VIDEO_TO_VIDEO: [_video(), _denoise(), _windows()],
+        ROLLING: [_window(), _lookahead(), _eta()],
     }  # fmt: skip
     return io.DynamicCombo.Input(
         "strategy",
@@ -35,7 +37,9 @@ def strategy() -> io.Input:
         tooltip="Single clip: all frames together. Sparse first: a few frames first, then the "
         "frames between them. Sliding windows: overlapping windows, averaged at every step. "
         "Prediction: segment after segment, each given the last frames before it. Hierarchical: "
-        "keyframes by prediction, the rest by interpolation. Video to video: re-denoises a video.",
+        "keyframes by prediction, the rest by interpolation. Video to video: re-denoises a video. "
+        "Rolling: a queue of frames at rising noise levels, one of which is finished at every "
+        "step; any length in the memory of one window.",
     )
 
 
@@ -153,6 +157,22 @@ def _perturbation() -> io.Input:
         "perturbation", 0, 0, 999,
         "Noise level added to known frames so that their errors are not copied; 0 is none. The "
         "temporal layers must have been trained with it.", advanced=True,
+    )  # fmt: skip
+
+
+def _lookahead() -> io.Input:
+    return io.Boolean.Input(
+        "lookahead", default=True,
+        tooltip="Denoise every frame beside half a window of cleaner ones, which takes twice the "
+        "time and holds frames together better.",
+    )  # fmt: skip
+
+
+def _eta() -> io.Input:
+    return number(
+        "eta", 0.0, 0.0, 1.0,
+        "Share of a step's noise that is drawn anew: 0 is DDIM, 1 ancestral sampling. sampler_name "
+        "is for the first window alone.", advanced=True,
     )  # fmt: skip
 
 

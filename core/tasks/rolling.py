@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..diffusion.curves import StepAt, step_under_way
 from ..diffusion.denoiser import broadcast, to_ve, to_vp
+from ..diffusion.noise import NoiseSource, mixed_noise
 from ..diffusion.samplers import Step, ancestral_step
 from .frame_stream import check_finite
 from .rolling_windows import QueueWindow, leading_context, queue_windows
@@ -217,7 +218,7 @@ class RollingQueue:
         """The sampling step that the frame at a position is in."""
         return self.steps - 1 - max(position - self.how.front, 0)
 
-    def _noise(self, number: int):
+    def _noise(self, number: int) -> NoiseSource:
         return self.sampling.noise(len(self.x), (number,))
 
 
@@ -248,4 +249,9 @@ def start_queue(
 
 def _set_up_noise(clean: Tensor, numbers: Sequence[int], sampling: Sampling) -> Tensor:
     """Noise that the first clip did not begin with."""
-    return sampling.noise(len(clean), numbers).like(clean, stream=SETTING_UP)
+    b, alpha = len(clean), sampling.shared_noise
+    noise = sampling.noise(b, numbers).like(clean, stream=SETTING_UP)
+    if not alpha:
+        return noise
+    shared = sampling.noise(b, (0,)).like(clean[:, :1], stream=f"{SETTING_UP}, shared")
+    return mixed_noise(noise, shared, alpha)

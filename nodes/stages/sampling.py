@@ -22,6 +22,7 @@ from ...core.tasks.long_video import (
     prediction,
     single_segment,
 )
+from ...core.tasks.rolling import rolling
 from ...core.tasks.segment import (
     ContextUse,
     DenoiserFor,
@@ -39,6 +40,7 @@ from ..choices import (
     CONTINUING,
     HIERARCHICAL,
     PREDICTION,
+    ROLLING,
     SINGLE_SEGMENT,
     SLIDING_WINDOWS,
     SPARSE_FIRST,
@@ -55,6 +57,7 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from ..host.shared.start_image import check_start_image
+from .rolling import rolling_settings
 from .running import Meter, Settings, gathered, require_room, sampling_for
 from .strategy import Strategy, flat
 from .texts import read_positions
@@ -98,7 +101,7 @@ class _Run:
         self.made_by = {
             SINGLE_SEGMENT: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
             PREDICTION: self.predicted, HIERARCHICAL: self.hierarchical,
-            VIDEO_TO_VIDEO: self.changed,
+            VIDEO_TO_VIDEO: self.changed, ROLLING: self.rolling,
         }  # fmt: skip
         self.given = self._latents(request.context, "context frames")
         self._check()
@@ -283,6 +286,12 @@ class _Run:
         return SlidingWindows(
             window=own.window, overlap=own.overlap, schedule=own.window_schedule, fuse=own.fuse,
             strides=own.strides, reference=self.facts.reference, **more,
+        )  # fmt: skip
+
+    def rolling(self) -> Iterator[Tensor]:
+        return rolling(
+            self._denoisers(self.model), self._videos(), self.sampling, self.request.frames,
+            how=rolling_settings(self.facts, self.own), callback=self.meter,
         )  # fmt: skip
 
     def predicted(self) -> Iterator[Tensor]:
