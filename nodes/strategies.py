@@ -26,8 +26,11 @@ def strategy() -> io.Input:
         SLIDING_WINDOWS: [
             _window(), _overlap(), _context_frames(), _free_noise(), *_layout(), *_keyframes(),
         ],
-        PREDICTION: [*_continuing(), _prediction_model()],
-        HIERARCHICAL: [*_continuing(), _passes(), _interpolation_model(), _prediction_model()],
+        PREDICTION: [*_continuing(), _prediction_model(), _match_colours()],
+        HIERARCHICAL: [
+            *_continuing(), _passes(), _interpolation_model(), _prediction_model(),
+            _match_colours(),
+        ],
         VIDEO_TO_VIDEO: [_video(), _denoise(), _windows()],
         ROLLING: [_window(), _lookahead(), _eta()],
     }  # fmt: skip
@@ -157,6 +160,15 @@ def _perturbation() -> io.Input:
         "perturbation", 0, 0, 999,
         "Noise level added to known frames so that their errors are not copied; 0 is none. The "
         "temporal layers must have been trained with it.", advanced=True,
+    )  # fmt: skip
+
+
+def _match_colours() -> io.Input:
+    return number(
+        "match_colours", 0.0, 0.0, 1.0,
+        "How far colour and contrast of a segment are matched to the frames that it continues: "
+        "mean and deviation of each latent channel. Holds a long video's colours against drift; 0 "
+        "is off.", step=0.05, optional=True, advanced=True,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 from videoldm.core.diffusion import schedules
-from videoldm.core.diffusion.denoiser import Denoiser
+from videoldm.core.diffusion.denoiser import Denoiser, broadcast
 from videoldm.core.diffusion.preconditioning import discrete
 from videoldm.core.diffusion.samplers import sample_dpmpp_2m_sde
 from videoldm.core.families.embedded.specs import spec_from_table
@@ -90,7 +90,7 @@ class Denoisers:
             told = condition.context.masked.sum(dim=(1, 2), keepdim=True).tanh()
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            shrunk = x / (1 + sigma)
+            shrunk = x / (1 + broadcast(sigma, x))
             return (shrunk + shrunk.mean(1, keepdim=True)).tanh() + 0.2 * told
 
         return denoise

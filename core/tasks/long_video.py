@@ -22,6 +22,8 @@ from torch import Tensor
 
 from ..diffusion.samplers import Callback
 from ..networks.context_frames import ContextFrames, given_frames
+from ..networks.reference import ReferenceWindow
+from .drift import HeldReference, matched
 from .interpolation import FACTOR, Interpolation, interpolate
 from .segment import (
     ContextUse,
@@ -142,7 +144,9 @@ class Continuation:
     the next where these are key frames; level: what `denoiser_for` and progress call them. given:
     [b n c h w] what the video begins with (an image, frames of a video); without it the first
     segment is sampled from noise alone. Of many given frames, the last `context` are those of the
-    first segment.
+    first segment. match: 0 .. 1, how far the colours of a segment are moved to those of the frames
+    it is given, see `drift.matched`. reference: the first frames of the video stay in the spatial
+    attention of all segments, see `drift.HeldReference`.
     """
 
     window: int = 16
@@ -153,8 +157,12 @@ class Continuation:
     spacing: int = 1
     level: str = "segment"
     given: Tensor | None = None
+    match: float = 0.0
+    reference: ReferenceWindow | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.match <= 1:
+            raise ValueError(f"The share match must lie in 0 .. 1, got {self.match}.")
         if not 1 <= self.context < self.window:
             raise ValueError(
                 f"context {self.context} must be at least 1 and smaller than window {self.window}."
@@ -189,34 +197,41 @@ def prediction(
     chunks = _chunks(frames, how)
     first, past = _resumed(chunks, given, done, frames, how.context)
 
-    def make(k: int, past: Tensor | None) -> Tensor:
+    def make(k: int, past: Tensor | None, head: Tensor | None) -> Tensor:
         condition = _condition(chunks[k], how, past, sampling)
         if how.first is not None and condition.context is None:
             return how.first(denoiser_for, condition, size, sampling, reports)
         at = reporter(callback, how.level, k, len(chunks))
-        return sample_segment(denoiser_for, condition, size, sampling, how.use, callback=at)
+        own = denoiser_for
+        if head is not None and how.reference is not None:
+            own = HeldReference(own, head, how.reference, sampling, how.spacing)
+        return sample_segment(own, condition, size, sampling, how.use, callback=at)
 
     def reports(stage: str) -> Callback | None:
         return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
 
-    return _predicted(make, chunks, first, past, given, frames, how.context)
+    head = None if done is None or not first else done[:, : how.window].clone()
+    return _predicted(make, list(enumerate(chunks))[first:], past, head, frames, how)
 
 
 def _predicted(
-    make: Callable[[int, Tensor | None], Tensor],
-    chunks: list[Chunk],
-    first: int,
+    make: Callable[[int, Tensor | None, Tensor | None], Tensor],
+    chunks: list[tuple[int, Chunk]],
     past: Tensor | None,
-    given: Tensor | None,
+    head: Tensor | None,
     frames: int,
-    context: int,
+    how: Continuation,
 ) -> Iterator[Tensor]:
-    """Make the segments from `first` on and yield what is new in each; hold `context` frames."""
-    for k, chunk in enumerate(chunks[first:], start=first):
-        new = make(k, past)[:, chunk.context : frames - chunk.start].clone()
+    """Make these segments and yield what is new in each; held are the last frames and, for a
+    reference, the first ones (`head`, None before the first segment)."""
+    for k, chunk in chunks:
+        new = make(k, past, head)[:, chunk.context : frames - chunk.start].clone()
+        new = new if past is None else matched(new, past.to(new), how.match)
         past = new if past is None else torch.cat([past, new], dim=1)
-        past = past[:, -context:].clone()
-        yield new if k or given is None else torch.cat([given.to(new), new], dim=1)
+        past = past[:, -how.context :].clone()
+        made = new if k or how.given is None else torch.cat([how.given.to(new), new], dim=1)
+        head = made[:, : how.window].clone() if head is None else head
+        yield made
 
 
 def _condition(

@@ -17,6 +17,8 @@ from ..diffusion.curves import StepAt, step_under_way
 from ..diffusion.denoiser import broadcast, to_ve, to_vp
 from ..diffusion.noise import NoiseSource, mixed_noise
 from ..diffusion.samplers import Step, ancestral_step
+from ..networks.reference import ReferenceWindow
+from .drift import HeldReference
 from .frame_stream import check_finite
 from .rolling_windows import QueueWindow, leading_context, queue_windows
 from .segment import (
@@ -52,7 +54,8 @@ class Rolling:
     window: frames that the model sees together. lookahead: frames are denoised beside half a window
     of cleaner ones, which takes twice the evaluations. eta: share of the noise of each step that is
     drawn anew, 0 is Euler's method and DDIM, 1 is ancestral sampling. rate: frame-rate class.
-    chunk: frames that are yielded at a time.
+    reference: the first clip stays in the spatial attention of all windows, see
+    `drift.HeldReference`. chunk: frames that are yielded at a time.
     """
 
     window: int = 16
@@ -60,6 +63,7 @@ class Rolling:
     eta: float = 0.0
     first: FirstClip = field(default_factory=FirstClip)
     rate: int | None = None
+    reference: ReferenceWindow | None = None
     chunk: int = 16
 
     def __post_init__(self) -> None:
@@ -117,9 +121,7 @@ def rolling(
     return run()
 
 
-def _taken(
-    queue: RollingQueue, stop: int, total: int, callback: ProgressCallback | None
-) -> Tensor:
+def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallback | None) -> Tensor:
     """The frames that leave until `stop` of `total` have left, with the models ready meanwhile."""
 
     def leave() -> Tensor:
@@ -239,6 +241,8 @@ def start_queue(
         how.first.sampling or sampling,
         callback=reporter(callback, "segment", 0, 1),
     )
+    if how.reference is not None:
+        denoiser_for = HeldReference(denoiser_for, clip, how.reference, sampling)
     queue = RollingQueue(clip, denoiser_for, sampling, how)
     numbers = [queue.number(p) for p in range(how.front + queue.steps)]
     clean = clip[:, [max(number, 0) for number in numbers]]

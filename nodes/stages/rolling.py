@@ -23,4 +23,6 @@ def rolling_settings(facts: ModelFacts, own: Strategy) -> Rolling:
             "FreeInit samples a whole video again, but rolling never has one: take FreeInit off "
             "the model, or another strategy"
         )
-    return Rolling(window=own.window, lookahead=own.lookahead, eta=own.eta)
+    return Rolling(
+        window=own.window, lookahead=own.lookahead, eta=own.eta, reference=facts.reference
+    )

@@ -108,7 +108,7 @@ class _Run:
         setup = self._setup()
         for sentence in sampler_warnings(setup):
             host.warn(sentence)
-        if self.facts.reference is not None and (setup.views or not setup.in_windows):
+        if self.facts.reference is not None and (setup.views or not setup.holds_reference):
             host.warn(REFERENCE_WITHOUT_WINDOWS)
         size = request.width, request.height
         require_room(host, self.facts, setup.most_together, size, request.cfg)
@@ -310,7 +310,8 @@ class _Run:
     def _continuation(self) -> Continuation:
         return Continuation(
             window=self.own.window, context=self.own.context_frames, use=self._use(),
-            first=self._sparse_first(), given=self.given,
+            first=self._sparse_first(), given=self.given, match=self.own.match_colours,
+            reference=self.facts.reference,
         )  # fmt: skip
 
     def _between(self) -> Between:

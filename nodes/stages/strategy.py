@@ -41,6 +41,7 @@ class Strategy:
     perturbation: int = 0
     passes: int = 1
     denoise: float = 1.0
+    match_colours: float = 0.0
     lookahead: bool = True
     eta: float = 0.0
     sparse: Sparse | None = None

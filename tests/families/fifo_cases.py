@@ -47,7 +47,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class RecordedSampling(Sampling):
-    """Noise [iteration, call, b, t, c, h, w] of the steps, by frame and step; calls in `windows`."""
+    """The noise of the steps [iteration, call, b, t, c, h, w], by frame and step."""
 
     given: dict[str, Tensor] = field(default_factory=dict)
     windows: tuple[dict, ...] = ()

@@ -27,6 +27,7 @@ import factorised_toys as toys  # noqa: E402
 from videoldm.core.families import lvdm, videocrafter  # noqa: E402
 
 FRAMES = 4
+LEVELS = torch.tensor([[0.0, 0.3, 2.0, 14.0]])
 
 
 def normal(*shape, seed=0):
@@ -57,10 +58,10 @@ def conditioning(model, seed):
     return [[None if width is None else normal(1, 7, width, seed=seed), {}]]
 
 
-def one_evaluation(model):
+def one_evaluation(model, sigma):
     """The denoised frames by both, with guidance where there is text, of given frames if taken."""
     patcher = build_video_patcher(model)
-    x, sigma = normal(1, FRAMES, model.latent_channels, 8, 8), torch.tensor(2.0)
+    x = normal(1, FRAMES, model.latent_channels, 8, 8)
     context = None
     if model.takes_context:
         context = given_frames(normal(1, 1, model.latent_channels, 8, 8, seed=3), [0], FRAMES)
@@ -107,7 +108,12 @@ def autoencoder():
 
 with torch.no_grad():
     found = {
-        "evaluation": {name: one_evaluation(model) for name, model in models().items()},
+        "evaluation": {
+            name: one_evaluation(model, torch.tensor(2.0)) for name, model in models().items()
+        },
+        "a level per frame": {
+            name: one_evaluation(model, LEVELS) for name, model in models().items()
+        },
         "ksampler": {
             name: core_sampler(model) for name, model in models().items() if name != "given"
         },

@@ -9,7 +9,7 @@ import pytest
 from animatediff_toys import toy_config, toy_state
 from comfyui_server import found_inside
 from safetensors.torch import save_file
-from toy_prompts import distance, ksampler, nodes, saved
+from toy_prompts import distance, ksampler, nodes, sampler, saved
 from videoldm.core.networks.sites import UNetLayout
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +34,10 @@ RUNS = {
 
 def name_of(case):
     return f"{case.folder.name}:{case.kind}"
+
+
+ROLLING = {"strategy": "rolling", "strategy.window": 3, "strategy.lookahead": True,
+           "strategy.eta": 0.0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,8 @@ def modules(comfyui):
 def test_cores_ksampler_gives_the_same_in_both_hosts(comfyui, modules, variant):
     layers = f"motion/{variant}.safetensors"
     prompt = nodes(n2=("VideoLDM_LoadTemporalLayers", {"layers": layers}),
-                   n50=ksampler("1"), n70=saved("8"), n71=saved("9"), n72=saved("50"))  # fmt: skip
+                   n50=ksampler("1"), n70=saved("8"), n71=saved("9"), n72=saved("50"),
+                   n51=sampler("3", **ROLLING, frames=2), n73=saved("51"))  # fmt: skip
     pairs = compared(comfyui, prompt)
     far = {key: distance(*pair) for key, pair in pairs.items()}
     print(far)

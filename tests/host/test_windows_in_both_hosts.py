@@ -36,11 +36,16 @@ def read(model: str, **changed) -> tuple[str, dict]:
 
 SLIDING = {"strategy": "sliding windows", "strategy.window": 3, "strategy.overlap": 1,
            "strategy.context_frames": 1, "strategy.free_noise": True}  # fmt: skip
+ROLLING = {"strategy": "rolling", "strategy.window": 3, "strategy.lookahead": True,
+           "strategy.eta": 0.5}  # fmt: skip
 CASES = {
     "travel, core's": (ksampler("3", positive=["11", 0]),),
     "travel, ours": (sampler("3", positive=["11", 0]),),
     "travel in ours' windows": (sampler("3", positive=["11", 0], **SLIDING),),
     "travel in core's windows": (ksampler("W", positive=["11", 0]), cores("3")),
+    "rolling, ours": (sampler("3", **ROLLING),),
+    "rolling, ours, travel": (sampler("3", positive=["11", 0], **ROLLING | {
+        "strategy.lookahead": False}),),
     "core's windows with the frame before": (ksampler("W"), cores("3", causal_window_fix=True)),
     "core's looped windows": (ksampler("W"), cores("3", context_schedule="looped_uniform",
                                                    closed_loop=True, fuse_method="pyramid")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ....core.families import included_layers
-from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, SLIDING_WINDOWS, WHOLE
+from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, ROLLING, SLIDING_WINDOWS, WHOLE
 
 KEY_FRAMES_APART = 4
 """Frames from one key frame to the next before one pass of interpolation."""
@@ -82,6 +82,11 @@ class SamplerSetup:
     def in_windows(self) -> bool:
         """Whether all frames are made together, but are seen in windows."""
         return SLIDING_WINDOWS in (self.strategy, self.windows)
+
+    @property
+    def holds_reference(self) -> bool:
+        """Whether there is more than one window or segment, of which the others read one."""
+        return self.in_windows or self.strategy in (*CONTINUING, ROLLING)
 
     @property
     def most_together(self) -> int:

@@ -1,0 +1,86 @@
+"""Against drift: what a long video slowly loses from segment to segment is held where it was.
+
+Colours are matched in latents, not in decoded frames: segments hand over in latents, and to decode
+and encode every one of them would cost its detail each time. A mean and a deviation for each
+channel are to latents what they are to the axes of Lab: the latents' channels carry lightness and
+two colours each almost alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..diffusion.curves import step_under_way
+from ..diffusion.denoiser import Denoiser, broadcast
+from ..networks.reference import ReferenceBank, ReferenceUse, ReferenceWindow
+from .segment import (
+    DenoiserFor,
+    Evaluations,
+    Sampling,
+    ScopedDenoisers,
+    SegmentCondition,
+    in_scope,
+)
+
+REFERENCE = "reference"
+"""The stream of the noise that a reference is noised with."""
+
+
+def matched(new: Tensor, before: Tensor, strength: float = 1.0) -> Tensor:
+    """Frames [b t c h w] with the mean and the deviation of each channel moved to those of the
+    frames before them [b n c h w], by a share `strength` of the way (Reinhard et al. 2001)."""
+    if not strength:
+        return new
+    axes = (1, 3, 4)
+    mean, wanted = (one.mean(axes, keepdim=True) for one in (new, before))
+    spread, contrast = (one.std(axes, keepdim=True, correction=0) for one in (new, before))
+    return torch.lerp(new, (new - mean) * (contrast / spread.clamp(min=1e-6)) + wanted, strength)
+
+
+@dataclass(frozen=True)
+class HeldReference(ScopedDenoisers):
+    """Denoisers of segments that also read, in spatial self-attention, what finished frames look
+    like at their own noise levels.
+
+    frames: [b t c h w] that are read, the first of the video and `spacing` frames apart; they are
+    noised to the levels of the segment and evaluated before it, in the steps in which `how` acts.
+    """
+
+    denoiser_for: DenoiserFor
+    frames: Tensor
+    how: ReferenceWindow
+    sampling_of: Sampling
+    spacing: int = 1
+
+    def __call__(self, condition: SegmentCondition) -> Denoiser:
+        bank, count = ReferenceBank(), min(self.frames.shape[1], len(condition.frames))
+        numbers = range(0, count * self.spacing, self.spacing)
+        use = ReferenceUse(bank=bank, how=self.how)
+        reads = self.denoiser_for(replace(condition, reference=use))
+        # Without given frames, but of the network that would be given some.
+        given = condition.context and condition.context.at(range(count)).dropped()
+        records = self.denoiser_for(
+            SegmentCondition(
+                frames=numbers, context=given, rate=condition.rate, level=condition.level,
+                reference=replace(use, records=True),
+            )
+        )  # fmt: skip
+        clean = self.frames[:, :count].to(self.sampling_of.device)
+        noise = self.sampling_of.noise(len(clean), numbers).like(clean, stream=REFERENCE)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            step = step_under_way.get()
+            bank.kept.clear()
+            if step is None or self.how.acts(step):
+                own = sigma[:, :count] if sigma.ndim > 1 else sigma
+                records(clean + broadcast(own, clean) * noise, own)
+            return reads(x, sigma)
+
+        return denoise
+
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        return in_scope(self.denoiser_for, planned, run)

@@ -1,0 +1,84 @@
+"""Against drift: colours that are matched, and first frames that stay in attention."""
+
+import pytest
+import torch
+from model_toys import Denoisers, normal, toy_sampling, whole
+from videoldm.core.networks.reference import ReferenceWindow
+from videoldm.core.tasks.drift import HeldReference, matched
+from videoldm.core.tasks.long_video import Continuation, prediction
+from videoldm.core.tasks.segment import SegmentCondition
+
+SIZE = (2, 4, 3, 5)
+SAMPLING = toy_sampling()
+
+
+def statistics(frames):
+    axes = (1, 3, 4)
+    return torch.stack([frames.mean(axes), frames.std(axes, correction=0)])
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_mean_and_deviation_of_each_channel_move_to_those_before(strength):
+    before, new = normal(2, 3, 4, 8, 8), 3 * normal(2, 5, 4, 8, 8, seed=1) + 2
+    found = statistics(matched(new, before, strength))
+    wanted = torch.lerp(statistics(new), statistics(before), strength)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_flat_channel_takes_the_mean_and_stays_finite():
+    new = torch.full((1, 2, 1, 4, 4), 5.0)
+    found = matched(new, normal(1, 1, 1, 4, 4))
+    torch.testing.assert_close(found.mean(), normal(1, 1, 1, 4, 4).mean())
+
+
+class Brighter(Denoisers):
+    """Frames are a little brighter than those that they continue."""
+
+    def __call__(self, condition):
+        known = condition.context
+        shift = 0.0 if known is None else float(known.latents[:, :2].mean()) + 0.5
+        return lambda x, sigma: (x / (1 + sigma)).tanh() + shift
+
+
+def test_matched_segments_do_not_grow_brighter():
+    def ends(match):
+        how = Continuation(window=6, context=2, match=match)
+        video = whole(prediction(Brighter(), SIZE, SAMPLING, 40, how=how))
+        return [float(video[:, at].mean()) for at in (5, -1)]
+
+    (first, drifted), (same, held) = ends(0.0), ends(1.0)
+    assert first == same
+    assert drifted - first > 3 and abs(held - first) < 0.5
+
+
+def test_a_matched_run_continues_bit_for_bit():
+    how = Continuation(window=6, context=2, match=0.7, reference=ReferenceWindow())
+    chunks = list(prediction(Denoisers(), SIZE, SAMPLING, 22, how=how))
+    for k in range(1, len(chunks)):
+        rest = list(prediction(Denoisers(), SIZE, SAMPLING, 22, how=how, done=whole(chunks[:k])))
+        assert all(torch.equal(a, b) for a, b in zip(rest, chunks[k:], strict=True))
+
+
+def test_first_frames_are_evaluated_at_the_levels_of_the_segment():
+    seen = []
+
+    def denoiser_for(condition):
+        def denoise(x, sigma):
+            seen.append((condition.reference.records, tuple(condition.frames), x, sigma))
+            return x
+
+        return denoise
+
+    clean = normal(1, 3, 4, 3, 5)
+    held = HeldReference(denoiser_for, clean, ReferenceWindow(), SAMPLING)
+    sigma = torch.tensor([[0.0, 0.1, 2.0, 3.0]])
+    held(SegmentCondition(frames=range(9, 13)))(normal(1, 4, 4, 3, 5), sigma)
+    (records, frames, x, levels), (reads, own, _, _) = seen
+    assert records and frames == (0, 1, 2) and not reads and own == (9, 10, 11, 12)
+    assert torch.equal(levels, sigma[:, :3])
+    assert torch.equal(x[:, 0], clean[:, 0]) and not torch.allclose(x[:, 2], clean[:, 2])
+
+
+def test_a_share_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"match must lie in 0 .. 1, got 1.5"):
+        Continuation(match=1.5)

@@ -1,0 +1,137 @@
+"""Rolling denoising: every frame of an endless queue comes down to no noise, in constant memory."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from model_toys import Denoisers, peak_tensors, toy_sampling, whole
+from videoldm.core.diffusion.curves import step_under_way
+from videoldm.core.diffusion.noise import NoiseSource
+from videoldm.core.diffusion.samplers import sample_euler, sample_euler_ancestral
+from videoldm.core.networks.reference import ReferenceWindow
+from videoldm.core.tasks.rolling import Rolling, rolling, start_queue
+from videoldm.core.tasks.rolling_windows import queue_windows
+
+SIZE = (2, 4, 3, 5)
+SAMPLING = toy_sampling(6)
+HOWS = {
+    "plain": Rolling(window=3, lookahead=False, chunk=4),
+    "lookahead": Rolling(window=4, chunk=4),
+    "odd window": Rolling(window=5, eta=1.0, chunk=4),
+    "what is left over": Rolling(window=4, lookahead=False, chunk=4, eta=0.5),
+}
+
+
+def made(frames, how=HOWS["plain"], denoisers=None, **more):
+    return rolling(denoisers or Denoisers(), SIZE, SAMPLING, frames, how=how, **more)
+
+
+@pytest.mark.parametrize("how", HOWS.values(), ids=HOWS)
+@pytest.mark.parametrize("frames", [1, 4, 11])
+def test_exactly_the_frames_that_were_asked_for(how, frames):
+    video = whole(made(frames, how))
+    assert video.shape == (2, frames, 4, 3, 5) and torch.isfinite(video).all()
+    assert torch.equal(video, whole(made(frames, how)))
+    assert not torch.allclose(video[0], video[1])
+
+
+@pytest.mark.parametrize("how", HOWS.values(), ids=HOWS)
+def test_a_run_continues_bit_for_bit_and_a_longer_video_begins_like_a_shorter_one(how):
+    chunks = list(made(11, how))
+    for k in range(1, len(chunks) + 1):
+        rest = list(made(11, how, done=whole(chunks[:k])))
+        assert len(rest) == len(chunks) - k
+        assert all(torch.equal(a, b) for a, b in zip(rest, chunks[k:], strict=True))
+    assert torch.equal(whole(made(7, how)), whole(chunks)[:, :7])
+
+
+@pytest.mark.parametrize("steps", [4, 6, 7, 16, 25])
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_windows_update_each_position_once_beside_cleaner_ones(steps, window, lookahead):
+    if lookahead and window < 2:
+        with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+            queue_windows(steps, window, lookahead=True)
+        return
+    front = window // 2 if lookahead else 0
+    calls = queue_windows(steps, window, lookahead=lookahead)
+    updated = [position for call in calls for position in call.updated]
+    assert updated == list(range(front, front + steps))
+    for seen, changed in calls:
+        assert len(seen) == window and set(changed) <= set(seen)
+        assert changed.start - seen.start >= front
+
+
+def test_fewer_steps_than_a_window_has_frames_are_refused():
+    with pytest.raises(ValueError, match="take at least 7 steps"):
+        made(3, Rolling(window=7))
+
+
+def test_the_last_frames_that_leave_are_those_of_a_clip_of_clean_frames():
+    """A denoiser that knows the answer: every frame leaves as it, without any noise."""
+    answer = torch.linspace(-1, 1, 60).reshape(4, 3, 5)
+    sampling = replace(SAMPLING, sampler=sample_euler)
+    video = whole(rolling(lambda c: lambda x, s: answer.expand_as(x), SIZE, sampling, 9,
+                          how=HOWS["lookahead"]))  # fmt: skip
+    torch.testing.assert_close(video, answer.expand_as(video))
+
+
+@pytest.mark.parametrize("eta, sampler", [(0.0, sample_euler), (1.0, sample_euler_ancestral)])
+def test_a_frame_goes_the_way_of_the_sampler(eta, sampler):
+    """Of a model of single frames, a frame that joins later is that of a clip of one frame."""
+
+    def alone(condition):
+        return lambda x, sigma: x / (1 + sigma.reshape(sigma.shape + (1,) * (x.ndim - sigma.ndim)))
+
+    sampling = replace(SAMPLING, sampler=sampler)
+    how = Rolling(window=2, lookahead=False, eta=eta)
+    video = whole(rolling(alone, SIZE, sampling, 8, how=how))
+    source = NoiseSource((5, 6), (7,))
+    x = source.initial(torch.empty(2, 1, 4, 3, 5)) * (1 + sampling.sigmas[0] ** 2).sqrt()
+    expected = sampler(alone(None), x, sampling.sigmas, noise=source)
+    torch.testing.assert_close(video[:, 7:], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_is_told_the_level_and_the_step_of_every_frame():
+    told = []
+
+    def denoiser_for(condition):
+        def denoise(x, sigma):
+            if sigma.ndim:
+                told.append((condition.frames, sigma[0].tolist(), step_under_way.get()))
+            return torch.zeros_like(x)
+
+        return denoise
+
+    how = Rolling(window=4)
+    queue = start_queue(denoiser_for, SIZE, SAMPLING, how)
+    told.clear()
+    queue.step()
+    rising = SAMPLING.sigmas.flip(0).tolist()
+    assert [levels for _, levels, _ in told] == [
+        [0.0, 0.0, *rising[1:3]], rising[1:5], rising[3:7],
+    ]  # fmt: skip
+    assert [frames for frames, _, _ in told] == [(0, 0, 0, 0), (0, 0, 0, 1), (0, 1, 2, 3)]
+    # The middle frames are before their last step, the third and the fifth from the end.
+    assert [(step.index, step.total) for _, _, step in told] == [(5, 6), (3, 6), (1, 6)]
+
+
+def test_memory_does_not_grow():
+    few, many = (peak_tensors(made(frames, HOWS["lookahead"])) for frames in (64, 256))
+    assert many <= few
+
+
+def test_a_reference_is_read_by_all_windows():
+    read = []
+
+    class Spy(Denoisers):
+        def __call__(self, condition):
+            if condition.reference is not None:
+                read.append(condition.reference.records)
+            return super().__call__(condition)
+
+    how = replace(HOWS["plain"], reference=ReferenceWindow(end=1.0))
+    whole(made(4, how, Spy()))
+    # Two windows for every frame that leaves, those of the warm-up included.
+    calls = 2 * (4 + 6 - 3)
+    assert read == [False, True] * calls
