@@ -23,7 +23,7 @@ from torch import Tensor
 from ..diffusion.samplers import Callback
 from ..networks.context_frames import ContextFrames, given_frames
 from ..networks.reference import ReferenceWindow
-from .drift import HeldReference, matched
+from .drift import HeldReference, matched, with_parts
 from .interpolation import FACTOR, Interpolation, interpolate
 from .segment import (
     ContextUse,
@@ -202,10 +202,12 @@ def prediction(
         if how.first is not None and condition.context is None:
             return how.first(denoiser_for, condition, size, sampling, reports)
         at = reporter(callback, how.level, k, len(chunks))
-        own = denoiser_for
+        own, drawn = denoiser_for, sampling
         if head is not None and how.reference is not None:
             own = HeldReference(own, head, how.reference, sampling, how.spacing)
-        return sample_segment(own, condition, size, sampling, how.use, callback=at)
+            parts = {"head": head, "reference": how.reference}
+            drawn = replace(sampling, finished=with_parts(sampling.finished, **parts))
+        return sample_segment(own, condition, size, drawn, how.use, callback=at)
 
     def reports(stage: str) -> Callback | None:
         return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)

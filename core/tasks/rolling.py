@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,12 @@ class Rolling:
         """Frames that leave before the first of the video: copies of the first clip's first."""
         return steps - self.window
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a step of the queue depends on."""
+        names = ("window", "lookahead", "eta", "rate", "reference")
+        return {name: getattr(self, name) for name in names}
+
     def windows(self, steps: int) -> list[QueueWindow]:
         return queue_windows(steps, self.window, lookahead=self.lookahead)
 
@@ -122,7 +129,12 @@ def rolling(
 
 
 def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallback | None) -> Tensor:
-    """The frames that leave until `stop` of `total` have left, with the models ready meanwhile."""
+    """The frames that leave until `stop` of `total` have left.
+
+    A finished chunk is kept together with the queue behind it, from which a run goes on.
+    """
+    count = stop - queue.left
+    numbers = range(queue.number(queue.how.front), queue.number(queue.x.shape[1]) + count)
 
     def leave() -> Tensor:
         leaving = []
@@ -133,9 +145,16 @@ def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallbac
             if callback is not None:
                 step = Step(0, 1, float(queue.levels[0]), frame, frame)
                 callback(Progress("rolling", queue.left - 1, total, step))
-        return torch.cat(leaving, dim=1)
+        return torch.cat([*leaving, queue.x], dim=1)
 
-    return in_scope(queue.denoiser_for, queue.planned, leave)
+    both = queue.sampling.finished(
+        lambda: in_scope(queue.denoiser_for, queue.planned, leave),
+        frames=range(max(numbers.start, 0), numbers.stop), queue=queue.x, left=queue.left,
+        sigmas=queue.sampling.sigmas, noise=queue.sampling.noise(len(queue.x), numbers),
+        **queue.how.told, head=queue.head,
+    ).to(queue.sampling.device)  # fmt: skip
+    queue.left, queue.x = stop, both[:, count:]
+    return both[:, :count]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -146,8 +165,9 @@ class RollingQueue:
     """Frames x [b, front + steps, c, h, w], the finished ones in front, then one for each step.
 
     levels: [front + steps] their sigmas; below: what each of them has after its next step. left:
-    frames that have left so far. Frames are numbered from the first of the video; those of the
-    warm-up are below 0, and are given to the model as frame 0.
+    frames that have left so far. head: the first clip, where it stays in attention. Frames are
+    numbered from the first of the video; those of the warm-up are below 0, and are given to the
+    model as frame 0.
     """
 
     def __init__(self, x: Tensor, denoiser_for: DenoiserFor, sampling: Sampling, how: Rolling):
@@ -158,6 +178,7 @@ class RollingQueue:
         self.below = torch.cat([clean, rising[:-1]])
         self.windows = how.windows(self.steps)
         self.left = 0
+        self.head: Tensor | None = None
 
     @property
     def planned(self) -> Evaluations:
@@ -244,6 +265,7 @@ def start_queue(
     if how.reference is not None:
         denoiser_for = HeldReference(denoiser_for, clip, how.reference, sampling)
     queue = RollingQueue(clip, denoiser_for, sampling, how)
+    queue.head = None if how.reference is None else clip
     numbers = [queue.number(p) for p in range(how.front + queue.steps)]
     clean = clip[:, [max(number, 0) for number in numbers]]
     noise = _set_up_noise(clean, numbers, sampling)

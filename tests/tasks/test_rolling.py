@@ -9,6 +9,7 @@ from videoldm.core.diffusion.curves import step_under_way
 from videoldm.core.diffusion.noise import NoiseSource
 from videoldm.core.diffusion.samplers import sample_euler, sample_euler_ancestral
 from videoldm.core.networks.reference import ReferenceWindow
+from videoldm.core.tasks.content import digest
 from videoldm.core.tasks.rolling import Rolling, rolling, start_queue
 from videoldm.core.tasks.rolling_windows import queue_windows
 
@@ -135,3 +136,29 @@ def test_a_reference_is_read_by_all_windows():
     # Two windows for every frame that leaves, those of the warm-up included.
     calls = 2 * (4 + 6 - 3)
     assert read == [False, True] * calls
+
+
+class Kept:
+    """Chunks by what they were made from, in the place of a store."""
+
+    def __init__(self):
+        self.chunks, self.made = {}, 0
+
+    def __call__(self, make, /, **parts):
+        key = digest(parts)
+        if key not in self.chunks:
+            self.chunks[key], self.made = make(), self.made + 1
+        return self.chunks[key].clone()
+
+
+def test_finished_chunks_are_not_made_again_and_a_longer_video_goes_on_from_them():
+    kept = Kept()
+    sampling, how = replace(SAMPLING, finished=kept), HOWS["lookahead"]
+    short = whole(rolling(Denoisers(), SIZE, sampling, 8, how=how))
+    first = kept.made
+    assert first == 3, "the first clip and two chunks"
+    longer = whole(rolling(Denoisers(), SIZE, sampling, 12, how=how))
+    assert kept.made == first + 1
+    assert torch.equal(longer, whole(made(12, how))) and torch.equal(longer[:, :8], short)
+    whole(rolling(Denoisers(), SIZE, sampling, 8, how=replace(how, eta=0.5)))
+    assert kept.made == first + 3, "the first clip is the same"
