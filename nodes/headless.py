@@ -192,6 +192,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: training)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--threads", metavar="N", type=int, default=2, help="CPU threads (default: 2)")
+    add(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change the recipe, e.g. --set start_from.image_model=FILE --set data.videos=FOLDER",
+    )
     add("--install", action="store_true", help="put the result in the place of the own model")
     parser.set_defaults(handler=("command.training", "train_recipe"))
 

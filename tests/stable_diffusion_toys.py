@@ -86,7 +86,7 @@ def toy_model(spec: sd.ImageSpec) -> sd.ImageModel:
     unet = UNet2DConditionModel(**spec.unet).eval()
     autoencoder = AutoencoderKL(**spec.autoencoder).eval()
     text = CLIPTextModel(CLIPTextConfig(**spec.text)).eval()
-    model = sd._model(unet, spec.autoencoder, scaled_linear(), "eps", None, spec.max_noise_level)
+    model = sd.model_of(unet, spec.autoencoder, scaled_linear(), "eps", None, spec.max_noise_level)
     return sd.ImageModel(model, text, ClipTokenizer(spec.padding), 77, autoencoder)
 
 

@@ -5,7 +5,8 @@ PROGRAMS = {
     "embedded": "the figures of the models that come with the pack",
     "samples": "contact sheets of them",
     "speed": "LaVie's full-size base network against a plain convolution (minutes, 8 GB)",
-    "memory": "LaVie's super-resolution of 61 frames against 16",
+    "memory": "super-resolution of 61 frames against 16, LaVie's and the x4 upsampler's (minutes)",
+    "training": "one step of the recipes for Stable Diffusion's models, in shapes alone (minutes)",
     "decoder": "Stable Video Diffusion's full-size decoder against diffusers' (minutes, 6 GB)",
 }
 """What can be measured, by the name that the command line takes."""

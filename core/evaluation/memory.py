@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..diffusion.samplers import SAMPLERS
+from ..diffusion.schedules import scaled_linear
 from ..families import lavie
+from ..families import stable_diffusion as published
+from ..families.embedded.specs import spec_from_table
 from ..families.lavie_config import LavieConfig
 from ..families.lavie_sampling import Prompts
 from ..families.lavie_upsampling import Chunks, upsample_blended
+from ..families.stable_diffusion_specs import SPECS, unet_config
 from ..networks.diffusion_model import DiffusionModel
 from ..networks.sites import UNetLayout
+from ..networks.temporal_layers import TemporalLayers
+from ..tasks.segment import Sampling
+from ..tasks.upsampling import Prompt, settings_of, upsample
 from .speed import randomize
 
 LATENTS = 7
@@ -132,17 +141,66 @@ def small_vsr() -> DiffusionModel:
     return lavie.diffusion_model(config, lavie.Parts(unet, layers))
 
 
+SMALL_FRAMES = 320, 512
+"""Height and width of the frames that become 1280x2048."""
+
+
+def small_upsampler() -> DiffusionModel:
+    """The x4 upscaler's network with few channels and random weights, with temporal layers."""
+    layout = UNetLayout(channels=(8, 8, 16), layers=1, depths=(0, 0, 1))
+    spec = replace(SPECS["stable diffusion x4 upscaler"], layout=layout)
+    config = dict(block_out_channels=layout.channels, layers_per_block=1, norm_num_groups=4)
+    config |= dict(cross_attention_dim=16, attention_head_dim=2)
+    config |= unet_config(layout) | dict(only_cross_attention=(True, True, False))
+    unet = UNet2DConditionModel(**spec.unet | config)
+    schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
+    model = published.model_of(
+        randomize(unet), spec.autoencoder, schedule, "v", schedule, spec.max_noise_level
+    )
+    layers = spec_from_table(layout, task="upsampling", norm_groups=4, expansion=1)
+    return model.with_layers(randomize(TemporalLayers(layers)))
+
+
+@torch.no_grad()
+def chunked_upsampling_peak(
+    model: DiffusionModel, frames: int, *, size: tuple[int, int] = SMALL_FRAMES, tile: int = 128
+) -> int:
+    """Bytes at most at one time while `frames` small frames of `size` are upsampled in chunks of 16
+    that go on from each other, in tiles of `tile`, one sampling step.
+
+    Small frames come one by one, and latents are let go as soon as they are there.
+    """
+    settings = replace(settings_of(model), tile=tile)
+    prompt = Prompt(torch.zeros(1, 77, model.network.spec.text))
+    sampling = Sampling(
+        sampler=SAMPLERS["euler"], sigmas=torch.tensor([10.0, 0.0]), seed=0, device=model.device
+    )
+
+    def run() -> None:
+        small = (torch.zeros(1, 1, 3, *size) for _ in range(frames))
+        for _ in upsample(model, small, prompt, sampling, settings=settings):
+            pass
+
+    return peak_bytes(run)
+
+
 def report() -> tuple[dict[str, Any], str]:
-    """The figure with what it is made of, and the sentence that says so."""
+    """The figures with what they are made of, and a sentence for each."""
     short, long = upsampling_peaks(small_vsr())
-    found = {
+    found: dict[str, Any] = {
         "frames": [short.frames, long.frames],
         "working": [short.working, long.working],
         "total": [short.total, long.total],
         "ratio": long.working / short.working,
     }
-    text = (
+    model, frames = small_upsampler(), (16, 61)
+    few, many = (chunked_upsampling_peak(model, count) for count in frames)
+    found["x4"] = {"frames": list(frames), "peak": [few, many], "ratio": many / few}
+    lines = (
         f"LaVie's super-resolution, small network: {long.working:,} bytes for {long.frames} frames "
-        f"are {found['ratio']:.3f} of {short.working:,} for {short.frames}, latents aside"
+        f"are {found['ratio']:.3f} of {short.working:,} for {short.frames}, latents aside",
+        f"x4 upsampler to {4 * SMALL_FRAMES[0]}x{4 * SMALL_FRAMES[1]} in tiles of 128, small "
+        f"network: {many:,} bytes for {frames[1]} frames are {many / few:.3f} of {few:,} for "
+        f"{frames[0]}",
     )
-    return found, text
+    return found, "\n".join(lines)

@@ -142,7 +142,7 @@ def from_ldm(
     schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
     text = _text_encoder(own.text, spec, f"the text encoder of {name}", dtype)
     autoencoder = _autoencoder(found.autoencoder, spec, f"the autoencoder of {name}", dtype)
-    model = _model(
+    model = model_of(
         unet.to(device),
         spec.autoencoder,
         schedule,
@@ -244,7 +244,7 @@ def autoencoder_dtype(dtype: torch.dtype, max_noise_level: int) -> torch.dtype:
     return torch.float32 if max_noise_level and dtype == torch.float16 else dtype
 
 
-def _model(
+def model_of(
     unet: UNet2DConditionModel,
     autoencoder: Mapping[str, Any],
     schedule: NoiseSchedule,
@@ -299,7 +299,7 @@ def _load_folder(
     if (path / "text_encoder").is_dir():
         text = folders.load_text_encoder_folder(path / "text_encoder", dtype).to(device)
     family = "stable diffusion x4 upscaler" if highest else "stable diffusion 1"
-    model = _model(
+    model = model_of(
         unet.to(device),
         autoencoder.config if autoencoder is not None else SPECS[family].autoencoder,
         folders.load_schedule(scheduler),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Recipe:
     save_every: int = 250  # steps between resumable states
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    start_from: dict[str, str] = field(default_factory=dict)  # part → embedded file
+    start_from: dict[str, str] = field(default_factory=dict)  # part → file, or embedded one's name
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
@@ -44,8 +45,11 @@ class Recipe:
             )
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe from a path, or by name from the recipes of this project."""
+def load_recipe(path: str | Path, changes: Iterable[str] = ()) -> Recipe:
+    """Read a recipe from a path, or by name from the recipes of this project.
+
+    changes: "KEY=VALUE" or "TABLE.KEY=VALUE" with a TOML value, or a text as it is.
+    """
     path = Path(path)
     if not path.is_file():
         known = RECIPES / f"{path.stem}.toml"
@@ -54,7 +58,30 @@ def load_recipe(path: str | Path) -> Recipe:
             raise ValueError(f"no recipe {path}: neither a file nor one of {names}")
         path = known
     values = {"name": path.stem} | tomllib.loads(path.read_text())
+    for change in changes:
+        _change(values, change)
     unknown = sorted(values.keys() - {f.name for f in fields(Recipe)})
     if unknown:
         raise ValueError(f"recipe {path.name} has unknown keys: {', '.join(unknown[:5])}")
     return Recipe(**values)
+
+
+def _change(values: dict[str, Any], change: str) -> None:
+    """Set one value of a recipe's tables."""
+    key, equals, text = change.partition("=")
+    *tables, name = key.strip().split(".")
+    if not equals or not all((name, *tables)):
+        raise ValueError(f"{change!r} must be KEY=VALUE or TABLE.KEY=VALUE")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"{change!r}: {table} is no table of the recipe")
+    values[name] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value, or else the text itself, as file names are."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -22,7 +22,7 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     from ...core.training.recipe import load_recipe
 
     try:
-        recipe = load_recipe(args.recipe)
+        recipe = load_recipe(args.recipe, args.set)
     except (ValueError, TypeError) as error:
         code = MISSING if str(error).startswith("no recipe") else INVALID
         raise CommandError(f"{args.recipe}: {error}", code) from error
@@ -77,7 +77,7 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
-    if args.what in ("speed", "memory", "decoder"):
+    if args.what not in ("embedded", "samples"):
         return _measure(args)
     from ...core.evaluation.figures import as_json, table
     from ...core.evaluation.included import GROUPS, evaluate

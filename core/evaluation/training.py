@@ -1,0 +1,123 @@
+"""One step of the recipes for published image models at full size, without the memory it would
+take: tensors have their shapes and sizes, and no numbers (`FakeTensorMode`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from ..diffusion.schedules import scaled_linear
+from ..families import stable_diffusion as published
+from ..families import stable_diffusion_folders as folders
+from ..families.stable_diffusion_specs import SPECS
+from ..text.clip_vocabulary import ClipTokenizer
+from ..training.optimizer import MuonAdamW
+from ..training.recipe import load_recipe
+from ..training.video_layers_task import TrainUpsamplerLayers, TrainVideoLayers
+from .memory import Allocations
+
+RECIPES = {
+    "sd15_prediction": "stable diffusion 1",
+    "sd15_interpolation": "stable diffusion 1",
+    "sd21_prediction": "stable diffusion 2",
+    "sd21_interpolation": "stable diffusion 2",
+    "x4_upsampler": "stable diffusion x4 upscaler",
+}
+"""The recipes, and the image model that each is for."""
+TASKS: dict[str, Callable[..., TrainVideoLayers]] = {
+    "video_layers": TrainVideoLayers,
+    "upsampler_layers": TrainUpsamplerLayers,
+}
+
+
+LAYERS = "network.sets.0."
+"""What the names of the temporal layers' parameters begin with."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step. trained, frozen: numbers of parameters. trained_tensors: of how many
+    tensors the first ones are. moved: names of those that got a gradient. peak: bytes at most at
+    one time, weights, gradients and optimiser included."""
+
+    recipe: str
+    trained: int
+    trained_tensors: int
+    frozen: int
+    moved: tuple[str, ...]
+    peak: int
+
+
+def untrained(family: str) -> published.ImageModel:
+    """An image model of published size on the meta device."""
+    spec = SPECS[family]
+    schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
+    unet, autoencoder, text = (
+        folders.build_unet(spec.unet),
+        folders.build_autoencoder(spec.autoencoder),
+        folders.build_text_encoder(spec.text),
+    )
+    model = published.model_of(
+        unet, spec.autoencoder, schedule, spec.prediction or "v",
+        schedule if spec.max_noise_level else None, spec.max_noise_level,
+    )  # fmt: skip
+    tokenizer = ClipTokenizer(spec.padding)
+    return published.ImageModel(model, text, tokenizer, published.CLIP_LENGTH, autoencoder)
+
+
+def full_size_step(name: str) -> Step:
+    """A step of a recipe of RECIPES with one clip, rendered at the size of its patches."""
+    recipe = load_recipe(name)
+    data = recipe.data | {"size": recipe.data.get("patch", recipe.data["size"])}
+    recipe = replace(recipe, batch=1, data=data)
+    image = untrained(RECIPES[name])
+    with torch.device("meta"):
+        task = TASKS[recipe.task](recipe, Path(), image)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, Allocations() as memory:
+        task.module.to_empty(device="cpu")
+        with unset_fake_temporarily():
+            batch = task.batch(0)
+        batch = {k: fake.from_tensor(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        optimizer = MuonAdamW(task.module, lr=recipe.learning_rate, weight_decay=0.0)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = task.loss(batch, torch.Generator().manual_seed(0))["loss"]
+        loss.backward()
+        optimizer.step()
+    parameters = dict(task.module.named_parameters())
+    return Step(
+        recipe=name,
+        trained=sum(p.numel() for p in parameters.values() if p.requires_grad),
+        trained_tensors=sum(p.requires_grad for p in parameters.values()),
+        frozen=sum(p.numel() for p in parameters.values() if not p.requires_grad),
+        moved=tuple(k for k, p in parameters.items() if p.grad is not None),
+        peak=memory.peak,
+    )
+
+
+def report() -> tuple[dict[str, Any], str]:
+    """The figures of every recipe, and a line for each."""
+    steps = [full_size_step(name) for name in RECIPES]
+    found = {
+        one.recipe: {
+            "trained": one.trained,
+            "frozen": one.frozen,
+            "peak": one.peak,
+            "outside": [name for name in one.moved if not name.startswith(LAYERS)],
+        }
+        for one in steps
+    }
+    return found, "\n".join(_line(one, found[one.recipe]["outside"]) for one in steps)
+
+
+def _line(step: Step, outside: list[str]) -> str:
+    where = "temporal layers alone" if not outside else f"also {', '.join(outside[:3])}"
+    return (
+        f"{step.recipe}: {step.trained / 1e6:.1f} M trained, {step.frozen / 1e6:.1f} M frozen; a "
+        f"step with one clip takes {step.peak / 1e9:.1f} GB at most; gradients in {where}"
+    )
