@@ -77,7 +77,7 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
-    if args.what not in ("embedded", "samples"):
+    if args.what in ("speed", "memory", "decoder", "training"):
         return _measure(args)
     from ...core.evaluation.figures import as_json, table
     from ...core.evaluation.included import GROUPS, evaluate
