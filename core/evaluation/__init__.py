@@ -6,6 +6,7 @@ PROGRAMS = {
     "samples": "contact sheets of them",
     "speed": "LaVie's full-size base network against a plain convolution (minutes, 8 GB)",
     "memory": "super-resolution of 61 frames against 16, LaVie's and the x4 upsampler's (minutes)",
+    "fine_tuning": "flicker of a decoder before and after fine-tuning in time (many minutes)",
     "training": "one step of the recipes for Stable Diffusion's models, in shapes alone (minutes)",
     "decoder": "Stable Video Diffusion's full-size decoder against diffusers' (minutes, 6 GB)",
 }

@@ -34,6 +34,10 @@ class OutputConvolutionSpec(LayerSpec):
     kernel: int = 3
     spatial: int = 1
 
+    @property
+    def reach(self) -> int:
+        return self.kernel // 2
+
     def build(self, width: int, ops=nn) -> OutputConvolution:
         return OutputConvolution(width, self, ops)
 
@@ -66,8 +70,6 @@ class VideoDecoder(nn.Module):
     used; at 0 this is the image decoder, frame by frame.
     """
 
-    reach = None
-    """A frame depends on all frames that are decoded with it: norms take statistics over them."""
     temporal_factor = 1
 
     def __init__(
@@ -89,6 +91,13 @@ class VideoDecoder(nn.Module):
         self.layers = nn.ModuleDict(
             {key(site): layer.build(widths[site], ops) for site, layer in layers.items()}
         )
+
+    @property
+    def reach(self) -> int | None:
+        """Frames on either side that a decoded frame can depend on; None where it depends on all
+        that are decoded with it, as norms or attention see them."""
+        each = [layer.reach for layer in self.spec.values()]
+        return None if None in each else sum(each)
 
     def with_strength(self, strength: float) -> VideoDecoder:
         """The same modules, of whose temporal layers another share is used."""

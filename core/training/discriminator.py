@@ -1,4 +1,5 @@
-"""The discriminator of LVDM's autoencoder: patches of single frames (Isola et al. 2017)."""
+"""Discriminators of patches (Isola et al. 2017): of single frames, as LVDM's autoencoder has, and
+of videos."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-class PatchDiscriminator(nn.Module):
+class Judge(nn.Module):
+    """A network that tells real from made."""
+
+    def judged(self, x: Tensor) -> Tensor:
+        """Its answer for whoever is to be trained by it: its own weights get no gradient."""
+        own = {name: tensor.detach() for name, tensor in self.named_parameters()}
+        return functional_call(self, own, (x,))
+
+
+class PatchDiscriminator(Judge):
     """Images [n 3 h w] in [-1, 1] to one number for every patch [n 1 h' w'], high = real.
 
     width: channels of the first layer, which double with each of the `depth` next ones.
@@ -38,10 +48,33 @@ class PatchDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
-    def judged(self, x: Tensor) -> Tensor:
-        """The same for whoever is to be trained by it: its own weights get no gradient."""
-        own = {name: tensor.detach() for name, tensor in self.named_parameters()}
-        return functional_call(self, own, (x,))
+
+class VideoDiscriminator(Judge):
+    """Videos [b t 3 h w] in [-1, 1] to one number for every frame of every patch [b 1 t h' w'],
+    high = real: 3D convolutions that see neighbouring frames (Video LDM, section 3.1.1).
+
+    width: channels of the first layer, which double with each of the `depth` next ones. Frames are
+    as many in all layers; norms are over groups of channels, as batches are small.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 3):
+        super().__init__()
+        size = dict(kernel_size=(3, 4, 4), padding=1)
+        layers: list[nn.Module] = [nn.Conv3d(3, width, stride=(1, 2, 2), **size)]
+        out = width
+        for i in range(depth):
+            channels, out = out, width * min(2 ** (i + 1), 8)
+            stride = 1 if i == depth - 1 else (1, 2, 2)
+            conv = nn.Conv3d(channels, out, stride=stride, bias=False, **size)
+            layers += [nn.LeakyReLU(0.2), conv, nn.GroupNorm(8, out)]
+        layers += [nn.LeakyReLU(0.2), nn.Conv3d(out, 1, **size)]
+        self.layers = nn.Sequential(*layers)
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv3d):
+                nn.init.normal_(layer.weight, 0, 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.transpose(1, 2))
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:

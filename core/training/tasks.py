@@ -36,6 +36,7 @@ def build_task(recipe: Recipe, cache: Path) -> Task:
         joint_tasks,
         temporal_layers_task,
         upsampler_task,
+        video_decoder_task,
         video_layers_task,
     )
 
@@ -48,6 +49,7 @@ def build_task(recipe: Recipe, cache: Path) -> Task:
         "given_frames": given_frames_task.TrainGivenFrames,
         "upsampler": upsampler_task.TrainUpsampler,
         "temporal_decoder": autoencoder_tasks.TrainTemporalDecoder,
+        "video_decoder": video_decoder_task.TrainVideoDecoder,
         "video_layers": video_layers_task.TrainVideoLayers,
         "upsampler_layers": video_layers_task.TrainUpsamplerLayers,
     }

@@ -16,6 +16,9 @@ from .errors import INVALID, MISSING, OK, CommandError
 from .registry import writable
 from .signals import StopSignals
 
+MEASURED = ("speed", "memory", "decoder", "fine_tuning", "training")
+"""What prints one figure, or a few, with a report of its own."""
+
 
 def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     """Train to the end of the recipe, going on from the last state in the output folder."""
@@ -77,7 +80,7 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
-    if args.what in ("speed", "memory", "decoder", "training"):
+    if args.what in MEASURED:
         return _measure(args)
     from ...core.evaluation.figures import as_json, table
     from ...core.evaluation.included import GROUPS, evaluate

@@ -5,9 +5,10 @@ Trained by :mod:`...training` from the recipes in ``training/recipes`` and nothi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -21,6 +22,8 @@ from ...diffusion.schedules import NoiseSchedule, scaled_linear
 from ...networks.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
 from ...networks.diffusion_model import DiffusionModel
 from ...networks.layers.residual import zeroed
+from ...networks.layers.specs import spec_from_dict as layer_from_dict
+from ...networks.temporal_decoder import VideoDecoder
 from ...networks.temporal_layers import TemporalLayers
 from ...networks.temporal_layers_spec import TASKS, TemporalLayersSpec
 from ...networks.video_unet import VideoUNet, eject
@@ -32,6 +35,7 @@ from ...weights.checkpoints import (
     load_into,
     part,
     read_state,
+    save,
 )
 from ...weights.weight_files import header_of, read_weights
 from ..stable_diffusion_refusals import what_it_is
@@ -52,6 +56,12 @@ KINDS = {
 # Parts that several models may share have files of their own.
 IMAGE_MODEL, AUTOENCODER = "image_model.safetensors", "autoencoder.safetensors"
 TOKENIZER = "tokenizer"
+IMAGE_AUTOENCODER = (
+    "in_channels", "out_channels", "down_block_types", "up_block_types", "block_out_channels",
+    "layers_per_block", "act_fn", "latent_channels", "norm_num_groups", "scaling_factor",
+    "shift_factor", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention",
+)  # fmt: skip
+"""Of diffusers' configuration, what a decoder is built from."""
 MAX_NOISE_LEVEL = 350  # of the upsampler's low-resolution input
 
 
@@ -173,26 +183,44 @@ def load_temporal_decoder(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-) -> TemporalDecoder:
-    """Load the decoder that was fine-tuned in time; its file holds no encoder."""
+) -> TemporalDecoder | VideoDecoder:
+    """Load a decoder that was fine-tuned in time; its file holds no encoder."""
     path = path or path_of("temporal_decoder")
     header, state = read(path, "temporal_decoder")
     with broken_config(path.name):
-        module = without_encoder(
-            TemporalDecoder(
-                build_autoencoder(AutoencoderConfig(**tuples(header.config["autoencoder"]))),
-                kernel=header.config["kernel"],
-                spatial=header.config.get("spatial"),  # older files have none: 1
-            )
-        )
+        module = without_encoder(_build_decoder(header.config))
     load_into(module, state, path.name, dtype)
     module.autoencoder.to(memory_format=torch.channels_last)
     return module.to(device)
 
 
+def _build_decoder(config: Mapping[str, Any]) -> TemporalDecoder | VideoDecoder:
+    """The pack's own decoder, or that of another autoencoder with layers by site."""
+    if "layers" not in config:
+        return TemporalDecoder(
+            build_autoencoder(AutoencoderConfig(**tuples(config["autoencoder"]))),
+            kernel=config["kernel"],
+            spatial=config.get("spatial"),  # older files have none: 1
+        )
+    layers = {site: layer_from_dict(one) for site, one in config["layers"].items()}
+    with torch.device("meta"):
+        return VideoDecoder(AutoencoderKL.from_config(dict(config["image"])), layers)
+
+
+def save_video_decoder(path: Path, decoder: VideoDecoder, notes: Mapping[str, Any]) -> None:
+    """Write a decoder with layers by site, without its encoder."""
+    image = decoder.autoencoder.config
+    config = {
+        "image": {name: image[name] for name in IMAGE_AUTOENCODER},
+        "layers": {site: layer.as_dict() for site, layer in decoder.spec.items()},
+    }
+    header = Header(family=FAMILY, kind="temporal_decoder", config=config, notes=dict(notes))
+    save(path, decoder.state_dict(), header)
+
+
 def load_temporal_autoencoder(
     path: Path, **where: Any
-) -> tuple[AutoencoderKL | None, TemporalDecoder]:
+) -> tuple[AutoencoderKL | None, TemporalDecoder | VideoDecoder]:
     """(encoder, decoder) for a decoder's file, which holds no encoder: the one of the pack's own
     decoder comes with the pack, for any other it is None."""
     encoder = load_autoencoder(**where) if path == path_of("temporal_decoder") else None
@@ -206,7 +234,10 @@ def autoencoder_of(path: Path, kind: str) -> Path:
     return beside(path, AUTOENCODER)
 
 
-def without_encoder(decoder: TemporalDecoder) -> TemporalDecoder:
+Decoder = TypeVar("Decoder", TemporalDecoder, VideoDecoder)
+
+
+def without_encoder(decoder: Decoder) -> Decoder:
     """Drop the modules that decoding does not use."""
     del decoder.autoencoder.encoder
     decoder.autoencoder.quant_conv = None

@@ -124,6 +124,12 @@ class TemporalResBlockSpec(LayerSpec):
     spares_images: bool = False
 
     @property
+    def reach(self) -> int | None:
+        if self.pooled_norm:
+            return None
+        return self.kernel // 2 + (self.second_kernel or self.kernel) // 2
+
+    @property
     def reads_image_only(self) -> bool:
         return self.spares_images
 

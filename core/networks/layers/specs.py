@@ -89,6 +89,11 @@ class LayerSpec(ModuleSpec):
         return None
 
     @property
+    def reach(self) -> int | None:
+        """Frames on either side that the answer for a frame depends on; None: all frames."""
+        return None
+
+    @property
     def scales_attention(self) -> bool:
         """Whether the layer attends over time with keys and queries that can be scaled."""
         return False
