@@ -29,11 +29,12 @@ def test_a_run_that_is_killed_ends_with_the_same_file(tmp_path, toy_family, name
     code, seconds = undisturbed.run()
     assert code == 0
     killed = Place(tmp_path / "killed", flows()[name], toy_family)
-    for part in (0.5, 0.8):
-        killed.run(killed_after=part * seconds)
+    codes = [killed.run(killed_after=part * seconds)[0] for part in (0.5, 0.8)]
     assert all(map(is_whole, killed.chunk_files()))
     before = len(killed.chunks)
     code, _ = killed.run()
     assert code == 0 and killed.video() == undisturbed.video()
+    names = [f"clip_{k + 1:05}_.mp4" for k in range(1 + codes.count(0))]
+    assert sorted(path.name for path in killed.folder.glob("output/*.*")) == names
     assert max(Counter(killed.chunks).values()) == 1
     assert sorted(killed.chunks) == sorted(undisturbed.chunks) and before <= len(killed.chunks)

@@ -49,7 +49,8 @@ def _feed(hasher: Any, value: Any) -> None:
         _mark(hasher, "partial", "")
         _feed(hasher, [value.func, value.args, value.keywords])
     elif callable(value) and hasattr(value, "__qualname__"):
-        _mark(hasher, "function", f"{value.__module__}.{value.__qualname__}")
+        # Not by its module, whose name says where the package was found.
+        _mark(hasher, "function", value.__qualname__)
     else:
         raise NoDigest(f"a {type(value).__qualname__} has no digest")
 

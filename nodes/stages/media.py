@@ -17,11 +17,13 @@ from ...core.media.files import VideoStream, encoding_of, exact_frame_rate
 from ...core.media.sound import mixed_down
 from ..checks import require, video_faults
 from ..choices import AS_FRAMES, AS_SHORTER, AUDIO_LENGTHS
+from ..host.shared.runs import under_the_same_name
 from ..host.shared.saving import save_stream
 from ..host.tensors import audio_of
 
 if TYPE_CHECKING:
     from ...core.media.codecs import Encoding
+    from ...core.media.new_files import NewFile
     from ..host.interface import Host, Wire
 
 RATE_STEP = 0.01  # of the input: rates that are closer are the same
@@ -180,16 +182,19 @@ def save_video(
 ) -> Path:  # fmt: skip
     """Stream a video into the next free file and return it; a folder of images for "png"."""
     encoding = encoding_of(settings.format)
-    file = host.folders.new_file(
-        prefix,
-        encoding.suffix,
-        temp=temp,
-        size=(stream.width, stream.height),
-        under_way=encoding.under_way,
-    )
     loops = settings.loop_count if encoding.loops else 0
     more = {"format": settings.format, "quality": settings.quality, "loop_count": loops}
-    return save_stream(host, stream, file, metadata=metadata, **more)
+
+    def begin() -> NewFile:
+        size = stream.width, stream.height
+        return host.folders.new_file(
+            prefix, encoding.suffix, temp=temp, size=size, under_way=encoding.under_way
+        )
+
+    if temp:
+        return save_stream(host, stream, begin(), metadata=metadata, **more)
+    with under_the_same_name(host, begin) as file:
+        return save_stream(host, stream, file, metadata=metadata, **more)
 
 
 def shown_files(host: Host, path: Path) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from toy_family import write_toy_family
+from toy_family import wake, write_toy_family
 from videoldm.core.tasks.chunk_store import is_whole
 
 from .flows import flows
@@ -49,11 +49,14 @@ def try_out(undisturbed: Place, times: int, rng: random.Random) -> Tally:
     for number in range(times):
         place = replace(undisturbed, folder=undisturbed.folder.with_suffix(f".{number}"))
         code, _ = place.run(killed_after=rng.uniform(0.1, 1.05) * seconds)
-        tally.killed += code is None
+        ended = code is not None
+        tally.killed += not ended
         tally.broken += sum(not is_whole(path) for path in place.chunk_files())
         code, _ = place.run()
         tally.failed += code != 0
         tally.differ += code == 0 and place.video() != expected
+        # A run that was not killed in time has made a file of its own.
+        tally.failed += len(list(place.folder.glob("output/*.*"))) != 1 + ended
         tally.broken += sum(not is_whole(path) for path in place.chunk_files())
         tally.twice += sum(count - 1 for count in Counter(place.chunks).values())
         shutil.rmtree(place.folder)
@@ -72,7 +75,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         toys = Path(folder) / "toys"
         toys.mkdir()
-        write_toy_family(toys)
+        for file in write_toy_family(toys).glob("*.safetensors"):
+            wake(file)
         for k, name in enumerate(args.only):
             times = len(range(k, args.times, len(args.only)))
             place = Place(Path(folder) / name.replace(" ", "_"), flows()[name], toys)

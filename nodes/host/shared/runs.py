@@ -11,20 +11,24 @@ The environment variable VIDEOLDM_RUNS switches this off ("off") or sets the lim
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph.content_key import ContentKeys
+from ....core.media.half_written import taken_up
 from ....core.tasks.chunk_store import ChunkStore, Finished, always_made
 from ....core.tasks.content import NoDigest, digest
 from .conditioning import FRAMES, branches, pooled_for, text_for
 from .file_hashes import MEMORY, FileHashes
 
 if TYPE_CHECKING:
+    from ....core.media.new_files import NewFile
     from ..interface import Host, Running
 
 FOLDER, SETTING, OFF = "videoldm_runs", "VIDEOLDM_RUNS", ("off", "0", "no", "false")
+WRITING = "writing"
 LIMIT_GB = 50.0
 PROMPTS = ("positive", "negative")
 ELSEWHERE = (FRAMES, "pooled_output", "videoldm_seed")
@@ -62,14 +66,35 @@ def finished_chunks(
     if prompt_of is not None:
         without = {*without, *PROMPTS}
     folder = runs_folder(host.folders.output)
-    files = FileHashes(host.folders, folder / MEMORY)
-    keys = ContentKeys(running.node_of, files.named_by, running.is_volatile)
-    own = keys.of(running.node_id, without=without)
-    if own is None:
+    graph = _graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
+    if graph is None:
         return always_made
-    key = digest(own, running.index, running.place, _version())
     store = ChunkStore(folder, limit, host.warn)
-    return store.run(key, _about(running), prompt_of)
+    about = {**_about(running), "graph": graph}
+    return store.run(digest(graph, running.index, running.place, _version()), about, prompt_of)
+
+
+@contextmanager
+def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[NewFile]:
+    """The file that the node that runs now begins, in place of what a killed run of it left."""
+    running = host.running()
+    graph = None if running is None else _graph_key(running)
+    if graph is None or not runs_limit():
+        yield begin()
+        return
+    output = host.folders.output
+    notes = runs_folder(output) / WRITING / digest(graph, running.index)
+    with taken_up(begin, notes, output) as file:
+        yield file
+
+
+def _graph_key(
+    running: Running,
+    files: Callable[[Any], Collection[str]] = lambda value: (),
+    without: Collection[str] = (),
+) -> str | None:
+    keys = ContentKeys(running.node_of, files, running.is_volatile)
+    return keys.of(running.node_id, without=without)
 
 
 def _version() -> str:

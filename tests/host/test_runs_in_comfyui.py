@@ -1,0 +1,76 @@
+"""Finished chunks inside ComfyUI: taken by the next run of the same prompt, under the same keys as
+without it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from kill.flows import flows, segmented
+
+RUNS = "output/videoldm_runs"
+NAMES = {
+    "embedded": "toy/image_model.safetensors",
+    "embedded: text to video": "toy/text_to_video.safetensors",
+    "embedded: prediction": "toy/prediction.safetensors",
+    "embedded: interpolation": "toy/interpolation.safetensors",
+}
+"""Of the toys in the server's models folder, for those that come with the pack."""
+
+
+def of_toys(flow: dict) -> dict:
+    flow = copy.deepcopy(flow)
+    for node in flow.values():
+        inputs = node["inputs"]
+        inputs |= {name: NAMES[inputs[name]] for name in ("model", "layers")
+                   if isinstance(inputs.get(name), str)}  # fmt: skip
+    return flow
+
+
+def chunks(base: Path) -> set[Path]:
+    return set(base.glob(f"{RUNS}/*/*.safetensors"))
+
+
+def graphs(base: Path) -> set[tuple[str, str]]:
+    """The node of each run and the key of its graph."""
+    told = [json.loads(path.read_text()) for path in base.glob(f"{RUNS}/*/run.json")]
+    return {(one["node"], one["graph"]) for one in told}
+
+
+@pytest.fixture
+def run(comfyui):
+    """run(flow) queues a workflow when ComfyUI has forgotten everything, and returns the video and
+    the number of chunks that were made."""
+
+    def call(flow):
+        comfyui.clear()
+        before = chunks(comfyui.base)
+        (file,) = comfyui.files(comfyui.run(of_toys(flow)))
+        return file.read_bytes(), len(chunks(comfyui.base) - before)
+
+    return call
+
+
+def test_what_was_finished_is_taken(run):
+    flow = flows()["prediction"]
+    first, made = run(flow)
+    again, made_again = run(flow)
+    assert (made, made_again) == (11, 0) and again == first
+
+
+def test_one_segment_again(run):
+    segments = [("a red circle", 1), ("a blue square", 2), ("a red car", 3)]
+    first, made = run(segmented(*segments))
+    other, some = run(segmented(*segments[:2], ("a red car", 4)))
+    assert 0 < some < 0.6 * made and other != first
+    assert run(segmented(*segments)) == (first, 0)
+
+
+def test_both_hosts_form_the_same_keys(run, headless, comfyui, tmp_path):
+    flow = flows()["sliding windows"]
+    run(flow)
+    headless(of_toys(flow))
+    here, there = graphs(tmp_path), graphs(comfyui.base)
+    assert len(here) == 2 and here <= there
