@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +20,17 @@ class NoDigest(TypeError):
 
 def digest(*values: Any) -> str:
     """DIGITS hexadecimal digits of plain values, tensors, and what is made of them: sequences,
-    mappings, dataclasses. Of functions, the name counts. Raises NoDigest for anything else."""
+    mappings, dataclasses. Raises NoDigest for anything else."""
     hasher = hashlib.blake2b(digest_size=DIGITS // 2)
     for value in values:
         _feed(hasher, value)
     return hasher.hexdigest()
+
+
+def name_of(function: Callable) -> str:
+    """The name of a function, without its module, whose name says where the package was found.
+    What it has taken in, such as settings, is not told apart."""
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _feed(hasher: Any, value: Any) -> None:
@@ -45,12 +50,6 @@ def _feed(hasher: Any, value: Any) -> None:
         _mark(hasher, "sequence", str(len(value)))
         for one in value:
             _feed(hasher, one)
-    elif isinstance(value, partial):
-        _mark(hasher, "partial", "")
-        _feed(hasher, [value.func, value.args, value.keywords])
-    elif callable(value) and hasattr(value, "__qualname__"):
-        # Not by its module, whose name says where the package was found.
-        _mark(hasher, "function", value.__qualname__)
     else:
         raise NoDigest(f"a {type(value).__qualname__} has no digest")
 

@@ -25,6 +25,7 @@ from ..networks.context_frames import ContextFrames, perturbed
 from ..networks.layers.views import Views
 from ..networks.reference import ReferenceUse
 from .chunk_store import Finished, always_made
+from .content import name_of
 from .frame_stream import check_finite
 
 Size = tuple[int, int, int, int]
@@ -197,7 +198,7 @@ def sample_segment(
 
     made = sampling.finished(
         make, frames=condition.frames, condition=condition, size=size, noise=source,
-        sigmas=sampling.sigmas, sampler=sampling.sampler, use=use, x0=x0,
+        sigmas=sampling.sigmas, sampler=name_of(sampling.sampler), use=use, x0=x0,
     )  # fmt: skip
     return _restored(made.to(sampling.device), condition.context, use)
 

@@ -15,6 +15,7 @@ from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
 from ..networks.reference import ReferenceWindow
+from .content import name_of
 from .frame_stream import check_finite
 from .reference import WindowReference
 from .segment import (
@@ -108,7 +109,7 @@ def sliding(
         x = sampling.finished(
             make, frames=range(frames), size=size, windows=windows, sigmas=sampling.sigmas,
             noise=sampling.noise(size[0], range(frames)), seed=sampling.seed,
-            sampler=sampling.sampler,
+            sampler=name_of(sampling.sampler),
         ).to(sampling.device)  # fmt: skip
         x = _with_given(x, windows.context)
         for start in range(ready, frames, windows.chunk):

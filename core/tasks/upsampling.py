@@ -22,6 +22,7 @@ from ..diffusion.samplers import Callback
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
+from .content import name_of
 from .frame_stream import Frames, FrameStream, check_finite
 from .segment import (
     DenoiserFor,
@@ -212,7 +213,7 @@ class _Chunk:
             lambda: self._sampled(low_res, frames, known, callback)[:, shared:].clone(),
             frames=frames, low_res=low_res, known=known, settings=self.settings,
             noise=self._source(len(low_res), frames), sigmas=sampling.sigmas,
-            sampler=sampling.sampler,
+            sampler=name_of(sampling.sampler),
         ).to(sampling.device)  # fmt: skip
         return made if known is None else torch.cat([known.to(made), made], dim=1)
 

@@ -10,7 +10,7 @@ import torch
 from model_toys import Denoisers, normal, toy_sampling, whole
 from videoldm.core.tasks import chunk_store
 from videoldm.core.tasks.chunk_store import ChunkStore
-from videoldm.core.tasks.content import NoDigest, digest
+from videoldm.core.tasks.content import NoDigest, digest, name_of
 from videoldm.core.tasks.interpolation import Interpolation, interpolate
 from videoldm.core.tasks.long_video import Continuation, Hierarchy, hierarchical, prediction
 from videoldm.core.tasks.sliding import SlidingWindows, sliding
@@ -244,7 +244,7 @@ def test_digests_tell_values_apart():
     values = [
         None, 0, 0.0, False, "", "0", b"", (), {}, range(3), [0, 1, 2], [[0, 1], 2], [[0], 1, 2],
         zeros, zeros.T, zeros.int(), -zeros, torch.zeros(0), {"a": 1}, {"a": "1"},
-        {"b": 1}, SAMPLING.noise(1, [0]), SAMPLING.noise(1, [1]), normal, partial(normal, 1),
+        {"b": 1}, SAMPLING.noise(1, [0]), SAMPLING.noise(1, [1]),
         torch.float16, torch.device("cpu"), "ab", ["a", "b"],
     ]  # fmt: skip
     assert len({digest(one) for one in values}) == len(values)
@@ -255,3 +255,10 @@ def test_digests_tell_values_apart():
 def test_what_has_no_digest_is_refused():
     with pytest.raises(NoDigest, match="a Linear has no digest"):
         digest({"module": [torch.nn.Linear(1, 1)]})
+    with pytest.raises(NoDigest, match="a function has no digest"):
+        digest(normal)
+
+
+def test_functions_are_named_without_their_modules():
+    assert name_of(normal) == "normal" and name_of(Denoisers()) == "Denoisers"
+    assert name_of(partial(normal, 1)) == "partial"
