@@ -8,7 +8,7 @@ OUTPUT ?= output
 demo: $(VENV)/installed
 	$(VENV)/bin/videoldm run workflows/text_to_video.json --output $(OUTPUT) --contact-sheet
 
-# In two processes, each with a ComfyUI of its own where there is one.
+# In two processes; tests/conftest.py says which tests stay together.
 WORKERS ?= 2
 test: $(VENV)/installed-dev lint
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \

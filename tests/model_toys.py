@@ -105,8 +105,16 @@ def whole(chunks) -> Tensor:
 
 
 def peak_tensors(chunks: Iterable[Tensor]) -> int:
-    """The most blocks of memory that tensors hold while a stream runs, looked at now and then."""
-    return max(_live_tensors() for k, _ in enumerate(chunks) if k % 4 == 3)
+    """The most blocks of memory that tensors hold while a stream runs, looked at now and then.
+
+    Those that were there before count throughout.
+    """
+    before = _live_tensors()
+    gc.freeze()  # Only what the stream makes is looked through each time.
+    try:
+        return before + max(_live_tensors() for k, _ in enumerate(chunks) if k % 4 == 3)
+    finally:
+        gc.unfreeze()
 
 
 def _live_tensors() -> int:

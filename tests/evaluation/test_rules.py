@@ -11,7 +11,7 @@ from scipy import ndimage  # noqa: E402
 from videoldm.core.evaluation.rules import matches, recognise  # noqa: E402
 from videoldm.core.families.embedded import worlds  # noqa: E402
 
-CLIPS = 200
+CLIPS = 80
 
 
 def degraded(frames: np.ndarray, seed: int) -> np.ndarray:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 INCREMENT = 0x9E3779B97F4A7C15
-CHUNK = 1 << 22
+CHUNK = 1 << 16
+"""Numbers made together: so few that a core's cache holds them."""
 
 
 def tensor(seed: int, key: str, shape: Sequence[int], half: bool = False) -> Tensor:
@@ -32,12 +33,19 @@ def tensor(seed: int, key: str, shape: Sequence[int], half: bool = False) -> Ten
 
 def uniform(base: int, start: int, count: int) -> np.ndarray:
     """Numbers in [-1, 1), from the start-th on."""
-    step = np.arange(start + 1, start + count + 1, dtype=np.uint64)
-    z = np.uint64(base) + step * np.uint64(INCREMENT)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1
+    z = np.arange(start + 1, start + count + 1, dtype=np.uint64)
+    z *= np.uint64(INCREMENT)
+    z += np.uint64(base)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    z >>= np.uint64(40)
+    numbers = z.astype(np.float64)
+    numbers *= 2.0**-23
+    numbers -= 1
+    return numbers
 
 
 def scaled(numbers: np.ndarray, key: str, shape: Sequence[int]) -> np.ndarray:

@@ -104,10 +104,9 @@ def test_files_of_the_unet_alone(name):
     assert svd.unet_to_foreign(unet, "ldm").keys() == table.keys()
     assert svd.unet_to_foreign(unet, "diffusers").keys() == set(table.values())
     # One weight by name: the two namings agree on what is what.
+    first, second = (svd.keys.table(unet.config.layout, one) for one in ("ldm", "diffusers"))
     for ldm, diffusers in table.items():
-        layout = unet.config.layout
-        one = svd.keys.rename(ldm, svd.keys.table(layout, "ldm"))
-        assert one == svd.keys.rename(diffusers, svd.keys.table(layout, "diffusers"))
+        assert svd.keys.rename(ldm, first) == svd.keys.rename(diffusers, second)
 
 
 def test_the_temporal_decoder_of_either_naming():

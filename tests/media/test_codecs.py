@@ -259,7 +259,7 @@ def test_small_and_odd_pictures_encode(tmp_path, size):
 
 @pytest.mark.parametrize("format", ["mp4", "webp"])
 def test_memory_does_not_grow_with_length(tmp_path, format):
-    """2,000 frames forwards and backwards take no more than 200."""
+    """1,200 frames forwards and backwards take no more than 200."""
 
     def peak(count: int) -> int:
         def chunks():
@@ -274,8 +274,8 @@ def test_memory_does_not_grow_with_length(tmp_path, format):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB, and never falls
 
     before = peak(200)
-    # All frames of 2,000 would be 390 MB as floats, 98 MB as bytes; and twice that, back and forth.
-    assert peak(2000) - before < 40_000
+    # All frames of 1,200 would be 236 MB as floats, 59 MB as bytes; and twice that, back and forth.
+    assert peak(1200) - before < 40_000
 
 
 def test_numbers_survive_two_generations(tmp_path):
