@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,7 +233,7 @@ class _Check:
     def _value(self, value: Any, spec: InputSpec) -> Problem | None:
         if value is None and not spec.required:
             return None
-        if spec.kind == "socket" and spec.type not in ("INT", "FLOAT", "STRING", "BOOLEAN", "*"):
+        if spec.kind == "socket" and not _may_be_a_value(value, spec.type):
             text = f"expected a wire of type {spec.type}, given the value {written(value)}"
             return self._problem("bad_value", spec.name, text)
         # A node that checks this input itself replaces the check of range and choices, but for
@@ -270,6 +270,13 @@ class _Check:
         sources = {n: (self.graph.nodes[k.node_id], k.slot) for n, k in self.node.links.items()}
         specs = {n: (self.registry.get(s.class_type), slot) for n, (s, slot) in sources.items()}
         return {n: spec.outputs[slot].type for n, (spec, slot) in specs.items() if spec}
+
+
+def _may_be_a_value(value: Any, type_: str) -> bool:
+    """Whether a socket of this type takes a value; newer frontends have widgets for VIDEO_EDIT."""
+    if type_ == "VIDEO_EDIT":
+        return isinstance(value, Mapping)
+    return type_ in ("INT", "FLOAT", "STRING", "BOOLEAN", "*")
 
 
 def constants(node: Node, spec: NodeSpec) -> dict[str, Any]:

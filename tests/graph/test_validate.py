@@ -43,6 +43,14 @@ def test_a_good_workflow_has_no_problem() -> None:
     assert problems(full_api()) == []
 
 
+def test_an_edit_of_a_video_is_a_value_or_comes_by_a_wire() -> None:
+    cut = NodeSpec(id="Cut", inputs=(socket("edit", "VIDEO_EDIT"),), is_output_node=True)
+    edits = [{"trim": {"start_time": 0, "duration": 2}}, "2 s"]
+    registry = {**REGISTRY, "Cut": cut}
+    found = [validate(graph_from_api(api(n1=("Cut", {"edit": one}))), registry) for one in edits]
+    assert found[0] == [] and "expected a wire of type VIDEO_EDIT" in found[1][0].message
+
+
 def test_unknown_types_are_named_wherever_they_are() -> None:
     prompt = {**full_api(), "9": {"class_type": "Samplr", "inputs": {},
                                   "_meta": {"title": "My Sampler"}}}  # fmt: skip
