@@ -63,22 +63,55 @@ def standalone(comfyui):
         yield call
 
 
+RUNNER = """
+import json, os, sys, traceback
+import av, diffusers, kornia, transformers
+import videoldm.core.media.files, videoldm.nodes.host.standalone.model
+from videoldm.nodes.headless import main
+for line in sys.stdin:
+    told = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for stream, name in ((1, "out"), (2, "err")):
+                os.dup2(os.open(told[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            code = main(told["arguments"])
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs the command in a process of its own each time, which has everything imported already."""
+
+
+@pytest.fixture(scope="session")
+def runner():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", RUNNER], cwd=ROOT, **pipes)
+    yield process
+    process.stdin.close()
+    process.wait(60)
+
+
 @pytest.fixture
-def headless(comfyui, tmp_path):
+def headless(comfyui, runner, tmp_path):
     """headless(prompt) runs an API workflow without ComfyUI and returns the files it wrote."""
 
     def run(prompt: dict) -> list[Path]:
-        workflow = tmp_path / "workflow.json"
+        workflow, out, err = (tmp_path / name for name in ("workflow.json", "out", "err"))
         workflow.write_text(json.dumps(prompt))
-        command = [
-            sys.executable, "-m", "videoldm.nodes.headless", "run", workflow, "--json",
-            "--models", comfyui.base / "models", "--output", tmp_path / "output",
-            "--input", comfyui.base / "input", "--device", "cpu",
+        arguments = [
+            "run", workflow, "--json", "--models", comfyui.base / "models",
+            "--output", tmp_path / "output", "--input", comfyui.base / "input", "--device", "cpu",
         ]  # fmt: skip
-        done = subprocess.run(
-            [str(one) for one in command], capture_output=True, text=True, cwd=ROOT
-        )
-        assert done.returncode == 0, done.stderr
-        return [Path(one) for one in json.loads(done.stdout.splitlines()[-1])["files"]]
+        told = {"arguments": [str(one) for one in arguments], "out": str(out), "err": str(err)}
+        runner.stdin.write(json.dumps(told) + "\n")
+        runner.stdin.flush()
+        assert runner.stdout.readline() == "0\n", err.read_text()
+        return [Path(one) for one in json.loads(out.read_text().splitlines()[-1])["files"]]
 
     return run
