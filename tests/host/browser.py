@@ -108,7 +108,9 @@ class Frontend:
         """Press Run; returns the prompt's id."""
         with self.page.expect_response(lambda reply: reply.url.endswith("/prompt")) as answer:
             self.page.get_by_test_id("queue-button").first.click()
-        return answer.value.json()["prompt_id"]
+        reply = answer.value.json()
+        assert "prompt_id" in reply, reply
+        return reply["prompt_id"]
 
     def queue_refused(self) -> None:
         """Press Run for a prompt that the server refuses."""
