@@ -76,7 +76,7 @@ def model():
 
 def test_memory_does_not_grow_with_the_video(model):
     """Latents, noise and low-resolution frames of the whole video set aside."""
-    short, long = upsampling_peaks(model, (16, 61), height=12, width=12)
+    short, long = upsampling_peaks(model, (16, 40), height=12, width=12)
     ratio = long.working / short.working
     print(f"working {long.working:,} / {short.working:,} bytes = {ratio:.3f}; "
           f"with latents {long.total / short.total:.3f}")  # fmt: skip
