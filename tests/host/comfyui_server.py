@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-VideoLDM"
 PATH = Path(os.environ.get("COMFYUI_PATH", "~/ComfyUI")).expanduser()
 PYTHON = Path(os.environ.get("COMFYUI_PYTHON", PATH / ".venv" / "bin" / "python")).expanduser()
+EXAMPLE = PATH / "input" / "example.png"
+"""The picture that every ComfyUI comes with."""
 START_WITHIN = 900.0
 
 
@@ -72,6 +74,8 @@ class Server:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
         shutil.copy(Path(__file__).with_name("server_nodes.py"), self.base / "custom_nodes")
+        if EXAMPLE.is_file():  # Templates begin with it, too.
+            shutil.copy(EXAMPLE, self.base / "input")
         self.port = _free_port()
         command = [
             PYTHON, PATH / "main.py", *self.arguments, "--base-directory", self.base,
