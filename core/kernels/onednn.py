@@ -2,8 +2,9 @@
 
 In float32 on a processor, torch's linear layers call the BLAS that torch was built with, which on
 some processors is half as fast as oneDNN; and its convolutions reorder their weights in every call,
-which takes longer than the convolution where there are few positions. Anything else, and whatever
-needs gradients or has hooks, is left to the layer itself.
+which takes longer than the convolution where there are few positions. In bfloat16, where the
+processor multiplies it, a linear layer of tokens that do not lie in a row copies its weights for
+every video. Anything else, and whatever needs gradients or has hooks, is left to the layer itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ inner width to stay near the processor, and for memory that does not grow with t
 
 # What torch's own compiler replaces linear layers by on processors.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_PRECISIONS = {torch.float32}
+if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _PRECISIONS.add(torch.bfloat16)
 
 
 def linear(layer: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
@@ -108,7 +112,8 @@ def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:
         _LINEAR is not None
         and type(layer) is kind
         and x.device.type == layer.weight.device.type == "cpu"
-        and x.dtype == layer.weight.dtype == torch.float32
+        and x.dtype == layer.weight.dtype
+        and x.dtype in _PRECISIONS
         and not _is_watched(layer)
         and not torch.is_grad_enabled()
         and torch.backends.mkldnn.is_available()

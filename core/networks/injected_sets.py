@@ -179,11 +179,6 @@ class InjectedSets(Sequence[Injection]):
     def sparse_causal(self) -> bool:
         return any(spec.host.sparse_causal for spec in self.specs)
 
-    @property
-    def inside_modules(self) -> bool:
-        """Whether something changes inside the image network's modules, not only between them."""
-        return any(spec.inside_modules for spec in self.specs)
-
 
 class LayerPass:
     """The active sets during one forward pass on videos of `shape` (b, t, c, h, w) of latents.

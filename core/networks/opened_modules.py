@@ -1,15 +1,16 @@
-"""The image U-Net's modules, opened up for layers that reach inside of them (LaVie).
+"""The image U-Net's modules, opened up for layers that reach inside of them.
 
 Group norms may take statistics over all frames, self-attention may look at other frames, and layers
-sit inside transformer blocks. Everything is in channels-last memory, where an image is its tokens
-and a video is its frames without a copy.
+sit inside transformer blocks. What a video's frames share, such as the keys and values of its
+prompt, is computed once per video. Everything is in channels-last memory, where an image is its
+tokens and a video is its frames without a copy.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -22,7 +23,11 @@ class OpenedModules:
     """The modules on [(b t), c, h, w], in which frames know what video they are of."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, embedding: Tensor, text: Tensor | None, act: LayerPass
+        self,
+        unet: UNet2DConditionModel | ControlNetModel,
+        embedding: Tensor,
+        text: Tensor | None,
+        act: LayerPass,
     ):
         self.unet, self.act, self.frames = unet, act, act.frames
         self.pooled, self.sparse_causal = act.sets.pooled_norms, act.sets.sparse_causal

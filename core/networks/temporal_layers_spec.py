@@ -47,11 +47,6 @@ class HostChanges:
     sparse_causal: bool = False
     betas: Betas | None = None
 
-    @property
-    def inside_modules(self) -> bool:
-        """Whether something changes inside the image network's modules."""
-        return self.pooled_norms or self.sparse_causal
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFor:
@@ -136,11 +131,6 @@ class TemporalLayersSpec:
     def reads_views(self) -> bool:
         """Whether the attention of all layers can see windows of the frames."""
         return all(layer.reads_views for layer in self.layers.values())
-
-    @cached_property
-    def inside_modules(self) -> bool:
-        """Whether something changes inside the image network's modules, not only between them."""
-        return self.host.inside_modules or any(map(is_in_block, self.layers))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for a file's header."""

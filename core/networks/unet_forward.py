@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
-from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from .controlnet import Residuals
 from .injected_sets import LayerPass
-from .layers.residual import per_frame
 from .opened_modules import OpenedModules
 from .sites import ForwardStep, diffusers_path, forward_steps, layout_of
-
-
-class SpatialModules(Protocol):
-    """How the image U-Net's own modules are run on [(b t), c, h, w]."""
-
-    def enter(self, h: Tensor) -> Tensor: ...
-    def res(self, block: nn.Module, h: Tensor) -> Tensor: ...
-    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor: ...
-    def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor: ...
-    def upsample(self, sampler: nn.Module, h: Tensor, size: torch.Size | None) -> Tensor: ...
-    def head(self, h: Tensor) -> Tensor: ...
 
 
 def unet_forward(
@@ -40,12 +25,7 @@ def unet_forward(
     embedding: of the time, [b, e] or [b, t, e]. text: [b, n, d] or [b, t, n, d]. act: the layers at
     every site. residuals: what ControlNets add to the skip connections and to the middle.
     """
-    spatial: SpatialModules
-    # Most layers act between the image network's modules; some also act inside of them.
-    if act.sets.inside_modules or act.conditions.reference is not None:
-        spatial = OpenedModules(unet, embedding, text, act)
-    else:
-        spatial = WholeModules(unet, embedding, text, act)
+    spatial = OpenedModules(unet, embedding, text, act)
     h, skips = spatial.enter(h), []
     for step in forward_steps(layout_of(unet.config)):
         h = _take(spatial, unet, step, h, skips, act)
@@ -60,7 +40,8 @@ def way_down(
 ) -> tuple[list[Tensor], Tensor]:
     """The skip connections and the middle of a ControlNet's copy of the way down, from what its
     first convolution gave."""
-    spatial, skips = WholeModules(encoder, embedding, text, act), []
+    spatial, skips = OpenedModules(encoder, embedding, text, act), []
+    h = spatial.enter(h)
     for step in forward_steps(layout_of(encoder.config)):
         if step.module == "conv_in":
             h = act(step.site, h)
@@ -73,7 +54,7 @@ def way_down(
 
 
 def _take(
-    spatial: SpatialModules,
+    spatial: OpenedModules,
     unet: nn.Module,
     step: ForwardStep,
     h: Tensor,
@@ -93,7 +74,7 @@ def _take(
 
 
 def _run(
-    spatial: SpatialModules,
+    spatial: OpenedModules,
     unet: nn.Module,
     step: ForwardStep,
     h: Tensor,
@@ -113,47 +94,3 @@ def _run(
         return spatial.downsample(unet.down_blocks[level].downsamplers[0], h)
     # Sizes that do not halve evenly come back to exactly the size of the next skip.
     return spatial.upsample(unet.up_blocks[level].upsamplers[0], h, skips[-1].shape[-2:])
-
-
-class WholeModules:
-    """The image U-Net's modules as they are."""
-
-    def __init__(
-        self,
-        unet: UNet2DConditionModel | ControlNetModel,
-        embedding: Tensor,
-        text: Tensor | None,
-        act: LayerPass,
-    ):
-        self.unet = unet
-        self.embedding = per_frame(embedding, act.frames)
-        self.text = None if text is None else text_per_frame(text, act.frames)
-
-    def enter(self, h: Tensor) -> Tensor:
-        return h
-
-    def res(self, block: nn.Module, h: Tensor) -> Tensor:
-        return block(h, self.embedding)
-
-    def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
-        return transformer(h, encoder_hidden_states=self.text, return_dict=False)[0]
-
-    def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
-        return sampler(h)
-
-    def upsample(self, sampler: nn.Module, h: Tensor, size: torch.Size | None) -> Tensor:
-        return sampler(h, size)
-
-    def head(self, h: Tensor) -> Tensor:
-        """Norm, activation and convolution from the last features to the answer."""
-        unet = self.unet
-        if unet.conv_norm_out is not None:
-            h = unet.conv_act(unet.conv_norm_out(h))
-        return unet.conv_out(h)
-
-
-def text_per_frame(text: Tensor, frames: int) -> Tensor:
-    """Text tokens for every frame: [b, n, d] is repeated, [b, t, n, d] folded, to [(b t), n, d]."""
-    if text.ndim == 4:
-        return rearrange(text, "b t n d -> (b t) n d")
-    return repeat(text, "b n d -> (b t) n d", t=frames)

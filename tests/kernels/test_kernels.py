@@ -78,6 +78,33 @@ def test_what_is_added(kernel, few, monkeypatch):
     assert torch.equal(m.linear(plain, x, x), plain(x) + x)
 
 
+@pytest.mark.parametrize("few", [0, 1024])
+def test_half_precision_rounds_what_single_precision_gives(few, monkeypatch):
+    monkeypatch.setattr(m, "FEW_POSITIONS", few)
+    layer = nn.Conv2d(8, 8, 3, padding=1).to(memory_format=torch.channels_last)
+    plain, feed, h, x = (
+        nn.Linear(8, 8),
+        FeedForward(8, activation_fn="geglu"),
+        images(),
+        normal(4, 8),
+    )
+
+    def made(kind):
+        for module in (layer, plain, feed):
+            module.to(kind)
+        return (
+            m.convolution(layer, h.to(kind), h.to(kind)),
+            m.linear(plain, x.to(kind), x.to(kind)),
+            m.feed_forward(feed, x.to(kind), x.to(kind)),
+        )
+
+    with torch.no_grad():
+        half, single = made(torch.bfloat16), made(torch.float32)
+    assert all(one.dtype == torch.bfloat16 for one in half)
+    for one, exact in zip(half, single, strict=True):
+        torch.testing.assert_close(one.float(), exact, atol=0.03, rtol=0.02)
+
+
 def test_layers_that_are_watched_or_wrapped_or_half_are_called():
     class Wrapped(nn.Linear):
         def forward(self, x):

@@ -10,7 +10,7 @@ from videoldm.core.networks.layers.residual import TemporalResBlockSpec
 from videoldm.core.networks.layers.specs import KINDS, spec_from_dict
 from videoldm.core.networks.sites import UNetLayout, all_sites, attn_sites, res_sites
 from videoldm.core.networks.temporal_layers import Strength, TemporalLayers, key
-from videoldm.core.networks.temporal_layers_spec import Betas, HostChanges, TemporalLayersSpec
+from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
 
 LAYOUT = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0), mid_depth=1)
 
@@ -87,13 +87,6 @@ def test_a_layer_in_the_wrong_place_is_refused():
     for site, layer in (("mid.res.0", block), ("down.0.attn.0.block.0", res)):
         with pytest.raises(ValueError, match=f"{site} lies .*no place for '{layer.kind}'"):
             TemporalLayersSpec(layout=LAYOUT, layers={site: layer})
-
-
-def test_only_layers_in_blocks_and_changed_norms_or_attention_reach_inside_modules():
-    assert not config().inside_modules
-    assert config(sites=("down.0.attn.0.block.0",)).inside_modules
-    assert HostChanges(pooled_norms=True).inside_modules
-    assert not HostChanges(betas=Betas("linear", 1e-4, 2e-2)).inside_modules
 
 
 def test_strength_is_the_product_of_the_three_that_concern_a_site():

@@ -17,7 +17,6 @@ from videoldm.core.networks.injected_sets import LayerPass
 from videoldm.core.networks.layers.positions import POSITIONS
 from videoldm.core.networks.sites import SD1, all_sites, layout_of
 from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
-from videoldm.core.networks.unet_forward import text_per_frame
 from videoldm.core.networks.video_unet import Injection, VideoUNet, combine, eject, inject
 
 STEPS = torch.tensor([700.0, 20.0])
@@ -203,7 +202,6 @@ def test_a_prompt_per_frame(unet):
     out = VideoUNet(unet, [])(x, STEPS, Conditions(text=texts))
     expected = [unet(x[:, k], STEPS, texts[:, k]).sample for k in range(3)]
     torch.testing.assert_close(out, torch.stack(expected, dim=1), atol=2e-5, rtol=1e-4)
-    assert torch.equal(text_per_frame(TEXT, 3)[3:], TEXT[1:].expand(3, 5, 16))
     assert torch.equal(first_frame_text(texts), texts[:, 0])
     assert first_frame_text(None) is None and first_frame_text(TEXT) is TEXT
 

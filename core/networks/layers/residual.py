@@ -166,9 +166,9 @@ class TemporalResBlock(nn.Module):
     ) -> Tensor:
         """Given frames join before the convolutions, the embedding between them."""
         z = joined(h, self.context, inputs.context)
-        z = over_time(self.conv1, F.silu(self.norm1(z, frames)), frames)
+        z = over_time(self.conv1, F.silu(self.norm1(z, frames), inplace=True), frames)
         z = embedded(z, self.embed, inputs.embedding)
-        z = over_time(self.conv2, F.silu(self.norm2(z, frames)), frames)
+        z = over_time(self.conv2, F.silu(self.norm2(z, frames), inplace=True), frames)
         return self.blend(h, z, strength, inputs.image_only)
 
 
