@@ -8,7 +8,10 @@ SCHEDULES = (
     "uniform", "normal", "karras", "exponential", "trailing", "leading", "linspace", "strided",
 )  # fmt: skip
 AS_PUBLISHED = "as published"
-"""Beside the schedules: noise levels, and what goes with them, as in a family's own script."""
+"""Beside the schedules: noise levels, and what goes with them, as in a family's own script. Beside
+the samplers: that of the temporal layers; steps and cfg 0 say the same."""
+USUAL_SAMPLER, USUAL_STEPS, USUAL_CFG = "dpmpp_2m", 25, 3.0
+"""Of models of which nothing was published."""
 IMAGE_MOTIONS = (
     AS_PUBLISHED, "small motion", "moderate motion", "large motion", "loop small", "loop moderate",
     "loop large", "style transfer large", "style transfer moderate", "style transfer small",

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .choices import AS_PUBLISHED, SAMPLERS, SCHEDULES, VIDEO_FORMATS
+from .choices import (
+    AS_PUBLISHED,
+    SAMPLERS,
+    SCHEDULES,
+    USUAL_CFG,
+    USUAL_SAMPLER,
+    USUAL_STEPS,
+    VIDEO_FORMATS,
+)
 from .host import io
 
 MAX_SIZE, MAX_FRAMES = 8192, 100_000
@@ -51,28 +59,51 @@ def prompts() -> list[io.Input]:
     ]
 
 
+STEPS = "Number of denoising steps from pure noise."
+CFG = (
+    "Classifier-free guidance scale: higher follows the prompt more closely. 1 ignores the "
+    "negative prompt and takes half the time."
+)
+SAMPLER = (
+    "Sampling algorithm. dpmpp_2m and unipc need the fewest steps; ancestral and sde "
+    "samplers add noise at every step. lcm is for what was distilled to a few steps."
+)
+
+
 def steps(default: int) -> io.Input:
-    return integer("steps", default, 1, 1000, "Number of denoising steps from pure noise.")
+    return integer("steps", default, 1, 1000, STEPS)
 
 
 def cfg(default: float) -> io.Input:
-    return number(
-        "cfg",
-        default,
-        1.0,
-        30.0,
-        "Classifier-free guidance scale: higher follows the prompt more closely. 1 ignores the "
-        "negative prompt and takes half the time.",
+    return number("cfg", default, 1.0, 30.0, CFG)
+
+
+def sampler_name() -> io.Input:
+    return io.Combo.Input(
+        "sampler_name", options=list(SAMPLERS), default=USUAL_SAMPLER, tooltip=SAMPLER
     )
 
 
-def sampler_name(default: str = "dpmpp_2m") -> io.Input:
+def steps_as_published() -> io.Input:
+    return integer(
+        "steps", 0, 0, 1000, f"{STEPS} 0: as published with the temporal layers (4 for those that "
+        f"were distilled to 4), else {USUAL_STEPS}.",
+    )  # fmt: skip
+
+
+def cfg_as_published() -> io.Input:
+    return number(
+        "cfg", 0.0, 0.0, 30.0, f"{CFG} 0: as published with the temporal layers, else "
+        f"{USUAL_CFG:g}.",
+    )  # fmt: skip
+
+
+def sampler_as_published() -> io.Input:
     return io.Combo.Input(
         "sampler_name",
-        options=list(SAMPLERS),
-        default=default,
-        tooltip="Sampling algorithm. dpmpp_2m and unipc need the fewest steps; ancestral and sde "
-        "samplers add noise at every step. lcm is for what was distilled to a few steps.",
+        options=[AS_PUBLISHED, *SAMPLERS],
+        default=AS_PUBLISHED,
+        tooltip=f"{SAMPLER} As published: that of the temporal layers, else {USUAL_SAMPLER}.",
     )
 
 

@@ -8,14 +8,14 @@ from .host.shared.working_memory import NETWORKS
 from .inputs import (
     MAX_FRAMES,
     MAX_SIZE,
-    cfg,
+    cfg_as_published,
     integer,
     number,
     prompts,
-    sampler_name,
+    sampler_as_published,
     schedule,
     seed,
-    steps,
+    steps_as_published,
 )
 from .strategies import strategy
 
@@ -51,14 +51,14 @@ class VideoSampler(io.ComfyNode):
                     "frames", 16, 1, MAX_FRAMES,
                     "Number of frames of the video, given frames included.",
                 ),
-                steps(25),
-                cfg(3.0),
+                steps_as_published(),
+                cfg_as_published(),
                 number(
                     "guidance_rescale", 0.0, 0.0, 1.0,
                     "Lowers the contrast that strong guidance raises; 0.7 is usual, 0 is off.",
                     advanced=True,
                 ),
-                sampler_name(),
+                sampler_as_published(),
                 schedule(),
                 seed(),
                 strategy(),

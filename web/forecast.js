@@ -5,6 +5,8 @@ import { downstream, sourceOf, valueOf } from "./graph.js";
 import { bytes, duration } from "./progress.js";
 import { clockOf, readSegments, totalFrames } from "./timeline.js";
 
+/** Of a sampler that is left to do as published, of which the browser knows nothing. */
+const USUAL_STEPS = 25;
 const SETTINGS = ["width", "height", "cfg", "strategy"];
 /** Those of the chosen strategy, whose widgets are named after it. */
 const OF_STRATEGY = ["window", "overlap", "context_frames", "passes", "windows"];
@@ -71,7 +73,7 @@ export function samplerSettings(node) {
 export function windowsOf(node) {
   if (node.comfyClass !== "VideoLDM_VideoSampler") return null;
   const given = samplerSettings(node);
-  const known = { ...given, frames: framesOf(node), steps: valueOf(node, "steps") };
+  const known = { ...given, frames: framesOf(node), steps: valueOf(node, "steps") || USUAL_STEPS };
   return estimate.inWindows(given) ? known : null;
 }
 

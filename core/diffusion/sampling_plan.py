@@ -14,6 +14,21 @@ from .schedules import NoiseRange, NoiseSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsualSettings:
+    """What to sample a model with where its user does not say.
+
+    most_steps, most_cfg: of models that were distilled to a few steps; beyond them videos get
+    worse. None for others.
+    """
+
+    sampler: str
+    steps: int
+    cfg: float
+    most_steps: int | None = None
+    most_cfg: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A sampler with its noise levels, and the schedule that gives the network its timesteps.
 

@@ -20,7 +20,7 @@ from .untold import Untold
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..diffusion.sampling_plan import Plan
+    from ..diffusion.sampling_plan import Plan, UsualSettings
     from ..diffusion.schedules import NoiseSchedule
     from ..networks.autoencoder_3d import Autoencoder3D
     from ..networks.diffusion_model import DiffusionModel
@@ -44,7 +44,8 @@ class Family:
     autoencoder. load_autoencoder: one of videos, which a file may hold alone. published_plan: the
     noise levels that the original takes, by the name of what was trained (such as "lavie base"), of
     a sampler, and by the number of steps; None where nothing special was published; own_levels: it
-    is also given the schedule of the model itself. kinds: what the kinds of its files are called in
+    is also given the schedule of the model itself. usual_settings: sampler, steps and guidance by
+    the same name, None where it says nothing. kinds: what the kinds of its files are called in
     sentences. load_updates(path, layers, ops): a LoRA of its temporal layers.
     """
 
@@ -58,6 +59,7 @@ class Family:
     asks: bool = False
     published_plan: Callable[..., Plan] | None = None
     own_levels: bool = False
+    usual_settings: Callable[[str], UsualSettings | None] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     task: str = ""  # what other programs' models of this family are for, where that tells it
     load_updates: Callable[..., WeightUpdates] | None = None
@@ -88,6 +90,7 @@ def families() -> tuple[Family, ...]:
             detects=animatediff.detects,
             load_layers=animatediff.load_layers,
             published_plan=animatediff_sampling.published_plan,
+            usual_settings=animatediff_sampling.usual_settings,
             load_updates=animatediff.load_updates,
         ),
         _image_to_video(),
@@ -97,6 +100,7 @@ def families() -> tuple[Family, ...]:
             load_layers=modelscope.load_layers,
             load_video_model=modelscope.load,
             published_plan=modelscope_sampling.published_plan,
+            usual_settings=modelscope_sampling.usual_settings,
         ),
         *_networks_for_video(),
         Family(
@@ -105,6 +109,7 @@ def families() -> tuple[Family, ...]:
             load_layers=lavie.load_layers,
             load_video_model=lavie.load,
             published_plan=lavie_sampling.published_plan,
+            usual_settings=lavie_sampling.usual_settings,
             kinds=lavie.KINDS,
         ),
     )
@@ -262,6 +267,15 @@ def published_plan(
             return family.published_plan(trained, sampler, steps, **told)
     known = ", ".join(one.name for one in families() if one.published_plan)
     raise ValueError(f"settings as published are known for {known}, not for {trained!r}")
+
+
+def usual_settings(trained: str) -> UsualSettings | None:
+    """What to sample with where the user does not say, of what was trained, such as "animatediff
+    animatelcm"; None where nothing is known."""
+    for family in families():
+        if family.usual_settings is not None and trained.split(" ")[0] == family.name:
+            return family.usual_settings(trained)
+    return None
 
 
 # --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,17 @@ def config_of(path: Path, state: Mapping[str, Tensor]) -> AnimateDiffConfig:
     config = detect({k: tuple(v.shape) for k, v in state.items()}, **_numbers_beside(path))
     if config is None:
         raise CheckpointError(f"{path.name} holds no motion modules{what_it_is(state)}")
-    return config
+    return replace(config, lightning=lightning_steps(path.name))
+
+
+def lightning_steps(name: str) -> int:
+    """The steps that motion modules were distilled to (AnimateDiff-Lightning) by the name of their
+    file, such as animatediff_lightning_4step_comfyui.safetensors; 0 for others.
+
+    Nothing in the weights tells it. It decides about nothing but sampling settings.
+    """
+    found = re.search(r"lightning[_-]?(\d{1,2})[_-]?steps?", name, re.IGNORECASE)
+    return int(found[1]) if found else 0
 
 
 def _numbers_beside(path: Path) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class AnimateDiffConfig:
     attentions: int = 2
     heads: int = 8
     norm_groups: int = 32
+    lightning: int = 0  # steps that the modules were distilled to, which no weight tells
     likeness: tuple[float, ...] = LIKENESS["moderate motion"]  # PIA's alone
     motion: float = 0.8  # of AnimateLCM's image-to-video layers alone
 
@@ -89,6 +90,13 @@ class AnimateDiffConfig:
             raise ValueError(
                 f"motion modules are one of {', '.join(VARIANTS)}, not {self.variant!r}"
             )
+
+    @property
+    def family(self) -> str:
+        """What the layers are known as, "animatediff v3" for instance."""
+        return f"animatediff {self.variant}" + (
+            f" lightning {self.lightning}" if self.lightning else ""
+        )
 
     @property
     def module(self) -> MotionModuleSpec:
@@ -118,9 +126,7 @@ class AnimateDiffConfig:
             layers=self._layers(),
             host=HostChanges(pooled_norms=variant.pooled_norms, betas=variant.betas),
             context=self._context(),
-            trained=TrainedFor(
-                task=variant.task, frames=variant.frames, family=f"animatediff {self.variant}"
-            ),
+            trained=TrainedFor(task=variant.task, frames=variant.frames, family=self.family),
         )
 
     def _layers(self) -> dict[str, LayerSpec]:

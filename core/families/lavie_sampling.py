@@ -16,7 +16,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.guidance import guided
 from ..diffusion.noise import StepNoise
 from ..diffusion.samplers import Callback, sample_ddim, sample_ddpm, sample_euler
-from ..diffusion.sampling_plan import Plan
+from ..diffusion.sampling_plan import Plan, UsualSettings
 from ..diffusion.schedules import (
     NoiseSchedule,
     get_sigmas_at,
@@ -125,6 +125,14 @@ def published_plan(family: str, sampler: str, steps: int) -> Plan:
     if sampler not in methods:
         raise ValueError(f"{family} was published with {' or '.join(methods)}, not with {sampler}")
     return plan(methods[sampler], steps)
+
+
+def usual_settings(family: str) -> UsualSettings | None:
+    """What the original samples the base model with; the others have stages of their own."""
+    if family != "lavie base":
+        return None
+    base = PUBLISHED["base"]
+    return UsualSettings(sampler=base.method, steps=base.steps, cfg=base.scale)
 
 
 PUBLISHED: dict[str, Published] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..diffusion.samplers import sample_ddim
-from ..diffusion.sampling_plan import Plan
+from ..diffusion.sampling_plan import Plan, UsualSettings
 from ..diffusion.schedules import get_sigmas_strided, scaled_linear
 
 
@@ -15,3 +15,8 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
     schedule = scaled_linear()
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
     return Plan(schedule=schedule, sampler=sample_ddim, sigmas=sigmas)
+
+
+def usual_settings(trained: str) -> UsualSettings:
+    """Those of the original's pipeline."""
+    return UsualSettings(sampler="ddim", steps=50, cfg=9.0)

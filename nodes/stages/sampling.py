@@ -57,6 +57,7 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from ..host.shared.start_image import check_start_image
+from .published import settled
 from .rolling import rolling_settings
 from .running import Meter, Settings, gathered, require_room, sampling_for
 from .strategy import Strategy, flat
@@ -76,10 +77,9 @@ def sample_video(
     """Sample a video and return its LATENT; everything is checked before the first step."""
     values = vars(request) | vars(settings) | flat(request.strategy)
     require(sampler_faults, values, [name for name, value in values.items() if value is not None])
-    prompts = prompts_for(host, model, prompts)
-    run = _Run(
-        host, model, prompts, in_latents(host.facts(model).temporal_factor, request), settings
-    )
+    prompts, facts = prompts_for(host, model, prompts), host.facts(model)
+    request, settings = settled(facts, in_latents(facts.temporal_factor, request), settings)
+    run = _Run(host, model, prompts, request, settings)
     chunks = run.made_by[request.strategy.name]()
     return gathered(host, model, chunks)
 
@@ -167,7 +167,8 @@ class _Run:
             model=self.facts.layers, strategy=own.name, frames=self.request.frames,
             window=own.window, passes=own.passes, prediction=predictor, interpolation=between,
             given=self.given is not None and not own.hold_context, windows=own.windows,
-            views=own.window_schedule == VIEWS,
+            views=own.window_schedule == VIEWS, sampler=self.settings.sampler_name,
+            steps=self.settings.steps, cfg=self.request.cfg,
         )  # fmt: skip
 
     @property

@@ -17,6 +17,7 @@ import comfy.patcher_extension
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
+from ....core.diffusion.curves import StepAt
 from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import Conditions, frame_rate_ids
 from ....core.networks.injected_sets import InjectedSets, Injection, LayerPass
@@ -268,7 +269,7 @@ class TemporalPass:
     ) -> Tensor:  # fmt: skip
         batch = frame_batch(x, transformer_options)
         if FRAME_BATCH not in transformer_options:
-            self._warn(batch.frames)
+            self._warn(batch.frames, step_at(transformer_options))
         if len(x) % batch.frames:
             raise ValueError(f"a batch of {len(x)} frames cannot hold segments of {batch.frames}")
         shape = (len(x) // batch.frames, batch.frames, *x.shape[1:])
@@ -281,11 +282,11 @@ class TemporalPass:
         with hooked(executor.class_obj, self.layout, act):
             return executor(x, timesteps, context, y, control, transformer_options, **more)
 
-    def _warn(self, frames: int) -> None:
+    def _warn(self, frames: int, step: StepAt | None) -> None:
         """Of what core's samplers do; our own stages have warned before they began."""
         from .host import host
 
-        for sentence in warnings_of_core_sampler(self.sets, frames):
+        for sentence in warnings_of_core_sampler(self.sets, frames, step.total if step else 0):
             host.warn(sentence)
 
     def _conditions(self, batch: FrameBatch, x: Tensor, text: Tensor | None) -> Conditions:

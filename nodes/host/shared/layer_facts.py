@@ -15,8 +15,10 @@ def layers_known(sets: InjectedSets) -> LayersKnown:
     """The last set that says what it was trained for decides the task: others adapt it."""
     if not sets:
         return LayersKnown(present=False)
+    families = (one.trained.family for one in sets.specs if one.trained.family)
     return LayersKnown(
         present=True,
+        family=next(families, ""),
         task=sets.task,
         trained_frames=max(spec.trained.frames for spec in sets.specs),
         takes_context=sets.context_channels > 0,
@@ -24,9 +26,10 @@ def layers_known(sets: InjectedSets) -> LayersKnown:
 
 
 def warnings_of_core_sampler(
-    sets: InjectedSets, frames: int, *, begins_with_image: bool = False
+    sets: InjectedSets, frames: int, steps: int = 0, *, begins_with_image: bool = False
 ) -> list[str]:
     """What looks wrong when one of ComfyUI's own samplers makes so many frames with these sets:
-    those that are switched off are not in the model. begins_with_image: of the whole model."""
+    those that are switched off are not in the model. steps: 0 is unknown. begins_with_image: of the
+    whole model."""
     known = replace(layers_known(sets.active), begins_with_image=begins_with_image)
-    return core_sampler_warnings(known, frames)
+    return core_sampler_warnings(known, frames, steps)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ....core.families import included_layers
+from ....core.families import included_layers, usual_settings
+from ....core.graph.wording import counted
 from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, ROLLING, SLIDING_WINDOWS, WHOLE
 
 KEY_FRAMES_APART = 4
@@ -36,6 +37,7 @@ class LayersKnown:
     trained_frames: int = 0
     takes_context: bool | None = None
     begins_with_image: bool = False  # a whole model that moves the start image of its prompts
+    family: str = ""  # published family of the layers
 
 
 NOTHING_KNOWN = LayersKnown()
@@ -48,7 +50,7 @@ class SamplerSetup:
     given: whether the network is given frames (a context). windows: the choice of a strategy that
     sees all frames together or windows. views: whether windows are inside of the attention.
     prediction and interpolation are the models of the inputs of that name, None where nothing is
-    connected.
+    connected. sampler, steps and cfg are those of the run; "" and 0 are unknown.
     """
 
     model: LayersKnown
@@ -61,6 +63,9 @@ class SamplerSetup:
     views: bool = False
     prediction: LayersKnown | None = None
     interpolation: LayersKnown | None = None
+    sampler: str = ""
+    steps: int = 0
+    cfg: float = 0.0
 
     @property
     def made_first(self) -> int:
@@ -116,6 +121,7 @@ def sampler_warnings(setup: SamplerSetup) -> list[str]:
         found += _task(setup.interpolation, ("interpolation",), "the input interpolation_model")
     for layers in dict.fromkeys((setup.prediction, first)):
         found += _sampled_too_long(layers, setup)
+        found += _beyond_distilled(layers, setup.sampler, setup.steps, setup.cfg)
     return list(dict.fromkeys(found))
 
 
@@ -147,8 +153,9 @@ def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[st
     return found
 
 
-def core_sampler_warnings(layers: LayersKnown, frames: int) -> list[str]:
-    """What looks wrong with one of ComfyUI's own samplers, which samples all frames together."""
+def core_sampler_warnings(layers: LayersKnown, frames: int, steps: int = 0) -> list[str]:
+    """What looks wrong with one of ComfyUI's own samplers, which samples all frames together; steps
+    0 is unknown."""
     if layers.present is False:
         return []  # A model of images, and frames are images to it.
     found = _first_task(layers)
@@ -157,7 +164,7 @@ def core_sampler_warnings(layers: LayersKnown, frames: int) -> list[str]:
             f"{_seen_together(frames, layers.trained_frames)} take at most {layers.trained_frames} "
             "frames, context windows, or the Video Sampler with another strategy"
         )
-    return found
+    return found + _beyond_distilled(layers, steps=steps)
 
 
 def _missing(layers: LayersKnown, together: int) -> list[str]:
@@ -202,6 +209,24 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
     if setup.strategy in WHOLE and not setup.in_windows:
         return [f"{begin} choose at most {trained} frames, or another strategy"]
     return [f"{begin} set window to {trained}"]
+
+
+def _beyond_distilled(
+    layers: LayersKnown | None, sampler: str = "", steps: int = 0, cfg: float = 0.0
+) -> list[str]:
+    """Of layers that were distilled to a few steps, where a setting is another."""
+    usual = usual_settings(layers.family) if layers is not None and layers.family else None
+    if usual is None or usual.most_steps is None:
+        return []
+    other = [f"sampler_name is {sampler}"] if sampler not in ("", usual.sampler) else []
+    other += [f"steps is {steps}"] if steps > usual.most_steps else []
+    other += [f"cfg is {cfg:g}"] if cfg > usual.most_cfg else []
+    if not other:
+        return []
+    return [
+        f"the temporal layers were distilled to at most {counted(usual.most_steps, 'step')} of the "
+        f"sampler {usual.sampler} at cfg {usual.most_cfg:g} or less, but {' and '.join(other)}"
+    ]
 
 
 def _seen_together(frames: int, trained: int) -> str:

@@ -155,7 +155,7 @@ def ksample(
     sigmas = walked_sigmas(model.core.levels, how) if how.denoise > 0 else ()
     if len(sigmas) < 2:
         return kept | host.from_core(model, x0)
-    _check_setup(host, model, x0, how.cfg)
+    _check_setup(host, model, x0, how.cfg, len(sigmas) - 1)
     frames = x0.shape[1]
     prompts = (repeated_hints(one, frames) for one in (positive, negative))
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=how.cfg))
@@ -171,7 +171,9 @@ def ksample(
     return kept | host.from_core(model, x)
 
 
-def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: float) -> None:
+def _check_setup(
+    host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: float, steps: int
+) -> None:
     """Warn of what looks wrong, and refuse what cannot fit into memory."""
     from ...stages.running import require_room
     from ..shared.layer_facts import warnings_of_core_sampler
@@ -182,7 +184,8 @@ def _check_setup(host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: 
         raise ValueError(NEEDS_OTHER_FRAMES)
     together = frames if model.windows is None else min(frames, model.windows.length)
     moves = model.facts.begins_with_image
-    for sentence in warnings_of_core_sampler(model.core.sets, together, begins_with_image=moves):
+    sets = model.core.sets
+    for sentence in warnings_of_core_sampler(sets, together, steps, begins_with_image=moves):
         host.warn(sentence)
     if model.reference is not None and model.windows is None:
         host.warn(REFERENCE_WITHOUT_WINDOWS)
