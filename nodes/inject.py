@@ -50,6 +50,18 @@ def noise_levels() -> io.Input:
     )
 
 
+def first_convolution() -> io.Input:
+    return io.Combo.Input(
+        "first_convolution",
+        options=[OF_MODEL, OF_LAYERS],
+        default=OF_MODEL,
+        optional=True,
+        advanced=True,
+        tooltip="Of layers that bring a first convolution (PIA): the model's own stays, as for "
+        "personalised models, or that of the layers takes its place, as it was trained.",
+    )
+
+
 class InjectTemporalLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -92,6 +104,7 @@ class InjectTemporalLayers(io.ComfyNode):
                 ),
                 *curves(),
                 noise_levels(),
+                first_convolution(),
             ],
             outputs=[io.Model.Output(tooltip="A video model: the image model with the layers.")],
         )
@@ -103,14 +116,17 @@ class InjectTemporalLayers(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, layers, strength, attention_strength, convolution_strength, sites,
-        noise_levels=OF_LAYERS, **curves,
+        noise_levels=OF_LAYERS, first_convolution=OF_MODEL, **curves,
     ) -> io.NodeOutput:  # fmt: skip
         from .stages.parsing import read_strength
 
         kinds = {"attention": attention_strength, "convolution": convolution_strength}
         used = read_strength(host, strength, kinds, sites, curves)
-        own = noise_levels == OF_LAYERS
-        return io.NodeOutput(host.inject(model, layers, used, own_levels=own))
+        own = {
+            "own_levels": noise_levels == OF_LAYERS,
+            "own_input": first_convolution == OF_LAYERS,
+        }
+        return io.NodeOutput(host.inject(model, layers, used, **own))
 
 
 class EjectTemporalLayers(io.ComfyNode):

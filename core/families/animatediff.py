@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..networks.sites import UNetLayout
 from ..networks.temporal_layers import TemporalLayers
 from ..networks.weight_updates import WeightUpdates
 from ..weights.checkpoints import CheckpointError, broken_config, load_into
-from ..weights.cloning import shared_clone
 from ..weights.weight_files import read_weights
 from . import animatediff_keys as keys
 from .animatediff_config import AnimateDiffConfig, detect, prefix_of
@@ -129,23 +127,6 @@ def assemble(
     return load_into(layers, {**found, **updates}, f"the motion modules of {name}", dtype)
 
 
-def to_original(
-    layers: TemporalLayers, config: AnimateDiffConfig, first: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
-    """The file's state dict: inverse of :func:`assemble`, for layers without LoRAs.
-
-    first: PIA's first convolution, of which the layers hold a part.
-    """
-    return keys.join(keys.Split(layers.state_dict(), dict(first or {}), []), config)
-
-
-def with_own_input(unet: UNet2DConditionModel, state: Mapping[str, Tensor]) -> UNet2DConditionModel:
-    """The image U-Net with the first convolution that PIA's file has for the latents, as it was
-    trained; without this, the image network's own is kept, as for personalised ones."""
-    clone = shared_clone(unet)
-    weight = state["conv_in.weight"][:, : keys.LATENTS].contiguous()
-    own = {"weight": weight, "bias": state["conv_in.bias"]}
-    like = unet.conv_in.weight
-    for name, tensor in own.items():
-        setattr(clone.conv_in, name, torch.nn.Parameter(tensor.to(like), requires_grad=False))
-    return clone
+def to_original(layers: TemporalLayers, config: AnimateDiffConfig) -> dict[str, Tensor]:
+    """The file's state dict: inverse of :func:`assemble`, for layers without LoRAs."""
+    return keys.join(keys.Split(layers.state_dict(), []), config)

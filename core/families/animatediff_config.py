@@ -19,6 +19,8 @@ Spelling = Literal["original", "hotshot", "diffusers"]
 LINEAR = Betas("linear", 8.5e-4, 1.2e-2)
 """Linear in beta, unlike Stable Diffusion's own; ComfyUI's name for it is sqrt_linear."""
 XL_BETAS = Betas("scaled_linear", 8.5e-4, 2e-2)
+LATENTS = 4
+"""Channels of PIA's first convolution that are those of the latents; the others are its own."""
 LCM_IMAGE_BETAS = Betas("linear", 8.5e-4, 1.4e-2)
 
 
@@ -135,7 +137,9 @@ class AnimateDiffConfig:
             adding = replace(self.module, adds_context=True)
             last = self.layout.layers - 1
             found |= {f"down.{i}.attn.{last}": adding for i in range(self.layout.levels)}
-        return {"in": InputChannelsSpec()} | found if self.variant == "pia" else found
+        return (
+            {"in": InputChannelsSpec(latents=LATENTS)} | found if self.variant == "pia" else found
+        )
 
     def _context(self) -> ImageEncoderSpec | MaskedImageSpec | None:
         if self.variant == "animatelcm i2v":

@@ -13,7 +13,7 @@ from ..networks.layers.positions import interleaved_sinusoid
 from ..networks.sites import diffusers_path, width_at
 from ..networks.temporal_layers import key
 from ..weights.checkpoints import CheckpointError, complain
-from .animatediff_config import TABLE, AnimateDiffConfig, Spelling
+from .animatediff_config import LATENTS, TABLE, AnimateDiffConfig, Spelling
 from .stable_diffusion_keys import inverse, rename, rename_all
 
 _SPATIAL = re.compile(
@@ -23,10 +23,11 @@ _SPATIAL = re.compile(
 )
 """Modules of the image network, which training checkpoints hold as well."""
 
-_INPUT = "conv_in."
-INPUT_CHANNELS = "layers.in.conv.weight"
-LATENTS = 4
-"""Channels of the first convolution that are those of the latents; the others are PIA's own."""
+_INPUT = ("conv_in.weight", "conv_in.bias")
+_OWN = ("layers.in.own.weight", "layers.in.own.bias")
+_CHANNELS = "layers.in.conv.weight"
+"""PIA's first convolution, and what the layers hold of it: that of the latents, and that of the
+mask and the image."""
 
 TABLE_TOLERANCE = 0.07
 """Of a table of positions in half precision or less."""
@@ -97,11 +98,10 @@ def position_tables(config: AnimateDiffConfig) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Split:
-    """A state dict taken apart. layers: under their own names. input: the first convolution, of
-    layers that bring one. left_out: what a file of layers may hold, and is not used."""
+    """A state dict taken apart. layers: under their own names. left_out: what a file of layers may
+    hold, and is not used."""
 
     layers: dict[str, Tensor]
-    input: dict[str, Tensor]
     left_out: list[str]
 
 
@@ -111,23 +111,26 @@ def split(state: Mapping[str, Tensor], config: AnimateDiffConfig, name: str = "t
     Tables of positions are checked, and recomputed where they are needed.
     """
     names = table(config)
-    found, unknown = Split({}, {}, []), []
+    found, unknown, first = Split({}, []), [], {}
     for old, tensor in state.items():
         new = rename(old, names)
         if new is not None:
             found.layers[new] = tensor
         elif TABLE.search(old):
             _check_table(old, tensor, config, name)
-        elif config.variant == "pia" and old.startswith(_INPUT):
-            found.input[old] = tensor
+        elif config.variant == "pia" and old in _INPUT:
+            first[old] = tensor
         elif _SPATIAL.match(old):
             found.left_out.append(old)
         else:
             unknown.append(old)
     complain("has unknown", name, unknown)
     if config.variant == "pia":
-        complain("lacks", name, [k for k in (f"{_INPUT}weight",) if k not in found.input])
-        found.layers[INPUT_CHANNELS] = found.input[f"{_INPUT}weight"][:, LATENTS:].contiguous()
+        complain("lacks", name, [k for k in _INPUT if k not in first])
+        weight, bias = (first[k] for k in _INPUT)
+        parts = weight[:, :LATENTS], bias, weight[:, LATENTS:]
+        named = zip((*_OWN, _CHANNELS), parts, strict=True)
+        found.layers.update({new: part.contiguous() for new, part in named})
     return found
 
 
@@ -150,11 +153,14 @@ def _check_table(old: str, given: Tensor, config: AnimateDiffConfig, name: str) 
 def join(found: Split, config: AnimateDiffConfig) -> dict[str, Tensor]:
     """Inverse of :func:`split`, for layers without low-rank updates; what was left out is not
     there."""
-    own = {k: v for k, v in found.layers.items() if k != INPUT_CHANNELS}
+    own, first = dict(found.layers), {}
+    if _CHANNELS in own:
+        weight, bias, channels = (own.pop(k) for k in (*_OWN, _CHANNELS))
+        first = dict(zip(_INPUT, (torch.cat([weight, channels], dim=1), bias), strict=True))
     places = torch.arange(config.positions)
     tables = {
         old: interleaved_sinusoid(places, width)[None]
         for old, width in position_tables(config).items()
     }
     renamed = rename_all(own, inverse(table(config)), "the motion modules")
-    return {**found.input, **renamed, **tables}
+    return {**first, **renamed, **tables}

@@ -78,5 +78,5 @@ def _motion_config(
 
 def to_original(network: SparseControlNet, config: AnimateDiffConfig) -> dict[str, Tensor]:
     """The file's state dict: inverse of :func:`assemble`."""
-    motion = keys.join(keys.Split(network.layers.state_dict(), {}, []), config)
+    motion = keys.join(keys.Split(network.layers.state_dict(), []), config)
     return {**network.encoder.state_dict(), **motion}

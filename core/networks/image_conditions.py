@@ -215,10 +215,15 @@ class MaskedImage(nn.Module):
 @module_kind("input channels")
 @dataclass(frozen=True, kw_only=True)
 class InputChannelsSpec(LayerSpec):
-    """What the first convolution would add for further channels, those of the condition."""
+    """What the first convolution would add for further channels, those of the condition.
+
+    latents: channels of a first convolution of its own, which takes the place of the image
+    network's where the layer is handed the network's input; 0 = it has none.
+    """
 
     channels: int = 5
     kernel: int = 3
+    latents: int = 0
 
     def build(self, width: int, ops=nn) -> InputChannels:
         return InputChannels(width, self, ops)
@@ -232,11 +237,25 @@ class InputChannels(nn.Module):
         half = spec.kernel // 2
         self.conv = ops.Conv2d(spec.channels, width, spec.kernel, padding=half, bias=False)
         nn.init.zeros_(self.conv.weight)
+        self.own = None
+        if spec.latents:
+            self.own = ops.Conv2d(spec.latents, width, spec.kernel, padding=half)
 
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
+        strength = strength.to(h) if isinstance(strength, Tensor) else strength
+        if self.own is not None and inputs.latents is not None:
+            h = h + strength * (self._first(inputs.latents) - h)
         if inputs.context is None:
             return h
-        more = self.conv(inputs.context)
-        return h + (strength.to(h) if isinstance(strength, Tensor) else strength) * more
+        return h + strength * self.conv(inputs.context)
+
+    def _first(self, latents: Tensor) -> Tensor:
+        have, own = latents.shape[1], self.own.in_channels
+        if have != own:
+            raise ValueError(
+                f"the first convolution of the layers takes {own} channels, but the model's input "
+                f"has {have}: keep the model's own"
+            )
+        return self.own(latents)

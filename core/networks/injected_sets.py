@@ -34,13 +34,15 @@ from .weight_updates import Frames, updated
 @dataclass(frozen=True, eq=False)
 class Injection:
     """One set of temporal layers, how much of it is used, the camera that it follows, images that
-    its frames continue, and whether it brings the noise levels that it was trained with."""
+    its frames continue, whether it brings the noise levels that it was trained with, and whether
+    its first convolution, where it has one, takes the place of the image network's."""
 
     layers: TemporalLayers
     strength: Strength = FULL_STRENGTH
     camera: CameraUse | None = None
     images: KeyframeImages | None = None
     own_levels: bool = True
+    own_input: bool = False
 
     @property
     def off(self) -> bool:
@@ -201,6 +203,7 @@ class LayerPass:
         self.sets, views = sets.acting(self.numbers, self.step), conditions.views
         self.sets.check_frames(self.frames if views is None else views.longest)
         self.embedding: Tensor | None = None
+        self.latents: Tensor | None = None
         if conditions.context is None and self.sets.context_channels:
             # Sets that read given frames were trained with some, or with an empty mask.
             b, t, _, h, w = shape
@@ -217,6 +220,7 @@ class LayerPass:
         """The input [b, t, c, h, w] and its steps [], [b] or [b, t] with given frames standing in
         the input, each at its own step, where a set was trained so; else as they are. Channels that
         the input has behind those of the latents stay."""
+        self.latents = x
         if not any(one.layers.puts_context_in_place for one in self.sets):
             return x, steps
         context = self.conditions.context
@@ -239,7 +243,11 @@ class LayerPass:
                 self.embedding,
                 self.frames,
                 self.conditions,
-                OwnInputs(self._camera(one), self._images(one)),
+                OwnInputs(
+                    self._camera(one),
+                    self._images(one),
+                    self.latents if one.own_input else None,
+                ),
             )
             for one in self.sets
         ]

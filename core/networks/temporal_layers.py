@@ -45,10 +45,12 @@ class CameraFeatures:
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """Conditions of one set alone: the camera, images that the frames continue."""
+    """Conditions of one set alone: the camera, images that the frames continue, the network's input
+    [b t c h w] for a first layer that takes the place of the network's."""
 
     camera: CameraFeatures | None = None
     images: SegmentImages | None = None
+    latents: Tensor | None = None
 
 
 class TemporalLayers(nn.Module):
@@ -116,6 +118,7 @@ class TemporalLayers(nn.Module):
             image_only=None if conditions.image_only is None else conditions.image_only.flatten(),
             extension=extension,
             views=conditions.views,
+            latents=None if own.latents is None else own.latents.flatten(0, 1),
         )
         levels = [replace(inputs, context=found) for found in features]
         if own.camera is not None:

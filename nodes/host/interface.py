@@ -176,10 +176,12 @@ class Host(Protocol):
         """A CONTROL_NET of a SparseCtrl whose images stand at these absolute frames."""
 
     def inject(
-        self, model: Wire, layers: Wire, strength: Strength, *, own_levels: bool = True
-    ) -> Wire:
+        self, model: Wire, layers: Wire, strength: Strength, *, own_levels: bool = True,
+        own_input: bool = False,
+    ) -> Wire:  # fmt: skip
         """A clone of the model with the layers in it; the given model is not changed. own_levels:
-        whether layers that were trained with other noise levels bring them."""
+        whether layers that were trained with other noise levels bring them; own_input: whether
+        their first convolution, if they have one, takes the place of the model's."""
 
     def continue_images(
         self, model: Wire, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float

@@ -28,8 +28,9 @@ from videoldm.core.networks.conditions import SIZES, Conditions
 from videoldm.core.networks.context_frames import ContextFrames, given_frames
 from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.image_conditions import ImageEncoderSpec, MaskedImage, MaskedImageSpec
+from videoldm.core.networks.injected_sets import Injection
 from videoldm.core.networks.sites import layout_of, site_of_diffusers_path
-from videoldm.core.networks.video_unet import VideoUNet, inject
+from videoldm.core.networks.video_unet import VideoUNet
 from videoldm.core.weights.checkpoints import load_into, part
 
 # Tolerances: about three times what was measured here.
@@ -118,7 +119,7 @@ class Model:
 
     def __call__(
         self, *, unet=None, loras=(), silent=False, frames=None,
-        context: ContextFrames | None = None, **changes,
+        context: ContextFrames | None = None, own_input: bool = False, **changes,
     ) -> Tensor:  # fmt: skip
         layers = animatediff.assemble(self.state, replace(self.config, **changes), loras=loras)
         if silent:
@@ -134,7 +135,8 @@ class Model:
             context=context,
         )
         with torch.no_grad():
-            network = inject(unet or self.unet, layers)
+            network = VideoUNet(unet or self.unet, [])
+            network = network.with_sets([Injection(layers, own_input=own_input)])
             return network(inputs["sample"][:, :frames], inputs["timestep"], given)
 
     def check_modules(self, expected: dict[str, Tensor]) -> None:
@@ -207,8 +209,7 @@ def pia(case: Case, folder: Path) -> None:
     context = given_frames(image, [told["cond_frame"]], frames)
     likeness = likeness_of(told["preset"])
     how = {"context": context, "likeness": likeness}
-    own = animatediff.with_own_input(model.unet, model.state)
-    run_all(model, {"out": {**how, "unet": own}, "out_dreambooth": how}, expected)
+    run_all(model, {"out": {**how, "own_input": True}, "out_dreambooth": how}, expected)
     model.check_modules(expected)
     seen = MaskedImage(MaskedImageSpec(likeness=likeness, levels=4))(context, torch.float32)[0][0]
     joined = torch.cat([inputs["mask_sample"], inputs["masked_sample"]], dim=2)

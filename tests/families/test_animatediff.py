@@ -36,6 +36,7 @@ from videoldm.core.families.stable_diffusion_folders import build_unet
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.context_frames import given_frames
 from videoldm.core.networks.diffusion_model import DiffusionModel
+from videoldm.core.networks.injected_sets import Injection
 from videoldm.core.networks.layers.block_attention import BlockAttentionSpec
 from videoldm.core.networks.layers.positions import interleaved_sinusoid
 from videoldm.core.networks.layers.specs import LayerInputs
@@ -90,7 +91,7 @@ def test_every_key_of_a_published_file_is_used_and_none_is_missing(manifest):
     found = keys.split(state, config)
     layers = animatediff.assemble(state, config)
     assert not found.left_out
-    back = animatediff.to_original(layers, config, found.input)
+    back = animatediff.to_original(layers, config)
     assert {k: list(v.shape) for k, v in back.items()} == shapes
     again = TemporalLayersSpec.from_dict(json.loads(json.dumps(layers.spec.as_dict())))
     assert again == layers.spec
@@ -141,7 +142,7 @@ def test_taking_apart_and_putting_together_changes_nothing(variant, spelling):
     config = toy_config(variant, **changes)
     state = toy_state(config)
     again = animatediff.assemble(state, config)
-    back = animatediff.to_original(again, config, keys.split(state, config).input)
+    back = animatediff.to_original(again, config)
     assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in back)
     found = detect({k: tuple(v.shape) for k, v in state.items()}, norm_groups=8, heads=4)
     # Two levels are nobody's, so neither they nor three tell XL's beta; depths are never told.
@@ -339,3 +340,25 @@ def test_an_image_steers_pias_and_animatelcms_layers():
         plain, told = forward(layers), forward(layers, context=image)
         assert not torch.allclose(plain, told, atol=1e-3)
         assert torch.equal(forward(layers, context=image.dropped()), plain)
+
+
+def test_pias_first_convolution_takes_the_place_of_the_image_networks_where_asked():
+    layers, image = toy_layers(toy_config("pia")), toy_unet_of_one_seed()
+    conv = layers.at("in").own
+    swapped = toy_unet_of_one_seed()
+    swapped.conv_in.load_state_dict(conv.state_dict())
+
+    def run(unet, **how):
+        network = VideoUNet(unet, []).with_sets([Injection(layers, **how)])
+        with torch.no_grad():
+            return network(VIDEO[:, :4], torch.tensor(500), Conditions(text=TEXT))
+
+    wanted, own = run(swapped), run(image, own_input=True)
+    torch.testing.assert_close(own, wanted, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(own, run(image), atol=1e-2)
+    off = run(image, own_input=True, strength=Strength(overall=0.0))
+    with torch.no_grad():
+        alone = VideoUNet(image, [])(VIDEO[:, :4], torch.tensor(500), Conditions(text=TEXT))
+    assert torch.equal(off, alone)
+    with pytest.raises(ValueError, match="takes 4 channels, but the model's input has 9: keep"):
+        layers.at("in")(VIDEO[0, :4], 4, LayerInputs(latents=normal(4, 9, 8, 8, seed=1)))

@@ -108,10 +108,10 @@ def errors(case) -> dict[str, float]:
     inputs, expected = case.inputs(), case.expected()
     frames = case.told["shapes"]["frames"]
 
-    def put_in(loras=(), strength=FULL_STRENGTH, **changes):
+    def put_in(loras=(), strength=FULL_STRENGTH, own_input=False, **changes):
         layers = animatediff.assemble(known.state, replace(known.config, **changes), loras=loras)
         loaded = _loaded_layers(layers.spec, layers.state_dict(), "the case", (None, ()))
-        return inject(image, loaded, strength)
+        return inject(image, loaded, strength, own_input=own_input)
 
     def apart(got, wanted) -> float:
         return float((got - wanted).abs().max() / wanted.abs().max())
@@ -121,9 +121,10 @@ def errors(case) -> dict[str, float]:
     if known.config.variant == "pia":
         told = case.told["mask"]
         context = given_frames(inputs["image_latent"][:, None], [told["cond_frame"]], frames)
-        pia = put_in(likeness=likeness_of(told["preset"]))
-        given = answer(pia, inputs, context=context)
-        found["image"] = apart(given, expected["out_dreambooth"])
+        for own, name in ((False, "out_dreambooth"), (True, "out")):
+            pia = put_in(own_input=own, likeness=likeness_of(told["preset"]))
+            given = answer(pia, inputs, context=context)
+            found["image" if own else name] = apart(given, expected[name])
     elif known.config.variant == "animatelcm i2v":
         context = given_frames(inputs["img_latent"][:, None], [0], frames)
         found["image"] = apart(answer(video, inputs, context=context), expected["out"])

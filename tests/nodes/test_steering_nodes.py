@@ -63,6 +63,16 @@ def test_images_and_presets_steer_ksampler(run, parts, tmp_path):
         given("small motion", "0")
 
 
+def test_the_layers_first_convolution_replaces_the_models_where_asked(run, parts, tmp_path):
+    usual = with_modules(run, parts, tmp_path, "pia")
+    layers = run("VideoLDM_LoadTemporalLayers", layers="pia.safetensors")
+    asked = dict(model=parts["model"], layers=layers, first_convolution="of the layers")
+    own = run("VideoLDM_InjectTemporalLayers", **asked)
+    assert not torch.allclose(sampled(run, parts, usual), sampled(run, parts, own), atol=1e-2)
+    ejected, plain = run("VideoLDM_EjectTemporalLayers", model=own), parts["model"]
+    assert torch.equal(sampled(run, parts, ejected), sampled(run, parts, plain))
+
+
 def test_layers_without_an_input_for_images_say_so(run, parts, tmp_path):
     image = {"samples": torch.zeros(1, 4, 4, 4)}
     with pytest.raises(ValueError, match="no temporal layers: put Inject Temporal Layers"):

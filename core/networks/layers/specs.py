@@ -46,6 +46,7 @@ class LayerInputs:
     camera_strength: float = 1.0
     extension: Any = None  # what a family's own prompt reader hands to its own layers
     scales: Scales = PLAIN  # of keys and queries
+    latents: Tensor | None = None  # the network's input [(b t), c, h, w], for a first layer to read
 
     def of_frames(self, frames: Sequence[int], total: int) -> LayerInputs:
         """The same for some of the `total` frames, as far as motion modules read them."""

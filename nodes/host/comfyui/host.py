@@ -100,12 +100,10 @@ class ComfyHost:
 
         return facts_of(model)
 
-    def inject(
-        self, model: Any, layers: LoadedLayers, strength: Strength, *, own_levels: bool = True
-    ) -> Any:
+    def inject(self, model: Any, layers: LoadedLayers, strength: Strength, **own: bool) -> Any:
         from .layers import inject
 
-        return inject(model, layers, strength, own_levels=own_levels)
+        return inject(model, layers, strength, **own)
 
     def continue_images(
         self, model: Any, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float

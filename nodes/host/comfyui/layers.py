@@ -109,8 +109,9 @@ def core_sets(sets: Sequence[InjectedSet]) -> InjectedSets:
     return InjectedSets([one.use for one in sets])
 
 
-def inject(model: Any, layers: LoadedLayers, strength: Strength, *, own_levels: bool = True) -> Any:
-    """A clone of the model with the layers in it; ValueError unless they were made for it."""
+def inject(model: Any, layers: LoadedLayers, strength: Strength, **own: bool) -> Any:
+    """A clone of the model with the layers in it; ValueError unless they were made for it. own: see
+    `Host.inject`."""
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
         raise ValueError(
@@ -120,7 +121,7 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength, *, own_levels: 
     have = unet_layout(model.model.model_config.unet_config)
     check_layers_fit(layers.module.spec, have)
     check_strength_fits(strength, layers.module.spec)
-    use = Injection(layers.module, strength, own_levels=own_levels)
+    use = Injection(layers.module, strength, **own)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, use)), have)
 
 

@@ -119,10 +119,9 @@ class StandaloneHost:
         return model.facts
 
     def inject(
-        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, *,
-        own_levels: bool = True,
-    ) -> StandaloneModel:  # fmt: skip
-        return model.injected(layers, strength, own_levels=own_levels)
+        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, **own: bool
+    ) -> StandaloneModel:
+        return model.injected(layers, strength, **own)
 
     def continue_images(
         self, model: StandaloneModel, images: KeyframeImages, likeness: tuple[float, ...] | None,

@@ -62,9 +62,7 @@ class StandaloneModel:
         )  # fmt: skip
         return replace(found, free_init=self.free_init, reference=self.reference)
 
-    def injected(
-        self, layers: TemporalLayers, strength: Strength, *, own_levels: bool = True
-    ) -> StandaloneModel:
+    def injected(self, layers: TemporalLayers, strength: Strength, **own: bool) -> StandaloneModel:
         check_takes_layers(self.core.network)
         check_layers_fit(layers.spec, self.core.network.layout)
         check_strength_fits(strength, layers.spec)
@@ -73,10 +71,8 @@ class StandaloneModel:
         for one in layers.updates:
             one.updates.to(**there)
         core = self.core.with_layers(layers, strength)
-        if not own_levels:
-            *before, last = core.sets
-            core = core.with_sets([*before, replace(last, own_levels=False)])
-        return replace(self, core=core)
+        *before, last = core.sets
+        return replace(self, core=core.with_sets([*before, replace(last, **own)]))
 
     def steered(self, misfit: Misfit, change: Callable[[Injection], Injection]) -> StandaloneModel:
         """The last set of layers that fits changed; ValueError, with why, where none does."""
