@@ -38,7 +38,7 @@ BEFORE = {
         {"5.model": ["5", 0]}, 2, ["cycle", "node 5"],
     ),
     "value out of its range": (
-        {"8.steps": 0}, 2, ["node 8", '"steps"', "1 to 1000", "given 0"],
+        {"8.steps": -1}, 2, ["node 8", '"steps"', "0 to 1000", "given -1"],
     ),
     "wrong type of a value": (
         {"8.frames": "many"}, 2, ["node 8", '"frames"', "expected a whole number", '"many"'],
@@ -129,7 +129,7 @@ SETTINGS = {
     "a name of two nodes": ("CLIPTextEncode.text=x", ["2 nodes", "6, 7"]),
     "unknown input": ("8.stepz=4", ["node 8", '"stepz"', 'did you mean "steps"']),
     "wrong value type": ("8.steps=few", ["node 8", '"steps"', "whole number", '"few"']),
-    "out of range": ("8.steps=5000", ["node 8", '"steps"', "1 to 1000", "5000"]),
+    "out of range": ("8.steps=5000", ["node 8", '"steps"', "0 to 1000", "5000"]),
     "not a choice": ("8.sampler_name=dim", ["node 8", "one of", '"dim"', 'did you mean "ddim"']),
     "a wire": ("8.model=embedded", ["node 8", '"model"', "MODEL"]),
 }
