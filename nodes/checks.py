@@ -144,9 +144,10 @@ def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str
 
 
 def _rolling_faults(values: Values) -> Iterator[str]:
-    """The queue has a frame for every step, and takes the steps itself."""
+    """The queue has a frame for every step, and takes the steps itself. Steps 0 are known with the
+    model alone."""
     both = _known(values, "steps", "window")
-    if both and both[0] < both[1]:
+    if both and 0 < both[0] < both[1]:
         yield (
             f"rolling takes one noise level for each frame of its queue: steps {both[0]} must be "
             f"at least window {both[1]}"

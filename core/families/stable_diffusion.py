@@ -324,7 +324,9 @@ def _dropped_layers(text: CLIPTextModel | None) -> int:
 def _refuse_other_models(path: Path) -> None:
     """Raise CheckpointError for folders of models that take more than latents and one text."""
     if (path / "text_encoder_2").is_dir():
-        raise CheckpointError(f"{path} has two text encoders (SDXL), which are not supported")
+        raise CheckpointError(
+            f"{path} has two text encoders: it is Stable Diffusion XL, which needs ComfyUI"
+        )
     config = folders.unet_config(path / "unet")
     other = of_channels(config.get("in_channels", 4), config.get("cross_attention_dim", 0))
     if other is not None:

@@ -24,7 +24,7 @@ _BY_KEYS = {
         r"|\.lokr_w[12]",
         "a textual inversion, for the folder models/embeddings": r"^emb_params$"
         r"|^string_to_param$|^<.*>$",
-        "Stable Diffusion XL": r"^conditioner\.embedders\.",
+        "Stable Diffusion XL, which needs ComfyUI": r"^conditioner\.embedders\.",
         "Stable Video Diffusion": r"\.time_stack\.",
         "a video model (VideoCrafter)": r"(^|\.)init_attn\.0\.",
         "a video model (LVDM)": r"\.(attn1_tmp|qkv_t)\.|(^|\.)decoder\.conv_blocks\.",

@@ -75,11 +75,12 @@ def sample_video(
     host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
 ) -> dict[str, Any]:
     """Sample a video and return its LATENT; everything is checked before the first step."""
+    facts = host.facts(model)
+    request, settings = settled(facts, request, settings)
     values = vars(request) | vars(settings) | flat(request.strategy)
     require(sampler_faults, values, [name for name, value in values.items() if value is not None])
-    prompts, facts = prompts_for(host, model, prompts), host.facts(model)
-    request, settings = settled(facts, in_latents(facts.temporal_factor, request), settings)
-    run = _Run(host, model, prompts, request, settings)
+    prompts = prompts_for(host, model, prompts)
+    run = _Run(host, model, prompts, in_latents(facts.temporal_factor, request), settings)
     chunks = run.made_by[request.strategy.name]()
     return gathered(host, model, chunks)
 

@@ -311,7 +311,7 @@ OTHERS = {
     "editing": (lambda s: changed_first(s, 8), r"image editing model of Stable Diffusion 1\.x"),
     "depth": (lambda s: changed_first(s, 5), "a depth-to-image model"),
     "SDXL": (lambda s: {"conditioner.embedders.0.x.weight": ONE} | below(s, UNET)
-             | {f"{UNET}label_emb.0.0.weight": ONE}, "it is Stable Diffusion XL"),
+             | {f"{UNET}label_emb.0.0.weight": ONE}, "Stable Diffusion XL, which needs ComfyUI"),
     "SDXL's U-Net": (
         lambda s: {"add_embedding.linear_1.weight": ONE,
                    "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight":

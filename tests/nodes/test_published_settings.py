@@ -97,3 +97,9 @@ def test_layers_that_were_not_distilled_never_warn_of_it():
     for family in ("", "animatediff v3", "animatediff sdxl"):
         known = LayersKnown(present=True, family=family)
         assert core_sampler_warnings(known, 16, 50) == []
+
+
+def test_rolling_is_checked_with_the_steps_that_come_with_the_layers(sample, model_of):
+    model = model_of("lcm.safetensors")
+    with pytest.raises(ValueError, match="steps 4 must be at least window 5"):
+        sampled(sample, model, **{"strategy": "rolling", "strategy.window": 5}, frames=8)
