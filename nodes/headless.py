@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         (_run_arguments, "run", "run workflow files"),
         (_validate_arguments, "validate", "check workflow files without running them"),
         (_nodes_arguments, "nodes", "list the nodes, or the inputs of one"),
+        (_plan_arguments, "plan", "draw the noise levels of a strategy's frames step by step"),
         (
             _models_arguments,
             "models",
@@ -145,6 +146,24 @@ def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     _folder_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per file")
     parser.set_defaults(handler=("command.listing", "validate_files"))
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    from .choices import SCHEDULES, STRATEGIES, WINDOW_SCHEDULES
+
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", metavar="FILE", nargs="?", help="a workflow with a Video Sampler")
+    what.add_argument("--strategy", choices=STRATEGIES, help="of the Video Sampler")
+    add = parser.add_argument
+    for name, usual in (("frames", 64), ("steps", 25), ("window", 16), ("overlap", 4),
+                        ("context-frames", 1), ("passes", 1)):  # fmt: skip
+        add(f"--{name}", metavar="N", type=int, default=usual, help=f"(default: {usual})")
+    add("--schedule", choices=SCHEDULES, default="uniform", help="of the noise levels")
+    add("--window-schedule", choices=WINDOW_SCHEDULES, default="static", help="of the windows")
+    add("--no-lookahead", action="store_false", dest="lookahead", help="of rolling")
+    add("--output", metavar="FILE", help="also draw the plan into this PNG")
+    add("--json", action="store_true", help="print the sigmas, a JSON object for each plan")
+    parser.set_defaults(handler=("command.plan", "draw_plans"))
 
 
 def _nodes_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,57 @@
+"""The video sampler's strategies as plans of noise levels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...core.diffusion.schedules import get_sigmas, scaled_linear
+from ...core.tasks.noise_plan import (
+    NoisePlan,
+    hierarchical_plan,
+    prediction_plan,
+    rolling_plan,
+    single_plan,
+    sliding_plan,
+)
+from ...core.tasks.rolling import Rolling
+from ...core.tasks.window_schedules import WindowLayout
+from ..choices import (
+    AS_PUBLISHED,
+    HIERARCHICAL,
+    PREDICTION,
+    ROLLING,
+    SLIDING_WINDOWS,
+    SPARSE_FIRST,
+)
+from .strategy import Strategy
+
+
+def usual_sigmas(schedule: str, steps: int, denoise: float = 1.0) -> Tensor:
+    """Noise levels [steps + 1] of a schedule over those of latent diffusion; a model may have
+    others, and "as published" is drawn evenly."""
+    name = "uniform" if schedule == AS_PUBLISHED else schedule
+    return get_sigmas(name, scaled_linear(), steps, strength=denoise)
+
+
+def plan_of(own: Strategy, frames: int, sigmas: Tensor) -> NoisePlan:
+    """The plan of a strategy; ValueError for settings that do not fit, and where frames rise."""
+    if own.name == SPARSE_FIRST:
+        raise ValueError(
+            "sparse first takes all frames a step back up in the end, so it is no plan of falling "
+            "noise levels"
+        )
+    if own.name == PREDICTION:
+        return prediction_plan(frames, sigmas, own.window, own.context_frames)
+    if own.name == HIERARCHICAL:
+        how = dict(passes=own.passes)
+        return hierarchical_plan(frames, sigmas, own.window, own.context_frames, **how)
+    if own.name == ROLLING:
+        how = Rolling(window=own.window, lookahead=own.lookahead, eta=own.eta)
+        return rolling_plan(frames, sigmas, how)
+    if SLIDING_WINDOWS in (own.name, own.windows):
+        layout = WindowLayout(
+            window=own.window, overlap=own.overlap, schedule=own.window_schedule, fuse=own.fuse,
+            strides=own.strides,
+        )  # fmt: skip
+        return sliding_plan(frames, sigmas, layout)
+    return single_plan(frames, sigmas)
