@@ -36,7 +36,8 @@ class Clips:
     size: (height, width) that frames are shrunk or enlarged to cover; what protrudes is cut off.
     patch: (height, width) of a part at a random place, for networks that are trained on parts of
     large frames; None = whole frames. videos: a folder of video files, each with its caption in a
-    text file of the same name beside it, if it has one; "" = rendered videos of `world`.
+    text file of the same name beside it, if it has one; "" = rendered videos of `world`, with their
+    captions or, with `labels`, the labels of their scenes.
     """
 
     frames: int
@@ -44,6 +45,7 @@ class Clips:
     patch: tuple[int, int] | None = None
     videos: str = ""
     world: str = "driving"
+    labels: bool = False
 
     def draw(self, random: np.random.Generator, stride: int = 1) -> Clip:
         """Every `stride`-th frame of a stretch of some video, at its own frame rate; of rendered
@@ -68,7 +70,8 @@ class Clips:
         scene = worlds.sample_scene(self.world, int(random.integers(2**31)))
         times = random.uniform(0, LATEST_START) + stride / 4 * np.arange(self.frames)
         frames = worlds.render(scene, times=times, size=self.size)
-        return Clip(torch.from_numpy(frames), worlds.caption(scene))
+        words = worlds.labels(scene) if self.labels else worlds.caption(scene)
+        return Clip(torch.from_numpy(frames), words)
 
     def _from_file(self, random: np.random.Generator, stride: int) -> Clip:
         info = self._long_enough(random, stride)

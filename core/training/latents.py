@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,16 +31,24 @@ class VideoPlan:
     """Which videos: ``count`` scenes of ``frames`` frames, ``rate`` base frames apart.
 
     ``shapes_share`` of them are shapes, the others driving; they start at a time drawn from
-    0 .. ``latest_start``, which is 0 for half of them in any case.
+    0 .. ``latest_start``, which is 0 for half of them in any case. size: a side, or (height,
+    width). labels: captions are the scenes' labels alone, without motion.
     """
 
     count: int
     frames: int = 16
     rate: float = 1.0
-    size: int = 64
+    size: int | Sequence[int] = 64
     shapes_share: float = 0.5
     latest_start: float = 0.0
     seed: int = 0
+    labels: bool = False
+
+    def captions(self, scene: worlds.Scene) -> tuple[str, str]:
+        """What is said of a scene, with and without its motion."""
+        if self.labels:
+            return worlds.labels(scene), worlds.labels(scene)
+        return worlds.caption(scene), worlds.caption(scene, motion=False)
 
     def scene(self, index: int) -> tuple[worlds.Scene, np.ndarray]:
         """The scene of video ``index`` and the times of its frames."""
@@ -113,7 +121,8 @@ def _shown_by(scene: worlds.Scene) -> set[str]:
 
 def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentVideos:
     """Load the videos of ``plan`` from ``folder``, encoding them first if they are not there."""
-    fingerprint = hashlib.sha256(json.dumps(vars(plan), sort_keys=True).encode())
+    shown = {name: value for name, value in vars(plan).items() if name != "labels"}
+    fingerprint = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
     fingerprint.update(autoencoder.encoder.conv_out.weight.detach().float().cpu().numpy().tobytes())
     path = folder / f"videos-{fingerprint.hexdigest()[:16]}.safetensors"
     if not path.is_file():
@@ -121,8 +130,9 @@ def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> 
         save_file({"latents": encode_plan(plan, autoencoder)}, path)
     latents = load_file(path)["latents"]
     scenes = [plan.scene(i) for i in range(plan.count)]
-    captions = [(worlds.caption(s), worlds.caption(s, motion=False)) for s, _ in scenes]
-    boxes = [[list(worlds.boxes(s, float(t))) for t in times] for s, times in scenes]
+    captions = [plan.captions(scene) for scene, _ in scenes]
+    size = plan.size if isinstance(plan.size, int) else (plan.size[0], plan.size[1])
+    boxes = [[list(worlds.boxes(s, float(t), size=size)) for t in times] for s, times in scenes]
     return LatentVideos(plan, latents, captions, boxes)
 
 

@@ -42,11 +42,11 @@ class TrainVideoLayers:
 
     ``start_from.image_model`` is a published file, a diffusers folder or a file of this project,
     ``start_from.layers`` layers to go on with. ``model`` is the table of the layers, see
-    :mod:`...families.embedded.specs`. Of ``data``, `frames`, `size`, `patch`, `videos` and `world`
-    are those of :class:`.Clips`, `strides` the distances of frames, of which batches take one each
-    in turn: with a frame-rate flag its class is the place in this list. Which frames are given: see
-    :class:`.ShownFrames`. `drop_caption` is the share of clips without their words, `perturb` the
-    step below which given frames are noised in every second batch.
+    :mod:`...families.embedded.specs`. Of ``data``, `frames`, `size`, `patch`, `videos`, `world` and
+    `labels` are those of :class:`.Clips`, `strides` the distances of frames, of which batches take
+    one each in turn: with a frame-rate flag its class is the place in this list. Which frames are
+    given: see :class:`.ShownFrames`. `drop_caption` is the share of clips without their words,
+    `perturb` the step below which given frames are noised in every second batch.
 
     image: the image model, where it is not the recipe's file.
     """
@@ -54,7 +54,7 @@ class TrainVideoLayers:
     def __init__(self, recipe: Recipe, cache: Path, image: ImageModel | None = None):
         self.recipe, data = recipe, recipe.data
         self.image = image or load_base(recipe.start_from)
-        kept = {k: data[k] for k in ("frames", "videos", "world") if k in data}
+        kept = {k: data[k] for k in ("frames", "videos", "world", "labels") if k in data}
         sides = {k: tuple(data[k]) for k in ("size", "patch") if k in data}
         self.clips = Clips(**kept, **sides)
         self.strides = tuple(data.get("strides", (1,)))

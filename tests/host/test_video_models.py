@@ -176,6 +176,21 @@ WORKFLOWS = {
     "modelscope_text_to_video": {"1": {"model": "toy/image_model.safetensors"},
                                  "2": {"model": "video/modelscope.safetensors"},
                                  "5": {"frames": 3}},
+    "long_video_prediction": {"1": {"model": "toy/image_model.safetensors"},
+                              "2": {"layers": "toy/prediction.safetensors"},
+                              "6": {"width": 32, "height": 16, "steps": 2},
+                              "7": {"width": 32, "height": 16, "steps": 2, "frames": 9,
+                                    "strategy.window": 4}},
+    "driving_simulation_512x1024": {
+        "1": {"model": "toy/image_model.safetensors"},
+        "2": {"layers": "toy/prediction.safetensors"},
+        "8": {"upsampler": "toy/upsampler.safetensors"},
+        "9": {"vae": "toy/temporal_decoder.safetensors"},
+        "6": {"width": 32, "height": 16, "steps": 2},
+        **dict.fromkeys(("11", "21"), {"width": 32, "height": 16, "steps": 2, "frames": 5,
+                                       "strategy.window": 4}),
+        **dict.fromkeys(("13", "23"), {"steps": 2, "chunk": 4, "overlap": 1}),
+    },
 }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_embeddings_and_vectors_are_left_to_adamw():
 
 def test_every_recipe_of_the_project_can_be_read():
     recipes = [load_recipe(path) for path in RECIPES.glob("*.toml")]
-    assert len(recipes) == 17
+    assert len(recipes) == 19
 
 
 @pytest.mark.parametrize(

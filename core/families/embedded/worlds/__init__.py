@@ -32,6 +32,7 @@ __all__ = [
     "boxes",
     "caption",
     "flow",
+    "labels",
     "random_video",
     "render",
     "rendered",
@@ -55,6 +56,13 @@ def render(scene: Scene, *, times: np.ndarray, size: int | tuple[int, int]) -> n
 def caption(scene: Scene, *, motion: bool = True) -> str:
     """Describe the scene; without `motion`, only what a single frame shows."""
     return _world(scene).caption(scene, motion=motion)
+
+
+def labels(scene: Scene) -> str:
+    """The classes that a scene belongs to; ValueError for one of a world without classes."""
+    if not isinstance(scene, DrivingScene):
+        raise ValueError("only scenes of the world driving have labels")
+    return driving.labels(scene)
 
 
 def boxes(scene: Scene, time: float = 0.0, *, size: int | tuple[int, int] = 64) -> tuple[Box, ...]:

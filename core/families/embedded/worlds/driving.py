@@ -45,6 +45,8 @@ CAR_COLORS = {
 EGO_MOTIONS = {"keeps its lane": 0.0, "drifts left": -1.0, "drifts right": 1.0}
 CAR_MOTIONS = ("approaches", "recedes", "keeps")
 LANE_NAMES = {2: ("left", "right"), 3: ("left", "middle", "right")}
+CROWDEDNESS = ("empty road", "little traffic", "some traffic", "heavy traffic")
+"""By the number of other cars."""
 LIGHT_WORDS = {"day": "by day", "dusk": "at dusk", "night": "at night"}
 
 SLOWEST, FASTEST = 0.12 * DASH_PERIOD, 0.34 * DASH_PERIOD  # metres per base frame
@@ -135,6 +137,11 @@ def caption(scene: DrivingScene, *, motion: bool = True) -> str:
     if motion:
         parts.append(f"the camera {scene.ego}")
     return ", ".join(parts)
+
+
+def labels(scene: DrivingScene) -> str:
+    """Light and crowdedness alone, such as "night, heavy traffic"."""
+    return f"{scene.light}, {CROWDEDNESS[len(scene.cars)]}"
 
 
 # Where things are.

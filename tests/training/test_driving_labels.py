@@ -1,0 +1,41 @@
+"""Driving at 128x256: labels instead of sentences, and boxes of frames that are no squares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from videoldm.core.families.embedded import loading as embedded
+from videoldm.core.families.embedded import worlds
+from videoldm.core.training.clips import Clips
+from videoldm.core.training.latents import VideoPlan, latent_videos
+from videoldm.core.training.recipe import load_recipe
+
+
+def test_labels_say_how_light_and_how_crowded_it_is():
+    scenes = [worlds.sample_scene("driving", seed) for seed in range(60)]
+    found = {worlds.labels(scene): scene for scene in scenes}
+    assert {name.partition(", ")[0] for name in found} == {"day", "dusk", "night"}
+    crowds = {name.partition(", ")[2]: len(scene.cars) for name, scene in found.items()}
+    assert sorted(crowds.values()) == [0, 1, 2, 3]
+    assert crowds["empty road"] == 0 and crowds["heavy traffic"] == 3
+    with pytest.raises(ValueError, match="only scenes of the world driving"):
+        worlds.labels(worlds.sample_scene("shapes", 1))
+
+
+def test_videos_of_the_recipe_have_labels_and_boxes_of_their_shape(tmp_path):
+    plan = load_recipe("driving_image_model").data["clips"]
+    autoencoder = embedded.load_autoencoder()
+    small = VideoPlan(**plan | {"count": 3, "frames": 1, "size": [16, 32]})
+    videos = latent_videos(small, autoencoder, tmp_path)
+    assert videos.latents.shape[-2:] == torch.Size([4, 8])
+    for i in range(3):
+        scene, times = small.scene(i)
+        assert videos.captions[i] == (worlds.labels(scene),) * 2
+        assert videos.boxes[i][0] == list(worlds.boxes(scene, float(times[0]), size=(16, 32)))
+
+
+def test_rendered_clips_may_have_labels():
+    clip = Clips(frames=2, size=(8, 16), labels=True).draw(np.random.default_rng(0))
+    assert clip.caption.partition(", ")[0] in ("day", "dusk", "night")
+    assert clip.frames.shape == (2, 3, 8, 16)
