@@ -3,7 +3,7 @@ decoder that is not local shows where chunks meet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ from .speed import best, randomize
 PUBLISHED = (128, 256, 512, 512)
 """Widths of the published decoder's levels."""
 FRAMES, SIDE = 8, 32
+SEAM_FRAMES, SEAM_SIDE = 28, 8
+CHUNKS, OVERLAP = (4, 8, 14), 4
+"""Frames that are decoded together, and how many of them neighbouring chunks share at most."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,16 @@ def cost(decoder: VideoDecoder, frames: int = FRAMES, side: int = SIDE, repeats:
 
 
 @torch.no_grad()
-def seam(decoder: Decode, latents: Tensor, chunk: int, overlap: int) -> dict[str, float]:
+def seam(
+    decoder: Decode, latents: Tensor, chunk: int, overlap: int, whole: Tensor | None = None
+) -> dict[str, float]:
     """How pixels in chunks differ from those of the whole video decoded together.
 
     "all" is the root mean square over all frames, "step" what the changes from each frame to the
     next are off by where chunks meet; both over the deviation of the whole video's pixels.
+    whole: these pixels, where they are known.
     """
-    whole = decoder(latents)
+    whole = decoder(latents) if whole is None else whole
     size, reach = shared_chunks(latents.shape[1], chunk, overlap)
     parts = torch.cat(list(decode(decoder, latents, chunk=size, reach=reach)), dim=1)
     borders = [at for at in range(size, whole.shape[1], size)] or [1]
@@ -116,12 +122,37 @@ def seam(decoder: Decode, latents: Tensor, chunk: int, overlap: int) -> dict[str
             "step": float(at_borders.square().mean().sqrt() / scale)}  # fmt: skip
 
 
+@torch.no_grad()
+def seams(
+    decoder: Decode, frames: int = SEAM_FRAMES, side: int = SEAM_SIDE
+) -> dict[int, dict[str, float]]:
+    """What `seam` says of each of CHUNKS and of the whole video, by the chunk's length."""
+    generator = torch.Generator().manual_seed(0)
+    first, more = (torch.randn(1, n, 4, side, side, generator=generator) for n in (1, frames))
+    latents = (first + 0.3 * more) / 1.09**0.5  # neighbours are alike, as in videos
+    whole = decoder(latents)
+    return {chunk: seam(decoder, latents, chunk, min(OVERLAP, chunk // 2), whole)
+            for chunk in (*CHUNKS, frames)}  # fmt: skip
+
+
+def seam_table(found: Mapping[int, dict[str, float]]) -> str:
+    """One line for each chunk."""
+    lines = [f"Seams of {max(found)} frames, random weights, over the deviation of the pixels:"]
+    for chunk, one in found.items():
+        lines.append(
+            f"  chunk {chunk:2}: {one['step']:.4f} where chunks meet, {one['all']:.4f} all"
+        )
+    return "\n".join(lines)
+
+
 def report() -> tuple[dict[str, Any], str]:
-    """The figures with what they are made of, and the sentence that says so."""
-    found = cost(random_decoder())
+    """The figures with what they are made of, and the lines that say so."""
+    decoder = random_decoder()
+    found, seen = cost(decoder), seams(decoder)
     values = {
         "seconds": list(found.seconds), "time_share": found.time_share, "peak": list(found.peak),
         "memory_share": found.memory_share, "difference": found.difference,
+        "seams": {str(chunk): one for chunk, one in seen.items()},
     }  # fmt: skip
     text = (
         f"Stable Video Diffusion's decoder, fp32, {FRAMES} frames of {8 * SIDE}x{8 * SIDE}: "
@@ -129,4 +160,4 @@ def report() -> tuple[dict[str, Any], str]:
         f"{found.seconds[1]:.1f} s, {found.peak[0] / 1e9:.2f} GB are {found.memory_share:.3f} of "
         f"its {found.peak[1] / 1e9:.2f} GB; pixels differ by {found.difference:.1e}"
     )
-    return values, text
+    return values, f"{text}\n{seam_table(seen)}"

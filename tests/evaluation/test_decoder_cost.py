@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from videoldm.core.evaluation.decoder import cost, random_decoder, seam
+from videoldm.core.evaluation.decoder import cost, random_decoder, seam, seam_table, seams
 
 WIDTHS = (32, 64)
 
@@ -21,3 +21,11 @@ def test_a_seam_is_what_chunks_change_and_nothing_where_there_is_one_chunk():
     assert seam(decoder, latents, 8, 4) == {"all": 0.0, "step": 0.0}
     hard, blended = (seam(decoder, latents, 4, overlap) for overlap in (0, 2))
     assert hard["all"] > 0 and blended["step"] < hard["step"]
+
+
+def test_the_table_has_a_line_for_each_chunk_and_none_for_the_whole_is_off():
+    found = seams(random_decoder(WIDTHS), side=4)
+    assert list(found) == [4, 8, 14, 28]
+    assert found[28] == {"all": 0.0, "step": 0.0}
+    assert found[4]["all"] > found[14]["all"] > 0
+    assert seam_table(found).count("\n") == 4
