@@ -109,6 +109,21 @@ def test_the_upsampler_is_told_how_noisy_its_small_frames_are(upscaler, tmp_path
     assert load_temporal_layers(path).spec.trained.task == "upsampling"
 
 
+def test_layers_run_on_larger_and_longer_videos_than_they_were_trained_on(folder, tmp_path):
+    task = build_task(toy("sd15_interpolation", folder, size=[8, 8]), tmp_path)
+    for layer in task.layers.layers.values():
+        torch.nn.init.normal_(next(p for p in reversed(list(layer.parameters())) if p.ndim > 1))
+    assert task.layers.spec.max_frames is None
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(1, 11, 4, 12, 20, generator=generator)
+    given = Conditions(text=torch.randn(1, 7, 12, generator=generator))
+    with torch.no_grad():
+        video = task.network(x, torch.tensor([100]), given)
+        frames = task.network(x, torch.tensor([100]), replace(given, times=torch.zeros(11)))
+    assert video.shape == x.shape and video.isfinite().all()
+    assert not torch.allclose(video, frames)  # positions are read, whatever their number
+
+
 def test_an_image_model_is_no_upsampler(folder, tmp_path):
     with pytest.raises(ValueError, match="the image model is no upsampler"):
         build_task(toy("x4_upsampler", folder, size=[32, 32], patch=[16, 16], frames=2), tmp_path)
