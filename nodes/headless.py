@@ -231,7 +231,10 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the ones wanted")
     parser.add_argument(
-        "--output", metavar="DIR", default="samples", help="folder of the sheets (default: samples)"
+        "--output",
+        metavar="DIR",
+        default="samples",
+        help="folder of the sheets, or of what a program keeps (default: samples)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -61,13 +61,8 @@ class InterpolateFrames(io.ComfyNode):
                     tooltip="Only for models of interpolation that take a mask: encodes the grey "
                     "frames that stand for those to be made.",
                 ),
-                number(
-                    "denoise", 1.0, 0.01, 1.0,
-                    "1 samples the frames between from noise alone. Below 1 they start as blends "
-                    "of the given frames with this much noise: closer to them, but ghosts of "
-                    "large motion may stay. Not from the papers: for this pack's own layers.",
-                    step=0.01, optional=True, advanced=True,
-                ),
+                _denoise(),
+                _perturbation(),
             ],
             outputs=[io.Latent.Output(tooltip="The latents of the longer video.")],
         )  # fmt: skip
@@ -85,3 +80,20 @@ class InterpolateFrames(io.ComfyNode):
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS if name in inputs})
         wires, request = (model, positive, negative, latent), InterpolationRequest(**inputs)
         return io.NodeOutput(interpolate_frames(host, *wires, request, settings))
+
+
+def _denoise() -> io.Input:
+    return number(
+        "denoise", 1.0, 0.01, 1.0,
+        "1 samples the frames between from noise alone. Below 1 they start as blends of the given "
+        "frames with this much noise: closer to them, but ghosts of large motion may stay. Not "
+        "from the papers: for this pack's own layers.", step=0.01, optional=True, advanced=True,
+    )  # fmt: skip
+
+
+def _perturbation() -> io.Input:
+    return integer(
+        "perturbation", 0, 0, 999,
+        "Noise level added to the given frames so that their errors are not copied; 0 is none. The "
+        "model must have been trained with it.", optional=True, advanced=True,
+    )  # fmt: skip

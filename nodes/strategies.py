@@ -29,7 +29,7 @@ def strategy() -> io.Input:
         PREDICTION: [*_continuing(), _prediction_model(), _match_colours()],
         HIERARCHICAL: [
             *_continuing(), _passes(), _interpolation_model(), _prediction_model(),
-            _match_colours(),
+            _match_colours(), _as_published(),
         ],
         VIDEO_TO_VIDEO: [_video(), _denoise(), _windows()],
         ROLLING: [_window(), _lookahead(), _eta()],
@@ -191,6 +191,16 @@ def _eta() -> io.Input:
 def _passes() -> io.Input:
     return integer(
         "passes", 1, 1, 3, "Number of interpolation passes; each quadruples the frame count.",
+    )  # fmt: skip
+
+
+def _as_published() -> io.Input:
+    return io.Boolean.Input(
+        "as_published", default=False, optional=True, advanced=True,
+        tooltip="The authors' own script for long videos with its mistakes, to reproduce their "
+        "results, for models that were published with one: the model is told that all frames of a "
+        "predicted window are known, and only a third of the gaps between keyframes are filled "
+        "in, so that the video is shorter.",
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ..networks.diffusion_model import DiffusionModel
 from ..tasks.interpolation import linear_blend
 from ..tasks.keyframe_residual import with_keyframe_residual
 from .figures import Figure, as_json, at_least, at_most, table
+from .lvdm_long import lvdm_long
 from .metrics import estimated_flow, warping_error
 from .models import How, Models
 from .programs import demo, long_video
@@ -169,6 +170,7 @@ GROUPS: dict[str, Callable[[Run], list[Figure]]] = {
     "upsampler_real": upsampler_real,
     "decoder": decoder,
     "long_video": long_video,
+    "lvdm_long": lvdm_long,
     "demo": demo,
 }
 

@@ -96,11 +96,14 @@ def report() -> tuple[dict[str, float], str]:
         f"LaVie's base network, fp32, 16 frames at 20x32: {rate.network / 1e9:.1f} GFLOP/s, "
         f"{rate.share:.3f} of a plain 3x3 convolution's {rate.convolution / 1e9:.1f} GFLOP/s"
     )
-    races, lines = _motion_speed()
-    return found | races, "\n".join([text, *lines])
+    for more, lines in _others():
+        found |= more
+        text = "\n".join([text, *lines])
+    return found, text
 
 
-def _motion_speed() -> tuple[dict[str, float], list[str]]:
-    from .motion_speed import report as report_races
+def _others() -> list[tuple[dict[str, float], list[str]]]:
+    """Of modules that are built on this one."""
+    from . import motion_speed, video_network_speed
 
-    return report_races()
+    return [one.report() for one in (motion_speed, video_network_speed)]

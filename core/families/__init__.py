@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..networks.temporal_decoder import VideoDecoder
     from ..networks.temporal_layers import TemporalLayers
     from ..networks.weight_updates import WeightUpdates
+    from ..tasks.long_video_script import LongVideoScript
     from .animatediff_camera import CameraWeights
     from .video_parts import VideoParts
 
@@ -44,9 +45,10 @@ class Family:
     autoencoder. load_autoencoder: one of videos, which a file may hold alone. published_plan: the
     noise levels that the original takes, by the name of what was trained (such as "lavie base"), of
     a sampler, and by the number of steps; None where nothing special was published; own_levels: it
-    is also given the schedule of the model itself. usual_settings: sampler, steps and guidance by
-    the same name, None where it says nothing. kinds: what the kinds of its files are called in
-    sentences. load_updates(path, layers, ops): a LoRA of its temporal layers.
+    is also given the schedule of the model itself. long_video: the script for long videos that it
+    was published with. usual_settings: sampler, steps and guidance by the same name, None where it
+    says nothing. kinds: what the kinds of its files are called in sentences.
+    load_updates(path, layers, ops): a LoRA of its temporal layers.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Family:
     load_autoencoder: Callable[..., Autoencoder3D] | None = None
     asks: bool = False
     published_plan: Callable[..., Plan] | None = None
+    long_video: LongVideoScript | None = None
     own_levels: bool = False
     usual_settings: Callable[[str], UsualSettings | None] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -145,6 +148,7 @@ def _networks_for_video() -> tuple[Family, ...]:
             asks=True,
             published_plan=lvdm_sampling.published_plan,
             own_levels=True,
+            long_video=lvdm_sampling.SCRIPT,
             kinds=lvdm.KINDS_IN_WORDS,
         ),
         Family(
@@ -276,6 +280,15 @@ def usual_settings(trained: str) -> UsualSettings | None:
         if family.usual_settings is not None and trained.split(" ")[0] == family.name:
             return family.usual_settings(trained)
     return None
+
+
+def published_long_video(trained: str) -> LongVideoScript:
+    """The script for long videos that what was trained was published with, such as "lavie base"."""
+    for family in families():
+        if family.long_video is not None and trained.split(" ")[0] == family.name:
+            return family.long_video
+    raise ValueError("the model was not published with a script for long videos: set as_published "
+                     "of its strategy to false")  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------

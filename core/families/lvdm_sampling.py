@@ -7,25 +7,35 @@ window are given, though only the first ones are, and fills in a third of the ga
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, to_vp
 from ..diffusion.schedules import NoiseSchedule
-from ..networks.conditions import Conditions
 from ..networks.context_frames import ContextFrames
-from ..networks.diffusion_model import DiffusionModel
-from ..tasks.interpolation import interpolate
+from ..tasks.interpolation import interpolate, interpolated_frames
 from ..tasks.long_video import Between, Continuation, prediction
-from ..tasks.segment import ContextUse, DenoiserFor, Perturbation, Sampling, SegmentCondition, Size
+from ..tasks.long_video_script import LongVideoScript
+from ..tasks.segment import (
+    ContextUse,
+    DenoiserFor,
+    Evaluations,
+    Perturbation,
+    ProgressCallback,
+    Sampling,
+    ScopedDenoisers,
+    SegmentCondition,
+    Size,
+    in_scope,
+)
 from .factorised_sampling import DdimPlan, ddim_plan
 
-LEVEL, SCALE, CONTEXT = 100, 0.1, 1
+LEVEL, SCALE, WINDOW, CONTEXT = 100, 0.1, 4, 1
 """Of the long-video script: step that given frames are noised to, its scale of guidance in the form
-"cfg_original", and how many key frames a window is given."""
+"cfg_original", key frames of a window, and how many of them are given."""
 
 
 def published_plan(trained: str, sampler: str, steps: int, schedule: NoiseSchedule) -> DdimPlan:
@@ -50,14 +60,17 @@ def context_use(
 # The script as it was shipped.
 
 
-def all_told_given(model: DiffusionModel) -> DenoiserFor:
+@dataclass(frozen=True)
+class AllToldGiven(ScopedDenoisers):
     """Denoisers that are told of all frames as given where some are. Use it with frames in place:
     what it is told of is what x holds."""
 
-    def denoiser_for(condition: SegmentCondition) -> Denoiser:
+    denoiser_for: DenoiserFor
+
+    def __call__(self, condition: SegmentCondition) -> Denoiser:
         given = condition.context
         if given is None or not bool(given.mask.any()):
-            return model.denoiser(Conditions())
+            return self.denoiser_for(condition)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             told = ContextFrames(
@@ -65,11 +78,12 @@ def all_told_given(model: DiffusionModel) -> DenoiserFor:
                 mask=torch.ones_like(given.mask),
                 noise_level=given.noise_level,
             )
-            return model.denoiser(Conditions(context=told))(x, sigma)
+            return self.denoiser_for(replace(condition, context=told))(x, sigma)
 
         return denoise
 
-    return denoiser_for
+    def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
+        return in_scope(self.denoiser_for, planned, run)
 
 
 def filled_keys(keys: int) -> int:
@@ -77,22 +91,50 @@ def filled_keys(keys: int) -> int:
     return len(range(0, keys - 3, 3)) + 1
 
 
-def shipped_long_video(
-    predicting: DiffusionModel, size: Size, sampling: Sampling, keys: int, between: Between
-) -> Iterator[Tensor]:
-    """Yield the latents of the shipped script's video, 4 (filled_keys(keys) - 1) + 1 of them.
+def script_keys(frames: int) -> int:
+    """Key frames that the script predicts for a video of `frames` latent frames: enough of them if
+    all gaps were filled in, in whole windows."""
+    needed = -(-(frames + 3) // 4)
+    windows = max(0, -(-(needed - WINDOW) // (WINDOW - CONTEXT)))
+    return WINDOW + windows * (WINDOW - CONTEXT)
 
-    keys: of predicted key frames. between: of the interpolation model, whose `use` serves for both.
+
+def shipped_length(frames: int) -> int:
+    """Latent frames that the script makes where `frames` are asked for."""
+    return interpolated_frames(filled_keys(script_keys(frames)))
+
+
+def shipped_long_video(
+    denoiser_for: DenoiserFor,
+    size: Size,
+    sampling: Sampling,
+    frames: int,
+    between: Between,
+    callback: ProgressCallback | None = None,
+) -> Iterator[Tensor]:
+    """Yield the latents of the shipped script's video, :func:`shipped_length` of them.
+
+    frames: asked for, in latent frames. between: of the interpolation model, whose `use` serves
+    for both.
     """
-    spacing = 4
-    how = Continuation(window=4, context=CONTEXT, use=between.use, spacing=spacing, level="keys")
-    found = torch.cat(
-        list(prediction(all_told_given(predicting), size, sampling, keys, how=how)), dim=1
+    spacing, keys = 4, script_keys(frames)
+    how = Continuation(
+        window=WINDOW, context=CONTEXT, use=between.use, spacing=spacing, level="keys"
     )
-    filling = replace(between, window_keys=2, passes=1).interpolation(keys)
+    predicted = prediction(
+        AllToldGiven(denoiser_for), size, sampling, keys, how=how, callback=callback
+    )
+    found = torch.cat(list(predicted), dim=1)
+    filling = replace(between, window_keys=2, passes=1)
     yield from interpolate(
-        between.denoiser_for,
+        between.denoiser_for or denoiser_for,
         found[:, : filled_keys(keys)],
         between.sampling or sampling,
-        how=filling,
+        how=filling.interpolation(keys),
+        callback=callback,
     )
+
+
+SCRIPT = LongVideoScript(
+    window=WINDOW, context=CONTEXT, passes=1, made=shipped_length, run=shipped_long_video
+)

@@ -11,13 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ...core.evaluation import KEEPING, MODULES
 from ...core.families import included_folders
 from .errors import INVALID, MISSING, OK, CommandError
 from .registry import writable
 from .signals import StopSignals
-
-MEASURED = ("speed", "memory", "decoder", "fine_tuning", "training")
-"""What prints one figure, or a few, with a report of its own."""
 
 
 def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
@@ -80,7 +78,7 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
-    if args.what in MEASURED:
+    if args.what in MODULES:
         return _measure(args)
     from ...core.evaluation.figures import as_json, table
     from ...core.evaluation.included import GROUPS, evaluate
@@ -99,11 +97,12 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    """Print one figure of speed or memory with what it is made of."""
+    """Print one program's figures with what they are made of."""
     if args.only:
         raise CommandError(f"--only is for figures of the pack's own models, not for {args.what}")
-    report = import_module(f"...core.evaluation.{args.what}", __package__).report
-    found, text = report()
+    report = import_module(f"...core.evaluation.{MODULES[args.what]}", __package__).report
+    keeping = (writable(Path(args.output)), _say) if args.what in KEEPING else ()
+    found, text = report(*keeping)
     print(json.dumps(found) if args.json else text)
     return OK
 

@@ -20,6 +20,7 @@ from ...core.tasks.keyframe_conditioning import (
 from ...core.tasks.segment import (
     ContextUse,
     Evaluations,
+    Perturbation,
     Sampling,
     SegmentCondition,
     in_scope,
@@ -51,6 +52,7 @@ class InterpolationRequest:
     window_keys: int
     keep_keys: bool
     vae: Any = None
+    perturbation: int = 0
 
 
 def interpolate_frames(
@@ -80,11 +82,18 @@ def interpolate_frames(
             passes=request.passes,
             keep_keys=request.keep_keys,
             from_blend=settings.denoise < 1,
-            use=ContextUse(scale=request.context_guidance),
+            use=_use(facts, request),
         ),
         callback=Meter(host),
     )
     return gathered(host, model, chunks)
+
+
+def _use(facts: ModelFacts, request: InterpolationRequest) -> ContextUse:
+    level = request.perturbation
+    noise = Perturbation(level=level, schedule=facts.schedule) if level else None
+    scale = request.context_guidance
+    return ContextUse(scale=scale, perturbation=noise, in_place=facts.in_place)
 
 
 def _keys(host: Host, model: Wire, latent: dict[str, Any]) -> Tensor:
@@ -123,6 +132,11 @@ class _Remaking:
             raise ValueError(
                 f"context_guidance {self.request.context_guidance} is for layers that are given "
                 "frames; this model has all of them in its input and takes 1"
+            )
+        if self.request.perturbation:
+            raise ValueError(
+                f"perturbation {self.request.perturbation} is for models that are given frames; "
+                "this model has all of them in its input and takes 0"
             )
         channels, latents = self.facts.low_res_channels, self.facts.latent_channels
         if channels not in (latents, latents + 1):

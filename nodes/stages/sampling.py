@@ -58,6 +58,7 @@ from ..host.shared.setup_warnings import (
 )
 from ..host.shared.start_image import check_start_image
 from .published import settled
+from .published_script import script_for
 from .rolling import rolling_settings
 from .running import Meter, Settings, gathered, require_room, sampling_for
 from .strategy import Strategy, flat
@@ -303,11 +304,12 @@ class _Run:
         )  # fmt: skip
 
     def hierarchical(self) -> Iterator[Tensor]:
-        return hierarchical(
-            self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            how=Hierarchy(keys=self._continuation(), between=self._between()),
-            callback=self.meter,
-        )  # fmt: skip
+        common = self._denoiser_for(), self._videos(), self.sampling, self.request.frames
+        if self.own.as_published:
+            script = script_for(self.host, self.facts, self.request, self.given is not None)
+            return script.run(*common, self._between(), callback=self.meter)
+        how = Hierarchy(keys=self._continuation(), between=self._between())
+        return hierarchical(*common, how=how, callback=self.meter)
 
     def _continuation(self) -> Continuation:
         return Continuation(

@@ -23,7 +23,8 @@ class Strategy:
     """A strategy with its settings, in frames; those of other strategies have no effect.
 
     windows: whether a video that is changed is seen in windows. sparse: how a segment from nothing
-    is sampled, None for all frames together. latent: the video to change.
+    is sampled, None for all frames together. as_published: by the script that the model came with.
+    latent: the video to change.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Strategy:
     context_guidance: float = 1.0
     perturbation: int = 0
     passes: int = 1
+    as_published: bool = False
     denoise: float = 1.0
     match_colours: float = 0.0
     lookahead: bool = True

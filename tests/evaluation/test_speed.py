@@ -2,8 +2,11 @@ import json
 
 import pytest
 import torch
-from videoldm.core.evaluation import motion_speed, speed
+from videoldm.core.evaluation import motion_speed, speed, video_network_speed
 from videoldm.core.families.lavie_config import LavieConfig
+from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
+from videoldm.core.networks.factorised_unet import FactorisedConfig, FactorisedUNet
+from videoldm.core.networks.layers.factorised_transformers import InterleavedTransformerSpec
 from videoldm.core.networks.sites import UNetLayout
 from videoldm.nodes.headless import main
 
@@ -47,12 +50,36 @@ def test_the_convolution_counts_its_own_operations():
     assert call().shape == (3, 4, 2, 2) and flop == 2 * 3 * 4 * 4 * 4 * 9
 
 
+def test_the_network_for_text_is_the_published_one():
+    with torch.device("meta"):
+        network = FactorisedUNet(video_network_speed.TEXT_TO_VIDEO)
+    assert sum(one.numel() for one in network.parameters()) == 958_924_964
+
+
+def test_networks_made_for_video_are_run_in_turn_with_the_convolution(monkeypatch):
+    small = speed.plain_convolution
+    monkeypatch.setattr(video_network_speed, "plain_convolution",
+                        lambda g: small(g, channels=8, side=4, batch=1))  # fmt: skip
+    monkeypatch.setattr(video_network_speed, "VIDEO", (1, 2, 4, 4, 4))
+    monkeypatch.setattr(video_network_speed, "LATENTS", (1, 1, 4, 2, 2))
+    attention = InterleavedTransformerSpec(heads=8, text=8, max_distance=2)
+    toy = FactorisedConfig(channels=(32,), layers=1, attended=(True,), attention=attention)
+    network = video_network_speed.text_to_video(toy)
+    decoder = video_network_speed.decoder(Autoencoder3DConfig(width=16, factors=(2, 2, 2)))
+    assert network().shape == (1, 2, 4, 4, 4) and decoder().shape == (1, 2, 3, 4, 4)
+    for call in (network, decoder):
+        one = video_network_speed.rate(call, 1e6, repeats=1)
+        assert one.share == pytest.approx(one.network / one.convolution) and one.share > 0
+
+
 def test_the_command_prints_the_figure(monkeypatch, capsys):
+    monkeypatch.setattr(video_network_speed, "report", lambda: ({"LVDM": 0.9}, ["LVDM 0.9"]))
     monkeypatch.setattr(speed, "lavie_base_rate", lambda: speed.Rate(85e9, 100e9))
     monkeypatch.setattr(motion_speed, "race", lambda dtype: motion_speed.Race(3.0, 4.0))
     assert main(["evaluate", "speed", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["share"] == pytest.approx(0.85) and found["motion modules bf16"] == 0.75
+    assert found["LVDM"] == 0.9
     assert main(["evaluate", "speed"]) == 0
     told = capsys.readouterr().out
     assert "85.0 GFLOP/s, 0.850 of" in told and "3.0 s, 0.750 of diffusers' 4.0 s" in told

@@ -109,7 +109,7 @@ def check_run(run: str, how: dict, models: dict, given: dict[str, Tensor], expec
         passes=1,
     )
     if how["variant"] == "as_is":
-        made = shipped_long_video(first, size, sampling, keys, middle)
+        made = shipped_long_video(denoiser_for, size, sampling, 4 * (keys - 1) + 1, middle)
     else:
         level = Hierarchy(
             keys=Continuation(window=WINDOW, context=how["T_cond"], use=use), between=middle

@@ -8,10 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def begin(comfyui: str):
-    """Start ComfyUI on the CPU, import the pack as `videoldm`, and return its host."""
+def begin(comfyui: str, *arguments: str):
+    """Start ComfyUI on the CPU, with more of its arguments, import the pack as `videoldm`, and
+    return its host."""
     sys.path.insert(0, comfyui)
-    sys.argv = [sys.argv[0], "--cpu"]
+    sys.argv = [sys.argv[0], "--cpu", *arguments]
     import comfy.options
 
     comfy.options.enable_args_parsing()

@@ -19,6 +19,8 @@ from videoldm.core.tasks.segment import SegmentCondition  # noqa: E402
 from videoldm.nodes.host.comfyui.vae import VideoLDMVAE  # noqa: E402
 from videoldm.nodes.host.comfyui.video_network import build_video_patcher  # noqa: E402
 from videoldm.nodes.host.interface import Guidance  # noqa: E402
+from videoldm.nodes.host.shared.conditioning import with_frames  # noqa: E402
+from videoldm.nodes.host.shared.image_tokens import IMAGE_TOKENS  # noqa: E402
 from videoldm.nodes.host.shared.vae_3d import VideoVAE3D  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -96,6 +98,29 @@ def core_sampler(model):
     return {"shape": list(made.shape), "off": distance(made, expected)}
 
 
+def by_frame(model):
+    """A prompt for each half of the frames: our evaluation, and a step of ComfyUI's own sampler."""
+    patcher, width = build_video_patcher(model), model.network.spec.text
+    texts = [normal(1, 7, width, seed=seed) for seed in (1, 5)]
+    image = None if model.network.spec.image is None else normal(1, 3, model.network.spec.image)
+    more = {} if image is None else {IMAGE_TOKENS: image}
+    halves = [with_frames([[text, more]], *range_of)[0]
+              for text, range_of in zip(texts, ((0, 2), (2, FRAMES)), strict=True)]  # fmt: skip
+    each = torch.stack([texts[0], texts[0], texts[1], texts[1]], dim=1)
+    x, sigma = normal(1, FRAMES, model.latent_channels, 8, 8), torch.tensor(2.0)
+    shown = None if image is None else image[:, None].expand(-1, FRAMES, -1, -1)
+    expected = model.denoiser(Conditions(text=each, image=shown))(x, sigma)
+    condition = SegmentCondition(frames=range(FRAMES))
+    ours = host.denoiser_for(patcher, halves, halves, Guidance(cfg=1.0))(condition)(x, sigma)
+    noise = (x / sigma).transpose(1, 2)
+    theirs = comfy.sample.sample_custom(
+        patcher, noise, 1.0, comfy.samplers.sampler_object("euler"), torch.tensor([2.0, 0.0]),
+        halves, halves, torch.zeros_like(noise), disable_pbar=True,
+    )  # fmt: skip
+    scaled = model.unscaled(expected).transpose(1, 2)
+    return {"ours": distance(ours, expected), "theirs": distance(theirs, scaled)}
+
+
 def autoencoder():
     """Shapes that ComfyUI's VAE nodes get, and how far a video decoded as a whole is from ours."""
     module = toys.autoencoder()
@@ -116,6 +141,9 @@ with torch.no_grad():
         },
         "ksampler": {
             name: core_sampler(model) for name, model in models().items() if name != "given"
+        },
+        "by frame": {
+            name: by_frame(model) for name, model in models().items() if model.network.spec.text
         },
         "vae": autoencoder(),
     }

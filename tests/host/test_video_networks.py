@@ -24,5 +24,12 @@ def test_core_s_ksampler_takes_five_axes(found):
     assert {name: one["off"] for name, one in found["ksampler"].items() if one["off"] > SAME} == {}
 
 
+def test_every_frame_may_have_a_prompt_of_its_own(found):
+    assert len(found["by frame"]) == 3
+    off = {(name, whose): value for name, both in found["by frame"].items()
+           for whose, value in both.items() if value > SAME}  # fmt: skip
+    assert off == {}
+
+
 def test_the_vae_of_videos_has_latents_with_a_time_axis(found):
     assert found["vae"] == {"latents": [1, 4, 4, 16, 16], "pixels": [8, 32, 32, 3]}

@@ -13,9 +13,15 @@ from videoldm.core.families import lvdm, videocrafter
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.video_parts import VideoParts
 from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
+from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
+from videoldm.core.tasks.segment import SegmentCondition
 from videoldm.nodes.host import host
+from videoldm.nodes.host.interface import Guidance
+from videoldm.nodes.host.shared.conditioning import with_frames
 from videoldm.nodes.host.shared.image_prompter import ImagePrompter
+from videoldm.nodes.host.shared.image_tokens import with_image
+from videoldm.nodes.host.standalone.model import StandaloneModel, denoiser_for
 
 FACTORS = Autoencoder3DConfig(width=16, factors=(2, 2, 2), scale=0.5, shift=1.5)
 
@@ -74,6 +80,52 @@ def test_a_long_video_is_predicted_and_filled_in(run, own):
     assert made.shape == (1, 4, 17, 8, 8) and torch.isfinite(made).all()
     again = sampled(run, own, frames=34, **long)
     assert torch.equal(made, again)
+
+
+SCRIPT = dict(window=8, context_frames=2, passes=1, perturbation=100, context_guidance=1.1)
+
+
+def test_as_published_a_third_of_the_gaps_is_filled_in(run, own, caplog):
+    long = strategy("hierarchical", **SCRIPT, interpolation_model=own[0], as_published=True)
+    made = sampled(run, own, frames=40, **long)
+    # 7 key frames in two windows, of which the first 3 are filled in between.
+    assert made.shape == (1, 4, 9, 8, 8) and torch.isfinite(made).all()
+    assert "as published, the video has 18 frames, not 40" in caplog.text
+    right = sampled(run, own, frames=40, **strategy("hierarchical", **SCRIPT,
+                                                    interpolation_model=own[0]))  # fmt: skip
+    assert torch.equal(made[:, :, 0], right[:, :, 0])  # the first window is given nothing
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(window=6), "as published, window is 8, not 6"),
+        (dict(context_frames=4), "as published, context_frames is 2, not 4"),
+        (dict(passes=2), "as published, passes is 1, not 2"),
+    ],
+)
+def test_the_published_script_knows_its_own_lengths_alone(run, own, changes, message):
+    long = strategy("hierarchical", **SCRIPT | changes, interpolation_model=own[0],
+                    as_published=True)  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        sampled(run, own, frames=40, **long)
+
+
+def interpolated(run, own, keys, **more):
+    model, _, prompt = own
+    given = dict(model=model, positive=prompt, negative=prompt, latent={"samples": keys}, passes=1)
+    given |= dict(steps=2, seed=4, cfg=1.0, sampler_name="ddim", schedule="as published")
+    return run("VideoLDM_InterpolateFrames", **given | more)["samples"]
+
+
+def test_key_frames_are_filled_in_as_in_a_long_video(run, own):
+    long = strategy("hierarchical", **SCRIPT, interpolation_model=own[0])
+    whole = sampled(run, own, frames=26, **long)
+    keys = whole[:, :, ::4]
+    filled = interpolated(run, own, keys, context_guidance=1.1, perturbation=100)
+    assert (filled - whole).norm() < 1e-4 * whole.norm()
+    plain = interpolated(run, own, keys)
+    assert (plain - whole).norm() > 1e-2 * whole.norm()
 
 
 def test_words_for_a_model_without_text_are_refused(run):
@@ -145,6 +197,21 @@ def test_an_image_stands_beside_the_prompt(run):
     assert not torch.equal(tokens, negative[0][1]["videoldm_image_tokens"])
     with pytest.raises(ValueError, match="connect that of a model of images with text"):
         run("VideoLDM_ImagePrompt", **given | {"clip_vision": object()}, image=images)
+
+
+def test_an_image_stands_beside_a_prompt_for_every_frame():
+    alone = dict(average=False, first_stage=False)
+    core = videocrafter.assemble(toys.checkpoint("videocrafter image", **alone), "a").model
+    image, texts = normal(1, 3, 12), [normal(1, 7, 24, seed=seed) for seed in (1, 2)]
+    halves = [with_frames(with_image([[text, {}]], image), start, start + 2)[0]
+              for text, start in zip(texts, (0, 2), strict=True)]  # fmt: skip
+    condition, x = SegmentCondition(frames=range(4)), normal(1, 4, 4, 8, 8)
+    made = denoiser_for(StandaloneModel(core=core), halves, halves, Guidance())(condition)
+    each = torch.stack([texts[0], texts[0], texts[1], texts[1]], dim=1)
+    wanted = Conditions(text=each, image=image[:, None].expand(-1, 4, -1, -1))
+    with torch.no_grad():
+        found = made(x, torch.tensor(2.0))
+        assert torch.allclose(found, core.denoiser(wanted)(x, torch.tensor(2.0)), atol=1e-5)
 
 
 def test_the_embedded_network_finds_its_autoencoder_beside_it(models):

@@ -21,9 +21,9 @@ from ....core.diffusion.denoiser import broadcast
 from ....core.networks.conditions import Conditions
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.factorised_unet import FactorisedConfig, FactorisedUNet
-from ..shared.image_tokens import IMAGE_TOKENS, RATE, rate_ids
+from ..shared.image_tokens import IMAGE_TOKENS, RATE, beside, rate_ids
 from ..shared.model_facts import trained_network
-from .layers import FRAME_BATCH, FrameBatch
+from .layers import CALC_COND_BATCH, FRAME_BATCH, KEY, FrameBatch, fold_frames
 from .model import EpsSampling, VideoLDMConfig, VideoLDMLatents, VSampling
 
 
@@ -87,11 +87,13 @@ class HostedUNet(FactorisedUNet):
         context = given.context
         if context is not None:
             context = context.repeated(videos // len(context.latents))
+        prompt = None if self.spec.text is None else _prompt(text, videos)
+        image = None if self.spec.image is None else _each(told.get(IMAGE_TOKENS), videos)
         return replace(
             given,
             context=context,
-            text=None if self.spec.text is None else _each(text, videos),
-            image=None if self.spec.image is None else _each(told.get(IMAGE_TOKENS), videos),
+            text=prompt,
+            image=beside(image, prompt),
             ids=dict(given.ids) | rate_ids(self.spec, _each(told.get(RATE), videos)),
             frames=None,
         )
@@ -102,6 +104,15 @@ def _per_video(timesteps: Tensor) -> Tensor:
     if timesteps.ndim == 2 and bool((timesteps == timesteps[:, :1]).all()):
         return timesteps[:, 0]
     return timesteps
+
+
+def _prompt(text: Tensor | None, videos: int) -> Tensor | None:
+    """Tokens [b n d] of those of a batch of frames, or [b t n d] where the frames of a video have
+    prompts of their own."""
+    if text is None or len(text) <= videos:
+        return text
+    rows = rearrange(text, "(b t) n d -> b t n d", b=videos)
+    return rows[:, 0] if bool((rows == rows[:, :1]).all()) else rows
 
 
 def _each(value: Tensor | None, videos: int) -> Tensor | None:
@@ -145,4 +156,5 @@ def build_video_patcher(model: DiffusionModel, *, disable_dynamic: bool = False)
     patcher = getattr(comfy.model_patcher, kind)(built, load_device=device, offload_device=offload)
     state = {key: tensor.to(dtype) for key, tensor in state.items()}
     built.load_model_weights(state, "", assign=patcher.is_dynamic())
+    patcher.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     return patcher

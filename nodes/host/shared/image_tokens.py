@@ -26,6 +26,14 @@ def image_of(conditioning: Sequence) -> Tensor | None:
     return conditioning[0][1].get(IMAGE_TOKENS)
 
 
+def beside(image: Tensor | None, text: Tensor | None) -> Tensor | None:
+    """Tokens of an image [b n d] as the network takes them beside those of a text: [b t n d] where
+    every frame has a prompt of its own."""
+    if image is None or text is None or text.ndim == image.ndim:
+        return image
+    return image[:, None].expand(-1, text.shape[1], -1, -1)
+
+
 def rate_ids(spec: NetworkSpec, rate: Tensor | None) -> dict[str, Tensor]:
     """The id of a frame rate [b], of a network that reads one and was told it."""
     if rate is None or FRAMES_PER_SECOND not in spec.ids:

@@ -19,7 +19,7 @@ from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ....core.tasks.segment import DenoiserFor, SegmentCondition, conditions_of
 from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_for, text_for
-from ..shared.image_tokens import image_of, rate_ids, rate_of
+from ..shared.image_tokens import beside, image_of, rate_ids, rate_of
 from ..shared.misfits import (
     check_layers_fit,
     check_prompts_fit,
@@ -164,7 +164,7 @@ def _conditions(
     pooled = pooled_for(conditioning, condition.frames) if spec.pooled_text else None
     given = conditions_of(condition, spec.ids, text, pooled)
     if spec.image is not None:
-        given = replace(given, image=image_of(conditioning))
+        given = replace(given, image=beside(image_of(conditioning), text))
     return replace(given, ids=dict(given.ids) | rate_ids(spec, rate_of(conditioning)))
 
 

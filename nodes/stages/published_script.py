@@ -1,0 +1,46 @@
+"""The script for long videos that a model was published with: what of a strategy it knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...core.families import published_long_video
+from ...core.tasks.long_video_script import LongVideoScript
+from .strategy import Strategy
+from .video_request import VideoRequest
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, ModelFacts
+
+
+def script_for(
+    host: Host, facts: ModelFacts, request: VideoRequest, given: bool
+) -> LongVideoScript:
+    """The script of the model's family, for a request in latent frames; a warning says where its
+    video has another length. given: whether the video is to begin with given frames."""
+    script, factor = published_long_video(facts.family), facts.temporal_factor
+    check_script(script, request.strategy, factor, given)
+    made = script.made(request.frames)
+    if made != request.frames:
+        host.warn(
+            f"as published, the video has {made * factor} frames, not {request.frames * factor}"
+        )
+    return script
+
+
+def check_script(script: LongVideoScript, own: Strategy, factor: int, given: bool) -> None:
+    """Raise ValueError for a strategy that the script, whose lengths are in latent frames of
+    `factor` frames, does not know."""
+    for name, wanted, chosen in (("window", script.window * factor, own.window * factor),
+                                 ("context_frames", script.context * factor,
+                                  own.context_frames * factor),
+                                 ("passes", script.passes, own.passes)):  # fmt: skip
+        if wanted != chosen:
+            raise ValueError(f"as published, {name} is {wanted}, not {chosen}")
+    if own.match_colours:
+        raise ValueError(f"as published, match_colours is 0, not {own.match_colours:g}")
+    if given or own.sparse is not None:
+        raise ValueError(
+            "as published, a video begins with a window whose frames are made together, without "
+            "given ones: disconnect context, and leave first_segment as it was"
+        )

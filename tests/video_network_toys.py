@@ -1,0 +1,72 @@
+"""Toys of what the files of networks made for video hold, and the published workflows with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from diffusers import AutoencoderKL
+from factorised_toys import checkpoint
+from model_toys import fill
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+from videoldm.core.families import lvdm, videocrafter
+from videoldm.core.families.stable_diffusion_text import TextModel
+from videoldm.core.families.video_parts import VideoParts
+from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
+from videoldm.core.text.clip_vocabulary import ClipTokenizer
+
+WORKFLOWS = Path(__file__).parents[1] / "workflows"
+SIDE, FRAMES = 64, 4
+NETWORKS = {
+    "lvdm_text_to_video": (lvdm, "text"),
+    "videocrafter_text_to_video": (videocrafter, "videocrafter 1"),
+    "videocrafter_image_to_video": (videocrafter, "videocrafter image"),
+}
+TEXT = CLIPTextConfig(hidden_size=24, intermediate_size=24, num_hidden_layers=1,
+                      num_attention_heads=2)  # fmt: skip
+VISION = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                          num_attention_heads=2, image_size=28, patch_size=14)  # fmt: skip
+RESAMPLER = ResamplerConfig(width=16, depth=1, heads=2, head_width=8, queries=3, embedding=16,
+                            out=12, expansion=2)  # fmt: skip
+
+
+def parts(name: str) -> VideoParts:
+    """A toy of the network that a workflow loads, with all that its file holds."""
+    family, network = NETWORKS[name]
+    image = network.endswith("image")
+    state = checkpoint(network, average=False, first_stage=False)
+    levels = {"block_out_channels": (8,) * 4, "norm_num_groups": 4, "latent_channels": 4}
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4,
+             "up_block_types": ("UpDecoderBlock2D",) * 4}  # fmt: skip
+    return VideoParts(
+        model=family.assemble(state, name).model,
+        autoencoder=drawn(AutoencoderKL(**levels, **kinds)),
+        text=TextModel(drawn(CLIPTextModel(TEXT)), ClipTokenizer(0), 77, 0),
+        image_encoder=drawn(CLIPVisionModel(VISION)) if image else None,
+        resampler=drawn(ImageResampler(RESAMPLER)) if image else None,
+    )
+
+
+def drawn(module: nn.Module) -> nn.Module:
+    """Random values that are the same whatever version of a library made the module."""
+    for parameter in module.parameters():
+        parameter.data.zero_()
+    return fill(module.eval())
+
+
+def small_prompt(name: str) -> dict:
+    """A published workflow in the API form, with a small video whose latents are saved, too."""
+    prompt = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
+    for node in prompt.values():
+        if node["class_type"] == "VideoLDM_VideoSampler":
+            node["inputs"] |= dict(width=SIDE, height=SIDE, frames=FRAMES, steps=2)
+    (sampler,) = (k for k, one in prompt.items() if one["class_type"] == "VideoLDM_VideoSampler")
+    saved = {"samples": [sampler, 0], "filename_prefix": "latents/toy"}
+    return prompt | {"saved": {"class_type": "SaveLatent", "inputs": saved}}
+
+
+def model_file(name: str) -> str:
+    """What the workflow calls the file of its network."""
+    workflow = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
+    return workflow["models"][0]["name"]
