@@ -236,6 +236,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         default="samples",
         help="folder of the sheets, or of what a program keeps (default: samples)",
     )
+    parser.add_argument("--frames", metavar="N", type=int, default=10_000,
+                        help="of drift: length of the videos (default: 10000)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=("command.training", "evaluate_models"))

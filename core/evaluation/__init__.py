@@ -4,6 +4,7 @@ family (:mod:`.included`), with contact sheets of uncurated samples (:mod:`.samp
 PROGRAMS = {
     "embedded": "the figures of the models that come with the pack",
     "samples": "contact sheets of them",
+    "drift": "what long videos lose, by strategy (hours at 10,000 frames)",
     "speed": "LaVie's and LVDM's full-size networks against a plain convolution (minutes, 8 GB)",
     "memory": "super-resolution of 61 frames against 16, LaVie's and the x4 upsampler's (minutes)",
     "fine_tuning": "flicker of a decoder before and after fine-tuning in time (many minutes)",

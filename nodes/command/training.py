@@ -78,6 +78,8 @@ def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)
+    if args.what == "drift":
+        return _measure_drift(args, device)
     if args.what in MODULES:
         return _measure(args)
     from ...core.evaluation.figures import as_json, table
@@ -104,6 +106,24 @@ def _measure(args: argparse.Namespace) -> int:
     keeping = (writable(Path(args.output)), _say) if args.what in KEEPING else ()
     found, text = report(*keeping)
     print(json.dumps(found) if args.json else text)
+    return OK
+
+
+def _measure_drift(args: argparse.Namespace, device: Any) -> int:
+    """Print the table of drift, or its numbers as JSON, and draw the plot."""
+    from ...core.evaluation import drift
+    from ...core.evaluation.models import Models
+
+    if args.frames < drift.PARTS * drift.BLOCK:
+        raise CommandError(
+            f"--frames {args.frames} must be at least {drift.PARTS * drift.BLOCK}, so that there "
+            "are stretches to compare"
+        )
+    path = writable(Path(args.output)) / "drift.png"
+    found = drift.courses(Models(device), args.frames, _say)
+    print(json.dumps(drift.as_json(found)) if args.json else drift.table(found, args.frames))
+    drift.plot(found).save(path)
+    _say(str(path))
     return OK
 
 
