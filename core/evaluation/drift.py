@@ -61,8 +61,8 @@ def measured(frames: Tensor) -> dict[str, float]:
     """Of frames [t 3 h w] in [-1, 1].
 
     sharpness: root mean square of the differences of neighbouring pixels' luma over its deviation.
-    contrast: that deviation. colour: mean distance of the channels from grey. objects: the share of colour
-    and shape that the rules recognise as asked for.
+    contrast: that deviation. colour: mean distance of the channels from grey. objects: the share of
+    colour and shape that the rules recognise as asked for.
     """
     luma = (frames * frames.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
     contrast = float(luma.std((1, 2, 3)).mean())
