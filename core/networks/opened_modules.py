@@ -3,7 +3,8 @@
 Group norms may take statistics over all frames, self-attention may look at other frames, and layers
 sit inside transformer blocks. What a video's frames share, such as the keys and values of its
 prompt, is computed once per video. Everything is in channels-last memory, where an image is its
-tokens and a video is its frames without a copy.
+tokens and a video is its frames without a copy; not so where gradients are needed, because torch
+2.13 crashes on the way back through such a group norm whose own scale needs none.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ class OpenedModules:
     ):
         self.unet, self.act, self.frames = unet, act, act.frames
         self.pooled, self.sparse_causal = act.sets.pooled_norms, act.sets.sparse_causal
+        grad = torch.is_grad_enabled()
+        self.layout = torch.contiguous_format if grad else torch.channels_last
         self.activated = F.silu(embedding)  # [b, e] or [b, t, e]
         # Keys and values of a prompt are the same for all frames of its video.
         per_frame_text = text is not None and text.ndim == 4
         self.text = text.flatten(0, 1) if per_frame_text else text
 
     def enter(self, h: Tensor) -> Tensor:
-        return h.contiguous(memory_format=torch.channels_last)
+        return h.contiguous(memory_format=self.layout)
 
     def head(self, h: Tensor) -> Tensor:
         unet = self.unet
@@ -86,8 +89,8 @@ class OpenedModules:
         if transformer.use_linear_projection:
             plus = rearrange(h, "n c h w -> n (h w) c")
             tokens = linear(transformer.proj_out, tokens, plus)
-            return rearrange(tokens, "n (h w) c -> n c h w", h=height)
-        z = rearrange(tokens, "n (h w) c -> n c h w", h=height)
+            return self.enter(rearrange(tokens, "n (h w) c -> n c h w", h=height))
+        z = self.enter(rearrange(tokens, "n (h w) c -> n c h w", h=height))
         return convolution(transformer.proj_out, z, plus=h)
 
     def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:

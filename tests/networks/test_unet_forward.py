@@ -71,6 +71,27 @@ def test_gradients_and_speed_take_the_same_way(unet):
     assert all(p.grad is not None for p in video.sets.parameters())
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_memory_is_channels_last_but_on_the_way_to_gradients(unet, gradients):
+    """torch 2.13 crashes on the way back through channels-last group norms with frozen scales."""
+    video, orders = inject(unet, block_layers(unet)), []
+    watched = [
+        module.register_forward_pre_hook(
+            lambda _, given: orders.append(
+                given[0].is_contiguous(memory_format=torch.channels_last)
+            )
+        )
+        for module in unet.modules()
+        if isinstance(module, torch.nn.GroupNorm)
+    ]
+    with torch.set_grad_enabled(gradients):
+        video(normal(2, 3, 4, 8, 8), STEPS, GIVEN)
+    for handle in watched:
+        handle.remove()
+    assert len(orders) > 10
+    assert set(orders) == {not gradients}
+
+
 def test_pooled_norms_make_frames_depend_on_each_other(unet):
     x = normal(2, 3, 4, 8, 8)
     other = x.clone()
