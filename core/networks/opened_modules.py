@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .injected_sets import LayerPass
 from .layer_calls import activation, convolution, linear, plus_feed_forward
-from .layers.residual import per_frame
+from .layers.residual import group_norm, per_frame
 
 
 class OpenedModules:
@@ -53,10 +53,7 @@ class OpenedModules:
 
     def norm(self, norm: nn.GroupNorm, h: Tensor) -> Tensor:
         """Group norm with statistics over all frames of a video, or per frame."""
-        if not self.pooled:
-            return norm(h)
-        video = rearrange(h, "(b t) c h w -> b c t h w", t=self.frames)
-        return rearrange(norm(video), "b c t h w -> (b t) c h w")
+        return group_norm(norm, h, self.frames if self.pooled else 1)
 
     def res(self, block: nn.Module, h: Tensor) -> Tensor:
         z = activation(block.nonlinearity, self.norm(block.norm1, h))
@@ -79,7 +76,7 @@ class OpenedModules:
 
     def attn(self, site: str, transformer: nn.Module, h: Tensor) -> Tensor:
         height = h.shape[-2]
-        z = transformer.norm(h)
+        z = group_norm(transformer.norm, h)
         if transformer.use_linear_projection:
             tokens = linear(transformer.proj_in, rearrange(z, "n c h w -> n (h w) c"))
         else:

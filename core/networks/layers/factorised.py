@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from ..layer_calls import convolution
-from .residual import over_time, per_frame, zeroed
+from .residual import group_norm, over_time, per_frame, zeroed
 
 GROUPS = 32
 
@@ -30,11 +29,7 @@ class VideoInputs:
 
 
 class VideoGroupNorm(nn.Module):
-    """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the video's frames.
-
-    The mean is taken off first. In channels-last memory torch computes the variance as the
-    difference of two squares, which has few digits left where the mean is far from 0.
-    """
+    """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the video's frames."""
 
     def __init__(self, channels: int, *, eps: float, pooled: bool = False, ops=nn):
         super().__init__()
@@ -42,11 +37,7 @@ class VideoGroupNorm(nn.Module):
         self.pooled = pooled
 
     def forward(self, h: Tensor, frames: int) -> Tensor:
-        pooled = frames if self.pooled else 1
-        video = rearrange(h, "(b t) c h w -> b c (t h) w", t=pooled)
-        mean = video.mean((2, 3)).unflatten(1, (GROUPS, -1)).mean(2, keepdim=True)
-        mean = mean.expand(-1, -1, video.shape[1] // GROUPS).flatten(1)[:, :, None, None]
-        return rearrange(self.norm(video - mean), "b c (t h) w -> (b t) c h w", t=pooled)
+        return group_norm(self.norm, h, frames if self.pooled else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...diffusion.curves import Amount
 from .low_rank import Projection, Update
 from .positions import interleaved_sinusoid
-from .residual import Blend, zeroed
+from .residual import Blend, group_norm, zeroed
 from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .transformer import check_heads
@@ -92,7 +92,7 @@ class MotionModule(nn.Module):
             return h
         times = torch.arange(frames, device=h.device) if inputs.times is None else inputs.times
         at = interleaved_sinusoid(times, h.shape[1]).to(h.dtype)
-        tokens = self.project_in(rearrange(self.norm(h), "n c h w -> n (h w) c"))
+        tokens = self.project_in(rearrange(group_norm(self.norm, h), "n c h w -> n (h w) c"))
         for block in self.blocks:
             tokens = block(tokens, at, inputs)
         z = rearrange(self.project_out(tokens), "n (h w) c -> n c h w", h=h.shape[-2])

@@ -80,6 +80,20 @@ class Blend(nn.Module):
 # Group normalisation, per frame or over all frames of a video.
 
 
+def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1) -> Tensor:
+    """norm(h) for ``h`` [(b t), c, h, w] with statistics over each `frames` of them together.
+
+    In channels-last memory the mean is taken off first: torch computes the variance there as the
+    difference of two squares, which has few digits left where the mean is far from 0.
+    """
+    video = rearrange(h, "(b t) c h w -> b c (t h) w", t=frames)
+    if video.stride(1) == 1:
+        mean = video.mean((2, 3)).unflatten(1, (norm.num_groups, -1)).mean(2, keepdim=True)
+        mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)
+        video = video - mean[:, :, None, None]
+    return rearrange(norm(video), "b c (t h) w -> (b t) c h w", t=frames)
+
+
 class FrameGroupNorm(nn.Module):
     """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over all frames."""
 
@@ -89,10 +103,7 @@ class FrameGroupNorm(nn.Module):
         self.pooled = pooled
 
     def forward(self, h: Tensor, frames: int) -> Tensor:
-        if not self.pooled:
-            return self.norm(h)
-        video = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
-        return rearrange(self.norm(video), "b c t h w -> (b t) c h w")
+        return group_norm(self.norm, h, frames if self.pooled else 1)
 
 
 # -------------------------------------------------------------------------------------------------
