@@ -31,7 +31,8 @@ SMALLEST_HEIGHT = 144  # of a real video, below which it is not reduced
 @cache
 def trained_captions() -> frozenset[str]:
     """Every caption with a motion that the recipes of this project train on."""
-    scenes = [plan.scene(i)[0] for plan in _plans("clips") for i in range(plan.count)]
+    told = [plan for plan in _plans("clips") if not plan.labels]
+    scenes = [plan.scene(i)[0] for plan in told for i in range(plan.count)]
     scenes += [scene for plan in _plans("reading") for scene in reading_scenes(plan)]
     return frozenset(worlds.caption(scene) for scene in scenes)
 

@@ -44,6 +44,10 @@ class VideoPlan:
     seed: int = 0
     labels: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int):
+            object.__setattr__(self, "size", tuple(self.size))
+
     def captions(self, scene: worlds.Scene) -> tuple[str, str]:
         """What is said of a scene, with and without its motion."""
         if self.labels:

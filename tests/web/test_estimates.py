@@ -37,6 +37,7 @@ def test_estimates_count_as_the_tasks_do(javascript):
             len(prediction_chunks(frames, window, context)),
             len(prediction_chunks(keys, window, context)) + sum(max(n, 1) for n in between),
             1,
+            1,
         ], one
 
 
