@@ -273,7 +273,9 @@ def test_a_run_is_the_same_after_another_with_other_settings(comfyui, node, unlo
 
 
 def test_memory_management_knows_models_and_can_make_them_anew(comfyui):
+    # Of a seed that no other test has: what is cached is not sampled again, nor its models loaded.
     prompt = nodes(
+        n9=sampler("3", seed=275),
         n21=("TestReport", {"model": ["3", 0], "clip": ["1", 1], "vae": ["10", 0],
                             "after": ["9", 0]}),
     )  # fmt: skip
