@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from .autoencoder import check_video
 from .conditions import Conditions, NetworkSpec
-from .layers.factorised import ResBlock, ResBlockSpec, VideoGroupNorm, VideoInputs
+from .layers.factorised import GROUPS, ResBlock, ResBlockSpec, VideoInputs
 from .layers.factorised_transformers import AttentionSpec, StackedTransformersSpec, TimeTransformer
 from .layers.positions import sinusoid
-from .layers.residual import zeroed
+from .layers.residual import FrameGroupNorm, zeroed
 
 FRAMES_PER_SECOND = "frames_per_second"
 """Name among the ids of a condition [b] of VideoCrafter."""
@@ -177,7 +177,7 @@ class FactorisedUNet(nn.Module):
             [Block(last, last, config, True, ops), Block(last, last, config, False, ops)]
         )
         self.up = _way_up(config, skips, ops)
-        self.norm_out = VideoGroupNorm(first, eps=1e-5, pooled=config.pooled_norm, ops=ops)
+        self.norm_out = FrameGroupNorm(GROUPS, first, eps=1e-5, pooled=config.pooled_norm, ops=ops)
         self.conv_out = zeroed(ops.Conv2d(first, config.latent_channels, 3, padding=1))
 
     def _level_embedding(self, ops) -> nn.Module | None:

@@ -11,11 +11,11 @@ from model_toys import normal
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.context_frames import given_frames, no_context
 from videoldm.core.networks.factorised_unet import FRAMES_PER_SECOND, FactorisedUNet
-from videoldm.core.networks.layers.factorised import VideoGroupNorm
 from videoldm.core.networks.layers.relative_attention import (
     RelativePositions,
     TransposedRelativeAttention,
 )
+from videoldm.core.networks.layers.residual import FrameGroupNorm
 
 T = torch.tensor([500, 20])
 ROUNDING = dict(atol=1e-4, rtol=1e-4)
@@ -203,7 +203,7 @@ def test_the_transposed_logits_are_those_of_the_key_frame():
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_the_norm_keeps_its_digits_where_the_mean_is_far_from_0(pooled):
-    norm = VideoGroupNorm(64, eps=1e-5, pooled=pooled)
+    norm = FrameGroupNorm(32, 64, eps=1e-5, pooled=pooled)
     h = (3 + 3e-3 * normal(4, 64, 5, 6)).contiguous(memory_format=torch.channels_last)
     clip = h.double().unflatten(0, (2, 2)).transpose(1, 2) if pooled else h.double()
     expected = torch.nn.functional.group_norm(clip, 32, eps=1e-5)

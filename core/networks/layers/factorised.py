@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layer_calls import convolution
-from .residual import group_norm, over_time, per_frame, zeroed
+from .residual import FrameGroupNorm, over_time, per_frame, zeroed
 
 GROUPS = 32
 
@@ -26,18 +26,6 @@ class VideoInputs:
     embedding: Tensor
     text: Tensor | None = None
     image: Tensor | None = None
-
-
-class VideoGroupNorm(nn.Module):
-    """GroupNorm of [(b t) c h w] with statistics per frame, or pooled over the video's frames."""
-
-    def __init__(self, channels: int, *, eps: float, pooled: bool = False, ops=nn):
-        super().__init__()
-        self.norm = ops.GroupNorm(GROUPS, channels, eps=eps)
-        self.pooled = pooled
-
-    def forward(self, h: Tensor, frames: int) -> Tensor:
-        return group_norm(self.norm, h, frames if self.pooled else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +47,10 @@ class ResBlock(nn.Module):
         super().__init__()
         norm = dict(eps=1e-5, pooled=spec.pooled_norm, ops=ops)
         self.scale_shift = spec.scale_shift
-        self.norm1 = VideoGroupNorm(channels, **norm)
+        self.norm1 = FrameGroupNorm(GROUPS, channels, **norm)
         self.conv1 = ops.Conv2d(channels, out, 3, padding=1)
         self.embed = ops.Linear(spec.embedding, 2 * out if spec.scale_shift else out)
-        self.norm2 = VideoGroupNorm(out, **norm)
+        self.norm2 = FrameGroupNorm(GROUPS, out, **norm)
         self.conv2 = zeroed(ops.Conv2d(out, out, 3, padding=1))
         self.skip = ops.Conv2d(channels, out, 1) if channels != out else None
         self.over_time = TimeConvolutions(out, ops) if spec.over_time else None
@@ -88,7 +76,7 @@ class TimeConvolutions(nn.Module):
     def __init__(self, width: int, ops=nn):
         super().__init__()
         self.norms = nn.ModuleList(
-            [VideoGroupNorm(width, eps=1e-5, pooled=True, ops=ops) for _ in range(4)]
+            [FrameGroupNorm(GROUPS, width, eps=1e-5, pooled=True, ops=ops) for _ in range(4)]
         )
         kernel = dict(kernel_size=(3, 1, 1), padding=(1, 0, 0))
         self.convs = nn.ModuleList([ops.Conv3d(width, width, **kernel) for _ in range(4)])

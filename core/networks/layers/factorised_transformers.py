@@ -18,9 +18,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..layer_calls import linear
-from .factorised import GROUPS, VideoGroupNorm, VideoInputs
+from .factorised import GROUPS, VideoInputs
 from .relative_attention import Attention, PlainAttention, TransposedRelativeAttention
-from .residual import zeroed
+from .residual import FrameGroupNorm, zeroed
 from .transformer import GEGLU
 
 
@@ -86,7 +86,7 @@ class SplitAttention(nn.Module):
 
     def __init__(self, width: int, spec: SplitAttentionSpec, ops=nn):
         super().__init__()
-        self.space_norm = VideoGroupNorm(width, eps=1e-5, ops=ops)
+        self.space_norm = FrameGroupNorm(GROUPS, width, eps=1e-5, ops=ops)
         self.space = PlainAttention(width, spec.heads, ops)
         self.time_norm = ops.GroupNorm(GROUPS, width, eps=1e-5)
         self.time = TransposedRelativeAttention(width, spec.heads, spec.max_distance, ops)
@@ -151,7 +151,7 @@ class InterleavedTransformer(nn.Module):
 
     def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
         super().__init__()
-        self.norm = VideoGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
+        self.norm = FrameGroupNorm(GROUPS, width, eps=1e-6, pooled=True, ops=ops)
         self.project_in = ops.Linear(width, width)
         self.blocks = nn.ModuleList([InterleavedBlock(width, spec, ops) for _ in range(spec.depth)])
         self.project_out = zeroed(ops.Linear(width, width))
@@ -204,7 +204,7 @@ class SpaceTransformer(nn.Module):
     def __init__(self, width: int, spec: StackedTransformersSpec, ops=nn):
         super().__init__()
         heads = dict(heads=width // spec.head_width, head_width=spec.head_width, ops=ops)
-        self.norm = VideoGroupNorm(width, eps=1e-6, ops=ops)
+        self.norm = FrameGroupNorm(GROUPS, width, eps=1e-6, ops=ops)
         self.project_in = ops.Linear(width, width)
         self.blocks = nn.ModuleList(
             [
@@ -238,7 +238,7 @@ class TimeTransformer(nn.Module):
         attention = dict(
             heads=heads, head_width=spec.head_width, max_distance=spec.max_distance, ops=ops
         )
-        self.norm = VideoGroupNorm(width, eps=1e-6, pooled=True, ops=ops)
+        self.norm = FrameGroupNorm(GROUPS, width, eps=1e-6, pooled=True, ops=ops)
         self.project_in = ops.Linear(width, inner)
         self.blocks = nn.ModuleList(
             [

@@ -97,7 +97,7 @@ def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1) -> Tensor:
 class FrameGroupNorm(nn.Module):
     """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over all frames."""
 
-    def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool, ops=nn):
+    def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool = False, ops=nn):
         super().__init__()
         self.norm = ops.GroupNorm(groups, channels, eps=eps)
         self.pooled = pooled
