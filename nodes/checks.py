@@ -261,10 +261,11 @@ def site_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Of Strength Curve."""
-    from .stages.texts import read_points
+    from .stages.texts import read_places, read_points
 
     over = values.get("over")
     yield from _unreadable(lambda text: read_points(text, over), values.get("points"))
+    yield from _unreadable(read_places, values.get("sites"))
 
 
 def frame_faults(values: Values, connected: Collection[str]) -> Iterator[str]:

@@ -28,14 +28,8 @@ class StrengthCurve(io.ComfyNode):
             "for temporal layers, LoRAs, ControlNets and guidance. Connect one curve to another to "
             "multiply them.",
             search_aliases=[
-                "value schedule",
-                "keyframes",
-                "timestep keyframe",
-                "multival",
-                "effect multival",
-                "scale multival",
-                "lora schedule",
-                "animate strength",
+                "value schedule", "keyframes", "timestep keyframe", "multival", "effect multival",
+                "scale multival", "lora schedule", "animate strength", "per block",
             ],
             inputs=[
                 io.String.Input(
@@ -64,16 +58,22 @@ class StrengthCurve(io.ComfyNode):
                     "What the curve is multiplied with: another curve, a number, one per frame or "
                     "a mask.",
                 ),
+                io.String.Input(
+                    "sites", default="", optional=True, advanced=True,
+                    tooltip="Sites of temporal layers that the curve is for, such as: mid, up.1. "
+                    "It is 1 elsewhere, and so is what stands in times, unless that has sites of "
+                    "its own. Empty is everywhere.",
+                ),
             ],
             outputs=[CurveType.Output("curve", tooltip="The strength, for any input for curves.")],
-        )
+        )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, points=ABSENT, over=ABSENT):
-        return verdict(cls, curve_faults, points=points, over=over)
+    def validate_inputs(cls, points=ABSENT, over=ABSENT, sites=ABSENT):
+        return verdict(cls, curve_faults, points=points, over=over, sites=sites)
 
     @classmethod
-    def execute(cls, points, over, interpolation, times=None) -> io.NodeOutput:
+    def execute(cls, points, over, interpolation, times=None, sites="") -> io.NodeOutput:
         from .stages.curves import drawn_curve
 
-        return io.NodeOutput(drawn_curve(host, points, over, interpolation, times))
+        return io.NodeOutput(drawn_curve(host, points, over, interpolation, times, sites))

@@ -37,9 +37,9 @@ class GuidanceCurve(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, curve) -> io.NodeOutput:
-        from .stages.curves import curve_of
+        from .stages.curves import without_sites
 
-        return io.NodeOutput(host.guidance_curve(model, curve_of(host, curve)))
+        return io.NodeOutput(host.guidance_curve(model, without_sites(host, curve, "guidance")))
 
 
 class ControlNetStrength(io.ComfyNode):

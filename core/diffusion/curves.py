@@ -140,17 +140,30 @@ class Line:
         return (before + after) / 2 if before * after > 0 else 0.0
 
 
+class Local(NamedTuple):
+    """A curve for places of a network, by the beginnings of their names."""
+
+    places: tuple[str, ...]
+    curve: Curve
+
+
+def begins(name: str, place: str) -> bool:
+    """Whether a place "up.1.attn.0" has this name or begins with it, as "up" and "up.1" do."""
+    return place == name or place.startswith(name + ".")
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """factor times the lines times the masks.
+    """factor times the lines times the masks, and at some places of a network times more.
 
     masks: [n, h, w] each, one picture for every frame by its absolute number (the last remains), of
-    any size.
+    any size. local: curves that are 1 elsewhere; :meth:`at_place` gives what is left of them.
     """
 
     factor: float = 1.0
     lines: tuple[Line, ...] = ()
     masks: tuple[Tensor, ...] = ()
+    local: tuple[Local, ...] = ()
 
     @property
     def constant(self) -> float | None:
@@ -158,7 +171,7 @@ class Curve:
         values = [line.constant for line in self.lines]
         if self.factor == 0:
             return 0.0
-        if self.masks or None in values:
+        if self.masks or self.local or None in values:
             return None
         product = self.factor
         for value in values:
@@ -168,15 +181,36 @@ class Curve:
     @property
     def reads_steps(self) -> bool:
         """Whether it changes over the steps of a sampler."""
+        if any(one.curve.reads_steps for one in self.local):
+            return True
         return any(line.over == "steps" and line.constant is None for line in self.lines)
 
     def __mul__(self, other: float | Curve) -> Curve:
         if isinstance(other, Curve):
             lines, masks = (*self.lines, *other.lines), (*self.masks, *other.masks)
-            return Curve(self.factor * other.factor, lines, masks)
+            local = (*self.local, *other.local)
+            return Curve(self.factor * other.factor, lines, masks, local)
         return replace(self, factor=self.factor * other)
 
     __rmul__ = __mul__
+
+    def within(self, places: Sequence[str]) -> Curve:
+        """This at these places, 1 elsewhere; what has places of its own keeps them."""
+        own = Local(tuple(places), replace(self, local=()))
+        return Curve(local=(own, *self.local))
+
+    def at_place(self, place: str) -> Curve:
+        """The curve of one place."""
+        found = replace(self, local=()) if self.local else self
+        for places, curve in self.local:
+            if any(begins(name, place) for name in places):
+                found = found * curve
+        return found
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of places that some of it is for alone."""
+        return tuple(name for places, _ in self.local for name in places)
 
     def at(self, frame: int, step: StepAt = FIRST_STEP) -> float:
         """The strength of a frame at a step, masks aside."""
@@ -194,8 +228,10 @@ class Curve:
         """What these frames get at a step: a number if it is the same for all of them, else
         [t, 1, 1], or [t, h, w] for a `size` (h, w) where there are masks.
 
-        Raises ValueError for masks without a size.
+        Raises ValueError for masks without a size, and where there are several places.
         """
+        if self.local:
+            raise ValueError(f"the curve is for {', '.join(self.places)}, but no place was named")
         if not self.lines and not self.masks:
             return self.factor
         values = [self.at(frame, step or FIRST_STEP) for frame in frames]

@@ -48,14 +48,19 @@ class Injection:
     def off(self) -> bool:
         """Whether none of its layers acts: the image network is then left as it was, which also
         means its own norms, attention and noise levels, and no given frames in its input."""
-        sites = self.layers.spec.sites
-        silent = bool(sites) and all(self.strength.at(site) == 0.0 for site in sites)
-        return silent or 0.0 in (self.strength.overall, self.strength.curve.constant)
+        return all(curve.constant == 0.0 for curve in self._residuals)
 
     def acts(self, frames: Sequence[int], step: StepAt | None) -> bool:
         """Whether some of its layers act on some of these frames at a step."""
-        curve = self.strength.curve
-        return not self.off and any(curve.at(frame, step or FIRST_STEP) for frame in frames)
+        step = step or FIRST_STEP
+        return any(curve.at(frame, step) for curve in self._residuals for frame in frames)
+
+    @property
+    def _residuals(self) -> list[Curve]:
+        """The strengths of all its layers; of sets without any that of the whole."""
+        strength = self.strength
+        found = [strength.residual_at(site) for site in self.layers.spec.sites]
+        return found or [strength.curve.at_place("") * strength.overall]
 
 
 class InjectedSets(Sequence[Injection]):

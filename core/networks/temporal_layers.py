@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from ..diffusion.curves import FULL, Amount, Curve
+from ..diffusion.curves import FULL, Amount, Curve, begins
 from .conditions import FRAME_RATE, Conditions, first_frame_text
 from .image_conditions import SegmentImages
 from .layers.residual import per_frame
@@ -169,7 +169,8 @@ class Strength:
     """How much of a layer is used: the product of the four that concern it; 0 switches it off.
 
     sites: a site, or the beginning of some such as "down.0"; the same with ".keys" or ".queries"
-    behind it concerns these alone, as do the curves ``keys`` and ``queries``.
+    behind it concerns these alone, as do the curves ``keys`` and ``queries``. Places of curves are
+    sites, too.
     """
 
     overall: float = 1.0
@@ -185,18 +186,25 @@ class Strength:
 
     def residual_at(self, site: str) -> Curve:
         """The strength of a site's layer."""
-        return self.curve * self.at(site)
+        return self.curve.at_place(site) * self.at(site)
 
     def keys_at(self, site: str) -> Curve:
-        return self.keys * self._of(site, ".keys")
+        return self.keys.at_place(site) * self._of(site, ".keys")
 
     def queries_at(self, site: str) -> Curve:
-        return self.queries * self._of(site, ".queries")
+        return self.queries.at_place(site) * self._of(site, ".queries")
 
     @property
     def reads_steps(self) -> bool:
         """Whether some strength changes over a sampler's steps."""
         return any(one.reads_steps for one in (self.curve, self.keys, self.queries))
+
+    def places_without(self, sites: Sequence[str]) -> list[str]:
+        """The names in numbers and curves that none of these sites has or begins with."""
+        curves = self.curve, self.keys, self.queries
+        numbers = (name.removesuffix(".keys").removesuffix(".queries") for name in self.sites)
+        names = (*numbers, *(name for curve in curves for name in curve.places))
+        return [name for name in names if not any(begins(name, site) for site in sites)]
 
     @property
     def scales_attention(self) -> bool:
@@ -211,7 +219,7 @@ class Strength:
             prefix = name.removesuffix(part) if part else name
             if part and prefix == name:
                 continue
-            if site == prefix or site.startswith(prefix + "."):
+            if begins(prefix, site):
                 product *= value
         return product
 

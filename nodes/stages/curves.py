@@ -9,7 +9,7 @@ from torch import Tensor
 from ...core.diffusion.curves import FULL, Curve, Line, per_frame
 from ...core.graph.messages import written
 from ..checks import curve_faults, require
-from .texts import read_points
+from .texts import read_places, read_points
 
 if TYPE_CHECKING:
     from ..host.interface import Conditioning, Host, Wire
@@ -37,9 +37,20 @@ def curve_of(host: Host, value: Wire) -> Curve:
     )
 
 
-def unmasked(host: Host, value: Wire, what: str) -> Curve:
-    """The curve of what has no positions; ValueError for one with a mask."""
+def without_sites(host: Host, value: Wire, what: str) -> Curve:
+    """The curve of what acts as a whole; ValueError for one that is for some sites alone."""
     curve = curve_of(host, value)
+    if curve.places:
+        raise ValueError(
+            f"{what} has no sites, but its curve is for {', '.join(curve.places)} alone: such "
+            "curves are for Inject Temporal Layers"
+        )
+    return curve
+
+
+def unmasked(host: Host, value: Wire, what: str) -> Curve:
+    """The curve of what has no positions; ValueError for one with a mask or with sites."""
+    curve = without_sites(host, value, what)
     if curve.masks:
         raise ValueError(
             f"{what} acts on whole frames, but its curve has {len(curve.masks)} masks: use a "
@@ -68,11 +79,16 @@ def control_strength(
             "0 of the prompts have a ControlNet whose strength could change: connect them to Apply "
             "ControlNet before"
         )
-    return host.control_strength([positive, negative], curve_of(host, curve))
+    strength = without_sites(host, curve, "a ControlNet")
+    return host.control_strength([positive, negative], strength)
 
 
-def drawn_curve(host: Host, points: str, over: str, interpolation: str, times: Wire) -> Wire:
-    """A CURVE through points, multiplied with what else is given."""
-    require(curve_faults, dict(points=points, over=over))
+def drawn_curve(
+    host: Host, points: str, over: str, interpolation: str, times: Wire, sites: str = ""
+) -> Wire:
+    """A CURVE through points, multiplied with what else is given; with sites it is 1 elsewhere,
+    and so is what else is given, unless that has sites of its own."""
+    require(curve_faults, dict(points=points, over=over, sites=sites))
     line = Line(read_points(points, over), interpolation, over)
-    return host.curve(Curve(lines=(line,)) * curve_of(host, times))
+    curve, places = Curve(lines=(line,)) * curve_of(host, times), read_places(sites)
+    return host.curve(curve.within(places) if places else curve)

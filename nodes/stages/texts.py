@@ -101,7 +101,7 @@ def read_positions(text: str, frames: int | None = None) -> list[int]:
     ValueError for what is no number, lies outside of the video or is there twice.
     """
     found: list[int] = []
-    for part in filter(None, (one.strip() for one in text.replace("\n", ",").split(","))):
+    for part in _listed(text):
         if not part.removeprefix("-").isdecimal() or len(part) > 9:
             raise ValueError(f"the frame {written(part)} must be a whole number, as in 0, 16, -1")
         at = int(part)
@@ -135,12 +135,28 @@ def absolute_frames(text: str) -> list[int]:
 def read_sites(text: str) -> dict[str, float]:
     """Strengths by site, or by the beginning of sites, from a text like "down.0 = 0.5, mid = 0"."""
     found: dict[str, float] = {}
-    for part in filter(None, (one.strip() for one in text.replace("\n", ",").split(","))):
+    for part in _listed(text):
         name, equals, value = (one.strip() for one in part.partition("="))
         if not equals or not _is_number(value):
             raise ValueError(f"the strength {written(part)} must be written as in down.0=0.5")
         found[_site_prefix(name)] = float(value)
     return found
+
+
+def read_places(text: str) -> list[str]:
+    """Sites, or beginnings of some, from a text like "mid, up.1"."""
+    for part in (found := _listed(text)):
+        if part.endswith((".keys", ".queries")):
+            raise ValueError(
+                f"the site {written(part)} names a part of attention: connect the curve to the "
+                "input keys or queries of Inject Temporal Layers, and leave that away here"
+            )
+    return [_site_prefix(part) for part in found]
+
+
+def _listed(text: str) -> list[str]:
+    """What commas and line ends separate, without empty parts."""
+    return [part for one in text.replace("\n", ",").split(",") if (part := one.strip())]
 
 
 def _site_prefix(name: str) -> str:

@@ -50,7 +50,7 @@ FACTS = {f"facts of {name}": lambda b, make=make: facts(b, make(b))
 OFF = {
     "as a whole": {"overall": 0.0},
     "by kind": {"kinds": {"attention": 0.0, "convolution": 0.0}},
-    "by site": {"sites": {"in": 0.0, "down": 0.0, "mid": 0.0, "up": 0.0}},
+    "by site": {"sites": {"down": 0.0, "mid": 0.0, "up": 0.0}},
 }
 
 

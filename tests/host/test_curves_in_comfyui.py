@@ -82,8 +82,11 @@ def test_curves_give_the_same_in_both_hosts(comfyui):
         n24=ksampler("23", sampler_name="heun"),
         n25=sampler("23", sampler_name="heun"),
         n26=ksampler("23", sampler_name="dpmpp_2m"),
+        n28=curve("[[0, 0.2], [1, 2]]", "steps", sites="up, down.0.res.0", times=["22", 0]),
+        n29=curved(curve="28", keys="28"),
+        n27=ksampler("29", sampler_name="heun"),
     )  # fmt: skip
-    kept = {f"n{30 + k}": saved(str(24 + k)) for k in range(3)}
+    kept = {f"n{30 + k}": saved(str(24 + k)) for k in range(4)}
     pairs = compared(comfyui, nodes(**extra, **kept, n40=saved("8")))
     far = {key: distance(*pair) for key, pair in pairs.items()}
     print(far)

@@ -107,6 +107,72 @@ def test_numbers_for_sites_may_concern_keys_or_queries():
 
 
 # --------------------------------------------------------------------------------------------------
+# Curves of single sites.
+
+SITE, BESIDE = "down.0.attn.0", ("down.0.attn.1", "down.1", "mid", "up")
+LATE = Curve(lines=(Line(((0, 0.2), (1, 0.8))),))
+
+
+def test_a_curve_of_a_site_acts_there_and_nowhere_else():
+    found = residuals(Strength(curve=LATE.within([SITE])))
+    torch.testing.assert_close(found, residuals(Strength(curve=LATE)), atol=0, rtol=0)
+    for place in BESIDE:
+        elsewhere = residuals(Strength(curve=LATE.within([place])))
+        assert torch.equal(elsewhere, residuals(Strength()))
+
+
+def test_curves_of_all_sites_are_the_curve_of_the_whole_bit_for_bit():
+    step = StepAt(3, 7)
+    for part in ("curve", "keys", "queries"):
+        whole = forward(Strength(**{part: LATE}), step=step)
+        apart = LATE.within(["up"]) * LATE.within(["down", "mid"])
+        assert torch.equal(forward(Strength(**{part: apart}), step=step), whole)
+        some = forward(Strength(**{part: LATE.within(["up"])}), step=step)
+        assert not torch.allclose(some, whole, atol=1e-4)
+        assert not torch.allclose(some, forward(Strength(), step=step), atol=1e-4)
+
+
+def test_sites_curves_and_masks_multiply():
+    mask = torch.zeros(1, 8, 8)
+    mask[..., 4:] = 1
+    frames = per_frame([0.0, 1.0, 2.0, 3.0])
+    curve = Curve(masks=(mask,)).within(["down"]) * frames.within([SITE]) * LATE.within(["mid"])
+    found, whole = residuals(Strength(overall=0.5, curve=curve)), residuals(Strength())
+    assert not found[..., :4].any()
+    for k in range(FRAMES):
+        torch.testing.assert_close(
+            found[:, k, ..., 4:], 0.5 * k * whole[:, k, ..., 4:], atol=1e-5, rtol=1e-5
+        )
+
+
+def test_keys_of_one_site_are_scaled_as_its_number_says():
+    number = residuals(Strength(sites={f"{SITE}.keys": 0.4}))
+    curve = residuals(Strength(keys=Curve(0.4).within([SITE])))
+    assert torch.equal(curve, number)
+    assert not torch.allclose(curve, residuals(Strength()), atol=1e-4)
+    assert torch.equal(residuals(Strength(keys=Curve(0.4).within(["mid"]))), residuals(Strength()))
+
+
+def test_where_the_curves_of_all_sites_are_0_the_image_model_is_left():
+    apart = OFF_LATE.within(["down", "mid"]) * OFF_LATE.within(["up"])
+    assert torch.equal(forward(Strength(curve=apart), step=LAST_STEP), forward())
+    assert torch.equal(forward(Strength(curve=Curve(0.0).within(["down", "up"]))), forward())
+    some = forward(Strength(curve=OFF_LATE.within(["up"])), step=LAST_STEP)
+    assert not torch.allclose(some, forward(), atol=1e-2)
+
+
+def test_a_site_begins_with_whole_names():
+    strength = Strength(curve=Curve(2.0).within(["up.1"]), sites={"mid.keys": 0.5})
+    assert strength.residual_at("up.1.attn.0").constant == 2.0
+    assert strength.residual_at("up.10.attn.0").constant == 1.0
+    assert strength.places_without(["up.1.attn.0"]) == ["mid"]
+    assert strength.places_without(["up.10.attn.0", "mid.attn.0"]) == ["up.1"]
+    assert Strength(curve=LATE.within(["mid"])).reads_steps
+    with pytest.raises(ValueError, match=r"is for up\.1, but no place was named"):
+        strength.curve.amount([0])
+
+
+# --------------------------------------------------------------------------------------------------
 # Keys and queries, of every kind of attention over time.
 
 KINDS = {

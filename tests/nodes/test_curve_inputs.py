@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from videoldm.core.diffusion.curves import Curve, StepAt
+from videoldm.core.networks.temporal_layers import Strength
+from videoldm.nodes.host.shared.misfits import check_strength_fits
 from videoldm.nodes.host.standalone.host import host
 from videoldm.nodes.stages.curves import control_strength, curve_of, drawn_curve, unmasked
 from videoldm.nodes.stages.texts import read_sites
@@ -67,6 +69,49 @@ def test_a_mask_is_not_for_what_has_no_positions():
 def test_prompts_without_a_controlnet_are_refused():
     with pytest.raises(ValueError, match="0 of the prompts have a ControlNet"):
         control_strength(host, [[None, {}]], [[None, {}]], 0.5)
+
+
+def test_a_curve_may_be_for_some_sites_alone():
+    mask = torch.full((1, 4, 4), 0.5)
+    up = drawn_curve(host, "[[0, 3]]", "frames", "linear", mask, "up.1, up.2.attn.0")
+    both = drawn_curve(host, "[[0, 2]]", "steps", "linear", up, "mid")
+    assert both.places == ("mid", "up.1", "up.2.attn.0")
+    assert both.at_place("mid.attn.0").constant == 2.0
+    assert both.at_place("down.0.attn.0").constant == 1.0
+    at_up = both.at_place("up.1.attn.0").amount([0], size=(2, 2))
+    assert torch.equal(at_up, torch.full((1, 2, 2), 1.5))
+
+
+@pytest.mark.parametrize(
+    ("sites", "words"),
+    [
+        ("nowhere", "'nowhere' is not a site"),
+        ("mid.keys", "connect the curve to the input keys or queries"),
+        ("mid=1", "'mid=1' is not a site"),
+    ],
+)
+def test_sites_of_curves_that_mean_nothing_are_refused(sites, words):
+    with pytest.raises(ValueError, match=words):
+        drawn_curve(host, "[[0, 1]]", "frames", "linear", None, sites)
+
+
+def test_curves_of_sites_are_for_layers_alone():
+    curve = drawn_curve(host, "[[0, 1]]", "frames", "linear", None, "mid")
+    prompt = [[None, {"control": object()}]]
+    with pytest.raises(ValueError, match="a ControlNet has no sites, but its curve is for mid"):
+        control_strength(host, prompt, prompt, curve)
+    with pytest.raises(ValueError, match="a LoRA has no sites"):
+        unmasked(host, curve, "a LoRA")
+
+
+def test_sites_without_a_layer_are_refused():
+    from animatediff_toys import toy_config
+
+    spec = toy_config("v1").layers_spec()
+    for strength in (Strength(sites={"mid": 0.5}), Strength(keys=Curve(2.0).within(["mid"]))):
+        with pytest.raises(ValueError, match="for the site mid, where 0 of the"):
+            check_strength_fits(strength, spec)
+    check_strength_fits(Strength(sites={"up.keys": 0.5}), spec)
 
 
 def test_sites_may_name_keys_and_queries():

@@ -30,10 +30,12 @@ class DrawnCurve(CurveInput):
         return [(float(x), self.interp(x)) for x in np.linspace(0, 1, POINTS)]
 
     def interp(self, x: float) -> float:
-        """The product of the lines, masks aside, at x from 0 to 1 of each."""
-        value = self.curve.factor
-        for line in self.curve.lines:
-            value *= line(x if line.over == "steps" else x * line.points[-1][0])
+        """The product of the lines, masks and sites aside, at x from 0 to 1 of each."""
+        value = 1.0
+        for curve in (self.curve, *(one.curve for one in self.curve.local)):
+            value *= curve.factor
+            for line in curve.lines:
+                value *= line(x if line.over == "steps" else x * line.points[-1][0])
         return value
 
 

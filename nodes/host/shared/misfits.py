@@ -48,12 +48,18 @@ def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:
 
 
 def check_strength_fits(strength: Strength, layers: TemporalLayersSpec) -> None:
-    """Raise ValueError for keys or queries of layers that have none."""
+    """Raise ValueError for keys or queries of layers that have none, and for sites without one."""
     having = sum(one.scales_attention for one in layers.layers.values())
     if strength.scales_attention and not having:
         raise ValueError(
             f"keys and queries are those of temporal attention, which {having} of these "
             f"{len(layers.layers)} temporal layers have: leave both inputs open"
+        )
+    empty = strength.places_without(layers.sites)
+    if empty:
+        raise ValueError(
+            f"a strength is for the site {empty[0]}, where 0 of the {len(layers.sites)} temporal "
+            f"layers are: the first are at {', '.join(layers.sites[:5])}"
         )
 
 
