@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .host import host, io
-from .inputs import integer
+from .inputs import frames_or_video, integer
 
 CATEGORY = "VideoLDM/video"
 
@@ -56,7 +56,7 @@ class BackProjectLowResolution(io.ComfyNode):
             ],
             inputs=[
                 io.Video.Input("video", tooltip="The upsampled video."),
-                io.Image.Input("images", tooltip="The low-resolution frames it was made from."),
+                frames_or_video("images", "The low-resolution frames or video it was made from."),
             ],
             outputs=[io.Video.Output(tooltip="The consistent video.")],
         )  # fmt: skip

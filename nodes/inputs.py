@@ -153,6 +153,11 @@ def chunk_overlap() -> io.Input:
     )  # fmt: skip
 
 
+def frames_or_video(name: str, tooltip: str) -> io.Input:
+    """An input for an IMAGE, or for a VIDEO whose frames are read while they are needed."""
+    return io.MultiType.Input(name, types=[io.Image, io.Video], tooltip=tooltip)
+
+
 def frame_rate() -> io.Input:
     return number("frame_rate", 15.0, 0.1, 240.0, "Frames per second.", step=0.01)
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from .checks import ABSENT, upsampling_faults, verdict
 from .choices import BORDERS
 from .host import host, io
-from .inputs import cfg, chunk, integer, prompts, sampler_name, schedule, seed, steps
+from .inputs import (
+    cfg,
+    chunk,
+    frames_or_video,
+    integer,
+    prompts,
+    sampler_name,
+    schedule,
+    seed,
+    steps,
+)
 
 SETTINGS = ("steps", "sampler_name", "schedule", "seed")
 
@@ -35,8 +45,8 @@ class UpsampleVideo(io.ComfyNode):
             node_id="VideoLDM_UpsampleVideo",
             display_name="Upsample Video",
             category="VideoLDM/sample",
-            description="Makes the latents of a video four times as large as the given frames. "
-            "Chunks cover long videos and tiles cover large frames.",
+            description="Makes the latents of a video four times as large as the given frames, or "
+            "from a video a larger video. Chunks cover long videos and tiles cover large frames.",
             search_aliases=[
                 "upscale video", "video super resolution", "vsr", "enlarge video", "4x upscale",
                 "video upscaler",
@@ -44,7 +54,9 @@ class UpsampleVideo(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model of Load Upsampler."),
                 *prompts(),
-                io.Image.Input("images", tooltip="The low-resolution frames."),
+                frames_or_video(
+                    "images", "The low-resolution frames, or a video that is read chunk by chunk."
+                ),
                 steps(6),
                 cfg(1.0),
                 sampler_name(),
@@ -70,8 +82,18 @@ class UpsampleVideo(io.ComfyNode):
                 ),
                 _borders(),
                 _same_noise(),
+                io.Vae.Input(
+                    "vae", optional=True,
+                    tooltip="The VAE that decodes the output video; only for that one.",
+                ),
             ],
-            outputs=[io.Latent.Output(tooltip="The latents of the large video.")],
+            outputs=[
+                io.Latent.Output(tooltip="The latents of the large video."),
+                io.Video.Output(
+                    tooltip="The large video, decoded while it is saved, with the frame rate and "
+                    "the sound of the given one; needs a video at images, and vae."
+                ),
+            ],
         )  # fmt: skip
 
     @classmethod
@@ -85,10 +107,10 @@ class UpsampleVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, positive, negative, images, **inputs) -> io.NodeOutput:
+    def execute(cls, model, positive, negative, images, vae=None, **inputs) -> io.NodeOutput:
         from .stages.running import Settings
         from .stages.upsampling import UpsamplingRequest, upsample_video
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
         wires, request = (model, (positive, negative), images), UpsamplingRequest(**inputs)
-        return io.NodeOutput(upsample_video(host, *wires, request, settings))
+        return io.NodeOutput(*upsample_video(host, *wires, request, settings, vae))

@@ -71,7 +71,7 @@ def _given(count: int) -> Change:
         (save,) = [key for key, node in prompt.items()
                    if node["class_type"] == "VideoLDM_SaveVideo"]  # fmt: skip
         kept = {key: prompt[key] for key in (load, save)}
-        kept[load]["inputs"]["count"] = count
+        kept[load]["inputs"] |= {"count": count, "load": "frames"}
         del kept[save]["inputs"]["video"]
         kept[save]["inputs"] |= {"images": [load, 0], "frame_rate": 24.0}
         prompt.clear()

@@ -8,6 +8,7 @@ Detail finer than a small pixel averages out in that and stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..graph.wording import counted
 from ..networks.autoencoder import check_video
+from .frame_stream import Frames, FrameStream
 
 ROUNDS = 3  # of back-projection; each leaves at most about a third of the difference
 
@@ -32,36 +34,49 @@ def enlarge(video: Tensor, factor: int = 4) -> Tensor:
     return rearrange(frames, "(b t) c h w -> b t c h w", b=len(video))
 
 
-def back_projected(decoded: Iterable[Tensor], low_res: Tensor) -> Iterator[Tensor]:
+class Extent(NamedTuple):
+    """How long and how large a video is."""
+
+    frames: int
+    height: int
+    width: int
+
+
+def back_projected(decoded: Iterable[Tensor], low_res: Frames) -> Iterator[Tensor]:
     """Yield the parts of ``decoded`` [b, t, 3, h, w] so that they shrink to ``low_res``.
 
-    low_res: all frames [b, t, 3, h / f, w / f]. Raises ValueError when frames or sizes do not fit.
+    low_res: all frames [b, t, 3, h / f, w / f], or their chunks as they come. Raises ValueError
+    when frames or sizes do not fit.
     """
-    check_video(low_res, 3)
-    start = 0
+    if isinstance(low_res, Tensor):
+        check_video(low_res, 3)
+    stream, start = FrameStream(low_res), 0
     for frames in decoded:
         stop = start + frames.shape[1]
-        factor = enlargement(low_res, max(stop, low_res.shape[1]), *frames.shape[-2:])
-        small = low_res[:, start:stop].to(frames)
+        stream.reaches(stop)
+        small = stream.frames(start, min(stop, stream.stop)).to(frames)
+        factor = enlargement(
+            Extent(min(stop, stream.stop), *small.shape[-2:]), Extent(stop, *frames.shape[-2:])
+        )
         for _ in range(ROUNDS):
             frames = frames + enlarge(small - shrink(frames, factor), factor)
         yield frames
         start = stop
+        stream.forget(start)
 
 
-def enlargement(low_res: Tensor, frames: int, height: int, width: int) -> int:
-    """By how much a video of ``frames`` frames is larger than the small one [b, t, 3, h, w] that it
-    was made from; raises ValueError when it was not.
-    """
-    factor = width // low_res.shape[-1]
-    if low_res.shape[1] != frames:
+def enlargement(small: Extent, large: Extent) -> int:
+    """By how much a video is larger than the small one that it was made from; raises ValueError
+    when it was not."""
+    factor = large.width // small.width
+    if small.frames != large.frames:
         raise ValueError(
-            f"{counted(low_res.shape[1], 'low-resolution frame')} cannot belong to a video of "
-            f"{counted(frames, 'frame')}"
+            f"{counted(small.frames, 'low-resolution frame')} cannot belong to a video of "
+            f"{counted(large.frames, 'frame')}"
         )
-    if (height, width) != tuple(factor * side for side in low_res.shape[-2:]):
+    if (large.height, large.width) != (factor * small.height, factor * small.width):
         raise ValueError(
-            f"low-resolution frames of {low_res.shape[-1]}x{low_res.shape[-2]} cannot belong to a "
-            f"video of {width}x{height}"
+            f"low-resolution frames of {small.width}x{small.height} cannot belong to a "
+            f"video of {large.width}x{large.height}"
         )
     return factor

@@ -144,19 +144,20 @@ def upsample_continued(
     sampling: Sampling,
     settings: Upsampling,
     *,
+    total: int = 0,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
     """Yield latents [b t c h w], each chunk without the frames that the one before it yielded.
 
     The last chunk is as long as the others when the video is: it then shares more frames with the
-    one before. done: what an interrupted run of the same settings yielded; only the rest is
-    yielded.
+    one before. total: the number of frames where they come in chunks, for progress alone; 0 = not
+    known. done: what an interrupted run of the same settings yielded; only the rest is yielded.
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
+        total = low_res.shape[1]
     step = settings.chunk - settings.overlap
-    total = low_res.shape[1] if isinstance(low_res, Tensor) else 0
     chunks = 0 if total == 0 else max(0, -(-(total - settings.chunk) // step)) + 1
     make = _Chunk(denoiser_for, sampling, settings)
     return _clips(make, FrameStream(low_res), done, chunks, callback)

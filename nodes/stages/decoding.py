@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,15 +12,17 @@ from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, exact_frame_rate
-from ...core.tasks.chunk_store import Finished, always_made
+from ...core.tasks.chunk_store import Finished
 from ...core.tasks.decoding import decode, shared_chunks
 from ..choices import CROP, REFUSE, REPEAT_LAST
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
 if TYPE_CHECKING:
+    from ...core.media.files import AudioClip
     from ..host.interface import Decoder, Host, Wire
 
+    Sound = Callable[[], AudioClip | None]
 
 IN_CHUNKS = ("samples", "frame_rate")
 """Inputs that chunks of pixels depend on by their values alone, or not at all."""
@@ -41,34 +44,40 @@ def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decod
     """The IMAGE of a LATENT."""
     raw = host.raw(latent)
     frames, height, width = _video_size(raw, host.decoder(vae))
+    finished = finished_chunks(host, without=IN_CHUNKS)
     total = len(raw) * frames
     what = f"an IMAGE of {counted(total, 'frame')} of {width}x{height}"
     host.require_memory(IMAGE_BYTES * total * height * width, what, on_cpu=True)
     images = host.image_buffer(total, height, width)
     for video, one in enumerate(raw.split(1)):
         stop = video * frames
-        for pixels in _decoded(host, one, vae, settings):
+        for pixels in _decoded(host, one, vae, settings, finished):
             start, stop = stop, stop + pixels.shape[1]
             images[start:stop] = host.images(pixels).to(images)
     return images
 
 
 def decode_video(
-    host: Host, latent: dict[str, Any], vae: Wire, frame_rate: float, settings: Decoding
-) -> Wire:
-    """A VIDEO that is decoded while it is saved: one chunk of frames is in memory at a time."""
+    host: Host, latent: dict[str, Any], vae: Wire, frame_rate: float | Fraction,
+    settings: Decoding, *, audio: Sound | None = None, without: Collection[str] = IN_CHUNKS,
+) -> Wire:  # fmt: skip
+    """A VIDEO that is decoded while it is saved: one chunk of frames is in memory at a time.
+
+    without: inputs of the node that runs now on which pixels do not depend, but by their latents.
+    """
     raw = host.raw(latent)
     decoder = host.decoder(vae)
     if raw.shape[0] != 1:
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
     frames, height, width = _video_size(raw, decoder)
-    finished = finished_chunks(host, without=IN_CHUNKS)
+    finished = finished_chunks(host, without=without)
     stream = VideoStream(
         lambda: (pixels[0] for pixels in _decoded(host, raw, vae, settings, finished)),
         exact_frame_rate(frame_rate),
         frames,
         width,
         height,
+        audio,
     )
     return host.video(stream)
 
@@ -106,7 +115,7 @@ def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
 
 
 def _decoded(
-    host: Host, raw: Tensor, vae: Wire, settings: Decoding, finished: Finished = always_made
+    host: Host, raw: Tensor, vae: Wire, settings: Decoding, finished: Finished
 ) -> Iterator[Tensor]:
     """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
     decoder = host.decoder(vae)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...core.graph.wording import counted
-from ...core.tasks.back_projection import back_projected, enlargement
+from ...core.tasks.back_projection import Extent, back_projected, enlargement
 from ...core.tasks.keyframe_residual import with_keyframe_residual
+from .media import frames_stream
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
@@ -23,11 +24,13 @@ def restore_keyframes(host: Host, video: Wire, key_frames: Tensor, key_spacing: 
     return _filtered(host, video, lambda parts: with_keyframe_residual(parts, keys, key_spacing))
 
 
-def back_project(host: Host, video: Wire, images: Tensor) -> Wire:
-    """The VIDEO, made to shrink to the frames of an IMAGE of low resolution."""
-    stream, low_res = host.stream(video), host.pixels(images)
-    enlargement(low_res, stream.frames, stream.height, stream.width)
-    return _filtered(host, video, lambda parts: back_projected(parts, low_res))
+def back_project(host: Host, video: Wire, images: Tensor | Wire) -> Wire:
+    """The VIDEO, made to shrink to the frames of an IMAGE or a VIDEO of low resolution."""
+    stream, small = host.stream(video), frames_stream(host, images)
+    enlargement(*(Extent(one.frames, one.height, one.width) for one in (small, stream)))
+    return _filtered(
+        host, video, lambda parts: back_projected(parts, (one[None] for one in small.chunks()))
+    )
 
 
 def _filtered(

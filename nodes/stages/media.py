@@ -144,6 +144,13 @@ def images_stream(
     )
 
 
+def frames_stream(host: Host, frames: Tensor | Wire) -> VideoStream:
+    """An IMAGE or a VIDEO as one opaque stream of frames; that of an IMAGE has no frame rate that
+    means anything."""
+    is_image = isinstance(frames, Tensor)
+    return (images_stream(host, frames, 1) if is_image else host.stream(frames)).opaque()
+
+
 def _converted(host: Host, images: Tensor, opacity: Tensor | None) -> Iterator[Tensor]:
     for start in range(0, len(images), CHUNK):
         pixels = host.pixels(images[start : start + CHUNK])[0]

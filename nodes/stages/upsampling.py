@@ -1,4 +1,4 @@
-"""Low-resolution frames to latents of a video four times as large."""
+"""Low-resolution frames to latents of a video four times as large, and to that video."""
 
 from __future__ import annotations
 
@@ -6,28 +6,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from ...core.tasks.gathering import Gathering
 from ...core.tasks.independent_chunks import independent_chunks, one_stream, with_stream
 from ...core.tasks.segment import reporter
 from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_whole
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
-from ..host.shared.runs import finished_chunks
+from ..host.shared.runs import finished_chunks, runs_folder
 from ..host.shared.setup_warnings import upsampling_warnings
+from .decoding import Decoding, decode_video
+from .media import frames_stream
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from torch import Tensor
-
+    from ...core.media.files import VideoStream
     from ...core.tasks.chunk_store import Finished
     from ...core.tasks.segment import Sampling
-    from ..host.interface import Host, Wire
+    from ..host.interface import Host, ModelFacts, Wire
 
-IN_CHUNKS = ("seed", "images")
-"""Inputs that finished chunks depend on by their values alone, chunk by chunk."""
+IN_CHUNKS = ("seed", "images", "vae")
+"""Inputs that finished chunks depend on by their values alone, chunk by chunk, or not at all."""
+NOT_DECODED = (
+    "model", "positive", "negative", "images", "steps", "cfg", "sampler_name", "schedule", "seed",
+    "noise_level", "overlap", "tile_overlap", "borders", "same_noise",
+)  # fmt: skip
+"""Inputs on which decoded pixels depend by their latents alone."""
+NO_VIDEO = (
+    "Upsample Video gives a video where a video is connected to its input images, and a VAE to its "
+    "input vae"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +57,11 @@ class UpsamplingRequest:
 
 
 def upsample_video(
-    host: Host, model: Wire, prompts: tuple[list, list], images: Tensor,
-    request: UpsamplingRequest, settings: Settings,
-) -> dict[str, Any]:  # fmt: skip
-    """Upsample an IMAGE; returns the LATENT of the large video."""
+    host: Host, model: Wire, prompts: tuple[list, list], images: Tensor | Wire,
+    request: UpsamplingRequest, settings: Settings, vae: Wire | None = None,
+) -> tuple[dict[str, Any], Wire]:  # fmt: skip
+    """Upsample an IMAGE or a VIDEO; returns the LATENT of the large video, and with a VAE the VIDEO
+    that is decoded from it."""
     require(upsampling_faults, vars(request))
     facts = host.facts(model)
     if not facts.is_upsampler:
@@ -68,32 +81,53 @@ def upsample_video(
         tile=request.tile or None,
         tile_overlap=request.tile_overlap,
     )
-    borders, chunk = request.borders, request.chunk
+    make = _way(request.borders, facts)
+    video = frames_stream(host, images)
+    _check_size(host, facts, video, request)
+    denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
+    finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
+    run = _Run(host, model, denoiser_for, video, how, settings, prompts[0], finished)
+    latent = gathered(host, model, make(run))
+    if vae is None or isinstance(images, Tensor):
+        return latent, host.blocked(NO_VIDEO)
+    decoding = Decoding(chunk=request.chunk, tile=facts.factor * request.tile)
+    return latent, decode_video(
+        host, latent, vae, video.frame_rate, decoding, audio=video.audio, without=NOT_DECODED
+    )
+
+
+def _way(borders: str, facts: ModelFacts) -> Callable[[_Run], Iterator[Tensor]]:
     if borders not in BORDERS:
         raise ValueError(f"borders {borders!r} must be one of {', '.join(BORDERS)}")
     if borders == "automatic":
         borders = "blended" if facts.family else "continued"
-    for sentence in upsampling_warnings(facts.layers, len(images), chunk):
+    return {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
+
+
+def _check_size(
+    host: Host, facts: ModelFacts, video: VideoStream, request: UpsamplingRequest
+) -> None:
+    for sentence in upsampling_warnings(facts.layers, video.frames, request.chunk):
         host.warn(sentence)
     # The network works at the size of the given frames: `factor` pixels become one again.
-    sides = [min(side, request.tile or side) * facts.factor for side in images.shape[2:0:-1]]
-    require_room(host, facts, min(chunk, len(images)), tuple(sides), request.cfg)
-    make = {"continued": _continued, "blended": _blended, "independent": _independent}[borders]
-    denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
-    finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
-    run = _Run(host, model, denoiser_for, host.pixels(images), how, settings, prompts[0], finished)
-    return gathered(host, model, make(run))
+    sides = [min(side, request.tile or side) * facts.factor for side in (video.width, video.height)]
+    require_room(host, facts, min(request.chunk, video.frames), tuple(sides), request.cfg)
 
 
 class _Run(NamedTuple):
     host: Host
     model: Wire
     denoiser_for: Any
-    low_res: Tensor
+    video: VideoStream
     how: Upsampling
     settings: Settings
     positive: list
     finished: Finished
+
+    def low_res(self) -> Iterator[Tensor]:
+        """The given frames [1 t 3 h w], chunk by chunk."""
+        device = self.host.facts(self.model).device
+        return (chunk[None].to(device) for chunk in self.video.chunks())
 
     @property
     def sampling(self) -> Sampling:
@@ -103,21 +137,26 @@ class _Run(NamedTuple):
 def _continued(run: _Run) -> Iterator[Tensor]:
     """Each chunk goes on from the finished frames of the one before."""
     meter = Meter(run.host)
-    return upsample_continued(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
+    return upsample_continued(
+        run.denoiser_for, run.low_res(), run.sampling, run.how, total=run.video.frames,
+        callback=meter,
+    )  # fmt: skip
 
 
 def _blended(run: _Run) -> Iterator[Tensor]:
     """All chunks side by side, averaged where they overlap at every step: one chunk, the whole."""
-    meter = Meter(run.host)
-    yield upsample_whole(run.denoiser_for, run.low_res, run.sampling, run.how, callback=meter)
+    meter, low_res = Meter(run.host), Gathering(runs_folder(run.host.folders.output))
+    for chunk in run.low_res():
+        low_res.add(chunk)
+    yield upsample_whole(run.denoiser_for, low_res.tensor(), run.sampling, run.how, callback=meter)
 
 
 def _independent(run: _Run) -> Iterator[Tensor]:
     """Chunks sampled independently of each other, with the noise of one stream."""
     generator, meter = torch.Generator().manual_seed(run.settings.seed), Meter(run.host)
-    chunks = -(-run.low_res.shape[1] // run.how.chunk)
+    chunks = -(-run.video.frames // run.how.chunk)
     return independent_chunks(
-        run.denoiser_for, run.low_res, plan_for(run.host, run.model, run.settings), run.how,
+        run.denoiser_for, run.low_res(), plan_for(run.host, run.model, run.settings), run.how,
         one_stream(generator), callback=lambda k: reporter(meter, "upsampling", k, chunks),
         finished=with_stream(run.finished, generator),
     )  # fmt: skip

@@ -70,7 +70,7 @@ def test_upsampling(comfyui, standalone, files):
                    n61=("VideoLDM_UpsampleVideo", wires | settings), n70=saved("61"))  # fmt: skip
     found = latents(comfyui, prompt)["61"]
     images = standalone("VideoLDM_LoadVideo", **clip)[0]
-    (here,) = standalone("VideoLDM_UpsampleVideo", images=images,
+    here, _ = standalone("VideoLDM_UpsampleVideo", images=images,
                          **prepared(standalone, files["vsr"]), **settings)  # fmt: skip
     assert found.shape == (4, 4, 16, 16)
     assert distance(found, here["samples"]) <= SAME

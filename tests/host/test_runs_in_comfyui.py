@@ -26,6 +26,7 @@ def of_toys(flow: dict) -> dict:
         inputs = node["inputs"]
         inputs |= {name: NAMES[inputs[name]] for name in ("model", "layers")
                    if isinstance(inputs.get(name), str)}  # fmt: skip
+        inputs |= {"upsampler": "toy/upsampler.safetensors"} if "upsampler" in inputs else {}
     return flow
 
 
@@ -66,6 +67,12 @@ def test_one_segment_again(run):
     other, some = run(segmented(*segments[:2], ("a red car", 4)))
     assert 0 < some < 0.6 * made and other != first
     assert run(segmented(*segments)) == (first, 0)
+
+
+@pytest.mark.parametrize("name", ["upsampling, video", "images"])
+def test_every_stage_that_makes_frames_takes_its_own(run, name):
+    first, made = run(flows()[name])
+    assert made > 3 and run(flows()[name]) == (first, 0)
 
 
 def test_both_hosts_form_the_same_keys(run, headless, comfyui, tmp_path):

@@ -94,6 +94,25 @@ def upsampled(borders: str) -> Flow:
     return decoded(flow | {"6": larger}, "6", ["4", 2])
 
 
+def enlarged_video() -> Flow:
+    """A video that is read, upsampled and decoded chunk by chunk."""
+    flow = upsampled("continued")
+    flow["5"]["inputs"]["load"] = "video only"
+    flow["6"]["inputs"] |= {"images": ["5", 5], "vae": ["4", 2]}
+    flow["9"]["inputs"]["video"] = ["6", 1]
+    del flow["8"]
+    return flow
+
+
+def decoded_to_images() -> Flow:
+    """Frames that are all decoded before they are saved."""
+    flow = decoded(sampled("single clip", frames=12), "7", ["1", 2])
+    decode = node("VideoLDM_TemporalVAEDecode", samples=["7", 0], vae=["1", 2], chunk=4)
+    del flow["9"]["inputs"]["video"]
+    flow["9"]["inputs"]["images"] = ["8", 0]
+    return _filled(flow | {"8": decode})
+
+
 def segmented(*segments: tuple[str, int], frames: int = 9) -> Flow:
     """Prediction with a prompt and a seed of its own for every segment of so many frames."""
     listed = [{"prompt": prompt, "frames": frames, "seed": seed} for prompt, seed in segments]
@@ -118,4 +137,4 @@ def flows() -> dict[str, Flow]:
     found["interpolation"] = interpolated()
     for borders in ("continued", "blended", "independent"):
         found[f"upsampling, {borders}"] = upsampled(borders)
-    return found
+    return found | {"upsampling, video": enlarged_video(), "images": decoded_to_images()}

@@ -192,7 +192,7 @@ def upscaler(run):
 def upsample(run, upscaler, model, images, **inputs):
     values = dict(cfg=5.0, sampler_name="ddim", noise_level=50, chunk=3, overlap=1)
     return run("VideoLDM_UpsampleVideo", model=model, images=images, **upscaler["prompts"],
-               **{**PUBLISHED, **values, **inputs})  # fmt: skip
+               **{**PUBLISHED, **values, **inputs})[0]  # fmt: skip
 
 
 def test_independent_chunks_are_the_published_ones(run, upscaler, models):

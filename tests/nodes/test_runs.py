@@ -129,6 +129,24 @@ def test_key_frames_and_windows_that_do_not_see_a_segment_stay(runs):
     assert 0 < runs(again)[SAMPLER] < 0.5 * whole[SAMPLER]
 
 
+def test_a_video_that_is_upsampled_chunk_by_chunk_is_taken_chunk_by_chunk(runs):
+    """20 frames in 5 chunks of 6 that share 2, decoded 6 at a time by the same node."""
+    flow = flows()["upsampling, video"]
+    assert runs(flow) == {"UpsampleVideo": 5 + 4}
+    first = runs.video()
+    assert runs(flow) == {} and runs.video() == first
+    assert runs(changed(flow, "5", count=14)) == {"UpsampleVideo": 1}  # Of decoding: its end.
+    assert runs(changed(flow, "6", seed=8)) == {"UpsampleVideo": 5 + 4}
+
+
+def test_frames_that_are_decoded_into_memory_are_kept_as_well(runs):
+    flow = flows()["images"]
+    assert runs(flow) == {SAMPLER: 1, "TemporalVAEDecode": 3}
+    first = runs.video()
+    assert runs(flow) == {} and runs.video() == first
+    assert runs(changed(flow, "8", chunk=6)) == {"TemporalVAEDecode": 2}
+
+
 def test_a_store_that_is_switched_off_keeps_nothing(runs, monkeypatch):
     monkeypatch.setenv("VIDEOLDM_RUNS", "off")
     assert runs(flows()["single clip"]) == {}

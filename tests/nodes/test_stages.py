@@ -174,7 +174,7 @@ def test_back_projection_keeps_what_the_small_frames_show(run, parts):
     model, _, vae = run("VideoLDM_LoadUpsampler").values
     images = torch.rand(3, 8, 8, 3)
     latent = run("VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
-                 negative=parts["negative"], images=images, **STEPS)  # fmt: skip
+                 negative=parts["negative"], images=images, **STEPS).values[0]  # fmt: skip
     video = run("VideoLDM_TemporalVAEDecodeToVideo", samples=latent, vae=vae, chunk=2)
     held = run("VideoLDM_BackProjection", video=video, images=images)
     found = [one.get_components().images for one in (video, held)]
@@ -232,7 +232,7 @@ def test_upsampled_latents_decode_to_four_times_the_size(run, parts):
         "VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
         negative=parts["negative"], images=torch.rand(5, 16, 20, 3), chunk=4, overlap=1, tile=12,
         tile_overlap=4, **STEPS,
-    )  # fmt: skip
+    ).values[0]  # fmt: skip
     assert latent["samples"].shape == (5, 4, 16, 20)
     assert run("VideoLDM_TemporalVAEDecode", samples=latent, vae=vae).shape == (5, 64, 80, 3)
 
