@@ -38,6 +38,20 @@ def _same_noise() -> io.Input:
     )  # fmt: skip
 
 
+def _tiles() -> list[io.Input]:
+    return [
+        integer(
+            "tile", 0, 0, 4096,
+            "Side of the tiles in pixels of the given frames; 0 takes whole frames.",
+            advanced=True,
+        ),
+        integer(
+            "tile_overlap", 8, 0, 1024, "Number of pixels that neighbouring tiles share.",
+            advanced=True,
+        ),
+    ]  # fmt: skip
+
+
 class UpsampleVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -71,15 +85,7 @@ class UpsampleVideo(io.ComfyNode):
                     "overlap", 4, 0, 255, "Number of frames that neighbouring chunks share.",
                     advanced=True,
                 ),
-                integer(
-                    "tile", 0, 0, 4096,
-                    "Side of the tiles in pixels of the given frames; 0 takes whole frames.",
-                    advanced=True,
-                ),
-                integer(
-                    "tile_overlap", 8, 0, 1024, "Number of pixels that neighbouring tiles share.",
-                    advanced=True,
-                ),
+                *_tiles(),
                 _borders(),
                 _same_noise(),
                 io.Vae.Input(
