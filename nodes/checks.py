@@ -254,9 +254,10 @@ def box_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 def site_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Of Inject Temporal Layers."""
-    from .stages.texts import read_sites
+    from .stages.texts import read_frames, read_sites
 
     yield from _unreadable(read_sites, values.get("sites"))
+    yield from _unreadable(read_frames, values.get("image_frames"))
 
 
 def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:

@@ -62,6 +62,17 @@ def first_convolution() -> io.Input:
     )
 
 
+def image_frames() -> io.Input:
+    return io.String.Input(
+        "image_frames",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="Numbers of frames that are images of their own, such as: 0, 8-11, or: all. Layers "
+        "trained with images among the frames leave them to the image model. Empty: none.",
+    )
+
+
 class InjectTemporalLayers(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -105,28 +116,28 @@ class InjectTemporalLayers(io.ComfyNode):
                 *curves(),
                 noise_levels(),
                 first_convolution(),
+                image_frames(),
             ],
             outputs=[io.Model.Output(tooltip="A video model: the image model with the layers.")],
         )
 
     @classmethod
-    def validate_inputs(cls, sites=ABSENT):
-        return verdict(cls, site_faults, sites=sites)
+    def validate_inputs(cls, sites=ABSENT, image_frames=ABSENT):
+        return verdict(cls, site_faults, sites=sites, image_frames=image_frames)
 
     @classmethod
     def execute(
         cls, model, layers, strength, attention_strength, convolution_strength, sites,
-        noise_levels=OF_LAYERS, first_convolution=OF_MODEL, **curves,
+        noise_levels=OF_LAYERS, first_convolution=OF_MODEL, image_frames="", **curves,
     ) -> io.NodeOutput:  # fmt: skip
         from .stages.parsing import read_strength
+        from .stages.texts import read_frames
 
         kinds = {"attention": attention_strength, "convolution": convolution_strength}
         used = read_strength(host, strength, kinds, sites, curves)
-        own = {
-            "own_levels": noise_levels == OF_LAYERS,
-            "own_input": first_convolution == OF_LAYERS,
-        }
-        return io.NodeOutput(host.inject(model, layers, used, **own))
+        own = {"own_levels": noise_levels == OF_LAYERS, "own_input": first_convolution == OF_LAYERS}
+        apart = read_frames(image_frames)
+        return io.NodeOutput(host.inject(model, layers, used, **own, image_frames=apart))
 
 
 class EjectTemporalLayers(io.ComfyNode):

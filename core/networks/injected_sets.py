@@ -34,8 +34,9 @@ from .weight_updates import Frames, updated
 @dataclass(frozen=True, eq=False)
 class Injection:
     """One set of temporal layers, how much of it is used, the camera that it follows, images that
-    its frames continue, whether it brings the noise levels that it was trained with, and whether
-    its first convolution, where it has one, takes the place of the image network's."""
+    its frames continue, whether it brings the noise levels that it was trained with, whether its
+    first convolution, where it has one, takes the place of the image network's, and the numbers of
+    frames that are images of their own (Stable Video Diffusion's image-only indicator)."""
 
     layers: TemporalLayers
     strength: Strength = FULL_STRENGTH
@@ -43,6 +44,7 @@ class Injection:
     images: KeyframeImages | None = None
     own_levels: bool = True
     own_input: bool = False
+    image_frames: tuple[range, ...] = ()
 
     @property
     def off(self) -> bool:
@@ -252,6 +254,7 @@ class LayerPass:
                     self._camera(one),
                     self._images(one),
                     self.latents if one.own_input else None,
+                    self._image_only(one),
                 ),
             )
             for one in self.sets
@@ -269,6 +272,14 @@ class LayerPass:
             )
         numbers = self.numbers
         return one.images.of_segment(numbers, self.embedding, self.videos)
+
+    def _image_only(self, one: Injection) -> Tensor | None:
+        """1 for the frames [b t] that are images of their own for this set, None if it was told of
+        none."""
+        if not one.image_frames:
+            return None
+        found = [float(any(at in part for part in one.image_frames)) for at in self.numbers]
+        return self.embedding.new_tensor(found).expand(self.videos, -1)
 
     def _camera(self, one: Injection) -> CameraFeatures | None:
         """The conditions of a set from the cameras of this segment, seen from its first frame."""

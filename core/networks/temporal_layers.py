@@ -46,11 +46,13 @@ class CameraFeatures:
 @dataclass(frozen=True)
 class OwnInputs:
     """Conditions of one set alone: the camera, images that the frames continue, the network's input
-    [b t c h w] for a first layer that takes the place of the network's."""
+    [b t c h w] for a first layer that takes the place of the network's, and which frames [b t] are
+    images of their own, instead of what the conditions of all sets say."""
 
     camera: CameraFeatures | None = None
     images: SegmentImages | None = None
     latents: Tensor | None = None
+    image_only: Tensor | None = None
 
 
 class TemporalLayers(nn.Module):
@@ -111,11 +113,12 @@ class TemporalLayers(nn.Module):
         if self.prompt is not None and text is not None:
             text, summary, extension = self.prompt(text)
             embedding = embedding + for_frames(summary, embedding)
+        image_only = conditions.image_only if own.image_only is None else own.image_only
         inputs = LayerInputs(
             embedding=per_frame(embedding, frames),
             text=text,
             times=conditions.times,
-            image_only=None if conditions.image_only is None else conditions.image_only.flatten(),
+            image_only=None if image_only is None else image_only.flatten(),
             extension=extension,
             views=conditions.views,
             latents=None if own.latents is None else own.latents.flatten(0, 1),

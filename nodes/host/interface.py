@@ -177,11 +177,13 @@ class Host(Protocol):
 
     def inject(
         self, model: Wire, layers: Wire, strength: Strength, *, own_levels: bool = True,
-        own_input: bool = False,
+        own_input: bool = False, image_frames: tuple[range, ...] = (),
     ) -> Wire:  # fmt: skip
         """A clone of the model with the layers in it; the given model is not changed. own_levels:
         whether layers that were trained with other noise levels bring them; own_input: whether
-        their first convolution, if they have one, takes the place of the model's."""
+        their first convolution, if they have one, takes the place of the model's; image_frames:
+        numbers of frames that are images of their own, ValueError for layers that do not spare
+        these."""
 
     def continue_images(
         self, model: Wire, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float

@@ -114,6 +114,26 @@ def read_positions(text: str, frames: int | None = None) -> list[int]:
     return found
 
 
+def read_frames(text: str) -> tuple[range, ...]:
+    """Ranges of frame numbers from a text like "0, 8-11", or "all" of them; ValueError for what is
+    neither."""
+    if text.strip().lower() == "all":
+        return (range(MOST_FRAMES),)
+    found = []
+    for part in filter(None, (one.strip() for one in text.replace("\n", ",").split(","))):
+        first, _, last = (one.strip() for one in part.partition("-"))
+        ends = (first, last) if "-" in part else (first, first)
+        if not all(end.isdecimal() and len(end) < 10 for end in ends):
+            raise ValueError(
+                f"the frames {written(part)} must be a number or a range, as in 0, 8-11, or all"
+            )
+        first, last = (int(end) for end in ends)
+        if last < first:
+            raise ValueError(f"the frames {written(part)} end before they begin")
+        found.append(range(first, last + 1))
+    return tuple(found)
+
+
 def absolute_frames(text: str) -> list[int]:
     """Numbers of frames, none of them counted from the end."""
     found = read_positions(text)

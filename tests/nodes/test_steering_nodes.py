@@ -163,3 +163,8 @@ def test_layers_that_cannot_follow_a_camera_say_so(run, video_model, tmp_path):
     save_file({k: v.contiguous() for k, v in toy_file((32, 32)).items()}, path)
     with pytest.raises(ValueError, match="cannot follow a camera: motion modules can"):
         run("VideoLDM_CameraControl", model=video_model(), weights=path.name)
+
+
+def test_layers_that_were_not_trained_with_images_among_the_frames_say_so(run, parts, tmp_path):
+    with pytest.raises(ValueError, match="not trained with images among the frames"):
+        with_modules(run, parts, tmp_path, "v3", image_frames="all")

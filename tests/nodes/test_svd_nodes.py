@@ -276,3 +276,23 @@ def test_its_layers_alone_are_put_in_by_site(run, loaded):
                                    for one in (loaded[0], again, part, ejected))  # fmt: skip
     assert torch.equal(whole, put_back)
     assert not torch.allclose(some, whole) and not torch.allclose(some, none)
+
+
+def test_frames_that_are_images_of_their_own_are_left_to_the_image_model(run, loaded):
+    layers = run("VideoLDM_LoadTemporalLayers", layers=toys.FILE)
+    ejected = run("VideoLDM_EjectTemporalLayers", model=loaded[0])
+    prompts = start(run, loaded)
+
+    def with_images(text):
+        model = run("VideoLDM_InjectTemporalLayers", model=ejected, layers=layers,
+                    image_frames=text)  # fmt: skip
+        return sample(run, model, prompts)
+
+    video, some, every = (with_images(text) for text in ("", "1", "all"))
+    alone = sample(run, ejected, prompts)
+    # The same modules, opened: their sums are in another order.
+    torch.testing.assert_close(every, alone, rtol=0, atol=1e-4 * float(alone.abs().max()))
+    assert not torch.allclose(some[0], alone[0], atol=1e-3) and not torch.allclose(some, video)
+    for wrong, match in (("1-", "must be a number or a range"), ("3-1", "end before they begin")):
+        with pytest.raises(ValueError, match=match):
+            with_images(wrong)

@@ -100,10 +100,10 @@ class ComfyHost:
 
         return facts_of(model)
 
-    def inject(self, model: Any, layers: LoadedLayers, strength: Strength, **own: bool) -> Any:
+    def inject(self, model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> Any:
         from .layers import inject
 
-        return inject(model, layers, strength, **own)
+        return inject(model, layers, strength, **how)
 
     def continue_images(
         self, model: Any, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float

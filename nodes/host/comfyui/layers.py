@@ -24,7 +24,7 @@ from ....core.networks.injected_sets import InjectedSets, Injection, LayerPass
 from ....core.networks.sites import UNetLayout
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
-from ..shared.misfits import check_layers_fit, check_strength_fits
+from ..shared.misfits import check_image_frames, check_layers_fit, check_strength_fits
 from ..shared.steering import Misfit, why_not
 from .frame_conditions import conditions_for, note_frames, numbers_of
 from .model import schedule_of, unet_layout
@@ -109,8 +109,8 @@ def core_sets(sets: Sequence[InjectedSet]) -> InjectedSets:
     return InjectedSets([one.use for one in sets])
 
 
-def inject(model: Any, layers: LoadedLayers, strength: Strength, **own: bool) -> Any:
-    """A clone of the model with the layers in it; ValueError unless they were made for it. own: see
+def inject(model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> Any:
+    """A clone of the model with the layers in it; ValueError unless they were made for it. how: see
     `Host.inject`."""
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
@@ -121,7 +121,8 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength, **own: bool) ->
     have = unet_layout(model.model.model_config.unet_config)
     check_layers_fit(layers.module.spec, have)
     check_strength_fits(strength, layers.module.spec)
-    use = Injection(layers.module, strength, **own)
+    check_image_frames(how.get("image_frames", ()), layers.module.spec)
+    use = Injection(layers.module, strength, **how)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, use)), have)
 
 

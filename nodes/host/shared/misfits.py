@@ -63,6 +63,17 @@ def check_strength_fits(strength: Strength, layers: TemporalLayersSpec) -> None:
         )
 
 
+def check_image_frames(frames: Sequence[range], layers: TemporalLayersSpec) -> None:
+    """Raise ValueError for frames that are images of their own with layers that do not spare
+    them."""
+    if frames and not layers.reads_image_only:
+        raise ValueError(
+            "these temporal layers were not trained with images among the frames, so that "
+            "image_frames must be empty: a strength curve that is 0 at these frames switches any "
+            "layers off there"
+        )
+
+
 def check_prompts_fit(positive: Sequence, negative: Sequence, wanted: int | None) -> None:
     """Raise ValueError for prompts that another family's CLIP encoded.
 

@@ -119,9 +119,9 @@ class StandaloneHost:
         return model.facts
 
     def inject(
-        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, **own: bool
+        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, **how: Any
     ) -> StandaloneModel:
-        return model.injected(layers, strength, **own)
+        return model.injected(layers, strength, **how)
 
     def continue_images(
         self, model: StandaloneModel, images: KeyframeImages, likeness: tuple[float, ...] | None,

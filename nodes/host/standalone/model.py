@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from ..interface import Guidance, ModelFacts
 from ..shared.conditioning import branches, pooled_for, text_for
 from ..shared.image_tokens import beside, image_of, rate_ids, rate_of
 from ..shared.misfits import (
+    check_image_frames,
     check_layers_fit,
     check_prompts_fit,
     check_strength_fits,
@@ -62,17 +64,18 @@ class StandaloneModel:
         )  # fmt: skip
         return replace(found, free_init=self.free_init, reference=self.reference)
 
-    def injected(self, layers: TemporalLayers, strength: Strength, **own: bool) -> StandaloneModel:
+    def injected(self, layers: TemporalLayers, strength: Strength, **how: Any) -> StandaloneModel:
         check_takes_layers(self.core.network)
         check_layers_fit(layers.spec, self.core.network.layout)
         check_strength_fits(strength, layers.spec)
+        check_image_frames(how.get("image_frames", ()), layers.spec)
         there = dict(device=self.core.device, dtype=self.core.dtype)
         layers = layers.to(**there)
         for one in layers.updates:
             one.updates.to(**there)
         core = self.core.with_layers(layers, strength)
         *before, last = core.sets
-        return replace(self, core=core.with_sets([*before, replace(last, **own)]))
+        return replace(self, core=core.with_sets([*before, replace(last, **how)]))
 
     def steered(self, misfit: Misfit, change: Callable[[Injection], Injection]) -> StandaloneModel:
         """The last set of layers that fits changed; ValueError, with why, where none does."""
