@@ -72,5 +72,6 @@ def test_widgets_of_scripts_are_no_namesakes_of_inputs():
         r"""addStillWidget\([\w.]+, "(\w+)"|title: "(\w+)\"""", script)]  # fmt: skip
     own = ["".join(pair) for pair in own]
     inputs = {one.id for schema in SCHEMAS for one in schema.inputs}
-    assert sorted(own) == ["drawing", "note", "picture", "selection", "status", "timeline"]
+    assert sorted(own) == ["drawing", "note", "picture", "selection", "status", "timeline",
+                           "viewfinder"]  # fmt: skip
     assert inputs.isdisjoint(own)

@@ -1,10 +1,13 @@
-// What this pack adds to ComfyUI's browser side: the timeline, boxes that can be drawn, estimates,
+// What this pack adds to ComfyUI's browser side: the timeline, boxes, curves and camera moves that
+// can be drawn, estimates,
 // progress, notes of warnings and errors, live previews.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { readBoxes, writeBoxes } from "./boxes.js";
 import { BoxesView } from "./boxes_view.js";
+import { readCamera, writeCamera } from "./camera.js";
+import { CameraView } from "./camera_view.js";
 import { readCurve, writeCurve } from "./curve.js";
 import { CurveView } from "./curve_view.js";
 import { useNetworks } from "./estimate.js";
@@ -52,6 +55,18 @@ const CURVE = {
   },
   write: writeCurve,
   besides: ["over", "interpolation"],
+};
+
+const CAMERA = {
+  View: CameraView,
+  title: "viewfinder",
+  height: 300,
+  read: (text, node) => {
+    const frames = node.widgets?.find((one) => one.name === "frames")?.value;
+    return readCamera(text, frames);
+  },
+  write: writeCamera,
+  besides: ["frames"],
 };
 
 const LOOK_EVERY = 200; // milliseconds
@@ -118,6 +133,7 @@ app.registerExtension({
   async nodeCreated(node) {
     if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachView(node, "segments", TIMELINE);
     if (node.comfyClass === "VideoLDM_StrengthCurve") attachView(node, "points", CURVE);
+    if (node.comfyClass === "VideoLDM_CameraControl") attachView(node, "moves", CAMERA);
     if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
     if (node.comfyClass === "VideoLDM_LoadVideo") {
       hidePreviewOfRendered(node);

@@ -54,7 +54,7 @@ def test_the_drawing_shows_the_text_and_leaves_it_alone(drawing):
     assert drawing.page.locator(".videoldm-point").count() == 3
     assert drawing.points == [[0, 0.2], [8, 1], [15, 0.5]]
     values = {"points": "[[0, 0.2], [8, 1], [15, 0.5]]", "over": "frames"}
-    assert drawing.tab.prompt()["1"]["inputs"] == {**values, "interpolation": "smooth"}
+    assert drawing.tab.prompt()["1"]["inputs"] == {**values, "interpolation": "smooth", "sites": ""}
     drawing.tab.shot("curve")
 
 
