@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..families import svd_decoder
 from ..families.stable_diffusion_specs import autoencoder_config
-from ..networks.layers.residual import TemporalResBlockSpec
+from ..networks.layers.residual import TemporalResBlockSpec, channels_last
 from ..networks.temporal_decoder import (
     ATTENTION,
     OUT,
@@ -60,7 +60,7 @@ def random_decoder(widths: Sequence[int] = PUBLISHED, layers: int = 2) -> VideoD
         for site, _ in decoder_sites(image)
         if site not in (ATTENTION, OUT)
     }
-    return randomize(VideoDecoder(image, specs | {OUT: OutputConvolutionSpec()}))
+    return channels_last(randomize(VideoDecoder(image, specs | {OUT: OutputConvolutionSpec()})))
 
 
 def as_diffusers(decoder: VideoDecoder) -> AutoencoderKLTemporalDecoder:

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from ..networks.layers.residual import TemporalResBlockSpec
+from ..networks.layers.residual import TemporalResBlockSpec, channels_last
 from ..networks.layers.specs import LayerSpec
 from ..networks.layers.video_layers import VideoBlockSpec
 from ..networks.temporal_decoder import ATTENTION, OUT, OutputConvolutionSpec, VideoDecoder
@@ -150,7 +150,7 @@ def from_state(
         decoder = VideoDecoder(autoencoder, specs)
     turned = with_turned_blends(temporal, blend)
     image_state = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
-    return load_into(decoder, image_state | turned, f"the decoder of {name}", dtype)
+    return channels_last(load_into(decoder, image_state | turned, f"the decoder of {name}", dtype))
 
 
 def image_autoencoder(

@@ -16,6 +16,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
+from .decoder_modules import enter, head, residual, upsample
 from .latent_scale import LatentScale
 from .layers.residual import TemporalResBlockSpec, zeroed
 
@@ -156,15 +157,14 @@ class TemporalDecoder(nn.Module):
         if self.autoencoder.post_quant_conv is not None:
             h = self.autoencoder.post_quant_conv(h)
         decoder = self.autoencoder.decoder
-        h = decoder.conv_in(h)
+        h = enter(decoder.conv_in(h))
         for block, temporal in zip(self._blocks(), self.temporal, strict=True):
             for resnet in block.resnets:
-                h = resnet(h, None)
+                h = residual(resnet, h)
             h = temporal(h, frames)
             for upsampler in getattr(block, "upsamplers", None) or ():
-                h = upsampler(h)
-        h = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(h)))
-        return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
+                h = upsample(upsampler, h)
+        return rearrange(head(decoder, h), "(b t) c h w -> b t c h w", t=frames)
 
 
 def decode_frames(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:

@@ -51,15 +51,15 @@ class OpenedModules:
     # ----------------------------------------------------------------------------------------------
     # Residual blocks and samplers.
 
-    def norm(self, norm: nn.GroupNorm, h: Tensor) -> Tensor:
+    def norm(self, norm: nn.GroupNorm, h: Tensor, *, own: bool = False) -> Tensor:
         """Group norm with statistics over all frames of a video, or per frame."""
-        return group_norm(norm, h, self.frames if self.pooled else 1)
+        return group_norm(norm, h, self.frames if self.pooled else 1, own=own)
 
     def res(self, block: nn.Module, h: Tensor) -> Tensor:
         z = activation(block.nonlinearity, self.norm(block.norm1, h))
         z = convolution(block.conv1, z)
         z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
-        z = activation(block.nonlinearity, self.norm(block.norm2, z))
+        z = activation(block.nonlinearity, self.norm(block.norm2, z, own=True))
         h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
         z = convolution(block.conv2, block.dropout(z), plus=h)
         return z if block.output_scale_factor == 1 else z / block.output_scale_factor

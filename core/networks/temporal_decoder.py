@@ -9,24 +9,19 @@ Sites are named as in a U-Net, see :mod:`.sites`, levels counted from the coarse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video, unscaled
+from .decoder_modules import enter, head, residual, upsample
 from .layers.residual import over_time
 from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .temporal_layers import key
-
-POSITIONS = 2**16
-"""Of all frames that a module of the image decoder works on at a time: enough for full speed, few
-enough for its activations to stay small beside the video's features."""
 
 OUT = "out"
 ATTENTION = "mid.attn.0"
@@ -118,23 +113,22 @@ class VideoDecoder(nn.Module):
         if self.autoencoder.post_quant_conv is not None:
             h = self.autoencoder.post_quant_conv(h)
         decoder = self.autoencoder.decoder
-        h = self._middle(decoder.conv_in(h), frames)
+        h = self._middle(enter(decoder.conv_in(h)), frames)
         for i, block in enumerate(decoder.up_blocks):
             for j, resnet in enumerate(block.resnets):
-                h = frame_by_frame(resnet, h, None)  # frees what it was made from
-                h = self._layer(f"up.{i}.res.{j}", h, frames)
+                h = self._layer(f"up.{i}.res.{j}", residual(resnet, h), frames)
             for upsampler in block.upsamplers or ():
-                h = frame_by_frame(upsampler, h)
-        h = frame_by_frame(_head(decoder), h)
+                h = upsample(upsampler, h)
+        h = head(decoder, h)
         return rearrange(self._layer(OUT, h, frames), "(b t) c h w -> b t c h w", t=frames)
 
     def _middle(self, h: Tensor, frames: int) -> Tensor:
         block = self.autoencoder.decoder.mid_block
-        h = self._layer("mid.res.0", block.resnets[0](h, None), frames)
+        h = self._layer("mid.res.0", residual(block.resnets[0], h), frames)
         for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
             if attention is not None:
                 h = self._attention(attention, h, frames)
-            h = self._layer("mid.res.1", resnet(h, None), frames)
+            h = self._layer("mid.res.1", residual(resnet, h), frames)
         return h
 
     def _layer(self, site: str, h: Tensor, frames: int) -> Tensor:
@@ -156,29 +150,6 @@ class VideoDecoder(nn.Module):
         out = self._layer(ATTENTION, rearrange(out, "n k s d -> n s (k d)"), frames)
         out = rearrange(attention.to_out[0](out), "n (h w) c -> n c h w", h=h.shape[-2])
         return h + out
-
-
-def frame_by_frame(module: Callable[..., Tensor], h: Tensor, *more: Any) -> Tensor:
-    """module(h, *more) for one that treats the frames of ``h`` [n, c, h, w] apart from each other,
-    a few at a time."""
-    parts = h.split(max(1, POSITIONS // (h.shape[-2] * h.shape[-1])))
-    if len(parts) == 1:
-        return module(h, *more)
-    if torch.is_grad_enabled():
-        return torch.cat([module(part, *more) for part in parts])
-    first = module(parts[0], *more)
-    out, at = first.new_empty((len(h), *first.shape[1:])), len(first)
-    out[:at] = first
-    del first
-    for part in parts[1:]:
-        out[at : at + len(part)] = module(part, *more)
-        at += len(part)
-    return out
-
-
-def _head(decoder: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The image decoder's last modules."""
-    return lambda h: decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(h)))
 
 
 def decoder_sites(autoencoder: AutoencoderKL) -> Iterator[tuple[str, int]]:

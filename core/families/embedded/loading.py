@@ -21,7 +21,7 @@ from ...diffusion.preconditioning import discrete
 from ...diffusion.schedules import NoiseSchedule, scaled_linear
 from ...networks.autoencoder import AutoencoderConfig, TemporalDecoder, build_autoencoder
 from ...networks.diffusion_model import DiffusionModel
-from ...networks.layers.residual import zeroed
+from ...networks.layers.residual import channels_last, zeroed
 from ...networks.layers.specs import spec_from_dict as layer_from_dict
 from ...networks.temporal_decoder import VideoDecoder
 from ...networks.temporal_layers import TemporalLayers
@@ -189,9 +189,7 @@ def load_temporal_decoder(
     header, state = read(path, "temporal_decoder")
     with broken_config(path.name):
         module = without_encoder(_build_decoder(header.config))
-    load_into(module, state, path.name, dtype)
-    module.autoencoder.to(memory_format=torch.channels_last)
-    return module.to(device)
+    return channels_last(load_into(module, state, path.name, dtype)).to(device)
 
 
 def _build_decoder(config: Mapping[str, Any]) -> TemporalDecoder | VideoDecoder:

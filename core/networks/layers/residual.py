@@ -64,15 +64,15 @@ class Blend(nn.Module):
     ) -> Tensor:
         """z, residual: [(b t), ...]; a strength that is no number is broadcast to them. image_only:
         [(b t)], other than 0 for an image of its own."""
-        if self.mix_factor is not None:
-            alpha = self.mix_factor if self.fixed else torch.sigmoid(self.mix_factor)
-            # Hosts that offload weights move modules, not this number.
-            residual = residual * (1 - alpha).to(residual)
         if self.spares_images and image_only is not None:
             spared = image_only.reshape(-1, *[1] * (z.ndim - 1)) != 0
             residual = residual.masked_fill(spared, 0.0)
+        if self.mix_factor is not None:
+            alpha = self.mix_factor if self.fixed else torch.sigmoid(self.mix_factor)
+            # Hosts that offload weights move modules, not this number.
+            strength = (1 - alpha).to(z) * strength
         if isinstance(strength, Tensor):
-            return z + strength.to(z) * residual
+            return torch.addcmul(z, strength.to(z), residual)
         return z + strength * residual if strength != 1.0 else z + residual
 
 
@@ -80,18 +80,29 @@ class Blend(nn.Module):
 # Group normalisation, per frame or over all frames of a video.
 
 
-def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1) -> Tensor:
+def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, own: bool = False) -> Tensor:
     """norm(h) for ``h`` [(b t), c, h, w] with statistics over each `frames` of them together.
 
     In channels-last memory the mean is taken off first: torch computes the variance there as the
-    difference of two squares, which has few digits left where the mean is far from 0.
+    difference of two squares, which has few digits left where the mean is far from 0. own: ``h`` is
+    nobody else's and may be overwritten.
     """
     video = rearrange(h, "(b t) c h w -> b c (t h) w", t=frames)
     if video.stride(1) == 1:
         mean = video.mean((2, 3)).unflatten(1, (norm.num_groups, -1)).mean(2, keepdim=True)
-        mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)
-        video = video - mean[:, :, None, None]
+        mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)[:, :, None, None]
+        video = _channels_last(video)
+        own = own and not torch.is_grad_enabled()
+        video = video.sub_(mean) if own else video - mean
     return rearrange(norm(video), "b c (t h) w -> (b t) c h w", t=frames)
+
+
+def _channels_last(h: Tensor) -> Tensor:
+    """The same memory, whose order torch's norm then also knows where there is but one image: that
+    one's own stride is of no account, and may be anything."""
+    h = h.contiguous(memory_format=torch.channels_last)
+    _, c, height, width = h.shape
+    return h.as_strided(h.shape, (c * height * width, 1, width * c, c))
 
 
 class FrameGroupNorm(nn.Module):
@@ -102,8 +113,8 @@ class FrameGroupNorm(nn.Module):
         self.norm = ops.GroupNorm(groups, channels, eps=eps)
         self.pooled = pooled
 
-    def forward(self, h: Tensor, frames: int) -> Tensor:
-        return group_norm(self.norm, h, frames if self.pooled else 1)
+    def forward(self, h: Tensor, frames: int, *, own: bool = False) -> Tensor:
+        return group_norm(self.norm, h, frames if self.pooled else 1, own=own)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -179,7 +190,7 @@ class TemporalResBlock(nn.Module):
         z = joined(h, self.context, inputs.context)
         z = over_time(self.conv1, F.silu(self.norm1(z, frames), inplace=True), frames)
         z = embedded(z, self.embed, inputs.embedding)
-        z = over_time(self.conv2, F.silu(self.norm2(z, frames), inplace=True), frames)
+        z = over_time(self.conv2, F.silu(self.norm2(z, frames, own=True), inplace=True), frames)
         return self.blend(h, z, strength, inputs.image_only)
 
 
