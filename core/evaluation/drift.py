@@ -3,13 +3,17 @@ every strategy, of the embedded models on the world `shapes`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..networks.diffusion_model import DiffusionModel
+from ..tasks.chunk_store import ChunkStore, Finished
+from ..tasks.content import digest
 from ..tasks.long_video import (
     Between,
     Continuation,
@@ -20,14 +24,19 @@ from ..tasks.long_video import (
     sliding,
 )
 from ..tasks.rolling import Rolling, rolling
+from ..tasks.segment import DenoiserFor, Sampling, Size
 from .metrics import LUMA
 from .models import How, Models
 from .rules import matches, recognise
 
 PROMPT, WANTED = "a red star rotates on a black background", ("red", "star", "rotates")
 FRAMES, WINDOW, SIDE, BLOCK = 10_000, 16, 64, 16
-HOW = How(steps=16, cfg=3.0, sampler="ddim")
-FILLING = How(steps=8, sampler="ddim")
+HOW = How(steps=4, cfg=2.0, sampler="ddim")
+FILLING = How(steps=4, sampler="ddim")
+QUEUE, QUEUE_WINDOW = How(steps=8, cfg=2.0, sampler="ddim"), 8
+"""Rolling takes a step for every frame of its window at least."""
+LIMIT = 50e9
+"""Bytes that finished chunks may take; 10,000 frames of all strategies take less than 1 GB."""
 MEASURES = ("sharpness", "contrast", "colour", "objects")
 PARTS = 5
 """Stretches of the video that the table compares."""
@@ -80,11 +89,35 @@ def measured(frames: Tensor) -> dict[str, float]:
 # The strategies.
 
 
-def _sliding(models: Models, text: Tensor, frames: int) -> Iterator[Tensor]:
-    model = models.text_to_video
+@dataclass(frozen=True)
+class Task:
+    """The video of one strategy: `frames` frames of what the text [1 n d] says, with the chunks
+    that are finished."""
+
+    models: Models
+    text: Tensor
+    frames: int
+    finished: Finished
+
+    @property
+    def size(self) -> Size:
+        return self.models.latent_size(1, SIDE, SIDE)
+
+    def denoiser_for(self, model: DiffusionModel, how: How = HOW) -> DenoiserFor:
+        return self.models.denoiser_for(model, self.text, how)
+
+    def sampling(self, model: DiffusionModel, how: How = HOW) -> Sampling:
+        return replace(self.models.sampling(model, how, 0), finished=self.finished)
+
+
+Strategy = Callable[[Task], Iterator[Tensor]]
+
+
+def _sliding(task: Task) -> Iterator[Tensor]:
+    model = task.models.text_to_video
     return sliding(
-        models.denoiser_for(model, text, HOW), models.latent_size(1, SIDE, SIDE),
-        models.sampling(model, HOW, 0), frames, windows=SlidingWindows(window=WINDOW, overlap=4),
+        task.denoiser_for(model), task.size, task.sampling(model), task.frames,
+        windows=SlidingWindows(window=WINDOW, overlap=4),
     )  # fmt: skip
 
 
@@ -92,66 +125,95 @@ def _continuation(match: float) -> Continuation:
     return Continuation(window=WINDOW, context=1, match=match)
 
 
-def _prediction(match: float) -> Callable[[Models, Tensor, int], Iterator[Tensor]]:
-    def made(models: Models, text: Tensor, frames: int) -> Iterator[Tensor]:
-        model = models.prediction
+def _prediction(match: float) -> Strategy:
+    def made(task: Task) -> Iterator[Tensor]:
+        model = task.models.prediction
         return prediction(
-            models.denoiser_for(model, text, HOW), models.latent_size(1, SIDE, SIDE),
-            models.sampling(model, HOW, 0), frames, how=_continuation(match),
+            task.denoiser_for(model), task.size, task.sampling(model), task.frames,
+            how=_continuation(match),
         )  # fmt: skip
 
     return made
 
 
-def _hierarchical(models: Models, text: Tensor, frames: int) -> Iterator[Tensor]:
-    model, between = models.prediction, models.interpolation
-    how = Hierarchy(
-        keys=_continuation(0.0),
-        between=Between(
-            denoiser_for=models.denoiser_for(between, text, FILLING),
-            sampling=models.sampling(between, FILLING, 0), passes=1,
-        ),
-    )  # fmt: skip
-    return hierarchical(
-        models.denoiser_for(model, text, HOW), models.latent_size(1, SIDE, SIDE),
-        models.sampling(model, HOW, 0), frames, how=how,
-    )  # fmt: skip
+def _hierarchical(match: float) -> Strategy:
+    def made(task: Task) -> Iterator[Tensor]:
+        model, filling = task.models.prediction, task.models.interpolation
+        between = Between(
+            denoiser_for=task.denoiser_for(filling, FILLING),
+            sampling=task.sampling(filling, FILLING), passes=1,
+        )  # fmt: skip
+        return hierarchical(
+            task.denoiser_for(model), task.size, task.sampling(model), task.frames,
+            how=Hierarchy(keys=_continuation(match), between=between),
+        )  # fmt: skip
+
+    return made
 
 
-def _rolling(lookahead: bool) -> Callable[[Models, Tensor, int], Iterator[Tensor]]:
-    def made(models: Models, text: Tensor, frames: int) -> Iterator[Tensor]:
-        model = models.text_to_video
+def _rolling(lookahead: bool) -> Strategy:
+    def made(task: Task) -> Iterator[Tensor]:
+        model = task.models.text_to_video
         return rolling(
-            models.denoiser_for(model, text, HOW), models.latent_size(1, SIDE, SIDE),
-            models.sampling(model, HOW, 0), frames,
-            how=Rolling(window=WINDOW, lookahead=lookahead),
+            task.denoiser_for(model, QUEUE), task.size, task.sampling(model, QUEUE), task.frames,
+            how=Rolling(window=QUEUE_WINDOW, lookahead=lookahead),
         )  # fmt: skip
 
     return made
 
 
-STRATEGIES: dict[str, Callable[[Models, Tensor, int], Iterator[Tensor]]] = {
-    "sliding windows": _sliding,
+STRATEGIES: dict[str, Strategy] = {
     "prediction": _prediction(0.0),
     "prediction, colours matched": _prediction(1.0),
-    "hierarchical": _hierarchical,
+    "hierarchical": _hierarchical(0.0),
+    "hierarchical, colours matched": _hierarchical(1.0),
     "rolling": _rolling(False),
     "rolling, lookahead": _rolling(True),
+    "sliding windows": _sliding,
 }
 
 
 @torch.no_grad()
 def courses(
-    models: Models, frames: int = FRAMES, say: Callable[[str], None] = lambda text: None
-) -> dict[str, Course]:
-    """The course of every strategy over a video of `frames` frames; no video is in memory."""
-    text, found = models.text([PROMPT]), {}
+    models: Models,
+    store: ChunkStore,
+    frames: int = FRAMES,
+    *,
+    only: Collection[str] = (),
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[tuple[str, Course]]:
+    """Each strategy, or those of `only`, with its course over a video of `frames` frames.
+
+    Finished chunks are in the store: a run that was cut off goes on there, and all but sliding
+    windows go on to a longer video. Latents and frames of a video are never all in memory, but the
+    latents of sliding windows.
+    """
+    text, weights = models.text([PROMPT]), _weights(models)
     for name, made in STRATEGIES.items():
+        if only and name not in only:
+            continue
         say(f"{name}: {frames} frames")
-        found[name] = Course()
-        for block in _blocks(made(models, text, frames)):
-            found[name].add(models.decoded(block, per_frame=True)[0])
-    return found
+        key = digest(name, PROMPT, vars(HOW), vars(QUEUE), weights, torch.__version__)
+        kept = store.run(key, {"node": "evaluate drift", "title": name, "inputs": {}})
+        course = Course()
+        for block in _blocks(made(Task(models, text, frames, kept))):
+            course.add(models.decoded(block, per_frame=True)[0])
+        say(f"{name}: {kept.made} chunks made, {kept.taken} were there")
+        yield name, course
+
+
+def kept_in(folder: Path, warn: Callable[[str], object]) -> ChunkStore:
+    """The chunks of finished runs in a folder."""
+    return ChunkStore(folder, LIMIT, warn)
+
+
+def _weights(models: Models) -> str:
+    used = models.text_to_video, models.prediction, models.interpolation
+    return digest([one.network.state_dict() for one in used], models.text([""]))
+
+
+def as_json(found: Mapping[str, Course]) -> dict[str, Any]:
+    return {name: course.measures for name, course in found.items()}
 
 
 def _blocks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -162,47 +224,3 @@ def _blocks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         while held.shape[1] >= BLOCK:
             yield held[:, :BLOCK]
             held = held[:, BLOCK:]
-
-
-# --------------------------------------------------------------------------------------------------
-# The table and the plot.
-
-
-def table(found: dict[str, Course], frames: int) -> str:
-    """Markdown: each measure in the first and the last fifth of the video."""
-    lines = [f"| strategy, {frames} frames | {' | '.join(MEASURES)} |"]
-    lines.append("| --- |" + " ---: |" * len(MEASURES))
-    for name, course in found.items():
-        cells = [f"{course.parts(one)[0]:.3f} → {course.parts(one)[-1]:.3f}" for one in MEASURES]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def as_json(found: dict[str, Course]) -> dict[str, Any]:
-    return {name: course.measures for name, course in found.items()}
-
-
-COLOURS = ((230, 75, 60), (60, 130, 230), (90, 190, 230), (80, 180, 90), (240, 180, 50),
-           (170, 100, 210))  # fmt: skip
-
-
-def plot(found: dict[str, Course]) -> Any:
-    """A PIL picture: a panel for each measure, a line for each strategy, frames to the right."""
-    from PIL import Image, ImageDraw
-
-    wide, high, edge = 720, 180, 30
-    picture = Image.new("RGB", (wide, high * len(MEASURES) + 20 * len(found)), "white")
-    draw = ImageDraw.Draw(picture)
-    for row, measure in enumerate(MEASURES):
-        top = row * high
-        most = max(max(course.measures[measure], default=0.0) for course in found.values()) or 1.0
-        draw.text((edge, top + 4), f"{measure} (0 to {most:.3g})", "black")
-        draw.line((edge, top + high - 6, wide - edge, top + high - 6), "gray")
-        for course, colour in zip(found.values(), COLOURS, strict=False):
-            values = course.measures[measure]
-            step = (wide - 2 * edge) / max(len(values) - 1, 1)
-            draw.line([(edge + k * step, top + high - 6 - value / most * (high - edge))
-                       for k, value in enumerate(values)], colour, 2)  # fmt: skip
-    for k, (name, colour) in enumerate(zip(found, COLOURS, strict=False)):
-        draw.text((edge, high * len(MEASURES) + 20 * k), name, colour)
-    return picture

@@ -227,8 +227,10 @@ def _predicted(
     """Make these segments and yield what is new in each; held are the last frames and, for a
     reference, the first ones (`head`, None before the first segment)."""
     for k, chunk in chunks:
-        new = make(k, past, head)[:, chunk.context : frames - chunk.start].clone()
+        new = make(k, past, head)[:, chunk.context :]
+        # Of the whole segment: frames do not depend on where the video ends.
         new = new if past is None else matched(new, past.to(new), how.match)
+        new = new[:, : frames - chunk.start - chunk.context].clone()
         past = new if past is None else torch.cat([past, new], dim=1)
         past = past[:, -how.context :].clone()
         made = new if k or how.given is None else torch.cat([how.given.to(new), new], dim=1)

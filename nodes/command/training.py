@@ -13,6 +13,7 @@ from typing import Any
 
 from ...core.evaluation import KEEPING, MODULES
 from ...core.families import included_folders
+from ..host.shared.runs import FOLDER
 from .errors import INVALID, MISSING, OK, CommandError
 from .registry import writable
 from .signals import StopSignals
@@ -111,7 +112,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 def _measure_drift(args: argparse.Namespace, device: Any) -> int:
     """Print the table of drift, or its numbers as JSON, and draw the plot."""
-    from ...core.evaluation import drift
+    from ...core.evaluation import drift, drift_plot
     from ...core.evaluation.models import Models
 
     if args.frames < drift.PARTS * drift.BLOCK:
@@ -119,10 +120,20 @@ def _measure_drift(args: argparse.Namespace, device: Any) -> int:
             f"--frames {args.frames} must be at least {drift.PARTS * drift.BLOCK}, so that there "
             "are stretches to compare"
         )
-    path = writable(Path(args.output)) / "drift.png"
-    found = drift.courses(Models(device), args.frames, _say)
-    print(json.dumps(drift.as_json(found)) if args.json else drift.table(found, args.frames))
-    drift.plot(found).save(path)
+    for name in args.only or ():
+        if name not in drift.STRATEGIES:
+            known = ", ".join(f'"{one}"' for one in drift.STRATEGIES)
+            raise CommandError(f'there is no strategy "{name}", expected one of {known}')
+    folder = writable(Path(args.output))
+    store = drift.kept_in(folder / FOLDER, _say)
+    made = drift.courses(Models(device), store, args.frames, only=args.only or (), say=_say)
+    found = {}
+    for name, course in made:
+        found[name] = course
+        path = drift_plot.write_plot(folder / "drift.svg", found, args.frames)
+        if not args.json:
+            _say(drift_plot.table(found, args.frames).splitlines()[-1])
+    print(json.dumps(drift.as_json(found)) if args.json else drift_plot.table(found, args.frames))
     _say(str(path))
     return OK
 

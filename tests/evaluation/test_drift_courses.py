@@ -1,8 +1,11 @@
-"""What long videos lose: the measures, and the table and the plot of them."""
+"""What long videos lose: the measures, the runs that go on, and the table and the plot of them."""
+
+from xml.etree import ElementTree
 
 import pytest
 import torch
-from videoldm.core.evaluation import drift
+from videoldm.core.evaluation import drift, drift_plot
+from videoldm.core.evaluation.models import How, Models
 from videoldm.core.families.embedded.worlds import shapes
 
 
@@ -32,13 +35,67 @@ def test_blocks_are_whole_and_in_order():
     assert {one.shape[1] for one in blocks} == {16}
 
 
-def test_the_table_compares_the_first_stretch_with_the_last():
+def fading(blocks: int = 10) -> drift.Course:
     course = drift.Course()
-    for k in range(10):
+    for k in range(blocks):
         course.add(star(1 - 0.05 * k))
-    found = {"rolling": course}
+    return course
+
+
+def test_the_table_compares_the_first_stretch_with_the_last():
+    course = fading()
     assert course.change("contrast") == pytest.approx((0.6 + 0.55) / (1 + 0.95), rel=1e-3)
-    lines = drift.table(found, 160).splitlines()
+    lines = drift_plot.table({"rolling": course}, 160).splitlines()
     assert len(lines) == 3 and lines[2].startswith("| rolling | ")
-    assert drift.plot(found).size[0] == 720
-    assert set(drift.as_json(found)["rolling"]) == set(drift.MEASURES)
+    assert set(drift.as_json({"rolling": course})["rolling"]) == set(drift.MEASURES)
+
+
+def test_the_plot_has_a_line_for_each_strategy_in_each_panel():
+    found = {name: fading() for name in drift.STRATEGIES}
+    picture = ElementTree.fromstring(drift_plot.svg(found, 160))
+    lines = picture.findall("{http://www.w3.org/2000/svg}polyline")
+    assert len(lines) == len(found) * len(drift.MEASURES)
+    assert len({line.get("stroke") for line in lines}) == len(found)
+    contrast = lines[len(found)].get("points").split()
+    heights = [float(point.split(",")[1]) for point in contrast]
+    assert heights == sorted(heights), "what fades goes down, which is a larger y"
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
+    """Every strategy: what is finished is taken, and the measures are those of a whole run."""
+    monkeypatch.setattr(drift, "SIDE", 16)
+    for name in ("HOW", "FILLING"):
+        monkeypatch.setattr(drift, name, How(steps=1, sampler="ddim"))
+    models, said = Models(), []
+
+    def run(folder, say=lambda text: None, frames=96):
+        store = drift.kept_in(folder, pytest.fail)
+        found = drift.courses(models, store, frames, only=chosen, say=say)
+        return drift.as_json(dict(found))
+
+    chosen = ("prediction, colours matched", "rolling")
+    whole = run(tmp_path / "whole")
+    decoded = Models.decoded
+    calls = []
+
+    def killing(self, *args, **more):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        return decoded(self, *args, **more)
+
+    monkeypatch.setattr(Models, "decoded", killing)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut")
+    assert run(tmp_path / "cut", said.append) == whole
+    assert "prediction, colours matched: 3 chunks made, 4 were there" in said
+    said.clear()
+    longer = run(tmp_path / "cut", said.append, frames=112)
+    assert [course["contrast"][:6] for course in longer.values()] == [
+        course["contrast"] for course in whole.values()
+    ]
+    assert any(text.startswith("rolling: 1 chunks made") for text in said), said
