@@ -55,15 +55,32 @@ def drawn(module: nn.Module) -> nn.Module:
     return fill(module.eval())
 
 
+ROLLING = {"steps": 3, "schedule": "uniform", "strategy": "rolling", "strategy.window": 3,
+           "strategy.lookahead": True, "strategy.eta": 0.5}  # fmt: skip
+
+
 def small_prompt(name: str) -> dict:
-    """A published workflow in the API form, with a small video whose latents are saved, too."""
+    """A published workflow in the API form, with a small video whose latents are saved, too, and
+    with those of another by rolling."""
     prompt = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
     for node in prompt.values():
         if node["class_type"] == "VideoLDM_VideoSampler":
             node["inputs"] |= dict(width=SIDE, height=SIDE, frames=FRAMES, steps=2)
     (sampler,) = (k for k, one in prompt.items() if one["class_type"] == "VideoLDM_VideoSampler")
-    saved = {"samples": [sampler, 0], "filename_prefix": "latents/toy"}
-    return prompt | {"saved": {"class_type": "SaveLatent", "inputs": saved}}
+    plain = {key: value for key, value in prompt[sampler]["inputs"].items()
+             if not key.startswith("strategy.")}  # fmt: skip
+    rolling = {"class_type": "VideoLDM_VideoSampler", "inputs": plain | ROLLING}
+    return prompt | {
+        "rolling": rolling,
+        "saved": _saved(sampler, "latents/toy"),
+        "saved rolling": _saved("rolling", "latents/rolling"),
+    }
+
+
+def _saved(key: str, prefix: str) -> dict:
+    """A node that saves the latents of another."""
+    inputs = {"samples": [key, 0], "filename_prefix": prefix}
+    return {"class_type": "SaveLatent", "inputs": inputs}
 
 
 def model_file(name: str) -> str:
