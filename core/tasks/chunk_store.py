@@ -15,6 +15,10 @@ frames as before.
 
     runs/<key of the run>/run.json              what made the chunks, for people
     runs/<key of the run>/<key>.safetensors     a chunk, with the digest of its values
+    runs/<key of the run>/<key>.3.safetensors   a step of a chunk that is not finished
+
+What is only finished all at once, such as a video whose windows are averaged at every step, is made
+with `in_steps`: the network's answers are kept one by one, and removed when the chunk is there.
 
 A chunk is written beside, synced and renamed: whatever moment a run ends at, and however many write
 into one folder, a file that has its name is whole; one whose digest is wrong is made again. If
@@ -31,6 +35,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
@@ -40,6 +45,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..diffusion.denoiser import Denoiser
 from .content import NoDigest, digest
 
 ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
@@ -59,6 +65,20 @@ class Finished(Protocol):
 def always_made(make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
     """No store: every chunk is made."""
     return make()
+
+
+def in_steps(finished: Finished, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
+    """The chunk that make(step) returns, in which step(make) keeps a tensor until the chunk itself
+    is kept. Steps are told apart by the order in which they are asked for."""
+    if isinstance(finished, Run):
+        return finished.in_steps(make, **parts)
+    return finished(lambda: make(always_made), **parts)
+
+
+def step_by_step(denoiser: Denoiser, step: Finished) -> Denoiser:
+    """The denoiser, each of whose answers is kept as a step. Samplers compute everything else from
+    them again, which takes no time."""
+    return lambda x, sigma: step(lambda: denoiser(x, sigma)).to(x)
 
 
 @dataclass
@@ -117,6 +137,14 @@ class ChunkStore:
                     chunk.path.unlink()
         self._sweep()
 
+    def forget(self, pattern: Path) -> None:
+        """Remove the chunks whose names match the last part of a path."""
+        for path in pattern.parent.glob(pattern.name):
+            with suppress(OSError):
+                size = path.stat().st_size
+                path.unlink()
+                self.taken = None if self.taken is None else self.taken - size
+
     def remove(self, key: str) -> None:
         """Remove one run, whatever of it is there."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
@@ -165,10 +193,28 @@ class Run:
         self, make: Callable[[], Mapping[str, Tensor]], /, **parts: Any
     ) -> Mapping[str, Tensor]:
         """As a call, for several tensors that are made together."""
-        try:
-            path = self.store.folder / self.key / f"{self._key(parts)}{SUFFIX}"
-        except NoDigest:
-            return make()
+        key = self._key(parts)
+        return make() if key is None else self._kept(key, make)
+
+    def in_steps(self, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
+        """See the function `in_steps`."""
+        key, numbers = self._key(parts), count()
+        if key is None:
+            return make(always_made)
+
+        def step(make_step: Callable[[], Tensor], /, **_: Any) -> Tensor:
+            return self._kept(f"{key}.{next(numbers)}", lambda: {"chunk": make_step()})["chunk"]
+
+        made = self._kept(key, lambda: {"chunk": make(step)})["chunk"]
+        if self._path(key).is_file():
+            self.store.forget(self._path(f"{key}.*"))
+        return made
+
+    def _path(self, name: str) -> Path:
+        return self.store.folder / self.key / f"{name}{SUFFIX}"
+
+    def _kept(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        path = self._path(name)
         found = _read(path)
         if found is not None:
             self.taken += 1
@@ -178,9 +224,12 @@ class Run:
         self._write(path, made)
         return made
 
-    def _key(self, parts: Mapping[str, Any]) -> str:
+    def _key(self, parts: Mapping[str, Any]) -> str | None:
         prompt = self.prompt_of(parts["frames"]) if self.prompt_of and "frames" in parts else ""
-        return digest(parts, prompt)
+        try:
+            return digest(parts, prompt)
+        except NoDigest:
+            return None
 
     def _write(self, path: Path, made: Mapping[str, Tensor]) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -15,6 +15,7 @@ from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
 from ..networks.reference import ReferenceWindow
+from .chunk_store import Finished, in_steps, step_by_step
 from .content import name_of
 from .frame_stream import check_finite
 from .reference import WindowReference
@@ -88,7 +89,8 @@ def sliding(
 ) -> Iterator[Tensor]:
     """Yield a video in chunks of `windows.chunk` frames, after all of it was denoised together.
 
-    The latents of the whole video are in memory, the network sees one window at a time. done: the
+    The latents of the whole video are in memory, the network sees one window at a time. What is
+    kept while it is under way are its steps, each of all windows together. done: the
     frames that were yielded before an interruption; everything is denoised again, and the rest is
     yielded.
     """
@@ -99,17 +101,18 @@ def sliding(
         check_whole(windows.x0, size, frames, "initial")
     windows.weights(windows.windows(frames), frames)
 
-    def make() -> Tensor:
-        return check_finite(_sampled(denoiser_for, size, sampling, frames, windows, callback))
+    def make(step: Finished) -> Tensor:
+        kept = replace(sampling, finished=step)
+        return check_finite(_sampled(denoiser_for, size, kept, frames, windows, callback))
 
     def run() -> Iterator[Tensor]:
         ready = 0 if done is None else done.shape[1]
         if ready == frames:
             return
-        x = sampling.finished(
-            make, frames=range(frames), size=size, windows=windows, sigmas=sampling.sigmas,
-            noise=sampling.noise(size[0], range(frames)), seed=sampling.seed,
-            sampler=name_of(sampling.sampler),
+        x = in_steps(
+            sampling.finished, make, frames=range(frames), size=size, windows=windows,
+            sigmas=sampling.sigmas, sampler=name_of(sampling.sampler), seed=sampling.seed,
+            noise=sampling.noise(size[0], range(frames)),
         ).to(sampling.device)  # fmt: skip
         x = _with_given(x, windows.context)
         for start in range(ready, frames, windows.chunk):
@@ -126,6 +129,7 @@ def _sampled(
     windows: SlidingWindows,
     callback: ProgressCallback | None,
 ) -> Tensor:
+    """The video; `sampling.finished` keeps its steps."""
     plan = windows.windows(frames)
     first = windows.condition_of_all(frames) if windows.is_inside else windows.condition_of(plan[0])
 
@@ -135,7 +139,7 @@ def _sampled(
             denoiser = denoiser_for(first)
         else:
             denoiser = _by_step(denoiser_for, windows, frames, sampling.sigmas)
-        denoiser = _held(denoiser, windows, start)
+        denoiser = _held(step_by_step(denoiser, sampling.finished), windows, start)
         x = _noisy(start, sampling.sigmas[0], windows.x0)
         noise = sampling.noise(size[0], range(frames))
         report = reporter(callback, "segment", 0, 1)

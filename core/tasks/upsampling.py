@@ -22,6 +22,7 @@ from ..diffusion.samplers import Callback
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
+from .chunk_store import Finished, always_made, in_steps, step_by_step
 from .content import name_of
 from .frame_stream import Frames, FrameStream, check_finite
 from .segment import (
@@ -196,9 +197,12 @@ def _clips(
 
 @dataclass(frozen=True)
 class _Chunk:
+    """in_steps: whether what is under way is kept step by step, as it is worth for what is long."""
+
     denoiser_for: DenoiserFor
     sampling: Sampling
     settings: Upsampling
+    in_steps: bool = False
 
     def sample(
         self, low_res: Tensor, start: int, known: Tensor | None, callback: Callback | None
@@ -210,17 +214,26 @@ class _Chunk:
         check_video(low_res, 3)
         frames = range(start, start + low_res.shape[1])
         sampling, shared = self.sampling, 0 if known is None else known.shape[1]
-        made = sampling.finished(
-            lambda: self._sampled(low_res, frames, known, callback)[:, shared:].clone(),
+
+        def make(step: Finished) -> Tensor:
+            return self._sampled(low_res, frames, known, callback, step)[:, shared:].clone()
+
+        parts = dict(
             frames=frames, low_res=low_res, known=known, settings=self.settings,
             noise=self._source(len(low_res), frames), sigmas=sampling.sigmas,
             sampler=name_of(sampling.sampler),
-        ).to(sampling.device)  # fmt: skip
+        )  # fmt: skip
+        if self.in_steps:
+            made = in_steps(sampling.finished, make, **parts)
+        else:
+            made = sampling.finished(lambda: make(always_made), **parts)
+        made = made.to(sampling.device)
         return made if known is None else torch.cat([known.to(made), made], dim=1)
 
     def _sampled(
-        self, low_res: Tensor, frames: range, known: Tensor | None, callback: Callback | None
-    ) -> Tensor:
+        self, low_res: Tensor, frames: range, known: Tensor | None, callback: Callback | None,
+        step: Finished,
+    ) -> Tensor:  # fmt: skip
         """All frames; those that are known come back as they were sampled beside the others."""
         low_res = low_res.to(self.sampling.device, torch.float32)
         b, t, _, h, w = low_res.shape
@@ -228,6 +241,7 @@ class _Chunk:
         noise = source.initial(low_res.new_empty(b, t, self.settings.latent_channels, h, w))
         condition = self._condition(low_res, frames)
         denoiser = denoiser_in_tiles(self.denoiser_for, condition, self.settings)
+        denoiser = step_by_step(denoiser, step)
         if known is not None:
             denoiser = _holding(denoiser, known.to(noise), noise)
         sigmas = self.sampling.sigmas
@@ -307,7 +321,8 @@ def upsample_whole(
     callback: ProgressCallback | None = None,
 ) -> Tensor:
     """Latents [b t c h w] of a video that fits into memory: its chunks are denoised side by side
-    and averaged at every step, so that no chunk comes before another."""
+    and averaged at every step, so that no chunk comes before another. What is kept while it is
+    under way are these steps."""
     check_video(low_res, 3)
     frames = low_res.shape[1]
     window = min(settings.chunk, frames)
@@ -316,7 +331,8 @@ def upsample_whole(
     weights = fuse_weights("pyramid", plan, frames, overlap)
     side_by_side = _SideBySide(denoiser_for, plan, weights)
     report = reporter(callback, "upsampling", 0, 1)
-    return _Chunk(side_by_side, sampling, settings).sample(low_res, 0, None, report)
+    whole = _Chunk(side_by_side, sampling, settings, in_steps=True)
+    return whole.sample(low_res, 0, None, report)
 
 
 @dataclass(frozen=True)

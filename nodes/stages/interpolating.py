@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.tasks.chunk_store import Finished, in_steps, step_by_step
 from ...core.tasks.frame_stream import check_finite
 from ...core.tasks.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
 from ...core.tasks.keyframe_conditioning import (
@@ -165,23 +166,26 @@ class _Remaking:
         source = self.sampling.noise(len(keys), frames)
         shape = *condition.shape[:2], self.facts.latent_channels, *condition.shape[3:]
         window, overlap = self._window()
-        run = partial(
-            self.how.run,
-            interpolating_denoiser(self.denoiser_for, condition, window=window, overlap=overlap),
-            source.initial(keys.new_empty(shape)),
-            step_noise=source,
-            callback=reporter(self.meter, f"interpolation {number + 1}", 0, 1),
+        denoiser = interpolating_denoiser(
+            self.denoiser_for, condition, window=window, overlap=overlap
         )
+        report = reporter(self.meter, f"interpolation {number + 1}", 0, 1)
+        start = source.initial(keys.new_empty(shape))
         first = SegmentCondition(frames=range(seen), concatenated=condition[:, :seen])
         size = shape[0], *shape[2:]
 
-        def make() -> Tensor:
+        def make(step: Finished) -> Tensor:
+            run = partial(
+                self.how.run, step_by_step(denoiser, step), start, step_noise=source,
+                callback=report,
+            )  # fmt: skip
             made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
             return check_finite(made)
 
-        made = self.sampling.finished(
-            make, frames=frames, condition=condition, noise=source, sigmas=self.how.sigmas
-        )
+        made = in_steps(
+            self.sampling.finished, make, frames=frames, condition=condition, noise=source,
+            sigmas=self.how.sigmas,
+        )  # fmt: skip
         made = made.to(keys.device, copy=True)
         if self.request.keep_keys:
             made[:, ::FACTOR] = keys
