@@ -95,3 +95,19 @@ def sample(run, parts):
         return run("VideoLDM_VideoSampler", model=model, **{**prompts, **SMALL, **inputs})
 
     return call
+
+
+@pytest.fixture
+def runs(toys, tmp_path, monkeypatch, capsys):
+    """Runs workflows and counts the chunks that they make; see `Runs`."""
+    from counted_runs import Runs
+    from videoldm.core.tasks.chunk_store import ChunkStore
+
+    found, write = Runs(tmp_path, capsys), ChunkStore.write
+
+    def counted(store, path, tensors, about):
+        found.made.append(about["node"].removeprefix("VideoLDM_"))
+        write(store, path, tensors, about)
+
+    monkeypatch.setattr(ChunkStore, "write", counted)
+    return found

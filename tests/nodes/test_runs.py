@@ -5,61 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 from kill.flows import flows, segmented
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from videoldm.core.families.embedded import included
-from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.core.tasks.gathering import Gathering
-from videoldm.nodes.headless import main
 from videoldm.nodes.host.shared.runs import runs_limit
 from videoldm.nodes.stages import running
 
 SEGMENTS = [("a red circle", 1), ("a blue square", 2), ("a red car", 3), ("a blue car", 4)]
-
-
-class Runs:
-    """Runs workflows in one folder and counts the chunks that they make, by node."""
-
-    def __init__(self, folder: Path, capsys):
-        self.folder, self.capsys, self.made = folder, capsys, []
-        self.result: dict = {}
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "output" / "videoldm_runs"
-
-    def __call__(self, flow, code=0):
-        self.made.clear()
-        file = self.folder / "flow.json"
-        file.write_text(json.dumps(flow))
-        folders = ["--models", str(self.folder), "--output", str(self.folder / "output")]
-        assert main(["run", str(file), "--json", "--device", "cpu", *folders]) == code
-        self.result = json.loads(self.capsys.readouterr().out.splitlines()[-1])
-        return {kind: self.made.count(kind) for kind in dict.fromkeys(self.made)}
-
-    def command(self, *arguments, code=0):
-        assert main(["runs", "--output", str(self.folder / "output"), *arguments]) == code
-        return self.capsys.readouterr()
-
-    def video(self) -> bytes:
-        (path,) = self.result["files"]
-        return Path(path).read_bytes()
-
-
-@pytest.fixture
-def runs(toys, tmp_path, monkeypatch, capsys):
-    found, write = Runs(tmp_path, capsys), ChunkStore.write
-
-    def counted(store, path, tensors, about):
-        found.made.append(about["node"].removeprefix("VideoLDM_"))
-        write(store, path, tensors, about)
-
-    monkeypatch.setattr(ChunkStore, "write", counted)
-    return found
 
 
 def changed(flow, node_id, **inputs):
