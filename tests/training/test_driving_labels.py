@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from training_toys import CPU
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.embedded import worlds
 from videoldm.core.training.clips import Clips
 from videoldm.core.training.latents import VideoPlan, latent_videos
 from videoldm.core.training.recipe import load_recipe
+from videoldm.core.training.tasks import build_task
+from videoldm.core.training.trainer import train
 
 
 def test_labels_say_how_light_and_how_crowded_it_is():
@@ -39,3 +42,29 @@ def test_rendered_clips_may_have_labels():
     clip = Clips(frames=2, size=(8, 16), labels=True).draw(np.random.default_rng(0))
     assert clip.caption.partition(", ")[0] in ("day", "dusk", "night")
     assert clip.frames.shape == (2, 3, 8, 16)
+
+
+def test_both_recipes_run_to_their_end_and_their_files_load(tmp_path):
+    image = load_recipe(
+        "driving_image_model",
+        ["steps=2", "batch=2", "model.unet.channels=[32, 32, 64]", "model.text.layers=1",
+         "data.clips.count=4", "data.clips.frames=2", "data.clips.size=[16, 32]"],
+    )  # fmt: skip
+    folder = tmp_path / "image"
+    start = trained(image, folder)
+    for part in ("autoencoder.safetensors", "tokenizer"):
+        (folder / part).symlink_to(embedded.path_of("autoencoder").parent / part)
+    assert embedded.load_image_model(start).box_encoder is not None
+    prediction = load_recipe(
+        "driving_prediction",
+        ["steps=2", "batch=2", "data.frames=3", "data.size=[16, 32]", "model.trained_frames=3",
+         f"start_from.image_model={start}"],
+    )  # fmt: skip
+    layers = embedded.load_temporal_layers(trained(prediction, tmp_path / "layers"))
+    assert layers.spec.trained.task == "prediction" and layers.context is not None
+
+
+def trained(recipe, folder):
+    """The file that a recipe leaves."""
+    task = build_task(recipe, folder / "cache")
+    return train(recipe, task, folder, device=CPU, workers=0, report=lambda _: None)
