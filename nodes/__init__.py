@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .boxes import BoundingBoxes
 from .curves import StrengthCurve
 from .decode import TemporalVAEDecode, TemporalVAEDecodeToVideo, TemporalVAEEncode
-from .filters import BackProjectLowResolution, RestoreKeyframeDetail
+from .filters import BackProjectLowResolution, Deflicker, OpticalFlow, RestoreKeyframeDetail
 from .free_init import FreeInitNode
 from .guidance import ControlNetStrength, GuidanceCurve
 from .host import ComfyExtension, inside_comfyui
@@ -69,6 +69,8 @@ NODES = [
     PreviewVideo,
     RestoreKeyframeDetail,
     BackProjectLowResolution,
+    Deflicker,
+    OpticalFlow,
 ]
 
 

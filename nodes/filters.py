@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .host import host, io
-from .inputs import frames_or_video, integer
+from .inputs import frames_or_video, integer, number
+from .types import OpticalFlowType
 
 CATEGORY = "VideoLDM/video"
 
@@ -66,3 +67,75 @@ class BackProjectLowResolution(io.ComfyNode):
         from .stages.filtering import back_project
 
         return io.NodeOutput(back_project(host, video, images))
+
+
+class Deflicker(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_Deflicker",
+            display_name="Deflicker Along Motion",
+            category=CATEGORY,
+            description="Takes flicker out of a video: each frame is drawn to the frame before it, "
+            "moved along the motion between them, where both show the same. A guide that flickers "
+            "less, such as the frames before upscaling, says where that is.",
+            search_aliases=[
+                "video deflicker", "temporal consistency", "optical flow", "reduce flicker",
+            ],
+            inputs=[
+                io.Video.Input("video", tooltip="The video that flickers."),
+                number(
+                    "strength", 0.5, 0.0, 0.95, "Share of the frame before in a frame where both "
+                    "show the same; 0 changes nothing.",
+                ),
+                number(
+                    "threshold", 0.05, 0.01, 1.0, "Difference of the guide's pixels, in parts of "
+                    "their range, from which on two frames no longer show the same: higher "
+                    "deflickers more and blurs more.", step=0.01,
+                ),
+                frames_or_video(
+                    "guide", "The same video with less flicker, of any size, such as the frames "
+                    "before upscaling. Empty: the video itself.", optional=True,
+                ),
+                OpticalFlowType.Input(
+                    "optical_flow", optional=True,
+                    tooltip="A model that finds the motion, such as ComfyUI's Load Optical Flow "
+                    "Model gives. Empty: motion from gradients, without a model.",
+                ),
+            ],
+            outputs=[io.Video.Output(tooltip="The video with less flicker.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, video, strength, threshold, guide=None, optical_flow=None) -> io.NodeOutput:
+        from .stages.filtering import deflicker
+
+        how = dict(strength=strength, threshold=threshold)
+        return io.NodeOutput(deflicker(host, video, guide, optical_flow, how))
+
+
+class OpticalFlow(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VideoLDM_OpticalFlow",
+            display_name="Optical Flow from Gradients",
+            category=CATEGORY,
+            description="An OPTICAL_FLOW that needs no file: motion is estimated from the frames' "
+            "gradients (Lucas and Kanade, over a pyramid). For ComfyUI's Video Deflicker and other "
+            "nodes that take one; good for motions of a few pixels a frame.",
+            search_aliases=["lucas kanade", "raft", "motion estimation", "load optical flow"],
+            inputs=[
+                number(
+                    "radius", 2.0, 0.5, 8.0, "Size of the neighbourhood that moves together, in "
+                    "pixels: larger is steadier and follows small things less.", step=0.5,
+                ),
+            ],
+            outputs=[OpticalFlowType.Output(tooltip="A model that finds motion.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, radius) -> io.NodeOutput:
+        from .stages.filtering import optical_flow
+
+        return io.NodeOutput(optical_flow(host, radius))

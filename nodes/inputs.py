@@ -153,9 +153,9 @@ def chunk_overlap() -> io.Input:
     )  # fmt: skip
 
 
-def frames_or_video(name: str, tooltip: str) -> io.Input:
+def frames_or_video(name: str, tooltip: str, **more) -> io.Input:
     """An input for an IMAGE, or for a VIDEO whose frames are read while they are needed."""
-    return io.MultiType.Input(name, types=[io.Image, io.Video], tooltip=tooltip)
+    return io.MultiType.Input(name, types=[io.Image, io.Video], tooltip=tooltip, **more)
 
 
 def frame_rate() -> io.Input:

@@ -11,4 +11,7 @@ CurveType = io.Custom("CURVE")
 FloatsType = io.Custom("FLOATS")
 """ComfyUI's lists of numbers."""
 
+OpticalFlowType = io.Custom("OPTICAL_FLOW")
+"""ComfyUI's own: a model that is called as RAFT is in torchvision."""
+
 TemporalLayersType = io.Custom("VIDEOLDM_TEMPORAL_LAYERS")

@@ -23,9 +23,9 @@ from ..tasks.long_video import (
     prediction,
     sliding,
 )
+from ..tasks.optical_flow import LUMA
 from ..tasks.rolling import Rolling, rolling
 from ..tasks.segment import DenoiserFor, Sampling, Size
-from .metrics import LUMA
 from .models import How, Models
 from .rules import matches, recognise
 

@@ -17,9 +17,10 @@ from ..families.embedded import worlds
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.interpolation import linear_blend
 from ..tasks.keyframe_residual import with_keyframe_residual
+from ..tasks.optical_flow import estimated_flow
 from .figures import Figure, as_json, at_least, at_most, table
 from .lvdm_long import lvdm_long
-from .metrics import estimated_flow, warping_error
+from .metrics import warping_error
 from .models import How, Models
 from .programs import demo, long_video
 from .rules import matches, recognise

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor, device, nn
 
     from ...core.diffusion.curves import Curve
     from ...core.diffusion.denoiser import Denoiser
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...core.networks.image_conditions import KeyframeImages
     from ...core.networks.reference import ReferenceWindow
     from ...core.networks.temporal_layers import Strength
+    from ...core.tasks.optical_flow import Flow
     from .shared.setup_warnings import LayersKnown
 
 Latent = dict[str, Any]
@@ -266,6 +267,12 @@ class Host(Protocol):
         """A VIDEO whose frames are made only while it is saved."""
 
     def stream(self, video: Wire) -> VideoStream: ...
+
+    def optical_flow(self, model: nn.Module) -> Wire:
+        """An OPTICAL_FLOW of a module that is called as RAFT is in torchvision."""
+
+    def flow(self, optical_flow: Wire) -> Flow:
+        """What finds the motion between frames [n, 3, h, w] in [-1, 1], of an OPTICAL_FLOW."""
 
     def blocked(self, sentence: str) -> Any:
         """What an output gives that was not made: nodes connected to it end with the sentence."""

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.tasks.back_projection import Extent, back_projected, enlargement
+from ...core.tasks.deflicker import Deflicker
 from ...core.tasks.keyframe_residual import with_keyframe_residual
+from ...core.tasks.optical_flow import GradientFlow
 from .media import frames_stream
 
 if TYPE_CHECKING:
@@ -31,6 +33,31 @@ def back_project(host: Host, video: Wire, images: Tensor | Wire) -> Wire:
     return _filtered(
         host, video, lambda parts: back_projected(parts, (one[None] for one in small.chunks()))
     )
+
+
+def deflicker(
+    host: Host, video: Wire, guide: Tensor | Wire | None, flow: Wire | None, how: dict[str, float]
+) -> Wire:
+    """The VIDEO with less flicker along its motion, as an IMAGE or a VIDEO of any size and an
+    OPTICAL_FLOW say; without one, the video guides itself and its gradients say how it moves. how:
+    `strength` and `threshold` of :class:`.Deflicker`."""
+    filter = Deflicker(**how, **({} if flow is None else {"flow": host.flow(flow)}))
+    if guide is None:
+        return _filtered(host, video, filter.deflickered)
+    stream, shown = host.stream(video), frames_stream(host, guide)
+    if shown.frames != stream.frames:
+        raise ValueError(
+            f"the guide has {counted(shown.frames, 'frame')}, the video {stream.frames}: both must "
+            "have the same"
+        )
+    return _filtered(
+        host, video, lambda parts: filter.deflickered(parts, (one[None] for one in shown.chunks()))
+    )
+
+
+def optical_flow(host: Host, radius: float) -> Wire:
+    """An OPTICAL_FLOW of gradients."""
+    return host.optical_flow(GradientFlow(radius))
 
 
 def _filtered(

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 from videoldm.core.evaluation.metrics import (
-    estimated_flow,
     flicker,
     psnr,
     radial_power,
@@ -17,6 +16,7 @@ from videoldm.core.evaluation.metrics import (
     warping_error,
 )
 from videoldm.core.families.embedded import worlds
+from videoldm.core.tasks.optical_flow import estimated_flow
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

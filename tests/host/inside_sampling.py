@@ -11,6 +11,7 @@ from pathlib import Path
 
 import inside_frames
 import inside_models
+import inside_optical_flow
 import inside_reference
 import inside_video
 from inside import begin
@@ -226,7 +227,7 @@ def interrupted(toys):
 
 CHECKS = (calls, evaluation_alone, many_windows, controls_of_a_clip, interrupted,
           *inside_models.CHECKS, *inside_video.CHECKS, *inside_frames.CHECKS,
-          *inside_reference.CHECKS)  # fmt: skip
+          *inside_reference.CHECKS, *inside_optical_flow.CHECKS)  # fmt: skip
 
 
 def main(comfyui, family):

@@ -22,7 +22,7 @@ from ..shared.working_memory import BY_FAR, shortage
 from .folders import ComfyFolders
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ....core.networks.image_conditions import KeyframeImages
     from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength
+    from ....core.tasks.optical_flow import Flow
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
     from ..shared.image_prompter import ImagePrompter
@@ -259,6 +260,16 @@ class ComfyHost:
         from .video import stream_of
 
         return stream_of(video)
+
+    def optical_flow(self, model: nn.Module) -> Any:
+        from .optical_flow import patched
+
+        return patched(model)
+
+    def flow(self, optical_flow: Any) -> Flow:
+        from .optical_flow import flow
+
+        return flow(optical_flow)
 
     def blocked(self, sentence: str) -> ExecutionBlocker:
         return ExecutionBlocker(sentence)

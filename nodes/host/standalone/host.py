@@ -23,7 +23,7 @@ from ..shared.working_memory import shortage
 from .devices import Policy, free_memory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ....core.networks.image_conditions import KeyframeImages
     from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength, TemporalLayers
+    from ....core.tasks.optical_flow import Flow
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
     from ..shared.image_prompter import ImagePrompter
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .control import StandaloneSparseControl
     from .loaders import Loaders
     from .model import StandaloneModel
+    from .optical_flow import StandaloneFlow
     from .video import StandaloneVideo
 
 
@@ -254,6 +256,16 @@ class StandaloneHost:
 
     def stream(self, video: StandaloneVideo) -> VideoStream:
         return video.stream
+
+    def optical_flow(self, model: nn.Module) -> StandaloneFlow:
+        from .optical_flow import StandaloneFlow
+
+        return StandaloneFlow(model.to(self.policy.device).eval(), self.policy.device)
+
+    def flow(self, optical_flow: StandaloneFlow) -> Flow:
+        from .optical_flow import flow
+
+        return flow(optical_flow)
 
     def blocked(self, sentence: str) -> Blocked:
         return Blocked(sentence)

@@ -1,0 +1,72 @@
+"""Flicker taken out of a video along its motion (after Bonneel et al. 2015).
+
+    o_t = x_t + w_t (warp(o_{t-1}) - x_t),    w_t = s exp(-|g_t - warp(g_{t-1})|^2 / (2 r^2))
+
+Each frame x_t is drawn to the frame before it, moved along the motion between them, where the guide
+g says that both show the same: frames of the same video that flicker less, such as those before
+upscaling, of any size; without one the video is its own guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .frame_stream import Frames, FrameStream
+from .optical_flow import Flow, enlarged_flow, gradient_flow, warp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deflicker:
+    """strength: s, from 0 (nothing changes) to below 1. threshold: r, the difference of pixels in
+    [0, 1] from which on two frames no longer show the same. flow: between frames of the guide."""
+
+    strength: float = 0.5
+    threshold: float = 0.1
+    flow: Flow = gradient_flow
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < 1:
+            raise ValueError(f"strength {self.strength} must be at least 0 and below 1")
+        if self.threshold <= 0:
+            raise ValueError(f"threshold {self.threshold} must be above 0")
+
+    def deflickered(self, video: Iterable[Tensor], guide: Frames | None = None) -> Iterator[Tensor]:
+        """Yield the parts of `video` [b t 3 h w] with less flicker, one frame after the other.
+
+        guide: all frames [b t 3 h' w'], or their chunks; ValueError where they end too early.
+        """
+        stream = None if guide is None else FrameStream(guide)
+        at, before = 0, None
+        for part in video:
+            made = []
+            for frame in part.unbind(1):
+                shown = frame if stream is None else _guiding(stream, at).to(frame)
+                if before is not None:
+                    frame = self._drawn(frame, shown, *before)
+                made.append(frame)
+                before, at = (frame, shown), at + 1
+            yield torch.stack(made, dim=1)
+
+    def _drawn(self, frame: Tensor, shown: Tensor, last: Tensor, last_shown: Tensor) -> Tensor:
+        """A frame [b 3 h w] with the share of the last one that its guide allows."""
+        flow = self.flow(shown, last_shown).to(shown)
+        apart = (shown - warp(last_shown, flow)).square().mean(dim=1, keepdim=True) / 4
+        weight = self.strength * torch.exp(-apart / (2 * self.threshold**2))
+        size = frame.shape[-2:]
+        if weight.shape[-2:] != size:
+            weight = F.interpolate(weight, size=size, mode="bilinear", align_corners=False)
+        return frame + weight * (warp(last, enlarged_flow(flow, size)) - frame)
+
+
+def _guiding(stream: FrameStream, at: int) -> Tensor:
+    """Frame `at` of the guide [b 3 h w]; those before it are let go of."""
+    if not stream.reaches(at + 1):
+        raise ValueError(f"the guide has {stream.stop} frames, but the video has more")
+    found = stream.frames(at, at + 1)[:, 0]
+    stream.forget(at)
+    return found

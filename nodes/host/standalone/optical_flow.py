@@ -1,0 +1,24 @@
+"""The OPTICAL_FLOW of the standalone host, which reads no files of such models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ....core.tasks.optical_flow import Flow
+from ..shared.optical_flow import check_flow, flow_of
+
+
+@dataclass(frozen=True, eq=False)
+class StandaloneFlow:
+    """A model that is called as RAFT is in torchvision, where it computes."""
+
+    model: nn.Module
+    device: torch.device
+
+
+def flow(wire: StandaloneFlow) -> Flow:
+    check_flow(wire)
+    return flow_of(wire.model, wire.device)
