@@ -130,6 +130,11 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-metadata", action="store_true", help="do not write the workflow into the results")
     add("--no-memory-check", action="store_true",
         help="begin even what will not fit into the free memory")  # fmt: skip
+    add("--ray", metavar="ADDRESS", nargs="?", const="auto",
+        help="have chunks made by the workers of a Ray cluster; auto joins that of this machine, "
+        "or starts one for this run (needs videoldm[ray])")  # fmt: skip
+    add("--workers", metavar="N", type=_count, help="of --ray (default: one for each GPU, or for "
+        "as many CPUs as a worker has threads)")  # fmt: skip
     add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print only the saved files")
@@ -139,6 +144,12 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         help="print one JSON object per event, the last one with the result",
     )
     parser.set_defaults(handler=("command.run", "run"))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number from 1 on")
+    return int(text)
 
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:

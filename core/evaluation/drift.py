@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..networks.diffusion_model import DiffusionModel
-from ..tasks.chunk_store import ChunkStore, Finished
+from ..tasks.chunk_store import ChunkStore
+from ..tasks.finished import Finished
 from ..tasks.content import digest
 from ..tasks.long_video import (
     Between,

@@ -12,7 +12,7 @@ from ..diffusion.denoiser import to_vp
 from ..diffusion.samplers import Callback
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.frame_stream import Frames
-from ..tasks.independent_chunks import ChunkNoise, independent_chunks, noised
+from ..tasks.independent_chunks import NoiseStream, independent_chunks, noised
 from ..tasks.segment import Sampling
 from ..tasks.upsampling import settings_of, upsample_whole, upsampler_denoiser_for
 from .lavie_sampling import Prompts, plan
@@ -34,7 +34,7 @@ def upsample_chunks(
     model: DiffusionModel,
     low_res: Frames,
     prompts: Prompts,
-    noise: ChunkNoise,
+    noise: NoiseStream,
     *,
     steps: int = 50,
     how: Chunks = Chunks(),  # noqa: B008 (frozen)

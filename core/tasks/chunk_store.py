@@ -34,10 +34,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import torch
@@ -45,40 +45,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser
 from .content import NoDigest, digest
+from .finished import Finished, Made, Tensors, Workers, always_made
 
 ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
 CONTENT, HALVED = "content", "halved"
 HOUR = 3600.0
+T = TypeVar("T")
 ROOM = 0.9
 """Part of the limit that is left in use when it was reached."""
-
-
-class Finished(Protocol):
-    """Chunks that may have been made before."""
-
-    def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
-        """The tensor that make() returns; `parts` are all that it depends on."""
-
-
-def always_made(make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
-    """No store: every chunk is made."""
-    return make()
-
-
-def in_steps(finished: Finished, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
-    """The chunk that make(step) returns, in which step(make) keeps a tensor until the chunk itself
-    is kept. Steps are told apart by the order in which they are asked for."""
-    if isinstance(finished, Run):
-        return finished.in_steps(make, **parts)
-    return finished(lambda: make(always_made), **parts)
-
-
-def step_by_step(denoiser: Denoiser, step: Finished) -> Denoiser:
-    """The denoiser, each of whose answers is kept as a step. Samplers compute everything else from
-    them again, which takes no time."""
-    return lambda x, sigma: step(lambda: denoiser(x, sigma)).to(x)
 
 
 @dataclass
@@ -91,10 +66,13 @@ class ChunkStore:
     warn: Callable[[str], None]
     taken: float | None = None  # bytes in use, counted when the first chunk is written
 
-    def run(self, key: str, about: Mapping[str, Any], prompt_of: PromptOf | None = None) -> Run:
+    def run(
+        self, key: str, about: Mapping[str, Any], prompt_of: PromptOf | None = None,
+        workers: Workers | None = None,
+    ) -> Run:  # fmt: skip
         """The chunks of one run. about: JSON values for people who look at the list of runs.
-        prompt_of: see `Run`."""
-        return Run(self, key, about, prompt_of)
+        prompt_of, workers: see `Run`."""
+        return Run(self, key, about, prompt_of, workers)
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write a chunk; OSError or SafetensorError where it cannot be, which leaves nothing."""
@@ -170,77 +148,157 @@ PromptOf = Callable[[Any], str]
 """prompt_of(frames) -> the digest of the prompts that these absolute frames are made with."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk is kept."""
+
+    store: ChunkStore
+    path: Path
+    about: Mapping[str, Any]
+
+    def step(self, number: int | str) -> Place:
+        """Where a step of the chunk is kept until the chunk is."""
+        name = f"{self.path.name.removesuffix(SUFFIX)}.{number}{SUFFIX}"
+        return replace(self, path=self.path.with_name(name))
+
+    def read(self) -> Tensors | None:
+        """The chunk, None if it is not there or not as it was written."""
+        return _read(self.path)
+
+    def write(self, made: Tensors) -> str:
+        """Write the chunk; returns why it could not be written, "" if it could."""
+        try:
+            self.store.write(self.path, made, self.about)
+        except (OSError, SafetensorError) as error:
+            return _reason(error)
+        return ""
+
+
 @dataclass
-class Run:
+class Steps(Finished):
+    """Steps of the chunk of a place. run: what counts them, None where the chunk is made by
+    others."""
+
+    place: Place
+    run: Run | None
+    asked: int = 0
+
+    def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
+        place = self.place.step(self.asked)
+        self.asked += 1
+        return self._kept(lambda: {"chunk": make()}, place)["chunk"]
+
+    def _kept(self, make: Callable[[], Tensors], place: Place) -> Tensors:
+        if self.run is not None:
+            return self.run.step(make, place)
+        found = place.read()
+        if found is None:
+            found = make()
+            place.write(found)
+        return found
+
+
+@dataclass
+class Run(Finished):
     """The finished chunks of one run; see `Finished`.
 
-    prompt_of: of chunks that say `frames`, what else they depend on. made, taken: how many chunks
-    were made and how many read since it was opened.
+    prompt_of: of chunks that say `frames`, what else they depend on. workers: who makes those that
+    are not there, None for this process. made, taken: how many chunks were made and how many read
+    since it was opened.
     """
 
     store: ChunkStore
     key: str
     about: Mapping[str, Any]
     prompt_of: PromptOf | None = None
+    workers: Workers | None = None
     made: int = 0
     taken: int = 0
     is_silent: bool = field(default=False, repr=False)
 
     def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
-        return self.tensors(lambda: {"chunk": make()}, **parts)["chunk"]
+        return self.begin(make, **parts)()
 
-    def tensors(
-        self, make: Callable[[], Mapping[str, Tensor]], /, **parts: Any
-    ) -> Mapping[str, Tensor]:
-        """As a call, for several tensors that are made together."""
-        key = self._key(parts)
-        return make() if key is None else self._kept(key, make)
+    def begin(self, make: Callable[[], Tensor], /, **parts: Any) -> Callable[[], Tensor]:
+        begun = self.begin_tensors(lambda: {"chunk": make()}, **parts)
+        return lambda: begun()["chunk"]
+
+    def begin_tensors(
+        self, make: Callable[[], Tensors], /, **parts: Any
+    ) -> Callable[[], Tensors]:  # fmt: skip
+        """As `begin`, for several tensors that are made together."""
+        place = self._place(parts)
+        if self.workers is None:
+            return partial(self._made_here, make, place)
+        if place is not None and place.path.exists():
+            return partial(self._read_or_made, make, place)
+        return partial(self._made_elsewhere, self.workers.begin(make, place), place)
+
+    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
+        return begun if self.workers is None else self.workers.ahead(begun)
 
     def in_steps(self, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
-        """See the function `in_steps`."""
-        key, numbers = self._key(parts), count()
-        if key is None:
-            return make(always_made)
-
-        def step(make_step: Callable[[], Tensor], /, **_: Any) -> Tensor:
-            return self._kept(f"{key}.{next(numbers)}", lambda: {"chunk": make_step()})["chunk"]
-
-        made = self._kept(key, lambda: {"chunk": make(step)})["chunk"]
-        if self._path(key).is_file():
-            self.store.forget(self._path(f"{key}.*"))
+        place = self._place(parts)
+        if place is None:
+            return self(lambda: make(always_made), **parts)
+        steps = Steps(place, self if self.workers is None else None)
+        made = self(lambda: make(steps), **parts)
+        if place.path.is_file():
+            self.store.forget(place.step("*").path)
         return made
 
-    def _path(self, name: str) -> Path:
-        return self.store.folder / self.key / f"{name}{SUFFIX}"
+    def _place(self, parts: Mapping[str, Any]) -> Place | None:
+        """None for what cannot be told from others."""
+        prompt = self.prompt_of(parts["frames"]) if self.prompt_of and "frames" in parts else ""
+        try:
+            key = digest(parts, prompt)
+        except NoDigest:
+            return None
+        return Place(self.store, self.store.folder / self.key / f"{key}{SUFFIX}", self.about)
 
-    def _kept(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        path = self._path(name)
-        found = _read(path)
+    def step(self, make: Callable[[], Tensors], place: Place) -> Tensors:
+        """A step of a chunk that is made in this process."""
+        return self._made_here(make, place)
+
+    def _made_here(self, make: Callable[[], Tensors], place: Place | None) -> Tensors:
+        if place is None:
+            return make()
+        found = place.read()
         if found is not None:
             self.taken += 1
             return found
         made = make()
         self.made += 1
-        self._write(path, made)
+        self._tell(place.write(made))
         return made
 
-    def _key(self, parts: Mapping[str, Any]) -> str | None:
-        prompt = self.prompt_of(parts["frames"]) if self.prompt_of and "frames" in parts else ""
-        try:
-            return digest(parts, prompt)
-        except NoDigest:
-            return None
+    def _read_or_made(self, make: Callable[[], Tensors], place: Place) -> Tensors:
+        found = place.read()
+        if found is None:
+            return self._made_elsewhere(self.workers.begin(make, place), place)
+        self.taken += 1
+        return found
 
-    def _write(self, path: Path, made: Mapping[str, Tensor]) -> None:
-        try:
-            self.store.write(path, made, self.about)
-        except (OSError, SafetensorError) as error:
-            if not self.is_silent:
-                self.store.warn(
-                    f"finished chunks cannot be kept in {self.store.folder} ({_reason(error)}): "
-                    "the run goes on, but what is not kept must be made again if it is interrupted"
-                )
-            self.is_silent = True
+    def _made_elsewhere(self, begun: Callable[[], Made], place: Place | None) -> Tensors:
+        made = begun()
+        self.taken += made.was_there
+        self.made += not made.was_there
+        self._tell(made.reason)
+        found = place.read() if made.tensors is None else made.tensors
+        if found is None:
+            raise OSError(
+                f"{place.path.name} was written elsewhere, but is not in {place.path.parent}: the "
+                "output folder must lie on storage that all machines share, under the same name"
+            )
+        return found
+
+    def _tell(self, reason: str) -> None:
+        if reason and not self.is_silent:
+            self.store.warn(
+                f"finished chunks cannot be kept in {self.store.folder} ({reason}): "
+                "the run goes on, but what is not kept must be made again if it is interrupted"
+            )
+        self.is_silent = self.is_silent or bool(reason)
 
 
 class RunFacts(NamedTuple):

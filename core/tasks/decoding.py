@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..networks.autoencoder import TemporalDecoder, decode_frames, encode
-from .chunk_store import Finished, always_made
+from .finished import Finished, always_made
 from .frame_stream import Frames, FrameStream, check_finite
 from .windows import tiled
 
@@ -65,7 +65,7 @@ def decode(
     run = _in_tiles(_decode_of(decoder), tile, tile_overlap)
     windows = _windows(FrameStream(latents), chunk, overlap)
     if blending:
-        return _blended(_kept(run, finished), windows, overlap, factor)
+        return _blended(run, windows, overlap, factor, finished)
     return _trimmed(run, windows, factor, finished)
 
 
@@ -122,28 +122,39 @@ def _trimmed(
     run: Decode, windows: Iterator[tuple[Tensor, int, int]], factor: int, finished: Finished
 ) -> Iterator[Tensor]:
     """Every chunk without its neighbours."""
-    for latents, before, after in windows:
-        first, stop = factor * before, factor * (latents.shape[1] - after)
-        # A copy: a view would keep the neighbours' pixels in memory for as long as the chunk.
-        make = partial(lambda own, a, b: run(own)[:, a:b].clone(), latents, first, stop)
-        yield finished(make, latents=latents, first=first, stop=stop).to(latents.device)
 
+    def begun() -> Iterator[tuple[Callable[[], Tensor], torch.device]]:
+        for latents, before, after in windows:
+            first, stop = factor * before, factor * (latents.shape[1] - after)
+            # A copy: a view would keep the neighbours' pixels in memory for as long as the chunk.
+            make = partial(lambda own, a, b: run(own)[:, a:b].clone(), latents, first, stop)
+            yield finished.begin(make, latents=latents, first=first, stop=stop), latents.device
 
-def _kept(run: Decode, finished: Finished) -> Decode:
-    """Chunks with their neighbours, which blending needs."""
-    return lambda latents: finished(lambda: run(latents), latents=latents).to(latents.device)
+    for chunk, device in finished.ahead(begun()):
+        yield chunk().to(device)
 
 
 def _blended(
-    run: Decode, windows: Iterator[tuple[Tensor, int, int]], overlap: int, factor: int
+    run: Decode,
+    windows: Iterator[tuple[Tensor, int, int]],
+    overlap: int,
+    factor: int,
+    finished: Finished,
 ) -> Iterator[Tensor]:
     """Every chunk, its first frames blended with what the chunk before had made of them.
 
-    Chunks are held back by `overlap` frames, which the next one still changes.
+    Chunks are held back by `overlap` frames, which the next one still changes. They are kept with
+    their neighbours, which blending needs.
     """
+
+    def begun() -> Iterator[tuple[Callable[[], Tensor], torch.device, int]]:
+        for latents, _, after in windows:
+            chunk = finished.begin(partial(run, latents), latents=latents)
+            yield chunk, latents.device, after
+
     tail: Tensor | None = None
-    for latents, _, after in windows:
-        pixels = run(latents)
+    for chunk, device, after in finished.ahead(begun()):
+        pixels = chunk().to(device)
         if tail is not None:
             shared = tail.shape[1]
             pixels = torch.cat([_cross_fade(tail, pixels[:, :shared]), pixels[:, shared:]], dim=1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,6 @@ from torch import Tensor
 from ..diffusion.curves import step_under_way
 from ..diffusion.denoiser import Denoiser, broadcast
 from ..networks.reference import ReferenceBank, ReferenceUse, ReferenceWindow
-from .chunk_store import Finished
 from .segment import (
     DenoiserFor,
     Evaluations,
@@ -41,11 +39,6 @@ def matched(new: Tensor, before: Tensor, strength: float = 1.0) -> Tensor:
     mean, wanted = (one.mean(axes, keepdim=True) for one in (new, before))
     spread, contrast = (one.std(axes, keepdim=True, correction=0) for one in (new, before))
     return torch.lerp(new, (new - mean) * (contrast / spread.clamp(min=1e-6)) + wanted, strength)
-
-
-def with_parts(finished: Finished, **parts: Any) -> Finished:
-    """Chunks that also depend on `parts`."""
-    return lambda make, /, **more: finished(make, **more, **parts)
 
 
 @dataclass(frozen=True)

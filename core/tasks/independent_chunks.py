@@ -3,51 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.samplers import Callback
 from ..diffusion.sampling_plan import Plan
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.autoencoder import check_video
-from .chunk_store import Finished, Run, always_made
+from .finished import Finished, always_made
 from .frame_stream import Frames, FrameStream
 from .segment import DenoiserFor, SegmentCondition, in_scope
 from .upsampling import Upsampling, denoiser_in_tiles, planned_evaluations
 
-ChunkNoise = Callable[[tuple[int, ...]], Tensor]
-"""noise(shape [b t c h w]) -> standard normal tensor; called twice for every chunk."""
 
+@dataclass(frozen=True)
+class NoiseStream:
+    """Noise from one generator, in the order of the original's tensors [b c t h w].
 
-def one_stream(generator: torch.Generator) -> ChunkNoise:
-    """Noise from one generator, in the order of the original's tensors [b c t h w]."""
+    stream(shape [b t c h w]) -> standard normal tensor.
+    """
 
-    def draw(shape: tuple[int, ...]) -> Tensor:
+    generator: torch.Generator
+
+    def __call__(self, shape: tuple[int, ...]) -> Tensor:
         b, t, c, h, w = shape
-        drawn = torch.randn(b, c, t, h, w, generator=generator, device=generator.device)
+        device = self.generator.device
+        drawn = torch.randn(b, c, t, h, w, generator=self.generator, device=device)
         return rearrange(drawn, "b c t h w -> b t c h w")
 
-    return draw
+    @property
+    def state(self) -> Tensor:
+        """What all that it will draw depends on."""
+        return self.generator.get_state()
 
-
-def with_stream(finished: Finished, generator: torch.Generator) -> Finished:
-    """Chunks that are kept with the state in which they leave the generator of their noise."""
-    if not isinstance(finished, Run):
-        return finished
-
-    def of_stream(make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
-        def both() -> dict[str, Tensor]:
-            return {"chunk": make(), "state": generator.get_state()}
-
-        found = finished.tensors(both, **parts, state=generator.get_state())
-        generator.set_state(found["state"])
-        return found["chunk"]
-
-    return of_stream
+    def copy(self) -> NoiseStream:
+        """A stream that draws the same from here on."""
+        generator = torch.Generator(self.generator.device)
+        generator.set_state(self.state)
+        return NoiseStream(generator)
 
 
 def independent_chunks(
@@ -55,7 +53,7 @@ def independent_chunks(
     low_res: Frames,
     how: Plan,
     settings: Upsampling,
-    noise: ChunkNoise,
+    noise: NoiseStream,
     *,
     callback: Callable[[int], Callback | None] = lambda chunk: None,
     finished: Finished = always_made,
@@ -63,32 +61,58 @@ def independent_chunks(
     """Yield the latents of chunks that know nothing of each other; the last may be short.
 
     For each of them noise for the low-resolution frames is drawn, then noise to begin with.
-    callback(chunk) is what the sampler reports to. finished: where chunks are kept; with the noise
-    of a stream, it has to keep the stream's state as well (`with_stream`).
+    callback(chunk) is what the sampler reports to. finished: where chunks are kept.
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
-    make_chunk = partial(_chunk, denoiser_for, how, settings, noise)
-    stream, start = FrameStream(low_res), 0
-    while stream.reaches(start + 1):
-        stream.reaches(start + settings.chunk)
-        stop = min(stream.stop, start + settings.chunk)
-        frames = range(start, stop)
-        low = stream.frames(start, stop).float()
-        make = partial(make_chunk, low, frames, callback(start // settings.chunk))
-        yield finished(make, frames=frames, low_res=low, sigmas=how.sigmas).to(low)
-        start = stop
-        stream.forget(start)
+    return _made(denoiser_for, FrameStream(low_res), how, settings, noise, callback, finished)
+
+
+def _made(
+    denoiser_for: DenoiserFor,
+    stream: FrameStream,
+    how: Plan,
+    settings: Upsampling,
+    noise: NoiseStream,
+    callback: Callable[[int], Callback | None],
+    finished: Finished,
+) -> Iterator[Tensor]:
+    def begun() -> Iterator[Callable[[], Tensor]]:
+        start = 0
+        while stream.reaches(start + 1):
+            stream.reaches(start + settings.chunk)
+            stop = min(stream.stop, start + settings.chunk)
+            frames, low = range(start, stop), stream.frames(start, stop).float()
+            own = noise.copy()
+            make = partial(_chunk, denoiser_for, how, settings, own, low, frames)
+            make = partial(make, callback(start // settings.chunk))
+            parts = dict(frames=frames, low_res=low, sigmas=how.sigmas, noise=own.state)
+            yield partial(_moved, finished.begin(make, **parts), low.device)
+            # The stream is where this chunk leaves it, whether or not it has been made.
+            _chunk(_nothing, how, settings, noise, low, frames)
+            start = stop
+            stream.forget(start)
+
+    return (chunk() for chunk in finished.ahead(begun()))
+
+
+def _moved(begun: Callable[[], Tensor], device: torch.device) -> Tensor:
+    return begun().to(device)
+
+
+def _nothing(condition: SegmentCondition) -> Denoiser:
+    """A denoiser that takes no time, for what a sampler draws."""
+    return lambda x, sigma: x
 
 
 def _chunk(
     denoiser_for: DenoiserFor,
     how: Plan,
     settings: Upsampling,
-    noise: ChunkNoise,
+    noise: NoiseStream,
     low_res: Tensor,
     frames: range,
-    callback: Callback | None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """The latents of the chunk of these frames [b t 3 h w]."""
     level = settings.noise_level

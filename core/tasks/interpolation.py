@@ -7,7 +7,7 @@ window by window, in the memory of one window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from .segment import (
     ProgressCallback,
     Sampling,
     SegmentCondition,
+    begin_segment,
     reporter,
-    sample_segment,
 )
 
 FACTOR = 4
@@ -162,8 +162,16 @@ def _one_pass(
 
     A window depends on its key frames alone: one that is finished in part is sampled again.
     """
+    begun = _begun(single, keys, windows, 0 if done is None else done.shape[1], reports)
+    for window, known in single.sampling.finished.ahead(begun):
+        yield window()[:, known:].clone()
+
+
+def _begun(
+    single: _Pass, keys: Frames, windows: _Windows, yielded: int, reports: _Reports
+) -> Iterator[tuple[Callable[[], Tensor], int]]:
+    """Begin window by window; with each, how many of its frames have been yielded."""
     stream = FrameStream(keys)
-    yielded = 0 if done is None else done.shape[1]
     window = windows.finished(yielded)
     stream.forget(windows.first_key(window))
     while True:
@@ -174,7 +182,7 @@ def _one_pass(
         if stop > yielded:
             given = stream.frames(first, last)
             video = _fill(single, given, first, windows.factor, reports.of(window, windows))
-            yield video[:, yielded - first * windows.factor :].clone()
+            yield video, yielded - first * windows.factor
         if not full:
             break
         yielded, window = max(stop, yielded), window + 1
@@ -185,11 +193,12 @@ def _one_pass(
 
 def _fill(
     single: _Pass, keys: Tensor, first_key: int, factor: int, callback: Callback | None
-) -> Tensor:
-    """A window [b t c h w] from its key frames [b k c h w], the first of them number first_key."""
+) -> Callable[[], Tensor]:
+    """Begin a window [b t c h w] from its key frames [b k c h w], the first of them number
+    first_key."""
     videos, count = keys.shape[:2]
     if count == 1:
-        return keys
+        return lambda: keys
     frames = (count - 1) * factor + 1
     start = first_key * factor
     condition = SegmentCondition(
@@ -200,7 +209,7 @@ def _fill(
     )
     size = (videos, *keys.shape[2:])
     x0 = linear_blend(keys, factor) if single.from_blend else None
-    return sample_segment(
+    return begin_segment(
         single.denoiser_for, condition, size, single.sampling, single.use, x0=x0, callback=callback
     )
 

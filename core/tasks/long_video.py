@@ -23,7 +23,8 @@ from torch import Tensor
 from ..diffusion.samplers import Callback
 from ..networks.context_frames import ContextFrames, given_frames
 from ..networks.reference import ReferenceWindow
-from .drift import HeldReference, matched, with_parts
+from .drift import HeldReference, matched
+from .finished import WithParts
 from .interpolation import FACTOR, Interpolation, interpolate
 from .segment import (
     ContextUse,
@@ -206,7 +207,7 @@ def prediction(
         if head is not None and how.reference is not None:
             own = HeldReference(own, head, how.reference, sampling, how.spacing)
             parts = {"head": head, "reference": how.reference}
-            drawn = replace(sampling, finished=with_parts(sampling.finished, **parts))
+            drawn = replace(sampling, finished=WithParts(sampling.finished, parts))
         return sample_segment(own, condition, size, drawn, how.use, callback=at)
 
     def reports(stage: str) -> Callback | None:

@@ -24,8 +24,8 @@ from ..networks.conditions import NOISE_LEVEL, Conditions, frame_rate_ids
 from ..networks.context_frames import ContextFrames, perturbed
 from ..networks.layers.views import Views
 from ..networks.reference import ReferenceUse
-from .chunk_store import Finished, always_made
 from .content import name_of
+from .finished import Finished, always_made
 from .frame_stream import check_finite
 
 Size = tuple[int, int, int, int]
@@ -191,16 +191,31 @@ def sample_segment(
 
     x0: start from these latents, noised to the first sigma, instead of from noise alone.
     """
+    begun = begin_segment(denoiser_for, condition, size, sampling, use, x0=x0, callback=callback)
+    return begun()
+
+
+def begin_segment(
+    denoiser_for: DenoiserFor,
+    condition: SegmentCondition,
+    size: Size,
+    sampling: Sampling,
+    use: ContextUse = ContextUse(),  # noqa: B008 (frozen)
+    *,
+    x0: Tensor | None = None,
+    callback: Callback | None = None,
+) -> Callable[[], Tensor]:
+    """Begin what `sample_segment` does; the function that is returned gives the latents."""
     source = sampling.noise(size[0], condition.frames)
 
     def make() -> Tensor:
         return _sampled(denoiser_for, condition, size, sampling, use, x0, callback)
 
-    made = sampling.finished(
+    begun = sampling.finished.begin(
         make, frames=condition.frames, condition=condition, size=size, noise=source,
         sigmas=sampling.sigmas, sampler=name_of(sampling.sampler), use=use, x0=x0,
     )  # fmt: skip
-    return _restored(made.to(sampling.device), condition.context, use)
+    return lambda: _restored(begun().to(sampling.device), condition.context, use)
 
 
 def _sampled(

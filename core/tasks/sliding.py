@@ -15,8 +15,8 @@ from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
 from ..networks.context_frames import ContextFrames
 from ..networks.reference import ReferenceWindow
-from .chunk_store import Finished, in_steps, step_by_step
 from .content import name_of
+from .finished import Finished, step_by_step
 from .frame_stream import check_finite
 from .reference import WindowReference
 from .segment import (
@@ -109,8 +109,8 @@ def sliding(
         ready = 0 if done is None else done.shape[1]
         if ready == frames:
             return
-        x = in_steps(
-            sampling.finished, make, frames=range(frames), size=size, windows=windows,
+        x = sampling.finished.in_steps(
+            make, frames=range(frames), size=size, windows=windows,
             sigmas=sampling.sigmas, sampler=name_of(sampling.sampler), seed=sampling.seed,
             noise=sampling.noise(size[0], range(frames)),
         ).to(sampling.device)  # fmt: skip

@@ -22,8 +22,8 @@ from ..diffusion.samplers import Callback
 from ..diffusion.schedules import NoiseSchedule
 from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
-from .chunk_store import Finished, always_made, in_steps, step_by_step
 from .content import name_of
+from .finished import Finished, always_made, step_by_step
 from .frame_stream import Frames, FrameStream, check_finite
 from .segment import (
     DenoiserFor,
@@ -224,7 +224,7 @@ class _Chunk:
             sampler=name_of(sampling.sampler),
         )  # fmt: skip
         if self.in_steps:
-            made = in_steps(sampling.finished, make, **parts)
+            made = sampling.finished.in_steps(make, **parts)
         else:
             made = sampling.finished(lambda: make(always_made), **parts)
         made = made.to(sampling.device)

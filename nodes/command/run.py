@@ -110,21 +110,39 @@ def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, ou
     require_device(host)
     writable(host.folders.output)
     executor = Executor(registry, cache=len(graphs) > 1)
-    for graph in graphs:
-        progress.begin(graph, registry)
-        try:
-            with stop.gently():
-                result = executor.run(graph, on_event=progress, interrupted=stop)
-            outcome.add(result, host)
-        except (NodeError, Interrupted) as error:
-            outcome.add(error.result or RunResult(), host)
-            raise
-        finally:
-            progress.end()
-            if args.contact_sheet:
-                _add_sheets(outcome)
+    with _workers(args, host):
+        for graph in graphs:
+            _run_one(args, executor, graph, stop, progress, outcome)
     for node_id, message in list(outcome.blocked.items())[:1]:
         raise CommandError(f"node {node_id}: {message}", FAILED)
+
+
+def _run_one(args: argparse.Namespace, executor: Executor, graph: Graph, stop: StopSignals,
+             progress: Progress, outcome: Outcome) -> None:  # fmt: skip
+    progress.begin(graph, executor.registry)
+    try:
+        with stop.gently():
+            result = executor.run(graph, on_event=progress, interrupted=stop)
+        outcome.add(result, standalone)
+    except (NodeError, Interrupted) as error:
+        outcome.add(error.result or RunResult(), standalone)
+        raise
+    finally:
+        progress.end()
+        if args.contact_sheet:
+            _add_sheets(outcome)
+
+
+@contextmanager
+def _workers(args: argparse.Namespace, host: StandaloneHost) -> Iterator[None]:
+    """Have chunks made by the workers of a cluster, if one was asked for."""
+    if args.ray is None:
+        yield
+        return
+    from ..host.distributed.cluster import joined
+
+    with joined(host, args.ray, args.workers):
+        yield
 
 
 # --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...core.networks.reference import ReferenceWindow
     from ...core.networks.temporal_layers import Strength
     from ...core.tasks.optical_flow import Flow
+    from ...core.tasks.finished import Workers
     from .shared.setup_warnings import LayersKnown
 
 Latent = dict[str, Any]
@@ -155,6 +156,7 @@ class Host(Protocol):
     name: str
     folders: FolderAccess
     shows_previews: bool  # whether somebody sees what a node shows of its outputs
+    workers: Workers | None  # who makes chunks in the place of this process
 
     # Loading. `name` is one of the pack's own models or a file of the kind's models folder.
 

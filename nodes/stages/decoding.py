@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, exact_frame_rate
-from ...core.tasks.chunk_store import Finished
 from ...core.tasks.decoding import decode, shared_chunks
+from ...core.tasks.finished import Finished
 from ..choices import CROP, REFUSE, REPEAT_LAST
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...core.tasks.chunk_store import Finished, in_steps, step_by_step
+from ...core.tasks.finished import Finished, step_by_step
 from ...core.tasks.frame_stream import check_finite
 from ...core.tasks.interpolation import FACTOR, Interpolation, interpolate, interpolated_frames
 from ...core.tasks.keyframe_conditioning import (
@@ -182,8 +182,8 @@ class _Remaking:
             made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
             return check_finite(made)
 
-        made = in_steps(
-            self.sampling.finished, make, frames=frames, condition=condition, noise=source,
+        made = self.sampling.finished.in_steps(
+            make, frames=frames, condition=condition, noise=source,
             sigmas=self.how.sigmas,
         )  # fmt: skip
         made = made.to(keys.device, copy=True)

@@ -16,7 +16,7 @@ from ...core.diffusion.samplers import SAMPLERS
 from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
 from ...core.graph.wording import counted
-from ...core.tasks.chunk_store import Finished, always_made
+from ...core.tasks.finished import Finished, Here, always_made
 from ...core.tasks.gathering import Gathering
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
@@ -92,17 +92,24 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
     return published_plan(facts.family, settings.sampler_name, settings.steps, facts.schedule)
 
 
-class Meter:
-    """One progress figure for stages whose number is not known before."""
+class Meter(Here):
+    """One progress figure for stages whose number is not known before; chunks may report out of
+    order."""
 
     def __init__(self, host: Host):
         self.host = host
         self.stages: dict[str, tuple[int, int]] = {}
+        self.steps: dict[str, dict[int, int]] = {}  # that are left of the chunks that reported
 
     def __call__(self, progress: Progress) -> None:
-        steps = progress.step.total
-        done = progress.chunk * steps + progress.step.index + 1
-        self.stages[progress.stage] = done, max(progress.chunks, progress.chunk + 1) * steps
+        stage, chunk, chunks, step = progress
+        left = self.steps.setdefault(stage, {chunk: 0})
+        left[chunk] = step.total - step.index - 1
+        # Those in front that have not reported had been made before.
+        latest = max(left)
+        self.steps[stage] = {k: n for k, n in left.items() if n or k == latest}
+        done = (latest + 1) * step.total - sum(left.values())
+        self.stages[stage] = done, max(chunks, latest + 1) * step.total
         done, total = (sum(column) for column in zip(*self.stages.values(), strict=True))
         self.host.progress(done, total, _part(progress))
 

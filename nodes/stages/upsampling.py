@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.tasks.gathering import Gathering
-from ...core.tasks.independent_chunks import independent_chunks, one_stream, with_stream
+from ...core.tasks.independent_chunks import NoiseStream, independent_chunks
 from ...core.tasks.segment import reporter
 from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_whole
 from ..checks import require, upsampling_faults
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ...core.media.files import VideoStream
-    from ...core.tasks.chunk_store import Finished
+    from ...core.tasks.finished import Finished
     from ...core.tasks.segment import Sampling
     from ..host.interface import Host, ModelFacts, Wire
 
@@ -157,6 +157,6 @@ def _independent(run: _Run) -> Iterator[Tensor]:
     chunks = -(-run.video.frames // run.how.chunk)
     return independent_chunks(
         run.denoiser_for, run.low_res(), plan_for(run.host, run.model, run.settings), run.how,
-        one_stream(generator), callback=lambda k: reporter(meter, "upsampling", k, chunks),
-        finished=with_stream(run.finished, generator),
+        NoiseStream(generator), callback=lambda k: reporter(meter, "upsampling", k, chunks),
+        finished=run.finished,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.video_unet import VideoUNet, eject
 from videoldm.core.tasks import keyframe_conditioning as keyframes
-from videoldm.core.tasks.independent_chunks import one_stream
+from videoldm.core.tasks.independent_chunks import NoiseStream
 from videoldm.core.tasks.segment import SegmentCondition
 
 PROMPTS = sampling.Prompts(text=TEXT, negative=NEGATIVE, scale=3.0)
@@ -165,11 +165,11 @@ def test_the_variant_with_a_mask():
 
 def test_chunks_are_independent_and_draw_from_one_stream():
     model, low_res = model_of("vsr"), normal(1, 5, 3, 4, 6).clamp(-1, 1)
-    noise = one_stream(seeded(10))
+    noise = NoiseStream(seeded(10))
     short = dict(steps=2, how=upsampling.Chunks(chunk=3))
     made = list(upsampling.upsample_chunks(model, low_res, PROMPTS, noise, **short))
     assert [chunk.shape[1] for chunk in made] == [3, 2]
-    again = one_stream(seeded(10))
+    again = NoiseStream(seeded(10))
     for shape in ((1, 3, 3, 4, 6), (1, 3, 4, 4, 6)):
         again(shape)
     (last,) = upsampling.upsample_chunks(model, low_res[:, 3:], PROMPTS, again, **short)
@@ -195,7 +195,7 @@ def test_the_network_never_sees_more_than_one_chunk():
     low_res = normal(1, 19, 3, 4, 4)
     upsampling.upsample_blended(model, low_res, PROMPTS, 0, steps=1)
     chunks = upsampling.upsample_chunks(
-        model, iter(low_res.split(3, dim=1)), PROMPTS, one_stream(seeded()), steps=1
+        model, iter(low_res.split(3, dim=1)), PROMPTS, NoiseStream(seeded()), steps=1
     )
     assert sum(chunk.shape[1] for chunk in chunks) == 19
     assert set(seen) == {8, 3}

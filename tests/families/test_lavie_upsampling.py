@@ -10,7 +10,7 @@ from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.evaluation.memory import peak_bytes, upsampling_peaks
 from videoldm.core.families import lavie
 from videoldm.core.families.lavie_sampling import plan
-from videoldm.core.tasks.independent_chunks import independent_chunks, one_stream
+from videoldm.core.tasks.independent_chunks import NoiseStream, independent_chunks
 from videoldm.core.tasks.segment import Sampling
 from videoldm.core.tasks.upsampling import Upsampling, upsample_whole
 
@@ -26,7 +26,7 @@ def sampled(make, how=None, **changes):
     how = how or plan("ddim", 10)
     low_res = normal(1, 1, 3, *SIZE).expand(-1, FRAMES, -1, -1, -1)
     if make is independent_chunks:
-        noise = one_stream(seeded(3))
+        noise = NoiseStream(seeded(3))
         chunks = make(agreeing, low_res, how, settings(**changes), noise)
         return torch.cat(list(chunks), dim=1)
     sampling = Sampling(sampler=how.sample, sigmas=how.sigmas, seed=3)

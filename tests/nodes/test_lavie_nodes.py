@@ -11,7 +11,7 @@ from videoldm.core.families import lavie
 from videoldm.core.families import lavie_sampling as sampling
 from videoldm.core.families import lavie_upsampling as upsampling
 from videoldm.core.tasks import keyframe_conditioning as keyframes
-from videoldm.core.tasks.independent_chunks import one_stream
+from videoldm.core.tasks.independent_chunks import NoiseStream
 from videoldm.nodes.host import host
 
 PUBLISHED = {"schedule": "as published", "steps": 2, "seed": 3}
@@ -200,7 +200,7 @@ def test_independent_chunks_are_the_published_ones(run, upscaler, models):
     model, _ = load(run, "vsr")
     latent = upsample(run, upscaler, model, images, borders="independent")
     core, low_res = core_model(models, "vsr"), images.permute(0, 3, 1, 2)[None] * 2 - 1
-    noise = one_stream(torch.Generator().manual_seed(3))
+    noise = NoiseStream(torch.Generator().manual_seed(3))
     made = upsampling.upsample_chunks(core, low_res, core_prompts(upscaler, 5.0), noise, steps=2,
                                       how=upsampling.Chunks(chunk=3))  # fmt: skip
     close(latent, core.unscaled(torch.cat(list(made), dim=1)))

@@ -10,7 +10,8 @@ from model_toys import normal, toy_sampling
 from videoldm.core.diffusion.free_init import FreeInit, free_init
 from videoldm.core.diffusion.samplers import SAMPLERS
 from videoldm.core.diffusion.schedules import scaled_linear
-from videoldm.core.tasks.chunk_store import ChunkStore, always_made, in_steps
+from videoldm.core.tasks.chunk_store import ChunkStore
+from videoldm.core.tasks.finished import always_made
 from videoldm.core.tasks.sliding import SlidingWindows, sliding
 from videoldm.core.tasks.upsampling import Upsampling, upsample_whole
 
@@ -129,11 +130,11 @@ def test_steps_stay_where_the_whole_could_not_be_written(tmp_path, monkeypatch):
     def make(step):
         return torch.cat([step(lambda: torch.zeros(8)), step(lambda: torch.ones(8))])
 
-    assert in_steps(store.run("run", {}), make, of=1).sum() == 8
+    assert store.run("run", {}).in_steps(make, of=1).sum() == 8
     assert steps(tmp_path) == ["0", "1"] and len(told) == 1
     monkeypatch.undo()
     again = opened(tmp_path)
-    assert in_steps(again, make, of=1).sum() == 8 and (again.made, again.taken) == (1, 2)
+    assert again.in_steps(make, of=1).sum() == 8 and (again.made, again.taken) == (1, 2)
     assert steps(tmp_path) == []
 
 
@@ -153,5 +154,5 @@ def test_steps_that_were_removed_for_room_are_made_again(tmp_path):
 
 def test_what_has_no_digest_is_made_without_steps(tmp_path):
     finished = opened(tmp_path)
-    made = in_steps(finished, lambda step: step(lambda: torch.ones(2)), of=object())
+    made = finished.in_steps(lambda step: step(lambda: torch.ones(2)), of=object())
     assert made.sum() == 2 and not list(tmp_path.rglob("*"))

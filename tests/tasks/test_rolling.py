@@ -10,6 +10,7 @@ from videoldm.core.diffusion.noise import NoiseSource
 from videoldm.core.diffusion.samplers import sample_euler, sample_euler_ancestral
 from videoldm.core.networks.reference import ReferenceWindow
 from videoldm.core.tasks.content import digest
+from videoldm.core.tasks.finished import Finished
 from videoldm.core.tasks.rolling import Rolling, rolling, start_queue
 from videoldm.core.tasks.rolling_windows import queue_windows
 
@@ -138,7 +139,7 @@ def test_a_reference_is_read_by_all_windows():
     assert read == [False, True] * calls
 
 
-class Kept:
+class Kept(Finished):
     """Chunks by what they were made from, in the place of a store."""
 
     def __init__(self):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from model_toys import SCHEDULE, Denoisers, normal, toy_sampling, whole
 from videoldm.core.families.lavie_sampling import plan
-from videoldm.core.tasks.independent_chunks import independent_chunks, one_stream
+from videoldm.core.tasks.independent_chunks import NoiseStream, independent_chunks
 from videoldm.core.tasks.interpolation import Interpolation, interpolate
 from videoldm.core.tasks.long_video import (
     Between,
@@ -66,7 +66,7 @@ def upsampling(**changed):
 
 
 def chunks_by(denoiser_for):
-    how, noise = plan("ddim", 3), one_stream(torch.Generator().manual_seed(0))
+    how, noise = plan("ddim", 3), NoiseStream(torch.Generator().manual_seed(0))
     return independent_chunks(denoiser_for, LOW, how, upsampling(overlap=0), noise)
 
 

@@ -48,6 +48,7 @@ class ComfyHost:
 
     name = "comfyui"
     shows_previews = True
+    workers = None
 
     @cached_property
     def folders(self) -> ComfyFolders:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.graph.content_key import ContentKeys
 from ....core.media.half_written import taken_up
-from ....core.tasks.chunk_store import ChunkStore, Finished, always_made
+from ....core.tasks.chunk_store import ChunkStore
 from ....core.tasks.content import NoDigest, digest
+from ....core.tasks.finished import Finished, MadeElsewhere, always_made
 from .conditioning import FRAMES, branches, pooled_for, text_for
 from .file_hashes import MEMORY, FileHashes
 
@@ -61,17 +62,23 @@ def finished_chunks(
     """
     running, limit = host.running(), runs_limit()
     if running is None or not limit:
-        return always_made
+        return unkept_chunks(host)
     prompt_of = _prompt_of(prompts)
     if prompt_of is not None:
         without = {*without, *PROMPTS}
     folder = runs_folder(host.folders.output)
     graph = _graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
     if graph is None:
-        return always_made
+        return unkept_chunks(host)
     store = ChunkStore(folder, limit, host.warn)
     about = {**_about(running), "graph": graph}
-    return store.run(digest(graph, running.index, running.place, _version()), about, prompt_of)
+    key = digest(graph, running.index, running.place, _version())
+    return store.run(key, about, prompt_of, host.workers)
+
+
+def unkept_chunks(host: Host) -> Finished:
+    """Chunks that are made each time."""
+    return always_made if host.workers is None else MadeElsewhere(host.workers)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength, TemporalLayers
     from ....core.tasks.optical_flow import Flow
+    from ....core.tasks.finished import Workers
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
     from ..shared.image_prompter import ImagePrompter
@@ -62,6 +63,7 @@ class StandaloneHost:
         self.policy = Policy()
         self.embed_metadata = True
         self.check_memory = True
+        self.workers: Workers | None = None
         self.unfinished: list[Path] = []  # files that runs left, until somebody tells the user
 
     def configure(

@@ -1,0 +1,102 @@
+"""What makes a chunk, as bytes for another process.
+
+Functions travel with what they hold, except for
+
+    weights             modules, each as the name under which `Weights` shares it
+    the host            the other process has its own
+    stores of chunks    the chunk that is made asks for no others
+    callbacks that stay in this process (`Here`), each as a number
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from torch import nn
+
+from ....core.tasks.finished import Finished, Here, always_made
+from ..standalone.host import StandaloneHost
+from ..standalone.host import host as standalone
+
+MODULE, HOST, STORE, CALLBACK = "module", "host", "store", "callback"
+
+
+class Weights:
+    """The modules of this process under names of their own, shared once each.
+
+    share(module) -> what others get it by. A module that is gone here is forgotten.
+    """
+
+    def __init__(self, share: Callable[[nn.Module], Any]):
+        self.share, self.numbers = share, count()
+        self.names: dict[int, str] = {}
+        self.shared: dict[str, Any] = {}
+
+    def name_of(self, module: nn.Module) -> str:
+        found = self.names.get(id(module))
+        if found is None:
+            found = f"{type(module).__name__} {next(self.numbers)}"
+            self.names[id(module)] = found
+            self.shared[found] = self.share(module)
+            weakref.finalize(module, self._forget, id(module))
+        return found
+
+    def _forget(self, identity: int) -> None:
+        self.shared.pop(self.names.pop(identity, ""), None)
+
+
+@dataclass
+class Packed:
+    """A function as bytes, with the modules and the callbacks that it names."""
+
+    data: bytes = b""
+    modules: set[str] = field(default_factory=set)
+    callbacks: dict[int, Here] = field(default_factory=dict)
+
+
+def pack(function: Any, weights: Weights) -> Packed:
+    from ray.cloudpickle import CloudPickler
+
+    packed, buffer = Packed(), io.BytesIO()
+
+    class Packer(CloudPickler):
+        def persistent_id(self, one: Any) -> tuple[str, Any] | None:
+            if isinstance(one, nn.Module):
+                name = weights.name_of(one)
+                packed.modules.add(name)
+                return MODULE, name
+            if isinstance(one, StandaloneHost):
+                return HOST, None
+            if isinstance(one, Finished):
+                return STORE, None
+            if isinstance(one, Here):
+                packed.callbacks[id(one)] = one
+                return CALLBACK, id(one)
+            return None
+
+    Packer(buffer).dump(function)
+    packed.data = buffer.getvalue()
+    return packed
+
+
+def unpack(data: bytes, modules: Mapping[str, nn.Module], callback: Callable[[int], Any]) -> Any:
+    """What was packed. callback(number) -> what stands for a callback that stayed behind."""
+    known = {
+        MODULE: modules.__getitem__,
+        HOST: lambda _: standalone,
+        STORE: lambda _: always_made,
+        CALLBACK: callback,
+    }
+
+    class Unpacker(pickle.Unpickler):
+        def persistent_load(self, name: tuple[str, Any]) -> Any:
+            kind, value = name
+            return known[kind](value)
+
+    return Unpacker(io.BytesIO(data)).load()

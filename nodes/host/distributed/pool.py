@@ -1,0 +1,188 @@
+"""The workers of a run: chunks wait in one queue, and each worker that is free takes the first."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from ....core.graph import current_call
+from ....core.tasks.chunk_store import Place
+from ....core.tasks.finished import Made, Tensors, Workers
+from .packing import Packed, Weights, pack
+from .turns import Turns, ahead, check_wanted, depth
+from .worker import Job, Told
+
+T = TypeVar("T")
+AHEAD = 2
+"""Chunks for each worker that a task may begin before the first of them is asked for."""
+LISTEN = 0.25
+"""Seconds between two questions to a worker how far it is."""
+
+
+@dataclass(order=True)
+class _Chunk:
+    """A chunk that was begun. Those that most others wait for come first, then older ones."""
+
+    order: tuple[int, int]
+    packed: Packed = field(compare=False)
+    place: bytes | None = field(compare=False)
+    context: Context = field(default_factory=copy_context, compare=False)
+    done: threading.Event = field(default_factory=threading.Event, compare=False)
+    made: Made | None = field(default=None, compare=False)
+    error: BaseException | None = field(default=None, compare=False)
+
+
+class Pool(Workers):
+    """actors: of the class Worker. share: what others get a module by.
+
+    Chunks are begun and waited for in the threads of tasks, which take turns; one more thread hands
+    them to workers.
+    """
+
+    def __init__(self, actors: Sequence[Any], share: Callable[[Any], Any]):
+        self.actors, self.weights, self.turns = list(actors), Weights(share), Turns()
+        self.numbers = count()
+        self.news: SimpleQueue[Callable[[_Dispatch], None]] = SimpleQueue()
+        self.begun: dict[str, _Chunk] = {}  # by where they are kept
+        self.told: SimpleQueue[tuple[_Chunk, tuple]] = SimpleQueue()
+        self.error: BaseException | None = None
+        self.is_closed = False
+        self.turns.take()
+        threading.Thread(target=_Dispatch(self).run, daemon=True).start()
+
+    def close(self) -> None:
+        """No chunk is begun any more."""
+        self.is_closed = True
+        self.turns.give()
+
+    def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Made]:
+        path = "" if place is None else str(place.path)
+        chunk = self.begun.get(path)
+        if chunk is None:
+            where = None if place is None else pack(place, self.weights).data
+            order = -depth(), next(self.numbers)
+            chunk = _Chunk(order, pack(make, self.weights), where)
+            if path:
+                self.begun[path] = chunk
+            self.news.put(lambda dispatch: dispatch.add(chunk))
+        return partial(self._made, chunk, path)
+
+    def ahead(self, begun: Iterator[T]) -> Iterator[T]:
+        return ahead(begun, AHEAD * len(self.actors), self.turns, self._look)
+
+    def _made(self, chunk: _Chunk, path: str) -> Made:
+        self.turns.wait(chunk.done, self._look)
+        self._report()
+        self.begun.pop(path, None)
+        if chunk.error is not None:
+            raise chunk.error
+        return chunk.made
+
+    def _look(self) -> None:
+        """What somebody who waits does now and then."""
+        check_wanted()
+        self._report()
+        call = current_call.get()
+        if call is not None:
+            call.check_interrupted()
+        if self.error is not None:
+            raise self.error
+
+    def _report(self) -> None:
+        """Tell callbacks what workers told, each in the context that its chunk was begun in."""
+        while not self.told.empty():
+            chunk, (number, progress) = self.told.get()
+            chunk.context.run(chunk.packed.callbacks[number], progress)
+
+
+class _Dispatch:
+    """The thread that hands chunks to workers."""
+
+    def __init__(self, pool: Pool):
+        self.pool = pool
+        self.idle: list[Any] = []
+        self.waiting: list[_Chunk] = []
+        self.busy: dict[Any, _Chunk] = {}
+        self.asked: set[Any] = set()
+
+    def run(self) -> None:
+        for actor in self.pool.actors:
+            self._when_done(actor.ready.remote(), self._ready, actor)
+        while not self.pool.is_closed:
+            with suppress(Empty):
+                self.pool.news.get(timeout=LISTEN)(self)
+                continue
+            self._ask()
+
+    def add(self, chunk: _Chunk) -> None:
+        heapq.heappush(self.waiting, chunk)
+        self._assign()
+
+    def _when_done(self, ref: Any, then: Callable, *what: Any) -> None:
+        """Have then(*what, future) called in this thread."""
+        news = self.pool.news
+        ref.future().add_done_callback(
+            lambda future: news.put(lambda _: then(*what, future))
+        )  # fmt: skip
+
+    def _ready(self, actor: Any, future: Any) -> None:
+        error = future.exception()
+        if error is None:
+            self._free(actor)
+        else:
+            self.pool.error = cause_of(error)
+
+    def _free(self, actor: Any) -> None:
+        self.idle.append(actor)
+        self._assign()
+
+    def _assign(self) -> None:
+        while self.idle and self.waiting:
+            actor, chunk = self.idle.pop(0), heapq.heappop(self.waiting)
+            self.busy[actor] = chunk
+            known = dict(self.pool.weights.shared)
+            shared = {name: known[name] for name in chunk.packed.modules}
+            job = Job(chunk.order[1], chunk.packed.data, tuple(shared), tuple(known))
+            self._when_done(actor.make.remote(job, chunk.place, shared), self._done, actor, chunk)
+
+    def _done(self, actor: Any, chunk: _Chunk, future: Any) -> None:
+        self.busy.pop(actor, None)
+        error = future.exception()
+        if error is None:
+            chunk.made, told = future.result()
+            self._tell(chunk, told)
+        else:
+            chunk.error = cause_of(error)
+        chunk.done.set()
+        self._free(actor)
+
+    def _ask(self) -> None:
+        """Ask the workers that are busy how far they are."""
+        for actor, chunk in self.busy.items():
+            if actor not in self.asked:
+                self.asked.add(actor)
+                self._when_done(actor.heard.remote(), self._heard, actor, chunk)
+
+    def _heard(self, actor: Any, chunk: _Chunk, future: Any) -> None:
+        self.asked.discard(actor)
+        if future.exception() is None:
+            self._tell(chunk, future.result())
+
+    def _tell(self, chunk: _Chunk, told: Told) -> None:
+        """A worker that has begun another chunk meanwhile may tell of that: it is told twice."""
+        for number, callback, progress in told:
+            if number == chunk.order[1]:
+                self.pool.told.put((chunk, (callback, progress)))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What a worker raised, in place of what Ray makes of it."""
+    return getattr(error, "cause", None) or error

@@ -1,0 +1,97 @@
+"""A worker: a process with a device of its own that makes chunks and writes them into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ....core.tasks.finished import Made
+from ....core.tasks.segment import Progress
+from .packing import unpack
+
+Told = list[tuple[int, int, Progress]]
+"""The number of the chunk, that of the callback, and what it was told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What workers share with the driver: equal numbers need equal versions, and on a CPU as many
+    threads."""
+
+    version: str
+    torch: str
+    threads: int
+
+
+class Job(NamedTuple):
+    """A chunk to be made. data: make(), packed. modules: the names of those that it uses; alive: of
+    those that any chunk may still use."""
+
+    number: int
+    data: bytes
+    modules: Sequence[str]
+    alive: Sequence[str]
+
+
+class Worker:
+    """Made into an actor of Ray. fetch: of what `Weights` shares, in a worker's process."""
+
+    def __init__(self, setup: Setup, fetch: Callable[[Any], nn.Module]):
+        from .... import __version__
+
+        own = Setup(version=__version__, torch=torch.__version__, threads=setup.threads)
+        if own != setup:
+            raise ValueError(
+                f"a worker has videoldm {own.version} with torch {own.torch}, but the driver "
+                f"{setup.version} with {setup.torch}: install the same on all machines"
+            )
+        self.setup, self.fetch = setup, fetch
+        self.modules: dict[str, nn.Module] = {}
+        self.told: Told = []
+
+    def ready(self) -> None:
+        """Returns when the worker can begin."""
+
+    def make(self, job: Job, place: bytes | None, shared: Mapping[str, Any]) -> tuple[Made, Told]:
+        """Make a chunk, unless it is in its place; with what has not been heard yet.
+
+        shared: the modules of this chunk that this worker may not have.
+        """
+        torch.set_num_threads(self.setup.threads)
+        self._learn(job, shared)
+        callback = partial(self._callback, job.number)
+        where = None if place is None else unpack(place, {}, callback)
+        if where is not None and where.read() is not None:
+            return Made(None, was_there=True), self.heard()
+        made = unpack(job.data, self.modules, callback)()
+        reason = "" if where is None else where.write(made)
+        kept = where is not None and not reason
+        return Made(None if kept else on_cpu(made), reason=reason), self.heard()
+
+    def heard(self) -> Told:
+        """What callbacks were told since the last call."""
+        told, self.told = self.told, []
+        return told
+
+    def _learn(self, job: Job, shared: Mapping[str, Any]) -> None:
+        self.modules = {name: one for name, one in self.modules.items() if name in job.alive}
+        for name in job.modules:
+            if name not in self.modules:
+                self.modules[name] = self.fetch(shared[name])
+
+    def _callback(self, chunk: int, number: int) -> Callable[[Progress], None]:
+        def tell(progress: Progress) -> None:
+            # Without its tensors, which nobody looks at.
+            step = progress.step._replace(x=None, denoised=None)
+            self.told.append((chunk, number, progress._replace(step=step)))
+
+        return tell
+
+
+def on_cpu(made: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: one.detach().to("cpu") for name, one in made.items()}
