@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -63,7 +64,8 @@ class Interpolation:
     the second has the next one. keep_keys: the video keeps the key frames as they were given, not
     as the model sampled them. from_blend: start from the linear blend of the key frames, noised to
     the first sigma, instead of from noise alone; sigmas then begin low. total_keys:
-    their number where they come in chunks, for progress alone; 0 = not known.
+    their number where they come in chunks, for progress alone; 0 = not known. frames: how many of
+    the video are wanted, no window behind them is made; 0 = all.
     """
 
     window_keys: int = 5
@@ -75,6 +77,7 @@ class Interpolation:
     use: ContextUse = ContextUse()
     factor: int = FACTOR
     total_keys: int = 0
+    frames: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.overlap_keys < self.window_keys:
@@ -112,6 +115,7 @@ def interpolate(
         total_keys = keys.shape[1]
     windows = _Windows(how.window_keys, how.overlap_keys, how.factor)
     use = replace(how.use, restore=how.keep_keys)
+    wanted = _wanted(windows, how)
     for k in range(how.passes):
         spacing = how.factor ** (how.passes - 1 - k)
         rate = None if how.rate is None else how.rate + k
@@ -119,7 +123,7 @@ def interpolate(
         single = _Pass(denoiser_for, sampling, use, rate, level, spacing, how.from_blend)
         reports = _Reports(callback, single.level, total_keys)
         part = None if done is None else done[:, ::spacing]
-        new = _one_pass(single, keys, windows, part, reports)
+        new = _one_pass(single, keys, windows._replace(wanted=wanted[k]), part, reports)
         keys = new if part is None or spacing == 1 else chain([part], new)
         total_keys = interpolated_frames(total_keys, 1, how.factor) if total_keys else 0
     return iter(keys)
@@ -131,6 +135,7 @@ class _Windows(NamedTuple):
     window: int
     overlap: int
     factor: int
+    wanted: float = inf  # frames behind which no window is made
 
     def first_key(self, window: int) -> int:
         return window * (self.window - self.overlap)
@@ -139,10 +144,25 @@ class _Windows(NamedTuple):
         """One more than the last frame of this window if it is a full one."""
         return (self.first_key(window) + self.window - 1) * self.factor + 1
 
+    def keys_of(self, frames: float) -> float:
+        """Key frames of the windows that make so many frames."""
+        if frames == inf:
+            return inf
+        step = (self.window - self.overlap) * self.factor
+        return self.first_key(max(0, -(-(frames - self.stop(0)) // step))) + self.window
+
     def finished(self, frames: int) -> int:
         """Number of full windows in the first `frames` frames."""
         step = (self.window - self.overlap) * self.factor
         return max(0, (frames - self.stop(0)) // step + 1)
+
+
+def _wanted(windows: _Windows, how: Interpolation) -> list[float]:
+    """How many frames of each pass are wanted."""
+    wanted = [how.frames or inf]
+    for _ in range(how.passes - 1):
+        wanted.insert(0, windows.keys_of(wanted[0]))
+    return wanted
 
 
 class _Pass(NamedTuple):
@@ -174,7 +194,7 @@ def _begun(
     stream = FrameStream(keys)
     window = windows.finished(yielded)
     stream.forget(windows.first_key(window))
-    while True:
+    while yielded < windows.wanted:
         first = windows.first_key(window)
         full = stream.reaches(first + windows.window)
         last = first + windows.window if full else stream.stop
@@ -187,7 +207,7 @@ def _begun(
             break
         yielded, window = max(stop, yielded), window + 1
         stream.forget(windows.first_key(window))
-    if stream.stop == 0:
+    if stream.stop == 0 and yielded == 0:
         raise ValueError("There are 0 key frames to interpolate between.")
 
 

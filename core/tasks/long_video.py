@@ -301,11 +301,11 @@ class Between:
                 f"{self.window_keys}."
             )
 
-    def interpolation(self, total_keys: int) -> Interpolation:
-        """The same as the interpolation of so many key frames."""
+    def interpolation(self, total_keys: int, frames: int = 0) -> Interpolation:
+        """The same as the interpolation of so many key frames to a video of so many frames."""
         return Interpolation(
             window_keys=self.window_keys, rate=self.rate, passes=self.passes, use=self.use,
-            total_keys=total_keys,
+            total_keys=total_keys, frames=frames,
         )  # fmt: skip
 
 
@@ -355,7 +355,7 @@ def hierarchical(
         between.denoiser_for or denoiser_for,
         predicted if known is None else chain([known], predicted),
         between.sampling or sampling,
-        how=between.interpolation(keys),
+        how=between.interpolation(keys, frames),
         done=done,
         callback=callback,
     )

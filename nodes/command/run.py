@@ -9,7 +9,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -141,7 +141,11 @@ def _workers(args: argparse.Namespace, host: StandaloneHost) -> Iterator[None]:
         return
     from ..host.distributed.cluster import joined
 
-    with joined(host, args.ray, args.workers):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(joined(host, args.ray, args.workers))
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         yield
 
 

@@ -17,14 +17,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
-from toy_family import wake, write_toy_family
 from videoldm.core.tasks.chunk_store import is_whole
 
 from .flows import flows
-from .running import Place, prepare
+from .running import Place, prepare, prepare_toys
 
 
 @dataclass
@@ -73,10 +70,7 @@ def main() -> int:
     prepare()
     rng, faults = random.Random(args.seed), 0
     with tempfile.TemporaryDirectory() as folder:
-        toys = Path(folder) / "toys"
-        toys.mkdir()
-        for file in write_toy_family(toys).glob("*.safetensors"):
-            wake(file)
+        toys = prepare_toys(Path(folder) / "toys")
         for k, name in enumerate(args.only):
             times = len(range(k, args.times, len(args.only)))
             place = Place(Path(folder) / name.replace(" ", "_"), flows()[name], toys)

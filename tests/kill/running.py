@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from toy_family import wake, write_toy_family
 from videoldm.core.families.embedded import included
 from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.nodes import node_registry
@@ -92,6 +93,14 @@ class Place:
         """The file that the last run made."""
         (path,) = self.result()["files"]
         return Path(path).read_bytes()
+
+
+def prepare_toys(folder: Path) -> Path:
+    """The toy family in a folder, with weights that do something."""
+    folder.mkdir()
+    for file in write_toy_family(folder).glob("*.safetensors"):
+        wake(file)
+    return folder
 
 
 def prepare() -> None:

@@ -3,7 +3,8 @@
     cluster     joins or starts a cluster, and starts a worker for each of its devices
     pool        hands chunks to workers; core's `Workers`
     worker      makes them, in a process of its own
-    packing     what a chunk is made with, as bytes; weights travel apart and stay with the workers
+    packing     what a chunk is made with, as bytes
+    weights     modules, which travel apart and stay with the workers
     turns       the threads in which tasks begin chunks ahead, one of which runs at a time
 
 The driver runs the workflow as ever. Where a task asks for a chunk, `core.tasks.chunk_store.Run`

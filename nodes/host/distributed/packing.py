@@ -23,6 +23,7 @@ from torch import nn
 from ....core.tasks.finished import Finished, Here, always_made
 from ..standalone.host import StandaloneHost
 from ..standalone.host import host as standalone
+from .weights import pack_module
 
 MODULE, HOST, STORE, CALLBACK = "module", "host", "store", "callback"
 
@@ -30,10 +31,10 @@ MODULE, HOST, STORE, CALLBACK = "module", "host", "store", "callback"
 class Weights:
     """The modules of this process under names of their own, shared once each.
 
-    share(module) -> what others get it by. A module that is gone here is forgotten.
+    share(packed module) -> what others get it by. A module that is gone here is forgotten.
     """
 
-    def __init__(self, share: Callable[[nn.Module], Any]):
+    def __init__(self, share: Callable[[Any], Any]):
         self.share, self.numbers = share, count()
         self.names: dict[int, str] = {}
         self.shared: dict[str, Any] = {}
@@ -43,7 +44,7 @@ class Weights:
         if found is None:
             found = f"{type(module).__name__} {next(self.numbers)}"
             self.names[id(module)] = found
-            self.shared[found] = self.share(module)
+            self.shared[found] = self.share(pack_module(module))
             weakref.finalize(module, self._forget, id(module))
         return found
 

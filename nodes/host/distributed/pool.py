@@ -41,7 +41,7 @@ class _Chunk:
 
 
 class Pool(Workers):
-    """actors: of the class Worker. share: what others get a module by.
+    """actors: of the class Worker. share: see `Weights`.
 
     Chunks are begun and waited for in the threads of tasks, which take turns; one more thread hands
     them to workers.
@@ -53,6 +53,7 @@ class Pool(Workers):
         self.news: SimpleQueue[Callable[[_Dispatch], None]] = SimpleQueue()
         self.begun: dict[str, _Chunk] = {}  # by where they are kept
         self.told: SimpleQueue[tuple[_Chunk, tuple]] = SimpleQueue()
+        self.ready: list[Any] = []
         self.error: BaseException | None = None
         self.is_closed = False
         self.turns.take()
@@ -136,6 +137,7 @@ class _Dispatch:
     def _ready(self, actor: Any, future: Any) -> None:
         error = future.exception()
         if error is None:
+            self.pool.ready.append(actor)
             self._free(actor)
         else:
             self.pool.error = cause_of(error)

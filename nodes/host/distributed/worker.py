@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ....core.tasks.chunk_store import Place
 from ....core.tasks.finished import Made
 from ....core.tasks.segment import Progress
 from .packing import unpack
+from .weights import unpack_module
 
 Told = list[tuple[int, int, Progress]]
 """The number of the chunk, that of the callback, and what it was told."""
@@ -41,7 +43,7 @@ class Job(NamedTuple):
 class Worker:
     """Made into an actor of Ray. fetch: of what `Weights` shares, in a worker's process."""
 
-    def __init__(self, setup: Setup, fetch: Callable[[Any], nn.Module]):
+    def __init__(self, setup: Setup, fetch: Callable[[Any], Any]):
         from .... import __version__
 
         own = Setup(version=__version__, torch=torch.__version__, threads=setup.threads)
@@ -65,13 +67,17 @@ class Worker:
         torch.set_num_threads(self.setup.threads)
         self._learn(job, shared)
         callback = partial(self._callback, job.number)
-        where = None if place is None else unpack(place, {}, callback)
+        where = self.place(place)
         if where is not None and where.read() is not None:
             return Made(None, was_there=True), self.heard()
         made = unpack(job.data, self.modules, callback)()
         reason = "" if where is None else where.write(made)
         kept = where is not None and not reason
         return Made(None if kept else on_cpu(made), reason=reason), self.heard()
+
+    def place(self, packed: bytes | None) -> Place | None:
+        """Where a chunk is kept."""
+        return None if packed is None else unpack(packed, {}, lambda number: None)
 
     def heard(self) -> Told:
         """What callbacks were told since the last call."""
@@ -82,7 +88,7 @@ class Worker:
         self.modules = {name: one for name, one in self.modules.items() if name in job.alive}
         for name in job.modules:
             if name not in self.modules:
-                self.modules[name] = self.fetch(shared[name])
+                self.modules[name] = unpack_module(self.fetch(shared[name]))
 
     def _callback(self, chunk: int, number: int) -> Callable[[Progress], None]:
         def tell(progress: Progress) -> None:

@@ -1,0 +1,24 @@
+"""What `videoldm run --ray` says where there is no Ray, or no cluster."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from command_toys import count, workflow, write
+from videoldm.nodes.headless import main
+
+
+def test_without_ray_it_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["run", workflow(n1=count(), n2=write()), "--ray"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "videoldm: --ray needs Ray, which is not installed: pip install videoldm[ray]\n"
+    )
+
+
+@pytest.mark.parametrize("number", ["0", "two", "-1", "1.5"])
+def test_a_number_of_workers_is_one_from_1_on(number, capsys):
+    assert main(["run", "flow.json", "--ray", "auto", f"--workers={number}"]) == 2
+    assert f"{number} must be a whole number from 1 on" in capsys.readouterr().err

@@ -1,0 +1,211 @@
+"""Chunks that others make: what travels, in which order they come, and how they report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from model_toys import Denoisers, normal, toy_sampling, whole
+from videoldm.core.families.embedded import included
+from videoldm.core.tasks.chunk_store import ChunkStore
+from videoldm.core.tasks.interpolation import Interpolation, interpolate
+from videoldm.nodes.headless import main
+from videoldm.nodes.host.standalone.host import host
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+pytest.importorskip("ray", reason="Ray is not installed: pip install videoldm[ray]")
+
+from videoldm.nodes.host.distributed.pool import Pool  # noqa: E402
+from videoldm.nodes.host.distributed.turns import Turns, ahead  # noqa: E402
+from videoldm.nodes.host.distributed.weights import (  # noqa: E402
+    laid_at,
+    pack_module,
+    unpack_module,
+)
+from videoldm.nodes.host.distributed.worker import Setup, Worker  # noqa: E402
+
+from tests.kill.flows import flows  # noqa: E402
+from tests.kill.running import prepare_toys  # noqa: E402
+
+
+class Ref:
+    def __init__(self, future: Future):
+        self.future = lambda: future
+
+
+class Remote:
+    """A method that runs in a thread, as Ray's actors have them."""
+
+    def __init__(self, executor, method):
+        self.executor, self.method = executor, method
+
+    def remote(self, *args):
+        return Ref(self.executor.submit(self.method, *args))
+
+
+class Actor:
+    """A worker in threads of this process."""
+
+    def __init__(self):
+        import videoldm
+
+        setup = Setup(version=videoldm.__version__, torch=torch.__version__,
+                      threads=torch.get_num_threads())  # fmt: skip
+        self.worker, own = Worker(setup, lambda shared: shared), ThreadPoolExecutor(1)
+        self.ready, self.make = (Remote(own, getattr(self.worker, n)) for n in ("ready", "make"))
+        self.heard = Remote(ThreadPoolExecutor(1), self.worker.heard)
+
+
+@pytest.fixture
+def pool():
+    made = Pool([Actor(), Actor()], lambda module: module)
+    yield made
+    made.close()
+
+
+# ---------------------------------------------------------------------------------------- weights
+
+
+def test_a_copy_of_weights_begins_where_they_began():
+    for start in (0, 4, 40):
+        for x in (
+            normal(5, 7),
+            normal(4, 6).T,
+            normal(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        ):
+            copy = laid_at(x, start)
+            assert torch.equal(copy, x) and copy.stride() == x.stride()
+            assert copy.data_ptr() % 64 == start
+
+
+def test_modules_arrive_with_the_places_of_their_weights():
+    module = torch.nn.Linear(8, 8)
+    module.weight.data = laid_at(module.weight.data, 20)
+    found = unpack_module(pack_module(module))
+    assert torch.equal(found.weight, module.weight)
+    assert found.weight.data_ptr() % 64 == 20 and found.bias.data_ptr() % 64 == 0
+
+
+# ------------------------------------------------------------------------------------------ turns
+
+
+def in_turns(begun, most=3):
+    turns = Turns()
+    turns.take()
+    return turns, ahead(begun, most, turns, lambda: None)
+
+
+def test_items_come_in_order_and_no_more_are_begun_than_may_be():
+    begun = []
+
+    def begin():
+        for number in range(10):
+            begun.append(number)
+            yield number
+
+    turns, items = in_turns(begin())
+    assert next(items) == 0
+    for _ in range(20):
+        with turns.others():
+            time.sleep(0.001)
+    assert 3 <= len(begun) <= 5
+    assert list(items) == list(range(1, 10))
+
+
+def test_an_error_comes_behind_what_was_begun_before_it():
+    def begin():
+        yield 1
+        raise ValueError("no more")
+
+    _, items = in_turns(begin())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(items)
+
+
+def test_a_thread_ends_when_nobody_reads_any_more():
+    before = threading.active_count()
+    turns, items = in_turns(iter(range(100)))
+    next(items)
+    items.close()
+    turns.give()
+    until = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+# ------------------------------------------------------------------------------------------ chunks
+
+
+def test_windows_that_others_make_are_those_that_are_made_here(pool, tmp_path):
+    keys, told = normal(1, 13, 4, 3, 5), []
+    how = Interpolation(window_keys=3, passes=2)
+    expected = whole(interpolate(Denoisers(), keys, toy_sampling(), how=how))
+    run = ChunkStore(tmp_path, 1e9, told.append).run("run", {}, workers=pool)
+    sampling = replace(toy_sampling(), finished=run)
+    made = whole(interpolate(Denoisers(), keys, sampling, how=how))
+    assert torch.equal(made, expected) and (run.made, run.taken) == (6 + 24, 0)
+    again = ChunkStore(tmp_path, 1e9, told.append).run("run", {}, workers=pool)
+    sampling = replace(toy_sampling(), finished=again)
+    assert torch.equal(whole(interpolate(Denoisers(), keys, sampling, how=how)), expected)
+    assert (again.made, again.taken, told) == (0, 30, [])
+
+
+def test_an_error_of_a_worker_is_that_of_the_task(pool):
+    def fail():
+        raise ValueError("frame 3 is not a number")
+
+    with pytest.raises(ValueError, match="frame 3"):
+        pool.begin(fail, None)()
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "upsampling, independent"])
+def test_a_workflow_makes_the_same_file_and_tells_its_steps(
+    name, pool, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
+    file = tmp_path / "flow.json"
+    file.write_text(json.dumps(flows()[name]))
+    command = ["run", str(file), "--device", "cpu", "--json", "--output"]
+    assert main([*command, str(tmp_path / "plain")]) == 0
+    plain = capsys.readouterr().out.splitlines()
+    configure = type(host).configure
+
+    def with_workers(*args, **more):
+        configure(*args, **more)
+        host.workers = pool
+
+    monkeypatch.setattr(type(host), "configure", with_workers)
+    try:
+        assert main([*command, str(tmp_path / "shared")]) == 0
+    finally:
+        host.workers = None
+    shared = capsys.readouterr().out.splitlines()
+    videos = [next(tmp_path.glob(f"{where}/*.mp4")).read_bytes() for where in ("plain", "shared")]
+    assert videos[0] == videos[1]
+    assert last_steps(shared) == last_steps(plain)
+
+
+def last_steps(lines: list[str]) -> dict[str, tuple[float, float]]:
+    """How far each node had come when it last told."""
+    told = [one for one in map(json.loads, lines) if one["event"] == "progress"]
+    return {one["node_id"]: (one["value"], one["total"]) for one in told}
+
+
+@pytest.mark.slow
+def test_runs_on_a_cluster_whose_workers_and_driver_are_killed():
+    command = [sys.executable, "-m", "tests.kill.distributed", "--workers", "2", "--drivers", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.endswith("0 files differ, 0 finished chunks made again"), done.stdout
