@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..networks.diffusion_model import DiffusionModel
 from ..tasks.chunk_store import ChunkStore
-from ..tasks.finished import Finished
 from ..tasks.content import digest
+from ..tasks.finished import Finished
 from ..tasks.long_video import (
     Between,
     Continuation,

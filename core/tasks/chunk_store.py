@@ -18,7 +18,7 @@ frames as before.
     runs/<key of the run>/<key>.3.safetensors   a step of a chunk that is not finished
 
 What is only finished all at once, such as a video whose windows are averaged at every step, is made
-with `in_steps`: the network's answers are kept one by one, and removed when the chunk is there.
+`in_steps`: the network's answers are kept one by one, and removed when the chunk is there.
 
 A chunk is written beside, synced and renamed: whatever moment a run ends at, and however many write
 into one folder, a file that has its name is whole; one whose digest is wrong is made again. If

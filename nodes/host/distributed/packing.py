@@ -4,7 +4,7 @@ Functions travel with what they hold, except for
 
     weights             modules, each as the name under which `Weights` shares it
     the host            the other process has its own
-    stores of chunks    the chunk that is made asks for no others
+    stores of chunks    the chunk that is made asks for no others, for its own steps at most
     callbacks that stay in this process (`Here`), each as a number
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import nn
 
+from ....core.tasks.chunk_store import Steps
 from ....core.tasks.finished import Finished, Here, always_made
 from ..standalone.host import StandaloneHost
 from ..standalone.host import host as standalone
@@ -74,7 +75,7 @@ def pack(function: Any, weights: Weights) -> Packed:
                 return MODULE, name
             if isinstance(one, StandaloneHost):
                 return HOST, None
-            if isinstance(one, Finished):
+            if isinstance(one, Finished) and not isinstance(one, Steps):
                 return STORE, None
             if isinstance(one, Here):
                 packed.callbacks[id(one)] = one
