@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ...core.networks.image_conditions import KeyframeImages
     from ...core.networks.reference import ReferenceWindow
     from ...core.networks.temporal_layers import Strength
-    from ...core.tasks.optical_flow import Flow
     from ...core.tasks.finished import Workers
+    from ...core.tasks.optical_flow import Flow
     from .shared.setup_warnings import LayersKnown
 
 Latent = dict[str, Any]

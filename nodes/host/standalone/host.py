@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ....core.networks.image_conditions import KeyframeImages
     from ....core.networks.reference import ReferenceWindow
     from ....core.networks.temporal_layers import Strength, TemporalLayers
-    from ....core.tasks.optical_flow import Flow
     from ....core.tasks.finished import Workers
+    from ....core.tasks.optical_flow import Flow
     from ....core.tasks.segment import DenoiserFor
     from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
     from ..shared.image_prompter import ImagePrompter
