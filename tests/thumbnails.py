@@ -272,18 +272,24 @@ def groups_of(file: Path) -> Image.Image:
     picture, draw = canvas(heading(workflow))
     top = 52  # the badge's
     high = (SIDE - BAR - top) / len(groups)
+    gap = min(34, 0.32 * high)  # to the next; the shadow lies in it
     for k, group in enumerate(groups):
         y, right = top + k * high, SIDE - 40
+        bottom = y + high - gap
         color = tuple(bytes.fromhex(_long(group["color"])))
         for depth in range(5, -1, -1):
             shade = tuple(round(part * (1 - 0.12 * depth)) for part in color)
-            edges = (24 + 5 * depth, y + 5 * depth, right + 4 * depth, y + high - 34 + 4 * depth)
+            x, down = 24 + 5 * depth, depth * gap / 7
+            edges = (x, y + down, right + 4 * depth, bottom + down)
             draw.rectangle(edges, shade, outline=None if depth else INK)
         title, _, more = group["title"].partition("(")
-        title, _, size = title.partition(": ")
-        middle = (24 + right) / 2
-        write(draw, title.strip(), (middle, y + (high - 34) * 0.36), 30, right - 60)
-        write(draw, size.strip(), (middle, y + (high - 34) * 0.74), 20, right - 60)
+        title, _, size = (part.strip() for part in title.partition(": "))
+        two = bool(size) and bottom - y > 70
+        lines = [(title, 30), (size, 20)] if two else [(", ".join(filter(None, (title, size))), 30)]
+        for line, (text, letters) in enumerate(lines):
+            at = y + (bottom - y) * ((0.36, 0.74)[line] if two else 0.5)
+            letters = min(letters, round(0.75 * (bottom - y)))
+            write(draw, text, ((24 + right) / 2, at), letters, right - 60)
     return picture
 
 
