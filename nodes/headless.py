@@ -120,6 +120,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="NODE.INPUT=VALUE", action="append", default=[], dest="settings",
         help="change an input; NODE is an id, a title or a class name; an image or video file "
         "may lie anywhere")  # fmt: skip
+    add("--each", metavar="NODE.INPUT=VALUE", action="append", default=[],
+        help="as --set, but given several times for an input it makes a run with each value; or a "
+        "CSV file, whose columns are NODE.INPUT: a run for each row")  # fmt: skip
     add("--seed", metavar="N", type=int, help="set every seed of the workflow")
     add("--output", metavar="DIR", default="output",
         help="folder of the results (default: output)")  # fmt: skip

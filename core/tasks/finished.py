@@ -64,6 +64,10 @@ def step_by_step(denoiser: Denoiser, step: Finished) -> Denoiser:
     return lambda x, sigma: step(lambda: denoiser(x, sigma)).to(x)
 
 
+class NotWanted(BaseException):
+    """Nobody asks any more for what this thread makes; nothing is to be kept or told of it."""
+
+
 class Here:
     """A callback that stays in this process: where a chunk that reports to it is made elsewhere,
     the reports are sent to it."""

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from .memory import peak_memory
 from .progress import Bars, JsonLines, Lines, Progress, duration
 from .registry import configure, load_registry, require_device, writable
 from .signals import StopSignals
+from .variations import variations
 
 LISTED_IMAGES = 16
 """Images of one folder that are listed one by one."""
@@ -106,12 +107,17 @@ def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, ou
              ) -> None:  # fmt: skip
     host = configure(args)
     registry = load_registry()
-    graphs = [_prepared(file, args.settings, args.seed, registry, host) for file in args.files]
+    graphs = [
+        _prepared(file, [*args.settings, *own], args.seed, registry, host)
+        for file in args.files
+        for own in variations(args.each)
+    ]
     require_device(host)
     writable(host.folders.output)
     executor = Executor(registry, cache=len(graphs) > 1)
-    with _workers(args, host):
-        for graph in graphs:
+    with _workers(args, host, executor, graphs) as beside:
+        for number, graph in enumerate(graphs):
+            beside(number)
             _run_one(args, executor, graph, stop, progress, outcome)
     for node_id, message in list(outcome.blocked.items())[:1]:
         raise CommandError(f"node {node_id}: {message}", FAILED)
@@ -134,19 +140,23 @@ def _run_one(args: argparse.Namespace, executor: Executor, graph: Graph, stop: S
 
 
 @contextmanager
-def _workers(args: argparse.Namespace, host: StandaloneHost) -> Iterator[None]:
-    """Have chunks made by the workers of a cluster, if one was asked for."""
+def _workers(
+    args: argparse.Namespace, host: StandaloneHost, executor: Executor, graphs: list[Graph]
+) -> Iterator[Callable[[int], None]]:
+    """Have chunks made by the workers of a cluster, if one was asked for; gives a function that
+    begins the workflows behind the one of a number."""
     if args.ray is None:
-        yield
+        yield lambda number: None
         return
     from ..host.distributed.cluster import joined
+    from ..host.distributed.prefetch import Prefetch
 
     with ExitStack() as stack:
         try:
-            stack.enter_context(joined(host, args.ray, args.workers))
+            pool = stack.enter_context(joined(host, args.ray, args.workers))
         except ValueError as error:
             raise CommandError(str(error)) from error
-        yield
+        yield Prefetch(pool, executor, graphs).beside
 
 
 # --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from ...core.diffusion.samplers import SAMPLERS
 from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
 from ...core.graph.wording import counted
-from ...core.tasks.finished import Finished, Here, always_made
+from ...core.tasks.finished import Finished, Here, NotWanted, always_made
 from ...core.tasks.gathering import Gathering
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
@@ -129,6 +129,8 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor]) -> dict[str, Any
     try:
         for chunk in chunks:
             finished.add(chunk)
+    except NotWanted:
+        raise
     except BaseException:
         if len(finished):
             _keep(host, model, finished.tensor())

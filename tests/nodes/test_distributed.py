@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 pytest.importorskip("ray", reason="Ray is not installed: pip install videoldm[ray]")
 
+from videoldm.nodes.host.distributed import cluster  # noqa: E402
 from videoldm.nodes.host.distributed.pool import Pool  # noqa: E402
-from videoldm.nodes.host.distributed.turns import Turns, ahead  # noqa: E402
+from videoldm.nodes.host.distributed.turns import Turns, ahead, behind  # noqa: E402
 from videoldm.nodes.host.distributed.weights import (  # noqa: E402
     laid_at,
     pack_module,
@@ -194,6 +196,36 @@ def test_a_workflow_makes_the_same_file_and_tells_its_steps(
     videos = [next(tmp_path.glob(f"{where}/*.mp4")).read_bytes() for where in ("plain", "shared")]
     assert videos[0] == videos[1]
     assert last_steps(shared) == last_steps(plain)
+
+
+def test_workflows_are_begun_ahead_and_saved_in_order(pool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
+    file = tmp_path / "flow.json"
+    file.write_text(json.dumps(flows()["single clip"]))
+    prompts = ("a red circle moves right", "a blue star rotates", "a white square moves up")
+    command = ["run", str(file), "--device", "cpu", "--quiet"]
+    command += [one for prompt in prompts for one in ("--each", f"2.text={prompt}")]
+    assert main([*command, "--output", str(tmp_path / "plain")]) == 0
+    begun = []
+
+    @contextmanager
+    def joined(*args):
+        begin = pool.begin
+        monkeypatch.setattr(pool, "begin", lambda *of: begun.append(behind.get()) or begin(*of))
+        host.workers = pool
+        yield pool
+        host.workers = None
+
+    monkeypatch.setattr(cluster, "joined", joined)
+    assert main([*command, "--output", str(tmp_path / "shared"), "--ray"]) == 0
+    assert {1, 2} <= set(begun), "later workflows were begun in threads of their own"
+    names = [f"clip_0000{number}_.mp4" for number in (1, 2, 3)]
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / where / name) for where in ("plain", "shared") for name in names
+    ]
+    plain, shared = ([(tmp_path / where / name).read_bytes() for name in names]
+                     for where in ("plain", "shared"))  # fmt: skip
+    assert shared == plain and len(set(plain)) == 3
 
 
 def last_steps(lines: list[str]) -> dict[str, tuple[float, float]]:

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from ....core.graph import current_call
 from ....core.tasks.chunk_store import Place
-from ....core.tasks.finished import Made, Tensors, Workers
+from ....core.tasks.finished import Made, NotWanted, Tensors, Workers
 from .packing import Packed, Weights, pack
-from .turns import Turns, ahead, check_wanted, depth
+from .turns import Turns, ahead, behind, beside, check_wanted, depth
 from .worker import Job, Told
 
 T = TypeVar("T")
@@ -29,9 +29,10 @@ LISTEN = 0.25
 
 @dataclass(order=True)
 class _Chunk:
-    """A chunk that was begun. Those that most others wait for come first, then older ones."""
+    """A chunk that was begun. Those of earlier workflows come first, then those that most others
+    wait for, then older ones."""
 
-    order: tuple[int, int]
+    order: tuple[int, int, int]
     packed: Packed = field(compare=False)
     place: bytes | None = field(compare=False)
     context: Context = field(default_factory=copy_context, compare=False)
@@ -69,7 +70,9 @@ class Pool(Workers):
         chunk = self.begun.get(path)
         if chunk is None:
             where = None if place is None else pack(place, self.weights).data
-            order = -depth(), next(self.numbers)
+            if place is None and behind.get():
+                raise NotWanted  # It would not be found when it is asked for.
+            order = behind.get(), -depth(), next(self.numbers)
             chunk = _Chunk(order, pack(make, self.weights), where)
             if path:
                 self.begun[path] = chunk
@@ -78,6 +81,10 @@ class Pool(Workers):
 
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
         return ahead(begun, AHEAD * len(self.actors), self.turns, self._look)
+
+    def beside(self, run: Callable[[], None], number: int) -> None:
+        """Run a function that begins chunks of the workflow of a number, ahead of its turn."""
+        beside(run, number, self.turns)
 
     def _made(self, chunk: _Chunk, path: str) -> Made:
         self.turns.wait(chunk.done, self._look)
@@ -90,6 +97,8 @@ class Pool(Workers):
     def _look(self) -> None:
         """What somebody who waits does now and then."""
         check_wanted()
+        if self.is_closed and threading.current_thread() is not threading.main_thread():
+            raise NotWanted
         self._report()
         call = current_call.get()
         if call is not None:
@@ -152,7 +161,7 @@ class _Dispatch:
             self.busy[actor] = chunk
             known = dict(self.pool.weights.shared)
             shared = {name: known[name] for name in chunk.packed.modules}
-            job = Job(chunk.order[1], chunk.packed.data, tuple(shared), tuple(known))
+            job = Job(chunk.order[-1], chunk.packed.data, tuple(shared), tuple(known))
             self._when_done(actor.make.remote(job, chunk.place, shared), self._done, actor, chunk)
 
     def _done(self, actor: Any, chunk: _Chunk, future: Any) -> None:
@@ -181,7 +190,7 @@ class _Dispatch:
     def _tell(self, chunk: _Chunk, told: Told) -> None:
         """A worker that has begun another chunk meanwhile may tell of that: it is told twice."""
         for number, callback, progress in told:
-            if number == chunk.order[1]:
+            if number == chunk.order[-1]:
                 self.pool.told.put((chunk, (callback, progress)))
 
 

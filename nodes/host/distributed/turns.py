@@ -12,9 +12,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextlib import contextmanager, suppress
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
+
+from ....core.tasks.finished import NotWanted
 
 T = TypeVar("T")
 WAIT = 0.1
@@ -63,10 +65,6 @@ class Turns:
             look()
 
 
-class Stopped(BaseException):
-    """Nobody asks any more for what this thread makes."""
-
-
 class Line:
     """What one thread has begun and another has not yet taken, at most `most` at a time."""
 
@@ -86,15 +84,30 @@ class Line:
 _lines: ContextVar[tuple[Line, ...]] = ContextVar("videoldm_lines", default=())
 
 
+behind: ContextVar[int] = ContextVar("videoldm_behind", default=0)
+"""The number of the workflow that this thread begins ahead, 0 for the one whose turn it is."""
+
+
+def beside(run: Callable[[], None], number: int, turns: Turns) -> None:
+    """Run a function in a thread of its own, for the workflow of a number; errors end it."""
+
+    def whole() -> None:
+        behind.set(number)
+        with turns.taken(), suppress(NotWanted):
+            run()
+
+    threading.Thread(target=Context().run, args=(whole,), daemon=True).start()
+
+
 def depth() -> int:
     """How many others wait for what this thread makes."""
     return len(_lines.get())
 
 
 def check_wanted() -> None:
-    """Raise Stopped in a thread whose line nobody reads any more."""
+    """Raise NotWanted in a thread whose line nobody reads any more."""
     if any(line.is_stopped for line in _lines.get()):
-        raise Stopped
+        raise NotWanted
 
 
 def ahead(begun: Iterator[T], most: int, turns: Turns, look: Callable[[], None]) -> Iterator[T]:
@@ -106,7 +119,7 @@ def ahead(begun: Iterator[T], most: int, turns: Turns, look: Callable[[], None])
             _lines.set((*_lines.get(), line))
             try:
                 _fill(line, begun, turns, look)
-            except Stopped:
+            except NotWanted:
                 pass
             except BaseException as error:
                 line.error = error

@@ -1,0 +1,70 @@
+"""`videoldm run --each`: one run for each of several values, or for each row of a CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...core.graph.messages import shown
+from .errors import INVALID, MISSING, CommandError
+
+Columns = dict[str, list[str]]
+
+
+def variations(options: Sequence[str]) -> list[list[str]]:
+    """The settings "NODE.INPUT=VALUE" of each run; one run without any if there are no options.
+
+    options: NODE.INPUT=VALUE, of which those for one input are its values, or CSV files whose
+    columns are NODE.INPUT. All inputs change together from run to run, so that they need as many
+    values. Raises CommandError.
+    """
+    columns: Columns = {}
+    for option in options:
+        _add(columns, option)
+    counts = {name: len(values) for name, values in columns.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{count} for {shown(name)}" for name, count in counts.items())
+        raise CommandError(f"--each needs as many values for every input, got {listed}", INVALID)
+    rows = zip(*columns.values(), strict=True) if columns else [()]
+    return [[f"{name}={one}" for name, one in zip(columns, row, strict=True)] for row in rows]
+
+
+def _add(columns: Columns, option: str) -> None:
+    name, equals, value = option.partition("=")
+    if equals and "." in name:
+        columns.setdefault(name.strip(), []).append(value)
+        return
+    if not option.lower().endswith(".csv"):
+        raise CommandError(
+            f'--each "{shown(option)}" must be NODE.INPUT=VALUE or a CSV file', INVALID
+        )
+    for column, values in _read(Path(option)).items():
+        columns.setdefault(column, []).extend(values)
+
+
+def _read(path: Path) -> Columns:
+    try:
+        # Spreadsheets begin a file with the mark of its encoding.
+        with path.expanduser().open(encoding="utf-8-sig", newline="") as file:
+            head, *rows = [row for row in csv.reader(file, strict=True) if row]
+    except FileNotFoundError:
+        raise CommandError(f"there is no file {path}", MISSING) from None
+    except ValueError as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is empty"
+        raise CommandError(f"{path} cannot be read as CSV: {why}", INVALID) from None
+    except (OSError, csv.Error) as error:
+        raise CommandError(f"{path} cannot be read as CSV: {error}", INVALID) from None
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(head):
+            raise CommandError(
+                f"row {number} of {path} has {len(row)} cells, but there are {len(head)} columns",
+                INVALID,
+            )
+    if not rows:
+        raise CommandError(f"{path} has no rows below its first, which names the inputs", INVALID)
+    names = [name.strip() for name in head]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CommandError(f"{path} has two columns {shown(twice)}", INVALID)
+    return {name: [row[k] for row in rows] for k, name in enumerate(names)}
