@@ -50,7 +50,7 @@ def text_to_video(config: FactorisedConfig = TEXT_TO_VIDEO) -> Callable[[], Tens
 
 def decoder(config: Autoencoder3DConfig = DECODER) -> Callable[[], Tensor]:
     """16 frames of 256x256 from their latents."""
-    module = randomize(Autoencoder3D(config))
+    module = channels_last(randomize(Autoencoder3D(config)))
     latents = torch.randn(LATENTS, generator=torch.Generator().manual_seed(0))
     return lambda: module(latents)
 

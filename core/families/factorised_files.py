@@ -159,7 +159,7 @@ def load_autoencoder_3d(
     with torch.device("meta"):
         module = Autoencoder3D(config)
     own = keys.autoencoder_from_original(state, config)
-    return load_into(module, own, f"the autoencoder of {name}", dtype)
+    return channels_last(load_into(module, own, f"the autoencoder of {name}", dtype))
 
 
 def load_text_encoder(

@@ -21,6 +21,7 @@ from ..diffusion.schedules import scaled_linear
 from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
 from ..networks.diffusion_model import DiffusionModel
 from ..networks.factorised_unet import FactorisedUNet
+from ..networks.layers.residual import channels_last
 from ..text.clip_vocabulary import ClipTokenizer
 from ..weights.checkpoints import CheckpointError, Header, broken_config, load_into, save
 from ..weights.weight_files import header_of
@@ -280,7 +281,7 @@ def load_autoencoder(
     if header is not None and header.kind == AUTOENCODER_KIND:
         with broken_config(path.name), torch.device("meta"):
             module = Autoencoder3D(Autoencoder3DConfig(**tuples(header.config)))
-        return load_into(module, state, path.name, dtype).to(device)
+        return channels_last(load_into(module, state, path.name, dtype)).to(device)
     if is_autoencoder_3d({k: v.shape for k, v in state.items()}):
         own = {k: v for k, v in state.items() if not is_leftover(k)}
     else:

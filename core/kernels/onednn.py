@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -65,27 +66,37 @@ def patches(pixels: Tensor, stride: int = 1) -> Tensor:
     )
 
 
-def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
-    """A transformer block's feed-forward on ``x`` [..., c], plus ``plus`` [..., c].
-
-    Value times the GELU of the gate, each made by its half of the first layer's weights.
-    """
-    first, last = module.net[0], module.net[-1]
-    if type(first) is not GEGLU or not _is_plain(first.proj, nn.Linear, x):
-        return module(x) + plus
-    weight, gate_weight = first.proj.weight.chunk(2)
-    bias, gate_bias = first.proj.bias.chunk(2)
+def gated(first: nn.Module, last: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
+    """A feed-forward on ``x`` [..., c], plus ``plus`` [..., c]: value times the GELU of the gate,
+    each made by its half of the first layer's weights."""
+    if not _is_plain(first, nn.Linear, x):
+        value, gate = first(x).chunk(2, dim=-1)
+        return linear(last, value * F.gelu(gate), plus)
+    weight, gate_weight = first.weight.chunk(2)
+    bias, gate_bias = (None, None) if first.bias is None else first.bias.chunk(2)
     gate = _LINEAR(x, gate_weight, gate_bias, "gelu", [], "none")
     return linear(last, _LINEAR.binary(x, gate, weight, bias, "mul"), plus)
 
 
-def plus_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens + ff(norm3(tokens)), a few rows at a time and in place where no gradient is needed
-    and nothing watches what frames there are."""
-    if torch.is_grad_enabled() or any(map(_is_watched, block.ff.modules())):
-        return tokens + block.ff(block.norm3(tokens))
-    for rows in tokens.flatten(0, 1).split(ROWS):
-        rows.copy_(feed_forward(block.ff, block.norm3(rows), rows))
+def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
+    """A feed-forward of diffusers or of this pack on ``x`` [..., c], plus ``plus`` [..., c]."""
+    if not isinstance(module, FeedForward):
+        return module(x, plus)
+    first, last = module.net[0], module.net[-1]
+    if type(first) is not GEGLU or not _is_plain(first.proj, nn.Linear, x):
+        return module(x) + plus
+    return gated(first.proj, last, x, plus)
+
+
+def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Tensor:
+    """tokens + module(norm(tokens)); on a processor a few rows at a time and in place, where no
+    gradient is needed and nothing watches what frames there are."""
+    watched = any(map(_is_watched, module.modules()))
+    if torch.is_grad_enabled() or tokens.device.type != "cpu" or watched:
+        return feed_forward(module, norm(tokens), tokens)
+    tokens = tokens.contiguous()
+    for rows in tokens.view(-1, tokens.shape[-1]).split(ROWS):
+        rows.copy_(feed_forward(module, norm(rows), rows))
     return tokens
 
 

@@ -8,6 +8,7 @@ that is decoded with it: how a long video is cut changes it, see :mod:`..tasks.o
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video
-from .layers.residual import zeroed
+from .layers.residual import group_norm, zeroed
 
 GROUPS, EPS = 32, 1e-6
 KERNEL = 4
@@ -83,6 +84,25 @@ def same_padding(kernel: int, strides: Triple) -> list[int]:
     return pads
 
 
+def repeat_border(h: Tensor, pads: Sequence[int]) -> Tensor:
+    """F.pad of a video [b c t h w] that repeats its border, in channels-last memory where no
+    gradients are needed: torch's own has no form for it and would turn the video over twice."""
+    if torch.is_grad_enabled():
+        return F.pad(h, list(pads), mode="replicate")
+    before, after = reversed(pads[::2]), reversed(pads[1::2])
+    spans = [(n, n + size, n + size + m)
+             for n, size, m in zip(before, h.shape[2:], after, strict=True)]  # fmt: skip
+    shape = (*h.shape[:2], *(whole for _, _, whole in spans))
+    out = torch.empty(shape, dtype=h.dtype, device=h.device, memory_format=torch.channels_last_3d)
+    (t, t1, _), (y, y1, _), (x, x1, _) = spans
+    out[:, :, t:t1, y:y1, x:x1] = h
+    for axis, (first, end, whole) in zip((4, 3, 2), reversed(spans), strict=True):
+        for at, length, source in ((0, first, first), (end, whole - end, end - 1)):
+            border = out.narrow(axis, source, 1)
+            out.narrow(axis, at, length).copy_(border.expand_as(out.narrow(axis, at, length)))
+    return out
+
+
 class SameConv3d(nn.Module):
     """Convolution of a video whose border is repeated."""
 
@@ -94,7 +114,7 @@ class SameConv3d(nn.Module):
         self.pads = same_padding(kernel, strides)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.conv(F.pad(h, self.pads, mode="replicate") if any(self.pads) else h)
+        return self.conv(repeat_border(h, self.pads) if any(self.pads) else h)
 
 
 class SameConvTranspose3d(nn.Module):
@@ -115,15 +135,13 @@ class SameConvTranspose3d(nn.Module):
         self.pads = same_padding(KERNEL, strides)
 
     def forward(self, h: Tensor) -> Tensor:
-        made = self.conv(F.pad(h, self.pads, mode="replicate"))
-        parts = [
-            part[:, :, t : t + h.shape[2], y : y + h.shape[3], x : x + h.shape[4]]
-            for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True)
-        ]
-        names = dict(zip(("rt", "ry", "rx"), self.strides, strict=True))
-        pattern = "(rt ry rx) b c t y x -> b c (t rt) (y ry) (x rx)"
-        out = rearrange(torch.stack(parts), pattern, **names)
-        return out + self.bias.to(out)[:, None, None, None]
+        made = self.conv(repeat_border(h, self.pads))
+        (rt, ry, rx), (frames, height, width) = self.strides, h.shape[2:]
+        out = entered(made.new_empty(len(h), len(self.bias), frames * rt, height * ry, width * rx))
+        for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True):
+            inner = part[:, :, t : t + frames, y : y + height, x : x + width]
+            out[:, :, t::rt, y::ry, x::rx] = inner + self.bias.to(out)[:, None, None, None]
+        return out
 
 
 def phases_of(weight: Tensor, strides: Triple) -> Tensor:
@@ -141,6 +159,21 @@ def transposed_of(phases: Tensor, strides: Triple) -> Tensor:
     return rearrange(phases, pattern, **names).flip(2, 3, 4)
 
 
+def entered(h: Tensor) -> Tensor:
+    """A video [b c t h w] in the memory in which convolutions are fastest: channels last, where no
+    gradients are needed."""
+    if torch.is_grad_enabled():
+        return h
+    return h.contiguous(memory_format=torch.channels_last_3d)
+
+
+def activated(norm: nn.GroupNorm, h: Tensor, *, own: bool = False) -> Tensor:
+    """SiLU of the norm over a whole video [b c t h w]; own: it may be overwritten."""
+    flat = rearrange(h, "b c t h w -> b c (t h) w")
+    z = F.silu(group_norm(norm, flat, own=own), inplace=True)
+    return rearrange(z, "b c (t h) w -> b c t h w", t=h.shape[2])
+
+
 class ResBlock3D(nn.Module):
     """Two 3x3x3 convolutions, each after a norm and SiLU, and the residual."""
 
@@ -152,8 +185,9 @@ class ResBlock3D(nn.Module):
         self.conv2 = SameConv3d(channels, channels, ops=ops)
 
     def forward(self, h: Tensor) -> Tensor:
-        z = self.conv1(F.silu(self.norm1(h)))
-        return h + self.conv2(F.silu(self.norm2(z)))
+        z = self.conv1(activated(self.norm1, h))
+        z = self.conv2(activated(self.norm2, z, own=True))
+        return h + z if torch.is_grad_enabled() else z.add_(h)
 
 
 class Stage(nn.Module):
@@ -187,10 +221,10 @@ class Encoder3D(nn.Module):
         self.conv_out = SameConv3d(width, 2 * config.latent_channels, ops=ops)
 
     def forward(self, h: Tensor) -> Tensor:
-        h = self.conv_in(h)
+        h = self.conv_in(entered(h))
         for stage in self.stages:
             h = stage(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(activated(self.norm_out, h, own=True))
 
 
 class Decoder3D(nn.Module):
@@ -207,6 +241,7 @@ class Decoder3D(nn.Module):
         self.conv_out = SameConv3d(widths[-1], 3, ops=ops)
 
     def forward(self, h: Tensor) -> Tensor:
+        h = entered(h)
         for stage in self.stages:
             h = stage(h)
         return self.conv_out(h)

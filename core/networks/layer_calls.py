@@ -7,6 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 
@@ -37,9 +39,21 @@ def activation(function: nn.Module, h: Tensor) -> Tensor:
     return function(h) if FASTER is None else FASTER.activation(function, h)
 
 
-def plus_feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens + ff(norm3(tokens)) of a transformer block; ``tokens`` [n, t, c] are nobody else's and
-    may be overwritten."""
+def gated(first: nn.Module, last: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
+    """A feed-forward on ``x`` [..., c], plus ``plus`` [..., c]: value times the exact GELU of the
+    gate (Shazeer 2020), both of which ``first`` makes."""
     if FASTER is not None:
-        return FASTER.plus_feed_forward(block, tokens)
-    return tokens + block.ff(block.norm3(tokens))
+        return FASTER.gated(first, last, x, plus)
+    value, gate = first(x).chunk(2, dim=-1)
+    return linear(last, value * F.gelu(gate), plus)
+
+
+def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Tensor:
+    """tokens + module(norm(tokens)) for a feed-forward of diffusers, or one of this pack, which
+    adds to its answer what it is given; ``tokens`` [n, t, c] are nobody else's and may be
+    overwritten."""
+    if FASTER is not None:
+        return FASTER.plus_feed_forward(norm, module, tokens)
+    if isinstance(module, FeedForward):
+        return tokens + module(norm(tokens))
+    return module(norm(tokens), tokens)

@@ -100,7 +100,7 @@ class OpenedModules:
         if block.attn2 is not None:
             tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
         tokens = self.act(site, tokens, "before_feed_forward")
-        tokens = plus_feed_forward(block, tokens)
+        tokens = plus_feed_forward(block.norm3, block.ff, tokens)
         return self.act(site, tokens, "after_feed_forward")
 
     def reference(self, site: str, tokens: Tensor) -> Tensor | None:

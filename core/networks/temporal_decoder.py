@@ -116,7 +116,8 @@ class VideoDecoder(nn.Module):
         h = self._middle(enter(decoder.conv_in(h)), frames)
         for i, block in enumerate(decoder.up_blocks):
             for j, resnet in enumerate(block.resnets):
-                h = self._layer(f"up.{i}.res.{j}", residual(resnet, h), frames)
+                h = residual(resnet, h)  # frees what it was made from
+                h = self._layer(f"up.{i}.res.{j}", h, frames)
             for upsampler in block.upsamplers or ():
                 h = upsample(upsampler, h)
         h = head(decoder, h)

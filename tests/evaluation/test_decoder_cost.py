@@ -9,10 +9,10 @@ WIDTHS = (32, 64)
 
 
 def test_both_decoders_of_the_same_weights_give_the_same_pixels():
-    found = cost(random_decoder(WIDTHS), frames=3, side=4, repeats=1)
+    found = cost(random_decoder(WIDTHS), frames=3, side=32, repeats=1)
     assert found.difference < 1e-5
     assert all(one > 0 for one in (*found.seconds, *found.peak))
-    assert found.memory_share <= 1
+    assert found.memory_share <= 0.8
 
 
 def test_a_seam_is_what_chunks_change_and_nothing_where_there_is_one_chunk():

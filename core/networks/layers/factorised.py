@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,15 +58,16 @@ class ResBlock(nn.Module):
 
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
-        z = convolution(self.conv1, F.silu(self.norm1(h, frames)))
+        z = convolution(self.conv1, F.silu(self.norm1(h, frames), inplace=True))
         embedded = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
         if self.scale_shift:
             scale, shift = embedded.chunk(2, dim=1)
-            z = self.norm2(z, frames) * (1 + scale) + shift
+            z = torch.addcmul(shift, self.norm2(z, frames, own=True), 1 + scale)
         else:
-            z = self.norm2(z + embedded, frames)
+            z += embedded
+            z = self.norm2(z, frames, own=True)
         h = h if self.skip is None else convolution(self.skip, h)
-        h = convolution(self.conv2, F.silu(z), plus=h)
+        h = convolution(self.conv2, F.silu(z, inplace=True), plus=h)
         return h if self.over_time is None else self.over_time(h, frames)
 
 
@@ -85,5 +87,5 @@ class TimeConvolutions(nn.Module):
     def forward(self, h: Tensor, frames: int) -> Tensor:
         z = h
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            z = over_time(conv, F.silu(norm(z, frames)), frames)
+            z = over_time(conv, F.silu(norm(z, frames), inplace=True), frames)
         return h + z

@@ -5,19 +5,17 @@
     StackedTransformersSpec     VideoCrafter
 
 Each spec builds a layer `layer(h [(b t) c h w], inputs) -> h`, the residual included. Tokens are
-[(b t) s c] where attention is within a frame and [(b s) t c] where it is among the frames of one
-position.
+[(b t) s c], also where attention is among the frames of one position.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..layer_calls import linear
+from ..layer_calls import linear, plus_feed_forward
 from .factorised import GROUPS, VideoInputs
 from .relative_attention import Attention, PlainAttention, TransposedRelativeAttention
 from .residual import FrameGroupNorm, zeroed
@@ -34,15 +32,9 @@ def frames_like(tokens: Tensor, h: Tensor) -> Tensor:
     return rearrange(tokens, "n (h w) c -> n c h w", h=h.shape[-2])
 
 
-def over_frames(layer: nn.Module, tokens: Tensor, frames: int) -> Tensor:
-    """Apply a layer of tokens [(b s) t c] to tokens [(b t) s c]."""
-    count = tokens.shape[1]
-    out = layer(rearrange(tokens, "(b t) s c -> (b s) t c", t=frames))
-    return rearrange(out, "(b s) t c -> (b t) s c", s=count)
-
-
-def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs) -> Tensor:
-    """Cross-attention of tokens [(b t) s c] to text and image, which a video or every frame has."""
+def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs, plus: Tensor) -> Tensor:
+    """Cross-attention of tokens [(b t) s c] to text and image, which a video or every frame has;
+    plus ``plus`` of the same shape."""
     text, image = inputs.text, inputs.image
     if text is None:
         raise ValueError("the network attends to text, but none was given")
@@ -53,14 +45,8 @@ def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs) -> Tens
         )
     if text.ndim == 4:
         text, image = (x if x is None else x.flatten(0, 1) for x in (text, image))
-    rows = tokens.reshape(len(text), -1, tokens.shape[-1])
-    return attention(rows, text, image).reshape(tokens.shape)
-
-
-def plus_feed_forward(layer: GEGLU, tokens: Tensor, plus: Tensor) -> Tensor:
-    """layer(tokens) + plus, all of them [n s c]."""
-    value, gate = linear(layer.inner, tokens).chunk(2, dim=-1)
-    return linear(layer.outer, value * F.gelu(gate), plus)
+    rows, plus = (x.reshape(len(text), -1, x.shape[-1]) for x in (tokens, plus))
+    return attention(rows, text, image, plus).reshape(tokens.shape)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -95,10 +81,10 @@ class SplitAttention(nn.Module):
 
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = tokens_of(h) + self.space(tokens_of(self.space_norm(h, inputs.frames)))
-        return frames_like(tokens + over_frames(self._in_time, tokens, inputs.frames), h)
-
-    def _in_time(self, tokens: Tensor) -> Tensor:
-        return self.time(self.time_norm(tokens.mT).mT)
+        rows = rearrange(tokens, "(b t) s c -> (b s) t c", t=inputs.frames)
+        rows = self.time(self.time_norm(rows.mT).mT)
+        rows = rearrange(rows, "(b s) t c -> (b t) s c", s=tokens.shape[1])
+        return frames_like(tokens + rows, h)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -140,10 +126,10 @@ class InterleavedBlock(nn.Module):
     def forward(self, tokens: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
         tokens = self.space(self.space_norm(tokens), plus=tokens)
-        tokens = tokens + over_frames(self.first_time, self.first_time_norm(tokens), frames)
-        tokens = tokens + to_prompt(self.text, self.text_norm(tokens), inputs)
-        tokens = tokens + over_frames(self.second_time, self.second_time_norm(tokens), frames)
-        return plus_feed_forward(self.feed_forward, self.feed_forward_norm(tokens), tokens)
+        tokens = self.first_time.over_frames(self.first_time_norm(tokens), frames, tokens)
+        tokens = to_prompt(self.text, self.text_norm(tokens), inputs, tokens)
+        tokens = self.second_time.over_frames(self.second_time_norm(tokens), frames, tokens)
+        return plus_feed_forward(self.feed_forward_norm, self.feed_forward, tokens)
 
 
 class InterleavedTransformer(nn.Module):
@@ -223,8 +209,8 @@ class SpaceTransformer(nn.Module):
         tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
             tokens = block.first(block.norm1(tokens), plus=tokens)
-            tokens = tokens + to_prompt(block.second, block.norm2(tokens), inputs)
-            tokens = plus_feed_forward(block.feed_forward, block.norm3(tokens), tokens)
+            tokens = to_prompt(block.second, block.norm2(tokens), inputs, tokens)
+            tokens = plus_feed_forward(block.norm3, block.feed_forward, tokens)
         return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
 
 
@@ -251,16 +237,12 @@ class TimeTransformer(nn.Module):
         self.project_out = zeroed(ops.Linear(inner, width))
 
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
-        tokens = tokens_of(self.norm(h, inputs.frames))
-        return h + frames_like(over_frames(self._in_time, tokens, inputs.frames), h)
-
-    def _in_time(self, tokens: Tensor) -> Tensor:
-        tokens = linear(self.project_in, tokens)
+        tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
-            tokens = block.first(block.norm1(tokens), plus=tokens)
-            tokens = block.second(block.norm2(tokens), plus=tokens)
-            tokens = plus_feed_forward(block.feed_forward, block.norm3(tokens), tokens)
-        return linear(self.project_out, tokens)
+            tokens = block.first.over_frames(block.norm1(tokens), inputs.frames, tokens)
+            tokens = block.second.over_frames(block.norm2(tokens), inputs.frames, tokens)
+            tokens = plus_feed_forward(block.norm3, block.feed_forward, tokens)
+        return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
 
 
 class StackedTransformers(nn.Module):

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
+from ..layer_calls import gated, plus_feed_forward
 from .low_rank import Projection, Update
 from .positions import interleaved_sinusoid
 from .residual import Blend, group_norm, zeroed
@@ -126,7 +127,7 @@ class MotionBlock(nn.Module):
                 tokens,
                 len(at),
             )
-        return self.feed_forward(self.norm(tokens), plus=tokens)
+        return plus_feed_forward(self.norm, self.feed_forward, tokens)
 
     def attend(self, tokens: Tensor, at: Tensor, inputs: LayerInputs = NO_INPUTS) -> Tensor:
         """The self-attentions, one behind the other, each with its residual."""
@@ -173,6 +174,8 @@ class FeedForward(nn.Module):
         self.outer = Projection(inner, width, f"{path}.outer", updates, ops=ops)
 
     def forward(self, tokens: Tensor, plus: Tensor) -> Tensor:
+        if not any((*self.inner.strengths, *self.outer.strengths)):
+            return gated(self.inner.base, self.outer.base, tokens, plus)
         value, gate = self.inner(tokens).chunk(2, dim=-1)
         return self.outer(value * F.gelu(gate), plus)
 

@@ -4,6 +4,8 @@ that of the values (Shaw et al. 2018), as LVDM and VideoCrafter have it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -11,6 +13,17 @@ from torch import Tensor, nn
 
 from ..layer_calls import linear
 from .transformer import check_heads
+
+
+class Order(NamedTuple):
+    """Of projected tokens, and of their heads."""
+
+    tokens: str
+    heads: str
+
+
+ROWS = Order("r n (k d)", "r k n d")
+OVER_FRAMES = Order("(b t) s (k d)", "(b s) k t d")
 
 
 class RelativeVectors(nn.Module):
@@ -36,15 +49,20 @@ class RelativePositions(nn.Module):
         self.keys = RelativeVectors(max_distance, head_width, ops)
         self.values = RelativeVectors(max_distance, head_width, ops)
 
-    def logits(self, q: Tensor) -> Tensor:
-        """q_i . K_ij of queries [n k t d]: [n k t query, t key]."""
+    def logits(self, q: Tensor, scale: float) -> Tensor:
+        """scale q_i . K_ij of queries [n t d]: [n, t query, t key]."""
         keys = self.keys(q.shape[-2], q.device).to(q)
-        return torch.einsum("nkid,ijd->nkij", q, keys)
+        return torch.einsum("nid,ijd->nij", q, scale * keys)
 
-    def attend(self, weights: Tensor, v: Tensor) -> Tensor:
-        """sum_j a_ij (v_j + V_ij) of weights [n k t t] and values [n k t d]."""
-        values = self.values(v.shape[-2], v.device).to(v)
-        return weights @ v + torch.einsum("nkij,ijd->nkid", weights, values)
+    def values_of(self, weights: Tensor) -> Tensor:
+        """sum_j a_ij V_ij of weights [n t t]: [n t d]."""
+        values = self.values(weights.shape[-1], weights.device).to(weights)
+        return torch.einsum("nij,ijd->nid", weights, values)
+
+    def attend(self, logits: Tensor, v: Tensor) -> Tensor:
+        """sum_j a_ij (v_j + V_ij) of values [n t d], a the softmax of logits [n t t]."""
+        weights = softmax(logits)
+        return torch.baddbmm(self.values_of(weights), weights, v)
 
 
 class Attention(nn.Module):
@@ -89,21 +107,32 @@ class Attention(nn.Module):
         """The attention of the tokens, plus ``plus`` [r n c]."""
         context = tokens if context is None else context
         q, k, v = linear(self.to_q, tokens), linear(self.to_k, context), linear(self.to_v, context)
-        out = self._attend(q, k, v)
+        out = self._attend(q, k, v, ROWS)
         if self.image_to_k is not None and image is not None:
             k, v = linear(self.image_to_k, image), linear(self.image_to_v, image)
-            out = out + self._attend(q, k, v)
+            out = out + self._attend(q, k, v, ROWS)
         return linear(self.to_out, out, plus)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (rearrange(x, "r n (k d) -> r k n d", k=self.heads) for x in (q, k, v))
+    def over_frames(self, tokens: Tensor, frames: int, plus: Tensor) -> Tensor:
+        """The attention of tokens [(b t) s c] among the frames of one position, plus ``plus``."""
+        q, k, v = (linear(to, tokens) for to in (self.to_q, self.to_k, self.to_v))
+        return linear(
+            self.to_out, self._attend(q, k, v, OVER_FRAMES, t=frames, s=tokens.shape[1]), plus
+        )
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, order: Order, **sizes: int) -> Tensor:
+        """Of projected tokens in that order, which the answer has, too."""
+        split = f"{order.tokens} -> {order.heads}"
+        q, k, v = (rearrange(x, split, k=self.heads, **sizes) for x in (q, k, v))
         if self.positions is None:
             out = F.scaled_dot_product_attention(q, k, v)
         else:
-            q = q * q.shape[-1] ** -0.5
-            logits = q @ k.mT + self.positions.logits(q)
-            out = self.positions.attend(softmax(logits), v)
-        return rearrange(out, "r k n d -> r n (k d)")
+            # The products of matrices below would copy each of them more than once.
+            q, k, v = (x.contiguous().flatten(0, 1) for x in (q, k, v))
+            scale = q.shape[-1] ** -0.5
+            logits = torch.baddbmm(self.positions.logits(q, scale), q, k.mT, alpha=scale)
+            out = self.positions.attend(logits, v).unflatten(0, (-1, self.heads))
+        return rearrange(out, f"{order.heads} -> {order.tokens}", **sizes)
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -128,12 +157,12 @@ class TransposedRelativeAttention(nn.Module):
         self.positions = RelativePositions(max_distance, width // heads, ops)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        q, k, v = heads_of(linear(self.to_qkv, tokens), self.heads)
+        q, k, v = heads_of(linear(self.to_qkv, tokens), self.heads).flatten(1, 2)
         scale = q.shape[-1] ** -0.25
-        q, k = q * scale, k * scale
-        logits = q @ k.mT + self.positions.logits(q).mT
-        out = self.positions.attend(softmax(logits), v)
-        return linear(self.to_out, rearrange(out, "n k t d -> n t (k d)"))
+        of_distance = self.positions.logits(q, scale).mT
+        logits = torch.baddbmm(of_distance, q, k.mT, alpha=scale**2)
+        out = self.positions.attend(logits, v)
+        return linear(self.to_out, rearrange(out, "(n k) t d -> n t (k d)", k=self.heads))
 
 
 class PlainAttention(nn.Module):

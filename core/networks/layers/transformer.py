@@ -16,6 +16,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
+from ..layer_calls import gated, plus_feed_forward
 from .positions import (
     POSITIONS,
     Positions,
@@ -146,9 +147,9 @@ class GEGLU(nn.Module):
         self.inner = ops.Linear(width, 2 * expansion * width)
         self.outer = ops.Linear(expansion * width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        value, gate = self.inner(tokens).chunk(2, dim=-1)
-        return self.outer(value * F.gelu(gate))
+    def forward(self, tokens: Tensor, plus: Tensor | None = None) -> Tensor:
+        """The answer for tokens [... d], plus ``plus`` [... d]."""
+        return gated(self.inner, self.outer, tokens, plus)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ class TransformerLayer(nn.Module):
         tokens = tokens + self.attend(self.norm1(tokens), times, grid, inputs)
         if self.text_attention is not None and inputs.text is not None:
             tokens = tokens + self._attend_to_text(self.norm_text(tokens), inputs.text)
-        tokens = tokens + self.feed_forward(self.norm2(tokens))
+        tokens = plus_feed_forward(self.norm2, self.feed_forward, tokens)
         sizes = dict(t=frames, h=grid[0], w=grid[1])
         z = rearrange(self.project_out(tokens), f"{self.layout} -> (b t) c h w", **sizes)
         return self.blend(h, z, strength)

@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
+from ..layer_calls import plus_feed_forward
 from .positions import sinusoid
 from .residual import Blend, FrameGroupNorm, over_time, zeroed
 from .scales import PLAIN, Scales, scaled
@@ -83,7 +84,7 @@ class FrameBlock(nn.Module):
             tokens = tokens + self.feed_forward_in(self.norm_in(tokens))
         tokens = tokens + self.attention(self.norm1(tokens), scales=scales)
         tokens = tokens + self._second(self.norm2(tokens), text, scales)
-        return tokens + self.feed_forward(self.norm3(tokens))
+        return plus_feed_forward(self.norm3, self.feed_forward, tokens)
 
     def _second(self, tokens: Tensor, text: Tensor | None, scales: Scales) -> Tensor:
         if self.text is None:
