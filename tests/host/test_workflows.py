@@ -69,6 +69,8 @@ def with_toys(prompt: dict) -> dict:
             inputs["steps"] = 2
         if isinstance(inputs.get("frames"), int):
             inputs["frames"] = min(inputs["frames"], FRAMES)
+        if inputs.get("strategy") == "rolling":  # which takes a step for each frame of its window
+            inputs["strategy.window"] = inputs["steps"]
     return lossless(prompt)
 
 
