@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +192,20 @@ def _interpolate(case: Case, model: DiffusionModel, condition: Tensor) -> None:
     collected.check(final, expected)
 
 
+class Recorded:
+    """Noise that was drawn once; its state is how much of it has been."""
+
+    def __init__(self, drawn: Sequence[Tensor], state: int = 0):
+        self.drawn, self.state = drawn, state
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        self.state += 1
+        return self.drawn[self.state - 1]
+
+    def copy(self) -> Recorded:
+        return Recorded(self.drawn, self.state)
+
+
 def vsr_sampling(case: Case, folder: Path) -> None:
     inputs, expected, settings = case.inputs(), case.expected(), case.told["settings"]
     model, low_res = model_of(case), inputs["low_res_video"]
@@ -200,7 +214,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
     size = settings.get("chunk", 8)
     chunks = range(-(-low_res.shape[1] // size))
     names = [f"chunk{i}.{kind}_noise" for i in chunks for kind in ("low_res", "initial")]
-    drawn = iter([inputs[name] for name in names])
+    noise = Recorded([inputs[name] for name in names])
     collected: list[Steps] = []
 
     def callback(step) -> None:
@@ -212,7 +226,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
         model,
         low_res,
         prompts_of(case, settings["guidance_scale"]),
-        lambda shape: next(drawn),
+        noise,
         steps=settings["steps"],
         how=upsampling.Chunks(noise_level=settings["noise_level"], chunk=size),
         callback=callback,
@@ -226,7 +240,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
             settings["noise_level"],
         )
         check_close(noised, expected[f"chunk{i}.low_res_noisy"], "low resolution", NOISED)
-    assert i == chunks[-1] and next(drawn, None) is None
+    assert i == chunks[-1] and noise.state == len(names)
 
 
 KINDS: dict[str, Callable[[Case, Path], None]] = {
