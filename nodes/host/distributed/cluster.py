@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 NO_RAY = "--ray needs Ray, which is not installed: pip install videoldm[ray]"
+ANSWERS = 3.0
+"""Seconds in which a cluster must answer."""
 STORE_BYTES = 2**30
 """Of a cluster that is started for one run, for weights on their way to workers."""
 
@@ -42,8 +48,6 @@ def joined(host: StandaloneHost, address: str, workers: int | None) -> Iterator[
         finally:
             host.workers = None
             pool.close()
-            for actor in pool.actors:
-                ray.kill(actor)
     finally:
         ray.shutdown()
 
@@ -70,14 +74,43 @@ def _connect(ray: Any, address: str) -> None:
 
 def _init(ray: Any, address: str) -> None:
     quiet = dict(logging_level="error", log_to_driver=False)
-    try:
-        ray.init(address=address, **quiet)
+    found = _of_this_machine() if address == AUTO else address
+    if found is None:
+        ray.init("local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
         return
+    if not _answers(found):
+        raise ValueError(f"no Ray cluster answers at {found}, which must be HOST:PORT or {AUTO}")
+    try:
+        ray.init(address=found, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        if address != AUTO:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"there is no Ray cluster at {address} ({reason})") from error
-    ray.init(include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the Ray cluster at {found} cannot be joined ({reason})") from error
+
+
+def _of_this_machine() -> str | None:
+    """The address of the cluster that was started here with `ray start`. Ray itself would also
+    find those that end at this moment, with the runs that they were started for."""
+    named = os.environ.get("RAY_ADDRESS")
+    if named:
+        return named
+    usual = "/tmp" if sys.platform == "darwin" else tempfile.gettempdir()
+    file = Path(os.environ.get("RAY_TMPDIR") or usual) / "ray" / "ray_current_cluster"
+    try:
+        address = file.read_text().strip()
+    except OSError:
+        return None
+    return address if _answers(address) else None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and "/" not in host):
+        return False
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWERS).close()
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _actors(ray: Any, host: StandaloneHost, workers: int | None) -> list[Any]:

@@ -58,14 +58,19 @@ class Pool(Workers):
         self.error: BaseException | None = None
         self.is_closed = False
         self.turns.take()
-        threading.Thread(target=_Dispatch(self).run, daemon=True).start()
+        self.dispatch = threading.Thread(target=_Dispatch(self).run, daemon=True)
+        self.dispatch.start()
 
     def close(self) -> None:
-        """No chunk is begun any more."""
+        """No chunk is begun any more, and no worker is asked for anything."""
         self.is_closed = True
+        self.news.put(lambda dispatch: None)
+        self.dispatch.join()
         self.turns.give()
 
     def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Made]:
+        if self.is_closed:
+            raise NotWanted
         path = "" if place is None else str(place.path)
         chunk = self.begun.get(path)
         if chunk is None:
@@ -156,7 +161,7 @@ class _Dispatch:
         self._assign()
 
     def _assign(self) -> None:
-        while self.idle and self.waiting:
+        while self.idle and self.waiting and not self.pool.is_closed:
             actor, chunk = self.idle.pop(0), heapq.heappop(self.waiting)
             self.busy[actor] = chunk
             known = dict(self.pool.weights.shared)

@@ -18,6 +18,15 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch, capsys):
     )
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:10001", ":80"])
+def test_a_cluster_that_does_not_answer_is_one_sentence(address, capsys):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install videoldm[ray]")
+    assert main(["run", workflow(n1=count(), n2=write()), "--ray", address]) == 2
+    assert capsys.readouterr().err == (
+        f"videoldm: no Ray cluster answers at {address}, which must be HOST:PORT or auto\n"
+    )
+
+
 @pytest.mark.parametrize("number", ["0", "two", "-1", "1.5"])
 def test_a_number_of_workers_is_one_from_1_on(number, capsys):
     assert main(["run", "flow.json", "--ray", "auto", f"--workers={number}"]) == 2
