@@ -38,7 +38,7 @@ from .values import coerce
 
 
 @dataclass(frozen=True)
-class _Cached:
+class Cached:
     """The outputs under one signature; for a node that expanded, the signatures of the nodes
     it expanded to (`parts`) and what those show."""
 
@@ -57,7 +57,7 @@ class Executor:
 
     def __init__(self, registry: Registry, *, cache: bool = True):
         self.registry = registry
-        self.cache: dict[str, _Cached] | None = {} if cache else None
+        self.cache: dict[str, Cached] | None = {} if cache else None
 
     def run(
         self,
@@ -155,7 +155,7 @@ class _Run:
         eager = [link.node_id for name, link in node.links.items() if name not in lazy]
         return [*eager, *self.required.get(node_id, ())]
 
-    def _lookup(self, node_id: str) -> _Cached | None:
+    def _lookup(self, node_id: str) -> Cached | None:
         if self.cache is None or node_id in self.expanded:
             return None
         signature = self.signatures.of(node_id)
@@ -347,7 +347,7 @@ class _Run:
             inner = self._descendants(node_id)
             parts = frozenset(filter(None, map(self.signatures.of, inner)))
             inner_ui = {one: self.result.ui[one] for one in inner if one in self.result.ui}
-            self.cache[signature] = _Cached(outputs, ui, parts, inner_ui)
+            self.cache[signature] = Cached(outputs, ui, parts, inner_ui)
         self._finish(node_id, outputs, ui)
         self.result.executed.append(node_id)
         self._emit("node_done", node_id)

@@ -18,9 +18,11 @@ who computes and nothing else: what is made, and in which order it is handed out
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -82,6 +84,43 @@ class Made(NamedTuple):
     reason: str = ""
 
 
+class Arriving:
+    """Parts of a video [b t c h w] of this shape, which one thread makes and another follows.
+
+    wait(event) waits in the other's thread.
+    """
+
+    def __init__(self, shape: tuple[int, ...], wait: Callable[[Event], None]):
+        self.shape, self.wait = shape, wait
+        self.parts: deque[Any] = deque()
+        self.changed = Event()
+        self.has_ended = self.is_dropped = False
+
+    def add(self, part: Any) -> None:
+        self.parts.append(part)
+        self._tell()
+
+    def end(self, *, dropped: bool = False) -> None:
+        """No part comes any more; dropped: although the video is not whole."""
+        self.has_ended, self.is_dropped = True, dropped
+        self._tell()
+
+    def follow(self) -> Iterator[Any]:
+        """The parts in order, once; NotWanted if the video is dropped."""
+        while True:
+            while not (self.parts or self.has_ended):
+                self.wait(self.changed)
+            if self.is_dropped:
+                raise NotWanted
+            if not self.parts:
+                return
+            yield self.parts.popleft()
+
+    def _tell(self) -> None:
+        self.changed.set()
+        self.changed = Event()
+
+
 class Workers(ABC):
     """Others who make chunks."""
 
@@ -93,6 +132,11 @@ class Workers(ABC):
     @abstractmethod
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
         """See `Finished.ahead`."""
+
+    def followed(self, shape: tuple[int, ...]) -> Arriving | None:
+        """What a stage passes the parts of its video on to while it makes them, so that stages
+        behind it can begin; None if nobody follows."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, ou
     ]
     require_device(host)
     writable(host.folders.output)
-    executor = Executor(registry, cache=len(graphs) > 1)
+    executor = Executor(registry, cache=len(graphs) > 1 or args.ray is not None)
     with _workers(args, host, executor, graphs) as beside:
         for number, graph in enumerate(graphs):
             beside(number)

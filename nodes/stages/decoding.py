@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from ...core.media.files import VideoStream, exact_frame_rate
 from ...core.tasks.decoding import decode, shared_chunks
 from ...core.tasks.finished import Finished
 from ..choices import CROP, REFUSE, REPEAT_LAST
+from ..host.shared.arriving import Latents, latents
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
@@ -43,7 +45,7 @@ class Decoding:
 def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
     """The IMAGE of a LATENT."""
     raw = host.raw(latent)
-    frames, height, width = _video_size(raw, host.decoder(vae))
+    frames, height, width = _video_size(raw.shape, host.decoder(vae))
     finished = finished_chunks(host, without=IN_CHUNKS)
     total = len(raw) * frames
     what = f"an IMAGE of {counted(total, 'frame')} of {width}x{height}"
@@ -51,7 +53,8 @@ def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decod
     images = host.image_buffer(total, height, width)
     for video, one in enumerate(raw.split(1)):
         stop = video * frames
-        for pixels in _decoded(host, one, vae, settings, finished):
+        whole = Latents(tuple(one.shape), partial(lambda frames: frames, one))
+        for pixels in _decoded(host, whole, vae, settings, finished):
             start, stop = stop, stop + pixels.shape[1]
             images[start:stop] = host.images(pixels).to(images)
     return images
@@ -65,11 +68,11 @@ def decode_video(
 
     without: inputs of the node that runs now on which pixels do not depend, but by their latents.
     """
-    raw = host.raw(latent)
+    raw = latents(latent, host.raw)
     decoder = host.decoder(vae)
     if raw.shape[0] != 1:
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
-    frames, height, width = _video_size(raw, decoder)
+    frames, height, width = _video_size(raw.shape, decoder)
     finished = finished_chunks(host, without=without)
     stream = VideoStream(
         lambda: (pixels[0] for pixels in _decoded(host, raw, vae, settings, finished)),
@@ -115,26 +118,26 @@ def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
 
 
 def _decoded(
-    host: Host, raw: Tensor, vae: Wire, settings: Decoding, finished: Finished
+    host: Host, raw: Latents, vae: Wire, settings: Decoding, finished: Finished
 ) -> Iterator[Tensor]:
     """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
     decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
-    frames, _, _ = _video_size(raw, decoder)
+    frames, _, _ = _video_size(raw.shape, decoder)
     chunk, reach = max(1, settings.chunk // decoder.temporal_factor), None
     if decoder.reach is None:
         # Half of what neighbours share lies on either side, and is whole latent frames.
         shared = 2 * -(-settings.overlap // (2 * decoder.temporal_factor))
         chunk, reach = shared_chunks(raw.shape[1], chunk, shared)
     tiles = dict(tile=side, tile_overlap=min(8, (side or 16) // 2))
-    parts = decode(decoder, raw, chunk=chunk, reach=reach, **tiles, finished=finished)
+    parts = decode(decoder, raw.frames(), chunk=chunk, reach=reach, **tiles, finished=finished)
     return _counted(host, parts, frames)
 
 
-def _video_size(raw: Tensor, decoder: Decoder) -> tuple[int, int, int]:
+def _video_size(shape: Sequence[int], decoder: Decoder) -> tuple[int, int, int]:
     """Frames, height and width of the video that latents [b, t, c, h, w] are decoded to."""
-    height, width = (decoder.factor * side for side in raw.shape[-2:])
-    return decoder.temporal_factor * raw.shape[1], height, width
+    height, width = (decoder.factor * side for side in shape[-2:])
+    return decoder.temporal_factor * shape[1], height, width
 
 
 def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from ...core.tasks.segment import (
 )
 from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
+from ..host.shared.arriving import latents
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
@@ -70,13 +72,15 @@ def interpolate_frames(
     if facts.task == "interpolation" and facts.low_res_channels:
         return _Remaking(host, model, (positive, negative), request, settings).frames(latent)
     check_takes_context(host, model)
-    keys = _keys(host, model, latent)
-    window_keys = request.window_keys or trained_keys(facts.trained_frames)
-    require_room(host, facts, interpolated_frames(window_keys), _size(facts, keys), request.cfg)
+    keys = latents(latent, partial(host.to_core, model))
+    _check_keys(keys.shape)
+    window_keys, size = request.window_keys, _size(facts, keys.shape)
+    window_keys = window_keys or trained_keys(facts.trained_frames)
+    require_room(host, facts, interpolated_frames(window_keys), size, request.cfg)
     finished = finished_chunks(host, without=IN_CHUNKS, prompts=(positive, negative))
     chunks = interpolate(
         host.denoiser_for(model, positive, negative, Guidance(cfg=request.cfg)),
-        keys,
+        keys.frames(),
         sampling_for(host, model, settings, positive, finished),
         how=Interpolation(
             window_keys=window_keys,
@@ -84,10 +88,11 @@ def interpolate_frames(
             keep_keys=request.keep_keys,
             from_blend=settings.denoise < 1,
             use=_use(facts, request),
+            total_keys=keys.shape[1],
         ),
         callback=Meter(host),
     )
-    return gathered(host, model, chunks)
+    return gathered(host, model, chunks, interpolated_frames(keys.shape[1], request.passes))
 
 
 def _use(facts: ModelFacts, request: InterpolationRequest) -> ContextUse:
@@ -99,14 +104,18 @@ def _use(facts: ModelFacts, request: InterpolationRequest) -> ContextUse:
 
 def _keys(host: Host, model: Wire, latent: dict[str, Any]) -> Tensor:
     keys = host.to_core(model, latent)
-    if keys.shape[1] < 2:
-        raise ValueError(f"{keys.shape[1]} frame was given, at least 2 are needed to interpolate")
+    _check_keys(keys.shape)
     return keys
 
 
-def _size(facts: ModelFacts, latents: Tensor) -> tuple[int, int]:
-    """(width, height) of the frames of latents, in pixels."""
-    return facts.factor * latents.shape[-1], facts.factor * latents.shape[-2]
+def _check_keys(shape: Sequence[int]) -> None:
+    if shape[1] < 2:
+        raise ValueError(f"{shape[1]} frame was given, at least 2 are needed to interpolate")
+
+
+def _size(facts: ModelFacts, shape: Sequence[int]) -> tuple[int, int]:
+    """(width, height) of the frames of latents [b t c h w], in pixels."""
+    return facts.factor * shape[-1], facts.factor * shape[-2]
 
 
 class _Remaking:
@@ -160,7 +169,7 @@ class _Remaking:
     def _one_pass(self, keys: Tensor, number: int) -> Tensor:
         condition = self._condition(keys)
         seen = min(self._window()[0], condition.shape[1])
-        require_room(self.host, self.facts, seen, _size(self.facts, keys), self.request.cfg)
+        require_room(self.host, self.facts, seen, _size(self.facts, keys.shape), self.request.cfg)
         spacing = FACTOR ** (self.request.passes - 1 - number)
         frames = range(0, condition.shape[1] * spacing, spacing)
         source = self.sampling.noise(len(keys), frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part
+from ..host.shared.arriving import passed_on
 from ..host.shared.runs import runs_folder
 from ..host.shared.working_memory import network_of, working_memory
 
@@ -119,13 +120,16 @@ def _part(progress: Progress) -> Part:
     return Part(stage, chunk + 1, chunks, step.index + 1, step.total)
 
 
-def gathered(host: Host, model: Wire, chunks: Iterable[Tensor]) -> dict[str, Any]:
+def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0) -> dict[str, Any]:
     """The LATENT of all chunks; when sampling ends early, the finished ones are saved.
 
     The exception goes on; the log says where the frames are. A long video is mapped into memory.
+    frames: their number, where chunks are handed out as they are finished.
     """
     folder = runs_folder(host.folders.output)
     finished = Gathering(folder)
+    if frames:
+        chunks = _passed_on(host, model, chunks, frames)
     try:
         for chunk in chunks:
             finished.add(chunk)
@@ -144,6 +148,25 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor]) -> dict[str, Any
     for part in chain([first], parts):
         raw.add(part)
     return {"samples": raw.tensor()}
+
+
+def _passed_on(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
+    """The same chunks, which stages behind this one may follow."""
+    followed, is_first = None, True
+    try:
+        for chunk in chunks:
+            if is_first and chunk.shape[1] < frames:
+                followed = passed_on(host, (len(chunk), frames, *chunk.shape[2:]))
+            is_first = False
+            if followed is not None:
+                followed.add(host.from_core(model, chunk))
+            yield chunk
+    except BaseException:
+        if followed is not None:
+            followed.end(dropped=True)
+        raise
+    if followed is not None:
+        followed.end()
 
 
 def _keep(host: Host, model: Wire, video: Tensor) -> None:

@@ -83,7 +83,7 @@ def sample_video(
     prompts = prompts_for(host, model, prompts)
     run = _Run(host, model, prompts, in_latents(facts.temporal_factor, request), settings)
     chunks = run.made_by[request.strategy.name]()
-    return gathered(host, model, chunks)
+    return gathered(host, model, chunks, run.request.frames * run.own.comes_in_parts)
 
 
 class _Run:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..choices import ALL_TOGETHER, SPARSE_FIRST
+from ..choices import ALL_TOGETHER, CONTINUING, SPARSE_FIRST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,11 @@ class Strategy:
     latent: Any = None
     prediction_model: Any = None
     interpolation_model: Any = None
+
+    @property
+    def comes_in_parts(self) -> bool:
+        """Whether frames are finished, as many as were asked for, before others are."""
+        return self.name in CONTINUING and not self.as_published
 
 
 def read_strategy(chosen: Mapping[str, Any]) -> Strategy:

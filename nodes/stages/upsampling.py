@@ -87,7 +87,7 @@ def upsample_video(
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
     finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
     run = _Run(host, model, denoiser_for, video, how, settings, prompts[0], finished)
-    latent = gathered(host, model, make(run))
+    latent = gathered(host, model, make(run), video.frames)
     if vae is None or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
     decoding = Decoding(chunk=request.chunk, tile=facts.factor * request.tile)

@@ -198,6 +198,36 @@ def test_a_workflow_makes_the_same_file_and_tells_its_steps(
     assert last_steps(shared) == last_steps(plain)
 
 
+@pytest.mark.parametrize("name", ["prediction", "interpolation", "upsampling, continued"])
+def test_stages_follow_those_before_them(name, pool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
+    file = tmp_path / "flow.json"
+    file.write_text(json.dumps(flows()[name]))
+    command = ["run", str(file), "--device", "cpu", "--quiet"]
+    assert main([*command, "--output", str(tmp_path / "plain")]) == 0
+    begin, nodes = pool.begin, []
+
+    def begun(make, place):
+        nodes.append(place.about["node"].removeprefix("VideoLDM_"))
+        return begin(make, place)
+
+    @contextmanager
+    def joined(*args):
+        host.workers = pool
+        yield pool
+        host.workers = None
+
+    monkeypatch.setattr(pool, "begin", begun)
+    monkeypatch.setattr(cluster, "joined", joined)
+    assert main([*command, "--output", str(tmp_path / "shared"), "--ray"]) == 0
+    plain, shared = (next(tmp_path.glob(f"{where}/*.mp4")) for where in ("plain", "shared"))
+    assert shared.read_bytes() == plain.read_bytes()
+    decoding = nodes.index("TemporalVAEDecodeToVideo")
+    assert set(nodes[decoding:]) > {"TemporalVAEDecodeToVideo"}, "decoded before all was sampled"
+    chunks = {path.name for path in tmp_path.glob("plain/videoldm_runs/*/*.safetensors")}
+    assert {path.name for path in tmp_path.glob("shared/videoldm_runs/*/*.safetensors")} == chunks
+
+
 def test_workflows_are_begun_ahead_and_saved_in_order(pool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
     file = tmp_path / "flow.json"

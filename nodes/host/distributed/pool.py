@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ....core.graph import current_call
 from ....core.tasks.chunk_store import Place
-from ....core.tasks.finished import Made, NotWanted, Tensors, Workers
+from ....core.tasks.finished import Arriving, Made, NotWanted, Tensors, Workers
 from .packing import Packed, Weights, pack
 from .turns import Turns, ahead, behind, beside, check_wanted, depth
 from .worker import Job, Told
@@ -32,7 +32,7 @@ class _Chunk:
     """A chunk that was begun. Those of earlier workflows come first, then those that most others
     wait for, then older ones."""
 
-    order: tuple[int, int, int]
+    order: tuple[float, int, int]
     packed: Packed = field(compare=False)
     place: bytes | None = field(compare=False)
     context: Context = field(default_factory=copy_context, compare=False)
@@ -56,6 +56,7 @@ class Pool(Workers):
         self.told: SimpleQueue[tuple[_Chunk, tuple]] = SimpleQueue()
         self.ready: list[Any] = []
         self.error: BaseException | None = None
+        self.follow: Callable[[Arriving], None] | None = None
         self.is_closed = False
         self.turns.take()
         self.dispatch = threading.Thread(target=_Dispatch(self).run, daemon=True)
@@ -87,7 +88,14 @@ class Pool(Workers):
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
         return ahead(begun, AHEAD * len(self.actors), self.turns, self._look)
 
-    def beside(self, run: Callable[[], None], number: int) -> None:
+    def followed(self, shape: tuple[int, ...]) -> Arriving | None:
+        if self.follow is None:
+            return None
+        arriving = Arriving(shape, lambda event: self.turns.wait(event, self._look))
+        self.follow(arriving)
+        return arriving
+
+    def beside(self, run: Callable[[], None], number: float) -> None:
         """Run a function that begins chunks of the workflow of a number, ahead of its turn."""
         beside(run, number, self.turns)
 

@@ -1,4 +1,7 @@
-"""Later workflows of a run: their chunks are begun while those of the first ones are made.
+"""Later stages and later workflows of a run: their chunks are begun while earlier ones are made.
+
+The stages behind one whose video comes chunk by chunk follow it in a thread, and so on: a segment
+is predicted while those before it are interpolated, upsampled and decoded.
 
 Every workflow runs in its turn, as without workers. Before that, it runs in a thread that saves and
 tells nothing: all that is left of it are finished chunks in the store, which the workflow then
@@ -12,14 +15,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ....core.graph import Executor, Graph, NodeError
-from ....core.graph.schema import Link
+from ....core.graph import Executor, Graph, NodeError, current_call
+from ....core.graph.calls import wait_for
+from ....core.graph.execute import Cached
+from ....core.graph.schema import Blocked, Link
+from ....core.graph.signature import Signatures
 from ....core.graph.validate import output_nodes
 from ....core.media.files import VideoStream
-from ...host.standalone.video import StandaloneVideo
+from ....core.tasks.finished import Arriving
+from ..shared.arriving import ArrivingLatent
+from ..standalone.video import StandaloneVideo
 from .pool import Pool
+from .turns import behind
 
 log = logging.getLogger("videoldm")
+HALF = 0.5
 
 
 @dataclass
@@ -30,6 +40,9 @@ class Prefetch:
     executor: Executor
     graphs: Sequence[Graph]
     begun: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        self.pool.follow = self.follow
 
     def up_to(self, number: int) -> None:
         """Begin the workflows before this one that have not been begun."""
@@ -46,8 +59,28 @@ class Prefetch:
         self.pool.beside(lambda: self._run(self.graphs[number]), number)
 
     def _run(self, graph: Graph) -> None:
+        self._make(graph, dict(self.executor.cache))
+
+    def follow(self, arriving: Arriving) -> None:
+        """Begin what is behind the node that runs now, whose LATENT is still being made."""
+        call = current_call.get()
+        graph, registry = call.prompt.original, self.executor.registry
+        if call.node_id not in graph.nodes or call.index:
+            return
+        signature = Signatures(graph.nodes, registry, wait_for).of(call.node_id)
+        if signature is None:
+            return
+        types = [one.type for one in registry[call.class_type].outputs]
+        outputs = tuple(
+            [ArrivingLatent(arriving) if one == "LATENT" else Blocked()] for one in types
+        )  # fmt: skip
+        known = {**self.executor.cache, signature: Cached(outputs, None)}
+        self.pool.beside(lambda: self._make(graph, known), behind.get() + HALF)
+
+    def _make(self, graph: Graph, known: dict[str, Cached]) -> None:
+        """Run a workflow up to what it saves or shows; known: outputs that there are."""
         own = Executor(self.executor.registry)
-        own.cache = dict(self.executor.cache)
+        own.cache = known
         try:
             made = own.run(graph, targets=_before_outputs(graph, own)).values
         except NodeError as error:

@@ -84,11 +84,12 @@ class Line:
 _lines: ContextVar[tuple[Line, ...]] = ContextVar("videoldm_lines", default=())
 
 
-behind: ContextVar[int] = ContextVar("videoldm_behind", default=0)
-"""The number of the workflow that this thread begins ahead, 0 for the one whose turn it is."""
+behind: ContextVar[float] = ContextVar("videoldm_behind", default=0)
+"""How far behind what is asked for is what this thread begins: the number of its workflow, and half
+a number for stages that follow others. 0 for the workflow whose turn it is."""
 
 
-def beside(run: Callable[[], None], number: int, turns: Turns) -> None:
+def beside(run: Callable[[], None], number: float, turns: Turns) -> None:
     """Run a function in a thread of its own, for the workflow of a number; errors end it."""
 
     def whole() -> None:
