@@ -1,12 +1,13 @@
 """Fine-tuning the decoder of any image autoencoder in time (Video LDM, section 3.1.1).
 
-Temporal layers are put into the decoder and trained on videos together with it; the encoder stays
-as it is, so that latents keep their meaning. The loss is
+Temporal layers are put into the decoder and trained on videos; the image decoder around them and
+the encoder stay as they are, so that latents keep their meaning. The loss is
 
-    |x - y| terms + w_f |flicker| + w_p LPIPS + f w_d a mean(-D(y)),    a: see `adaptive_weight`
+    |x - y| terms + w_p LPIPS + f w_d a mean(-D(y)) + w_f |flicker|,    a: see `adaptive_weight`
 
 with D a discriminator of patches of the video made of 3D convolutions, f = 0 before step
-`disc_start`, then 1.
+`disc_start`, then 1. The last term, on differences of successive frames, is not the paper's and off
+unless a recipe asks for it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class DecoderLosses:
     """The weights of the terms; disc_loss is one of `discriminator.LOSSES`. perceptual: a training
     checkpoint with the published distance's weights, else it is that of the pack's autoencoder."""
 
-    flicker_weight: float = 10.0
+    flicker_weight: float = 0.0
     perceptual_weight: float = 0.0
     perceptual: str = ""
     disc_weight: float = 0.5
@@ -62,17 +63,22 @@ class TrainVideoDecoder:
     ``start_from.autoencoder`` is a published file or folder, or a file of this project. ``model``:
     `kernel` of the convolutions in frames, `spatial` their other sides at the sites of each level,
     coarsest first, `pooled_norm`: norms over all frames of a chunk, as in Stable Video Diffusion;
-    without it a frame depends on few others. ``data``: `losses` and `discriminator` have their
-    tables, the rest says which videos: of :class:`.FrameMixture`, or with `videos` of
-    :class:`.Clips`.
+    without it a frame depends on few others; `image_decoder`: the image decoder is trained, too.
+    ``data``: `losses` and `discriminator` have their tables, the rest says which videos: of
+    :class:`.FrameMixture`, or with `videos` of :class:`.Clips`.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe, data = recipe, recipe.data
         image = load_autoencoder(recipe.start_from.get("autoencoder", ""))
         specs = decoder_layers(image, recipe.model)
-        own = deepcopy(image).requires_grad_(True)
+        own = deepcopy(image).requires_grad_(recipe.model.get("image_decoder", False))
         self.decoder = embedded.without_encoder(VideoDecoder(own, specs))
+        for parameter in own.parameters():
+            parameter.data = parameter.data.contiguous()
+        for module in own.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.register_forward_pre_hook(contiguous)
         self.losses = DecoderLosses(**data.get("losses", {}))
         parts: dict[str, nn.Module] = {
             "decoder": self.decoder,
@@ -117,11 +123,18 @@ class TrainVideoDecoder:
 
     @property
     def _last_weight(self) -> Tensor:
-        """The weight of the last layer, that gradients are compared at."""
-        return self.decoder.autoencoder.decoder.conv_out.weight
+        """The last weight that is trained, that gradients are compared at."""
+        weight = self.decoder.autoencoder.decoder.conv_out.weight
+        return weight if weight.requires_grad else [*self.decoder.layers.values()][-1].conv2.weight
 
     def save(self, path: Path, notes: dict) -> None:
         embedded.save_video_decoder(path, self.decoder, notes)
+
+
+def contiguous(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A hook: torch 2.13 crashes on the CPU on the way back through a frozen norm of channels-last
+    memory, which weights and attention bring in."""
+    return tuple(one.contiguous() for one in inputs)
 
 
 def load_autoencoder(name: str) -> AutoencoderKL:

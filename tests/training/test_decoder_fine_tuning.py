@@ -45,11 +45,15 @@ def run(recipe, folder):
     return task, path, {k for k in before if not torch.equal(before[k], after[k])}
 
 
-def test_the_decoder_and_its_judge_are_trained_and_the_encoder_is_not(folder, tmp_path):
-    task, path, moved = run(toy(folder), tmp_path)
+@pytest.mark.parametrize("with_image_decoder", [False, True])
+def test_temporal_layers_and_their_judge_are_trained_and_the_encoder_is_not(
+    folder, tmp_path, with_image_decoder
+):
+    recipe = toy(folder, f"model.image_decoder={str(with_image_decoder).lower()}")
+    task, path, moved = run(recipe, tmp_path)
     assert {key.partition(".")[0] for key in moved} == {"decoder", "discriminator"}
     assert any("decoder.layers." in key for key in moved)
-    assert any("decoder.autoencoder.decoder." in key for key in moved)
+    assert any("decoder.autoencoder." in key for key in moved) == with_image_decoder
     encoder, decoder = load_temporal_autoencoder(path)
     assert encoder is None and decoder.reach == 2 * len(decoder.spec)
     latents = torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -104,3 +108,11 @@ def test_wrong_settings_are_refused_in_one_sentence(folder, tmp_path):
     image = AutoencoderKL(**autoencoder_config((32, 64), 1.0))
     with pytest.raises(ValueError, match="each of the 2 levels"):
         decoder_layers(image, {"spatial": (3, 3)})
+
+
+def test_a_frozen_decoder_in_channels_last_memory_is_trained_around(tmp_path):
+    """Files of the pack are loaded so, and torch crashed on the way back."""
+    recipe = toy("autoencoder", "precision=bf16", "data.losses.disc_weight=0", "steps=1")
+    task, _, moved = run(recipe, tmp_path)
+    assert moved and all(key.startswith("decoder.layers.") for key in moved)
+    assert not any(p.requires_grad for p in task.decoder.autoencoder.parameters())
