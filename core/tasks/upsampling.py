@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser, to_ve
-from ..diffusion.guidance import guided, masked
+from ..diffusion.denoiser import Denoiser, broadcast, to_ve
+from ..diffusion.guidance import guided
 from ..diffusion.noise import NoiseSource
 from ..diffusion.samplers import Callback
 from ..diffusion.schedules import NoiseSchedule
@@ -305,11 +305,18 @@ def _in_tiles(
 
 
 def _holding(denoiser: Denoiser, known: Tensor, noise: Tensor) -> Denoiser:
-    """The first frames are `known`, and noised to the present level in what the network sees."""
-    frames = noise.shape[1]
-    rest = noise.new_zeros(len(noise), frames - known.shape[1], *noise.shape[2:])
-    mask = (torch.arange(frames) < known.shape[1]).float().reshape(1, -1, 1, 1, 1)
-    return masked(denoiser, torch.cat([known, rest], dim=1), mask.to(noise), noise=noise)
+    """The first frames are `known`, and noised to the present level in what the network sees.
+
+    As `guidance.masked` of whole frames, without tensors of the whole chunk for the mask.
+    """
+    count = known.shape[1]
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        noised = known + broadcast(sigma, x)[:, :count] * noise[:, :count]
+        denoised = denoiser(torch.cat([noised, x[:, count:]], dim=1), sigma)
+        return torch.cat([known, denoised[:, count:]], dim=1)
+
+    return denoise
 
 
 def upsample_whole(
