@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 from node_inputs import arguments
 from videoldm.core.families.embedded import included
 from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
+
+
+def pytest_terminal_summary(terminalreporter):
+    if find_spec("ray") is None:
+        terminalreporter.section("no Ray", red=True, bold=True)
+        terminalreporter.write_line("tests of --ray were skipped: pip install videoldm[ray]")
 
 
 @pytest.fixture

@@ -68,10 +68,34 @@ class Actor:
 
 
 @pytest.fixture
-def pool():
+def pool(monkeypatch):
+    """Two workers in this process, which `--ray` joins."""
     made = Pool([Actor(), Actor()], lambda module: module)
+
+    @contextmanager
+    def joined(*args):
+        host.workers = made
+        yield made
+        host.workers = None
+
+    monkeypatch.setattr(cluster, "joined", joined)
     yield made
     made.close()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """run(name, folder, *options) -> the videos of a workflow of the toy family, in order."""
+    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
+
+    def call(name: str, folder: str, *options: str) -> list[bytes]:
+        file, output = tmp_path / "flow.json", tmp_path / folder
+        file.write_text(json.dumps(flows()[name]))
+        command = ["run", str(file), "--device", "cpu", "--output", str(output), *options]
+        assert main(command) == 0
+        return [path.read_bytes() for path in sorted(output.glob("*.mp4"))]
+
+    return call
 
 
 # ---------------------------------------------------------------------------------------- weights
@@ -172,95 +196,50 @@ def test_an_error_of_a_worker_is_that_of_the_task(pool):
 
 
 @pytest.mark.parametrize("name", ["hierarchical", "upsampling, independent"])
-def test_a_workflow_makes_the_same_file_and_tells_its_steps(
-    name, pool, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
-    file = tmp_path / "flow.json"
-    file.write_text(json.dumps(flows()[name]))
-    command = ["run", str(file), "--device", "cpu", "--json", "--output"]
-    assert main([*command, str(tmp_path / "plain")]) == 0
-    plain = capsys.readouterr().out.splitlines()
-    configure = type(host).configure
-
-    def with_workers(*args, **more):
-        configure(*args, **more)
-        host.workers = pool
-
-    monkeypatch.setattr(type(host), "configure", with_workers)
-    try:
-        assert main([*command, str(tmp_path / "shared")]) == 0
-    finally:
-        host.workers = None
-    shared = capsys.readouterr().out.splitlines()
-    videos = [next(tmp_path.glob(f"{where}/*.mp4")).read_bytes() for where in ("plain", "shared")]
-    assert videos[0] == videos[1]
-    assert last_steps(shared) == last_steps(plain)
+def test_a_workflow_makes_the_same_file_and_tells_its_steps(name, pool, run, capsys):
+    plain, told = run(name, "plain", "--json"), last_steps(capsys.readouterr().out)
+    assert run(name, "shared", "--json", "--ray") == plain and len(plain) == 1
+    assert last_steps(capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize("name", ["prediction", "interpolation", "upsampling, continued"])
-def test_stages_follow_those_before_them(name, pool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
-    file = tmp_path / "flow.json"
-    file.write_text(json.dumps(flows()[name]))
-    command = ["run", str(file), "--device", "cpu", "--quiet"]
-    assert main([*command, "--output", str(tmp_path / "plain")]) == 0
+def test_stages_follow_those_before_them(name, pool, run, tmp_path, monkeypatch):
     begin, nodes = pool.begin, []
 
     def begun(make, place):
         nodes.append(place.about["node"].removeprefix("VideoLDM_"))
         return begin(make, place)
 
-    @contextmanager
-    def joined(*args):
-        host.workers = pool
-        yield pool
-        host.workers = None
-
     monkeypatch.setattr(pool, "begin", begun)
-    monkeypatch.setattr(cluster, "joined", joined)
-    assert main([*command, "--output", str(tmp_path / "shared"), "--ray"]) == 0
-    plain, shared = (next(tmp_path.glob(f"{where}/*.mp4")) for where in ("plain", "shared"))
-    assert shared.read_bytes() == plain.read_bytes()
+    assert run(name, "shared", "--ray") == run(name, "plain")
     decoding = nodes.index("TemporalVAEDecodeToVideo")
     assert set(nodes[decoding:]) > {"TemporalVAEDecodeToVideo"}, "decoded before all was sampled"
-    chunks = {path.name for path in tmp_path.glob("plain/videoldm_runs/*/*.safetensors")}
-    assert {path.name for path in tmp_path.glob("shared/videoldm_runs/*/*.safetensors")} == chunks
+    plain, shared = (
+        {path.name for path in tmp_path.glob(f"{where}/videoldm_runs/*/*.safetensors")}
+        for where in ("plain", "shared")
+    )
+    assert shared == plain
 
 
-def test_workflows_are_begun_ahead_and_saved_in_order(pool, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
-    file = tmp_path / "flow.json"
-    file.write_text(json.dumps(flows()["single clip"]))
+def test_workflows_are_begun_ahead_and_saved_in_order(pool, run, monkeypatch):
     prompts = ("a red circle moves right", "a blue star rotates", "a white square moves up")
-    command = ["run", str(file), "--device", "cpu", "--quiet"]
-    command += [one for prompt in prompts for one in ("--each", f"2.text={prompt}")]
-    assert main([*command, "--output", str(tmp_path / "plain")]) == 0
-    begun = []
-
-    @contextmanager
-    def joined(*args):
-        begin = pool.begin
-        monkeypatch.setattr(pool, "begin", lambda *of: begun.append(behind.get()) or begin(*of))
-        host.workers = pool
-        yield pool
-        host.workers = None
-
-    monkeypatch.setattr(cluster, "joined", joined)
-    assert main([*command, "--output", str(tmp_path / "shared"), "--ray"]) == 0
+    each = [one for prompt in prompts for one in ("--each", f"2.text={prompt}")]
+    plain, begun, begin = run("single clip", "plain", *each), [], pool.begin
+    monkeypatch.setattr(pool, "begin", lambda *of: begun.append(behind.get()) or begin(*of))
+    assert run("single clip", "shared", *each, "--ray") == plain
+    assert len(set(plain)) == 3
     assert {1, 2} <= set(begun), "later workflows were begun in threads of their own"
-    names = [f"clip_0000{number}_.mp4" for number in (1, 2, 3)]
-    assert capsys.readouterr().out.split() == [
-        str(tmp_path / where / name) for where in ("plain", "shared") for name in names
-    ]
-    plain, shared = ([(tmp_path / where / name).read_bytes() for name in names]
-                     for where in ("plain", "shared"))  # fmt: skip
-    assert shared == plain and len(set(plain)) == 3
 
 
-def last_steps(lines: list[str]) -> dict[str, tuple[float, float]]:
+def test_without_a_store_chunks_are_made_by_others_all_the_same(pool, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOLDM_RUNS", "off")
+    assert run("interpolation", "shared", "--ray") == run("interpolation", "plain")
+    assert not list(tmp_path.rglob("videoldm_runs/*/*.safetensors"))
+
+
+def last_steps(said: str) -> dict[str, tuple[float, float]]:
     """How far each node had come when it last told."""
-    told = [one for one in map(json.loads, lines) if one["event"] == "progress"]
+    told = [one for one in map(json.loads, said.splitlines()) if one["event"] == "progress"]
     return {one["node_id"]: (one["value"], one["total"]) for one in told}
 
 

@@ -26,8 +26,6 @@ AUTO = "auto"
 NO_RAY = "--ray needs Ray, which is not installed: pip install videoldm[ray]"
 ANSWERS = 3.0
 """Seconds in which a cluster must answer."""
-STORE_BYTES = 2**30
-"""Of a cluster that is started for one run, for weights on their way to workers."""
 
 
 @contextmanager
@@ -76,7 +74,7 @@ def _init(ray: Any, address: str) -> None:
     quiet = dict(logging_level="error", log_to_driver=False)
     found = _of_this_machine() if address == AUTO else address
     if found is None:
-        ray.init("local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+        ray.init("local", include_dashboard=False, **quiet)
         return
     if not _answers(found):
         raise ValueError(f"no Ray cluster answers at {found}, which must be HOST:PORT or {AUTO}")
