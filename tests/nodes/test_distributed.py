@@ -195,6 +195,12 @@ def test_an_error_of_a_worker_is_that_of_the_task(pool):
         pool.begin(fail, None)()
 
 
+def test_a_worker_of_another_version_is_refused():
+    setup = Setup(version="0.0.1", torch=torch.__version__, threads=1)
+    with pytest.raises(ValueError, match="a worker has videoldm .* but the command 0.0.1 with"):
+        Worker(setup, None).ready()
+
+
 @pytest.mark.parametrize("name", ["hierarchical", "upsampling, independent"])
 def test_a_workflow_makes_the_same_file_and_tells_its_steps(name, pool, run, capsys):
     plain, told = run(name, "plain", "--json"), last_steps(capsys.readouterr().out)

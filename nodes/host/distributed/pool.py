@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -20,9 +22,12 @@ from .packing import Packed, Weights, pack
 from .turns import Turns, ahead, behind, beside, check_wanted, depth
 from .worker import Job, Told
 
+log = logging.getLogger("videoldm")
 T = TypeVar("T")
 AHEAD = 2
 """Chunks for each worker that a task may begin before the first of them is asked for."""
+LATE = 60.0
+"""Seconds after which somebody is told that no worker has started."""
 LISTEN = 0.25
 """Seconds between two questions to a worker how far it is."""
 
@@ -57,7 +62,8 @@ class Pool(Workers):
         self.ready: list[Any] = []
         self.error: BaseException | None = None
         self.follow: Callable[[Arriving], None] | None = None
-        self.is_closed = False
+        self.is_closed = self.is_late = False
+        self.begun_at = time.monotonic()
         self.turns.take()
         self.dispatch = threading.Thread(target=_Dispatch(self).run, daemon=True)
         self.dispatch.start()
@@ -118,6 +124,9 @@ class Pool(Workers):
             call.check_interrupted()
         if self.error is not None:
             raise self.error
+        if not (self.ready or self.is_late) and time.monotonic() > self.begun_at + LATE:
+            self.is_late = True
+            log.warning("no worker has started yet: the cluster may be busy with other programs")
 
     def _report(self) -> None:
         """Tell callbacks what workers told, each in the context that its chunk was begun in."""
@@ -162,7 +171,7 @@ class _Dispatch:
             self.pool.ready.append(actor)
             self._free(actor)
         else:
-            self.pool.error = cause_of(error)
+            self.pool.error = _not_started(error)
 
     def _free(self, actor: Any) -> None:
         self.idle.append(actor)
@@ -205,6 +214,13 @@ class _Dispatch:
         for number, callback, progress in told:
             if number == chunk.order[-1]:
                 self.pool.told.put((chunk, (callback, progress)))
+
+
+def _not_started(error: BaseException) -> BaseException:
+    """Why a worker did not start, in one sentence: the last line that its process said."""
+    cause = getattr(error, "cause", None)
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return cause or ValueError(f"a worker could not start: {said[-1] if said else error!r}")
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ....core.graph import Executor, Graph, NodeError, current_call
+from ....core.graph import Executor, Graph, current_call
 from ....core.graph.calls import wait_for
 from ....core.graph.execute import Cached
 from ....core.graph.schema import Blocked, Link
@@ -83,13 +83,12 @@ class Prefetch:
         own.cache = known
         try:
             made = own.run(graph, targets=_before_outputs(graph, own)).values
-        except NodeError as error:
+            for value in (one for outputs in made.values() for slot in outputs for one in slot):
+                if isinstance(value, StandaloneVideo):
+                    _make_frames(value.stream)
+        except Exception as error:
             # The workflow will say so in its turn.
             log.debug("a workflow that was begun ahead: %s", error)
-            return
-        for value in (one for outputs in made.values() for slot in outputs for one in slot):
-            if isinstance(value, StandaloneVideo):
-                _make_frames(value.stream)
 
 
 def _before_outputs(graph: Graph, executor: Executor) -> list[str]:

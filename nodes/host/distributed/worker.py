@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,20 +44,20 @@ class Worker:
     """Made into an actor of Ray. fetch: of what `Weights` shares, in a worker's process."""
 
     def __init__(self, setup: Setup, fetch: Callable[[Any], Any]):
-        from .... import __version__
-
-        own = Setup(version=__version__, torch=torch.__version__, threads=setup.threads)
-        if own != setup:
-            raise ValueError(
-                f"a worker has videoldm {own.version} with torch {own.torch}, but the driver "
-                f"{setup.version} with {setup.torch}: install the same on all machines"
-            )
         self.setup, self.fetch = setup, fetch
         self.modules: dict[str, nn.Module] = {}
         self.told: Told = []
 
     def ready(self) -> None:
-        """Returns when the worker can begin."""
+        """Returns when the worker can begin; ValueError if it would make something else."""
+        from .... import __version__
+
+        own = replace(self.setup, version=__version__, torch=torch.__version__)
+        if own != self.setup:
+            raise ValueError(
+                f"a worker has videoldm {own.version} with torch {own.torch}, but the command "
+                f"{self.setup.version} with {self.setup.torch}: install the same on all machines"
+            )
 
     def make(self, job: Job, place: bytes | None, shared: Mapping[str, Any]) -> tuple[Made, Told]:
         """Make a chunk, unless it is in its place; with what has not been heard yet.
