@@ -25,6 +25,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
+from kill.flows import Flow, decoded, models, node, sampled  # noqa: E402
 from toy_family import wake, write_toy_family  # noqa: E402
 from videoldm.core.diffusion.noise import NoiseSource  # noqa: E402
 from videoldm.core.diffusion.samplers import sample_euler  # noqa: E402
@@ -34,8 +35,6 @@ from videoldm.core.tasks.rolling import Rolling, rolling  # noqa: E402
 from videoldm.core.tasks.segment import Sampling  # noqa: E402
 from videoldm.nodes.command.progress import Progress  # noqa: E402
 from videoldm.nodes.headless import main as command  # noqa: E402
-
-from .kill.flows import Flow, decoded, models, node, sampled  # noqa: E402
 
 SHORT, LONG, ROLLED = 240, 14_400, (64, 1000)
 MEMORY, TIME, ROLLING_MEMORY = 1.10, 1.03, 1.02

@@ -1,0 +1,34 @@
+"""What `python -m tests.measure_long` counts, on little of it."""
+
+import pytest
+from measure_long import FIGURES, growth, noisy_frames, rolled, stages
+from videoldm.core.graph.api_format import graph_from_api
+from videoldm.core.graph.validate import validate
+from videoldm.core.tasks.rolling import RollingQueue
+from videoldm.nodes import node_registry
+
+
+@pytest.mark.parametrize("lookahead", [False, True])
+def test_noise_that_is_left_is_counted(lookahead, monkeypatch):
+    assert noisy_frames(40, lookahead) == 0
+    step = RollingQueue.step
+
+    def skipping(queue):
+        if queue.left != 20:
+            step(queue)
+
+    monkeypatch.setattr(RollingQueue, "step", skipping)
+    assert noisy_frames(40, lookahead) > 0
+
+
+def test_growth_is_that_of_undisturbed_shares():
+    even = [9.0] + [1.0, 5.0, 1.0, 1.0] * 10
+    assert growth(even) == pytest.approx(1)
+    assert growth([9.0] + [1 + k / 100 for k in range(40)]) > 1.2
+
+
+def test_workflows_are_valid():
+    registry = node_registry()
+    for flow in (stages(240), rolled(64)):
+        assert validate(graph_from_api(flow), registry) == []
+    assert set(FIGURES) == {"stages", "rolling", "noise"}
