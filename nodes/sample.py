@@ -78,8 +78,10 @@ class VideoSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, **inputs) -> io.NodeOutput:
         from .stages.sampling import Settings, VideoRequest, sample_video
+        from .stages.shown import shown_of
         from .stages.strategy import read_strategy
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
         request = VideoRequest(strategy=read_strategy(inputs.pop("strategy")), **inputs)
-        return io.NodeOutput(sample_video(host, model, (positive, negative), request, settings))
+        video = sample_video(host, model, (positive, negative), request, settings)
+        return io.NodeOutput(video.latent, ui=shown_of(host, model, video))

@@ -11,7 +11,8 @@ import { addStillWidget, follow, undoable } from "./widgets.js";
  *
  * read(text, node) gives {value} or {problem}, write(value) a text; View is built with `changed` and
  * `typing` (of edits that go on) and has `element`, `show(value)` and `showProblem(sentence)`.
- * `besides` are names of further widgets that reading depends on.
+ * `besides` are names of further widgets that reading depends on. `height` is in pixels, or a function
+ * of the view. Returns the view.
  */
 export function attachView(node, name, { View, title, height, read, write, besides = [] }) {
   const text = node.widgets?.find((one) => one.name === name);
@@ -32,7 +33,8 @@ export function attachView(node, name, { View, title, height, read, write, besid
   };
   follow(text, show);
   for (const one of node.widgets ?? []) if (besides.includes(one.name)) follow(one, show);
-  addStillWidget(node, title, view.element, height);
+  const isFixed = typeof height === "number";
+  addStillWidget(node, title, view.element, isFixed ? height : () => height(view));
   // A file that is opened sets the values of choices and numbers without a word.
   const configured = node.onConfigure;
   node.onConfigure = function (...given) {
@@ -41,6 +43,7 @@ export function attachView(node, name, { View, title, height, read, write, besid
     return answer;
   };
   show();
+  return view;
 }
 
 function sentence([key, values]) {

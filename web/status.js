@@ -1,6 +1,7 @@
 // A line in a node: what it is going to make or, while it runs, how far it is.
 
 import { forecast, windowsOf } from "./forecast.js";
+import { PlanView } from "./plan_view.js";
 import { progressParts } from "./progress.js";
 import { say } from "./texts.js";
 import { addStillWidget, follow, grow } from "./widgets.js";
@@ -33,11 +34,13 @@ class StatusView {
     this.estimate.title = say("estimateTip");
     this.progress.role = "status";
     this.windows = new WindowsView();
-    this.element.append(this.estimate, this.windows.element, this.progress, this.bar);
+    this.plan = new PlanView();
+    const above = [this.estimate, this.windows.element, this.plan.element];
+    this.element.append(...above, this.progress, this.bar);
   }
 
   get height() {
-    return this.windows.element.hidden ? HEIGHT : WITH_WINDOWS;
+    return (this.windows.element.hidden ? HEIGHT : WITH_WINDOWS) + this.plan.height;
   }
 
   /** Follow all widgets, those that a choice has opened since included. */
@@ -57,6 +60,12 @@ class StatusView {
     const before = this.height;
     this.windows.show(windowsOf(this.node));
     if (this.height !== before) grow(this.node);
+  }
+
+  /** Show the plan of noise levels that a run followed. */
+  draw(plan) {
+    this.plan.show(plan);
+    grow(this.node);
   }
 
   tell(told) {

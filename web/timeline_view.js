@@ -2,6 +2,7 @@
 //
 // It knows neither the node nor JSON: it shows a list of segments and hands back changed ones.
 
+import { FinishedView } from "./finished_view.js";
 import * as model from "./timeline.js";
 import { say } from "./texts.js";
 
@@ -43,6 +44,7 @@ export class TimelineView {
     this.lane = element("div", "videoldm-lane");
     this.problem = element("div", "videoldm-problem");
     this.total = element("span", "videoldm-total");
+    this.finished = new FinishedView();
     this.fields = {};
     this.build();
   }
@@ -63,7 +65,7 @@ export class TimelineView {
     numbers.append(this.field("frames"), this.field("overlap"), this.field("seed"));
     const buttons = element("div", "videoldm-row");
     buttons.append(...BUTTONS.map((one) => this.button(...one)), this.total);
-    this.element.append(this.track, this.problem, this.field("prompt"), numbers, buttons);
+    this.element.append(this.track, this.finished.element, this.problem, this.field("prompt"), numbers, buttons);
     // Keys that are typed here are not ComfyUI's: Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
       const isHeld = event.ctrlKey || event.metaKey;
@@ -122,6 +124,17 @@ export class TimelineView {
     this.element.classList.add("videoldm-broken");
   }
 
+  /** Remember the segments of a run that begins. */
+  begin() {
+    this.begun = this.segments;
+  }
+
+  /** Show what the run told of the windows. */
+  tell(found) {
+    this.finished.tell(found, this.begun ?? this.segments);
+    this.finished.show(this.segments);
+  }
+
   draw() {
     const all = model.spans(this.segments);
     const whole = this.drag?.whole ?? model.totalFrames(this.segments);
@@ -136,6 +149,7 @@ export class TimelineView {
       if (input.value !== value) input.value = value;
     }
     this.fields.overlap.disabled = this.at === 0;
+    if (!this.drag) this.finished.show(this.segments);
     const values = { segments: this.segments.length, frames: model.totalFrames(this.segments) };
     this.total.textContent = say(values.segments === 1 ? "totalOfOne" : "total", values);
   }

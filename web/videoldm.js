@@ -11,7 +11,7 @@ import { CameraView } from "./camera_view.js";
 import { readCurve, writeCurve } from "./curve.js";
 import { CurveView } from "./curve_view.js";
 import { useNetworks } from "./estimate.js";
-import { findNode } from "./graph.js";
+import { downstream, findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
 import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
 import {
@@ -26,11 +26,12 @@ import { attachStatus, statusOf } from "./status.js";
 import { loadTexts } from "./texts.js";
 import { clockOf, readSegments, writeSegments } from "./timeline.js";
 import { TimelineView } from "./timeline_view.js";
+import { grow } from "./widgets.js";
 
 const TIMELINE = {
   View: TimelineView,
   title: "timeline",
-  height: 262,
+  height: (view) => 262 + view.finished.height,
   read: (text, node) => readSegments(text, clockOf(node)),
   write: writeSegments,
   besides: ["frames", "frame_rate"],
@@ -71,6 +72,7 @@ const CAMERA = {
 
 const LOOK_EVERY = 200; // milliseconds
 const LOOKS = 300; // then nobody waits any more for the answer
+const timelines = new WeakMap(); // of nodes
 const WITH_STATUS = new Set([
   "VideoLDM_VideoSampler",
   "VideoLDM_InterpolateFrames",
@@ -104,7 +106,10 @@ app.registerExtension({
     api.addEventListener("execution_error", ({ detail }) => {
       noteError(findNode(app.rootGraph, detail.node_id), detail);
     });
-    api.addEventListener("execution_start", () => everyNode(forgetError));
+    api.addEventListener("execution_start", () => {
+      everyNode(forgetError);
+      everyNode((node) => timelines.get(node)?.begin());
+    });
     noteRefusals();
     // Another node begins, or nothing runs any more.
     api.addEventListener("executing", ({ detail }) => {
@@ -116,6 +121,10 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const node = findNode(app.rootGraph, detail.display_node ?? detail.node);
       if (node) showSelection(node);
+      const [found] = detail.output?.videoldm_windows ?? [];
+      if (node && found) everyNode((one) => showFinished(one, node, found));
+      const [plan] = detail.output?.videoldm_plan ?? [];
+      if (plan) statusOf(node)?.draw(plan);
     });
     api.addEventListener("graphChanged", () => everyStatus((view) => view.foretell()));
   },
@@ -131,7 +140,9 @@ app.registerExtension({
   },
 
   async nodeCreated(node) {
-    if (node.comfyClass === "VideoLDM_LongHorizonSegments") attachView(node, "segments", TIMELINE);
+    if (node.comfyClass === "VideoLDM_LongHorizonSegments") {
+      timelines.set(node, attachView(node, "segments", TIMELINE));
+    }
     if (node.comfyClass === "VideoLDM_StrengthCurve") attachView(node, "points", CURVE);
     if (node.comfyClass === "VideoLDM_CameraControl") attachView(node, "moves", CAMERA);
     if (node.comfyClass === "VideoLDM_BoundingBoxes") attachView(node, "boxes", BOXES);
@@ -169,6 +180,14 @@ function noteRefusals() {
     times += 1;
     if (refused.length || times > LOOKS) stop();
   }
+}
+
+/** Show in the timelines that a sampler reads what it told of its windows. */
+function showFinished(node, sampler, found) {
+  const view = timelines.get(node);
+  if (!view || !downstream(node).includes(sampler)) return;
+  view.tell(found);
+  grow(node);
 }
 
 function everyStatus(act) {

@@ -29,27 +29,23 @@ when the limit is reached.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from uuid import uuid4
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from .chunk_files import UNDER_WAY, read_chunk, replaced, write_chunk
 from .content import NoDigest, digest
 from .finished import Finished, Made, Tensors, Workers, always_made
 
-ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
-CONTENT, HALVED = "content", "halved"
+ABOUT, SUFFIX = "run.json", ".safetensors"
 HOUR = 3600.0
 T = TypeVar("T")
 ROOM = 0.9
@@ -79,11 +75,8 @@ class ChunkStore:
         self._make_room(sum(one.nbytes for one in tensors.values()))
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path.parent / ABOUT, lambda at: at.write_text(json.dumps(about, indent=1)))
-        small = {name: _smallest(one.detach().to("cpu")) for name, one in tensors.items()}
-        halved = [name for name, one in small.items() if one.dtype is not tensors[name].dtype]
-        metadata = {CONTENT: digest(small), HALVED: json.dumps(halved)}
-        _replace(path, lambda at: save_file(small, at, metadata=metadata))
+            replaced(path.parent / ABOUT, lambda at: at.write_text(json.dumps(about, indent=1)))
+        write_chunk(path, tensors)
 
     def _make_room(self, size: int) -> None:
         if self.taken is None:
@@ -144,6 +137,15 @@ class ChunkStore:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+class Asked(NamedTuple):
+    """A chunk that a task asked for: the absolute numbers of its frames, what the task calls it,
+    and whether it was there."""
+
+    frames: Sequence[int]
+    level: str
+    was_there: bool
+
+
 PromptOf = Callable[[Any], str]
 """prompt_of(frames) -> the digest of the prompts that these absolute frames are made with."""
 
@@ -163,7 +165,7 @@ class Place:
 
     def read(self) -> Tensors | None:
         """The chunk, None if it is not there or not as it was written."""
-        return _read(self.path)
+        return read_chunk(self.path)
 
     def write(self, made: Tensors) -> str:
         """Write the chunk; returns why it could not be written, "" if it could."""
@@ -204,7 +206,7 @@ class Run(Finished):
 
     prompt_of: of chunks that say `frames`, what else they depend on. workers: who makes those that
     are not there, None for this process. made, taken: how many chunks were made and how many read
-    since it was opened.
+    since it was opened. asked: those that say their frames, in order.
     """
 
     store: ChunkStore
@@ -214,6 +216,7 @@ class Run(Finished):
     workers: Workers | None = None
     made: int = 0
     taken: int = 0
+    asked: list[Asked] = field(default_factory=list)
     is_silent: bool = field(default=False, repr=False)
 
     def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
@@ -227,12 +230,22 @@ class Run(Finished):
         self, make: Callable[[], Tensors], /, **parts: Any
     ) -> Callable[[], Tensors]:  # fmt: skip
         """As `begin`, for several tensors that are made together."""
-        place = self._place(parts)
+        return partial(self._noted, self._begun(make, self._place(parts)), parts)
+
+    def _begun(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Tensors]:
         if self.workers is None:
             return partial(self._made_here, make, place)
         if place is not None and place.path.exists():
             return partial(self._read_or_made, make, place)
         return partial(self._made_elsewhere, self.workers.begin(make, place), place)
+
+    def _noted(self, get: Callable[[], Tensors], parts: Mapping[str, Any]) -> Tensors:
+        made, taken = self.made, self.taken
+        found = get()
+        if "frames" in parts:
+            was_there = self.made == made and self.taken > taken
+            self.asked.append(Asked(parts["frames"], parts.get("level", ""), was_there))
+        return found
 
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
         return begun if self.workers is None else self.workers.ahead(begun)
@@ -315,56 +328,6 @@ class _Chunk(NamedTuple):
     path: Path
     size: int
     used: float
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file of chunks holds what was written."""
-    return _read(path) is not None
-
-
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file, mapped into memory; None if it is not there or not as written."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata() or {}
-        if digest(found) != metadata.get(CONTENT):
-            return None
-        halved = json.loads(metadata[HALVED])
-    except (OSError, ValueError, KeyError, SafetensorError):
-        return None
-    with suppress(OSError):
-        os.utime(path)
-    return found | {name: found[name].float() for name in halved}
-
-
-def _smallest(x: Tensor) -> Tensor:
-    """The same numbers in half precision, if they all are such: what a decoder computed in it."""
-    if x.dtype is torch.float32:
-        half = x.half()
-        if torch.equal(half.float(), x):
-            return half.contiguous()
-    return x.contiguous()
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a name of its own, and give it `path` when it is on the disk."""
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{UNDER_WAY}")
-    try:
-        write(partial)
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
-    if os.name != "nt":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _folders(root: Path) -> Iterator[Path]:

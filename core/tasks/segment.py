@@ -212,7 +212,8 @@ def begin_segment(
         return _sampled(denoiser_for, condition, size, sampling, use, x0, callback)
 
     begun = sampling.finished.begin(
-        make, frames=condition.frames, condition=condition, size=size, noise=source,
+        make, frames=condition.frames, level=condition.level, condition=condition, size=size,
+        noise=source,
         sigmas=sampling.sigmas, sampler=name_of(sampling.sampler), use=use, x0=x0,
     )  # fmt: skip
     return lambda: _restored(begun().to(sampling.device), condition.context, use)

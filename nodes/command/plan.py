@@ -25,20 +25,21 @@ SHADES = " .:-=+*#%@"
 """From no noise to noise alone."""
 ROWS, COLUMNS = 40, 96
 """The most that are printed."""
-LARGEST = 2048
-"""Pixels along a side of the picture."""
 
 
 def draw_plans(args: argparse.Namespace, stop: StopSignals) -> int:
     """Print the plan of the strategy that the arguments name, or of each Video Sampler of a
     workflow, and draw it into a file."""
+    from ..stages.planning import figures
+
     found = list(_of_file(args.file) if args.file else _of_arguments(args))
     if args.output and len(found) > 1:
         raise CommandError(f"{args.output} is for one plan, but there are {len(found)}")
     for title, plan in found:
         plan.check()
         if args.json:
-            print(json.dumps({"title": title, **_figures(plan), "levels": plan.levels.tolist()}))
+            told = {"title": title, **figures(plan), "levels": plan.levels.tolist()}
+            print(json.dumps(told))
         else:
             print(f"{title}: {_summary(plan)}")
             print("\n".join(_text(plan)))
@@ -100,15 +101,6 @@ def _plan(own: Strategy, frames: int, schedule: str, steps: int) -> NoisePlan:
 # Drawing.
 
 
-def _figures(plan: NoisePlan) -> dict[str, Any]:
-    return {
-        "frames": plan.frames,
-        "rows": len(plan.calls),
-        "together": plan.together,
-        "evaluations": plan.evaluations,
-    }
-
-
 def _summary(plan: NoisePlan) -> str:
     each = plan.evaluations / plan.frames
     return (
@@ -126,28 +118,9 @@ def _text(plan: NoisePlan) -> list[str]:
 
 
 def _write(plan: NoisePlan, path: Path) -> None:
-    """A picture: frames from left to right, rows downwards; yellow is noise alone, blue finished;
-    what the model sees in a row is lit."""
-    from PIL import Image
+    from ..stages.planning import drawn
 
-    image = Image.fromarray(picture(plan).numpy())
-    scale = max(1, min(8, LARGEST // max(image.size)))
-    size = [min(side * scale, LARGEST) for side in image.size]
     try:
-        image.resize(size, Image.Resampling.NEAREST).save(path)
+        drawn(plan).save(path)
     except (OSError, ValueError) as error:
         raise CommandError(f"the picture {path} cannot be written ({error})") from None
-
-
-def picture(plan: NoisePlan) -> Any:
-    """[rows, frames, 3] uint8, after each row."""
-    import torch
-
-    left = (1 - plan.taken[1:].double() / (len(plan.sigmas) - 1))[..., None]
-    clean, noise = torch.tensor([40.0, 70.0, 140.0]), torch.tensor([250.0, 220.0, 90.0])
-    lit = torch.full(left.shape, 0.55, dtype=torch.float64)
-    for row, calls in enumerate(plan.calls):
-        for one in calls:
-            seen = [frame for frame in one.seen if 0 <= frame < plan.frames]
-            lit[row, seen] = 1.0
-    return ((clean + left * (noise - clean)) * lit).round().to(torch.uint8)

@@ -244,6 +244,10 @@ class Host(Protocol):
         """Pixels [1, t, 3, h, w] of an IMAGE, on the compute device."""
 
     def images(self, pixels: Tensor) -> Tensor: ...
+    def thumbnails(self, model: Wire, latent: Mapping[str, Any], at: Sequence[int]) -> list[Any]:
+        """Small pictures (PIL) of these latent frames of a LATENT; none where nobody sees them, or
+        the model does not say which colours its latents have."""
+
     def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
         """An empty IMAGE to be filled chunk by chunk, where images of its size are kept."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
 from torch import Tensor
 
 from ...core.diffusion.schedules import get_sigmas, scaled_linear
@@ -24,6 +27,13 @@ from ..choices import (
     SPARSE_FIRST,
 )
 from .strategy import Strategy
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LARGEST = 2048
+"""Pixels along a side of the picture."""
+CLEAN, NOISE, UNSEEN = (40.0, 70.0, 140.0), (250.0, 220.0, 90.0), 0.55
 
 
 def usual_sigmas(schedule: str, steps: int, denoise: float = 1.0) -> Tensor:
@@ -55,3 +65,39 @@ def plan_of(own: Strategy, frames: int, sigmas: Tensor) -> NoisePlan:
         )  # fmt: skip
         return sliding_plan(frames, sigmas, layout)
     return single_plan(frames, sigmas)
+
+
+# --------------------------------------------------------------------------------------------------
+# Drawing.
+
+
+def figures(plan: NoisePlan) -> dict[str, int]:
+    return {
+        "frames": plan.frames,
+        "rows": len(plan.calls),
+        "together": plan.together,
+        "evaluations": plan.evaluations,
+    }
+
+
+def drawn(plan: NoisePlan) -> Image.Image:
+    """A picture: frames from left to right, rows downwards; yellow is noise alone, blue finished;
+    what the model sees in a row is lit."""
+    from PIL import Image
+
+    image = Image.fromarray(_colours(plan).numpy())
+    scale = max(1, min(8, LARGEST // max(image.size)))
+    size = [min(side * scale, LARGEST) for side in image.size]
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def _colours(plan: NoisePlan) -> Tensor:
+    """[rows, frames, 3] uint8, after each row."""
+    left = (1 - plan.taken[1:].double() / (len(plan.sigmas) - 1))[..., None]
+    clean, noise = torch.tensor(CLEAN), torch.tensor(NOISE)
+    lit = torch.full(left.shape, UNSEEN, dtype=torch.float64)
+    for row, calls in enumerate(plan.calls):
+        for one in calls:
+            seen = [frame for frame in one.seen if 0 <= frame < plan.frames]
+            lit[row, seen] = 1.0
+    return ((clean + left * (noise - clean)) * lit).round().to(torch.uint8)

@@ -61,6 +61,7 @@ from .published import settled
 from .published_script import script_for
 from .rolling import rolling_settings
 from .running import Meter, Settings, gathered, require_room, sampling_for
+from .shown import Sampled
 from .strategy import Strategy, flat
 from .texts import read_positions
 from .video_request import Prompts, VideoRequest, in_latents, prompts_for
@@ -74,8 +75,8 @@ IN_CHUNKS = ("seed", "frames", "context", "strategy.latent")
 
 def sample_video(
     host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
-) -> dict[str, Any]:
-    """Sample a video and return its LATENT; everything is checked before the first step."""
+) -> Sampled:
+    """Sample a video; everything is checked before the first step."""
     facts = host.facts(model)
     request, settings = settled(facts, request, settings)
     values = vars(request) | vars(settings) | flat(request.strategy)
@@ -83,7 +84,9 @@ def sample_video(
     prompts = prompts_for(host, model, prompts)
     run = _Run(host, model, prompts, in_latents(facts.temporal_factor, request), settings)
     chunks = run.made_by[request.strategy.name]()
-    return gathered(host, model, chunks, run.request.frames * run.own.comes_in_parts)
+    frames = run.request.frames
+    latent = gathered(host, model, chunks, frames * run.own.comes_in_parts)
+    return Sampled(latent, run.finished, run.own, frames, run.sampling.sigmas)
 
 
 class _Run:

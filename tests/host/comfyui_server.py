@@ -72,7 +72,8 @@ class Server:
     def start(self) -> Server:
         for name in ("custom_nodes", "input", "output", "temp", "models"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        if not (self.base / "custom_nodes" / PACK).exists():  # It may be started again.
+            (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
         shutil.copy(Path(__file__).with_name("server_nodes.py"), self.base / "custom_nodes")
         if EXAMPLE.is_file():  # Templates begin with it, too.
             shutil.copy(EXAMPLE, self.base / "input")
@@ -98,6 +99,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def kill(self) -> None:
+        """End the process at once, as a power failure does."""
+        self.process.kill()
+        self.process.wait()
 
     def _wait_until_up(self) -> None:
         until = time.monotonic() + START_WITHIN

@@ -38,6 +38,18 @@ def comfyui(toy_family, tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture
+def mortal_comfyui(toy_family, tmp_path):
+    """A server that a test may kill, and start again."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    server = Server(tmp_path / "comfyui")
+    add_toys(server, toy_family)
+    yield server.start()
+    server.stop()
+
+
 def add_toys(server: Server, family: Path) -> None:
     for file in family.glob("*.safetensors"):
         wake(file)

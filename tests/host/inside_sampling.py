@@ -50,7 +50,7 @@ class Toys:
         how = Settings(steps=steps, sampler_name=sampler, schedule="trailing", seed=1)
         request = VideoRequest(**usual | changed)
         model, prompts = model or self.text_to_video, tuple(prompts or self.prompts)
-        return sample_video(self.host, model, prompts, request, how)["samples"]
+        return sample_video(self.host, model, prompts, request, how)[0]["samples"]
 
     def core(self, model, prompts=None, *, steps=3, cfg=3.0, x=None):
         """Core's KSampler on the same model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,27 @@ def test_one_segment_again(run):
 def test_every_stage_that_makes_frames_takes_its_own(run, name):
     first, made = run(flows()[name])
     assert made > 3 and run(flows()[name]) == (first, 0)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_goes_on_when_the_workflow_is_queued_again(run, mortal_comfyui):
+    flow, server = flows()["prediction"], mortal_comfyui
+    expected, made = run(flow)
+    server.queue(of_toys(flow))
+    until = time.monotonic() + 300
+    while len(chunks(server.base)) < 4 and time.monotonic() < until:
+        time.sleep(0.005)
+    server.kill()
+    finished = {path: path.stat().st_ino for path in chunks(server.base)}
+    assert 4 <= len(finished) < made
+    server.start()
+    (file,) = server.files(server.run(of_toys(flow)))
+    assert file.read_bytes() == expected
+    assert len(chunks(server.base)) == made
+    # What is written again is another file under the same name.
+    assert {path: path.stat().st_ino for path in finished} == finished
+    there = [path for path in file.parent.iterdir() if path.is_file()]
+    assert there == [file], "what the killed run had begun is gone"
 
 
 def test_both_hosts_form_the_same_keys(run, headless, comfyui, tmp_path):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from videoldm.core.tasks.chunk_store import is_whole
+from videoldm.core.tasks.chunk_files import is_whole
 
 from .flows import flows
 from .running import Place, prepare, prepare_toys

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from kill.flows import flows
-from videoldm.core.tasks.chunk_store import ChunkStore, is_whole
+from videoldm.core.tasks.chunk_files import is_whole
+from videoldm.core.tasks.chunk_store import ChunkStore
 
 FLOW = flows()["prediction"]
 ROOM = 8 * 2**20
@@ -34,7 +35,7 @@ class Disk:
         subprocess.run(command, check=True)
 
     def unmount(self) -> None:
-        subprocess.run(["umount", str(self.folder)], capture_output=True)
+        subprocess.run(["umount", "--lazy", str(self.folder)], capture_output=True)
 
     @property
     def used(self) -> int:

@@ -123,7 +123,7 @@ def test_a_disk_that_cannot_be_written_to_is_told_and_the_video_made(runs, monke
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("videoldm.core.tasks.chunk_store.save_file", full)
+    monkeypatch.setattr("videoldm.core.tasks.chunk_files.save_file", full)
     runs(flows()["single clip"])
     assert runs.video() == expected
     told = [text for texts in runs.result["warnings"].values() for text in texts]

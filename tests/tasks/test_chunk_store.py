@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from model_toys import Denoisers, normal, toy_sampling, whole
-from videoldm.core.tasks import chunk_store
+from videoldm.core.tasks import chunk_files
 from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.core.tasks.content import NoDigest, digest, name_of
 from videoldm.core.tasks.interpolation import Interpolation, interpolate
@@ -62,9 +62,9 @@ def test_a_file_that_was_damaged_is_made_again(tmp_path):
     whole_file = path.read_bytes()
     for damaged in (whole_file[:50], whole_file[:-1] + b"\1", b"", b"half a file"):
         path.write_bytes(damaged)
-        assert not chunk_store.is_whole(path)
+        assert not chunk_files.is_whole(path)
         assert torch.equal(asked(opened(tmp_path), torch.ones(400), of=1), torch.ones(400))
-        assert chunk_store.is_whole(path)
+        assert chunk_files.is_whole(path)
 
 
 def test_runs_and_prompts_keep_their_chunks_apart(tmp_path):
@@ -89,16 +89,16 @@ def test_chunks_of_what_has_no_digest_are_made_each_time(tmp_path):
 
 
 def test_a_full_disk_is_told_once_and_costs_only_what_did_not_fit(tmp_path, monkeypatch):
-    told, save = [], chunk_store.save_file
+    told, save = [], chunk_files.save_file
     run = opened(tmp_path, told=told)
     asked(run, torch.zeros(3), of=0)
 
     def full(*args, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chunk_store, "save_file", full)
+    monkeypatch.setattr(chunk_files, "save_file", full)
     assert [int(asked(run, torch.tensor(k), of=k)) for k in (1, 2)] == [1, 2]
-    monkeypatch.setattr(chunk_store, "save_file", save)
+    monkeypatch.setattr(chunk_files, "save_file", save)
     asked(run, torch.tensor(3), of=3)
     assert len(told) == 1 and "(no space left on device): the run goes on" in told[0]
     again = opened(tmp_path)

@@ -218,6 +218,13 @@ class ComfyHost:
 
         return images_from(pixels).to(manager.intermediate_device())
 
+    def thumbnails(self, model: Any, latent: Mapping[str, Any], at: Sequence[int]) -> list[Any]:
+        from .previews import thumbnails
+
+        samples = latent["samples"]
+        some = samples[list(at)] if samples.ndim == 4 else samples[:1, :, list(at)]
+        return thumbnails(model, self.to_core(model, {"samples": some})[0])
+
     def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
         import torch
 

@@ -50,6 +50,19 @@ class Previews:
         return "WEBP", Animation(frames), None
 
 
+def thumbnails(model: Any, latents: Tensor) -> list[Image.Image]:
+    """Pictures of latents [t c h w] by the colours that the model's latent format states, whatever
+    previews ComfyUI was started with."""
+    from latent_preview import Latent2RGBPreviewer
+
+    how = model.model.latent_format
+    if not how.latent_rgb_factors:
+        return []
+    reshape = getattr(how, "latent_rgb_factors_reshape", None)
+    previewer = Latent2RGBPreviewer(how.latent_rgb_factors, how.latent_rgb_factors_bias, reshape)
+    return [previewer.decode_latent_to_preview(one[None].float()) for one in latents]
+
+
 class Animation:
     """Frames as one picture with `save`, all that ComfyUI asks of a preview without a size limit.
 

@@ -223,6 +223,9 @@ class StandaloneHost:
 
         return images_from(pixels)
 
+    def thumbnails(self, model: Any, latent: Mapping[str, Any], at: Sequence[int]) -> list[Any]:
+        return []
+
     def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
         import torch
 

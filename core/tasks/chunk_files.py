@@ -1,0 +1,79 @@
+"""Files of chunks: tensors with a digest of their values, whole whenever they have their name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .content import digest
+
+CONTENT, HALVED = "content", "halved"
+UNDER_WAY = ".tmp"
+
+
+def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file; OSError or SafetensorError where it cannot be, which leaves nothing."""
+    small = {name: _smallest(one.detach().to("cpu")) for name, one in tensors.items()}
+    halved = [name for name, one in small.items() if one.dtype is not tensors[name].dtype]
+    metadata = {CONTENT: digest(small), HALVED: json.dumps(halved)}
+    replaced(path, lambda at: save_file(small, at, metadata=metadata))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of chunks holds what was written."""
+    return read_chunk(path) is not None
+
+
+def read_chunk(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file, mapped into memory; None if it is not there or not as written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+        if digest(found) != metadata.get(CONTENT):
+            return None
+        halved = json.loads(metadata[HALVED])
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return found | {name: found[name].float() for name in halved}
+
+
+def _smallest(x: Tensor) -> Tensor:
+    """The same numbers in half precision, if they all are such: what a decoder computed in it."""
+    if x.dtype is torch.float32:
+        half = x.half()
+        if torch.equal(half.float(), x):
+            return half.contiguous()
+    return x.contiguous()
+
+
+def replaced(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under a name of its own, and give it `path` when it is on the disk."""
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{UNDER_WAY}")
+    try:
+        write(partial)
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    if os.name != "nt":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,137 @@
+"""What the Video Sampler shows: what of its video was finished before and what was made again, and
+the plan of noise levels by which it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from ...core.graph.wording import counted
+from ...core.tasks.chunk_store import Asked, Run
+from ...core.tasks.finished import Finished
+from ..choices import HIERARCHICAL, PREDICTION, ROLLING
+from .planning import drawn, figures, plan_of
+from .strategy import Strategy
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..host.interface import Host, Wire
+
+CONTINUED = {PREDICTION: "segment", HIERARCHICAL: "keys", ROLLING: ""}
+"""Strategies in which chunks continue each other, and what these chunks are called."""
+MOST_PICTURES, HEIGHT = 32, 48
+"""Of the strip of pictures, which are evenly spread over the video."""
+MOST_CELLS = 4_000_000
+"""Of a plan that is drawn: frames times rows."""
+
+
+class Sampled(NamedTuple):
+    """A video's LATENT, and how it was sampled: where its chunks are kept, its latent frames and
+    its noise levels."""
+
+    latent: dict[str, Any]
+    finished: Finished
+    strategy: Strategy
+    frames: int
+    sigmas: Tensor
+
+
+def shown_of(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | None:
+    """What a node shows of its video: a sentence where some of its chunks were finished before;
+    for a page the windows, with pictures of their frames for the timeline, and the noise plan."""
+    asked = video.finished.asked if isinstance(video.finished, Run) else []
+    shown: dict[str, Any] = {}
+    sentence = what_was_there(asked, CONTINUED.get(video.strategy.name))
+    if sentence:
+        shown["text"] = (sentence,)
+    if host.shows_previews:
+        windows = _windows(host, model, video, asked) if asked else None
+        found = {"videoldm_windows": windows, "videoldm_plan": _plan(host, video)}
+        shown |= {name: (one,) for name, one in found.items() if one is not None}
+    return shown or None
+
+
+def what_was_there(asked: Sequence[Asked], continued: str | None) -> str:
+    """How many chunks were finished before, and which of the others follow from one that was made
+    again because they continue it; "" if none was finished.
+
+    continued: what chunks are called that continue each other.
+    """
+    there = sum(one.was_there for one in asked)
+    if not there:
+        return ""
+    found = f"{there} of {counted(len(asked), 'chunk')} were finished before"
+    if there == len(asked):
+        return f"{found}: nothing was made again"
+    chain = [one for one in asked if one.level == continued]
+    again = [k for k, one in enumerate(chain) if not one.was_there]
+    if not again:
+        return f"{found}; the others were made"
+    first = chain[again[0]].frames
+    sentence = f"{found}; made again were frames {min(first)} to {max(first)}"
+    if len(again) == 1:
+        return sentence
+    return (
+        f"{sentence}, and {counted(len(again) - 1, 'chunk')} behind them, to frame "
+        f"{max(chain[again[-1]].frames)}, that continue from what was made or have other prompts"
+    )
+
+
+def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) -> dict[str, Any]:
+    """The windows as the page draws them."""
+    frames = 1 + max(max(one.frames) for one in asked)
+    found = {
+        "frames": frames,
+        "continued": CONTINUED.get(video.strategy.name),
+        "windows": [_window(one) for one in asked],
+    }
+    strip = _strip(host, model, video.latent)
+    return found if strip is None else {**found, "pictures": strip}
+
+
+def _window(one: Asked) -> list[Any]:
+    """[first frame, last frame, frames from one to the next, level, whether it was there]"""
+    step = one.frames[1] - one.frames[0] if len(one.frames) > 1 else 1
+    return [min(one.frames), max(one.frames), max(step, 1), one.level, one.was_there]
+
+
+def _strip(host: Host, model: Wire, latent: dict[str, Any]) -> dict[str, Any] | None:
+    """Pictures side by side in one temporary file, as frontends name files; None without any."""
+    samples = latent["samples"]
+    total = len(samples) if samples.ndim == 4 else samples.shape[2]
+    count = min(MOST_PICTURES, total)
+    at = [k * (total - 1) // max(count - 1, 1) for k in range(count)]
+    pictures = host.thumbnails(model, latent, at)
+    if not pictures:
+        return None
+    from PIL import Image
+
+    width = max(1, round(HEIGHT * pictures[0].width / pictures[0].height))
+    strip = Image.new("RGB", (width * count, HEIGHT))
+    for k, picture in enumerate(pictures):
+        strip.paste(picture.resize((width, HEIGHT), Image.Resampling.BILINEAR), (k * width, 0))
+    return {**_saved(host, strip, "timeline"), "count": count}
+
+
+def _plan(host: Host, video: Sampled) -> dict[str, Any] | None:
+    """A picture of the plan with its figures; None where there is no plan, or too large a one."""
+    steps, window = len(video.sigmas) - 1, max(video.strategy.window, 2)
+    if video.frames**2 * steps // (window // 2) > MOST_CELLS:
+        return None
+    try:
+        plan = plan_of(video.strategy, video.frames, video.sigmas.cpu())
+    except ValueError:
+        return None
+    return {**_saved(host, drawn(plan), "plan"), **figures(plan)}
+
+
+def _saved(host: Host, picture: Image.Image, name: str) -> dict[str, str]:
+    """A temporary file, as frontends name files."""
+    file = host.folders.new_file(f"preview/{name}", ".png", temp=True)
+    with file.writing() as partial:
+        picture.save(partial, format="PNG")
+    found, folder = host.folders.relative(file.path)
+    return {"filename": found, "subfolder": folder, "type": "temp"}

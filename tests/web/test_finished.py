@@ -1,0 +1,70 @@
+"""What the timeline says would be made again is what a run makes again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SEGMENTS = [{"prompt": name, "frames": 9, "overlap": 0} for name in "abcd"]
+CHAIN = [[3 * k, 3 * k + 3, 1, "segment", True] for k in range(12)]
+"""36 frames in 12 windows of 4 that share 1."""
+
+
+def found(windows, continued=None, frames=36):
+    return {"frames": frames, "continued": continued, "windows": windows}
+
+
+def changed(index, **more):
+    return [{**one, **(more if k == index else {})} for k, one in enumerate(SEGMENTS)]
+
+
+@pytest.fixture
+def again(javascript):
+    """again(found, now) -> the numbers of the windows that would be made again"""
+
+    def call(told, now, was=SEGMENTS):
+        given = ", ".join(map(json.dumps, (told, was, now)))
+        flags = javascript("finished.js", f"m.madeAgain({given})")
+        return [k for k, one in enumerate(flags) if one]
+
+    return call
+
+
+def test_nothing_changed_and_nothing_is_made_again(again):
+    assert again(found(CHAIN, "segment"), SEGMENTS) == []
+
+
+def test_windows_that_continue_a_changed_one_follow_it(again):
+    """As in tests/nodes/test_runs.py: 7 of 12 follow from the third segment, frames 18 to 26."""
+    now = changed(2, prompt="z")
+    assert again(found(CHAIN, "segment"), now) == list(range(5, 12))
+    assert again(found(CHAIN), now) == [5, 6, 7, 8]
+
+
+def test_a_seed_counts_until_the_next_segment_with_one(again):
+    was = changed(3, seed=5)
+    now = [*was[:1], {**was[1], "seed": 7}, *was[2:]]
+    assert again(found(CHAIN), now, was) == list(range(2, 9))
+
+
+def test_one_video_in_windows_is_made_again_as_a_whole(again):
+    assert again(found([[0, 35, 1, "", True]]), changed(0, prompt="z")) == [0]
+
+
+def test_frames_between_key_frames_follow_those_that_are_made_again(again):
+    keys = [[16 * k, 16 * k + 48, 16, "keys", True] for k in (0, 3)]
+    between = [[16 * k, 16 * k + 16, 4, "interpolation 1", True] for k in range(6)]
+    last = [{"prompt": "a", "frames": 60, "overlap": 0},
+            {"prompt": "b", "frames": 37, "overlap": 0}]  # fmt: skip
+    now = [last[0], {**last[1], "prompt": "c"}]
+    windows = [keys[0], *between[:3], keys[1], *between[3:]]
+    assert again(found(windows, "keys", 97), now, last) == [4, 5, 6, 7]
+
+
+def test_the_summary_counts(javascript):
+    told = json.dumps(found(CHAIN, "segment"))
+    flags = json.dumps([True] * 3 + [False] * 9)
+    assert javascript("finished.js", f"m.summary({told}, {flags})") == [
+        "madeAgain", {"windows": 12, "there": 12, "again": 3},
+    ]  # fmt: skip

@@ -1,0 +1,69 @@
+// The windows of the last run under the timeline: bars over pictures of the frames that exist.
+
+import { api } from "../../scripts/api.js";
+import { madeAgain, summary } from "./finished.js";
+import { say } from "./texts.js";
+
+const SPACE = "http://www.w3.org/2000/svg";
+const HEIGHT = 66; // pixels, with what lies between it and its neighbours
+
+export class FinishedView {
+  constructor() {
+    this.found = null;
+    this.element = Object.assign(document.createElement("div"), { className: "videoldm-finished" });
+    this.element.hidden = true;
+    this.pictures = Object.assign(document.createElement("img"), { alt: "", draggable: false });
+    this.bars = document.createElementNS(SPACE, "svg");
+    this.bars.setAttribute("preserveAspectRatio", "none");
+    this.caption = document.createElement("div");
+    this.caption.role = "status";
+    this.element.append(this.pictures, this.bars, this.caption);
+  }
+
+  get height() {
+    return this.found ? HEIGHT : 0;
+  }
+
+  /** Take what a run told, which was made of these segments. */
+  tell(found, segments) {
+    this.found = found;
+    this.was = segments;
+    const { pictures } = found;
+    this.pictures.hidden = !pictures;
+    if (pictures) this.pictures.src = api.apiURL(`/view?${new URLSearchParams(pictures)}`);
+    this.element.hidden = false;
+    this.show(segments);
+  }
+
+  /** Show what would become of the windows with the segments that are there now. */
+  show(segments) {
+    if (!this.found) return;
+    const { frames, windows } = this.found;
+    const again = madeAgain(this.found, this.was, segments);
+    const levels = [...new Set(windows.map((one) => one[3]))];
+    this.bars.setAttribute("viewBox", `0 0 ${frames} ${2 * levels.length}`);
+    const places = levels.map(() => 0);
+    this.bars.replaceChildren(
+      ...windows.map((one, k) => {
+        const level = levels.indexOf(one[3]);
+        return bar(one, again[k], 2 * level + (places[level]++ % 2), frames);
+      }),
+    );
+    this.caption.textContent = say(...summary(this.found, again));
+    this.element.title = say("finishedTip");
+  }
+}
+
+/** One window; those of a level take turns on two rows, since they share frames. */
+function bar([first, last, , , there], again, row, frames) {
+  const rect = document.createElementNS(SPACE, "rect");
+  const stop = Math.min(last + 1, frames);
+  const place = { x: first, y: row + 0.1, width: stop - first, height: 0.8 };
+  Object.entries(place).forEach(([name, value]) => rect.setAttribute(name, value));
+  const state = again ? "again" : there ? "there" : "made";
+  rect.classList.add(`videoldm-${state}`);
+  const title = document.createElementNS(SPACE, "title");
+  title.textContent = say(`${state}Window`, { first, last: stop - 1 });
+  rect.append(title);
+  return rect;
+}

@@ -1,0 +1,31 @@
+// The plan of noise levels by which a video was sampled, as a picture with its figures.
+
+import { api } from "../../scripts/api.js";
+import { say } from "./texts.js";
+
+const HEIGHT = 104; // pixels, with what lies between it and its neighbours
+
+export class PlanView {
+  constructor() {
+    this.element = Object.assign(document.createElement("figure"), { className: "videoldm-plan" });
+    this.element.hidden = true;
+    this.picture = Object.assign(document.createElement("img"), { draggable: false });
+    this.caption = document.createElement("figcaption");
+    this.element.append(this.picture, this.caption);
+  }
+
+  get height() {
+    return this.element.hidden ? 0 : HEIGHT;
+  }
+
+  /** `told` names the file and says frames, rows, together and evaluations. */
+  show(told) {
+    const { filename, subfolder, type, frames, evaluations } = told;
+    const place = new URLSearchParams({ filename, subfolder, type });
+    this.picture.src = api.apiURL(`/view?${place}`);
+    this.caption.textContent = say("plan", { ...told, each: (evaluations / frames).toFixed(1) });
+    this.picture.alt = this.caption.textContent;
+    this.element.title = `${this.caption.textContent}\n${say("planTip")}`;
+    this.element.hidden = false;
+  }
+}
