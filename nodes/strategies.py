@@ -15,7 +15,7 @@ from .choices import (
     WINDOW_SCHEDULES,
 )
 from .host import io
-from .inputs import context_guidance, integer, number
+from .inputs import boolean, combo, context_guidance, integer, number
 
 
 def strategy() -> io.Input:
@@ -93,16 +93,16 @@ def _overlap() -> io.Input:
 
 def _layout() -> list[io.Input]:
     return [
-        io.Combo.Input(
-            "window_schedule", options=list(WINDOW_SCHEDULES), optional=True, advanced=True,
-            tooltip="Static: the same windows at every step. Uniform: they begin elsewhere at "
+        combo(
+            "window_schedule", WINDOW_SCHEDULES,
+            "Static: the same windows at every step. Uniform: they begin elsewhere at "
             "every step. Looped: the same on a circle, for videos whose end leads to their start. "
             "Batched: windows that share nothing. Views: windows inside the temporal attention, "
             "with all frames in memory together.",
         ),
-        io.Combo.Input(
-            "fuse", options=list(FUSES), optional=True, advanced=True,
-            tooltip="Weights of a window's frames where windows overlap: highest in its middle "
+        combo(
+            "fuse", FUSES,
+            "Weights of a window's frames where windows overlap: highest in its middle "
             "(pyramid, relative), all the same (flat), or falling inside the overlap only.",
         ),
         integer(
@@ -120,9 +120,9 @@ def _keyframes() -> list[io.Input]:
             tooltip="Numbers of the frames that the frames of context are, such as 0, 16, -1; "
             "negative ones count from the end. Empty: context_frames at the start.",
         ),
-        io.Boolean.Input(
-            "hold_context", default=False, optional=True, advanced=True,
-            tooltip="Also hold the frames of context in the noisy latents at every step. For "
+        boolean(
+            "hold_context",
+            "Also hold the frames of context in the noisy latents at every step. For "
             "models that cannot be given frames, this alone keeps them.",
         ),
     ]  # fmt: skip
@@ -195,9 +195,9 @@ def _passes() -> io.Input:
 
 
 def _as_published() -> io.Input:
-    return io.Boolean.Input(
-        "as_published", default=False, optional=True, advanced=True,
-        tooltip="The authors' own script for long videos with its mistakes, to reproduce their "
+    return boolean(
+        "as_published",
+        "The authors' own script for long videos with its mistakes, to reproduce their "
         "results, for models that were published with one: the model is told that all frames of a "
         "predicted window are known, and only a third of the gaps between keyframes are filled "
         "in, so that the video is shorter.",

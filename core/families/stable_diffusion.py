@@ -1,7 +1,7 @@
-"""Stable Diffusion 1, 2 and the x4 upscaler: published files and diffusers folders -> image models.
+"""Stable Diffusion 1, 2, XL, the x4 upscaler: published files, diffusers folders -> image models.
 
-Rombach et al. 2022. Nothing is ever downloaded, and the family is recognised by the names and
-shapes of the weights, never by a file's name.
+Rombach et al. 2022, Podell et al. 2023. Nothing is ever downloaded, and the family is recognised by
+the names and shapes of the weights, never by a file's name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import CLIPTextModel
 
 from ..diffusion.denoiser import Prediction
 from ..diffusion.preconditioning import discrete
-from ..diffusion.schedules import NoiseSchedule, scaled_linear
+from ..diffusion.schedules import NoiseSchedule
 from ..networks.diffusion_model import DiffusionModel
 from ..networks.sites import UNetLayout
 from ..networks.video_unet import VideoUNet, eject
@@ -30,10 +30,15 @@ from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_keys as keys
 from . import stable_diffusion_parts as parts
+from . import stable_diffusion_xl as xl
 from .stable_diffusion_refusals import of_channels, what_it_is
 from .stable_diffusion_specs import SPECS, ImageSpec
 
 UNET, AUTOENCODER = parts.UNET, "first_stage_model."
+FIRST_OF_TWO, SECOND_OF_TWO = (
+    "conditioner.embedders.0.transformer.",
+    "conditioner.embedders.1.model.",
+)
 CLIP_TEXT, OPEN_CLIP_TEXT = "cond_stage_model.transformer.", "cond_stage_model.model."
 CLIP_LENGTH = 77  # tokens of a prompt
 
@@ -43,7 +48,8 @@ class ImageModel:
     """An image model with what turns words into conditions and pixels into latents and back.
 
     ``text_encoder(ids).last_hidden_state`` is the condition in every family: where the published
-    model uses the last but one layer, the layers above it (``dropped_layers``) were left out.
+    model uses the last but one layer, the layers above it (``dropped_layers``) were left out. With
+    a ``second_text`` it is what the last but one layers of both give, see there.
     """
 
     model: DiffusionModel
@@ -54,6 +60,7 @@ class ImageModel:
     dropped_layers: int = 0
     name: str = "image model"
     box_encoder: None = None  # conditions of the embedded driving model only
+    second_text: xl.SecondText | None = None
 
 
 def detect(
@@ -67,8 +74,9 @@ def detect(
         if not unet:
             continue
         marks = _marks(spec.unet)
+        labelled = any(key.startswith("label_emb") for key in marks)
         if all(unet.get(key) == shape for key, shape in marks.items()) and (
-            "label_emb.weight" in marks or not any(k.startswith("label_emb") for k in unet)
+            labelled or not any(k.startswith("label_emb") for k in unet)
         ):
             return name
     return None
@@ -89,6 +97,9 @@ def _marks(unet: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     }
     if unet.get("num_class_embeds"):
         marks["label_emb.weight"] = (unet["num_class_embeds"], 4 * first)
+    if unet.get("addition_embed_type"):
+        told = unet["projection_class_embeddings_input_dim"]
+        marks["label_emb.0.0.weight"] = (4 * first, told)
     return marks
 
 
@@ -139,14 +150,15 @@ def from_ldm(
     spec = specs[family]
     own = arranged(found, spec)
     unet = load_into(folders.build_unet(spec.unet), own.unet, f"the U-Net of {name}", dtype)
-    schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
+    schedule, told = xl.schedule_of(state, spec, name)
     text = _text_encoder(own.text, spec, f"the text encoder of {name}", dtype)
+    second = xl.second_text(found.second_text, spec, f"the second text encoder of {name}", dtype)
     autoencoder = _autoencoder(found.autoencoder, spec, f"the autoencoder of {name}", dtype)
     model = model_of(
         unet.to(device),
         spec.autoencoder,
         schedule,
-        prediction or spec.prediction or prediction_of(own.unet, spec.layout),
+        prediction or told or prediction_of(own.unet, spec.layout),
         schedule if spec.max_noise_level else None,
         spec.max_noise_level,
     )
@@ -158,6 +170,7 @@ def from_ldm(
         autoencoder and autoencoder.to(device),
         int(spec.open_clip),
         family,
+        second_text=xl.moved(second, device),
     )
 
 
@@ -198,7 +211,7 @@ def _autoencoder(
 ) -> AutoencoderKL | None:
     if not state:
         return None
-    dtype = autoencoder_dtype(dtype, spec.max_noise_level)
+    dtype = autoencoder_dtype(dtype, spec.half_autoencoder)
     return autoencoders.load_state(state, spec.autoencoder, name, dtype)
 
 
@@ -212,6 +225,11 @@ def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
         else {f"text_model.{k}": v for k, v in keys.clip_names(text).items()}
     )
     prefix = OPEN_CLIP_TEXT if spec.open_clip else CLIP_TEXT
+    second: dict[str, Tensor] = {}
+    if image_model.second_text is not None:
+        layers = spec.second_text["num_hidden_layers"]
+        second = xl.second_text_to_ldm(image_model.second_text, layers)
+        prefix = FIRST_OF_TWO
     autoencoder = keys.autoencoder_to_ldm(
         image_model.autoencoder.state_dict(), *_autoencoder_size(spec)
     )
@@ -219,6 +237,7 @@ def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
         **{UNET + k: v for k, v in keys.unet_to_ldm(unet, spec.layout).items()},
         **{AUTOENCODER + k: v for k, v in autoencoder.items()},
         **{prefix + k: v for k, v in own.items()},
+        **{SECOND_OF_TWO + k: v for k, v in second.items()},
     }
 
 
@@ -239,9 +258,9 @@ def prediction_of(unet: Mapping[str, Tensor], layout: UNetLayout) -> Prediction:
     return "v" if bias is not None and bias.float().std(unbiased=False) > 0.09 else "eps"
 
 
-def autoencoder_dtype(dtype: torch.dtype, max_noise_level: int) -> torch.dtype:
-    """The autoencoder's precision: the upscaler's leaves the range of float16."""
-    return torch.float32 if max_noise_level and dtype == torch.float16 else dtype
+def autoencoder_dtype(dtype: torch.dtype, half: bool) -> torch.dtype:
+    """The autoencoder's precision: the upscaler's and XL's leave the range of float16."""
+    return torch.float32 if not half and dtype == torch.float16 else dtype
 
 
 def model_of(
@@ -292,13 +311,13 @@ def _load_folder(
     scheduler = path / "scheduler" / "scheduler_config.json"
     low_res = path / "low_res_scheduler" / "scheduler_config.json"
     highest = _max_noise_level(path) if low_res.is_file() else 0
+    family = _family_of(unet, highest)
     autoencoder = text = None
     if (path / "vae").is_dir():
-        in_dtype = autoencoder_dtype(dtype, highest)
+        in_dtype = autoencoder_dtype(dtype, SPECS[family].half_autoencoder)
         autoencoder = folders.load_autoencoder_folder(path / "vae", in_dtype).to(device)
     if (path / "text_encoder").is_dir():
         text = folders.load_text_encoder_folder(path / "text_encoder", dtype).to(device)
-    family = "stable diffusion x4 upscaler" if highest else "stable diffusion 1"
     model = model_of(
         unet.to(device),
         autoencoder.config if autoencoder is not None else SPECS[family].autoencoder,
@@ -308,8 +327,17 @@ def _load_folder(
         highest,
     )
     length = text.config.max_position_embeddings if text is not None else CLIP_LENGTH
-    dropped = _dropped_layers(text)
-    return ImageModel(model, text, _tokenizer(path, text), length, autoencoder, dropped, path.name)
+    second = xl.moved(xl.second_text_folder(path, dtype), device)
+    return ImageModel(
+        model, text, _tokenizer(path, text), length, autoencoder, _dropped_layers(text),
+        path.name, second_text=second,
+    )  # fmt: skip
+
+
+def _family_of(unet: UNet2DConditionModel, max_noise_level: int) -> str:
+    if max_noise_level:
+        return "stable diffusion x4 upscaler"
+    return "stable diffusion xl" if unet.config.addition_embed_type else "stable diffusion 1"
 
 
 def _dropped_layers(text: CLIPTextModel | None) -> int:
@@ -323,10 +351,8 @@ def _dropped_layers(text: CLIPTextModel | None) -> int:
 
 def _refuse_other_models(path: Path) -> None:
     """Raise CheckpointError for folders of models that take more than latents and one text."""
-    if (path / "text_encoder_2").is_dir():
-        raise CheckpointError(
-            f"{path} has two text encoders: it is Stable Diffusion XL, which needs ComfyUI"
-        )
+    if (path / "text_encoder_2").is_dir() and not (path / "text_encoder").is_dir():
+        raise CheckpointError(f"{path} is the refiner of Stable Diffusion XL, which needs ComfyUI")
     config = folders.unet_config(path / "unet")
     other = of_channels(config.get("in_channels", 4), config.get("cross_attention_dim", 0))
     if other is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
 from ..diffusion.denoiser import Prediction
 from ..diffusion.schedules import (
@@ -32,6 +32,7 @@ BETAS: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "scaled_line
 
 # Types of the fields of configurations that are used; those that are missing have defaults.
 _TYPES = {int: "a whole number", float: "a number", str: "a text", list: "a list"}
+TextEncoder = TypeVar("TextEncoder", bound=PreTrainedModel)
 Fields = Mapping[str, tuple[type, ...]]
 _LEVELS: Fields = dict.fromkeys(
     ("block_out_channels", "down_block_types", "up_block_types"), (list,)
@@ -119,11 +120,15 @@ def build_autoencoder(config: Mapping[str, Any], name: str = "the autoencoder") 
         return AutoencoderKL.from_config(dict(config))
 
 
-def build_text_encoder(config: Mapping[str, Any], name: str = "the text encoder") -> CLIPTextModel:
+def build_text_encoder(
+    config: Mapping[str, Any],
+    name: str = "the text encoder",
+    kind: Callable[[CLIPTextConfig], TextEncoder] = CLIPTextModel,
+) -> TextEncoder:
     """A CLIP text encoder on the meta device."""
     known = {k: v for k, v in config.items() if k not in ("architectures", "dtype", "torch_dtype")}
     with broken_config(name), torch.device("meta"):
-        return CLIPTextModel(CLIPTextConfig(**known))
+        return kind(CLIPTextConfig(**known))
 
 
 def load_text_encoder(
@@ -134,7 +139,12 @@ def load_text_encoder(
     prefixed = any(k.startswith("text_model.") for k in encoder.state_dict())
     prefix = "text_model." if prefixed else ""
     load_into(encoder, {prefix + k: v for k, v in state.items()}, name, dtype)
-    # Not part of the state, so still on meta.
+    return with_positions(encoder)
+
+
+def with_positions(encoder: TextEncoder) -> TextEncoder:
+    """The same, loaded, with the numbers of its positions: not part of the state, they are still
+    on meta."""
     for module in encoder.modules():
         if "position_ids" in module._buffers:
             module.position_ids = torch.arange(encoder.config.max_position_embeddings)[None]
@@ -160,10 +170,15 @@ def load_autoencoder_folder(folder: Path, dtype: torch.dtype) -> AutoencoderKL:
 
 def load_text_encoder_folder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
     """Load the CLIP text encoder that transformers wrote to ``folder``."""
-    config = _config_of(folder, "CLIPTextModel", "architectures", TEXT_FIELDS)
+    config = text_config(folder, "CLIPTextModel")
     module = build_text_encoder(config, str(folder / "config.json"))
     state = clip_names(read_weights(find_text_weights(folder)))
     return load_text_encoder(module, state, f"the text encoder in {folder}", dtype)
+
+
+def text_config(folder: Path, wanted: str) -> dict[str, Any]:
+    """The configuration of a CLIP text encoder of a class that transformers wrote to ``folder``."""
+    return _config_of(folder, wanted, "architectures", TEXT_FIELDS)
 
 
 def unet_config(folder: Path) -> dict[str, Any]:

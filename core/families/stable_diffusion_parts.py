@@ -20,7 +20,8 @@ from . import stable_diffusion_keys as keys
 from .stable_diffusion_folders import build_unet
 from .stable_diffusion_specs import ImageSpec
 
-Part = Literal["unet", "autoencoder", "text"]
+Part = Literal["unet", "autoencoder", "text", "second_text"]
+TEXTS = ("text", "second_text")
 Value = TypeVar("Value")
 
 UNET, EMA = "model.diffusion_model.", "model_ema."
@@ -30,10 +31,18 @@ PREFIXES: dict[str, Part] = {
     "unet.": "unet",
     "first_stage_model.": "autoencoder",
     "vae.": "autoencoder",
+    "conditioner.embedders.0.": "text",
+    "conditioner.embedders.1.": "second_text",
+    "text_encoder_2.": "second_text",
+    "text_encoders.clip_g.": "second_text",
     "cond_stage_model.": "text",
     "text_encoder.": "text",
     "text_encoders.": "text",
 }
+_TEXT_ROOTS = (
+    *("encoder.layers.", "embeddings.", "final_layer_norm."),
+    *("transformer.resblocks.", "token_embedding.", "positional_embedding", "ln_final."),
+)
 ROOTS: dict[Part, tuple[str, ...]] = {
     "unet": (
         *("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out."),
@@ -44,16 +53,14 @@ ROOTS: dict[Part, tuple[str, ...]] = {
         *(f"encoder.{end}" for end in ("conv_", "down", "mid", "norm_out.")),
         *("decoder.", "quant_conv.", "post_quant_conv."),
     ),
-    "text": (
-        *("encoder.layers.", "embeddings.", "final_layer_norm."),
-        *("transformer.resblocks.", "token_embedding.", "positional_embedding", "ln_final."),
-    ),
+    "text": _TEXT_ROOTS,
+    "second_text": (*_TEXT_ROOTS, "text_projection"),
 }
 """What the paths of a network begin with."""
 
 # Around the text encoder's own names, in any number.
 _TEXT_WRAPPERS = re.compile(
-    r"^((cond_stage_model|text_encoders?|clip_[lh]|model|text_model|transformer(?!\.resblocks))\.)+"
+    r"^((cond_stage_model|text_encoders?|clip_[lgh]|model|text_model|transformer(?!\.resblocks))\.)+"
 )
 # Left over from training, by what the keys begin with: losses, averages, the second schedule of
 # upscalers, temperatures, k-diffusion's table of noise levels, textual inversion's own table.
@@ -79,11 +86,13 @@ def place_of(key: str) -> tuple[Part | None, str]:
     for prefix, name in PREFIXES.items():
         if key.startswith(prefix):
             rest = key[len(prefix) :]
-            return name, _TEXT_WRAPPERS.sub("", rest) if name == "text" else rest
+            return name, _TEXT_WRAPPERS.sub("", rest) if name in TEXTS else rest
     bare = _TEXT_WRAPPERS.sub("", key)
     if bare.startswith(ROOTS["text"]):
         return "text", bare
-    return next((p for p, roots in ROOTS.items() if key.startswith(roots)), None), key
+    return next(
+        (p for p, roots in ROOTS.items() if key.startswith(roots) and p not in TEXTS), None
+    ), key
 
 
 def is_leftover(key: str) -> bool:
@@ -106,6 +115,7 @@ class Parts:
     unet: dict[str, Tensor] = field(default_factory=dict)
     autoencoder: dict[str, Tensor] = field(default_factory=dict)
     text: dict[str, Tensor] = field(default_factory=dict)
+    second_text: dict[str, Tensor] = field(default_factory=dict)
 
 
 def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
@@ -120,7 +130,7 @@ def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
             continue
         if place is not None and (place == "unet" or path.startswith(ROOTS[place])):
             getattr(parts, place)[path] = tensor
-        elif place != "text":
+        elif place not in TEXTS:
             # Beside the text encoder stand CLIP's other tower, projections and tokenizers.
             unknown.append(key)
     complain("has unknown", name, unknown)

@@ -24,7 +24,6 @@ _BY_KEYS = {
         r"|\.lokr_w[12]",
         "a textual inversion, for the folder models/embeddings": r"^emb_params$"
         r"|^string_to_param$|^<.*>$",
-        "Stable Diffusion XL, which needs ComfyUI": r"^conditioner\.embedders\.",
         "Stable Video Diffusion": r"\.time_stack\.",
         "a video model (VideoCrafter)": r"(^|\.)init_attn\.0\.",
         "a video model (LVDM)": r"\.(attn1_tmp|qkv_t)\.|(^|\.)decoder\.conv_blocks\.",
@@ -70,9 +69,13 @@ def _unet(shapes: Mapping[str, Sequence[int]]) -> str | None:
     other = of_channels(first[1], max(widths))
     if other is not None:
         return other
-    if any(key.startswith(("label_emb.0.", "add_embedding.")) for key in shapes):
+    if any(key.startswith(("label_emb.0.", "add_embedding.")) for key in shapes) and (
+        max(widths) <= 1024
+    ):
         return f"an image variation model (unCLIP) of {base}" if max(widths) == 1024 else base
-    return f"{base} with changes that are not known here" if max(widths) in (768, 1024) else base
+    return (
+        f"{base} with changes that are not known here" if max(widths) in (768, 1024, 2048) else base
+    )
 
 
 def _part(shapes: Mapping[str, Sequence[int]]) -> str | None:

@@ -1,4 +1,4 @@
-"""The published image models: Stable Diffusion 1, 2 and the x4 upscaler, in numbers."""
+"""The published image models: Stable Diffusion 1, 2, XL and the x4 upscaler, in numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..diffusion.denoiser import Prediction
-from ..networks.sites import SD1, SD2, X4_UPSCALER, UNetLayout
+from ..networks.sites import SD1, SD2, SDXL, X4_UPSCALER, UNetLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,9 @@ class ImageSpec:
     prediction: Prediction | None = "eps"  # None: told by a weight, see `prediction_of`
     betas: tuple[float, float] = (8.5e-4, 1.2e-2)
     max_noise_level: int = 0  # above 0 for upscalers
+    second_text: dict[str, Any] | None = None  # of a second text encoder
+    second_padding: int = 0
+    half_autoencoder: bool = True  # whether it stays in the range of float16
 
 
 def unet_config(layout: UNetLayout, **more: Any) -> dict[str, Any]:
@@ -29,6 +32,7 @@ def unet_config(layout: UNetLayout, **more: Any) -> dict[str, Any]:
     return dict(
         block_out_channels=layout.channels,
         layers_per_block=layout.layers,
+        transformer_layers_per_block=tuple(d or 1 for d in layout.depths),
         down_block_types=tuple(f"{'CrossAttn' * bool(d)}DownBlock2D" for d in layout.depths),
         up_block_types=tuple(f"{'CrossAttn' * bool(d)}UpBlock2D" for d in layout.depths[::-1]),
         **more,
@@ -70,6 +74,14 @@ OPEN_CLIP_H = dict(
     eos_token_id=49407,
     pad_token_id=0,
 )
+# All layers: the condition is the output of the last but one, and the whole prompt's is the last's.
+OPEN_CLIP_G = OPEN_CLIP_H | dict(
+    hidden_size=1280,
+    intermediate_size=5120,
+    num_hidden_layers=32,
+    num_attention_heads=20,
+    projection_dim=1280,
+)
 
 SPECS: dict[str, ImageSpec] = {
     "stable diffusion 1": ImageSpec(
@@ -92,6 +104,22 @@ SPECS: dict[str, ImageSpec] = {
         padding=0,
         prediction=None,
     ),
+    "stable diffusion xl": ImageSpec(
+        layout=SDXL,
+        unet=unet_config(
+            SDXL,
+            cross_attention_dim=2048,
+            attention_head_dim=(5, 10, 20),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ),
+        autoencoder=autoencoder_config((128, 256, 512, 512), 0.13025),
+        text=CLIP_L,
+        second_text=OPEN_CLIP_G,
+        half_autoencoder=False,
+    ),
     "stable diffusion x4 upscaler": ImageSpec(
         layout=X4_UPSCALER,
         # The three finer levels attend to the text twice instead of to themselves.
@@ -111,5 +139,6 @@ SPECS: dict[str, ImageSpec] = {
         prediction="v",
         betas=(1e-4, 2e-2),
         max_noise_level=350,
+        half_autoencoder=False,
     ),
 }

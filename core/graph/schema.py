@@ -15,6 +15,8 @@ from .messages import LONGEST_NAME, shown
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
+NEW_WIDGETS = ("VIDEO_EDIT",)
+"""Types whose inputs are sockets in today's frontends and widgets, of a dict, in newer ones."""
 SEED_NAMES = ("seed", "noise_seed")
 SHOWN_DROPPED = 8
 MOST_NODES, MOST_LINKS = 10_000, 100_000
@@ -75,6 +77,11 @@ class InputSpec:
         if self.control_after_generate is not None:
             return bool(self.control_after_generate)
         return self.type == "INT" and self.name in SEED_NAMES
+
+    def takes(self, value: Any) -> bool:
+        """Whether a value may be typed in: a widget's, or that of a socket that is a widget in
+        newer frontends."""
+        return self.kind == "widget" or (self.type in NEW_WIDGETS and isinstance(value, Mapping))
 
     def choices(self) -> tuple:
         """Return the combo's choices now (files are listed again on every call)."""

@@ -73,7 +73,7 @@ def _refuse_unknown(node: Node, graph: Graph, registry: Registry) -> None:
                                 f'input "{shown(name)}", which does not exist')  # fmt: skip
         if isinstance(value, Link) and (name in live or spec.accept_all_inputs):
             continue
-        if name not in FRONTEND_LEFTOVERS and (name not in live or live[name].kind == "socket"):
+        if name not in FRONTEND_LEFTOVERS and not (name in live and live[name].takes(value)):
             raise WorkflowError(f'{describe(node)} has no widget for its input "{shown(name)}"'
                                 f"{did_you_mean(name, list(live))}")  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .messages import first_line, printable, shown, written
 from .schema import (
+    NEW_WIDGETS,
     Graph,
     InputSpec,
     Link,
@@ -273,8 +274,8 @@ class _Check:
 
 
 def _may_be_a_value(value: Any, type_: str) -> bool:
-    """Whether a socket of this type takes a value; newer frontends have widgets for VIDEO_EDIT."""
-    if type_ == "VIDEO_EDIT":
+    """Whether a socket of this type takes a value."""
+    if type_ in NEW_WIDGETS:
         return isinstance(value, Mapping)
     return type_ in ("INT", "FLOAT", "STRING", "BOOLEAN", "*")
 

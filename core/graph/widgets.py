@@ -44,10 +44,8 @@ def complete(values: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
     """Keep the values of live widgets, in the frontend's order, and add the missing defaults."""
     full: dict[str, Any] = {}
     for name, live in spec.live_inputs(values).items():
-        if live.kind != "widget":
-            continue
         value = values[name] if name in values else live.initial()
-        if value is not None:
+        if value is not None and live.takes(value):
             full[name] = value
     return full
 
@@ -89,6 +87,8 @@ class _Reading:
         button = button and any(one.upload for one in inputs)
         for spec in required_first(inputs):
             if spec.kind != "widget":
+                if spec.takes(self._next):
+                    self._take(spec, f"{prefix}{spec.name}")
                 continue
             if button and self.upload == "required" and not spec.required:
                 button = self._skip_button()
@@ -99,6 +99,10 @@ class _Reading:
                 self._collect(spec.opened(chosen), f"{prefix}{spec.name}.")
         if button:
             self._skip_button()
+
+    @property
+    def _next(self) -> Any:
+        return self.saved[self.position] if self.position < len(self.saved) else None
 
     def _skip_button(self) -> bool:
         """Pass the upload button's value, which stands once; always False."""
@@ -144,7 +148,7 @@ def suits(value: Any, spec: InputSpec) -> bool:
 def write_widgets(values: Mapping[str, Any], spec: NodeSpec) -> tuple[list[Any], dict[str, Any]]:
     """Return `widgets_values` (with the extra values) and `widgets_values_named` for a node."""
     widgets = {name: live for name, live in spec.live_inputs(values).items()
-               if live.kind == "widget"}  # fmt: skip
+               if live.takes(values.get(name))}  # fmt: skip
     listed: list[Any] = []
     named: dict[str, Any] = {}
     for name, live in widgets.items():

@@ -64,6 +64,23 @@ def encode_text(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
     return encoder(input_ids=ids).last_hidden_state
 
 
+def behind_layer(encoder: CLIPTextModel, ids: Tensor, layer: int) -> tuple[Tensor, Tensor | None]:
+    """Tokens [b, n, d] of ids [b, n] behind a layer (-1 is the last), before the final norm, and
+    the projected answer [b, p] to the whole prompt of an encoder that has one."""
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, given: tuple, output: Tensor | tuple) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    layers = getattr(encoder, "text_model", encoder).encoder.layers
+    hook = layers[layer].register_forward_hook(keep)
+    try:
+        output = encoder(input_ids=ids)
+    finally:
+        hook.remove()
+    return found[0], getattr(output, "text_embeds", None)
+
+
 # -------------------------------------------------------------------------------------------------
 # Tokenizer.
 

@@ -21,7 +21,6 @@ host = inside.begin(sys.argv[1], "--base-directory", str(BASE))
 
 import execution  # noqa: E402
 import server  # noqa: E402
-from PIL import Image  # noqa: E402
 from videoldm.core import families  # noqa: E402
 from videoldm.nodes import NODES  # noqa: E402
 
@@ -60,7 +59,6 @@ def ran(name: str) -> dict:
 
 
 server.PromptServer.instance = SERVER
-Image.new("RGB", (40, 30), (200, 90, 20)).save(BASE / "input" / "example.png")
 for one in NODES:
     nodes.NODE_CLASS_MAPPINGS[one.define_schema().node_id] = one
 print(json.dumps({name: ran(name) for name in NAMES}))

@@ -9,7 +9,6 @@ import pytest
 import torch
 import video_network_toys as toys
 from comfyui_server import found_inside
-from PIL import Image
 from safetensors.torch import load_file
 from videoldm.core import families
 from videoldm.core.graph.api_format import graph_from_api
@@ -34,7 +33,6 @@ def headless(tmp_path, monkeypatch):
     """headless(name) runs a workflow without ComfyUI and returns the files that it wrote."""
     for folder in ("input", "output", "models/videoldm"):
         (tmp_path / folder).mkdir(parents=True)
-    Image.new("RGB", (40, 30), (200, 90, 20)).save(tmp_path / "input" / "example.png")
     before = host.folders, host.policy, host.embed_metadata
     host.configure(models=[tmp_path / "models"], input=tmp_path / "input",
                    output=tmp_path / "output", device="cpu")  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image
 from templates import ROOT
 from video_network_toys import FRAMES, NETWORKS, SIDE, model_file, parts, small_prompt
 from videoldm.core import families
@@ -20,7 +19,6 @@ def test_it_runs_headless(toys, tmp_path, monkeypatch, name):
     monkeypatch.setattr(families, "load_video_parts", lambda path, untold, **where: found)
     (tmp_path / "models" / "videoldm").mkdir(parents=True)
     (tmp_path / "models" / "videoldm" / model_file(name)).write_bytes(b"{}")
-    Image.new("RGB", (40, 30), (200, 90, 20)).save(tmp_path / "input" / "example.png")
     Executor(node_registry()).run(graph_from_api(small_prompt(name)))
     (file,) = (tmp_path / "output").rglob("*.mp4")
     video = open_video(file)

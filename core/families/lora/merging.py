@@ -61,7 +61,7 @@ def factors_by_module(
     if not paths.unet and not paths.text and not any(k.startswith("bundle_emb.") for k in lora):
         raise CheckpointError(f"{name} changes nothing: its keys are of other text encoders only")
     _check_family(paths.unet, state, kind, name)
-    own = paths.unet if kind == "unet" else paths.text
+    own = paths.of(kind)
     names = module_names(state, kind, table)
     layers = text_layers(state)
     unknown = [p for p in own if p not in names and not is_left_out(p, kind, layers)]
@@ -76,7 +76,8 @@ def _check_family(
     if other is not None:
         raise CheckpointError(f"{name} is made for {other}, not for Stable Diffusion's U-Net")
     path = next((p for p in unet if p.endswith(("attn2.to_k", "attn2_to_k"))), None)
-    if path is None:
+    # The U-Net reads what two encoders give side by side: neither is as wide.
+    if path is None or kind in ("first_text", "second_text"):
         return
     difference = update_of(unet[path], path, name).difference
     ends = "attn2.to_k.weight" if kind == "unet" else "token_embedding.weight"

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ...weights.checkpoints import CheckpointError, complain, listed
 
-Kind = Literal["unet", "text"]
-Part = Literal["unet", "text", "other"]
+Kind = Literal["unet", "text", "first_text", "second_text"]
+"""Parts of a model; the last two are those of one with two text encoders."""
+Part = Literal["unet", "text", "second_text", "other"]
 
 # Longer prefixes win; a path without any is the U-Net's, or the text encoder's by its beginning.
 PREFIXES: dict[str, Part] = {
@@ -38,9 +39,11 @@ PREFIXES: dict[str, Part] = {
     "clip_l.transformer.": "text",
     "clip_h.transformer.": "text",
     "cond_stage_model.transformer.": "text",
-    "lora_te2_": "other",  # further encoders of larger models
-    "lora_te3_": "other",
-    "text_encoder_2.": "other",
+    "lora_te2_": "second_text",
+    "text_encoder_2.": "second_text",
+    "text_encoders.clip_g.transformer.": "second_text",
+    "clip_g.transformer.": "second_text",
+    "lora_te3_": "other",  # further encoders of larger models
     "text_encoder_3.": "other",
     "text_encoders.": "other",
     "clip_g.": "other",
@@ -105,6 +108,10 @@ class Paths:
 
     unet: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     text: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    second_text: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def of(self, kind: Kind) -> dict[str, dict[str, Tensor]]:
+        return self.text if kind == "first_text" else getattr(self, kind)
 
 
 def sort_keys(file: Mapping[str, Tensor], name: str) -> Paths:
@@ -123,8 +130,9 @@ def sort_keys(file: Mapping[str, Tensor], name: str) -> Paths:
         if not factor:
             unknown.append(key)
             continue
-        paths = found.text if part == "text" or _TEXT_PATH.match(path) else found.unet
-        paths.setdefault(path, {})[factor] = tensor
+        if part == "unet" and _TEXT_PATH.match(path):
+            part = "text"
+        getattr(found, part).setdefault(path, {})[factor] = tensor
     for kind, pattern in UNSUPPORTED.items():
         if any(pattern.search(key) for key in unknown):
             raise CheckpointError(
@@ -161,7 +169,7 @@ def module_names(
     """
     paths = [k.removesuffix(".weight") for k in state if k.endswith(".weight")]
     names = {path: path for path in paths}
-    if kind == "text":
+    if kind != "unet":
         # Whether CLIP's names start with text_model. depends on the version of transformers.
         bare = {path.removeprefix("text_model."): path for path in paths}
         names |= bare | {f"text_model.{short}": path for short, path in bare.items()}
@@ -177,11 +185,13 @@ def module_names(
 
 def is_left_out(path: str, kind: Kind, layers: int) -> bool:
     """Whether an unknown path is a layer of the text encoder above the ``layers`` that are used, or
-    its projection, which no image model uses."""
-    if kind != "text":
+    its projection, which is only used of the second of two."""
+    if kind == "unet":
         return False
-    layer = _TEXT_LAYER.search(path)
-    return bool(_TEXT_UNUSED.search(path)) or (layer is not None and int(layer[1]) >= layers)
+    layer, unused = _TEXT_LAYER.search(path), kind != "second_text"
+    return (unused and bool(_TEXT_UNUSED.search(path))) or (
+        layer is not None and int(layer[1]) >= layers
+    )
 
 
 def text_layers(state: Iterable[str]) -> int:

@@ -16,6 +16,7 @@ import comfy.model_sampling
 import torch
 from torch import Tensor, nn
 
+from ....core.diffusion.denoiser import broadcast
 from ....core.diffusion.schedules import NoiseRange, NoiseSchedule
 
 LEVELS = ("sigmas", "log_sigmas")
@@ -61,6 +62,10 @@ class ScheduleSampling(KeptLevels, comfy.model_sampling.ModelSamplingDiscrete):
 
     def timestep(self, sigma: Tensor) -> Tensor:
         return self.schedule.timestep(sigma).to(sigma.device)
+
+    def calculate_input(self, sigma: Tensor, noise: Tensor, **kwargs: Any) -> Tensor:
+        """What the network sees: the schedule says how much signal is left in it."""
+        return noise * broadcast(self.schedule.input_scale(sigma.cpu()).to(sigma), noise)
 
 
 class RangeSampling(

@@ -17,14 +17,13 @@ import comfy.utils
 from einops import rearrange
 from torch import Tensor
 
-from ....core.diffusion.denoiser import broadcast
 from ....core.networks.conditions import Conditions
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.factorised_unet import FactorisedConfig, FactorisedUNet
 from ..shared.image_tokens import IMAGE_TOKENS, RATE, beside, rate_ids
 from ..shared.model_facts import trained_network
 from .layers import CALC_COND_BATCH, FRAME_BATCH, KEY, FrameBatch, fold_frames
-from .model import EpsSampling, VideoLDMConfig, VideoLDMLatents, VSampling
+from .model import PREDICTIONS, VideoLDMConfig, VideoLDMLatents
 
 
 class VideoLatents(VideoLDMLatents):
@@ -35,27 +34,6 @@ class VideoLatents(VideoLDMLatents):
     def __init__(self, model: DiffusionModel):
         super().__init__(model, None)
         self.temporal_downscale_ratio = model.temporal_factor
-
-
-class SignalInput:
-    """Noise levels of which the schedule says how much signal is left in what the network sees."""
-
-    def calculate_input(self, sigma: Tensor, noise: Tensor, **kwargs: Any) -> Tensor:
-        return noise * broadcast(self.schedule.input_scale(sigma.cpu()).to(sigma), noise)
-
-
-class EpsSignalSampling(SignalInput, EpsSampling):
-    pass
-
-
-class VSignalSampling(SignalInput, VSampling):
-    pass
-
-
-PREDICTIONS = {
-    "eps": (comfy.model_base.ModelType.EPS, EpsSignalSampling),
-    "v": (comfy.model_base.ModelType.V_PREDICTION, VSignalSampling),
-}
 
 
 class HostedUNet(FactorisedUNet):

@@ -98,10 +98,14 @@ class PromptEncoder:
         if self.stop is not None:
             layers = encoder.config.num_hidden_layers
             encoder = first_layers(encoder, layers + self.dropped + self.stop + 1)
+        return encode_text(*self._given(encoder, chunks)).float()
+
+    def _given(self, encoder: nn.Module, chunks: list[list[Token]]) -> tuple[nn.Module, Tensor]:
+        """The encoder, with the vectors among the tokens, and their ids [chunks, n]."""
         ids, vectors = self._numbered(chunks)
         if vectors:
             encoder = with_vectors(encoder, torch.stack(vectors))
-        return encode_text(encoder, torch.tensor(ids).to(self.device)).float()
+        return encoder, torch.tensor(ids).to(self.device)
 
     def _numbered(self, chunks: list[list[Token]]) -> tuple[list[list[int]], list[Tensor]]:
         """Ids of all tokens, where those behind the last word are the vectors in this order.

@@ -46,6 +46,7 @@ from ..shared.model_names import (
 )
 from ..shared.prompt_encoder import PromptEncoder
 from ..shared.steering import can_follow_camera
+from ..shared.two_prompt_encoders import OneOfTwo, TwoPromptEncoders
 from ..shared.vae import VideoVAE
 from ..shared.vae_3d import VideoVAE3D
 from ..shared.video_vae import video_vae
@@ -59,7 +60,8 @@ FP8 = {
     "fp8_e4m3fn_fast": torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
 }
-Loaded = tuple[StandaloneModel, PromptEncoder | MissingPart, VideoVAE | MissingPart]
+Clip = PromptEncoder | TwoPromptEncoders
+Loaded = tuple[StandaloneModel, Clip | MissingPart, VideoVAE | MissingPart]
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Loaders:
             round_weights(eject(model.core.network), FP8[weight_dtype])
         return model
 
-    def text_encoder(self, name: str, device: str = "default") -> PromptEncoder:
+    def text_encoder(self, name: str, device: str = "default") -> Clip:
         """A text encoder from a file of the folder text_encoders."""
         there = self._there | ({} if device == "default" else {"device": device})
         path = self.folders.model_path("text_encoders", name)
@@ -171,24 +173,31 @@ class Loaders:
 
         return model.steered(can_follow_camera, change)
 
-    def _clip(self, found: Any, box_encoder: Any = None) -> PromptEncoder:
-        width = found.text_encoder.config.hidden_size
-        embeddings = Embeddings(tuple(self.folders.model_roots("embeddings")), width)
+    def _clip(self, found: Any, box_encoder: Any = None) -> Clip:
+        length, second = found.text_length, getattr(found, "second_text", None)
+        if second is not None:
+            both = (found.text_encoder, found.tokenizer), (second.encoder, second.tokenizer)
+            return TwoPromptEncoders(*(
+                OneOfTwo(*one, length, embeddings=self._embeddings(one[0])) for one in both
+            ))  # fmt: skip
         return PromptEncoder(
-            found.text_encoder, found.tokenizer, found.text_length, box_encoder, embeddings,
-            found.dropped_layers,
+            found.text_encoder, found.tokenizer, length, box_encoder,
+            self._embeddings(found.text_encoder), found.dropped_layers,
         )  # fmt: skip
 
-    def lora(self, model: StandaloneModel | None, clip: PromptEncoder | None, name: str,
+    def _embeddings(self, encoder: nn.Module) -> Embeddings:
+        roots = tuple(self.folders.model_roots("embeddings"))
+        return Embeddings(roots, encoder.config.hidden_size)
+
+    def lora(self, model: StandaloneModel | None, clip: Clip | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
         """The model and the CLIP with a LoRA merged in; those that were given are not changed."""
         path = self.folders.model_path("loras", name)
         lora = read_lora(path)
         if model is not None and strength_model:
             model = _model_with_lora(model, lora, strength_model, path.name)
-        if isinstance(clip, PromptEncoder) and strength_clip:
-            encoder = apply_lora(clip.encoder, lora, strength_clip, kind="text", name=path.name)
-            clip = replace(clip, encoder=encoder)
+        if strength_clip:
+            clip = _clip_with_lora(clip, lora, strength_clip, path.name)
         return model, clip
 
     def motion_lora(self, layers: TemporalLayers, name: str, strength: Curve) -> TemporalLayers:
@@ -219,6 +228,16 @@ def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """Give weights that nobody else has the values that they have in a smaller dtype."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype).to(parameter.dtype)
+
+
+def _clip_with_lora(clip: Any, lora: Any, strength: float, name: str) -> Any:
+    def changed(one: PromptEncoder, kind: str) -> PromptEncoder:
+        return replace(one, encoder=apply_lora(one.encoder, lora, strength, kind=kind, name=name))
+
+    if isinstance(clip, TwoPromptEncoders):
+        first, second = changed(clip.first, "first_text"), changed(clip.second, "second_text")
+        return replace(clip, first=first, second=second)
+    return changed(clip, "text") if isinstance(clip, PromptEncoder) else clip
 
 
 def _model_with_lora(

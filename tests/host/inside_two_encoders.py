@@ -1,0 +1,92 @@
+"""Run by ComfyUI's own Python, outside of a server: a toy of two text encoders by ComfyUI's own
+classes, its prompts, and videos by motion modules in it.
+
+python inside_two_encoders.py COMFYUI FOLDER     (FOLDER holds toy.safetensors, layers.safetensors
+and asked.json; writes found.safetensors there)
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from inside import begin
+
+
+def clip_of(state: dict, told: dict):
+    """ComfyUI's CLIP of two encoders, of other sizes."""
+    import comfy.sd1_clip
+    import comfy.sdxl_clip
+
+    options = {"clip_l_model_config": told["text"], "clip_g_model_config": told["second"]}
+    model = comfy.sdxl_clip.SDXLClipModel(model_options=options)
+    known = comfy.supported_models.SDXL({})
+    own = {k: v for k, v in state.items() if k.startswith("conditioner.")}
+    own = known.process_clip_state_dict(dict(own))
+    for name in ("clip_l", "clip_g"):
+        part = {k.removeprefix(f"{name}."): v for k, v in own.items() if k.startswith(name)}
+        part = {k.removeprefix("transformer."): v for k, v in part.items()}
+        missing, unknown = getattr(model, name).load_sd(part)
+        assert not unknown and set(missing) <= {"text_projection.weight"}, (missing, unknown)
+    return model, comfy.sdxl_clip.SDXLTokenizer()
+
+
+def model_of(state: dict, told: dict):
+    """ComfyUI's U-Net, of other sizes, on a MODEL."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+    import torch
+
+    known = comfy.supported_models.SDXL({})
+    known.unet_config = told["unet"]
+    model = comfy.model_base.SDXL(known)
+    # The published numbers of sizes have sinusoids of 256.
+    model.embedder = type(model.embedder)(told["sizes"])
+    prefix = "model.diffusion_model."
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    model.diffusion_model.load_state_dict(own)
+    return comfy.model_patcher.ModelPatcher(model, *[torch.device("cpu")] * 2)
+
+
+def main() -> None:
+    comfyui, folder = sys.argv[1], Path(sys.argv[2])
+    host = begin(comfyui)
+    logging.disable(logging.WARNING)
+    import comfy.sample
+    import torch
+    from safetensors.torch import load_file, save_file
+    from videoldm.core.networks.temporal_layers import Strength
+    from videoldm.nodes.host.comfyui import loaders
+
+    torch.set_grad_enabled(False)
+    told = json.loads((folder / "asked.json").read_text())
+    state = load_file(folder / "toy.safetensors")
+    clip, tokenizer = clip_of(state, told)
+    found, prompts = {}, []
+    for k, (text, layer) in enumerate(told["prompts"]):
+        clip.reset_clip_options()
+        if layer is not None:
+            clip.set_clip_options({"layer": layer})
+        tokens, whole = clip.encode_token_weights(tokenizer.tokenize_with_weights(text))[:2]
+        found |= {f"tokens {k}": tokens, f"whole {k}": whole}
+        prompts.append([[tokens, {"pooled_output": whole}]])
+    image = model_of(state, told)
+    latent = torch.zeros(told["latent"])
+    noise = comfy.sample.prepare_noise(latent, told["seed"])
+    models = {"image": image}
+    models["video"] = host.inject(
+        image, loaders.temporal_layers(folder / "layers.safetensors"), Strength()
+    )
+    for name, model in models.items():
+        for how, (steps, cfg) in told["how"].items():
+            found[f"{name} {how}"] = comfy.sample.sample(
+                model, noise, steps, cfg, "euler", "normal", prompts[0], prompts[1], latent,
+                seed=told["seed"],
+            )  # fmt: skip
+    save_file({k: v.float().contiguous() for k, v in found.items()}, folder / "found.safetensors")
+    print(json.dumps(sorted(found)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""An image model with two text encoders, without ComfyUI and in it: the same prompts and videos."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from animatediff_toys import toy_layers
+from comfyui_server import found_inside
+from safetensors.torch import load_file, save_file
+from videoldm.core.families import animatediff
+from videoldm.core.families import stable_diffusion as sd
+from videoldm.core.networks.temporal_layers import Strength
+from videoldm.nodes.host.standalone.core_sampling import SamplerSettings, ksample
+from videoldm.nodes.host.standalone.devices import Policy
+from videoldm.nodes.host.standalone.host import host
+from videoldm.nodes.host.standalone.loaders import Loaders, with_whole_steps
+from xl_toys import LAYOUT, NAME, POOLED, SECOND, SIZES, SPEC, TEXT, layers_config, write_file
+
+LATENT, SEED = (4, 4, 8, 12), 1
+HOW = {"once": (1, 1.0), "guided": (4, 4.0)}
+"""Steps, no noise level of which lies midway between two timesteps, and cfg."""
+SAME = 1e-4
+"""Of the spread of the values."""
+LONG = ", ".join(["a red circle moves to the right of a blue square"] * 14)
+PROMPTS = [
+    ("a red circle, (by night:1.3)", None),
+    ("", None),
+    (f"((foggy)) {LONG} (sunny:0.5)", None),
+    ("a red circle", -1),
+    ("a red circle", -3),
+    ("a red circle", -40),
+]
+
+
+def comfyui_unet() -> dict:
+    """The arguments of ComfyUI's U-Net of the toy."""
+    depths = LAYOUT.depths
+    return dict(
+        image_size=32, in_channels=4, out_channels=4, model_channels=LAYOUT.channels[0],
+        num_res_blocks=[LAYOUT.layers] * LAYOUT.levels, channel_mult=[1, 2, 2],
+        transformer_depth=[d for d in depths for _ in range(LAYOUT.layers)],
+        transformer_depth_output=[d for d in depths for _ in range(LAYOUT.layers + 1)],
+        transformer_depth_middle=LAYOUT.mid_depth, context_dim=40, use_spatial_transformer=True,
+        use_linear_in_transformer=True, legacy=False, num_heads=-1, num_head_channels=16,
+        num_classes="sequential", adm_in_channels=POOLED + 6 * SIZES,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["sdxl", "hotshot xl"])
+def folder(request, tmp_path_factory):
+    """The toy's files, and what ComfyUI makes of them."""
+    folder = tmp_path_factory.mktemp("two_encoders")
+    write_file(folder / "toy.safetensors")
+    config = layers_config(request.param)
+    layers = animatediff.to_original(toy_layers(config), config)
+    save_file({k: v.contiguous() for k, v in layers.items()}, folder / "layers.safetensors")
+    told = dict(text=TEXT, second=SECOND, unet=comfyui_unet(), sizes=SIZES, prompts=PROMPTS,
+                latent=LATENT, how=HOW, seed=SEED)  # fmt: skip
+    (folder / "asked.json").write_text(json.dumps(told))
+    found_inside("inside_two_encoders.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def there(folder):
+    return load_file(folder / "found.safetensors")
+
+
+@pytest.fixture(scope="module")
+def wires(folder):
+    """MODEL and CLIP of the toy in the standalone host."""
+    loaders = Loaders(host.folders, Policy("cpu", "fp32"))
+    found = sd.load(folder / "toy.safetensors", specs={NAME: SPEC})
+    model, clip, _ = loaders._wires(with_whole_steps(found), "toy.safetensors")
+    return model, clip
+
+
+def apart(one, two) -> float:
+    assert one.shape == two.shape
+    return float((one - two).abs().max() / two.std())
+
+
+def test_prompts_are_those_of_comfyui(wires, there):
+    _, clip = wires
+    for k, (text, layer) in enumerate(PROMPTS):
+        ((tokens, more),) = (clip if layer is None else clip.stopping_at(layer)).encode(text)
+        far = apart(tokens, there[f"tokens {k}"]), apart(more["pooled_output"], there[f"whole {k}"])
+        print(k, far)
+        assert max(far) < SAME, text
+    assert len(there["tokens 2"][0]) == 3 * 77
+
+
+def test_images_and_videos_are_those_of_comfyui(wires, there, folder):
+    image, clip = wires
+    layers = animatediff.load_layers(folder / "layers.safetensors")
+    video = host.inject(image, layers, Strength())
+    positive, negative = (clip.encode(text) for text, _ in PROMPTS[:2])
+    for name, model in (("image", image), ("video", video)):
+        for kind, (steps, cfg) in HOW.items():
+            how = SamplerSettings(
+                seed=SEED, steps=steps, cfg=cfg, sampler_name="euler", scheduler="normal"
+            )
+            latent = {"samples": torch.zeros(LATENT)}
+            found = ksample(host, model, positive, negative, latent, how)
+            far = apart(found["samples"], there[f"{name} {kind}"])
+            print(name, kind, far)
+            assert far < SAME
+    assert apart(there["image once"], there["video once"]) > 0.05
