@@ -43,8 +43,8 @@ def runs_folder(output: Path) -> Path:
 def runs_limit() -> float:
     """Bytes that finished chunks may take, 0 if none are to be kept; ValueError for a setting that
     is no number."""
-    text = os.environ.get(SETTING, "").strip().lower()
-    if text in OFF:
+    text = os.environ.get(SETTING, "").strip()
+    if text.lower() in OFF:
         return 0.0
     try:
         return 1e9 * (float(text) if text else LIMIT_GB)
