@@ -20,10 +20,14 @@ export class PlanView {
 
   /** `told` names the file and says frames, rows, together and evaluations. */
   show(told) {
-    const { filename, subfolder, type, frames, evaluations } = told;
+    const { filename, subfolder, type, rows, together } = told;
     const place = new URLSearchParams({ filename, subfolder, type });
     this.picture.src = api.apiURL(`/view?${place}`);
-    this.caption.textContent = say("plan", { ...told, each: (evaluations / frames).toFixed(1) });
+    this.caption.textContent = say("plan", {
+      rows,
+      frames: together,
+      evaluations: (told.evaluations / told.frames).toFixed(1),
+    });
     this.picture.alt = this.caption.textContent;
     this.element.title = `${this.caption.textContent}\n${say("planTip")}`;
     this.element.hidden = false;

@@ -59,18 +59,18 @@ class SvdConfig:
         """diffusers' configuration of the image U-Net."""
         layout = self.layout
         depths = [depth or layout.mid_depth or 1 for depth in layout.depths]
-        return unet_config(
+        config = unet_config(
             layout,
             in_channels=self.in_channels,
             out_channels=self.out_channels,
             attention_head_dim=tuple(map(self.heads, layout.channels)),
             cross_attention_dim=self.context_width,
             use_linear_projection=self.linear,
-            transformer_layers_per_block=tuple(depths),
             norm_num_groups=self.norm_groups,
             class_embed_type="projection",
             projection_class_embeddings_input_dim=self.ids_width,
         )
+        return config | dict(transformer_layers_per_block=tuple(depths))
 
     def layers_spec(self) -> TemporalLayersSpec:
         """A convolution behind every residual block, a block behind every transformer block."""

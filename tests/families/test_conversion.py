@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from stable_diffusion_toys import published, toy_model, toy_spec
+from stable_diffusion_toys import FULL, published, toy_model, toy_spec
 from videoldm.core.families import conversion, lavie, lvdm
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.conversion import identify
@@ -67,7 +67,7 @@ def test_the_numbers_may_be_halved_and_files_replaced_only_when_asked(tmp_path, 
     assert "replace itself" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("family", list(sd.SPECS))
+@pytest.mark.parametrize("family", list(FULL))
 def test_stable_diffusion_is_checked_and_freed_of_what_training_left(family):
     """At full size, on the meta device."""
     file = published(family)

@@ -167,7 +167,7 @@ class Server:
     def files(self, history: dict[str, Any]) -> list[Path]:
         """The files that a run's output nodes showed, in the order of the nodes' ids; without what
         Load Video shows of its own."""
-        outputs = sorted(history["outputs"].items(), key=lambda item: int(item[0]))
+        outputs = sorted(history["outputs"].items(), key=lambda item: _numbers(item[0]))
         shown = [one for _, output in outputs for one in output.get("images", [])
                  if not one["filename"].startswith("selection_")]  # fmt: skip
         return [self.base / one["type"] / one["subfolder"] / one["filename"] for one in shown]
@@ -253,3 +253,8 @@ def _defaults(
             yield from _defaults(opened.get(chosen, {}), given, f"{prefix}{name}.")
         elif "default" in options:
             yield f"{prefix}{name}", options["default"]
+
+
+def _numbers(node_id: str) -> list[int]:
+    """Of a node, behind those of the subgraphs that it is in."""
+    return [int(number) for number in node_id.split(":")]

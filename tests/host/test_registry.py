@@ -29,6 +29,8 @@ NETWORK = {
 GONE = {"torchaudio"}
 PROGRAMS = {"subprocess", "multiprocessing", "pty"}
 RUNS_PROGRAMS = {"core/evaluation/programs.py"}
+# Asks whether somebody listens at the address that `videoldm run --ray` was given.
+JOINS_A_CLUSTER = {"nodes/host/distributed/cluster.py"}
 """`videoldm evaluate` starts the programs that its user names; no node does."""
 UNPICKLERS = {"load", "loads", "Unpickler", "dump", "dumps"}
 ROUTES = {"get", "post", "put", "patch", "delete", "route", "add_routes", "add_static"}
@@ -57,6 +59,8 @@ def source(request):
 def test_nothing_talks_to_a_network_or_starts_programs(source):
     path, found = source
     refused = set(NETWORK)
+    if str(path.relative_to(ROOT)) in JOINS_A_CLUSTER:
+        refused.remove("socket")
     if str(path.relative_to(ROOT)) not in RUNS_PROGRAMS:
         refused |= PROGRAMS
     for node, name in found:

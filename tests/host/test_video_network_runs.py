@@ -17,7 +17,8 @@ from videoldm.core.media.files import open_video
 from videoldm.nodes import node_registry
 from videoldm.nodes.host import host
 
-SAME = 1e-4
+SAME = 3e-4
+"""Of the norm: two versions of torch round differently, which random weights enlarge."""
 
 
 @pytest.fixture(scope="module")
