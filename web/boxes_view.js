@@ -4,6 +4,7 @@
 // picture is only looked at: it is not uploaded and not saved.
 
 import * as model from "./boxes.js";
+import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
 const STEP = 0.01; // of the arrow keys, in parts of the picture
@@ -46,21 +47,14 @@ export class BoxesView {
     this.file.addEventListener("change", () => this.lookAt(this.file.files[0]));
     const row = element("div", "videoldm-row");
     row.append(this.label, this.file);
-    row.append(this.button("picture", "▦", () => this.file.click()));
-    row.append(this.button("deleteBox", "×", () => this.remove()));
+    row.append(button("picture", "▦", () => this.file.click()));
+    row.append(button("deleteBox", "×", () => this.remove()));
     this.element.append(this.area, this.problem, row);
     // Keys that are typed here are not ComfyUI's: Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
     this.element.addEventListener("keyup", (event) => event.stopPropagation());
-  }
-
-  button(name, sign, act) {
-    const button = element("button", `videoldm-button videoldm-${name}`, sign);
-    Object.assign(button, { type: "button", title: say(`${name}Tip`), ariaLabel: say(name) });
-    button.addEventListener("click", act);
-    return button;
   }
 
   // Showing.
@@ -197,8 +191,4 @@ export class BoxesView {
     } else this.tell(this.boxes);
     if (act === "draw" && !isClick) this.label.select();
   }
-}
-
-function element(tag, className = "", text = "") {
-  return Object.assign(document.createElement(tag), { className, textContent: text });
 }

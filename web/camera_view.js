@@ -5,6 +5,7 @@
 // It knows neither the node nor its text: it shows ranges and hands back changed ones.
 
 import * as model from "./camera.js";
+import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -40,9 +41,9 @@ export class CameraView {
     const fields = element("div", "videoldm-row");
     fields.append(...Object.values(this.fields).map(({ parentElement }) => parentElement));
     const buttons = element("div", "videoldm-row");
-    this.mode = this.button("shifts", "✥", () => this.setShifts(!this.shifts));
-    const add = this.button("addRange", "+", () => this.add());
-    const remove = this.button("deleteRange", "×", () => this.remove());
+    this.mode = button("shifts", "✥", () => this.setShifts(!this.shifts));
+    const add = button("addRange", "+", () => this.add());
+    const remove = button("deleteRange", "×", () => this.remove());
     buttons.append(add, remove, this.mode, element("span", "videoldm-total", ""));
     this.hint = buttons.lastChild;
     this.element.append(this.track, this.pad, this.problem, fields, buttons);
@@ -66,13 +67,6 @@ export class CameraView {
       if (Number.isFinite(amount)) this.edit((one) => model.changed(one, { [name]: amount }, true));
     });
     return input;
-  }
-
-  button(name, sign, act) {
-    const button = element("button", `videoldm-button videoldm-${name}`, sign);
-    Object.assign(button, { type: "button", title: say(`${name}Tip`), ariaLabel: say(name) });
-    button.addEventListener("click", act);
-    return button;
   }
 
   /** Whether dragging shifts the camera instead of turning it. */
@@ -312,8 +306,4 @@ function svg(tag, attributes) {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
-}
-
-function element(tag, className = "", text = "") {
-  return Object.assign(document.createElement(tag), { className, textContent: text });
 }

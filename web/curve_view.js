@@ -3,6 +3,7 @@
 // It knows neither the node nor JSON: it shows a curve and hands back a changed one.
 
 import * as model from "./curve.js";
+import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
 const RISE = 0.05; // of the arrow keys; a fifth of it with Shift
@@ -43,7 +44,7 @@ export class CurveView {
     this.points.addEventListener("keydown", (event) => this.pressed(event));
     this.area.append(picture, this.limits, this.points);
     const row = element("div", "videoldm-row");
-    row.append(...this.fields, this.button("deletePoint", "×", () => this.remove()));
+    row.append(...this.fields, button("deletePoint", "×", () => this.remove()));
     this.element.append(this.area, this.problem, row);
     // Keys that are typed here are not ComfyUI's: Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
@@ -60,13 +61,6 @@ export class CurveView {
     });
     input.dataset.axis = axis;
     return input;
-  }
-
-  button(name, sign, act) {
-    const button = element("button", `videoldm-button videoldm-${name}`, sign);
-    Object.assign(button, { type: "button", title: say(`${name}Tip`), ariaLabel: say(name) });
-    button.addEventListener("click", act);
-    return button;
   }
 
   // Showing.
@@ -205,8 +199,4 @@ export class CurveView {
     if (JSON.stringify(before.points) === JSON.stringify(this.curve.points)) this.draw();
     else this.tell(this.curve.points);
   }
-}
-
-function element(tag, className = "", text = "") {
-  return Object.assign(document.createElement(tag), { className, textContent: text });
 }

@@ -4,6 +4,7 @@
 
 import { FinishedView } from "./finished_view.js";
 import * as model from "./timeline.js";
+import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
 const BUTTONS = [
@@ -64,7 +65,8 @@ export class TimelineView {
     const numbers = element("div", "videoldm-row");
     numbers.append(this.field("frames"), this.field("overlap"), this.field("seed"));
     const buttons = element("div", "videoldm-row");
-    buttons.append(...BUTTONS.map((one) => this.button(...one)), this.total);
+    const made = BUTTONS.map(([name, sign, act]) => button(name, sign, () => act(this)));
+    buttons.append(...made, this.total);
     this.element.append(this.track, this.finished.element, this.problem, this.field("prompt"), numbers, buttons);
     // Keys that are typed here are not ComfyUI's: Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
@@ -98,13 +100,6 @@ export class TimelineView {
     });
     this.fields[name] = input;
     return label;
-  }
-
-  button(name, sign, act) {
-    const button = element("button", `videoldm-button videoldm-${name}`, sign);
-    Object.assign(button, { type: "button", title: say(`${name}Tip`), ariaLabel: say(name) });
-    button.addEventListener("click", () => act(this));
-    return button;
   }
 
   // Showing.
@@ -271,8 +266,4 @@ export class TimelineView {
     this.draw();
     if (this.segments !== before) this.changed(this.segments);
   }
-}
-
-function element(tag, className = "", text = "") {
-  return Object.assign(document.createElement(tag), { className, textContent: text });
 }

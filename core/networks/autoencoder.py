@@ -16,9 +16,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 from torch import Tensor, nn
 
-from .decoder_modules import enter, head, residual, upsample
+from .decoder_modules import head, residual, upsample
 from .latent_scale import LatentScale
-from .layers.residual import TemporalResBlockSpec, zeroed
+from .layers.residual import TemporalResBlockSpec, features_last, zeroed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class TemporalDecoder(nn.Module):
         if self.autoencoder.post_quant_conv is not None:
             h = self.autoencoder.post_quant_conv(h)
         decoder = self.autoencoder.decoder
-        h = enter(decoder.conv_in(h))
+        h = features_last(decoder.conv_in(h))
         for block, temporal in zip(self._blocks(), self.temporal, strict=True):
             for resnet in block.resnets:
                 h = residual(resnet, h)

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video
-from .layers.residual import group_norm, zeroed
+from .layers.residual import features_last, group_norm, zeroed
 
 GROUPS, EPS = 32, 1e-6
 KERNEL = 4
@@ -137,7 +137,9 @@ class SameConvTranspose3d(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         made = self.conv(repeat_border(h, self.pads))
         (rt, ry, rx), (frames, height, width) = self.strides, h.shape[2:]
-        out = entered(made.new_empty(len(h), len(self.bias), frames * rt, height * ry, width * rx))
+        out = features_last(
+            made.new_empty(len(h), len(self.bias), frames * rt, height * ry, width * rx)
+        )
         for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True):
             inner = part[:, :, t : t + frames, y : y + height, x : x + width]
             out[:, :, t::rt, y::ry, x::rx] = inner + self.bias.to(out)[:, None, None, None]
@@ -157,14 +159,6 @@ def transposed_of(phases: Tensor, strides: Triple) -> Tensor:
     names = dict(zip(("rt", "ry", "rx"), strides, strict=True))
     pattern = "(rt ry rx o) i t y x -> i o (t rt) (y ry) (x rx)"
     return rearrange(phases, pattern, **names).flip(2, 3, 4)
-
-
-def entered(h: Tensor) -> Tensor:
-    """A video [b c t h w] in the memory in which convolutions are fastest: channels last, where no
-    gradients are needed."""
-    if torch.is_grad_enabled():
-        return h
-    return h.contiguous(memory_format=torch.channels_last_3d)
 
 
 def activated(norm: nn.GroupNorm, h: Tensor, *, own: bool = False) -> Tensor:
@@ -221,7 +215,7 @@ class Encoder3D(nn.Module):
         self.conv_out = SameConv3d(width, 2 * config.latent_channels, ops=ops)
 
     def forward(self, h: Tensor) -> Tensor:
-        h = self.conv_in(entered(h))
+        h = self.conv_in(features_last(h))
         for stage in self.stages:
             h = stage(h)
         return self.conv_out(activated(self.norm_out, h, own=True))
@@ -241,7 +235,7 @@ class Decoder3D(nn.Module):
         self.conv_out = SameConv3d(widths[-1], 3, ops=ops)
 
     def forward(self, h: Tensor) -> Tensor:
-        h = entered(h)
+        h = features_last(h)
         for stage in self.stages:
             h = stage(h)
         return self.conv_out(h)

@@ -21,13 +21,6 @@ ELEMENTS = 2**22
 the processor, in memory that is used again instead of being asked for anew."""
 
 
-def enter(h: Tensor) -> Tensor:
-    """Features [n, c, h, w] as the functions here take them; they may be overwritten."""
-    if torch.is_grad_enabled():
-        return h
-    return h.contiguous(memory_format=torch.channels_last)
-
-
 def residual(block: nn.Module, h: Tensor) -> Tensor:
     """A residual block of the decoder."""
     return few_at_a_time(lambda part: _residual(block, part), h)

@@ -18,8 +18,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .autoencoder import check_video, unscaled
-from .decoder_modules import enter, head, residual, upsample
-from .layers.residual import over_time
+from .decoder_modules import head, residual, upsample
+from .layers.residual import features_last, over_time
 from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .temporal_layers import key
 
@@ -113,7 +113,7 @@ class VideoDecoder(nn.Module):
         if self.autoencoder.post_quant_conv is not None:
             h = self.autoencoder.post_quant_conv(h)
         decoder = self.autoencoder.decoder
-        h = self._middle(enter(decoder.conv_in(h)), frames)
+        h = self._middle(features_last(decoder.conv_in(h)), frames)
         for i, block in enumerate(decoder.up_blocks):
             for j, resnet in enumerate(block.resnets):
                 h = residual(resnet, h)  # frees what it was made from

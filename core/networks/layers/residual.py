@@ -218,6 +218,15 @@ def channels_last(module: nn.Module) -> nn.Module:
     return module
 
 
+def features_last(h: Tensor) -> Tensor:
+    """Features [n c h w] or [b c t h w] in channels-last memory, in which convolutions over space
+    and over time are fastest; as they are where gradients are needed."""
+    if torch.is_grad_enabled():
+        return h
+    layout = torch.channels_last if h.ndim == 4 else torch.channels_last_3d
+    return h.contiguous(memory_format=layout)
+
+
 def per_frame(embedding: Tensor, frames: int) -> Tensor:
     """Repeat an embedding [b, e] for every frame of its video, [(b t), e]; [b, t, e] is folded."""
     if embedding.ndim == 2:
