@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
-HELD = 2**28
-"""Bytes up to which a video is simply in memory."""
+HELD = 2**23
+"""Bytes up to which a video is simply in memory: 128 latent frames of 512x512."""
+
+_mapped: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
+"""What tensors lie in, by the address of their storage."""
 
 
 class Gathering:
@@ -67,14 +72,43 @@ class Gathering:
         return self.frames + sum(one.shape[self.axis] for one in self.chunks)
 
     def tensor(self) -> Tensor:
-        """All chunks as one video; RuntimeError if there are none."""
+        """All chunks as one video; RuntimeError if there are none. Of a mapped one there is one:
+        what is written into it is seen by all who were given it."""
         if not self.is_mapped:
             return torch.cat(self.chunks, dim=self.axis)
         self._spill()
         like = self.chunks[0].to("cpu").movedim(self.axis, 0)
-        size = self.frames * like[:0].new_empty(1, *like.shape[1:]).nbytes
-        mapped = mmap.mmap(self.file.fileno(), size, access=mmap.ACCESS_COPY)
-        video = torch.frombuffer(mapped, dtype=like.dtype).reshape(self.frames, *like.shape[1:])
-        video = video.movedim(0, self.axis)
+        shape = self.frames, *like.shape[1:]
+        video = _tensor_over(self.file, shape, like.dtype).movedim(0, self.axis)
         rest = [one.to("cpu") for one in self.chunks if one.shape[self.axis]]
         return torch.cat([video, *rest], dim=self.axis) if rest else video
+
+
+def is_mapped(x: Any) -> bool:
+    """Whether this is a tensor that lies in a file of a `Gathering`, or a view of one."""
+    if not isinstance(x, Tensor) or x.is_nested or x.device.type != "cpu":
+        return False
+    return x.untyped_storage().data_ptr() in _mapped
+
+
+def in_parts(x: Tensor, size: int, *, axis: int) -> Iterator[Tensor]:
+    """Views of up to `size` frames each. Behind each one, a mapped video is let go of: what was
+    read of it is in the file, and need not be in memory as well."""
+    for part in x.split(size, dim=axis):
+        yield part
+        _let_go(x)
+
+
+def _let_go(x: Tensor) -> None:
+    mapping = _mapped.get(x.untyped_storage().data_ptr()) if is_mapped(x) else None
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        # The file is shared with the system's cache, so that this drops no value, written or read.
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _tensor_over(file: BinaryIO, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    size = torch.empty(shape, dtype=dtype, device="meta").nbytes
+    mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
+    video = torch.frombuffer(mapping, dtype=dtype).reshape(shape)
+    _mapped[video.untyped_storage().data_ptr()] = mapping
+    return video

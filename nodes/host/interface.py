@@ -304,7 +304,7 @@ class Host(Protocol):
         device has in all, and refuses only what exceeds it by far.
         """
 
-    def keep(self, model: Wire, latents: Tensor) -> Path:
+    def keep(self, latent: Latent) -> Path:
         """Save the finished part of a video whose sampling ended early; returns the file."""
 
     def kept(self, path: Path, sentence: str) -> None:

@@ -17,6 +17,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ...core.media.info import AudioClip
+from ...core.tasks.gathering import in_parts
+
+PART = 16  # frames that are looked at together
 
 
 @dataclass
@@ -104,14 +107,18 @@ def latent_from(raw: Tensor, *, time_axis: bool = False) -> dict[str, Any]:
 
 def check_finite(x: Tensor, what: str) -> None:
     """Raise ValueError for NaN or infinity, naming the first frame that has one."""
-    if bool(torch.isfinite(x).all()):
-        return
     axis = 2 if x.ndim == 5 and what == "latents" else 0
-    frames = (~torch.isfinite(x)).movedim(axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
-    raise ValueError(
-        f"the {what} hold NaN or infinite values in {len(frames)} of {x.shape[axis]} frames, "
-        f"the first is frame {frames[0]}"
-    )
+    frames: list[int] = []
+    for number, part in enumerate(in_parts(x, PART, axis=axis)):
+        finite = torch.isfinite(part)
+        if not bool(finite.all()):
+            bad = (~finite).movedim(axis, 0).flatten(1).any(1).nonzero().flatten()
+            frames += (bad + number * PART).tolist()
+    if frames:
+        raise ValueError(
+            f"the {what} hold NaN or infinite values in {len(frames)} of {x.shape[axis]} frames, "
+            f"the first is frame {frames[0]}"
+        )
 
 
 # --------------------------------------------------------------------------------------------------

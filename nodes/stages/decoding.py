@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +15,7 @@ from ...core.media.files import VideoStream, exact_frame_rate
 from ...core.tasks.decoding import decode, shared_chunks
 from ...core.tasks.finished import Finished
 from ..choices import CROP, REFUSE, REPEAT_LAST
-from ..host.shared.arriving import Latents, latents
+from ..host.shared.arriving import Latents, finished_latents, latents
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
@@ -44,17 +43,17 @@ class Decoding:
 
 def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
     """The IMAGE of a LATENT."""
-    raw = host.raw(latent)
+    raw = finished_latents(latent, host.raw)
     frames, height, width = _video_size(raw.shape, host.decoder(vae))
     finished = finished_chunks(host, without=IN_CHUNKS)
-    total = len(raw) * frames
+    videos = raw.shape[0]
+    total = videos * frames
     what = f"an IMAGE of {counted(total, 'frame')} of {width}x{height}"
     host.require_memory(IMAGE_BYTES * total * height * width, what, on_cpu=True)
     images = host.image_buffer(total, height, width)
-    for video, one in enumerate(raw.split(1)):
+    for video in range(videos):
         stop = video * frames
-        whole = Latents(tuple(one.shape), partial(lambda frames: frames, one))
-        for pixels in _decoded(host, whole, vae, settings, finished):
+        for pixels in _decoded(host, raw.video(video), vae, settings, finished):
             start, stop = stop, stop + pixels.shape[1]
             images[start:stop] = host.images(pixels).to(images)
     return images

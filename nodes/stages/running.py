@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ from ...core.diffusion.sampling_plan import Plan
 from ...core.families import published_plan
 from ...core.graph.wording import counted
 from ...core.tasks.finished import Finished, Here, NotWanted, always_made
-from ...core.tasks.gathering import Gathering
+from ...core.tasks.gathering import HELD, Gathering
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("videoldm")
 SEED = "videoldm_seed"
-PART = 64  # frames of a long video that are scaled at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +124,7 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0)
     The exception goes on; the log says where the frames are. A long video is mapped into memory.
     frames: their number, where chunks are handed out as they are finished.
     """
-    folder = runs_folder(host.folders.output)
-    finished = Gathering(folder)
+    finished = _Gathered(host, model)
     if frames:
         chunks = _passed_on(host, model, chunks, frames)
     try:
@@ -136,18 +133,41 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0)
     except NotWanted:
         raise
     except BaseException:
-        if len(finished):
-            _keep(host, model, finished.tensor())
+        if finished.frames:
+            _keep(host, finished)
         raise
-    video = finished.tensor()
-    if not finished.is_mapped:
-        return host.from_core(model, video)
-    parts = (host.from_core(model, part)["samples"] for part in video.split(PART, dim=1))
-    first = next(parts)
-    raw = Gathering(folder, axis=0 if first.ndim == 4 else 2)
-    for part in chain([first], parts):
-        raw.add(part)
-    return {"samples": raw.tensor()}
+    return finished.latent()
+
+
+class _Gathered:
+    """Chunks [b t c h w] on their way into a LATENT: as a task makes them while they are few, as
+    the LATENT has them, in a file, when they have become many."""
+
+    def __init__(self, host: Host, model: Wire):
+        self.host, self.model, self.frames = host, model, 0
+        self.held: list[Tensor] = []
+        self.raw: Gathering | None = None
+
+    def add(self, chunk: Tensor) -> None:
+        self.held.append(chunk)
+        self.frames += chunk.shape[1]
+        if self.raw is not None or sum(one.nbytes for one in self.held) > HELD:
+            self._move()
+
+    def _move(self) -> None:
+        for chunk in self.held:
+            raw = self.host.from_core(self.model, chunk)["samples"]
+            if self.raw is None:
+                folder = runs_folder(self.host.folders.output)
+                self.raw = Gathering(folder, axis=0 if raw.ndim == 4 else 2, held=0)
+            self.raw.add(raw)
+        self.held = []
+
+    def latent(self) -> dict[str, Any]:
+        """RuntimeError if there are no chunks."""
+        if self.raw is not None:
+            return {"samples": self.raw.tensor()}
+        return self.host.from_core(self.model, torch.cat(self.held, dim=1))
 
 
 def _passed_on(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
@@ -169,14 +189,15 @@ def _passed_on(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -
         followed.end()
 
 
-def _keep(host: Host, model: Wire, video: Tensor) -> None:
+def _keep(host: Host, finished: _Gathered) -> None:
     """Save finished frames; an error here must not hide why the run ended."""
+    many = counted(finished.frames, "finished frame")
     try:
-        path = host.keep(model, video)
+        path = host.keep(finished.latent())
     except (OSError, ValueError) as error:
-        log.warning("could not keep the %s: %s", counted(video.shape[1], "finished frame"), error)
+        log.warning("could not keep the %s: %s", many, error)
     else:
-        host.kept(path, f"kept the {counted(video.shape[1], 'finished frame')} in {path}")
+        host.kept(path, f"kept the {many} in {path}")
 
 
 # --------------------------------------------------------------------------------------------------

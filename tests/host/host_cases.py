@@ -190,10 +190,34 @@ def kept(bench):
     """What is kept of a run that ended early: where, and what is in the file."""
     from safetensors.torch import load_file
 
-    path = bench.host.keep(bench.image, normal(1, 3, 4, 2, 2))
+    path = bench.host.keep(bench.host.from_core(bench.image, normal(1, 3, 4, 2, 2)))
     found = load_file(path)
     return {"file": [path.parent.name, path.suffix], "names": sorted(found),
             "latents": found["latent_tensor"]}  # fmt: skip
+
+
+def long_latents(bench):
+    """Whether a video that lies in a file is that which is in memory, for all who read it, with
+    images or a time axis of their own."""
+    import torch
+    from videoldm.core.tasks.gathering import is_mapped
+    from videoldm.nodes.host.shared.arriving import latents
+    from videoldm.nodes.stages import running
+
+    read, model = [], bench.image
+    chunks = [normal(1, n, 4, 2, 2, seed=n) for n in (20, 7, 13)]
+    for held in (running.HELD, 0):
+        running.HELD, before = held, running.HELD
+        latent = running.gathered(bench.host, model, chunks)
+        running.HELD = before
+        parts = latents(latent, lambda one: bench.host.to_core(model, one)).frames()
+        parts = [parts] if isinstance(parts, torch.Tensor) else list(parts)
+        raw = bench.host.raw(latent)
+        read.append((torch.cat([one.cpu() for one in parts], dim=1), raw.cpu()))
+        assert (len(parts), is_mapped(latent["samples"])) == (
+            (3, True) if held == 0 else (1, False)
+        )
+    return {"equal": [torch.equal(*pair) for pair in zip(*read, strict=True)], "raw": read[0][1]}
 
 
 def warned(*names, frames=FRAMES, **strength):
@@ -203,6 +227,7 @@ def warned(*names, frames=FRAMES, **strength):
 OTHERS = {
     "metadata": metadata,
     "what was kept": kept,
+    "long latents": long_latents,
     "warnings of an image model": warned(),
     "warnings of too long a clip": warned("too long"),
     "no warnings of a short one": warned("too long", frames=2),

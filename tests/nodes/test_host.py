@@ -54,6 +54,10 @@ def test_nan_names_the_frame():
     samples[1, 0, 3] = float("inf")
     with pytest.raises(ValueError, match="in 1 of 5 frames, the first is frame 3"):
         latents_of({"samples": samples})
+    long = torch.zeros(40, 4, 2, 3)
+    long[[21, 37], 0] = float("nan")
+    with pytest.raises(ValueError, match="in 2 of 40 frames, the first is frame 21"):
+        latents_of({"samples": long})
 
 
 def test_images_come_back_as_they_were():

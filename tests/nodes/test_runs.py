@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from videoldm.core.families.embedded import included
 from videoldm.core.tasks.gathering import Gathering
+from videoldm.nodes.host.shared import arriving
 from videoldm.nodes.host.shared.runs import runs_limit
 from videoldm.nodes.stages import running
 
@@ -134,15 +135,16 @@ def test_long_latents_are_mapped_and_the_same(runs, monkeypatch):
     runs(flows()["prediction"])
     expected, videos = runs.video(), []
 
-    def small(folder, axis=1):
-        videos.append(Gathering(folder, axis=axis, held=0))
+    def noted(*args, **more):
+        videos.append(Gathering(*args, **more))
         return videos[-1]
 
-    monkeypatch.setattr(running, "Gathering", small)
-    monkeypatch.setattr(running, "PART", 4)
+    monkeypatch.setattr(running, "Gathering", noted)
+    monkeypatch.setattr(running, "HELD", 1000)
+    monkeypatch.setattr(arriving, "PART", 4)
     runs(flows()["prediction"])
     assert runs.video() == expected
-    assert [(one.is_mapped, one.frames) for one in videos] == [(True, 19)] * 2
+    assert [(one.is_mapped, one.frames) for one in videos] == [(True, 19)]
 
 
 def test_the_command_lists_and_removes_runs(runs):

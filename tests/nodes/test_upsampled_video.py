@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from media_toys import RATE, ramp
@@ -86,3 +88,21 @@ def test_a_video_is_back_projected_to_a_video(run, upsampled, small):
     other = StandaloneVideo(small.stream.part(0, 6))
     with pytest.raises(ValueError, match="6 low-resolution frames cannot belong to a video of 7"):
         run("VideoLDM_BackProjection", video=video, images=other)
+
+
+def test_a_video_is_in_memory_once_when_all_of_its_frames_are_asked_for():
+    held = []
+
+    def chunks():
+        for k in range(5):
+            chunk = torch.full((4, 4, 2, 2), k / 10)
+            held.append(weakref.ref(chunk))
+            yield chunk
+            del chunk
+            assert all(one() is None for one in held[:-1])
+
+    stream = VideoStream(chunks, 5, 20, 2, 2, channels=4)
+    parts = StandaloneVideo(stream).get_components()
+    expected = ((torch.arange(5) / 10 + 1) / 2).repeat_interleave(4)
+    assert torch.equal(parts.images, expected.reshape(20, 1, 1, 1).expand(20, 2, 2, 3))
+    assert torch.equal(parts.alpha, expected.reshape(20, 1, 1, 1).expand(20, 2, 2, 1))

@@ -1,9 +1,12 @@
 """Long videos as one tensor over a file."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from model_toys import normal
-from videoldm.core.tasks.gathering import Gathering
+from videoldm.core.tasks.gathering import Gathering, in_parts, is_mapped
 
 CHUNKS = [normal(2, n, 4, 3, 3, seed=n) for n in (5, 3, 1, 4)]
 
@@ -30,6 +33,39 @@ def test_a_mapped_video_outlives_its_maker_and_can_be_written_to(tmp_path):
     video += 1
     assert torch.equal(video - 1, torch.cat(CHUNKS, dim=1) + 1 - 1)
     assert torch.equal(again, torch.cat(CHUNKS, dim=1))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_parts_are_the_whole_also_when_it_was_let_go_of(tmp_path, axis):
+    video = gathered(tmp_path, axis, 0).tensor()
+    video += 1
+    expected = torch.cat(CHUNKS, dim=1).movedim(1, axis) + 1
+    for _ in range(2):
+        assert torch.equal(torch.cat(list(in_parts(video, 4, axis=axis)), dim=axis), expected)
+    assert torch.equal(video, expected)
+    assert is_mapped(video) and is_mapped(video[:1]) and not is_mapped(expected)
+    assert not is_mapped(None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read on Linux")
+def test_neither_gathering_nor_reading_holds_the_video(tmp_path):
+    chunk, chunks = torch.rand(1, 64, 4, 64, 64), 48  # 4 MiB each
+    begun, most = resident(), 0
+
+    whole = Gathering(tmp_path)
+    for _ in range(chunks):
+        whole.add(chunk)
+        most = max(most, resident() - begun)
+    for part in in_parts(whole.tensor(), 64, axis=1):
+        assert torch.equal(part, chunk)
+        most = max(most, resident() - begun)
+    assert most < 8 * chunk.nbytes
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_where_nothing_can_be_written_memory_is_used(tmp_path):

@@ -314,10 +314,10 @@ class ComfyHost:
             raise ValueError(sentence)
         self.warn(sentence)
 
-    def keep(self, model: Any, latents: Tensor) -> Path:
+    def keep(self, latent: Mapping[str, Any]) -> Path:
         from ..shared.latent_files import save_unfinished
 
-        return save_unfinished(self.folders, self.from_core(model, latents))
+        return save_unfinished(self.folders, latent)
 
     def kept(self, path: Path, sentence: str) -> None:
         self.reports.warn(sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from einops import rearrange
+import torch
 
 from ....core.media.files import VideoStream
 from ..tensors import audio_from, images_from
@@ -33,11 +33,20 @@ class OfStream:
     def in_memory(self) -> dict[str, Any]:
         """`images` [T, H, W, 3], `audio`, `frame_rate`, and `alpha` [T, H, W, 1] (None: opaque),
         all decoded."""
-        frames = self.stream.frames_tensor()
-        sound = self.stream.audio() if self.stream.audio is not None else None
+        stream, done = self.stream, 0
+        size = stream.frames, stream.height, stream.width
+        images = torch.empty(*size, 3)
+        alpha = torch.empty(*size, 1) if stream.channels == 4 else None
+        for chunk in stream.chunks():
+            at = slice(done, done + len(chunk))
+            images[at] = images_from(chunk[None, :, :3])
+            if alpha is not None:
+                alpha[at] = (chunk[:, 3, ..., None] + 1) / 2
+            done += len(chunk)
+        sound = stream.audio() if stream.audio is not None else None
         return {
-            "images": images_from(rearrange(frames[:, :3], "t c h w -> 1 t c h w")),
+            "images": images,
             "audio": audio_from(sound),
-            "frame_rate": self.stream.frame_rate,
-            "alpha": (frames[:, 3, ..., None] + 1) / 2 if self.stream.channels == 4 else None,
+            "frame_rate": stream.frame_rate,
+            "alpha": alpha,
         }

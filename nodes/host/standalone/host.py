@@ -306,10 +306,10 @@ class StandaloneHost:
             sentence = shortage(what, need, free, device, "free")
             raise ValueError(f"{sentence}, or --no-memory-check to try it all the same")
 
-    def keep(self, model: StandaloneModel, latents: Tensor) -> Path:
+    def keep(self, latent: Mapping[str, Any]) -> Path:
         from ..shared.latent_files import save_unfinished
 
-        return save_unfinished(self.folders, self.from_core(model, latents))
+        return save_unfinished(self.folders, latent)
 
     def kept(self, path: Path, sentence: str) -> None:
         log.warning("%s", sentence)
