@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .content import digest
+from .kept_runs import UNDER_WAY
 
 CONTENT, HALVED = "content", "halved"
-UNDER_WAY = ".tmp"
 
 
 def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> None:

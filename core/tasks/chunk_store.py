@@ -29,38 +29,39 @@ when the limit is reached.
 from __future__ import annotations
 
 import json
-import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .chunk_files import UNDER_WAY, read_chunk, replaced, write_chunk
+from .chunk_files import read_chunk, replaced, write_chunk
 from .content import NoDigest, digest
 from .finished import Finished, Made, Tensors, Workers, always_made
+from .kept_runs import ABOUT, SUFFIX, KeptRuns
 
-ABOUT, SUFFIX = "run.json", ".safetensors"
-HOUR = 3600.0
 T = TypeVar("T")
-ROOM = 0.9
-"""Part of the limit that is left in use when it was reached."""
+FULL, ROOM = 0.95, 0.9
+"""Parts of the limit: at which chunks are removed, and which then is left in use."""
+COUNTED = 0.01
+"""Part of the limit that this process writes before it counts again what there is: others may write
+into the folder, too. So five processes together stay below the limit."""
 
 
 @dataclass
-class ChunkStore:
+class ChunkStore(KeptRuns):
     """The folder of all runs. limit: bytes that chunks may take. warn: is told, in one sentence,
     what could not be written."""
 
-    folder: Path
     limit: float
     warn: Callable[[str], None]
-    taken: float | None = None  # bytes in use, counted when the first chunk is written
+    taken: float = 0.0  # bytes in use
+    uncounted: float = inf  # that were written since they were counted
 
     def run(
         self, key: str, about: Mapping[str, Any], prompt_of: PromptOf | None = None,
@@ -79,34 +80,12 @@ class ChunkStore:
         write_chunk(path, tensors)
 
     def _make_room(self, size: int) -> None:
-        if self.taken is None:
-            self.taken = sum(one.size for one in _chunks(self.folder))
+        self.uncounted += size
         self.taken += size
-        if self.taken > self.limit:
+        if self.uncounted > COUNTED * self.limit:
+            self.taken, self.uncounted = size + self.size(), size
+        if self.taken > FULL * self.limit:
             self.taken = size + self.shrink(max(0.0, ROOM * self.limit - size))
-
-    def shrink(self, size: float) -> int:
-        """Remove the chunks that were not used for longest until those left take no more than
-        `size` bytes; returns what they take."""
-        found = sorted(_chunks(self.folder), key=lambda one: one.used)
-        left = sum(one.size for one in found)
-        for chunk in found:
-            if left <= size:
-                break
-            with suppress(OSError):
-                chunk.path.unlink()
-                left -= chunk.size
-        self._sweep()
-        return left
-
-    def remove_older(self, seconds: float) -> None:
-        """Remove the chunks that were not used for so long."""
-        limit = time.time() - seconds
-        for chunk in _chunks(self.folder):
-            if chunk.used < limit:
-                with suppress(OSError):
-                    chunk.path.unlink()
-        self._sweep()
 
     def forget(self, pattern: Path) -> None:
         """Remove the chunks whose names match the last part of a path."""
@@ -114,27 +93,7 @@ class ChunkStore:
             with suppress(OSError):
                 size = path.stat().st_size
                 path.unlink()
-                self.taken = None if self.taken is None else self.taken - size
-
-    def remove(self, key: str) -> None:
-        """Remove one run, whatever of it is there."""
-        shutil.rmtree(self.folder / key, ignore_errors=True)
-
-    def runs(self) -> list[RunFacts]:
-        """All runs, the one that was used last first."""
-        found = (_facts(one) for one in _folders(self.folder))
-        return sorted((one for one in found if one.chunks), key=lambda one: -one.used)
-
-    def _sweep(self) -> None:
-        """Remove what killed runs left half-written, and the folders that have become empty."""
-        for folder in _folders(self.folder):
-            for path in folder.glob(f"*{UNDER_WAY}"):
-                with suppress(OSError):
-                    if path.stat().st_mtime < time.time() - HOUR:
-                        path.unlink()
-            left = [path for path in folder.iterdir() if path.name != ABOUT]
-            if not left:
-                shutil.rmtree(folder, ignore_errors=True)
+                self.taken -= size
 
 
 class Asked(NamedTuple):
@@ -312,50 +271,6 @@ class Run(Finished):
                 "the run goes on, but what is not kept must be made again if it is interrupted"
             )
         self.is_silent = self.is_silent or bool(reason)
-
-
-class RunFacts(NamedTuple):
-    """A run in the list: its chunks, their bytes, and when they were used last."""
-
-    key: str
-    about: Mapping[str, Any]
-    chunks: int
-    size: int
-    used: float
-
-
-class _Chunk(NamedTuple):
-    path: Path
-    size: int
-    used: float
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        yield from (path for path in sorted(root.iterdir()) if path.is_dir())
-
-
-def _chunks(root: Path) -> Iterator[_Chunk]:
-    for folder in _folders(root):
-        yield from _chunks_of(folder)
-
-
-def _chunks_of(folder: Path) -> Iterator[_Chunk]:
-    for path in folder.glob(f"*{SUFFIX}"):
-        with suppress(OSError):
-            facts = path.stat()
-            yield _Chunk(path, facts.st_size, facts.st_mtime)
-
-
-def _facts(folder: Path) -> RunFacts:
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        about = {}
-    found = list(_chunks_of(folder))
-    about = about if isinstance(about, dict) else {}
-    used = max((one.used for one in found), default=0.0)
-    return RunFacts(folder.name, about, len(found), sum(one.size for one in found), used)
 
 
 def _reason(error: BaseException) -> str:

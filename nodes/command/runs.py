@@ -7,14 +7,13 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...core.graph.messages import shown
+from ...core.tasks.kept_runs import KeptRuns, RunFacts
+from ..host.shared.runs_folder import runs_folder, runs_limit
 from .errors import MISSING, OK, CommandError
 from .signals import StopSignals
-
-if TYPE_CHECKING:
-    from ...core.tasks.chunk_store import ChunkStore, RunFacts
 
 DAY = 86400.0
 SHOWN = ("frames", "width", "height", "seed", "strategy", "passes", "chunk")
@@ -23,25 +22,22 @@ SHOWN = ("frames", "width", "height", "seed", "strategy", "passes", "chunk")
 
 def list_runs(args: argparse.Namespace, stop: StopSignals) -> int:
     """Print the runs of an output folder, after removing what the arguments say."""
-    from ...core.tasks.chunk_store import ChunkStore
-    from ..host.shared.runs import runs_folder, runs_limit
-
     folder = runs_folder(Path(args.output).expanduser())
-    store = ChunkStore(folder, runs_limit(), warn=print)
+    store, limit = KeptRuns(folder), runs_limit()
     _remove(store, args)
     found = store.runs()
     if args.json:
-        print(json.dumps({"folder": str(folder), "limit": store.limit,
+        print(json.dumps({"folder": str(folder), "limit": limit,
                           "runs": [one._asdict() for one in found]}, indent=2))  # fmt: skip
         return OK
     total = sum(one.size for one in found) / 1e9
-    print(f"{len(found)} runs, {total:.2f} GB of {store.limit / 1e9:g} GB in {folder}")
+    print(f"{len(found)} runs, {total:.2f} GB of {limit / 1e9:g} GB in {folder}")
     for one in found:
         print(f"  {_line(one)}")
     return OK
 
 
-def _remove(store: ChunkStore, args: argparse.Namespace) -> None:
+def _remove(store: KeptRuns, args: argparse.Namespace) -> None:
     known = {one.key for one in store.runs()}
     for key in args.remove:
         named = sorted(one for one in known if key and one.startswith(key))

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...core.evaluation import KEEPING, MODULES
 from ...core.families import included_folders
-from ..host.shared.runs import FOLDER
+from ..host.shared.runs_folder import FOLDER
 from .errors import INVALID, MISSING, OK, CommandError
 from .registry import writable
 from .signals import StopSignals

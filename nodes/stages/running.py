@@ -22,7 +22,7 @@ from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
 from ..host.interface import Part
 from ..host.shared.arriving import passed_on
-from ..host.shared.runs import runs_folder
+from ..host.shared.runs_folder import runs_folder
 from ..host.shared.working_memory import network_of, working_memory
 
 if TYPE_CHECKING:

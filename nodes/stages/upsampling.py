@@ -15,7 +15,8 @@ from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_wh
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
-from ..host.shared.runs import finished_chunks, runs_folder
+from ..host.shared.runs import finished_chunks
+from ..host.shared.runs_folder import runs_folder
 from ..host.shared.setup_warnings import upsampling_warnings
 from .decoding import Decoding, decode_video
 from .media import frames_stream

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from videoldm.core.families.embedded import included
 from videoldm.core.tasks.gathering import Gathering
 from videoldm.nodes.host.shared import arriving
-from videoldm.nodes.host.shared.runs import runs_limit
+from videoldm.nodes.host.shared.runs_folder import runs_limit
 from videoldm.nodes.stages import running
 
 SEGMENTS = [("a red circle", 1), ("a blue square", 2), ("a red car", 3), ("a blue car", 4)]

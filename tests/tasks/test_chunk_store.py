@@ -12,6 +12,7 @@ from videoldm.core.tasks import chunk_files
 from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.core.tasks.content import NoDigest, digest, name_of
 from videoldm.core.tasks.interpolation import Interpolation, interpolate
+from videoldm.core.tasks.kept_runs import KeptRuns
 from videoldm.core.tasks.long_video import Continuation, Hierarchy, hierarchical, prediction
 from videoldm.core.tasks.sliding import SlidingWindows, sliding
 
@@ -141,6 +142,27 @@ def test_the_limit_removes_what_was_not_used_for_longest(tmp_path):
     assert left == {"run 0", "run 3", "run 9"} or left == {"run 0", "run 9"}
     assert sum(one.size for one in opened(tmp_path).store.runs()) <= 14_000
     assert not (tmp_path / "run 1").exists()
+
+
+def test_the_limit_holds_for_several_processes_in_one_folder(tmp_path):
+    """Each has a store of its own, as processes have, which knows of the others by the disk."""
+    several = [opened(tmp_path, key=f"run {k}", limit=30_000) for k in range(3)]
+    most = 0
+    for number in range(30):
+        for run in several:
+            asked(run, normal(100, seed=number), of=number)
+            most = max(most, run.store.size())
+    assert 20_000 < most <= 30_000
+    assert {one.key for one in several[0].store.runs()} == {"run 0", "run 1", "run 2"}
+
+
+def test_what_is_on_the_disk_is_not_counted_for_every_chunk(tmp_path, monkeypatch):
+    run, counted = opened(tmp_path), []
+    size = KeptRuns.size
+    monkeypatch.setattr(KeptRuns, "size", lambda store: counted.append(1) or size(store))
+    for number in range(20):
+        asked(run, normal(10), of=number)
+    assert len(counted) == 1
 
 
 def test_the_list_of_runs_says_what_they_are_and_the_last_used_comes_first(tmp_path):

@@ -4,16 +4,12 @@ The key of a run covers the device, the versions, and the node with everything u
 (`core.graph.content_key`), without those inputs whose values stand in the keys of its chunks: the
 prompts that their frames are made with, seeds, given latents, the length of the video. So a longer
 video takes what there is of the shorter one, and another prompt for some frames leaves the others.
-
-The environment variable VIDEOLDM_RUNS switches this off ("off") or sets the limit ("200": GB).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph.content_key import ContentKeys
@@ -23,33 +19,16 @@ from ....core.tasks.content import NoDigest, digest
 from ....core.tasks.finished import Finished, MadeElsewhere, always_made
 from .conditioning import FRAMES, branches, pooled_for, text_for
 from .file_hashes import MEMORY, FileHashes
+from .runs_folder import runs_folder, runs_limit
 
 if TYPE_CHECKING:
     from ....core.media.new_files import NewFile
     from ..interface import Host, Running
 
-FOLDER, SETTING, OFF = "videoldm_runs", "VIDEOLDM_RUNS", ("off", "0", "no", "false")
 WRITING = "writing"
-LIMIT_GB = 50.0
 PROMPTS = ("positive", "negative")
 ELSEWHERE = (FRAMES, "pooled_output", "videoldm_seed")
 """What of a prompt stands in keys otherwise: by the frame, or in the noise."""
-
-
-def runs_folder(output: Path) -> Path:
-    return output / FOLDER
-
-
-def runs_limit() -> float:
-    """Bytes that finished chunks may take, 0 if none are to be kept; ValueError for a setting that
-    is no number."""
-    text = os.environ.get(SETTING, "").strip()
-    if text.lower() in OFF:
-        return 0.0
-    try:
-        return 1e9 * (float(text) if text else LIMIT_GB)
-    except ValueError:
-        raise ValueError(f"{SETTING} {text!r} must be off or a number of GB") from None
 
 
 def finished_chunks(

@@ -1,0 +1,113 @@
+"""What finished chunks there are on the disk, and removing them; no torch is needed for that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
+HOUR = 3600.0
+
+
+class RunFacts(NamedTuple):
+    """A run in the list: its chunks, their bytes, and when they were used last."""
+
+    key: str
+    about: Mapping[str, Any]
+    chunks: int
+    size: int
+    used: float
+
+
+@dataclass
+class KeptRuns:
+    """The folder of all runs."""
+
+    folder: Path
+
+    def runs(self) -> list[RunFacts]:
+        """All runs, the one that was used last first."""
+        found = (_facts(one) for one in _folders(self.folder))
+        return sorted((one for one in found if one.chunks), key=lambda one: -one.used)
+
+    def size(self) -> int:
+        """Bytes that all chunks take."""
+        return sum(one.size for one in _chunks(self.folder))
+
+    def shrink(self, size: float) -> int:
+        """Remove the chunks that were not used for longest until those left take no more than
+        `size` bytes; returns what they take."""
+        found = sorted(_chunks(self.folder), key=lambda one: one.used)
+        left = sum(one.size for one in found)
+        for chunk in found:
+            if left <= size:
+                break
+            with suppress(OSError):
+                chunk.path.unlink(missing_ok=True)  # Somebody else may be removing them, too.
+                left -= chunk.size
+        self._sweep()
+        return left
+
+    def remove_older(self, seconds: float) -> None:
+        """Remove the chunks that were not used for so long."""
+        limit = time.time() - seconds
+        for chunk in _chunks(self.folder):
+            if chunk.used < limit:
+                with suppress(OSError):
+                    chunk.path.unlink()
+        self._sweep()
+
+    def remove(self, key: str) -> None:
+        """Remove one run, whatever of it is there."""
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left half-written, and the folders that have become empty."""
+        for folder in _folders(self.folder):
+            for path in folder.glob(f"*{UNDER_WAY}"):
+                with suppress(OSError):
+                    if path.stat().st_mtime < time.time() - HOUR:
+                        path.unlink()
+            left = [path for path in folder.iterdir() if path.name != ABOUT]
+            if not left:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Chunk(NamedTuple):
+    path: Path
+    size: int
+    used: float
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from (path for path in sorted(root.iterdir()) if path.is_dir())
+
+
+def _chunks(root: Path) -> Iterator[_Chunk]:
+    for folder in _folders(root):
+        yield from _chunks_of(folder)
+
+
+def _chunks_of(folder: Path) -> Iterator[_Chunk]:
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(OSError):
+            facts = path.stat()
+            yield _Chunk(path, facts.st_size, facts.st_mtime)
+
+
+def _facts(folder: Path) -> RunFacts:
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        about = {}
+    found = list(_chunks_of(folder))
+    about = about if isinstance(about, dict) else {}
+    used = max((one.used for one in found), default=0.0)
+    return RunFacts(folder.name, about, len(found), sum(one.size for one in found), used)
