@@ -35,11 +35,12 @@ SEARCHED = "search_aliases"
 CORE_NODE = ("SVD_img2vid_Conditioning", "stable video")
 OF_COMFYUI = {
     "nodes/host/standalone/core_nodes_parts.py": ("stable_diffusion",),
+    "nodes/host/standalone/core_nodes_sdxl.py": ("model/conditioning/stable diffusion",),
     "nodes/host/standalone/core_nodes.py": CORE_NODE,
     "nodes/host/standalone/core_nodes_video_model.py": CORE_NODE,
     "nodes/host/comfyui/model.py": ("SVD_img2vid",),
 }
-"""Names of ComfyUI's own classes and of its nodes and their choices, by file."""
+"""Names of ComfyUI's own classes and of its nodes, their categories and choices, by file."""
 
 
 def identifiers_and_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:

@@ -26,8 +26,8 @@ from videoldm.core.text.clip_vocabulary import ClipTokenizer
 
 NAME = "toy xl"
 LAYOUT = UNetLayout(channels=(32, 64, 64), layers=2, depths=(0, 1, 2), mid_depth=2)
-POOLED, SIZES = 24, 8
-"""Widths of the prompt as a whole, and of the sinusoid of each of six numbers."""
+POOLED, SIZES = 24, 256
+"""Widths of the prompt as a whole, and, as published, of the sinusoid of each of six numbers."""
 SMALL = dict(num_hidden_layers=4, num_attention_heads=2, vocab_size=49408)
 TEXT = CLIP_L | SMALL | dict(hidden_size=16, intermediate_size=32, projection_dim=16)
 SECOND = OPEN_CLIP_G | SMALL | dict(hidden_size=24, intermediate_size=40, projection_dim=POOLED)

@@ -110,18 +110,18 @@ def upsampling_peaks(
     text = torch.zeros(1, 77, model.network.spec.text)
     prompts = Prompts(text=text, negative=text, scale=5.0)
 
-    def run(count: int) -> Callable[[], Tensor]:
+    def peaks(count: int) -> Peak:
         low_res = torch.zeros(1, count, 3, height, width)
         how = Chunks(chunk=chunk, overlap=overlap)
-        return lambda: upsample_blended(model, low_res, prompts, 0, steps=1, how=how)
 
-    def whole(count: int) -> Callable[[Tensor], bool]:
-        return lambda x: x.ndim == 5 and x.shape[1] == count and x.shape[2] <= LATENTS
+        def whole(x: Tensor) -> bool:
+            return x.ndim == 5 and x.shape[1] == count and x.shape[2] <= LATENTS
 
-    return [
-        Peak(count, peak_bytes(run(count)), peak_bytes(run(count), whole(count)))
-        for count in frames
-    ]
+        with Allocations() as total, Allocations(whole) as working:
+            upsample_blended(model, low_res, prompts, 0, steps=1, how=how)
+        return Peak(count, total.peak, working.peak)
+
+    return [peaks(count) for count in frames]
 
 
 def small_vsr() -> DiffusionModel:
@@ -163,7 +163,7 @@ def small_upsampler() -> DiffusionModel:
 
 @torch.no_grad()
 def chunked_upsampling_peak(
-    model: DiffusionModel, frames: int, *, size: tuple[int, int] = SMALL_FRAMES, tile: int = 128
+    model: DiffusionModel, frames: int, *, size: tuple[int, int], tile: int = 128
 ) -> Peak:
     """Peaks while `frames` small frames of `size` are upsampled in chunks of 16 that go on from
     each other, in tiles of `tile`, one sampling step.
@@ -198,7 +198,7 @@ def report() -> tuple[dict[str, Any], str]:
         "ratio": long.working / short.working,
     }
     model = small_upsampler()
-    few, many = (chunked_upsampling_peak(model, count) for count in (16, 61))
+    few, many = (chunked_upsampling_peak(model, n, size=SMALL_FRAMES) for n in (16, 61))
     found["x4"] = {
         "frames": [few.frames, many.frames],
         "working": [few.working, many.working],

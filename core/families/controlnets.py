@@ -1,7 +1,8 @@
-"""ControlNet files for Stable Diffusion 1 and 2, as published (ldm) or by diffusers.
+"""ControlNet files for Stable Diffusion 1, 2 and XL, as published (ldm) or by diffusers.
 
 The configuration is read off the names and shapes of the weights, but for the heads of attention,
-of which Stable Diffusion 1 has 8 and Stable Diffusion 2 one per 64 channels.
+of which Stable Diffusion 1 has 8 and the others one per 64 channels, and for the sinusoids of the
+sizes that Stable Diffusion XL is told.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .stable_diffusion_refusals import what_it_is
 PREFIX = "control_model."
 HINT_BLOCKS = 6
 """Convolutions of the image's encoder between its first and its last."""
+SINUSOIDS = 256
+"""Numbers that stand for each of the sizes."""
 LAST_OF_DIFFUSERS = "controlnet_mid_block.weight"
 LAST_OF_LDM = "middle_block_out.0.weight"
 
@@ -55,13 +58,13 @@ def _refuse_others(state: Mapping[str, Tensor], name: str) -> None:
         raise CheckpointError(f"{name} is a Control-LoRA, which only ComfyUI can use")
     if "difference" in state:
         raise CheckpointError(f"{name} holds differences to a model, which only ComfyUI can add")
-    if any(key.startswith(("label_emb.", "add_embedding.", "task_embedding")) for key in state):
+    if any(key.startswith(("task_embedding", "control_add_embedding.")) for key in state):
         raise CheckpointError(
-            f"{name} is a ControlNet for SDXL; those for Stable Diffusion 1 and 2 can be used here"
+            f"{name} is a ControlNet for several kinds of images (Union), which needs ComfyUI"
         )
     if LAST_OF_LDM not in state and LAST_OF_DIFFUSERS not in state:
         raise CheckpointError(
-            f"{name} is no ControlNet for Stable Diffusion 1 or 2{what_it_is(state)}"
+            f"{name} is no ControlNet for Stable Diffusion 1, 2 or XL{what_it_is(state)}"
         )
 
 
@@ -72,7 +75,7 @@ def from_ldm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def table(layout: UNetLayout) -> dict[str, str]:
     """ldm module path -> diffusers module path of a ControlNet for a U-Net of this layout."""
-    ways_down = ("input_blocks.", "middle_block.", "time_embed.")
+    ways_down = ("input_blocks.", "middle_block.", "time_embed.", "label_emb.")
     unet = {a: b for a, b in keys.unet_table(layout).items() if a.startswith(ways_down)}
     encoder = "controlnet_cond_embedding"
     hints = {"input_hint_block.0": f"{encoder}.conv_in"}
@@ -131,7 +134,20 @@ def config_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
         ].shape[1],
         "use_linear_projection": linear,
         "attention_head_dim": tuple(max(c // 64, 1) for c in channels) if linear else 8,
+        **_added_sizes(state),
     }  # fmt: skip
+
+
+def _added_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Of what reads the pooled text and the sizes."""
+    first = state.get("add_embedding.linear_1.weight")
+    if first is None:
+        return {}
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": SINUSOIDS,
+        "projection_class_embeddings_input_dim": first.shape[1],
+    }
 
 
 def _hint_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:

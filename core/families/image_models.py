@@ -28,7 +28,7 @@ from .stable_diffusion_keys import unet_table, unet_to_ldm
 __all__ = [
     "ImageModel", "autoencoder_of", "find_text_encoder", "kind_of", "latent_colours", "load",
     "load_autoencoder", "load_folder_autoencoder", "load_own", "load_temporal_autoencoder",
-    "load_text_encoder", "predicts_velocity", "unet_table", "unet_to_ldm",
+    "load_text_encoder", "load_text_encoders", "predicts_velocity", "unet_table", "unet_to_ldm",
 ]  # fmt: skip
 
 ImageModel = own.ImageModel | published.ImageModel
@@ -79,6 +79,11 @@ def load_temporal_autoencoder(
 def load_text_encoder(path: Path, **where: Any) -> Any:
     """A published text encoder with its tokenizer, of a file of its own."""
     return text.load(path, **where)
+
+
+def load_text_encoders(paths: tuple[Path, Path], **where: Any) -> Any:
+    """The two published text encoders of a model that reads both, of files of their own."""
+    return text.load_pair(paths, **where)
 
 
 def latent_colours(autoencoder: Path) -> tuple[list[list[float]], list[float]]:

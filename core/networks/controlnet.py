@@ -6,7 +6,7 @@ to its middle block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from ..diffusion.curves import FULL, Curve, StepAt
 
+Added = Mapping[str, Tensor]
+"""What a U-Net's embedding of the time is added to, by diffusers' names: "text_embeds" [b d] or
+[b t d] and "time_ids" [b n]."""
 REDUCTION = 8
 """Pixels of the image per latent position along one side."""
 
@@ -44,8 +47,11 @@ class Control:
     frames: Sequence[int] = ()
     step: StepAt | None = None
 
-    def __call__(self, x: Tensor, timesteps: Tensor, text: Tensor | None) -> Residuals:
-        """For the network's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]."""
+    def __call__(
+        self, x: Tensor, timesteps: Tensor, text: Tensor | None, added: Added | None = None
+    ) -> Residuals:
+        """For the network's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]; `added` is what
+        U-Nets such as Stable Diffusion XL's read besides the text."""
         videos, frames = x.shape[:2]
         there = dict(device=self.network.device, dtype=self.network.dtype)
         steps = timesteps[:, None] if timesteps.ndim == 1 else timesteps
@@ -53,8 +59,12 @@ class Control:
         skips, middle = self.network(
             rearrange(x, "b t c h w -> (b t) c h w").to(**there),
             steps.expand(videos, frames).flatten().to(self.network.device),
-            _per_frame(text, videos, frames).to(**there),
+            _per_frame(text, 3, videos, frames).to(**there),
             repeat(image, "t c h w -> (b t) c h w", b=videos).to(**there),
+            added_cond_kwargs={
+                name: _per_frame(value, 2, videos, frames).to(**there)
+                for name, value in (added or {}).items()
+            },
             return_dict=False,
         )
         return Residuals([self._weighted(one, x) for one in skips], self._weighted(middle, x))
@@ -103,13 +113,14 @@ def summed(residuals: Iterable[Residuals]) -> Residuals | None:
     return total
 
 
-def _per_frame(text: Tensor | None, videos: int, frames: int) -> Tensor:
-    """Text [(b t), n, d] of [b, n, d] or [b, t, n, d]."""
-    if text is None:
+def _per_frame(value: Tensor | None, axes: int, videos: int, frames: int) -> Tensor:
+    """[(b t), ...] of what every video has once, of `axes` axes [b, ...], or for each of its
+    frames [b, t, ...]."""
+    if value is None:
         raise ValueError("a ControlNet reads the prompt, but the model was given none")
-    if text.ndim == 3:
-        text = text[:, None].expand(-1, frames, -1, -1)
-    return text.expand(videos, -1, -1, -1).flatten(0, 1)
+    if value.ndim == axes:
+        value = value[:, None].expand(-1, frames, *value.shape[1:])
+    return value.expand(videos, *value.shape[1:]).flatten(0, 1)
 
 
 def _words(value: Any) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..diffusion.curves import FULL, Curve, StepAt
 from .conditions import Conditions
-from .controlnet import Residuals, along
+from .controlnet import Added, Residuals, along
 from .injected_sets import InjectedSets, Injection, LayerPass
 from .temporal_layers import TemporalLayers
 from .unet_forward import way_down
@@ -105,8 +105,11 @@ class SparseControl:
     frames: Sequence[int] = ()
     step: StepAt | None = None
 
-    def __call__(self, x: Tensor, timesteps: Tensor, text: Tensor | None) -> Residuals:
-        """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]."""
+    def __call__(
+        self, x: Tensor, timesteps: Tensor, text: Tensor | None, added: Added | None = None
+    ) -> Residuals:
+        """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]; no SparseCtrl
+        reads what is `added`."""
         if text is None:
             raise ValueError("a ControlNet reads the prompt, but the model was given none")
         there = dict(device=self.network.device, dtype=self.network.dtype)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .autoencoder import check_video
 from .conditions import NOISE_LEVEL, SIZES, VIDEO_IDS, Conditions, NetworkSpec
-from .controlnet import Control, check_fits, summed
+from .controlnet import Added, Control, check_fits, summed
 from .injected_sets import InjectedSets, Injection, LayerPass
 from .layers.positions import sinusoid
 from .sites import UNetLayout, layout_of
@@ -108,9 +108,8 @@ class VideoUNet(nn.Module):
             conditions = replace(conditions, text=conditions.image)
         timesteps = torch.as_tensor(timesteps, device=x.device)
         act = LayerPass(self.injections, conditions, x.shape, x.device)
-        residuals = summed(
-            one(_joined(x, conditions), timesteps, conditions.text) for one in self.controls
-        )
+        seen, added = _joined(x, conditions), self._added(conditions)
+        residuals = summed(one(seen, timesteps, conditions.text, added) for one in self.controls)
         x, timesteps = act.put_context_in_place(x, timesteps)
         text = conditions.text
         if any(one.by_frame for one in self.updates):
@@ -143,14 +142,20 @@ class VideoUNet(nn.Module):
     def _embed_pooled(self, embedding: Tensor, conditions: Conditions) -> Tensor | None:
         """The embedding of pooled text and sizes, if the image U-Net reads them: [b, e], or
         [b, t, e] for pooled text per frame."""
-        pooled, sizes = conditions.pooled_text, conditions.ids.get(SIZES)
+        added = dict(self._added(conditions))
+        pooled, sizes = added.get("text_embeds"), added.get("time_ids")
         frames = pooled.shape[1] if pooled is not None and pooled.ndim == 3 else None
         if frames is not None:
-            pooled = pooled.flatten(0, 1)
-            sizes = None if sizes is None else sizes.repeat_interleave(frames, dim=0)
-        added = {"text_embeds": pooled, "time_ids": sizes}
+            added["text_embeds"] = pooled.flatten(0, 1)
+            if sizes is not None:
+                added["time_ids"] = sizes.repeat_interleave(frames, dim=0)
         aug = self.image_unet.get_aug_embed(embedding, conditions.text, added)
         return aug if aug is None or frames is None else aug.unflatten(0, (-1, frames))
+
+    def _added(self, conditions: Conditions) -> Added:
+        """Pooled text and sizes by diffusers' names, of those that are given."""
+        given = {"text_embeds": conditions.pooled_text, "time_ids": conditions.ids.get(SIZES)}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def _reads_video_ids(self) -> bool:

@@ -160,3 +160,26 @@ def test_loras_change_each_text_encoder_by_its_own_part(spelling):
         layer = getattr(encoder, "text_model", encoder).encoder.layers[1].mlp.fc1.weight
         new = getattr(changed, "text_model", changed).encoder.layers[1].mlp.fc1.weight
         torch.testing.assert_close(new, layer + 0.5 * up @ down)
+
+
+@pytest.mark.parametrize("prefix", ["lora_te2_text_model_encoder_layers_1_mlp_fc1.lora_{}.weight",
+                                    "text_encoder_2.text_model.encoder.layers.1.mlp.fc1.lora_{}"
+                                    ".weight"])  # fmt: skip
+def test_a_lora_of_the_second_text_encoder_alone_changes_it_and_nothing_else(prefix):
+    model = toy_model()
+    ways = ("down", "up") if prefix.startswith("lora_") else ("A", "B")
+    down, up = normal(2, 24, seed=1), normal(40, 2, seed=2)
+    lora = {prefix.format(way): one for way, one in zip(ways, (down, up), strict=True)}
+    second = model.second_text.encoder
+    changed = apply(second, lora, 0.5, kind="second_text")
+    place = "text_model.encoder.layers.1.mlp.fc1.weight"
+    before, after = second.state_dict(), changed.state_dict()
+    torch.testing.assert_close(after[place], before[place] + 0.5 * up @ down)
+    assert all(after[k] is before[k] or k == place or torch.equal(after[k], before[k])
+               for k in before)  # fmt: skip
+    unet = model.model.network.image_unet
+    for module, kind in ((model.text_encoder, "first_text"), (unet, "unet")):
+        same = apply(module, lora, 0.5, kind=kind).state_dict()
+        assert all(torch.equal(v, same[k]) for k, v in module.state_dict().items())
+    with pytest.raises(CheckpointError, match="of other text encoders only"):
+        apply(model.text_encoder, lora, 0.5, kind="text")

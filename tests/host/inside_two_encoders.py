@@ -1,8 +1,8 @@
 """Run by ComfyUI's own Python, outside of a server: a toy of two text encoders by ComfyUI's own
-classes, its prompts, and videos by motion modules in it.
+classes, its prompts, and videos by motion modules in it, with a ControlNet, too.
 
-python inside_two_encoders.py COMFYUI FOLDER     (FOLDER holds toy.safetensors, layers.safetensors
-and asked.json; writes found.safetensors there)
+python inside_two_encoders.py COMFYUI FOLDER     (FOLDER holds toy.safetensors, layers.safetensors,
+hints.safetensors and asked.json; writes found.safetensors and control.safetensors there)
 """
 
 import json
@@ -49,6 +49,44 @@ def model_of(state: dict, told: dict):
     return comfy.model_patcher.ModelPatcher(model, *[torch.device("cpu")] * 2)
 
 
+class Clip:
+    """What ComfyUI's nodes call of its CLIP."""
+
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+
+    def tokenize(self, text: str):
+        return self.tokenizer.tokenize_with_weights(text)
+
+    def encode_from_tokens_scheduled(self, tokens, add_dict=None):
+        self.model.reset_clip_options()
+        tokens, whole = self.model.encode_token_weights(tokens)[:2]
+        return [[tokens, {"pooled_output": whole, **(add_dict or {})}]]
+
+
+def told_apart(clip: Clip, told: dict):
+    """By ComfyUI's node with a prompt for each encoder, and with sizes."""
+    from comfy_extras.nodes_clip_sdxl import CLIPTextEncodeSDXL
+
+    return CLIPTextEncodeSDXL.execute(clip, **told["apart"]).args[0]
+
+
+def controlled(model, prompts, folder: Path) -> list:
+    """Both prompts with a ControlNet, which is written to a file as diffusers never names it."""
+    from safetensors.torch import load_file, save_file
+    from server_nodes import TestControlNet
+
+    from nodes import ControlNetApplyAdvanced
+
+    # A head for each 64 channels, as all of them are published.
+    (control,) = TestControlNet().make(model, num_heads=1, num_head_channels=-1)
+    state = control.control_model.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "control.safetensors")
+    hints = load_file(folder / "hints.safetensors")["images"]
+    apply = ControlNetApplyAdvanced().apply_controlnet
+    return apply(*prompts, control, hints, 0.7, 0.0, 0.8)[:2]
+
+
 def main() -> None:
     comfyui, folder = sys.argv[1], Path(sys.argv[2])
     host = begin(comfyui)
@@ -74,16 +112,19 @@ def main() -> None:
     image = model_of(state, told)
     latent = torch.zeros(told["latent"])
     noise = comfy.sample.prepare_noise(latent, told["seed"])
-    models = {"image": image}
-    models["video"] = host.inject(
-        image, loaders.temporal_layers(folder / "layers.safetensors"), Strength()
-    )
-    for name, model in models.items():
+    apart = told_apart(Clip(clip, tokenizer), told)
+    found |= {"tokens apart": apart[0][0], "whole apart": apart[0][1]["pooled_output"]}
+    layers = loaders.temporal_layers(folder / "layers.safetensors")
+    video = host.inject(image, layers, Strength())
+    followed = controlled(image, prompts[:2], folder)
+    for name, model, both in (
+        ("image", image, prompts[:2]), ("video", video, prompts[:2]),
+        ("apart", video, (apart, prompts[1])), ("followed", video, followed),
+    ):  # fmt: skip
         for how, (steps, cfg) in told["how"].items():
             found[f"{name} {how}"] = comfy.sample.sample(
-                model, noise, steps, cfg, "euler", "normal", prompts[0], prompts[1], latent,
-                seed=told["seed"],
-            )  # fmt: skip
+                model, noise, steps, cfg, "euler", "normal", *both, latent, seed=told["seed"]
+            )
     save_file({k: v.float().contiguous() for k, v in found.items()}, folder / "found.safetensors")
     print(json.dumps(sorted(found)))
 

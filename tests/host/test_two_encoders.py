@@ -9,9 +9,16 @@ import torch
 from animatediff_toys import toy_layers
 from comfyui_server import found_inside
 from safetensors.torch import load_file, save_file
-from videoldm.core.families import animatediff
+from videoldm.core.families import animatediff, controlnets
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.networks.temporal_layers import Strength
+from videoldm.nodes.host.standalone.control import (
+    TO_NEGATIVE,
+    StandaloneControlNet,
+    hint,
+    hinted,
+)
+from videoldm.nodes.host.standalone.core_nodes_sdxl import CLIPTextEncodeSDXL
 from videoldm.nodes.host.standalone.core_sampling import SamplerSettings, ksample
 from videoldm.nodes.host.standalone.devices import Policy
 from videoldm.nodes.host.standalone.host import host
@@ -21,6 +28,9 @@ from xl_toys import LAYOUT, NAME, POOLED, SECOND, SIZES, SPEC, TEXT, layers_conf
 LATENT, SEED = (4, 4, 8, 12), 1
 HOW = {"once": (1, 1.0), "guided": (4, 4.0)}
 """Steps, no noise level of which lies midway between two timesteps, and cfg."""
+APART = dict(width=640, height=480, crop_w=8, crop_h=16, target_width=96, target_height=64,
+             text_g="a (red:1.2) circle", text_l=", ".join(["by night"] * 40))  # fmt: skip
+"""A prompt for each encoder, of 1 and 2 chunks, and sizes."""
 SAME = 1e-4
 """Of the spread of the values."""
 LONG = ", ".join(["a red circle moves to the right of a blue square"] * 14)
@@ -57,7 +67,8 @@ def folder(request, tmp_path_factory):
     layers = animatediff.to_original(toy_layers(config), config)
     save_file({k: v.contiguous() for k, v in layers.items()}, folder / "layers.safetensors")
     told = dict(text=TEXT, second=SECOND, unet=comfyui_unet(), sizes=SIZES, prompts=PROMPTS,
-                latent=LATENT, how=HOW, seed=SEED)  # fmt: skip
+                apart=APART, latent=LATENT, how=HOW, seed=SEED)  # fmt: skip
+    save_file({"images": hints()}, folder / "hints.safetensors")
     (folder / "asked.json").write_text(json.dumps(told))
     found_inside("inside_two_encoders.py", folder)
     return folder
@@ -77,6 +88,11 @@ def wires(folder):
     return model, clip
 
 
+def hints() -> torch.Tensor:
+    """An IMAGE for each frame."""
+    return torch.rand(4, 64, 96, 3, generator=torch.Generator().manual_seed(3))
+
+
 def apart(one, two) -> float:
     assert one.shape == two.shape
     return float((one - two).abs().max() / two.std())
@@ -92,19 +108,33 @@ def test_prompts_are_those_of_comfyui(wires, there):
     assert len(there["tokens 2"][0]) == 3 * 77
 
 
+def test_a_prompt_for_each_encoder_is_that_of_comfyui(wires, there):
+    ((tokens, more),) = CLIPTextEncodeSDXL.execute(wires[1], **APART).args[0]
+    assert apart(tokens, there["tokens apart"]) < SAME and tokens.shape[1] == 2 * 77
+    assert apart(more["pooled_output"], there["whole apart"]) < SAME
+
+
 def test_images_and_videos_are_those_of_comfyui(wires, there, folder):
     image, clip = wires
     layers = animatediff.load_layers(folder / "layers.safetensors")
     video = host.inject(image, layers, Strength())
-    positive, negative = (clip.encode(text) for text, _ in PROMPTS[:2])
-    for name, model in (("image", image), ("video", video)):
+    both = [clip.encode(text) for text, _ in PROMPTS[:2]]
+    sized = CLIPTextEncodeSDXL.execute(clip, **APART).args[0]
+    net = StandaloneControlNet(controlnets.load(folder / "control.safetensors"))
+    one = hint(net, hints(), 0.7, 0.0, 0.8)
+    followed = [hinted(prompts, one, **{TO_NEGATIVE: False}) for prompts in both]
+    for name, model, prompts in (
+        ("image", image, both), ("video", video, both),
+        ("apart", video, [sized, both[1]]), ("followed", video, followed),
+    ):  # fmt: skip
         for kind, (steps, cfg) in HOW.items():
             how = SamplerSettings(
                 seed=SEED, steps=steps, cfg=cfg, sampler_name="euler", scheduler="normal"
             )
             latent = {"samples": torch.zeros(LATENT)}
-            found = ksample(host, model, positive, negative, latent, how)
+            found = ksample(host, model, *prompts, latent, how)
             far = apart(found["samples"], there[f"{name} {kind}"])
             print(name, kind, far)
             assert far < SAME
-    assert apart(there["image once"], there["video once"]) > 0.05
+    for other in ("image", "apart", "followed"):
+        assert apart(there[f"{other} once"], there["video once"]) > 0.02, other

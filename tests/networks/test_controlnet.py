@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from model_toys import fill, normal, toy_layers, toy_model, toy_unet
 from safetensors.torch import save_file
 from videoldm.core.families import controlnets
 from videoldm.core.families.stable_diffusion_keys import inverse, rename_all
 from videoldm.core.families.stable_diffusion_specs import SPECS
-from videoldm.core.networks.conditions import Conditions
+from videoldm.core.networks.conditions import SIZES, Conditions
 from videoldm.core.networks.controlnet import Control, summed
 from videoldm.core.networks.injected_sets import Injection
 from videoldm.core.networks.sites import layout_of
 from videoldm.core.networks.temporal_layers import Strength
 from videoldm.core.networks.video_unet import VideoUNet
 from videoldm.core.weights.checkpoints import CheckpointError
+from xl_toys import POOLED
+from xl_toys import SPEC as XL
 
 
 def toy_control(unet=None, seed: int | None = 3, **changes) -> ControlNetModel:
@@ -144,7 +148,38 @@ def test_every_spelling_of_a_file_loads_to_equal_answers(toy, kind, ending, tmp_
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("family", ["stable diffusion 1", "stable diffusion 2"])
+@pytest.mark.parametrize("kind", ["published", "diffusers"])
+def test_one_for_stable_diffusion_xl_reads_pooled_text_and_sizes(kind, tmp_path):
+    heads = {"attention_head_dim": (1, 1, 1)}  # Of up to 64 channels each, as published.
+    unet = fill(UNet2DConditionModel(**XL.unet | heads), seed=1, scale=0.05)
+    toy = toy_control(unet)
+    state = toy.state_dict() if kind == "diffusers" else as_published(toy)
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "it.safetensors")
+    loaded = controlnets.load(tmp_path / "it.safetensors")
+    network = VideoUNet(unet, [], [Control(network=loaded, image=IMAGES, strength=0.7)])
+    given = Conditions(
+        text=normal(1, 5, 40, seed=1),
+        pooled_text=normal(1, 3, POOLED, seed=2),
+        ids={SIZES: torch.tensor([[64.0, 64, 8, 0, 64, 64]])},
+    )
+    got = network(X, STEP, given)
+    for k in range(3):
+        added = {"text_embeds": given.pooled_text[:, k], "time_ids": given.ids[SIZES]}
+        frame = X[:, k], STEP, given.text
+        down, mid = toy(*frame, IMAGES[k : k + 1], conditioning_scale=0.7,
+                        added_cond_kwargs=added, return_dict=False)  # fmt: skip
+        expected = unet(*frame, down_block_additional_residuals=down, added_cond_kwargs=added,
+                        mid_block_additional_residual=mid).sample  # fmt: skip
+        torch.testing.assert_close(got[:, k], expected, rtol=1e-4, atol=1e-5)
+    other = replace(given, ids={SIZES: torch.tensor([[640.0, 64, 8, 0, 64, 64]])})
+    alone = VideoUNet(unet, [])
+    added = [network(X, STEP, one) - alone(X, STEP, one) for one in (given, other)]
+    assert not torch.allclose(*added, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "family", ["stable diffusion 1", "stable diffusion 2", "stable diffusion xl"]
+)
 def test_the_published_sizes_are_read_off_the_weights(family):
     unet = {k: v for k, v in SPECS[family].unet.items() if k != "up_block_types"}
     with torch.device("meta"):
@@ -160,8 +195,11 @@ def test_the_published_sizes_are_read_off_the_weights(family):
     assert built.config.attention_head_dim == heads
     published = as_published(wanted)
     assert controlnets.ldm_layout(published) == SPECS[family].layout
-    assert {"zero_convs.11.0.weight", "input_hint_block.14.bias", "middle_block.2.in_layers.0.bias",
-            "input_blocks.3.0.op.weight", "time_embed.2.weight"} <= published.keys()  # fmt: skip
+    last = 8 if family == "stable diffusion xl" else 11
+    assert f"zero_convs.{last + 1}.0.weight" not in published
+    assert {f"zero_convs.{last}.0.weight", "input_hint_block.14.bias", "time_embed.2.weight",
+            "middle_block.2.in_layers.0.bias",
+            "input_blocks.3.0.op.weight"} <= published.keys()  # fmt: skip
 
 
 def test_other_files_are_one_sentence(toy, tmp_path):
@@ -169,7 +207,7 @@ def test_other_files_are_one_sentence(toy, tmp_path):
     cases = {
         "lora.safetensors": ({"lora_controlnet": torch.zeros(0)}, "Control-LoRA"),
         "diff.safetensors": (published | {"difference": torch.zeros(0)}, "differences"),
-        "xl.safetensors": (published | {"label_emb.0.0.weight": torch.zeros(1)}, "SDXL"),
+        "union.safetensors": (published | {"task_embedding": torch.zeros(1)}, "several kinds"),
         "lacks.safetensors": (
             {k: v for k, v in published.items() if not k.startswith("input_hint_block.0")},
             "lacks",

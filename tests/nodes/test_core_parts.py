@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import xl_toys
 from safetensors.torch import save_file
 from stable_diffusion_toys import toy_model, toy_spec
 from videoldm.core.families import stable_diffusion as sd
 from videoldm.core.families.stable_diffusion_specs import SPECS
 from videoldm.core.media.files import read_audio
+from videoldm.core.networks.conditions import SIZES
+from videoldm.nodes.host.shared.sizes import size_ids
+from videoldm.nodes.host.standalone.devices import Policy
+from videoldm.nodes.host.standalone.host import host
+from videoldm.nodes.host.standalone.loaders import Loaders
 
 TEXT = "cond_stage_model.transformer."
 SPEC, OPEN_SPEC = toy_spec("plain"), toy_spec("linear")
@@ -94,6 +100,58 @@ def test_an_open_clip_text_encoder_alone(run, folders, monkeypatch):
     with pytest.raises(ValueError, match="last 1 of its 4 layers"):
         run("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-1)
     assert run("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-2).stop == -2
+
+
+@pytest.mark.parametrize("spelling", ["transformers", "open_clip"])
+def test_two_text_encoders_of_two_files(run, folders, monkeypatch, spelling):
+    monkeypatch.setitem(SPECS, "toy xl", xl_toys.SPEC)
+    model = xl_toys.toy_model()
+    state = xl_toys.state_of(model)
+    first = part(state, "conditioner.embedders.0.transformer.")
+    second = part(state, "conditioner.embedders.1.model.")
+    if spelling == "transformers":
+        second = model.second_text.encoder.state_dict()
+    for name, weights in (("l", first), ("g", second)):
+        save_file(weights, folders / "text_encoders" / f"{name}.safetensors")
+    expected = Loaders(host.folders, Policy("cpu", "fp32"))._clip(model).encode("a red circle")
+    for names in (("l", "g"), ("g", "l")):
+        files = {f"clip_name{k + 1}": f"{name}.safetensors" for k, name in enumerate(names)}
+        clip = run("DualCLIPLoader", **files, type="sdxl")
+        ((tokens, more),) = clip.encode("a red circle")
+        torch.testing.assert_close(tokens, expected[0][0])
+        torch.testing.assert_close(more["pooled_output"], expected[0][1]["pooled_output"])
+    same = {"clip_name1": "l.safetensors", "clip_name2": "l.safetensors"}
+    with pytest.raises(ValueError, match="l.safetensors of width 16 and l.* are not the two"):
+        run("DualCLIPLoader", **same, type="sdxl")
+    with pytest.raises(ValueError, match="the type flux needs ComfyUI"):
+        run("DualCLIPLoader", **same, type="flux")
+
+
+def test_a_prompt_for_each_text_encoder_and_sizes(run):
+    clip = Loaders(host.folders, Policy("cpu", "fp32"))._clip(xl_toys.toy_model())
+    sizes = dict(width=640, height=480, crop_w=8, crop_h=16, target_width=64, target_height=32)
+    texts = {"text_g": "a red circle", "text_l": "by night"}
+    ((tokens, more),) = run("CLIPTextEncodeSDXL", clip=clip, **sizes, **texts)
+    width = xl_toys.TEXT["hidden_size"]
+    torch.testing.assert_close(tokens[..., :width], clip.encode("by night")[0][0][..., :width])
+    whole = clip.encode("a red circle")[0]
+    torch.testing.assert_close(tokens[..., width:], whole[0][..., width:])
+    torch.testing.assert_close(more["pooled_output"], whole[1]["pooled_output"])
+    spec = xl_toys.toy_model().model.network.spec
+    told = size_ids(spec, [[tokens, more]])[SIZES]
+    assert told.tolist() == [[480, 640, 16, 8, 32, 64]]
+    longer = {"text_l": ", ".join(["a red circle moves"] * 30), "text_g": "short"}
+    ((tokens, _),) = run("CLIPTextEncodeSDXL", clip=clip, **sizes, **longer)
+    assert tokens.shape[1] == 2 * 77
+    with pytest.raises(ValueError, match="2 different sizes"):
+        size_ids(spec, [[tokens, more], [tokens, {**more, "width": 8}]])
+    assert size_ids(spec, clip.encode("a red circle")) == {}
+
+
+def test_a_prompt_for_each_of_two_needs_two_text_encoders(run):
+    _, clip, _ = run("VideoLDM_LoadImageModel").values
+    with pytest.raises(ValueError, match="this CLIP has 1: use CLIP Text Encode"):
+        run("CLIPTextEncodeSDXL", clip=clip, text_g="a", text_l="b")
 
 
 def test_files_and_types_for_other_models_are_one_sentence(run, folders, toy):

@@ -58,7 +58,8 @@ def factors_by_module(
     that was made for another model or has keys that mean nothing.
     """
     paths = sort_keys(lora, name)
-    if not paths.unet and not paths.text and not any(k.startswith("bundle_emb.") for k in lora):
+    known = paths.unet or paths.text or (paths.second_text and _of_two_encoders(state, kind))
+    if not known and not any(k.startswith("bundle_emb.") for k in lora):
         raise CheckpointError(f"{name} changes nothing: its keys are of other text encoders only")
     _check_family(paths.unet, state, kind, name)
     own = paths.of(kind)
@@ -67,6 +68,13 @@ def factors_by_module(
     unknown = [p for p in own if p not in names and not is_left_out(p, kind, layers)]
     complain("changes unknown", name, unknown)
     return {names[path]: (path, factors) for path, factors in own.items() if path in names}
+
+
+def _of_two_encoders(state: Mapping[str, Tensor], kind: Kind) -> bool:
+    """Whether the weights belong to a model with two text encoders."""
+    if kind == "unet":
+        return any(key.startswith("add_embedding.") for key in state)
+    return kind in ("first_text", "second_text")
 
 
 def _check_family(
@@ -131,7 +139,7 @@ def merge(
 ) -> dict[str, Tensor]:
     """The state dict with the updates added: new tensors where there are any, else the same ones.
 
-    ``state`` is a diffusers U-Net's or, for ``kind`` "text", a transformers CLIP text model's. Sums
+    ``state`` is a diffusers U-Net's or, for other kinds, a transformers CLIP text model's. Sums
     are made in float32 on the weight's own device. Raises CheckpointError for a file that does not
     fit.
     """

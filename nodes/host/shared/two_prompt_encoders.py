@@ -3,7 +3,7 @@ other in width; the second also answers to the prompt as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,12 +71,25 @@ class TwoPromptEncoders:
     def tokenize(self, text: str) -> Tokens:
         return {"l": self.first.tokenize(text), "g": self.second.tokenize(text)}
 
+    def tokenize_apart(self, first: str, second: str) -> Tokens:
+        """Tokens of a prompt for each of the two; the shorter one is filled up with empty chunks,
+        so that they stand side by side."""
+        tokens = {"l": self.first.tokenize(first), "g": self.second.tokenize(second)}
+        empty, length = self.tokenize(""), max(map(len, tokens.values()))
+        return {
+            name: chunks + empty[name] * (length - len(chunks)) for name, chunks in tokens.items()
+        }
+
     @torch.no_grad()
-    def encode_from_tokens_scheduled(self, tokens: Tokens) -> Conditioning:
+    def encode_from_tokens_scheduled(
+        self, tokens: Tokens, *, add_dict: Mapping[str, Any] | None = None
+    ) -> Conditioning:
+        """A CONDITIONING, with `add_dict` beside its tokens."""
         both = self.first.encoded(tokens["l"]), self.second.encoded(tokens["g"])
         length = min(one.shape[1] for one in both)
         joined = torch.cat([one[:, :length] for one in both], dim=-1)
-        return [[joined, {"pooled_output": self.second.of_whole(tokens["g"])}]]
+        more = {"pooled_output": self.second.of_whole(tokens["g"]), **(add_dict or {})}
+        return [[joined, more]]
 
     def encode(self, text: str, boxes: Sequence[Any] = ()) -> Conditioning:
         """A CONDITIONING of one prompt; ValueError for boxes, which such models know nothing of."""

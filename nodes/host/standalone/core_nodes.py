@@ -32,9 +32,10 @@ from .core_nodes_models import (
     VAEEncode,
     VAELoader,
 )
-from .core_nodes_parts import CLIPLoader, UNETLoader
+from .core_nodes_parts import CLIPLoader, DualCLIPLoader, UNETLoader
 from .core_nodes_sampling import KSampler, KSamplerAdvanced
 from .core_nodes_scaling import ImageScale, ImageScaleBy, LatentUpscale, LatentUpscaleBy
+from .core_nodes_sdxl import CLIPTextEncodeSDXL
 from .core_nodes_values import PRIMITIVES
 from .core_nodes_video_model import (
     ImageOnlyCheckpointLoader,
@@ -48,10 +49,12 @@ CORE_NODES = [
     CheckpointLoaderSimple,
     UNETLoader,
     CLIPLoader,
+    DualCLIPLoader,
     VAELoader,
     LoraLoader,
     LoraLoaderModelOnly,
     CLIPTextEncode,
+    CLIPTextEncodeSDXL,
     EmptyLatentImage,
     KSampler,
     KSamplerAdvanced,

@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's loaders of a diffusion model or a text encoder alone."""
+"""Stand-ins for ComfyUI's loaders of a diffusion model or of text encoders alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ CLIP_TYPES = (
     *("hunyuan_image", "flux2", "ovis", "longcat_image", "cogvideox", "lens", "pixeldit"),
     *("ideogram4", "boogu", "krea2", "joyimage", "mage", "minimax"),
 )
+PAIR_TYPES = (
+    *("sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15"),
+    *("kandinsky5", "kandinsky5_image", "ltxv", "newbie", "ace"),
+)
+"""As ComfyUI 0.33 has them, of pairs."""
 OTHER_PROMPTS = ("sd3", "hidream")
 """Types whose prompts are laid out for another family."""
 
@@ -75,4 +80,42 @@ class CLIPLoader(io.ComfyNode):
                 f"the type {type} needs ComfyUI; here prompts are encoded by CLIP's text encoders, "
                 "which is the type stable_diffusion"
             )
-        return io.NodeOutput(host.loaders.text_encoder(clip_name, device))
+        return io.NodeOutput(host.loaders.text_encoder(clip_name, device=device))
+
+
+class DualCLIPLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = {
+            "options": host.folders.model_names("text_encoders"),
+            "tooltip": "A file of models/text_encoders.",
+        }
+        return io.Schema(
+            node_id="DualCLIPLoader",
+            display_name="DualCLIPLoader",
+            category="model/loaders",
+            description="Loads the two text encoders of SDXL from files of their own, CLIP-L and "
+            "OpenCLIP-G in any order.",
+            inputs=[
+                io.Combo.Input("clip_name1", **files),
+                io.Combo.Input("clip_name2", **files),
+                io.Combo.Input(
+                    "type", options=list(PAIR_TYPES), tooltip="What the prompts are for."
+                ),
+                io.Combo.Input(
+                    "device", options=["default", "cpu"], optional=True, advanced=True,
+                    tooltip="Where they compute.",
+                ),
+            ],
+            outputs=[io.Clip.Output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, clip_name1: str, clip_name2: str, type: str, device: str = "default"
+                ) -> io.NodeOutput:  # fmt: skip
+        if type != PAIR_TYPES[0]:
+            raise ValueError(
+                f"the type {type} needs ComfyUI; here prompts are encoded by CLIP's text encoders, "
+                f"which is the type {PAIR_TYPES[0]}"
+            )
+        return io.NodeOutput(host.loaders.text_encoder(clip_name1, clip_name2, device=device))

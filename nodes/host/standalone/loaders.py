@@ -125,11 +125,13 @@ class Loaders:
             round_weights(eject(model.core.network), FP8[weight_dtype])
         return model
 
-    def text_encoder(self, name: str, device: str = "default") -> Clip:
-        """A text encoder from a file of the folder text_encoders."""
+    def text_encoder(self, *names: str, device: str = "default") -> Clip:
+        """A text encoder from a file of the folder text_encoders, or two of two files."""
         there = self._there | ({} if device == "default" else {"device": device})
-        path = self.folders.model_path("text_encoders", name)
-        return self._clip(image_models.load_text_encoder(path, **there))
+        paths = tuple(self.folders.model_path("text_encoders", name) for name in names)
+        if len(paths) == 2:
+            return self._clip(image_models.load_text_encoders(paths, **there))
+        return self._clip(image_models.load_text_encoder(paths[0], **there))
 
     def _checkpoint(self, path: Path, wanted: str) -> Loaded:
         """An image model or an upsampler, in this project's own format or as published."""

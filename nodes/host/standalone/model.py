@@ -29,6 +29,7 @@ from ..shared.misfits import (
     check_takes_layers,
 )
 from ..shared.model_facts import model_facts, trained_network
+from ..shared.sizes import size_ids
 from ..shared.start_image import start_image_of
 from ..shared.steering import Misfit, why_not
 from .context_windows import ContextWindows
@@ -168,7 +169,8 @@ def _conditions(
     given = conditions_of(condition, spec.ids, text, pooled)
     if spec.image is not None:
         given = replace(given, image=beside(image_of(conditioning), text))
-    return replace(given, ids=dict(given.ids) | rate_ids(spec, rate_of(conditioning)))
+    ids = rate_ids(spec, rate_of(conditioning)) | size_ids(spec, conditioning)
+    return replace(given, ids=dict(given.ids) | ids)
 
 
 def _controlled(

@@ -1,0 +1,46 @@
+"""Stand-ins for ComfyUI's nodes around prompts of SDXL."""
+
+from __future__ import annotations
+
+from . import io
+
+MAX_RESOLUTION = 16384
+
+
+def _side(name: str, default: int, tooltip: str, **more: bool) -> io.Input:
+    return io.Int.Input(
+        name, default=default, min=0, max=MAX_RESOLUTION, tooltip=f"{tooltip}, in pixels.", **more
+    )
+
+
+class CLIPTextEncodeSDXL(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        text = {"multiline": True, "dynamic_prompts": True}
+        return io.Schema(
+            node_id="CLIPTextEncodeSDXL",
+            display_name="CLIP Text Encode (SDXL)",
+            category="model/conditioning/stable diffusion",
+            description="Encodes a prompt for each text encoder of SDXL, and tells the model which "
+            "size the picture came from and where it was cropped.",
+            inputs=[
+                io.Clip.Input("clip", tooltip="The two text encoders."),
+                _side("width", 1024, "Width that the picture is said to have had"),
+                _side("height", 1024, "Height that the picture is said to have had"),
+                _side("crop_w", 0, "What is said to be cut off on the left", advanced=True),
+                _side("crop_h", 0, "What is said to be cut off above", advanced=True),
+                _side("target_width", 1024, "Width that it is said to have now"),
+                _side("target_height", 1024, "Height that it is said to have now"),
+                io.String.Input("text_g", tooltip="The prompt for OpenCLIP-G.", **text),
+                io.String.Input("text_l", tooltip="The prompt for CLIP-L.", **text),
+            ],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, clip, text_g: str, text_l: str, **sizes: int) -> io.NodeOutput:
+        from ..shared.sizes import check_two_encoders
+
+        check_two_encoders(clip)
+        tokens = clip.tokenize_apart(text_l, text_g)
+        return io.NodeOutput(clip.encode_from_tokens_scheduled(tokens, add_dict=sizes))
