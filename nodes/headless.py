@@ -219,10 +219,11 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("recipe", metavar="RECIPE", help="name of a recipe of this project, or a TOML file")
+    add("recipe", metavar="RECIPE", help="name of a recipe of this project, or a TOML file; or "
+        '"family": all parts of the pack\'s own models, within --minutes')  # fmt: skip
     add("--output", metavar="DIR", default="training",
         help="folder of states, curves and results; a run that was stopped goes on from there "
-        "(default: training)")  # fmt: skip
+        "(default: training; of family: training/family)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--threads", metavar="N", type=int, default=2, help="CPU threads (default: 2)")
     add(
@@ -233,6 +234,18 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         help="change the recipe, e.g. --set start_from.image_model=FILE --set data.videos=FOLDER",
     )
     add("--install", action="store_true", help="put the result in the place of the own model")
+    family = parser.add_argument_group("family").add_argument
+    family("--minutes", metavar="M", type=float, default=9.0, help="of wall clock on a GPU, of the "
+           "processor's time per thread on a CPU (default: 9)")  # fmt: skip
+    family("--resume", action="store_true", help="go on with the run in --output; one that is "
+           "finished is followed by another")  # fmt: skip
+    family("--scale", metavar="S", type=float, default=1.0,
+           help="of the networks' parameters and the numbers of clips (default: 1)")  # fmt: skip
+    family("--size", metavar="PIXELS", type=int, default=64, choices=(64, 128),
+           help="of base frames (default: 64)")  # fmt: skip
+    family("--from", dest="start", metavar="DIR", help="folder of weights to begin with")
+    family("--only", metavar="PART", nargs="+", default=[], help="names of the parts to train")
+    family("--workers", metavar="N", type=int, help="processes that render (default: all cores)")
     parser.set_defaults(handler=("command.training", "train_recipe"))
 
 
@@ -252,6 +265,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", metavar="N", type=int, default=10_000,
                         help="of drift: length of the videos (default: 10000)")  # fmt: skip
+    parser.add_argument("--weights", metavar="DIR", help="another folder of the pack's own models, "
+                        "such as training/family/weights")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=("command.training", "evaluate_models"))

@@ -114,9 +114,22 @@ class NoiseSchedule:
 
     def signal_and_spread(self, timesteps: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(abar_t) and sqrt(1 - abar_t) of timesteps [b] or [b t], shaped to multiply x."""
-        abar = self.alphas_cumprod[timesteps.cpu()]
+        abar = self._looked_up(timesteps)
         abar = abar.reshape(abar.shape + (1,) * (x.ndim - abar.ndim))
         return abar.sqrt().to(x), (1 - abar).sqrt().to(x)
+
+    def _looked_up(self, timesteps: Tensor) -> Tensor:
+        """abar of integer timesteps, in float64: on a GPU from a table that stays there, so that
+        nothing waits for it; else on the CPU, since not every device has float64."""
+        if not timesteps.is_cuda:
+            return self.alphas_cumprod[timesteps.cpu()]
+        if timesteps.device not in self._tables:
+            self._tables[timesteps.device] = self.alphas_cumprod.to(timesteps.device)
+        return self._tables[timesteps.device][timesteps]
+
+    @cached_property
+    def _tables(self) -> dict[torch.device, Tensor]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Prompts and videos that no training of this project ever saw.
 
 Training draws the scenes of both worlds from seeds below 2 ** 31; evaluation begins there. Captions
-repeat even when scenes do not, so prompts that occur in a recipe's captions are passed over.
+repeat even when scenes do not, so prompts that occur in a recipe's captions are passed over, and
+only those are asked for that are reserved: the training of the whole family shows none of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..families.embedded import worlds
 from ..media.reading import read_frames
 from ..training.latents import VideoPlan, reading_scenes
 from ..training.recipe import RECIPES, load_recipe
+from ..training.reserved import reserved
 from ..training.videos import HELD_OUT, videos_folder
 
 FIRST_SEED = 2**31
@@ -55,7 +57,9 @@ def unseen_scenes(world: str, seed0: int, *, objects: int | None = None) -> Iter
     for seed in count(seed0):
         scene = worlds.sample_scene(world, seed)
         text = worlds.caption(scene)
-        if text in known or (objects is not None and len(scene.objects) != objects):
+        if objects is not None and len(scene.objects) != objects:
+            continue
+        if text in known or not reserved(text):
             continue
         known.add(text)
         yield scene

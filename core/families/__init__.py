@@ -9,6 +9,7 @@ family is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -311,7 +312,7 @@ def included_names(kind: str) -> tuple[str, ...]:
 
 def included_files(name: str) -> list[Path]:
     """The files of all models that come with the pack under a name, whatever their kind."""
-    return [own.WEIGHTS / f"{one.file}.safetensors" for one in own.MODELS if one.name == name]
+    return [own.path_of(one.file) for one in own.MODELS if one.name == name]
 
 
 def included_layers(*tasks: str) -> tuple[str, ...]:
@@ -326,7 +327,7 @@ def included_path(kind: str, name: str) -> Path | None:
     """
     for one in own.MODELS:
         if (one.name, one.kind) == (name, kind):
-            return own.WEIGHTS / f"{one.file}.safetensors"
+            return own.path_of(one.file)
     if name.startswith(f"{own.NAME}: "):
         known = ", ".join(included_names(kind))
         what = kind.replace("_", " ")
@@ -337,6 +338,11 @@ def included_path(kind: str, name: str) -> Path | None:
 def included_folders() -> dict[str, Path]:
     """The folders of the weights that come with the pack, by the name of their family."""
     return {own.NAME: own.WEIGHTS}
+
+
+def own_weights_in(folder: Path) -> AbstractContextManager[None]:
+    """The weights that come with the pack are those in another folder as long as this lasts."""
+    return own.weights_in(folder)
 
 
 def rendered_video(world: str, *, seed: int, frames: int, size: int) -> Tensor:

@@ -60,7 +60,7 @@ class TrainAutoencoder:
         self.module = build_autoencoder(self.config).to(memory_format=torch.channels_last)
         self.kl_weight = recipe.data.get("kl_weight", 1e-6)
         self.frames = FrameMixture(
-            size=recipe.data["size"], frames=1, real_share=recipe.data["real_share"]
+            size=recipe.data["size"], frames=1, real_share=recipe.data.get("real_share", 0.0)
         )
 
     def batch(self, step: int) -> dict:
@@ -94,19 +94,28 @@ class TrainAutoencoder:
 
 
 class TrainTemporalDecoder:
-    """The decoder with temporal layers, on videos; the encoder is left alone (Video LDM, 3.1.1)."""
+    """The decoder with temporal layers, on videos; the encoder is left alone (Video LDM, 3.1.1).
+
+    The decoder is the autoencoder's own at first, or, where ``model.decoder`` has other sizes for
+    it, a new one for the same latents.
+    """
 
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
         self.autoencoder = embedded.load_autoencoder()
-        self.config = read_header(embedded.path_of("autoencoder")).config
-        self.module = TemporalDecoder(embedded.load_autoencoder(), **recipe.model)
+        table = dict(recipe.model)
+        sizes = table.pop("decoder", None)
+        self.config = read_header(embedded.path_of("autoencoder")).config | (sizes or {})
+        decoder = embedded.load_autoencoder()
+        if sizes is not None:
+            decoder = build_autoencoder(AutoencoderConfig(**embedded.tuples(self.config)))
+        self.module = TemporalDecoder(decoder, **table)
         self.module.requires_grad_(True)
         embedded.without_encoder(self.module)
         self.frames = FrameMixture(
             size=recipe.data["size"],
             frames=recipe.data["frames"],
-            real_share=recipe.data["real_share"],
+            real_share=recipe.data.get("real_share", 0.0),
             max_size=recipe.data.get("max_size", 256),
         )
         self.flicker_weight = recipe.data.get("flicker_weight", 1.0)

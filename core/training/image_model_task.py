@@ -32,11 +32,18 @@ class TrainImageModel:
 
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
-        self.autoencoder = embedded.load_autoencoder()
-        self.videos = latent_videos(VideoPlan(**recipe.data["clips"]), self.autoencoder, cache)
+        self.videos = latent_videos(
+            VideoPlan(**recipe.data["clips"]), embedded.load_autoencoder(), cache
+        )
         self.tokenizer = tokenizer_for(self.videos)
-        self.unet = embedded.ImageUNetConfig(**embedded.tuples(recipe.model.get("unet", {})))
+        self._build()
+
+    def _build(self) -> None:
+        """The networks that the recipe's `model` describes."""
+        recipe = self.recipe
         self.text = TextConfig(vocabulary=len(self.tokenizer), **recipe.model.get("text", {}))
+        sizes = {"text_width": self.text.width} | recipe.model.get("unet", {})
+        self.unet = embedded.ImageUNetConfig(**embedded.tuples(sizes))
         self.slots = recipe.model.get("boxes", {}).get("slots", 4)
         self.module = nn.ModuleDict(
             {

@@ -14,27 +14,33 @@ import torch
 from torch import Tensor, nn
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Approximate U V^T of ``matrix`` = U S V^T by a quintic Newton-Schulz iteration."""
+def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Approximate U V^T of ``matrices`` [..., m, n] = U S V^T by a quintic Newton-Schulz
+    iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = matrices.bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for parameters of two or more axes, AdamW for the others and for embeddings."""
+    """Muon for parameters of two or more axes, AdamW for the others and for embeddings.
+
+    Many parameters are moved by one call: matrices of one shape are orthogonalised together. Where
+    the learning rate is a tensor, nothing waits for its value, so that a step can be captured as a
+    CUDA graph.
+    """
 
     def __init__(
         self,
         module: nn.Module,
         *,
-        lr: float,
+        lr: float | Tensor,
         weight_decay: float,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
@@ -49,35 +55,52 @@ class MuonAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
-            update = self._muon if group["muon"] else self._adamw
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    update(parameter, parameter.grad, group, self.state[parameter])
+            moved = [p for p in group["params"] if p.grad is not None]
+            if not moved:
+                continue
+            torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
+            (self._muon if group["muon"] else self._adamw)(moved, group)
 
-    @staticmethod
-    def _muon(parameter: Tensor, gradient: Tensor, group: dict, state: dict) -> None:
-        momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-        momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = orthogonalised(gradient.lerp(momentum, group["momentum"]).flatten(1))
-        scale = 0.2 * max(direction.shape) ** 0.5
-        parameter.add_(direction.view(parameter.shape), alpha=-group["lr"] * scale)
+    def _muon(self, parameters: list[Tensor], group: dict) -> None:
+        gradients = [p.grad for p in parameters]
+        momenta = self._state("momentum", parameters)
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        directions = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        for alike in _by_shape(directions):
+            together = torch.stack([directions[i].flatten(1) for i in alike])
+            scale = 0.2 * max(together.shape[1:]) ** 0.5
+            updates = orthogonalised(together).mul_(-scale * group["lr"]).unbind()
+            shaped = [u.view(parameters[i].shape) for i, u in zip(alike, updates, strict=True)]
+            torch._foreach_add_([parameters[i] for i in alike], shaped)
 
-    @staticmethod
-    def _adamw(parameter: Tensor, gradient: Tensor, group: dict, state: dict) -> None:
-        if not state:
-            state |= {
-                "step": 0,
-                "mean": torch.zeros_like(parameter),
-                "square": torch.zeros_like(parameter),
-            }
-        state["step"] += 1
+    def _adamw(self, parameters: list[Tensor], group: dict) -> None:
+        gradients = [p.grad for p in parameters]
+        means, squares = (self._state(name, parameters) for name in ("mean", "square"))
+        (count,) = self._state("step", parameters[:1], of_one=True)
+        count += 1
         beta1, beta2 = group["betas"]
-        state["mean"].lerp_(gradient, 1 - beta1)
-        state["square"].lerp_(gradient.square(), 1 - beta2)
-        mean = state["mean"] / (1 - beta1 ** state["step"])
-        square = state["square"] / (1 - beta2 ** state["step"])
-        parameter.addcdiv_(mean, square.sqrt() + 1e-8, value=-group["lr"])
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        roots = torch._foreach_sqrt(torch._foreach_div(squares, 1 - beta2**count))
+        torch._foreach_add_(roots, 1e-8)
+        updates = torch._foreach_div(torch._foreach_div(means, 1 - beta1**count), roots)
+        torch._foreach_add_(parameters, torch._foreach_mul(updates, -1 * group["lr"]))
+
+    def _state(self, name: str, parameters: list[Tensor], *, of_one: bool = False) -> list[Tensor]:
+        """A tensor of zeros kept with each parameter, of its shape or of one number."""
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                zeros = parameter.new_zeros(()) if of_one else torch.zeros_like(parameter)
+                self.state[parameter][name] = zeros
+        return [self.state[parameter][name] for parameter in parameters]
+
+
+def _by_shape(tensors: list[Tensor]) -> Iterable[list[int]]:
+    """The numbers of the tensors that are equal in their first axis and in all others together."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for i, tensor in enumerate(tensors):
+        found.setdefault((tensor.shape[0], tensor[0].numel()), []).append(i)
+    return found.values()
 
 
 def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

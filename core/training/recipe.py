@@ -59,15 +59,15 @@ def load_recipe(path: str | Path, changes: Iterable[str] = ()) -> Recipe:
         path = known
     values = {"name": path.stem} | tomllib.loads(path.read_text())
     for change in changes:
-        _change(values, change)
+        change_value(values, change)
     unknown = sorted(values.keys() - {f.name for f in fields(Recipe)})
     if unknown:
         raise ValueError(f"recipe {path.name} has unknown keys: {', '.join(unknown[:5])}")
     return Recipe(**values)
 
 
-def _change(values: dict[str, Any], change: str) -> None:
-    """Set one value of a recipe's tables."""
+def change_value(values: dict[str, Any], change: str) -> None:
+    """Set one value of nested tables: "KEY=VALUE" or "TABLE.KEY=VALUE"."""
     key, equals, text = change.partition("=")
     *tables, name = key.strip().split(".")
     if not equals or not all((name, *tables)):

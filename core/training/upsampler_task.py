@@ -36,15 +36,18 @@ class TrainUpsampler:
         self.recipe = recipe
         image = embedded.load_image_model()
         self.autoencoder = image.autoencoder
-        self.text_encoder, self.tokenizer = image.text_encoder, image.tokenizer
-        self.length = image.text_length
+        with torch.no_grad():
+            self.empty = encode_text(
+                image.text_encoder, tokenize(image.tokenizer, [""], image.text_length)
+            )
         self.frames = FrameMixture(
             size=recipe.data["size"],
             frames=recipe.data["frames"],
-            real_share=recipe.data["real_share"],
+            real_share=recipe.data.get("real_share", 0.0),
         )
         self.same_noise = recipe.data.get("same_noise", False)
-        self.unet_config = embedded.ImageUNetConfig(**embedded.tuples(recipe.model["unet"]))
+        sizes = {"text_width": self.empty.shape[-1]} | recipe.model["unet"]
+        self.unet_config = embedded.ImageUNetConfig(**embedded.tuples(sizes))
         self.unet = embedded.build_unet(self.unet_config).to(memory_format=torch.channels_last)
         self.layers = TemporalLayers(
             spec_from_table(layout_of(self.unet.config), **recipe.model["layers"])
@@ -77,13 +80,10 @@ class TrainUpsampler:
         video, levels = batch["video"], batch["levels"]
         with torch.no_grad():
             x0 = encode(self.autoencoder, video, chunk=64).float()
-            text = encode_text(
-                self.text_encoder, tokenize(self.tokenizer, [""], self.length).to(video.device)
-            ).expand(len(video), -1, -1)
+        text = self.empty.to(video.device).expand(len(video), -1, -1)
         low = shrink(video)
         low = SCHEDULE.add_noise(low, self._noise(low, generator), levels)
         steps = draw_steps(len(x0), generator, x0.device)
-        steps = steps[torch.randperm(len(steps), generator=generator, device=x0.device)]
         given = Conditions(text=text, concatenated=low, ids={NOISE_LEVEL: levels})
         error = velocity_error(
             lambda x, t: self.module(x, t, given),

@@ -7,20 +7,27 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ...core.evaluation import KEEPING, MODULES
-from ...core.families import included_folders
+from ...core.families import included_folders, own_weights_in
 from ..host.shared.runs_folder import FOLDER
 from .errors import INVALID, MISSING, OK, CommandError
 from .registry import writable
 from .signals import StopSignals
 
+FAMILY = "family"
+"""In the place of a recipe: all parts of the pack's own models."""
+
 
 def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     """Train to the end of the recipe, going on from the last state in the output folder."""
+    if args.recipe == FAMILY:
+        return train_whole_family(args)
     from ...core.training.recipe import load_recipe
 
     try:
@@ -50,6 +57,30 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     return OK
 
 
+def train_whole_family(args: argparse.Namespace) -> int:
+    """Train all parts of the pack's own models within the minutes that are asked for."""
+    output = Path(args.output).expanduser()
+    output = writable(output / FAMILY if args.output == "training" else output)
+    import torch
+
+    from ...core.training.family.run import How, train_family
+
+    torch.set_num_threads(max(1, args.threads))
+    workers = {} if args.workers is None else {"workers": args.workers}
+    start = None if args.start is None else Path(args.start).expanduser()
+    try:
+        how = How(
+            minutes=args.minutes, output=output, device=_device(args.device), scale=args.scale,
+            size=args.size, resume=args.resume, start=start, only=tuple(args.only),
+            changes=tuple(args.set), **workers,
+        )  # fmt: skip
+        print(train_family(how, _say))
+    except KeyboardInterrupt:
+        _say(f"family: stopped; --resume goes on from the last states in {output}")
+        raise
+    return OK
+
+
 def install(path: Path, folder: Path) -> Path:
     """Copy a result into a folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +107,24 @@ def _say(text: str) -> None:
 
 def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
     """Measure the models that come with the pack and print a table, or draw samples of them."""
+    with included_weights(args.weights):
+        return _evaluated(args)
+
+
+@contextmanager
+def included_weights(folder: str | None) -> Iterator[None]:
+    """The pack's own models are those in a folder as long as this lasts, where one is named."""
+    if folder is None:
+        yield
+        return
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise CommandError(f"there is no folder {folder}", MISSING)
+    with own_weights_in(path):
+        yield
+
+
+def _evaluated(args: argparse.Namespace) -> int:
     device = _device(args.device)
     if args.what == "samples":
         return _draw_samples(args, device)

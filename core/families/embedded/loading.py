@@ -77,6 +77,7 @@ class ImageUNetConfig:
     latent_channels: int = 8
     extra_channels: int = 0  # joined to the noisy latents: 3 for an upsampler
     noise_levels: int = 0  # classes of the upsampler's noise level
+    norm_groups: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
         cross_attention_dim=config.text_width,
         attention_head_dim=config.heads,
         num_class_embeds=config.noise_levels or None,
+        norm_num_groups=config.norm_groups,
     )
     # Every block starts as the identity, as in the first latent diffusion models: diffusers leaves
     # the last layer of a block at random.
@@ -128,7 +130,7 @@ def noise_schedule() -> NoiseSchedule:
 
 def path_of(name: str) -> Path:
     """The file that comes with the project for a part, e.g. ``"prediction"``."""
-    return included.WEIGHTS / f"{name}.safetensors"
+    return included.path_of(name)
 
 
 def beside(path: Path, part: str) -> Path:

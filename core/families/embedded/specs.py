@@ -18,6 +18,7 @@ from ...networks.layers.transformer import SpaceTimeTransformerSpec, TemporalTra
 from ...networks.sites import (
     UNetLayout,
     attn_sites,
+    bare_attn_sites,
     is_in_block,
     kind_of,
     level_of,
@@ -37,12 +38,14 @@ from .prompt_reader import PromptReaderSpec
 
 DEFAULTS: dict[str, Any] = {
     "sites": (),  # empty: after every residual block and transformer
+    "bare_attention": False,  # sites empty: also where a level has no transformers
     "positions": "rotary",
     "max_distance": 32,  # of relative positions, frames
     # Levels at which half of the heads follow motions, or attention sees all positions.
     "motion_attention": (),
     "clip_attention": (),
     "kernel": 3,  # of the convolutions, frames
+    "spatial": (),  # their other sides, per level; empty: 1
     "pooled_norm": False,
     "learned_blend": True,
     "norm_groups": 32,
@@ -96,7 +99,10 @@ def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
     table = DEFAULTS | values
     if table["heads"] and len(table["heads"]) != layout.levels:
         raise ValueError(f"{len(table['heads'])} numbers of heads, but {layout.levels} levels")
-    sites = table["sites"] or (*res_sites(layout), *attn_sites(layout))
+    if table["spatial"] and len(table["spatial"]) != layout.levels:
+        raise ValueError(f"{len(table['spatial'])} sides of convolutions, {layout.levels} levels")
+    bare = bare_attn_sites(layout) if table["bare_attention"] else ()
+    sites = table["sites"] or (*res_sites(layout), *attn_sites(layout), *bare)
     motions, text = table["motions"], table["text_width"]
     return TemporalLayersSpec(
         layout=layout,
@@ -157,6 +163,7 @@ def _layer_at(site: str, layout: UNetLayout, table: Mapping[str, Any]) -> LayerS
         )
     return TemporalResBlockSpec(
         kernel=table["kernel"],
+        spatial=table["spatial"][level_of(site, layout)] if table["spatial"] else 1,
         norm_groups=groups,
         eps=table["eps"],
         embedding=embedding if table["told_noise"] else None,

@@ -1,0 +1,210 @@
+"""Clips of both worlds with their words and boxes, rendered by worker processes and kept as bytes.
+
+Pixels lie in a file per set, [n, t, 3, h, w], which training reads from the disk's cache or takes
+to the GPU as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...families.embedded import worlds
+from ..image_model_task import inside
+from ..reserved import reserved
+from ..videos import load_video, random_crop, training_videos, videos_folder
+from .plan import ClipSet
+
+SLOTS = 4
+"""Most boxes of a frame."""
+CHUNK = 16
+"""Clips that a worker renders at a time."""
+
+
+class Told(NamedTuple):
+    """Of one clip: its words with and without the motion, the place of its rate among the set's,
+    and the corners [t, SLOTS, 4] of its boxes with their labels, "" where there is no box."""
+
+    captions: tuple[str, str]
+    rate: int
+    corners: np.ndarray
+    labels: list[list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """A set of clips: pixels uint8 [n, t, 3, h, w], their words (with and without the motion), the
+    places of their rates [n]; corners float16 [n, t, SLOTS, 4] and labels [n, t, SLOTS] of boxes,
+    where the set has them."""
+
+    pixels: Tensor
+    captions: list[tuple[str, str]]
+    rates: Tensor
+    corners: Tensor
+    labels: list[list[list[str]]]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def ready(one: ClipSet, folder: Path) -> bool:
+    """Whether the clips of a set lie in the folder already."""
+    return _told_path(one, folder).is_file()
+
+
+def render_clips(one: ClipSet, folder: Path, workers: int, report: Callable[[str], Any]) -> None:
+    """Render a set into the folder, unless it is there; nothing where there are no real videos."""
+    if ready(one, folder) or (one.real and not training_videos(videos_folder())):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _pixels_path(one, folder)
+    shape = (one.count, one.frames, 3, one.size, one.size)
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    starts = range(0, one.count, CHUNK)
+    told: list[Told] = []
+    for part in _in_workers(partial(_render_chunk, one, path), starts, workers):
+        told += part
+    _write_told(one, folder, told)
+    report(f"{one.name}: {one.count} clips of {one.frames} frames {one.size}x{one.size}")
+
+
+def load_clips(one: ClipSet, folder: Path) -> Clips | None:
+    """A set that was rendered, its pixels mapped from the disk; None where there is none."""
+    if not ready(one, folder):
+        return None
+    told = json.loads(_told_path(one, folder).read_text())
+    with np.load(_boxes_path(one, folder)) as boxes:
+        rates, corners = boxes["rates"], boxes["corners"]
+    # Read alone, but torch warns of memory that it could not write to.
+    pixels = np.load(_pixels_path(one, folder), mmap_mode="r+")
+    return Clips(
+        pixels=torch.from_numpy(pixels),
+        captions=[(moving, still) for moving, still in told["captions"]],
+        rates=torch.from_numpy(rates),
+        corners=torch.from_numpy(corners),
+        labels=told["labels"],
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# In the workers.
+
+
+def _in_workers(render: Callable[[int], Any], starts: range, workers: int) -> Iterator[Any]:
+    if workers < 2:
+        yield from map(render, starts)
+        return
+    # Copies of this process begin at once; it has not touched a GPU yet.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    with multiprocessing.get_context(method).Pool(workers, initializer=_plain_signals) as pool:
+        yield from pool.imap(render, starts)
+        pool.close()
+        pool.join()
+
+
+def _plain_signals() -> None:
+    """Workers end when they are told to, and leave an interruption to the process that has them."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _render_chunk(one: ClipSet, path: Path, start: int) -> list[Told]:
+    """Render clips from number `start` on into the file of pixels."""
+    pixels = np.load(path, mmap_mode="r+")
+    told = []
+    for index in range(start, min(start + CHUNK, one.count)):
+        frames, words = _real(one, index) if one.real else _rendered(one, index)
+        pixels[index] = np.rint((frames + 1) * 127.5).clip(0, 255).astype(np.uint8)
+        told.append(words)
+    pixels.flush()
+    return told
+
+
+def _rendered(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
+    random = np.random.default_rng((one.seed, index))
+    world = "shapes" if random.random() < one.shapes_share else "driving"
+    rate = index % len(one.rates)
+    start = random.uniform(0, one.latest_start) if random.random() < 0.5 else 0.0
+    scene = worlds.sample_scene(world, int(random.integers(2**31)))
+    while reserved(worlds.caption(scene)):
+        scene = worlds.sample_scene(world, int(random.integers(2**31)))
+    times = start + one.rates[rate] * np.arange(one.frames)
+    captions = worlds.caption(scene), worlds.caption(scene, motion=False)
+    corners, labels = _boxes(scene, times, one) if one.boxes else _no_boxes(one)
+    told = Told(captions, rate, corners, labels)
+    return worlds.render(scene, times=times, size=one.size), told
+
+
+def _boxes(
+    scene: worlds.Scene, times: np.ndarray, one: ClipSet
+) -> tuple[np.ndarray, list[list[str]]]:
+    """The boxes of every frame that lie inside the image, cut to it."""
+    corners, labels = _no_boxes(one)
+    for t, time in enumerate(times):
+        cut = [inside(box) for box in worlds.boxes(scene, float(time), size=one.size)]
+        for slot, box in enumerate([box for box in cut if box is not None][:SLOTS]):
+            corners[t, slot] = box.x0, box.y0, box.x1, box.y1
+            labels[t][slot] = box.label
+    return corners, labels
+
+
+def _no_boxes(one: ClipSet) -> tuple[np.ndarray, list[list[str]]]:
+    corners = np.zeros((one.frames, SLOTS, 4), np.float16)
+    return corners, [[""] * SLOTS for _ in range(one.frames)] if one.boxes else []
+
+
+def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
+    """A crop of a real video, one after the other; of one that is large enough."""
+    random = np.random.default_rng((one.seed, index))
+    paths = training_videos(videos_folder())
+    for path in (paths[(index + k) % len(paths)] for k in range(len(paths))):
+        try:
+            frames = random_crop(load_video(path), random, frames=one.frames, size=one.size)
+        except ValueError:  # too small or too short
+            continue
+        return frames, Told(("", ""), 0, *_no_boxes(one))
+    raise ValueError(f"no real video is large enough for crops of {one.size}x{one.size}")
+
+
+# --------------------------------------------------------------------------------------------------
+# Files. A set is ready when what is told of it is there, which is written last.
+
+
+def _pixels_path(one: ClipSet, folder: Path) -> Path:
+    return folder / f"{one.name}.npy"
+
+
+def _boxes_path(one: ClipSet, folder: Path) -> Path:
+    return folder / f"{one.name}-boxes.npz"
+
+
+def _told_path(one: ClipSet, folder: Path) -> Path:
+    """Named after all that the clips depend on."""
+    return folder / f"{one.name}-{one.count}x{one.frames}x{one.size}-{one.seed}.json"
+
+
+def _write_told(one: ClipSet, folder: Path, told: list[Told]) -> None:
+    np.savez(
+        _boxes_path(one, folder),
+        rates=np.array([clip.rate for clip in told]),
+        corners=np.stack([clip.corners for clip in told]),
+    )
+    path = _told_path(one, folder)
+    text = {
+        "set": asdict(one),
+        "captions": [clip.captions for clip in told],
+        "labels": [clip.labels for clip in told],
+    }
+    path.with_suffix(".tmp").write_text(json.dumps(text))
+    os.replace(path.with_suffix(".tmp"), path)

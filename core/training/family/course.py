@@ -1,0 +1,122 @@
+"""The course of one part: begun, stepped, logged, saved and finished."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .plan import Part
+from .timed import Stepper, TimedTask, learning_rate, load_state, save_state, take_over
+
+LOG_SECONDS = 3.0
+COLUMNS = ("progress", "step", "loss", "gradient", "learning_rate", "steps_per_second", "share")
+"""Of every log, before what the part itself tells. share: of a large matrix product's rate."""
+
+
+class Course:
+    """A part in training; its log, its states and, from the first state on, its file."""
+
+    def __init__(
+        self, part: Part, task: TimedTask, device: torch.device, path: Path, states: Path,
+        logs: Path,
+    ):  # fmt: skip
+        self.part, self.task, self.path = part, task, path
+        self.state, self.log = states / f"{part.name}.pt", logs / f"{part.name}.csv"
+        taken = not self.state.is_file() and take_over(task, path)
+        task.place(device)
+        self.stepper = Stepper(part, task, device)
+        load_state(self.state, self.stepper)
+        self.taken, self.spent, self.rate = taken, 0.0, 1.0
+        self.resumed = self.stepper.step
+        self.logged, self.at_log = time.perf_counter(), self.stepper.step
+
+    def begin(self, rate: float, report: Callable[[str], Any]) -> None:
+        """Prepare steps; rate: of a large matrix product, in operations per second."""
+        self.rate = rate
+        self.stepper.prepare(learning_rate(self.part, 0.0), report)
+        count = sum(p.numel() for p in self.stepper.average.parameters) / 1e6
+        what = "goes on" if self.resumed else "goes on from its file" if self.taken else "begins"
+        how = "captured" if self.stepper.captured else "call by call"
+        report(
+            f"{self.part.name} {what}: {count:.2f} M parameters, "
+            f"{self.stepper.flops / 1e9:.1f} GFLOP a step, {how}"
+        )
+        self.logged, self.at_log = time.perf_counter(), self.stepper.step
+
+    def step(self, at: float) -> None:
+        """Take a step at a place in the time of the whole training."""
+        progress = (at - self.part.begin) / (self.part.end - self.part.begin)
+        rate = learning_rate(self.part, min(1.0, max(0.0, progress)))
+        self.stepper.take(rate)
+        if time.perf_counter() - self.logged > LOG_SECONDS:
+            self._log(progress, rate)
+
+    def _log(self, progress: float, rate: float) -> None:
+        means = self.stepper.means()
+        steps = self.stepper.step - self.at_log
+        per_second = steps / (time.perf_counter() - self.logged)
+        row = {
+            "progress": progress,
+            "step": self.stepper.step,
+            "learning_rate": rate,
+            "steps_per_second": per_second,
+            "share": per_second * self.stepper.flops / self.rate,
+        } | means
+        self._write({name: f"{value:.6g}" for name, value in row.items()})
+        self.logged, self.at_log = time.perf_counter(), self.stepper.step
+        if "loss" in means and means["loss"] != means["loss"]:
+            raise ValueError(f"{self.part.name}: the loss is no number after {row['step']} steps")
+
+    def _write(self, row: dict[str, str]) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        own = sorted(row.keys() - set(COLUMNS))
+        if self.log.is_file():
+            with self.log.open(newline="") as file:
+                names = next(csv.reader(file))
+        else:
+            names = [*COLUMNS, *own]
+            self.log.write_text(",".join(names) + "\n")
+        with self.log.open("a", newline="") as file:
+            csv.DictWriter(file, names, restval="", extrasaction="ignore").writerow(row)
+
+    def save(self) -> None:
+        """Write the state, and the averaged weights as they are now."""
+        save_state(self.state, self.stepper)
+        self._write_file(finished=False)
+
+    def finish(self, report: Callable[[str], Any]) -> None:
+        """Write the file."""
+        self._log(1.0, 0.0)
+        self._write_file(finished=True)
+        report(f"{self.part.name}: {self.stepper.step} steps, {self.path}")
+
+    def _write_file(self, *, finished: bool) -> None:
+        self.stepper.wait()
+        notes: dict[str, Any] = {"part": self.part.name, "steps": self.stepper.step}
+        notes |= {"batch": self.part.batch, "finished": finished}
+        with self.stepper.average.in_place():
+            self.task.save(self.path, notes)
+
+
+def matmul_rate(device: torch.device) -> float:
+    """Operations per second of a large matrix product in bfloat16."""
+    side, times = (8192, 8) if device.type == "cuda" else (1024, 2)
+    x = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    for _ in range(2):
+        x @ x
+    _wait(device)
+    begun = time.perf_counter()
+    for _ in range(times):
+        x @ x
+    _wait(device)
+    return times * 2 * side**3 / (time.perf_counter() - begun)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

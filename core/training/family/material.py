@@ -1,0 +1,97 @@
+"""What the parts are trained on: clips and their latents, on the device that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from ...families.embedded import loading as embedded
+from ...networks.autoencoder import encode
+from .clips import Clips, load_clips
+from .drawn import crops
+from .plan import Plan
+
+ENCODED = 32
+"""Frames that are encoded at a time on a CPU; a GPU takes as many clips."""
+
+
+class Material:
+    """The clips of a plan in a folder; each set is brought to the device when it is first used."""
+
+    def __init__(self, plan: Plan, folder: Path, device: torch.device):
+        self.folder, self.device = folder, device
+        found = {one.name: load_clips(one, folder) for one in plan.clips}
+        self._clips = {name: clips for name, clips in found.items() if clips is not None}
+        self._pixels: dict[str, Tensor] = {}
+        self._latents: dict[str, Tensor] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._clips
+
+    def clips(self, name: str) -> Clips:
+        return self._clips[name]
+
+    def pixels(self, name: str) -> Tensor:
+        """Pixels uint8 [n, t, 3, h, w]; on a CPU they stay on the disk."""
+        if name not in self._pixels:
+            self._pixels[name] = self.clips(name).pixels.to(self.device)
+        return self._pixels[name]
+
+    def latents(self, name: str) -> Tensor:
+        """Scaled latents float16 [n, t, c, h, w] by the family's autoencoder, encoded once and
+        kept beside the clips."""
+        if name not in self._latents:
+            autoencoder = embedded.load_autoencoder(device=self.device)
+            path = self.folder / f"{name}-latents-{_fingerprint(autoencoder)}.npy"
+            if not path.is_file():
+                np.save(path, _encoded(self.pixels(name), autoencoder).cpu().numpy())
+            self._latents[name] = torch.from_numpy(np.load(path)).to(self.device)
+        return self._latents[name]
+
+    def mixture(self, count: int, *, frames: int, size: int, generator: torch.Generator) -> Tensor:
+        """Videos [count, frames, 3, size, size] in [-1, 1]: base frames, parts of large ones as
+        they are and reduced to a half, and parts of real videos, where there are any."""
+        some = dict(frames=frames, generator=generator)
+        quarter = count // 4
+        parts = []
+        if "real" in self:
+            parts.append(crops(self.pixels("real"), quarter, size=size, **some))
+        parts.append(crops(self.pixels("large"), quarter, size=size, **some))
+        parts.append(reduced(crops(self.pixels("large"), quarter, size=2 * size, **some)))
+        rest = count - quarter * len(parts)
+        parts.append(crops(self.pixels("base"), rest, size=size, **some))
+        return torch.cat(parts)
+
+    def large(self, count: int, *, frames: int, size: int, generator: torch.Generator) -> Tensor:
+        """Parts of large frames, a quarter of them of real videos, where there are any."""
+        some = dict(frames=frames, size=size, generator=generator)
+        real = count // 4 if "real" in self else 0
+        rendered = crops(self.pixels("large"), count - real, **some)
+        return torch.cat([rendered, crops(self.pixels("real"), real, **some)]) if real else rendered
+
+
+def reduced(video: Tensor) -> Tensor:
+    """A video [b, t, c, h, w] of half the size, by averaging."""
+    return F.avg_pool2d(video.flatten(0, 1), 2).unflatten(0, video.shape[:2])
+
+
+@torch.no_grad()
+def _encoded(pixels: Tensor, autoencoder: AutoencoderKL) -> Tensor:
+    chunk = ENCODED if pixels.device.type == "cpu" else 64 * ENCODED
+    clips = max(1, chunk // pixels.shape[1])
+    found = []
+    for part in pixels.split(clips):
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            found.append(encode(autoencoder, part.float() / 127.5 - 1, chunk=chunk).half())
+    return torch.cat(found)
+
+
+def _fingerprint(autoencoder: AutoencoderKL) -> str:
+    """Differs where latents do."""
+    weight = autoencoder.encoder.conv_out.weight.detach().double()
+    return f"{abs(float(weight.sum())) + float(weight.square().sum()):.9f}".replace(".", "")

@@ -1,0 +1,169 @@
+"""What the family consists of and when each part is trained: `plan.toml`, read and cut to size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..recipe import change_value, tomllib
+
+PATH = Path(__file__).with_name("plan.toml")
+SMALLEST_WIDTH = 8
+SMALLEST_COUNT = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the family. ``model`` and ``data`` are read by the task that ``task`` names.
+
+    begin, end: its stretch of the training time, of 1. needs: parts whose files it loads. once: not
+    trained any further when the family is. weight: how its share of the time, where parts take
+    turns, compares with the others'. batch: on a GPU. memory: standard deviation of the averaged
+    weights' profile, as a part of all steps (Karras et al. 2024, section 3.1).
+    """
+
+    name: str
+    task: str
+    output: str  # file name of the result, without its ending
+    begin: float
+    end: float
+    needs: tuple[str, ...] = ()
+    once: bool = False
+    weight: float = 1.0
+    batch: int
+    cpu_batch: int
+    learning_rate: float
+    warmup: float = 0.03  # of the stretch, the learning rate rises
+    final_rate: float = 0.01  # share of the learning rate left at the end (cosine)
+    weight_decay: float = 0.0
+    clip_gradient: float = 1.0
+    memory: float = 0.05
+    seed: int = 0
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    start_from: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin < self.end <= 1:
+            raise ValueError(f"{self.name}: a stretch from {self.begin} to {self.end} of 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSet:
+    """Rendered clips, or with ``real`` crops of real videos, of ``frames`` frames, ``rates`` base
+    frames apart in turn; they begin at 0 .. ``latest_start``, half of them at 0."""
+
+    name: str
+    count: int
+    cpu_count: int
+    frames: int
+    size: int
+    seed: int
+    rates: tuple[float, ...] = (1.0,)
+    shapes_share: float = 0.5
+    latest_start: float = 0.0
+    boxes: bool = False
+    real: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All parts, in the order in which they are begun, and the clips they are trained on."""
+
+    parts: tuple[Part, ...]
+    clips: tuple[ClipSet, ...]
+
+    def part(self, name: str) -> Part:
+        return next(one for one in self.parts if one.name == name)
+
+    def of(self, names: Sequence[str]) -> Plan:
+        """These parts alone; stretches of the time in which none of them is trained are cut out."""
+        unknown = [name for name in names if name not in {one.name for one in self.parts}]
+        if unknown:
+            known = ", ".join(one.name for one in self.parts)
+            raise ValueError(f"there is no part {unknown[0]!r} of the family: choose from {known}")
+        kept = [one for one in self.parts if one.name in names]
+        edges = sorted({edge for one in self.parts for edge in (one.begin, one.end)})
+        at, place = 0.0, {edges[0]: 0.0}
+        for left, right in zip(edges, edges[1:], strict=False):
+            used = any(one.begin <= left and right <= one.end for one in kept)
+            at += (right - left) * used
+            place[right] = at
+        moved = [
+            replace(one, begin=place[one.begin] / at, end=min(1.0, place[one.end] / at))
+            for one in kept
+        ]
+        return replace(self, parts=tuple(moved))
+
+
+def load_plan(
+    changes: Iterable[str] = (), *, scale: float = 1.0, size: int = 64, on_cpu: bool = False
+) -> Plan:
+    """Read the plan.
+
+    changes: "PART.KEY=VALUE" with a TOML value. scale: of the networks' parameters and of the
+    numbers of clips, 1 for the family itself. size: of base frames. Raises ValueError for what the
+    plan does not know.
+    """
+    values = tomllib.loads(PATH.read_text())
+    for change in changes:
+        name = change.partition(".")[0].strip()
+        if name not in values["parts"]:
+            known = ", ".join(values["parts"])
+            raise ValueError(f"{change!r} must begin with a part and a dot: one of {known}")
+        change_value(values["parts"], change)
+    parts = [Part(name=name, **_tuples(table)) for name, table in values["parts"].items()]
+    sets = [ClipSet(name=name, **_tuples(table)) for name, table in values["clips"].items()]
+    if on_cpu:
+        parts = [replace(one, batch=one.cpu_batch) for one in parts]
+        sets = [replace(one, count=one.cpu_count) for one in sets]
+    if size != 64:
+        parts, sets = [_sized(one, size) for one in parts], [_sized(one, size) for one in sets]
+    if scale != 1:
+        parts = [_scaled(one, scale) for one in parts]
+        counts = [max(SMALLEST_COUNT, round(one.count * scale)) for one in sets]
+        sets = [replace(one, count=count) for one, count in zip(sets, counts, strict=True)]
+    return Plan(parts=tuple(parts), clips=tuple(sets))
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    """A table whose own lists are tuples; tables in it stay as they are."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+
+
+def _sized(one: Any, size: int) -> Any:
+    """The same for base frames of another size: batches of as many pixels."""
+    if isinstance(one, ClipSet):
+        real_or_large = one.size * size // 64
+        count = max(SMALLEST_COUNT, one.count * 64 // size)
+        return one if one.real else replace(one, size=real_or_large, count=count)
+    if one.task not in ("image_model", "video"):
+        return one  # these are trained on crops, whose size does not depend on the frames'
+    return replace(one, batch=max(1, one.batch * 64 * 64 // size**2))
+
+
+def _scaled(part: Part, scale: float) -> Part:
+    """The same with networks of about `scale` times the parameters, and smaller batches."""
+    batch = max(2, round(part.batch * scale**0.5))
+    return replace(part, batch=batch, model=_narrowed(part.model, scale**0.5, part.task))
+
+
+def _narrowed(table: dict[str, Any], factor: float, task: str) -> dict[str, Any]:
+    """Widths times the factor, with norms of few groups."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found[key] = _narrowed(value, factor, key)
+        elif key == "channels":
+            found[key] = [_width(one, factor) for one in value]
+        else:
+            found[key] = _width(value, factor) if key == "width" else value
+    if task in ("autoencoder", "decoder", "unet", "layers", "video"):
+        found["norm_groups"] = 4
+    return found
+
+
+def _width(width: int, factor: float) -> int:
+    return max(SMALLEST_WIDTH, round(width * factor / SMALLEST_WIDTH) * SMALLEST_WIDTH)

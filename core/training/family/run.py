@@ -1,0 +1,296 @@
+"""The training of the family from beginning to end, within its minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from ...families.embedded import included
+from .clips import render_clips
+from .course import Course, matmul_rate
+from .curves import write_curves
+from .latent_tasks import ImageModel, VideoLayers
+from .material import Material
+from .pixel_tasks import Autoencoder, TemporalDecoder, Upsampler
+from .plan import Part, Plan, load_plan
+
+TASKS = {
+    "autoencoder": Autoencoder,
+    "image_model": ImageModel,
+    "temporal_decoder": TemporalDecoder,
+    "video": VideoLayers,
+    "upsampler": Upsampler,
+}
+RESERVE, MOST_RESERVE = 0.02, 12.0
+"""Of the minutes, what is left for the last files: a share, and seconds."""
+SAVE_SECONDS = 60.0
+"""From one state to the next."""
+
+Report = Callable[[str], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """What is asked for.
+
+    minutes: of wall clock on a GPU; on a CPU, which others may use as well, of the processor's time
+    by thread. scale, size, changes: see `load_plan`. resume: go on with the run in the output
+    folder, as it was begun; where it is finished, one more follows with these minutes. start: a
+    folder of weights to begin with. only: names of parts, all of them by default.
+    """
+
+    minutes: float
+    output: Path
+    device: torch.device
+    scale: float = 1.0
+    size: int = 64
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    resume: bool = False
+    start: Path | None = None
+    only: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.minutes <= 0 or self.scale <= 0:
+            raise ValueError(
+                f"minutes {self.minutes} and scale {self.scale} must be greater than 0"
+            )
+
+
+class Clock:
+    """Seconds since the run began: see `How.minutes`."""
+
+    def __init__(self, device: torch.device):
+        self.on_cpu = device.type == "cpu"
+        self.begun = self._now()
+
+    def _now(self) -> float:
+        if not self.on_cpu:
+            return time.perf_counter()
+        used = os.times()
+        mine, workers = used.user + used.system, used.children_user + used.children_system
+        return (mine + workers) / torch.get_num_threads()
+
+    def seconds(self) -> float:
+        return self._now() - self.begun
+
+
+def train_family(how: How, report: Report = print) -> Path:
+    """Train the parts of the plan, each within its stretch of the minutes; returns the folder of
+    their files. Raises ValueError before anything is begun for what cannot be done."""
+    folders = Folders(how.output)
+    progress = begun(folders, how)
+    plan = _plan_of(how, progress.asked).of(progress.parts)
+    with included.weights_in(folders.weights):
+        clock = Clock(how.device)
+        for one in plan.clips:
+            render_clips(one, folders.clips, how.workers, report)
+        rate = matmul_rate(how.device)
+        report(f"clips are there after {clock.seconds():.0f} s; {rate / 1e12:.2f} TFLOP/s at most")
+        material = Material(plan, folders.clips, how.device)
+        seconds = progress.minutes * 60
+        budget = seconds - min(MOST_RESERVE, RESERVE * seconds)
+        if not progress.trained:
+            progress.set_up = clock.seconds()
+        training = _Training(how, plan, folders, progress, material, report)
+        training.run(Clock(how.device), max(1.0, budget - progress.set_up), rate)
+    return folders.weights
+
+
+def _plan_of(how: How, asked: Asked) -> Plan:
+    on_cpu = how.device.type == "cpu"
+    return load_plan(asked["changes"], scale=asked["scale"], size=asked["size"], on_cpu=on_cpu)
+
+
+class Asked(TypedDict):
+    """What a run goes on with as it was begun."""
+
+    scale: float
+    size: int
+    changes: list[str]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What lies where in the output folder."""
+
+    output: Path
+
+    def __getattr__(self, name: str) -> Path:
+        if name in ("weights", "clips", "states", "logs"):
+            return self.output / name
+        raise AttributeError(name)
+
+    @property
+    def progress(self) -> Path:
+        return self.output / "progress.json"
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run is: its minutes, the parts that it trains, the seconds before training and
+    those of training so far, and the parts that are finished. rounds: runs before this one that it
+    goes on from."""
+
+    minutes: float
+    parts: list[str]
+    asked: Asked
+    set_up: float = 0.0
+    trained: float = 0.0
+    finished: list[str] = field(default_factory=list)
+    rounds: int = 0
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [name for name in self.parts if name not in self.finished]
+
+    def save(self, folders: Folders) -> None:
+        text = json.dumps(vars(self), indent=1)
+        folders.progress.with_suffix(".tmp").write_text(text)
+        os.replace(folders.progress.with_suffix(".tmp"), folders.progress)
+
+
+def begun(folders: Folders, how: How) -> Progress:
+    """The progress of the run in a folder, of one more round where it is finished, or of a new
+    run."""
+    if not folders.progress.is_file():
+        return _new(folders, how)
+    if not how.resume:
+        raise ValueError(
+            f"there is a run in {folders.output} already: go on with it (--resume), or choose "
+            "another folder (--output)"
+        )
+    found = Progress(**json.loads(folders.progress.read_text()))
+    if found.unfinished:
+        return found
+    plan = _plan_of(how, found.asked)
+    chosen = plan.of(how.only or [one.name for one in plan.parts if not one.once])
+    for one in chosen.parts:
+        folders.states.joinpath(f"{one.name}.pt").unlink(missing_ok=True)
+    _check_needs(folders, chosen, plan)
+    names = [one.name for one in chosen.parts]
+    return Progress(minutes=how.minutes, parts=names, asked=found.asked, rounds=found.rounds + 1)
+
+
+def _new(folders: Folders, how: How) -> Progress:
+    asked = Asked(scale=how.scale, size=how.size, changes=list(how.changes))
+    whole = _plan_of(how, asked)
+    plan = whole.of(how.only) if how.only else whole
+    folders.weights.mkdir(parents=True, exist_ok=True)
+    names = [one.name for one in plan.parts]
+    if how.start is not None:
+        _copy_weights(how.start, folders.weights)
+        there = [one.name for one in plan.parts if one.once and _path(folders, one).is_file()]
+        names = [name for name in names if name not in there]
+    plan = plan.of(names)
+    _check_needs(folders, plan, whole)
+    return Progress(minutes=how.minutes, parts=names, asked=asked)
+
+
+def _check_needs(folders: Folders, plan: Plan, whole: Plan) -> None:
+    """Raise ValueError where a part needs one that is neither trained nor there."""
+    chosen = {one.name for one in plan.parts}
+    for one in plan.parts:
+        for need in one.needs:
+            if need not in chosen and not _path(folders, whole.part(need)).is_file():
+                raise ValueError(
+                    f"{one.name} needs {need}, which is neither trained nor in the folder of "
+                    "weights that is begun with (--from)"
+                )
+
+
+class _Training:
+    """The loop: parts are begun, take turns and are finished as their stretches of the time say."""
+
+    def __init__(
+        self, how: How, plan: Plan, folders: Folders, progress: Progress, material: Material,
+        report: Report,
+    ):  # fmt: skip
+        self.how, self.plan, self.folders, self.progress = how, plan, folders, progress
+        self.material, self.report = material, report
+        self.running: dict[str, Course] = {}
+
+    def run(self, clock: Clock, budget: float, rate: float) -> None:
+        before, saved = self.progress.trained, 0.0
+        self.folders.states.mkdir(parents=True, exist_ok=True)
+        self.progress.save(self.folders)
+        while self.progress.unfinished:
+            self.progress.trained = before + clock.seconds()
+            at = self.progress.trained / budget
+            self._begin(at, rate)
+            self._finish(at)
+            self._step(clock, before, budget)
+            if clock.seconds() - saved > SAVE_SECONDS:
+                self._save()
+                saved = clock.seconds()
+        self._write_course()
+
+    def _begin(self, at: float, rate: float) -> None:
+        """Begin what is due and has all that it needs."""
+        for part in self.plan.parts:
+            done = part.name in self.progress.finished or part.name in self.running
+            waits = any(need in self.progress.unfinished for need in part.needs)
+            if done or waits or at < part.begin:
+                continue
+            task = TASKS[part.task](part, self.material)
+            place = self.folders.weights / f"{part.output}.safetensors"
+            self.running[part.name] = Course(
+                part, task, self.how.device, place, self.folders.states, self.folders.logs
+            )
+            self.running[part.name].begin(rate, self.report)
+
+    def _step(self, clock: Clock, before: float, budget: float) -> None:
+        """One step of the part that has had the least of its share of the time."""
+        able = [course for course in self.running.values() if course.stepper.ready()]
+        if not able:
+            time.sleep(2e-4)
+            return
+        course = min(able, key=lambda one: one.spent / one.part.weight)
+        began = clock.seconds()
+        course.step((before + began) / budget)
+        course.spent += clock.seconds() - began
+
+    def _finish(self, at: float) -> None:
+        for name, course in list(self.running.items()):
+            if at >= course.part.end and course.stepper.step:
+                course.finish(self.report)
+                del self.running[name]
+                self.progress.finished.append(name)
+                course.state.unlink(missing_ok=True)
+                self.progress.save(self.folders)
+                self._write_course()
+
+    def _save(self) -> None:
+        for course in self.running.values():
+            course.save()
+        self.progress.save(self.folders)
+        self._write_course()
+
+    def _write_course(self) -> None:
+        logs = [self.folders.logs / f"{one.name}.csv" for one in self.plan.parts]
+        write_curves(self.folders.output / "curves.svg", logs)
+
+
+def _path(folders: Folders, part: Part) -> Path:
+    return folders.weights / f"{part.output}.safetensors"
+
+
+def _copy_weights(start: Path, weights: Path) -> None:
+    """Take the family's files from a folder; ValueError where there are none."""
+    files: Iterable[Path] = sorted(start.glob("*.safetensors")) if start.is_dir() else ()
+    named = {f"{one.output}.safetensors" for one in load_plan().parts}
+    found = [path for path in files if path.name in named]
+    if not found:
+        raise ValueError(f"there are no weights of the family in {start}")
+    for path in found:
+        shutil.copyfile(path, weights / path.name)
+    if (start / "tokenizer").is_dir():
+        shutil.copytree(start / "tokenizer", weights / "tokenizer", dirs_exist_ok=True)

@@ -1,0 +1,276 @@
+"""Training one part for a stretch of time: its learning rate follows the clock, not the steps.
+
+On a GPU a step (batch, loss, gradients, optimiser) is captured once as a CUDA graph and replayed
+from then on, since small networks are bound by the launches of their kernels; where capturing
+fails, and on a CPU, steps are taken one call at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...weights.checkpoints import part, read_state
+from ..optimizer import MuonAdamW
+from ..trainer import attention_kernel, trained
+from .plan import Part
+
+WARM_UP = 3
+"""Steps that are taken before one is captured, as CUDA asks for."""
+BOUND = 2
+"""Steps of a part that may wait for the GPU."""
+
+
+class TimedTask(Protocol):
+    """What a part learns. ``pattern``: the variants of its batches, in turn."""
+
+    module: nn.Module
+    pattern: tuple[int, ...]
+    holds: Mapping[str, nn.Module]  # what its file holds, by the beginnings of the names there
+
+    def place(self, device: torch.device) -> None:
+        """Bring everything that a step reads to the device."""
+
+    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Any]:
+        """A batch, drawn on the device."""
+
+    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """The numbers to log; ``loss`` is the one that is minimised."""
+
+    def save(self, path: Path, notes: dict) -> None:
+        """Write the trained part as safetensors."""
+
+
+def learning_rate(part: Part, progress: float) -> float:
+    """Linear warm-up, then half a cosine down to ``final_rate`` of the peak, at 0 <= progress <= 1
+    of the part's time."""
+    if progress < part.warmup:
+        return part.learning_rate * max(progress / part.warmup, 0.01)
+    done = min(1.0, (progress - part.warmup) / (1 - part.warmup))
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    return part.learning_rate * (part.final_rate + (1 - part.final_rate) * cosine)
+
+
+def profile_power(deviation: float) -> float:
+    """The power gamma of the averaging profile t^gamma whose standard deviation, relative to the
+    number of steps, is ``deviation`` (Karras et al. 2024, equation 126)."""
+    low, high = 0.0, 1e4
+    for _ in range(60):
+        gamma = (low + high) / 2
+        found = math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
+        low, high = (gamma, high) if found > deviation else (low, gamma)
+    return low
+
+
+class Average:
+    """Weights averaged with a power of the step, so that the memory grows with the training,
+    however many steps it will have had (Karras et al. 2024, section 3.1)."""
+
+    def __init__(self, module: nn.Module, deviation: float):
+        self.parameters = [p for _, p in trained(module)]
+        self.shadow = [p.detach().clone() for p in self.parameters]
+        self.power = profile_power(deviation)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` steps, counted from 1."""
+        keep = (1 - 1 / step) ** (self.power + 1)
+        torch._foreach_lerp_(self.shadow, self.parameters, 1 - keep)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averaged weights stand in the module as long as this lasts."""
+        own = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.shadow)
+            try:
+                yield
+            finally:
+                torch._foreach_copy_(self.parameters, own)
+
+
+class Stepper:
+    """Steps of a part on its device; the numbers to log are summed where they arise."""
+
+    def __init__(self, part: Part, task: TimedTask, device: torch.device):
+        self.part, self.task, self.device = part, task, device
+        self.generator = torch.Generator(device).manual_seed(part.seed)
+        self.rate = torch.zeros((), device=device)
+        self.optimizer = MuonAdamW(task.module, lr=self.rate, weight_decay=part.weight_decay)
+        self.average = Average(task.module, part.memory)
+        self.step = 0
+        self.flops = 0.0  # of a step's networks, without the optimiser's
+        self._sums: dict[str, Tensor] = {}
+        self._replays: dict[int, Callable[[], None]] = {}
+        self._events: list[Any] = []
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @property
+    def captured(self) -> bool:
+        return bool(self._replays)
+
+    def take(self, rate: float) -> None:
+        """Take the next step at this learning rate."""
+        pattern = self.task.pattern
+        variant = pattern[self.step % len(pattern)]
+        with self._on_stream():
+            self.rate.fill_(rate)
+            if variant in self._replays:
+                self._replays[variant]()
+            else:
+                self.generator.manual_seed(self.part.seed * 1_000_003 + self.step)
+                self._eagerly(variant)
+            self.step += 1
+            self.average.update(self.step)
+            if self._stream is not None:
+                self._events.append(torch.cuda.Event())
+                self._events[-1].record(self._stream)
+
+    def ready(self) -> bool:
+        """Whether the device has few steps of this part left to do."""
+        self._events = [event for event in self._events if not event.query()]
+        return len(self._events) < BOUND
+
+    def prepare(self, rate: float, report: Callable[[str], Any]) -> None:
+        """Count what a step costs and capture one of each variant, where the device can."""
+        if self._stream is not None:
+            torch.cuda.synchronize(self.device)
+        self.rate.fill_(rate)
+        pattern = self.task.pattern
+        costs = {variant: self._cost(variant) for variant in dict.fromkeys(pattern)}
+        self.flops = sum(costs[variant] for variant in pattern) / len(pattern)
+        if self._stream is None:
+            return
+        try:
+            self._replays = {variant: self._captured(variant) for variant in costs}
+        # Whatever a library does that cannot be captured, steps can be taken without.
+        except Exception as error:
+            self._replays = {}
+            torch.cuda.synchronize(self.device)
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            report(f"{self.part.name}: steps cannot be captured: {reason[:160]}")
+
+    def means(self) -> dict[str, float]:
+        """The numbers to log, averaged since they were last asked for."""
+        self.wait()
+        with self._on_stream():
+            sums = {name: value.tolist() for name, value in self._sums.items()}
+            for value in self._sums.values():
+                value.zero_()
+        return {name: total / count for name, (total, count) in sums.items() if count}
+
+    def wait(self) -> None:
+        """Until the device has done all steps of this part."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _eagerly(self, variant: int) -> None:
+        """One step, call by call."""
+        self._gradients(variant)
+        parameters = [p for _, p in trained(self.task.module)]
+        norm = nn.utils.clip_grad_norm_(parameters, self.part.clip_gradient)
+        self.optimizer.step()
+        self._add("gradient", norm)
+
+    def _gradients(self, variant: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        half = torch.autocast(self.device.type, torch.bfloat16)
+        with half, attention_kernel(self.device):
+            batch = self.task.drawn(variant, self.generator)
+            losses = self.task.loss(batch, self.generator)
+        losses["loss"].backward()
+        for name, value in losses.items():
+            self._add(name, value)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        if name not in self._sums:
+            self._sums[name] = torch.zeros(2, dtype=torch.double, device=self.device)
+        value = value.detach().double()
+        self._sums[name] += torch.stack([value, torch.ones_like(value)])
+
+    def _cost(self, variant: int) -> float:
+        """Floating point operations of a step's networks, counted by going through one."""
+        with self._on_stream(), FlopCounterMode(display=False) as counter:
+            self._gradients(variant)
+        return float(counter.get_total_flops())
+
+    def _captured(self, variant: int) -> Callable[[], None]:
+        with self._on_stream():
+            for _ in range(WARM_UP):
+                self._eagerly(variant)
+        torch.cuda.synchronize(self.device)
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph, stream=self._stream):
+            self._eagerly(variant)
+        return graph.replay
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+
+
+# --------------------------------------------------------------------------------------------------
+# States.
+
+
+def save_state(path: Path, stepper: Stepper) -> None:
+    """Write everything that a later run needs to go on, whole or not at all."""
+    stepper.wait()
+    state = {
+        "step": stepper.step,
+        "weights": [p.detach() for p in stepper.average.parameters],
+        "average": stepper.average.shadow,
+        "optimizer": stepper.optimizer.state_dict()["state"],
+    }
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def load_state(path: Path, stepper: Stepper) -> None:
+    """Go on from a state, if there is one."""
+    if not path.is_file():
+        return
+    state = torch.load(path, map_location=stepper.device, weights_only=True)
+    with torch.no_grad():
+        torch._foreach_copy_(stepper.average.parameters, state["weights"])
+        torch._foreach_copy_(stepper.average.shadow, state["average"])
+    groups = stepper.optimizer.state_dict()["param_groups"]
+    stepper.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+    for group in stepper.optimizer.param_groups:
+        group["lr"] = stepper.rate
+    stepper.step = state["step"]
+
+
+def take_over(task: TimedTask, path: Path) -> bool:
+    """Take over a finished part's weights, if there are any and all are of the task's sizes; says
+    whether they were taken."""
+    if not path.is_file():
+        return False
+    state = read_state(path)
+    found = {prefix: part(state, prefix) for prefix in task.holds}
+    for prefix, module in task.holds.items():
+        own = module.state_dict()
+        if own.keys() - found[prefix].keys():
+            return False
+        if any(own[name].shape != found[prefix][name].shape for name in own):
+            return False
+    for prefix, module in task.holds.items():
+        own = module.state_dict()
+        module.load_state_dict({name: found[prefix][name].float() for name in own})
+    return True
