@@ -13,6 +13,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.guidance import batched
 from ..diffusion.samplers import SAMPLERS
 from ..diffusion.schedules import get_sigmas
+from ..families.embedded import included
 from ..families.embedded import loading as embedded
 from ..networks.autoencoder import TemporalDecoder, encode
 from ..networks.diffusion_model import DiffusionModel
@@ -46,12 +47,23 @@ class How:
     sparse: Sparse | None = None
 
 
+PLAIN_STEPS = 25
+
+
+def plainly(how: How) -> How:
+    """All frames together, from noise alone: as one set of layers for all tasks is sampled."""
+    if how.sparse is None and how.denoise == 1:
+        return how
+    return replace(how, steps=PLAIN_STEPS, sparse=None, denoise=1.0)
+
+
 class Models:
     """Everything in the embedded family, each part loaded when it is first needed."""
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         self.there = dict(device=device, dtype=dtype)
         self.device = device
+        self.joint = included.is_joint()
 
     @cached_property
     def image(self) -> embedded.ImageModel:
@@ -131,6 +143,7 @@ class Models:
         self, model: DiffusionModel, text: Tensor, how: How, seed: int, *, frames: int, side: int
     ) -> Tensor:
         """Latents [b frames c h w] for conditions [b n d]; seeds are seed, seed + 1, ..."""
+        how = plainly(how) if self.joint else how
         size = self.latent_size(len(text), side, side)
         denoiser_for = self.denoiser_for(model, text, how)
         sampling = self.sampling(model, how, seed)
@@ -172,6 +185,7 @@ class Models:
         self, keys: Tensor, text: Tensor, how: How, seed: int, *, passes: int
     ) -> Tensor:
         """Latents of 4 (K - 1) + 1 frames from K key frames [b K c h w], `passes` times."""
+        how = plainly(how) if self.joint else how
         denoiser_for = self.denoiser_for(self.interpolation, text, how)
         made = interpolate(
             denoiser_for,

@@ -56,7 +56,8 @@ class Upsampled:
 
 
 def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
-    """Pixels [b t 3 4h 4w] as the workflow `upscale_video` makes them.
+    """Pixels [b t 3 4h 4w] as the workflow `upscale_video` makes them; with one set of layers for
+    all tasks without back-projection.
 
     per_frame: no temporal layers in the network nor in the decoder.
     """
@@ -64,6 +65,8 @@ def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
         low, UPSAMPLING, run.seed, noise_level=UPSAMPLING_NOISE_LEVEL, per_frame=per_frame
     )
     decoded = run.models.decoded(latents, per_frame=per_frame)
+    if run.models.joint:
+        return decoded
     return torch.cat(list(back_projected([decoded], low)), dim=1).clamp(-1, 1)
 
 

@@ -75,6 +75,8 @@ def train_whole_family(args: argparse.Namespace) -> int:
             changes=tuple(args.set), **workers,
         )  # fmt: skip
         print(train_family(how, _say))
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         _say(f"family: stopped; --resume goes on from the last states in {output}")
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,11 @@ class Material:
         """Scaled latents float16 [n, t, c, h, w] by the family's autoencoder, encoded once and
         kept beside the clips."""
         if name not in self._latents:
-            autoencoder = embedded.load_autoencoder(device=self.device)
+            autoencoder = embedded.load_autoencoder()
             path = self.folder / f"{name}-latents-{_fingerprint(autoencoder)}.npy"
             if not path.is_file():
-                np.save(path, _encoded(self.pixels(name), autoencoder).cpu().numpy())
+                encoded = _encoded(self.pixels(name), autoencoder.to(self.device))
+                np.save(path, encoded.cpu().numpy())
             self._latents[name] = torch.from_numpy(np.load(path)).to(self.device)
         return self._latents[name]
 
@@ -92,6 +94,6 @@ def _encoded(pixels: Tensor, autoencoder: AutoencoderKL) -> Tensor:
 
 
 def _fingerprint(autoencoder: AutoencoderKL) -> str:
-    """Differs where latents do."""
-    weight = autoencoder.encoder.conv_out.weight.detach().double()
-    return f"{abs(float(weight.sum())) + float(weight.square().sum()):.9f}".replace(".", "")
+    """Another one for other latents."""
+    weight = autoencoder.encoder.conv_out.weight.detach().float().cpu()
+    return hashlib.sha256(weight.numpy().tobytes()).hexdigest()[:16]

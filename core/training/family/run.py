@@ -31,8 +31,8 @@ TASKS = {
 }
 RESERVE, MOST_RESERVE = 0.02, 12.0
 """Of the minutes, what is left for the last files: a share, and seconds."""
-SAVE_SECONDS = 60.0
-"""From one state to the next."""
+SAVE_SECONDS, SAVE_SHARE = 60.0, 0.05
+"""From one state to the next, at most; sooner where these are more than this share of the time."""
 
 Report = Callable[[str], Any]
 
@@ -89,6 +89,9 @@ def train_family(how: How, report: Report = print) -> Path:
     folders = Folders(how.output)
     progress = begun(folders, how)
     plan = _plan_of(how, progress.asked).of(progress.parts)
+    if how.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     with included.weights_in(folders.weights):
         clock = Clock(how.device)
         for one in plan.clips:
@@ -220,6 +223,7 @@ class _Training:
 
     def run(self, clock: Clock, budget: float, rate: float) -> None:
         before, saved = self.progress.trained, 0.0
+        often = min(SAVE_SECONDS, SAVE_SHARE * budget)
         self.folders.states.mkdir(parents=True, exist_ok=True)
         self.progress.save(self.folders)
         while self.progress.unfinished:
@@ -228,7 +232,7 @@ class _Training:
             self._begin(at, rate)
             self._finish(at)
             self._step(clock, before, budget)
-            if clock.seconds() - saved > SAVE_SECONDS:
+            if clock.seconds() - saved > often:
                 self._save()
                 saved = clock.seconds()
         self._write_course()

@@ -100,9 +100,12 @@ class Average:
 class Stepper:
     """Steps of a part on its device; the numbers to log are summed where they arise."""
 
-    def __init__(self, part: Part, task: TimedTask, device: torch.device):
+    def __init__(
+        self, part: Part, task: TimedTask, device: torch.device,
+        generator: torch.Generator | None = None,
+    ):  # fmt: skip
         self.part, self.task, self.device = part, task, device
-        self.generator = torch.Generator(device).manual_seed(part.seed)
+        self.generator = generator or torch.Generator(device).manual_seed(part.seed)
         self.rate = torch.zeros((), device=device)
         self.optimizer = MuonAdamW(task.module, lr=self.rate, weight_decay=part.weight_decay)
         self.average = Average(task.module, part.memory)

@@ -57,7 +57,54 @@ def test_a_bad_recipe_is_one_sentence(capsys, tmp_path, text, code, said):
     assert not (tmp_path / "training").exists()
 
 
+def test_train_family_hands_on_what_is_asked_for(capsys, tmp_path, monkeypatch):
+    asked = []
+
+    def train_family(how, report):
+        asked.append(how)
+        return how.output / "weights"
+
+    monkeypatch.setattr("videoldm.core.training.family.run.train_family", train_family)
+    assert main(["train", "family", "--minutes", "2.5", "--scale", "0.5", "--only", "video",
+                 "--from", "old", "--workers", "3", "--device", "cpu", "--threads", "1",
+                 "--set", "video.batch=3"]) == 0  # fmt: skip
+    (how,) = asked
+    assert (how.minutes, how.scale, how.size, how.workers) == (2.5, 0.5, 64, 3)
+    assert (how.only, str(how.start), how.changes) == (("video",), "old", ("video.batch=3",))
+    assert capsys.readouterr().out.strip() == "training/family/weights"
+
+
+def test_train_family_refuses_in_one_sentence(capsys, tmp_path):
+    assert main(["train", "family", "--only", "sound", "--device", "cpu"]) == 2
+    assert main(["train", "family", "--minutes", "0", "--device", "cpu"]) == 2
+    assert main(["train", "family", "--from", "nowhere", "--device", "cpu"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 3 and "'sound'" in said[0]
+    assert "minutes 0.0" in said[1] and "nowhere" in said[2]
+
+
 # Evaluating.
+
+
+def test_evaluate_measures_another_folder_of_weights(capsys, tmp_path, monkeypatch):
+    from videoldm.core.evaluation import included as figures
+    from videoldm.core.families.embedded import included
+
+    seen = []
+
+    def evaluate(report, *, only, device):
+        seen.append((included.path_of("upsampler"), included.path_of("prediction")))
+        return []
+
+    monkeypatch.setattr(figures, "evaluate", evaluate)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/video.safetensors").touch()
+    assert main(["evaluate", "embedded", "--weights", "mine", "--json", "--device", "cpu"]) == 0
+    mine = tmp_path / "mine"
+    assert seen == [(mine / "upsampler.safetensors", mine / "video.safetensors")]
+    assert included.WEIGHTS == included.OWN_WEIGHTS
+    assert main(["evaluate", "embedded", "--weights", "none"]) == 3
+    assert "no folder none" in capsys.readouterr().err
 
 
 def test_evaluate_prints_the_figures(capsys, monkeypatch):
