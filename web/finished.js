@@ -1,15 +1,48 @@
-// What of a video is finished, and what a change of its segments would make again, as data.
+// What of a video is finished, and what a change of the workflow would make again, as data.
 //
 // `found` is what the last run told: {frames, continued, windows: [[first, last, step, level, there]],
-// pictures}. Frames count over the whole video.
+// pictures, nodes}. Frames count over the whole video; `nodes` are those that it was made by, as the
+// API writes them. A state is what the video depends on: {segments, seed, frames, others}.
 
-import { spans } from "./timeline.js";
+import { spans, totalFrames } from "./timeline.js";
+
+const SEGMENTS = "VideoLDM_LongHorizonSegments";
+
+/**
+ * What the video of a sampler depends on besides its segments: its own seed and number of frames
+ * (null: that of the segments), and everything else of it and of the nodes upstream, as a text.
+ */
+export function stateOf(nodes, sampler) {
+  const { seed, frames, ...inputs } = nodes[sampler]?.inputs ?? {};
+  const [others, waiting] = [{}, [inputs]];
+  while (waiting.length) {
+    for (const [id] of Object.values(waiting.pop()).filter(isLink)) {
+      if (id in others || id === sampler || !nodes[id]) continue;
+      others[id] = nodes[id].class_type;
+      const { segments, frames: _, frame_rate: __, ...more } = nodes[id].inputs;
+      const seen = others[id] === SEGMENTS ? more : nodes[id].inputs;
+      others[id] = [others[id], sorted(seen)];
+      waiting.push(seen);
+    }
+  }
+  const kind = nodes[sampler]?.class_type;
+  const told = { seed, frames: isLink(frames) ? null : frames };
+  return { ...told, others: JSON.stringify([kind, sorted(inputs), sorted(others)]) };
+}
+
+function isLink(value) {
+  return Array.isArray(value) && value.length === 2 && typeof value[0] === "string";
+}
+
+function sorted(entries) {
+  return Object.entries(entries).sort(([a], [b]) => (a < b ? -1 : 1));
+}
 
 /** A text for each frame that differs where the frame's prompts, their weights or seed do. */
-function told(segments, frames) {
+function told({ segments, seed = "" }, frames) {
   const all = spans(segments);
-  let seed = "";
-  const seeds = segments.map((one) => (seed = one.seed ?? seed));
+  let last = seed;
+  const seeds = segments.map((one) => (last = one.seed ?? last));
   return Array.from({ length: frames }, (_, frame) => {
     const over = segments.flatMap((one, k) => {
       const { start, stop } = all[k];
@@ -22,12 +55,16 @@ function told(segments, frames) {
 }
 
 /**
- * For each window whether it would be made again if the segments `was` of the last run were those
- * that are there `now`: it sees a frame whose prompt or seed changed, continues a window that is made
- * again, or lies between key frames of such a one.
+ * For each window whether it would be made again if the state `was` of the last run were that which
+ * is there `now`: it sees a frame whose prompt or seed changed, continues a window that is made
+ * again, or lies between key frames of such a one. All of them are where anything else changed, but
+ * for a longer video of windows that continue each other.
  */
 export function madeAgain(found, was, now) {
   const { frames, continued, windows } = found;
+  if (was.others !== now.others) return windows.map(() => true);
+  const isWhole = continued === null || continued === undefined;
+  if (isWhole && length(was) !== length(now)) return windows.map(() => true);
   const [before, after] = [told(was, frames), told(now, frames)];
   const differs = before.map((one, frame) => one !== after[frame]);
   const again = windows.map(([first, last, step]) => sees(differs, first, last, step));
@@ -39,6 +76,10 @@ export function madeAgain(found, was, now) {
   const [first, , step] = windows[chain[begun]];
   const from = begun === 0 ? first : first + step;
   return again.map((one, k) => one || (windows[k][3] !== continued && windows[k][1] >= from));
+}
+
+function length({ frames, segments }) {
+  return frames ?? totalFrames(segments);
 }
 
 function sees(differs, first, last, step) {

@@ -1,7 +1,7 @@
 // The windows of the last run under the timeline: bars over pictures of the frames that exist.
 
 import { api } from "../../scripts/api.js";
-import { madeAgain, summary } from "./finished.js";
+import { madeAgain, stateOf, summary } from "./finished.js";
 import { say } from "./texts.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
@@ -24,10 +24,12 @@ export class FinishedView {
     return this.found ? HEIGHT : 0;
   }
 
-  /** Take what a run told, which was made of these segments. */
-  tell(found, segments) {
+  /** Take what a run told of a sampler's video, which was made of these segments. */
+  tell(found, sampler, segments) {
     this.found = found;
-    this.was = segments;
+    this.sampler = sampler;
+    this.state = stateOf(found.nodes, sampler);
+    this.was = { ...this.state, segments };
     const { pictures } = found;
     this.pictures.hidden = !pictures;
     if (pictures) this.pictures.src = api.apiURL(`/view?${new URLSearchParams(pictures)}`);
@@ -35,11 +37,16 @@ export class FinishedView {
     this.show(segments);
   }
 
+  /** Take the nodes of the workflow as it is now. */
+  compare(nodes) {
+    this.state = stateOf(nodes, this.sampler);
+  }
+
   /** Show what would become of the windows with the segments that are there now. */
   show(segments) {
     if (!this.found) return;
     const { frames, windows } = this.found;
-    const again = madeAgain(this.found, this.was, segments);
+    const again = madeAgain(this.found, this.was, { ...this.state, segments });
     const levels = [...new Set(windows.map((one) => one[3]))];
     this.bars.setAttribute("viewBox", `0 0 ${frames} ${2 * levels.length}`);
     const places = levels.map(() => 0);

@@ -124,9 +124,15 @@ export class TimelineView {
     this.begun = this.segments;
   }
 
-  /** Show what the run told of the windows. */
-  tell(found) {
-    this.finished.tell(found, this.begun ?? this.segments);
+  /** Show what the run told of the windows of a sampler's video. */
+  tell(found, sampler) {
+    this.finished.tell(found, sampler, this.begun ?? this.segments);
+    this.finished.show(this.segments);
+  }
+
+  /** Show which of them the nodes of the workflow as it is now would make again. */
+  compare(nodes) {
+    this.finished.compare(nodes);
     this.finished.show(this.segments);
   }
 

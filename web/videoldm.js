@@ -72,7 +72,9 @@ const CAMERA = {
 
 const LOOK_EVERY = 200; // milliseconds
 const LOOKS = 300; // then nobody waits any more for the answer
+const COMPARE_AFTER = 200; // milliseconds
 const timelines = new WeakMap(); // of nodes
+let comparing = null;
 const WITH_STATUS = new Set([
   "VideoLDM_VideoSampler",
   "VideoLDM_InterpolateFrames",
@@ -122,11 +124,18 @@ app.registerExtension({
       const node = findNode(app.rootGraph, detail.display_node ?? detail.node);
       if (node) showSelection(node);
       const [found] = detail.output?.videoldm_windows ?? [];
-      if (node && found) everyNode((one) => showFinished(one, node, found));
+      if (node && found) {
+        const sampler = String(detail.display_node ?? detail.node);
+        everyNode((one) => showFinished(one, node, found, sampler));
+        compareFinished();
+      }
       const [plan] = detail.output?.videoldm_plan ?? [];
       if (plan) statusOf(node)?.draw(plan);
     });
-    api.addEventListener("graphChanged", () => everyStatus((view) => view.foretell()));
+    api.addEventListener("graphChanged", () => {
+      everyStatus((view) => view.foretell());
+      compareFinished();
+    });
   },
 
   async beforeRegisterNodeDef(nodeType, nodeData) {
@@ -183,11 +192,23 @@ function noteRefusals() {
 }
 
 /** Show in the timelines that a sampler reads what it told of its windows. */
-function showFinished(node, sampler, found) {
+function showFinished(node, sampler, found, id) {
   const view = timelines.get(node);
   if (!view || !downstream(node).includes(sampler)) return;
-  view.tell(found);
+  view.tell(found, id);
   grow(node);
+}
+
+/** Show in the timelines what the workflow as it is now would make again; once for many changes. */
+function compareFinished() {
+  clearTimeout(comparing);
+  comparing = setTimeout(async () => {
+    const views = [];
+    everyNode((node) => timelines.get(node)?.finished.found && views.push(timelines.get(node)));
+    if (!views.length) return;
+    const { output } = await app.graphToPrompt();
+    views.forEach((view) => view.compare(output));
+  }, COMPARE_AFTER);
 }
 
 function everyStatus(act) {

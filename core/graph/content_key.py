@@ -81,6 +81,19 @@ class ContentKeys:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def upstream(node_of: Callable[[str], RawNode | None], node_id: str) -> dict[str, RawNode]:
+    """A node and all that it depends on, by id; those that are not there are left out."""
+    found: dict[str, RawNode] = {}
+    waiting = [node_id]
+    while waiting:
+        one = waiting.pop()
+        node = None if one in found else node_of(one)
+        if node is not None:
+            found[one] = node
+            waiting += _sources(node["inputs"])
+    return found
+
+
 def is_nan(value: Any) -> bool:
     """Whether a fingerprint says that its node is to run each time."""
     return isinstance(value, float) and math.isnan(value)

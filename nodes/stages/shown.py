@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from ...core.graph.content_key import upstream
 from ...core.graph.wording import counted
 from ...core.tasks.chunk_store import Asked, Run
 from ...core.tasks.finished import Finished
@@ -18,7 +19,7 @@ from .strategy import Strategy
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..host.interface import Host, Wire
+    from ..host.interface import Host, Running, Wire
 
 CONTINUED = {PREDICTION: "segment", HIERARCHICAL: "keys", ROLLING: ""}
 """Strategies in which chunks continue each other, and what these chunks are called."""
@@ -87,9 +88,19 @@ def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) ->
         "frames": frames,
         "continued": CONTINUED.get(video.strategy.name),
         "windows": [_window(one) for one in asked],
+        "nodes": _made_by(host.running()),
     }
     strip = _strip(host, model, video.latent)
     return found if strip is None else {**found, "pictures": strip}
+
+
+def _made_by(running: Running | None) -> dict[str, Any]:
+    """The node that runs and all upstream of it, as the API writes them."""
+    if running is None:
+        return {}
+    keys = ("class_type", "inputs")
+    nodes = upstream(running.node_of, running.node_id)
+    return {key: {name: node[name] for name in keys} for key, node in nodes.items()}
 
 
 def _window(one: Asked) -> list[Any]:

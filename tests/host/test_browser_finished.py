@@ -81,6 +81,19 @@ def test_windows_are_shown_over_pictures_and_what_a_change_would_make_again(page
     assert caption == "3 of 4 windows would be made again"
     page.page.wait_for_timeout(300)
     page.shot("timeline_again")
+    for steps, count in ((4, 4), (3, 3)):
+        page.js(
+            """(steps) => {
+            const node = app.graph.nodes.find((one) => one.type === "VideoLDM_VideoSampler");
+            const widget = node.widgets.find((one) => one.name === "steps");
+            [widget.value] = [steps];
+            app.extensionManager.workflow.activeWorkflow.changeTracker.checkState(); }""",
+            steps,
+        )
+        page.page.wait_for_function(
+            f"""() => document.querySelector(".videoldm-finished [role=status]").innerText
+            === "{count} of 4 windows would be made again\""""
+        )
     run(page)
     page.page.wait_for_function(f"() => ({BARS})().includes('made')")
     assert page.js(BARS) == ["there", *["made"] * 3]

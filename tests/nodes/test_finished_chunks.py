@@ -67,6 +67,9 @@ def test_a_page_is_shown_the_windows_over_pictures_of_their_frames(runs, monkeyp
     (told,) = shown[0]["videoldm_windows"]
     assert told["continued"] == "segment" and "text" not in shown[0]
     assert told["windows"][:2] == [[0, 3, 1, "segment", False], [3, 6, 1, "segment", False]]
+    assert set(told["nodes"]) == {"1", "11", "12", "2", "21", "22", "3", "7"}
+    assert told["nodes"]["2"] == {key: flows()["prediction"]["2"][key]
+                                  for key in ("class_type", "inputs")}  # fmt: skip
     (plan,) = shown[0]["videoldm_plan"]
     assert (plan["frames"], plan["rows"], plan["together"]) == (19, 6 * 3, 4)
     assert seen["at"] == list(range(19)) and told["pictures"]["count"] == 19

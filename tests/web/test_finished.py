@@ -24,7 +24,8 @@ def again(javascript):
     """again(found, now) -> the numbers of the windows that would be made again"""
 
     def call(told, now, was=SEGMENTS):
-        given = ", ".join(map(json.dumps, (told, was, now)))
+        states = (one if isinstance(one, dict) else {"segments": one} for one in (was, now))
+        given = ", ".join(map(json.dumps, (told, *states)))
         flags = javascript("finished.js", f"m.madeAgain({given})")
         return [k for k, one in enumerate(flags) if one]
 
@@ -60,6 +61,63 @@ def test_frames_between_key_frames_follow_those_that_are_made_again(again):
     now = [last[0], {**last[1], "prompt": "c"}]
     windows = [keys[0], *between[:3], keys[1], *between[3:]]
     assert again(found(windows, "keys", 97), now, last) == [4, 5, 6, 7]
+
+
+NODES = {
+    "1": {"class_type": "Load", "inputs": {"model": "a"}},
+    "2": {"class_type": "VideoLDM_LongHorizonSegments",
+          "inputs": {"clip": ["1", 1], "segments": "[]", "frames": 0, "frame_rate": 8.0}},
+    "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "blurred"}},
+    "7": {"class_type": "VideoLDM_VideoSampler",
+          "inputs": {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "seed": 7,
+                     "frames": 36, "steps": 4}},
+    "9": {"class_type": "Save", "inputs": {"latent": ["7", 0], "prefix": "clip"}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def after(javascript):
+    """after(node, name=value, ...) -> the numbers of the windows that would be made again if these
+    inputs of a node were changed; continued: what chunks that continue each other are called."""
+
+    def call(node, *, continued="segment", windows=CHAIN, of=SEGMENTS, **changes):
+        now = {**NODES, node: {**NODES[node], "inputs": {**NODES[node]["inputs"], **changes}}}
+        given = json.dumps([found(windows, continued), NODES, now, of])
+        flags = javascript("finished.js", f"""(([found, was, now, segments]) => m.madeAgain(
+            found, {{ ...m.stateOf(was, "7"), segments }},
+            {{ ...m.stateOf(now, "7"), segments }}))({given})""")  # fmt: skip
+        return [k for k, one in enumerate(flags) if one]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("node", "changes"),
+    [("7", {"steps": 5}), ("1", {"model": "b"}), ("3", {"text": "noisy"}), ("7", {"seed": 8}),
+     ("7", {"model": ["3", 0]}), ("7", {"strategy": "rolling"})],
+)  # fmt: skip
+def test_what_all_windows_are_made_from_makes_all_again(after, node, changes):
+    assert after(node, **changes) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("node", "changes"),
+    [("9", {"prefix": "other"}), ("2", {"segments": "[1]"}), ("2", {"frame_rate": 12.0}),
+     ("7", {"steps": 4.0}), ("7", {"frames": 99})],
+)  # fmt: skip
+def test_what_no_window_is_made_from_makes_none_again(after, node, changes):
+    assert after(node, **changes) == []
+
+
+def test_a_seed_of_the_sampler_counts_where_no_segment_has_one(after):
+    segments = [*SEGMENTS[:2], {**SEGMENTS[2], "seed": 5}, SEGMENTS[3]]
+    assert after("7", seed=8, continued=None, of=segments) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_video_that_is_made_at_once_is_made_again_when_it_is_longer(after):
+    whole = [[0, 35, 1, "", True]]
+    assert after("7", frames=40, continued=None, windows=whole) == [0]
+    assert after("7", frames=["2", 1], continued=None, windows=whole) == []
 
 
 def test_the_summary_counts(javascript):
