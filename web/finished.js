@@ -34,8 +34,10 @@ function isLink(value) {
   return Array.isArray(value) && value.length === 2 && typeof value[0] === "string";
 }
 
+/** Widgets without a value are the frontend's own, such as its previews of what a node has made. */
 function sorted(entries) {
-  return Object.entries(entries).sort(([a], [b]) => (a < b ? -1 : 1));
+  const told = Object.entries(entries).filter(([, value]) => (value ?? null) !== null);
+  return told.sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** A text for each frame that differs where the frame's prompts, their weights or seed do. */

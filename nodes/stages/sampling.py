@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ...core.diffusion.denoiser import Denoiser
 from ...core.diffusion.free_init import free_init
-from ...core.families.known_models import of_latents
 from ...core.graph.wording import counted
 from ...core.networks.context_frames import ContextFrames, given_frames
 from ...core.tasks.long_video import (
@@ -48,7 +47,11 @@ from ..choices import (
     VIEWS,
 )
 from ..host.interface import Guidance
-from ..host.shared.misfits import NEEDS_PURE_NOISE, REFERENCE_WITHOUT_WINDOWS
+from ..host.shared.misfits import (
+    NEEDS_PURE_NOISE,
+    REFERENCE_WITHOUT_WINDOWS,
+    check_same_latents,
+)
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import (
     CANNOT_BE_GIVEN_FRAMES,
@@ -186,11 +189,15 @@ class _Run:
         return self.host.denoiser_for(model, *self.prompts, usual if guided else Guidance())
 
     def _denoiser_for(self) -> DenoiserFor:
-        """Segments that are given frames go to the prediction model, if there is one."""
-        if self.own.prediction_model is None:
-            return self._denoisers(self.model)
-        _check_same_latents(self.host, self.model, self.own.prediction_model)
-        return _ByContext(self._denoisers(self.model), self._denoisers(self.own.prediction_model))
+        """Segments that are given frames go to the prediction model, if there is one, which reads
+        the reference of the other."""
+        first, predicts = self._denoisers(self.model), self.own.prediction_model
+        if predicts is None:
+            return first
+        check_same_latents(*map(self.host.facts, (self.model, predicts)))
+        if self.facts.reference is not None:
+            predicts = self.host.with_reference(predicts, self.facts.reference)
+        return _ByContext(first, self._denoisers(predicts))
 
     def _sparse_first(self) -> SparseFirst | None:
         """How a segment without given frames is sampled, if not all of its frames together."""
@@ -324,7 +331,7 @@ class _Run:
     def _between(self) -> Between:
         model = self.own.interpolation_model
         check_takes_context(self.host, model)
-        _check_same_latents(self.host, self.model, model)
+        check_same_latents(*map(self.host.facts, (self.model, model)))
         return Between(
             denoiser_for=self._denoisers(model), sampling=self._sampling(model, self.settings),
             window_keys=trained_keys(self.host.facts(model).trained_frames),
@@ -388,13 +395,3 @@ def check_can_begin(facts: ModelFacts, own: Strategy, given: bool) -> None:
 def check_takes_context(host: Host, model: Wire) -> None:
     if not host.facts(model).takes_context:
         raise ValueError(CANNOT_BE_GIVEN_FRAMES)
-
-
-def _check_same_latents(host: Host, one: Wire, other: Wire) -> None:
-    a, b = host.facts(one), host.facts(other)
-    if a.latents != b.latents:
-        raise ValueError(
-            f"the models do not belong together: the latents of one are "
-            f"{of_latents(a.latent_channels)} at 1/{a.factor} of the size, of the other "
-            f"{of_latents(b.latent_channels)} at 1/{b.factor}"
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from test_core_numbers import compared
-from toy_prompts import distance, ksampler, nodes, sampler, saved, windows
+from toy_prompts import distance, inject, ksampler, nodes, sampler, saved, windows
 
 SAME = 1e-4
 """Of the spread of latents."""
@@ -38,6 +38,7 @@ SLIDING = {"strategy": "sliding windows", "strategy.window": 3, "strategy.overla
            "strategy.context_frames": 1, "strategy.free_noise": True}  # fmt: skip
 ROLLING = {"strategy": "rolling", "strategy.window": 3, "strategy.lookahead": True,
            "strategy.eta": 0.5}  # fmt: skip
+PREDICTION = {"strategy": "prediction", "strategy.window": 3, "strategy.context_frames": 1}
 CASES = {
     "travel, core's": (ksampler("3", positive=["11", 0]),),
     "travel, ours": (sampler("3", positive=["11", 0]),),
@@ -60,6 +61,14 @@ CASES = {
         ksampler("W"), cores("R", causal_window_fix=True), read("3", first_frame=0)),
     "reference, ours": (sampler("R", **SLIDING), read("3", first_frame=0)),
     "reference beside the windows, ours": (sampler("R", **SLIDING), read("3")),
+    "reference, rolling, ours": (sampler("R", **ROLLING), read("3", end=1.0)),
+    "prediction, ours": (sampler("51", **PREDICTION),),
+    "reference, prediction, ours": (sampler("R", **PREDICTION), read("51", end=1.0)),
+    "prediction by a model of its own, ours": (
+        sampler("3", **PREDICTION, **{"strategy.prediction_model": ["51", 0]}),),
+    "reference, prediction by a model of its own, ours": (
+        sampler("R", **PREDICTION, **{"strategy.prediction_model": ["51", 0]}),
+        read("3", end=1.0)),
 }  # fmt: skip
 
 
@@ -67,6 +76,8 @@ CASES = {
 def pairs(comfyui):
     """name -> (standalone, ComfyUI), all of one run."""
     extra, names = {"n11": travelling()}, {}
+    layers = {"layers": "toy/prediction.safetensors"}
+    extra |= {"n50": ("VideoLDM_LoadTemporalLayers", layers), "n51": inject("1", "50")}
     for k, (name, (sampled, *models)) in enumerate(CASES.items()):
         first = 100 + 5 * k
         key = str(first)
@@ -101,5 +112,11 @@ def test_a_reference_is_read(pairs):
         ("reference, core's, with the frame before", "core's windows with the frame before"),
         ("reference, ours", "reference beside the windows, ours"),
         ("reference, core's", "reference, core's, with the frame before"),
+        ("reference, rolling, ours", "rolling, ours"),
+        ("reference, prediction, ours", "prediction, ours"),
+        (
+            "reference, prediction by a model of its own, ours",
+            "prediction by a model of its own, ours",
+        ),
     ):
         assert distance(pairs[read][1], pairs[without][1]) > 1e-3

@@ -103,7 +103,7 @@ def test_what_all_windows_are_made_from_makes_all_again(after, node, changes):
 @pytest.mark.parametrize(
     ("node", "changes"),
     [("9", {"prefix": "other"}), ("2", {"segments": "[1]"}), ("2", {"frame_rate": 12.0}),
-     ("7", {"steps": 4.0}), ("7", {"frames": 99})],
+     ("7", {"steps": 4.0}), ("7", {"frames": 99}), ("7", {"$$comfy_animation_preview": None})],
 )  # fmt: skip
 def test_what_no_window_is_made_from_makes_none_again(after, node, changes):
     assert after(node, **changes) == []

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ....core.networks.conditions import Network
     from ....core.networks.temporal_layers import Strength
     from ....core.networks.temporal_layers_spec import TemporalLayersSpec
+    from ..interface import ModelFacts
 
 NEEDS_OTHER_FRAMES = (
     "the model makes frames from other frames, which this sampler cannot give it: use Upsample "
@@ -111,4 +112,14 @@ def check_sparse_images(images: int, frames: Sequence[int]) -> None:
         raise ValueError(
             f"SparseCtrl was given {images} images for the {len(frames)} frames "
             f"{', '.join(map(str, frames))}: each needs its own"
+        )
+
+
+def check_same_latents(one: ModelFacts, other: ModelFacts) -> None:
+    """Raise ValueError for two models that do not work on the same latents."""
+    if one.latents != other.latents:
+        a, b = ((facts.latent_channels, facts.factor) for facts in (one, other))
+        raise ValueError(
+            f"the models do not belong together: the latents of one are {of_latents(a[0])} at "
+            f"1/{a[1]} of the size, of the other {of_latents(b[0])} at 1/{b[1]}"
         )
