@@ -187,6 +187,18 @@ def test_windows_that_others_make_are_those_that_are_made_here(pool, tmp_path):
     assert (again.made, again.taken, told) == (0, 30, [])
 
 
+def test_stages_keep_to_the_workers_that_have_their_weights(pool):
+    """Chunks of two stages, one at a time, as of stages that wait for each other."""
+    keys, pixels = torch.nn.Linear(2, 2), torch.nn.Linear(3, 3)
+
+    while len(pool.ready) < 2:
+        time.sleep(0.01)
+    for one in (keys, pixels, pixels, keys, keys, pixels):
+        pool.begin(lambda one=one: {"chunk": one(torch.ones(one.in_features))}, None)()
+    held = sorted(list(map(str, actor.worker.modules.values())) for actor in pool.actors)
+    assert held == sorted([[str(keys)], [str(pixels)]])
+
+
 def test_an_error_of_a_worker_is_that_of_the_task(pool):
     def fail():
         raise ValueError("frame 3 is not a number")

@@ -143,6 +143,7 @@ class _Dispatch:
         self.idle: list[Any] = []
         self.waiting: list[_Chunk] = []
         self.busy: dict[Any, _Chunk] = {}
+        self.loaded: dict[Any, set[str]] = {}  # names of the weights that workers were sent
         self.asked: set[Any] = set()
 
     def run(self) -> None:
@@ -179,12 +180,21 @@ class _Dispatch:
 
     def _assign(self) -> None:
         while self.idle and self.waiting and not self.pool.is_closed:
-            actor, chunk = self.idle.pop(0), heapq.heappop(self.waiting)
+            chunk, known = heapq.heappop(self.waiting), dict(self.pool.weights.shared)
+            actor = self._best(chunk.packed.modules, set(known))
             self.busy[actor] = chunk
-            known = dict(self.pool.weights.shared)
             shared = {name: known[name] for name in chunk.packed.modules}
             job = Job(chunk.order[-1], chunk.packed.data, tuple(shared), tuple(known))
             self._when_done(actor.make.remote(job, chunk.place, shared), self._done, actor, chunk)
+
+    def _best(self, modules: set[str], known: set[str]) -> Any:
+        """One of the idle workers for a chunk that takes these weights: one that has most of them,
+        else one that has fewest others. So stages keep to workers where there are enough."""
+        has = {actor: self.loaded.get(actor, set()) & known for actor in self.idle}
+        best = max(self.idle, key=lambda actor: (len(has[actor] & modules), -len(has[actor])))
+        self.idle.remove(best)
+        self.loaded[best] = has[best] | modules
+        return best
 
     def _done(self, actor: Any, chunk: _Chunk, future: Any) -> None:
         self.busy.pop(actor, None)
