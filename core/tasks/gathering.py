@@ -86,7 +86,8 @@ class Gathering:
 
 def is_mapped(x: Any) -> bool:
     """Whether this is a tensor that lies in a file of a `Gathering`, or a view of one."""
-    if not isinstance(x, Tensor) or x.is_nested or x.device.type != "cpu":
+    plain = isinstance(x, Tensor) and x.layout is torch.strided and not x.is_nested
+    if not plain or x.device.type != "cpu":
         return False
     return x.untyped_storage().data_ptr() in _mapped
 

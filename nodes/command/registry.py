@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...core.graph import Registry
 from ..host.standalone.host import StandaloneHost, host
+from ..host.standalone.imports import uncollected
 from .errors import INVALID, MISSING, CommandError
 
 
@@ -42,7 +43,8 @@ def configure(args: argparse.Namespace) -> StandaloneHost:
 def require_device(host: StandaloneHost) -> None:
     """Refuse a device that this machine does not have (this imports torch)."""
     try:
-        host.policy.device  # noqa: B018 (looks for the device)
+        with uncollected():
+            host.policy.device  # noqa: B018 (looks for the device)
     except (ValueError, RuntimeError) as error:
         raise CommandError(str(error).splitlines()[0]) from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from ..shared.misfits import check_latents_fit
 from ..shared.missing_parts import check_boxes
 from ..shared.working_memory import shortage
 from .devices import Policy, free_memory
+from .imports import uncollected
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -93,6 +95,9 @@ class StandaloneHost:
 
     @property
     def loaders(self) -> Loaders:
+        if f"{__package__}.loaders" not in sys.modules:
+            with uncollected():
+                from . import loaders  # noqa: F401
         from .loaders import Loaders
 
         return Loaders(self.folders, self.policy)

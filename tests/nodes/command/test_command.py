@@ -102,6 +102,21 @@ def test_listing_imports_neither_torch_nor_diffusers():
     assert done.returncode == 0, done.stderr
 
 
+def test_garbage_is_not_looked_for_while_libraries_are_imported():
+    """Nor among what they leave: thousands of classes and functions."""
+    code = (
+        "import gc; from videoldm.nodes.command.registry import require_device; "
+        "from videoldm.nodes.host.standalone.host import host; times = []; "
+        "gc.callbacks.append(lambda phase, info: times.append(phase)); "
+        "require_device(host); host.loaders; gc.callbacks.clear(); "
+        "assert len(times) < 100 and gc.isenabled(), len(times); "
+        "assert gc.get_freeze_count() > 100_000, gc.get_freeze_count(); "
+        "gone = gc.get_freeze_count(); host.loaders; assert gc.get_freeze_count() == gone"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_output_into_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m videoldm.nodes.headless nodes --json | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
