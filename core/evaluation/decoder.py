@@ -3,7 +3,7 @@ decoder that is not local shows where chunks meet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..networks.temporal_decoder import (
 )
 from ..tasks.decoding import Decode, decode, shared_chunks
 from .memory import peak_bytes
-from .speed import best, randomize
+from .speed import elapsed, randomize
 
 PUBLISHED = (128, 256, 512, 512)
 """Widths of the published decoder's levels."""
@@ -76,29 +76,45 @@ def as_diffusers(decoder: VideoDecoder) -> AutoencoderKLTemporalDecoder:
 
 
 @torch.no_grad()
-def cost(decoder: VideoDecoder, frames: int = FRAMES, side: int = SIDE, repeats: int = 2) -> Cost:
-    """Both on the CPU in float32, the best of `repeats` in turn; side: in latent positions."""
+def cost(
+    decoder: VideoDecoder,
+    frames: int = FRAMES,
+    side: int = SIDE,
+    repeats: int = 2,
+    say: Callable[[str], object] = lambda text: None,
+) -> Cost:
+    """Both on the CPU in float32, the best of `repeats` in turn after a pass each whose memory is
+    counted; side: in latent positions. say: told of every pass."""
     theirs = as_diffusers(decoder)
     latents = torch.randn(1, frames, 4, side, side, generator=torch.Generator().manual_seed(0))
     raw = latents[0] / svd_decoder.LATENT_SCALE
-
-    def here() -> Tensor:
-        return decoder(latents)[0]
-
-    def there() -> Tensor:
-        return theirs.decode(raw, num_frames=frames).sample
-
-    expected = there()
-    difference = float((here() - expected).abs().max() / expected.abs().max())
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for kept, run in zip(seconds, (here, there), strict=True):
-            kept.append(best(run, 1))
+    decoders: dict[str, Callable[[], Tensor]] = {
+        "here": lambda: decoder(latents)[0],
+        "diffusers": lambda: theirs.decode(raw, num_frames=frames).sample,
+    }
+    pixels, peaks = {}, []
+    for name, run in decoders.items():
+        say(f"memory, {name}")
+        pixels[name], peak = with_peak(run)
+        peaks.append(peak)
+    seconds: dict[str, list[float]] = {name: [] for name in decoders}
+    for i in range(repeats):
+        for name, run in decoders.items():
+            seconds[name].append(elapsed(run))
+            say(f"pass {i + 1} of {repeats}, {name}: {seconds[name][-1]:.1f} s")
+    expected = pixels["diffusers"]
     return Cost(
-        seconds=(min(seconds[0]), min(seconds[1])),
-        peak=(peak_bytes(here), peak_bytes(there)),
-        difference=difference,
+        seconds=(min(seconds["here"]), min(seconds["diffusers"])),
+        peak=(peaks[0], peaks[1]),
+        difference=float((pixels["here"] - expected).abs().max() / expected.abs().max()),
     )
+
+
+def with_peak(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """What it gives, and the most bytes that it takes on the way."""
+    kept: list[Tensor] = []
+    peak = peak_bytes(lambda: kept.append(run()))
+    return kept[0], peak
 
 
 @torch.no_grad()
@@ -124,15 +140,20 @@ def seam(
 
 @torch.no_grad()
 def seams(
-    decoder: Decode, frames: int = SEAM_FRAMES, side: int = SEAM_SIDE
+    decoder: Decode,
+    frames: int = SEAM_FRAMES,
+    side: int = SEAM_SIDE,
+    say: Callable[[str], object] = lambda text: None,
 ) -> dict[int, dict[str, float]]:
     """What `seam` says of each of CHUNKS and of the whole video, by the chunk's length."""
     generator = torch.Generator().manual_seed(0)
     first, more = (torch.randn(1, n, 4, side, side, generator=generator) for n in (1, frames))
     latents = (first + 0.3 * more) / 1.09**0.5  # neighbours are alike, as in videos
-    whole = decoder(latents)
-    return {chunk: seam(decoder, latents, chunk, min(OVERLAP, chunk // 2), whole)
-            for chunk in (*CHUNKS, frames)}  # fmt: skip
+    whole, found = decoder(latents), {}
+    for chunk in (*CHUNKS, frames):
+        say(f"seams of chunks of {chunk} frames")
+        found[chunk] = seam(decoder, latents, chunk, min(OVERLAP, chunk // 2), whole)
+    return found
 
 
 def seam_table(found: Mapping[int, dict[str, float]]) -> str:
@@ -145,10 +166,10 @@ def seam_table(found: Mapping[int, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def report() -> tuple[dict[str, Any], str]:
+def report(say: Callable[[str], object] = print) -> tuple[dict[str, Any], str]:
     """The figures with what they are made of, and the lines that say so."""
     decoder = random_decoder()
-    found, seen = cost(decoder), seams(decoder)
+    found, seen = cost(decoder, say=say), seams(decoder, say=say)
     values = {
         "seconds": list(found.seconds), "time_share": found.time_share, "peak": list(found.peak),
         "memory_share": found.memory_share, "difference": found.difference,

@@ -79,10 +79,11 @@ def plain_convolution(
 def best(function: Callable[[], Tensor], repeats: int) -> float:
     """Seconds of the fastest of `repeats` calls, after one that does not count."""
     function()
-    return min(_seconds(function) for _ in range(repeats))
+    return min(elapsed(function) for _ in range(repeats))
 
 
-def _seconds(function: Callable[[], Tensor]) -> float:
+def elapsed(function: Callable[[], Tensor]) -> float:
+    """Seconds of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

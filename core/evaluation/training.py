@@ -18,7 +18,8 @@ from ..families import stable_diffusion_folders as folders
 from ..families.stable_diffusion_specs import SPECS
 from ..text.clip_vocabulary import ClipTokenizer
 from ..training.optimizer import MuonAdamW
-from ..training.recipe import load_recipe
+from ..training.recipe import Recipe, load_recipe
+from ..training.video_decoder_task import TrainVideoDecoder
 from ..training.video_layers_task import TrainUpsamplerLayers, TrainVideoLayers
 from .memory import Allocations
 
@@ -36,8 +37,11 @@ TASKS: dict[str, Callable[..., TrainVideoLayers]] = {
 }
 
 
-LAYERS = "network.sets.0."
-"""What the names of the temporal layers' parameters begin with."""
+DECODER = "decoder_fine_tuning"
+"""The recipe for the decoder of Stable Diffusion 1."""
+LAYERS = ("network.sets.0.", "decoder.layers.", "discriminator.")
+"""What the names of parameters that are to be trained begin with: those of temporal layers, and of
+the discriminator that is thrown away."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,20 @@ def full_size_step(name: str) -> Step:
     image = untrained(RECIPES[name])
     with torch.device("meta"):
         task = TASKS[recipe.task](recipe, Path(), image)
+    return _measured(recipe, task)
+
+
+def decoder_step() -> Step:
+    """A step of DECODER, its discriminator included."""
+    recipe = load_recipe(DECODER, ("batch=1", "data.losses.disc_start=0"))
+    image = folders.build_autoencoder(SPECS["stable diffusion 1"].autoencoder)
+    with torch.device("meta"):
+        task = TrainVideoDecoder(recipe, Path(), image)
+    return _measured(recipe, task)
+
+
+def _measured(recipe: Recipe, task: TrainVideoLayers | TrainVideoDecoder) -> Step:
+    """Of a task on the meta device."""
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, Allocations() as memory:
         task.module.to_empty(device="cpu")
         with unset_fake_temporarily():
@@ -91,7 +109,7 @@ def full_size_step(name: str) -> Step:
         optimizer.step()
     parameters = dict(task.module.named_parameters())
     return Step(
-        recipe=name,
+        recipe=recipe.name,
         trained=sum(p.numel() for p in parameters.values() if p.requires_grad),
         trained_tensors=sum(p.requires_grad for p in parameters.values()),
         frozen=sum(p.numel() for p in parameters.values() if not p.requires_grad),
@@ -102,7 +120,7 @@ def full_size_step(name: str) -> Step:
 
 def report() -> tuple[dict[str, Any], str]:
     """The figures of every recipe, and a line for each."""
-    steps = [full_size_step(name) for name in RECIPES]
+    steps = [*map(full_size_step, RECIPES), decoder_step()]
     found = {
         one.recipe: {
             "trained": one.trained,
@@ -116,7 +134,7 @@ def report() -> tuple[dict[str, Any], str]:
 
 
 def _line(step: Step, outside: list[str]) -> str:
-    where = "temporal layers alone" if not outside else f"also {', '.join(outside[:3])}"
+    where = "what is trained alone" if not outside else f"also {', '.join(outside[:3])}"
     return (
         f"{step.recipe}: {step.trained / 1e6:.1f} M trained, {step.frozen / 1e6:.1f} M frozen; a "
         f"step with one clip takes {step.peak / 1e9:.1f} GB at most; gradients in {where}"

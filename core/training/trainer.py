@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -92,7 +93,7 @@ def train(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    with CurveLog(folder, start) as log, progress_bar(recipe, start) as advance:
+    with CurveLog(folder, start) as log, progress_bar(recipe, start, report) as advance:
         for step, batch in enumerate(batches, start):
             logs = training_step(recipe, task, module, optimizer, batch, step, device)
             average.update(module, step)
@@ -180,8 +181,11 @@ def load_training_state(
 
 
 @contextmanager
-def progress_bar(recipe: Recipe, start: int) -> Iterator[Callable[[float], None]]:
-    """Show step, loss and time left; the given function advances one step."""
+def progress_bar(
+    recipe: Recipe, start: int, report: Callable[[str], None]
+) -> Iterator[Callable[[float], None]]:
+    """Show step, loss and time left on a terminal, and tell `report` of them now and then where
+    there is none; the given function advances one step."""
     columns = (
         TextColumn(recipe.name),
         BarColumn(),
@@ -189,9 +193,33 @@ def progress_bar(recipe: Recipe, start: int) -> Iterator[Callable[[float], None]
         TextColumn("loss {task.fields[loss]:.4f}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, refresh_per_second=1) as bar:
+    console = Console(stderr=True)  # what a command answers stays alone on stdout
+    if not console.is_terminal:
+        yield _told(recipe, start, report)
+        return
+    with Progress(*columns, refresh_per_second=1, console=console) as bar:
         task = bar.add_task(recipe.name, total=recipe.steps, completed=start, loss=float("nan"))
         yield lambda loss: bar.update(task, advance=1, loss=loss)
+
+
+def _told(
+    recipe: Recipe, start: int, report: Callable[[str], None], every: float = 30.0
+) -> Callable[[float], None]:
+    """A line for `report` every so many seconds."""
+    begun = last = time.monotonic()
+    step = start
+
+    def advance(loss: float) -> None:
+        nonlocal last, step
+        step, now = step + 1, time.monotonic()
+        if now - last >= every:
+            left = (now - begun) / (step - start) * (recipe.steps - step)
+            report(
+                f"{recipe.name}: step {step} of {recipe.steps}, loss {loss:.4f}, {left:.0f} s left"
+            )
+            last = now
+
+    return advance
 
 
 class CurveLog:
@@ -236,6 +264,7 @@ class CurveLog:
         with (self.folder / "log.csv").open() as file:
             rows = list(csv.DictReader(file))
         names = [n for n in (rows[0] if rows else {}) if n not in ("step", "seconds")]
+        names = [n for n in names if any(float(row[n]) > 0 for row in rows)]  # of what is used
         if not names:
             return
         figure = Figure(figsize=(4 * len(names), 3), layout="constrained")

@@ -68,9 +68,10 @@ class TrainVideoDecoder:
     :class:`.FrameMixture`, or with `videos` of :class:`.Clips`.
     """
 
-    def __init__(self, recipe: Recipe, cache: Path):
+    def __init__(self, recipe: Recipe, cache: Path, image: AutoencoderKL | None = None):
+        """image: in place of the file that the recipe names."""
         self.recipe, data = recipe, recipe.data
-        image = load_autoencoder(recipe.start_from.get("autoencoder", ""))
+        image = image or load_autoencoder(recipe.start_from.get("autoencoder", ""))
         specs = decoder_layers(image, recipe.model)
         own = deepcopy(image).requires_grad_(recipe.model.get("image_decoder", False))
         self.decoder = embedded.without_encoder(VideoDecoder(own, specs))

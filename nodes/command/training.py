@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ...core.evaluation import KEEPING, MODULES
+from ...core.evaluation import KEEPING, MODULES, SAYING
 from ...core.families import included_folders, own_weights_in
 from ..host.shared.runs_folder import FOLDER
 from .errors import INVALID, MISSING, OK, CommandError
@@ -155,8 +155,10 @@ def _measure(args: argparse.Namespace) -> int:
     if args.only:
         raise CommandError(f"--only is for figures of the pack's own models, not for {args.what}")
     report = import_module(f"...core.evaluation.{MODULES[args.what]}", __package__).report
-    keeping = (writable(Path(args.output)), _say) if args.what in KEEPING else ()
-    found, text = report(*keeping)
+    given: tuple = (_say,) if args.what in SAYING else ()
+    if args.what in KEEPING:
+        given = writable(Path(args.output)), _say
+    found, text = report(*given)
     print(json.dumps(found) if args.json else text)
     return OK
 
