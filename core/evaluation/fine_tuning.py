@@ -28,16 +28,18 @@ from .run import SIDE, WORLDS
 from .unseen import FIRST_SEED, rendered_videos
 
 FRAMES, VIDEOS = 16, 4
-STEPS = 1000
+STEPS = 500
 START = "autoencoder"
 """The pack's own; the name or the path of any other will do."""
 SETTINGS = (
-    "batch=1", "learning_rate=5e-3", "warmup=30", "ema=0.99", "model.spatial=[3, 3, 1, 1]",
+    "batch=1", "learning_rate=4e-3", "warmup=20", "ema=0.98", "data.losses.disc_weight=0.0",
     "data.size=64", "data.max_size=64", "data.frames=8",
 )  # fmt: skip
-"""Of the recipe `decoder_fine_tuning`, at toy size."""
+"""Of the recipe `decoder_fine_tuning`, at toy size: reconstruction alone."""
 VARIANTS = {"in time": (), "frame by frame": ("model.kernel=1",)}
 """What is trained, and the control."""
+LATENTS = ("sampled", "mode")
+"""Of the encoder's posterior: drawn frame by frame, as image models are trained on, or its mode."""
 
 Say = Callable[[str], object]
 
@@ -56,29 +58,36 @@ class Quality:
 
 @dataclass(frozen=True)
 class FineTuned:
-    """The image decoder's quality by world, and that of each of VARIANTS after its training."""
+    """The image decoder's quality by world and latents, and that of each of VARIANTS after its
+    training."""
 
     before: Mapping[str, Quality]
     after: Mapping[str, Mapping[str, Quality]]
 
-    def ratio(self, variant: str, world: str) -> float:
+    def ratio(self, variant: str, what: str) -> float:
         """Flicker after training, of that before."""
-        return self.after[variant][world].flicker / self.before[world].flicker
+        return self.after[variant][what].flicker / self.before[what].flicker
 
-    def gain(self, variant: str, world: str) -> float:
+    def gain(self, variant: str, what: str) -> float:
         """PSNR after training over that before, in dB."""
-        return self.after[variant][world].psnr - self.before[world].psnr
+        return self.after[variant][what].psnr - self.before[what].psnr
 
 
 @torch.no_grad()
 def qualities(autoencoder: AutoencoderKL, decode: Callable[[Tensor], Tensor]) -> dict[str, Quality]:
-    """Of a decoder of an autoencoder's latents, by world."""
+    """Of a decoder of an autoencoder's latents, by world and LATENTS."""
     found = {}
     for world in WORLDS:
         truth = rendered_videos(world, VIDEOS, FIRST_SEED, frames=FRAMES, size=SIDE)
-        made = torch.cat([decode(encode(autoencoder, one[None])) for one in truth])
-        found[world] = Quality.of(made.clamp(-1, 1), truth)
+        for kind in LATENTS:
+            made = [decode(_latents(autoencoder, one, i, kind)) for i, one in enumerate(truth)]
+            found[f"{world}, {kind}"] = Quality.of(torch.cat(made).clamp(-1, 1), truth)
     return found
+
+
+def _latents(autoencoder: AutoencoderKL, video: Tensor, seed: int, kind: str) -> Tensor:
+    generator = torch.Generator().manual_seed(seed) if kind == "sampled" else None
+    return encode(autoencoder, video[None], generator=generator)
 
 
 def trained(folder: Path, say: Say, *changes: str) -> Path:
@@ -106,29 +115,28 @@ def fine_tuned(
 
 
 def table(found: FineTuned) -> str:
-    """One line for each world and variant."""
+    """One line for each variant, world and kind of latents."""
     lines = []
-    for variant, worlds in found.after.items():
-        for world, new in worlds.items():
-            old = found.before[world]
+    for variant, after in found.after.items():
+        for what, new in after.items():
+            old = found.before[what]
             lines.append(
-                f"{variant}, {world}: flicker {new.flicker:.5f} is "
-                f"{found.ratio(variant, world):.3f} of {old.flicker:.5f} before; PSNR "
-                f"{new.psnr:.2f} dB, {found.gain(variant, world):+.2f} dB"
+                f"{variant}, {what}: flicker {new.flicker:.5f} is "
+                f"{found.ratio(variant, what):.3f} of {old.flicker:.5f} before; PSNR "
+                f"{new.psnr:.2f} dB, {found.gain(variant, what):+.2f} dB"
             )
     return "\n".join(lines)
 
 
 def report(folder: Path, say: Say = print) -> tuple[dict[str, Any], str]:
-    """The figures by variant and world, and a line for each; decoders stay in `folder`."""
+    """The figures by variant, world and latents, and a line for each; decoders stay in `folder`."""
     found = fine_tuned(folder / "fine_tuning", say)
-    values = {
-        variant: {
-            world: {"flicker": [found.before[world].flicker, new.flicker],
-                    "ratio": found.ratio(variant, world),
-                    "psnr": [found.before[world].psnr, new.psnr]}
-            for world, new in worlds.items()
-        }
-        for variant, worlds in found.after.items()
-    }  # fmt: skip
+    values = {variant: {what: _values(found, variant, what) for what in after}
+              for variant, after in found.after.items()}  # fmt: skip
     return values, table(found)
+
+
+def _values(found: FineTuned, variant: str, what: str) -> dict[str, Any]:
+    old, new = found.before[what], found.after[variant][what]
+    ratio = found.ratio(variant, what)
+    return {"flicker": [old.flicker, new.flicker], "ratio": ratio, "psnr": [old.psnr, new.psnr]}

@@ -75,10 +75,18 @@ def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> tuple[Tensor, 
     return mean, logvar.clamp(-30, 20)
 
 
-def encode(autoencoder: AutoencoderKL, video: Tensor, *, chunk: int = 16) -> Tensor:
-    """Encode ``video`` [b, t, 3, h, w] in [-1, 1] to scaled latents [b, t, c, h/f, w/f] (the mode).
+def encode(
+    autoencoder: AutoencoderKL,
+    video: Tensor,
+    *,
+    chunk: int = 16,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Encode ``video`` [b, t, 3, h, w] in [-1, 1] to scaled latents [b, t, c, h/f, w/f].
 
-    Frames are independent of each other here, so ``chunk`` changes memory and nothing else.
+    The mode of the posterior, or with a generator a sample of it, as latent diffusion models are
+    trained on (Rombach et al. 2022). Frames are independent of each other here, so ``chunk``
+    changes memory and nothing else.
     """
     check_video(video, 3)
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
@@ -87,8 +95,12 @@ def encode(autoencoder: AutoencoderKL, video: Tensor, *, chunk: int = 16) -> Ten
             f"frame size {video.shape[-1]}x{video.shape[-2]} must be divisible by {factor}"
         )
     frames = rearrange(video, "b t c h w -> (b t) c h w")
-    means = torch.cat([encode_moments(autoencoder, part)[0] for part in frames.split(chunk)])
-    return rearrange(scaled(autoencoder, means), "(b t) c h w -> b t c h w", b=len(video))
+    moments = [encode_moments(autoencoder, part) for part in frames.split(chunk)]
+    raw, logvar = (torch.cat(parts) for parts in zip(*moments, strict=True))
+    if generator is not None:
+        noise = torch.randn(raw.shape, generator=generator, device=raw.device, dtype=raw.dtype)
+        raw = raw + torch.exp(0.5 * logvar) * noise
+    return rearrange(scaled(autoencoder, raw), "(b t) c h w -> b t c h w", b=len(video))
 
 
 def scaled(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:

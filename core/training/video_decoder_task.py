@@ -64,8 +64,10 @@ class TrainVideoDecoder:
     `kernel` of the convolutions in frames, `spatial` their other sides at the sites of each level,
     coarsest first, `pooled_norm`: norms over all frames of a chunk, as in Stable Video Diffusion;
     without it a frame depends on few others; `image_decoder`: the image decoder is trained, too.
-    ``data``: `losses` and `discriminator` have their tables, the rest says which videos: of
-    :class:`.FrameMixture`, or with `videos` of :class:`.Clips`.
+    ``data``: `sampled`: latents are drawn from the encoder's posterior, each frame's for itself, as
+    those that image models are trained on; otherwise they are its mode. `losses` and
+    `discriminator` have their tables, the rest says which videos: of :class:`.FrameMixture`, or
+    with `videos` of :class:`.Clips`.
     """
 
     def __init__(self, recipe: Recipe, cache: Path, image: AutoencoderKL | None = None):
@@ -83,9 +85,10 @@ class TrainVideoDecoder:
         self.losses = DecoderLosses(**data.get("losses", {}))
         parts: dict[str, nn.Module] = {
             "decoder": self.decoder,
-            "discriminator": VideoDiscriminator(**data.get("discriminator", {})),
             "image": image.requires_grad_(False),
         }
+        if self.losses.disc_weight:
+            parts["discriminator"] = VideoDiscriminator(**data.get("discriminator", {}))
         if self.losses.perceptual_weight:
             parts["distance"] = _distance(self.losses.perceptual)
         self.module = nn.ModuleDict(parts)
@@ -99,7 +102,8 @@ class TrainVideoDecoder:
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         video = batch["video"]
         with torch.no_grad():
-            latents = encode(self.module["image"], video, chunk=16)
+            drawn = generator if self.recipe.data.get("sampled", True) else None
+            latents = encode(self.module["image"], video, generator=drawn)
         made = self.decoder(latents).float()
         quality, flicker = self._quality(made, video)
         logs = {"flicker": flicker, "psnr": psnr(made, video)}

@@ -16,11 +16,16 @@ def test_it_trains_the_layers_and_the_control_and_measures_both(tmp_path, monkey
     found = fine_tuning.fine_tuned(tmp_path, said.append, *FEW, steps=2)
     assert found.after.keys() == fine_tuning.VARIANTS.keys()
     for name, after in found.after.items():
-        assert after.keys() == found.before.keys() == {"shapes", "driving"}
+        kinds = {
+            f"{world}, {one}" for world in ("shapes", "driving") for one in fine_tuning.LATENTS
+        }
+        assert after.keys() == found.before.keys() == kinds
         assert any(line.startswith(name) for line in said)
-        for world, quality in after.items():
-            assert quality != found.before[world]
-            assert quality.psnr == pytest.approx(found.before[world].psnr, abs=3)
+        for what, quality in after.items():
+            assert quality != found.before[what]
+            assert quality.psnr == pytest.approx(found.before[what].psnr, abs=3)
+    before = found.before["driving, sampled"], found.before["driving, mode"]
+    assert before[0].flicker > before[1].flicker
     assert found.after["in time"] != found.after["frame by frame"]
     assert len(list(tmp_path.rglob("video_decoder.safetensors"))) == 2
 

@@ -27,6 +27,21 @@ def test_encoding_is_the_mode_of_the_posterior_scaled(autoencoder):
     torch.testing.assert_close(logvar, posterior.logvar)
 
 
+@pytest.mark.parametrize("chunk", [2, 16])
+def test_with_a_generator_encoding_draws_from_the_posterior_each_frame_for_itself(
+    autoencoder, chunk
+):
+    still = VIDEO[:1, :1].expand(-1, 4, -1, -1, -1)
+    drawn, mode = (
+        a.encode(autoencoder, still, chunk=chunk, generator=generator)
+        for generator in (torch.Generator().manual_seed(3), None)
+    )
+    noise = torch.randn(4, 4, 2, 3, generator=torch.Generator().manual_seed(3))
+    deviation = autoencoder.encode(still[0]).latent_dist.std
+    torch.testing.assert_close(drawn - mode, (0.6 * deviation * noise)[None], atol=1e-5, rtol=1e-4)
+    assert drawn.diff(dim=1).abs().min() > 0 and mode.diff(dim=1).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 16])
 def test_the_chunk_changes_memory_alone(autoencoder, chunk):
     expected = a.encode(autoencoder, VIDEO)

@@ -116,6 +116,7 @@ def test_a_frozen_decoder_in_channels_last_memory_is_trained_around(tmp_path):
     recipe = toy("autoencoder", "precision=bf16", "data.losses.disc_weight=0", "steps=1")
     task, _, moved = run(recipe, tmp_path)
     assert moved and all(key.startswith("decoder.layers.") for key in moved)
+    assert "discriminator" not in task.module  # as nothing asks it
     assert not any(p.requires_grad for p in task.decoder.autoencoder.parameters())
 
 

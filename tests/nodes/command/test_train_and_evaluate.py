@@ -124,3 +124,26 @@ def test_evaluate_prints_the_figures(capsys, monkeypatch):
     assert "97.0 %" in capsys.readouterr().out
     assert main(["evaluate", "embedded", "--only", "smell", "--device", "cpu"]) == 2
     assert '"smell", expected one of colour' in capsys.readouterr().err
+
+
+def test_programs_say_how_far_they_are_beside_their_figures(capsys, monkeypatch, tmp_path):
+    """What is said goes to stderr, so that JSON is alone on stdout."""
+    from videoldm.core.evaluation import decoder, fine_tuning
+
+    def kept(folder, say):
+        say(f"in {folder.name}")
+        return {"ratio": 0.9}, "0.9 of before"
+
+    def timed(say):
+        say("pass 1 of 2")
+        return {"share": 0.8}, "0.8 of the time"
+
+    monkeypatch.setattr(fine_tuning, "report", kept)
+    monkeypatch.setattr(decoder, "report", timed)
+    output = tmp_path / "kept"
+    assert main(["evaluate", "fine_tuning", "--json", "--output", str(output)]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"ratio": 0.9} and err.strip() == "in kept"
+    assert main(["evaluate", "decoder"]) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == "0.8 of the time" and err.strip() == "pass 1 of 2"
