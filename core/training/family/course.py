@@ -33,7 +33,8 @@ class Course:
         load_state(self.state, self.stepper)
         self.taken, self.spent, self.rate = taken, 0.0, 1.0
         self.resumed = self.stepper.step
-        self.logged, self.at_log = time.perf_counter(), self.stepper.step
+        self.logged = self.began = time.perf_counter()
+        self.at_log = self.stepper.step
 
     def begin(self, rate: float, report: Callable[[str], Any]) -> None:
         """Prepare steps; rate: of a large matrix product, in operations per second."""
@@ -46,7 +47,8 @@ class Course:
             f"{self.part.name} {what}: {count:.2f} M parameters, "
             f"{self.stepper.flops / 1e9:.1f} GFLOP a step, {how}"
         )
-        self.logged, self.at_log = time.perf_counter(), self.stepper.step
+        self.logged = self.began = time.perf_counter()
+        self.at_log = self.stepper.step
 
     def step(self, at: float) -> None:
         """Take a step at a place in the time of the whole training."""
@@ -93,13 +95,17 @@ class Course:
         """Write the file."""
         self._log(1.0, 0.0)
         self._write_file(finished=True)
-        report(f"{self.part.name}: {self.stepper.step} steps, {self.path}")
+        per_second = (self.stepper.step - self.resumed) / (time.perf_counter() - self.began)
+        share = per_second * self.stepper.flops / self.rate
+        report(
+            f"{self.part.name}: {self.stepper.step} steps, {per_second:.2f} a second, "
+            f"{share:.1%} of a large matrix product's rate; {self.path}"
+        )
 
     def _write_file(self, *, finished: bool) -> None:
-        self.stepper.wait()
         notes: dict[str, Any] = {"part": self.part.name, "steps": self.stepper.step}
         notes |= {"batch": self.part.batch, "finished": finished}
-        with self.stepper.average.in_place():
+        with self.stepper.on_stream(), self.stepper.average.in_place():
             self.task.save(self.path, notes)
 
 

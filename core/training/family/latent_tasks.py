@@ -71,7 +71,7 @@ class ImageModel(TrainImageModel):
         clip, frame = indices(clips, count, generator), indices(frames, count, generator)
         still = chances(data["still_caption"], count, generator)
         none = chances(data["drop_caption"], count, generator)
-        words = torch.where(none, 2 * clips, clip + still * clips)
+        words = (clip + still * clips).masked_fill(none, 2 * clips)
         batch = {"latents": self.latents[clip, frame].float(), "ids": self.ids[words]}
         if variant:
             given = ~chances(NO_BOXES, count, generator)
@@ -129,7 +129,7 @@ class VideoLayers:
         latents = self.latents[slow]
         clip = indices(len(latents), count, generator)
         drop = data["drop_slow_caption" if slow else "drop_caption"]
-        words = torch.where(chances(drop, count, generator), len(latents), clip)
+        words = clip.masked_fill(chances(drop, count, generator), len(latents))
         mask = (self._keys if slow else self._first)(latents.shape[1], generator)
         return {
             "latents": latents[clip].float(),

@@ -124,7 +124,7 @@ class Stepper:
         """Take the next step at this learning rate."""
         pattern = self.task.pattern
         variant = pattern[self.step % len(pattern)]
-        with self._on_stream():
+        with self.on_stream():
             self.rate.fill_(rate)
             if variant in self._replays:
                 self._replays[variant]()
@@ -146,7 +146,8 @@ class Stepper:
         """Count what a step costs and capture one of each variant, where the device can."""
         if self._stream is not None:
             torch.cuda.synchronize(self.device)
-        self.rate.fill_(rate)
+        with self.on_stream():
+            self.rate.fill_(rate)
         pattern = self.task.pattern
         costs = {variant: self._cost(variant) for variant in dict.fromkeys(pattern)}
         self.flops = sum(costs[variant] for variant in pattern) / len(pattern)
@@ -164,7 +165,7 @@ class Stepper:
     def means(self) -> dict[str, float]:
         """The numbers to log, averaged since they were last asked for."""
         self.wait()
-        with self._on_stream():
+        with self.on_stream():
             sums = {name: value.tolist() for name, value in self._sums.items()}
             for value in self._sums.values():
                 value.zero_()
@@ -203,12 +204,12 @@ class Stepper:
 
     def _cost(self, variant: int) -> float:
         """Floating point operations of a step's networks, counted by going through one."""
-        with self._on_stream(), FlopCounterMode(display=False) as counter:
+        with self.on_stream(), FlopCounterMode(display=False) as counter:
             self._gradients(variant)
         return float(counter.get_total_flops())
 
     def _captured(self, variant: int) -> Callable[[], None]:
-        with self._on_stream():
+        with self.on_stream():
             for _ in range(WARM_UP):
                 self._eagerly(variant)
         torch.cuda.synchronize(self.device)
@@ -220,7 +221,8 @@ class Stepper:
         return graph.replay
 
     @contextmanager
-    def _on_stream(self) -> Iterator[None]:
+    def on_stream(self) -> Iterator[None]:
+        """What is computed meanwhile comes after the steps so far and before those to come."""
         if self._stream is None:
             yield
             return
