@@ -47,14 +47,16 @@ class How:
     sparse: Sparse | None = None
 
 
-PLAIN_STEPS = 25
+PLAIN_STEPS, PLAIN_STEPS_BETWEEN = 25, 8
+"""Of videos from noise, and of frames between given ones, which leave little open."""
 
 
 def plainly(how: How) -> How:
     """All frames together, from noise alone: as one set of layers for all tasks is sampled."""
     if how.sparse is None and how.denoise == 1:
         return how
-    return replace(how, steps=PLAIN_STEPS, sparse=None, denoise=1.0)
+    steps = PLAIN_STEPS if how.denoise == 1 else PLAIN_STEPS_BETWEEN
+    return replace(how, steps=steps, sparse=None, denoise=1.0)
 
 
 class Models:

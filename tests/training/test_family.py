@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from videoldm.core.diffusion.schedules import NoiseSchedule
+from videoldm.core.evaluation import included as figures
+from videoldm.core.evaluation import models as models_of
+from videoldm.core.evaluation import unseen, upsampled
 from videoldm.core.evaluation.models import How as Sampled
 from videoldm.core.evaluation.models import Models
+from videoldm.core.evaluation.run import Counts
 from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training.family import run, timed
@@ -228,6 +232,60 @@ def test_a_part_without_what_it_needs_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "load_plan", tiny)
     with pytest.raises(ValueError, match="video needs autoencoder, which is neither trained nor"):
         train_family(asked(tmp_path, only=("video",)), lambda _: None)
+
+
+def test_a_part_that_cannot_begin_leaves_the_others_their_time(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "load_plan", tiny)
+
+    def broken(part, material):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(TASKS, "upsampler", broken)
+    said = []
+    with pytest.raises(ValueError, match="not trained: upsampler, upsampler_layers"):
+        train_family(
+            asked(tmp_path, start=trained / "weights",
+                  only=("temporal_decoder", "video", "upsampler", "upsampler_layers")),
+            said.append,
+        )  # fmt: skip
+    assert any("upsampler is left out: RuntimeError: out of memory" in text for text in said)
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert progress["finished"] == ["temporal_decoder", "video"]
+
+
+def test_a_loss_that_is_no_number_is_gone_back_from(part_and_task, tmp_path):
+    part, task = part_and_task("image_model")
+    course = Course(part, task, CPU, tmp_path / "weights.safetensors", tmp_path, tmp_path)
+    course.begin(1.0, lambda _: None)
+    course.step(part.begin)
+    course.save()
+    kept = [p.detach().clone() for p in course.stepper.average.parameters]
+    states = course.stepper.optimizer.state
+    momenta = {id(p): state["momentum"] for p, state in states.items() if "momentum" in state}
+    with torch.no_grad():
+        course.stepper.average.parameters[0].fill_(torch.nan)
+    course.step(part.begin)
+    course.save()
+    course._log(0.0, 0.0)
+    assert all(map(torch.equal, course.stepper.average.parameters, kept))
+    assert course.slowed == 0.5 and course.stepper.step == 1
+    assert all(value.isfinite().all() for state in states.values() for value in state.values())
+    after = {id(p): state["momentum"] for p, state in states.items() if "momentum" in state}
+    assert all(after[key] is momentum for key, momentum in momenta.items())
+
+
+def test_the_evaluation_measures_one_set_for_all_tasks(weights, monkeypatch):
+    """Plainly: no sparse frames, blends, key detail or back-projection."""
+    monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
+    monkeypatch.setattr(upsampled, "LARGE_SIDE", 64)
+    monkeypatch.setattr(models_of, "PLAIN_STEPS", 2)
+    monkeypatch.setattr(models_of, "PLAIN_STEPS_BETWEEN", 2)
+    monkeypatch.setattr(figures, "with_keyframe_residual", None)
+    monkeypatch.setattr(upsampled, "back_projected", None)
+    few = Counts(prompts=2, aligned=1, interpolated=1, upsampled=1, upsampled_frames=2, decoded=1)
+    names = ("shapes", "interpolation", "upsampler")
+    found = figures.evaluate(lambda _: None, only=names, counts=few)
+    assert {one.group for one in found} == set(names)
 
 
 # What is learned, and by what.

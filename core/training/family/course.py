@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ class Course:
         task.place(device)
         self.stepper = Stepper(part, task, device)
         load_state(self.state, self.stepper)
-        self.taken, self.spent, self.rate = taken, 0.0, 1.0
+        self.taken, self.spent, self.rate, self.slowed = taken, 0.0, 1.0, 1.0
         self.resumed = self.stepper.step
         self.logged = self.began = time.perf_counter()
         self.at_log = self.stepper.step
@@ -53,7 +54,7 @@ class Course:
     def step(self, at: float) -> None:
         """Take a step at a place in the time of the whole training."""
         progress = (at - self.part.begin) / (self.part.end - self.part.begin)
-        rate = learning_rate(self.part, min(1.0, max(0.0, progress)))
+        rate = self.slowed * learning_rate(self.part, min(1.0, max(0.0, progress)))
         self.stepper.take(rate)
         if time.perf_counter() - self.logged > LOG_SECONDS:
             self._log(progress, rate)
@@ -71,8 +72,17 @@ class Course:
         } | means
         self._write({name: f"{value:.6g}" for name, value in row.items()})
         self.logged, self.at_log = time.perf_counter(), self.stepper.step
-        if "loss" in means and means["loss"] != means["loss"]:
-            raise ValueError(f"{self.part.name}: the loss is no number after {row['step']} steps")
+        if not math.isfinite(means.get("loss", 0.0)):
+            self._go_back()
+
+    def _go_back(self) -> None:
+        """The loss is no number any more: on from the last state, at half of the rate."""
+        if not self.state.is_file():
+            raise ValueError(
+                f"{self.part.name}: the loss is no number after {self.stepper.step} steps"
+            )
+        load_state(self.state, self.stepper)
+        self.slowed *= 0.5
 
     def _write(self, row: dict[str, str]) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -87,13 +97,17 @@ class Course:
             csv.DictWriter(file, names, restval="", extrasaction="ignore").writerow(row)
 
     def save(self) -> None:
-        """Write the state, and the averaged weights as they are now."""
+        """Write the state, and the averaged weights as they are now, unless the loss since the last
+        look at it is no number."""
+        if not math.isfinite(self.stepper.peek("loss")):
+            return
         save_state(self.state, self.stepper)
         self._write_file(finished=False)
 
     def finish(self, report: Callable[[str], Any]) -> None:
         """Write the file."""
-        self._log(1.0, 0.0)
+        if self.stepper.step > self.at_log:
+            self._log(1.0, 0.0)
         self._write_file(finished=True)
         per_second = (self.stepper.step - self.resumed) / (time.perf_counter() - self.began)
         share = per_second * self.stepper.flops / self.rate

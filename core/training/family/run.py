@@ -220,13 +220,14 @@ class _Training:
         self.how, self.plan, self.folders, self.progress = how, plan, folders, progress
         self.material, self.report = material, report
         self.running: dict[str, Course] = {}
+        self.dropped: list[str] = []
 
     def run(self, clock: Clock, budget: float, rate: float) -> None:
         before, saved = self.progress.trained, 0.0
         often = min(SAVE_SECONDS, SAVE_SHARE * budget)
         self.folders.states.mkdir(parents=True, exist_ok=True)
         self.progress.save(self.folders)
-        while self.progress.unfinished:
+        while self._left():
             self.progress.trained = before + clock.seconds()
             at = self.progress.trained / budget
             self._begin(at, rate)
@@ -236,20 +237,42 @@ class _Training:
                 self._save()
                 saved = clock.seconds()
         self._write_course()
+        if self.dropped:
+            raise ValueError(f"not trained: {', '.join(self.dropped)}; see above")
+
+    def _left(self) -> list[str]:
+        """The parts that are still to be finished."""
+        return [name for name in self.progress.unfinished if name not in self.dropped]
 
     def _begin(self, at: float, rate: float) -> None:
         """Begin what is due and has all that it needs."""
         for part in self.plan.parts:
-            done = part.name in self.progress.finished or part.name in self.running
-            waits = any(need in self.progress.unfinished for need in part.needs)
-            if done or waits or at < part.begin:
+            left = self._left()
+            due = part.name in left and part.name not in self.running and at >= part.begin
+            if not due or any(need in left for need in part.needs):
                 continue
-            task = TASKS[part.task](part, self.material)
-            place = self.folders.weights / f"{part.output}.safetensors"
-            self.running[part.name] = Course(
-                part, task, self.how.device, place, self.folders.states, self.folders.logs
-            )
-            self.running[part.name].begin(rate, self.report)
+            try:
+                course = self._course(part)
+                course.begin(rate, self.report)
+            # One part is not to take the others' time with it.
+            except Exception as error:
+                self._drop(part, f"{type(error).__name__}: {error}")
+            else:
+                self.running[part.name] = course
+
+    def _course(self, part: Part) -> Course:
+        task = TASKS[part.task](part, self.material)
+        place, folders = _path(self.folders, part), self.folders
+        return Course(part, task, self.how.device, place, folders.states, folders.logs)
+
+    def _drop(self, part: Part, why: str) -> None:
+        """Leave a part out, and those that need what is not there then."""
+        self.report(f"{part.name} is left out: {why}")
+        self.dropped.append(part.name)
+        for one in self.plan.parts:
+            missing = part.name in one.needs and not _path(self.folders, part).is_file()
+            if missing and one.name not in self.dropped:
+                self._drop(one, f"it needs {part.name}")
 
     def _step(self, clock: Clock, before: float, budget: float) -> None:
         """One step of the part that has had the least of its share of the time."""

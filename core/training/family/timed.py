@@ -171,6 +171,12 @@ class Stepper:
                 value.zero_()
         return {name: total / count for name, (total, count) in sums.items() if count}
 
+    def peek(self, name: str) -> float:
+        """A number to log, averaged since the last `means`, which still counts it; 0 for none."""
+        self.wait()
+        total, count = self._sums[name].tolist() if name in self._sums else (0.0, 0.0)
+        return total / count if count else 0.0
+
     def wait(self) -> None:
         """Until the device has done all steps of this part."""
         if self._stream is not None:
@@ -252,14 +258,26 @@ def load_state(path: Path, stepper: Stepper) -> None:
     if not path.is_file():
         return
     state = torch.load(path, map_location=stepper.device, weights_only=True)
-    with torch.no_grad():
+    moved = [p for group in stepper.optimizer.param_groups for p in group["params"]]
+    with torch.no_grad(), stepper.on_stream():
         torch._foreach_copy_(stepper.average.parameters, state["weights"])
         torch._foreach_copy_(stepper.average.shadow, state["average"])
-    groups = stepper.optimizer.state_dict()["param_groups"]
-    stepper.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-    for group in stepper.optimizer.param_groups:
-        group["lr"] = stepper.rate
+        for number, parameter in enumerate(moved):
+            saved = state["optimizer"].get(number, {})
+            _restore(stepper.optimizer.state[parameter], saved)
     stepper.step = state["step"]
+
+
+def _restore(own: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
+    """Values into the tensors that a captured step knows, where there are any yet; zeros into those
+    that had not begun."""
+    for name in own.keys() - saved.keys():
+        own[name].zero_()
+    for name, value in saved.items():
+        if name in own:
+            own[name].copy_(value)
+        else:
+            own[name] = value.clone()
 
 
 def take_over(task: TimedTask, path: Path) -> bool:
