@@ -24,4 +24,5 @@ def test_runs_that_are_killed_end_with_the_same_files():
     assert [line[:24].strip() for line in told] == names
     clean = "0 files differ, 0 chunks made twice, 0 broken, 0 failed"
     assert all(line.endswith(clean) for line in told), done.stdout
-    assert any(" 0 of " not in line for line in told), "no run was killed in time"
+    # Two of each, whatever the machine is busy with.
+    assert all(line[24:].startswith(" 2 of ") for line in told), done.stdout
