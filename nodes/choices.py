@@ -37,6 +37,9 @@ VIEWS = "views"
 WINDOW_SCHEDULES = ("static", "uniform", "looped", "batched", VIEWS)
 FUSES = ("pyramid", "flat", "overlap-linear", "relative")
 
+BLENDS = ("linear", "spherical")
+"""How one prompt fades into the next."""
+
 RENDERED = ("rendered: shapes", "rendered: driving")
 RENDERED_FRAMES = 61
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .checks import ABSENT, segment_faults, verdict
+from .choices import BLENDS
 from .host import host, io
 from .inputs import MAX_FRAMES, integer, number
 
@@ -40,7 +41,8 @@ class LongHorizonSegments(io.ComfyNode):
                     tooltip="A JSON list of segments with prompt, frames, overlap (frames shared "
                     "with the segment before) and, if wanted, a seed. Or prompts at frames: "
                     '"0": "a cat", "16": "a dog". Lengths and places may also be seconds ("2s") '
-                    'or parts of the video ("25%").',
+                    'or parts of the video ("25%"). Numbers in backticks change over the frames: '
+                    "(a cat:`0.5, 1.4`) over the whole video, (a cat:`0: 0.5, 16: 1.4`) at frames.",
                 ),
                 integer(
                     "frames", 0, 0, MAX_FRAMES,
@@ -51,6 +53,12 @@ class LongHorizonSegments(io.ComfyNode):
                 number(
                     "frame_rate", 15.0, 0.1, 240.0, "Frames per second, for lengths in seconds.",
                     step=0.01, optional=True, advanced=True,
+                ),
+                io.Combo.Input(
+                    "blend", options=list(BLENDS), default=BLENDS[0], optional=True, advanced=True,
+                    tooltip="How one prompt fades into the next: in a straight line between the "
+                    "two, or along the arc, which keeps the length of the tokens. Pooled text, "
+                    "which SDXL reads, always goes in a line.",
                 ),
             ],
             outputs=[
@@ -71,9 +79,9 @@ class LongHorizonSegments(io.ComfyNode):
         return verdict(cls, segment_faults, **given)
 
     @classmethod
-    def execute(cls, clip, segments, frames=0, frame_rate=15.0) -> io.NodeOutput:
+    def execute(cls, clip, segments, frames=0, frame_rate=15.0, blend=BLENDS[0]) -> io.NodeOutput:
         from .stages.parsing import segments_conditioning
         from .stages.prompt_travel import Clock
 
         clock = Clock(frames=frames, rate=frame_rate)
-        return io.NodeOutput(*segments_conditioning(host, clip, segments, clock))
+        return io.NodeOutput(*segments_conditioning(host, clip, segments, clock, blend))

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...core.networks.temporal_layers import Strength
-from ..host.shared.conditioning import with_frames
+from ..choices import BLENDS
+from ..host.shared.conditioning import BLEND, SPHERICAL, with_frames
 from .curves import curve_of
 from .prompt_travel import Clock
+from .prompt_values import read_template
 from .running import SEED
-from .texts import read_boxes, read_segments, read_sites
+from .texts import length_of, placed, read_boxes, read_segments, read_sites
 
 if TYPE_CHECKING:
     from ..host.interface import Conditioning, Host, Wire
 
 
 def segments_conditioning(
-    host: Host, clip: Wire, text: str, clock: Clock
+    host: Host, clip: Wire, text: str, clock: Clock, blend: str = BLENDS[0]
 ) -> tuple[Conditioning, int]:
-    """The prompts of all segments, each for its frames, and how many frames that makes."""
-    conditioning, stop, encoded = [], 0, {}
-    for segment in read_segments(text, clock):
-        start = stop - segment.overlap
-        stop = start + segment.frames
-        if segment.prompt not in encoded:
-            encoded[segment.prompt] = host.encode_text(clip, segment.prompt)
-        entries = with_frames(encoded[segment.prompt], start, stop)
-        seed = {} if segment.seed is None else {SEED: segment.seed}
-        conditioning += [[tokens, {**more, **seed}] for tokens, more in entries]
-    return conditioning, stop
+    """The prompts of all segments, each for its frames, and how many frames that makes; `blend` is
+    how one fades into the next, see `choices.BLENDS`."""
+    conditioning, encoded = [], {}
+    segments = read_segments(text, clock)
+    clock = replace(clock, frames=clock.frames or length_of(segments))
+    for segment, start, stop in placed(segments):
+        more = {} if segment.seed is None else {SEED: segment.seed}
+        more |= {} if blend == BLENDS[0] else {BLEND: SPHERICAL}
+        parts = list(read_template(segment.prompt, clock).parts(start, stop))
+        for prompt, first, last in parts:
+            if prompt not in encoded:
+                encoded[prompt] = host.encode_text(clip, prompt)
+            within = None if len(parts) == 1 else (start, stop)
+            entries = with_frames(encoded[prompt], first, last, within)
+            conditioning += [[tokens, {**own, **more}] for tokens, own in entries]
+    return conditioning, length_of(segments)
 
 
 def boxes_conditioning(host: Host, clip: Wire, text: str, boxes: str) -> Conditioning:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...core.graph.messages import written
 from ...core.networks.sites import check_site
 from .prompt_travel import MOST_FRAMES, Clock, is_travel, read_travel
+from .prompt_values import read_template
 
 # --------------------------------------------------------------------------------------------------
 # Segments.
@@ -30,7 +31,7 @@ def read_segments(text: str, clock: Clock = Clock()) -> list[Segment]:  # noqa: 
     """Segments from JSON, or from prompts at frames (see :mod:`.prompt_travel`); ValueError names
     the segment and what is wrong with it."""
     if is_travel(text):
-        return [Segment(*one) for one in read_travel(text, clock)]
+        return _with_values([Segment(*one) for one in read_travel(text, clock)], clock)
     segments = [_segment(k, one, clock) for k, one in enumerate(_json_list(text, "segments"))]
     for k, one in enumerate(segments):
         if not 1 <= one.frames <= MOST_FRAMES:
@@ -43,6 +44,28 @@ def read_segments(text: str, clock: Clock = Clock()) -> list[Segment]:  # noqa: 
                 f"segment {k + 1}: overlap {one.overlap} must be from 0 to less than the "
                 f"{shortest} frames of the shorter segment beside it"
             )
+    return _with_values(segments, clock)
+
+
+def placed(segments: Sequence[Segment]) -> Iterator[tuple[Segment, int, int]]:
+    """Each segment with its first frame and the one behind its last."""
+    stop = 0
+    for one in segments:
+        start = stop - one.overlap
+        stop = start + one.frames
+        yield one, start, stop
+
+
+def length_of(segments: Sequence[Segment]) -> int:
+    """How many frames all of them make."""
+    return sum(one.frames - one.overlap for one in segments)
+
+
+def _with_values(segments: list[Segment], clock: Clock) -> list[Segment]:
+    """The same, after a look at the numbers in backticks of their prompts."""
+    clock = replace(clock, frames=clock.frames or length_of(segments))
+    for one in segments:
+        read_template(one.prompt, clock)
     return segments
 
 

@@ -10,6 +10,7 @@ from toy_prompts import distance, inject, ksampler, nodes, sampler, saved, windo
 SAME = 1e-4
 """Of the spread of latents."""
 TRAVEL = '"0": "a red circle", "5": "a blue square moves left"'
+WEIGHTED = '"0:2": "a (red:`0.2, 1.8`) circle", "5": "a blue square moves (left:`1: 0, 4: 2`)"'
 
 
 def travelling(text: str = TRAVEL, frames: int = 6) -> tuple[str, dict]:
@@ -43,6 +44,9 @@ CASES = {
     "travel, core's": (ksampler("3", positive=["11", 0]),),
     "travel, ours": (sampler("3", positive=["11", 0]),),
     "travel in ours' windows": (sampler("3", positive=["11", 0], **SLIDING),),
+    "travel along arcs by changing weights, core's": (ksampler("3", positive=["12", 0]),),
+    "travel along arcs by changing weights, in ours' windows": (
+        sampler("3", positive=["12", 0], **SLIDING),),
     "travel in core's windows": (ksampler("W", positive=["11", 0]), cores("3")),
     "rolling, ours": (sampler("3", **ROLLING),),
     "rolling, ours, travel": (sampler("3", positive=["11", 0], **ROLLING | {
@@ -75,7 +79,8 @@ CASES = {
 @pytest.fixture(scope="module")
 def pairs(comfyui):
     """name -> (standalone, ComfyUI), all of one run."""
-    extra, names = {"n11": travelling()}, {}
+    kind, inputs = travelling(WEIGHTED)
+    extra, names = {"n11": travelling(), "n12": (kind, {**inputs, "blend": "spherical"})}, {}
     layers = {"layers": "toy/prediction.safetensors"}
     extra |= {"n50": ("VideoLDM_LoadTemporalLayers", layers), "n51": inject("1", "50")}
     for k, (name, (sampled, *models)) in enumerate(CASES.items()):

@@ -137,3 +137,86 @@ def test_prompts_that_other_packs_made_for_every_frame():
 def test_without_pooled_text_there_is_none():
     plain = [[torch.zeros(1, 1, 1), {}]]
     assert pooled_for([*with_frames(plain, 0, 2), *with_frames(plain, 1, 4)], range(4)) is None
+
+
+# --------------------------------------------------------------------------------------------------
+# Numbers in backticks, and arcs.
+
+
+class Weights:
+    """A host whose prompts are the numbers that stand in them."""
+
+    def __init__(self):
+        self.asked = []
+
+    def encode_text(self, clip, text):
+        self.asked.append(text)
+        number = float(text.split(":")[1].rstrip(")"))
+        return [[torch.full((1, 1, 1), number), {"pooled_output": torch.full((1, 1), number)}]]
+
+
+@pytest.mark.parametrize(("text", "frames", "wanted"), [
+    ('"0": "(a:`0, 1`)"', 5, [0, 0.25, 0.5, 0.75, 1]),
+    ('"0": "(a:`0, 1, .5`)"', 5, [0, 0.5, 1, 0.75, 0.5]),
+    ('"0": "(a:`0.1, 0.9, 0.3, 0.7`)"', 4, [0.1, 0.9, 0.3, 0.7]),
+    ('"0": "(a:`1: 0, 3: 1`)"', 5, [0, 0, 0.5, 1, 1]),
+    ('"0": "(a:`0%: -1, -1: 1, 1s: 1`)"', 5, [-1, 0, 1, 1, 1]),
+    ('"0": "(a:`2`)"', 3, [2, 2, 2]),
+    ('[{"prompt": "(a:`0, 1`)", "frames": 3}, {"prompt": "(a:`0, 1`)", "frames": 3, "overlap": 1}]',
+     0, [0, 0.25, 0.5, 0.75, 1]),
+])  # fmt: skip
+def test_numbers_in_backticks_change_over_the_frames(text, frames, wanted):
+    host = Weights()
+    conditioning, total = segments_conditioning(host, None, text, Clock(frames=frames, rate=2.0))
+    for of in (text_for, pooled_for):
+        assert values(of(conditioning, range(total)), total) == pytest.approx(wanted)
+    assert len(host.asked) == len(set(host.asked)) == len({round(one, 2) for one in wanted})
+    for window in ([2, 0], [4 % total, 1]):
+        found = values(text_for(conditioning, window), 2)
+        assert found == pytest.approx([wanted[frame] for frame in window])
+
+
+def test_changing_numbers_fade_as_their_prompt_does():
+    """Each of two prompts is that of the frame, and the share of each is as without numbers."""
+    text = '"0:2": "(a:`0, 10`)", "6:": "(a:`10, 0`)"'
+    conditioning, total = segments_conditioning(Weights(), None, text, Clock(frames=11))
+    found = values(text_for(conditioning, range(total)), total)
+    for frame, value in enumerate(found):
+        share = min(max((frame - 1) / 5, 0.0), 1.0)
+        assert value == pytest.approx((1 - share) * frame + share * (10 - frame), abs=0.01)
+    # A segment may run past the end of the video.
+    assert values(text_for(conditioning, [11, 12]), 2) == pytest.approx([0, 0])
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('"0": "(a:`0, 1)"', "has a backtick without a second one"),
+    ('"0": "(a:`w`)"', '"w" is no number; write `0.5, 1.2` or `0: 0.5, 16: 1.2`'),
+    ('"0": "(a:`0: 1, 2`)"', '"2" stands at no frame, as in 16: 2'),
+    ('"0": "(a:`0: 1, 0: 2`)"', "frame 0 has 2 numbers"),
+    ('"0": "(a:`40: 1`)"', "frame 40 does not lie in a video of 32 frames"),
+    ('"0": "(a:``)"', "0 numbers stand between two backticks"),
+    ('[{"prompt": "(a:`1e3`)", "frames": 8}]', '"1e3" is no number'),
+])  # fmt: skip
+def test_what_cannot_be_read_in_backticks_is_said(text, message):
+    with pytest.raises(ValueError) as caught:
+        read_segments(text, Clock(frames=32))
+    assert message in str(caught.value)
+
+
+def test_along_an_arc_tokens_keep_their_length_and_turn_evenly():
+    class Turned:
+        def encode_text(self, clip, text):
+            x, y = {"a": (2.0, 0.0), "b": (0.0, 2.0)}[text]
+            pooled = torch.tensor([[x, y]])
+            return [[pooled[None].clone(), {"pooled_output": pooled}]]
+
+    text, clock = '"0": "a", "9": "b"', Clock(frames=10)
+    conditioning, total = segments_conditioning(Turned(), None, text, clock, "spherical")
+    tokens = text_for(conditioning, range(total))[0, :, 0]
+    angles = torch.arange(10) / 9 * torch.pi / 2
+    wanted = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    torch.testing.assert_close(tokens, wanted)
+    pooled = pooled_for(conditioning, range(total))[0]
+    torch.testing.assert_close(pooled.sum(dim=1), torch.full((10,), 2.0))
+    straight, _ = segments_conditioning(Turned(), None, text, clock)
+    assert text_for(straight, [4])[0, 0].norm() < 1.6

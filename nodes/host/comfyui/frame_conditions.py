@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..shared.conditioning import FRAMES, for_frames
+from ..shared.conditioning import BLEND, FRAMES, OF_FRAMES, for_frames, span_of
 
 OTHERS = "ad_params"
 """Among the transformer options: where layers of other packs, such as image prompts, look which
@@ -65,14 +65,17 @@ def _for_frames(
 
 def _travelling(cond: list[dict], numbers: Sequence[int]) -> dict:
     """Prompts for frames of their own as one, whose tokens are those of each frame."""
-    first, ranges = cond[0], [one.get(FRAMES) for one in cond]
+    first, spans = cond[0], [span_of(one) for one in cond]
     given = dict(first["model_conds"])
     for name in PER_FRAME:
         if name in given:
             values = [one["model_conds"][name].cond[:1] for one in cond]
-            mixed = for_frames(values, ranges, numbers, tokens=name == PER_FRAME[0])
+            tokens = name == PER_FRAME[0]
+            blend = first.get(BLEND) if tokens else None
+            mixed = for_frames(values, spans, numbers, tokens=tokens, blend=blend)
             given[name] = type(given[name])(_rows(mixed, values[0]))
-    return {key: one for key, one in first.items() if key != FRAMES} | {"model_conds": given}
+    kept = {key: one for key, one in first.items() if key not in OF_FRAMES}
+    return kept | {"model_conds": given}
 
 
 def _rows(value: Tensor, like: Tensor) -> Tensor:

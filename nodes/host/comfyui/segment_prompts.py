@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.tasks.segment import SegmentCondition
-from ..shared.conditioning import FRAMES, branches, hint_indices, pooled_for, text_for
+from ..shared.conditioning import OF_FRAMES, branches, hint_indices, pooled_for, text_for
 from ..shared.start_image import continued
 from .frame_conditions import BY_FRAME
 from .model import LOW_RES, NOISE_LEVEL
@@ -86,7 +86,7 @@ def _extra(condition: SegmentCondition, shape: Sequence[int]) -> dict[str, Tenso
 
 
 def _without_frames(more: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in more.items() if key != FRAMES}
+    return {key: value for key, value in more.items() if key not in OF_FRAMES}
 
 
 def _options(

@@ -2,27 +2,44 @@
 
 A CONDITIONING is ComfyUI's list of [tokens [1, n, d], dict]. Entries whose dict carries
 `videoldm_frames: (start, stop)` are for those frames of the finished video only; where two ranges
-overlap, the tokens of both are cross-faded. Prompts without frames of their own are ComfyUI's
-"combined" ones: each is evaluated, and their predictions are averaged.
+overlap, the tokens of both are cross-faded. A range that `videoldm_within` another holds what
+that one has for some of its frames: it is the other that fades. Prompts without frames of their own
+are ComfyUI's "combined" ones: each is evaluated, and their predictions are averaged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-FRAMES = "videoldm_frames"
+from ....core.text.blending import linear, spherical
+
+FRAMES, WITHIN, BLEND = "videoldm_frames", "videoldm_within", "videoldm_blend"
+OF_FRAMES = (FRAMES, WITHIN, BLEND)
+"""What entries carry of their frames; the models are told nothing of it."""
+SPHERICAL = "spherical"
+"""Under BLEND: how tokens are faded, instead of linearly. Pooled text always is so."""
+
+
+class Span(NamedTuple):
+    """The frames first .. last - 1 of an entry, and those of the segment that it is a part of."""
+
+    first: int
+    last: int
+    segment: tuple[int, int]
+    whole: bool
+    """Whether it is all of its segment."""
 
 
 def branches(conditioning: Sequence) -> list[list]:
     """The parts of a CONDITIONING that are evaluated each for itself; ValueError for a mixture of
     prompts with frames of their own and prompts without."""
     _entries(conditioning)
-    combined = len(conditioning) > 1 and _range(conditioning[0][1]) is None
+    combined = len(conditioning) > 1 and span_of(conditioning[0][1]) is None
     return [[one] for one in conditioning] if combined else [list(conditioning)]
 
 
@@ -36,36 +53,38 @@ def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
     they differ. Tokens [k, n, d] of one prompt are those of the frames 0 .. k - 1, as other packs
     schedule prompts."""
     entries = _entries(conditioning)
-    return for_frames(*zip(*entries, strict=True), frames, tokens=True)
+    blend = conditioning[0][1].get(BLEND)
+    return for_frames(*zip(*entries, strict=True), frames, tokens=True, blend=blend)
 
 
 def pooled_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
     """The pooled text, which models such as SDXL read, for the absolute frames of a segment:
-    [1, d], or [1, t, d] where they differ; mixed as the tokens are."""
+    [1, d], or [1, t, d] where they differ; mixed as the tokens are, but always linearly."""
     pooled = [more.get("pooled_output") for _, more in conditioning]
     if any(one is None for one in pooled):
         return pooled[0]
-    return for_frames(pooled, [range_ for _, range_ in _entries(conditioning)], frames)
+    return for_frames(pooled, [span for _, span in _entries(conditioning)], frames)
 
 
 def for_frames(
-    values: Sequence[Tensor | None], ranges: Sequence[tuple[int, int] | None],
-    frames: Sequence[int], *, tokens: bool = False,
+    values: Sequence[Tensor | None], spans: Sequence[Span | None], frames: Sequence[int], *,
+    tokens: bool = False, blend: str | None = None,
 ) -> Tensor | None:  # fmt: skip
-    """Values [1, ...] of ranges of frames for these frames: [1, ...], or [1, t, ...] where frames
+    """Values [1, ...] of spans of frames for these frames: [1, ...], or [1, t, ...] where frames
     differ.
 
-    Where ranges overlap, a frame gets the mean of what they hold; frames outside of all (a last
+    Where segments overlap, a frame gets the mean of what they hold; frames outside of all (a last
     segment may run past the end) get the nearest's. tokens: values are prompts [1, n, d], whose
-    numbers of tokens may differ.
+    numbers of tokens may differ. blend: `SPHERICAL` or None.
     """
     if len(values) == 1:
         return _rows(values[0], frames)
     values = same_length(values) if tokens else values
-    weights = [_weights(ranges, frame) for frame in frames]
-    if all(one == weights[0] for one in weights):
-        return _mixed(values, weights[0])
-    return torch.stack([_mixed(values, one) for one in weights], dim=1)
+    mixed = spherical if blend == SPHERICAL else linear
+    shares = [_shares(spans, frame) for frame in frames]
+    if all(one == shares[0] for one in shares):
+        return _mixed(values, shares[0], mixed)
+    return torch.stack([_mixed(values, one, mixed) for one in shares], dim=1)
 
 
 def _rows(value: Tensor | None, frames: Sequence[int]) -> Tensor | None:
@@ -75,16 +94,20 @@ def _rows(value: Tensor | None, frames: Sequence[int]) -> Tensor | None:
     return value[hint_indices(len(value), frames)][None]
 
 
-def with_frames(conditioning: Sequence, start: int, stop: int) -> list:
-    """The same prompts for the frames start .. stop - 1 only."""
-    return [[tokens, {**more, FRAMES: (start, stop)}] for tokens, more in conditioning]
+def with_frames(
+    conditioning: Sequence, start: int, stop: int, within: tuple[int, int] | None = None
+) -> list:
+    """The same prompts for the frames start .. stop - 1 only, of a segment `within` which they
+    lie."""
+    span = {FRAMES: (start, stop)} | ({} if within is None else {WITHIN: within})
+    return [[tokens, {**more, **span}] for tokens, more in conditioning]
 
 
-def _entries(conditioning: Sequence) -> list[tuple[Tensor | None, tuple[int, int] | None]]:
+def _entries(conditioning: Sequence) -> list[tuple[Tensor | None, Span | None]]:
     if not conditioning:
         raise ValueError("a CONDITIONING holds 0 prompts, at least 1 is needed")
-    entries = [(tokens, _range(more)) for tokens, more in conditioning]
-    without = sum(range_ is None for _, range_ in entries)
+    entries = [(tokens, span_of(more)) for tokens, more in conditioning]
+    without = sum(span is None for _, span in entries)
     if 0 < without < len(entries):
         raise ValueError(
             f"{without} of the {len(entries)} prompts of a CONDITIONING have no frames of their "
@@ -93,18 +116,33 @@ def _entries(conditioning: Sequence) -> list[tuple[Tensor | None, tuple[int, int
     return entries
 
 
-def _range(more: Mapping[str, Any]) -> tuple[int, int] | None:
+def span_of(more: Mapping[str, Any]) -> Span | None:
+    """The frames that an entry is for; ValueError for what are none."""
     found = more.get(FRAMES)
     if found is None:
         return None
     start, stop = (int(one) for one in found)
     if not 0 <= start < stop:
         raise ValueError(f"a prompt is for the frames {start} to {stop - 1}, which are none")
-    return start, stop
+    within = more.get(WITHIN)
+    return Span(start, stop, tuple(within or (start, stop)), within is None)
+
+
+def _shares(spans: Sequence[Span], frame: int) -> list[tuple[int, float]]:
+    """Which values a frame is mixed of, first to last, with the share of each."""
+    segments = {one.segment if not one.whole else k: one.segment for k, one in enumerate(spans)}
+    weights = dict(zip(segments, _weights(list(segments.values()), frame), strict=True))
+    found = []
+    for k, one in enumerate(spans):
+        weight, (start, stop) = weights[one.segment if not one.whole else k], one.segment
+        # Outside of its segment, a frame gets the segment's first or last part.
+        if weight and one.first <= min(max(frame, start), stop - 1) < one.last:
+            found.append((k, weight))
+    return sorted(found, key=lambda one: spans[one[0]].segment)
 
 
 def _weights(ranges: Sequence[tuple[int, int]], frame: int) -> list[float]:
-    """The share of each prompt in a frame: a linear fade over the frames that ranges share."""
+    """The share of each segment in a frame: a linear fade over the frames that they share."""
     depths = [min(frame - start + 1, stop - frame) for start, stop in ranges]
     inside = [k for k, depth in enumerate(depths) if depth > 0]
     inside = sorted(inside or [depths.index(max(depths))], key=lambda k: ranges[k])
@@ -118,10 +156,17 @@ def _weights(ranges: Sequence[tuple[int, int]], frame: int) -> list[float]:
     return [depths[k] / total if k in inside else 0.0 for k in range(len(ranges))]
 
 
-def _mixed(tokens: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    if 1.0 in weights:
-        return tokens[weights.index(1.0)]
-    return sum(weight * one for weight, one in zip(weights, tokens, strict=True) if weight)
+def _mixed(
+    values: Sequence[Tensor], shares: Sequence[tuple[int, float]],
+    mix: Callable[[Tensor, Tensor, float], Tensor],
+) -> Tensor:  # fmt: skip
+    """Two values at a time: what there is so far, and the next one."""
+    (first, total), *others = shares
+    found = values[first]
+    for k, share in others:
+        total += share
+        found = mix(found, values[k], share / total)
+    return found
 
 
 def same_length(tokens: Sequence[Tensor]) -> list[Tensor]:

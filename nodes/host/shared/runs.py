@@ -17,7 +17,7 @@ from ....core.media.half_written import taken_up
 from ....core.tasks.chunk_store import ChunkStore
 from ....core.tasks.content import NoDigest, digest
 from ....core.tasks.finished import Finished, MadeElsewhere, always_made
-from .conditioning import FRAMES, branches, pooled_for, text_for
+from .conditioning import OF_FRAMES, branches, pooled_for, text_for
 from .file_hashes import MEMORY, FileHashes
 from .runs_folder import runs_folder, runs_limit
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WRITING = "writing"
 PROMPTS = ("positive", "negative")
-ELSEWHERE = (FRAMES, "pooled_output", "videoldm_seed")
+ELSEWHERE = (*OF_FRAMES, "pooled_output", "videoldm_seed")
 """What of a prompt stands in keys otherwise: by the frame, or in the noise."""
 
 
