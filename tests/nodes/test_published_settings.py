@@ -11,7 +11,11 @@ from safetensors.torch import save_file
 from videoldm.core.networks.sites import UNetLayout
 from videoldm.nodes.choices import AS_PUBLISHED
 from videoldm.nodes.host import host
-from videoldm.nodes.host.shared.setup_warnings import LayersKnown, core_sampler_warnings
+from videoldm.nodes.host.shared.setup_warnings import (
+    CoreRun,
+    LayersKnown,
+    core_sampler_warnings,
+)
 from videoldm.nodes.stages.published import settled
 from videoldm.nodes.stages.running import Settings
 from videoldm.nodes.stages.strategy import Strategy
@@ -93,10 +97,25 @@ def test_ksampler_warns_of_its_steps(run, parts, model_of, caplog):
     assert "at most 2 steps of the sampler euler at cfg 1 or less, but steps is 3" in warning
 
 
+def test_ksampler_warns_of_a_sampler_and_a_cfg_that_do_not_suit(run, parts, model_of, caplog):
+    told = dict(positive=parts["positive"], negative=parts["negative"], seed=1, steps=2,
+                latent_image={"samples": torch.zeros(4, 4, 2, 2)})  # fmt: skip
+    lightning, lcm = model_of(next(iter(FILES))), model_of("lcm.safetensors")
+    for model, sampler, cfg in ((lightning, "euler", 1.0), (lightning, "ddim", 1.0),
+                                (lcm, "lcm", 2.0)):  # fmt: skip
+        run("KSampler", model=model, sampler_name=sampler, cfg=cfg, **told)
+        assert not caplog.records, sampler
+    run("KSampler", model=lightning, sampler_name="dpmpp_2m", cfg=7.5, **told)
+    run("KSampler", model=lcm, sampler_name="euler", cfg=2.0, **told)
+    found = [one.message.rpartition("but ")[2] for one in caplog.records]
+    assert found == ["sampler_name is dpmpp_2m and cfg is 7.5", "sampler_name is euler"]
+
+
 def test_layers_that_were_not_distilled_never_warn_of_it():
     for family in ("", "animatediff v3", "animatediff sdxl"):
         known = LayersKnown(present=True, family=family)
-        assert core_sampler_warnings(known, 16, 50) == []
+        run = CoreRun(sampler="euler", steps=50, cfg=7.5)
+        assert core_sampler_warnings(known, 16, run) == []
 
 
 def test_rolling_is_checked_with_the_steps_that_come_with_the_layers(sample, model_of):

@@ -17,7 +17,6 @@ import comfy.patcher_extension
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
 
-from ....core.diffusion.curves import StepAt
 from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import Conditions, frame_rate_ids
 from ....core.networks.injected_sets import InjectedSets, Injection, LayerPass
@@ -25,11 +24,12 @@ from ....core.networks.sites import UNetLayout
 from ....core.networks.temporal_layers import Strength, TemporalLayers
 from ..shared.layer_facts import warnings_of_core_sampler
 from ..shared.misfits import check_image_frames, check_layers_fit, check_strength_fits
+from ..shared.setup_warnings import CoreRun, is_distilled
 from ..shared.steering import Misfit, why_not
 from .frame_conditions import conditions_for, note_frames, numbers_of
 from .model import schedule_of, unet_layout
 from .noise_levels import with_schedule
-from .steps import count_steps, step_at
+from .steps import count_steps, run_of, step_at
 from .unet_hooks import hooked
 
 KEY = "videoldm"
@@ -147,6 +147,13 @@ def eject(model: Any) -> Any:
     return clone
 
 
+def _asks_for_steps(one: InjectedSet) -> bool:
+    """Whether something changes with the sampler's steps, or is for few of them."""
+    module = one.layers.module
+    changes = one.strength.reads_steps or module.update_steps
+    return changes or is_distilled(module.spec.trained.family)
+
+
 def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) -> Any:
     clone = eject(model)
     clone.set_attachments(KEY, sets)
@@ -155,7 +162,7 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
     clone.set_additional_models(KEY, list(patchers.values()))
     clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
     clone.add_wrapper_with_key(DIFFUSION_MODEL, KEY, TemporalPass(core_sets(sets), layout))
-    if any(one.strength.reads_steps or one.layers.module.update_steps for one in sets):
+    if any(_asks_for_steps(one) for one in sets):
         count_steps(clone)
     _bring_schedule(clone, core_sets(sets))
     return clone
@@ -271,7 +278,7 @@ class TemporalPass:
     ) -> Tensor:  # fmt: skip
         batch = frame_batch(x, transformer_options)
         if FRAME_BATCH not in transformer_options:
-            self._warn(batch.frames, step_at(transformer_options))
+            self._warn(batch.frames, run_of(transformer_options))
         if len(x) % batch.frames:
             raise ValueError(f"a batch of {len(x)} frames cannot hold segments of {batch.frames}")
         shape = (len(x) // batch.frames, batch.frames, *x.shape[1:])
@@ -284,11 +291,11 @@ class TemporalPass:
         with hooked(executor.class_obj, self.layout, act):
             return executor(x, timesteps, context, y, control, transformer_options, **more)
 
-    def _warn(self, frames: int, step: StepAt | None) -> None:
+    def _warn(self, frames: int, run: CoreRun) -> None:
         """Of what core's samplers do; our own stages have warned before they began."""
         from .host import host
 
-        for sentence in warnings_of_core_sampler(self.sets, frames, step.total if step else 0):
+        for sentence in warnings_of_core_sampler(self.sets, frames, run):
             host.warn(sentence)
 
     def _conditions(self, batch: FrameBatch, x: Tensor, text: Tensor | None) -> Conditions:

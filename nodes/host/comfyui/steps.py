@@ -13,13 +13,16 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ....core.diffusion.curves import StepAt, step_of, step_under_way
+from ..shared.setup_warnings import CoreRun
 
 KEY = "videoldm_steps"
 """Of the wrappers in a model and of the counter among the transformer options."""
 WRAPPERS = comfy.patcher_extension.WrappersMP
 
+PREFIX = "sample_"
+"""Of the functions of ComfyUI's samplers."""
 AHEAD = {
-    f"sample_{name}"
+    f"{PREFIX}{name}"
     for name in (
         "heun", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde", "dpm_2_ancestral",
         "dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp",
@@ -29,10 +32,14 @@ AHEAD = {
 
 
 class SamplerSteps:
-    """Follows a sampler through its noise levels."""
+    """Follows a sampler through its noise levels. run: what is known of it as a whole."""
 
-    def __init__(self, levels: list[float], looks_ahead: bool):
-        self.levels, self.looks_ahead = levels, looks_ahead
+    def __init__(self, levels: list[float], name: str, cfg: float):
+        self.levels, self.looks_ahead = levels, name in AHEAD
+        known = name if name.startswith(PREFIX) else ""
+        self.run = CoreRun(
+            sampler=known.removeprefix(PREFIX), steps=max(len(levels) - 1, 1), cfg=cfg
+        )
         self.reported, self.since = -1, 0
         self.now = StepAt(0, max(len(levels) - 1, 1))
 
@@ -72,12 +79,20 @@ def step_at(options: Mapping[str, Any]) -> StepAt | None:
     return step_of(float(sigma.max()), levels.tolist())
 
 
+def run_of(options: Mapping[str, Any]) -> CoreRun:
+    """What is known of the run of a sampler that an evaluation belongs to."""
+    counter, step = options.get(KEY), step_at(options)
+    if counter is not None:
+        return counter.run
+    return CoreRun(steps=step.total if step else 0)
+
+
 def _sample(
     executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
     *more: Any, **named: Any,
 ) -> Any:  # fmt: skip
     name = getattr(getattr(executor.class_obj, "sampler_function", None), "__name__", "")
-    counter = SamplerSteps(sigmas.tolist(), name in AHEAD)
+    counter = SamplerSteps(sigmas.tolist(), name, float(getattr(guider, "cfg", 0.0)))
     extra_args["model_options"]["transformer_options"][KEY] = counter
 
     def counted(index: int, *of_step: Any) -> None:

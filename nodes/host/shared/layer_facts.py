@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .setup_warnings import LayersKnown, core_sampler_warnings
+from .setup_warnings import CoreRun, LayersKnown, core_sampler_warnings
 
 if TYPE_CHECKING:
     from ....core.networks.injected_sets import InjectedSets
@@ -26,10 +26,10 @@ def layers_known(sets: InjectedSets) -> LayersKnown:
 
 
 def warnings_of_core_sampler(
-    sets: InjectedSets, frames: int, steps: int = 0, *, begins_with_image: bool = False
-) -> list[str]:
+    sets: InjectedSets, frames: int, run: CoreRun = CoreRun(), *,  # noqa: B008 (frozen)
+    begins_with_image: bool = False,
+) -> list[str]:  # fmt: skip
     """What looks wrong when one of ComfyUI's own samplers makes so many frames with these sets:
-    those that are switched off are not in the model. steps: 0 is unknown. begins_with_image: of the
-    whole model."""
+    those that are switched off are not in the model. begins_with_image: of the whole model."""
     known = replace(layers_known(sets.active), begins_with_image=begins_with_image)
-    return core_sampler_warnings(known, frames, steps)
+    return core_sampler_warnings(known, frames, run)

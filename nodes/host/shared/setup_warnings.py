@@ -153,9 +153,20 @@ def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[st
     return found
 
 
-def core_sampler_warnings(layers: LayersKnown, frames: int, steps: int = 0) -> list[str]:
-    """What looks wrong with one of ComfyUI's own samplers, which samples all frames together; steps
-    0 is unknown."""
+@dataclass(frozen=True, kw_only=True)
+class CoreRun:
+    """A run of one of ComfyUI's own samplers; "" and 0 are unknown. sampler: the name of its
+    function without "sample_", which "ddim" has in common with "euler"."""
+
+    sampler: str = ""
+    steps: int = 0
+    cfg: float = 0.0
+
+
+def core_sampler_warnings(
+    layers: LayersKnown, frames: int, run: CoreRun = CoreRun()  # noqa: B008 (frozen)
+) -> list[str]:  # fmt: skip
+    """What looks wrong with one of ComfyUI's own samplers, which samples all frames together."""
     if layers.present is False:
         return []  # A model of images, and frames are images to it.
     found = _first_task(layers)
@@ -164,7 +175,7 @@ def core_sampler_warnings(layers: LayersKnown, frames: int, steps: int = 0) -> l
             f"{_seen_together(frames, layers.trained_frames)} take at most {layers.trained_frames} "
             "frames, context windows, or the Video Sampler with another strategy"
         )
-    return found + _beyond_distilled(layers, steps=steps)
+    return found + _beyond_distilled(layers, run.sampler, run.steps, run.cfg)
 
 
 def _missing(layers: LayersKnown, together: int) -> list[str]:
@@ -211,13 +222,19 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
     return [f"{begin} set window to {trained}"]
 
 
+def is_distilled(family: str) -> bool:
+    """Whether layers of a published family ("" for none) were distilled to a few steps."""
+    usual = usual_settings(family) if family else None
+    return usual is not None and usual.most_steps is not None
+
+
 def _beyond_distilled(
     layers: LayersKnown | None, sampler: str = "", steps: int = 0, cfg: float = 0.0
 ) -> list[str]:
     """Of layers that were distilled to a few steps, where a setting is another."""
-    usual = usual_settings(layers.family) if layers is not None and layers.family else None
-    if usual is None or usual.most_steps is None:
+    if layers is None or not is_distilled(layers.family):
         return []
+    usual = usual_settings(layers.family)
     other = [f"sampler_name is {sampler}"] if sampler not in ("", usual.sampler) else []
     other += [f"steps is {steps}"] if steps > usual.most_steps else []
     other += [f"cfg is {cfg:g}"] if cfg > usual.most_cfg else []

@@ -155,7 +155,7 @@ def ksample(
     sigmas = walked_sigmas(model.core.levels, how) if how.denoise > 0 else ()
     if len(sigmas) < 2:
         return kept | host.from_core(model, x0)
-    _check_setup(host, model, x0, how.cfg, len(sigmas) - 1)
+    _check_setup(host, model, x0, how, len(sigmas) - 1)
     frames = x0.shape[1]
     prompts = (repeated_hints(one, frames) for one in (positive, negative))
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=how.cfg))
@@ -172,24 +172,27 @@ def ksample(
 
 
 def _check_setup(
-    host: StandaloneHost, model: StandaloneModel, x0: Tensor, cfg: float, steps: int
+    host: StandaloneHost, model: StandaloneModel, x0: Tensor, how: SamplerSettings, steps: int
 ) -> None:
     """Warn of what looks wrong, and refuse what cannot fit into memory."""
     from ...stages.running import require_room
     from ..shared.layer_facts import warnings_of_core_sampler
     from ..shared.misfits import NEEDS_OTHER_FRAMES, REFERENCE_WITHOUT_WINDOWS
+    from ..shared.setup_warnings import CoreRun
 
     frames, height, width = x0.shape[1], *(model.core.factor * side for side in x0.shape[-2:])
     if model.facts.low_res_channels:
         raise ValueError(NEEDS_OTHER_FRAMES)
     together = frames if model.windows is None else min(frames, model.windows.length)
     moves = model.facts.begins_with_image
+    sampler = SAMPLER_NAMES[how.sampler_name][0].removeprefix("sample_")
+    run = CoreRun(sampler=sampler, steps=steps, cfg=how.cfg)
     sets = model.core.sets
-    for sentence in warnings_of_core_sampler(sets, together, steps, begins_with_image=moves):
+    for sentence in warnings_of_core_sampler(sets, together, run, begins_with_image=moves):
         host.warn(sentence)
     if model.reference is not None and model.windows is None:
         host.warn(REFERENCE_WITHOUT_WINDOWS)
-    require_room(host, model.facts, together, (width, height), cfg)
+    require_room(host, model.facts, together, (width, height), how.cfg)
 
 
 def _sampling_again(
