@@ -5,6 +5,8 @@ python comfyui_functions.py COMFYUI JOB ANSWER      (JOB and ANSWER are files of
 
 import sys
 
+from inside import begin
+
 
 def resized(jobs):
     """common_upscale of (tensor, width, height, method, crop)."""
@@ -38,11 +40,7 @@ def prompts(job):
 
 
 def main(comfyui, job, answer):
-    sys.path.insert(0, comfyui)
-    sys.argv = [sys.argv[0], "--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
+    begin(comfyui)
     import torch
 
     given = torch.load(job, weights_only=True)

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-VideoLDM"
 PATH = Path(os.environ.get("COMFYUI_PATH", "~/ComfyUI")).expanduser()
@@ -37,18 +35,6 @@ def missing() -> str | None:
     if not PYTHON.exists():
         return f"there is no Python for ComfyUI at {PYTHON}; set COMFYUI_PYTHON"
     return None
-
-
-def found_inside(script: str, *arguments: Any) -> Any:
-    """What a script of this folder prints as its last line, JSON, when it runs in ComfyUI's own
-    Python with ComfyUI's folder and the arguments; the test is skipped without a ComfyUI."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
-    command = [PYTHON, Path(__file__).with_name(script), PATH, *arguments]
-    done = subprocess.run([str(one) for one in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 class RunFailed(Exception):

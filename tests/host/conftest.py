@@ -13,7 +13,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from browser_fixtures import chrome, frontend, no_errors  # noqa: E402, F401
-from comfyui_server import ROOT, Server, found_inside, missing  # noqa: E402
+from comfyui_server import ROOT, Server, missing  # noqa: E402
+from inside_process import found_inside  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
 from toy_family import wake  # noqa: E402
 

@@ -19,6 +19,7 @@ LAYERS = {
     "changed modules": {"pooled_host_norms": True, "sparse_causal": True, "family": "toy family"},
     "rates": {"rates": 3, "task": "interpolation", "shared_noise": 0.5},
     "too long": {"task": "text to video", "trained_frames": 2},
+    "few steps": {"task": "text to video", "family": "animatediff animatelcm"},
 }
 """Sets of temporal layers, as `spec_from_table` takes them, beside those of the toy family."""
 
@@ -58,7 +59,7 @@ class Bench:
     """A host with the toy family, and what cases have in common."""
 
     def __init__(self, host, *, ksample, without_metadata, without_boxes):
-        """What a host has no method for: ksample(model, positive, negative, frames),
+        """What a host has no method for: ksample(model, positive, negative, frames, sampler, cfg),
         without_metadata(function) -> its result, without_boxes(clip) -> one without an encoder."""
         self.host, self.ksample = host, ksample
         self.without_metadata, self.without_boxes = without_metadata, without_boxes
@@ -175,9 +176,9 @@ def in_comfyui(comfyui: str, folder: Path) -> dict:
     folder_paths.set_output_directory(str(folder / "output of ComfyUI"))
     _point_at(folder)
 
-    def ksample(model, positive, negative, frames):
+    def ksample(model, positive, negative, frames, sampler="euler", cfg=1.0):
         latent = {"samples": normal(frames, 4, SIDE, SIDE)}
-        how = (1, 1, 1.0, "euler", "simple", positive, negative)
+        how = (1, 1, cfg, sampler, "simple", positive, negative)
         return nodes.common_ksampler(model, *how, latent)[0]["samples"]
 
     def without_metadata(function):
@@ -205,9 +206,9 @@ def in_standalone(folder: Path) -> dict:
     host.configure(models=[folder / "models"], output=folder / "output", device="cpu", dtype="fp32")
     _point_at(folder)
 
-    def sample(model, positive, negative, frames):
+    def sample(model, positive, negative, frames, sampler="euler", cfg=1.0):
         latent = {"samples": normal(frames, 4, SIDE, SIDE)}
-        how = SamplerSettings(seed=1, steps=1, cfg=1.0, sampler_name="euler", scheduler="simple")
+        how = SamplerSettings(seed=1, steps=1, cfg=cfg, sampler_name=sampler, scheduler="simple")
         return ksample(host, model, positive, negative, latent, how)["samples"]
 
     def without_metadata(function):

@@ -220,8 +220,10 @@ def long_latents(bench):
     return {"equal": [torch.equal(*pair) for pair in zip(*read, strict=True)], "raw": read[0][1]}
 
 
-def warned(*names, frames=FRAMES, **strength):
-    return lambda b: b.warnings(lambda: b.ksample(b.video(*names, **strength), *b.prompts, frames))
+def warned(*names, frames=FRAMES, how=(), **strength):
+    return lambda b: b.warnings(
+        lambda: b.ksample(b.video(*names, **strength), *b.prompts, frames, *how)
+    )
 
 
 OTHERS = {
@@ -234,6 +236,9 @@ OTHERS = {
     "no warnings of what is switched off": warned("too long", overall=0.0),
     "warnings of another task": warned("rates"),
     "warnings of two sets": warned("rates", "too long"),
+    "warnings of a sampler and a cfg": warned("few steps", how=("dpmpp_2m", 7.0)),
+    "warnings of a cfg": warned("few steps", how=("lcm", 7.0)),
+    "no warnings of the layers' own": warned("few steps", how=("lcm", 1.5)),
 }
 
 CASES = FACTS | NUMBERS | {

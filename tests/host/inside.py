@@ -10,7 +10,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def begin(comfyui: str, *arguments: str):
     """Start ComfyUI on the CPU, with more of its arguments, import the pack as `videoldm`, and
-    return its host."""
+    return its host. Where that has been done, by inside_server.py, nothing is done again."""
+    if "videoldm" not in sys.modules:
+        _import_all(comfyui, *arguments)
+    from videoldm.nodes.host import host
+
+    return host
+
+
+def import_more() -> None:
+    """What many of the programs import, so that it is there when they begin."""
+    import comfy.sample  # noqa: F401
+    import comfy.sd  # noqa: F401
+    import diffusers  # noqa: F401
+    import transformers  # noqa: F401
+    import videoldm.nodes.host.comfyui.loaders  # noqa: F401
+    import videoldm.nodes.stages.sampling  # noqa: F401
+
+    import nodes  # noqa: F401
+
+
+def _import_all(comfyui: str, *arguments: str) -> None:
     sys.path.insert(0, comfyui)
     sys.argv = [sys.argv[0], "--cpu", *arguments]
     import comfy.options
@@ -27,6 +47,3 @@ def begin(comfyui: str, *arguments: str):
     package = importlib.util.module_from_spec(spec)
     sys.modules["videoldm"] = package
     spec.loader.exec_module(package)
-    from videoldm.nodes.host import host
-
-    return host

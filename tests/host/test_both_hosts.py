@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 import torch
-from comfyui_server import PATH, PYTHON, missing
+from comfyui_server import missing
 from host_bench import LAYERS, in_standalone, write_models
 from host_cases import CASES, NUMBERS, OFF, OTHERS, REFUSED
+from inside_process import ran_inside
 from videoldm.core.families.embedded import included
 
 SAME = 1e-4
@@ -19,19 +17,15 @@ SAME = 1e-4
 @pytest.fixture(scope="module")
 def answers(toy_family, tmp_path_factory):
     """case -> (in the standalone host, in ComfyUI)."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
+    if missing() is not None:
+        pytest.skip(missing())
     folder = tmp_path_factory.mktemp("hosts")
     write_models(folder, toy_family)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(included, "WEIGHTS", included.WEIGHTS)
         here = in_standalone(folder)
     answer = folder / "answer.pt"
-    script = Path(__file__).with_name("host_bench.py")
-    command = [str(one) for one in (PYTHON, script, PATH, folder, answer)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    ran_inside("host_bench.py", folder, answer)
     there = torch.load(answer, weights_only=True)
     assert here.keys() == there.keys() == CASES.keys()
     return {name: (here[name], there[name]) for name in CASES}
@@ -87,5 +81,9 @@ def test_warnings_and_files_are_there(answers):
     assert "interpolation" in told["warnings of another task"][0]
     assert told["no warnings of a short one"] == told["warnings of an image model"] == []
     assert told["no warnings of what is switched off"] == []
+    assert told["no warnings of the layers' own"] == []
+    suits = "distilled to at most 8 steps of the sampler lcm at cfg 2 or less, but "
+    (both,), (cfg,) = (told[f"warnings of a {what}"] for what in ("sampler and a cfg", "cfg"))
+    assert f"{suits}sampler_name is dpmpp_2m and cfg is 7" in both and f"{suits}cfg is 7" in cfg
     assert set(told["metadata"]["both"]) == {"prompt", "workflow"}
     assert told["metadata"]["none"] == told["metadata"]["unwanted"] == {}

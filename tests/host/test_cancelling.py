@@ -7,27 +7,26 @@ import time
 
 import pytest
 import torch
+from comfyui_server import Listener
 from node_inputs import strategy
 from toy_prompts import latents, nodes, sampler, saved
 
 CYCLES, SEED, GROWTH = 50, 11, 0.05
-LONGEST = 6.0
-"""Seconds until a run is stopped: the models are loaded by then, and it samples."""
+EARLY, WITHIN = 0.4, 0.2
+"""Seconds within which a run is stopped that waits or loads models; and behind its first step."""
 
 
 @pytest.mark.slow
 def test_fifty_cancelled_runs_leave_no_memory_behind_and_the_next_is_right(comfyui):
     whole = nodes(n11=saved("9"), n12=saved("8"))
     comfyui.clear()
-    started = time.monotonic()
     expected = latents(comfyui, whole)
-    lasts = min(time.monotonic() - started, LONGEST)
     moments = random.Random(SEED)
     for number in range(5):
-        cancelled(comfyui, number, moments.uniform(0, lasts))
+        cancelled(comfyui, number, moments)
     before, _ = memory(comfyui, 0)
     for number in range(5, 5 + CYCLES):
-        cancelled(comfyui, number, moments.uniform(0, lasts))
+        cancelled(comfyui, number, moments)
         if not number % 10:
             comfyui.clear()  # The next ones are also cancelled while models load.
     after, hooks = memory(comfyui, 1)
@@ -40,19 +39,31 @@ def test_fifty_cancelled_runs_leave_no_memory_behind_and_the_next_is_right(comfy
     assert all(torch.equal(found[node], expected[node]) for node in ("8", "9"))
 
 
-def cancelled(comfyui, number: int, after: float) -> None:
-    """Queue a run that would take minutes, and stop it while it waits, loads, or samples."""
+def cancelled(comfyui, number: int, moments: random.Random) -> None:
+    """Queue a run that would take minutes, and stop it: every other one while it waits or loads,
+    the others while they sample."""
     windows = strategy("sliding windows", window=3, overlap=1) if number % 3 == 1 else {}
     kind, inputs = sampler("3", steps=1000, sampler_name="ddpm", seed=number, **windows)
-    prompt = nodes(n9=(kind, inputs), n11=saved("9"))
-    prompt_id = comfyui.queue(comfyui.filled(prompt))
-    time.sleep(after)
-    comfyui.post("/queue", {"delete": [prompt_id]})
+    prompt = comfyui.filled(nodes(n9=(kind, inputs), n11=saved("9")))
+    listener = Listener(comfyui)
+    prompt_id = comfyui.queue(prompt, client=listener.client)
     until = time.monotonic() + 120
+    while number % 2 and not samples(listener):
+        assert time.monotonic() < until, f"cycle {number} did not sample"
+        time.sleep(0.02)
+    time.sleep(moments.uniform(0, WITHIN if number % 2 else EARLY))
+    comfyui.post("/queue", {"delete": [prompt_id]})
     while busy(comfyui):
         assert time.monotonic() < until, f"cycle {number} was not stopped"
         comfyui.post("/interrupt", {})
         time.sleep(0.1)
+    listener.close()
+
+
+def samples(listener) -> bool:
+    """Whether a node has told of its steps."""
+    told = [one for one in listener.messages if isinstance(one, dict)]
+    return any(one["type"] == "progress" for one in told)
 
 
 def busy(comfyui) -> bool:

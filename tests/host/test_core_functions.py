@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
-from comfyui_server import PATH, PYTHON, missing
+from inside_process import ran_inside
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 from videoldm.core.diffusion.resizing import resize
@@ -30,17 +28,11 @@ CONFIG = {
 @pytest.fixture
 def ask(tmp_path):
     """ask(name=inputs) -> what the functions of comfyui_functions.py of these names give."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
 
     def answer(**jobs):
         job, found = tmp_path / "job.pt", tmp_path / "answer.pt"
         torch.save(jobs, job)
-        script = Path(__file__).with_name("comfyui_functions.py")
-        command = [str(one) for one in (PYTHON, script, PATH, job, found)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
+        ran_inside("comfyui_functions.py", job, found)
         return torch.load(found, weights_only=True)
 
     return answer

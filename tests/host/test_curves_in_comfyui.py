@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfyui_server import found_inside
+from inside_process import found_inside
 from model_toys import normal
 from node_inputs import strategy
 from safetensors.torch import save_file

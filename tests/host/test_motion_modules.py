@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from animatediff_toys import toy_config, toy_state
-from comfyui_server import found_inside
+from inside_process import found_inside
 from safetensors.torch import save_file
 from toy_prompts import distance, ksampler, nodes, sampler, saved
 from videoldm.core.networks.sites import UNetLayout

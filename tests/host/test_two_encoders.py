@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from animatediff_toys import toy_layers
-from comfyui_server import found_inside
+from inside_process import found_inside
 from safetensors.torch import load_file, save_file
 from videoldm.core.families import animatediff, controlnets
 from videoldm.core.families import stable_diffusion as sd

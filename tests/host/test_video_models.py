@@ -9,7 +9,7 @@ import modelscope_toys
 import pytest
 import svd_toys
 import torch
-from comfyui_server import found_inside
+from inside_process import found_inside
 from safetensors.torch import save_file
 from templates import ROOT, twin
 from test_workflows import check_same, lossless

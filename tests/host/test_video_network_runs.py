@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import video_network_toys as toys
-from comfyui_server import found_inside
+from inside_process import found_inside
 from safetensors.torch import load_file
 from videoldm.core import families
 from videoldm.core.graph.api_format import graph_from_api
@@ -25,7 +25,7 @@ SAME = 3e-4
 def inside(tmp_path_factory):
     """What every workflow came to in ComfyUI."""
     return found_inside(
-        "inside_video_workflows.py", tmp_path_factory.mktemp("comfyui"), *toys.NETWORKS
+        "inside_video_workflows.py", tmp_path_factory.mktemp("comfyui"), *toys.NETWORKS, fresh=True
     )
 
 

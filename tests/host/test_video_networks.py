@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comfyui_server import found_inside
+from inside_process import found_inside
 
 SAME = 1e-4
 

@@ -83,10 +83,15 @@ def pool(monkeypatch):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    return prepare_toys(tmp_path_factory.mktemp("distributed") / "toys")
+
+
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(toys, tmp_path, monkeypatch):
     """run(name, folder, *options) -> the videos of a workflow of the toy family, in order."""
-    monkeypatch.setattr(included, "WEIGHTS", prepare_toys(tmp_path / "toys"))
+    monkeypatch.setattr(included, "WEIGHTS", toys)
 
     def call(name: str, folder: str, *options: str) -> list[bytes]:
         file, output = tmp_path / "flow.json", tmp_path / folder
