@@ -11,6 +11,21 @@ EXAMPLE = """[
   {"prompt": "a red circle moves right on a black background", "frames": 32},
   {"prompt": "a blue square moves up on a black background", "frames": 32, "overlap": 8}
 ]"""
+HOW_TO_WRITE = (
+    "A JSON list of segments with prompt, frames, overlap (frames shared with the segment before) "
+    'and, if wanted, a seed. Or prompts at frames: "0": "a cat", "16": "a dog". Lengths and places '
+    'may also be seconds ("2s") or parts of the video ("25%"). Numbers in backticks change over '
+    "the frames: (a cat:`0.5, 1.4`) over the whole video, (a cat:`0: 0.5, 16: 1.4`) at frames."
+)
+
+
+def _blend() -> io.Input:
+    return io.Combo.Input(
+        "blend", options=list(BLENDS), default=BLENDS[0], optional=True, advanced=True,
+        tooltip="How one prompt fades into the next: in a straight line between the two, or along "
+        "the arc, which keeps the length of the tokens. Pooled text, which SDXL reads, always goes "
+        "in a line.",
+    )  # fmt: skip
 
 
 class LongHorizonSegments(io.ComfyNode):
@@ -35,14 +50,7 @@ class LongHorizonSegments(io.ComfyNode):
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.String.Input(
-                    "segments",
-                    default=EXAMPLE,
-                    multiline=True,
-                    tooltip="A JSON list of segments with prompt, frames, overlap (frames shared "
-                    "with the segment before) and, if wanted, a seed. Or prompts at frames: "
-                    '"0": "a cat", "16": "a dog". Lengths and places may also be seconds ("2s") '
-                    'or parts of the video ("25%"). Numbers in backticks change over the frames: '
-                    "(a cat:`0.5, 1.4`) over the whole video, (a cat:`0: 0.5, 16: 1.4`) at frames.",
+                    "segments", default=EXAMPLE, multiline=True, tooltip=HOW_TO_WRITE,
                 ),
                 integer(
                     "frames", 0, 0, MAX_FRAMES,
@@ -54,12 +62,7 @@ class LongHorizonSegments(io.ComfyNode):
                     "frame_rate", 15.0, 0.1, 240.0, "Frames per second, for lengths in seconds.",
                     step=0.01, optional=True, advanced=True,
                 ),
-                io.Combo.Input(
-                    "blend", options=list(BLENDS), default=BLENDS[0], optional=True, advanced=True,
-                    tooltip="How one prompt fades into the next: in a straight line between the "
-                    "two, or along the arc, which keeps the length of the tokens. Pooled text, "
-                    "which SDXL reads, always goes in a line.",
-                ),
+                _blend(),
             ],
             outputs=[
                 io.Conditioning.Output(
