@@ -2,7 +2,8 @@
 # The family on a machine with a GPU and without a network:
 #   sh core/training/family/offline.sh WHEELS OUT [MINUTES] [more arguments of `videoldm train family`]
 # WHEELS: a folder of wheels that are still missing, such as diffusers and av. OUT: the folder of the
-# results, six files. With --from DIR a second run goes on from the weights of a first one.
+# results, six files. A second run goes on from those of a first one in DIR, training.tgz unpacked
+# there, with --from DIR.
 set -u
 wheels=$1 out=$2 minutes=${3:-9}
 shift 2
@@ -22,5 +23,5 @@ PYTHONPATH="$work/path" PYTHONUNBUFFERED=1 timeout $((${minutes%.*} * 60 + 30)) 
 cp "$work"/run/weights/*.safetensors "$out"
 mkdir -p "$work/run/logs"
 cp "$work/log.txt" "$work/run/logs"
-tar -czf "$out/training.tgz" -C "$work/run" weights/tokenizer logs curves.svg progress.json
+tar -czf "$out/training.tgz" -C "$work/run" logs curves.svg progress.json -C weights tokenizer
 ls -l "$out"
