@@ -16,12 +16,10 @@ from diffusers.models.attention import FeedForward
 from einops import rearrange
 from torch import Tensor, nn
 
+from .parts import few_at_a_time, is_watched
+
 FEW_POSITIONS = 1024
 """Up to here a 3x3 convolution is faster as a product with a copied matrix of patches."""
-
-ROWS = 1024
-"""Tokens that a feed-forward handles at a time: enough for full speed, few enough for its eightfold
-inner width to stay near the processor, and for memory that does not grow with the video."""
 
 # What torch's own compiler replaces linear layers by on processors.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -89,15 +87,10 @@ def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
 
 
 def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens + module(norm(tokens)); on a processor a few rows at a time and in place, where no
-    gradient is needed and nothing watches what frames there are."""
-    watched = any(map(_is_watched, module.modules()))
-    if torch.is_grad_enabled() or tokens.device.type != "cpu" or watched:
-        return feed_forward(module, norm(tokens), tokens)
-    tokens = tokens.contiguous()
-    for rows in tokens.view(-1, tokens.shape[-1]).split(ROWS):
-        rows.copy_(feed_forward(module, norm(rows), rows))
-    return tokens
+    """tokens + module(norm(tokens)); see :func:`.parts.few_at_a_time`."""
+    return few_at_a_time(
+        lambda part: feed_forward(module, norm(part), part), tokens, None, norm, module, own=True
+    )
 
 
 def activation(function: nn.Module, h: Tensor) -> Tensor:
@@ -125,14 +118,10 @@ def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:
         and x.device.type == layer.weight.device.type == "cpu"
         and x.dtype == layer.weight.dtype
         and x.dtype in _PRECISIONS
-        and not _is_watched(layer)
+        and not is_watched(layer)
         and not torch.is_grad_enabled()
         and torch.backends.mkldnn.is_available()
     )
-
-
-def _is_watched(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _is_simple(layer: nn.Conv2d) -> bool:

@@ -3,6 +3,7 @@ of :mod:`..kernels` where that folder is there and they apply."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -46,6 +47,21 @@ def gated(first: nn.Module, last: nn.Module, x: Tensor, plus: Tensor | None = No
         return FASTER.gated(first, last, x, plus)
     value, gate = first(x).chunk(2, dim=-1)
     return linear(last, value * F.gelu(gate), plus)
+
+
+def few_at_a_time(
+    layer: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    axis: int | None,
+    *modules: nn.Module,
+    own: bool = False,
+) -> Tensor:
+    """layer(tokens) for one that calls ``modules`` and makes of ``tokens`` [n, t, c] others of that
+    shape, treating what is along `axis`, or every token where it is None, apart from each other.
+    own: the tokens are nobody else's and may be overwritten."""
+    if FASTER is None:
+        return layer(tokens)
+    return FASTER.few_at_a_time(layer, tokens, axis, *modules, own=own)
 
 
 def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .injected_sets import LayerPass
-from .layer_calls import activation, convolution, linear, plus_feed_forward
+from .layer_calls import activation, convolution, few_at_a_time, linear, plus_feed_forward
 from .layers.residual import group_norm, per_frame
 
 
@@ -92,43 +92,56 @@ class OpenedModules:
 
     def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
         """One transformer block on tokens [(b t), n, c]."""
-        normed = block.norm1(tokens)
         if block.only_cross_attention:
-            tokens = self.to_text(block.attn1, normed, tokens)
+            tokens = self.to_text(block.attn1, block.norm1, tokens)
         else:
-            tokens = self.to_itself(block.attn1, normed, tokens, self.reference(site, normed))
+            tokens = self.to_itself(site, block, tokens)
         if block.attn2 is not None:
-            tokens = self.to_text(block.attn2, block.norm2(tokens), tokens)
+            tokens = self.to_text(block.attn2, block.norm2, tokens)
         tokens = self.act(site, tokens, "before_feed_forward")
         tokens = plus_feed_forward(block.norm3, block.ff, tokens)
         return self.act(site, tokens, "after_feed_forward")
 
-    def reference(self, site: str, tokens: Tensor) -> Tensor | None:
-        """What self-attention reads of a planned window besides its own tokens, if anything."""
-        use = self.act.conditions.reference
-        return None if use is None else use.more(site, tokens, self.frames)
+    def to_itself(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
+        """tokens plus their self-attention, in every frame or to others of them."""
+        attention, norm = block.attn1, block.norm1
+        if self.sparse_causal or self.act.conditions.reference is not None:
+            return self.to_others(site, attention, norm(tokens), tokens)
+        return few_at_a_time(
+            lambda part: attend(attention, *projected(attention, norm(part)), part),
+            tokens, 0, norm, attention, own=True,
+        )  # fmt: skip
 
-    def to_itself(
-        self, attention: nn.Module, tokens: Tensor, plus: Tensor, more: Tensor | None = None
-    ) -> Tensor:
-        """Self-attention in every frame, or to the frames that `sparse_causal` says, and to
-        ``more`` [(b t), m, c]; plus."""
-        k, v = linear(attention.to_k, tokens), linear(attention.to_v, tokens)
+    def to_others(self, site: str, attention: nn.Module, normed: Tensor, plus: Tensor) -> Tensor:
+        """Self-attention to the frames that `sparse_causal` says, and to what a planned window
+        reads besides its own tokens; plus."""
+        q, k, v = projected(attention, normed)
         if self.sparse_causal:
             k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
+        reference = self.act.conditions.reference
+        more = None if reference is None else reference.more(site, normed, self.frames)
         if more is not None:
             k = torch.cat([k, linear(attention.to_k, more)], dim=1)
             v = torch.cat([v, linear(attention.to_v, more)], dim=1)
-        return attend(attention, linear(attention.to_q, tokens), k, v, plus)
+        return attend(attention, q, k, v, plus)
 
-    def to_text(self, attention: nn.Module, tokens: Tensor, plus: Tensor) -> Tensor:
-        """Cross-attention to the text, which a video [b, m, e] or every frame [(b t), m, e] has."""
+    def to_text(self, attention: nn.Module, norm: nn.Module, tokens: Tensor) -> Tensor:
+        """tokens plus their cross-attention to the text, which a video [b, m, e] or every frame
+        [(b t), m, e] has."""
         if self.text is None:
             raise ValueError("the network attends to text, but none was given")
-        q = linear(attention.to_q, tokens)
         k, v = linear(attention.to_k, self.text), linear(attention.to_v, self.text)
-        q, rows = (x.reshape(len(self.text), -1, x.shape[-1]) for x in (q, plus))
-        return attend(attention, q, k, v, rows).reshape(plus.shape)
+        rows = few_at_a_time(
+            lambda part: attend(attention, linear(attention.to_q, norm(part)), k, v, part),
+            tokens.reshape(len(self.text), -1, tokens.shape[-1]),
+            1, norm, attention, own=True,
+        )  # fmt: skip
+        return rows.reshape(tokens.shape)
+
+
+def projected(attention: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of self-attention."""
+    return tuple(linear(to, tokens) for to in (attention.to_q, attention.to_k, attention.to_v))
 
 
 def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, plus: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from model_toys import fill, normal, toy_unet
 from videoldm.core.families.embedded.specs import spec_from_table
+from videoldm.core.kernels import parts
 from videoldm.core.networks import layer_calls
 from videoldm.core.networks.conditions import NOISE_LEVEL, Conditions
 from videoldm.core.networks.opened_modules import first_and_previous
@@ -171,7 +172,11 @@ def test_text_must_be_given(unet):
 
 
 @pytest.mark.parametrize("changes", [{}, UPSCALER], ids=["base", "upscaler"])
-def test_without_the_faster_forms_the_answers_are_the_same_but_for_rounding(changes, monkeypatch):
+@pytest.mark.parametrize("rows", [0, 512])
+def test_without_the_faster_forms_the_answers_are_the_same_but_for_rounding(
+    changes, rows, monkeypatch
+):
+    monkeypatch.setattr(parts, "ROWS", rows)
     unet = toy_unet(**changes)
     sites = (*block_sites(layout_of(unet.config)), "mid.out")
     layers = fill(block_layers(unet, sites=sites, modules=True, pooled_host_norms=True))

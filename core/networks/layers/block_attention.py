@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
-from ..layer_calls import convolution, linear
+from ..layer_calls import convolution, few_at_a_time, linear
 from .residual import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
 from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, BlockPlace, LayerInputs, LayerSpec, check_block_place, module_kind
@@ -155,11 +155,17 @@ class BlockAttention(nn.Module):
         self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """Attend among the ``frames`` of every video; scales alone are read here."""
-        normed, scales = self.norm(tokens), inputs.scales
-        whole = not isinstance(strength, Tensor) and strength == 1.0
-        if self.blend.mix_factor is None and whole:
-            return self.attend(normed, frames, plus=tokens, scales=scales)
-        return self.blend(tokens, self.attend(normed, frames, scales=scales), strength)
+        scales, varies = inputs.scales, isinstance(strength, Tensor)
+        is_sum = self.blend.mix_factor is None and not varies and strength == 1.0
+
+        def blended(part: Tensor) -> Tensor:
+            if is_sum:
+                return self.attend(self.norm(part), frames, plus=part, scales=scales)
+            return self.blend(part, self.attend(self.norm(part), frames, scales=scales), strength)
+
+        if varies or scales.differ:
+            return blended(tokens)
+        return few_at_a_time(blended, tokens, 1, self)
 
     def attend(
         self, tokens: Tensor, frames: int, plus: Tensor | None = None, scales: Scales = PLAIN

@@ -32,9 +32,9 @@ def frames_like(tokens: Tensor, h: Tensor) -> Tensor:
     return rearrange(tokens, "n (h w) c -> n c h w", h=h.shape[-2])
 
 
-def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs, plus: Tensor) -> Tensor:
-    """Cross-attention of tokens [(b t) s c] to text and image, which a video or every frame has;
-    plus ``plus`` of the same shape."""
+def to_prompt(attention: Attention, norm: nn.Module, tokens: Tensor, inputs: VideoInputs) -> Tensor:
+    """tokens [(b t) s c] plus the attention of the normed ones to text and image, which a video or
+    every frame has."""
     text, image = inputs.text, inputs.image
     if text is None:
         raise ValueError("the network attends to text, but none was given")
@@ -45,8 +45,8 @@ def to_prompt(attention: Attention, tokens: Tensor, inputs: VideoInputs, plus: T
         )
     if text.ndim == 4:
         text, image = (x if x is None else x.flatten(0, 1) for x in (text, image))
-    rows, plus = (x.reshape(len(text), -1, x.shape[-1]) for x in (tokens, plus))
-    return attention(rows, text, image, plus).reshape(tokens.shape)
+    rows = tokens.reshape(len(text), -1, tokens.shape[-1])
+    return attention.to_context(norm, rows, text, image).reshape(tokens.shape)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -125,10 +125,10 @@ class InterleavedBlock(nn.Module):
 
     def forward(self, tokens: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
-        tokens = self.space(self.space_norm(tokens), plus=tokens)
-        tokens = self.first_time.over_frames(self.first_time_norm(tokens), frames, tokens)
-        tokens = to_prompt(self.text, self.text_norm(tokens), inputs, tokens)
-        tokens = self.second_time.over_frames(self.second_time_norm(tokens), frames, tokens)
+        tokens = self.space.within_frames(self.space_norm, tokens)
+        tokens = self.first_time.over_frames(self.first_time_norm, tokens, frames)
+        tokens = to_prompt(self.text, self.text_norm, tokens, inputs)
+        tokens = self.second_time.over_frames(self.second_time_norm, tokens, frames)
         return plus_feed_forward(self.feed_forward_norm, self.feed_forward, tokens)
 
 
@@ -208,8 +208,8 @@ class SpaceTransformer(nn.Module):
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
-            tokens = block.first(block.norm1(tokens), plus=tokens)
-            tokens = to_prompt(block.second, block.norm2(tokens), inputs, tokens)
+            tokens = block.first.within_frames(block.norm1, tokens)
+            tokens = to_prompt(block.second, block.norm2, tokens, inputs)
             tokens = plus_feed_forward(block.norm3, block.feed_forward, tokens)
         return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
 
@@ -239,8 +239,8 @@ class TimeTransformer(nn.Module):
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         tokens = linear(self.project_in, tokens_of(self.norm(h, inputs.frames)))
         for block in self.blocks:
-            tokens = block.first.over_frames(block.norm1(tokens), inputs.frames, tokens)
-            tokens = block.second.over_frames(block.norm2(tokens), inputs.frames, tokens)
+            tokens = block.first.over_frames(block.norm1, tokens, inputs.frames)
+            tokens = block.second.over_frames(block.norm2, tokens, inputs.frames)
             tokens = plus_feed_forward(block.norm3, block.feed_forward, tokens)
         return frames_like(linear(self.project_out, tokens, tokens_of(h)), h)
 

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
-from ..layer_calls import gated, plus_feed_forward
+from ..layer_calls import few_at_a_time, gated, plus_feed_forward
 from .low_rank import Projection, Update
 from .positions import interleaved_sinusoid
 from .residual import Blend, group_norm, zeroed
@@ -117,7 +117,11 @@ class MotionBlock(nn.Module):
     def forward(self, tokens: Tensor, at: Tensor, inputs: LayerInputs = NO_INPUTS) -> Tensor:
         """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual. The
         frames of a view are counted from its first one."""
-        if inputs.views is None:
+        if inputs.views is None and inputs.camera is None and not inputs.scales.differ:
+            tokens = few_at_a_time(
+                lambda part: self.attend(part, at, inputs), tokens, 1, self, own=True
+            )
+        elif inputs.views is None:
             tokens = self.attend(tokens, at, inputs)
         else:
             tokens = inputs.views.fused(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..layer_calls import linear
+from ..layer_calls import few_at_a_time, linear
 from .transformer import check_heads
 
 
@@ -66,7 +66,7 @@ class RelativePositions(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of tokens [r n c] to themselves, or to a context [r m e].
+    """Attention of tokens to themselves, or to a context of a width of its own.
 
     heads of ``head_width`` channels, which need not make up the width of the tokens. max_distance:
     of relative positions between the tokens, which then are the frames; None = none. image: width
@@ -97,28 +97,44 @@ class Attention(nn.Module):
         self.image_to_k = ops.Linear(image, inner, bias=False) if image else None
         self.image_to_v = ops.Linear(image, inner, bias=False) if image else None
 
-    def forward(
-        self,
-        tokens: Tensor,
-        context: Tensor | None = None,
-        image: Tensor | None = None,
-        plus: Tensor | None = None,
-    ) -> Tensor:
-        """The attention of the tokens, plus ``plus`` [r n c]."""
-        context = tokens if context is None else context
-        q, k, v = linear(self.to_q, tokens), linear(self.to_k, context), linear(self.to_v, context)
-        out = self._attend(q, k, v, ROWS)
-        if self.image_to_k is not None and image is not None:
-            k, v = linear(self.image_to_k, image), linear(self.image_to_v, image)
-            out = out + self._attend(q, k, v, ROWS)
-        return linear(self.to_out, out, plus)
+    def within_frames(self, norm: nn.Module, tokens: Tensor) -> Tensor:
+        """tokens [(b t) s c], which are overwritten, plus the attention of the normed ones to those
+        of their frame."""
 
-    def over_frames(self, tokens: Tensor, frames: int, plus: Tensor) -> Tensor:
-        """The attention of tokens [(b t) s c] among the frames of one position, plus ``plus``."""
-        q, k, v = (linear(to, tokens) for to in (self.to_q, self.to_k, self.to_v))
-        return linear(
-            self.to_out, self._attend(q, k, v, OVER_FRAMES, t=frames, s=tokens.shape[1]), plus
-        )
+        def attended(part: Tensor) -> Tensor:
+            q, k, v = self._projected(norm(part))
+            return linear(self.to_out, self._attend(q, k, v, ROWS), part)
+
+        return few_at_a_time(attended, tokens, 0, norm, self, own=True)
+
+    def over_frames(self, norm: nn.Module, tokens: Tensor, frames: int) -> Tensor:
+        """The same of the attention among the frames of one position."""
+
+        def attended(part: Tensor) -> Tensor:
+            q, k, v = self._projected(norm(part))
+            out = self._attend(q, k, v, OVER_FRAMES, t=frames, s=part.shape[1])
+            return linear(self.to_out, out, part)
+
+        return few_at_a_time(attended, tokens, 1, norm, self, own=True)
+
+    def to_context(
+        self, norm: nn.Module, tokens: Tensor, context: Tensor, image: Tensor | None = None
+    ) -> Tensor:
+        """The same for tokens [r n c] of the attention to a context [r m e] and, with keys and
+        values of its own, to an image [r l i]."""
+        read = [(linear(self.to_k, context), linear(self.to_v, context))]
+        if self.image_to_k is not None and image is not None:
+            read.append((linear(self.image_to_k, image), linear(self.image_to_v, image)))
+
+        def attended(part: Tensor) -> Tensor:
+            q = linear(self.to_q, norm(part))
+            first, *more = (self._attend(q, k, v, ROWS) for k, v in read)
+            return linear(self.to_out, sum(more, first), part)
+
+        return few_at_a_time(attended, tokens, 1, norm, self, own=True)
+
+    def _projected(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        return tuple(linear(to, tokens) for to in (self.to_q, self.to_k, self.to_v))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, order: Order, **sizes: int) -> Tensor:
         """Of projected tokens in that order, which the answer has, too."""

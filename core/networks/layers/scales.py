@@ -20,6 +20,11 @@ class Scales(NamedTuple):
     keys: Amount = 1.0
     queries: Amount = 1.0
 
+    @property
+    def differ(self) -> bool:
+        """Whether frames or positions have scales of their own."""
+        return isinstance(self.keys, Tensor) or isinstance(self.queries, Tensor)
+
     def of_frames(self, window: Sequence[int], frames: int) -> Scales:
         """Those of some of the `frames` of every video."""
 

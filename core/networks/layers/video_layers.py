@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
-from ..layer_calls import plus_feed_forward
+from ..layer_calls import few_at_a_time, plus_feed_forward
 from .positions import sinusoid
 from .residual import Blend, FrameGroupNorm, over_time, zeroed
 from .scales import PLAIN, Scales, scaled
@@ -166,14 +166,19 @@ class VideoBlock(nn.Module):
         self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
         """``tokens`` [(b t), n, c]. The frames' times are seen by the temporal branch alone."""
-        count = tokens.shape[1]
         times = torch.arange(frames, device=tokens.device) if inputs.times is None else inputs.times
         at = self.embed_times(sinusoid(times, self.width).to(tokens))
-        z = rearrange(tokens, "(b t) n c -> (b n) t c", t=frames)
-        scales = inputs.scales.arranged("(b n) t", frames, count)
-        z = self.block(z + at, inputs.text, scales)
-        z = rearrange(z, "(b n) t c -> (b t) n c", n=count)
-        return self.blend(tokens, z - tokens, strength, inputs.image_only)
+
+        def blended(part: Tensor) -> Tensor:
+            count = part.shape[1]
+            z = rearrange(part, "(b t) n c -> (b n) t c", t=frames)
+            z = self.block(z + at, inputs.text, inputs.scales.arranged("(b n) t", frames, count))
+            z = rearrange(z, "(b n) t c -> (b t) n c", n=count)
+            return self.blend(part, z - part, strength, inputs.image_only)
+
+        if isinstance(strength, Tensor) or inputs.scales.differ:
+            return blended(tokens)
+        return few_at_a_time(blended, tokens, 1, self)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -270,7 +275,15 @@ class FrameTransformer(nn.Module):
         z = rearrange(self.norm(h, frames), "(b t) c h w -> (b h w) t c", t=frames)
         tokens = self.project_in(z)
         scales = inputs.scales.arranged("(b n) t", frames, height * width)
-        for block in self.blocks:
-            tokens = block(tokens, None, scales)
+
+        def through_blocks(part: Tensor) -> Tensor:
+            for block in self.blocks:
+                part = block(part, None, scales)
+            return part
+
+        if scales.differ:
+            tokens = through_blocks(tokens)
+        else:
+            tokens = few_at_a_time(through_blocks, tokens, 0, self.blocks, own=True)
         z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
         return self.blend(h, z, strength)
