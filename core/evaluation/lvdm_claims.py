@@ -174,7 +174,9 @@ def _kept(path: Path, measure: Callable[[], Course]) -> Course:
     """A course from its file, or measured and written there."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(measure().by_name))
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text(json.dumps(measure().by_name))
+        unfinished.replace(path)
     return Course(json.loads(path.read_text()))
 
 

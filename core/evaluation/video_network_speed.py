@@ -13,7 +13,7 @@ from ..networks.conditions import Conditions
 from ..networks.factorised_unet import FactorisedConfig, FactorisedUNet
 from ..networks.layers.factorised_transformers import InterleavedTransformerSpec
 from ..networks.layers.residual import channels_last
-from .speed import Rate, best, plain_convolution, randomize
+from .speed import randomize, rate
 
 TEXT_TO_VIDEO = FactorisedConfig(
     channels=(320, 640, 1280, 1280),
@@ -26,15 +26,6 @@ DECODER = Autoencoder3DConfig()
 # Of one call on VIDEO and on LATENTS: multiplications and additions.
 TEXT_TO_VIDEO_FLOP, VIDEO = 3.302e12, (1, 16, 4, 32, 32)
 DECODER_FLOP, LATENTS = 2.850e12, (1, 4, 4, 32, 32)
-
-
-@torch.no_grad()
-def rate(call: Callable[[], Tensor], flop: float, repeats: int = 3) -> Rate:
-    """Of a call that takes so many operations, in turn with the convolution; the best of both."""
-    convolution, own = plain_convolution(torch.Generator().manual_seed(0))
-    taken = [(best(convolution, 3), best(call, 1)) for _ in range(repeats)]
-    plain, network = (min(column) for column in zip(*taken, strict=True))
-    return Rate(flop / network, own / plain)
 
 
 def text_to_video(config: FactorisedConfig = TEXT_TO_VIDEO) -> Callable[[], Tensor]:

@@ -10,6 +10,7 @@ from videoldm.core.evaluation.lvdm_claims import Claims, Course, course, in_clip
 from videoldm.core.evaluation.lvdm_plot import svg
 from videoldm.core.evaluation.lvdm_videos import VARIANTS, EmbeddedLvdm, Length, Sampled
 from videoldm.core.evaluation.programs import Measured
+from videoldm.core.evaluation.run import Run
 from videoldm.core.families.embedded import worlds
 
 SHORT = Length(frames=64, steps=2, videos=1)
@@ -119,12 +120,19 @@ def test_the_plot_has_a_line_for_every_variant() -> None:
 
 
 def test_time_is_compared_between_the_first_and_the_last_quarter() -> None:
-    seconds, sizes = (
-        torch.tensor([9.0, 2, 2, 2, 3, 3, 3, 6]),
-        torch.tensor([5, 4, 4, 4, 4, 4, 4, 4]),
-    )
-    start, end = lvdm_long.ends(Sampled(torch.zeros(1), seconds, sizes))
-    assert (start, end) == (0.5, 1.125)
+    seconds = torch.tensor([9.0, 0.5, 0.5, 8, 3, 3, 3, 3, 3, 3.5, 1, 0.75])
+    assert lvdm_long.ends(seconds) == (0.5, 1.0)
+
+
+def test_the_time_of_a_chunk_is_the_least_of_all_runs(monkeypatch) -> None:
+    slow = iter([(1, 9, 1, 1, 9), (1, 1, 9, 1, 1.5), (9, 1, 1, 1, 1.5)])
+
+    def sampled(self, variant, length, seed) -> Sampled:
+        return Sampled(torch.zeros(1), torch.tensor(next(slow)), torch.full((5,), 4))
+
+    monkeypatch.setattr(lvdm_long.EmbeddedLvdm, "sampled", sampled)
+    figure = lvdm_long._time(Run(models=None))
+    assert figure.value == pytest.approx(1.5) and not figure.passed
 
 
 def test_memory_is_compared_between_two_lengths(monkeypatch) -> None:

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,13 +20,32 @@ TOY = LavieConfig(
 )
 
 
-def test_a_rate_is_a_share_of_the_convolution(monkeypatch):
-    monkeypatch.setattr(speed, "LAVIE_BASE", TOY)
-    monkeypatch.setattr(speed, "LAVIE_BASE_CLIP", (1, 2, 4, 4, 4))
+@pytest.fixture
+def little(monkeypatch):
+    """A small convolution, called twice."""
     small = speed.plain_convolution
     monkeypatch.setattr(speed, "plain_convolution", lambda g: small(g, channels=8, side=4, batch=1))
-    rate = speed.lavie_base_rate(repeats=1)
+    monkeypatch.setattr(speed, "STRETCH", 2)
+
+
+def test_a_rate_is_a_share_of_the_convolution(little, monkeypatch):
+    monkeypatch.setattr(speed, "LAVIE_BASE", TOY)
+    monkeypatch.setattr(speed, "LAVIE_BASE_CLIP", (1, 2, 4, 4, 4))
+    rate = speed.rate(speed.lavie_base(), 1e6, repeats=1)
     assert rate.share == pytest.approx(rate.network / rate.convolution) and rate.share > 0
+
+
+def test_the_convolution_is_timed_for_as_many_operations_as_it_is_called(monkeypatch):
+    now = [0.0]
+
+    def takes(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(speed, "plain_convolution", lambda g: (lambda: takes(0.5), 1e6))
+    monkeypatch.setattr(speed, "STRETCH", 4)
+    rate = speed.rate(lambda: takes(4.0), 4e6, repeats=2)
+    assert (rate.network, rate.convolution, rate.share) == (1e6, 2e6, 0.5)
 
 
 def test_both_networks_have_the_same_weights_and_run_in_turns(monkeypatch):
@@ -56,10 +76,7 @@ def test_the_network_for_text_is_the_published_one():
     assert sum(one.numel() for one in network.parameters()) == 958_924_964
 
 
-def test_networks_made_for_video_are_run_in_turn_with_the_convolution(monkeypatch):
-    small = speed.plain_convolution
-    monkeypatch.setattr(video_network_speed, "plain_convolution",
-                        lambda g: small(g, channels=8, side=4, batch=1))  # fmt: skip
+def test_networks_made_for_video_are_run_in_turn_with_the_convolution(little, monkeypatch):
     monkeypatch.setattr(video_network_speed, "VIDEO", (1, 2, 4, 4, 4))
     monkeypatch.setattr(video_network_speed, "LATENTS", (1, 1, 4, 2, 2))
     attention = InterleavedTransformerSpec(heads=8, text=8, max_distance=2)
@@ -68,13 +85,14 @@ def test_networks_made_for_video_are_run_in_turn_with_the_convolution(monkeypatc
     decoder = video_network_speed.decoder(Autoencoder3DConfig(width=16, factors=(2, 2, 2)))
     assert network().shape == (1, 2, 4, 4, 4) and decoder().shape == (1, 2, 3, 4, 4)
     for call in (network, decoder):
-        one = video_network_speed.rate(call, 1e6, repeats=1)
+        one = speed.rate(call, 1e6, repeats=1)
         assert one.share == pytest.approx(one.network / one.convolution) and one.share > 0
 
 
 def test_the_command_prints_the_figure(monkeypatch, capsys):
     monkeypatch.setattr(video_network_speed, "report", lambda: ({"LVDM": 0.9}, ["LVDM 0.9"]))
-    monkeypatch.setattr(speed, "lavie_base_rate", lambda: speed.Rate(85e9, 100e9))
+    monkeypatch.setattr(speed, "lavie_base", lambda: None)
+    monkeypatch.setattr(speed, "rate", lambda call, flop: speed.Rate(85e9, 100e9))
     monkeypatch.setattr(motion_speed, "race", lambda dtype: motion_speed.Race(3.0, 4.0))
     assert main(["evaluate", "speed", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
