@@ -19,6 +19,8 @@ TOYS = {
 }
 FRAMES = 192
 """Most frames of a video here: every strategy has gone through each of its steps by then."""
+SIDE = 32
+"""Height and width of frames that nobody has upsampled: 8 positions of the toy's latents."""
 MOST, MEAN = 2, 0.1
 """Of 255: the largest difference of two frames, and the mean of all."""
 
@@ -56,7 +58,8 @@ def check_same(comfyui, headless, prompt, *, within: float = 600.0):
 
 
 def with_toys(prompt: dict) -> dict:
-    """The workflow with the toy family, few steps, not too many frames, and the seeds it has."""
+    """The workflow with the toy family, small frames and not too many of them, few steps, and the
+    seeds it has."""
     for node in prompt.values():
         inputs = node["inputs"]
         if node["class_type"] in TOYS:
@@ -67,6 +70,8 @@ def with_toys(prompt: dict) -> dict:
             inputs["layers"] = f"toy/{part.replace(' ', '_')}.safetensors"
         if "steps" in inputs:
             inputs["steps"] = 2
+        if isinstance(inputs.get("width"), int):
+            inputs |= {"width": SIDE, "height": SIDE}
         if isinstance(inputs.get("frames"), int):
             inputs["frames"] = min(inputs["frames"], FRAMES)
         if inputs.get("strategy") == "rolling":  # which takes a step for each frame of its window
