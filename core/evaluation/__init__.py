@@ -8,7 +8,7 @@ PROGRAMS = {
     "speed": "LaVie's and LVDM's full-size networks against a plain convolution (minutes, 8 GB)",
     "memory": "super-resolution of 61 frames against 16, LaVie's and the x4 upsampler's (minutes)",
     "fine_tuning": "flicker and PSNR of a decoder before and after fine-tuning in time, beside a "
-    "control (15 minutes on 2 cores)",
+    "control (5 minutes)",
     "training": "one step of the recipes for Stable Diffusion's models, in shapes alone (minutes)",
     "lvdm-claims": "LVDM's means against drift over 1,024 frames of the embedded world (an hour)",
     "decoder": "Stable Video Diffusion's full-size decoder against diffusers' (3 minutes, 6 GB)",
