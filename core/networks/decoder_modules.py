@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .image_modules import residual_block
 from .layer_calls import activation, convolution
 from .layers.residual import group_norm
 
@@ -23,15 +24,7 @@ the processor, in memory that is used again instead of being asked for anew."""
 
 def residual(block: nn.Module, h: Tensor) -> Tensor:
     """A residual block of the decoder."""
-    return few_at_a_time(lambda part: _residual(block, part), h)
-
-
-def _residual(block: nn.Module, h: Tensor) -> Tensor:
-    z = activation(block.nonlinearity, group_norm(block.norm1, h))
-    z = convolution(block.conv1, z)
-    z = activation(block.nonlinearity, group_norm(block.norm2, z, own=True))
-    h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
-    return convolution(block.conv2, z, plus=h)
+    return few_at_a_time(lambda part: residual_block(block, part), h)
 
 
 def upsample(sampler: nn.Module, h: Tensor) -> Tensor:

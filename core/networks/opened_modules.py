@@ -15,6 +15,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 
+from .image_modules import residual_block
 from .injected_sets import LayerPass
 from .layer_calls import activation, convolution, few_at_a_time, linear, plus_feed_forward
 from .layers.residual import group_norm, per_frame
@@ -45,24 +46,20 @@ class OpenedModules:
     def head(self, h: Tensor) -> Tensor:
         unet = self.unet
         if unet.conv_norm_out is not None:
-            h = activation(unet.conv_act, self.norm(unet.conv_norm_out, h))
+            h = activation(unet.conv_act, group_norm(unet.conv_norm_out, h, self.normed))
         return unet.conv_out(h).contiguous()
 
     # ----------------------------------------------------------------------------------------------
     # Residual blocks and samplers.
 
-    def norm(self, norm: nn.GroupNorm, h: Tensor, *, own: bool = False) -> Tensor:
-        """Group norm with statistics over all frames of a video, or per frame."""
-        return group_norm(norm, h, self.frames if self.pooled else 1, own=own)
+    @property
+    def normed(self) -> int:
+        """Frames that group norms take statistics over together."""
+        return self.frames if self.pooled else 1
 
     def res(self, block: nn.Module, h: Tensor) -> Tensor:
-        z = activation(block.nonlinearity, self.norm(block.norm1, h))
-        z = convolution(block.conv1, z)
-        z += per_frame(block.time_emb_proj(self.activated), self.frames)[:, :, None, None]
-        z = activation(block.nonlinearity, self.norm(block.norm2, z, own=True))
-        h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
-        z = convolution(block.conv2, block.dropout(z), plus=h)
-        return z if block.output_scale_factor == 1 else z / block.output_scale_factor
+        embedded = per_frame(block.time_emb_proj(self.activated), self.frames)
+        return residual_block(block, h, self.normed, embedded)
 
     def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
         return convolution(sampler.conv, h) if sampler.padding == 1 else sampler(h)
