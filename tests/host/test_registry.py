@@ -28,10 +28,11 @@ NETWORK = {
 }  # fmt: skip
 GONE = {"torchaudio"}
 PROGRAMS = {"subprocess", "multiprocessing", "pty"}
-RUNS_PROGRAMS = {"core/evaluation/programs.py"}
+# `videoldm evaluate` starts the programs that its user names, `videoldm train family` renders clips
+# in worker processes; no node does either.
+RUNS_PROGRAMS = {"core/evaluation/programs.py", "core/training/family/clips.py"}
 # Asks whether somebody listens at the address that `videoldm run --ray` was given.
 JOINS_A_CLUSTER = {"nodes/host/distributed/cluster.py"}
-"""`videoldm evaluate` starts the programs that its user names; no node does."""
 UNPICKLERS = {"load", "loads", "Unpickler", "dump", "dumps"}
 ROUTES = {"get", "post", "put", "patch", "delete", "route", "add_routes", "add_static"}
 

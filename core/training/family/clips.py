@@ -84,10 +84,10 @@ def load_clips(one: ClipSet, folder: Path) -> Clips | None:
     if not ready(one, folder):
         return None
     told = json.loads(_told_path(one, folder).read_text())
-    with np.load(_boxes_path(one, folder)) as boxes:
+    with np.load(_boxes_path(one, folder), allow_pickle=False) as boxes:
         rates, corners = boxes["rates"], boxes["corners"]
     # Read alone, but torch warns of memory that it could not write to.
-    pixels = np.load(_pixels_path(one, folder), mmap_mode="r+")
+    pixels = np.load(_pixels_path(one, folder), mmap_mode="r+", allow_pickle=False)
     return Clips(
         pixels=torch.from_numpy(pixels),
         captions=[(moving, still) for moving, still in told["captions"]],
@@ -121,7 +121,7 @@ def _plain_signals() -> None:
 
 def _render_chunk(one: ClipSet, path: Path, start: int) -> list[Told]:
     """Render clips from number `start` on into the file of pixels."""
-    pixels = np.load(path, mmap_mode="r+")
+    pixels = np.load(path, mmap_mode="r+", allow_pickle=False)
     told = []
     for index in range(start, min(start + CHUNK, one.count)):
         frames, words = _real(one, index) if one.real else _rendered(one, index)

@@ -52,7 +52,8 @@ class Material:
             if not path.is_file():
                 encoded = _encoded(self.pixels(name), autoencoder.to(self.device))
                 np.save(path, encoded.cpu().numpy())
-            self._latents[name] = torch.from_numpy(np.load(path)).to(self.device)
+            kept = torch.from_numpy(np.load(path, allow_pickle=False))
+            self._latents[name] = kept.to(self.device)
         return self._latents[name]
 
     def mixture(self, count: int, *, frames: int, size: int, generator: torch.Generator) -> Tensor:
