@@ -57,11 +57,12 @@ def try_out(undisturbed: Place, times: int, rng: random.Random) -> Tally:
         tally.tried += 1
         tally.killed += not ended
         tally.broken += sum(not is_whole(path) for path in place.chunk_files())
+        # A run that was killed too late, or only after its file was saved, has made one of its own.
+        saved = sum(path.read_bytes() == expected for path in place.output_files())
         code, _ = place.run()
-        tally.failed += code != 0
+        tally.failed += code != 0 or saved < ended
         tally.differ += code == 0 and place.video() != expected
-        # A run that was not killed in time has made a file of its own.
-        tally.failed += len(list(place.folder.glob("output/*.*"))) != 1 + ended
+        tally.failed += len(place.output_files()) != 1 + saved
         tally.broken += sum(not is_whole(path) for path in place.chunk_files())
         tally.twice += sum(count - 1 for count in Counter(place.chunks).values())
         shutil.rmtree(place.folder)

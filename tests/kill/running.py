@@ -85,6 +85,10 @@ class Place:
     def chunk_files(self) -> list[Path]:
         return sorted(self.folder.rglob("videoldm_runs/*/*.safetensors"))
 
+    def output_files(self) -> list[Path]:
+        """Videos, finished and unfinished ones."""
+        return list(self.folder.glob("output/*.*"))
+
     def result(self) -> dict:
         """The last line that a run told."""
         return json.loads((self.folder / "report.jsonl").read_text().splitlines()[-1])
