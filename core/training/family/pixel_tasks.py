@@ -18,14 +18,18 @@ NOWHERE = Path()
 """These tasks keep no encoded videos."""
 
 
-class Autoencoder(TrainAutoencoder):
-    """See the base class; frames of all kinds of clips."""
+class OnMaterial:
+    """A task whose every step is alike, on clips of the family's material."""
 
     pattern = (0,)
 
     def __init__(self, part: Part, material: Material):
         super().__init__(part, NOWHERE)
         self.material = material
+
+
+class Autoencoder(OnMaterial, TrainAutoencoder):
+    """See the base class; frames of all kinds of clips."""
 
     @property
     def holds(self) -> dict[str, nn.Module]:
@@ -46,14 +50,8 @@ class Autoencoder(TrainAutoencoder):
         return self.drawn(0, generator)
 
 
-class TemporalDecoder(TrainTemporalDecoder):
+class TemporalDecoder(OnMaterial, TrainTemporalDecoder):
     """See the base class; the same clips as the autoencoder's, as videos."""
-
-    pattern = (0,)
-
-    def __init__(self, part: Part, material: Material):
-        super().__init__(part, NOWHERE)
-        self.material = material
 
     @property
     def holds(self) -> dict[str, nn.Module]:
@@ -69,14 +67,8 @@ class TemporalDecoder(TrainTemporalDecoder):
         return {"video": self.material.mixture(self.recipe.batch, generator=generator, **shape)}
 
 
-class Upsampler(TrainUpsampler):
+class Upsampler(OnMaterial, TrainUpsampler):
     """See the base class; parts of large frames."""
-
-    pattern = (0,)
-
-    def __init__(self, part: Part, material: Material):
-        super().__init__(part, NOWHERE)
-        self.material = material
 
     @property
     def holds(self) -> dict[str, nn.Module]:
