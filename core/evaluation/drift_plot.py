@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..media.svg import document, level, text
 from .drift import MEASURES, Course
 
 WIDTH, PANEL, LEFT, RIGHT, HEAD = 760, 150, 50, 20, 24
@@ -41,16 +42,11 @@ def svg(found: Mapping[str, Course], frames: int) -> str:
         parts += _panel(row * PANEL, measure, values, colors)
     bottom = PANEL * len(MEASURES)
     parts += [
-        _text(_x(k / TICKS), bottom + 14, str(round(k / TICKS * frames)), 'text-anchor="middle"')
+        text(_x(k / TICKS), bottom + 14, str(round(k / TICKS * frames)), 'text-anchor="middle"')
         for k in range(TICKS + 1)
     ]
     parts += _legend(bottom + 2 * LEGEND_ROW, colors)
-    start = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-    )
-    return "\n".join([*start, *parts, "</svg>"]) + "\n"
+    return document(WIDTH, height, parts)
 
 
 def _panel(
@@ -59,13 +55,11 @@ def _panel(
     """The curves of a measure over 0 .. its highest value."""
     most = max(max(one, default=0.0) for one in values.values()) or 1.0
     floor, high = top + PANEL - 8, PANEL - HEAD - 8
-    yield _text(LEFT, top + 16, measure, 'font-weight="bold"')
+    yield text(LEFT, top + 16, measure, 'font-weight="bold"')
     for share in (0.0, 0.5, 1.0):
         y = floor - share * high
-        yield (
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>'
-        )
-        yield _text(LEFT - 6, y + 4, f"{share * most:.2g}", 'text-anchor="end"')
+        yield level(LEFT, WIDTH - RIGHT, y)
+        yield text(LEFT - 6, y + 4, f"{share * most:.2g}", 'text-anchor="end"')
     for name, course in values.items():
         points = " ".join(
             f"{_x((k + 0.5) / len(course)):.1f},{floor - value / most * high:.1f}"
@@ -81,12 +75,8 @@ def _legend(top: float, colors: Mapping[str, str]) -> Iterator[str]:
     for k, (name, color) in enumerate(colors.items()):
         row, column = divmod(k, LEGEND_COLUMNS)
         y = top + LEGEND_ROW * row
-        yield _text(LEFT + wide * column, y, name, f'fill="{color}" font-weight="bold"')
+        yield text(LEFT + wide * column, y, name, f'fill="{color}" font-weight="bold"')
 
 
 def _x(share: float) -> float:
     return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-
-def _text(x: float, y: float, text: str, attributes: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{text}</text>'

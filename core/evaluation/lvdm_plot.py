@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
+from ..media.svg import document, level, text
+
 if TYPE_CHECKING:
     from .lvdm_claims import Claims, Course
 
@@ -29,11 +31,8 @@ def svg(claims: Claims, measure: str) -> str:
     for k, ((name, columns), color) in enumerate(zip(values.items(), COLORS, strict=False)):
         parts += _line(columns, top, color)
         y = TOP + 18 * k + 12
-        parts.append(_text(WIDTH - RIGHT + 14, y, name, f'fill="{color}"'))
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-    style = 'font-family="sans-serif" font-size="12">'
-    background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
-    return "\n".join([head + style, background, *parts, "</svg>"]) + "\n"
+        parts.append(text(WIDTH - RIGHT + 14, y, name, f'fill="{color}"'))
+    return document(WIDTH, HEIGHT, parts)
 
 
 def _columns(courses: Sequence[Course], measure: str) -> list[tuple[float, ...]]:
@@ -66,18 +65,13 @@ def _line(columns: list[tuple[float, ...]], top: float, color: str) -> list[str]
 
 
 def _axes(top: float, frames: int, measure: str) -> list[str]:
-    parts = [_text(LEFT, TOP - 12, f"{measure} to real clips", "")]
+    parts = [text(LEFT, TOP - 12, f"{measure} to real clips", "")]
     for k in range(TICKS + 1):
         share = k / TICKS
         parts += [
-            f'<line x1="{_x(0)}" x2="{_x(1)}" y1="{_y(share):.1f}" y2="{_y(share):.1f}" '
-            'stroke="#dddddd"/>',
-            _text(LEFT - 6, _y(share) + 4, f"{share * top:.2g}", 'text-anchor="end"'),
-            _text(_x(share), HEIGHT - BOTTOM + 18, str(round(share * frames)),
+            level(_x(0), _x(1), _y(share)),
+            text(LEFT - 6, _y(share) + 4, f"{share * top:.2g}", 'text-anchor="end"'),
+            text(_x(share), HEIGHT - BOTTOM + 18, str(round(share * frames)),
                   'text-anchor="middle"'),
         ]  # fmt: skip
-    return [*parts, _text(_x(0.5), HEIGHT - 12, "frame", 'text-anchor="middle"')]
-
-
-def _text(x: float, y: float, text: str, attributes: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{text}</text>'
+    return [*parts, text(_x(0.5), HEIGHT - 12, "frame", 'text-anchor="middle"')]

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...media.svg import document, level, text
+
 WIDTH, PANEL, LEFT, RIGHT, HEAD = 760, 130, 60, 20, 24
 """In pixels: of the picture, the height of a part's panel, and what is around its curve."""
 
@@ -17,12 +19,7 @@ def write_curves(path: Path, logs: list[Path]) -> None:
     drawn = [(name, points) for name, points in named if points]
     parts = [line for row, one in enumerate(drawn) for line in _panel(row * PANEL, *one)]
     height = PANEL * max(1, len(drawn)) + 8
-    start = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-    )
-    path.write_text("\n".join([*start, *parts, "</svg>"]) + "\n", encoding="utf-8")
+    path.write_text(document(WIDTH, height, parts), encoding="utf-8")
 
 
 def _losses(log: Path) -> list[tuple[float, float]]:
@@ -37,21 +34,15 @@ def _panel(top: float, name: str, points: list[tuple[float, float]]) -> Iterator
     values = [math.log(loss) for _, loss in points]
     low, high = min(values), max(max(values), min(values) + 1e-3)
     floor, tall = top + PANEL - 8, PANEL - HEAD - 8
-    yield _text(LEFT, top + 16, name, 'font-weight="bold"')
+    yield text(LEFT, top + 16, name, 'font-weight="bold"')
     for share in (0.0, 0.5, 1.0):
         y = floor - share * tall
-        yield (
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>'
-        )
+        yield level(LEFT, WIDTH - RIGHT, y)
         value = math.exp(low + share * (high - low))
-        yield _text(LEFT - 6, y + 4, f"{value:.3g}", 'text-anchor="end"')
+        yield text(LEFT - 6, y + 4, f"{value:.3g}", 'text-anchor="end"')
     line = " ".join(
         f"{LEFT + progress * (WIDTH - LEFT - RIGHT):.1f},"
         f"{floor - (value - low) / (high - low) * tall:.1f}"
         for (progress, _), value in zip(points, values, strict=True)
     )
     yield f'<polyline points="{line}" fill="none" stroke="#0969da" stroke-width="1.5"/>'
-
-
-def _text(x: float, y: float, text: str, attributes: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{text}</text>'
