@@ -60,6 +60,7 @@ class ImageModel:
     dropped_layers: int = 0
     name: str = "image model"
     box_encoder: None = None  # conditions of the embedded driving model only
+    known_words: None = None  # these text encoders were trained with all of language
     second_text: xl.SecondText | None = None
 
 

@@ -34,7 +34,8 @@ class TextModel:
     tokenizer: ClipTokenizer
     text_length: int
     dropped_layers: int
-    box_encoder: None = None  # of this pack's own models alone
+    box_encoder: None = None  # of this pack's own models alone, as are closed vocabularies
+    known_words: None = None
     second_text: xl.SecondText | None = None
 
 

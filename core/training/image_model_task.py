@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..text.encoders import (
     tokenize,
     train_tokenizer,
 )
+from ..text.known_words import words_of
 from ..weights.checkpoints import Header, save
 from .latents import LatentVideos, VideoPlan, latent_videos
 from .recipe import Recipe
@@ -36,6 +38,8 @@ class TrainImageModel:
             VideoPlan(**recipe.data["clips"]), embedded.load_autoencoder(), cache
         )
         self.tokenizer = tokenizer_for(self.videos)
+        labels = [box.label for video in self.videos.boxes for frame in video for box in frame]
+        self.words = all_words([*self.videos.captions, labels])
         self._build()
 
     def _build(self) -> None:
@@ -102,12 +106,18 @@ class TrainImageModel:
         return {"loss": error.square().mean()}
 
     def save(self, path: Path, notes: dict) -> None:
-        config = {"unet": vars(self.unet), "text": vars(self.text), "boxes": {"slots": self.slots}}
+        config = {"unet": vars(self.unet), "text": vars(self.text), "boxes": {"slots": self.slots},
+                  "words": self.words}  # fmt: skip
         save(
             path,
             self.module.state_dict(),
             Header(family=embedded.FAMILY, kind="image_model", config=config, notes=notes),
         )
+
+
+def all_words(texts: Iterable[Iterable[str]]) -> list[str]:
+    """Every word of the texts, which tell what a model was trained with."""
+    return sorted({word for some in texts for one in some for word in words_of(one)})
 
 
 def tokenizer_for(videos: LatentVideos):

@@ -41,6 +41,7 @@ def write_models(folder: Path, family: Path) -> None:
     for file in toys.glob("*.safetensors"):
         wake(file)
     shutil.copy(toys / "temporal_decoder.safetensors", folder / "models" / "vae")
+    _of_few_words(toys)
     layout = layout_from_dict(read_header(family / "prediction.safetensors").config["layout"])
     other = UNetLayout(channels=(32, 64), layers=1, depths=(1, 0))
     wanted = [(name, layout, changes) for name, changes in LAYERS.items()]
@@ -53,6 +54,17 @@ def write_models(folder: Path, family: Path) -> None:
         path = folder / "models" / "videoldm" / f"{name}.safetensors"
         save(path, layers.state_dict(), header, dtype=None)
     save_file({"x": torch.zeros(1)}, folder / "models" / "videoldm" / "nonsense.safetensors")
+
+
+def _of_few_words(folder: Path) -> None:
+    """Beside the image model the same again, which says what words it was trained with."""
+    from safetensors.torch import load_file
+    from videoldm.core.weights.checkpoints import read_header, save
+
+    path = folder / "image_model.safetensors"
+    header = read_header(path)
+    header.config["words"] = ["a", "car", "circle", "gray", "red"]
+    save(folder / "few words.safetensors", load_file(path), header, dtype=None)
 
 
 class Bench:

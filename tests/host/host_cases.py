@@ -226,6 +226,20 @@ def warned(*names, frames=FRAMES, how=(), **strength):
     )
 
 
+def told_of(text, *labels, file="few words"):
+    """What the user is told while a prompt is encoded, with labels of boxes."""
+
+    def encode(bench):
+        clip = bench.host.load_image_model(f"{file}.safetensors")[1]
+        boxes = [SimpleNamespace(label=label, x0=0.1, y0=0.2, x1=0.5, y1=0.6) for label in labels]
+        return bench.warnings(
+            lambda: bench.host.encode_boxes(clip, text, boxes) if boxes
+            else bench.host.encode_text(clip, text)
+        )  # fmt: skip
+
+    return encode
+
+
 OTHERS = {
     "metadata": metadata,
     "what was kept": kept,
@@ -239,6 +253,11 @@ OTHERS = {
     "warnings of a sampler and a cfg": warned("few steps", how=("dpmpp_2m", 7.0)),
     "warnings of a cfg": warned("few steps", how=("lcm", 7.0)),
     "no warnings of the layers' own": warned("few steps", how=("lcm", 1.5)),
+    "warnings of words": told_of("a (grey:1.2) circle, 2 elephants (and a Red car)"),
+    "warnings of a label": told_of("a car", "red truck"),
+    "no warnings of words": told_of("a ((red) circle:0.5), \\(gray\\)"),
+    "no warnings of the empty prompt": told_of(""),
+    "no warnings of any words": told_of("a grey elephant", file="image_model"),
 }
 
 CASES = FACTS | NUMBERS | {

@@ -85,5 +85,13 @@ def test_warnings_and_files_are_there(answers):
     suits = "distilled to at most 8 steps of the sampler lcm at cfg 2 or less, but "
     (both,), (cfg,) = (told[f"warnings of a {what}"] for what in ("sampler and a cfg", "cfg"))
     assert f"{suits}sampler_name is dpmpp_2m and cfg is 7" in both and f"{suits}cfg is 7" in cfg
+    ((words,), (label,)) = told["warnings of words"], told["warnings of a label"]
+    assert words.startswith(
+        'the model has never seen the words "grey" (nearest: "gray"), "2", "elephants" and "and": '
+        "it was trained with 5 words"
+    )
+    assert 'the word "truck": ' in label
+    for which in ("words", "the empty prompt", "any words"):
+        assert told[f"no warnings of {which}"] == []
     assert set(told["metadata"]["both"]) == {"prompt", "workflow"}
     assert told["metadata"]["none"] == told["metadata"]["unwanted"] == {}

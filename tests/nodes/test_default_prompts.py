@@ -1,4 +1,4 @@
-"""Default prompts use words that the embedded model was trained on; help pages list them all."""
+"""Default prompts are such as the embedded model was trained on; pages list its words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import word_lists
 from templates import TEMPLATES, is_embedded, read, twin
+from videoldm.core.families.embedded import worlds
 from videoldm.core.families.embedded.worlds import driving, shapes
 from videoldm.core.graph.widgets import read_widgets
+from videoldm.core.text.known_words import words_of
 from videoldm.nodes import boxes, node_registry, segments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,18 +38,48 @@ def is_known(prompt: str) -> bool:
     return prompt == "" or re.fullmatch(f"{SHAPES}|{DRIVING}", prompt) is not None
 
 
+def can_be_fulfilled(prompt: str) -> bool:
+    """Whether the worlds have scenes that look like it: circles do not rotate, two objects are not
+    the same, every lane is on the road and holds a car at most, none is black at night."""
+    things = re.findall(rf"a ({any_of(shapes.COLORS)}) ({any_of(shapes.SHAPES)})", prompt)
+    cars = re.findall(r"a (\w+) car in the (\w+) lane", prompt)
+    lanes = [lane for _, lane in cars]
+    road = driving.LANE_NAMES[3 if "three lane" in prompt else 2]
+    return (
+        is_known(prompt)
+        and "circle rotates" not in prompt
+        and len(things) == len(set(things))
+        and lanes == [lane for lane in road if lane in lanes]
+        and not ("at night" in prompt and "black" in dict(cars))
+    )
+
+
 def test_the_grammar_is_that_of_the_captions():
     for world in (shapes, driving):
         for seed in range(50):
             scene = world.sample(seed)
-            assert is_known(world.caption(scene)), world.caption(scene)
-            assert is_known(world.caption(scene, motion=False))
+            assert can_be_fulfilled(world.caption(scene)), world.caption(scene)
+            assert can_be_fulfilled(world.caption(scene, motion=False))
     assert not is_known("a red circle moves right on a white background")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a red circle rotates on a black background",
+        "a red star grows and a red star moves left on a black background",
+        "driving on a two lane road by day, a red car in the middle lane",
+        "driving on a two lane road by day, a red car in the left lane, a red car in the left lane",
+        "driving on a three lane road at night, a black car in the left lane",
+    ],
+)
+def test_what_no_scene_looks_like_cannot_be_fulfilled(prompt):
+    assert is_known(prompt) and not can_be_fulfilled(prompt)
 
 
 def test_default_segments_and_boxes_can_be_fulfilled():
     prompts = [one["prompt"] for one in json.loads(segments.EXAMPLE)]
-    assert prompts and all(map(is_known, prompts))
+    assert prompts and all(map(can_be_fulfilled, prompts))
     labels = {f"{color} car" for color in driving.CAR_COLORS}
     assert {one["label"] for one in json.loads(boxes.EXAMPLE)} <= labels
 
@@ -73,9 +106,9 @@ def check(inputs: dict) -> None:
     """Prompts, segments and boxes among the inputs of a node; wires are none."""
     for name in ("text", "prompt", "positive", "negative"):
         if isinstance(inputs.get(name), str):
-            assert is_known(inputs[name]), inputs[name]
+            assert can_be_fulfilled(inputs[name]), inputs[name]
     for segment in _listed(inputs.get("segments")):
-        assert is_known(segment["prompt"]), segment
+        assert can_be_fulfilled(segment["prompt"]), segment
     for box in _listed(inputs.get("boxes")):
         assert box["label"] in {f"{color} car" for color in driving.CAR_COLORS}, box
 
@@ -84,10 +117,28 @@ def _listed(text) -> list[dict]:
     return json.loads(text) if isinstance(text, str) else []
 
 
-@pytest.mark.parametrize("page", ["LongHorizonSegments", "BoundingBoxes"])
-@pytest.mark.parametrize("name", ["VideoLDM_{}.md", "VideoLDM_{}/fr.md"])
-def test_help_lists_every_word(page, name):
-    text = (ROOT / "web" / "docs" / name.format(page)).read_text("utf-8")
-    words = [*shapes.COLORS, *shapes.SHAPES, *shapes.MOTIONS, *shapes.BACKGROUNDS,
-             *driving.CAR_COLORS, *driving.EGO_MOTIONS, *driving.LIGHT_WORDS.values()]  # fmt: skip
-    assert [word for word in words if word not in text] == []
+PAGES = {str(path.relative_to(ROOT)): (path, language) for path, language in word_lists.pages()}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_list_the_words_of_the_worlds(page):
+    """`python tests/word_lists.py` writes them."""
+    path, language = PAGES[page]
+    text = path.read_text("utf-8")
+    assert all(one in text for one in word_lists.paragraphs(language))
+
+
+def test_lists_hold_every_word_and_no_other():
+    for language, others in (("en", OTHERS), ("fr", OTHERS_FR)):
+        told = {word for one in word_lists.paragraphs(language) for word in words_of(one)}
+        assert told >= worlds.words() and told - worlds.words() <= others
+
+
+OTHERS = set("shapes or that no circle does perhaps second one up to times not of".split())
+OTHERS_FR = set("formes ou puis sauf un cercle au besoin et une deuxième forme conduite jusqu'à "
+                "fois pas la nuit s'il y en trois".split())  # fmt: skip
+
+
+def test_prompts_in_the_readme_can_be_fulfilled():
+    prompts = re.findall(r'Prompt\.text="([^"]+)"', (ROOT / "README.md").read_text("utf-8"))
+    assert prompts and all(map(can_be_fulfilled, prompts))

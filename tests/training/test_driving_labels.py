@@ -54,7 +54,10 @@ def test_both_recipes_run_to_their_end_and_their_files_load(tmp_path):
     start = trained(image, folder)
     for part in ("autoencoder.safetensors", "tokenizer"):
         (folder / part).symlink_to(embedded.path_of("autoencoder").parent / part)
-    assert embedded.load_image_model(start).box_encoder is not None
+    found = embedded.load_image_model(start)
+    assert found.box_encoder is not None
+    # Of labels, whose words are others than those of the tokenizer's captions.
+    assert {"car", "road"} & found.known_words.words and "driving" not in found.known_words.words
     prediction = load_recipe(
         "driving_prediction",
         ["steps=2", "batch=2", "data.frames=3", "data.size=[16, 32]", "model.trained_frames=3",

@@ -168,6 +168,7 @@ def test_every_part_is_written_and_loads(trained, weights):
     assert sorted(path.stem for path in weights.glob("*.safetensors")) == sorted(NAMES)
     image = embedded.load_image_model()
     assert image.model.prediction == "v" and len(image.tokenizer) > 500
+    assert {"car", "lane", "moves"} < image.known_words.words <= embedded.worlds.words()
     assert embedded.load_upsampler().model.low_res_channels == 3
     assert embedded.load_temporal_decoder().reach > 0
     progress = json.loads((trained / "progress.json").read_text())

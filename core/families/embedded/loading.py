@@ -28,6 +28,7 @@ from ...networks.temporal_layers import TemporalLayers
 from ...networks.temporal_layers_spec import TASKS, TemporalLayersSpec
 from ...networks.video_unet import VideoUNet, eject
 from ...text.encoders import BoxEncoder, TextConfig, build_text_encoder, load_tokenizer
+from ...text.known_words import KnownWords
 from ...weights.checkpoints import (
     CheckpointError,
     Header,
@@ -39,7 +40,7 @@ from ...weights.checkpoints import (
 )
 from ...weights.weight_files import header_of, read_weights
 from ..stable_diffusion_refusals import what_it_is
-from . import included
+from . import included, worlds
 from .specs import spec_from_dict
 
 FAMILY = included.NAME
@@ -91,6 +92,7 @@ class ImageModel:
     box_encoder: BoxEncoder | None
     autoencoder: AutoencoderKL
     dropped_layers: int = 0  # of the text encoder, which is used as a whole
+    known_words: KnownWords | None = None  # None: any word may be among them
 
 
 def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
@@ -268,7 +270,17 @@ def load_image_model(
         text_length=text.length,
         box_encoder=boxes,
         autoencoder=autoencoder,
+        known_words=known_words(header),
     )
+
+
+def known_words(header: Header) -> KnownWords | None:
+    """All words that an image model was trained with. Files written before these were named in them
+    say it by the recipe that they were trained with; None where nothing does."""
+    words = header.config.get("words")
+    if words is None and header.notes.get("recipe") == "image_model":
+        words = worlds.words()
+    return None if words is None else KnownWords(frozenset(words))
 
 
 def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) -> DiffusionModel:

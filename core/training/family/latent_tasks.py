@@ -16,7 +16,7 @@ from ...networks.video_unet import eject, inject
 from ...tasks.interpolation import FACTOR
 from ...text.encoders import box_tensors, encode_text, tokenize
 from ...weights.checkpoints import Header, save
-from ..image_model_task import TrainImageModel, tokenizer_for
+from ..image_model_task import TrainImageModel, all_words, tokenizer_for
 from ..temporal_layers_task import frozen, layers_for, video_loss
 from ..velocity import SCHEDULE, draw_steps, normal_like, velocity_error, video_noise
 from .clips import Clips
@@ -45,6 +45,8 @@ class ImageModel(TrainImageModel):
         self.ids = tokenize(self.tokenizer, words, self.text.length)
         self.corners = clips.corners
         self.labels, self.label_ids = self._labels(clips)
+        labels = [label for clip in clips.labels for frame in clip for label in frame]
+        self.words = all_words([words, labels])
 
     def _labels(self, clips: Clips) -> tuple[Tensor, Tensor]:
         """For every box [n, t, SLOTS] the number of its label, and the tokens of each label."""

@@ -38,7 +38,9 @@ class VideoLDMTextModel(nn.Module):
         if self.box_encoder is not None:
             self.box_encoder.to(device=device, dtype=torch.float32)
         boxes = self.box_encoder
-        self._whole = PromptEncoder(encoder, found.tokenizer, found.text_length, boxes)
+        self._whole = PromptEncoder(
+            encoder, found.tokenizer, found.text_length, boxes, known_words=found.known_words
+        )
         self._clip = self._whole
         self.dtypes = {torch.float32}
 
@@ -82,7 +84,11 @@ class VideoLDMTokenizer:
             [Path(one) for one in folders], found.text_encoder.config.hidden_size
         )
         self._clip = PromptEncoder(
-            found.text_encoder, found.tokenizer, found.text_length, embeddings=embeddings
+            found.text_encoder,
+            found.tokenizer,
+            found.text_length,
+            embeddings=embeddings,
+            known_words=found.known_words,
         )
 
     def tokenize_with_weights(

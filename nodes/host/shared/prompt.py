@@ -73,6 +73,11 @@ def _top_level(text: str) -> Iterator[tuple[str, bool]]:
         yield text[plain:], False
 
 
+def words_alone(text: str) -> str:
+    """A prompt without brackets, weights, and names of textual inversions."""
+    return " ".join(_ANY_SPELLING.sub(" ", part) for part, _ in weighted_parts(text))
+
+
 def tokens_of(
     text: str, tokenizer: Any, length: int, inversions: Inversions | None = None
 ) -> list[list[Token]]:

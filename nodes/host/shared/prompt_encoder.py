@@ -12,10 +12,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core.text.encoders import BoxEncoder, box_tensors, encode_text
+from ....core.text.known_words import KnownWords
 from ....core.text.text_variants import first_layers, with_vectors
 from .embeddings import Embeddings
 from .missing_parts import check_boxes
-from .prompt import Inversions, Token, tokens_of
+from .prompt import Inversions, Token, tokens_of, words_alone
+from .unknown_words import unknown_words
 
 Conditioning = list
 
@@ -27,7 +29,8 @@ class PromptEncoder:
     A model that was trained with bounding boxes always gets box tokens behind the text, those of
     "no box" when there is none. embeddings: where textual inversions are; None reads their names
     as words. stop: the last layer that is used, -1 for the last of the published encoder, of which
-    `dropped` layers were left out; None for the last that is there.
+    `dropped` layers were left out; None for the last that is there. known_words: all words that it
+    was trained with, others are warned of; None where these cannot be counted.
     """
 
     encoder: nn.Module
@@ -37,6 +40,7 @@ class PromptEncoder:
     embeddings: Embeddings | None = None
     dropped: int = 0
     stop: int | None = None
+    known_words: KnownWords | None = None
 
     def clone(self) -> PromptEncoder:
         return self
@@ -60,9 +64,10 @@ class PromptEncoder:
 
     def tokenize(self, text: str) -> list[list[Token]]:
         """Chunks of `length` (token, weight); vectors of textual inversions stand for tokens."""
-        if self.embeddings is None:
-            return tokens_of(text, self.tokenizer, self.length)
-        return tokens_of(text, self.tokenizer, self.length, Inversions(self.embeddings.load, _warn))
+        inversions = Inversions(self.embeddings.load, _warn) if self.embeddings else None
+        tokens = tokens_of(text, self.tokenizer, self.length, inversions)
+        self._check_words(words_alone(text))
+        return tokens
 
     def encode_from_tokens_scheduled(self, tokens: list[list[Token]]) -> Conditioning:
         return self._conditioning(tokens, [])
@@ -74,7 +79,13 @@ class PromptEncoder:
         """
         if boxes:
             check_boxes(boxes, self.box_encoder)
+            self._check_words(" ".join(box.label for box in boxes))
         return self._conditioning(self.tokenize(text), boxes)
+
+    def _check_words(self, text: str) -> None:
+        sentence = unknown_words(text, self.known_words)
+        if sentence:
+            _warn(sentence)
 
     @torch.no_grad()
     def _conditioning(self, tokens: list[list[Token]], boxes: Sequence[Any]) -> Conditioning:

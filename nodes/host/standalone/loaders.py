@@ -148,7 +148,7 @@ class Loaders:
         clip = MissingPart(NO_CLIP.format(file))
         vae = MissingPart(NO_VAE.format(file))
         if found.text_encoder is not None:
-            clip = self._clip(found, found.box_encoder)
+            clip = self._clip(found, found.box_encoder, found.known_words)
         if found.autoencoder is not None:
             vae = VideoVAE(found.autoencoder)
         return StandaloneModel(found.model), clip, vae
@@ -175,7 +175,7 @@ class Loaders:
 
         return model.steered(can_follow_camera, change)
 
-    def _clip(self, found: Any, box_encoder: Any = None) -> Clip:
+    def _clip(self, found: Any, box_encoder: Any = None, known_words: Any = None) -> Clip:
         length, second = found.text_length, getattr(found, "second_text", None)
         if second is not None:
             both = (found.text_encoder, found.tokenizer), (second.encoder, second.tokenizer)
@@ -185,6 +185,7 @@ class Loaders:
         return PromptEncoder(
             found.text_encoder, found.tokenizer, length, box_encoder,
             self._embeddings(found.text_encoder), found.dropped_layers,
+            known_words=known_words,
         )  # fmt: skip
 
     def _embeddings(self, encoder: nn.Module) -> Embeddings:

@@ -38,6 +38,7 @@ __all__ = [
     "rendered",
     "sample_scene",
     "shapes_scene",
+    "words",
 ]
 
 
@@ -63,6 +64,11 @@ def labels(scene: Scene) -> str:
     if not isinstance(scene, DrivingScene):
         raise ValueError("only scenes of the world driving have labels")
     return driving.labels(scene)
+
+
+def words() -> frozenset[str]:
+    """Every word of the captions of both worlds."""
+    return frozenset(word for world in WORLDS.values() for word in world.words())
 
 
 def boxes(scene: Scene, time: float = 0.0, *, size: int | tuple[int, int] = 64) -> tuple[Box, ...]:

@@ -44,6 +44,7 @@ CAR_COLORS = {
 }
 EGO_MOTIONS = {"keeps its lane": 0.0, "drifts left": -1.0, "drifts right": 1.0}
 CAR_MOTIONS = ("approaches", "recedes", "keeps")
+LANE_COUNTS = {2: "two", 3: "three"}
 LANE_NAMES = {2: ("left", "right"), 3: ("left", "middle", "right")}
 CROWDEDNESS = ("empty road", "little traffic", "some traffic", "heavy traffic")
 """By the number of other cars."""
@@ -130,13 +131,20 @@ def lane_centre(lanes: int, lane: int) -> float:
 
 def caption(scene: DrivingScene, *, motion: bool = True) -> str:
     """Describe road, light, cars and, with `motion`, what the camera does."""
-    count = {2: "two", 3: "three"}[scene.lanes]
-    parts = [f"driving on a {count} lane road {LIGHT_WORDS[scene.light]}"]
+    count, light = LANE_COUNTS[scene.lanes], LIGHT_WORDS[scene.light]
+    parts = [f"driving on a {count} lane road {light}"]
     names = LANE_NAMES[scene.lanes]
     parts += [f"a {car.color} car in the {names[car.lane]} lane" for car in scene.cars]
     if motion:
         parts.append(f"the camera {scene.ego}")
     return ", ".join(parts)
+
+
+def words() -> set[str]:
+    """Every word of the captions."""
+    places = [name for names in LANE_NAMES.values() for name in names]
+    parts = (*LIGHT_WORDS.values(), *CAR_COLORS, *places, *EGO_MOTIONS, *LANE_COUNTS.values())
+    return set(" ".join(("driving on a lane road car in the camera", *parts)).split())
 
 
 def labels(scene: DrivingScene) -> str:

@@ -45,6 +45,11 @@ def caption(scene: ShapesScene, *, motion: bool = True) -> str:
     return f"{' and '.join(parts)} on a {scene.background} background"
 
 
+def words() -> set[str]:
+    """Every word of the captions."""
+    return set(" ".join(("a and on background", *COLORS, *SHAPES, *MOTIONS, *BACKGROUNDS)).split())
+
+
 def boxes(
     scene: ShapesScene, time: float = 0.0, *, size: int | tuple[int, int] = 64
 ) -> tuple[Box, ...]:
