@@ -12,8 +12,18 @@ CATEGORY = "VideoLDM/vae"
 def decoder_inputs() -> list[io.Input]:
     return [
         io.Latent.Input("samples", tooltip="The latents of a video."),
-        io.Vae.Input("vae", tooltip="A VAE; one with a temporal decoder does not flicker."),
+        io.Vae.Input(
+            "vae", lazy=True, tooltip="A VAE; one with a temporal decoder does not flicker."
+        ),
     ]
+
+
+def decoder_wanted(given) -> list[str]:
+    """The inputs that a node that decodes still needs."""
+    from .host.shared.finished_stages import wanted
+    from .stages.decoding import frames_output
+
+    return wanted(host, given, frames_output(host))
 
 
 class TemporalVAEDecode(io.ComfyNode):
@@ -38,7 +48,11 @@ class TemporalVAEDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples, vae, **settings) -> io.NodeOutput:
+    def check_lazy_status(cls, **given):
+        return decoder_wanted(given)
+
+    @classmethod
+    def execute(cls, samples, vae=None, **settings) -> io.NodeOutput:
         from .stages.decoding import Decoding, decode_images
 
         return io.NodeOutput(decode_images(host, samples, vae, Decoding(**settings)))
@@ -65,7 +79,11 @@ class TemporalVAEDecodeToVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, samples, vae, frame_rate, **settings) -> io.NodeOutput:
+    def check_lazy_status(cls, **given):
+        return decoder_wanted(given)
+
+    @classmethod
+    def execute(cls, samples, frame_rate, vae=None, **settings) -> io.NodeOutput:
         from .stages.decoding import Decoding, decode_video
 
         return io.NodeOutput(decode_video(host, samples, vae, frame_rate, Decoding(**settings)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .choices import (
     AS_PUBLISHED,
@@ -13,7 +14,7 @@ from .choices import (
     USUAL_STEPS,
     VIDEO_FORMATS,
 )
-from .host import io
+from .host import host, io
 
 MAX_SIZE, MAX_FRAMES = 8192, 100_000
 
@@ -49,14 +50,24 @@ def seconds(name: str, tooltip: str) -> io.Input:
     return number(name, 0.0, 0.0, 100_000.0, tooltip, step=0.01, optional=True, advanced=True)
 
 
-def prompts() -> list[io.Input]:
+def prompts(*, lazy: bool = False) -> list[io.Input]:
     return [
         io.Conditioning.Input(
-            "positive",
+            "positive", lazy=lazy,
             tooltip="Positive prompt. Prompts of Long-Horizon Segments apply to their own frames.",
         ),
-        io.Conditioning.Input("negative", tooltip="Negative prompt, often empty. Unused at cfg 1."),
-    ]
+        io.Conditioning.Input(
+            "negative", lazy=lazy, tooltip="Negative prompt, often empty. Unused at cfg 1."
+        ),
+    ]  # fmt: skip
+
+
+def latent_wanted(given: Mapping[str, Any]) -> list[str]:
+    """The inputs that a node that makes a LATENT still needs: its models and prompts only where
+    that is not finished."""
+    from .host.shared.finished_stages import LATENT, stage_output, wanted
+
+    return wanted(host, given, stage_output(host, LATENT))
 
 
 STEPS = "Number of denoising steps from pure noise."

@@ -8,6 +8,7 @@ from .inputs import (
     cfg,
     context_guidance,
     integer,
+    latent_wanted,
     number,
     prompts,
     sampler_name,
@@ -34,10 +35,11 @@ class InterpolateFrames(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="An image model with interpolation layers in it, or an "
-                    "interpolation model from Load Video Model.",
+                    "model", lazy=True,
+                    tooltip="An image model with interpolation layers in it, or an interpolation "
+                    "model from Load Video Model.",
                 ),
-                *prompts(),
+                *prompts(lazy=True),
                 io.Latent.Input("latent", tooltip="The frames to interpolate between."),
                 integer("passes", 1, 1, 2, "Number of passes; each quadruples the frame count."),
                 steps(8),
@@ -57,7 +59,7 @@ class InterpolateFrames(io.ComfyNode):
                     "as published models of interpolation do.",
                 ),
                 io.Vae.Input(
-                    "vae", optional=True,
+                    "vae", optional=True, lazy=True,
                     tooltip="Only for models of interpolation that take a mask: encodes the grey "
                     "frames that stand for those to be made.",
                 ),
@@ -73,7 +75,15 @@ class InterpolateFrames(io.ComfyNode):
         return verdict(cls, interpolation_faults, **given)
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, **inputs) -> io.NodeOutput:
+    def check_lazy_status(cls, **given):
+        return latent_wanted(given)
+
+    @classmethod
+    def execute(cls, latent, model=None, positive=None, negative=None, **inputs) -> io.NodeOutput:
+        if model is None:
+            from .host.shared.finished_stages import LATENT, finished_latent, stage_output
+
+            return io.NodeOutput(finished_latent(host, stage_output(host, LATENT))[0])
         from .stages.interpolating import InterpolationRequest, interpolate_frames
         from .stages.running import Settings
 

@@ -10,6 +10,7 @@ from .inputs import (
     MAX_SIZE,
     cfg_as_published,
     integer,
+    latent_wanted,
     number,
     prompts,
     sampler_as_published,
@@ -40,11 +41,11 @@ class VideoSampler(io.ComfyNode):
             ],
             inputs=[
                 io.Model.Input(
-                    "model",
+                    "model", lazy=True,
                     tooltip="An image model with temporal layers injected, or a video model.",
                     extra_dict={"videoldm_networks": NETWORKS},  # For the browser's estimate.
                 ),
-                *prompts(),
+                *prompts(lazy=True),
                 integer("width", 64, 16, MAX_SIZE, "Width of the video in pixels.", step=8),
                 integer("height", 64, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
                 integer(
@@ -63,7 +64,7 @@ class VideoSampler(io.ComfyNode):
                 seed(),
                 strategy(),
                 io.Latent.Input(
-                    "context", optional=True,
+                    "context", optional=True, lazy=True,
                     tooltip="What the video begins with: one encoded image, or the frames of a "
                     "video. Not for sparse first and video to video.",
                 ),
@@ -76,12 +77,26 @@ class VideoSampler(io.ComfyNode):
         return verdict(cls, sampler_faults, **given)
 
     @classmethod
-    def execute(cls, model, positive, negative, **inputs) -> io.NodeOutput:
+    def check_lazy_status(cls, **given):
+        return latent_wanted(given)
+
+    @classmethod
+    def execute(cls, model=None, positive=None, negative=None, **inputs) -> io.NodeOutput:
+        if model is None:
+            return _finished_before()
         from .stages.sampling import Settings, VideoRequest, sample_video
-        from .stages.shown import shown_of
+        from .stages.shown import kept_and_shown
         from .stages.strategy import read_strategy
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
         request = VideoRequest(strategy=read_strategy(inputs.pop("strategy")), **inputs)
         video = sample_video(host, model, (positive, negative), request, settings)
-        return io.NodeOutput(video.latent, ui=shown_of(host, model, video))
+        return io.NodeOutput(video.latent, ui=kept_and_shown(host, model, video))
+
+
+def _finished_before() -> io.NodeOutput:
+    from .host.shared.finished_stages import LATENT, finished_latent, stage_output
+    from .stages.shown import shown_again
+
+    latent, known = finished_latent(host, stage_output(host, LATENT))
+    return io.NodeOutput(latent, ui=shown_again(host, known["shown"]))

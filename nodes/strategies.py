@@ -207,13 +207,14 @@ def _as_published() -> io.Input:
 def _interpolation_model() -> io.Input:
     return io.Model.Input(
         "interpolation_model",
+        lazy=True,
         tooltip="A model with interpolation layers, for the frames between keyframes.",
     )
 
 
 def _prediction_model() -> io.Input:
     return io.Model.Input(
-        "prediction_model", optional=True,
+        "prediction_model", optional=True, lazy=True,
         tooltip="A model with prediction layers, for segments that begin with known frames. "
         "Without it, the input model samples these too.",
     )  # fmt: skip

@@ -66,8 +66,8 @@ class UpsampleVideo(io.ComfyNode):
                 "video upscaler",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The model of Load Upsampler."),
-                *prompts(),
+                io.Model.Input("model", lazy=True, tooltip="The model of Load Upsampler."),
+                *prompts(lazy=True),
                 frames_or_video(
                     "images", "The low-resolution frames, or a video that is read chunk by chunk."
                 ),
@@ -89,7 +89,7 @@ class UpsampleVideo(io.ComfyNode):
                 _borders(),
                 _same_noise(),
                 io.Vae.Input(
-                    "vae", optional=True,
+                    "vae", optional=True, lazy=True,
                     tooltip="The VAE that decodes the output video; only for that one.",
                 ),
             ],
@@ -113,10 +113,21 @@ class UpsampleVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, positive, negative, images, vae=None, **inputs) -> io.NodeOutput:
-        from .stages.running import Settings
-        from .stages.upsampling import UpsamplingRequest, upsample_video
+    def check_lazy_status(cls, **given):
+        from .stages.upsampling import upsampling_wanted
 
+        return upsampling_wanted(host, given)
+
+    @classmethod
+    def execute(
+        cls, images, model=None, positive=None, negative=None, vae=None, **inputs
+    ) -> io.NodeOutput:
+        from .stages.running import Settings
+        from .stages.upsampling import UpsamplingRequest, upsample_video, upsampled_before
+
+        if model is None:
+            own = inputs["chunk"], inputs["tile"]
+            return io.NodeOutput(*upsampled_before(host, images, *own, vae))
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
         wires, request = (model, (positive, negative), images), UpsamplingRequest(**inputs)
         return io.NodeOutput(*upsample_video(host, *wires, request, settings, vae))

@@ -24,8 +24,8 @@ from ..diffusion.schedules import (
     get_sigmas_normal,
     linear,
 )
-from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
+from ..networks.video_shape import check_video
 from ..tasks.keyframe_conditioning import interpolating_denoiser
 from ..tasks.segment import SegmentCondition, conditions_of
 

@@ -203,8 +203,9 @@ class _Run:
             return False
         waiting = {n: k for n, k in node.links.items() if k.node_id not in self.done}
         names: set[str] = set()
-        for arguments in slices(self._gather(node_id), spec.is_input_list):
-            asked = wait_for(spec.check_lazy_status(**nest_inputs(spec, arguments)))
+        for index, arguments in enumerate(slices(self._gather(node_id), spec.is_input_list)):
+            arguments, call = nest_inputs(spec, arguments), self._call(node_id, index)
+            asked = wait_for(call_node(spec.check_lazy_status, arguments, call))
             names |= {name for name in asked or () if name in waiting}
         more = [waiting[name].node_id for name in waiting if name in names]
         self.required.setdefault(node_id, []).extend(more)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .decoder_modules import head, residual, upsample
 from .latent_scale import LatentScale
 from .layers.residual import TemporalResBlockSpec, features_last, zeroed
+from .video_shape import check_video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +116,6 @@ def unscaled(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
 
 def _scale_of(autoencoder: AutoencoderKL) -> LatentScale:
     return LatentScale(autoencoder.config.scaling_factor, autoencoder.config.shift_factor or 0.0)
-
-
-def check_video(video: Tensor, channels: int | None = None) -> None:
-    if video.ndim != 5 or (channels is not None and video.shape[2] != channels):
-        wanted = f"[b, t, {channels or 'c'}, h, w]"
-        raise ValueError(f"expected a video {wanted}, got shape {list(video.shape)}")
 
 
 class TemporalDecoder(nn.Module):

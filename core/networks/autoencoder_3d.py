@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .autoencoder import check_video
 from .layers.residual import features_last, group_norm, zeroed
+from .video_shape import check_video
 
 GROUPS, EPS = 32, 1e-6
 KERNEL = 4

@@ -22,13 +22,13 @@ from ..diffusion.preconditioning import (
     preconditioned,
 )
 from ..diffusion.schedules import NoiseRange, NoiseSchedule
-from .autoencoder import check_video
 from .conditions import SIZES, Conditions, Network
 from .controlnet import Control
 from .injected_sets import InjectedSets, Injection
 from .latent_scale import LatentScale
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers
 from .temporal_layers_spec import TASKS
+from .video_shape import check_video
 from .video_unet import VideoUNet, combine
 
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .autoencoder import check_video
 from .conditions import Conditions, NetworkSpec
 from .layers.factorised import GROUPS, ResBlock, ResBlockSpec, VideoInputs
 from .layers.factorised_transformers import AttentionSpec, StackedTransformersSpec, TimeTransformer
 from .layers.positions import sinusoid
 from .layers.residual import FrameGroupNorm, zeroed
+from .video_shape import check_video
 
 FRAMES_PER_SECOND = "frames_per_second"
 """Name among the ids of a condition [b] of VideoCrafter."""

@@ -17,11 +17,12 @@ from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Tensor, nn
 
-from .autoencoder import check_video, unscaled
+from .autoencoder import unscaled
 from .decoder_modules import head, residual, upsample
 from .layers.residual import features_last, over_time
 from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .temporal_layers import key
+from .video_shape import check_video
 
 OUT = "out"
 ATTENTION = "mid.attn.0"

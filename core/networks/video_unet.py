@@ -16,7 +16,6 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 
-from .autoencoder import check_video
 from .conditions import NOISE_LEVEL, SIZES, VIDEO_IDS, Conditions, NetworkSpec
 from .controlnet import Added, Control, check_fits, summed
 from .injected_sets import InjectedSets, Injection, LayerPass
@@ -24,6 +23,7 @@ from .layers.positions import sinusoid
 from .sites import UNetLayout, layout_of
 from .temporal_layers import FULL_STRENGTH, Strength, TemporalLayers, for_frames
 from .unet_forward import unet_forward
+from .video_shape import check_video
 from .weight_updates import Frames, Scheduled, updated
 
 Prompt = Literal["text", "image"]

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..graph.wording import counted
-from ..networks.autoencoder import check_video
+from ..networks.video_shape import check_video
 from .frame_stream import Frames, FrameStream
 
 ROUNDS = 3  # of back-projection; each leaves at most about a third of the difference

@@ -165,7 +165,8 @@ class Run(Finished):
 
     prompt_of: of chunks that say `frames`, what else they depend on. workers: who makes those that
     are not there, None for this process. made, taken: how many chunks were made and how many read
-    since it was opened. asked: those that say their frames, in order.
+    since it was opened. asked: those that say their frames, in order. begun: the files of all
+    chunks in order, None for what is not kept.
     """
 
     store: ChunkStore
@@ -176,6 +177,7 @@ class Run(Finished):
     made: int = 0
     taken: int = 0
     asked: list[Asked] = field(default_factory=list)
+    begun: list[Path | None] = field(default_factory=list)
     is_silent: bool = field(default=False, repr=False)
 
     def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
@@ -189,7 +191,9 @@ class Run(Finished):
         self, make: Callable[[], Tensors], /, **parts: Any
     ) -> Callable[[], Tensors]:  # fmt: skip
         """As `begin`, for several tensors that are made together."""
-        return partial(self._noted, self._begun(make, self._place(parts)), parts)
+        place = self._place(parts)
+        self.begun.append(None if place is None else place.path)
+        return partial(self._noted, self._begun(make, place), parts)
 
     def _begun(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Tensors]:
         if self.workers is None:

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from ..networks.autoencoder import TemporalDecoder, decode_frames, encode
 from .finished import Finished, always_made
 from .frame_stream import Frames, FrameStream, check_finite
 from .windows import tiled
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from ..networks.autoencoder import TemporalDecoder
 
 Decode = Callable[[Tensor], Tensor]
 """decode(latents [b t c h w]) -> pixels [b t 3 f h f w]."""
@@ -97,6 +101,8 @@ def encode_stream(
 
 
 def _encoded(autoencoder: AutoencoderKL, video: Frames, chunk: int) -> Iterator[Tensor]:
+    from ..networks.autoencoder import encode
+
     like = next(autoencoder.parameters())
     for pixels, _, _ in _windows(FrameStream(video), chunk, 0):
         with torch.no_grad():
@@ -185,6 +191,11 @@ def _decode_of(decoder: TemporalDecoder | AutoencoderKL | Decode) -> Decode:
         check_finite(latents)
         if not isinstance(decoder, nn.Module):
             return decoder(latents)
+        # Imported here, so that videos whose chunks are all finished do without these libraries.
+        from diffusers import AutoencoderKL
+
+        from ..networks.autoencoder import decode_frames
+
         own = latents.to(next(decoder.parameters()))
         image = isinstance(decoder, AutoencoderKL)
         return (decode_frames(decoder, own) if image else decoder(own)).to(latents)

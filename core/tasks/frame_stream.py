@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..networks.autoencoder import check_video
+from ..networks.video_shape import check_video
 
 Frames = Tensor | Iterable[Tensor]
 """A video [b t c h w], or its consecutive chunks."""

@@ -14,7 +14,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.samplers import Callback
 from ..diffusion.sampling_plan import Plan
 from ..diffusion.schedules import NoiseSchedule
-from ..networks.autoencoder import check_video
+from ..networks.video_shape import check_video
 from .finished import Finished, always_made
 from .frame_stream import Frames, FrameStream
 from .segment import DenoiserFor, SegmentCondition, in_scope

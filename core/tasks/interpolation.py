@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ..diffusion.samplers import Callback
-from ..networks.autoencoder import check_video
 from ..networks.context_frames import given_frames
+from ..networks.video_shape import check_video
 from .frame_stream import Frames, FrameStream
 from .segment import (
     ContextUse,

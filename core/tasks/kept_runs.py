@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
+OUTPUTS, OUTPUT = "outputs", ".output"
+"""The folder of notes on whole stages, and what the names of files have that hold what a stage gave
+beside its chunks; see `stage_outputs`."""
 HOUR = 3600.0
 
 
 class RunFacts(NamedTuple):
-    """A run in the list: its chunks, their bytes, and when they were used last."""
+    """A run in the list: its chunks, the bytes of all its files, and when they were used last."""
 
     key: str
     about: Mapping[str, Any]
@@ -34,7 +37,7 @@ class KeptRuns:
     def runs(self) -> list[RunFacts]:
         """All runs, the one that was used last first."""
         found = (_facts(one) for one in _folders(self.folder))
-        return sorted((one for one in found if one.chunks), key=lambda one: -one.used)
+        return sorted((one for one in found if one.size), key=lambda one: -one.used)
 
     def size(self) -> int:
         """Bytes that all chunks take."""
@@ -66,9 +69,15 @@ class KeptRuns:
     def remove(self, key: str) -> None:
         """Remove one run, whatever of it is there."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
+        self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what killed runs left half-written, and the folders that have become empty."""
+        """Remove what killed runs left half-written, the folders that have become empty, and notes
+        on stages of which something was removed."""
+        for note in (self.folder / OUTPUTS).glob("*.json"):
+            if not all((self.folder / one).is_file() for one in _files_of(note)):
+                with suppress(OSError):
+                    note.unlink(missing_ok=True)
         for folder in _folders(self.folder):
             for path in folder.glob(f"*{UNDER_WAY}"):
                 with suppress(OSError):
@@ -102,6 +111,14 @@ def _chunks_of(folder: Path) -> Iterator[_Chunk]:
             yield _Chunk(path, facts.st_size, facts.st_mtime)
 
 
+def _files_of(note: Path) -> list[str]:
+    """The files that a note on a stage names, itself among them if it cannot be read."""
+    try:
+        return [str(one) for one in json.loads(note.read_text(encoding="utf-8"))["known"]["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [""]
+
+
 def _facts(folder: Path) -> RunFacts:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -110,4 +127,5 @@ def _facts(folder: Path) -> RunFacts:
     found = list(_chunks_of(folder))
     about = about if isinstance(about, dict) else {}
     used = max((one.used for one in found), default=0.0)
-    return RunFacts(folder.name, about, len(found), sum(one.size for one in found), used)
+    chunks = sum(OUTPUT not in one.path.name for one in found)
+    return RunFacts(folder.name, about, chunks, sum(one.size for one in found), used)

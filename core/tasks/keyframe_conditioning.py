@@ -12,7 +12,7 @@ from einops import repeat
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
-from ..networks.autoencoder import check_video
+from ..networks.video_shape import check_video
 from .interpolation import FACTOR, interpolated_frames
 from .segment import DenoiserFor, SegmentCondition
 from .windows import fuse_weights, sliding_windows, windowed

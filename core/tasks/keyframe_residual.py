@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..networks.autoencoder import check_video
+from ..networks.video_shape import check_video
 
 DECODED_SPREAD = 0.1
 """Standard deviation of decoded from true pixels, in [-1, 1]; chosen on rendered videos."""

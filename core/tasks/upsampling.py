@@ -20,8 +20,8 @@ from ..diffusion.guidance import guided
 from ..diffusion.noise import NoiseSource
 from ..diffusion.samplers import Callback
 from ..diffusion.schedules import NoiseSchedule
-from ..networks.autoencoder import check_video
 from ..networks.diffusion_model import DiffusionModel
+from ..networks.video_shape import check_video
 from .content import name_of
 from .finished import Finished, always_made, step_by_step
 from .frame_stream import Frames, FrameStream, check_finite

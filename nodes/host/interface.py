@@ -105,7 +105,8 @@ class Running(NamedTuple):
 
     node_of(id) -> a node of the prompt as the API writes it, None if there is none. index: which of
     its calls, of a node that is given lists. is_volatile(node) -> whether a node gives something
-    else each time. place: what else numbers depend on, such as the device.
+    else each time. place: what else numbers depend on, such as the device. is_plain(node) ->
+    whether its values, one for each output, are known to follow from its inputs and files alone.
     """
 
     node_of: Callable[[str], Mapping[str, Any] | None]
@@ -113,6 +114,7 @@ class Running(NamedTuple):
     index: int
     is_volatile: Callable[[Mapping[str, Any]], bool]
     place: tuple[str, ...]
+    is_plain: Callable[[Mapping[str, Any]], bool] = lambda node: False
 
 
 class Decoder(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,13 @@ from torch import Tensor
 
 from ...core.graph.wording import counted
 from ...core.media.files import VideoStream, exact_frame_rate
+from ...core.tasks.chunk_store import Run
 from ...core.tasks.decoding import decode, shared_chunks
 from ...core.tasks.finished import Finished
+from ...core.tasks.stage_outputs import StageOutput
 from ..choices import CROP, REFUSE, REPEAT_LAST
 from ..host.shared.arriving import Latents, finished_latents, latents
+from ..host.shared.finished_stages import VIDEO, stage_output
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 IN_CHUNKS = ("samples", "frame_rate")
 """Inputs that chunks of pixels depend on by their values alone, or not at all."""
+NO_CHANGE = ("frame_rate",)
+"""Inputs that change nothing about the pixels."""
 IMAGE_BYTES = 12
 """Of one pixel of an IMAGE: three numbers in float32."""
 
@@ -41,10 +46,30 @@ class Decoding:
     overlap: int = 4
 
 
-def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decoding) -> Tensor:
-    """The IMAGE of a LATENT."""
-    raw = finished_latents(latent, host.raw)
-    frames, height, width = _video_size(raw.shape, host.decoder(vae))
+@dataclass(frozen=True)
+class FinishedDecoder:
+    """In place of a decoder all of whose chunks are finished; see `Decoder`."""
+
+    reach: int | None
+    factor: int
+    temporal_factor: int
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        raise OSError("a finished chunk has been removed: run the workflow again")
+
+
+def frames_output(host: Host) -> StageOutput | None:
+    """Where is noted which chunks a node that decodes has finished."""
+    return stage_output(host, VIDEO, NO_CHANGE)
+
+
+def decode_images(
+    host: Host, latent: dict[str, Any], vae: Wire | None, settings: Decoding
+) -> Tensor:
+    """The IMAGE of a LATENT. vae: None where all chunks are finished."""
+    output = frames_output(host)
+    raw, decoder = finished_latents(latent, host.raw), _decoder(host, vae, output)
+    frames, height, width = _video_size(raw.shape, decoder)
     finished = finished_chunks(host, without=IN_CHUNKS)
     videos = raw.shape[0]
     total = videos * frames
@@ -53,28 +78,37 @@ def decode_images(host: Host, latent: dict[str, Any], vae: Wire, settings: Decod
     images = host.image_buffer(total, height, width)
     for video in range(videos):
         stop = video * frames
-        for pixels in _decoded(host, raw.video(video), vae, settings, finished):
+        for pixels in _decoded(host, raw.video(video), decoder, settings, finished):
             start, stop = stop, stop + pixels.shape[1]
             images[start:stop] = host.images(pixels).to(images)
+    _note(output, finished, decoder)
     return images
 
 
 def decode_video(
-    host: Host, latent: dict[str, Any], vae: Wire, frame_rate: float | Fraction,
+    host: Host, latent: dict[str, Any], vae: Wire | None, frame_rate: float | Fraction,
     settings: Decoding, *, audio: Sound | None = None, without: Collection[str] = IN_CHUNKS,
 ) -> Wire:  # fmt: skip
     """A VIDEO that is decoded while it is saved: one chunk of frames is in memory at a time.
 
-    without: inputs of the node that runs now on which pixels do not depend, but by their latents.
+    vae: None where all chunks are finished. without: inputs of the node that runs now on which
+    pixels do not depend, but by their latents.
     """
-    raw = latents(latent, host.raw)
-    decoder = host.decoder(vae)
+    output = frames_output(host)
+    raw, decoder = latents(latent, host.raw), _decoder(host, vae, output)
     if raw.shape[0] != 1:
         raise ValueError(f"{raw.shape[0]} videos were given, a VIDEO holds 1")
     frames, height, width = _video_size(raw.shape, decoder)
     finished = finished_chunks(host, without=without)
+
+    def chunks() -> Iterator[Tensor]:
+        own = replace(finished, begun=[]) if isinstance(finished, Run) else finished
+        for pixels in _decoded(host, raw, decoder, settings, own):
+            yield pixels[0]
+        _note(output, own, decoder)
+
     stream = VideoStream(
-        lambda: (pixels[0] for pixels in _decoded(host, raw, vae, settings, finished)),
+        chunks,
         exact_frame_rate(frame_rate),
         frames,
         width,
@@ -117,10 +151,9 @@ def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
 
 
 def _decoded(
-    host: Host, raw: Latents, vae: Wire, settings: Decoding, finished: Finished
+    host: Host, raw: Latents, decoder: Decoder, settings: Decoding, finished: Finished
 ) -> Iterator[Tensor]:
     """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
-    decoder = host.decoder(vae)
     side = _latent_tile(settings.tile, decoder.factor)
     frames, _, _ = _video_size(raw.shape, decoder)
     chunk, reach = max(1, settings.chunk // decoder.temporal_factor), None
@@ -131,6 +164,24 @@ def _decoded(
     tiles = dict(tile=side, tile_overlap=min(8, (side or 16) // 2))
     parts = decode(decoder, raw.frames(), chunk=chunk, reach=reach, **tiles, finished=finished)
     return _counted(host, parts, frames)
+
+
+def _decoder(host: Host, vae: Wire | None, output: StageOutput | None) -> Decoder:
+    if vae is not None:
+        return host.decoder(vae)
+    known = None if output is None else output.known()
+    if known is None:
+        raise OSError("what was finished of this stage has been removed: run the workflow again")
+    return FinishedDecoder(**known["decoder"])
+
+
+def _note(output: StageOutput | None, finished: Finished, decoder: Decoder) -> None:
+    """Note which chunks all frames are in."""
+    if output is None or not isinstance(finished, Run) or None in finished.begun:
+        return
+    known = FinishedDecoder(decoder.reach, decoder.factor, decoder.temporal_factor)
+    if decoder != known:
+        output.write(finished.begun, {"decoder": asdict(known)})
 
 
 def _video_size(shape: Sequence[int], decoder: Decoder) -> tuple[int, int, int]:

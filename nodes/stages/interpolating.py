@@ -31,6 +31,7 @@ from ...core.tasks.segment import (
 from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
 from ..host.shared.arriving import latents
+from ..host.shared.finished_stages import LATENT, keep_latent, stage_output
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
@@ -92,7 +93,9 @@ def interpolate_frames(
         ),
         callback=Meter(host),
     )
-    return gathered(host, model, chunks, interpolated_frames(keys.shape[1], request.passes))
+    longer = gathered(host, model, chunks, interpolated_frames(keys.shape[1], request.passes))
+    keep_latent(stage_output(host, LATENT), finished, longer)
+    return longer
 
 
 def _use(facts: ModelFacts, request: InterpolationRequest) -> ContextUse:
@@ -164,7 +167,9 @@ class _Remaking:
         keys = _keys(self.host, self.model, latent)
         for number in range(self.request.passes):
             keys = self._one_pass(keys, number)
-        return self.host.from_core(self.model, keys)
+        longer = self.host.from_core(self.model, keys)
+        keep_latent(stage_output(self.host, LATENT), self.sampling.finished, longer)
+        return longer
 
     def _one_pass(self, keys: Tensor, number: int) -> Tensor:
         condition = self._condition(keys)

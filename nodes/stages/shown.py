@@ -3,23 +3,24 @@ the plan of noise levels by which it was made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from torch import Tensor
 
 from ...core.graph.content_key import upstream
 from ...core.graph.wording import counted
 from ...core.tasks.chunk_store import Asked, Run
-from ...core.tasks.finished import Finished
 from ..choices import HIERARCHICAL, PREDICTION, ROLLING
-from .planning import drawn, figures, plan_of
-from .strategy import Strategy
+from ..host.shared.finished_stages import LATENT, keep_latent, stage_output
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
+    from ...core.tasks.finished import Finished
     from ..host.interface import Host, Running, Wire
+    from .strategy import Strategy
 
 CONTINUED = {PREDICTION: "segment", HIERARCHICAL: "keys", ROLLING: ""}
 """Strategies in which chunks continue each other, and what these chunks are called."""
@@ -27,6 +28,7 @@ MOST_PICTURES, HEIGHT = 32, 48
 """Of the strip of pictures, which are evenly spread over the video."""
 MOST_CELLS = 4_000_000
 """Of a plan that is drawn: frames times rows."""
+PNG = "png"
 
 
 class Sampled(NamedTuple):
@@ -40,18 +42,52 @@ class Sampled(NamedTuple):
     sigmas: Tensor
 
 
-def shown_of(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | None:
-    """What a node shows of its video: a sentence where some of its chunks were finished before;
-    for a page the windows, with pictures of their frames for the timeline, and the noise plan."""
-    asked = video.finished.asked if isinstance(video.finished, Run) else []
-    shown: dict[str, Any] = {}
-    sentence = what_was_there(asked, CONTINUED.get(video.strategy.name))
-    if sentence:
-        shown["text"] = (sentence,)
+def kept_and_shown(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | None:
+    """What a node shows of its video, which is kept with it: a sentence where some of its chunks
+    were finished before; for a page the windows, with pictures of their frames for the timeline,
+    and the noise plan."""
+    facts = _facts(host, model, video)
+    keep_latent(stage_output(host, LATENT), video.finished, video.latent, shown=facts)
+    return _shown(host, what_was_there(_asked(video), CONTINUED.get(video.strategy.name)), facts)
+
+
+def _facts(host: Host, model: Wire, video: Sampled) -> dict[str, Any]:
+    """What is shown of a video, as JSON values: pictures are PNG files in base64."""
+    asked, facts = _asked(video), {}
     if host.shows_previews:
         windows = _windows(host, model, video, asked) if asked else None
-        found = {"videoldm_windows": windows, "videoldm_plan": _plan(host, video)}
-        shown |= {name: (one,) for name, one in found.items() if one is not None}
+        found = {"videoldm_windows": windows, "videoldm_plan": _plan(video)}
+        facts = {name: one for name, one in found.items() if one is not None}
+    return {**facts, "chunks": len(asked)}
+
+
+def shown_again(host: Host, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a node shows of a video that was finished before as a whole. facts: as they were kept
+    with it."""
+    there = facts["chunks"]
+    sentence = f"{there} of {counted(there, 'chunk')} were finished before: nothing was made again"
+    windows = facts.get("videoldm_windows")
+    if windows is not None:
+        taken = [[*one[:-1], True] for one in windows["windows"]]
+        facts = {**facts, "videoldm_windows": {**windows, "windows": taken}}
+    return _shown(host, sentence, facts)
+
+
+def _asked(video: Sampled) -> Sequence[Asked]:
+    return video.finished.asked if isinstance(video.finished, Run) else []
+
+
+def _shown(host: Host, sentence: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    shown: dict[str, Any] = {"text": (sentence,)} if sentence else {}
+    if not host.shows_previews:
+        return shown or None
+    if windows := facts.get("videoldm_windows"):
+        found = {**windows, "nodes": _made_by(host.running())}
+        if pictures := windows.get("pictures"):
+            found["pictures"] = _saved(host, pictures, "timeline")
+        shown["videoldm_windows"] = (found,)
+    if plan := facts.get("videoldm_plan"):
+        shown["videoldm_plan"] = (_saved(host, plan, "plan"),)
     return shown or None
 
 
@@ -82,13 +118,12 @@ def what_was_there(asked: Sequence[Asked], continued: str | None) -> str:
 
 
 def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) -> dict[str, Any]:
-    """The windows as the page draws them."""
+    """The windows as the page draws them, but for the nodes that they were made by."""
     frames = 1 + max(max(one.frames) for one in asked)
     found = {
         "frames": frames,
         "continued": CONTINUED.get(video.strategy.name),
         "windows": [_window(one) for one in asked],
-        "nodes": _made_by(host.running()),
     }
     strip = _strip(host, model, video.latent)
     return found if strip is None else {**found, "pictures": strip}
@@ -110,7 +145,7 @@ def _window(one: Asked) -> list[Any]:
 
 
 def _strip(host: Host, model: Wire, latent: dict[str, Any]) -> dict[str, Any] | None:
-    """Pictures side by side in one temporary file, as frontends name files; None without any."""
+    """Pictures side by side; None without any."""
     samples = latent["samples"]
     total = len(samples) if samples.ndim == 4 else samples.shape[2]
     count = min(MOST_PICTURES, total)
@@ -124,11 +159,13 @@ def _strip(host: Host, model: Wire, latent: dict[str, Any]) -> dict[str, Any] | 
     strip = Image.new("RGB", (width * count, HEIGHT))
     for k, picture in enumerate(pictures):
         strip.paste(picture.resize((width, HEIGHT), Image.Resampling.BILINEAR), (k * width, 0))
-    return {**_saved(host, strip, "timeline"), "count": count}
+    return {**_png(strip), "count": count}
 
 
-def _plan(host: Host, video: Sampled) -> dict[str, Any] | None:
+def _plan(video: Sampled) -> dict[str, Any] | None:
     """A picture of the plan with its figures; None where there is no plan, or too large a one."""
+    from .planning import drawn, figures, plan_of
+
     steps, window = len(video.sigmas) - 1, max(video.strategy.window, 2)
     if video.frames**2 * steps // (window // 2) > MOST_CELLS:
         return None
@@ -136,13 +173,20 @@ def _plan(host: Host, video: Sampled) -> dict[str, Any] | None:
         plan = plan_of(video.strategy, video.frames, video.sigmas.cpu())
     except ValueError:
         return None
-    return {**_saved(host, drawn(plan), "plan"), **figures(plan)}
+    return {**_png(drawn(plan)), **figures(plan)}
 
 
-def _saved(host: Host, picture: Image.Image, name: str) -> dict[str, str]:
-    """A temporary file, as frontends name files."""
+def _png(picture: Image.Image) -> dict[str, str]:
+    file = BytesIO()
+    picture.save(file, format="PNG")
+    return {PNG: base64.b64encode(file.getvalue()).decode()}
+
+
+def _saved(host: Host, picture: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A picture with its facts, in a temporary file, as frontends name files."""
     file = host.folders.new_file(f"preview/{name}", ".png", temp=True)
     with file.writing() as partial:
-        picture.save(partial, format="PNG")
+        partial.write_bytes(base64.b64decode(picture[PNG]))
     found, folder = host.folders.relative(file.path)
-    return {"filename": found, "subfolder": folder, "type": "temp"}
+    facts = {key: value for key, value in picture.items() if key != PNG}
+    return {"filename": found, "subfolder": folder, "type": "temp", **facts}

@@ -15,15 +15,23 @@ from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_wh
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
+from ..host.shared.finished_stages import (
+    LATENT,
+    finished_latent,
+    keep_latent,
+    stage_output,
+    wanted,
+    wired,
+)
 from ..host.shared.runs import finished_chunks
 from ..host.shared.runs_folder import runs_folder
 from ..host.shared.setup_warnings import upsampling_warnings
-from .decoding import Decoding, decode_video
+from .decoding import Decoding, decode_video, frames_output
 from .media import frames_stream
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ...core.media.files import VideoStream
     from ...core.tasks.finished import Finished
@@ -89,11 +97,40 @@ def upsample_video(
     finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
     run = _Run(host, model, denoiser_for, video, how, settings, prompts[0], finished)
     latent = gathered(host, model, make(run), video.frames)
+    keep_latent(stage_output(host, LATENT), finished, latent, factor=facts.factor)
     if vae is None or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
-    decoding = Decoding(chunk=request.chunk, tile=facts.factor * request.tile)
-    return latent, decode_video(
-        host, latent, vae, video.frame_rate, decoding, audio=video.audio, without=NOT_DECODED
+    return latent, _video(host, latent, vae, video, Decoding(
+        chunk=request.chunk, tile=facts.factor * request.tile
+    ))  # fmt: skip
+
+
+def upsampled_before(
+    host: Host, images: Tensor | Wire, chunk: int, tile: int, vae: Wire | None
+) -> tuple[dict[str, Any], Wire]:
+    """What `upsample_video` returns, where the LATENT is finished. chunk, tile: of the node. vae:
+    None where the frames of the VIDEO are finished as well, or where none is connected."""
+    latent, known = finished_latent(host, stage_output(host, LATENT))
+    if "vae" not in wired(host, ()) or isinstance(images, Tensor):
+        return latent, host.blocked(NO_VIDEO)
+    decoding = Decoding(chunk=chunk, tile=known["factor"] * tile)
+    return latent, _video(host, latent, vae, frames_stream(host, images), decoding)
+
+
+def upsampling_wanted(host: Host, given: Mapping[str, Any]) -> list[str]:
+    """The inputs that Upsample Video waits for: all where its LATENT is not finished, the VAE alone
+    where the frames of its VIDEO are not."""
+    names = wanted(host, given, stage_output(host, LATENT))
+    if not names and not isinstance(given.get("images"), Tensor):
+        names = [one for one in wanted(host, given, frames_output(host)) if one == "vae"]
+    return names
+
+
+def _video(
+    host: Host, latent: dict[str, Any], vae: Wire | None, given: VideoStream, decoding: Decoding
+) -> Wire:
+    return decode_video(
+        host, latent, vae, given.frame_rate, decoding, audio=given.audio, without=NOT_DECODED
     )
 
 

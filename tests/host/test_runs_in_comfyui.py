@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from comfyui_server import Listener
 from kill.flows import flows, segmented
+from videoldm.core.tasks.kept_runs import OUTPUT
 
 RUNS = "output/videoldm_runs"
 NAMES = {
@@ -32,7 +34,7 @@ def of_toys(flow: dict) -> dict:
 
 
 def chunks(base: Path) -> set[Path]:
-    return set(base.glob(f"{RUNS}/*/*.safetensors"))
+    return {path for path in base.glob(f"{RUNS}/*/*.safetensors") if OUTPUT not in path.name}
 
 
 def graphs(base: Path) -> set[tuple[str, str]]:
@@ -74,6 +76,33 @@ def test_one_segment_again(run):
 def test_every_stage_that_makes_frames_takes_its_own(run, name):
     first, made = run(flows()[name])
     assert made > 3 and run(flows()[name]) == (first, 0)
+
+
+def executed(server, flow) -> list[str]:
+    """The ids of the nodes that ran, when ComfyUI had forgotten everything."""
+    server.clear()
+    listener = Listener(server)
+    server.wait(server.queue(of_toys(flow), listener.client))
+    listener.close()
+    told = (one for one in listener.messages if isinstance(one, dict))
+    return [one["data"]["node"] for one in told
+            if one["type"] == "executing" and one["data"]["node"]]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("single clip", {"7", "8", "9"}),
+        ("interpolation", {"6", "7", "8", "9"}),
+        ("upsampling, video", {"5", "6", "9"}),
+        ("images", {"7", "8", "9"}),
+    ],
+)
+def test_nothing_is_loaded_for_stages_that_are_finished(comfyui, name, needed):
+    flow = flows()[name]
+    flow[min(needed - {"5"})]["inputs"]["seed"] = 9
+    assert set(executed(comfyui, flow)) > needed
+    assert set(executed(comfyui, flow)) == needed
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from kill.flows import flows, segmented
 from PIL import Image
 from videoldm.core.tasks.chunk_store import Asked
+from videoldm.core.tasks.kept_runs import OUTPUTS
 from videoldm.nodes.host.standalone.host import StandaloneHost
 from videoldm.nodes.stages.shown import what_was_there
 
@@ -60,8 +63,8 @@ def test_a_page_is_shown_the_windows_over_pictures_of_their_frames(runs, monkeyp
     monkeypatch.setattr(StandaloneHost, "thumbnails", pictures)
     from videoldm.nodes.stages import shown as module
 
-    shown, show = [], module.shown_of
-    monkeypatch.setattr(module, "shown_of",
+    shown, show = [], module._shown
+    monkeypatch.setattr(module, "_shown",
                         lambda *given: shown.append(show(*given)) or shown[-1])  # fmt: skip
     runs(flows()["prediction"])
     (told,) = shown[0]["videoldm_windows"]
@@ -73,5 +76,7 @@ def test_a_page_is_shown_the_windows_over_pictures_of_their_frames(runs, monkeyp
     (plan,) = shown[0]["videoldm_plan"]
     assert (plan["frames"], plan["rows"], plan["together"]) == (19, 6 * 3, 4)
     assert seen["at"] == list(range(19)) and told["pictures"]["count"] == 19
+    runs(flows()["prediction"])
+    shutil.rmtree(runs.store / OUTPUTS)
     runs(flows()["prediction"])
     assert all(one[4] for one in shown[1]["videoldm_windows"][0]["windows"])

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from videoldm.core.families.embedded import included
 from videoldm.core.tasks.gathering import Gathering
+from videoldm.core.tasks.kept_runs import OUTPUTS
 from videoldm.nodes.host.shared import arriving
 from videoldm.nodes.host.shared.runs_folder import runs_limit
 from videoldm.nodes.stages import running
@@ -142,6 +143,7 @@ def test_long_latents_are_mapped_and_the_same(runs, monkeypatch):
     monkeypatch.setattr(running, "Gathering", noted)
     monkeypatch.setattr(running, "HELD", 1000)
     monkeypatch.setattr(arriving, "PART", 4)
+    shutil.rmtree(runs.store / OUTPUTS)
     runs(flows()["prediction"])
     assert runs.video() == expected
     assert [(one.is_mapped, one.frames) for one in videos] == [(True, 19)]

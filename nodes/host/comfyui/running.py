@@ -14,6 +14,8 @@ from ....core.graph.content_key import FINGERPRINT, is_nan
 from ..interface import Running
 
 OWN = "VideoLDM_"
+CORE, EXTRAS = "nodes", "comfy_extras."
+"""Modules of ComfyUI's own nodes, as it names them."""
 
 
 def running() -> Running | None:
@@ -32,6 +34,7 @@ def running() -> Running | None:
         index=context.list_index or 0,
         is_volatile=_is_volatile,
         place=("comfyui", torch.__version__, _device(), str(manager.unet_dtype())),
+        is_plain=_is_plain,
     )
 
 
@@ -53,3 +56,14 @@ def _is_volatile(node: Mapping[str, Any]) -> bool:
     given = node.get(FINGERPRINT)
     asks = any(map(is_nan, given if isinstance(given, list) else [given]))
     return cls is None or getattr(cls, "NOT_IDEMPOTENT", False) or asks
+
+
+def _is_plain(node: Mapping[str, Any]) -> bool:
+    """Not of other packs' nodes: they may depend on what ComfyUI is not told of."""
+    from nodes import NODE_CLASS_MAPPINGS
+
+    cls = NODE_CLASS_MAPPINGS.get(node["class_type"])
+    module = getattr(cls, "RELATIVE_PYTHON_MODULE", None) or CORE
+    own = node["class_type"].startswith(OWN)
+    known = own or module == CORE or module.startswith(EXTRAS)
+    return cls is not None and known and not any(getattr(cls, "OUTPUT_IS_LIST", None) or ())

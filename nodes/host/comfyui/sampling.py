@@ -21,8 +21,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ....core.diffusion.guidance import rescaled_x0
-from ....core.networks.autoencoder import check_video
 from ....core.networks.conditions import NOISE_LEVEL, Conditions
+from ....core.networks.video_shape import check_video
 from ....core.tasks.segment import (
     DenoiserFor,
     Evaluations,

@@ -46,12 +46,12 @@ def finished_chunks(
     if prompt_of is not None:
         without = {*without, *PROMPTS}
     folder = runs_folder(host.folders.output)
-    graph = _graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
+    graph = graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
     if graph is None:
         return unkept_chunks(host)
     store = ChunkStore(folder, limit, host.warn)
     about = {**_about(running), "graph": graph}
-    key = digest(graph, running.index, running.place, _version())
+    key = digest(graph, running.index, running.place, version())
     return store.run(key, about, prompt_of, host.workers)
 
 
@@ -64,7 +64,7 @@ def unkept_chunks(host: Host) -> Finished:
 def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[NewFile]:
     """The file that the node that runs now begins, in place of what a killed run of it left."""
     running = host.running()
-    graph = None if running is None else _graph_key(running)
+    graph = None if running is None else graph_key(running)
     if graph is None or not runs_limit():
         yield begin()
         return
@@ -74,7 +74,7 @@ def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[Ne
         yield file
 
 
-def _graph_key(
+def graph_key(
     running: Running,
     files: Callable[[Any], Collection[str]] = lambda value: (),
     without: Collection[str] = (),
@@ -83,7 +83,7 @@ def _graph_key(
     return keys.of(running.node_id, without=without)
 
 
-def _version() -> str:
+def version() -> str:
     from .... import __version__
 
     return __version__

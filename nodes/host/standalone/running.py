@@ -27,6 +27,7 @@ def running(policy: Policy) -> Running | None:
         index=call.index,
         is_volatile=lambda node: _is_volatile(call, node),
         place=place,
+        is_plain=lambda node: _is_plain(call, node),
     )
 
 
@@ -37,3 +38,8 @@ def _node(call: Call, node_id: str) -> Mapping[str, Any] | None:
 def _is_volatile(call: Call, node: Mapping[str, Any]) -> bool:
     spec = call.registry.get(node["class_type"])
     return spec is None or spec.not_idempotent
+
+
+def _is_plain(call: Call, node: Mapping[str, Any]) -> bool:
+    spec = call.registry.get(node["class_type"])
+    return spec is not None and not any(one.is_list for one in spec.outputs)

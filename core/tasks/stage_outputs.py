@@ -1,0 +1,92 @@
+"""What whole stages gave: a stage that is finished needs neither its models nor its prompts.
+
+Keys of chunks are of values, such as prompts, which only the networks that make them can tell. The
+key of a stage is of the workflow and the files that it names, and can be told before any of it is
+loaded. Under it stands which files have all that the stage gave:
+
+    runs/outputs/<key of the stage>.json                the files, and what else is known of it
+    runs/<key of the run>/<key of the stage>.output0.safetensors
+                                                        latents as the stage gave them
+    runs/<key of the run>/<key>.safetensors             chunks that follow each other
+
+A stage counts as finished when every one of these files holds what was written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .chunk_files import is_whole, read_chunk, replaced
+from .chunk_store import Run
+from .content import NoDigest, digest
+from .gathering import HELD, in_parts
+from .kept_runs import OUTPUT, OUTPUTS, SUFFIX
+
+CHUNK = "chunk"
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What one stage gave, in the folder of all runs."""
+
+    folder: Path
+    key: str
+
+    @property
+    def path(self) -> Path:
+        return self.folder / OUTPUTS / f"{self.key}.json"
+
+    def known(self) -> dict[str, Any] | None:
+        """What was written of the stage, None if it is not finished."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            told = found["known"]
+            return told if found["digest"] == digest(json.dumps(told, sort_keys=True)) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def is_finished(self) -> bool:
+        """Whether all that the stage gave is there, and as it was written."""
+        known = self.known()
+        return known is not None and all(is_whole(self.folder / one) for one in known["files"])
+
+    def write(self, files: Sequence[Path], known: Mapping[str, Any]) -> None:
+        """Note the files of a finished stage. Where that cannot be written the stage is simply
+        not known to be finished."""
+        told = {**known, "files": [one.relative_to(self.folder).as_posix() for one in files]}
+        text = json.dumps(told, sort_keys=True)
+        with suppress(OSError, NoDigest):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            found = json.dumps({"known": told, "digest": digest(text)}, sort_keys=True)
+            replaced(self.path, lambda at: at.write_text(found, encoding="utf-8"))
+
+    def keep(self, samples: Tensor, axis: int, run: Run, known: Mapping[str, Any]) -> None:
+        """Keep a video whose frames follow each other along an axis beside the chunks of its run,
+        in files of about HELD bytes."""
+        frame = max(1, samples.nbytes // max(1, samples.shape[axis]))
+        files = []
+        for k, part in enumerate(in_parts(samples, max(1, HELD // frame), axis=axis)):
+            files.append(self.folder / run.key / f"{self.key}{OUTPUT}{k}{SUFFIX}")
+            if not is_whole(files[-1]):
+                try:
+                    run.store.write(files[-1], {CHUNK: part}, run.about)
+                except (OSError, SafetensorError):
+                    return
+        self.write(files, known)
+
+    def parts(self) -> Iterator[Tensor]:
+        """The parts of a video that was kept; OSError where one is not there any more."""
+        known = self.known() or {"files": [self.path.name]}
+        for one in known["files"]:
+            found = read_chunk(self.folder / one)
+            if found is None:
+                raise OSError(f"{one}, which was finished, is not there any more: run it again")
+            yield found[CHUNK]

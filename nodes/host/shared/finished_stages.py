@@ -1,0 +1,84 @@
+"""Stages that are finished as a whole: which inputs a node needs, and what it gives without them.
+
+Models, prompts and VAEs are lazy inputs of the nodes of long stages. They are asked for, and so
+loaded, only where something is left to be made. Whether that is so is read from the store, under a
+key of the node with everything upstream of it; where a node upstream is not known to depend on its
+inputs and files alone, everything is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ....core.graph.content_key import upstream
+from ....core.tasks.chunk_store import Run
+from ....core.tasks.content import digest
+from ....core.tasks.finished import Finished
+from ....core.tasks.gathering import Gathering
+from ....core.tasks.stage_outputs import StageOutput
+from .file_hashes import MEMORY, FileHashes
+from .runs import graph_key, version
+from .runs_folder import runs_folder, runs_limit
+
+if TYPE_CHECKING:
+    from ..interface import Host
+
+LATENT, VIDEO = "latent", "video"
+
+
+def stage_output(host: Host, kind: str, without: Collection[str] = ()) -> StageOutput | None:
+    """Where is noted what the node that runs now gave; None where that cannot be told.
+
+    kind: LATENT or VIDEO. without: inputs that change nothing about it.
+    """
+    running = host.running()
+    if running is None or not runs_limit():
+        return None
+    nodes = upstream(running.node_of, running.node_id).values()
+    if not all(map(running.is_plain, nodes)):
+        return None
+    folder = runs_folder(host.folders.output)
+    graph = graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
+    if graph is None:
+        return None
+    return StageOutput(folder, digest(kind, graph, running.index, running.place, version()))
+
+
+def wanted(host: Host, given: Iterable[str], output: StageOutput | None) -> list[str]:
+    """The inputs that a node waits for: none if what it gives is finished. given: all its inputs'
+    names, as far as the node knows."""
+    if output is not None and output.is_finished():
+        return []
+    return wired(host, given)
+
+
+def wired(host: Host, given: Iterable[str]) -> list[str]:
+    """The names of all inputs that are wired, also of those that an input opened."""
+    running = host.running()
+    node = None if running is None else running.node_of(running.node_id)
+    if node is None:
+        return list(given)
+    return [name for name, value in node["inputs"].items() if isinstance(value, (list, tuple))]
+
+
+def keep_latent(
+    output: StageOutput | None, finished: Finished, latent: Mapping[str, Any], **known: Any
+) -> None:
+    """Keep the LATENT of a stage. known: JSON values that go along."""
+    if output is not None and isinstance(finished, Run):
+        samples = latent["samples"]
+        axis = 0 if samples.ndim == 4 else 2
+        output.keep(samples, axis, finished, {**known, "axis": axis})
+
+
+def finished_latent(host: Host, output: StageOutput | None) -> tuple[dict[str, Any], dict]:
+    """The LATENT of a stage that `wanted` found finished, and what went along with it; OSError if
+    it was removed since."""
+    known = None if output is None else output.known()
+    if known is None:
+        raise OSError("what was finished of this stage has been removed: run the workflow again")
+    gathered = Gathering(runs_folder(host.folders.output), axis=known["axis"])
+    for part in output.parts():
+        gathered.add(part)
+    return {"samples": gathered.tensor()}, known
