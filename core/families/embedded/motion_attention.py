@@ -18,6 +18,9 @@ from ...networks.layers.transformer import TransformerLayer, TransformerSpec
 MotionPositions = Literal["none", "sinusoidal"]
 MOTION_POSITIONS: tuple[MotionPositions, ...] = ("none", "sinusoidal")
 
+NEAR = 2**20
+"""Numbers that a processor keeps in its cache."""
+
 
 @module_kind("motion transformer")
 @dataclass(frozen=True, kw_only=True)
@@ -111,18 +114,33 @@ class MotionAttention(nn.Module):
         q: Tensor, k: Tensor, v: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
     ) -> Tensor:
         """Attention of [b, k, t, n, d] along the motions, [b, k, d, t, n]."""
-        (b, heads, t), (h, w) = q.shape[:3], grid
         points = along_motion(motions.float().flatten(0, 1), times, grid)
-        kv = rearrange([k, v], "two b k s (h w) d -> (b k s) (two d) h w", h=h, w=w)
-        # Beyond the image there is nothing: zeros, as convolutions see it.
-        found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
-        keys, values = rearrange(
-            found, "(b k s) (two d) t n -> two b k s d t n", two=2, b=b, k=heads, s=t
-        )
-        q = rearrange(q, "b k t n d -> b k 1 d t n")
-        # Every query has keys of its own, so plain products serve better than a fused kernel.
-        weights = ((q * keys).sum(3, keepdim=True) / q.shape[3] ** 0.5).softmax(dim=2)
-        return (weights * values).sum(2)
+        heads = [part.flatten(0, 1) for part in (q, k, v)]
+        found = [
+            _attended(*part, grid)
+            for part in zip(*(x.split(_together(q)) for x in (*heads, points)), strict=True)
+        ]
+        return torch.cat(found).unflatten(0, q.shape[:2])
+
+
+def _together(q: Tensor) -> int:
+    """How many heads [b, k, t, n, d] are made at a time: a key and a value for each pair of frames
+    and each position are to stay near the processor. On a GPU, calls cost more: all."""
+    sampled = 2 * q.shape[2] * q[0, 0].numel()
+    return max(1, NEAR // sampled) if q.device.type == "cpu" else q.shape[0] * q.shape[1]
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, points: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Attention of heads [m, t, n, d] among what lies at points [m, s, t, n, 2]: [m, d, t, n]."""
+    (m, s), (h, w) = k.shape[:2], grid
+    kv = rearrange([k, v], "two m s (h w) d -> (m s) (two d) h w", h=h, w=w)
+    # Beyond the image there is nothing: zeros, as convolutions see it.
+    found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
+    keys, values = found.unflatten(0, (m, s)).chunk(2, dim=2)
+    q = rearrange(q, "m t n d -> m 1 d t n")
+    # Every query has keys of its own, so plain products serve better than a fused kernel.
+    weights = ((q * keys).sum(2, keepdim=True) / q.shape[2] ** 0.5).softmax(dim=1)
+    return (weights * values).sum(1)
 
 
 def along_motion(motion: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
