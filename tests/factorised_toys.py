@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from model_toys import fill
 from torch import Tensor
+from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import factorised_keys as keys
+from videoldm.core.families.lvdm import TEXT_BETAS, UNCONDITIONAL_BETAS
 from videoldm.core.networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
 from videoldm.core.networks.factorised_unet import FactorisedConfig, FactorisedUNet, GivenFramesSpec
 from videoldm.core.networks.layers.factorised_transformers import (
@@ -70,7 +72,7 @@ def autoencoder(seed: int = 1, **changes: Any) -> Autoencoder3D:
 def checkpoint(name: str, *, average: bool = True, first_stage: bool = True) -> dict[str, Tensor]:
     """A state dict as the originals write it, with schedule buffers and a running average."""
     raw = keys.unet_to_original(network(name).state_dict(), CONFIGS[name])
-    state = {"betas": torch.zeros(1000), "sqrt_alphas_cumprod": torch.zeros(1000)}
+    state = {"betas": betas_of(name), "sqrt_alphas_cumprod": torch.zeros(1000)}
     state |= {f"model.diffusion_model.{k}": v for k, v in raw.items()}
     if average:
         other = keys.unet_to_original(network(name, seed=9).state_dict(), CONFIGS[name])
@@ -83,8 +85,16 @@ def checkpoint(name: str, *, average: bool = True, first_stage: bool = True) -> 
     return state
 
 
+def betas_of(name: str) -> Tensor:
+    """The noise schedule that the published models have."""
+    with_text = any(part in name for part in ("text", "t2v", "videocrafter"))
+    ends = TEXT_BETAS if with_text else UNCONDITIONAL_BETAS
+    return scaled_linear(start=ends[0], end=ends[1]).betas.float()
+
+
 def manifest(name: str) -> dict[str, Tensor]:
-    """A published file on the meta device."""
+    """A published file on the meta device, but for the noise schedule."""
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         shapes = json.load(file)
-    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    return state | ({"betas": betas_of(name)} if "betas" in state else {})

@@ -151,8 +151,8 @@ def _lvdm(path: Path, state: dict[str, Tensor]) -> Known:
 
 
 def _published(family: str, kind: str, state: dict[str, Tensor]) -> Known:
-    """Without what training left behind, but with both kinds of weights and the table of signals'
-    scales; a weight that is listed twice is kept once."""
+    """Without what training left behind, but with both kinds of weights, the noise schedule and the
+    table of signals' scales; a weight that is listed twice is kept once."""
     kept = {k: v for k, v in state.items() if factorised_files.is_used(k)}
     once = {k: v for k, v in kept.items() if not is_duplicate(k, kept)}
     return Known(Header(family=family, kind=kind, config={}), once)

@@ -144,10 +144,12 @@ def autoencoder_config(shapes: Shapes, scale: float, shift: float) -> Autoencode
             f"an autoencoder of {stages} stages does not tell which axes it halves, as the "
             f"published ones of {', '.join(map(str, FACTORS))} stages do"
         )
+    inner, latents = found["post_quant_conv.conv.weight"][:2]
     return Autoencoder3DConfig(
         width=found["encoder.conv_first.conv.weight"][0],
         factors=FACTORS[stages],
-        latent_channels=found["post_quant_conv.conv.weight"][0],
+        latent_channels=latents,
+        inner_channels=inner,
         scale=scale,
         shift=shift,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from ..diffusion.schedules import NoiseSchedule, from_betas
 from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
 from ..networks.factorised_unet import FactorisedUNet
 from ..networks.layers.residual import channels_last
@@ -42,8 +43,12 @@ PREFIXES = {
     "image_proj_model.": "resampler",
     "embedder.model.": "image",
 }
-SIGNAL_SCALES = "scale_arr"
-"""VideoCrafter's table, beside the networks."""
+SIGNAL_SCALES, BETAS = "scale_arr", "betas"
+TABLES = (SIGNAL_SCALES, BETAS)
+"""Beside the networks: VideoCrafter's scales of the signal, and the noise schedule."""
+
+ROUNDED = 1e-2
+"""How far half precision may move the smallest of the published betas, relatively."""
 
 AVERAGE_COUNTERS = ("decay", "num_updates")
 CLIP_LEFTOVERS = {
@@ -87,7 +92,7 @@ def is_used(key: str) -> bool:
     place, path = PREFIXES.get(prefix), key.removeprefix(prefix)
     if place == "average":
         return path not in AVERAGE_COUNTERS
-    return key == SIGNAL_SCALES or not (is_leftover(key) or _is_clip_leftover(place, path))
+    return key in TABLES or not (is_leftover(key) or _is_clip_leftover(place, path))
 
 
 def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
@@ -101,7 +106,7 @@ def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
         prefix = next((prefix for prefix in PREFIXES if key.startswith(prefix)), None)
         if prefix is not None:
             getattr(found, PREFIXES[prefix])[key.removeprefix(prefix)] = state[key]
-        elif key != SIGNAL_SCALES:
+        elif key not in TABLES:
             unknown.append(key)
     complain("has unknown", name, unknown)
     return found
@@ -110,6 +115,23 @@ def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
 def _is_clip_leftover(place: str | None, path: str) -> bool:
     pattern = CLIP_LEFTOVERS.get(place)
     return pattern is not None and pattern.match(path) is not None
+
+
+def schedule_of(state: Mapping[str, Tensor], usual: NoiseSchedule, name: str) -> NoiseSchedule:
+    """The noise levels that a checkpoint was trained with: `usual` where it has no table of them,
+    one without numbers, or one that agrees but for how it was rounded.
+
+    Raises CheckpointError for a table of something else.
+    """
+    if BETAS not in state or state[BETAS].is_meta:
+        return usual
+    betas = state[BETAS].double()
+    if betas.shape == usual.betas.shape and torch.allclose(betas, usual.betas, rtol=ROUNDED):
+        return usual
+    try:
+        return from_betas(betas)
+    except ValueError as error:
+        raise CheckpointError(f"{name}: its table {BETAS} is no noise schedule: {error}") from error
 
 
 # --------------------------------------------------------------------------------------------------

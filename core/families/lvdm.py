@@ -157,9 +157,10 @@ def assemble(
     network = files.load_unet(own, name, dtype).to(device)
     text = files.load_text_encoder(found.text, told.text or CLIP_L, name, dtype)
     first, last = TEXT_BETAS if kind == WITH_TEXT else UNCONDITIONAL_BETAS
+    schedule = files.schedule_of(state, scaled_linear(start=first, end=last), name)
     model = DiffusionModel(
         network=network,
-        preconditioning=discrete(told.prediction, scaled_linear(start=first, end=last)),
+        preconditioning=discrete(told.prediction, schedule),
         own_task=task,
         latent_channels=network.config.latent_channels,
         factor=factor,

@@ -102,7 +102,7 @@ def assemble(
         visual, named = part(found.image, "visual."), f"the image encoder of {name}"
         image = open_clip_image.from_state(visual, named, dtype).to(device)
     return VideoCrafterModel(
-        model=_diffusion_model(network, state.get(files.SIGNAL_SCALES), name),
+        model=_diffusion_model(network, schedule_of(state, name)),
         autoencoder=autoencoder,
         text_encoder=text and text.to(device),
         tokenizer=ClipTokenizer(PADDING),
@@ -160,28 +160,28 @@ def load_resampler(
     return load_into(module, own, f"the resampler of {name}", dtype)
 
 
-def schedule_of(signal_scales: Tensor | None, name: str) -> NoiseSchedule:
+def schedule_of(state: Mapping[str, Tensor], name: str) -> NoiseSchedule:
     """The noise levels, with the table of signal scales that the file has or none.
 
     Tables of the published files are longer than the schedule, whose steps alone are used.
     """
-    schedule = scaled_linear()
-    if signal_scales is None:
+    schedule = files.schedule_of(state, scaled_linear(), name)
+    scales = state.get(files.SIGNAL_SCALES)
+    if scales is None:
         return schedule
-    if len(signal_scales) < schedule.steps:
+    if len(scales) < schedule.steps:
         raise CheckpointError(
-            f"{name} has {len(signal_scales)} scales of the signal for {schedule.steps} steps"
+            f"{name} has {len(scales)} scales of the signal for {schedule.steps} steps"
         )
-    scales = signal_scales[: schedule.steps]
-    return ScaledSignalSchedule(schedule.alphas_cumprod, signal_scales=scales)
+    return ScaledSignalSchedule(
+        schedule.alphas_cumprod, signal_scales=scales[: schedule.steps]
+    )
 
 
-def _diffusion_model(
-    network: FactorisedUNet, signal_scales: Tensor | None, name: str
-) -> DiffusionModel:
+def _diffusion_model(network: FactorisedUNet, schedule: NoiseSchedule) -> DiffusionModel:
     return DiffusionModel(
         network=network,
-        preconditioning=discrete("eps", schedule_of(signal_scales, name)),
+        preconditioning=discrete("eps", schedule),
         own_task="image to video" if network.config.attention.image else "text to video",
         latent_channels=network.config.latent_channels,
         family=FAMILY,

@@ -31,17 +31,22 @@ Triple = tuple[int, int, int]
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder3DConfig:
     """width: channels at full resolution, doubled by every stage. factors: pixels per latent
-    position along each axis, powers of 2. Latents here are scale * (raw + shift)."""
+    position along each axis, powers of 2. inner_channels: what the encoder ends with half of and
+    the decoder begins with, from which 1x1x1 convolutions lead to the latents; None = as many as
+    latent_channels. Latents here are scale * (raw + shift)."""
 
     width: int = 32
     factors: Triple = (4, 8, 8)
     latent_channels: int = 4
+    inner_channels: int | None = None
     scale: float = 1.0
     shift: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.factors) != 3 or any(f < 1 or f & (f - 1) for f in self.factors):
             raise ValueError(f"The factors must be three powers of 2, got {self.factors}.")
+        if self.inner_channels is None:
+            object.__setattr__(self, "inner_channels", self.latent_channels)
 
     @property
     def strides(self) -> list[Triple]:
@@ -212,7 +217,7 @@ class Encoder3D(nn.Module):
             self.stages.append(Stage(down, width, 1, ops))
         width = config.channels(len(self.stages))
         self.norm_out = ops.GroupNorm(GROUPS, width, eps=EPS)
-        self.conv_out = SameConv3d(width, 2 * config.latent_channels, ops=ops)
+        self.conv_out = SameConv3d(width, 2 * config.inner_channels, ops=ops)
 
     def forward(self, h: Tensor) -> Tensor:
         h = self.conv_in(features_last(h))
@@ -228,7 +233,7 @@ class Decoder3D(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList()
         count = len(config.strides)
-        widths = [config.latent_channels, *(config.channels(count - i) for i in range(count))]
+        widths = [config.inner_channels, *(config.channels(count - i) for i in range(count))]
         for strides, (width, out) in zip(config.strides, itertools.pairwise(widths), strict=True):
             up = SameConvTranspose3d(width, out, strides, ops)
             self.stages.append(Stage(up, out, 2, ops))
@@ -257,11 +262,11 @@ class Autoencoder3D(nn.Module):
     def __init__(self, config: Autoencoder3DConfig, ops=nn):
         super().__init__()
         self.config = config
-        channels = config.latent_channels
+        channels, inner = config.latent_channels, config.inner_channels
         self.encoder = Encoder3D(config, ops)
         self.decoder = Decoder3D(config, ops)
-        self.mix_moments = SameConv3d(2 * channels, 2 * channels, 1, ops=ops)
-        self.mix_latents = SameConv3d(channels, channels, 1, ops=ops)
+        self.mix_moments = SameConv3d(2 * inner, 2 * channels, 1, ops=ops)
+        self.mix_latents = SameConv3d(channels, inner, 1, ops=ops)
         for block in self.modules():
             if isinstance(block, ResBlock3D):
                 zeroed(block.conv2)

@@ -284,7 +284,8 @@ def _resumed(
 class Between:
     """How the frames between key frames are made; see `interpolation.interpolate`.
 
-    denoiser_for, sampling: of the interpolation model; None for those of the key frames.
+    denoiser_for, sampling: of the interpolation model; None for those of the key frames. factor:
+    frames per key frame after one pass.
     """
 
     denoiser_for: DenoiserFor | None = None
@@ -293,6 +294,7 @@ class Between:
     window_keys: int = 5
     rate: int | None = 0
     passes: int = 2
+    factor: int = FACTOR
 
     def __post_init__(self) -> None:
         if self.passes < 1 or self.window_keys < 2:
@@ -305,7 +307,7 @@ class Between:
         """The same as the interpolation of so many key frames to a video of so many frames."""
         return Interpolation(
             window_keys=self.window_keys, rate=self.rate, passes=self.passes, use=self.use,
-            total_keys=total_keys, frames=frames,
+            factor=self.factor, total_keys=total_keys, frames=frames,
         )  # fmt: skip
 
 
@@ -318,9 +320,9 @@ class Hierarchy:
     between: Between = Between()
 
 
-def key_frames(frames: int, passes: int = 2) -> int:
+def key_frames(frames: int, passes: int = 2, factor: int = FACTOR) -> int:
     """Key frames that `hierarchical` predicts for a video of `frames` frames."""
-    return -(-(frames - 1) // FACTOR**passes) + 1
+    return -(-(frames - 1) // factor**passes) + 1
 
 
 def hierarchical(
@@ -335,14 +337,14 @@ def hierarchical(
 ) -> Iterator[Tensor]:
     """Yield a video whose key frames are predicted and whose other frames are interpolated.
 
-    Key frames lie 4 ** passes frames apart. Every segment between them is made as soon as its key
+    Key frames lie factor ** passes frames apart. Every segment between them is made as soon as its key
     frames exist, so memory does not grow with the length. done: what an interrupted run of the same
     settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     between = how.between
-    predicting = replace(how.keys, spacing=FACTOR**between.passes, level="keys")
-    keys = key_frames(frames, between.passes)
+    predicting = replace(how.keys, spacing=between.factor**between.passes, level="keys")
+    keys = key_frames(frames, between.passes, between.factor)
     if predicting.given is not None:
         keys = max(keys, 1 + predicting.given.shape[1])
     # Every key frame is a frame of the video, so those that exist are found in what is done.

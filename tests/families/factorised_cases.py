@@ -78,7 +78,11 @@ def _attention(told: Mapping[str, Any], stacked: bool):
 def autoencoder_config(told: Mapping[str, Any], **latents: float) -> Autoencoder3DConfig:
     encoder = told["ddconfig"]["encoder"]["params"]
     return Autoencoder3DConfig(
-        width=encoder["n_hiddens"], factors=tuple(encoder["downsample"]), **latents
+        width=encoder["n_hiddens"],
+        factors=tuple(encoder["downsample"]),
+        latent_channels=told["embed_dim"],
+        inner_channels=encoder["z_channels"],
+        **latents,
     )
 
 
@@ -160,7 +164,7 @@ class Steps:
         name = f"{prefix}.pred_x0.{index}"
         if name in self.expected:
             check_sampled(step.denoised, self.expected[name], name, SAMPLED)
-        if index:
+        name = f"{prefix}.x.{index - 1}"
+        if name in self.expected:
             scale = self.schedule.input_scale(torch.tensor(step.sigma, dtype=torch.float64))
-            name = f"{prefix}.x.{index - 1}"
             check_sampled(step.x * scale.to(step.x), self.expected[name], name, SAMPLED)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import factorised_cases as factorised
 import recipe
@@ -15,7 +16,12 @@ from torch import Tensor
 from videoldm.core.diffusion.denoiser import to_ve
 from videoldm.core.diffusion.guidance import guided
 from videoldm.core.diffusion.samplers import sample_ddpm
-from videoldm.core.diffusion.schedules import get_sigmas_at, scaled_linear, timesteps_strided
+from videoldm.core.diffusion.schedules import (
+    NoiseSchedule,
+    get_sigmas_at,
+    scaled_linear,
+    timesteps_strided,
+)
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import lvdm
 from videoldm.core.families.factorised_files import load_autoencoder_3d
@@ -98,7 +104,7 @@ def checkpoint(case: Case, folder: Path) -> Path:
     unet = factorised.unet_shapes(factorised.unet_config(params["unet_config"]["params"]))
     inner = factorised.autoencoder_config(params["first_stage_config"]["params"])
     listed = factorised.shapes_of(Autoencoder3D, inner, keys.autoencoder_to_original)
-    state = {name: torch.zeros(1000) for name in ("betas", "alphas_cumprod")}
+    state = {"betas": schedule_of(params).betas.float(), "alphas_cumprod": torch.zeros(1000)}
     for key, shape in unet.items():
         flat = f"model_ema.diffusion_model{key}".replace(".", "")
         state[UNET + key] = recipe.tensor(told["seed"], UNET + key, shape)
@@ -114,6 +120,13 @@ def checkpoint(case: Case, folder: Path) -> Path:
     return folder / "model.ckpt"
 
 
+def schedule_of(told: Mapping[str, Any]) -> NoiseSchedule:
+    """What the original calls linear is linear in sqrt(beta)."""
+    return scaled_linear(
+        told.get("timesteps", 1000), start=told["linear_start"], end=told["linear_end"]
+    )
+
+
 def told_of(case: Case) -> lvdm.Told:
     params = case.told["config"]["params"]
     first_stage = params["first_stage_config"]["params"]
@@ -121,12 +134,22 @@ def told_of(case: Case) -> lvdm.Told:
     if "encoder" in first_stage["ddconfig"]:
         latents = dict(scale=params["scale_factor"], shift=params["shift_factor"])
         inner = factorised.autoencoder_config(first_stage, **latents)
-    task = "interpolation" if params.get("p_interp") else "prediction"
-    return lvdm.Told(task=task, autoencoder=inner, text=case.told.get("clip_config"))
+    return lvdm.Told(
+        task="interpolation" if params.get("p_interp") else "prediction",
+        prediction=params.get("parameterization", "eps"),
+        autoencoder=inner,
+        text=case.told.get("clip_config"),
+    )
 
 
 def model_of(case: Case, folder: Path, weights: lvdm.Weights = "published") -> lvdm.LvdmModel:
     return lvdm.load(checkpoint(case, folder), told_of(case), weights=weights)
+
+
+def guidance_of(told: Mapping[str, Any], scale: float) -> float:
+    """The usual scale of what a run was guided by: the originals leave guidance off at 1, whatever
+    their form of it is."""
+    return 1.0 if scale == 1.0 else GUIDANCE[told.get("uc_type") or "usual"](scale)
 
 
 def decoded(found: lvdm.LvdmModel, latents: Tensor) -> Tensor:
@@ -178,13 +201,15 @@ def model_given_frames(case: Case, folder: Path) -> None:
 def schedules(case: Case, folder: Path) -> None:
     inputs, expected = case.raw("inputs"), case.raw("expected")
     for name, told in case.told["runs"].items():
-        schedule = scaled_linear(start=told["linear_start"], end=told["linear_end"])
+        schedule = schedule_of(told)
         abar = schedule.alphas_cumprod
         check_close(schedule.betas, expected[f"{name}.betas"], "betas", 1e-11)
         check_close(abar, expected[f"{name}.alphas_cumprod"], "abar", EXACT)
-        for steps in (7, 50, 100, 200):
-            listed = f"{name}.ddim{steps}"
-            timesteps = timesteps_strided(1000, steps)
+        lists = {k.rpartition(".")[0] for k in expected if k.startswith(f"{name}.ddim")}
+        assert lists
+        for listed in lists:
+            steps = int(listed.removeprefix(f"{name}.ddim"))
+            timesteps = timesteps_strided(schedule.steps, steps)
             assert torch.equal(timesteps.flip(0), expected[f"{listed}.timesteps"])
             # The original computes its lists from a float32 table.
             a = abar[timesteps].flip(0)
@@ -193,9 +218,10 @@ def schedules(case: Case, folder: Path) -> None:
             for got, what in ((a, "alphas"), (before, "alphas_prev"), (sigmas, "sigmas_eta1")):
                 check_close(got, expected[f"{listed}.{what}"], what, 3e-6)
     t = inputs["t"]
-    for width in (256, 7):
+    for name in (k for k in expected if k.startswith("timestep_embedding_")):
+        width = int(name.rpartition("_")[2])
         got = F.pad(sinusoid(t, width), (0, width % 2))
-        check_close(got, expected[f"timestep_embedding_{width}"], "embedding", 1e-4)
+        check_close(got, expected[name], name, 1e-4)
 
 
 @torch.no_grad()
@@ -231,8 +257,7 @@ def ddim_text(case: Case, folder: Path) -> None:
     cond, uncond = (found.model.denoiser(Conditions(text=text)) for text in texts.values())
     schedule = found.model.schedule
     for run, told in case.told["runs"].items():
-        scale = told.get("scale", 1.0)
-        scale = GUIDANCE[told.get("uc_type") or "usual"](scale)
+        scale = guidance_of(told, told.get("scale", 1.0))
         made = sample_ddim(
             guided(cond, uncond, scale),
             inputs[f"{run}.noise.0"],

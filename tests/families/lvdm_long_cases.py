@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from factorised_cases import SAMPLED
 from golden_cases import Case, check_sampled
-from lvdm_cases import decoded, model_of
+from lvdm_cases import decoded, guidance_of, model_of
 from torch import Tensor
-from videoldm.core.families.factorised_sampling import GUIDANCE, ddim_plan
+from videoldm.core.families.factorised_sampling import ddim_plan
 from videoldm.core.families.lvdm_sampling import (
     context_use,
     filled_keys,
@@ -21,13 +21,13 @@ from videoldm.core.networks.conditions import Conditions
 from videoldm.core.tasks.long_video import Between, Continuation, Hierarchy, hierarchical
 from videoldm.core.tasks.segment import Sampling
 
-WINDOW, BETWEEN = 4, 5  # latent frames of a predicted and of an interpolated window
-
 
 @dataclass
 class Recorded:
-    """The recorded noise of one window, in the place of a `NoiseSource`."""
+    """The recorded noise of one window, in the place of a `NoiseSource`. positions: of the frames
+    that it is given."""
 
+    positions: list[int]
     given: Tensor | None
     start: Tensor
     steps: list[Tensor]
@@ -36,11 +36,9 @@ class Recorded:
         return self.start
 
     def like(self, x: Tensor, *, stream: str) -> Tensor:
-        """The noise of given frames, which stand first, or first and last."""
         assert stream == "perturbation"
         noise = torch.zeros_like(x)
-        positions = [0, -1][: self.given.shape[1]]
-        noise[:, positions] = self.given
+        noise[:, self.positions] = self.given
         return noise
 
     def __call__(self, step: int, x: Tensor) -> Tensor:
@@ -58,12 +56,17 @@ class RecordedSampling(Sampling):
         return self.windows[frames[0] // self.stride]
 
 
-def windows_of(noises: list[Tensor], steps: int, count: int, given_first: bool) -> list[Recorded]:
-    """Windows in the order in which the original drew their noise."""
+def windows_of(
+    noises: list[Tensor], steps: int, positions: list[int], perturbed: bool
+) -> list[Recorded]:
+    """Windows in the order in which the original drew their noise: of frames that it perturbs at
+    these positions, of the start, then of every step."""
     noises, found = list(noises), []
-    for k in range(count):
-        given = noises.pop(0) if k or given_first else None
-        found.append(Recorded(given, noises.pop(0), [noises.pop(0) for _ in range(steps)]))
+    while noises:
+        is_given = bool(found) or -1 in positions  # a first prediction is given nothing
+        given = noises.pop(0) if is_given and perturbed else None
+        start, *of_steps = (noises.pop(0) for _ in range(1 + steps))
+        found.append(Recorded(positions, given, start, of_steps))
     return found
 
 
@@ -79,48 +82,61 @@ def long_video(case: Case, folder: Path) -> None:
         check_run(run, how, models, given, expected)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The recorded windows of a run: of the prediction, and of the interpolation between all pairs
+    of key frames or, where `shipped`, between those that the script fills in."""
+
+    predicted: list[Recorded]
+    filled: list[Recorded]
+    shipped: bool
+
+
+def recorded_windows(given: dict[str, Tensor], how: dict, steps: int) -> Windows:
+    noise, all_pairs = (
+        [given[k] for k in sorted(given) if k.startswith(name)] for name in ("noise", "fnoise")
+    )
+    count, perturbed = how["n_random_pred"], how["s"] is not None
+    first = windows_of(noise[:count], steps, list(range(how["T_cond"])), perturbed)
+    filled = windows_of(all_pairs or noise[count:], steps, [0, -1], perturbed)
+    return Windows(first, filled, not all_pairs)
+
+
 def check_run(run: str, how: dict, models: dict, given: dict[str, Tensor], expected: dict) -> None:
     first, between = models["pred"].model, models["interp"].model
-    schedule, steps = first.schedule, how["S"]
+    window, factor = first.network.spec.frames, between.network.spec.frames - 1
     assert how["sample_type"] == "ddim"
-    keys = WINDOW + how["n_pred_steps"] * (WINDOW - how["T_cond"])
-    plan_of = ddim_plan(schedule, steps, how["eta"])
-    noise = [given[k] for k in sorted(given) if k.startswith("noise")]
-    count = how["n_random_pred"]
-    predicted = windows_of(noise[:count], steps, how["n_pred_steps"] + 1, False)
-    all_pairs = [given[k] for k in sorted(given) if k.startswith("fnoise")]
-    pairs = keys - 1 if all_pairs else filled_keys(keys) - 1
-    filled = windows_of(all_pairs or noise[count:], steps, pairs, True)
+    plan_of = ddim_plan(first.schedule, how["S"], how["eta"])
+    windows = recorded_windows(given, how, len(plan_of.sigmas) - 1)
+    known = expected[f"{run}.keyframe_latents"]
+    pairs = (filled_keys(known.shape[1]) if windows.shipped else known.shape[1]) - 1
+    assert (len(windows.predicted), len(windows.filled)) == (how["n_pred_steps"] + 1, pairs)
     drawn = dict(sampler=plan_of.sample, sigmas=plan_of.sigmas)
-    sampling = RecordedSampling(**drawn, windows=predicted, stride=4 * (WINDOW - how["T_cond"]))
-    filling = RecordedSampling(**drawn, windows=filled, stride=BETWEEN - 1)
-    use = context_use(schedule, how["s"], GUIDANCE[how["uc_type"]](how["uncond_scale"]))
+    stride = factor * (window - how["T_cond"])
+    sampling = RecordedSampling(**drawn, windows=windows.predicted, stride=stride)
+    filling = RecordedSampling(**drawn, windows=windows.filled, stride=factor)
+    use = context_use(first.schedule, how["s"], guidance_of(how, how["uncond_scale"]))
 
     def denoiser_for(condition, model=first):
         return model.denoiser(Conditions(context=condition.context))
 
-    size = (1, *expected[f"{run}.keyframe_latents"].shape[2:])
     middle = Between(
-        denoiser_for=lambda c: denoiser_for(c, between),
-        sampling=filling,
-        use=use,
-        window_keys=2,
-        rate=None,
-        passes=1,
-    )
+        denoiser_for=lambda c: denoiser_for(c, between), sampling=filling, use=use, window_keys=2,
+        rate=None, passes=1, factor=factor,
+    )  # fmt: skip
+    size = (len(known), *known.shape[2:])
     if how["variant"] == "as_is":
-        made = shipped_long_video(denoiser_for, size, sampling, 4 * (keys - 1) + 1, middle)
+        frames = factor * (known.shape[1] - 1) + 1
+        made = shipped_long_video(denoiser_for, size, sampling, frames, middle)
     else:
-        level = Hierarchy(
-            keys=Continuation(window=WINDOW, context=how["T_cond"], use=use), between=middle
-        )
-        made = hierarchical(denoiser_for, size, sampling, 4 * pairs + 1, how=level)
+        keys = Continuation(window=window, context=how["T_cond"], use=use)
+        level = Hierarchy(keys=keys, between=middle)
+        made = hierarchical(denoiser_for, size, sampling, factor * pairs + 1, how=level)
     made = torch.cat(list(made), dim=1)
-    name = "long_latents_all_pairs" if all_pairs else "long_latents"
+    name = "long_latents" if windows.shipped else "long_latents_all_pairs"
     check_sampled(made, expected[f"{run}.{name}"], f"{run}.{name}", SAMPLED)
-    known = expected[f"{run}.keyframe_latents"][:, : pairs + 1]
-    check_sampled(made[:, ::4], known, f"{run}.keyframe_latents", SAMPLED)
-    if not all_pairs:
+    check_sampled(made[:, ::factor], known[:, : pairs + 1], f"{run}.keyframe_latents", SAMPLED)
+    if windows.shipped and f"{run}.video" in expected:
         video = decoded(models["interp"], made)
         check_sampled(video, expected[f"{run}.video"], f"{run}.video", SAMPLED)
 

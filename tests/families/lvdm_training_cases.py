@@ -118,26 +118,32 @@ def _check(got: Tensor, expected: Tensor, what: str, tolerance: float) -> None:
 # --------------------------------------------------------------------------------------------------
 # Losses of the U-Nets.
 
-MASKS = {
-    "pred": MaskDistribution(prediction=0.5, n_previous=(1,)),
-    "interp": MaskDistribution(interpolation=0.9, prediction=0.0),
-}
+LOSSES = {"l1": l1, "l2": l2}
+
+
+def masks_of(params: dict) -> MaskDistribution:
+    """How often the original's configuration has which frames given."""
+    previous = params["n_prevs"] or (1,)
+    return MaskDistribution(
+        interpolation=params["p_interp"], prediction=params["p_pred"], n_previous=tuple(previous)
+    )
 
 
 def training(case: Case, folder: Path) -> None:
     """Losses and gradients of each network, with the recorded noise."""
     told, inputs, raw = case.told, case.inputs(), case.raw("expected")
     for run, how in told["runs"].items():
-        found = model_of(Case(case.folder.parent / told["model_cases"][run]), folder, "raw").model
+        source = Case(case.folder.parent / told["model_cases"][run])
+        found, params = model_of(source, folder, "raw").model, source.told["config"]["params"]
         network = found.network.requires_grad_(True)
         given = {k.removeprefix(f"{run}."): v for k, v in inputs.items() if k.startswith(f"{run}.")}
-        if run in MASKS:
-            error = _given(found, given, run, how, raw)
+        if "p_pred" in params:
+            error = _given(found, given, masks_of(params), how["py_seed"], raw[f"{run}.mask"])
         else:
             step, noise = given["noise.0"], given["noise.1"]
             text = Conditions(text=given.get("context"))
             error = noise_error(network, found.schedule, given["x0"], noise, step, text)
-        loss = l2(error) if run == "t2v" else l1(error)
+        loss = LOSSES[params.get("loss_type", "l2")](error)
         check_close(loss.detach().reshape(1), raw[f"{run}.loss"], f"{run}.loss", LOSS)
         network.zero_grad()
         loss.backward()
@@ -148,11 +154,12 @@ def training(case: Case, folder: Path) -> None:
             check_sampled(named[name], raw[what], what, GRADIENT)
 
 
-def _given(found, given: dict[str, Tensor], run: str, how: dict, raw: dict[str, Tensor]) -> Tensor:
-    x0 = given["x0"]
-    random = Random(how["py_seed"])
-    mask = torch.tensor([MASKS[run].draw(x0.shape[1], random) for _ in x0])
-    assert torch.equal(mask, raw[f"{run}.mask"][:, 0])
+def _given(
+    found, given: dict[str, Tensor], masks: MaskDistribution, seed: int, known: Tensor
+) -> Tensor:
+    x0, random = given["x0"], Random(seed)
+    mask = torch.tensor([masks.draw(x0.shape[1], random) for _ in x0])
+    assert torch.equal(mask, known.reshape(*mask.shape, -1)[..., 0])
     level, step, made, of_given = (given[f"noise.{i}"] for i in range(4))
     noise = Noise(level=level, step=step, made=made, given=of_given)
     return given_frames_error(found.network, found.schedule, x0, mask, noise)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from model_toys import normal
 from safetensors.torch import save_file
+from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import factorised_files as files
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import lvdm
@@ -219,3 +220,23 @@ def test_a_loaded_model_denoises():
     assert made.shape == x.shape and torch.isfinite(made).all()
     with pytest.raises(ValueError, match="takes no conditions, but was also given text"):
         found.denoiser(Conditions(text=normal(1, 7, 24)))
+
+
+# -------------------------------------------------------------------------------- noise schedule
+
+
+def test_the_noise_levels_are_those_that_the_file_was_trained_with():
+    state = toys.checkpoint("unconditional")
+    usual = lvdm.assemble(state, "a", TOY).model.schedule
+    assert torch.equal(usual.betas, scaled_linear(start=1.5e-3, end=1.55e-2).betas)
+    for same in (state | {"betas": state["betas"].half()}, without_betas(state)):
+        assert torch.equal(lvdm.assemble(same, "a", TOY).model.schedule.betas, usual.betas)
+    other = scaled_linear(500, start=1e-3, end=2e-2).betas
+    found = lvdm.assemble(state | {"betas": other.float()}, "a", TOY).model.schedule
+    torch.testing.assert_close(found.betas, other, rtol=1e-6, atol=0)
+    with pytest.raises(CheckpointError, match="a: its table betas is no noise schedule"):
+        lvdm.assemble(state | {"betas": torch.zeros(1000)}, "a", TOY)
+
+
+def without_betas(state):
+    return {k: v for k, v in state.items() if k != "betas"}

@@ -211,10 +211,13 @@ def test_forms_of_guidance(form, scale, expected):
 
 
 def test_a_table_of_scales_that_is_too_short_is_refused():
-    assert isinstance(videocrafter.schedule_of(scales(1400, 0.7), "a"), ScaledSignalSchedule)
-    assert type(videocrafter.schedule_of(None, "a")) is type(scaled_linear())
+    def schedule(table):
+        return videocrafter.schedule_of({files.SIGNAL_SCALES: table}, "a")
+
+    assert isinstance(schedule(scales(1400, 0.7)), ScaledSignalSchedule)
+    assert type(videocrafter.schedule_of({}, "a")) is type(scaled_linear())
     with pytest.raises(CheckpointError, match="a has 500 scales of the signal for 1000 steps"):
-        videocrafter.schedule_of(scales(500, 0.7), "a")
+        schedule(scales(500, 0.7))
 
 
 def test_a_loaded_model_denoises_with_its_own_scales():

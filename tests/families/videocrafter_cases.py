@@ -12,7 +12,7 @@ from golden_cases import Case, check_close, check_sampled
 from videoldm.core.diffusion.guidance import guided
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import videocrafter
-from videoldm.core.families.factorised_files import read
+from videoldm.core.families.factorised_files import BETAS, SIGNAL_SCALES, read
 from videoldm.core.families.factorised_sampling import sample_ddim
 from videoldm.core.networks.autoencoder import decode_frames
 from videoldm.core.networks.conditions import Conditions
@@ -57,7 +57,8 @@ def model_ddim(case: Case, folder: Path) -> None:
         scales = expected.get(f"{run}.scale_arr")
         if told["scale_kind"] == "vc2":
             check_close(state["scale_arr"], scales, "scale_arr", TABLES)
-        schedule = videocrafter.schedule_of(scales, run)
+        tables = {SIGNAL_SCALES: scales} if scales is not None else {}
+        schedule = videocrafter.schedule_of({BETAS: state[BETAS]} | tables, run)
         model = found.model.with_schedule(schedule)
         cond, uncond = (model.denoiser(Conditions(text=text, ids=fps)) for text in texts)
         made = sample_ddim(
