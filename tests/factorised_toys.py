@@ -41,6 +41,11 @@ CONFIGS = {
         attended=(True, False),
         layers=2,
     ),
+    "heads of one width, kernels over time": config(
+        SplitAttentionSpec(heads=None, head_width=8, max_distance=3),
+        attended=(True, True),
+        kernel=3,
+    ),
     "videocrafter 1": config(
         StackedTransformersSpec(head_width=8, text=24, max_distance=4),
         pooled_norm=False,
@@ -49,10 +54,10 @@ CONFIGS = {
         attended=(True, True, False),
     ),
     "videocrafter image": config(
-        StackedTransformersSpec(head_width=8, text=24, image=12, depth=2),
+        StackedTransformersSpec(head_width=8, text=24, image=12, depth=2, time_depth=3),
         pooled_norm=False,
         first_attention=True,
-        time_convolutions=True,
+        time_convolutions=(1, 1, 1, 1),
         frames_per_second=True,
     ),
 }

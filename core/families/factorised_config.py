@@ -39,8 +39,7 @@ class _Found(dict):
 
 def is_lvdm(unet: Shapes) -> bool:
     """Whether a U-Net's shapes, by the original's names, are those of an LVDM network."""
-    first = unet.get(FIRST, ())
-    return len(first) == 5 and LAST in unet and first[2] == 1
+    return len(unet.get(FIRST, ())) == 5 and LAST in unet
 
 
 def is_videocrafter(unet: Shapes) -> bool:
@@ -65,7 +64,8 @@ def unet_config(shapes: Shapes) -> FactorisedConfig:
         latent_channels=found[LAST][0],
         pooled_norm=not stacked,
         scale_shift=told == 2 * channels[0],
-        time_convolutions="input_blocks.1.0.temopral_conv.conv1.0.weight" in found,
+        kernel=1 if stacked else found[FIRST][2],
+        time_convolutions=_time_convolutions(found),
         first_attention=stacked,
         frames_per_second="fps_embedding.0.weight" in found,
         given=_given(found),
@@ -93,30 +93,68 @@ def _count(found: Shapes, pattern: str) -> int:
     return 1 + max((int(match[1]) for match in matches if match), default=-1)
 
 
+def _time_convolutions(found: _Found) -> tuple[int, ...]:
+    """Sides in space of the convolutions over time behind a residual block, all of which have the
+    same ones."""
+    block = "input_blocks.1.0.temopral_conv"
+    names = sorted(k for k in found if k.startswith(f"{block}.") and len(found[k]) == 5)
+    return tuple(found[name][3] for name in names)
+
+
 def _attention(found: _Found) -> AttentionSpec:
     """What the network attends with, told by its middle, which always does."""
-    middle = "middle_block.1"
-    table = found.get(f"{middle}.{TABLE}")
-    if table is not None:
-        heads = found[f"{middle}.norm_t.weight"][0] // table[1]
-        return SplitAttentionSpec(heads=heads, max_distance=table[0] // 2)
-    block = f"{middle}.transformer_blocks.0"
-    depth = _count(found, rf"{re.escape(middle)}\.transformer_blocks\.(\d+)\.")
-    inner, text = found[f"{block}.attn2.to_k.weight"]
-    table = found.get(f"{block}.attn1_tmp.{TABLE}")
-    if table is not None:
-        return InterleavedTransformerSpec(
-            heads=inner // table[1], text=text, max_distance=table[0] // 2, depth=depth
+    if STACKED_MARK in found:
+        return _stacked(found)
+    block = "middle_block.1.transformer_blocks.0"
+    if f"{block}.attn1_tmp.to_q.weight" not in found:
+        return SplitAttentionSpec(**_heads(found, ""))
+    return InterleavedTransformerSpec(
+        **_heads(found, "transformer_blocks.0.attn1_tmp."),
+        text=found[f"{block}.attn2.to_k.weight"][1],
+        depth=_depth(found, "middle_block.1"),
+    )
+
+
+def _heads(found: _Found, inside: str) -> dict[str, int | None]:
+    """Heads of LVDM's attention over time, which are as many or as wide at every width, and how far
+    their relative positions reach; `inside`: the path of the table in the module."""
+    sites = {
+        key.removesuffix(inside + TABLE): found[key]
+        for key in found
+        if key.endswith(f".1.{inside}{TABLE}")
+    }
+    if not sites:
+        raise CheckpointError(
+            "attention over time without relative positions does not tell its number of heads"
         )
-    table = found.get(f"middle_block.2.transformer_blocks.0.attn1.{TABLE}")
-    image = found.get(f"{block}.attn2.to_k_ip.weight")
+    distance, width = next(iter(sites.values()))
+    norm = "norm.weight" if inside else "norm_t.weight"
+    heads = {found[site + norm][0] // table[1] for site, table in sites.items()}
+    same = len(heads) == 1
+    return dict(
+        heads=heads.pop() if same else None,
+        head_width=None if same else width,
+        max_distance=distance // 2,
+    )
+
+
+def _stacked(found: _Found) -> StackedTransformersSpec:
+    space, time = "middle_block.1", "middle_block.2"
+    table = found.get(f"{time}.transformer_blocks.0.attn1.{TABLE}")
+    image = found.get(f"{space}.transformer_blocks.0.attn2.to_k_ip.weight")
     return StackedTransformersSpec(
         head_width=found["init_attn.0.proj_in.weight"][0] // FIRST_HEADS,
-        text=text,
+        text=found[f"{space}.transformer_blocks.0.attn2.to_k.weight"][1],
         image=image and image[1],
         max_distance=None if table is None else table[0] // 2,
-        depth=depth,
+        depth=_depth(found, space),
+        time_depth=_depth(found, time),
     )
+
+
+def _depth(found: _Found, transformer: str) -> int:
+    """Blocks of a transformer."""
+    return _count(found, rf"{re.escape(transformer)}\.transformer_blocks\.(\d+)\.")
 
 
 def _given(found: _Found) -> GivenFramesSpec | None:

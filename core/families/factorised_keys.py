@@ -3,6 +3,7 @@ path here, and the axes of 1 that the original's weights have besides."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -10,7 +11,11 @@ from torch import Tensor
 from ..networks.autoencoder_3d import KERNEL, Autoencoder3DConfig, Triple, phases_of, transposed_of
 from ..networks.factorised_unet import FactorisedConfig
 from ..networks.image_resampler import ResamplerConfig
-from ..networks.layers.factorised_transformers import InterleavedTransformerSpec, SplitAttentionSpec
+from ..networks.layers.factorised_transformers import (
+    InterleavedTransformerSpec,
+    SplitAttentionSpec,
+    StackedTransformersSpec,
+)
 from ..weights.checkpoints import complain
 from .stable_diffusion_keys import inverse, rename_all
 
@@ -67,6 +72,8 @@ INTERLEAVED_ATTENTIONS = {
 STACKED_NORMS = {name: name for name in ("norm1", "norm2", "norm3")}
 STACKED_ATTENTIONS = {"attn1": "first", "attn2": "second"}
 
+PROJECTION = re.compile(r"\.project_(in|out)\.weight$")
+
 Table = dict[str, str]
 
 
@@ -102,7 +109,7 @@ def _attention(config: FactorisedConfig) -> list[tuple[str, Table]]:
     names = STACKED_NORMS, STACKED_ATTENTIONS
     return [
         (".space", _transformer(spec.depth, *names)),
-        (".time", _transformer(spec.depth, *names)),
+        (".time", _transformer(spec.time_depth, *names)),
     ]
 
 
@@ -163,7 +170,7 @@ def unet_to_original(state: Mapping[str, Tensor], config: FactorisedConfig) -> d
 
 def unit_axes(key: str, ndim: int, config: FactorisedConfig) -> tuple[int, ...]:
     """Where the original's weight has axes of 1, given the name here and the number of axes here:
-    LVDM's convolutions have one frame, and projections are convolutions of one position."""
+    LVDM's convolutions mostly have one frame, and projections are convolutions of one position."""
     if not key.endswith(".weight"):
         return ()
     spec, module = config.attention, key.split(".")[-2]
@@ -178,9 +185,13 @@ def unit_axes(key: str, ndim: int, config: FactorisedConfig) -> tuple[int, ...]:
 
 
 def _squeezed(state: Mapping[str, Tensor], config: FactorisedConfig) -> dict[str, Tensor]:
+    """Without those axes; VideoCrafter's projections are linear layers or convolutions."""
+    stacked = isinstance(config.attention, StackedTransformersSpec)
     found, wrong = {}, []
     for key, tensor in state.items():
         axes = unit_axes(key, _ndim_here(key, tensor, config), config)
+        if stacked and PROJECTION.search(key):
+            axes = tuple(range(2, tensor.ndim))
         if any(axis >= tensor.ndim or tensor.shape[axis] != 1 for axis in axes):
             wrong.append(f"{key} {tuple(tensor.shape)}")
         else:
@@ -191,7 +202,8 @@ def _squeezed(state: Mapping[str, Tensor], config: FactorisedConfig) -> dict[str
 
 def _ndim_here(key: str, tensor: Tensor, config: FactorisedConfig) -> int:
     """How many axes a weight has here, of one that comes from the original."""
-    return 4 if config.pooled_norm and tensor.ndim == 5 else tensor.ndim
+    per_frame = config.kernel == 1 or key.endswith("skip.weight")
+    return 4 if config.pooled_norm and per_frame and tensor.ndim == 5 else tensor.ndim
 
 
 # --------------------------------------------------------------------------------------------------

@@ -173,9 +173,7 @@ def schedule_of(state: Mapping[str, Tensor], name: str) -> NoiseSchedule:
         raise CheckpointError(
             f"{name} has {len(scales)} scales of the signal for {schedule.steps} steps"
         )
-    return ScaledSignalSchedule(
-        schedule.alphas_cumprod, signal_scales=scales[: schedule.steps]
-    )
+    return ScaledSignalSchedule(schedule.alphas_cumprod, signal_scales=scales[: schedule.steps])
 
 
 def _diffusion_model(network: FactorisedUNet, schedule: NoiseSchedule) -> DiffusionModel:

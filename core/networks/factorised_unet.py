@@ -14,7 +14,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .conditions import Conditions, NetworkSpec
-from .layers.factorised import GROUPS, ResBlock, ResBlockSpec, VideoInputs
+from .layers.factorised import (
+    GROUPS,
+    ResBlock,
+    ResBlockSpec,
+    VideoInputs,
+    convolution_3x3,
+    convolved,
+)
 from .layers.factorised_transformers import AttentionSpec, StackedTransformersSpec, TimeTransformer
 from .layers.positions import sinusoid
 from .layers.residual import FrameGroupNorm, zeroed
@@ -47,8 +54,9 @@ class FactorisedConfig:
     """channels: width per level, finest first. layers: residual blocks per level on the way down.
     attended: whether a level has attention. What else differs is said by the specs of the layers.
 
-    pooled_norm, scale_shift, time_convolutions: see :class:`.layers.factorised.ResBlockSpec`.
-    first_attention: frames attend to each other before anything else. frames_per_second: the
+    pooled_norm, scale_shift: see :class:`.layers.factorised.ResBlockSpec`. kernel: frames that all
+    3x3 convolutions see. time_convolutions: the sides in space of those that follow every residual
+    block. first_attention: frames attend to each other before anything else. frames_per_second: the
     network is told.
     """
 
@@ -59,7 +67,8 @@ class FactorisedConfig:
     latent_channels: int = 4
     pooled_norm: bool = True
     scale_shift: bool = False
-    time_convolutions: bool = False
+    kernel: int = 1
+    time_convolutions: tuple[int, ...] = ()
     first_attention: bool = False
     frames_per_second: bool = False
     given: GivenFramesSpec | None = None
@@ -83,6 +92,7 @@ class FactorisedConfig:
             embedding=self.embedding,
             scale_shift=self.scale_shift,
             pooled_norm=self.pooled_norm,
+            kernel=self.kernel,
             over_time=self.time_convolutions,
         )
 
@@ -137,7 +147,8 @@ def _way_down(config: FactorisedConfig, ops) -> tuple[nn.ModuleList, list[int]]:
             width = out
             skips.append(width)
         is_last = len(levels) == len(config.channels) - 1
-        down = None if is_last else ops.Conv2d(width, width, 3, stride=2, padding=1)
+        half = dict(kernel=config.kernel, stride=2, ops=ops)
+        down = None if is_last else convolution_3x3(width, width, **half)
         skips += [] if is_last else [width]
         levels.append(Level(blocks, down))
     return levels, skips
@@ -150,7 +161,8 @@ def _way_up(config: FactorisedConfig, skips: list[int], ops) -> nn.ModuleList:
         for _ in range(config.layers + 1):
             blocks.append(Block(width + skips.pop(), out, config, attended, ops))
             width = out
-        levels.append(Level(blocks, ops.Conv2d(width, width, 3, padding=1) if skips else None))
+        same = dict(kernel=config.kernel, ops=ops)
+        levels.append(Level(blocks, convolution_3x3(width, width, **same) if skips else None))
     return levels
 
 
@@ -166,9 +178,10 @@ class FactorisedUNet(nn.Module):
         self.embed_rate = NumberEmbedding(first, config.embedding, ops) if rate else None
         self.embed_level = self._level_embedding(ops)
         channels = config.latent_channels + (config.given is not None)
-        self.conv_in = ops.Conv2d(channels, first, 3, padding=1)
+        same = dict(kernel=config.kernel, ops=ops)
+        self.conv_in = convolution_3x3(channels, first, **same)
         self.first_attention = (
-            TimeTransformer(first, FIRST_HEADS, config.attention, ops)
+            TimeTransformer(first, FIRST_HEADS, config.attention, config.attention.depth, ops)
             if config.first_attention
             else None
         )
@@ -178,7 +191,7 @@ class FactorisedUNet(nn.Module):
         )
         self.up = _way_up(config, skips, ops)
         self.norm_out = FrameGroupNorm(GROUPS, first, eps=1e-5, pooled=config.pooled_norm, ops=ops)
-        self.conv_out = zeroed(ops.Conv2d(first, config.latent_channels, 3, padding=1))
+        self.conv_out = zeroed(convolution_3x3(first, config.latent_channels, **same))
 
     def _level_embedding(self, ops) -> nn.Module | None:
         config = self.config
@@ -235,7 +248,7 @@ class FactorisedUNet(nn.Module):
         return rearrange(h.contiguous(), "(b t) c h w -> b t c h w", t=frames)
 
     def _blocks(self, h: Tensor, inputs: VideoInputs) -> Tensor:
-        h = self.conv_in(h)
+        h = convolved(self.conv_in, h, inputs.frames)
         if self.first_attention is not None:
             h = self.first_attention(h, inputs)
         skips = [h]
@@ -244,7 +257,7 @@ class FactorisedUNet(nn.Module):
                 h = block(h, inputs)
                 skips.append(h)
             if level.resample is not None:
-                h = level.resample(h)
+                h = convolved(level.resample, h, inputs.frames)
                 skips.append(h)
         for block in self.mid:
             h = block(h, inputs)
@@ -253,8 +266,9 @@ class FactorisedUNet(nn.Module):
                 h = block(torch.cat([h, skips.pop()], dim=1), inputs)
             if level.resample is not None:
                 # Twice the size, but for the odd sizes that were halved.
-                h = level.resample(F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest"))
-        return self.conv_out(F.silu(self.norm_out(h, inputs.frames)))
+                h = F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest")
+                h = convolved(level.resample, h, inputs.frames)
+        return convolved(self.conv_out, F.silu(self.norm_out(h, inputs.frames)), inputs.frames)
 
     # ----------------------------------------------------------------------------------------------
     # Numbers among the conditions.

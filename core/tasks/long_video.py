@@ -337,9 +337,9 @@ def hierarchical(
 ) -> Iterator[Tensor]:
     """Yield a video whose key frames are predicted and whose other frames are interpolated.
 
-    Key frames lie factor ** passes frames apart. Every segment between them is made as soon as its key
-    frames exist, so memory does not grow with the length. done: what an interrupted run of the same
-    settings yielded; only the rest is yielded.
+    Key frames lie factor ** passes frames apart. Every segment between them is made as soon as its
+    key frames exist, so memory does not grow with the length. done: what an interrupted run of the
+    same settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     between = how.between

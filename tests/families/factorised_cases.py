@@ -50,7 +50,8 @@ def unet_config(told: Mapping[str, Any]) -> FactorisedConfig:
         latent_channels=told["out_channels"],
         pooled_norm=not stacked,
         scale_shift=told.get("use_scale_shift_norm", False),
-        time_convolutions=told.get("temporal_conv", False),
+        kernel=told.get("kernel_size_t", 1),
+        time_convolutions=_time_convolutions(told),
         first_attention=told.get("addition_attention", False),
         frames_per_second=told.get("fps_cond", False),
         given=given,
@@ -67,12 +68,23 @@ def _attention(told: Mapping[str, Any], stacked: bool):
             image=text if told.get("use_image_attention") else None,
             max_distance=distance if told["use_relative_position"] else None,
             depth=told["transformer_depth"],
+            time_depth=told.get("temporal_transformer_depth", 1),
         )
+    heads, head_width = (
+        None if told.get(name, -1) == -1 else told[name]
+        for name in ("num_heads", "num_head_channels")
+    )
+    how = dict(heads=None if head_width else heads, head_width=head_width, max_distance=distance)
     if told["use_temporal_transformer"]:
-        return InterleavedTransformerSpec(
-            heads=told["num_heads"], text=told["context_dim"], max_distance=distance
-        )
-    return SplitAttentionSpec(heads=told["num_heads"], max_distance=distance)
+        depth = told.get("transformer_depth", 1)
+        return InterleavedTransformerSpec(text=told["context_dim"], depth=depth, **how)
+    return SplitAttentionSpec(**how)
+
+
+def _time_convolutions(told: Mapping[str, Any]) -> tuple[int, ...]:
+    if not told.get("temporal_conv", False):
+        return ()
+    return (3, 3, 1, 1) if told.get("tempspatial_aware") else (1, 1, 1, 1)
 
 
 def autoencoder_config(told: Mapping[str, Any], **latents: float) -> Autoencoder3DConfig:

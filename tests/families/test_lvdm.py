@@ -7,7 +7,7 @@ from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import factorised_files as files
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import lvdm
-from videoldm.core.families.factorised_config import unet_config
+from videoldm.core.families.factorised_config import FACTORS, unet_config
 from videoldm.core.networks.autoencoder_3d import Autoencoder3D
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.weights.checkpoints import CheckpointError
@@ -188,6 +188,22 @@ def test_what_weights_do_not_tell_must_be_said():
     told = lvdm.Told(data="taichi", task="prediction")
     taichi = lvdm.assemble(state, "a", told, device="meta").model
     assert taichi.latent_scale == 0.175733933 and taichi.latent_shift == -0.03291025
+
+
+def test_attention_whose_heads_cannot_be_told_is_refused():
+    state = {k: v for k, v in toys.checkpoint("unconditional").items() if "relative" not in k}
+    with pytest.raises(CheckpointError, match="without relative positions does not tell its numb"):
+        lvdm.assemble(state, "a", TOY)
+
+
+def test_the_autoencoder_may_be_wider_inside_than_its_latents(monkeypatch):
+    monkeypatch.setitem(FACTORS, 1, toys.AUTOENCODER.factors)
+    module = toys.autoencoder(latent_channels=6, inner_channels=4)
+    original = keys.autoencoder_to_original(module.state_dict(), module.config)
+    again = lvdm.autoencoder_of(original, SKY, "a")
+    assert again.config.latent_channels == 6 and again.config.inner_channels == 4
+    assert equal(again.state_dict(), module.state_dict())
+    assert module(module.encode(normal(1, 2, 3, 4, 4))).shape == (1, 2, 3, 4, 4)
 
 
 def test_other_files_are_refused_in_one_sentence(tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import factorised_toys as toys
 import pytest
 import torch
@@ -21,6 +23,7 @@ from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.image_resampler import ImageResampler, ResamplerConfig
 from videoldm.core.weights.checkpoints import CheckpointError
 
+ONES = (1, 1, 1, 1)
 PARAMETERS = {
     "videocrafter1_t2v_512": 1_144_485_956,
     "videocrafter1_t2v_1024": 1_146_536_516,
@@ -69,7 +72,7 @@ def test_what_the_published_networks_differ_in():
         unet = files.take_apart(manifest(name), name).unet
         told[name] = unet_config({k: v.shape for k, v in unet.items()})
     one, large, two, image = told.values()
-    assert [c.time_convolutions for c in told.values()] == [False, False, True, True]
+    assert [c.time_convolutions for c in told.values()] == [(), (), ONES, ONES]
     assert [c.frames_per_second for c in told.values()] == [False, True, True, True]
     assert [c.attention.max_distance for c in told.values()] == [16, 16, None, None]
     assert [c.attention.image for c in told.values()] == [None, None, None, 1024]
@@ -96,6 +99,21 @@ def test_half_precision_weights_become_what_is_asked_for():
     found = videocrafter.assemble(half, "a")
     assert all(v.dtype == torch.float32 for v in found.model.network.state_dict().values())
     assert videocrafter.assemble(half, "a", dtype=torch.float16).model.dtype == torch.float16
+
+
+def test_projections_may_be_convolutions_of_one_position():
+    state = toys.checkpoint("videocrafter 1", average=False, first_stage=False)
+
+    def as_convolution(key, weight):
+        projects = re.search(r"\.(\d)\.proj_(in|out)\.weight$", key)
+        if projects is None or weight.ndim > 2:
+            return weight
+        return weight[..., None, None] if projects[1] == "1" else weight[..., None]
+
+    convolved = {k: as_convolution(k, v) for k, v in state.items()}
+    assert any(v.ndim != state[k].ndim for k, v in convolved.items())
+    one, two = (videocrafter.assemble(s, "a").model.network for s in (state, convolved))
+    assert all(torch.equal(v, two.state_dict()[k]) for k, v in one.state_dict().items())
 
 
 def test_an_unknown_key_is_refused():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,12 +34,33 @@ class VideoInputs:
 class ResBlockSpec:
     """embedding: width of the embedding. scale_shift: it scales and shifts what the second norm
     makes, instead of being added before that. pooled_norm: norms take their statistics over all
-    frames of a video, not per frame. over_time: convolutions over time follow."""
+    frames of a video, not per frame. kernel: frames that the convolutions see. over_time: in space,
+    the sides of the kernels of the convolutions over time that follow; empty = none do."""
 
     embedding: int
     scale_shift: bool = False
     pooled_norm: bool = False
-    over_time: bool = False
+    kernel: int = 1
+    over_time: tuple[int, ...] = ()
+
+
+def convolution_3x3(
+    channels: int, out: int, *, kernel: int = 1, stride: int = 1, ops=nn
+) -> nn.Conv2d | nn.Conv3d:
+    """A 3x3 convolution of every frame, or of `kernel` of them; zero beyond the border and beyond
+    the video."""
+    if kernel == 1:
+        return ops.Conv2d(channels, out, 3, stride=stride, padding=1)
+    how = dict(stride=(1, stride, stride), padding=(kernel // 2, 1, 1))
+    return ops.Conv3d(channels, out, (kernel, 3, 3), **how)
+
+
+def convolved(layer: nn.Module, h: Tensor, frames: int, plus: Tensor | None = None) -> Tensor:
+    """layer(h) + plus for a layer of :func:`convolution_3x3` and h [(b t) c h w]."""
+    if not isinstance(layer, nn.Conv3d):
+        return convolution(layer, h, plus)
+    z = over_time(layer, h, frames)
+    return z if plus is None else z + plus
 
 
 class ResBlock(nn.Module):
@@ -47,18 +69,19 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, out: int, spec: ResBlockSpec, ops=nn):
         super().__init__()
         norm = dict(eps=1e-5, pooled=spec.pooled_norm, ops=ops)
+        convolution_of = dict(kernel=spec.kernel, ops=ops)
         self.scale_shift = spec.scale_shift
         self.norm1 = FrameGroupNorm(GROUPS, channels, **norm)
-        self.conv1 = ops.Conv2d(channels, out, 3, padding=1)
+        self.conv1 = convolution_3x3(channels, out, **convolution_of)
         self.embed = ops.Linear(spec.embedding, 2 * out if spec.scale_shift else out)
         self.norm2 = FrameGroupNorm(GROUPS, out, **norm)
-        self.conv2 = zeroed(ops.Conv2d(out, out, 3, padding=1))
+        self.conv2 = zeroed(convolution_3x3(out, out, **convolution_of))
         self.skip = ops.Conv2d(channels, out, 1) if channels != out else None
-        self.over_time = TimeConvolutions(out, ops) if spec.over_time else None
+        self.over_time = TimeConvolutions(out, spec.over_time, ops) if spec.over_time else None
 
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         frames = inputs.frames
-        z = convolution(self.conv1, F.silu(self.norm1(h, frames), inplace=True))
+        z = convolved(self.conv1, F.silu(self.norm1(h, frames), inplace=True), frames)
         embedded = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
         if self.scale_shift:
             scale, shift = embedded.chunk(2, dim=1)
@@ -67,21 +90,25 @@ class ResBlock(nn.Module):
             z += embedded
             z = self.norm2(z, frames, own=True)
         h = h if self.skip is None else convolution(self.skip, h)
-        h = convolution(self.conv2, F.silu(z, inplace=True), plus=h)
+        h = convolved(self.conv2, F.silu(z, inplace=True), frames, plus=h)
         return h if self.over_time is None else self.over_time(h, frames)
 
 
 class TimeConvolutions(nn.Module):
-    """Four convolutions over three frames, zero beyond the video, each after a norm over all frames
-    and SiLU, and the residual."""
+    """Convolutions over three frames, zero beyond the video, each after a norm over all frames and
+    SiLU, and the residual. sides: of their kernels in space."""
 
-    def __init__(self, width: int, ops=nn):
+    def __init__(self, width: int, sides: Sequence[int], ops=nn):
         super().__init__()
         self.norms = nn.ModuleList(
-            [FrameGroupNorm(GROUPS, width, eps=1e-5, pooled=True, ops=ops) for _ in range(4)]
+            [FrameGroupNorm(GROUPS, width, eps=1e-5, pooled=True, ops=ops) for _ in sides]
         )
-        kernel = dict(kernel_size=(3, 1, 1), padding=(1, 0, 0))
-        self.convs = nn.ModuleList([ops.Conv3d(width, width, **kernel) for _ in range(4)])
+        self.convs = nn.ModuleList(
+            [
+                ops.Conv3d(width, width, (3, side, side), padding=(1, side // 2, side // 2))
+                for side in sides
+            ]
+        )
         zeroed(self.convs[-1])
 
     def forward(self, h: Tensor, frames: int) -> Tensor:

@@ -55,13 +55,18 @@ def to_prompt(attention: Attention, norm: nn.Module, tokens: Tensor, inputs: Vid
 
 @dataclass(frozen=True, kw_only=True)
 class SplitAttentionSpec:
-    """Attention in space, then in time. max_distance: frames at which distances are clipped."""
+    """Attention in space, then in time. heads: at every width; None for as many as there are of
+    head_width channels. max_distance: frames at which distances are clipped."""
 
-    heads: int
+    heads: int | None
     max_distance: int
+    head_width: int | None = None
 
     text: None = None
     image: None = None
+
+    def heads_at(self, width: int) -> int:
+        return self.heads or width // self.head_width
 
     def build(self, width: int, ops=nn) -> SplitAttention:
         return SplitAttention(width, self, ops)
@@ -73,9 +78,10 @@ class SplitAttention(nn.Module):
     def __init__(self, width: int, spec: SplitAttentionSpec, ops=nn):
         super().__init__()
         self.space_norm = FrameGroupNorm(GROUPS, width, eps=1e-5, ops=ops)
-        self.space = PlainAttention(width, spec.heads, ops)
+        heads = spec.heads_at(width)
+        self.space = PlainAttention(width, heads, ops)
         self.time_norm = ops.GroupNorm(GROUPS, width, eps=1e-5)
-        self.time = TransposedRelativeAttention(width, spec.heads, spec.max_distance, ops)
+        self.time = TransposedRelativeAttention(width, heads, spec.max_distance, ops)
         zeroed(self.space.to_out)
         zeroed(self.time.to_out)
 
@@ -93,14 +99,19 @@ class SplitAttention(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class InterleavedTransformerSpec:
-    """A transformer that attends to space and time by turns. text: width of the text's tokens."""
+    """A transformer that attends to space and time by turns. text: width of the text's tokens.
+    heads, head_width, max_distance: see :class:`SplitAttentionSpec`."""
 
-    heads: int
+    heads: int | None
     text: int
     max_distance: int
+    head_width: int | None = None
     depth: int = 1
 
     image: None = None
+
+    def heads_at(self, width: int) -> int:
+        return self.heads or width // self.head_width
 
     def build(self, width: int, ops=nn) -> InterleavedTransformer:
         return InterleavedTransformer(width, self, ops)
@@ -111,7 +122,8 @@ class InterleavedBlock(nn.Module):
 
     def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
         super().__init__()
-        heads = dict(heads=spec.heads, head_width=width // spec.heads, ops=ops)
+        count = spec.heads_at(width)
+        heads = dict(heads=count, head_width=width // count, ops=ops)
         self.space_norm = ops.LayerNorm(width)
         self.space = Attention(width, **heads)
         self.first_time_norm = ops.LayerNorm(width)
@@ -159,6 +171,7 @@ class StackedTransformersSpec:
 
     head_width: channels of a head. text, image: widths of the tokens that the first attends to; an
     image's besides the text's. max_distance: of relative positions in time, None = none at all.
+    depth, time_depth: blocks of either.
     """
 
     head_width: int
@@ -166,6 +179,7 @@ class StackedTransformersSpec:
     image: int | None = None
     max_distance: int | None = None
     depth: int = 1
+    time_depth: int = 1
 
     def build(self, width: int, ops=nn) -> StackedTransformers:
         return StackedTransformers(width, self, ops)
@@ -216,9 +230,9 @@ class SpaceTransformer(nn.Module):
 
 class TimeTransformer(nn.Module):
     """Two self-attentions among the frames of one position and a feed-forward, in `heads` heads of
-    the spec's width; its norm is over all frames of a video."""
+    the spec's width, `depth` times; its norm is over all frames of a video."""
 
-    def __init__(self, width: int, heads: int, spec: StackedTransformersSpec, ops=nn):
+    def __init__(self, width: int, heads: int, spec: StackedTransformersSpec, depth: int, ops=nn):
         super().__init__()
         inner = heads * spec.head_width
         attention = dict(
@@ -231,7 +245,7 @@ class TimeTransformer(nn.Module):
                 TransformerBlock(
                     inner, Attention(inner, **attention), Attention(inner, **attention), ops
                 )
-                for _ in range(spec.depth)
+                for _ in range(depth)
             ]
         )
         self.project_out = zeroed(ops.Linear(inner, width))
@@ -251,7 +265,8 @@ class StackedTransformers(nn.Module):
     def __init__(self, width: int, spec: StackedTransformersSpec, ops=nn):
         super().__init__()
         self.space = SpaceTransformer(width, spec, ops)
-        self.time = TimeTransformer(width, width // spec.head_width, spec, ops)
+        heads = width // spec.head_width
+        self.time = TimeTransformer(width, heads, spec, spec.time_depth, ops)
 
     def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
         return self.time(self.space(h, inputs), inputs)
