@@ -58,4 +58,4 @@ class ContextEncoder(nn.Module):
             h = h if i == 0 else self.downs[i - 1](F.silu(h))
             h = level(F.silu(h))
             features.append(h)
-        return features, self.noise_level(sinusoid(context.noise_level, self.width).to(dtype))
+        return features, self.noise_level(sinusoid(context.step, self.width).to(dtype))

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ..diffusion.schedules import NoiseSchedule
 
+CLEAN = -1.0
+"""The noise level of given frames that were not noised; step 0 already has some noise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContextFrames:
@@ -17,7 +20,7 @@ class ContextFrames:
 
     ``latents`` [b, t, c, h, w], zero where nothing is given; ``mask`` [b, t], 1 = given, 0 = to be
     generated; ``noise_level`` [b], the step of the forward process the given latents were perturbed
-    to (LVDM, conditional latent perturbation), 0 = clean.
+    to (LVDM, conditional latent perturbation), CLEAN for none.
     """
 
     latents: Tensor
@@ -32,6 +35,11 @@ class ContextFrames:
                 f"levels [{b}], got {list(self.mask.shape)} and "
                 f"{list(self.noise_level.shape)}"
             )
+
+    @property
+    def step(self) -> Tensor:
+        """The noise level [b] for networks that take clean frames for those of step 0."""
+        return self.noise_level.clamp(min=0)
 
     @property
     def expanded_mask(self) -> Tensor:
@@ -76,7 +84,7 @@ class ContextFrames:
             self,
             latents=torch.zeros_like(self.latents),
             mask=torch.zeros_like(self.mask),
-            noise_level=torch.zeros_like(self.noise_level),
+            noise_level=torch.full_like(self.noise_level, CLEAN),
         )
 
 
@@ -86,7 +94,7 @@ def no_context(shape: Iterable[int], device: torch.device | str = "cpu") -> Cont
     return ContextFrames(
         latents=torch.zeros(b, t, c, h, w, device=device),
         mask=torch.zeros(b, t, device=device),
-        noise_level=torch.zeros(b, device=device),
+        noise_level=torch.full((b,), CLEAN, device=device),
     )
 
 

@@ -288,7 +288,8 @@ class FactorisedUNet(nn.Module):
         if not self.config.given.levels:
             own = self.embed_level(level, x.dtype)[:, None]
             each = embedding if embedding.ndim == 3 else embedding[:, None]
-            return torch.where(conditions.context.mask.bool().to(x.device)[:, :, None], own, each)
+            noised = conditions.context.mask.bool().to(x.device) & (level >= 0)[:, None]
+            return torch.where(noised[:, :, None], own, each)
         embedded = self._level_rows(level).to(x.dtype)
         return embedding + (embedded if embedding.ndim == 2 else embedded[:, None])
 
@@ -300,7 +301,7 @@ class FactorisedUNet(nn.Module):
                 f"The given frames are noised to step {highest}, but the network knows "
                 f"steps 0 to {rows - 1}."
             )
-        return self.embed_level(level.long()) * (level > 0)[:, None]
+        return self.embed_level(level.long().clamp(min=0)) * (level >= 0)[:, None]
 
 
 def with_given(x: Tensor, conditions: Conditions) -> Tensor:

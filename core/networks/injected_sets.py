@@ -236,7 +236,7 @@ class LayerPass:
         latents = torch.where(given[:, :, None, None, None], context.latents.to(x.dtype), latents)
         x = torch.cat([latents, rest], dim=2) if rest.shape[2] else latents
         steps = steps if steps.ndim == 2 else steps.expand(len(x))[:, None]
-        return x, torch.where(given, context.noise_level.to(steps.dtype)[:, None], steps)
+        return x, torch.where(given, context.step.to(steps.dtype)[:, None], steps)
 
     def add_embedding(self, part: Tensor) -> None:
         """Take in a part of the network's time embedding, [b, e] or [b, t, e]."""

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families.factorised_files import load_unet
+from videoldm.core.families.factorised_sampling import GUIDANCE
 from videoldm.core.networks.autoencoder_3d import Autoencoder3DConfig
 from videoldm.core.networks.conditions import Conditions
-from videoldm.core.networks.context_frames import ContextFrames
+from videoldm.core.networks.context_frames import CLEAN, ContextFrames
 from videoldm.core.networks.factorised_unet import (
     FRAMES_PER_SECOND,
     FactorisedConfig,
@@ -147,7 +148,7 @@ def conditions(given: Mapping[str, Tensor], config: FactorisedConfig) -> Conditi
     if config.given is not None:
         x, channels = given["x"], config.latent_channels
         mask = x[:, :, channels] if x.shape[2] > channels else given["mask"][:, :, 0]
-        level = given.get("y", given.get("s", torch.zeros(len(x))))
+        level = given.get("y", given.get("s", torch.full((len(x),), CLEAN)))
         found["context"] = ContextFrames(
             latents=given.get("latents", x[:, :, :channels]),
             mask=mask[..., 0, 0],
@@ -163,6 +164,12 @@ def conditions(given: Mapping[str, Tensor], config: FactorisedConfig) -> Conditi
 def step_noise(inputs: Mapping[str, Tensor], run: str):
     """noise.0 is what a run starts from, noise.1 what its first step adds."""
     return lambda index, x: inputs[f"{run}.noise.{index + 1}"]
+
+
+def guidance_of(told: Mapping[str, Any], scale: float) -> float:
+    """The usual scale of what a run was guided by: the originals leave guidance off at 1, whatever
+    their form of it is."""
+    return 1.0 if scale == 1.0 else GUIDANCE[told.get("uc_type") or "usual"](scale)
 
 
 class Steps:

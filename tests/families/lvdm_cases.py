@@ -25,7 +25,7 @@ from videoldm.core.diffusion.schedules import (
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.families import lvdm
 from videoldm.core.families.factorised_files import load_autoencoder_3d
-from videoldm.core.families.factorised_sampling import GUIDANCE, sample_ddim
+from videoldm.core.families.factorised_sampling import sample_ddim
 from videoldm.core.networks.autoencoder import decode_frames
 from videoldm.core.networks.autoencoder_3d import Autoencoder3D
 from videoldm.core.networks.conditions import Conditions
@@ -146,12 +146,6 @@ def model_of(case: Case, folder: Path, weights: lvdm.Weights = "published") -> l
     return lvdm.load(checkpoint(case, folder), told_of(case), weights=weights)
 
 
-def guidance_of(told: Mapping[str, Any], scale: float) -> float:
-    """The usual scale of what a run was guided by: the originals leave guidance off at 1, whatever
-    their form of it is."""
-    return 1.0 if scale == 1.0 else GUIDANCE[told.get("uc_type") or "usual"](scale)
-
-
 def decoded(found: lvdm.LvdmModel, latents: Tensor) -> Tensor:
     if isinstance(found.autoencoder, Autoencoder3D):
         return found.autoencoder(latents)
@@ -257,7 +251,7 @@ def ddim_text(case: Case, folder: Path) -> None:
     cond, uncond = (found.model.denoiser(Conditions(text=text)) for text in texts.values())
     schedule = found.model.schedule
     for run, told in case.told["runs"].items():
-        scale = guidance_of(told, told.get("scale", 1.0))
+        scale = factorised.guidance_of(told, told.get("scale", 1.0))
         made = sample_ddim(
             guided(cond, uncond, scale),
             inputs[f"{run}.noise.0"],

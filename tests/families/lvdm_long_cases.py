@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from factorised_cases import SAMPLED
+from factorised_cases import SAMPLED, guidance_of
 from golden_cases import Case, check_sampled
-from lvdm_cases import decoded, guidance_of, model_of
+from lvdm_cases import decoded, model_of
 from torch import Tensor
 from videoldm.core.families.factorised_sampling import ddim_plan
 from videoldm.core.families.lvdm_sampling import (

@@ -62,7 +62,7 @@ def model_ddim(case: Case, folder: Path) -> None:
         model = found.model.with_schedule(schedule)
         cond, uncond = (model.denoiser(Conditions(text=text, ids=fps)) for text in texts)
         made = sample_ddim(
-            guided(cond, uncond, told["scale"]),
+            guided(cond, uncond, factorised.guidance_of(told, told["scale"])),
             inputs[f"{run}.noise.0"],
             schedule,
             told["S"],

@@ -2,7 +2,13 @@ import pytest
 import torch
 from model_toys import SCHEDULE, normal
 from videoldm.core.diffusion.schedules import scaled_linear
-from videoldm.core.networks.context_frames import ContextFrames, given_frames, no_context, perturbed
+from videoldm.core.networks.context_frames import (
+    CLEAN,
+    ContextFrames,
+    given_frames,
+    no_context,
+    perturbed,
+)
 
 KNOWN = normal(2, 2, 4, 3, 5)
 
@@ -12,7 +18,7 @@ def test_given_frames_stand_at_their_positions_and_the_rest_is_zero():
     assert context.mask.tolist() == [[1, 0, 0, 1, 0]] * 2
     assert torch.equal(context.latents[:, [0, 3]], KNOWN)
     assert (context.latents[:, [1, 2, 4]] == 0).all()
-    assert context.noise_level.tolist() == [0, 0]
+    assert context.noise_level.tolist() == [CLEAN] * 2 and context.step.tolist() == [0, 0]
 
 
 def test_the_mask_is_the_last_channel_of_what_layers_are_given():

@@ -9,7 +9,7 @@ import torch
 from factorised_toys import CONFIGS, config, network
 from model_toys import normal
 from videoldm.core.networks.conditions import Conditions
-from videoldm.core.networks.context_frames import given_frames, no_context
+from videoldm.core.networks.context_frames import CLEAN, given_frames, no_context
 from videoldm.core.networks.factorised_unet import FRAMES_PER_SECOND, FactorisedUNet
 from videoldm.core.networks.layers.relative_attention import (
     RelativePositions,
@@ -84,6 +84,7 @@ def test_what_each_network_takes():
         "given frames": ("context",),
         "given frames, per frame": ("context",),
         "text": ("text",),
+        "heads of one width, kernels over time": (),
         "videocrafter 1": ("text",),
         "videocrafter image": ("text", "image", FRAMES_PER_SECOND),
     }
@@ -142,11 +143,13 @@ def test_given_frames_stand_in_the_place_of_noisy_ones(name):
 
 def test_the_level_of_given_frames_is_told_unless_they_are_clean():
     module, x = network("given frames"), normal(2, 3, 4, 4, 4)
-    clean, some, more = (module(x, T, context(level)) for level in (0, 100, 249))
+    clean, some, more = (module(x, T, context(level)) for level in (CLEAN, 100, 249))
     assert not torch.allclose(some, more, atol=1e-3)
     assert not torch.allclose(clean, some, atol=1e-3)
+    least = module(x, T, context(0))
     module.embed_level.weight[0] += 5  # Clean frames have no row, not the first.
-    assert torch.equal(module(x, T, context(0)), clean)
+    assert torch.equal(module(x, T, context(CLEAN)), clean)
+    assert not torch.allclose(module(x, T, context(0)), least, atol=1e-3)
     with pytest.raises(ValueError, match="noised to step 251, but the network knows steps 0 to"):
         module(x, T, context(251))
 
