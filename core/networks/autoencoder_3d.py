@@ -8,7 +8,7 @@ that is decoded with it: how a long video is cut changes it, see :mod:`..tasks.o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers.residual import features_last, group_norm, zeroed
+from .border_convolutions import Part, Prepare, Rooms, convolved, gathered, room_for
+from .layers.group_norms import affine_of, group_norm, is_affine
+from .layers.residual import features_last, zeroed
 from .video_shape import check_video
 
 GROUPS, EPS = 32, 1e-6
@@ -89,25 +91,6 @@ def same_padding(kernel: int, strides: Triple) -> list[int]:
     return pads
 
 
-def repeat_border(h: Tensor, pads: Sequence[int]) -> Tensor:
-    """F.pad of a video [b c t h w] that repeats its border, in channels-last memory where no
-    gradients are needed: torch's own has no form for it and would turn the video over twice."""
-    if torch.is_grad_enabled():
-        return F.pad(h, list(pads), mode="replicate")
-    before, after = reversed(pads[::2]), reversed(pads[1::2])
-    spans = [(n, n + size, n + size + m)
-             for n, size, m in zip(before, h.shape[2:], after, strict=True)]  # fmt: skip
-    shape = (*h.shape[:2], *(whole for _, _, whole in spans))
-    out = torch.empty(shape, dtype=h.dtype, device=h.device, memory_format=torch.channels_last_3d)
-    (t, t1, _), (y, y1, _), (x, x1, _) = spans
-    out[:, :, t:t1, y:y1, x:x1] = h
-    for axis, (first, end, whole) in zip((4, 3, 2), reversed(spans), strict=True):
-        for at, length, source in ((0, first, first), (end, whole - end, end - 1)):
-            border = out.narrow(axis, source, 1)
-            out.narrow(axis, at, length).copy_(border.expand_as(out.narrow(axis, at, length)))
-    return out
-
-
 class SameConv3d(nn.Module):
     """Convolution of a video whose border is repeated."""
 
@@ -119,7 +102,15 @@ class SameConv3d(nn.Module):
         self.pads = same_padding(kernel, strides)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.conv(repeat_border(h, self.pads) if any(self.pads) else h)
+        if not any(self.pads):
+            return self.conv(h)
+        return gathered(self.parts(h), h.shape[2] // self.conv.stride[0])
+
+    def parts(
+        self, h: Tensor, prepare: Prepare | None = None, rooms: Rooms | None = None
+    ) -> Iterator[Part]:
+        """The answer in parts, see :func:`.border_convolutions.convolved`."""
+        return convolved(self.conv, h, self.pads, prepare, rooms)
 
 
 class SameConvTranspose3d(nn.Module):
@@ -140,14 +131,16 @@ class SameConvTranspose3d(nn.Module):
         self.pads = same_padding(KERNEL, strides)
 
     def forward(self, h: Tensor) -> Tensor:
-        made = self.conv(repeat_border(h, self.pads))
         (rt, ry, rx), (frames, height, width) = self.strides, h.shape[2:]
-        out = features_last(
-            made.new_empty(len(h), len(self.bias), frames * rt, height * ry, width * rx)
-        )
-        for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True):
-            inner = part[:, :, t : t + frames, y : y + height, x : x + width]
-            out[:, :, t::rt, y::ry, x::rx] = inner + self.bias.to(out)[:, None, None, None]
+        out = room_for((len(h), len(self.bias), frames * rt, height * ry, width * rx), h)
+        bias = self.bias.to(h)[:, None, None, None]
+        for at, made in convolved(self.conv, h, self.pads):
+            for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True):
+                # The phase begins t frames, y rows and x columns later than what was made.
+                start, stop = max(at.start, t), min(at.stop, t + frames)
+                inner = part[..., y : y + height, x : x + width]
+                inner = inner[:, :, start - at.start : stop - at.start] + bias
+                out[:, :, (start - t) * rt + t : (stop - t) * rt : rt, y::ry, x::rx] = inner
         return out
 
 
@@ -166,11 +159,24 @@ def transposed_of(phases: Tensor, strides: Triple) -> Tensor:
     return rearrange(phases, pattern, **names).flip(2, 3, 4)
 
 
-def activated(norm: nn.GroupNorm, h: Tensor, *, own: bool = False) -> Tensor:
-    """SiLU of the norm over a whole video [b c t h w]; own: it may be overwritten."""
-    flat = rearrange(h, "b c t h w -> b c (t h) w")
-    z = F.silu(group_norm(norm, flat, own=own), inplace=True)
+def activated(norm: nn.GroupNorm, h: Tensor) -> Tensor:
+    """SiLU of the norm over a whole video [b c t h w]."""
+    z = F.silu(group_norm(norm, rearrange(h, "b c t h w -> b c (t h) w")), inplace=True)
     return rearrange(z, "b c (t h) w -> b c t h w", t=h.shape[2])
+
+
+def activated_parts(
+    norm: nn.GroupNorm, conv: SameConv3d, h: Tensor, rooms: Rooms | None = None
+) -> Iterator[Part]:
+    """conv(activated(norm, h)) in parts."""
+    if not is_affine(norm, h):
+        return conv.parts(activated(norm, h), rooms=rooms)
+    affine = affine_of(norm, h)
+
+    def prepare(frames: Tensor, room: Tensor) -> None:
+        F.silu(affine(frames, out=room), inplace=True)
+
+    return conv.parts(h, prepare, rooms)
 
 
 class ResBlock3D(nn.Module):
@@ -183,10 +189,17 @@ class ResBlock3D(nn.Module):
         self.norm2 = ops.GroupNorm(GROUPS, channels, eps=EPS)
         self.conv2 = SameConv3d(channels, channels, ops=ops)
 
-    def forward(self, h: Tensor) -> Tensor:
-        z = self.conv1(activated(self.norm1, h))
-        z = self.conv2(activated(self.norm2, z, own=True))
-        return h + z if torch.is_grad_enabled() else z.add_(h)
+    def forward(self, h: Tensor, rooms: Rooms | None = None) -> Tensor:
+        """[b c t h w] -> the same shape; where no gradients are needed, in the memory of ``h``."""
+        if torch.is_grad_enabled():
+            z = self.conv1(activated(self.norm1, h))
+            return h + self.conv2(activated(self.norm2, z))
+        rooms = rooms or Rooms()
+        made = activated_parts(self.norm1, self.conv1, h, rooms)
+        z = gathered(made, h.shape[2], rooms("between", h.shape, h))
+        for at, made in activated_parts(self.norm2, self.conv2, z, rooms):
+            h[:, :, at] += made
+        return h
 
 
 class Stage(nn.Module):
@@ -199,8 +212,9 @@ class Stage(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         h = self.resample(h)
+        rooms = Rooms()
         for block in self.blocks:
-            h = block(h)
+            h = block(h, rooms)
         return h
 
 
@@ -223,7 +237,7 @@ class Encoder3D(nn.Module):
         h = self.conv_in(features_last(h))
         for stage in self.stages:
             h = stage(h)
-        return self.conv_out(activated(self.norm_out, h, own=True))
+        return gathered(activated_parts(self.norm_out, self.conv_out, h), h.shape[2])
 
 
 class Decoder3D(nn.Module):

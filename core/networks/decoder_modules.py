@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .image_modules import residual_block
 from .layer_calls import activation, convolution
-from .layers.residual import group_norm
+from .layers.group_norms import group_norm
 
 ELEMENTS = 2**22
 """Of the features that a module makes at a time: enough for full speed, and few enough to stay near

@@ -23,8 +23,9 @@ from .layers.factorised import (
     convolved,
 )
 from .layers.factorised_transformers import AttentionSpec, StackedTransformersSpec, TimeTransformer
+from .layers.group_norms import FrameGroupNorm
 from .layers.positions import sinusoid
-from .layers.residual import FrameGroupNorm, zeroed
+from .layers.residual import zeroed
 from .video_shape import check_video
 
 FRAMES_PER_SECOND = "frames_per_second"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .layer_calls import activation, convolution
-from .layers.residual import group_norm
+from .layers.group_norms import group_norm
 
 
 def residual_block(

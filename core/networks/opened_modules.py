@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from .image_modules import residual_block
 from .injected_sets import LayerPass
 from .layer_calls import activation, convolution, few_at_a_time, linear, plus_feed_forward
-from .layers.residual import group_norm, per_frame
+from .layers.group_norms import group_norm
+from .layers.residual import per_frame
 
 
 class OpenedModules:

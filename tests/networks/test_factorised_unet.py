@@ -11,11 +11,11 @@ from model_toys import normal
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.context_frames import CLEAN, given_frames, no_context
 from videoldm.core.networks.factorised_unet import FRAMES_PER_SECOND, FactorisedUNet
+from videoldm.core.networks.layers.group_norms import FrameGroupNorm
 from videoldm.core.networks.layers.relative_attention import (
     RelativePositions,
     TransposedRelativeAttention,
 )
-from videoldm.core.networks.layers.residual import FrameGroupNorm
 
 T = torch.tensor([500, 20])
 ROUNDING = dict(atol=1e-4, rtol=1e-4)

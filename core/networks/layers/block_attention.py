@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
 from ..layer_calls import convolution, few_at_a_time, linear
-from .residual import Blend, FrameGroupNorm, TemporalResBlockSpec, embedded, zeroed
+from .group_norms import FrameGroupNorm
+from .residual import Blend, TemporalResBlockSpec, embedded, zeroed
 from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, BlockPlace, LayerInputs, LayerSpec, check_block_place, module_kind
 from .transformer import check_heads, check_positions

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layer_calls import convolution
-from .residual import FrameGroupNorm, over_time, per_frame, zeroed
+from .group_norms import FrameGroupNorm
+from .residual import over_time, per_frame, zeroed
 
 GROUPS = 32
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ..layer_calls import linear, plus_feed_forward
 from .factorised import GROUPS, VideoInputs
+from .group_norms import FrameGroupNorm
 from .relative_attention import Attention, PlainAttention, TransposedRelativeAttention
-from .residual import FrameGroupNorm, zeroed
+from .residual import zeroed
 from .transformer import GEGLU
 
 

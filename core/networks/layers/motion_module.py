@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
 from ..layer_calls import few_at_a_time, gated, plus_feed_forward
+from .group_norms import group_norm
 from .low_rank import Projection, Update
 from .positions import interleaved_sinusoid
-from .residual import Blend, group_norm, zeroed
+from .residual import Blend, zeroed
 from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .transformer import check_heads

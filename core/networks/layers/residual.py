@@ -15,6 +15,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
+from .group_norms import FrameGroupNorm
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 
 
@@ -74,47 +75,6 @@ class Blend(nn.Module):
         if isinstance(strength, Tensor):
             return torch.addcmul(z, strength.to(z), residual)
         return z + strength * residual if strength != 1.0 else z + residual
-
-
-# -------------------------------------------------------------------------------------------------
-# Group normalisation, per frame or over all frames of a video.
-
-
-def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, own: bool = False) -> Tensor:
-    """norm(h) for ``h`` [(b t), c, h, w] with statistics over each `frames` of them together.
-
-    In channels-last memory the mean is taken off first: torch computes the variance there as the
-    difference of two squares, which has few digits left where the mean is far from 0. own: ``h`` is
-    nobody else's and may be overwritten.
-    """
-    video = rearrange(h, "(b t) c h w -> b c (t h) w", t=frames)
-    if video.stride(1) == 1:
-        mean = video.mean((2, 3)).unflatten(1, (norm.num_groups, -1)).mean(2, keepdim=True)
-        mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)[:, :, None, None]
-        video = _channels_last(video)
-        own = own and not torch.is_grad_enabled()
-        video = video.sub_(mean) if own else video - mean
-    return rearrange(norm(video), "b c (t h) w -> (b t) c h w", t=frames)
-
-
-def _channels_last(h: Tensor) -> Tensor:
-    """The same memory, whose order torch's norm then also knows where there is but one image: that
-    one's own stride is of no account, and may be anything."""
-    h = h.contiguous(memory_format=torch.channels_last)
-    _, c, height, width = h.shape
-    return h.as_strided(h.shape, (c * height * width, 1, width * c, c))
-
-
-class FrameGroupNorm(nn.Module):
-    """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over all frames."""
-
-    def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool = False, ops=nn):
-        super().__init__()
-        self.norm = ops.GroupNorm(groups, channels, eps=eps)
-        self.pooled = pooled
-
-    def forward(self, h: Tensor, frames: int, *, own: bool = False) -> Tensor:
-        return group_norm(self.norm, h, frames if self.pooled else 1, own=own)
 
 
 # -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
 from ..layer_calls import gated, plus_feed_forward
+from .group_norms import FrameGroupNorm
 from .positions import (
     POSITIONS,
     Positions,
@@ -27,7 +28,7 @@ from .positions import (
     rotate,
     with_times,
 )
-from .residual import Blend, FrameGroupNorm, embedded, joined, zeroed
+from .residual import Blend, embedded, joined, zeroed
 from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ...diffusion.curves import Amount
 from ..layer_calls import few_at_a_time, plus_feed_forward
+from .group_norms import FrameGroupNorm
 from .positions import sinusoid
-from .residual import Blend, FrameGroupNorm, over_time, zeroed
+from .residual import Blend, over_time, zeroed
 from .scales import PLAIN, Scales, scaled
 from .specs import NO_INPUTS, BlockPlace, LayerInputs, LayerSpec, check_block_place, module_kind
 from .transformer import GEGLU, check_heads

@@ -1,0 +1,133 @@
+"""Convolutions over space and time of videos [b c t h w] whose border is repeated.
+
+Where no gradients are needed, processors take a few frames at a time: what a convolution reads is
+then normalised and surrounded by its border in memory that stays near the processor and is used
+again, instead of in copies of the whole video, whose pages would be asked for anew by each layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ELEMENTS = 2**22
+"""Of what a convolution reads or makes at a time on a processor."""
+
+Prepare = Callable[[Tensor, Tensor], object]
+"""prepare(frames, room): write what becomes of the frames into room, which has their shape."""
+
+Part = tuple[slice, Tensor]
+"""Some frames of a video: which they are, and the frames [b c n h w]."""
+
+
+class Rooms:
+    """Memory for videos in channels-last order that layers use one after another."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def __call__(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """The room of that name and shape [b c t h w], the same in every call."""
+        key = (name, tuple(shape))
+        if key not in self.rooms:
+            self.rooms[key] = room_for(shape, like)
+        return self.rooms[key]
+
+
+def room_for(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Memory for a video of that shape [b c t h w], in channels-last order where no gradients are
+    needed."""
+    grad = torch.is_grad_enabled()
+    layout = torch.contiguous_format if grad else torch.channels_last_3d
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def convolved(
+    conv: nn.Module,
+    h: Tensor,
+    pads: Sequence[int],
+    prepare: Prepare | None = None,
+    rooms: Rooms | None = None,
+) -> Iterator[Part]:
+    """A 3D convolution of the video ``h`` [b c t h w] with its border repeated, in parts.
+
+    pads: as F.pad takes them. prepare: what ``h`` goes through before; not where gradients are
+    needed. rooms: where what the convolution reads is written to.
+    """
+    if torch.is_grad_enabled():
+        made = conv(F.pad(h, list(pads), mode="replicate"))
+        yield slice(0, made.shape[2]), made
+        return
+    before, after = pads[::2][::-1], pads[1::2][::-1]
+    padded = [sum(sizes) for sizes in zip(before, h.shape[2:], after, strict=True)]
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    count, few = _counts(conv, h, padded)
+    shape = (*h.shape[:2], (few - 1) * stride + kernel, *padded[1:])
+    window = (rooms or Rooms())("window", shape, h)
+    kept = 0
+    for start in range(0, count, few):
+        stop = min(start + few, count)
+        length = (stop - start - 1) * stride + kernel
+        first = start * stride + kept - before[0]
+        _fill(window[:, :, kept:length], h, (first, *before[1:]), prepare or _copy)
+        yield slice(start, stop), conv(window[:, :, :length])
+        # What the next frames read again; one by one, as the places may overlap.
+        kept = max(0, kernel - stride)
+        for i in range(kept):
+            window[:, :, i] = window[:, :, few * stride + i]
+
+
+def gathered(parts: Iterable[Part], frames: int, room: Tensor | None = None) -> Tensor:
+    """The video of so many frames that the parts make up, in `room` where that is given."""
+    for at, made in parts:
+        if made.shape[2] == frames:
+            return made
+        if room is None:
+            room = room_for((*made.shape[:2], frames, *made.shape[3:]), made)
+        room[:, :, at] = made
+    return room
+
+
+def _counts(conv: nn.Module, h: Tensor, padded: Sequence[int]) -> tuple[int, int]:
+    """Frames of the answer to a video of that padded size, and how many to make at a time."""
+    count, *sides = (
+        (size - kernel) // stride + 1
+        for size, kernel, stride in zip(padded, conv.kernel_size, conv.stride, strict=True)
+    )
+    if h.device.type != "cpu":
+        return count, count
+    widest = max(conv.in_channels * math.prod(h.shape[3:]), conv.out_channels * math.prod(sides))
+    return count, min(count, max(1, ELEMENTS // (len(h) * widest)))
+
+
+def _fill(room: Tensor, h: Tensor, corner: Sequence[int], prepare: Prepare) -> None:
+    """Write the frames of a video from ``corner[0]`` on, of which those beyond its ends are
+    repeated, into room [b c n H W], at the row and the column of the corner."""
+    first, last = corner[0], h.shape[2] - 1
+    start, stop = (min(max(at, 0), last) for at in (first, first + room.shape[2] - 1))
+    places = (max(0, -first), *corner[1:])
+    sizes = (stop - start + 1, *h.shape[3:])
+    inner = room
+    for axis, (place, size) in enumerate(zip(places, sizes, strict=True), start=2):
+        inner = inner.narrow(axis, place, size)
+    prepare(h[:, :, start : stop + 1], inner)
+    # Columns first: rows then carry their corners along, and frames their whole border.
+    for axis, place, size in reversed(list(zip((2, 3, 4), places, sizes, strict=True))):
+        _repeat_edges(room, axis, place, size)
+
+
+def _repeat_edges(room: Tensor, axis: int, place: int, size: int) -> None:
+    """Fill room in front of and behind what stands there along an axis."""
+    end = place + size
+    for start, length, source in ((0, place, place), (end, room.shape[axis] - end, end - 1)):
+        if length:
+            border = room.narrow(axis, start, length)
+            border.copy_(room.narrow(axis, source, 1).expand_as(border))
+
+
+def _copy(frames: Tensor, room: Tensor) -> None:
+    room.copy_(frames)

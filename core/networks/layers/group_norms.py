@@ -1,0 +1,113 @@
+"""Group normalisation of frames, one by one or all frames of a video together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+POSITIONS = 2**14
+"""Positions whose sums are taken in float32, where the digits of many more would be lost; those
+sums are put together in float64."""
+
+
+class Affine(NamedTuple):
+    """A norm whose statistics are known: scale x + offset, each [b c]."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __call__(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Of ``x`` [b c ...], in the memory of ``out`` where that is given."""
+        scale, offset = (one.reshape(*one.shape, *[1] * (x.ndim - 2)) for one in self)
+        return torch.addcmul(offset, x, scale, out=out)
+
+
+def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, own: bool = False) -> Tensor:
+    """norm(h) for ``h`` [(b t), c, h, w] with statistics over each `frames` of them together.
+
+    own: ``h`` is nobody else's and may be overwritten.
+    """
+    video = rearrange(h, "(b t) c h w -> b c (t h) w", t=frames)
+    if is_affine(norm, video):
+        out = affine_of(norm, video)(video, out=video if own else None)
+    else:
+        out = norm(_centred(norm, video, own) if video.stride(1) == 1 else video)
+    return rearrange(out, "b c (t h) w -> (b t) c h w", t=frames)
+
+
+def is_affine(norm: nn.Module, x: Tensor) -> bool:
+    """Whether :func:`affine_of` may take the place of the norm: it is torch's own, nothing watches
+    it, no gradients are needed, and ``x`` lies in channels-last memory of the processor. (On a GPU
+    one kernel for the whole norm is faster.)"""
+    return (
+        type(norm) is nn.GroupNorm
+        and norm.affine
+        and x.device.type == norm.weight.device.type == "cpu"
+        and x.dtype == norm.weight.dtype == torch.float32
+        and x.stride(1) == 1
+        and not (norm._forward_hooks or norm._forward_pre_hooks or torch.is_grad_enabled())
+    )
+
+
+def affine_of(norm: nn.GroupNorm, x: Tensor) -> Affine:
+    """The norm of ``x`` [b c ...], in channels-last memory."""
+    each = [torch.stack(one) for one in zip(*map(_channel_moments, x), strict=True)]
+    mean, variance = _together(*(one.unflatten(1, (norm.num_groups, -1)) for one in each))
+    mean, variance = (one.repeat_interleave(x.shape[1] // norm.num_groups, 1)
+                      for one in (mean, variance))  # fmt: skip
+    scale = norm.weight.double() / (variance + norm.eps).sqrt()
+    return Affine(scale.to(x.dtype), (norm.bias.double() - mean * scale).to(x.dtype))
+
+
+def _channel_moments(video: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of a video [c ...], [c] in float64."""
+    parts = video.movedim(0, -1).reshape(-1, len(video)).split(POSITIONS)
+    # As images [1 c n 1], whose channels torch reads once for the mean and once for the variance.
+    images = [part[None, :, None].movedim(-1, 1) for part in parts]
+    found = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in images]
+    mean, variance = (torch.stack(one, dim=-1).double() for one in zip(*found, strict=True))
+    return _together(mean, variance, mean.new_tensor([len(part) for part in parts]))
+
+
+def _together(
+    mean: Tensor, variance: Tensor, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of all parts [... p] from those of each, which has `counts` [p] numbers:
+    the variance is that within parts and that of their means."""
+    share = 1 / mean.shape[-1] if counts is None else counts / counts.sum()
+    middle = (mean * share).sum(-1)
+    within = (variance + (mean - middle[..., None]).square()) * share
+    return middle, within.sum(-1)
+
+
+def _centred(norm: nn.GroupNorm, video: Tensor, own: bool) -> Tensor:
+    """The video [b c p w] in channels-last memory without the means of its groups: torch computes
+    variances there as the difference of two squares, which has few digits left where the mean is
+    far from 0."""
+    mean = video.mean((2, 3)).unflatten(1, (norm.num_groups, -1)).mean(2, keepdim=True)
+    mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)[:, :, None, None]
+    video = _channels_last(video)
+    return video.sub_(mean) if own and not torch.is_grad_enabled() else video - mean
+
+
+def _channels_last(h: Tensor) -> Tensor:
+    """The same memory, whose order torch's norm then also knows where there is but one image: that
+    one's own stride is of no account, and may be anything."""
+    h = h.contiguous(memory_format=torch.channels_last)
+    _, c, height, width = h.shape
+    return h.as_strided(h.shape, (c * height * width, 1, width * c, c))
+
+
+class FrameGroupNorm(nn.Module):
+    """GroupNorm of [(b t), c, h, w] with statistics per frame, or pooled over all frames."""
+
+    def __init__(self, groups: int, channels: int, *, eps: float, pooled: bool = False, ops=nn):
+        super().__init__()
+        self.norm = ops.GroupNorm(groups, channels, eps=eps)
+        self.pooled = pooled
+
+    def forward(self, h: Tensor, frames: int, *, own: bool = False) -> Tensor:
+        return group_norm(self.norm, h, frames if self.pooled else 1, own=own)
