@@ -183,6 +183,20 @@ class Models:
         return torch.cat(list(made), dim=1)
 
     @torch.no_grad()
+    def predicted(
+        self, text: Tensor, how: How, seed: int, *, frames: int, side: int, context: int
+    ) -> Tensor:
+        """Latents [b frames c h w] by prediction from the last `context` frames of each segment."""
+        made = prediction(
+            self.denoiser_for(self.prediction, text, how),
+            self.latent_size(len(text), side, side),
+            self.sampling(self.prediction, how, seed),
+            frames,
+            how=Continuation(context=context),
+        )
+        return torch.cat(list(made), dim=1)
+
+    @torch.no_grad()
     def interpolated(
         self, keys: Tensor, text: Tensor, how: How, seed: int, *, passes: int
     ) -> Tensor:

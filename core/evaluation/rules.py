@@ -26,6 +26,8 @@ HARMONICS = {"triangle": (3, 0.136), "square": (4, 0.069), "star": (5, 0.133)}
 ANGLES = 72
 # Least changes over a video: a distance (part of the shorter side), a log of an area ratio, a turn.
 LEAST_DISTANCE, LEAST_GROWTH, LEAST_TURN = 0.15, 0.5, np.deg2rad(35)
+# Share of a video's frames that must show a wrong number of objects.
+LASTING = 0.25
 # Least area of an object in one frame, as part of the image.
 LEAST_AREA = 9 / 64**2
 
@@ -56,14 +58,16 @@ class _Blob:
 
 def recognise(frames: np.ndarray) -> list[Recognised]:
     """Find at most two objects in `[t, 3, h, w]` frames in [-1, 1], the largest first."""
-    frames = np.asarray(frames, dtype=np.float64)
-    if frames.ndim != 4 or frames.shape[1] != 3:
-        raise ValueError(f"frames must have shape [t, 3, h, w], not {list(frames.shape)}")
-    pixels = np.clip(frames / 2 + 0.5, 0, 1)
-    allowed = _colors_present(pixels)
-    blobs = [_blobs(picture, index, allowed) for index, picture in enumerate(pixels)]
-    found = [_describe(track, frames.shape) for track in _tracks(blobs)]
+    blobs = [found[:2] for found in _all_blobs(frames)]
+    found = [_describe(track, np.shape(frames)) for track in _tracks(blobs)]
     return sorted(found, key=lambda thing: -thing.area)
+
+
+def miscounted(frames: np.ndarray, wanted: int) -> tuple[bool, bool]:
+    """Whether a video `[t, 3, h, w]` in [-1, 1] has more objects than `wanted`, and whether fewer,
+    in over a quarter of its frames each. An object is what is connected and of one colour."""
+    counts = np.array([len(found) for found in _all_blobs(frames)])
+    return bool((counts > wanted).mean() > LASTING), bool((counts < wanted).mean() > LASTING)
 
 
 def matches(
@@ -94,6 +98,16 @@ def _agreement(
 
 
 # From pixels to blobs.
+
+
+def _all_blobs(frames: np.ndarray) -> list[list[_Blob]]:
+    """The objects of every frame, the largest first."""
+    frames = np.asarray(frames, dtype=np.float64)
+    if frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(f"frames must have shape [t, 3, h, w], not {list(frames.shape)}")
+    pixels = np.clip(frames / 2 + 0.5, 0, 1)
+    allowed = _colors_present(pixels)
+    return [_blobs(picture, index, allowed) for index, picture in enumerate(pixels)]
 
 
 def _bright(picture: np.ndarray) -> np.ndarray:
@@ -134,7 +148,7 @@ def _blobs(picture: np.ndarray, frame: int, allowed: np.ndarray) -> list[_Blob]:
             mask = labels == label
             if sizes[label] >= LEAST_AREA * mask.size and _eroded(mask).any():
                 found.append(_blob(cover, mask, bright, frame, int(color)))
-    return sorted(found, key=lambda blob: -blob.area)[:2]
+    return sorted(found, key=lambda blob: -blob.area)
 
 
 def _blob(cover: np.ndarray, mask: np.ndarray, bright: np.ndarray, frame: int, color: int) -> _Blob:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from videoldm.core.evaluation import included as figures_of
-from videoldm.core.evaluation import programs, run, samples, unseen, upsampled
+from videoldm.core.evaluation import programs, roads, run, samples, unseen, upsampled
 from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most, table
 from videoldm.core.evaluation.metrics import psnr
 from videoldm.core.evaluation.models import How, Models, Sparse
@@ -39,7 +39,14 @@ from videoldm.core.text.encoders import (
 from videoldm.core.weights.checkpoints import Header, save
 
 SMALL = figures_of.Counts(
-    prompts=2, aligned=1, interpolated=1, upsampled=1, upsampled_frames=3, decoded=1, real_frames=3
+    prompts=2,
+    aligned=1,
+    long=1,
+    interpolated=1,
+    upsampled=1,
+    upsampled_frames=3,
+    decoded=1,
+    real_frames=3,
 )
 AUTOENCODER = AutoencoderConfig(channels=(8, 8, 16), latent_channels=4)
 UNET = embedded.ImageUNetConfig(channels=(32, 32, 32), text_width=32, latent_channels=4)
@@ -96,11 +103,14 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
     two = How(steps=2)
     sparse = Sparse(frames=2, fill_steps=2, fill_denoise=1.0)
-    for module in (figures_of, samples):
+    for module in (figures_of, roads, samples):
         monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=4, cfg=4.0, sparse=sparse))
+    for module in (figures_of, samples):
         monkeypatch.setattr(module, "IMAGE", How(steps=2, cfg=4.0))
         monkeypatch.setattr(module, "INTERPOLATION", two)
     monkeypatch.setattr(upsampled, "UPSAMPLING", two)
+    monkeypatch.setattr(figures_of, "LONG_VIDEO", two)
+    monkeypatch.setattr(figures_of, "LONG_FRAMES", 73)
     monkeypatch.setattr(samples, "PREDICTION", two)
     monkeypatch.setattr(samples, "FUTURE", How(steps=2, cfg=1.5))
     for module in (upsampled, samples):
@@ -117,10 +127,46 @@ def measure(*names: str) -> list[Figure]:
 
 def test_shapes_are_counted_in_per_cent_with_rendered_clips_as_the_ceiling(tiny) -> None:
     figures = measure("shapes")
-    assert [one.target for one in figures] == [95, 85, 90]
+    assert [one.target for one in figures] == [99, 97, 97, 1]
     assert all(0 <= one.value <= 100 for one in figures)
-    assert all(one.detail["rendered videos"] == 100 for one in figures)
+    *recognised, counted = figures
+    assert all(one.detail["rendered videos"] == 100 for one in recognised)
     assert figures[0].detail["prompts"] == 2 and figures[0].passed is False
+    assert counted.value == 100 <= counted.detail["missing"] + counted.detail["duplicated"]
+    assert counted.detail["rendered videos"] == 0 and not counted.passed
+
+
+def test_driving_is_measured_with_rendered_and_encoded_clips_beside_it(tiny) -> None:
+    cars, marks = measure("driving")
+    assert cars.detail["rendered videos"] == 100 and 0 <= cars.value <= 100
+    assert cars.detail["prompts"] == 2 and cars.bound == "at least"
+    assert marks.value == pytest.approx(marks.detail["made"] / marks.detail["encoded"])
+    assert 0 < marks.detail["rendered"] < 0.03 and marks.target == 1.5
+
+
+def test_shapes_are_looked_for_at_the_end_of_a_long_video(tiny, monkeypatch) -> None:
+    lengths: list[int] = []
+    plain = Models.predicted
+
+    def predicted(self, *given, frames: int, **more) -> torch.Tensor:
+        lengths.append(frames)
+        return plain(self, *given, frames=frames, **more)
+
+    monkeypatch.setattr(Models, "predicted", predicted)
+    (figure,) = measure("long_shapes")
+    assert lengths == [19] and figure.detail["prompts"] == 1
+    assert 0 <= figure.value <= 100 and "shape at the start" in figure.detail
+
+
+def test_what_is_true_at_the_end_is_recognised_there(tiny, monkeypatch) -> None:
+    """Whatever stands before it: the last 16 frames alone are looked at."""
+    (scene,) = unseen.unseen_shapes(1, unseen.FIRST_SEED)
+    shown = torch.from_numpy(worlds.render(scene, times=torch.arange(16).numpy(), size=64))[None]
+    other = torch.full((1, 45, 3, 64, 64), -0.9)
+    monkeypatch.setattr(Models, "predicted", lambda *given, **more: torch.cat([other, shown], 1))
+    monkeypatch.setattr(Models, "decoded", lambda self, latents, **more: latents)
+    (figure,) = measure("long_shapes")
+    assert figure.value == 100 and figure.detail["shape at the start"] == 0
 
 
 def test_untrained_temporal_layers_change_nothing(tiny, monkeypatch) -> None:
@@ -187,7 +233,7 @@ def test_the_same_seed_gives_the_same_figures(tiny) -> None:
 
 
 def test_an_unknown_name_is_refused_before_anything_is_loaded() -> None:
-    with pytest.raises(ValueError, match="no figure 'shape'; known are shapes, alignment"):
+    with pytest.raises(ValueError, match="no figure 'shape'; known are shapes, driving, alignment"):
         figures_of.evaluate(only=["shape"])
 
 
@@ -195,6 +241,7 @@ def test_an_unknown_name_is_refused_before_anything_is_loaded() -> None:
     ("workflow", "node", "how"),
     [
         ("text_to_video", "VideoLDM_VideoSampler", run.TEXT_TO_VIDEO),
+        ("long_video", "VideoLDM_VideoSampler", run.LONG_VIDEO),
         ("interpolate_video", "VideoLDM_InterpolateFrames", run.INTERPOLATION),
         ("upscale_video", "VideoLDM_UpsampleVideo", run.UPSAMPLING),
     ],
@@ -209,6 +256,9 @@ def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, h
     names = {"steps": "steps", "cfg": "cfg", "sampler": "sampler_name", "schedule": "schedule",
              "denoise": "denoise"}  # fmt: skip
     settings = {field: inputs[name] for field, name in names.items()}
+    if workflow == "long_video":
+        own = inputs["frames"], inputs["strategy.context_frames"], inputs["strategy.passes"]
+        assert own == (run.LONG_FRAMES, run.LONG_CONTEXT, 1)
     if how.sparse:
         names = {"frames": "first_frames", "fill_steps": "fill_steps",
                  "fill_denoise": "fill_denoise"}  # fmt: skip

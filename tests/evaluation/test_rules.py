@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
 
-from scipy import ndimage  # noqa: E402
-from videoldm.core.evaluation.rules import matches, recognise  # noqa: E402
+from degraded import degraded  # noqa: E402
+from videoldm.core.evaluation.rules import matches, miscounted, recognise  # noqa: E402
 from videoldm.core.families.embedded import worlds  # noqa: E402
 
 CLIPS = 80
-
-
-def degraded(frames: np.ndarray, seed: int) -> np.ndarray:
-    """Blur, tint and add noise, about as much as a lossy autoencoder does."""
-    rng = np.random.default_rng(seed)
-    frames = ndimage.gaussian_filter(frames, (0, 0, 0.8, 0.8))
-    frames = frames + rng.normal(0, 0.06, frames.shape) + rng.uniform(-0.08, 0.08, (1, 3, 1, 1))
-    return np.clip(frames, -1, 1)
 
 
 def rates(seeds: range, *, degrade: bool) -> dict[str, float]:
@@ -89,3 +83,55 @@ def test_surplus_objects_count_as_wrong_and_the_order_is_free() -> None:
 def test_frames_of_a_wrong_shape_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"\[3, 8, 8\]"):
         recognise(np.zeros((3, 8, 8)))
+
+
+# --------------------------------------------------------------------------------------------------
+# Numbers of objects.
+
+
+def one_and_two() -> tuple[np.ndarray, np.ndarray]:
+    """Clips of one red star, and of the same beside a second that is just like it."""
+    wish = ("red", "star", "rotates")
+    scene = worlds.shapes_scene(4, objects=[wish, ("red", "circle", "grows")], background="black")
+    star = replace(scene.objects[0], radius=8.0, x=16.0, y=32.0)
+    alone, both = ((star,), (star, replace(star, x=46.0)))
+    times = np.arange(16)
+    return tuple(  # type: ignore[return-value]
+        worlds.render(replace(scene, objects=objects), times=times, size=64)
+        for objects in (alone, both)
+    )
+
+
+@pytest.mark.parametrize("degrade", [False, True])
+def test_rendered_clips_have_as_many_objects_as_told(degrade: bool) -> None:
+    for seed in range(3000, 3040):
+        scene = worlds.sample_scene("shapes", seed)
+        frames = worlds.render(scene, times=np.arange(16), size=64)
+        frames = degraded(frames, seed) if degrade else frames
+        assert miscounted(frames, len(scene.objects)) == (False, False), seed
+
+
+def test_a_duplicated_object_and_a_missing_one_are_counted() -> None:
+    one, two = one_and_two()
+    assert miscounted(one, 1) == miscounted(two, 2) == (False, False)
+    assert miscounted(two, 1) == (True, False)
+    assert miscounted(one, 2) == (False, True)
+    assert miscounted(degraded(two, 0), 1) == (True, False)
+    assert miscounted(np.full_like(one, -0.9), 1) == (False, True)
+
+
+def test_a_duplicate_counts_if_it_is_there_in_over_a_quarter_of_the_frames() -> None:
+    one, two = one_and_two()
+    for frames, wrong in ((4, False), (5, True)):
+        assert miscounted(np.concatenate([two[:frames], one[frames:]]), 1) == (wrong, False)
+        assert miscounted(np.concatenate([one[:frames], two[frames:]]), 2) == (False, wrong)
+
+
+def test_a_third_object_of_a_third_colour_is_one_too_many() -> None:
+    wishes = [("red", "star", "rotates"), ("blue", "circle", "grows")]
+    scene = worlds.shapes_scene(4, objects=wishes, background="black")
+    third = replace(scene.objects[0], color="green", rgb=(0.0, 1.0, 0.0), x=55.0, y=8.0, radius=6.0)
+    first, second = scene.objects
+    placed = replace(first, x=14.0, y=44.0), replace(second, x=48.0, y=44.0, radius=7.0), third
+    frames = worlds.render(replace(scene, objects=placed), times=np.arange(16), size=64)
+    assert miscounted(frames, 2) == (True, False) and miscounted(frames, 3) == (False, False)

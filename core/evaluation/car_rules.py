@@ -1,0 +1,110 @@
+"""The cars of a video of the world `driving`: their colours and lanes, read from its pixels.
+
+Where the road lies is known (`road_rules`), so that a car can stand in few places: in the middle of
+a lane, at some distance. It is there if the frame looks more like the empty road with a car drawn
+there than like the empty road. Nothing is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..families.embedded.worlds.driving import CAR_COLORS, LANE_NAMES, DrivingScene, lane_centre
+from ..families.embedded.worlds.driving_figures import Spot, draw_car
+from ..families.embedded.worlds.driving_ground import CAMERA_HEIGHT, FOCAL, HORIZON
+from ..families.embedded.worlds.raster import paint
+from .road_rules import Road, read_road, rendered_road
+
+Car = tuple[str, str]
+"""Colour and lane."""
+
+DISTANCES = np.geomspace(5.7, 18.5, 16)
+LENGTH = 3.8
+"""Metres from the rear to the front of a car."""
+CHANGED, SMALLEST = 0.1, 8 / 64**2
+"""Least difference, of 1, that a car makes to a pixel that counts, and the least part of the image
+that such pixels must be."""
+LASTING = 0.5
+"""Share of the frames that must look more like a car than like the empty road."""
+
+
+def read_cars(frames: np.ndarray, road: Road | None = None) -> list[Car]:
+    """The cars of a video [t 3 h w] in [-1, 1], from the left lane to the right."""
+    road = read_road(frames) if road is None else road
+    pixels = np.asarray(frames, np.float32) / 2 + 0.5
+    empty = rendered_road(road, frames.shape[-2:]) / 2 + 0.5
+    found = []
+    for lane, name in enumerate(LANE_NAMES[road.lanes]):
+        evidence = _evidence(pixels, empty, road, lane_centre(road.lanes, lane))  # [colours, t]
+        best = evidence.argmax(axis=0)
+        votes = np.bincount(best[evidence.max(axis=0) > 0], minlength=len(CAR_COLORS))
+        if votes.sum() > LASTING * len(pixels):
+            found.append((list(CAR_COLORS)[int(votes.argmax())], name))
+    return found
+
+
+def cars_of(scene: DrivingScene) -> list[Car]:
+    """The cars that the caption of a scene tells of."""
+    names = LANE_NAMES[scene.lanes]
+    return [(car.color, names[car.lane]) for car in scene.cars]
+
+
+def agreement(found: Sequence[Car], wanted: Sequence[Car]) -> float:
+    """The share of cars that are as told; one that is missing or too many counts as wrong."""
+    total = max(len(found), len(wanted))
+    return len(set(found) & set(wanted)) / total if total else 1.0
+
+
+def _evidence(pixels: np.ndarray, empty: np.ndarray, road: Road, lane: float) -> np.ndarray:
+    """How well the best place in a lane looks like a car of each colour, [colours, t]: the part of
+    the difference from the empty road [t 3 h w] that goes when the car is drawn."""
+    places = [_explained(pixels, empty, road, lane, distance) for distance in DISTANCES]
+    return np.max(places, axis=0)
+
+
+def _explained(
+    pixels: np.ndarray, empty: np.ndarray, road: Road, lane: float, distance: float
+) -> np.ndarray:
+    """Of cars of all colours at one distance, [colours, t]; -1 where one would hardly be seen."""
+    ends = [_spot(road.camera, lane, z, empty.shape[-2:]) for z in (distance, distance + LENGTH)]
+    extremes = []
+    for level in (0.0, 1.0):
+        drawn = empty.copy()
+        draw_car(drawn, road.light, *ends, np.full((len(empty), 3), level))
+        extremes.append(drawn)
+    touched = np.any([drawn != empty for drawn in extremes], axis=(0, 1, 2))  # [h w]
+    if not touched.any():
+        return np.full((len(CAR_COLORS), len(empty)), -1.0)
+    rows, columns = (np.flatnonzero(touched.any(axis=axis)) for axis in (1, 0))
+    area = np.s_[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    dark, bright = (drawn[area] for drawn in extremes)
+    least = SMALLEST * touched.size
+    return np.array([
+        # The drawing is linear in the colour.
+        _share(pixels[area], empty[area], dark + (bright - dark) * paint(rgb), least)
+        for rgb in CAR_COLORS.values()
+    ])  # fmt: skip
+
+
+def _share(pixels: np.ndarray, empty: np.ndarray, drawn: np.ndarray, least: float) -> np.ndarray:
+    """The part [t] of the difference from the empty road that goes with what is drawn, where that
+    changes at least so many pixels; else -1."""
+    drawn = np.clip(drawn, 0, 1)
+    counts = np.abs(drawn - empty).max(axis=1) > CHANGED  # [t h w]
+    without, within = (
+        (np.abs(pixels - one).mean(axis=1) * counts).sum(axis=(1, 2)) for one in (empty, drawn)
+    )
+    seen = counts.sum(axis=(1, 2)) >= least
+    return np.where(seen, 1 - within / np.maximum(without, 1e-6), -1.0)
+
+
+def _spot(camera: np.ndarray, lane: float, distance: float, size: tuple[int, int]) -> Spot:
+    """Where the middle of a lane at some distance is in every frame."""
+    scale = np.full(len(camera), FOCAL * size[0] / distance)
+    return Spot(
+        x=size[1] / 2 + scale * (lane - camera),
+        base=HORIZON * size[0] + scale * CAMERA_HEIGHT,
+        scale=scale,
+    )

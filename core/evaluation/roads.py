@@ -1,0 +1,73 @@
+"""What the embedded models show of the world `driving`, by rule: cars, lanes and steady marks."""
+
+from __future__ import annotations
+
+from itertools import islice
+from math import isfinite
+
+import numpy as np
+import torch
+
+from ..families.embedded import worlds
+from .car_rules import agreement, cars_of, read_cars
+from .figures import Figure, at_least, at_most
+from .road_rules import mark_flicker, read_road
+from .run import BATCH, FRAMES, SIDE, TEXT_TO_VIDEO, Run, clips, mean
+from .unseen import batches, unseen_scenes
+
+GROUP = "driving"
+Measured = dict[str, list[float]]
+"""A number for every video by what is measured."""
+
+
+def driving(run: Run) -> list[Figure]:
+    """Cars and their lanes as told by unseen prompts, and how steady the marks of lanes are.
+
+    Marks of a made video are held against those of the road that fits it best, those of a rendered
+    one, encoded and decoded, likewise.
+    """
+    scenes = list(islice(unseen_scenes("driving", run.seed), run.counts.prompts))
+    found: dict[str, Measured] = {"made": {}, "encoded": {}, "rendered": {}}
+    for start, part in batches(scenes, BATCH):
+        prompts = [worlds.caption(scene) for scene in part]
+        latents = clips(run, run.models.text_to_video, prompts, start, TEXT_TO_VIDEO)
+        rendered = np.stack([
+            worlds.render(scene, times=np.arange(FRAMES), size=SIDE) for scene in part
+        ])  # fmt: skip
+        coded = run.models.decoded(run.models.encoded(torch.from_numpy(rendered))).numpy()
+        made = run.models.decoded(latents).numpy()
+        for name, videos in (("made", made), ("encoded", coded), ("rendered", rendered)):
+            for video, scene in zip(videos, part, strict=True):
+                _measure(video, scene, found[name])
+    return [_cars(found), _marks(found)]
+
+
+def _measure(video: np.ndarray, scene: worlds.DrivingScene, found: Measured) -> None:
+    road = read_road(video, scene.lanes)
+    right = {
+        "cars": agreement(read_cars(video, road), cars_of(scene)),
+        "lanes": float(read_road(video).lanes == scene.lanes),
+        "light": float(road.light == scene.light),
+        "flicker": mark_flicker(video, road),
+    }
+    for name, value in right.items():
+        found.setdefault(name, []).append(value)
+
+
+def _cars(found: dict[str, Measured]) -> Figure:
+    made = found["made"]
+    detail = {
+        "prompts": len(made["cars"]),
+        "light": 100 * mean(made["light"]),
+        "number of lanes": 100 * mean(made["lanes"]),
+        "encoded videos": 100 * mean(found["encoded"]["cars"]),
+        "rendered videos": 100 * mean(found["rendered"]["cars"]),
+    }
+    value, name = 100 * mean(made["cars"]), "driving: cars and their lanes as told"
+    return at_least(GROUP, name, value, 95, "%", detail)
+
+
+def _marks(found: dict[str, Measured]) -> Figure:
+    detail = {name: mean(filter(isfinite, one["flicker"])) for name, one in found.items()}
+    name = "driving: flicker of lane marks / of true clips encoded"
+    return at_most(GROUP, name, detail["made"] / detail["encoded"], 1.5, "", detail)
