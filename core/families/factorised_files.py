@@ -23,7 +23,7 @@ from ..weights.weight_files import read_weights
 from . import factorised_keys as keys
 from . import stable_diffusion_folders as folders
 from . import stable_diffusion_parts as parts
-from .factorised_config import unet_config
+from .factorised_config import FIRST, is_lvdm, is_videocrafter, unet_config
 from .stable_diffusion_parts import is_leftover
 
 Weights = Literal["published", "raw", "average"]
@@ -31,12 +31,17 @@ WEIGHTS: tuple[Weights, ...] = ("published", "raw", "average")
 """Which of the U-Net's weights: those that the original samples with, the trained ones, or their
 running average."""
 
-DEEPSPEED = "_forward_module."
-"""Before every key of a checkpoint that DeepSpeed wrote."""
+AROUND = ("_forward_module.", "module.")
+"""Before every key of a checkpoint that DeepSpeed wrote, or a trainer on several GPUs."""
+
+COMPILED = "_orig_mod."
+"""In the keys of a network that was compiled."""
+
+UNET = "model.diffusion_model."
 
 TEXT = "cond_stage_model."
 PREFIXES = {
-    "model.diffusion_model.": "unet",
+    UNET: "unet",
     "model_ema.": "average",
     "first_stage_model.": "autoencoder",
     TEXT: "text",
@@ -72,7 +77,7 @@ class Parts:
 
 
 def read(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The flat state dict of a checkpoint, .ckpt or .safetensors, without DeepSpeed's prefix.
+    """The flat state dict of a checkpoint, .ckpt or .safetensors, under the published names.
 
     Pickles are read for tensors alone. Raises CheckpointError for a file that is missing, broken,
     or that holds more than can be read so.
@@ -81,9 +86,18 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without DeepSpeed's prefix, if all keys have it."""
-    wrapped = all(key.startswith(DEEPSPEED) for key in state)
-    return part(state, DEEPSPEED) if wrapped else state
+    """A state dict without what trainers put around the published names; a U-Net that is alone and
+    without its prefix gets it."""
+    state = {key.replace(COMPILED, ""): tensor for key, tensor in state.items()}
+    for prefix in AROUND:
+        if state and all(key.startswith(prefix) for key in state):
+            state = part(state, prefix)
+    for before in ("", "diffusion_model."):
+        shapes = {k.removeprefix(before): v.shape for k, v in state.items()}
+        if before + FIRST in state and (is_lvdm(shapes) or is_videocrafter(shapes)):
+            # Names without a dot are tables beside it.
+            return {UNET + k.removeprefix(before) if "." in k else k: v for k, v in state.items()}
+    return state
 
 
 def is_used(key: str) -> bool:

@@ -48,16 +48,28 @@ class _StandIn:
         pass
 
 
-# What the published .ckpt files hold besides tensors: the best score of a training run's callback.
-# The classes named here are never imported; torch's restricted reader gets the empty ones instead.
+# What checkpoints of training runs hold besides tensors: the best score of a callback, and the
+# settings of the run as OmegaConf or argparse hold them. The classes named here are never imported;
+# torch's restricted reader gets the empty ones instead.
+_TRAINERS_OBJECTS = {
+    "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
+    "numpy.core.multiarray": "scalar",
+    "numpy._core.multiarray": "scalar",
+    "numpy": "dtype",
+    "omegaconf.dictconfig": "DictConfig",
+    "omegaconf.listconfig": "ListConfig",
+    "omegaconf.base": "ContainerMetadata Metadata",
+    "omegaconf.nodes": "AnyNode StringNode IntegerNode FloatNode BooleanNode PathNode",
+    "argparse": "Namespace",
+    "pathlib": "PosixPath WindowsPath PurePosixPath PureWindowsPath",
+    "collections": "defaultdict",
+    "typing": "Any",
+    "builtins": "dict list int float str bool",
+}
 STAND_INS = [
     type(name, (_StandIn,), {"__module__": module})
-    for module, name in (
-        ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy", "dtype"),
-    )
+    for module, names in _TRAINERS_OBJECTS.items()
+    for name in names.split()
 ]
 
 _MORE = re.compile(r"GLOBAL (\S{1,100}) was not an allowed global")

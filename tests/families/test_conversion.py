@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+from argparse import Namespace
+from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 
 import factorised_toys
@@ -185,8 +187,15 @@ def test_a_converted_autoencoder_loads_like_the_original(tmp_path, monkeypatch):
     assert all(torch.equal(one[k], two[k]) for k in one)
 
 
+def test_the_settings_of_a_training_run_are_passed_over(tmp_path):
+    settings = {"argparse": Namespace(a=1, b=[Path("/a")]), "more": defaultdict(dict)}
+    torch.save({"state_dict": {"a": torch.ones(1)}, "hyper_parameters": settings},
+               tmp_path / "a.ckpt")  # fmt: skip
+    assert read_weights(tmp_path / "a.ckpt") == {"a": torch.ones(1)}
+
+
 def test_a_file_that_holds_more_than_tensors_says_what_to_do(tmp_path):
-    more = {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": argparse.Namespace(a=1)}
+    more = {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": Fraction(1, 2)}
     torch.save(more, tmp_path / "a.ckpt")
-    with pytest.raises(CheckpointError, match="also holds argparse.Namespace.*save its state_dict"):
+    with pytest.raises(CheckpointError, match="also holds fractions.Fraction.*save its state_dict"):
         read_weights(tmp_path / "a.ckpt")

@@ -99,7 +99,9 @@ def test_of_a_weight_that_is_listed_twice_the_inner_one_is_used():
 # ------------------------------------------------------------------------------ files at toy size
 
 
-@pytest.mark.parametrize("packing", ["lightning", "plain", "safetensors", "deepspeed"])
+@pytest.mark.parametrize(
+    "packing", ["lightning", "plain", "safetensors", "deepspeed", "several GPUs", "compiled"]
+)
 def test_every_packing_gives_the_same_model(packing, tmp_path):
     state = toys.checkpoint("unconditional")
     path = tmp_path / ("a.safetensors" if packing == "safetensors" else "a.ckpt")
@@ -108,6 +110,11 @@ def test_every_packing_gives_the_same_model(packing, tmp_path):
         torch.save({"epoch": 7, "global_step": 1, "state_dict": state, **best}, path)
     elif packing == "deepspeed":
         torch.save({"module": {f"_forward_module.{k}": v for k, v in state.items()}}, path)
+    elif packing == "several GPUs":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    elif packing == "compiled":
+        torch.save({k.replace(lvdm.UNET, f"{lvdm.UNET}_orig_mod."): v for k, v in state.items()},
+                   path)  # fmt: skip
     elif packing == "plain":
         torch.save(state, path)
     else:
@@ -119,6 +126,16 @@ def test_every_packing_gives_the_same_model(packing, tmp_path):
     raw = normal(1, 2, 4, 2, 2)
     torch.testing.assert_close(found.model.scaled(raw), found.autoencoder.scaled(raw))
     torch.testing.assert_close(found.model.unscaled(raw), found.autoencoder.unscaled(raw))
+
+
+@pytest.mark.parametrize("before", ["", "diffusion_model."])
+def test_a_u_net_alone_needs_no_prefix(before, tmp_path):
+    original = keys.unet_to_original(
+        toys.network("unconditional").state_dict(), toys.CONFIGS["unconditional"]
+    )
+    torch.save({before + key: tensor for key, tensor in original.items()}, tmp_path / "a.ckpt")
+    found = lvdm.load(tmp_path / "a.ckpt", TOY)
+    assert equal(found.model.network.state_dict(), toys.network("unconditional").state_dict())
 
 
 @pytest.mark.parametrize(
