@@ -80,16 +80,23 @@ class InterpolateFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, model=None, positive=None, negative=None, **inputs) -> io.NodeOutput:
-        if model is None:
-            from .host.shared.finished_stages import LATENT, finished_latent, stage_output
-
-            return io.NodeOutput(finished_latent(host, stage_output(host, LATENT))[0])
+        wires = {"model": model, "positive": positive, "negative": negative}
+        if finished := _finished_before({**wires, **inputs}):
+            return finished
         from .stages.interpolating import InterpolationRequest, interpolate_frames
         from .stages.running import Settings
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS if name in inputs})
-        wires, request = (model, positive, negative, latent), InterpolationRequest(**inputs)
-        return io.NodeOutput(interpolate_frames(host, *wires, request, settings))
+        request = InterpolationRequest(**inputs)
+        return io.NodeOutput(interpolate_frames(host, *wires.values(), latent, request, settings))
+
+
+def _finished_before(given) -> io.NodeOutput | None:
+    from .host.shared.finished_stages import LATENT, finished_latent, left_out, stage_output
+
+    if not left_out(host, given):
+        return None
+    return io.NodeOutput(finished_latent(host, stage_output(host, LATENT))[0])
 
 
 def _denoise() -> io.Input:

@@ -81,22 +81,26 @@ class VideoSampler(io.ComfyNode):
         return latent_wanted(given)
 
     @classmethod
-    def execute(cls, model=None, positive=None, negative=None, **inputs) -> io.NodeOutput:
-        if model is None:
-            return _finished_before()
-        from .stages.sampling import Settings, VideoRequest, sample_video
-        from .stages.shown import kept_and_shown
-        from .stages.strategy import read_strategy
-
-        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
-        request = VideoRequest(strategy=read_strategy(inputs.pop("strategy")), **inputs)
-        video = sample_video(host, model, (positive, negative), request, settings)
-        return io.NodeOutput(video.latent, ui=kept_and_shown(host, model, video))
+    def execute(cls, **inputs) -> io.NodeOutput:
+        return _finished_before(inputs) or _sampled(**inputs)
 
 
-def _finished_before() -> io.NodeOutput:
-    from .host.shared.finished_stages import LATENT, finished_latent, stage_output
+def _sampled(model, positive, negative, **inputs) -> io.NodeOutput:
+    from .stages.sampling import Settings, VideoRequest, sample_video
+    from .stages.shown import kept_and_shown
+    from .stages.strategy import read_strategy
+
+    settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
+    request = VideoRequest(strategy=read_strategy(inputs.pop("strategy")), **inputs)
+    video = sample_video(host, model, (positive, negative), request, settings)
+    return io.NodeOutput(video.latent, ui=kept_and_shown(host, model, video))
+
+
+def _finished_before(given) -> io.NodeOutput | None:
+    from .host.shared.finished_stages import LATENT, finished_latent, left_out, stage_output
     from .stages.shown import shown_again
 
+    if not left_out(host, given):
+        return None
     latent, known = finished_latent(host, stage_output(host, LATENT))
     return io.NodeOutput(latent, ui=shown_again(host, known["shown"]))

@@ -114,7 +114,7 @@ class UpsampleVideo(io.ComfyNode):
 
     @classmethod
     def check_lazy_status(cls, **given):
-        from .stages.upsampling import upsampling_wanted
+        from .stages.upsampled_video import upsampling_wanted
 
         return upsampling_wanted(host, given)
 
@@ -122,12 +122,20 @@ class UpsampleVideo(io.ComfyNode):
     def execute(
         cls, images, model=None, positive=None, negative=None, vae=None, **inputs
     ) -> io.NodeOutput:
-        from .stages.running import Settings
-        from .stages.upsampling import UpsamplingRequest, upsample_video, upsampled_before
+        given = {"model": model, "positive": positive, "negative": negative}
+        if finished := _finished_before(given, images, vae, **inputs):
+            return finished
+        from .stages.upsampling import Settings, UpsamplingRequest, upsample_video
 
-        if model is None:
-            own = inputs["chunk"], inputs["tile"]
-            return io.NodeOutput(*upsampled_before(host, images, *own, vae))
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
         wires, request = (model, (positive, negative), images), UpsamplingRequest(**inputs)
         return io.NodeOutput(*upsample_video(host, *wires, request, settings, vae))
+
+
+def _finished_before(given, images, vae, *, chunk, tile, **_) -> io.NodeOutput | None:
+    from .host.shared.finished_stages import left_out
+    from .stages.upsampled_video import upsampled_before
+
+    if not left_out(host, given):
+        return None
+    return io.NodeOutput(*upsampled_before(host, images, chunk, tile, vae))

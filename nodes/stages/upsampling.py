@@ -15,23 +15,17 @@ from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_wh
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
-from ..host.shared.finished_stages import (
-    LATENT,
-    finished_latent,
-    keep_latent,
-    stage_output,
-    wanted,
-    wired,
-)
+from ..host.shared.finished_stages import LATENT, keep_latent, stage_output
 from ..host.shared.runs import finished_chunks
 from ..host.shared.runs_folder import runs_folder
 from ..host.shared.setup_warnings import upsampling_warnings
-from .decoding import Decoding, decode_video, frames_output
+from .decoding import Decoding
 from .media import frames_stream
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
+from .upsampled_video import NO_VIDEO, upsampled_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from ...core.media.files import VideoStream
     from ...core.tasks.finished import Finished
@@ -40,15 +34,6 @@ if TYPE_CHECKING:
 
 IN_CHUNKS = ("seed", "images", "vae")
 """Inputs that finished chunks depend on by their values alone, chunk by chunk, or not at all."""
-NOT_DECODED = (
-    "model", "positive", "negative", "images", "steps", "cfg", "sampler_name", "schedule", "seed",
-    "noise_level", "overlap", "tile_overlap", "borders", "same_noise",
-)  # fmt: skip
-"""Inputs on which decoded pixels depend by their latents alone."""
-NO_VIDEO = (
-    "Upsample Video gives a video where a video is connected to its input images, and a VAE to its "
-    "input vae"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,38 +85,8 @@ def upsample_video(
     keep_latent(stage_output(host, LATENT), finished, latent, factor=facts.factor)
     if vae is None or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
-    return latent, _video(host, latent, vae, video, Decoding(
-        chunk=request.chunk, tile=facts.factor * request.tile
-    ))  # fmt: skip
-
-
-def upsampled_before(
-    host: Host, images: Tensor | Wire, chunk: int, tile: int, vae: Wire | None
-) -> tuple[dict[str, Any], Wire]:
-    """What `upsample_video` returns, where the LATENT is finished. chunk, tile: of the node. vae:
-    None where the frames of the VIDEO are finished as well, or where none is connected."""
-    latent, known = finished_latent(host, stage_output(host, LATENT))
-    if "vae" not in wired(host, ()) or isinstance(images, Tensor):
-        return latent, host.blocked(NO_VIDEO)
-    decoding = Decoding(chunk=chunk, tile=known["factor"] * tile)
-    return latent, _video(host, latent, vae, frames_stream(host, images), decoding)
-
-
-def upsampling_wanted(host: Host, given: Mapping[str, Any]) -> list[str]:
-    """The inputs that Upsample Video waits for: all where its LATENT is not finished, the VAE alone
-    where the frames of its VIDEO are not."""
-    names = wanted(host, given, stage_output(host, LATENT))
-    if not names and not isinstance(given.get("images"), Tensor):
-        names = [one for one in wanted(host, given, frames_output(host)) if one == "vae"]
-    return names
-
-
-def _video(
-    host: Host, latent: dict[str, Any], vae: Wire | None, given: VideoStream, decoding: Decoding
-) -> Wire:
-    return decode_video(
-        host, latent, vae, given.frame_rate, decoding, audio=given.audio, without=NOT_DECODED
-    )
+    decoding = Decoding(chunk=request.chunk, tile=facts.factor * request.tile)
+    return latent, upsampled_video(host, latent, vae, video, decoding)
 
 
 def _way(borders: str, facts: ModelFacts) -> Callable[[_Run], Iterator[Tensor]]:

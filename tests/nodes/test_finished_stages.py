@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from kill.flows import flows
 from PIL import Image
 from videoldm.core.graph.schema import NodeSpec, OutputSpec
+from videoldm.core.media.files import VideoStream
 from videoldm.core.tasks import stage_outputs
 from videoldm.core.tasks.kept_runs import OUTPUT, OUTPUTS
 from videoldm.core.tasks.stage_outputs import StageOutput
@@ -165,3 +167,34 @@ def test_a_finished_workflow_does_without_the_libraries_of_networks(runs):
     done = subprocess.run([*command, "--output", str(output), "--models", str(runs.folder)],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_frames_that_were_removed_are_decoded_again_alone(runs):
+    """Their VAE comes with the model, which nothing is left to be made with."""
+    flow = FLOWS["upsampling, video"]
+    runs(flow)
+    expected = runs.video()
+    for folder in runs.store.iterdir():
+        if folder.is_dir() and not list(folder.glob(f"*{OUTPUT}*")):
+            for path in folder.glob("*.safetensors"):
+                path.unlink()
+    assert runs(flow) == {"UpsampleVideo": 4} and runs.video() == expected
+
+
+def test_inputs_that_come_for_another_stage_change_nothing(runs):
+    """A sampler that is not finished shares all but the context of one that is."""
+    flow = copy.deepcopy(FLOWS["prediction"])
+    flow["7"]["inputs"] |= {"model": ["12", 0], "context": ["6", 0]}
+    del flow["7"]["inputs"]["strategy.prediction_model"]
+    flow["6"] = copy.deepcopy(FLOWS["single clip"]["7"])
+    runs(flow)
+    other = {f"{key}0": copy.deepcopy(flow[key]) for key in ("7", "8", "9")}
+    del other["70"]["inputs"]["context"]
+    other["80"]["inputs"]["samples"], other["90"]["inputs"]["video"] = ["70", 0], ["80", 0]
+    (finished,) = runs.result["files"]
+    runs({**other, **flow})
+    _, again = sorted(runs.result["files"])
+    first, same = (
+        torch.cat(list(VideoStream.from_file(one).chunks())) for one in (finished, again)
+    )
+    assert torch.equal(first, same)

@@ -8,7 +8,7 @@ inputs and files alone, everything is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph.content_key import upstream
@@ -60,6 +60,19 @@ def wired(host: Host, given: Iterable[str]) -> list[str]:
     if node is None:
         return list(given)
     return [name for name, value in node["inputs"].items() if isinstance(value, (list, tuple))]
+
+
+def left_out(host: Host, given: Mapping[str, Any]) -> bool:
+    """Whether any of these inputs of the node that runs now is wired, but did not come: the node
+    did not ask for it. Others may have come all the same, because another node needed them."""
+    return any(_value(given, name.split(".")) is None for name in wired(host, ())
+               if name.partition(".")[0] in given)  # fmt: skip
+
+
+def _value(given: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        given = given.get(name) if isinstance(given, Mapping) else None
+    return given
 
 
 def keep_latent(
