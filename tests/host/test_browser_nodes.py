@@ -197,9 +197,9 @@ def test_templates_are_listed_with_their_thumbnails(frontend):
     page.get_by_test_id("template-workflows-content").wait_for()
     page.get_by_text(PACK, exact=True).first.click()
     names = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
+    show_all_cards(page, names)
     for name in names:
-        card = page.get_by_test_id(f"template-workflow-{name}")
-        card.scroll_into_view_if_needed()
+        page.get_by_test_id(f"template-workflow-{name}").scroll_into_view_if_needed()
         page.wait_for_function(
             "(id) => document.querySelector(`[data-testid='${id}'] img`)?.naturalWidth > 0",
             arg=f"template-workflow-{name}",
@@ -207,6 +207,23 @@ def test_templates_are_listed_with_their_thumbnails(frontend):
     frontend.shot("templates")
     page.get_by_test_id(f"template-workflow-{names[-2]}").click()
     page.wait_for_function("() => app.graph.nodes.length > 5")
+
+
+CARDS = """() => [...document.querySelectorAll("[data-testid^='template-workflow-']")]
+    .map((one) => one.dataset.testid.replace("template-workflow-", ""))"""
+SHOWN = f"""([names, count]) => {{ const shown = ({CARDS})();
+    return shown.length > count && shown.every((one) => names.includes(one)); }}"""
+
+
+def show_all_cards(page, names: list[str]) -> None:
+    """Scroll down until the cards of all these templates, and no others, are there: the frontend
+    shows 24, and the next 24 where those end."""
+    page.wait_for_function(SHOWN, arg=[names, 0])
+    while len(shown := page.evaluate(CARDS)) < len(names):
+        page.get_by_test_id(f"template-workflow-{shown[-1]}").scroll_into_view_if_needed()
+        page.mouse.wheel(0, 2000)
+        page.wait_for_function(SHOWN, arg=[names, len(shown)])
+    assert sorted(page.evaluate(CARDS)) == names
 
 
 # Files as workflows.
