@@ -68,10 +68,10 @@ def decoder(levels: int = LEVELS) -> VideoDecoder:
     return made.eval()
 
 
-def image_encoder() -> CLIPVisionModelWithProjection:
+def image_encoder(width: int = CONTEXT) -> CLIPVisionModelWithProjection:
     config = CLIPVisionConfig(
         hidden_size=80, intermediate_size=160, num_hidden_layers=2, num_attention_heads=1,
-        patch_size=14, image_size=28, hidden_act="gelu", projection_dim=CONTEXT,
+        patch_size=14, image_size=28, hidden_act="gelu", projection_dim=width,
     )  # fmt: skip
     return randomized(CLIPVisionModelWithProjection(config), 5)
 
@@ -123,3 +123,36 @@ def write_single(folder: Path, name: str = FILE, temporal: bool = True) -> Path:
     state = {k: v.half().float() for k, v in state.items()}
     save_file({k: v.clone().contiguous() for k, v in state.items()}, folder / name)
     return folder / name
+
+
+def write_as_core_detects(folder: Path, name: str) -> Path:
+    """A single file, in half precision, that ComfyUI's own loader takes for Stable Video Diffusion.
+
+    It goes by sizes: the U-Net begins with 320 channels, has published depths and reads published
+    widths of numbers and images, so that all its levels have 320 here, the least there can be; the
+    VAE is of published size. The image encoder stays a toy, which that loader does not give.
+    """
+    layout = UNetLayout(channels=(320,) * 4, layers=2, depths=(1, 1, 1, 0))
+    video_unet = unet(config_of(layout=layout, context_width=1024, ids_width=768))
+    state = {files.UNET + k: v for k, v in svd.unet_to_foreign(video_unet, "ldm").items()}
+    state |= {k: v / 10 for k, v in state.items() if k.startswith(f"{files.UNET}out.2.")}
+    first = _first_stage()
+    state |= {files.FIRST_STAGE + k: v for k, v in first.items()}
+    state |= {files.GIVEN + k: v for k, v in first.items() if k.startswith(files.ENCODER)}
+    visual = projected_to_open_clip(image_encoder(1024))
+    state |= {f"{files.CLIP}{files.VISUAL}{k}": v for k, v in visual.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().clone().contiguous() for k, v in state.items()}, folder / name)
+    return folder / name
+
+
+def _first_stage() -> dict[str, Tensor]:
+    """Encoder and temporal decoder of published size."""
+    random = torch.Generator().manual_seed(6)
+    state = {}
+    for key, shape in names("svd_temporal_decoder_first_stage").items():
+        drawn = torch.randn(shape, generator=random)
+        drawn /= max(drawn[0].numel(), 1) ** 0.5 if drawn.ndim > 1 else 10
+        norm = "norm" in key or "layers.0." in key
+        state[key.removeprefix(files.FIRST_STAGE)] = drawn + (norm and key.endswith("weight"))
+    return state
