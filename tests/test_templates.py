@@ -56,6 +56,25 @@ def test_every_node_is_in_one_group_and_groups_are_apart(file):
 
 
 @each_template
+def test_the_title_of_a_group_ends_in_it(file):
+    """Its letters, at 24 pixels, are some 11 wide."""
+    for group in read(file)["groups"]:
+        assert 11 * len(group["title"]) < group["bounding"][2], group["title"]
+
+
+@each_template
+def test_a_prompt_is_above_its_negative(file):
+    workflow = read(file)
+    groups = [group_box(group) for group in workflow["groups"]]
+    texts = [one for one in nodes_of(workflow) if one["type"] == "CLIPTextEncode"]
+    for negative in [one for one in texts if "egative" in one["title"]]:
+        (group,) = [one for one in groups if one.holds(box_of(negative))]
+        for other in texts:
+            if "egative" not in other["title"] and group.holds(box_of(other)):
+                assert other["pos"][1] < negative["pos"][1], negative["title"]
+
+
+@each_template
 def test_no_wire_runs_behind_a_node(file):
     workflow = read(file)
     nodes = {node["id"]: node for node in nodes_of(workflow)}

@@ -11,7 +11,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from templates import TEMPLATES, TITLE, Box, is_embedded, twin
+from templates import NOTES, TEMPLATES, TITLE, Box, is_embedded, twin
 from test_workflows import MEAN, MOST, TOYS, lossless, pngs, read
 from videoldm.nodes import node_registry
 
@@ -72,19 +72,24 @@ DRAWN = """() => {
         [...app.graph.getNodeById(l.origin_id).getOutputPos(l.origin_slot)],
         [...app.graph.getNodeById(l.target_id).getInputPos(l.target_slot)],
     ]);
-    return [boxes, wires];
+    return [boxes, wires, app.graph.groups.map((g) => [...g.pos, ...g.size])];
 }"""
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
-def test_no_node_is_over_another_and_no_wire_behind_one(frontend, file):
+def test_nodes_are_apart_and_in_their_groups_and_no_wire_is_behind_one(frontend, file):
     """As they are drawn, with the sizes that the nodes take."""
     frontend.load(json.loads(file.read_text()))
     frontend.page.wait_for_timeout(500)
     # A title that is the name of the node's kind is not saved.
     titles = {one["id"]: one.get("title", one["type"]) for one in frontend.graph()["nodes"]}
-    boxes, wires = frontend.js(DRAWN)
+    boxes, wires, groups = frontend.js(DRAWN)
     boxes = [(node, Box(x, y - TITLE, x + w, y + h)) for node, x, y, w, h in boxes]
+    groups = [Box(x, y, x + w, y + h) for x, y, w, h in groups]
+    notes = [one["id"] for one in frontend.graph()["nodes"] if one["type"] in NOTES]
+    for node, box in boxes:
+        assert sum(one.holds(box) for one in groups) == (node not in notes), titles[node]
+        assert sum(one.overlaps(box) for one in groups) == (node not in notes), titles[node]
     for (one, box), (other, its) in combinations(boxes, 2):
         assert not box.overlaps(its), (titles[one], titles[other])
     for origin, target, start, end in wires:
