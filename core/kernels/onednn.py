@@ -9,6 +9,8 @@ every video. Anything else, and whatever needs gradients or has hooks, is left t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
@@ -20,6 +22,10 @@ from .parts import few_at_a_time, is_watched
 
 FEW_POSITIONS = 1024
 """Up to here a 3x3 convolution is faster as a product with a copied matrix of patches."""
+
+PATCHES = 2**23
+"""Numbers in the patches of a product, 32 MB of them: larger tensors are handed back to the system
+when they are freed, and their pages asked for anew."""
 
 # What torch's own compiler replaces linear layers by on processors.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -44,10 +50,34 @@ def convolution(layer: nn.Module, h: Tensor, plus: Tensor | None = None) -> Tens
     if layer.kernel_size == (3, 3):
         if len(h) * h.shape[-2] * h.shape[-1] > FEW_POSITIONS * stride**2:
             return _sum(layer(h), plus)
-        pixels = patches(pixels, stride)
     matrix = rearrange(layer.weight, "o i kh kw -> o (kh kw i)")
     plus = None if plus is None else rearrange(plus, "n c h w -> n h w c")
-    return rearrange(product(pixels, matrix, layer.bias, plus), "n h w c -> n c h w")
+    if layer.kernel_size == (1, 1):
+        made = product(pixels, matrix, layer.bias, plus)
+    else:
+        made = _product_of_patches(pixels, matrix, layer, plus)
+    return rearrange(made, "n h w c -> n c h w")
+
+
+def _product_of_patches(
+    pixels: Tensor, matrix: Tensor, layer: nn.Conv2d, plus: Tensor | None
+) -> Tensor:
+    """The products of the images' patches, of some images [n, h, w, c] at a time."""
+    stride = layer.stride[0]
+    parts = min(len(pixels), -(-9 * pixels.numel() // (PATCHES * stride**2)))
+    made = [
+        product(patches(part, stride), matrix, layer.bias, None if plus is None else plus[at])
+        for at, part in _split(pixels, parts)
+    ]
+    return made[0] if parts == 1 else torch.cat(made)
+
+
+def _split(images: Tensor, parts: int) -> Iterator[tuple[slice, Tensor]]:
+    """Parts of about the same size, and where they are."""
+    start = 0
+    for part in images.tensor_split(parts):
+        yield slice(start, start + len(part)), part
+        start += len(part)
 
 
 def patches(pixels: Tensor, stride: int = 1) -> Tensor:

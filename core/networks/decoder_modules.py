@@ -24,7 +24,7 @@ the processor, in memory that is used again instead of being asked for anew."""
 
 def residual(block: nn.Module, h: Tensor) -> Tensor:
     """A residual block of the decoder."""
-    return few_at_a_time(lambda part: residual_block(block, part), h)
+    return few_at_a_time(lambda part: residual_block(block, part, own=True), h)
 
 
 def upsample(sampler: nn.Module, h: Tensor) -> Tensor:

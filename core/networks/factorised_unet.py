@@ -123,8 +123,9 @@ class Block(nn.Module):
         self.res = ResBlock(channels, out, config.res_block, ops)
         self.attend = config.attention.build(out, ops) if attended else None
 
-    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
-        h = self.res(h, inputs)
+    def forward(self, h: Tensor, inputs: VideoInputs, *, own: bool = False) -> Tensor:
+        """own: ``h`` is nobody else's and may be overwritten."""
+        h = self.res(h, inputs, own=own)
         return h if self.attend is None else self.attend(h, inputs)
 
 
@@ -264,7 +265,7 @@ class FactorisedUNet(nn.Module):
             h = block(h, inputs)
         for level in self.up:
             for block in level.blocks:
-                h = block(torch.cat([h, skips.pop()], dim=1), inputs)
+                h = block(torch.cat([h, skips.pop()], dim=1), inputs, own=True)
             if level.resample is not None:
                 # Twice the size, but for the odd sizes that were halved.
                 h = F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest")

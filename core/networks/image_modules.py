@@ -9,15 +9,24 @@ from .layers.group_norms import group_norm
 
 
 def residual_block(
-    block: nn.Module, h: Tensor, frames: int = 1, embedded: Tensor | None = None
+    block: nn.Module,
+    h: Tensor,
+    frames: int = 1,
+    embedded: Tensor | None = None,
+    *,
+    own: bool = False,
 ) -> Tensor:
-    """The block on ``h`` [(b t), c, h, w], whose norms take statistics over each `frames` of them;
-    embedded: what the noise level adds between its convolutions, [(b t), c]."""
-    z = activation(block.nonlinearity, group_norm(block.norm1, h, frames))
-    z = convolution(block.conv1, z)
+    """The block on ``h`` [(b t), c, h, w], whose norms take statistics over each `frames` of them.
+
+    embedded: what the noise level adds between its convolutions, [(b t), c]. own: ``h`` is nobody
+    else's and may be overwritten.
+    """
+    shortcut = block.conv_shortcut
+    residual = h if shortcut is None else convolution(shortcut, h)
+    z = group_norm(block.norm1, h, frames, own=own and shortcut is not None)
+    z = convolution(block.conv1, activation(block.nonlinearity, z))
     if embedded is not None:
         z += embedded[:, :, None, None]
     z = activation(block.nonlinearity, group_norm(block.norm2, z, frames, own=True))
-    h = h if block.conv_shortcut is None else convolution(block.conv_shortcut, h)
-    z = convolution(block.conv2, block.dropout(z), plus=h)
+    z = convolution(block.conv2, block.dropout(z), plus=residual)
     return z if block.output_scale_factor == 1 else z / block.output_scale_factor

@@ -58,9 +58,9 @@ class OpenedModules:
         """Frames that group norms take statistics over together."""
         return self.frames if self.pooled else 1
 
-    def res(self, block: nn.Module, h: Tensor) -> Tensor:
+    def res(self, block: nn.Module, h: Tensor, *, own: bool = False) -> Tensor:
         embedded = per_frame(block.time_emb_proj(self.activated), self.frames)
-        return residual_block(block, h, self.normed, embedded)
+        return residual_block(block, h, self.normed, embedded, own=own)
 
     def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
         return convolution(sampler.conv, h) if sampler.padding == 1 else sampler(h)

@@ -86,7 +86,9 @@ def _run(
     if step.module == "conv_in":
         return unet.conv_in(h)
     if step.module == "res":
-        return spatial.res(unet.get_submodule(diffusers_path(step.site)), h)
+        # What was put together with a skip connection is nobody else's.
+        block = unet.get_submodule(diffusers_path(step.site))
+        return spatial.res(block, h, own=step.takes_skip)
     if step.module == "attn":
         return spatial.attn(step.site, unet.get_submodule(diffusers_path(step.site)), h)
     level = int(step.site.split(".")[1])

@@ -119,3 +119,20 @@ def test_layers_that_are_watched_or_wrapped_or_half_are_called():
         half = nn.Linear(8, 8).bfloat16()
         assert m.linear(half, x.bfloat16()).dtype == torch.bfloat16
     assert seen
+
+
+@pytest.mark.parametrize("patches", [1, 9 * 8 * 30 * 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_some_images_at_a_time(patches, stride, monkeypatch):
+    sizes, product = [], m.product
+    monkeypatch.setattr(m, "PATCHES", patches)
+    monkeypatch.setattr(m, "product", lambda x, *a: sizes.append(len(x)) or product(x, *a))
+    layer, h = nn.Conv2d(8, 8, 3, stride, padding=1), images(n=5)
+    layer = layer.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        plus = layer(h).cos()
+        out, summed = m.convolution(layer, h), m.convolution(layer, h, plus)
+    torch.testing.assert_close(out, layer(h).detach(), **CLOSE)
+    torch.testing.assert_close(summed, layer(h).detach() + plus, **CLOSE)
+    one = [1] * 5 if patches == 1 else [2, 2, 1] if stride == 1 else [5]
+    assert sizes == one + one

@@ -80,9 +80,12 @@ class ResBlock(nn.Module):
         self.skip = ops.Conv2d(channels, out, 1) if channels != out else None
         self.over_time = TimeConvolutions(out, spec.over_time, ops) if spec.over_time else None
 
-    def forward(self, h: Tensor, inputs: VideoInputs) -> Tensor:
+    def forward(self, h: Tensor, inputs: VideoInputs, *, own: bool = False) -> Tensor:
+        """own: ``h`` is nobody else's and may be overwritten."""
         frames = inputs.frames
-        z = convolved(self.conv1, F.silu(self.norm1(h, frames), inplace=True), frames)
+        residual = h if self.skip is None else convolution(self.skip, h)
+        z = self.norm1(h, frames, own=own and self.skip is not None)
+        z = convolved(self.conv1, F.silu(z, inplace=True), frames)
         embedded = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
         if self.scale_shift:
             scale, shift = embedded.chunk(2, dim=1)
@@ -90,8 +93,7 @@ class ResBlock(nn.Module):
         else:
             z += embedded
             z = self.norm2(z, frames, own=True)
-        h = h if self.skip is None else convolution(self.skip, h)
-        h = convolved(self.conv2, F.silu(z, inplace=True), frames, plus=h)
+        h = convolved(self.conv2, F.silu(z, inplace=True), frames, plus=residual)
         return h if self.over_time is None else self.over_time(h, frames)
 
 
