@@ -29,7 +29,7 @@ from . import factorised_files as files
 from . import factorised_keys as keys
 from . import stable_diffusion_autoencoders as autoencoders
 from .factorised_config import Shapes, autoencoder_config, is_autoencoder_3d, is_lvdm
-from .factorised_files import Parts, Weights
+from .factorised_files import UNET, Parts, Weights
 from .stable_diffusion import CLIP_LENGTH
 from .stable_diffusion_parts import is_leftover
 from .stable_diffusion_refusals import what_it_is
@@ -63,7 +63,7 @@ KINDS = UNCONDITIONAL, WITH_TEXT, GIVEN, AUTOENCODER_ALONE = (
     "autoencoder",
 )
 IMAGE_LATENT_SCALE = 0.18215
-UNET, AUTOENCODER = "model.diffusion_model.", "first_stage_model."
+AUTOENCODER = "first_stage_model."
 UNCONDITIONAL_BETAS, TEXT_BETAS = (1.5e-3, 1.55e-2), (8.5e-4, 1.2e-2)
 GIVEN_TASKS = ("prediction", "interpolation")
 PADDING = 49407  # the token that fills up short prompts

@@ -25,6 +25,7 @@ from . import factorised_keys as keys
 from . import open_clip_image
 from . import stable_diffusion_autoencoders as autoencoders
 from .factorised_config import Shapes, is_videocrafter, resampler_config
+from .factorised_files import UNET
 from .factorised_sampling import ScaledSignalSchedule
 from .stable_diffusion import CLIP_LENGTH
 from .stable_diffusion_refusals import what_it_is
@@ -33,7 +34,7 @@ from .stable_diffusion_text import TextModel
 from .video_parts import VideoParts
 
 FAMILY = "videocrafter"
-UNET, RESAMPLER = "model.diffusion_model.", "image_proj_model."
+RESAMPLER = "image_proj_model."
 PADDING = 0  # the token that fills up short prompts
 LATENT_SCALE = 0.18215
 

@@ -55,10 +55,10 @@ class FactorisedConfig:
     """channels: width per level, finest first. layers: residual blocks per level on the way down.
     attended: whether a level has attention. What else differs is said by the specs of the layers.
 
-    pooled_norm, scale_shift: see :class:`.layers.factorised.ResBlockSpec`. kernel: frames that all
-    3x3 convolutions see. time_convolutions: the sides in space of those that follow every residual
-    block. first_attention: frames attend to each other before anything else. frames_per_second: the
-    network is told.
+    pooled_norm, scale_shift: see :class:`.layers.factorised.ResBlockSpec`. kernel: frames that
+    every 3x3 convolution sees. time_convolutions: of the convolutions over time behind every
+    residual block, the sides of their kernels in space; empty = there are none. first_attention:
+    frames attend to each other before anything else. frames_per_second: the network is told.
     """
 
     channels: tuple[int, ...]

@@ -35,8 +35,8 @@ class VideoInputs:
 class ResBlockSpec:
     """embedding: width of the embedding. scale_shift: it scales and shifts what the second norm
     makes, instead of being added before that. pooled_norm: norms take their statistics over all
-    frames of a video, not per frame. kernel: frames that the convolutions see. over_time: in space,
-    the sides of the kernels of the convolutions over time that follow; empty = none do."""
+    frames of a video, not per frame. kernel: frames that the convolutions see. over_time: of the
+    convolutions over time that follow, the sides of their kernels in space; empty = none do."""
 
     embedding: int
     scale_shift: bool = False

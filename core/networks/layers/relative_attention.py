@@ -1,5 +1,9 @@
 """Attention with learned vectors for the distance between frames, on the side of the keys and on
-that of the values (Shaw et al. 2018), as LVDM and VideoCrafter have it.
+that of the values, as LVDM and VideoCrafter have it (Shaw et al. 2018, eq. 3 and 4)
+
+    z_i = sum_j a_ij (v_j + V_ij),    a_i = softmax_j(q_i . (k_j + K_ij) / sqrt(d))
+
+with d channels of a head, where K_ij and V_ij depend on the clipped distance j - i alone.
 """
 
 from __future__ import annotations
