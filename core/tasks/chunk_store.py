@@ -74,6 +74,14 @@ class ChunkStore(KeptRuns):
     def write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write a chunk; OSError or SafetensorError where it cannot be, which leaves nothing."""
         self._make_room(sum(one.nbytes for one in tensors.values()))
+        try:
+            self._write(path, tensors, about)
+        except (OSError, SafetensorError):
+            if path.parent.is_dir():
+                raise
+            self._write(path, tensors, about)  # Somebody else had removed the folder meanwhile.
+
+    def _write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)
             replaced(path.parent / ABOUT, lambda at: at.write_text(json.dumps(about, indent=1)))

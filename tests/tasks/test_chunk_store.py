@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from model_toys import Denoisers, normal, toy_sampling, whole
-from videoldm.core.tasks import chunk_files
+from videoldm.core.tasks import chunk_files, chunk_store
 from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.core.tasks.content import NoDigest, digest, name_of
 from videoldm.core.tasks.interpolation import Interpolation, interpolate
@@ -66,6 +66,38 @@ def test_a_file_that_was_damaged_is_made_again(tmp_path):
         assert not chunk_files.is_whole(path)
         assert torch.equal(asked(opened(tmp_path), torch.ones(400), of=1), torch.ones(400))
         assert chunk_files.is_whole(path)
+
+
+@pytest.mark.parametrize("value", [torch.tensor([1.5, -2.0]), torch.tensor([1.1, 2.3])])
+def test_no_bit_of_a_file_can_change_what_is_read(tmp_path, value):
+    """Of values in half precision and in full, which the file's header tells apart; every fifth bit
+    is tried."""
+    path = tmp_path / "chunk.safetensors"
+    chunk_files.write_chunk(path, {"chunk": value})
+    data = path.read_bytes()
+    for bit in range(int(value[0] * 10) % 5, 8 * len(data), 5):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        found = chunk_files.read_chunk(path)
+        assert found is None or set(found) == {"chunk"} and torch.equal(found["chunk"], value)
+
+
+def test_a_folder_that_is_removed_while_a_chunk_is_written_is_made_again(tmp_path, monkeypatch):
+    """As `videoldm runs` does, when it removes a run that another process is making."""
+    write, tried = chunk_store.write_chunk, []
+
+    def late(path, tensors):
+        tried.append(path)
+        if len(tried) == 1:
+            (path.parent / "run.json").unlink()
+            path.parent.rmdir()
+        write(path, tensors)
+
+    monkeypatch.setattr(chunk_store, "write_chunk", late)
+    asked(opened(tmp_path), torch.ones(3), of=1)
+    assert len(tried) == 2 and len(KeptRuns(tmp_path).runs()) == 1
+    assert torch.equal(asked(opened(tmp_path), None, of=1), torch.ones(3))
 
 
 def test_runs_and_prompts_keep_their_chunks_apart(tmp_path):
