@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -202,6 +203,32 @@ def test_stages_keep_to_the_workers_that_have_their_weights(pool):
         pool.begin(lambda one=one: {"chunk": one(torch.ones(one.in_features))}, None)()
     held = sorted(list(map(str, actor.worker.modules.values())) for actor in pool.actors)
     assert held == sorted([[str(keys)], [str(pixels)]])
+
+
+def test_a_worker_holds_what_its_chunks_took_and_lets_go_of_what_is_gone(pool):
+    """Nothing before its first chunk; and no weights that the command has let go of."""
+    while len(pool.ready) < 2:
+        time.sleep(0.01)
+    held = [actor.worker.modules for actor in pool.actors]
+    assert held == [{}, {}]
+    first, fetched = torch.nn.Linear(2, 2), []
+    for actor in pool.actors:
+        fetch = actor.worker.fetch
+        actor.worker.fetch = lambda shared, fetch=fetch: fetched.append(1) or fetch(shared)
+    made = torch.nn.Linear(3, 3)
+    pool.begin(lambda: {"chunk": torch.ones(1)}, None)()
+    assert not fetched, "a chunk without weights loads none"
+    for one in (first, first, made, made):
+        pool.begin(lambda one=one: {"chunk": one(torch.ones(one.in_features))}, None)()
+    assert len(fetched) == 2, "weights are sent to one worker, once"
+    del first, one
+    gc.collect()
+    for _ in range(2):
+        begun = [pool.begin(lambda k=k: {"chunk": made(k * torch.ones(3))}, None) for k in range(4)]
+        for chunk in begun:
+            chunk()
+    for actor in pool.actors:
+        assert set(map(str, actor.worker.modules.values())) <= {str(made)}
 
 
 def test_an_error_of_a_worker_is_that_of_the_task(pool):
