@@ -311,7 +311,8 @@ def _autoencoder(
         return None
     if is_autoencoder_3d({k: v.shape for k, v in found.autoencoder.items()}):
         return autoencoder_of(found.autoencoder, told, name, dtype)
-    return autoencoders.from_state(found.autoencoder, f"the autoencoder of {name}", dtype)
+    named = f"the autoencoder of {name}"
+    return autoencoders.from_state(found.autoencoder, named, dtype, scale=IMAGE_LATENT_SCALE)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -49,11 +49,19 @@ def load(
 
 
 def from_state(
-    state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
+    state: Mapping[str, Tensor],
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    scale: float | None = None,
 ) -> AutoencoderKL:
-    """The autoencoder of a state dict of nothing else, built by the shapes in it."""
+    """The autoencoder of a state dict of nothing else, built by the shapes in it. scale: of its
+    latents; None for that of Stable Diffusion's autoencoder with as many levels."""
     levels, layers = size_of(state)
-    return load_state(state, _config(state, levels, layers, name), name, dtype)
+    config = _config(state, levels, layers, name)
+    if scale is not None:
+        config["scaling_factor"] = scale
+    return load_state(state, config, name, dtype)
 
 
 def load_state(

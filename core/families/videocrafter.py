@@ -95,7 +95,9 @@ def assemble(
     autoencoder = None
     if found.autoencoder:
         named = f"the autoencoder of {name}"
-        autoencoder = autoencoders.from_state(found.autoencoder, named, dtype).to(device)
+        autoencoder = autoencoders.from_state(
+            found.autoencoder, named, dtype, scale=LATENT_SCALE
+        ).to(device)
     resampler = image = None
     if found.resampler:
         resampler = load_resampler(found.resampler, name, dtype).to(device)

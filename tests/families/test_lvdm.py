@@ -1,12 +1,13 @@
 import factorised_toys as toys
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from model_toys import normal
 from safetensors.torch import save_file
 from videoldm.core.diffusion.schedules import scaled_linear
 from videoldm.core.families import factorised_files as files
 from videoldm.core.families import factorised_keys as keys
-from videoldm.core.families import lvdm
+from videoldm.core.families import lvdm, videocrafter
 from videoldm.core.families.factorised_config import FACTORS, unet_config
 from videoldm.core.networks.autoencoder_3d import Autoencoder3D
 from videoldm.core.networks.conditions import Conditions
@@ -273,3 +274,20 @@ def test_the_noise_levels_are_those_that_the_file_was_trained_with():
 
 def without_betas(state):
     return {k: v for k, v in state.items() if k != "betas"}
+
+
+# ------------------------------------------------------------------------- autoencoder of images
+
+
+def test_the_latents_of_images_have_one_scale_whatever_the_size_of_their_autoencoder():
+    levels = 3  # as the autoencoder of Stable Diffusion's upscaler, whose latents have another one
+    kinds = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+    }
+    module = AutoencoderKL(block_out_channels=(32,) * levels, latent_channels=4, **kinds)
+    state = {f"first_stage_model.{k}": v for k, v in module.state_dict().items()}
+    for family, name in ((lvdm, "text"), (videocrafter, "videocrafter 1")):
+        alone = toys.checkpoint(name, average=False, first_stage=False)
+        found = family.assemble(state | alone, "a")
+        assert found.autoencoder.config.scaling_factor == found.model.latent_scale == 0.18215
