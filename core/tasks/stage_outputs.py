@@ -15,7 +15,7 @@ A stage counts as finished when every one of these files holds what was written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +53,14 @@ class StageOutput:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def is_finished(self) -> bool:
-        """Whether all that the stage gave is there, and as it was written."""
+    def is_finished(self, look: Callable[[], None] = lambda: None) -> bool:
+        """Whether all that the stage gave is there, and as it was written. look() is called before
+        each file is read, and may raise."""
         known = self.known()
-        return known is not None and all(is_whole(self.folder / one) for one in known["files"])
+        if known is None:
+            return False
+        files = [self.folder / one for one in known["files"]]
+        return all(one.is_file() for one in files) and all(_is_whole(one, look) for one in files)
 
     def write(self, files: Sequence[Path], known: Mapping[str, Any]) -> None:
         """Note the files of a finished stage. Where that cannot be written the stage is simply
@@ -90,3 +94,8 @@ class StageOutput:
             if found is None:
                 raise OSError(f"{one}, which was finished, is not there any more: run it again")
             yield found[CHUNK]
+
+
+def _is_whole(file: Path, look: Callable[[], None]) -> bool:
+    look()
+    return is_whole(file)

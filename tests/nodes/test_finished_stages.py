@@ -87,7 +87,7 @@ def test_what_is_damaged_is_made_again(runs, name, how):
 
 def test_what_is_removed_while_the_workflow_runs_is_told(runs, monkeypatch):
     runs(FLOWS["single clip"])
-    monkeypatch.setattr(StageOutput, "is_finished", lambda output: True)
+    monkeypatch.setattr(StageOutput, "is_finished", lambda output, look: True)
     for path in (runs.store / OUTPUTS).glob("*.json"):
         path.unlink()
     runs(FLOWS["single clip"], code=1)
@@ -198,3 +198,23 @@ def test_inputs_that_come_for_another_stage_change_nothing(runs):
         torch.cat(list(VideoStream.from_file(one).chunks())) for one in (finished, again)
     )
     assert torch.equal(first, same)
+
+
+def test_files_are_read_only_where_all_are_there_and_nobody_stops_it(runs, monkeypatch):
+    runs(FLOWS["prediction"])
+    read, whole = [], stage_outputs.is_whole
+    monkeypatch.setattr(stage_outputs, "is_whole", lambda path: read.append(path) or whole(path))
+    notes = [StageOutput(runs.store, one.stem) for one in (runs.store / OUTPUTS).glob("*.json")]
+    output = max(notes, key=lambda one: len(one.known()["files"]))
+
+    def stop():
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        output.is_finished(stop)
+    assert len(read) == 2 < len(output.known()["files"])
+    assert output.is_finished()
+    (runs.store / output.known()["files"][-1]).unlink()
+    read.clear()
+    assert not output.is_finished() and not read

@@ -48,7 +48,7 @@ def stage_output(host: Host, kind: str, without: Collection[str] = ()) -> StageO
 def wanted(host: Host, given: Iterable[str], output: StageOutput | None) -> list[str]:
     """The inputs that a node waits for: none if what it gives is finished. given: all its inputs'
     names, as far as the node knows."""
-    if output is not None and output.is_finished():
+    if output is not None and output.is_finished(host.check_interrupted):
         return []
     return wired(host, given)
 
