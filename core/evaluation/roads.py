@@ -9,13 +9,16 @@ import numpy as np
 import torch
 
 from ..families.embedded import worlds
+from ..families.embedded.worlds.driving import EGO_MOTIONS
 from .car_rules import agreement, cars_of, read_cars
 from .figures import Figure, at_least, at_most
-from .road_rules import mark_flicker, read_road
+from .road_rules import Road, mark_flicker, read_road
 from .run import BATCH, FRAMES, SIDE, TEXT_TO_VIDEO, Run, clips, mean
 from .unseen import batches, unseen_scenes
 
 GROUP = "driving"
+LEAST_DRIFT = 0.65
+"""Metres over a video: half of what the world's camera drifts at least."""
 Measured = dict[str, list[float]]
 """A number for every video by what is measured."""
 
@@ -48,10 +51,17 @@ def _measure(video: np.ndarray, scene: worlds.DrivingScene, found: Measured) -> 
         "cars": agreement(read_cars(video, road), cars_of(scene)),
         "lanes": float(read_road(video).lanes == scene.lanes),
         "light": float(road.light == scene.light),
+        "camera": float(_drift(road) == EGO_MOTIONS[scene.ego]),
         "flicker": mark_flicker(video, road),
     }
     for name, value in right.items():
         found.setdefault(name, []).append(value)
+
+
+def _drift(road: Road) -> float:
+    """-1, 0 or 1: whether the camera drifts to the left, keeps its lane, or drifts to the right."""
+    moved = float(road.camera[-1] - road.camera[0])
+    return float(np.sign(moved)) if abs(moved) > LEAST_DRIFT else 0.0
 
 
 def _cars(found: dict[str, Measured]) -> Figure:
@@ -60,6 +70,7 @@ def _cars(found: dict[str, Measured]) -> Figure:
         "prompts": len(made["cars"]),
         "light": 100 * mean(made["light"]),
         "number of lanes": 100 * mean(made["lanes"]),
+        "camera": 100 * mean(made["camera"]),
         "encoded videos": 100 * mean(found["encoded"]["cars"]),
         "rendered videos": 100 * mean(found["rendered"]["cars"]),
     }

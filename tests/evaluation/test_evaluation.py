@@ -144,6 +144,19 @@ def test_driving_is_measured_with_rendered_and_encoded_clips_beside_it(tiny) -> 
     assert 0 < marks.detail["rendered"] < 0.03 and marks.target == 1.5
 
 
+def test_what_is_read_off_rendered_roads_is_as_told() -> None:
+    found: dict[str, list[float]] = {}
+    for seed in range(40, 46):
+        scene = worlds.sample_scene("driving", seed)
+        clip = worlds.render(scene, times=torch.arange(16).numpy(), size=64)
+        roads._measure(clip, scene, found)
+        other = replace(scene, ego="drifts left" if scene.drift >= 0 else "drifts right", cars=())
+        roads._measure(clip, other, found)
+    assert found["camera"] == [1.0, 0.0] * 6 and found["lanes"] == found["light"] == [1.0] * 12
+    wrong = found["cars"][1::2]
+    assert found["cars"][::2] == [1.0] * 6 and any(one == 0 for one in wrong)
+
+
 def test_shapes_are_looked_for_at_the_end_of_a_long_video(tiny, monkeypatch) -> None:
     lengths: list[int] = []
     plain = Models.predicted
