@@ -127,6 +127,8 @@ WATCH = """async () => {
         window.seen.shown = Math.max(window.seen.shown, ...sizes);
     }, 100);
 }"""
+WATCHED = {"width": 128, "height": 128}
+"""Large enough that a run takes seconds: one of 32x32 is over before a busy page is drawn."""
 SEEN = """() => {
     clearInterval(window.watching);
     return { ...window.seen, lines: [...window.seen.lines] };
@@ -135,7 +137,7 @@ SEEN = """() => {
 
 def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, comfyui):
     seed = {"classic": 11, "nodes_2": 12}[frontend.name]  # Or the second run would be cached.
-    open_api(frontend, sampler_graph(seed=seed))
+    open_api(frontend, sampler_graph(seed=seed, **WATCHED))
     frontend.js(WATCH)
     prompt_id = frontend.queue()
     frontend.page.wait_for_function("() => window.seen.shown > 40")
@@ -152,7 +154,7 @@ def test_progress_and_animated_previews_are_shown_while_a_node_runs(frontend, co
 
 def test_a_run_without_previews_still_shows_progress(frontend, comfyui):
     seed = {"classic": 21, "nodes_2": 22}[frontend.name]
-    open_api(frontend, sampler_graph(seed=seed))
+    open_api(frontend, sampler_graph(seed=seed, **WATCHED))
     setting = "(value) => app.extensionManager.setting.set('Comfy.Execution.PreviewMethod', value)"
     frontend.js(setting, "none")
     frontend.js(WATCH)
