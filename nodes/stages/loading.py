@@ -94,7 +94,8 @@ def _once(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
                                ("load", excerpt.load, LOADED)):  # fmt: skip
         if value not in known:
             raise ValueError(f"{name} {value!r} must be one of {', '.join(known)}")
-    edit = excerpt.edit or {}
+    # Graphs saved before the node had an edit hold the value of its upload button in that place.
+    edit = excerpt.edit if isinstance(excerpt.edit, dict) else {}
     selection = _selection(excerpt, edit.get("trim") or {})
     read = _rendered if file in RENDERED else _from_file
     stream = _cropped(read(host, file, selection, excerpt.alpha == KEEP_ALPHA), edit.get("crop"))

@@ -26,7 +26,7 @@ REGISTRY = node_registry()
 RUNNABLE = [file for file in FILES if is_embedded(twin(file)) and has_toys(twin(file))]
 SMALL = {"steps": 1, "chunk": 4, "overlap": 1, "width": 32, "height": 32}
 FEW = {"single clip": 5, "sparse first": 5, "sliding windows": 9, "prediction": 5,
-       "hierarchical": 17}  # fmt: skip
+       "hierarchical": 17, "rolling": 9}  # fmt: skip
 """Frames for each strategy; clips then have 4 frames, see `shrink`."""
 
 

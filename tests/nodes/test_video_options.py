@@ -205,3 +205,8 @@ def test_filters_take_transparent_videos_over_black(run):
     keys = torch.rand(2, 32, 48, 3)
     made = run("VideoLDM_KeyframeResidual", video=video, key_frames=keys, key_spacing=4)
     assert made.stream.frames_tensor().shape == (5, 3, 32, 48)
+
+
+def test_the_upload_button_s_value_of_older_graphs_is_no_edit(run, clip):
+    plain = loaded(run, clip)["images"]
+    assert (loaded(run, clip, edit="image")["images"] == plain).all()
