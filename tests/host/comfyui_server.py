@@ -159,8 +159,13 @@ class Server:
         return [self.base / one["type"] / one["subfolder"] / one["filename"] for one in shown]
 
     def clear(self) -> None:
-        """Forget cached outputs and unload models, as the frontend's button does."""
+        """Forget cached outputs and unload models, as the frontend's button does.
+
+        ComfyUI does so after the prompt that it takes next, if one comes before it looks: that is
+        one of no consequence here.
+        """
         self.post("/free", {"unload_models": True, "free_memory": True})
+        self.run({"1": {"class_type": "PreviewAny", "inputs": {"source": "cleared"}}})
 
     def add_models(self, kind: str, files: Path | list[Path], folder: str = "") -> None:
         target = self.base / "models" / kind / folder
