@@ -204,6 +204,7 @@ def shrink(frontend) -> None:
             const most = few[named.strategy?.value ?? "hierarchical"];
             put("frames", Math.min(named.frames.value, most));
             put("strategy.window", 4);
+            if (named.strategy?.value === "rolling") put("steps", 4);  // One for each frame.
         }
     }""", [dict(TOYS.values()), SMALL, FEW, dict.fromkeys(TOYS)])  # fmt: skip
 
