@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,17 @@ def pytest_terminal_summary(terminalreporter):
     if reason is not None:
         terminalreporter.section("no ComfyUI", red=True, bold=True)
         terminalreporter.write_line(f"tests/host was skipped: {reason}")
+
+
+@pytest.fixture(scope="session")
+def toy_family(toy_family, tmp_path_factory):
+    """The toy family with weights that all do something, in a folder of its own: tests elsewhere,
+    in the same process, go by the one without."""
+    folder = tmp_path_factory.mktemp("woken") / "embedded"
+    shutil.copytree(toy_family, folder)
+    for file in folder.glob("*.safetensors"):
+        wake(file)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +64,6 @@ def mortal_comfyui(toy_family, tmp_path):
 
 
 def add_toys(server: Server, family: Path) -> None:
-    for file in family.glob("*.safetensors"):
-        wake(file)
     for file in sorted(family.iterdir()):
         server.add_models("checkpoints", file, "toy")
     for name in ("text_to_video", "prediction", "interpolation"):
@@ -64,8 +74,6 @@ def add_toys(server: Server, family: Path) -> None:
 @pytest.fixture(scope="session")
 def inside(toy_family):
     """What the checks of inside_sampling.py find in ComfyUI's own Python, by name."""
-    for file in toy_family.glob("*.safetensors"):
-        wake(file)
     return found_inside("inside_sampling.py", toy_family)
 
 

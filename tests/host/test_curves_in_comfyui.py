@@ -9,7 +9,6 @@ from model_toys import normal
 from node_inputs import strategy
 from safetensors.torch import save_file
 from test_core_numbers import compared
-from toy_family import wake
 from toy_prompts import (
     distance,
     inject,
@@ -31,8 +30,6 @@ SAME = 1e-4
 
 @pytest.fixture(scope="module")
 def found(toy_family):
-    for file in toy_family.glob("*.safetensors"):
-        wake(file)
     return found_inside("inside_curves.py", toy_family, *ONCE, *TWICE)
 
 
