@@ -80,23 +80,21 @@ class InterpolateFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, model=None, positive=None, negative=None, **inputs) -> io.NodeOutput:
+        from .host.shared.finished_stages import latent_before
+
         wires = {"model": model, "positive": positive, "negative": negative}
-        if finished := _finished_before({**wires, **inputs}):
-            return finished
-        from .stages.interpolating import InterpolationRequest, interpolate_frames
-        from .stages.running import Settings
-
-        settings = Settings(**{name: inputs.pop(name) for name in SETTINGS if name in inputs})
-        request = InterpolationRequest(**inputs)
-        return io.NodeOutput(interpolate_frames(host, *wires.values(), latent, request, settings))
+        if before := latent_before(host, {**wires, **inputs}):
+            return io.NodeOutput(before[0])
+        return io.NodeOutput(_interpolated(*wires.values(), latent, **inputs))
 
 
-def _finished_before(given) -> io.NodeOutput | None:
-    from .host.shared.finished_stages import LATENT, finished_latent, left_out, stage_output
+def _interpolated(model, positive, negative, latent, **inputs):
+    from .stages.interpolating import InterpolationRequest, interpolate_frames
+    from .stages.running import Settings
 
-    if not left_out(host, given):
-        return None
-    return io.NodeOutput(finished_latent(host, stage_output(host, LATENT))[0])
+    settings = Settings(**{name: inputs.pop(name) for name in SETTINGS if name in inputs})
+    request = InterpolationRequest(**inputs)
+    return interpolate_frames(host, model, positive, negative, latent, request, settings)
 
 
 def _denoise() -> io.Input:

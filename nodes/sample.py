@@ -82,7 +82,11 @@ class VideoSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, **inputs) -> io.NodeOutput:
-        return _finished_before(inputs) or _sampled(**inputs)
+        from .host.shared.finished_stages import latent_before
+
+        if before := latent_before(host, inputs):
+            return _shown_again(*before)
+        return _sampled(**inputs)
 
 
 def _sampled(model, positive, negative, **inputs) -> io.NodeOutput:
@@ -96,11 +100,7 @@ def _sampled(model, positive, negative, **inputs) -> io.NodeOutput:
     return io.NodeOutput(video.latent, ui=kept_and_shown(host, model, video))
 
 
-def _finished_before(given) -> io.NodeOutput | None:
-    from .host.shared.finished_stages import LATENT, finished_latent, left_out, stage_output
+def _shown_again(latent, known) -> io.NodeOutput:
     from .stages.shown import shown_again
 
-    if not left_out(host, given):
-        return None
-    latent, known = finished_latent(host, stage_output(host, LATENT))
     return io.NodeOutput(latent, ui=shown_again(host, known["shown"]))

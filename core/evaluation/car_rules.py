@@ -11,9 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..families.embedded.worlds.driving import CAR_COLORS, LANE_NAMES, DrivingScene, lane_centre
-from ..families.embedded.worlds.driving_figures import Spot, draw_car
-from ..families.embedded.worlds.driving_ground import CAMERA_HEIGHT, FOCAL, HORIZON
+from ..families.embedded.worlds.driving import (
+    CAR_COLORS,
+    CAR_LENGTH,
+    LANE_NAMES,
+    DrivingScene,
+    lane_centre,
+    projected,
+)
+from ..families.embedded.worlds.driving_figures import draw_car
 from ..families.embedded.worlds.raster import paint
 from .road_rules import Road, read_road, rendered_road
 
@@ -21,8 +27,6 @@ Car = tuple[str, str]
 """Colour and lane."""
 
 DISTANCES = np.geomspace(5.7, 18.5, 16)
-LENGTH = 3.8
-"""Metres from the rear to the front of a car."""
 CHANGED, SMALLEST = 0.1, 8 / 64**2
 """Least difference, of 1, that a car makes to a pixel that counts, and the least part of the image
 that such pixels must be."""
@@ -68,7 +72,10 @@ def _explained(
     pixels: np.ndarray, empty: np.ndarray, road: Road, lane: float, distance: float
 ) -> np.ndarray:
     """Of cars of all colours at one distance, [colours, t]; -1 where one would hardly be seen."""
-    ends = [_spot(road.camera, lane, z, empty.shape[-2:]) for z in (distance, distance + LENGTH)]
+    ends = [
+        projected(np.float64(lane), np.full(len(road.camera), z), road.camera, *empty.shape[-2:])
+        for z in (distance, distance + CAR_LENGTH)
+    ]
     extremes = []
     for level in (0.0, 1.0):
         drawn = empty.copy()
@@ -98,13 +105,3 @@ def _share(pixels: np.ndarray, empty: np.ndarray, drawn: np.ndarray, least: floa
     )
     seen = counts.sum(axis=(1, 2)) >= least
     return np.where(seen, 1 - within / np.maximum(without, 1e-6), -1.0)
-
-
-def _spot(camera: np.ndarray, lane: float, distance: float, size: tuple[int, int]) -> Spot:
-    """Where the middle of a lane at some distance is in every frame."""
-    scale = np.full(len(camera), FOCAL * size[0] / distance)
-    return Spot(
-        x=size[1] / 2 + scale * (lane - camera),
-        base=HORIZON * size[0] + scale * CAMERA_HEIGHT,
-        scale=scale,
-    )

@@ -1,10 +1,9 @@
-"""What a video of the world `driving` shows, read from its pixels: the camera's path, the road, the
-lane of every car, and how steady the marks between lanes are.
+"""The road of a video of the world `driving`, read from its pixels: the camera's path, the number
+of lanes, and how steady the marks between them are. Cars on it: `car_rules`.
 
 A straight road is one family of lines through the vanishing point. The camera's place across the
 road is where the solid lines at its sides stand out most, the speed and the first dash are those
-whose dashes agree best with the frames. Cars are then looked for in the middle of every lane, at
-every distance, by the colours that the rears of cars have. Nothing is learned.
+whose dashes agree best with the frames. Nothing is learned.
 
 Frames are [t 3 h w] in [-1, 1]; lengths are in metres as in the world itself.
 """

@@ -9,8 +9,6 @@ every video. Anything else, and whatever needs gradients or has hooks, is left t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
@@ -65,19 +63,12 @@ def _product_of_patches(
     """The products of the images' patches, of some images [n, h, w, c] at a time."""
     stride = layer.stride[0]
     parts = min(len(pixels), -(-9 * pixels.numel() // (PATCHES * stride**2)))
+    beside = [None] * parts if plus is None else plus.tensor_split(parts)
     made = [
-        product(patches(part, stride), matrix, layer.bias, None if plus is None else plus[at])
-        for at, part in _split(pixels, parts)
+        product(patches(part, stride), matrix, layer.bias, more)
+        for part, more in zip(pixels.tensor_split(parts), beside, strict=True)
     ]
     return made[0] if parts == 1 else torch.cat(made)
-
-
-def _split(images: Tensor, parts: int) -> Iterator[tuple[slice, Tensor]]:
-    """Parts of about the same size, and where they are."""
-    start = 0
-    for part in images.tensor_split(parts):
-        yield slice(start, start + len(part)), part
-        start += len(part)
 
 
 def patches(pixels: Tensor, stride: int = 1) -> Tensor:

@@ -18,7 +18,7 @@ from ...core.tasks.finished import Finished
 from ...core.tasks.stage_outputs import StageOutput
 from ..choices import CROP, REFUSE, REPEAT_LAST
 from ..host.shared.arriving import Latents, finished_latents, latents
-from ..host.shared.finished_stages import VIDEO, stage_output
+from ..host.shared.finished_stages import VIDEO, known_of, stage_output
 from ..host.shared.runs import finished_chunks
 from .latent_frames import nearest
 
@@ -169,10 +169,7 @@ def _decoded(
 def _decoder(host: Host, vae: Wire | None, output: StageOutput | None) -> Decoder:
     if vae is not None:
         return host.decoder(vae)
-    known = None if output is None else output.known()
-    if known is None:
-        raise OSError("what was finished of this stage has been removed: run the workflow again")
-    return FinishedDecoder(**known["decoder"])
+    return FinishedDecoder(**known_of(output)["decoder"])
 
 
 def _note(output: StageOutput | None, finished: Finished, decoder: Decoder) -> None:

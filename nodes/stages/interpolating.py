@@ -31,7 +31,7 @@ from ...core.tasks.segment import (
 from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
 from ..host.shared.arriving import latents
-from ..host.shared.finished_stages import LATENT, keep_latent, stage_output
+from ..host.shared.finished_stages import keep_latent
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
@@ -94,7 +94,7 @@ def interpolate_frames(
         callback=Meter(host),
     )
     longer = gathered(host, model, chunks, interpolated_frames(keys.shape[1], request.passes))
-    keep_latent(stage_output(host, LATENT), finished, longer)
+    keep_latent(host, finished, longer)
     return longer
 
 
@@ -168,7 +168,7 @@ class _Remaking:
         for number in range(self.request.passes):
             keys = self._one_pass(keys, number)
         longer = self.host.from_core(self.model, keys)
-        keep_latent(stage_output(self.host, LATENT), self.sampling.finished, longer)
+        keep_latent(self.host, self.sampling.finished, longer)
         return longer
 
     def _one_pass(self, keys: Tensor, number: int) -> Tensor:

@@ -12,7 +12,7 @@ from ...core.graph.content_key import upstream
 from ...core.graph.wording import counted
 from ...core.tasks.chunk_store import Asked, Run
 from ..choices import HIERARCHICAL, PREDICTION, ROLLING
-from ..host.shared.finished_stages import LATENT, keep_latent, stage_output
+from ..host.shared.finished_stages import keep_latent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,7 +47,7 @@ def kept_and_shown(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | 
     were finished before; for a page the windows, with pictures of their frames for the timeline,
     and the noise plan."""
     facts = _facts(host, model, video)
-    keep_latent(stage_output(host, LATENT), video.finished, video.latent, shown=facts)
+    keep_latent(host, video.finished, video.latent, shown=facts)
     return _shown(host, what_was_there(_asked(video), CONTINUED.get(video.strategy.name)), facts)
 
 

@@ -31,7 +31,7 @@ def upsampled_before(
 ) -> tuple[dict[str, Any], Wire]:
     """What `upsample_video` returns, where the LATENT is finished. chunk, tile: of the node. vae:
     None where the frames of the VIDEO are finished as well, or where none is connected."""
-    latent, known = finished_latent(host, stage_output(host, LATENT))
+    latent, known = finished_latent(host)
     if "vae" not in wired(host, ()) or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
     decoding = Decoding(chunk=chunk, tile=known["factor"] * tile)

@@ -15,7 +15,7 @@ from ...core.tasks.upsampling import Upsampling, upsample_continued, upsample_wh
 from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
-from ..host.shared.finished_stages import LATENT, keep_latent, stage_output
+from ..host.shared.finished_stages import keep_latent
 from ..host.shared.runs import finished_chunks
 from ..host.shared.runs_folder import runs_folder
 from ..host.shared.setup_warnings import upsampling_warnings
@@ -82,7 +82,7 @@ def upsample_video(
     finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
     run = _Run(host, model, denoiser_for, video, how, settings, prompts[0], finished)
     latent = gathered(host, model, make(run), video.frames)
-    keep_latent(stage_output(host, LATENT), finished, latent, factor=facts.factor)
+    keep_latent(host, finished, latent, factor=facts.factor)
     if vae is None or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
     decoding = Decoding(chunk=request.chunk, tile=facts.factor * request.tile)

@@ -75,22 +75,34 @@ def _value(given: Any, path: Sequence[str]) -> Any:
     return given
 
 
-def keep_latent(
-    output: StageOutput | None, finished: Finished, latent: Mapping[str, Any], **known: Any
-) -> None:
-    """Keep the LATENT of a stage. known: JSON values that go along."""
+def known_of(output: StageOutput | None) -> dict[str, Any]:
+    """What was noted of a stage that `wanted` found finished; OSError if it was removed since."""
+    known = None if output is None else output.known()
+    if known is None:
+        raise OSError("what was finished of this stage has been removed: run the workflow again")
+    return known
+
+
+def keep_latent(host: Host, finished: Finished, latent: Mapping[str, Any], **known: Any) -> None:
+    """Keep the LATENT that the node that runs now gives. known: JSON values that go along."""
+    output = stage_output(host, LATENT)
     if output is not None and isinstance(finished, Run):
         samples = latent["samples"]
         axis = 0 if samples.ndim == 4 else 2
         output.keep(samples, axis, finished, {**known, "axis": axis})
 
 
-def finished_latent(host: Host, output: StageOutput | None) -> tuple[dict[str, Any], dict]:
+def latent_before(host: Host, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict] | None:
+    """As `finished_latent`, where the node that runs now did not ask for all of `given`, as all is
+    finished; else None."""
+    return finished_latent(host) if left_out(host, given) else None
+
+
+def finished_latent(host: Host) -> tuple[dict[str, Any], dict]:
     """The LATENT of a stage that `wanted` found finished, and what went along with it; OSError if
     it was removed since."""
-    known = None if output is None else output.known()
-    if known is None:
-        raise OSError("what was finished of this stage has been removed: run the workflow again")
+    output = stage_output(host, LATENT)
+    known = known_of(output)
     gathered = Gathering(runs_folder(host.folders.output), axis=known["axis"])
     for part in output.parts():
         gathered.add(part)

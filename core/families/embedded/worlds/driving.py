@@ -44,6 +44,7 @@ CAR_COLORS = {
 }
 EGO_MOTIONS = {"keeps its lane": 0.0, "drifts left": -1.0, "drifts right": 1.0}
 CAR_MOTIONS = ("approaches", "recedes", "keeps")
+CAR_LENGTH = 3.8  # metres
 LANE_COUNTS = {2: "two", 3: "three"}
 LANE_NAMES = {2: ("left", "right"), 3: ("left", "middle", "right")}
 CROWDEDNESS = ("empty road", "little traffic", "some traffic", "heavy traffic")
@@ -172,7 +173,7 @@ def _distance(car: Car, times: np.ndarray) -> np.ndarray:
     return car.near + (car.far - car.near) * path
 
 
-def _spot(x: np.ndarray, z: np.ndarray, camera: np.ndarray, height: int, width: int) -> Spot:
+def projected(x: np.ndarray, z: np.ndarray, camera: np.ndarray, height: int, width: int) -> Spot:
     """Project points on the ground; everything in pixels."""
     scale = FOCAL * height / z
     return Spot(
@@ -188,7 +189,7 @@ def _car_spots(
     """Project the middle of the car's rear and of its front."""
     camera, z = _camera(scene, times), _distance(car, times)
     x = np.full(len(times), lane_centre(scene.lanes, car.lane))
-    return _spot(x, z, camera, height, width), _spot(x, z + 3.8, camera, height, width)
+    return tuple(projected(x, end, camera, height, width) for end in (z, z + CAR_LENGTH))
 
 
 def boxes(
@@ -236,7 +237,7 @@ def _trees(scene: DrivingScene, times: np.ndarray, height: int, width: int) -> l
             z = number * TREE_SPACING - travelled + (0.25 * TREE_SPACING if side > 0 else 0)
             x = side * (scene.lanes * LANE_WIDTH / 2 + 3.1 + 1.2 * chance)
             alpha = np.clip((TREE_FAR - z) / TREE_FADE, 0, 1)
-            spot = _spot(x, z, camera, height, width)
+            spot = projected(x, z, camera, height, width)
             tree = _Tree(side=side, number=number, spot=spot, size=0.8 + 0.5 * chance, alpha=alpha)
             found.append(tree)
     return found
