@@ -144,7 +144,12 @@ def rescaled_x0(
     x: Tensor, sigma: Tensor, cond_x0: Tensor, guided_x0: Tensor, phi: float,
     *, prediction: Prediction,
 ) -> Tensor:  # fmt: skip
-    """What :func:`rescaled` makes of guidance of any kind."""
+    """What :func:`rescaled` makes of any guidance. Frames without noise stay as they are."""
+    if sigma.ndim == 2 and not sigma.all():
+        noisy, made = (sigma > 0).all(0), guided_x0.clone()
+        of_noisy = (one[:, noisy] for one in (x, sigma, cond_x0, guided_x0))
+        made[:, noisy] = rescaled_x0(*of_noisy, phi, prediction=prediction)
+        return made
     positive = _from_x0(prediction, x, cond_x0, sigma)
     guided_one = _from_x0(prediction, x, guided_x0, sigma)
     return _to_x0(prediction, x, rescale(guided_one, positive, phi), sigma)

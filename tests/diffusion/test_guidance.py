@@ -102,6 +102,18 @@ def test_rescaled_guidance_keeps_the_deviation_of_v():
     torch.testing.assert_close(got.std(axes), wanted.std(axes), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_frames_without_noise_are_not_rescaled(prediction):
+    """As those of rolling that are finished but still seen."""
+    sigma, some = torch.tensor([[0.0, 0.0, 0.5, 1.0, 2.0]]).expand(2, -1), slice(2, None)
+    x0, strong = (torch.tanh(k * X) for k in (0.5, 1.0))
+    made = g.rescaled_x0(X, sigma, x0, strong, 0.7, prediction=prediction)
+    assert torch.equal(made[:, :2], strong[:, :2])
+    noisy = (one[:, some] for one in (X, sigma, x0, strong))
+    alone = g.rescaled_x0(*noisy, 0.7, prediction=prediction)
+    assert torch.equal(made[:, some], alone) and torch.isfinite(made).all()
+
+
 def test_phi_outside_its_range_is_an_error():
     with pytest.raises(ValueError, match="1.5"):
         g.rescaled(cond, uncond, 2.0, 1.5)

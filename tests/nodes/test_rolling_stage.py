@@ -33,6 +33,15 @@ def test_lookahead_and_eta_change_the_video(sample, video_model):
         assert (made(**more)["samples"] - plain).abs().max() > 1e-3
 
 
+def test_guidance_is_rescaled_beside_finished_frames(sample, video_model):
+    how = strategy("rolling", window=4, lookahead=True)
+    given = dict(frames=6, steps=5, cfg=4.0, **how)
+    plain, rescaled = (
+        sample(video_model(), guidance_rescale=phi, **given)["samples"] for phi in (0.0, 0.7)
+    )
+    assert torch.isfinite(rescaled).all() and not torch.equal(rescaled, plain)
+
+
 def test_the_sampler_is_for_the_first_window(sample, video_model):
     how = strategy("rolling", **ROLL)
     for name in SAMPLERS:
