@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .latent_frames import chosen, in_latent_frames
 from .strategy import Strategy
+from .texts import read_positions
 
 if TYPE_CHECKING:
     from ..host.interface import Host, Wire
@@ -34,9 +35,23 @@ def in_latents(factor: int, request: VideoRequest) -> VideoRequest:
     """The request with its lengths in latent frames of `factor` frames each."""
     if factor == 1:
         return request
-    own = in_latent_frames(chosen(vars(request.strategy)), factor)
+    lengths = in_latent_frames(chosen(vars(request.strategy)), factor)
+    own = replace(request.strategy, **lengths, context_positions=_latent_positions(factor, request))
     frames = in_latent_frames({"frames": request.frames}, factor)
-    return replace(request, **frames, strategy=replace(request.strategy, **own))
+    return replace(request, **frames, strategy=own)
+
+
+def _latent_positions(factor: int, request: VideoRequest) -> str:
+    """context_positions as numbers of the latent frames that those frames lie in."""
+    found: dict[int, int] = {}
+    for frame in read_positions(request.strategy.context_positions, request.frames):
+        first = found.setdefault(frame // factor, frame)
+        if first != frame:
+            raise ValueError(
+                f"context_positions names the frames {first} and {frame}, which share one latent "
+                f"frame: the model has one for {factor} frames"
+            )
+    return ", ".join(map(str, found))
 
 
 def prompts_for(host: Host, model: Wire, prompts: Prompts) -> Prompts:

@@ -71,6 +71,16 @@ def test_a_length_that_does_not_fit_names_the_two_nearest(run, own):
         sampled(run, own, frames=7)
 
 
+def test_context_positions_are_frames_as_well(run, own):
+    given = {"samples": normal(1, 4, 2, 8, 8)}
+    how = strategy("single clip", context_positions="4, -1", hold_context=True)
+    made = sampled(run, own, frames=8, context=given, **how)
+    assert torch.allclose(made[:, :, [2, 3]], given["samples"], atol=1e-5)
+    how = strategy("single clip", context_positions="4, 5", hold_context=True)
+    with pytest.raises(ValueError, match="the frames 4 and 5, which share one latent frame"):
+        sampled(run, own, frames=8, context=given, **how)
+
+
 def test_a_long_video_is_predicted_and_filled_in(run, own):
     long = strategy(
         "hierarchical", window=6, context_frames=2, passes=1, interpolation_model=own[0],
