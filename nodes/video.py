@@ -180,7 +180,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file, **inputs) -> float:
-        return 0.0 if file in RENDERED else host.folders.input_path(file).stat().st_mtime
+        return 0.0 if file in RENDERED else host.folders.input_changed(file)
 
     @classmethod
     def execute(cls, file, **settings) -> io.NodeOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 
 import pytest
@@ -138,6 +139,18 @@ def test_inputs_may_name_their_folder(folders, tmp_path):
     assert folders.input_names("video") == ["sub/clip.mp4"]
     assert folders.input_path("sub/clip.mp4") == tmp_path / "input/sub/clip.mp4"
     assert folders.input_path("y.mp4 [output]") == tmp_path / "output/y.mp4"
+
+
+def test_a_folder_of_images_has_changed_when_one_of_them_has(folders, tmp_path):
+    frames = tmp_path / "input/frames"
+    frames.mkdir()
+    for name in ("1.png", "2.png"):
+        (frames / name).touch()
+    (frames / "gone.png").symlink_to(tmp_path / "nowhere")
+    before = folders.input_changed("frames")
+    os.utime(frames / "1.png", (before + 9, before + 9))
+    assert folders.input_changed("frames") == before + 9
+    assert folders.input_changed("x.png") == (tmp_path / "input/x.png").stat().st_mtime
 
 
 def test_only_allowed_files_lie_outside(folders, tmp_path):

@@ -121,6 +121,12 @@ class Folders:
         near = did_you_mean(plain, self.input_names("any")) if folder == "input" else ""
         raise ValueError(f"there is no file {shown(plain)} in the {folder} folder {root}{near}")
 
+    def input_changed(self, name: str) -> float:
+        """When an input file, or any of the files of a folder of images, was last changed."""
+        path = self.input_path(name)
+        files = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
+        return max(one.stat().st_mtime for one in (path, *files))
+
     def input_fault(self, name: Any) -> str | None:
         """Why a name is not that of an input, or None; also None for one that a wire brings."""
         if name is None:

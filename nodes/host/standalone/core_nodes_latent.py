@@ -62,7 +62,7 @@ class LoadLatent(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, latent: str) -> float:
-        return host.folders.input_path(latent).stat().st_mtime
+        return host.folders.input_changed(latent)
 
     @classmethod
     def execute(cls, latent: str) -> io.NodeOutput:

@@ -51,7 +51,7 @@ class LoadImage(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image: str) -> float:
-        return host.folders.input_path(image).stat().st_mtime
+        return host.folders.input_changed(image)
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
@@ -136,7 +136,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> float:
-        return host.folders.input_path(file).stat().st_mtime
+        return host.folders.input_changed(file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
