@@ -231,6 +231,34 @@ def test_a_worker_holds_what_its_chunks_took_and_lets_go_of_what_is_gone(pool):
         assert set(map(str, actor.worker.modules.values())) <= {str(made)}
 
 
+def test_chunks_that_wait_keep_their_weights(pool):
+    """As windows that were begun ahead, of a model that the command has let go of since."""
+    while len(pool.ready) < 2:
+        time.sleep(0.01)
+    go = threading.Event()
+    actors = [actor.make.executor.submit(go.wait) for actor in pool.actors]
+    busy = [pool.begin(lambda k=k: {"chunk": torch.full((1,), k)}, None) for k in range(2)]
+    module = torch.nn.Linear(2, 2)
+    expected = module(torch.ones(2)).detach()
+    waiting = pool.begin(lambda one=module: {"chunk": one(torch.ones(2))}, None)
+    del module
+    gc.collect()
+    go.set()
+    assert torch.equal(waiting().tensors["chunk"], expected)
+    assert [int(one().tensors["chunk"]) for one in busy] == [0, 1] and all(actors)
+    gc.collect()
+    assert not pool.weights.shared, "and no longer than they need them"
+
+
+def test_what_stops_the_dispatch_is_raised_where_chunks_are_waited_for(pool):
+    def add(dispatch):
+        raise RuntimeError("no more chunks")
+
+    pool.news.put(add)
+    with pytest.raises(RuntimeError, match="no more chunks"):
+        pool.begin(lambda: {"chunk": torch.ones(1)}, None)()
+
+
 def test_an_error_of_a_worker_is_that_of_the_task(pool):
     def fail():
         raise ValueError("frame 3 is not a number")

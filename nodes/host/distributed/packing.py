@@ -55,10 +55,13 @@ class Weights:
 
 @dataclass
 class Packed:
-    """A function as bytes, with the modules and the callbacks that it names."""
+    """A function as bytes, with the modules and the callbacks that it names.
+
+    `Weights` would forget modules that are let go of; these are kept until the chunk is made.
+    """
 
     data: bytes = b""
-    modules: set[str] = field(default_factory=set)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
     callbacks: dict[int, Here] = field(default_factory=dict)
 
 
@@ -71,7 +74,7 @@ def pack(function: Any, weights: Weights) -> Packed:
         def persistent_id(self, one: Any) -> tuple[str, Any] | None:
             if isinstance(one, nn.Module):
                 name = weights.name_of(one)
-                packed.modules.add(name)
+                packed.modules[name] = one
                 return MODULE, name
             if isinstance(one, StandaloneHost):
                 return HOST, None

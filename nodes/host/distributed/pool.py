@@ -147,6 +147,12 @@ class _Dispatch:
         self.asked: set[Any] = set()
 
     def run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:
+            self.pool.error = error  # Else those who wait would wait for ever.
+
+    def _serve(self) -> None:
         for actor in self.pool.actors:
             self._when_done(actor.ready.remote(), self._ready, actor)
         while not self.pool.is_closed:
@@ -181,7 +187,7 @@ class _Dispatch:
     def _assign(self) -> None:
         while self.idle and self.waiting and not self.pool.is_closed:
             chunk, known = heapq.heappop(self.waiting), dict(self.pool.weights.shared)
-            actor = self._best(chunk.packed.modules, set(known))
+            actor = self._best(set(chunk.packed.modules), set(known))
             self.busy[actor] = chunk
             shared = {name: known[name] for name in chunk.packed.modules}
             job = Job(chunk.order[-1], chunk.packed.data, tuple(shared), tuple(known))
@@ -204,6 +210,7 @@ class _Dispatch:
             self._tell(chunk, told)
         else:
             chunk.error = cause_of(error)
+        chunk.packed.modules.clear()
         chunk.done.set()
         self._free(actor)
 
