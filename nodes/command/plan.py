@@ -12,6 +12,7 @@ from ...core.graph import Registry, load_workflow
 from ...core.graph.messages import shown_path
 from ...core.graph.schema import describe
 from ...core.graph.wording import counted
+from ..choices import USUAL_STEPS
 from ..stages.strategy import Strategy, read_strategy
 from .errors import OK, CommandError
 from .registry import load_registry
@@ -66,7 +67,8 @@ def _of_file(file: str) -> Iterator[tuple[str, NoisePlan]]:
         wired = [name for name in ("frames", "steps", "schedule") if not _is_plain(given[name])]
         if wired:
             raise CommandError(f"{describe(node)}: {wired[0]} comes from another node")
-        yield describe(node), _plan(own, given["frames"], given["schedule"], given["steps"])
+        steps = given["steps"] or USUAL_STEPS  # 0: the model is not loaded to ask it
+        yield describe(node), _plan(own, given["frames"], given["schedule"], steps)
 
 
 def _defaults(registry: Registry) -> dict[str, Any]:

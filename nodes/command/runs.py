@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.graph.messages import shown
+from ...core.graph.wording import counted
 from ...core.tasks.kept_runs import KeptRuns, RunFacts
 from ..host.shared.runs_folder import runs_folder, runs_limit
 from .errors import MISSING, OK, CommandError
@@ -31,7 +32,7 @@ def list_runs(args: argparse.Namespace, stop: StopSignals) -> int:
                           "runs": [one._asdict() for one in found]}, indent=2))  # fmt: skip
         return OK
     total = sum(one.size for one in found) / 1e9
-    print(f"{len(found)} runs, {total:.2f} GB of {limit / 1e9:g} GB in {folder}")
+    print(f"{counted(len(found), 'run')}, {total:.2f} GB of {limit / 1e9:g} GB in {folder}")
     for one in found:
         print(f"  {_line(one)}")
     return OK
@@ -59,7 +60,7 @@ def _positive(value: float, what: str) -> float:
 
 def _line(run: RunFacts) -> str:
     used = datetime.fromtimestamp(run.used).strftime("%Y-%m-%d %H:%M")
-    size = f"{run.size / 1e6:>10.2f} MB in {run.chunks:>5} chunks"
+    size = f"{run.size / 1e6:>10.2f} MB in {run.chunks:>5} chunk{'s' if run.chunks != 1 else ' '}"
     return f"{run.key[:12]}  {used}  {size}  {_described(run.about)}".rstrip()
 
 

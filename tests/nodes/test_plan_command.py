@@ -36,6 +36,16 @@ def test_the_sampler_of_a_workflow_is_drawn(capsys):
     assert told.startswith("node ") and "241 frames in 300 rows, at most 17 together" in told
 
 
+def test_steps_that_are_left_to_the_model_are_the_usual_ones(tmp_path, capsys):
+    flow = json.loads((WORKFLOWS / "long_video.json").read_text())
+    sampler = next(n for n in flow["nodes"] if n["type"] == "VideoLDM_VideoSampler")
+    assert sampler["widgets_values_named"]["steps"] == 15
+    sampler["widgets_values_named"]["steps"] = 0
+    (tmp_path / "flow.json").write_text(json.dumps(flow))
+    assert main(["plan", str(tmp_path / "flow.json")]) == 0
+    assert "241 frames in 500 rows" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

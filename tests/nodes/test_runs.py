@@ -154,7 +154,7 @@ def test_the_command_lists_and_removes_runs(runs):
     runs(flows()["single clip"])
     lines = runs.command().out.splitlines()
     assert lines[0].startswith("2 runs, 0.00 GB of 50 GB in ")
-    assert "in     1 chunks  VideoLDM_VideoSampler (frames 8, width 16" in "\n".join(lines)
+    assert "in     1 chunk   VideoLDM_VideoSampler (frames 8, width 16" in "\n".join(lines)
     told = json.loads(runs.command("--json").out)
     sampler = next(one for one in told["runs"] if one["about"]["node"].endswith("Sampler"))
     runs.command("--remove", sampler["key"][:8])
