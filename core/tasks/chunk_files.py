@@ -87,7 +87,8 @@ def replaced(path: Path, write: Callable[[Path], Any]) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-    if os.name != "nt":
+    # Some file systems cannot do this for folders; the file is there all the same.
+    with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

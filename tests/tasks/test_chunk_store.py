@@ -1,6 +1,8 @@
 """Finished chunks are read where they were made from the same things, and made where not."""
 
+import errno
 import os
+import stat
 import time
 from dataclasses import replace
 from functools import partial
@@ -137,6 +139,19 @@ def test_a_full_disk_is_told_once_and_costs_only_what_did_not_fit(tmp_path, monk
     again = opened(tmp_path)
     assert [int(asked(again, torch.tensor(9), of=k).sum()) for k in range(4)] == [0, 9, 9, 3]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_file_system_that_cannot_sync_folders_keeps_chunks_all_the_same(tmp_path, monkeypatch):
+    told, sync = [], os.fsync
+
+    def files_alone(at):
+        if stat.S_ISDIR(os.fstat(at).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(at)
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    asked(opened(tmp_path, told=told), torch.zeros(3), of=1)
+    assert torch.equal(asked(opened(tmp_path), None, of=1), torch.zeros(3)) and told == []
 
 
 def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path):
