@@ -128,9 +128,9 @@ export class BoxesView {
   }
 
   pressed(event) {
-    const box = this.boxes[this.at];
-    if (!box || !event.target.dataset.index || event.ctrlKey || event.metaKey) return;
+    if (!event.target.dataset.index || event.ctrlKey || event.metaKey) return;
     this.at = Number(event.target.dataset.index);
+    const box = this.boxes[this.at];
     const step = ARROWS[event.key];
     if (step) this.replace((event.shiftKey ? model.resized : model.moved)(box, ...step));
     else if (event.key === "Delete" || event.key === "Backspace") this.remove();

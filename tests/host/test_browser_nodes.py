@@ -54,6 +54,13 @@ def test_boxes_are_drawn_moved_resized_labelled_and_deleted(frontend):
     assert len(boxes()) == 1, "a click draws nothing"
     drag(0.05, 0.05, 0.2, 0.2)
     frontend.shot("boxes")
+    last = boxes()[1]
+    page.locator(".videoldm-box").nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    moved, other = boxes()
+    assert other == last and (moved["label"], moved["y1"]) == (box["label"], box["y1"])
+    assert moved["x0"] == pytest.approx(box["x0"] + 0.01), "keys move the box that has the focus"
+    box = moved
     page.locator(".videoldm-box").nth(1).focus()
     page.keyboard.press("Delete")
     assert boxes() == [box]
