@@ -25,11 +25,10 @@ PATCHES = 2**23
 """Numbers in the patches of a product, 32 MB of them: larger tensors are handed back to the system
 when they are freed, and their pages asked for anew."""
 
-# What torch's own compiler replaces linear layers by on processors.
+# What torch's own compiler replaces linear layers by on processors; some builds lack both.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-_PRECISIONS = {torch.float32}
-if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    _PRECISIONS.add(torch.bfloat16)
+_MULTIPLIES_BFLOAT16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)()
+_PRECISIONS = {torch.float32, torch.bfloat16} if _MULTIPLIES_BFLOAT16 else {torch.float32}
 
 
 def linear(layer: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:

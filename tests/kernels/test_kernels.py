@@ -1,3 +1,6 @@
+from importlib.util import find_spec, module_from_spec
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers.models.attention import FeedForward
@@ -20,6 +23,17 @@ def test_a_linear_layer(bias, gradients):
         out = m.linear(layer, x)
     torch.testing.assert_close(out, layer(x), **CLOSE)
     assert out.requires_grad == gradients
+
+
+def test_builds_of_torch_without_onednn_load_and_take_torch_s_own_layers(monkeypatch):
+    """Such as those for Apple's processors."""
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    spec = find_spec(m.__name__)
+    without = module_from_spec(spec)
+    spec.loader.exec_module(without)
+    layer, x = nn.Linear(8, 5), normal(2, 3, 8)
+    with torch.no_grad():
+        assert torch.equal(without.linear(layer, x), layer(x))
 
 
 def test_memory_in_another_order():
