@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 IMAGE_MODEL, UPSAMPLER, VIDEO_MODEL = "image_model", "upsampler", "video_model"
 TEMPORAL_LAYERS, TEMPORAL_DECODER = "temporal_layers", "temporal_decoder"
-VIDEO_MODEL = "video_model"
 
 __all__ = [
     "IMAGE_MODEL", "TEMPORAL_DECODER", "TEMPORAL_LAYERS", "UPSAMPLER", "VIDEO_MODEL",
