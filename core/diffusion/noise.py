@@ -124,15 +124,3 @@ def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
     if isinf(alpha):
         return shared.expand_as(noise)
     return (noise + alpha * shared) / (1 + alpha**2) ** 0.5
-
-
-def progressive_noise(noise: Tensor, alpha: float) -> Tensor:
-    """Each frame continues the one before (Ge et al. 2023, progressive noise); noise [b t c h w].
-
-    Neighbours correlate by alpha / sqrt(1 + alpha^2); each frame stays standard normal.
-    """
-    norm = (1 + alpha**2) ** 0.5
-    frames = [noise[:, 0]]
-    for fresh in noise[:, 1:].unbind(1):
-        frames.append((alpha * frames[-1] + fresh) / norm)
-    return torch.stack(frames, dim=1)

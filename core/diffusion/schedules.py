@@ -368,13 +368,6 @@ def get_sigmas(
     return sigmas if strength == 1 else sigmas[-(steps + 1) :]
 
 
-def truncate(sigmas: Tensor, strength: float) -> Tensor:
-    """The last strength * steps steps, at least one: img2img, cheaper the closer to its input."""
-    _check_strength(strength)
-    steps = len(sigmas) - 1
-    return sigmas[-(max(int(steps * strength), 1) + 1) :]
-
-
 def _check_strength(strength: float) -> None:
     if not 0 < strength <= 1:
         raise ValueError(f"Denoising strength must be above 0 and at most 1, got {strength}.")

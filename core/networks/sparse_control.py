@@ -54,11 +54,6 @@ class SparseControlNet(nn.Module):
         return self.encoder.config
 
     @property
-    def image_channels(self) -> int:
-        """Of what it follows, without the mask."""
-        return self.config.conditioning_channels - 1
-
-    @property
     def reduction(self) -> int:
         """Positions of what it follows per latent position along one side."""
         return 1 if self.takes_latents else 8

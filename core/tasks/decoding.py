@@ -1,4 +1,4 @@
-"""Latents to pixels and back in chunks, so that memory does not grow with the length of a video.
+"""Latents to pixels in chunks, so that memory does not grow with the length of a video.
 
 A temporal decoder makes a frame from at most `reach` latent frames on either side (see
 :class:`..networks.autoencoder.TemporalDecoder`). Every chunk is therefore decoded together with as
@@ -86,27 +86,6 @@ def shared_chunks(frames: int, chunk: int, overlap: int) -> tuple[int, int]:
         raise ValueError(f"overlap {overlap} must be at most half of chunk {chunk}")
     reach = overlap // 2
     return chunk - 2 * reach, reach
-
-
-def encode_stream(
-    autoencoder: AutoencoderKL, video: Frames, *, chunk: int = 16
-) -> Iterator[Tensor]:
-    """Yield scaled latents [b t c h/f w/f] of pixels [b t 3 h w] in [-1, 1], `chunk` at a time.
-
-    Frames are encoded independently of each other, so that the chunks change nothing.
-    """
-    if chunk < 1:
-        raise ValueError(f"A chunk must have at least 1 frame, got {chunk}.")
-    return _encoded(autoencoder, video, chunk)
-
-
-def _encoded(autoencoder: AutoencoderKL, video: Frames, chunk: int) -> Iterator[Tensor]:
-    from ..networks.autoencoder import encode
-
-    like = next(autoencoder.parameters())
-    for pixels, _, _ in _windows(FrameStream(video), chunk, 0):
-        with torch.no_grad():
-            yield encode(autoencoder, pixels.to(like), chunk=chunk).to(pixels)
 
 
 def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Tensor, int, int]]:

@@ -23,13 +23,9 @@ from .windows import (
     fuse_weights,
     looped_windows,
     sliding_windows,
-    total_weights,
     turned_window,
     uniform_windows,
 )
-
-LEAST_TOTAL = 0.01
-"""Of the weights of a frame's answers together; a plan that gives less is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +73,8 @@ class WindowLayout:
         )
 
     def weights(self, plan: Sequence[Window], frames: int) -> list[Tensor]:
-        """A weight for every frame of every window; ValueError where those of a frame are too
-        small together."""
-        _, overlap = self.within(frames)
-        weights = fuse_weights(self.fuse, plan, frames, overlap)
-        least = float(total_weights(plan, weights, frames).min())
-        if not least > LEAST_TOTAL:
-            raise ValueError(
-                f"A frame would have the weight {least:.2g}, at least {LEAST_TOTAL} is needed: "
-                "choose another fuse method or a larger overlap."
-            )
-        return weights
+        """A weight for every frame of every window."""
+        return fuse_weights(self.fuse, plan, frames, self.within(frames)[1])
 
     def views(self, frames: int) -> Views:
         """The windows of step 0 for temporal attention."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -284,61 +283,6 @@ def prediction_chunks(frames: int, window: int, context: int) -> list[Chunk]:
         start = chunks[-1].stop - context
         chunks.append(Chunk(start, start + window, context))
     return chunks
-
-
-@dataclass(frozen=True)
-class Level:
-    """One interpolation: `factor` - 1 new frames between each two of `given`.
-
-    Numbers are frames of the finished video. given: those that exist. frames: those after it.
-    """
-
-    given: range
-    frames: range
-    factor: int
-
-    @property
-    def new(self) -> list[int]:
-        return [f for f in self.frames if f not in self.given]
-
-    def windows(self, window: int) -> list[Window]:
-        """Model calls of `window` frames that begin and end on given frames and share one.
-
-        window - 1 must be a multiple of the factor: 5, 9, ..., 61 for factor 4.
-        """
-        if window <= self.factor or (window - 1) % self.factor:
-            raise ValueError(f"A window of {window} frames does not fit factor {self.factor}.")
-        plan = sliding_windows(len(self.frames), window, overlap=1)
-        return [tuple(self.frames[k] for k in indices) for indices in plan]
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """Key frames to predict, then levels to interpolate; `total` frames in the end."""
-
-    keys: range
-    levels: tuple[Level, ...]
-
-    @property
-    def total(self) -> int:
-        return self.keys[-1] + 1
-
-
-def hierarchical_plan(frames: int, *, levels: int = 2, factor: int = 4) -> Hierarchy:
-    """The fewest key frames from which K -> factor (K - 1) + 1, `levels` times, gives >= `frames`.
-
-    8 key frames become 29 and then 113 (Blattmann et al. 2023, section 3.3).
-    """
-    if frames < 1 or levels < 0 or factor < 2:
-        raise ValueError(
-            "Expected at least 1 frame, 0 levels and factor 2, "
-            f"got {frames}, {levels} and {factor}."
-        )
-    spacing = factor**levels
-    total = math.ceil((frames - 1) / spacing) * spacing + 1
-    stages = [range(0, total, factor**k) for k in range(levels, -1, -1)]
-    pairs = zip(stages, stages[1:], strict=False)
-    return Hierarchy(stages[0], tuple(Level(a, b, factor) for a, b in pairs))
 
 
 # --------------------------------------------------------------------------------------------------

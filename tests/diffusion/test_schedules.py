@@ -195,10 +195,6 @@ def test_the_even_lists_are_even_in_timesteps(steps, schedule):
 def test_strength_keeps_the_end_of_a_list():
     schedule = ALL["linear"]
     full = s.get_sigmas("leading", schedule, 40)
-    assert torch.equal(s.truncate(full, 0.5), full[20:])
-    assert torch.equal(s.truncate(full, 1.0), full)
-    assert len(s.truncate(full, 1e-3)) == 2
-    assert [len(s.truncate(full[-4:], part)) - 1 for part in (0.3, 0.5, 0.67, 0.99)] == [1, 1, 2, 2]
     assert torch.equal(s.get_sigmas("leading", schedule, 20, strength=0.5), full[20:])
 
 
@@ -247,7 +243,7 @@ def test_whole_steps_are_the_nearest_in_log_sigma():
         (lambda: s.get_sigmas_karras(0, 0.1, 1.0), "at least 1, got 0"),
         (lambda: s.timesteps_trailing(1000, 0), "1000.*0"),
         (lambda: s.get_sigmas("karas", s.linear(), 10), "karas.*karras"),
-        (lambda: s.truncate(torch.tensor([1.0, 0.0]), 0.0), "0.0"),
+        (lambda: s.get_sigmas("leading", s.linear(), 10, strength=0.0), "0.0"),
         (lambda: s.NoiseSchedule(torch.tensor([0.5, 0.7])), "0.5.*0.7"),
         (lambda: s.NoiseSchedule(torch.tensor(0.5)), r"\(\)"),
     ],

@@ -9,9 +9,8 @@ from videoldm.core.networks.autoencoder import (
     TemporalDecoder,
     build_autoencoder,
     decode_frames,
-    encode,
 )
-from videoldm.core.tasks.decoding import decode, encode_stream
+from videoldm.core.tasks.decoding import decode
 
 LATENTS = normal(1, 61, 4, 3, 4)
 
@@ -109,12 +108,6 @@ def test_by_default_16_frames_at_a_time_and_tiles_that_share_8_positions(decoder
     assert {(int(z[0, 0, 0, 0, 0]), z.shape[-1]) for z in seen} == {(0, 12), (4, 12), (8, 12)}
 
 
-def test_encoding_a_stream_is_encoding_the_whole(autoencoder):
-    video = normal(2, 11, 3, 8, 12).tanh()
-    stream = encode_stream(autoencoder, iter(video.split(3, dim=1)), chunk=4)
-    torch.testing.assert_close(whole(stream), encode(autoencoder, video), atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("reach", [0, 3, 7])
 def test_no_more_latents_are_held_than_a_chunk_and_its_neighbours(reach):
     alive = []
@@ -155,8 +148,6 @@ def test_errors_name_the_numbers(decoder):
         decode(decoder, LATENTS, chunk=0)
     with pytest.raises(ValueError, match="8 must be smaller than the tile 8"):
         decode(decoder, LATENTS, tile=8, tile_overlap=8)
-    with pytest.raises(ValueError, match="at least 1 frame, got 0"):
-        encode_stream(decoder.autoencoder, LATENTS, chunk=0)
     with pytest.raises(ValueError, match=r"\[1, 4, 3, 4\]"):
         list(decode(decoder, LATENTS[:, 0]))
     with pytest.raises(ValueError, match=r"\[1, 4, 2, 2\] follows frames of shape \[1, 4, 3, 4\]"):

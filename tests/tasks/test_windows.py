@@ -213,35 +213,9 @@ def test_prediction_chunks_make_every_frame_once(frames, window, data):
         assert len(chunk.given) == context and chunk.given.stop == before.stop
 
 
-def test_key_frames_of_the_paper():
-    """8 -> 29 -> 113 (Video LDM); 4 + 3 n key frames, five at a time (LVDM)."""
-    plan = w.hierarchical_plan(113)
-    assert [len(plan.keys), *(len(level.frames) for level in plan.levels)] == [8, 29, 113]
-    assert plan.total == 113
-    assert w.hierarchical_plan(114).keys == range(0, 129, 16)
-    assert len(w.hierarchical_plan(61, levels=1).keys) == 16
-    assert w.hierarchical_plan(61, levels=1).levels[0].windows(61) == [tuple(range(61))]
-
-
-@given(st.integers(1, 300), st.integers(0, 3), st.integers(2, 5), st.integers(1, 5))
-def test_hierarchies_fill_every_frame(frames, levels, factor, pairs):
-    plan = w.hierarchical_plan(frames, levels=levels, factor=factor)
-    assert plan.total >= frames and plan.total - frames < factor**levels
-    existing = set(plan.keys)
-    for level in plan.levels:
-        assert set(level.given) == existing
-        for window in level.windows(pairs * factor + 1):
-            assert window[0] in existing and window[-1] in existing
-        assert set().union(*level.windows(pairs * factor + 1)) == set(level.frames)
-        existing |= set(level.new)
-    assert existing == set(range(plan.total))
-
-
 def test_windows_that_do_not_fit_are_errors():
     with pytest.raises(ValueError, match="context 8 must be smaller than window 8"):
         w.prediction_chunks(32, 8, 8)
-    with pytest.raises(ValueError, match="window of 8 frames.*factor 4"):
-        w.hierarchical_plan(32).levels[0].windows(8)
 
 
 # --------------------------------------------------------------------------------------------------
