@@ -32,6 +32,7 @@ from ..checks import interpolation_faults, require
 from ..host.interface import Guidance
 from ..host.shared.arriving import latents
 from ..host.shared.finished_stages import keep_latent
+from ..host.shared.misfits import without_effect
 from ..host.shared.runs import finished_chunks
 from ..host.shared.setup_warnings import interpolation_warnings, trained_keys
 from .running import Meter, Settings, gathered, plan_for, require_room, sampling_for
@@ -66,7 +67,8 @@ def interpolate_frames(
     """Fill in three frames between each two, `passes` times; returns the longer LATENT."""
     require(interpolation_faults, vars(request) | vars(settings))
     facts = host.facts(model)
-    for sentence in interpolation_warnings(facts.layers, request.window_keys):
+    found = interpolation_warnings(facts.layers, request.window_keys)
+    for sentence in (*found, *without_effect(facts, "Interpolate Frames")):
         host.warn(sentence)
     if facts.is_upsampler:
         raise ValueError("the model is an upsampler: use it in Upsample Video")

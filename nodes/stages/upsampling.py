@@ -16,6 +16,7 @@ from ..checks import require, upsampling_faults
 from ..choices import BORDERS
 from ..host.interface import Guidance
 from ..host.shared.finished_stages import keep_latent
+from ..host.shared.misfits import without_effect
 from ..host.shared.runs import finished_chunks
 from ..host.shared.runs_folder import runs_folder
 from ..host.shared.setup_warnings import upsampling_warnings
@@ -100,7 +101,8 @@ def _way(borders: str, facts: ModelFacts) -> Callable[[_Run], Iterator[Tensor]]:
 def _check_size(
     host: Host, facts: ModelFacts, video: VideoStream, request: UpsamplingRequest
 ) -> None:
-    for sentence in upsampling_warnings(facts.layers, video.frames, request.chunk):
+    found = upsampling_warnings(facts.layers, video.frames, request.chunk)
+    for sentence in (*found, *without_effect(facts, "Upsample Video")):
         host.warn(sentence)
     # The network works at the size of the given frames: `factor` pixels become one again.
     sides = [min(side, request.tile or side) * facts.factor for side in (video.width, video.height)]

@@ -58,3 +58,14 @@ def test_a_video_that_is_changed_is_refused(sample, ksample, again):
     ):  # fmt: skip
         with pytest.raises(ValueError, match="FreeInit makes videos from noise alone"):
             call()
+
+
+def test_it_has_no_effect_where_no_sampler_heeds_it(run, sample, video_model, parts, caplog):
+    clip, model = sample(video_model(), frames=3), video_model("interpolation")
+    prompts = {"positive": parts["positive"], "negative": parts["negative"]}
+    for node in ("VideoLDM_FreeInit", "VideoLDM_ReferenceWindow"):
+        model = run(node, model=model)
+    given = dict(latent=clip, passes=1, steps=1, cfg=1.0, seed=1, **prompts)
+    run("VideoLDM_InterpolateFrames", model=model, **given)
+    for name in ("FreeInit", "Reference Window"):
+        assert f"{name} on the model has no effect in Interpolate Frames" in caplog.text

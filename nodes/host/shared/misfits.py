@@ -28,6 +28,16 @@ NEEDS_PURE_NOISE = (
 )
 
 
+def without_effect(facts: ModelFacts, node: str) -> list[str]:
+    """Warnings of what a model was given for samplers, in a node that does not heed it."""
+    given = {"FreeInit": facts.free_init, "Reference Window": facts.reference}
+    return [
+        f"{name} on the model has no effect in {node}"
+        for name, how in given.items()
+        if how is not None
+    ]
+
+
 def check_takes_layers(network: Network, what: str = "temporal layers") -> None:
     """Raise ValueError for a network that is no image U-Net, for what only those can be given."""
     from ....core.networks.video_unet import VideoUNet
