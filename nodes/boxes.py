@@ -15,8 +15,8 @@ class BoundingBoxes(io.ComfyNode):
             node_id="VideoLDM_BoundingBoxes",
             display_name="Prompt with Bounding Boxes",
             category="VideoLDM/prompt",
-            description="Encodes a prompt together with bounding boxes, as the start frame of a "
-            "driving simulation needs it. It takes a CLIP with a box encoder, as the model has "
+            description="Encodes a prompt together with bounding boxes, for the start frame of a "
+            "driving simulation. It needs a CLIP with a box encoder, such as that of the model "
             "that comes with the pack.",
             search_aliases=[
                 "gligen",
@@ -35,8 +35,8 @@ class BoundingBoxes(io.ComfyNode):
                     "boxes",
                     default=EXAMPLE,
                     multiline=True,
-                    tooltip="A JSON list of boxes with label and corners x0, y0, x1, y1 in parts "
-                    "of the picture; (0, 0) is the top left.",
+                    tooltip="A JSON list of boxes with label and corners x0, y0, x1, y1 as "
+                    "fractions of the picture; (0, 0) is the top left.",
                 ),
             ],
             outputs=[io.Conditioning.Output(tooltip="Positive prompt with its bounding boxes.")],

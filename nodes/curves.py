@@ -37,8 +37,8 @@ class StrengthCurve(io.ComfyNode):
                     default=EXAMPLE,
                     multiline=True,
                     tooltip="A JSON list of points [x, strength]. x is a frame's number, or for "
-                    "steps from 0 (the first) to 1 (the last). Two points at one x are a jump: the "
-                    "first is the value there, the second the value behind it.",
+                    "steps from 0 (the first) to 1 (the last). Two points at the same x make a "
+                    "jump: the first is the value there, the second the value after it.",
                 ),
                 io.Combo.Input(
                     "over",
@@ -55,14 +55,14 @@ class StrengthCurve(io.ComfyNode):
                 ),
                 curve_input(
                     "times",
-                    "What the curve is multiplied with: another curve, a number, one per frame or "
-                    "a mask.",
+                    "What the curve is multiplied by: another curve, a number, one number per "
+                    "frame or a mask.",
                 ),
                 io.String.Input(
                     "sites", default="", optional=True, advanced=True,
-                    tooltip="Sites of temporal layers that the curve is for, such as: mid, up.1. "
-                    "It is 1 elsewhere, and so is what stands in times, unless that has sites of "
-                    "its own. Empty is everywhere.",
+                    tooltip="Sites of temporal layers that the curve is for, such as mid, up.1. "
+                    "Elsewhere it is 1, and so is what is connected to times, unless that has "
+                    "sites of its own. Empty: everywhere.",
                 ),
             ],
             outputs=[CurveType.Output("curve", tooltip="The strength, for any input for curves.")],

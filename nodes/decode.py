@@ -33,9 +33,10 @@ class TemporalVAEDecode(io.ComfyNode):
             node_id="VideoLDM_TemporalVAEDecode",
             display_name="Temporal VAE Decode",
             category=CATEGORY,
-            description="Decodes a video into frames. Chunks are decoded together with as many "
-            "neighbouring frames as can matter: the result is the same for every chunk length. "
-            "Decoders that look at a whole chunk are the exception: their chunks are blended.",
+            description="Decodes a video into frames. Each chunk is decoded together with all "
+            "neighbouring frames that can affect it, so the result does not depend on the chunk "
+            "length. Decoders that look at a whole chunk are the exception: their chunks are "
+            "blended.",
             search_aliases=[
                 "vae decode",
                 "decode video",
@@ -96,17 +97,19 @@ class TemporalVAEEncode(io.ComfyNode):
             node_id="VideoLDM_TemporalVAEEncode",
             display_name="Temporal VAE Encode",
             category=CATEGORY,
-            description="Encodes frames or a single image: each frame by itself, or by a 3D "
-            "autoencoder several frames as one latent frame.",
+            description="Encodes frames or a single image: each frame by itself or, with a 3D "
+            "autoencoder, several frames as one latent frame.",
             search_aliases=["vae encode", "encode video", "image to latent", "img2vid"],
             inputs=[
-                io.Image.Input("images", tooltip="Frames whose sides the VAE's factor divides."),
+                io.Image.Input(
+                    "images", tooltip="Frames whose sides are multiples of the VAE's factor."
+                ),
                 io.Vae.Input("vae", tooltip="The VAE of the model."),
                 combo(
                     "misfit",
                     MISFITS,
-                    "What to do with a number of frames of which a 3D autoencoder cannot make "
-                    "whole latent frames: say so, repeat the last frame, or crop.",
+                    "What to do when the number of frames does not fill whole latent frames of a "
+                    "3D autoencoder: refuse, repeat the last frame, or crop.",
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="The latents of the frames.")],

@@ -16,8 +16,9 @@ class RestoreKeyframeDetail(io.ComfyNode):
             node_id="VideoLDM_KeyframeResidual",
             display_name="Restore Keyframe Detail",
             category=CATEGORY,
-            description="Restores in an interpolated video what the VAE lost of its keyframes: "
-            "keyframes come out exactly, and their residual is added to the frames between them.",
+            description="Restores the detail of an interpolated video's keyframes that the VAE "
+            "lost: keyframes come out exactly, and their residual is added to the frames between "
+            "them.",
             search_aliases=[
                 "keyframe residual", "sharpen video", "detail restore", "vae detail", "deblur",
             ],
@@ -51,7 +52,8 @@ class BackProjectLowResolution(io.ComfyNode):
             category=CATEGORY,
             description="Makes an upsampled video consistent with the frames that it was made from "
             "(iterated back-projection): the residual after downscaling is upscaled and added "
-            "back. Finer detail stays. Leave it out where the frames have flaws that should go.",
+            "back. Finer detail is kept. Leave it out if the frames have flaws that should "
+            "disappear.",
             search_aliases=[
                 "back projection", "upscale consistency", "color match", "super resolution",
             ],
@@ -76,22 +78,22 @@ class Deflicker(io.ComfyNode):
             node_id="VideoLDM_Deflicker",
             display_name="Deflicker Along Motion",
             category=CATEGORY,
-            description="Takes flicker out of a video: each frame is drawn to the frame before it, "
-            "moved along the motion between them, where both show the same. A guide that flickers "
-            "less, such as the frames before upscaling, says where that is.",
+            description="Reduces flicker in a video: each frame is pulled towards the previous "
+            "one, moved along the motion between them, wherever both show the same. A guide that "
+            "flickers less, such as the frames before upscaling, tells where that is.",
             search_aliases=[
                 "video deflicker", "temporal consistency", "optical flow", "reduce flicker",
             ],
             inputs=[
                 io.Video.Input("video", tooltip="The video that flickers."),
                 number(
-                    "strength", 0.5, 0.0, 0.95, "Share of the frame before in a frame where both "
-                    "show the same; 0 changes nothing.",
+                    "strength", 0.5, 0.0, 0.95, "Share of the previous frame in a frame, where "
+                    "both show the same; 0 changes nothing.",
                 ),
                 number(
-                    "threshold", 0.05, 0.01, 1.0, "Difference of the guide's pixels, in parts of "
-                    "their range, from which on two frames no longer show the same: higher "
-                    "deflickers more and blurs more.", step=0.01,
+                    "threshold", 0.05, 0.01, 1.0, "Difference between the guide's pixels, as a "
+                    "fraction of their range, above which two frames no longer count as showing "
+                    "the same: higher removes more flicker and blurs more.", step=0.01,
                 ),
                 frames_or_video(
                     "guide", "The same video with less flicker, of any size, such as the frames "
@@ -99,8 +101,9 @@ class Deflicker(io.ComfyNode):
                 ),
                 OpticalFlowType.Input(
                     "optical_flow", optional=True,
-                    tooltip="A model that finds the motion, such as ComfyUI's Load Optical Flow "
-                    "Model gives. Empty: motion from gradients, without a model.",
+                    tooltip="A model that finds the motion, such as the one from ComfyUI's Load "
+                    "Optical Flow Model. Empty: motion is estimated from gradients, without a "
+                    "model.",
                 ),
             ],
             outputs=[io.Video.Output(tooltip="The video with less flicker.")],
@@ -123,12 +126,12 @@ class OpticalFlow(io.ComfyNode):
             category=CATEGORY,
             description="An OPTICAL_FLOW that needs no file: motion is estimated from the frames' "
             "gradients (Lucas and Kanade, over a pyramid). For ComfyUI's Video Deflicker and other "
-            "nodes that take one; good for motions of a few pixels a frame.",
+            "nodes that take one; good for motion of a few pixels per frame.",
             search_aliases=["lucas kanade", "raft", "motion estimation", "load optical flow"],
             inputs=[
                 number(
                     "radius", 2.0, 0.5, 8.0, "Size of the neighbourhood that moves together, in "
-                    "pixels: larger is steadier and follows small things less.", step=0.5,
+                    "pixels: larger is steadier, but follows small objects less closely.", step=0.5,
                 ),
             ],
             outputs=[OpticalFlowType.Output(tooltip="A model that finds motion.")],

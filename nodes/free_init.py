@@ -14,34 +14,35 @@ class FreeInitNode(io.ComfyNode):
             node_id="VideoLDM_FreeInit",
             display_name="FreeInit",
             category="VideoLDM/model",
-            description="Lets the samplers of a model sample a video several times, each from "
-            "noise whose low frequencies are those of the video before: frames agree better. For "
-            "the Video Sampler and for ComfyUI's own samplers.",
+            description="Makes samplers sample a video several times, each time from noise whose "
+            "low frequencies come from the previous result, so that frames agree better. For the "
+            "Video Sampler and ComfyUI's own samplers.",
             search_aliases=["free init", "noise reinitialization", "iterative sampling"],
             inputs=[
                 io.Model.Input("model", tooltip="A model with temporal layers."),
                 integer(
                     "iterations", 3, 1, 16,
-                    "How often the video is sampled; the time multiplies by it.",
+                    "How many times the video is sampled; the time grows in proportion.",
                 ),
                 io.Combo.Input(
                     "filter", options=list(FREQUENCY_FILTERS), advanced=True,
-                    tooltip="Low-pass filter that divides what is kept of the video from what is "
-                    "drawn anew.",
+                    tooltip="Low-pass filter that separates what is kept of the video from what is "
+                    "drawn afresh.",
                 ),
                 number(
                     "spatial_cutoff", 0.25, 0.0, 1.0,
-                    "Spatial frequencies below it are kept of the video, in parts of the highest; "
+                    "Spatial frequencies of the video below this fraction of the highest are kept; "
                     "0 keeps none.", step=0.01, advanced=True,
                 ),
                 number(
                     "temporal_cutoff", 0.25, 0.0, 1.0,
-                    "Temporal frequencies below it are kept of the video, in parts of the highest; "
-                    "0 keeps none.", step=0.01, advanced=True,
+                    "Temporal frequencies of the video below this fraction of the highest are "
+                    "kept; 0 keeps none.", step=0.01, advanced=True,
                 ),
                 integer("order", 4, 1, 16, "Steepness of the Butterworth filter.", advanced=True),
             ],
-            outputs=[io.Model.Output(tooltip="The model, whose samplers sample again.")],
+            outputs=[io.Model.Output(tooltip="The model, which samplers now sample several "
+            "times.")],
         )  # fmt: skip
 
     @classmethod

@@ -24,7 +24,7 @@ class GuidanceCurve(io.ComfyNode):
                 "cfg curve",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The model that is sampled from."),
+                io.Model.Input("model", tooltip="The model to sample from."),
                 curve_input(
                     "curve",
                     "Multiplies the sampler's cfg. Where the product is 1, the negative prompt "
@@ -49,9 +49,8 @@ class ControlNetStrength(io.ComfyNode):
             node_id="VideoLDM_ControlNetStrength",
             display_name="ControlNet over Frames and Steps",
             category=CATEGORY,
-            description="Multiplies the strength of the ControlNet that was applied last by a "
-            "curve, over frames by their number in the whole video, over sampling steps or by a "
-            "mask.",
+            description="Multiplies the strength of the last applied ControlNet by a curve: over "
+            "frames, counted in the whole video, over sampling steps or by a mask.",
             search_aliases=[
                 "controlnet schedule",
                 "latent keyframe",
@@ -65,7 +64,8 @@ class ControlNetStrength(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="Its negative prompt."),
                 curve_input(
                     "curve",
-                    "Multiplies the ControlNet's strength; where it is 0, it is not evaluated.",
+                    "Multiplies the ControlNet's strength; where the result is 0, the ControlNet "
+                    "is not evaluated.",
                     optional=False,
                 ),
             ],

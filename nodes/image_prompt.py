@@ -21,10 +21,11 @@ class ImagePrompt(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", tooltip="The image encoder that was loaded with the model."
                 ),
-                io.Image.Input("image", tooltip="What the video shows; of several, the first."),
+                io.Image.Input("image", tooltip="What the video shows; of several images, the "
+                "first."),
                 integer(
                     "fps", 8, 1, 60,
-                    "Frame rate that the motion is meant for, of models that are told it.",
+                    "Frame rate that the motion is meant for, for models that are told one.",
                 ),
             ],
             outputs=[

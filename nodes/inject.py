@@ -20,8 +20,8 @@ def curves() -> list[io.Input]:
     return [
         curve_input(
             "curve",
-            "Multiplies strength, over frames or sampling steps or by a mask: more or less "
-            "motion here and there. Where it is 0, the image model is as it was.",
+            "Multiplies strength, over frames or sampling steps or by a mask: more or less motion "
+            "here and there. Where it is 0, the image model is left as it was.",
         ),
         curve_input(
             "keys",
@@ -31,8 +31,8 @@ def curves() -> list[io.Input]:
         ),
         curve_input(
             "queries",
-            "Multiplies the queries of temporal attention: as the keys, but for the frames "
-            "that look instead of those that are looked at.",
+            "Multiplies the queries of temporal attention: like keys, but for the frames that "
+            "attend instead of those attended to.",
             advanced=True,
         ),
     ]
@@ -45,8 +45,8 @@ def noise_levels() -> io.Input:
         default=OF_LAYERS,
         optional=True,
         advanced=True,
-        tooltip="Whose noise levels (betas) the sampler takes: those that the layers "
-        "were trained with, where they were trained with others, or the model's own.",
+        tooltip="Whose noise levels (betas) the sampler uses: those that the layers were trained "
+        "with, if they differ, or the model's own.",
     )
 
 
@@ -57,8 +57,8 @@ def first_convolution() -> io.Input:
         default=OF_MODEL,
         optional=True,
         advanced=True,
-        tooltip="Of layers that bring a first convolution (PIA): the model's own stays, as for "
-        "personalised models, or that of the layers takes its place, as it was trained.",
+        tooltip="For layers that come with a first convolution (PIA): keep the model's own, as for "
+        "personalised models, or use that of the layers, as in training.",
     )
 
 
@@ -68,8 +68,8 @@ def image_frames() -> io.Input:
         default="",
         optional=True,
         advanced=True,
-        tooltip="Numbers of frames that are images of their own, such as: 0, 8-11, or: all. Layers "
-        "trained with images among the frames leave them to the image model. Empty: none.",
+        tooltip="Numbers of frames that are separate images, such as 0, 8-11, or all. Layers "
+        "trained with images among the frames leave these to the image model. Empty: none.",
     )
 
 
@@ -94,9 +94,9 @@ class InjectTemporalLayers(io.ComfyNode):
                 "use evolved sampling",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The image model that is to become a video model."),
+                io.Model.Input("model", tooltip="The image model to turn into a video model."),
                 TemporalLayersType.Input(
-                    "layers", tooltip="Layers that were made for a model of this layout."
+                    "layers", tooltip="Temporal layers made for this kind of image model."
                 ),
                 strength_input("strength", "Strength of all temporal layers; 0 switches them off."),
                 strength_input(
@@ -109,9 +109,9 @@ class InjectTemporalLayers(io.ComfyNode):
                     "sites",
                     default="",
                     advanced=True,
-                    tooltip="Strengths of single sites, such as: down.0=0.5, mid=0. They "
-                    "multiply with the others. mid.keys=0.8 and up.queries=1.2 concern the keys "
-                    "and queries of attention there. Empty changes nothing.",
+                    tooltip="Strengths of individual sites, such as down.0=0.5, mid=0. They "
+                    "multiply the other strengths. mid.keys=0.8 and up.queries=1.2 are for the "
+                    "keys and queries of attention there. Empty changes nothing.",
                 ),
                 *curves(),
                 noise_levels(),
@@ -147,9 +147,10 @@ class EjectTemporalLayers(io.ComfyNode):
             node_id="VideoLDM_EjectTemporalLayers",
             display_name="Eject Temporal Layers",
             category=CATEGORY,
-            description="Takes all temporal layers out again: the image model, bit for bit.",
+            description="Takes all temporal layers out again, which leaves the image model, bit "
+            "for bit.",
             search_aliases=["remove motion module", "remove temporal layers", "image model"],
-            inputs=[io.Model.Input("model", tooltip="A model that temporal layers are in.")],
+            inputs=[io.Model.Input("model", tooltip="A model with temporal layers in it.")],
             outputs=[io.Model.Output(tooltip="The image model without temporal layers.")],
         )
 

@@ -76,8 +76,8 @@ CFG = (
     "negative prompt and takes half the time."
 )
 SAMPLER = (
-    "Sampling algorithm. dpmpp_2m and unipc need the fewest steps; ancestral and sde "
-    "samplers add noise at every step. lcm is for what was distilled to a few steps."
+    "Sampling algorithm. dpmpp_2m and unipc need the fewest steps; ancestral and sde samplers add "
+    "noise at every step. lcm is for models distilled to a few steps."
 )
 
 
@@ -97,14 +97,14 @@ def sampler_name() -> io.Input:
 
 def steps_as_published() -> io.Input:
     return integer(
-        "steps", 0, 0, 1000, f"{STEPS} 0: as published with the temporal layers (4 for those that "
-        f"were distilled to 4), else {USUAL_STEPS}.",
+        "steps", 0, 0, 1000, f"{STEPS} 0: the number published with the temporal layers (4 for "
+        f"layers distilled to 4 steps), or {USUAL_STEPS}.",
     )  # fmt: skip
 
 
 def cfg_as_published() -> io.Input:
     return number(
-        "cfg", 0.0, 0.0, 30.0, f"{CFG} 0: as published with the temporal layers, else "
+        "cfg", 0.0, 0.0, 30.0, f"{CFG} 0: the value published with the temporal layers, or "
         f"{USUAL_CFG:g}.",
     )  # fmt: skip
 
@@ -114,7 +114,8 @@ def sampler_as_published() -> io.Input:
         "sampler_name",
         options=[AS_PUBLISHED, *SAMPLERS],
         default=AS_PUBLISHED,
-        tooltip=f"{SAMPLER} As published: that of the temporal layers, else {USUAL_SAMPLER}.",
+        tooltip=f"{SAMPLER} As published: the one the temporal layers were published with, or "
+        f"{USUAL_SAMPLER}.",
     )
 
 
@@ -123,8 +124,8 @@ def schedule(default: str = "trailing") -> io.Input:
         "schedule",
         options=[*SCHEDULES, AS_PUBLISHED],
         default=default,
-        tooltip="Noise schedule: the noise levels of the steps. As published: those of the model "
-        "family's own script, with a sampler that it was published with.",
+        tooltip="Noise schedule: the noise levels of the steps. As published: those of the "
+        "original script of the model's family, for a sampler that it was published with.",
     )
 
 
@@ -139,13 +140,15 @@ def seed() -> io.Input:
 def context_guidance() -> io.Input:
     return number(
         "context_guidance", 1.0, 0.0, 10.0,
-        "Guidance scale of the given frames: higher keeps closer to them. Any value but 1 doubles "
+        "Guidance scale of the given frames: higher stays closer to them. Any value but 1 doubles "
         "the time.", advanced=True,
     )  # fmt: skip
 
 
 def chunk(default: int = 16, what: str = "decoded") -> io.Input:
-    return integer("chunk", default, 1, 1024, f"Frames that are {what} at a time; bounds memory.")
+    return integer(
+        "chunk", default, 1, 1024, f"Number of frames {what} at a time; limits memory use."
+    )
 
 
 def tile() -> io.Input:
@@ -158,8 +161,8 @@ def tile() -> io.Input:
 def chunk_overlap() -> io.Input:
     return integer(
         "overlap", 4, 0, 64,
-        "Frames that neighbouring chunks share and are blended over, for decoders of which every "
-        "frame depends on the whole chunk; others need none.",
+        "Number of frames that neighbouring chunks share and are blended over, for decoders in "
+        "which every frame depends on its whole chunk. Other decoders need none.",
         step=2, optional=True, advanced=True,
     )  # fmt: skip
 
@@ -176,8 +179,8 @@ def frame_rate() -> io.Input:
 def saving_rate() -> io.Input:
     return number(
         "frame_rate", 15.0, 0.1, 240.0,
-        "Frames per second of images; a video keeps its own, and a number that differs from it is "
-        "answered with a warning.", step=0.01,
+        "Frames per second, for images. A video keeps its own rate; another number here only gives "
+        "a warning.", step=0.01,
     )  # fmt: skip
 
 
@@ -185,7 +188,7 @@ def filename_prefix(default: str) -> io.Input:
     return io.String.Input(
         "filename_prefix",
         default=default,
-        tooltip="Beginning of the file name inside the output folder; may hold folders and "
+        tooltip="Start of the file name inside the output folder; may contain folders and "
         "%date:yyyy-MM-dd%, %width%, %height%, %Node.widget%.",
     )
 
@@ -198,6 +201,6 @@ def video_format() -> io.Input:
         options=[*VIDEO_FORMATS, *hardware_encodings()],
         default="mp4",
         tooltip="mp4 (H.264) plays anywhere, webm is VP9, gif has 256 colours, png is a folder of "
-        "images without loss. H.265 and AV1 files are smaller, ProRes 4444 is for editing. "
-        "Encoders of graphics cards are listed where they work.",
+        "lossless images. H.265 and AV1 files are smaller, ProRes 4444 is for editing. Hardware "
+        "encoders are listed where they work.",
     )

@@ -27,8 +27,8 @@ class InterpolateFrames(io.ComfyNode):
             node_id="VideoLDM_InterpolateFrames",
             display_name="Interpolate Frames",
             category="VideoLDM/sample",
-            description="Fills in three frames between each two: 16 frames become 61, and 241 in "
-            "a second pass. The given frames stay, or are made anew with the others.",
+            description="Fills in three frames between every two: 16 frames become 61, and 241 "
+            "after a second pass. The given frames are kept, or remade along with the new ones.",
             search_aliases=[
                 "frame interpolation", "interpolate video", "rife", "film", "slow motion",
                 "increase frame rate",
@@ -55,13 +55,13 @@ class InterpolateFrames(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "keep_keys", default=True, advanced=True,
-                    tooltip="Keep the given frames exactly; otherwise the model makes them anew, "
-                    "as published models of interpolation do.",
+                    tooltip="Keep the given frames exactly; otherwise the model remakes them, as "
+                    "published interpolation models do.",
                 ),
                 io.Vae.Input(
                     "vae", optional=True, lazy=True,
-                    tooltip="Only for models of interpolation that take a mask: encodes the grey "
-                    "frames that stand for those to be made.",
+                    tooltip="Only for interpolation models that take a mask: encodes the grey "
+                    "frames that stand in for the missing ones.",
                 ),
                 _denoise(),
                 _perturbation(),
@@ -101,8 +101,8 @@ def _denoise() -> io.Input:
     return number(
         "denoise", 1.0, 0.01, 1.0,
         "1 samples the frames between from noise alone. Below 1 they start as blends of the given "
-        "frames with this much noise: closer to them, but ghosts of large motion may stay. Not "
-        "from the papers: for this pack's own layers.", step=0.01, optional=True, advanced=True,
+        "frames with this much noise: closer to them, but large motion may leave ghosts. Not from "
+        "the papers; meant for this pack's own layers.", step=0.01, optional=True, advanced=True,
     )  # fmt: skip
 
 

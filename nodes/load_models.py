@@ -35,19 +35,19 @@ def untold_inputs() -> list[io.Input]:
         combo(
             "weights",
             WEIGHTS,
-            "Which weights, of files that hold two sets: those that the original samples "
+            "Which weights to take from files that hold two sets: those that the original samples "
             "with, the trained ones, or their running average (EMA).",
         ),
         combo(
             "latents_of",
             (NOT_SAID, *latent_data()),
-            "What the model's autoencoder was trained on, of files that do not say it: its "
-            "latents are scaled by that.",
+            "What the model's autoencoder was trained on, for files that do not say: the scale of "
+            "its latents depends on it.",
         ),
         combo(
             "trained_for",
             (NOT_SAID, *TASKS),
-            "What a model that is given frames was trained for, of files that do not say it.",
+            "What a model that is given frames was trained for, for files that do not say.",
         ),
     ]
 
@@ -72,8 +72,8 @@ class LoadImageModel(io.ComfyNode):
                     "model",
                     options=offered(host.folders, IMAGE_MODEL),
                     default=default_name(IMAGE_MODEL),
-                    tooltip="The small model that comes with the pack, or a checkpoint of the "
-                    "folder models/checkpoints.",
+                    tooltip="The small model that comes with the pack, or a checkpoint in "
+                    "models/checkpoints.",
                 ),
             ],
             outputs=model_outputs(),
@@ -91,10 +91,10 @@ class LoadVideoModel(io.ComfyNode):
             node_id="VideoLDM_LoadVideoModel",
             display_name="Load Video Model",
             category=CATEGORY,
-            description="Loads a model that makes videos, and what else is in its file: an image "
-            "U-Net with its temporal layers, which also come alone for other image models, or a "
-            "network made for video as a whole. A text encoder or VAE that is not in the file "
-            "comes from the image model it was made from.",
+            description="Loads a video model and whatever else its file holds: an image U-Net with "
+            "its temporal layers, which are also given separately for other image models, or a "
+            "network made for video. Take a text encoder or VAE that the file lacks from the image "
+            "model it was built on.",
             search_aliases=[
                 "load lavie",
                 "lavie",
@@ -113,8 +113,8 @@ class LoadVideoModel(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=offered(host.folders, VIDEO_MODEL),
-                    tooltip="A file or diffusers folder of models/videoldm or models/checkpoints "
-                    f"with a whole video model, such as {', '.join(VIDEO_MODEL_FILES)}.",
+                    tooltip="A file or diffusers folder in models/videoldm or models/checkpoints "
+                    f"that holds a whole video model, such as {', '.join(VIDEO_MODEL_FILES)}.",
                 ),
                 *untold_inputs(),
             ],
@@ -129,8 +129,10 @@ class LoadVideoModel(io.ComfyNode):
                     tooltip="The temporal layers alone, for other image models.",
                 ),
                 io.ClipVision.Output(tooltip="The image encoder, for models that move an image."),
-                io.Vae.Output(tooltip="The VAE of the file, with its temporal decoder if any."),
-                io.Clip.Output(tooltip="The text encoder of the file, if it holds one."),
+                io.Vae.Output(
+                    tooltip="The VAE in the file, with its temporal decoder if it has one."
+                ),
+                io.Clip.Output(tooltip="The text encoder in the file, if it holds one."),
             ],
         )
 
@@ -148,8 +150,8 @@ class LoadTemporalLayers(io.ComfyNode):
             node_id="VideoLDM_LoadTemporalLayers",
             display_name="Load Temporal Layers",
             category=CATEGORY,
-            description="Loads temporal layers: what is put between the layers of an image model "
-            "so that the frames of a video agree. Different sets serve different tasks.",
+            description="Loads temporal layers, which go between the layers of an image model so "
+            "that the frames of a video agree. Different sets serve different tasks.",
             search_aliases=[
                 "motion module",
                 "load motion module",
@@ -164,8 +166,8 @@ class LoadTemporalLayers(io.ComfyNode):
                     options=offered(host.folders, TEMPORAL_LAYERS),
                     default=default_name(TEMPORAL_LAYERS),
                     tooltip="Text to video makes videos from prompts, prediction continues given "
-                    "frames, interpolation fills in between them. Files are those of the folders "
-                    "models/videoldm and models/checkpoints; of a whole video model only its "
+                    "frames, interpolation fills in between them. Files are those in "
+                    "models/videoldm and models/checkpoints; of a whole video model, only the "
                     "layers are taken.",
                 ),
             ],
@@ -205,7 +207,7 @@ class LoadTemporalVAE(io.ComfyNode):
                     "vae",
                     options=offered(host.folders, TEMPORAL_DECODER),
                     default=default_name(TEMPORAL_DECODER),
-                    tooltip="The temporal decoder that comes with the pack, or a file of "
+                    tooltip="The temporal decoder that comes with the pack, or a file in "
                     "models/vae or models/checkpoints that holds one.",
                 ),
             ],
@@ -224,7 +226,7 @@ class LoadUpsampler(io.ComfyNode):
             node_id="VideoLDM_LoadUpsampler",
             display_name="Load Upsampler",
             category=CATEGORY,
-            description="Loads a x4 video upsampler with its temporal layers in place, together "
+            description="Loads an x4 video upsampler with its temporal layers in place, together "
             "with the text encoder and the autoencoder it works with.",
             search_aliases=[
                 "load upscale model",
@@ -237,7 +239,7 @@ class LoadUpsampler(io.ComfyNode):
                     "upsampler",
                     options=offered(host.folders, UPSAMPLER),
                     default=default_name(UPSAMPLER),
-                    tooltip="The small upsampler that comes with the pack, or a file of the folder "
+                    tooltip="The small upsampler that comes with the pack, or a file in "
                     "models/checkpoints.",
                 ),
             ],

@@ -16,7 +16,7 @@ def strength_input() -> io.Input:
         min=-20.0,
         max=20.0,
         step=0.05,
-        tooltip="Strength of the LoRA; negative values turn it round.",
+        tooltip="Strength of the LoRA; negative values reverse its effect.",
     )
 
 
@@ -28,8 +28,8 @@ class LoadScheduledLoRA(io.ComfyNode):
             display_name="Load LoRA over Frames and Steps",
             category=CATEGORY,
             description="Puts a LoRA beside the layers of a model, with a strength that may change "
-            "from frame to frame and from step to step. No weight is merged or swapped. Several "
-            "add up. The text encoder stays as it is.",
+            "from frame to frame and from step to step. No weights are merged or swapped. Several "
+            "LoRAs add up. The text encoder stays as it is.",
             search_aliases=[
                 "lora schedule",
                 "lora hook",
@@ -43,8 +43,8 @@ class LoadScheduledLoRA(io.ComfyNode):
                 io.Combo.Input(
                     "lora_name",
                     options=host.folders.model_names("loras"),
-                    tooltip="A file of models/loras. For its part in the text encoder, use Load "
-                    "LoRA at a strength_model of 0.",
+                    tooltip="A file in models/loras. For its text encoder part, use Load LoRA with "
+                    "strength_model 0.",
                 ),
                 strength_input(),
                 curve_input(

@@ -15,15 +15,16 @@ class ReferenceWindowNode(io.ComfyNode):
             display_name="Reference Window",
             category="VideoLDM/model",
             description="Keeps people and places the same over a long video: the spatial "
-            "self-attention of all windows also reads what one planned window saw at the same "
-            "step. For the Video Sampler's windows, and for KSampler with ComfyUI's context "
+            "self-attention of all windows also reads what one chosen window saw at the same step. "
+            "For the Video Sampler's windows and segments, and for KSampler with ComfyUI's context "
             "windows.",
             search_aliases=["context ref", "contextref", "reference attention", "identity"],
             inputs=[
                 io.Model.Input("model", tooltip="A model with temporal layers."),
                 integer(
                     "first_frame", 0, 0, MAX_FRAMES,
-                    "First frame of the window that is read; near the end it is moved back.",
+                    "First frame of the window that is read; close to the end, the window is moved "
+                    "back.",
                 ),
                 number(
                     "strength", 1.0, 0.0, 1.0,
@@ -31,21 +32,22 @@ class ReferenceWindowNode(io.ComfyNode):
                 ),
                 number(
                     "negative_strength", 1.0, 0.0, 1.0,
-                    "The same where the negative prompt is evaluated. Equal strengths treat both "
-                    "alike; a lower one guides towards the reference.", advanced=True,
+                    "The same for the negative prompt. Equal strengths treat both prompts alike; a "
+                    "lower one here guides towards the reference.", advanced=True,
                 ),
                 number(
                     "begin", 0.0, 0.0, 1.0,
-                    "Where in the sampling it begins to be read: 0 is the first step, 1 the last.",
+                    "When in the sampling the window begins to be read: 0 is the first step, 1 the "
+                    "last.",
                     step=0.01, advanced=True,
                 ),
                 number(
                     "end", 0.25, 0.0, 1.0,
-                    "Where in the sampling it ends. Early steps decide what is to be seen; until "
-                    "the last step everything is drawn towards it.", step=0.01,
+                    "When in the sampling that ends. Early steps decide what is shown; if it is "
+                    "read to the last step, everything is pulled towards it.", step=0.01,
                 ),
             ],
-            outputs=[io.Model.Output(tooltip="The model, whose windows read the planned one.")],
+            outputs=[io.Model.Output(tooltip="The model, whose windows also read the chosen one.")],
         )  # fmt: skip
 
     @classmethod

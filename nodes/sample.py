@@ -31,9 +31,9 @@ class VideoSampler(io.ComfyNode):
             display_name="Video Sampler",
             category="VideoLDM/sample",
             description="Samples the latents of a video from prompts, and from given frames if "
-            "there are any. The strategy decides how a video is made that is longer than the "
-            "model sees together. Latents stay in GPU memory for the next stage as long as there "
-            "is room, always with --gpu-only.",
+            "there are any. The strategy decides how a video longer than the model sees at once is "
+            "made. Latents stay in GPU memory for the next stage while there is room, and always "
+            "with --gpu-only.",
             search_aliases=[
                 "txt2vid", "text to video", "t2v", "img2vid", "image to video", "i2v", "vid2vid",
                 "animatediff", "ksampler", "video sampler", "long video", "context windows",
@@ -50,7 +50,7 @@ class VideoSampler(io.ComfyNode):
                 integer("height", 64, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
                 integer(
                     "frames", 16, 1, MAX_FRAMES,
-                    "Number of frames of the video, given frames included.",
+                    "Number of frames in the video, including given frames.",
                 ),
                 steps_as_published(),
                 cfg_as_published(),
@@ -66,10 +66,10 @@ class VideoSampler(io.ComfyNode):
                 io.Latent.Input(
                     "context", optional=True, lazy=True,
                     tooltip="What the video begins with: one encoded image, or the frames of a "
-                    "video. Not for sparse first and video to video.",
+                    "video. Not for sparse first, video to video and rolling.",
                 ),
             ],
-            outputs=[io.Latent.Output(tooltip="The latents of the video, one per frame.")],
+            outputs=[io.Latent.Output(tooltip="The latents of the video.")],
         )  # fmt: skip
 
     @classmethod

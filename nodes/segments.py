@@ -13,18 +13,19 @@ EXAMPLE = """[
 ]"""
 HOW_TO_WRITE = (
     "A JSON list of segments with prompt, frames, overlap (frames shared with the segment before) "
-    'and, if wanted, a seed. Or prompts at frames: "0": "a cat", "16": "a dog". Lengths and places '
-    'may also be seconds ("2s") or parts of the video ("25%"). Numbers in backticks change over '
-    "the frames: (a cat:`0.5, 1.4`) over the whole video, (a cat:`0: 0.5, 16: 1.4`) at frames."
+    'and, optionally, a seed. Or prompts at frames: "0": "a cat", "16": "a dog". Lengths '
+    'and places may also be seconds ("2s") or parts of the video ("25%"). Numbers in backticks '
+    "change over the frames: (a cat:`0.5, 1.4`) over the whole video, (a cat:`0: 0.5, 16: 1.4`) at "
+    "frames."
 )
 
 
 def _blend() -> io.Input:
     return io.Combo.Input(
         "blend", options=list(BLENDS), default=BLENDS[0], optional=True, advanced=True,
-        tooltip="How one prompt fades into the next: in a straight line between the two, or along "
-        "the arc, which keeps the length of the tokens. Pooled text, which SDXL reads, always goes "
-        "in a line.",
+        tooltip="How one prompt fades into the next: in a straight line, or along an arc, which "
+        "keeps the length of the tokens. Pooled text, which SDXL reads, always follows a straight "
+        "line.",
     )  # fmt: skip
 
 
@@ -54,8 +55,9 @@ class LongHorizonSegments(io.ComfyNode):
                 ),
                 integer(
                     "frames", 0, 0, MAX_FRAMES,
-                    "Number of frames of the video, which parts of it and places from its end "
-                    "count by; prompts at frames fill it. 0 is as many as the segments say.",
+                    "Number of frames in the video, which percentages and places counted from its "
+                    "end refer to, and up to which the last prompt at a frame lasts. 0: as many as "
+                    "the segments add up to.",
                     optional=True, advanced=True,
                 ),
                 number(

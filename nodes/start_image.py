@@ -32,27 +32,29 @@ class StartImage(io.ComfyNode):
                 integer("height", 576, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
                 io.Combo.Input(
                     "fit", options=list(FITS), default=FITS[0],
-                    tooltip="How an image of another shape is made to fit: cut or stretched.",
+                    tooltip="How an image with another aspect ratio is made to fit: cropped or "
+                    "stretched.",
                 ),
                 integer("fps", 7, 1, 60, "Frame rate that the motion is meant for."),
                 integer(
                     "motion", 127, 1, 1023,
-                    "Motion bucket: higher moves more. Trained on 1 to 255.",
+                    "Motion bucket: higher moves more. Models were trained on 1 to 255.",
                 ),
                 number(
                     "augmentation", 0.02, 0.0, 10.0,
-                    "Noise added to the image, a condition of the model: higher lets the video "
+                    "Noise added to the image, which the model is told of: higher lets the video "
                     "depart further from it.", step=0.01, advanced=True,
                 ),
                 integer("seed", 0, 0, 2**53 - 1, "Seed of that noise.", advanced=True),
             ],
             outputs=[
                 io.Conditioning.Output(
-                    "positive", display_name="positive", tooltip="The image with its numbers."
+                    "positive", display_name="positive", tooltip="The encoded image with its "
+                    "settings."
                 ),
                 io.Conditioning.Output(
                     "negative", display_name="negative",
-                    tooltip="The same numbers without the image, for guidance.",
+                    tooltip="The same settings without the image, for guidance.",
                 ),
             ],
         )  # fmt: skip

@@ -19,8 +19,8 @@ class KeyframeImages(io.ComfyNode):
             display_name="Keyframe Images",
             category=CATEGORY,
             description="Gives images to temporal layers that have an input for them (PIA, "
-            "AnimateLCM for images): every frame continues the nearest of them. Also for KSampler "
-            "and in context windows.",
+            "AnimateLCM for images): every frame continues the nearest one. Also works with "
+            "KSampler and in context windows.",
             search_aliases=[
                 "image to video", "img2vid", "i2v", "pia", "animatelcm i2v", "animate an image",
                 "start image", "pia input", "ref drift",
@@ -28,16 +28,16 @@ class KeyframeImages(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A model with layers for image to video in it."),
                 io.Latent.Input(
-                    "images", tooltip="Encoded images of the size of the video, one per keyframe."
+                    "images", tooltip="Encoded images of the video's size, one per keyframe."
                 ),
                 io.String.Input(
                     "frames", default="0",
-                    tooltip="Numbers of the frames that the images are, such as: 0, 15.",
+                    tooltip="Numbers of the frames that the images stand at, such as 0, 15.",
                 ),
                 io.Combo.Input(
                     "motion", options=list(IMAGE_MOTIONS), default=IMAGE_MOTIONS[0],
-                    tooltip="How far frames may get from the image, of layers that have presets "
-                    "for it (PIA). Loops close at 16 frames.",
+                    tooltip="How far frames may depart from the image, for layers with presets for "
+                    "it (PIA). Loops close at 16 frames.",
                 ),
                 number(
                     "motion_scale", 0.8, 0.0, 2.0, "How much frames differ, for layers that "
@@ -66,8 +66,8 @@ class CameraControl(io.ComfyNode):
             node_id="VideoLDM_CameraControl",
             display_name="Camera Control",
             category=CATEGORY,
-            description="Lets motion modules follow a camera (CameraCtrl): moves in words, or the "
-            "poses of a film, by the numbers of the frames whatever the window.",
+            description="Makes motion modules follow a camera (CameraCtrl), given by moves in "
+            "words or by camera poses. Frames are counted in the whole video, in every window.",
             search_aliases=[
                 "cameractrl", "camera motion", "camera poses", "pan", "zoom", "roll", "tilt",
                 "apply cameractrl", "set cameractrl keyframe",
@@ -81,9 +81,9 @@ class CameraControl(io.ComfyNode):
                 io.String.Input(
                     "moves", default="0-15: zoom in 0.5, pan left 10", multiline=True,
                     tooltip="A line per range of frames: pan, truck left/right, tilt, pedestal "
-                    "up/down, zoom in/out, roll clockwise/anticlockwise, each with an amount if "
-                    "wanted (turns in degrees, shifts in about metres). Or poses of 19 numbers, "
-                    "a line per frame, as RealEstate10K writes them.",
+                    "up/down, zoom in/out, roll clockwise/anticlockwise, each with an optional "
+                    "amount (turns in degrees, shifts roughly in metres). Or camera poses, 19 "
+                    "numbers on a line for each frame, as in RealEstate10K.",
                 ),
                 integer("frames", 16, 1, MAX_FRAMES, "Number of frames of the video."),
                 number("strength", 1.0, 0.0, 4.0, "How closely the camera is followed; 0 is off."),
@@ -110,8 +110,8 @@ class LoadSparseControl(io.ComfyNode):
             display_name="Load SparseCtrl",
             category="VideoLDM/load",
             description="Loads a ControlNet whose frames see each other (SparseCtrl): images or "
-            "scribbles for a few frames steer all. Connect it to Apply ControlNet, with one image "
-            "per frame that is named here.",
+            "scribbles for a few frames guide all of them. Connect it to Apply ControlNet, with "
+            "one image for each frame named here.",
             search_aliases=[
                 "sparsectrl", "sparse control", "load sparsectrl model", "scribble keyframes",
                 "image to video", "sparse index method",
@@ -123,8 +123,8 @@ class LoadSparseControl(io.ComfyNode):
                 ),
                 io.String.Input(
                     "frames", default="0",
-                    tooltip="Numbers of the frames that the images are for, such as: 0, 8, 15. "
-                    "They count from the beginning of the video, whatever the window.",
+                    tooltip="Numbers of the frames that the images are for, such as 0, 8, 15, "
+                    "counted from the beginning of the video in every window.",
                 ),
             ],
             outputs=[

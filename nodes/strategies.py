@@ -55,7 +55,7 @@ def _first_segment() -> io.Input:
     return io.DynamicCombo.Input(
         "first_segment",
         options=[io.DynamicCombo.Option(name, inputs) for name, inputs in options.items()],
-        tooltip="How a first segment is sampled that is given no frames.",
+        tooltip="How the first segment is sampled when no frames are given.",
     )
 
 
@@ -69,8 +69,8 @@ def _sparse() -> list[io.Input]:
         ),
         integer(
             "fill_steps", 4, 1, 1000,
-            "Number of steps in which the frames between are filled in, by Euler's method and "
-            "without guidance.",
+            "Number of steps that fill in the frames between, by Euler's method and without "
+            "guidance.",
         ),
         number(
             "fill_denoise", 0.25, 0.01, 1.0,
@@ -82,7 +82,7 @@ def _sparse() -> list[io.Input]:
 
 def _window() -> io.Input:
     return integer(
-        "window", 16, 2, 256, "Number of frames that the model sees together; as many as its "
+        "window", 16, 2, 256, "Number of frames that the model sees together; best as many as its "
         "temporal layers were trained on.",
     )  # fmt: skip
 
@@ -95,15 +95,16 @@ def _layout() -> list[io.Input]:
     return [
         combo(
             "window_schedule", WINDOW_SCHEDULES,
-            "Static: the same windows at every step. Uniform: they begin elsewhere at "
-            "every step. Looped: the same on a circle, for videos whose end leads to their start. "
-            "Batched: windows that share nothing. Views: windows inside the temporal attention, "
-            "with all frames in memory together.",
+            "Static: the same windows at every step. Uniform: windows that start at other frames "
+            "at every step. Looped: the same around a circle, for videos that loop. Batched: "
+            "windows that do not overlap. Views: windows inside the temporal attention, with all "
+            "frames in memory together.",
         ),
         combo(
             "fuse", FUSES,
-            "Weights of a window's frames where windows overlap: highest in its middle "
-            "(pyramid, relative), all the same (flat), or falling inside the overlap only.",
+            "How the frames of overlapping windows are weighted: most in the middle of a window "
+            "(pyramid, relative), all equally (flat), or falling off within the overlap only "
+            "(overlap-linear).",
         ),
         integer(
             "strides", 1, 1, 8, "Number of strides of uniform and looped windows: 2 also lays "
@@ -117,13 +118,14 @@ def _keyframes() -> list[io.Input]:
     return [
         io.String.Input(
             "context_positions", default="", optional=True, advanced=True,
-            tooltip="Numbers of the frames that the frames of context are, such as 0, 16, -1; "
-            "negative ones count from the end. Empty: context_frames at the start.",
+            tooltip="Where in the video the frames of context stand, such as 0, 16, -1; negative "
+            "numbers count from the end. Empty: the video begins with the last context_frames of "
+            "them.",
         ),
         boolean(
             "hold_context",
-            "Also hold the frames of context in the noisy latents at every step. For "
-            "models that cannot be given frames, this alone keeps them.",
+            "Also write the frames of context into the noisy latents at every step. For models "
+            "that cannot be given frames, this is the only way to keep them.",
         ),
     ]  # fmt: skip
 
@@ -134,16 +136,16 @@ def _windows() -> io.Input:
         "windows",
         optional=True,
         options=[io.DynamicCombo.Option(name, inputs) for name, inputs in options.items()],
-        tooltip="Whether the model sees all frames together or, for a video that is longer than "
-        "its temporal layers were trained on, windows of it.",
+        tooltip="Whether the model sees all frames together, or windows of a video that is longer "
+        "than its temporal layers were trained on.",
     )
 
 
 def _context_frames() -> io.Input:
     return integer(
         "context_frames", 1, 1, 64,
-        "Number of known frames that a segment begins with: the last of the context, or of the "
-        "segment before.",
+        "Number of known frames at the start of a segment: the last ones of the context or of the "
+        "previous segment.",
     )  # fmt: skip
 
 
@@ -166,25 +168,25 @@ def _perturbation() -> io.Input:
 def _match_colours() -> io.Input:
     return number(
         "match_colours", 0.0, 0.0, 1.0,
-        "How far colour and contrast of a segment are matched to the frames that it continues: "
-        "mean and deviation of each latent channel. Holds a long video's colours against drift; 0 "
-        "is off.", step=0.05, optional=True, advanced=True,
+        "How closely the colour and contrast of a segment (mean and deviation of each latent "
+        "channel) are matched to the frames that it continues. Counters colour drift in long "
+        "videos; 0 is off.", step=0.05, optional=True, advanced=True,
     )  # fmt: skip
 
 
 def _lookahead() -> io.Input:
     return io.Boolean.Input(
         "lookahead", default=True,
-        tooltip="Denoise every frame beside half a window of cleaner ones, which takes twice the "
-        "time and holds frames together better.",
+        tooltip="Denoise every frame together with half a window of cleaner ones: frames agree "
+        "better, at twice the time.",
     )  # fmt: skip
 
 
 def _eta() -> io.Input:
     return number(
         "eta", 0.0, 0.0, 1.0,
-        "Share of a step's noise that is drawn anew: 0 is DDIM, 1 ancestral sampling. sampler_name "
-        "is for the first window alone.", advanced=True,
+        "Share of each step's noise that is drawn afresh: 0 is DDIM, 1 is ancestral sampling. "
+        "sampler_name only applies to the first window.", advanced=True,
     )  # fmt: skip
 
 
@@ -197,10 +199,10 @@ def _passes() -> io.Input:
 def _as_published() -> io.Input:
     return boolean(
         "as_published",
-        "The authors' own script for long videos with its mistakes, to reproduce their "
-        "results, for models that were published with one: the model is told that all frames of a "
-        "predicted window are known, and only a third of the gaps between keyframes are filled "
-        "in, so that the video is shorter.",
+        "Follow the authors' own script for long videos, mistakes included, to reproduce their "
+        "results (for models published with one): the model is told that all frames of a predicted "
+        "window are known, and only a third of the gaps between keyframes are filled in, so the "
+        "video is shorter.",
     )  # fmt: skip
 
 
@@ -221,12 +223,14 @@ def _prediction_model() -> io.Input:
 
 
 def _video() -> io.Input:
-    return io.Latent.Input("latent", tooltip="The video to change, of the same number of frames.")
+    return io.Latent.Input(
+        "latent", tooltip="The video to change; it must have the same number of frames."
+    )
 
 
 def _denoise() -> io.Input:
     return number(
         "denoise", 0.5, 0.01, 1.0,
-        "How much the video is changed: the share of the noise levels that is run through again.",
+        "How much the video is changed: the share of the noise levels that it goes through again.",
         step=0.01,
     )  # fmt: skip

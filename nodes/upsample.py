@@ -33,8 +33,8 @@ def _borders() -> io.Input:
 def _same_noise() -> io.Input:
     return io.Boolean.Input(
         "same_noise", default=False, optional=True, advanced=True,
-        tooltip="Gives every frame the same noise, so that detail holds still where the video "
-        "does. Not from the papers: for this pack's own upsampler, which was trained for it.",
+        tooltip="Gives every frame the same noise, so that detail stays still where the video "
+        "does. Not from the papers; meant for this pack's own upsampler, which was trained for it.",
     )  # fmt: skip
 
 
@@ -59,14 +59,15 @@ class UpsampleVideo(io.ComfyNode):
             node_id="VideoLDM_UpsampleVideo",
             display_name="Upsample Video",
             category="VideoLDM/sample",
-            description="Makes the latents of a video four times as large as the given frames, or "
-            "from a video a larger video. Chunks cover long videos and tiles cover large frames.",
+            description="Makes the latents of a video four times as large as the given frames or, "
+            "given a video, the larger video itself. Long videos are made in chunks, large frames "
+            "in tiles.",
             search_aliases=[
                 "upscale video", "video super resolution", "vsr", "enlarge video", "4x upscale",
                 "video upscaler",
             ],
             inputs=[
-                io.Model.Input("model", lazy=True, tooltip="The model of Load Upsampler."),
+                io.Model.Input("model", lazy=True, tooltip="The model from Load Upsampler."),
                 *prompts(lazy=True),
                 frames_or_video(
                     "images", "The low-resolution frames, or a video that is read chunk by chunk."
@@ -90,14 +91,14 @@ class UpsampleVideo(io.ComfyNode):
                 _same_noise(),
                 io.Vae.Input(
                     "vae", optional=True, lazy=True,
-                    tooltip="The VAE that decodes the output video; only for that one.",
+                    tooltip="The VAE that decodes the output video; the latents do not need it.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(tooltip="The latents of the large video."),
                 io.Video.Output(
                     tooltip="The large video, decoded while it is saved, with the frame rate and "
-                    "the sound of the given one; needs a video at images, and vae."
+                    "the sound of the given one; needs a video as images, and a vae."
                 ),
             ],
         )  # fmt: skip

@@ -50,11 +50,11 @@ def loading_inputs() -> list[io.Input]:
         integer("height", 0, 0, MAX_SIZE, "Height in pixels; 0 keeps the video's own."),
         io.Combo.Input(
             "fit", options=list(FITS), default=FITS[0],
-            tooltip="How a video of another shape is made to fit: cut or stretched.",
+            tooltip="How a video with another aspect ratio is made to fit: cropped or stretched.",
         ),
         integer(
             "multiple_of", 8, 1, 64,
-            "Sides are cut to a multiple of this; VAEs need 8, the pack's own 4.",
+            "Sides are cropped to a multiple of this; VAEs need 8, the pack's own needs 4.",
         ),
     ]  # fmt: skip
 
@@ -68,12 +68,12 @@ def loading_outputs() -> list[io.Output]:
         io.Mask.Output(
             "mask",
             display_name="mask",
-            tooltip="Transparency, 1 is transparent; 0 all over unless alpha is kept.",
+            tooltip="Transparency: 1 is transparent. All 0 unless alpha is kept.",
         ),
         io.Video.Output(
             "video",
             display_name="video",
-            tooltip="The same frames and sound as a video, read while they are needed.",
+            tooltip="The same frames and sound as a video, read as they are needed.",
         ),
     ]
 
@@ -83,28 +83,28 @@ def selection_inputs() -> list[io.Input]:
     return [
         number(
             "force_rate", 0.0, 0.0, 240.0,
-            "Frames per second that the video is laid out at first, each frame being the picture "
-            "shown at its time; start, count and stride then count these. 0 takes the pictures as "
-            "they are stored.", step=0.01, optional=True, advanced=True,
+            "Resample the video to this many frames per second first, each frame being the picture "
+            "shown at its time; start, count and stride then count these frames. 0 takes the "
+            "frames as they are stored.", step=0.01, optional=True, advanced=True,
         ),
-        seconds("start_time", "Begin with the frame shown at this second, in place of start."),
-        seconds("duration", "Load this many seconds, in place of count; 0 loads all."),
+        seconds("start_time", "Begin with the frame shown at this second, instead of start."),
+        seconds("duration", "Load this many seconds, instead of count; 0 loads all."),
         boolean(
-            "ping_pong", "Play the frames forwards, then backwards without the first and the last "
-            "again; sound as well.",
+            "ping_pong", "Play the frames forwards, then backwards without repeating the first and "
+            "the last; the sound as well.",
         ),
         combo(
-            "alpha", ALPHA, "Transparent videos: laid over black, or kept, in the outputs mask and "
-            "video.",
+            "alpha", ALPHA, "Transparency of videos: laid over black, or kept in the outputs mask "
+            "and video.",
         ),
         combo(
-            "load", LOADED, "Video only: the output video alone, whose frames are read while they "
-            "are needed, for files that do not fit into memory.",
+            "load", LOADED, "Video only: nothing but the output video, whose frames are read as "
+            "they are needed, for files that do not fit into memory.",
         ),
         VideoEdit.Input(
             "edit", optional=True,
-            tooltip="Trim in seconds and crop in pixels, applied before all else; a widget in "
-            "ComfyUI 0.35 or newer.",
+            tooltip="Trim in seconds and crop in pixels, applied before everything else; a widget "
+            "in ComfyUI 0.35 or newer.",
         ),
     ]  # fmt: skip
 
@@ -113,21 +113,21 @@ def saving_inputs() -> list[io.Input]:
     """Of Save Video: how the frames become the file."""
     return [
         boolean(
-            "ping_pong", "Play the frames forwards, then backwards without the first and the last "
-            "again; the sound of a video as well.",
+            "ping_pong", "Play the frames forwards, then backwards without repeating the first and "
+            "the last; the sound of a video as well.",
         ),
         integer(
             "loop_count", 0, 0, 65535, "How often gif, webp and apng play; 0 is for ever.",
             optional=True, advanced=True,
         ),
         combo(
-            "audio_length", AUDIO_LENGTHS, "As the frames: longer sound is cut, silence follows "
-            "shorter sound. As the shorter of both: frames beyond the sound are cut, too.",
+            "audio_length", AUDIO_LENGTHS, "As the frames: longer sound is cut, shorter sound is "
+            "followed by silence. As the shorter of both: frames beyond the sound are cut as well.",
         ),
         io.Mask.Input(
             "mask", optional=True,
-            tooltip="Transparency of images, 1 is transparent. Kept by webm, mov (ProRes 4444), "
-            "gif, webp, apng and png.",
+            tooltip="Transparency of the images: 1 is transparent. Kept by webm, mov (ProRes "
+            "4444), gif, webp, apng and png.",
         ),
     ]  # fmt: skip
 
@@ -138,8 +138,8 @@ def clip_inputs() -> list[io.Input]:
         io.Image.Input("images", optional=True, tooltip="Frames; or connect a video instead."),
         io.Audio.Input(
             "audio", optional=True,
-            tooltip="Sound, as long as the frames in the file; without it a video keeps its own. "
-            "GIF, WebP, APNG and PNG carry none.",
+            tooltip="Sound, cut or filled up to the length of the frames. Without it, a video "
+            "keeps its own. GIF, WebP, APNG and PNG carry none.",
         ),
     ]  # fmt: skip
 
@@ -151,8 +151,8 @@ class LoadVideo(io.ComfyNode):
             node_id="VideoLDM_LoadVideo",
             display_name="Load Video (Video LDM)",
             category=CATEGORY,
-            description="Loads frames of a video, an animated image or a folder of the input "
-            "folder, and its sound, by number or by time; or renders a small video, so that "
+            description="Loads frames of a video, an animated image or a folder of images from the "
+            "input folder, by number or by time, and its sound; or renders a small video, so that "
             "workflows run without a file.",
             search_aliases=[
                 "load video", "vhs load video", "video to frames", "load gif",
@@ -200,8 +200,8 @@ class SaveVideo(io.ComfyNode):
             node_id="VideoLDM_SaveVideo",
             display_name="Save Video (Video LDM)",
             category=CATEGORY,
-            description="Saves a video or frames into the output folder, chunk by chunk; the file "
-            "carries the workflow, so that it can be opened again from it.",
+            description="Saves a video or frames into the output folder, chunk by chunk. The file "
+            "carries the workflow, which can be opened from it again.",
             search_aliases=[
                 "video combine", "vhs video combine", "save video", "export video", "save gif",
                 "save webm", "create mp4",
@@ -211,8 +211,7 @@ class SaveVideo(io.ComfyNode):
                 video_format(),
                 integer(
                     "quality", 18, 0, 51,
-                    "Rate factor of mp4, webm and webp: 0 is without loss, 51 is the smallest "
-                    "file.",
+                    "Rate factor of mp4, webm and webp: 0 is lossless, 51 is the smallest file.",
                 ),
                 saving_rate(),
                 *clip_inputs(),
