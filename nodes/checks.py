@@ -191,8 +191,8 @@ def upsampling_faults(values: Values, connected: Collection[str]) -> Iterator[st
         yield from _not_below(values, "tile_overlap", "tile")
     if values.get("borders") == "independent" and values.get("same_noise"):
         yield (
-            "same_noise needs the borders continued or blended: independent chunks draw the noise "
-            "of the published script"
+            "same_noise needs borders continued or blended: independent chunks draw their noise as "
+            "the published script does"
         )
 
 
@@ -211,8 +211,8 @@ def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     for frame, second in (("start", "start_time"), ("count", "duration")):
         if values.get(frame) and values.get(second):
             yield (
-                f"{frame} {values[frame]} and {second} {values[second]:g} say the same in frames "
-                f"and in seconds: set one of them to 0"
+                f"{frame} {values[frame]} and {second} {values[second]:g} say the same thing in "
+                "frames and in seconds: set one of them to 0"
             )
     wanted = _known(values, "file", "start", "count", "stride")
     is_timed = any(values.get(name) for name in ("force_rate", "start_time", "duration"))

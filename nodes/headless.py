@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         (
             _runs_arguments,
             "runs",
-            "list or remove the finished chunks that are kept of long videos",
+            "list or remove the finished chunks that are kept from long videos",
         ),
         (
             _convert_arguments,
@@ -121,23 +121,23 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
         help="change an input; NODE is an id, a title or a class name; an image or video file "
         "may lie anywhere")  # fmt: skip
     add("--each", metavar="NODE.INPUT=VALUE", action="append", default=[],
-        help="as --set, but given several times for an input it makes a run with each value; or a "
-        "CSV file, whose columns are NODE.INPUT: a run for each row")  # fmt: skip
+        help="like --set, but an input that is given several times makes one run with each value; "
+        "or a CSV file whose columns are NODE.INPUT: one run for each row")  # fmt: skip
     add("--seed", metavar="N", type=int, help="set every seed of the workflow")
     add("--output", metavar="DIR", default="output",
         help="folder of the results (default: output)")  # fmt: skip
     _folder_arguments(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    add("--dtype", default="auto", choices=DTYPES, help="of the weights (default: fp32 on cpu, "
-        "else fp16)")  # fmt: skip
+    add("--dtype", default="auto", choices=DTYPES, help="precision of the weights (default: fp32 "
+        "on cpu, else fp16)")  # fmt: skip
     add("--no-metadata", action="store_true", help="do not write the workflow into the results")
     add("--no-memory-check", action="store_true",
-        help="begin even what will not fit into the free memory")  # fmt: skip
+        help="start even if it will not fit into the free memory")  # fmt: skip
     add("--ray", metavar="ADDRESS", nargs="?", const="auto",
-        help="have chunks made by the workers of a Ray cluster; auto joins that of this machine, "
-        "or starts one for this run (needs videoldm[ray])")  # fmt: skip
-    add("--workers", metavar="N", type=_count, help="of --ray (default: one for each GPU, or for "
-        "as many CPUs as a worker has threads)")  # fmt: skip
+        help="have chunks made by the workers of a Ray cluster; auto joins the one of this "
+        "machine, or starts one for this run (needs videoldm[ray])")  # fmt: skip
+    add("--workers", metavar="N", type=_count, help="number of workers for --ray (default: one for "
+        "each GPU; on CPUs, each takes as many CPUs as it has threads)")  # fmt: skip
     add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print only the saved files")
@@ -151,7 +151,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{shown(text)} must be a whole number of at least 1")
     return int(text)
 
 
@@ -167,14 +167,19 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("file", metavar="FILE", nargs="?", help="a workflow with a Video Sampler")
-    what.add_argument("--strategy", choices=STRATEGIES, help="of the Video Sampler")
+    what.add_argument("--strategy", choices=STRATEGIES, help="strategy of the Video Sampler")
     add = parser.add_argument
     for name, usual in (("frames", 64), ("steps", 25), ("window", 16), ("overlap", 4),
                         ("context-frames", 1), ("passes", 1)):  # fmt: skip
         add(f"--{name}", metavar="N", type=int, default=usual, help=f"(default: {usual})")
-    add("--schedule", choices=SCHEDULES, default="uniform", help="of the noise levels")
-    add("--window-schedule", choices=WINDOW_SCHEDULES, default="static", help="of the windows")
-    add("--no-lookahead", action="store_false", dest="lookahead", help="of rolling")
+    add("--schedule", choices=SCHEDULES, default="uniform", help="schedule of the noise levels")
+    add(
+        "--window-schedule",
+        choices=WINDOW_SCHEDULES,
+        default="static",
+        help="schedule of the windows",
+    )
+    add("--no-lookahead", action="store_false", dest="lookahead", help="rolling without lookahead")
     add("--output", metavar="FILE", help="also draw the plan into this PNG")
     add("--json", action="store_true", help="print the sigmas, a JSON object for each plan")
     parser.set_defaults(handler=("command.plan", "draw_plans"))
@@ -196,12 +201,17 @@ def _models_arguments(parser: argparse.ArgumentParser) -> None:
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", metavar="DIR", default="output",
-        help="folder of the results, beside which chunks are kept (default: output)")  # fmt: skip
+        help="folder of the results, in which chunks are kept (default: output)")  # fmt: skip
     add("--remove", metavar="RUN", nargs="+", default=[],
-        help="remove runs, by the beginnings of their names")  # fmt: skip
-    add("--older", metavar="DAYS", type=float, help="remove chunks not used for so many days")
+        help="remove the runs whose names begin with RUN")  # fmt: skip
+    add(
+        "--older",
+        metavar="DAYS",
+        type=float,
+        help="remove runs that were not used for this many days",
+    )
     add("--keep", metavar="GB", type=float,
-        help="remove what was not used for longest, until so many GB are left")  # fmt: skip
+        help="remove the least recently used until this many GB are left")  # fmt: skip
     add("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=("command.runs", "list_runs"))
 
@@ -212,8 +222,8 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         "README lists, or of this project")  # fmt: skip
     add("--output", metavar="DIR", help="folder of the results (default: beside each file)")
     add("--dtype", default="keep", choices=("keep", "fp32", "fp16", "bf16"),
-        help="of the numbers (default: keep)")  # fmt: skip
-    add("--force", action="store_true", help="replace results that are there already")
+        help="precision of the numbers (default: keep)")  # fmt: skip
+    add("--force", action="store_true", help="replace results that already exist")
     parser.set_defaults(handler=("command.convert", "convert_files"))
 
 
@@ -233,17 +243,18 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="change the recipe, e.g. --set start_from.image_model=FILE --set data.videos=FOLDER",
     )
-    add("--install", action="store_true", help="put the result in the place of the own model")
+    add("--install", action="store_true", help="replace the pack's own model with the result")
     family = parser.add_argument_group("family").add_argument
-    family("--minutes", metavar="M", type=float, default=9.0, help="of wall clock on a GPU, of the "
-           "processor's time per thread on a CPU (default: 9)")  # fmt: skip
-    family("--resume", action="store_true", help="go on with the run in --output; one that is "
-           "finished is followed by another")  # fmt: skip
+    family("--minutes", metavar="M", type=float, default=9.0, help="minutes of wall-clock time on "
+           "a GPU, of processor time per thread on a CPU (default: 9)")  # fmt: skip
+    family("--resume", action="store_true", help="continue the run in --output; a finished one is "
+           "followed by another")  # fmt: skip
     family("--scale", metavar="S", type=float, default=1.0,
-           help="of the networks' parameters and the numbers of clips (default: 1)")  # fmt: skip
+           help="factor for the networks' parameters and the numbers of clips "
+           "(default: 1)")  # fmt: skip
     family("--size", metavar="PIXELS", type=int, default=64, choices=(64, 128),
-           help="of base frames (default: 64)")  # fmt: skip
-    family("--from", dest="start", metavar="DIR", help="folder of weights to begin with")
+           help="size of base frames (default: 64)")  # fmt: skip
+    family("--from", dest="start", metavar="DIR", help="folder of weights to start from")
     family("--only", metavar="PART", nargs="+", default=[], help="names of the parts to train")
     family("--workers", metavar="N", type=int, help="processes that render (default: all cores)")
     parser.set_defaults(handler=("command.training", "train_recipe"))
@@ -256,7 +267,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "what", choices=tuple(PROGRAMS),
         help="; ".join(f"{name}: {what}" for name, what in PROGRAMS.items()),
     )  # fmt: skip
-    parser.add_argument("--only", metavar="NAME", nargs="+", help="names of the ones wanted")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="names of those to measure")
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -264,7 +275,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the sheets, or of what a program keeps (default: samples)",
     )
     parser.add_argument("--frames", metavar="N", type=int, default=10_000,
-                        help="of drift: length of the videos (default: 10000)")  # fmt: skip
+                        help="length of the videos of drift (default: 10000)")  # fmt: skip
     parser.add_argument("--weights", metavar="DIR", help="another folder of the pack's own models, "
                         "such as training/family/weights")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")

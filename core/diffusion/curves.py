@@ -247,7 +247,7 @@ class Curve:
     @staticmethod
     def _resized(mask: Tensor, frames: Sequence[int], size: tuple[int, int] | None) -> Tensor:
         if size is None:
-            raise ValueError("a mask was given for what has no height and width")
+            raise ValueError("a mask was given for something without height and width")
         numbers = [min(max(frame, 0), len(mask) - 1) for frame in frames]
         picture = mask.detach().float().cpu()[numbers]
         if picture.shape[-2:] == size:

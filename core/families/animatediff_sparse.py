@@ -41,7 +41,7 @@ def load(
     path = Path(path)
     state = read_weights(path)
     if not is_sparse(state):
-        raise CheckpointError(f"{path.name} is no SparseCtrl: it has no motion modules in it")
+        raise CheckpointError(f"{path.name} is not a SparseCtrl: it has no motion modules in it")
     return assemble(state, path.name, dtype=dtype).to(device)
 
 

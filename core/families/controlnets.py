@@ -64,7 +64,7 @@ def _refuse_others(state: Mapping[str, Tensor], name: str) -> None:
         )
     if LAST_OF_LDM not in state and LAST_OF_DIFFUSERS not in state:
         raise CheckpointError(
-            f"{name} is no ControlNet for Stable Diffusion 1, 2 or XL{what_it_is(state)}"
+            f"{name} is not a ControlNet for Stable Diffusion 1, 2 or XL{what_it_is(state)}"
         )
 
 

@@ -145,7 +145,9 @@ def schedule_of(state: Mapping[str, Tensor], usual: NoiseSchedule, name: str) ->
     try:
         return from_betas(betas)
     except ValueError as error:
-        raise CheckpointError(f"{name}: its table {BETAS} is no noise schedule: {error}") from error
+        raise CheckpointError(
+            f"{name}: its table {BETAS} is not a noise schedule: {error}"
+        ) from error
 
 
 # --------------------------------------------------------------------------------------------------

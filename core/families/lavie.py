@@ -110,7 +110,7 @@ def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
     """What the file's header says, else what its weights tell; CheckpointError if neither does."""
     config = _config_in(path) or detect({k: v.shape for k, v in state.items()})
     if config is None:
-        raise CheckpointError(f"{path.name} is no LaVie model{what_it_is(state)}")
+        raise CheckpointError(f"{path.name} is not a LaVie model{what_it_is(state)}")
     return config
 
 

@@ -147,7 +147,7 @@ def assemble(
     kind = detect({k: v.shape for k, v in state.items()})
     if kind is None or kind == AUTOENCODER_ALONE:
         what = ": it is a 3D autoencoder alone" if kind else what_it_is(state)
-        raise CheckpointError(f"{name} is no LVDM model{what}")
+        raise CheckpointError(f"{name} is not an LVDM model{what}")
     found = files.take_apart(state, name)
     task = _task(kind, told, name)
     autoencoder = _autoencoder(found, told, name, dtype)

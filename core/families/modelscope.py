@@ -78,7 +78,7 @@ def assemble(
     config = config or detect({k: v.shape for k, v in state.items()}, name)
     if config is None:
         raise CheckpointError(
-            f"{name} is no U-Net of ModelScope's text to video{what_it_is(state)}"
+            f"{name} is not a U-Net of ModelScope's text to video{what_it_is(state)}"
         )
     own = keys.as_linear(keys.to_own(state, config.layout, names_in(state), name))
     return split(own, config, name, dtype)

@@ -306,7 +306,7 @@ def _load_folder(
     path: Path, dtype: torch.dtype, device: torch.device | str, prediction: Prediction | None
 ) -> ImageModel:
     if not folders.is_folder(path):
-        raise CheckpointError(f"{path} is no image model: it has no unet/config.json")
+        raise CheckpointError(f"{path} is not an image model: it has no unet/config.json")
     _refuse_other_models(path)
     unet = folders.load_unet_folder(path / "unet", dtype)
     scheduler = path / "scheduler" / "scheduler_config.json"

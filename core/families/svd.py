@@ -97,7 +97,7 @@ def assemble_unet(
     """
     config = config or detect({k: v.shape for k, v in state.items()}, name)
     if config is None:
-        raise CheckpointError(f"{name} is no U-Net of Stable Video Diffusion{what_it_is(state)}")
+        raise CheckpointError(f"{name} is not a U-Net of Stable Video Diffusion{what_it_is(state)}")
     own = keys.to_own(state, config.layout, keys.names_in(state), name)
     return split(own, config, name, dtype)
 

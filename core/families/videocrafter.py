@@ -88,7 +88,7 @@ def assemble(
 ) -> VideoCrafterModel:
     """The model of a checkpoint's state dict; `name` is what errors call the file."""
     if detect({k: v.shape for k, v in state.items()}) is None:
-        raise CheckpointError(f"{name} is no VideoCrafter model{what_it_is(state)}")
+        raise CheckpointError(f"{name} is not a VideoCrafter model{what_it_is(state)}")
     found = files.take_apart(state, name)
     network = files.load_unet(found.unet, name, dtype).to(device)
     text = files.load_text_encoder(found.text, OPEN_CLIP_H, name, dtype)

@@ -69,7 +69,7 @@ def _read_json(content: bytes, name: str) -> Any:
         return read_json(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise WorkflowError(f"{name} is neither JSON nor a PNG, WebP, JPEG, GIF, MP4, MOV or WebM "
-                            f"file (byte {error.start} is no text)") from error  # fmt: skip
+                            f"file (byte {error.start} is not text)") from error  # fmt: skip
     except ValueError as error:
         raise WorkflowError(f"{name} is not valid JSON: {first_line(error)}") from error
 
@@ -81,7 +81,7 @@ def parse_workflow(
     ui, api = _forms(data)
     name = shown_path(source or "") or "the workflow"
     if ui is None and api is None:
-        raise WorkflowError(f'{name} is no workflow, expected "nodes" (UI form) or nodes with '
+        raise WorkflowError(f'{name} is not a workflow, expected "nodes" (UI form) or nodes with '
                             f'"class_type" (API form), given {_outline(data)}')  # fmt: skip
     graph = _choose(ui, api, registry, source, rng)
     if not graph.nodes:

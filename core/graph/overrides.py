@@ -83,7 +83,7 @@ def _apply(graph: Graph, setting: str, registry: Registry, files: Callable) -> G
     left, equals, text = setting.partition("=")
     quoted = f'"{shown(setting)}"'
     if not equals or "." not in left:
-        raise WorkflowError(f"{quoted} is no setting, expected NODE.INPUT=VALUE")
+        raise WorkflowError(f"{quoted} is not a setting, expected NODE.INPUT=VALUE")
     node, name = _target(graph, left.strip(), quoted)
     spec = registry.get(node.class_type)
     if spec is None:

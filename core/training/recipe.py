@@ -75,7 +75,7 @@ def change_value(values: dict[str, Any], change: str) -> None:
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
-            raise ValueError(f"{change!r}: {table} is no table of the recipe")
+            raise ValueError(f"{change!r}: {table} is not a table of the recipe")
     values[name] = _value(text.strip())
 
 

@@ -151,7 +151,7 @@ class TrainUpsamplerLayers(TrainVideoLayers):
         super().__init__(recipe, cache, image)
         self.same_noise = recipe.data.get("same_noise", False)
         if self.image.model.noise_schedule_for_low_res is None:
-            raise ValueError(f"recipe {recipe.name}: the image model is no upsampler")
+            raise ValueError(f"recipe {recipe.name}: the image model is not an upsampler")
 
     def _conditions(self, batch: dict, x0: Tensor, generator: torch.Generator) -> Conditions:
         low, levels = shrink(batch["video"], self.image.model.factor), batch["low_res_level"]

@@ -60,7 +60,7 @@ def _of_file(file: str) -> Iterator[tuple[str, NoisePlan]]:
     graph = load_workflow(file, registry)
     nodes = [node for node in graph.nodes.values() if node.class_type == SAMPLER]
     if not nodes:
-        raise CommandError(f"{shown_path(file)} has no Video Sampler, whose strategy is drawn")
+        raise CommandError(f"{shown_path(file)} has no Video Sampler whose strategy could be drawn")
     for node in nodes:
         given = {**_defaults(registry), **node.inputs}
         own = _strategy(given)

@@ -25,7 +25,9 @@ def variations(options: Sequence[str]) -> list[list[str]]:
     counts = {name: len(values) for name, values in columns.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{count} for {shown(name)}" for name, count in counts.items())
-        raise CommandError(f"--each needs as many values for every input, got {listed}", INVALID)
+        raise CommandError(
+            f"--each needs the same number of values for every input, got {listed}", INVALID
+        )
     rows = zip(*columns.values(), strict=True) if columns else [()]
     return [[f"{name}={one}" for name, one in zip(columns, row, strict=True)] for row in rows]
 

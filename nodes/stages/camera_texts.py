@@ -73,7 +73,7 @@ def _pose(line: str) -> list[float]:
     try:
         numbers = [float(one) for one in parts]
     except ValueError:
-        raise ValueError(f"the pose {written(line)} holds what is no number") from None
+        raise ValueError(f"the pose {written(line)} holds something that is not a number") from None
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"the pose {written(line)} holds numbers that are not finite")
     return numbers

@@ -76,8 +76,8 @@ def control_strength(
     """Both prompts with the strength of their last ControlNet multiplied."""
     if not any(more.get("control") for _, more in (*positive, *negative)):
         raise ValueError(
-            "0 of the prompts have a ControlNet whose strength could change: connect them to Apply "
-            "ControlNet before"
+            "none of the prompts has a ControlNet whose strength could change: put Apply "
+            "ControlNet before this node"
         )
     strength = without_sites(host, curve, "a ControlNet")
     return host.control_strength([positive, negative], strength)

@@ -129,7 +129,7 @@ def encode_images(host: Host, images: Tensor, vae: Wire, misfit: str = REFUSE) -
     if height % factor or width % factor:
         raise ValueError(
             f"frames of {width}x{height} must be divisible by {factor} on both sides, which "
-            f"multiple_of {factor} of Load Video does"
+            f"multiple_of {factor} in Load Video takes care of"
         )
     images = _whole_latent_frames(images, host.decoder(vae).temporal_factor, misfit)
     return host.encode(vae, host.pixels(images))

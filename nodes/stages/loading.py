@@ -112,7 +112,7 @@ def _selection(excerpt: Excerpt, trim: Mapping[str, Any]) -> Selection:
         if start_time or duration:
             raise ValueError(
                 f"the edit trims to {trimmed[0]:g} s + {trimmed[1]:g} s, start_time and duration "
-                f"to {start_time:g} s + {duration:g} s: leave out one of both"
+                f"to {start_time:g} s + {duration:g} s: set only one of the two"
             )
         start_time, duration = trimmed
     return Selection(

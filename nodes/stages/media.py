@@ -91,14 +91,14 @@ def _warn_of_losses(
 ) -> None:
     format = settings.format
     if audio is not None and encoding.audio is None:
-        host.warn(f"{format} carries no sound: the audio that is connected is left out")
+        host.warn(f"{format} carries no sound: the connected audio is left out")
     if stream.channels == 4 and encoding.alpha_pixels is None:
         host.warn(
             f"{format} has no transparency: the frames are laid over black (webm, mov (ProRes "
             f"4444), gif, webp, apng and png keep it)"
         )
     if settings.loop_count and not encoding.loops:
-        host.warn(f"{format} does not say how often it plays: loop_count is left out")
+        host.warn(f"{format} files cannot say how often they play: loop_count has no effect")
 
 
 def _as_long(host: Host, stream: VideoStream, settings: FileSettings) -> VideoStream:

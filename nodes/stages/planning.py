@@ -47,8 +47,8 @@ def plan_of(own: Strategy, frames: int, sigmas: Tensor) -> NoisePlan:
     """The plan of a strategy; ValueError for settings that do not fit, and where frames rise."""
     if own.name == SPARSE_FIRST:
         raise ValueError(
-            "sparse first takes all frames a step back up in the end, so it is no plan of falling "
-            "noise levels"
+            "sparse first takes all frames a step back up at the end, so its noise levels do not "
+            "only fall"
         )
     if own.name == PREDICTION:
         return prediction_plan(frames, sigmas, own.window, own.context_frames)

@@ -73,7 +73,7 @@ class Clock:
     def _number(self, text: str) -> tuple[float, str]:
         found = NUMBER.fullmatch(text.strip())
         if found is None:
-            raise ValueError(f"{written(text)} is no frame: write 8, -1, 0.5, 50% or 1.5s")
+            raise ValueError(f"{written(text)} is not a frame: write 8, -1, 0.5, 50% or 1.5s")
         return float(found[1]), found[2]
 
 

@@ -98,7 +98,7 @@ def _values(text: str, clock: Clock) -> Values:
 def _read(number: str, text: str) -> float:
     if not NUMBER.fullmatch(number):
         raise ValueError(
-            f"`{text}`: {written(number)} is no number; write `0.5, 1.2` or `0: 0.5, 16: 1.2`"
+            f"`{text}`: {written(number)} is not a number; write `0.5, 1.2` or `0: 0.5, 16: 1.2`"
         )
     return float(number)
 

@@ -192,7 +192,7 @@ def read_places(text: str) -> list[str]:
         if part.endswith((".keys", ".queries")):
             raise ValueError(
                 f"the site {written(part)} names a part of attention: connect the curve to the "
-                "input keys or queries of Inject Temporal Layers, and leave that away here"
+                "input keys or queries of Inject Temporal Layers, and leave that part out here"
             )
     return [_site_prefix(part) for part in found]
 

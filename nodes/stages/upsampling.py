@@ -60,7 +60,7 @@ def upsample_video(
     require(upsampling_faults, vars(request))
     facts = host.facts(model)
     if not facts.is_upsampler:
-        raise ValueError("the model is not an upsampler; take the one of Load Upsampler")
+        raise ValueError("the model is not an upsampler; take the one from Load Upsampler")
     if request.noise_level > facts.max_noise_level:
         raise ValueError(
             f"noise_level {request.noise_level} is above the {facts.max_noise_level} that the "

@@ -287,7 +287,7 @@ def test_what_came_along_is_skipped(unet, text_encoder):  # noqa: F811
 @pytest.mark.parametrize("file, words", [
     ({"bundle_emb.a.string_to_param.*": torch.ones(1)}, None),
     ({"lora_te2_text_model_x.lora_down.weight": torch.ones(1)}, "of other text encoders only"),
-    ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, "is no LoRA; its first"),
+    ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, "is not a LoRA; its first"),
     ({f"unet.{QUERY}.oft_blocks": torch.ones(1)}, "holds OFT adapters, which are not supported"),
     ({f"unet.{QUERY}.a1.weight": torch.ones(1)}, "holds GLoRA adapters"),
     ({f"unet.{QUERY}.on_input": torch.ones(1)}, r"holds \(IA\)3 adapters"),

@@ -140,10 +140,10 @@ def test_alphas_in_the_metadata(unet, tmp_path, config, scale):  # noqa: F811
 
 @pytest.mark.parametrize("config, words", [
     ("{", "has metadata that are not JSON"),
-    ("[]", "metadata of PEFT that are no table of settings"),
+    ("[]", "PEFT metadata that are not a table of settings"),
     ('{"unet.lora_alpha": "eight"}', "has the alpha 'eight' for unet"),
     ('{"unet.lora_alpha": 8, "unet.alpha_pattern": {"[": 5}}', "has the pattern '\\['"),
-    ('{"unet.lora_alpha": 8, "unet.alpha_pattern": 3}', "has alphas by pattern that are no table"),
+    ('{"unet.lora_alpha": 8, "unet.alpha_pattern": 3}', "alphas by pattern that are not a table"),
 ])  # fmt: skip
 def test_broken_metadata(unet, tmp_path, config, words):  # noqa: F811
     peft_file(tmp_path / "a.safetensors", unet.state_dict(), config, QUERY)

@@ -227,7 +227,9 @@ def test_the_autoencoder_may_be_wider_inside_than_its_latents(monkeypatch):
 def test_other_files_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(CheckpointError, match="it is a 3D autoencoder alone"):
         lvdm.assemble(toys.manifest("lvdm_ae_sky_training_ckpt"), "a", SKY)
-    with pytest.raises(CheckpointError, match="no LVDM model: it is a video model .VideoCrafter"):
+    with pytest.raises(
+        CheckpointError, match="not an LVDM model: it is a video model .VideoCrafter"
+    ):
         lvdm.assemble(toys.manifest("videocrafter2_t2v_512"), "a", SKY)
     with pytest.raises(CheckpointError, match="holds no 3D autoencoder"):
         torch.save(toys.checkpoint("unconditional", first_stage=False), tmp_path / "a.ckpt")
@@ -268,7 +270,7 @@ def test_the_noise_levels_are_those_that_the_file_was_trained_with():
     other = scaled_linear(500, start=1e-3, end=2e-2).betas
     found = lvdm.assemble(state | {"betas": other.float()}, "a", TOY).model.schedule
     torch.testing.assert_close(found.betas, other, rtol=1e-6, atol=0)
-    with pytest.raises(CheckpointError, match="a: its table betas is no noise schedule"):
+    with pytest.raises(CheckpointError, match="a: its table betas is not a noise schedule"):
         lvdm.assemble(state | {"betas": torch.zeros(1000)}, "a", TOY)
 
 

@@ -90,7 +90,7 @@ def test_a_pickle_and_a_folder_of_diffusers(tmp_path):
     [
         ({"input_blocks.1.0.more.weight": torch.zeros(1)}, "has unknown keys .1.: input_blocks.1"),
         ({"middle_block.3.temopral_conv.conv4.3.bias": None}, "lacks keys .1.: .*mid_res_1"),
-        ({"input_blocks.1.0.temopral_conv.conv1.2.weight": None}, "is no U-Net of ModelScope"),
+        ({"input_blocks.1.0.temopral_conv.conv1.2.weight": None}, "is not a U-Net of ModelScope"),
         ({"out.2.bias": torch.zeros(7)}, "misshapen keys .1.: conv_out.bias"),
     ],
 )

@@ -113,5 +113,5 @@ def test_it_steers_a_video_unet_and_strength_is_a_factor():
 
 def test_another_file_is_one_sentence(tmp_path):
     save_file({"a.b": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(CheckpointError, match="x.safetensors is no SparseCtrl"):
+    with pytest.raises(CheckpointError, match="x.safetensors is not a SparseCtrl"):
         animatediff_sparse.load(tmp_path / "x.safetensors")

@@ -223,7 +223,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name(change, words):
 
 def test_other_files_are_refused_in_one_sentence(tmp_path):
     save_file({"input_blocks.0.0.weight": torch.zeros(4, 4, 3, 3)}, tmp_path / "sd.safetensors")
-    with pytest.raises(CheckpointError, match="sd.safetensors is no U-Net of Stable Video"):
+    with pytest.raises(CheckpointError, match="sd.safetensors is not a U-Net of Stable Video"):
         svd.load(tmp_path / "sd.safetensors")
     assert not svd.detects(tmp_path / "sd.safetensors") and not svd.detects(tmp_path)
 

@@ -89,7 +89,9 @@ def test_kinds_of_files():
     assert kind("videocrafter1_i2v_512") == "image to video"
     assert kind("videocrafter1_t2v_512") == "text to video"
     assert kind("lvdm_t2v") is None
-    with pytest.raises(CheckpointError, match="no VideoCrafter model: it is a video model .LVDM"):
+    with pytest.raises(
+        CheckpointError, match="not a VideoCrafter model: it is a video model .LVDM"
+    ):
         videocrafter.assemble(manifest("lvdm_t2v"), "a")
 
 

@@ -157,7 +157,7 @@ def refusal(path: Path) -> str:
     (b"", "is empty"),
     (b"{\"1\": {\"class_type\"", "is not valid JSON: .* at line 1 column"),
     (b"\x00\x01\xff\xfe", "is neither JSON nor a PNG"),
-    (b"[1, 2]", "is no workflow, expected .*, given a list"),
+    (b"[1, 2]", "is not a workflow, expected .*, given a list"),
     (b"{\"a\": 1}", "given an object with 'a'"),
     (b"{\"nodes\": [], \"links\": []}", "has 0 nodes that run"),
     (b"\x89PNG\r\n\x1a\n" + b"x" * 40, "cannot be read as image"),

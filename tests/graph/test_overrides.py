@@ -61,8 +61,8 @@ def test_an_id_goes_before_a_title_and_a_title_before_a_class() -> None:
 
 
 @pytest.mark.parametrize(("setting", "message"), [
-    ("steps=3", '"steps=3" is no setting, expected NODE.INPUT=VALUE'),
-    ("3.steps", '"3.steps" is no setting, expected NODE.INPUT=VALUE'),
+    ("steps=3", '"steps=3" is not a setting, expected NODE.INPUT=VALUE'),
+    ("3.steps", '"3.steps" is not a setting, expected NODE.INPUT=VALUE'),
     ("Smapler.steps=3", '"Smapler.steps=3": there is no node "Smapler" among the 6 nodes '
                         '(did you mean "Sampler"?)'),
     ("3.stepz=3", '"3.stepz=3": node 3 (Sampler) has no input "stepz", expected one of seed, '

@@ -26,7 +26,7 @@ BROKEN = [
     ("5-5: pan left", "The frames 5-5 do not lie in order"),
     ("pan down", "The camera move pan down is not known"),
     ("fly", "The camera move fly is not known"),
-    (" ".join(["0.5"] * 19), "Poses of a film are used as they stand"),
+    (" ".join(["0.5"] * 19), "Camera poses are used as they are"),
 ]
 
 

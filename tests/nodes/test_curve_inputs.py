@@ -67,7 +67,7 @@ def test_a_mask_is_not_for_what_has_no_positions():
 
 
 def test_prompts_without_a_controlnet_are_refused():
-    with pytest.raises(ValueError, match="0 of the prompts have a ControlNet"):
+    with pytest.raises(ValueError, match="none of the prompts has a ControlNet"):
         control_strength(host, [[None, {}]], [[None, {}]], 0.5)
 
 

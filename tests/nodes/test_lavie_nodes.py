@@ -84,7 +84,9 @@ def test_a_file_that_is_none_of_them_is_one_sentence(run, models):
     torch.save({"a.weight": torch.ones(2)}, models / "videoldm" / "other.pt")
     for node, name in (("VideoLDM_LoadVideoModel", "model"),
                        ("VideoLDM_LoadTemporalLayers", "layers")):  # fmt: skip
-        with pytest.raises(ValueError, match="other.pt is no LaVie model; its first keys are a.w"):
+        with pytest.raises(
+            ValueError, match="other.pt is not a LaVie model; its first keys are a.w"
+        ):
             run(node, **{name: "other.pt"})
 
 

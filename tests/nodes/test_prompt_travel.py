@@ -106,7 +106,7 @@ def test_ranges_holds_parts_and_seconds(text, frames, wanted):
     ('"1.5": "a"', 32, "part 1.5 of the video must lie in 0.0 .. 1.0"),
     ('"8:4": "a"', 32, "range 8:4 has 0 frames"),
     ('"0:8": "a", "4": "b"', 32, "frame 4 has 2 prompts"),
-    ('"x": "a"', 32, "is no frame: write 8, -1, 0.5, 50% or 1.5s"),
+    ('"x": "a"', 32, "is not a frame: write 8, -1, 0.5, 50% or 1.5s"),
     ('"0": "a" "4": "b"', 32, 'must be written as in "0": "a cat"'),
     ('"0": a', 32, 'must be written as in "0": "a cat"'), ("{}", 32, "must be written as in"),
     ('"200000": "a"', 0, "1 to 100000 frames, not 200001"),
@@ -190,12 +190,12 @@ def test_changing_numbers_fade_as_their_prompt_does():
 
 @pytest.mark.parametrize(("text", "message"), [
     ('"0": "(a:`0, 1)"', "has a backtick without a second one"),
-    ('"0": "(a:`w`)"', '"w" is no number; write `0.5, 1.2` or `0: 0.5, 16: 1.2`'),
+    ('"0": "(a:`w`)"', '"w" is not a number; write `0.5, 1.2` or `0: 0.5, 16: 1.2`'),
     ('"0": "(a:`0: 1, 2`)"', '"2" stands at no frame, as in 16: 2'),
     ('"0": "(a:`0: 1, 0: 2`)"', "frame 0 has 2 numbers"),
     ('"0": "(a:`40: 1`)"', "frame 40 does not lie in a video of 32 frames"),
     ('"0": "(a:``)"', "0 numbers stand between two backticks"),
-    ('[{"prompt": "(a:`1e3`)", "frames": 8}]', '"1e3" is no number'),
+    ('[{"prompt": "(a:`1e3`)", "frames": 8}]', '"1e3" is not a number'),
 ])  # fmt: skip
 def test_what_cannot_be_read_in_backticks_is_said(text, message):
     with pytest.raises(ValueError) as caught:

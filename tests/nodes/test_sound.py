@@ -104,7 +104,7 @@ def test_pictures_are_loaded_without_sound_that_cannot_be_decoded(run, clip, tol
 def test_formats_without_sound_say_so(run, told, format, tmp_path):
     audio = {"waveform": steps(1)[None], "sample_rate": RATE}
     run(SAVE, images=torch.rand(4, 16, 16, 3), frame_rate=4.0, format=format, audio=audio)
-    assert told == [f"{format} carries no sound: the audio that is connected is left out"]
+    assert told == [f"{format} carries no sound: the connected audio is left out"]
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_frames_of_another_video_are_refused_before_anything_is_decoded(run, sam
 
 def test_noise_of_the_published_script_cannot_be_the_same_in_every_frame(run, parts):
     model = run("VideoLDM_LoadUpsampler").values[0]
-    with pytest.raises(ValueError, match="same_noise needs the borders continued or blended"):
+    with pytest.raises(ValueError, match="same_noise needs borders continued or blended"):
         run("VideoLDM_UpsampleVideo", model=model, positive=parts["positive"],
             negative=parts["negative"], images=torch.rand(3, 8, 8, 3), borders="independent",
             same_noise=True, **STEPS)  # fmt: skip

@@ -205,7 +205,7 @@ def test_an_image_stands_beside_the_prompt(run):
     tokens = positive[0][1]["videoldm_image_tokens"]
     assert tokens.shape == (1, 3, 12)
     assert not torch.equal(tokens, negative[0][1]["videoldm_image_tokens"])
-    with pytest.raises(ValueError, match="connect that of a model of images with text"):
+    with pytest.raises(ValueError, match="connect that of a model that reads an image"):
         run("VideoLDM_ImagePrompt", **given | {"clip_vision": object()}, image=images)
 
 

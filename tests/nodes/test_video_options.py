@@ -132,7 +132,7 @@ def test_transparency_goes_in_and_out(run, toys, told, tmp_path, format):
         ({"start": 2, "start_time": 1.0}, "start 2 and start_time 1 "),
         ({"count": 2, "duration": 1.0}, "count 2 and duration 1 "),
         ({"start_time": 3.0}, "lasts 3 s, so nothing is at start_time 3"),
-        ({"start_time": 1.0, "edit": {"trim": {"start_time": 1}}}, "leave out one of both"),
+        ({"start_time": 1.0, "edit": {"trim": {"start_time": 1}}}, "set only one of the two"),
         ({"alpha": "no"}, "alpha 'no' must be one of over black, keep"),
         ({"load": "no"}, "load 'no' must be one of frames, video only"),
     ],
@@ -152,7 +152,7 @@ def test_ping_pong_and_loops(run, told, tmp_path):
     assert numbers_of(VideoStream.from_file(path).frames_tensor()) == [0, 1, 2, 3, 4, 3, 2, 1]
     assert told == []
     run(SAVE, images=images, loop_count=3, filename_prefix="b")
-    assert told == ["mp4 does not say how often it plays: loop_count is left out"]
+    assert told == ["mp4 files cannot say how often they play: loop_count has no effect"]
     assert not [one for one in (tmp_path / "output").iterdir() if "tmp" in one.name]
 
 

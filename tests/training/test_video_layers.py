@@ -125,7 +125,7 @@ def test_layers_run_on_larger_and_longer_videos_than_they_were_trained_on(folder
 
 
 def test_an_image_model_is_no_upsampler(folder, tmp_path):
-    with pytest.raises(ValueError, match="the image model is no upsampler"):
+    with pytest.raises(ValueError, match="the image model is not an upsampler"):
         build_task(toy("x4_upsampler", folder, size=[32, 32], patch=[16, 16], frames=2), tmp_path)
 
 

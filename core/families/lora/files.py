@@ -36,7 +36,7 @@ def _json(text: str, name: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} has metadata that are not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{name} has metadata of PEFT that are no table of settings")
+        raise CheckpointError(f"{name} has PEFT metadata that are not a table of settings")
     return found
 
 
@@ -50,7 +50,9 @@ def _alphas(
         usual = config.get(f"{part}.lora_alpha")
         patterns = config.get(f"{part}.alpha_pattern") or {}
         if not isinstance(patterns, dict):
-            raise CheckpointError(f"{name} has alphas by pattern that are no table: {patterns!r}")
+            raise CheckpointError(
+                f"{name} has alphas by pattern that are not a table: {patterns!r}"
+            )
         by_root = bool(config.get(f"{part}.use_rslora"))  # alpha over the root of the rank
         for key in state:
             if not (key.startswith(f"{part}.") and key.endswith(ending)):
@@ -71,6 +73,6 @@ def _is_named(path: str, pattern: str, name: str) -> bool:
     """
     if not re.fullmatch(r"[\w.^]+", pattern):
         raise CheckpointError(
-            f"{name} has the pattern {pattern!r} of paths, which is no plain path"
+            f"{name} has the pattern {pattern!r} of paths, which is not a plain path"
         )
     return f".{path}".endswith(f".{pattern.lstrip('^')}")

@@ -140,7 +140,7 @@ def sort_keys(file: Mapping[str, Tensor], name: str) -> Paths:
                 "LoRA, LoHa, LoKr, DoRA and whole differences are"
             )
     if unknown and not found.unet and not found.text:
-        raise CheckpointError(f"{name} is no LoRA; its first keys are {listed(unknown)}")
+        raise CheckpointError(f"{name} is not a LoRA; its first keys are {listed(unknown)}")
     complain("has unknown", name, unknown)
     return found
 

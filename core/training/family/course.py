@@ -79,7 +79,7 @@ class Course:
         """The loss is no number any more: on from the last state, at half of the rate."""
         if not self.state.is_file():
             raise ValueError(
-                f"{self.part.name}: the loss is no number after {self.stepper.step} steps"
+                f"{self.part.name}: the loss is not a number after {self.stepper.step} steps"
             )
         load_state(self.state, self.stepper)
         self.slowed *= 0.5

@@ -123,7 +123,7 @@ def span_of(more: Mapping[str, Any]) -> Span | None:
         return None
     start, stop = (int(one) for one in found)
     if not 0 <= start < stop:
-        raise ValueError(f"a prompt is for the frames {start} to {stop - 1}, which are none")
+        raise ValueError(f"a prompt is for the frames {start} to {stop - 1}, an empty range")
     within = more.get(WITHIN)
     return Span(start, stop, tuple(within or (start, stop)), within is None)
 

@@ -40,6 +40,6 @@ def check_prompter(clip_vision: Any) -> None:
     """Raise ValueError for the image encoder of another kind of model."""
     if not isinstance(clip_vision, ImagePrompter):
         raise ValueError(
-            "this CLIP_VISION makes no tokens that stand beside a prompt: connect that of a model "
-            "of images with text, or use Start Image"
+            "this CLIP_VISION makes no tokens to put beside a prompt: connect that of a model that "
+            "reads an image together with a prompt, or use Start Image"
         )

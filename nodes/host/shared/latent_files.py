@@ -48,10 +48,10 @@ def load_latent(path: Path) -> dict[str, Any]:
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is no readable file of latents: {error}") from None
+        raise ValueError(f"{path.name} is not a readable file of latents: {error}") from None
     if TENSOR not in found:
         first = ", ".join(list(found)[:5])
-        raise ValueError(f"{path.name} holds no latents but {first or 'nothing'}")
+        raise ValueError(f"{path.name} holds {first or 'nothing'} instead of latents")
     samples = found[TENSOR].float()
     latent = {"samples": samples if MARK in found else samples / UNMARKED_SCALE}
     latents_of(latent)

@@ -32,8 +32,8 @@ def check_flow(wire: Any) -> None:
     """Raise ValueError for what is no model of optical flow."""
     if not isinstance(getattr(wire, "model", None), nn.Module):
         raise ValueError(
-            f"optical_flow is of another kind ({type(wire).__name__}): it takes a model of optical "
-            "flow, as Load Optical Flow Model or Optical Flow from Gradients gives"
+            f"optical_flow is of another kind ({type(wire).__name__}): it takes an optical flow "
+            "model, from Load Optical Flow Model or Optical Flow from Gradients"
         )
 
 

@@ -32,7 +32,9 @@ def size_ids(spec: NetworkSpec, conditioning: Sequence) -> dict[str, Tensor]:
         return {}
     told = {_told(more) for _, more in conditioning}
     if len(told) > 1:
-        raise ValueError(f"prompts at frames tell {len(told)} different sizes, 1 is possible")
+        raise ValueError(
+            f"the prompts at frames have {len(told)} different sizes, but only 1 is possible"
+        )
     (numbers,) = told
     return {} if numbers is None else {SIZES: torch.tensor([numbers], dtype=torch.float32)}
 

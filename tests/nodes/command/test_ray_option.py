@@ -30,4 +30,4 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(address, capsys):
 @pytest.mark.parametrize("number", ["0", "two", "-1", "1.5"])
 def test_a_number_of_workers_is_one_from_1_on(number, capsys):
     assert main(["run", "flow.json", "--ray", "auto", f"--workers={number}"]) == 2
-    assert f"{number} must be a whole number from 1 on" in capsys.readouterr().err
+    assert f"{number} must be a whole number of at least 1" in capsys.readouterr().err
