@@ -83,6 +83,7 @@ class AnimateDiffConfig:
     attentions: int = 2
     heads: int = 8
     norm_groups: int = 32
+    pooled_norms: bool | None = None  # in the image network; None for what the variant says
     lightning: int = 0  # steps that the modules were distilled to, which no weight tells
     likeness: tuple[float, ...] = LIKENESS["moderate motion"]  # PIA's alone
     motion: float = 0.8  # of AnimateLCM's image-to-video layers alone
@@ -122,11 +123,12 @@ class AnimateDiffConfig:
 
     def layers_spec(self) -> TemporalLayersSpec:
         """The temporal layers."""
-        variant = VARIANTS[self.variant]
+        variant, pooled = VARIANTS[self.variant], self.pooled_norms
+        pooled = variant.pooled_norms if pooled is None else pooled
         return TemporalLayersSpec(
             layout=self.layout,
             layers=self._layers(),
-            host=HostChanges(pooled_norms=variant.pooled_norms, betas=variant.betas),
+            host=HostChanges(pooled_norms=pooled, betas=variant.betas),
             context=self._context(),
             trained=TrainedFor(task=variant.task, frames=variant.frames, family=self.family),
         )

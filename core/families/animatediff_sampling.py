@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,8 +37,8 @@ def lcm_timesteps(steps: int, *, distilled: int = 100, total: int = 1000) -> Ten
             f"the layers were trained on 1 to {distilled} steps, but {steps} are asked"
         )
     known = (torch.arange(1, distilled + 1) * (total // distilled) - 1).flip(0)
-    # floor(k distilled / steps), as numpy's linspace without the end.
-    return known[torch.arange(steps) * distilled // steps]
+    # floor(k distilled / steps) as the original rounds it: numpy's steps can fall just below.
+    return known[np.floor(np.linspace(0, distilled, steps, endpoint=False)).astype(int)]
 
 
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:

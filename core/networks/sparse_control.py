@@ -68,12 +68,14 @@ class SparseControlNet(nn.Module):
 
     def forward(self, x: Tensor, timesteps: Tensor, text: Tensor, condition: Tensor) -> Residuals:
         """What is added to the skip connections and the middle for x [b t c h w], timesteps [b] or
-        [b t], text [b n d] or [b t n d] and a condition [t k H W], which all videos share."""
+        [b t], text [b n d] or [b t n d] and a condition [t k H W], which all videos share. A
+        network that was trained without the mask, its last channel, does not read it."""
         encoder, videos = self.encoder, len(x)
         act = LayerPass(InjectedSets([Injection(self.layers)]), Conditions(), x.shape, x.device)
         embedding = encoder.time_embedding(encoder.time_proj(timesteps.flatten()).to(x.dtype))
         embedding = embedding.unflatten(0, timesteps.shape)
         act.add_embedding(embedding)
+        condition = condition[:, : self.config.conditioning_channels]
         hints = encoder.controlnet_cond_embedding(condition)
         noisy = rearrange(x, "b t c h w -> (b t) c h w")
         h = encoder.conv_in(noisy if self.sees_noise else torch.zeros_like(noisy))

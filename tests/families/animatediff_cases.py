@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from videoldm.core.diffusion.denoiser import to_ve, to_vp
 from videoldm.core.diffusion.guidance import guided
+from videoldm.core.diffusion.noise import StepNoise
 from videoldm.core.diffusion.preconditioning import discrete
 from videoldm.core.diffusion.samplers import sample_lcm
-from videoldm.core.diffusion.schedules import get_sigmas_at, linear, scaled_linear
+from videoldm.core.diffusion.schedules import SCHEDULES, get_sigmas_at, scaled_linear
 from videoldm.core.families import animatediff
 from videoldm.core.families.animatediff_config import LIKENESS, detect
 from videoldm.core.families.animatediff_lora import MotionLora
@@ -30,6 +32,7 @@ from videoldm.core.networks.diffusion_model import DiffusionModel
 from videoldm.core.networks.image_conditions import ImageEncoderSpec, MaskedImage, MaskedImageSpec
 from videoldm.core.networks.injected_sets import Injection
 from videoldm.core.networks.sites import layout_of, site_of_diffusers_path
+from videoldm.core.networks.temporal_layers_spec import Betas
 from videoldm.core.networks.video_unet import VideoUNet
 from videoldm.core.weights.checkpoints import load_into, part
 
@@ -102,9 +105,16 @@ class Model:
     def __init__(self, case: Case):
         self.case, self.state = case, module_state(case)
         self.unet = base_unet(neighbour(case, "base_unet_dir"))
-        config = detect({k: tuple(v.shape) for k, v in self.state.items()})
-        self.config = replace(config, layout=layout_of(self.unet.config))
         told = case.told["config"]
+        module = told.get("motion_module_kwargs", {})
+        shapes = {k: tuple(v.shape) for k, v in self.state.items()}
+        config = detect(shapes, heads=module.get("num_attention_heads", 8))
+        self.config = replace(
+            config,
+            layout=layout_of(self.unet.config),
+            # The original reads it from its configuration; a file tells it by its positions alone.
+            pooled_norms=not told["use_inflated_groupnorm"],
+        )
         assert self.config.middle == told["motion_module_mid_block"]
         assert self.config.positions == told["pe_max_len"]
 
@@ -167,7 +177,8 @@ def motion_module(case: Case, folder: Path) -> None:
     if "adapter_lora" in case.told:
         adapted = model.with_lora("adapter_lora.safetensors", "adapter_lora")
         outputs["out_adapter"] = {"unet": adapted}
-        outputs["out_adapter_motion_lora"] = {"unet": adapted, "loras": model.motion_loras()}
+        if "motion_lora" in case.told:
+            outputs["out_adapter_motion_lora"] = {"unet": adapted, "loras": model.motion_loras()}
     if "lcm_lora" in case.told:
         alpha = case.told["lcm_lora"]["alpha"]
         fast = model.with_lora("lcm_lora.safetensors", "lcm_lora", alpha)
@@ -244,7 +255,10 @@ def image_to_video(case: Case, folder: Path) -> None:
 def image_encoder(case: Case, folder: Path) -> None:
     told = case.told["config"]
     check_features(
-        case, ImageEncoderSpec(widths=tuple(told["channels"]), motion=told["motion_scale"])
+        case,
+        ImageEncoderSpec(
+            widths=tuple(told["channels"]), blocks=told["nums_rb"], motion=told["motion_scale"]
+        ),
     )
 
 
@@ -280,7 +294,8 @@ def diffusion_model(case: Case) -> DiffusionModel:
 def ddim_sampling(case: Case, folder: Path) -> None:
     model, steps = diffusion_model(case), case.told["sampler"]["num_inference_steps"]
     plan = published_plan(model.sets.specs[0].trained.family, "ddim", steps)
-    sample(case, model, plan.sigmas, plan.sampler)
+    eta = case.told["sampler"]["eta"]
+    sample(case, model, plan.sigmas, partial(plan.sampler, eta=eta), noise=step_noise(case))
 
 
 def lcm_sampling(case: Case, folder: Path) -> None:
@@ -289,16 +304,22 @@ def lcm_sampling(case: Case, folder: Path) -> None:
         for steps, expected in tables.items():
             found = lcm_timesteps(int(steps), distilled=int(distilled))
             assert found.tolist() == expected
-    if told["beta_end"] != model.sets.betas.last:  # a choice of the image-to-video layers' users
-        model = model.with_schedule(linear(start=told["beta_start"], end=told["beta_end"]))
+    betas = Betas(told["beta_schedule"], told["beta_start"], told["beta_end"])
+    if betas != model.sets.betas:  # a choice of the image-to-video layers' users
+        schedule = SCHEDULES[betas.name](start=betas.first, end=betas.last)
+        model = model.with_schedule(schedule)
     timesteps = lcm_timesteps(
         told["num_inference_steps"], distilled=told["original_inference_steps"]
     )
-    noise = case.raw("inputs")["noise"]
-    sample(
-        case, model, get_sigmas_at(model.schedule, timesteps), sample_lcm,
-        noise=lambda i, x: rearrange(noise[i], "b c t h w -> b t c h w"),
-    )  # fmt: skip
+    sigmas = get_sigmas_at(model.schedule, timesteps)
+    sample(case, model, sigmas, sample_lcm, noise=step_noise(case))
+
+
+def step_noise(case: Case) -> StepNoise | None:
+    """The noise of each step, where the case has any: a single step of consistency models adds
+    none, and neither does DDIM at eta 0."""
+    noise = case.raw("inputs").get("noise")
+    return None if noise is None else lambda i, x: rearrange(noise[i], "b c t h w -> b t c h w")
 
 
 def sample(case: Case, model: DiffusionModel, sigmas: Tensor, sampler, **more) -> None:

@@ -12,6 +12,8 @@ import torch
 from diffusers import AutoencoderKL
 from golden_cases import Case, check_close, check_sampled
 from torch import Tensor
+from videoldm.core.diffusion.samplers import sample_euler
+from videoldm.core.diffusion.schedules import get_sigmas_karras
 from videoldm.core.families import svd, svd_decoder
 from videoldm.core.families import svd_files as files
 from videoldm.core.families import svd_sampling as sampling
@@ -33,8 +35,14 @@ UNET = "model.diffusion_model."
 def unet_of(case: Case, **told: Any) -> svd.UNet:
     state = part(case.weights(), UNET)
     shapes = {k: v.shape for k, v in state.items()}
-    width = case.config["num_head_channels"]
-    return svd.assemble_unet(state, "the case", svd.detect(shapes, head_width=width, **told))
+    built, width = case.config, case.config["num_head_channels"]
+    if width == -1:  # The number of heads is told instead; all levels are equally wide then.
+        width = built["model_channels"] // built["num_heads"]
+    config = svd.detect(shapes, head_width=width, **told)
+    if config.layout.channels == (config.context_width,) * config.layout.levels:
+        # Equal widths do not tell what the second attention reads; the case does.
+        config = replace(config, text_over_time=built["use_spatial_context"])
+    return svd.assemble_unet(state, "the case", config)
 
 
 def check_config(config: SvdConfig, told: dict[str, Any]) -> None:
@@ -66,7 +74,7 @@ def unet(case: Case, folder: Path) -> None:
         latents, behind = x.split([network.spec.latent_channels, network.spec.concatenated], 2)
         given = Conditions(
             image=clips(run["context"]),
-            concatenated=behind,
+            concatenated=behind if behind.shape[2] else None,
             ids=ids,
             image_only=None if indicator is None else inputs[indicator],
         )
@@ -79,8 +87,9 @@ def unet(case: Case, folder: Path) -> None:
 
 def check_names(case: Case, parts: svd.UNet) -> None:
     """Written in either naming, the weights are what they were."""
-    state, names = part(case.weights(), UNET), case.told["keymap_to_diffusers"]
-    for naming, keys in (("ldm", {k: k for k in state}), ("diffusers", names)):
+    state, theirs = part(case.weights(), UNET), case.told.get("keymap_to_diffusers")
+    both = {"ldm": {k: k for k in state}} | ({"diffusers": theirs} if theirs else {})
+    for naming, keys in both.items():
         back = svd.unet_to_foreign(parts, naming)
         assert back.keys() == {keys[k] for k in state}
         assert all(torch.equal(back[keys[k]], v) for k, v in state.items())
@@ -102,21 +111,22 @@ def sampling_edm(case: Case, folder: Path) -> None:
         motion=float(inputs["motion_bucket_id"][0]),
         augmentation=float(inputs["cond_aug"][0]),
     )
-    levels = sampling.sigmas(model, told["num_steps"])
+    bounds = (told["sigma_min"], told["sigma_max"])
+    levels = get_sigmas_karras(told["num_steps"], *bounds, told["rho"])
     torch.testing.assert_close(levels, expected["sigmas"], rtol=1e-5, atol=0)
     found = model.preconditioning.coefficients(expected["sigmas"][:-1])
     for name, value in found._asdict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
     seen: list[Tensor] = []
-    out = sampling.image_to_video(
-        model,
-        start,
-        inputs["noise"][None],
-        steps=told["num_steps"],
-        first_scale=told["min_scale"],
-        last_scale=told["max_scale"],
-        callback=lambda step: seen.append(step.x),
-    )
+    scales = dict(first_scale=told["min_scale"], last_scale=told["max_scale"])
+    noise, report = inputs["noise"][None], lambda step: seen.append(step.x)
+    if torch.equal(levels, sampling.sigmas(model, told["num_steps"])):
+        steps = told["num_steps"]
+        out = sampling.image_to_video(model, start, noise, steps=steps, callback=report, **scales)
+    else:  # Other noise levels than the published ones.
+        x = noise * math.sqrt(1 + float(levels[0]) ** 2)
+        denoiser = sampling.denoiser(model, start, noise.shape[1], **scales)
+        out = sample_euler(denoiser, x, levels, callback=report)
     for i, x in enumerate(seen):
         expected_x = expected[f"step{i}/x_in"]
         # The original says what the network is shown or what the sampler has, by name.
@@ -173,7 +183,7 @@ def vae_temporal(case: Case, folder: Path) -> None:
     # 1 - (1 - a) of a fixed share need not be a to the last bit.
     for k, v in state.items():
         torch.testing.assert_close(back[k], v, atol=1e-7 if blend == "fixed" else 0, rtol=0)
-    names = case.told["keymap_to_diffusers"]
+    names = case.told.get("keymap_to_diffusers")
     if names and blend == "learned":
         theirs = svd_decoder.to_foreign(decoder, "diffusers")
         assert theirs.keys() == set(names.values())

@@ -259,6 +259,13 @@ def test_more_steps_than_a_consistency_model_knows_are_refused():
         lcm_timesteps(101)
 
 
+def test_timesteps_of_a_consistency_model_are_rounded_down_as_the_original_does():
+    """Its floating-point places can fall just below an integer: 100 of 200 is one of them."""
+    assert lcm_timesteps(4).tolist() == [999, 749, 499, 249]
+    many = lcm_timesteps(194, distilled=200).tolist()
+    assert 504 in many and 499 not in many
+
+
 # --------------------------------------------------------------------------------------------------
 # In an image model.
 
@@ -281,6 +288,15 @@ def test_only_v1_and_its_kin_pool_the_norms_of_the_image_model(variant):
     alone, together = forward(layers, 1), forward(layers, 4)
     pooled = not torch.allclose(alone[:, :1], together[:, :1], atol=1e-5)
     assert pooled == (variant in ("v1", "pia", "hotshot xl"))
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+def test_a_configuration_may_pool_norms_otherwise_than_its_variant(variant):
+    config = toy_config(variant)
+    for pooled in (False, True):
+        layers = TemporalLayers(replace(config, pooled_norms=pooled).layers_spec()).eval()
+        alone, together = forward(layers, 1), forward(layers, 4)
+        assert pooled != torch.allclose(alone[:, :1], together[:, :1], atol=1e-5)
 
 
 def test_a_single_frame_passes_hotshot_xl_and_no_other():

@@ -22,11 +22,11 @@ from videoldm.core.weights.checkpoints import CheckpointError
 X, TEXT, STEP = normal(1, 4, 4, 8, 8), normal(1, 5, 16, seed=1), torch.tensor(500)
 
 
-def toy_sparse(latents: bool = False, seed: int = 3) -> SparseControlNet:
-    unet = toy_unet(attention_head_dim=8, norm_num_groups=32)
-    encoder = ControlNetModel.from_unet(unet, conditioning_channels=4 + latents)
+def toy_sparse(latents: bool = False, seed: int = 3, masked: bool = True) -> SparseControlNet:
+    unet, channels = toy_unet(attention_head_dim=8, norm_num_groups=32), 3 + latents + masked
+    encoder = ControlNetModel.from_unet(unet, conditioning_channels=channels)
     if latents:
-        encoder.controlnet_cond_embedding = nn.Conv2d(5, 32, 3, padding=1)
+        encoder.controlnet_cond_embedding = nn.Conv2d(channels, 32, 3, padding=1)
     layers = TemporalLayers(motion_config(layout_of(unet.config)).layers_spec())
     network = SparseControlNet(fill(encoder, seed), fill(layers, seed), takes_latents=latents)
     return network.eval().requires_grad_(False)
@@ -81,6 +81,22 @@ def test_frames_without_an_image_see_those_with_one():
     a, b = still(X, STEP, TEXT).middle, given(X, STEP, TEXT).middle
     changed = (a - b).abs().amax((1, 2, 3))
     assert (changed > 1e-4).all()
+
+
+@pytest.mark.parametrize("latents", [False, True])
+def test_a_network_that_was_trained_without_a_mask_reads_the_images_alone(latents):
+    toy = toy_sparse(latents, masked=False)
+    state = animatediff_sparse.to_original(toy, motion_config(layout_of(toy.config)))
+    network = animatediff_sparse.assemble(state)
+    assert network.takes_latents == latents and network.config.conditioning_channels == 3 + latents
+    condition = sparse_condition(image(latents), [1], range(4))
+    unmasked = torch.cat([condition[:, :-1], torch.zeros_like(condition[:, -1:])], dim=1)
+    given, same, black = (
+        SparseControl(network=network, condition=one)(X, STEP, TEXT).middle
+        for one in (condition, unmasked, torch.zeros_like(condition))
+    )
+    assert torch.equal(given, same)
+    assert (given - black).abs().max() > 1e-4
 
 
 def test_images_stand_at_absolute_frames():
