@@ -78,6 +78,7 @@ class AnimateDiffConfig:
     positions: int
     tables: bool = True  # whether the file holds the positions
     middle: bool = False
+    way_down: bool = True
     way_up: bool = True
     blocks: int = 1
     attentions: int = 2
@@ -118,6 +119,7 @@ class AnimateDiffConfig:
         """Behind every spatial transformer, or where a level without them would have one."""
         every = (*attn_sites(self.layout), *bare_attn_sites(self.layout))
         lacking = [] if self.middle else ["mid."]
+        lacking += [] if self.way_down else ["down."]
         lacking += [] if self.way_up else ["up."]
         return tuple(site for site in every if not site.startswith(tuple(lacking)))
 
@@ -183,29 +185,27 @@ def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateD
     spelling = MODULES[kind]
     if spelling == "original" and not any(".temporal_transformer." in key for key in shapes):
         spelling = "diffusers"
-    first = f"down_blocks.0.{kind}.0."
-    levels = _count(shapes, rf"down_blocks\.(\d+)\.{kind}\.0\.")
-    ends = [f"down_blocks.{i}.{kind}.0." for i in range(levels)]
+    levels, layers = _levels_of(shapes, kind)
     inner = "temporal_transformer." if spelling == "original" else ""
-    widths = [shapes.get(f"{end}{inner}norm.weight") for end in ends]
+    widths = [shapes.get(f"{level}.0.{inner}norm.weight") for level in levels]
     if not levels or None in widths:
         return None
+    first = f"{levels[0]}.0."
     attention = r"attn(\d+)" if spelling == "diffusers" else r"attention_blocks\.(\d+)"
     blocks = _count(shapes, rf"{re.escape(first + inner)}transformer_blocks\.(\d+)\.")
     attentions = _count(shapes, rf"{re.escape(first)}.*\.{attention}\.to_q\.")
     table = next((shape for key, shape in shapes.items() if TABLE.search(key)), None)
     middle = any(key.startswith(f"mid_block.{kind}.") for key in shapes)
-    found = dict(levels=levels, middle=middle, positions=table[-2] if table else None)
+    found = dict(levels=len(levels), middle=middle, positions=table[-2] if table else None)
     variant = _variant(shapes, spelling, **found)
     return AnimateDiffConfig(
         variant=variant,
         spelling=spelling,
-        layout=_layout(
-            tuple(width[0] for width in widths), _count(shapes, rf"down_blocks\.0\.{kind}\.(\d+)\.")
-        ),
+        layout=_layout(tuple(width[0] for width in widths), layers),
         positions=table[-2] if table else VARIANTS[variant].positions,
         tables=table is not None,
         middle=middle,
+        way_down=levels[0].startswith("down"),
         way_up=any(key.startswith(f"up_blocks.0.{kind}.") for key in shapes),
         blocks=blocks,
         # diffusers counts from 1.
@@ -213,6 +213,18 @@ def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateD
         heads=heads,
         norm_groups=norm_groups,
     )
+
+
+def _levels_of(shapes: Shapes, kind: str) -> tuple[list[str], int]:
+    """The list of modules of each level, fine to coarse, and how many residual blocks a level of
+    the way down has. Modules of the way up alone have one more, and begin at the coarsest."""
+    for way in ("down", "up"):
+        count = _count(shapes, rf"{way}_blocks\.(\d+)\.{kind}\.0\.")
+        found = [f"{way}_blocks.{i}.{kind}" for i in range(count)]
+        if found:
+            layers = _count(shapes, rf"{re.escape(found[0])}\.(\d+)\.")
+            return (found, layers) if way == "down" else (found[::-1], layers - 1)
+    return [], 0
 
 
 def _variant(

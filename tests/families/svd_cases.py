@@ -25,9 +25,10 @@ from videoldm.core.tasks.decoding import decode
 from videoldm.core.tasks.start_image import StartImage
 from videoldm.core.weights.checkpoints import part
 
-# Tolerances: about three times what was measured here.
+# Tolerances: about three times what was measured here. Of sampling it is what the cases say: a step
+# of the original down from sigma 700 leaves the difference of numbers that are 700 times as large.
 FORWARD = 1e-5
-SAMPLING = 1e-5
+SAMPLING = 1e-4
 
 UNET = "model.diffusion_model."
 

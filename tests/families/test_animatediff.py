@@ -150,6 +150,18 @@ def test_taking_apart_and_putting_together_changes_nothing(variant, spelling):
     assert replace(found, layout=config.layout) == replace(config, variant=named)
 
 
+@pytest.mark.parametrize("lacking", ["way_down", "way_up"])
+def test_modules_of_one_way_through_the_network_alone_are_recognised(lacking):
+    config = toy_config("v3", **{lacking: False})
+    state = toy_state(config)
+    found = detect({k: tuple(v.shape) for k, v in state.items()}, norm_groups=8, heads=4)
+    assert found.layout.channels == config.layout.channels
+    assert found.layout.layers == config.layout.layers
+    assert replace(found, layout=config.layout) == config
+    back = animatediff.to_original(animatediff.assemble(state, config), config)
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in back)
+
+
 def packings(state, folder: Path):
     """The same modules as people have them."""
     image = {"conv_in.weight": torch.zeros(32, 4, 3, 3), "down_blocks.0.resnets.0.norm1.bias": (
