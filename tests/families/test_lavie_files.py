@@ -110,7 +110,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(CheckpointError, match="no tensor at"):
         lavie.load(tmp_path / "numbers.pt")
     save_file(toy_unet().state_dict(), tmp_path / "image.safetensors")
-    with pytest.raises(CheckpointError, match="no LaVie model"):
+    with pytest.raises(CheckpointError, match="not a LaVie model"):
         lavie.load(tmp_path / "image.safetensors")
 
 

@@ -212,7 +212,7 @@ def test_other_files_are_one_sentence(toy, tmp_path):
             {k: v for k, v in published.items() if not k.startswith("input_hint_block.0")},
             "lacks",
         ),
-        "other.safetensors": ({"a.b": torch.zeros(1)}, "no ControlNet .* a.b"),
+        "other.safetensors": ({"a.b": torch.zeros(1)}, "not a ControlNet .* a.b"),
     }
     for name, (state, words) in cases.items():
         save_file(state, tmp_path / name)
