@@ -12,7 +12,8 @@ WIDTH, PANEL, LEFT, RIGHT, HEAD = 760, 150, 50, 20, 24
 """In pixels: of the picture, the height of a measure's panel, and what is around its curves."""
 LEGEND_ROW, LEGEND_COLUMNS = 20, 3
 COLORS = ("#cf222e", "#f59f8f", "#0969da", "#8ec5f5", "#bf8700", "#8250df", "#1a7f37")
-TICKS = 4
+TICKS, POINTS = 4, 100
+"""Numbers below the curves; points of a curve, each the mean of a stretch of the video."""
 
 
 def table(found: Mapping[str, Course], frames: int) -> str:
@@ -38,7 +39,7 @@ def svg(found: Mapping[str, Course], frames: int) -> str:
     height = PANEL * len(MEASURES) + LEGEND_ROW * (rows + 2)
     parts = []
     for row, measure in enumerate(MEASURES):
-        values = {name: course.measures[measure] for name, course in found.items()}
+        values = {name: course.parts(measure, POINTS) for name, course in found.items()}
         parts += _panel(row * PANEL, measure, values, colors)
     bottom = PANEL * len(MEASURES)
     parts += [
