@@ -169,7 +169,7 @@ def _match_colours() -> io.Input:
     return number(
         "match_colours", 0.0, 0.0, 1.0,
         "How closely the colour and contrast of a segment (mean and deviation of each latent "
-        "channel) are matched to the frames that it continues. Counters colour drift in long "
+        "channel) are matched to the segment before it. Counters colour drift in long "
         "videos; 0 is off.", step=0.05, optional=True, advanced=True,
     )  # fmt: skip
 

@@ -35,10 +35,15 @@ def matched(new: Tensor, before: Tensor, strength: float = 1.0) -> Tensor:
     frames before them [b n c h w], by a share `strength` of the way (Reinhard et al. 2001)."""
     if not strength:
         return new
-    axes = (1, 3, 4)
-    mean, wanted = (one.mean(axes, keepdim=True) for one in (new, before))
-    spread, contrast = (one.std(axes, keepdim=True, correction=0) for one in (new, before))
+    (mean, spread), (wanted, contrast) = _statistics(new), _statistics(before)
     return torch.lerp(new, (new - mean) * (contrast / spread.clamp(min=1e-6)) + wanted, strength)
+
+
+def _statistics(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [b 1 c 1 1]. The deviation is within frames: that of many frames together
+    is larger than that of few, which change less, and contrast would fall from one to the other."""
+    variance = frames.var((3, 4), keepdim=True, correction=0).mean(1, keepdim=True)
+    return frames.mean((1, 3, 4), keepdim=True), variance.sqrt()
 
 
 @dataclass(frozen=True)

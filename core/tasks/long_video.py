@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -145,9 +145,9 @@ class Continuation:
     the next where these are key frames; level: what `denoiser_for` and progress call them. given:
     [b n c h w] what the video begins with (an image, frames of a video); without it the first
     segment is sampled from noise alone. Of many given frames, the last `context` are those of the
-    first segment. match: 0 .. 1, how far the colours of a segment are moved to those of the frames
-    it is given, see `drift.matched`. reference: the first frames of the video stay in the spatial
-    attention of all segments, see `drift.HeldReference`.
+    first segment. match: 0 .. 1, how far the colours of a segment are moved to those of the segment
+    before it (of the first one, to those of `given`), see `drift.matched`. reference: the first
+    frames of the video stay in the spatial attention of all segments, see `drift.HeldReference`.
     """
 
     window: int = 16
@@ -196,10 +196,10 @@ def prediction(
                 f"A video of {frames} frames cannot begin with {given.shape[1]} given frames."
             )
     chunks = _chunks(frames, how)
-    first, past = _resumed(chunks, given, done, frames, how.context)
+    first, before = _resumed(chunks, done, frames, how)
 
-    def make(k: int, past: Tensor | None, head: Tensor | None) -> Tensor:
-        condition = _condition(chunks[k], how, past, sampling)
+    def make(k: int, before: Before) -> Tensor:
+        condition, head = _condition(chunks[k], how, before.past, sampling), before.head
         if how.first is not None and condition.context is None:
             return how.first(denoiser_for, condition, size, sampling, reports)
         at = reporter(callback, how.level, k, len(chunks))
@@ -213,25 +213,33 @@ def prediction(
     def reports(stage: str) -> Callback | None:
         return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
 
-    head = None if done is None or not first else done[:, : how.window].clone()
-    return _predicted(make, list(enumerate(chunks))[first:], past, head, frames, how)
+    return _predicted(make, list(enumerate(chunks))[first:], before, frames, how)
+
+
+class Before(NamedTuple):
+    """What a segment takes from the video before it, None each where there is none: its last frames
+    (`past`), what was new in the segment before (`segment`), whose colours are matched, and its
+    first frames (`head`), for a reference."""
+
+    past: Tensor | None = None
+    segment: Tensor | None = None
+    head: Tensor | None = None
 
 
 def _predicted(
-    make: Callable[[int, Tensor | None, Tensor | None], Tensor],
+    make: Callable[[int, Before], Tensor],
     chunks: list[tuple[int, Chunk]],
-    past: Tensor | None,
-    head: Tensor | None,
+    before: Before,
     frames: int,
     how: Continuation,
 ) -> Iterator[Tensor]:
-    """Make these segments and yield what is new in each; held are the last frames and, for a
-    reference, the first ones (`head`, None before the first segment)."""
+    """Make these segments and yield what is new in each."""
+    past, segment, head = before
     for k, chunk in chunks:
-        new = make(k, past, head)[:, chunk.context :]
+        new = make(k, Before(past, segment, head))[:, chunk.context :]
         # Of the whole segment: frames do not depend on where the video ends.
-        new = new if past is None else matched(new, past.to(new), how.match)
-        new = new[:, : frames - chunk.start - chunk.context].clone()
+        segment = new if segment is None else matched(new, segment.to(new), how.match)
+        new = segment[:, : frames - chunk.start - chunk.context].clone()
         past = new if past is None else torch.cat([past, new], dim=1)
         past = past[:, -how.context :].clone()
         made = new if k or how.given is None else torch.cat([how.given.to(new), new], dim=1)
@@ -262,18 +270,25 @@ def _chunks(frames: int, how: Continuation) -> list[Chunk]:
 
 
 def _resumed(
-    chunks: list[Chunk], given: Tensor | None, done: Tensor | None, frames: int, context: int
-) -> tuple[int, Tensor | None]:
-    """(the first segment to sample, the frames before it): `done` must end where a segment ends."""
+    chunks: list[Chunk], done: Tensor | None, frames: int, how: Continuation
+) -> tuple[int, Before]:
+    """(the first segment to sample, what is before it): `done` must end where a segment ends."""
     if done is None or done.shape[1] == 0:
-        return 0, given if given is None else given[:, -context:].clone()
+        past = None if how.given is None else how.given[:, -how.context :].clone()
+        return 0, Before(past, past)
     ends = [min(chunk.stop, frames) for chunk in chunks]
     if done.shape[1] not in ends:
         raise ValueError(
             f"{done.shape[1]} finished frames cannot be continued: segments end after "
             f"{', '.join(map(str, ends[:5]))}{', ...' if len(ends) > 5 else ''} frames."
         )
-    return ends.index(done.shape[1]) + 1, done[:, -context:].clone()
+    last = ends.index(done.shape[1])
+    parts = (
+        done[:, -how.context :],
+        done[:, chunks[last].start + chunks[last].context :],
+        done[:, : how.window],
+    )
+    return last + 1, Before(*(one.clone() for one in parts))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ SAMPLING = toy_sampling()
 
 
 def statistics(frames):
-    axes = (1, 3, 4)
-    return torch.stack([frames.mean(axes), frames.std(axes, correction=0)])
+    """Mean and deviation [b c] of each channel within frames."""
+    variance = frames.var((3, 4), correction=0).mean(1)
+    return torch.stack([frames.mean((1, 3, 4)), variance.sqrt()])
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
@@ -51,8 +52,28 @@ def test_matched_segments_do_not_grow_brighter():
     assert drifted - first > 3 and abs(held - first) < 0.5
 
 
-def test_a_matched_run_continues_bit_for_bit():
-    how = Continuation(window=6, context=2, match=0.7, reference=ReferenceWindow())
+class Flickering(Denoisers):
+    """Every frame has a brightness of its own, and a contrast."""
+
+    def __call__(self, condition):
+        at = torch.tensor(condition.frames)[None, :, None, None, None]
+        light, contrast = torch.sin(2.4 * at), 1 + 0.5 * torch.cos(1.7 * at)
+        return lambda x, sigma: (x / (1 + sigma)).tanh() * contrast + light
+
+
+@pytest.mark.parametrize("given", [None, normal(2, 1, 4, 3, 5)])
+def test_segments_that_are_matched_are_all_as_the_first(given):
+    """However few frames they continue: those are a small sample of what is before."""
+    how = Continuation(window=6, context=1, match=1.0, given=given)
+    chunks = list(prediction(Flickering(), SIZE, SAMPLING, 101, how=how))
+    first = chunks[0] if given is None else given
+    for chunk in chunks[1:]:
+        torch.testing.assert_close(statistics(chunk), statistics(first), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("given", [None, normal(2, 1, 4, 3, 5)])
+def test_a_matched_run_continues_bit_for_bit(given):
+    how = Continuation(window=6, context=2, match=0.7, reference=ReferenceWindow(), given=given)
     chunks = list(prediction(Denoisers(), SIZE, SAMPLING, 22, how=how))
     for k in range(1, len(chunks)):
         rest = list(prediction(Denoisers(), SIZE, SAMPLING, 22, how=how, done=whole(chunks[:k])))
