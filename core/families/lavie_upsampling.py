@@ -92,17 +92,3 @@ def upsample_blended(
     guide = prompts.negative if prompts.scale > 1 else None
     denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
     return to_vp(upsample_whole(denoiser_for, low_res, sampling, settings), published.sigmas[-1])
-
-
-# --------------------------------------------------------------------------------------------------
-# Bytes.
-
-
-def rounded_bytes(video: Tensor) -> Tensor:
-    """Pixels in [-1, 1] -> uint8 as the base and interpolation scripts write them."""
-    return ((video / 2 + 0.5) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
-
-
-def truncated_bytes(video: Tensor) -> Tensor:
-    """Pixels in [-1, 1] -> uint8 as the super-resolution script writes them, not rounded."""
-    return ((video / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)

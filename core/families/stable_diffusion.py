@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from ..networks.diffusion_model import DiffusionModel
 from ..networks.sites import UNetLayout
 from ..networks.video_unet import VideoUNet, eject
 from ..text.clip_vocabulary import ClipTokenizer
-from ..text.text_variants import first_layers
 from ..weights.checkpoints import CheckpointError, load_into
 from . import stable_diffusion_autoencoders as autoencoders
 from . import stable_diffusion_folders as folders
@@ -283,18 +282,6 @@ def model_of(
         latent_shift=autoencoder.get("shift_factor") or 0.0,
         noise_schedule_for_low_res=low_res_schedule,
         max_noise_level=max_noise_level,
-    )
-
-
-def without_last_layers(image_model: ImageModel, count: int) -> ImageModel:
-    """The model with an earlier layer of its text encoder, after the final norm, as the condition
-    ("clip skip"); counted from the layer that it uses, which is not always the published last."""
-    layers = image_model.text_encoder.config.num_hidden_layers
-    if not 0 <= count < layers:
-        raise ValueError(f"cannot leave out {count} of the {layers} layers of the encoder")
-    text = first_layers(image_model.text_encoder, layers - count)
-    return replace(
-        image_model, text_encoder=text, dropped_layers=image_model.dropped_layers + count
     )
 
 

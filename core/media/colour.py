@@ -58,7 +58,7 @@ class EncoderPictures:
 
 
 def tag_bt709(target: av.VideoFrame | av.VideoCodecContext) -> None:
-    """Say of a picture or a stream what `encoder_picture` makes."""
+    """Tag a picture or a stream as what it is encoded in: BT.709 in limited range."""
     target.colorspace, target.color_range = BT709, LIMITED_RANGE
     if hasattr(target, "color_primaries"):  # frames of older PyAV have none
         target.color_primaries = target.color_trc = BT709

@@ -252,11 +252,3 @@ def ldm_path(site: str, layout: UNetLayout) -> str:
         blocks = "input_blocks" if way == "down" else "output_blocks"
         head = f"{blocks}.{index}.{0 if kind == 'res' else 1}"
     return head + (f".transformer_blocks.{block[1]}" if block else "")
-
-
-def site_of_ldm_path(path: str, layout: UNetLayout) -> str:
-    """Inverse of :func:`ldm_path`."""
-    for site in (*res_sites(layout), *attn_sites(layout), *block_sites(layout)):
-        if ldm_path(site, layout) == path:
-            return site
-    raise ValueError(f"{path!r} is not a layer of a U-Net with {layout.levels} levels")

@@ -73,7 +73,11 @@ class ChunkStore(KeptRuns):
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write a chunk; OSError or SafetensorError where it cannot be, which leaves nothing."""
-        self._make_room(sum(one.nbytes for one in tensors.values()))
+        size = sum(one.nbytes for one in tensors.values())
+        if size > ROOM * self.limit:  # Room for it would cost all others.
+            sizes = f"{size / 1e9:.2g} GB is too large for the limit of {self.limit / 1e9:.2g} GB"
+            raise OSError(f"one of {sizes}")
+        self._make_room(size)
         try:
             self._write(path, tensors, about)
         except (OSError, SafetensorError):
@@ -287,4 +291,4 @@ class Run(Finished):
 
 def _reason(error: BaseException) -> str:
     lines = str(getattr(error, "strerror", None) or error).splitlines()
-    return lines[0].lower() if lines else type(error).__name__
+    return lines[0][:1].lower() + lines[0][1:] if lines else type(error).__name__

@@ -215,9 +215,3 @@ def test_two_schedules_are_in_play():
     noised = upsampling.noised_low_res(model, torch.ones(1, 1, 1, 1, 1), torch.zeros(1), 50)
     assert noised.item() == pytest.approx(0.995411, abs=1e-6)
     assert model.schedule.betas[500] != model.noise_schedule_for_low_res.betas[500]
-
-
-def test_bytes():
-    values = torch.tensor([-1.2, -1, 0.0, 0.999, 1.1])
-    assert upsampling.rounded_bytes(values).tolist() == [0, 0, 128, 255, 255]
-    assert upsampling.truncated_bytes(values).tolist() == [0, 0, 127, 254, 255]

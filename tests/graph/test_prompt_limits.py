@@ -8,7 +8,6 @@ import pytest
 from videoldm.core.graph import InputSpec, NodeResult, NodeSpec, graph_from_api, validate
 from videoldm.core.graph.prompt_limits import prompt_fault
 from videoldm.core.graph.values import check
-from videoldm.core.text.prompt_weights import tokenize_weighted
 from videoldm.nodes.host.shared.prompt import tokens_of
 
 PROMPT = InputSpec(name="text", type="STRING", kind="widget", dynamic_prompts=True)
@@ -32,7 +31,6 @@ class Letters:
 def test_prompts_within_the_limits(prompt):
     assert prompt_fault(prompt) is None and check(prompt, PROMPT) == prompt
     begun = time.process_time()
-    tokenize_weighted(Letters(), prompt)
     tokens_of(prompt, Letters(), 77)
     assert time.process_time() - begun < 2
 
@@ -43,8 +41,7 @@ def test_prompts_within_the_limits(prompt):
     ("(" * 10_000 + ")" * 10_000, "is nested 10000 parentheses deep, at most 100 are read"),
 ], ids=range(3))  # fmt: skip
 def test_prompts_beyond_them_are_refused_by_every_reader(prompt, message):
-    readers = (lambda: check(prompt, PROMPT), lambda: tokenize_weighted(Letters(), prompt),
-               lambda: tokens_of(prompt, Letters(), 77))  # fmt: skip
+    readers = (lambda: check(prompt, PROMPT), lambda: tokens_of(prompt, Letters(), 77))
     begun = time.process_time()
     for read in readers:
         with pytest.raises(ValueError, match=message):

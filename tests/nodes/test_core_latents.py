@@ -118,8 +118,8 @@ def test_only_files_of_latents_are_offered(run, toys, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "broken.latent"), (b"junk" * 9, "broken.latent"), ({"a": torch.ones(1)}, "but a"),
-     ({"latent_tensor": torch.ones(4)}, "shape")],
+    [(b"", "broken.latent"), (b"junk" * 9, "broken.latent"),
+     ({"a": torch.ones(1)}, "holds a instead"), ({"latent_tensor": torch.ones(4)}, "shape")],
 )  # fmt: skip
 def test_files_without_latents_are_one_sentence(run, toys, tmp_path, content, words):
     path = tmp_path / "input" / "broken.latent"

@@ -191,6 +191,15 @@ def test_the_limit_removes_what_was_not_used_for_longest(tmp_path):
     assert not (tmp_path / "run 1").exists()
 
 
+def test_a_chunk_that_is_larger_than_the_limit_costs_no_others(tmp_path):
+    told = []
+    run = opened(tmp_path, limit=14_000, told=told)
+    asked(run, normal(1000), of=1)
+    asked(run, normal(9000), of=2)
+    assert ["(one of 3.6e-05 GB is too large" in one for one in told] == [True]
+    assert torch.equal(asked(opened(tmp_path), None, of=1), normal(1000))
+
+
 def test_the_limit_holds_for_several_processes_in_one_folder(tmp_path):
     """Each has a store of its own, as processes have, which knows of the others by the disk."""
     several = [opened(tmp_path, key=f"run {k}", limit=30_000) for k in range(3)]
