@@ -93,8 +93,8 @@ FILES = {
     "no such file": (None, 3, ["workflow.json", "cannot be read", "no such file"]),
     "empty": ("", 2, ["workflow.json", "empty (0 bytes)"]),
     "not JSON": ("{'a': 1}", 2, ["workflow.json", "not valid JSON", "line 1 column 2"]),
-    "no workflow": ('{"a": 1}', 2, ["workflow.json", "no workflow", "'a'"]),
-    "a list": ("[1, 2]", 2, ["workflow.json", "no workflow", "list"]),
+    "no workflow": ('{"a": 1}', 2, ["workflow.json", "is not a workflow", "'a'"]),
+    "a list": ("[1, 2]", 2, ["workflow.json", "is not a workflow", "list"]),
     "no nodes": ('{"nodes": [], "links": []}', 2, ["workflow.json", "0 nodes"]),
     "nothing to save": (
         {"3": node("VideoLDM_LoadImageModel", model="embedded")}, 2,
