@@ -198,8 +198,8 @@ def prediction(
     chunks = _chunks(frames, how)
     first, before = _resumed(chunks, done, frames, how)
 
-    def make(k: int, before: Before) -> Tensor:
-        condition, head = _condition(chunks[k], how, before.past, sampling), before.head
+    def make(k: int, past: Tensor | None, head: Tensor | None) -> Tensor:
+        condition = _condition(chunks[k], how, past, sampling)
         if how.first is not None and condition.context is None:
             return how.first(denoiser_for, condition, size, sampling, reports)
         at = reporter(callback, how.level, k, len(chunks))
@@ -227,7 +227,7 @@ class Before(NamedTuple):
 
 
 def _predicted(
-    make: Callable[[int, Before], Tensor],
+    make: Callable[[int, Tensor | None, Tensor | None], Tensor],
     chunks: list[tuple[int, Chunk]],
     before: Before,
     frames: int,
@@ -236,7 +236,7 @@ def _predicted(
     """Make these segments and yield what is new in each."""
     past, segment, head = before
     for k, chunk in chunks:
-        new = make(k, Before(past, segment, head))[:, chunk.context :]
+        new = make(k, past, head)[:, chunk.context :]
         # Of the whole segment: frames do not depend on where the video ends.
         segment = new if segment is None else matched(new, segment.to(new), how.match)
         new = segment[:, : frames - chunk.start - chunk.context].clone()
