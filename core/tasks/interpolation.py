@@ -1,8 +1,8 @@
-"""Frames between key frames: T -> 4T - 3, and again for 16T (Video LDM, section 3.3).
+"""Frames between key frames: T -> 4T - 3, and again to about 16T (Video LDM, section 3.3).
 
-In a window every fourth frame is a key frame, given by a mask; the model samples the three between
-each two. Windows share the key frame at their border, so any number of key frames is processed
-window by window, in the memory of one window.
+In each window every fourth frame is a key frame, marked by a mask, and the model samples the three
+between each two. Neighbouring windows share the key frame at their border, so any number of key
+frames is interpolated in the memory of one window.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ from .segment import (
 )
 
 FACTOR = 4
-"""Frames per key frame after one pass; what the published models were trained for."""
+"""Frames per key frame after one pass, as the published models were trained."""
 
 
 def interpolated_frames(keys: int, passes: int = 1, factor: int = FACTOR) -> int:
-    """factor (K - 1) + 1, `passes` times: 16 key frames become 61, then 241."""
+    """factor^passes (K - 1) + 1: 16 key frames become 61, then 241."""
     return (keys - 1) * factor**passes + 1
 
 
 def linear_blend(keys: Tensor, factor: int = FACTOR) -> Tensor:
-    """Key frames [b, K, ...] with factor - 1 linear blends between each two of them."""
+    """Key frames [b, K, ...] with factor - 1 linear blends between each two."""
     return blended(keys, range(0, interpolated_frames(keys.shape[1], 1, factor), factor))
 
 
 def blended(frames: Tensor, at: Sequence[int]) -> Tensor:
-    """Frames [b, K, ...] that lie at the rising numbers `at`, with linear blends at every number
-    between them."""
+    """Frames [b, K, ...] at the increasing numbers `at`, linear blends at the numbers between."""
     known = torch.tensor(at, device=frames.device)
     numbers = torch.arange(at[0], at[-1] + 1, device=frames.device)
     before = torch.searchsorted(known, numbers, right=True).sub(1).clamp(0, len(at) - 2)
@@ -57,15 +56,15 @@ def blended(frames: Tensor, at: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolation:
-    """How key frames are filled in.
+    """Settings of interpolation.
 
     window_keys: key frames per window. overlap_keys: key frames that neighbouring windows share;
-    frames between shared ones are the earlier window's. rate: frame-rate class of the first pass,
-    the second has the next one. keep_keys: the video keeps the key frames as they were given, not
-    as the model sampled them. from_blend: start from the linear blend of the key frames, noised to
-    the first sigma, instead of from noise alone; sigmas then begin low. total_keys:
-    their number where they come in chunks, for progress alone; 0 = not known. frames: how many of
-    the video are wanted, no window behind them is made; 0 = all.
+    the frames between shared ones are the earlier window's. rate: frame-rate class of the first
+    pass; each further pass uses the next. keep_keys: keep the key frames as given instead of as the
+    model sampled them. from_blend: start from the linear blend of the key frames, noised to the
+    first sigma, which is then low, instead of from noise alone. total_keys: their number where they
+    come in chunks, for progress only; 0 = unknown. frames: length of the video to make, windows
+    behind it are skipped; 0 = all.
     """
 
     window_keys: int = 5
@@ -102,8 +101,8 @@ def interpolate(
 ) -> Iterator[Tensor]:
     """Yield key frames with the frames between them, latents [b t c h w], window by window.
 
-    keys: latents [b K c h w], or chunks of them as they come. done: what an interrupted run of the
-    same settings yielded; only the rest is yielded.
+    keys: latents [b K c h w], or an iterable of chunks of them. done: what an interrupted run with
+    the same settings yielded; only the rest is yielded.
 
     Raises ValueError before anything is sampled.
     """
@@ -130,35 +129,35 @@ def interpolate(
 
 
 class _Windows(NamedTuple):
-    """Where windows lie: window n has key frames first_key(n) .. first_key(n) + window - 1."""
+    """Window n has the key frames first_key(n) .. first_key(n) + window - 1."""
 
     window: int
     overlap: int
     factor: int
-    wanted: float = inf  # frames behind which no window is made
+    wanted: float = inf  # frames to make; windows behind them are skipped
 
     def first_key(self, window: int) -> int:
         return window * (self.window - self.overlap)
 
     def stop(self, window: int) -> int:
-        """One more than the last frame of this window if it is a full one."""
+        """One more than the last frame of this window, if it is a full one."""
         return (self.first_key(window) + self.window - 1) * self.factor + 1
 
     def keys_of(self, frames: float) -> float:
-        """Key frames of the windows that make so many frames."""
+        """Key frames of the windows that cover so many frames."""
         if frames == inf:
             return inf
         step = (self.window - self.overlap) * self.factor
         return self.first_key(max(0, -(-(frames - self.stop(0)) // step))) + self.window
 
     def finished(self, frames: int) -> int:
-        """Number of full windows in the first `frames` frames."""
+        """Number of full windows within the first `frames` frames."""
         step = (self.window - self.overlap) * self.factor
         return max(0, (frames - self.stop(0)) // step + 1)
 
 
 def _wanted(windows: _Windows, how: Interpolation) -> list[float]:
-    """How many frames of each pass are wanted."""
+    """How many frames each pass has to make."""
     wanted = [how.frames or inf]
     for _ in range(how.passes - 1):
         wanted.insert(0, windows.keys_of(wanted[0]))
@@ -171,16 +170,16 @@ class _Pass(NamedTuple):
     use: ContextUse
     rate: int | None
     level: str
-    spacing: int  # frames of the finished video from one frame of this pass to the next
+    spacing: int  # distance of this pass's frames in the finished video
     from_blend: bool
 
 
 def _one_pass(
     single: _Pass, keys: Frames, windows: _Windows, done: Tensor | None, reports: _Reports
 ) -> Iterator[Tensor]:
-    """Yield this pass's frames, without those that are done.
+    """Yield the frames of this pass that are not done yet.
 
-    A window depends on its key frames alone: one that is finished in part is sampled again.
+    A window depends on its key frames only, so one that is partly finished is sampled again.
     """
     begun = _begun(single, keys, windows, 0 if done is None else done.shape[1], reports)
     for window, known in single.sampling.finished.ahead(begun):
@@ -190,7 +189,7 @@ def _one_pass(
 def _begun(
     single: _Pass, keys: Frames, windows: _Windows, yielded: int, reports: _Reports
 ) -> Iterator[tuple[Callable[[], Tensor], int]]:
-    """Begin window by window; with each, how many of its frames have been yielded."""
+    """Begin window by window; with each, how many of its frames have been yielded already."""
     stream = FrameStream(keys)
     window = windows.finished(yielded)
     stream.forget(windows.first_key(window))
@@ -235,7 +234,7 @@ def _fill(
 
 
 class _Reports(NamedTuple):
-    """Progress of one pass over `keys` key frames, 0 where their number is not known."""
+    """Progress of one pass over `keys` key frames; 0 = unknown."""
 
     callback: ProgressCallback | None
     level: str
@@ -245,7 +244,7 @@ class _Reports(NamedTuple):
         return reporter(self.callback, self.level, window, self._count(windows))
 
     def _count(self, windows: _Windows) -> int:
-        """Windows that fill the key frames, the last perhaps a short one."""
+        """Windows that cover the key frames; the last may be short."""
         if self.keys == 0:
             return 0
         frames = (self.keys - 1) * windows.factor + 1

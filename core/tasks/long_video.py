@@ -1,12 +1,12 @@
-"""Videos longer than a segment, as generators of finished latents [b t c h w].
+"""Videos of any length, as generators of finished latents [b t c h w].
 
-    single_segment     one segment, from nothing or with given frames
+    single_segment  one segment, from noise alone or with context frames
     sliding         all frames at once, denoised in overlapping windows (with FreeNoise)
-    prediction      segment after segment, each given the last frames of the one before
-    hierarchical    key frames by prediction, then interpolation once or twice
+    prediction      segment by segment, each conditioned on the last frames of the one before
+    hierarchical    key frames by prediction, then one or more passes of interpolation
 
-Segments hand over in latent space. What a frame becomes depends on the seed, on its absolute number
-and on the frames before it, so that a run that was interrupted continues bit for bit (`done`).
+Segments are handed over in latent space. The noise of a frame depends only on the seed and on its
+absolute number, so that an interrupted run resumes bit for bit (`done`).
 `torch.cat(list(...), dim=1)` is the whole video.
 """
 
@@ -72,10 +72,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """What a single segment is sampled from, besides its prompt.
+    """Inputs and settings of a single segment, besides its prompt.
 
-    context: given frames [b frames c h w] with their mask, which act as `use` says. rate:
-    frame-rate class. x0: start from this video, noised to the first sigma (video to video).
+    context: context frames [b frames c h w] with their mask, used as `use` says. rate: frame-rate
+    class. x0: start from this video, noised to the first sigma (video to video).
     """
 
     context: ContextFrames | None = None
@@ -96,7 +96,7 @@ def single_segment(
 ) -> Iterator[Tensor]:
     """Yield one segment of `frames` frames; size is (b, c, h, w) of its latents.
 
-    done: the segment itself, if it is finished: nothing is yielded.
+    done: the segment itself if it is finished, in which case nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
     if how.context is not None:
@@ -120,10 +120,10 @@ def single_segment(
 
 
 class FirstSegment(Protocol):
-    """Another way to sample a first segment that is given no frames, such as `SparseFirst`."""
+    """Another way to sample a first segment without context frames, such as `SparseFirst`."""
 
     def check(self, frames: int) -> None:
-        """Raise ValueError unless a segment of `frames` frames can be sampled so."""
+        """Raise ValueError unless a segment of `frames` frames can be sampled this way."""
 
     def __call__(
         self,
@@ -137,17 +137,17 @@ class FirstSegment(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """How a video is continued segment by segment.
+    """Settings of a video that is continued segment by segment.
 
-    window: frames of a segment, given ones included. context: how many of the last frames each
-    segment is given. rate: frame-rate class. first: how a first segment without given frames is
-    sampled; None for the way of all others. spacing: frames of the finished video from one frame to
-    the next where these are key frames; level: what `denoiser_for` and progress call them. given:
-    [b n c h w] what the video begins with (an image, frames of a video); without it the first
-    segment is sampled from noise alone. Of many given frames, the last `context` are those of the
-    first segment. match: 0 .. 1, how far the colours of a segment are moved to those of the segment
-    before it (of the first one, to those of `given`), see `drift.matched`. reference: the first
-    frames of the video stay in the spatial attention of all segments, see `drift.HeldReference`.
+    window: frames per segment, context frames included. context: how many of the last frames each
+    segment is conditioned on. rate: frame-rate class. first: how a first segment without context
+    frames is sampled; None = like the others. spacing: for key frames, frames of the finished video
+    from one to the next. level: the segments' name for `denoiser_for` and progress. given:
+    [b n c h w] what the video begins with (an image, frames of a video), of which the first segment
+    sees the last `context`; None = the first segment starts from noise alone. match: 0 .. 1, how
+    far the colours of a segment are moved to those of the segment before it (the first one's to
+    those of `given`), see `drift.matched`. reference: keep the first frames of the video in the
+    spatial attention of all segments, see `drift.HeldReference`.
     """
 
     window: int = 16
@@ -184,8 +184,8 @@ def prediction(
 ) -> Iterator[Tensor]:
     """Yield a video segment by segment, each continuing from the last frames before it.
 
-    The last segment is sampled whole and cropped to `frames`. done: what an interrupted run of the
-    same settings yielded; only the rest is yielded.
+    The last segment is sampled whole and cropped to `frames`. done: what an interrupted run with
+    the same settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     given = how.given
@@ -217,8 +217,8 @@ def prediction(
 
 
 class Before(NamedTuple):
-    """What a segment takes from the video before it, None each where there is none: its last frames
-    (`past`), what was new in the segment before (`segment`), whose colours are matched, and its
+    """What a segment takes from the video before it, each None where there is none: its last frames
+    (`past`), the new frames of the segment before (`segment`), whose colours are matched, and its
     first frames (`head`), for a reference."""
 
     past: Tensor | None = None
@@ -233,11 +233,11 @@ def _predicted(
     frames: int,
     how: Continuation,
 ) -> Iterator[Tensor]:
-    """Make these segments and yield what is new in each."""
+    """Sample these segments and yield the new frames of each."""
     past, segment, head = before
     for k, chunk in chunks:
         new = make(k, past, head)[:, chunk.context :]
-        # Of the whole segment: frames do not depend on where the video ends.
+        # Matched before it is cropped: frames do not depend on where the video ends.
         segment = new if segment is None else matched(new, segment.to(new), how.match)
         new = segment[:, : frames - chunk.start - chunk.context].clone()
         past = new if past is None else torch.cat([past, new], dim=1)
@@ -250,7 +250,7 @@ def _predicted(
 def _condition(
     chunk: Chunk, how: Continuation, past: Tensor | None, sampling: Sampling
 ) -> SegmentCondition:
-    """The segment whose first frames are the last ones before it."""
+    """The condition of a segment, with the frames before it as context."""
     given = None
     if chunk.context and past is not None:
         known = past[:, -chunk.context :].to(sampling.device)
@@ -260,7 +260,7 @@ def _condition(
 
 
 def _chunks(frames: int, how: Continuation) -> list[Chunk]:
-    """The segments of a video that begins with given frames."""
+    """The segments to sample, each but perhaps the first continuing from frames before it."""
     there = 0 if how.given is None else how.given.shape[1]
     given = min(there, how.context)
     offset = there - given
@@ -272,7 +272,7 @@ def _chunks(frames: int, how: Continuation) -> list[Chunk]:
 def _resumed(
     chunks: list[Chunk], done: Tensor | None, frames: int, how: Continuation
 ) -> tuple[int, Before]:
-    """(the first segment to sample, what is before it): `done` must end where a segment ends."""
+    """(index of the first segment to sample, what is before it); `done` must end with a segment."""
     if done is None or done.shape[1] == 0:
         past = None if how.given is None else how.given[:, -how.context :].clone()
         return 0, Before(past, past)
@@ -297,9 +297,9 @@ def _resumed(
 
 @dataclass(frozen=True, kw_only=True)
 class Between:
-    """How the frames between key frames are made; see `interpolation.interpolate`.
+    """Settings of the frames between key frames; see `interpolation.interpolate`.
 
-    denoiser_for, sampling: of the interpolation model; None for those of the key frames. factor:
+    denoiser_for, sampling: of the interpolation model; None = those of the key frames. factor:
     frames per key frame after one pass.
     """
 
@@ -319,7 +319,7 @@ class Between:
             )
 
     def interpolation(self, total_keys: int, frames: int = 0) -> Interpolation:
-        """The same as the interpolation of so many key frames to a video of so many frames."""
+        """These settings for `total_keys` key frames and a video of `frames` frames."""
         return Interpolation(
             window_keys=self.window_keys, rate=self.rate, passes=self.passes, use=self.use,
             factor=self.factor, total_keys=total_keys, frames=frames,
@@ -328,15 +328,15 @@ class Between:
 
 @dataclass(frozen=True, kw_only=True)
 class Hierarchy:
-    """How key frames are made, whose window and given frames count in key frames, and how the
-    frames between them."""
+    """Settings of the key frames, whose window and context count in key frames, and of the frames
+    between them."""
 
     keys: Continuation = Continuation()
     between: Between = Between()
 
 
 def key_frames(frames: int, passes: int = 2, factor: int = FACTOR) -> int:
-    """Key frames that `hierarchical` predicts for a video of `frames` frames."""
+    """How many key frames `hierarchical` predicts for a video of `frames` frames."""
     return -(-(frames - 1) // factor**passes) + 1
 
 
@@ -352,9 +352,9 @@ def hierarchical(
 ) -> Iterator[Tensor]:
     """Yield a video whose key frames are predicted and whose other frames are interpolated.
 
-    Key frames lie factor ** passes frames apart. Every segment between them is made as soon as its
-    key frames exist, so memory does not grow with the length. done: what an interrupted run of the
-    same settings yielded; only the rest is yielded.
+    Key frames lie factor ** passes frames apart. The frames between them are made as soon as their
+    key frames exist, so that memory does not grow with the length. done: what an interrupted run
+    with the same settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     between = how.between
@@ -362,7 +362,7 @@ def hierarchical(
     keys = key_frames(frames, between.passes, between.factor)
     if predicting.given is not None:
         keys = max(keys, 1 + predicting.given.shape[1])
-    # Every key frame is a frame of the video, so those that exist are found in what is done.
+    # Every key frame is a frame of the video, so `done` contains those that exist.
     known = None if done is None else done[:, :: predicting.spacing]
     known = _whole_segments(known, _chunks(keys, predicting), keys)
     predicted = prediction(
@@ -380,14 +380,14 @@ def hierarchical(
 
 
 def _whole_segments(known: Tensor | None, chunks: list[Chunk], keys: int) -> Tensor | None:
-    """The key frames of those prediction segments that are known whole."""
+    """The key frames of complete prediction segments among those that are known."""
     ends = [min(chunk.stop, keys) for chunk in chunks]
     ends = [end for end in ends if known is not None and end <= known.shape[1]]
     return known[:, : ends[-1]] if ends else None
 
 
 def _cropped(stream: Iterator[Tensor], frames: int) -> Iterator[Tensor]:
-    """The first `frames` frames of a stream; what lies behind them is not made."""
+    """The first `frames` frames of a stream, which is read no further."""
     while frames > 0:
         chunk = next(stream)
         yield chunk[:, :frames]

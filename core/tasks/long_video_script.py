@@ -1,4 +1,4 @@
-"""A script for long videos that a model was published with, where it is not one of the tasks."""
+"""A model's published script for long videos, where it is not one of the tasks here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class LongVideoScript:
-    """Lengths in frames of the model's latents.
+    """Lengths are in frames of the model's latents.
 
-    window, context, passes: what it works with, and nothing else. made: how long a video it makes
-    where one of so many frames is asked for. run: yields its latents [b t c h w]; called as
+    window, context, passes: the only values that the script works with. made: length of the video
+    that it makes when so many frames are requested. run: yields latents [b t c h w]; called like
     :func:`.long_video.hierarchical`, with `between` in place of `how`.
     """
 

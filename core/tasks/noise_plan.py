@@ -1,9 +1,9 @@
-"""Strategies as plans: which frames the model sees together at every step, and the noise level that
-each frame has after it.
+"""Strategies as plans: which frames the model sees together at every step, and the noise level of
+each frame after it.
 
-A plan is data [rows + 1, frames] of sigma over the model's calls, as in Chen et al. 2024 (Diffusion
-Forcing): it can be drawn, and :meth:`NoisePlan.check` proves that every frame comes down to the
-last level exactly once and leaves none out. The tasks are tested against it.
+A plan is a matrix [rows + 1, frames] of sigma over the model's calls, as in Diffusion Forcing (Chen
+et al. 2024). It can be plotted, and :meth:`NoisePlan.check` proves that every frame is taken down
+to the last level, one level at a time. The tasks are tested against these plans.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from .windows import Window, prediction_chunks
 
 @dataclass(frozen=True)
 class Call:
-    """Frames that the model sees together, by their numbers; `updated` are those that it takes one
-    level down, the others are given or context. Numbers outside of the video are of frames that
-    are thrown away."""
+    """Frames that the model sees together, by number. Those in `updated` are taken one level down,
+    the others are given or context. Frames with numbers outside of the video are discarded."""
 
     seen: Window
     updated: Window
@@ -33,9 +32,9 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class NoisePlan:
-    """sigmas: [steps + 1], falling. taken: [rows + 1, frames] steps that each frame has behind it
-    before the first row and after every row. calls: those of each row. setting_up: frames that
-    were denoised before, one evaluation each, for what the plan begins with."""
+    """sigmas: [steps + 1], falling. taken: [rows + 1, frames] steps that each frame has taken
+    before the first row and after every row. calls: those of each row. setting_up: frame
+    evaluations spent before the first row, on what the plan starts from."""
 
     sigmas: Tensor
     taken: Tensor
@@ -53,7 +52,7 @@ class NoisePlan:
 
     @property
     def evaluations(self) -> int:
-        """Frames that the model is evaluated on, one by one, in all rows."""
+        """Number of single-frame evaluations of the model, those of setting up included."""
         return self.setting_up + sum(len(one.seen) for row in self.calls for one in row)
 
     @property
@@ -63,7 +62,7 @@ class NoisePlan:
 
     def check(self) -> None:
         """Raise ValueError for the first frame that rises, skips a level, changes without being
-        evaluated, or does not come down to the last level."""
+        updated, or does not reach the last level."""
         steps = self.taken.diff(dim=0)
         for row, (change, calls) in enumerate(zip(steps, self.calls, strict=True)):
             moved = {frame for one in calls for frame in one.updated}
@@ -89,7 +88,7 @@ def planned(
     begun: Sequence[int] | None = None,
     setting_up: int = 0,
 ) -> NoisePlan:
-    """The plan of these rows of calls; begun: steps that the frames have behind them before."""
+    """The plan of these rows of calls. begun: steps that each frame has taken before, None = 0."""
     taken = [list(begun or [0] * frames)]
     calls = []
     for row in rows:
@@ -120,7 +119,7 @@ def sliding_plan(frames: int, sigmas: Tensor, layout: WindowLayout) -> NoisePlan
 
 
 def prediction_plan(frames: int, sigmas: Tensor, window: int, context: int) -> NoisePlan:
-    """Segment after segment, each beside the last frames before it."""
+    """Segment after segment, each seen together with the last frames before it."""
     rows = [row for call in _predicted(frames, window, context) for row in _steps(sigmas, call)]
     return planned(frames, sigmas, rows)
 
@@ -128,9 +127,9 @@ def prediction_plan(frames: int, sigmas: Tensor, window: int, context: int) -> N
 def hierarchical_plan(
     frames: int, sigmas: Tensor, window: int, context: int, *, passes: int = 1, keys: int = 5
 ) -> NoisePlan:
-    """Key frames by prediction, then those between them, `keys` key frames at a time.
+    """Key frames by prediction, then the frames between them, `keys` key frames at a time.
 
-    The task makes the frames between key frames as soon as it can; here they follow all of them.
+    The task interpolates as soon as it can; here interpolation follows after all key frames.
     """
     calls = []
     count, spacing = key_frames(frames, passes), FACTOR**passes
@@ -146,7 +145,7 @@ def hierarchical_plan(
 def rolling_plan(frames: int, sigmas: Tensor, how: Rolling) -> NoisePlan:
     """A queue of frames at rising levels; each row takes all of them one level down.
 
-    The first frames begin within the queue, as copies of a clip that is sampled before.
+    The first frames start inside the queue, from a segment that was sampled before.
     """
     steps = len(sigmas) - 1
     warm_up, windows = how.warm_up(steps), how.windows(steps)

@@ -1,8 +1,9 @@
-"""Rolling denoising: a queue of frames at rising noise levels, which has no end.
+"""Rolling denoising: endless video from a queue of frames at rising noise levels (FIFO-Diffusion,
+Kim et al. 2024).
 
-A clip of one window is sampled as usual. Its frames are noised to the levels of the queue; then
-every step takes each frame one level down, the first frame leaves clean and one of pure noise joins
-(Kim et al. 2024, FIFO-Diffusion). Memory does not depend on the length of the video.
+A first segment of one window is sampled as usual, and its frames are noised to the levels of the
+queue. Then every step takes each frame one level down, the first frame leaves clean, and a frame of
+pure noise joins at the end. Memory does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from .segment import (
 )
 
 SETTING_UP = "rolling queue"
-"""The stream of the noise that the first clip is noised with."""
+"""The stream of the noise that the first segment is noised with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstClip:
-    """How the clip is sampled that the queue begins with; None for the way of the queue."""
+    """How the first segment, from which the queue is built, is sampled; None = like the queue."""
 
     denoiser_for: DenoiserFor | None = None
     sampling: Sampling | None = None
@@ -50,13 +51,13 @@ class FirstClip:
 
 @dataclass(frozen=True, kw_only=True)
 class Rolling:
-    """How a video is denoised in a queue.
+    """Settings of rolling denoising.
 
-    window: frames that the model sees together. lookahead: frames are denoised beside half a window
-    of cleaner ones, which takes twice the evaluations. eta: share of the noise of each step that is
-    drawn anew, 0 is Euler's method and DDIM, 1 is ancestral sampling. rate: frame-rate class.
-    reference: the first clip stays in the spatial attention of all windows, see
-    `drift.HeldReference`. chunk: frames that are yielded at a time.
+    window: frames that the model sees together. lookahead: denoise each frame beside half a window
+    of cleaner ones, at twice the evaluations. eta: share of each step's noise that is drawn anew, 0
+    for Euler's method (DDIM), 1 for ancestral sampling. rate: frame-rate class. reference: keep the
+    first segment in the spatial attention of all windows, see `drift.HeldReference`. chunk: frames
+    per yield.
     """
 
     window: int = 16
@@ -80,12 +81,13 @@ class Rolling:
         return leading_context(self.window, self.lookahead)
 
     def warm_up(self, steps: int) -> int:
-        """Frames that leave before the first of the video: copies of the first clip's first."""
+        """Frames to discard before the first frame of the video: copies of the first segment's
+        first frame."""
         return steps - self.window
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a step of the queue depends on."""
+        """The settings that a step of the queue depends on, for the key of a chunk."""
         names = ("window", "lookahead", "eta", "rate", "reference")
         return {name: getattr(self, name) for name in names}
 
@@ -103,11 +105,10 @@ def rolling(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield a video in chunks of `how.chunk` frames, one of which is finished at every step.
+    """Yield a video in chunks of `how.chunk` frames; each step of the queue finishes one frame.
 
-    Of the sampling's sampler, the first clip alone makes use: the queue takes DDIM steps with
-    `how.eta`. done: the frames that were yielded before an interruption; everything is denoised
-    again, and the rest is yielded.
+    Only the first segment uses `sampling.sampler`: the queue takes DDIM steps with `how.eta`. done:
+    the frames yielded before an interruption; denoising starts over, and only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     steps = len(sampling.sigmas) - 1
@@ -131,7 +132,7 @@ def rolling(
 def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallback | None) -> Tensor:
     """The frames that leave until `stop` of `total` have left.
 
-    A finished chunk is kept together with the queue behind it, from which a run goes on.
+    A chunk is stored together with the queue behind it, from which a run resumes.
     """
     count = stop - queue.left
     numbers = range(queue.number(queue.how.front), queue.number(queue.x.shape[1]) + count)
@@ -162,12 +163,11 @@ def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallbac
 
 
 class RollingQueue:
-    """Frames x [b, front + steps, c, h, w], the finished ones in front, then one for each step.
+    """Frames x [b, front + steps, c, h, w]: finished ones first, then one per step.
 
-    levels: [front + steps] their sigmas; below: what each of them has after its next step. left:
-    frames that have left so far. head: the first clip, where it stays in attention. Frames are
-    numbered from the first of the video; those of the warm-up are below 0, and are given to the
-    model as frame 0.
+    levels: [front + steps] their sigmas. below: their sigmas after the next step. left: number of
+    frames that have left. head: the first segment if it is kept in attention, else None. Frame 0 is
+    the first of the video; the warm-up has negative numbers, and the model sees it as frame 0.
     """
 
     def __init__(self, x: Tensor, denoiser_for: DenoiserFor, sampling: Sampling, how: Rolling):
@@ -182,16 +182,16 @@ class RollingQueue:
 
     @property
     def planned(self) -> Evaluations:
-        """The evaluations that its steps ask for."""
+        """The evaluations that the steps of the queue request."""
         videos, _, *image = self.x.shape
         return Evaluations(self._condition(self.windows[0].seen), (videos, *image), self.levels)
 
     def number(self, position: int) -> int:
-        """The number of the frame at a position of the queue."""
+        """The frame number at a position of the queue."""
         return position - self.how.front + self.left - self.how.warm_up(self.steps)
 
     def step(self) -> None:
-        """Take every frame one noise level down; all windows see the frames as they were."""
+        """Take every frame one noise level down; all windows see the frames as they were before."""
         x = self.x.clone()
         for seen, updated in self.windows:
             within = slice(updated.start - seen.start, updated.stop - seen.start)
@@ -200,7 +200,8 @@ class RollingQueue:
         self.x = x
 
     def shift(self) -> Tensor:
-        """Take the first frame that is finished out [b 1 c h w], and put noise behind the last."""
+        """Return the frame that has just become clean [b 1 c h w]. The oldest frame is dropped from
+        the queue, and pure noise is appended."""
         front = self.how.front
         frame = to_vp(self.x[:, front : front + 1], self.sampling.sigmas[-1])
         self.left += 1
@@ -213,10 +214,10 @@ class RollingQueue:
         return SegmentCondition(frames=numbers, rate=self.how.rate, level="window")
 
     def _denoised(self, seen: range) -> Tensor:
-        """The model's answer for a window, each frame at its own noise level."""
+        """The denoised frames of a window, each evaluated at its own noise level."""
         at = slice(seen.start, seen.stop)
         before = step_under_way.get()
-        # Curves over steps read the step that the frame in the middle is in.
+        # Curves over steps follow the frame in the middle of the window.
         step_under_way.set(StepAt(self._step_of(seen[len(seen) // 2]), self.steps))
         try:
             sigma = self.levels[at].expand(len(self.x), -1)
@@ -225,7 +226,7 @@ class RollingQueue:
             step_under_way.set(before)
 
     def _stepped(self, updated: range, denoised: Tensor) -> Tensor:
-        """DDIM (Song et al. 2021, eq. 12) with a noise level for each frame."""
+        """A DDIM step (Song et al. 2021, eq. 12) with one noise level per frame."""
         x = self.x[:, updated.start : updated.stop]
         pairs = [(float(self.levels[p]), float(self.below[p])) for p in updated]
         down_up = [ancestral_step(sigma, below, self.how.eta) for sigma, below in pairs]
@@ -238,7 +239,7 @@ class RollingQueue:
         return x
 
     def _step_of(self, position: int) -> int:
-        """The sampling step that the frame at a position is in."""
+        """The sampling step that the frame at a position takes next, from 0."""
         return self.steps - 1 - max(position - self.how.front, 0)
 
     def _noise(self, number: int) -> NoiseSource:
@@ -252,8 +253,8 @@ def start_queue(
     how: Rolling,
     callback: ProgressCallback | None = None,
 ) -> RollingQueue:
-    """The queue that begins with a clip of one window: its last frames at the highest levels, and
-    its first frame at all those below."""
+    """Build the queue from a first segment of one window: its last frames get the highest levels,
+    and copies of its first frame all levels below."""
     condition = SegmentCondition(frames=range(how.window), rate=how.rate)
     clip = sample_segment(
         how.first.denoiser_for or denoiser_for,
@@ -274,7 +275,7 @@ def start_queue(
 
 
 def _set_up_noise(clean: Tensor, numbers: Sequence[int], sampling: Sampling) -> Tensor:
-    """Noise that the first clip did not begin with."""
+    """Noise for the first segment, independent of the noise that it was sampled from."""
     b, alpha = len(clean), sampling.shared_noise
     noise = sampling.noise(b, numbers).like(clean, stream=SETTING_UP)
     if not alpha:

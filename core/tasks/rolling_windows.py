@@ -1,8 +1,8 @@
-"""Where the windows of rolling denoising lie in its queue.
+"""Windows over the queue of rolling denoising (FIFO-Diffusion, Kim et al. 2024).
 
-The queue holds one frame for every sampling step, the cleanest first: position p stands before its
-last p + 1 steps. Every step of the queue takes each frame one noise level down, the first one
-leaves clean, and a new one of pure noise joins behind the last (Kim et al. 2024, FIFO-Diffusion).
+The queue holds one frame per sampling step, cleanest first: the frame at position p has p + 1 steps
+left. Every step of the queue takes each frame one noise level down; the first one leaves clean, and
+a new one of pure noise joins at the end.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import NamedTuple
 
 
 class QueueWindow(NamedTuple):
-    """Positions of the queue that the model sees together; `updated` are those it takes one step
-    down, the others are context."""
+    """Queue positions that the model sees together. Those in `updated` are taken one step down, the
+    others are context."""
 
     seen: range
     updated: range
 
 
 def leading_context(window: int, lookahead: bool) -> int:
-    """Finished frames that stay in front of the queue as context: with lookahead half a window."""
+    """Finished frames in front of the queue as context: half a window, or 0 without lookahead."""
     return window // 2 if lookahead else 0
 
 
 def queue_windows(steps: int, window: int, *, lookahead: bool = False) -> list[QueueWindow]:
-    """The model's calls in one step of a queue of `steps` frames, which update each frame once.
+    """The model's calls in one step of a queue of `steps` frames; each frame is updated once.
 
-    Positions count from the first frame in front, finished ones included. Plain: windows side by
-    side. With lookahead each window updates its noisier half alone, so that every frame is denoised
-    beside half a window of cleaner ones. What is left over at the noisy end gets a window moved
-    back to fit. Raises ValueError for fewer steps than a window has frames.
+    Positions count from the first frame in front, finished ones included. Without lookahead,
+    windows lie side by side. With it, each window updates only its noisier half, so that every
+    frame is denoised beside half a window of cleaner ones. A remainder at the noisy end gets a
+    window moved back to fit. Raises ValueError for fewer steps than a window has frames.
     """
     if window < 1 or (lookahead and window < 2):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Plans: which frames a model sees together, and how overlapping answers become one.
+"""Plans of windows: which frames a model sees together, and how overlapping answers are fused.
 
 A window is a tuple of frame numbers. Every plan covers every frame, which is checked where it is
-made. What a plan is used for (sampling, decoding, predicting) is not known here.
+made. Plans are independent of what they are used for: sampling, decoding or prediction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def sliding_windows(frames: int, window: int, overlap: int) -> list[Window]:
 
 
 def disjoint_windows(frames: int, window: int) -> list[Window]:
-    """Consecutive windows that share nothing; the last may be short."""
+    """Consecutive windows without overlap; the last may be short."""
     _check_window(frames, window, 0)
     starts = range(0, frames, window)
     return covering([tuple(range(s, min(s + window, frames))) for s in starts], frames)
@@ -46,8 +46,8 @@ def looped_windows(
 ) -> list[Window]:
     """Windows with strides 1, 2, 4, ... on a video whose end meets its beginning.
 
-    octaves: how many strides at most; those far wider than the video are left out.
-    step: sampling step; it shifts the windows so that their seams do not stay in one place.
+    octaves: the most strides to use; those far too wide for the video are left out.
+    step: sampling step, which shifts the windows so that their seams do not stay in one place.
     closed: also cover the seam, for videos that play as a loop.
     """
     _check_window(frames, window, overlap)
@@ -67,11 +67,11 @@ def looped_windows(
 def uniform_windows(
     frames: int, window: int, overlap: int, *, octaves: int = 1, step: int = 0
 ) -> list[Window]:
-    """As `looped_windows` for videos that do not loop: no window reaches from the end to the start.
+    """Like `looped_windows` for videos that do not loop: no window wraps from the end to the start.
 
-    A window that would is moved to end at the last frame. Where the frame at which it wrapped is
-    not in the next window either, a window starting there follows. Windows wider than the video are
-    left out, and frames that are then seen by no window get the sliding plan's windows.
+    A window that would wrap is moved to end at the last frame. If the next window does not contain
+    the frame at which it wrapped, a window starting there is added. Windows wider than the video
+    are left out, and frames that no window covers then get windows of the sliding plan.
     """
     if frames <= window:
         _check_window(frames, window, overlap)
@@ -84,7 +84,7 @@ def uniform_windows(
             windows.append(indices)
             continue
         windows.append(_moved_to_end(indices, frames))
-        # The first window is already in its final place when the last one asks about it.
+        # The window after the last one is the first, as it was placed above.
         following = windows[0] if i == len(loop) - 1 else following
         if wrapped_at not in following:
             filler = tuple(range(wrapped_at, wrapped_at + window))
@@ -96,12 +96,12 @@ def uniform_windows(
 
 
 def turned_window(frames: int, step: int) -> Window:
-    """All frames of a video that loops, begun elsewhere at every sampling step."""
+    """All frames of a looping video, starting at a different frame at every sampling step."""
     return _strided(round(frames * _bit_reversed_fraction(step)), frames, 1, frames)
 
 
 def covering(windows: list[Window], frames: int) -> list[Window]:
-    """The windows themselves, once they are seen to contain exactly the frames 0 .. frames - 1."""
+    """Return the windows; ValueError unless they contain exactly the frames 0 .. frames - 1."""
     seen = set().union(*windows)
     wrong = sorted(seen.symmetric_difference(range(frames)))
     if wrong:
@@ -135,7 +135,7 @@ def _strided(start: int, window: int, stride: int, frames: int) -> Window:
 
 
 def _moved_to_end(indices: Window, frames: int) -> Window:
-    """The same spacing, unwrapped, ending at the last frame; negative where it does not fit."""
+    """The window unwrapped, with its stride, ending at the last frame; may begin below 0."""
     stride = (indices[1] - indices[0]) % frames
     return tuple(frames - 1 - stride * k for k in reversed(range(len(indices))))
 
@@ -149,16 +149,16 @@ def flat_weights(window: Window, frames: int, overlap: int) -> Tensor:
 
 
 def pyramid_weights(window: Window, frames: int, overlap: int) -> Tensor:
-    """1, 2, ..., 2, 1: the middle of a window has seen most context."""
+    """1, 2, ..., 2, 1: the middle of a window has seen the most context."""
     k = torch.arange(len(window))
     return torch.minimum(k + 1, len(window) - k).float()
 
 
 def overlap_weights(window: Window, frames: int, overlap: int) -> Tensor:
-    """Linear ramps inside the overlap, none at the first and the last frame of the video."""
+    """Linear ramps over the overlap, except at the first and the last frame of the video."""
     weights = torch.ones(len(window))
     overlap = min(overlap, len(window))  # The last of disjoint windows may be short.
-    # Not 0, so that a frame which only the end of a ramp covers keeps its one answer.
+    # Not 0, so that a frame covered only by the end of a ramp keeps its answer.
     ramp = torch.linspace(1e-30, 1, overlap)
     if overlap and window[0] > 0:
         weights[:overlap] = ramp
@@ -188,8 +188,9 @@ LEAST_WEIGHT = 0.02
 def fuse_weights(name: str, plan: Sequence[Window], frames: int, overlap: int) -> list[Tensor]:
     """One weight tensor [window] for each window of the plan.
 
-    A frame whose weights are together below LEAST_WEIGHT, as only ends of windows see it, gets the
-    same shares of a total of 1: its mean stays, and no division is by nearly nothing.
+    Where the weights of a frame sum to less than LEAST_WEIGHT, as for frames that only ends of
+    windows cover, they are rescaled to sum to 1, so that nothing is divided by almost 0; the mean
+    is the same.
     """
     if name not in FUSE_WEIGHTS:
         raise ValueError(f"Unknown fuse method {name!r}; known are {', '.join(FUSE_WEIGHTS)}.")
@@ -211,9 +212,9 @@ def total_weights(plan: Sequence[Window], weights: Sequence[Tensor], frames: int
 def fuse(
     answers: Iterator[Tensor], plan: Sequence[Window], weights: Sequence[Tensor], like: Tensor
 ) -> Tensor:
-    """Weighted mean of answers [b window ...], one per window, into the shape of like [b t ...].
+    """Weighted mean of answers [b window ...], one per window, in the shape of like [b t ...].
 
-    Answers are taken one at a time, so that only the sum and one answer are in memory.
+    Answers are read one at a time, so that only the sum and one answer are in memory.
     """
     total = torch.zeros_like(like)
     weight = like.new_zeros(like.shape[1])
@@ -229,7 +230,7 @@ def windowed(
     plan: Sequence[Window],
     weights: Sequence[Tensor],
 ) -> Denoiser:
-    """A denoiser of long videos from denoisers of windows, overlaps averaged.
+    """A denoiser of a long video from denoisers of its windows; overlaps are averaged.
 
     The order of the plan does not matter, not even in the last bit: windows are visited sorted.
     """
@@ -255,7 +256,7 @@ def windowed(
 
 
 class Chunk(NamedTuple):
-    """Frames start .. stop - 1 made in one run; the first `context` of them are given."""
+    """Frames start .. stop - 1, sampled together; the first `context` of them are given."""
 
     start: int
     stop: int
@@ -273,7 +274,7 @@ class Chunk(NamedTuple):
 def prediction_chunks(frames: int, window: int, context: int) -> list[Chunk]:
     """Chunks of `window` frames, each but the first continuing from the last `context` frames.
 
-    A model was trained on one length, so every chunk has it: the last may run past `frames`.
+    All have the length that the model was trained on, so the last may run past `frames`.
     """
     _check_window(frames, window, 0)
     if not 0 <= context < window:
@@ -286,7 +287,7 @@ def prediction_chunks(frames: int, window: int, context: int) -> list[Chunk]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Space: tiles for pictures that are too large for one call.
+# Space: tiles of images that are too large for one call.
 
 
 class Tile(NamedTuple):
@@ -302,14 +303,14 @@ class Tile(NamedTuple):
 
 
 def tiles(height: int, width: int, tile: int, overlap: int) -> list[Tile]:
-    """Square tiles, row by row, that share `overlap`; the last of a row is shifted back inside."""
+    """Square tiles, row by row, sharing `overlap`; the last of a row is moved back inside."""
     size = min(tile, height), min(tile, width)
     rows, columns = _starts(height, tile, overlap), _starts(width, tile, overlap)
     return [Tile(top, left, *size) for top in rows for left in columns]
 
 
 def tile_weights(tile: Tile, height: int, width: int, overlap: int) -> Tensor:
-    """[tile.height tile.width] linear ramps over the overlap, none at the edges of the picture."""
+    """[tile.height tile.width] linear ramps over the overlap, none at the edges of the image."""
     rows = _edge_ramp(tile.top, tile.height, height, overlap)
     columns = _edge_ramp(tile.left, tile.width, width, overlap)
     return rows[:, None] * columns[None, :]
@@ -323,7 +324,7 @@ def _edge_ramp(start: int, size: int, length: int, overlap: int) -> Tensor:
 
 
 def tiled(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int) -> Tensor:
-    """function(x) for x [... h w], made of tiles; its output may be larger by a whole factor."""
+    """function(x) for x [... h w], in tiles; its output may be larger by a whole factor."""
     height, width = x.shape[-2:]
     total = weight = None
     for part in tiles(height, width, tile, overlap):
