@@ -68,16 +68,34 @@ class Branch(NamedTuple):
 
 
 def averaged(branches: Sequence[Branch]) -> Denoiser:
-    """The mean of the denoisers that take part at a noise level, and zeros where none does."""
+    """The mean of the denoisers that take part at a noise level, and zeros where none does.
+
+    With a level per frame, each frame gets the mean of those that take part at its own. A denoiser
+    is evaluated where it takes part at the level of some frame that has noise.
+    """
     if len(branches) == 1 and branches[0][1:] == (inf, 0.0):
         return branches[0].denoiser
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        level = float(sigma.flatten()[0])
-        answers = [one.denoiser(x, sigma) for one in branches if one.takes_part(level)]
-        return sum(answers) / len(answers) if answers else torch.zeros_like(x)
+        levels = (sigma[0] if sigma.ndim == 2 else sigma.flatten()[:1]).tolist()
+        noisy = [level for level in levels if level > 0] or levels
+        total, count = torch.zeros_like(x), x.new_zeros(())
+        for one in branches:
+            if any(map(one.takes_part, noisy)):
+                share = torch.tensor([[float(one.takes_part(level)) for level in levels]])
+                total = total + broadcast(share, x) * one.denoiser(x, sigma)
+                count = count + broadcast(share, x)
+        return total / count.clamp(min=1)
 
     return denoise
+
+
+def window_level(sigma: Tensor) -> float:
+    """The noise level that stands for a window: of one per frame [b t], that of the frame in the
+    middle of those that have noise."""
+    levels = sigma[0] if sigma.ndim == 2 else sigma.flatten()[:1]
+    noisy = levels[levels > 0]
+    return float(noisy[len(noisy) // 2]) if len(noisy) else 0.0
 
 
 def scheduled(

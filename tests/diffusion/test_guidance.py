@@ -8,10 +8,12 @@ SIGMA = torch.tensor(1.7)
 
 
 def cond(x, sigma):
+    sigma = g.broadcast(sigma, x)
     return (x / (1 + sigma**2)).tanh()
 
 
 def uncond(x, sigma):
+    sigma = g.broadcast(sigma, x)
     return (x / (1 + sigma**2)).sin() * 0.5
 
 
@@ -41,6 +43,26 @@ def test_guidance_of_denoised_is_guidance_of_eps_and_v():
     torch.testing.assert_close(
         v_from_x0(x_vp, denoised, SIGMA), g.combine(v_cond, v_uncond, 4.0), rtol=1e-4, atol=1e-4
     )
+
+
+def test_branches_take_part_frame_by_frame_where_levels_differ():
+    early, late = g.Branch(cond, last=2.0), g.Branch(uncond, first=2.0)
+    sigma = torch.tensor([[0.5, 1.0, 3.0, 4.0, 5.0]]).expand(2, -1)
+    answer = g.averaged([early, late])(X, sigma)
+    assert torch.equal(answer[:, :2], uncond(X, sigma)[:, :2])
+    assert torch.equal(answer[:, 2:], cond(X, sigma)[:, 2:])
+
+
+def test_branches_are_evaluated_where_a_frame_with_noise_is_in_their_range():
+    early, late = g.Branch(cond, last=2.0), g.Branch(never, first=2.0)
+    sigma = torch.tensor([[0.0, 0.0, 3.0, 4.0, 5.0]])
+    g.averaged([early, late])(X, sigma)
+
+
+def test_the_level_of_a_window_is_that_of_its_middle_frame_with_noise():
+    assert g.window_level(torch.tensor([[0.0, 0.0, 3.0, 4.0, 5.0]])) == 4
+    assert g.window_level(torch.tensor([2.0, 2.0])) == g.window_level(torch.tensor(2.0)) == 2
+    assert g.window_level(torch.zeros(1, 3)) == 0
 
 
 def test_one_scale_per_frame():

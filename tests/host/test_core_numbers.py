@@ -138,6 +138,8 @@ def test_mixed_prompts(comfyui):
             "textual inversion": "23"}  # fmt: skip
     wanted = {name: ksampler("3", positive=[key, 0], steps=5) for name, key in used.items()}
     wanted["negative"] = ksampler("3", negative=["14", 0], steps=4)
+    rolling = strategy("rolling", window=3, lookahead=True)
+    wanted["one after the other, rolling"] = sampler("3", positive=["20", 0], **rolling)
     more, names = numbered(wanted, begin=30)
     assert_same(compared(comfyui, without_ours(n13=second_prompt, **extra, **more)), names)
 
@@ -192,6 +194,8 @@ def test_controlnets(comfyui, start):
         wanted[f"{name}, ours"] = sampler("3", **both)
         windows = strategy("sliding windows", window=4, overlap=2)
         wanted[f"{name}, ours in windows"] = sampler("3", **both, **windows)
+        rolling = strategy("rolling", window=3, lookahead=True)
+        wanted[f"{name}, rolling"] = sampler("3", **both, **rolling)
     wanted["without"] = ksampler("3", steps=4)
     more, names = numbered(wanted, begin=30)
     prompt = without_ours(n12=start, n13=given(comfyui, "two", two), **extra, **more)

@@ -33,6 +33,7 @@ from ....core.tasks.segment import (
 from ..interface import Guidance
 from ..shared.misfits import check_prompts_fit
 from .frame_conditions import note_frames
+from .frame_levels import Range, at_levels, ranges_of, set_ranges
 from .layers import FRAME_BATCH, FrameBatch
 from .model_facts import network_spec, prediction_of, trained_network_of
 from .reference import REFERENCE
@@ -126,9 +127,11 @@ class SegmentDenoiser:
 
 @dataclass(frozen=True)
 class Ready:
-    """Conditions of a segment as the guider's model takes them, and options of its evaluations."""
+    """Conditions of a segment as the guider's model takes them, the ranges of noise levels of their
+    ControlNets, and options of its evaluations."""
 
     conds: dict[str, list]
+    ranges: dict[Any, Range]
     options: dict[str, Any]
 
     def clean_up(self) -> None:
@@ -164,15 +167,19 @@ class Running(comfy.samplers.Sampler):
         """The denoised frames [(b t) c h w] of x [b t c h w]."""
         folded = rearrange(x, "b t c h w -> (b t) c h w").to(self.device, torch.float32)
         ready = self._ready_for(segment, x.shape, folded)
-        self.guider.conds, self.guider.frames = ready.conds, x.shape[1]
+        levels = _per_frame(sigma, x).to(folded)
+        set_ranges(ready.ranges, levels)
+        self.guider.conds = at_levels(ready.conds, levels, tuple(x.shape[-2:]))
+        self.guider.frames = x.shape[1]
         given = self.extra_args | {"model_options": ready.options}
-        return self.model_wrap(folded, _per_frame(sigma, x).to(folded), **given)
+        return self.model_wrap(folded, levels.flatten(), **given)
 
     def _ready_for(self, segment: SegmentDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
         ready = self.ready.pop(segment, None)
         if ready is None:
             prompts = for_batch(segment.prompts, segment.condition, shape)
-            ready = Ready(self.guider.made_ready(prompts, folded), self._options(segment))
+            conds = self.guider.made_ready(prompts, folded)
+            ready = Ready(conds, ranges_of(conds), self._options(segment))
         self.ready[segment] = ready
         if len(self.ready) > MOST_READY:
             self.ready.popitem(last=False)[1].clean_up()
@@ -188,11 +195,10 @@ class Running(comfy.samplers.Sampler):
 
 
 def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
-    """Noise levels [(b t)] of [], [b] or [b t]."""
-    videos, frames = x.shape[:2]
+    """Noise levels [b t] of [], [b] or [b t]."""
     if sigma.ndim == 1:
         sigma = sigma[:, None]
-    return sigma.to(x).expand(videos, frames).reshape(-1)
+    return sigma.to(x).expand(x.shape[:2])
 
 
 class VideoGuider(comfy.samplers.CFGGuider):

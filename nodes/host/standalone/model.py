@@ -11,7 +11,15 @@ from torch import Tensor
 from ....core.diffusion.curves import FULL, Curve, step_under_way
 from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.free_init import FreeInit
-from ....core.diffusion.guidance import Branch, Scale, averaged, guided, rescaled, scheduled
+from ....core.diffusion.guidance import (
+    Branch,
+    Scale,
+    averaged,
+    guided,
+    rescaled,
+    scheduled,
+    window_level,
+)
 from ....core.networks.conditions import Conditions
 from ....core.networks.diffusion_model import DiffusionModel
 from ....core.networks.injected_sets import Injection
@@ -177,7 +185,7 @@ def _controlled(
     core: DiffusionModel, hints: Sequence[Hint], x: Tensor, sigma: Tensor, frames: Sequence[int]
 ) -> DiffusionModel:
     """The model with the ControlNets that act on some of these frames at this noise level."""
-    level, step = float(sigma.flatten()[0]), step_under_way.get()
+    level, step = window_level(sigma), step_under_way.get()
     acting = [
         one.control(x, frames, step)
         for one in hints
