@@ -65,7 +65,7 @@ from .published_script import script_for
 from .rolling import rolling_settings
 from .running import Meter, Settings, gathered, require_room, sampling_for
 from .shown import Sampled
-from .strategy import Strategy, flat
+from .strategy import Strategy, flat, ignored_settings
 from .texts import read_positions
 from .video_request import Prompts, VideoRequest, in_latents, prompts_for
 
@@ -114,7 +114,8 @@ class _Run:
         self.given = self._latents(request.context, "context frames")
         self._check()
         setup = self._setup()
-        for sentence in sampler_warnings(setup):
+        ignored = ignored_settings(host, self.facts, self.own)
+        for sentence in (*sampler_warnings(setup), *ignored):
             host.warn(sentence)
         if self.facts.reference is not None and (setup.views or not setup.holds_reference):
             host.warn(REFERENCE_WITHOUT_WINDOWS)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ..choices import ALL_TOGETHER, CONTINUING, SPARSE_FIRST
+from ..host.shared.misfits import without_effect
+
+if TYPE_CHECKING:
+    from ..host.interface import Host, ModelFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,21 @@ def read_strategy(chosen: Mapping[str, Any]) -> Strategy:
     else:
         sparse = None
     return Strategy(name=name, sparse=sparse, **settings)
+
+
+def ignored_settings(host: Host, facts: ModelFacts, own: Strategy) -> list[str]:
+    """Warnings of FreeInit and a Reference Window on the strategy's other models: predicted
+    segments have those of the sampler's model, frames in between have none."""
+    found = []
+    if own.prediction_model is not None:
+        other = host.facts(own.prediction_model)
+        alike = {name: None for name in ("free_init", "reference")
+                 if getattr(other, name) == getattr(facts, name)}  # fmt: skip
+        found += without_effect(replace(other, **alike), own.name, "the prediction_model")
+    if own.interpolation_model is not None:
+        other = host.facts(own.interpolation_model)
+        found += without_effect(other, own.name, "the interpolation_model")
+    return found
 
 
 def flat(strategy: Strategy) -> dict[str, Any]:

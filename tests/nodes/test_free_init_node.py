@@ -69,3 +69,20 @@ def test_it_has_no_effect_where_no_sampler_heeds_it(run, sample, video_model, pa
     run("VideoLDM_InterpolateFrames", model=model, **given)
     for name in ("FreeInit", "Reference Window"):
         assert f"{name} on the model has no effect in Interpolate Frames" in caplog.text
+
+
+def test_it_has_no_effect_on_the_other_models_of_a_strategy(
+    run, sample, video_model, again, caplog
+):
+    between = video_model("interpolation")
+    for node in ("VideoLDM_FreeInit", "VideoLDM_ReferenceWindow"):
+        between = run(node, model=between)
+    predicts = run("VideoLDM_FreeInit", model=video_model("prediction"), iterations=2)
+    how = dict(window=5, passes=1, prediction_model=predicts, interpolation_model=between)
+    sample(again(2), frames=18, **strategy("hierarchical", **how))
+    for name in ("FreeInit", "Reference Window"):
+        words = f"{name} on the interpolation_model has no effect in hierarchical"
+        assert words in caplog.text
+    assert "the prediction_model" not in caplog.text  # it has the FreeInit of the sampler's model
+    sample(video_model(), frames=18, **strategy("hierarchical", **how))
+    assert "FreeInit on the prediction_model has no effect in hierarchical" in caplog.text

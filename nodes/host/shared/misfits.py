@@ -28,13 +28,14 @@ NEEDS_PURE_NOISE = (
 )
 
 
-def without_effect(facts: ModelFacts, node: str) -> list[str]:
-    """Warnings of what a model was given for samplers, in a node that does not heed it."""
+def without_effect(facts: ModelFacts, node: str, on: str = "the model") -> list[str]:
+    """Warnings of what a model was given for samplers, in a node that does not heed it.
+
+    on: where the model is connected.
+    """
     given = {"FreeInit": facts.free_init, "Reference Window": facts.reference}
     return [
-        f"{name} on the model has no effect in {node}"
-        for name, how in given.items()
-        if how is not None
+        f"{name} on {on} has no effect in {node}" for name, how in given.items() if how is not None
     ]
 
 
