@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..choices import ALL_TOGETHER, CONTINUING, SPARSE_FIRST
+from ..choices import ALL_TOGETHER, CONTINUING, SLIDING_WINDOWS, SPARSE_FIRST, WHOLE
 from ..host.shared.misfits import without_effect
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class Strategy:
     latent: Any = None
     prediction_model: Any = None
     interpolation_model: Any = None
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether the model sees windows or segments, not all frames together."""
+        return self.name not in WHOLE or self.windows == SLIDING_WINDOWS
 
     @property
     def comes_in_parts(self) -> bool:

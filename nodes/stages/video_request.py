@@ -35,7 +35,11 @@ def in_latents(factor: int, request: VideoRequest) -> VideoRequest:
     """The request with its lengths in latent frames of `factor` frames each."""
     if factor == 1:
         return request
-    lengths = in_latent_frames(chosen(vars(request.strategy)), factor)
+    lengths = chosen(vars(request.strategy))
+    if not request.strategy.has_segments:
+        # They are defaults of 16 and 0 frames that nothing reads, and need not fit.
+        lengths = {name: n for name, n in lengths.items() if name not in ("window", "overlap")}
+    lengths = in_latent_frames(lengths, factor)
     own = replace(request.strategy, **lengths, context_positions=_latent_positions(factor, request))
     frames = in_latent_frames({"frames": request.frames}, factor)
     return replace(request, **frames, strategy=own)
