@@ -1,6 +1,6 @@
-"""All nodes, in the order of the menu. Ids and input names never change; a test freezes them.
+"""All nodes in menu order. Ids and input names never change; a test freezes them.
 
-Importing this loads no torch: workflows are listed and validated in an instant.
+Importing this does not import torch, so that listing nodes and validating workflows is fast.
 """
 
 from __future__ import annotations
@@ -75,18 +75,18 @@ NODES = [
 
 
 class VideoLDMExtension(ComfyExtension):
-    """What ComfyUI asks for the nodes."""
+    """The extension from which ComfyUI gets the list of nodes."""
 
     async def get_node_list(self) -> list:
-        from .host import host  # Here, so that `nodes.host` stays the name of the package.
+        from .host import host  # Imported here so that `nodes.host` remains the package.
 
         return NODES if host is not None else []
 
 
 def node_registry() -> dict[str, NodeSpec]:
-    """Every node of the standalone host by id: this pack's, then the stand-ins for ComfyUI's own.
+    """The standalone host's nodes by id: this pack's, then its versions of ComfyUI's core nodes.
 
-    Raises RuntimeError inside ComfyUI, which runs workflows itself.
+    Raises RuntimeError inside ComfyUI, which has its own registry.
     """
     if inside_comfyui():
         raise RuntimeError("ComfyUI runs the workflows here, there is no registry of our own")

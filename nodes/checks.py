@@ -1,8 +1,8 @@
-"""Checks of a node's inputs before anything runs.
+"""Input checks that run before a node is executed.
 
-Each rule takes the known values and the names of the connected inputs. Nodes call it in
-`validate_inputs`, when values from wires are not known yet; their stages call it again when they
-are.
+A rule takes the known values and the names of the connected inputs, and yields error messages.
+`validate_inputs` applies it while values from other nodes are still unknown; the stage applies it
+again when they are known.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ Values = Mapping[str, Any]
 Rule = Callable[[Values, Collection[str]], Iterator[str]]
 
 ABSENT = object()
-"""The default of an argument of `validate_inputs`: neither a value nor a wire (which is None)."""
+"""Default of arguments of `validate_inputs`: no value and no connection (which is None)."""
 
 
 def verdict(node: type[io.ComfyNode], rule: Rule, **given: Any) -> bool | str:
-    """The answer of `validate_inputs`: True, or the first fault.
+    """The result of `validate_inputs`: True, or the first error.
 
-    Hosts leave range and choices of an input to the node that validates it, so both are looked at.
+    Hosts skip their own checks of range and options for inputs that a node validates itself, so
+    both are checked here.
     """
     try:
         values = dict(_known_values(node.define_schema().inputs, given))
@@ -46,8 +47,8 @@ def verdict(node: type[io.ComfyNode], rule: Rule, **given: Any) -> bool | str:
 def _known_values(
     inputs: Sequence[io.Input], given: Values, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Name and value of each input whose value is known, those that a dynamic combo opens included;
-    raises ValueError for one that is out of its range."""
+    """Yield (name, value) of each input whose value is known, including the inputs of a dynamic
+    combo's chosen option; raises ValueError for a value out of range."""
     for one in inputs:
         if isinstance(one, io.DynamicCombo.Input):
             yield from _chosen_values(one, given.get(one.id), prefix)
@@ -59,7 +60,7 @@ def _known_values(
 
 
 def _chosen_values(one: io.Input, value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Of a dynamic combo: its choice, and what this opens. ComfyUI hands over no wrong choice."""
+    """The choice of a dynamic combo, then the values of the inputs of that option."""
     options = {option.key: option.inputs for option in one.options}
     choice = value.get(one.id) if isinstance(value, Mapping) else None
     spec = InputSpec(name=one.id, type="COMBO", options=tuple(options))
@@ -75,7 +76,7 @@ def _checked(value: Any, spec: InputSpec, prefix: str) -> Any:
 
 
 def require(rule: Rule, values: Values, connected: Collection[str] = ()) -> None:
-    """Raise ValueError for the first fault, now that all values are known."""
+    """Raise ValueError with the first error, once all values are known."""
     for fault in rule(values, connected):
         raise ValueError(fault)
 
@@ -92,7 +93,7 @@ def _spec(one: io.Input) -> InputSpec:
 
 
 def _known(values: Values, *names: str) -> list[Any] | None:
-    """The values of these names, or None if one is not known yet."""
+    """The values of these inputs, or None if any of them is unknown."""
     found = [values.get(name) for name in names]
     return None if None in found else found
 
@@ -108,7 +109,7 @@ def _not_below(values: Values, small: str, large: str) -> Iterator[str]:
 
 
 def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of the Video Sampler."""
+    """Rules of Video Sampler."""
     strategy = values.get("strategy")
     yield from _not_below(values, "overlap", "window")
     if strategy in CONTINUING:
@@ -130,7 +131,7 @@ def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """The places of given frames lie in the video; each of them is given."""
+    """context_positions must lie in the video, and require context to be connected."""
     from .stages.texts import read_positions
 
     text = values.get("context_positions")
@@ -144,8 +145,8 @@ def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str
 
 
 def _rolling_faults(values: Values) -> Iterator[str]:
-    """The queue has a frame for every step, and takes the steps itself. Steps 0 are known with the
-    model alone."""
+    """The queue has at most one frame per step, and rolling sets its own noise levels. What steps 0
+    stands for is only known with the model."""
     both = _known(values, "steps", "window")
     if both and 0 < both[0] < both[1]:
         yield (
@@ -157,7 +158,7 @@ def _rolling_faults(values: Values) -> Iterator[str]:
 
 
 def _sparse_faults(values: Values) -> Iterator[str]:
-    """The frames sampled first are among those of the segment."""
+    """A segment has at least the frames that are sampled first."""
     sparse, segment = values.get("first_frames"), "frames"
     if values.get("first_segment") == SPARSE_FIRST:
         segment = "window"
@@ -167,7 +168,7 @@ def _sparse_faults(values: Values) -> Iterator[str]:
 
 
 def schedule_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of sampling nodes with a schedule that may begin below the highest noise level."""
+    """Rules of sampling nodes whose schedule may start below the highest noise level."""
     for name in ("denoise", "fill_denoise"):
         both = _known(values, "schedule", name)
         if both and both[0] == AS_PUBLISHED and both[1] < 1:
@@ -178,14 +179,14 @@ def schedule_faults(values: Values, connected: Collection[str]) -> Iterator[str]
 
 
 def interpolation_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Interpolate Frames."""
+    """Rules of Interpolate Frames."""
     if values.get("window_keys") == 1:
         yield "window_keys 1 has nothing to interpolate between: set it to 0, or to 2 or more"
     yield from schedule_faults(values, connected)
 
 
 def upsampling_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Upsample Video."""
+    """Rules of Upsample Video."""
     yield from _not_below(values, "overlap", "chunk")
     if values.get("tile"):
         yield from _not_below(values, "tile_overlap", "tile")
@@ -197,7 +198,7 @@ def upsampling_faults(values: Values, connected: Collection[str]) -> Iterator[st
 
 
 def video_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of nodes that take a video or images."""
+    """Rules of nodes that take either a video or images."""
     given = [name for name in ("video", "images") if name in connected]
     if len(given) != 1:
         both = "both" if given else "none"
@@ -205,7 +206,7 @@ def video_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Load Video; how many frames there are is known of the videos that it renders itself."""
+    """Rules of Load Video. The number of frames is only known for the rendered videos."""
     from ..core.graph.wording import counted
 
     for frame, second in (("start", "start_time"), ("count", "duration")):
@@ -235,7 +236,7 @@ def reference_faults(values: Values, connected: Collection[str]) -> Iterator[str
 
 
 def segment_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Long-Horizon Segments."""
+    """Rules of Long-Horizon Segments."""
     from .stages.prompt_travel import Clock
     from .stages.texts import read_segments
 
@@ -246,14 +247,14 @@ def segment_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def box_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Prompt with Bounding Boxes."""
+    """Rules of Prompt with Bounding Boxes."""
     from .stages.texts import read_boxes
 
     yield from _unreadable(read_boxes, values.get("boxes"))
 
 
 def site_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Inject Temporal Layers."""
+    """Rules of Inject Temporal Layers."""
     from .stages.texts import read_frames, read_sites
 
     yield from _unreadable(read_sites, values.get("sites"))
@@ -261,7 +262,7 @@ def site_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Strength Curve."""
+    """Rules of Strength Curve."""
     from .stages.texts import read_places, read_points
 
     over = values.get("over")
@@ -270,14 +271,14 @@ def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def frame_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of nodes that give images to frames."""
+    """Rules of nodes that assign images to frames."""
     from .stages.texts import absolute_frames
 
     yield from _unreadable(absolute_frames, values.get("frames"))
 
 
 def camera_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Camera Control."""
+    """Rules of Camera Control."""
     from .stages.camera_texts import read_camera
 
     both = _known(values, "moves", "frames")

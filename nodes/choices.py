@@ -1,4 +1,5 @@
-"""Options of combos, listed here so that node listings need no torch; a test compares."""
+"""Combo options, repeated here so that listing nodes needs no torch; a test compares them with
+core."""
 
 SAMPLERS = (
     "euler", "euler_ancestral", "heun", "ddim", "ddpm", "dpmpp_2m", "dpmpp_2m_sde", "unipc",
@@ -8,15 +9,15 @@ SCHEDULES = (
     "uniform", "normal", "karras", "exponential", "trailing", "leading", "linspace", "strided",
 )  # fmt: skip
 AS_PUBLISHED = "as published"
-"""Beside the schedules: noise levels, and what goes with them, as in a family's own script. Beside
-the samplers: that of the temporal layers; steps and cfg 0 say the same."""
+"""As a schedule: noise levels and step formulas of the model family's original script. As a
+sampler: the one that the temporal layers were published with; steps 0 and cfg 0 mean the same."""
 USUAL_SAMPLER, USUAL_STEPS, USUAL_CFG = "dpmpp_2m", 25, 3.0
-"""Of models of which nothing was published."""
+"""For models without published settings."""
 IMAGE_MOTIONS = (
     AS_PUBLISHED, "small motion", "moderate motion", "large motion", "loop small", "loop moderate",
     "loop large", "style transfer large", "style transfer moderate", "style transfer small",
 )  # fmt: skip
-"""How far the frames of a video may get from an image that they continue."""
+"""How far frames may depart from the image that they continue (PIA's presets)."""
 BORDERS = ("automatic", "continued", "blended", "independent")
 SINGLE_SEGMENT, SPARSE_FIRST, SLIDING_WINDOWS = "single clip", "sparse first", "sliding windows"
 PREDICTION, HIERARCHICAL, VIDEO_TO_VIDEO = "prediction", "hierarchical", "video to video"
@@ -26,11 +27,11 @@ STRATEGIES = (
     ROLLING,
 )  # fmt: skip
 CONTINUING = (PREDICTION, HIERARCHICAL)
-"""Strategies in which segments continue the last frames of others."""
+"""Strategies whose segments continue the last frames of other segments."""
 WHOLE = (SINGLE_SEGMENT, SPARSE_FIRST, VIDEO_TO_VIDEO)
-"""Strategies in which the model sees all frames together."""
+"""Strategies in which the model sees all frames at once."""
 FROM_CONTEXT = (SINGLE_SEGMENT, SLIDING_WINDOWS, *CONTINUING)
-"""Strategies that can begin with given frames."""
+"""Strategies that accept context frames."""
 ALL_TOGETHER = "all frames together"
 FREQUENCY_FILTERS = ("butterworth", "gaussian", "ideal")
 VIEWS = "views"
@@ -56,4 +57,4 @@ LOADED = (FRAMES_AND_VIDEO, VIDEO_ONLY)
 FITS = ("crop", "stretch")
 
 MISFITS = REFUSE, REPEAT_LAST, CROP = "refuse", "repeat the last", "crop"
-"""What to do with frames of which a VAE of videos cannot make whole latent frames."""
+"""What to do when the number of frames does not fill whole latent frames of a 3D VAE."""

@@ -12,7 +12,7 @@ EXAMPLE = "[[0, 1], [15, 1]]"
 
 
 def curve_input(name: str, tooltip: str, **more) -> io.Input:
-    """An input for anything that can be a strength over frames and steps."""
+    """An input that takes a curve, a number, a list of numbers or a mask."""
     kinds = [CurveType, io.Float, FloatsType, io.Mask]
     return io.MultiType.Input(name, types=kinds, tooltip=tooltip, **{"optional": True, **more})
 

@@ -1,4 +1,4 @@
-"""Temporal VAE: latents to frames, to a video that is decoded while it is saved, and back."""
+"""Temporal VAE: decode latents to frames, or to a video while it is saved; encode frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def decoder_inputs() -> list[io.Input]:
 
 
 def decoder_wanted(given) -> list[str]:
-    """The inputs that a node that decodes still needs."""
+    """The lazy inputs that a decoding node still needs: none if its frames are cached."""
     from .host.shared.finished_stages import wanted
     from .stages.decoding import frames_output
 

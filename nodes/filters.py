@@ -1,4 +1,4 @@
-"""Filters: a video in, a video out, changed while it is saved."""
+"""Video filters, applied chunk by chunk while the video is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FreeInit: sampling again from better noise."""
+"""FreeInit: repeated sampling from refined initial noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guidance and ControlNets over frames and steps."""
+"""Guidance scale and ControlNet strength over frames and steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The `videoldm` command: workflows without ComfyUI, and everything around them.
+"""The `videoldm` command: run workflows without ComfyUI, train, convert and evaluate models.
 
-This module parses arguments and turns exceptions into an exit code and one sentence. The
-subcommands are in `command/`, and are imported only when they are asked for.
+This module parses the arguments and turns exceptions into an exit code and one sentence. The
+subcommands are in `command/` and are imported on use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST_MESSAGE = 300
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, without repeating the usage."""
+    """A parser that reports errors in one line, without repeating the usage."""
 
     def error(self, message: str) -> None:
         message = shown(message, LONGEST_MESSAGE)
@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command."""
+    """Return the parser with all subcommands."""
     codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
     layout = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = _Parser(
@@ -72,13 +72,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code, and never lets an exception out."""
+    """Run the command and return its exit code; exceptions are reported, not raised."""
     print_anything()
     try:
         args = build_parser().parse_args(argv)
-    except SystemExit as stop:  # Also how --help and --version end.
+    except SystemExit as stop:  # Also raised by --help and --version.
         return int(stop.code or 0)
-    # Without this, Python looks for garbage in all of torch before it ends: a second or more.
+    # Without this, garbage collection at exit traverses all of torch: a second or more.
     atexit.register(gc.freeze)
     with StopSignals() as stop:
         try:
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("videoldm: interrupted", file=sys.stderr)
             return stop.code
-        except BrokenPipeError:  # The reader of our output has seen enough, as with `| head`.
+        except BrokenPipeError:  # The reader of our output closed it, as `| head` does.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except Exception as error:

@@ -1,4 +1,4 @@
-"""An image beside the prompt, for models that read both."""
+"""Image prompts, for models conditioned on text and an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporal layers into an image model, and out of it."""
+"""Inject temporal layers into an image model, and eject them again."""
 
 from __future__ import annotations
 

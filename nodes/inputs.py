@@ -1,4 +1,4 @@
-"""Inputs that several nodes have, described once."""
+"""Inputs shared by several nodes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def number(name: str, default: float, low: float, high: float, tooltip: str, **m
 
 
 def boolean(name: str, tooltip: str) -> io.Input:
-    """An optional switch for experts, off."""
+    """An optional advanced switch, off by default."""
     return io.Boolean.Input(name, default=False, tooltip=tooltip, optional=True, advanced=True)
 
 
 def combo(name: str, options: Sequence[str], tooltip: str) -> io.Input:
-    """An optional choice for experts; the first is the default."""
+    """An optional advanced choice; the first option is the default."""
     return io.Combo.Input(
         name,
         options=list(options),
@@ -46,7 +46,7 @@ def combo(name: str, options: Sequence[str], tooltip: str) -> io.Input:
 
 
 def seconds(name: str, tooltip: str) -> io.Input:
-    """An optional time for experts, 0."""
+    """An optional advanced time in seconds, 0 by default."""
     return number(name, 0.0, 0.0, 100_000.0, tooltip, step=0.01, optional=True, advanced=True)
 
 
@@ -63,8 +63,7 @@ def prompts(*, lazy: bool = False) -> list[io.Input]:
 
 
 def latent_wanted(given: Mapping[str, Any]) -> list[str]:
-    """The inputs that a node that makes a LATENT still needs: its models and prompts only where
-    that is not finished."""
+    """The lazy inputs that a node with a LATENT output still needs: none if that is cached."""
     from .host.shared.finished_stages import LATENT, stage_output, wanted
 
     return wanted(host, given, stage_output(host, LATENT))
@@ -168,7 +167,7 @@ def chunk_overlap() -> io.Input:
 
 
 def frames_or_video(name: str, tooltip: str, **more) -> io.Input:
-    """An input for an IMAGE, or for a VIDEO whose frames are read while they are needed."""
+    """An input that takes an IMAGE, or a VIDEO whose frames are read on demand."""
     return io.MultiType.Input(name, types=[io.Image, io.Video], tooltip=tooltip, **more)
 
 

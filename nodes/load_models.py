@@ -30,7 +30,7 @@ def model_outputs() -> list[io.Output]:
 
 
 def untold_inputs() -> list[io.Input]:
-    """What the weights of some published files do not tell."""
+    """Inputs for facts that some published files do not record."""
     return [
         combo(
             "weights",

@@ -1,4 +1,4 @@
-"""LoRAs over frames and steps."""
+"""LoRAs whose strength varies over frames and steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reference window: what keeps people and places the same over windows."""
+"""A reference window, which keeps people and places consistent across windows."""
 
 from __future__ import annotations
 

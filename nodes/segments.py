@@ -1,4 +1,4 @@
-"""Long-horizon segments: a prompt for each part of a video."""
+"""Long-horizon segments: one prompt per part of a video."""
 
 from __future__ import annotations
 

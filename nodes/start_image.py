@@ -1,4 +1,4 @@
-"""The start image of a video, as image-to-video models are given it."""
+"""The start image of image-to-video models."""
 
 from __future__ import annotations
 

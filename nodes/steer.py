@@ -1,4 +1,4 @@
-"""Steering of temporal layers: images of keyframes, a camera, SparseCtrl."""
+"""Control of temporal layers: keyframe images, camera motion, SparseCtrl."""
 
 from __future__ import annotations
 

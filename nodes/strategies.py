@@ -1,4 +1,4 @@
-"""The Video Sampler's strategies, and the settings that come with each."""
+"""The Video Sampler's strategies and the settings of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .inputs import boolean, combo, context_guidance, integer, number
 
 
 def strategy() -> io.Input:
-    """A combo that opens the settings of the chosen strategy; the first is the default."""
+    """A dynamic combo with the settings of each strategy; the first is the default."""
     opened = {
         SINGLE_SEGMENT: [_context_frames(), context_guidance(), _perturbation(), *_keyframes()],
         SPARSE_FIRST: _sparse(),

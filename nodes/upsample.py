@@ -1,4 +1,4 @@
-"""The video upsampler."""
+"""Video upsampling."""
 
 from __future__ import annotations
 

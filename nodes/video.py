@@ -1,4 +1,4 @@
-"""Videos from files, into files, and onto the screen."""
+"""Load, save and preview videos."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CATEGORY = "VideoLDM/video"
 
 
 def saved(path, *, temp: bool = False):
-    """What the frontend or the runner shows of saved files; gif and png are pictures to it."""
+    """The UI output for saved files: a video for mp4, webm and mov, images for all others."""
     from .stages.media import shown_files
 
     kind = io.FolderType.temp if temp else io.FolderType.output
@@ -32,11 +32,11 @@ def saved(path, *, temp: bool = False):
 
 
 VideoEdit = getattr(io, "VideoEdit", None) or io.Custom("VIDEO_EDIT")
-"""ComfyUI's trim and crop drawn in the node, where it has them; else a socket of the same type."""
+"""ComfyUI's widget for trim and crop where it has one, else a socket of the same type."""
 
 
 def loading_inputs() -> list[io.Input]:
-    """Of Load Video: the file, its frames by number, and their size."""
+    """Load Video's basic inputs: file, range of frames, size."""
     return [
         io.Combo.Input(
             "file", options=[*RENDERED, *host.folders.input_names("moving")],
@@ -79,7 +79,7 @@ def loading_outputs() -> list[io.Output]:
 
 
 def selection_inputs() -> list[io.Input]:
-    """Of Load Video: which frames beyond start, count and stride, and what comes with them."""
+    """Load Video's advanced inputs: selection by time, transparency, what to load."""
     return [
         number(
             "force_rate", 0.0, 0.0, 240.0,
@@ -110,7 +110,7 @@ def selection_inputs() -> list[io.Input]:
 
 
 def saving_inputs() -> list[io.Input]:
-    """Of Save Video: how the frames become the file."""
+    """Save Video's inputs beyond format, quality and frames."""
     return [
         boolean(
             "ping_pong", "Play the frames forwards, then backwards without repeating the first and "
@@ -264,7 +264,7 @@ class PreviewVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, frame_rate=ABSENT, video=ABSENT, images=ABSENT):
-        # ComfyUI lists a fault under each input that is there: with frame_rate, one always is.
+        # ComfyUI lists an error under each validated input that is present; frame_rate always is.
         return verdict(cls, video_faults, frame_rate=frame_rate, video=video, images=images)
 
     @classmethod

@@ -1,1 +1,1 @@
-"""One module per stage, between wire values and core's tasks."""
+"""One module per stage: they translate node inputs for core's tasks, and results back."""

@@ -1,4 +1,4 @@
-"""Camera moves, or poses, as text."""
+"""Parse camera moves or poses. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...core.graph.messages import written
 
 NUMBERS = 19
-"""Of a pose as RealEstate10K writes it: time, fx, fy, cx, cy, two unused, world to camera 3x4."""
+"""Per pose in RealEstate10K's format: time, fx, fy, cx, cy, two unused, world to camera 3x4."""
 MOVES: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "pan": (20, {"right": 1, "left": -1}),
     "tilt": (20, {"down": 1, "up": -1}),
@@ -19,8 +19,8 @@ MOVES: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "pedestal": (1, {"down": 1, "up": -1}),
     "zoom": (1, {"in": 1, "out": -1}),
 }
-"""The usual amount and the signs of the directions: turns in degrees, shifts in the units of
-RealEstate10K's scenes, about metres."""
+"""Default amount and the sign of each direction: rotations in degrees, translations in the units of
+RealEstate10K's scenes, roughly metres."""
 
 _RANGE = re.compile(r"^(?:(\d{1,6})\s*-\s*(\d{1,6})\s*:)?\s*(.*)$")
 _MOVE = re.compile(r"^(\w+)\s+(\w+)(?:\s+([0-9]{1,6}(?:\.[0-9]{1,6})?|\.[0-9]{1,6}))?$")
@@ -28,7 +28,7 @@ _MOVE = re.compile(r"^(\w+)\s+(\w+)(?:\s+([0-9]{1,6}(?:\.[0-9]{1,6})?|\.[0-9]{1,
 
 @dataclass(frozen=True)
 class Move:
-    """A movement of the camera in its own view, evenly over the frames first .. last."""
+    """A move in the camera's own axes, at constant speed over the frames first .. last."""
 
     kind: str
     amount: float
@@ -37,7 +37,8 @@ class Move:
 
 
 def read_camera(text: str, frames: int) -> list[Move] | list[list[float]]:
-    """Moves for a video of `frames` frames, or rows of poses. ValueError for what is neither."""
+    """Parse moves for a video of `frames` frames, or poses, 19 numbers per line; lines with a URL
+    are skipped among poses. Raises ValueError for anything else."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and len(lines[-1].split()) == NUMBERS:
         return [_pose(line) for line in lines if "://" not in line]

@@ -1,4 +1,4 @@
-"""The camera of every frame, from moves or poses."""
+"""Camera poses for every frame, from moves or poses given as text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ...core.networks.cameras import CameraPath
 from .camera_texts import Move, read_camera
 
 INTRINSICS = (0.4748, 0.8441, 0.5, 0.5)
-"""Focal lengths and centre of a usual film of RealEstate10K, in parts of width and height."""
+"""fx, fy, cx, cy of a typical RealEstate10K clip, as fractions of width and height."""
 TURNS = {"pan": (2, 0), "tilt": (2, 1), "roll": (0, 1)}
-"""The first axis turns towards the second. x points to the right, y down, z into the picture."""
+"""Each rotates the first axis towards the second. x is right, y down, z into the image."""
 SHIFTS = {"truck": 0, "pedestal": 1, "zoom": 2}
 
 
 def camera_path(text: str, frames: int) -> CameraPath:
-    """The cameras of a video of `frames` frames; for the text see `read_camera`."""
+    """The cameras of a video of `frames` frames from a text for `read_camera`."""
     found = read_camera(text, frames)
     if found and not isinstance(found[0], Move):
         return _given(torch.tensor(found, dtype=torch.float64))
@@ -27,7 +27,7 @@ def camera_path(text: str, frames: int) -> CameraPath:
 
 
 def _moved(moves: Sequence[Move], frames: int) -> CameraPath:
-    """Moves add up where they are at the same time."""
+    """Cameras from moves; simultaneous moves add up."""
     camera, poses = torch.eye(4, dtype=torch.float64), []
     for frame in range(frames):
         poses.append(torch.linalg.inv(camera))
@@ -39,7 +39,7 @@ def _moved(moves: Sequence[Move], frames: int) -> CameraPath:
 
 
 def _step(kind: str, amount: float) -> Tensor:
-    """[4 4] from one camera to the one a frame before."""
+    """The transform [4 4] from a frame's camera to that of the previous frame."""
     made = torch.eye(4, dtype=torch.float64)
     if kind in SHIFTS:
         made[SHIFTS[kind], 3] = amount
@@ -51,7 +51,7 @@ def _step(kind: str, amount: float) -> Tensor:
 
 
 def _given(rows: Tensor) -> CameraPath:
-    """Of poses [f 19]."""
+    """Cameras from poses [f 19]."""
     matrices = torch.eye(4, dtype=torch.float64).repeat(len(rows), 1, 1)
     matrices[:, :3] = rows[:, 7:].reshape(-1, 3, 4)
     return CameraPath(intrinsics=rows[:, 1:5], world_to_camera=matrices)

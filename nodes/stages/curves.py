@@ -1,4 +1,4 @@
-"""Inputs for curves: a number, one per frame, a mask or a drawn curve."""
+"""Curve inputs: a number, one number per frame, a mask or a drawn curve."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def curve_of(host: Host, value: Wire) -> Curve:
-    """The curve that a wire brings; None is 1 throughout.
+    """The curve of an input value; None is a constant 1.
 
-    ComfyUI's CURVE is over the steps of the sampler, a list has one number per frame, a MASK one
-    picture per frame.
+    ComfyUI's CURVE runs over sampling steps; a list has one number per frame, a MASK one image per
+    frame.
     """
     if value is None:
         return FULL
@@ -38,7 +38,7 @@ def curve_of(host: Host, value: Wire) -> Curve:
 
 
 def without_sites(host: Host, value: Wire, what: str) -> Curve:
-    """The curve of what acts as a whole; ValueError for one that is for some sites alone."""
+    """The curve for something without sites, such as guidance; ValueError if it has sites."""
     curve = curve_of(host, value)
     if curve.places:
         raise ValueError(
@@ -49,7 +49,7 @@ def without_sites(host: Host, value: Wire, what: str) -> Curve:
 
 
 def unmasked(host: Host, value: Wire, what: str) -> Curve:
-    """The curve of what has no positions; ValueError for one with a mask or with sites."""
+    """The curve for something that acts on whole frames; ValueError if it has masks or sites."""
     curve = without_sites(host, value, what)
     if curve.masks:
         raise ValueError(
@@ -73,7 +73,8 @@ def _is_number(value: Any) -> bool:
 def control_strength(
     host: Host, positive: Conditioning, negative: Conditioning, curve: Wire
 ) -> list[Conditioning]:
-    """Both prompts with the strength of their last ControlNet multiplied."""
+    """Both prompts with the strength of their last ControlNet multiplied by the curve; ValueError
+    if neither has a ControlNet."""
     if not any(more.get("control") for _, more in (*positive, *negative)):
         raise ValueError(
             "none of the prompts has a ControlNet whose strength could change: put Apply "
@@ -86,8 +87,8 @@ def control_strength(
 def drawn_curve(
     host: Host, points: str, over: str, interpolation: str, times: Wire, sites: str = ""
 ) -> Wire:
-    """A CURVE through points, multiplied with what else is given; with sites it is 1 elsewhere,
-    and so is what else is given, unless that has sites of its own."""
+    """A CURVE through points, multiplied by `times`. With sites, the product is 1 elsewhere; sites
+    that `times` has of its own are kept."""
     require(curve_faults, dict(points=points, over=over, sites=sites))
     line = Line(read_points(points, over), interpolation, over)
     curve, places = Curve(lines=(line,)) * curve_of(host, times), read_places(sites)

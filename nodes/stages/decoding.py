@@ -1,4 +1,4 @@
-"""Latents to frames and back, in chunks, with a decoder that sees neighbouring frames."""
+"""Decode latents in chunks, with decoders that see neighbouring frames, and encode frames."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ if TYPE_CHECKING:
     Sound = Callable[[], AudioClip | None]
 
 IN_CHUNKS = ("samples", "frame_rate")
-"""Inputs that chunks of pixels depend on by their values alone, or not at all."""
+"""Inputs outside the key of a run: chunks of pixels have their values in their own keys, or do not
+depend on them."""
 NO_CHANGE = ("frame_rate",)
-"""Inputs that change nothing about the pixels."""
+"""Inputs that do not affect the pixels."""
 IMAGE_BYTES = 12
-"""Of one pixel of an IMAGE: three numbers in float32."""
+"""Per pixel of an IMAGE: three float32 channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How latents are decoded: frames at a time, side of tiles in pixels (0: whole frames), and
-    frames that neighbouring chunks share where the decoder is not local."""
+    """Frames per chunk, side of the tiles in pixels (0: whole frames), and frames that neighbouring
+    chunks share, for decoders that are not local in time."""
 
     chunk: int
     tile: int
@@ -48,7 +49,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class FinishedDecoder:
-    """In place of a decoder all of whose chunks are finished; see `Decoder`."""
+    """Stands in for a `Decoder` when all chunks are cached, so that no VAE is loaded."""
 
     reach: int | None
     factor: int
@@ -59,14 +60,14 @@ class FinishedDecoder:
 
 
 def frames_output(host: Host) -> StageOutput | None:
-    """Where is noted which chunks a node that decodes has finished."""
+    """The record of the chunks that the running decoding node has finished."""
     return stage_output(host, VIDEO, NO_CHANGE)
 
 
 def decode_images(
     host: Host, latent: dict[str, Any], vae: Wire | None, settings: Decoding
 ) -> Tensor:
-    """The IMAGE of a LATENT. vae: None where all chunks are finished."""
+    """Decode a LATENT to an IMAGE. vae: None if all chunks are cached."""
     output = frames_output(host)
     raw, decoder = finished_latents(latent, host.raw), _decoder(host, vae, output)
     frames, height, width = _video_size(raw.shape, decoder)
@@ -89,10 +90,10 @@ def decode_video(
     host: Host, latent: dict[str, Any], vae: Wire | None, frame_rate: float | Fraction,
     settings: Decoding, *, audio: Sound | None = None, without: Collection[str] = IN_CHUNKS,
 ) -> Wire:  # fmt: skip
-    """A VIDEO that is decoded while it is saved: one chunk of frames is in memory at a time.
+    """A VIDEO that is decoded while it is saved, with one chunk of frames in memory at a time.
 
-    vae: None where all chunks are finished. without: inputs of the node that runs now on which
-    pixels do not depend, but by their latents.
+    vae: None if all chunks are cached. without: inputs of the running node that affect pixels only
+    through the latents. Raises ValueError for a LATENT of several videos.
     """
     output = frames_output(host)
     raw, decoder = latents(latent, host.raw), _decoder(host, vae, output)
@@ -119,10 +120,10 @@ def decode_video(
 
 
 def encode_images(host: Host, images: Tensor, vae: Wire, misfit: str = REFUSE) -> dict[str, Any]:
-    """The LATENT of an IMAGE, whose sides must be divisible by the autoencoder's factor.
+    """Encode an IMAGE, whose sides must be divisible by the autoencoder's factor, to a LATENT.
 
-    misfit: one of `choices.MISFITS`, for numbers of frames of which no whole latent frames can be
-    made. Raises ValueError, with the two nearest numbers, for those that are refused.
+    misfit: what to do if the frames do not fill whole latent frames, one of `choices.MISFITS`.
+    Refusing raises ValueError with the two nearest numbers of frames.
     """
     factor = host.decoder(vae).factor
     height, width = images.shape[1:3]
@@ -136,7 +137,7 @@ def encode_images(host: Host, images: Tensor, vae: Wire, misfit: str = REFUSE) -
 
 
 def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
-    """The frames cropped, or their last one repeated, until the factor divides their number."""
+    """Crop the frames, or repeat the last one, so that their number is divisible by the factor."""
     count, rest = len(images), len(images) % factor
     if rest == 0:
         return images
@@ -153,12 +154,12 @@ def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
 def _decoded(
     host: Host, raw: Latents, decoder: Decoder, settings: Decoding, finished: Finished
 ) -> Iterator[Tensor]:
-    """Pixels [b, t, 3, h, w] chunk by chunk, on the compute device."""
+    """Yield pixels [b t 3 h w] chunk by chunk, on the compute device."""
     side = _latent_tile(settings.tile, decoder.factor)
     frames, _, _ = _video_size(raw.shape, decoder)
     chunk, reach = max(1, settings.chunk // decoder.temporal_factor), None
     if decoder.reach is None:
-        # Half of what neighbours share lies on either side, and is whole latent frames.
+        # Half of the overlap lies on either side of a border, in whole latent frames.
         shared = 2 * -(-settings.overlap // (2 * decoder.temporal_factor))
         chunk, reach = shared_chunks(raw.shape[1], chunk, shared)
     tiles = dict(tile=side, tile_overlap=min(8, (side or 16) // 2))
@@ -173,7 +174,7 @@ def _decoder(host: Host, vae: Wire | None, output: StageOutput | None) -> Decode
 
 
 def _note(output: StageOutput | None, finished: Finished, decoder: Decoder) -> None:
-    """Note which chunks all frames are in."""
+    """Record the files of all chunks, so that another run needs no VAE."""
     if output is None or not isinstance(finished, Run) or None in finished.begun:
         return
     known = FinishedDecoder(decoder.reach, decoder.factor, decoder.temporal_factor)
@@ -182,13 +183,13 @@ def _note(output: StageOutput | None, finished: Finished, decoder: Decoder) -> N
 
 
 def _video_size(shape: Sequence[int], decoder: Decoder) -> tuple[int, int, int]:
-    """Frames, height and width of the video that latents [b, t, c, h, w] are decoded to."""
+    """Frames, height and width in pixels of the video decoded from latents [b t c h w]."""
     height, width = (decoder.factor * side for side in shape[-2:])
     return decoder.temporal_factor * shape[1], height, width
 
 
 def _counted(host: Host, parts: Iterator[Tensor], total: int) -> Iterator[Tensor]:
-    """The same parts, with progress shown."""
+    """Yield the same parts and report progress."""
     done = 0
     for pixels in parts:
         done += pixels.shape[1]

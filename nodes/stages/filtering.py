@@ -1,4 +1,4 @@
-"""Filters of a VIDEO: its frames are changed while it is saved, chunk by chunk."""
+"""Filters of a VIDEO, applied chunk by chunk while it is saved."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def restore_keyframes(host: Host, video: Wire, key_frames: Tensor, key_spacing: int) -> Wire:
-    """The VIDEO with the detail of an IMAGE of keyframes, one every `key_spacing` frames."""
+    """Restore the detail of the original keyframes, one every `key_spacing` frames."""
     stream, keys = host.stream(video), host.pixels(key_frames)
     _check_keys(keys, stream.frames, stream.height, stream.width, key_spacing)
     return _filtered(host, video, lambda parts: with_keyframe_residual(parts, keys, key_spacing))
 
 
 def back_project(host: Host, video: Wire, images: Tensor | Wire) -> Wire:
-    """The VIDEO, made to shrink to the frames of an IMAGE or a VIDEO of low resolution."""
+    """Make the VIDEO consistent with low-resolution frames, an IMAGE or a VIDEO: downscaled, it
+    gives these frames."""
     stream, small = host.stream(video), frames_stream(host, images)
     enlargement(*(Extent(one.frames, one.height, one.width) for one in (small, stream)))
     return _filtered(
@@ -38,9 +39,11 @@ def back_project(host: Host, video: Wire, images: Tensor | Wire) -> Wire:
 def deflicker(
     host: Host, video: Wire, guide: Tensor | Wire | None, flow: Wire | None, how: dict[str, float]
 ) -> Wire:
-    """The VIDEO with less flicker along its motion, as an IMAGE or a VIDEO of any size and an
-    OPTICAL_FLOW say; without one, the video guides itself and its gradients say how it moves. how:
-    `strength` and `threshold` of :class:`.Deflicker`."""
+    """Reduce flicker along the motion of a VIDEO.
+
+    guide: an IMAGE or a VIDEO of any size, by default the video itself. flow: an OPTICAL_FLOW, by
+    default estimated from gradients. how: `strength` and `threshold` of :class:`.Deflicker`.
+    """
     filter = Deflicker(**how, **({} if flow is None else {"flow": host.flow(flow)}))
     if guide is None:
         return _filtered(host, video, filter.deflickered)
@@ -56,14 +59,14 @@ def deflicker(
 
 
 def optical_flow(host: Host, radius: float) -> Wire:
-    """An OPTICAL_FLOW of gradients."""
+    """An OPTICAL_FLOW that estimates motion from gradients."""
     return host.optical_flow(GradientFlow(radius))
 
 
 def _filtered(
     host: Host, video: Wire, change: Callable[[Iterator[Tensor]], Iterator[Tensor]]
 ) -> Wire:
-    """`change` takes and gives parts [1 t 3 h w] of the video."""
+    """The VIDEO whose frames pass through `change`, in parts [1 t 3 h w]."""
     stream = host.stream(video).opaque()
 
     def frames() -> Iterator[Tensor]:

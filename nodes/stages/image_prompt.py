@@ -1,4 +1,4 @@
-"""Prompts with tokens of an image beside them."""
+"""Prompts extended with image tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def with_image_prompt(
     host: Host, prompts: tuple[Conditioning, Conditioning], clip_vision: Wire, image: Tensor,
     fps: int,
 ) -> list[Conditioning]:  # fmt: skip
-    """The positive prompt with the image, the negative one with grey, as the originals have it."""
+    """Add the image to the positive prompt and mid-grey to the negative one, as the published
+    models do."""
     check_prompter(clip_vision)
     pixels = host.pixels(image[:1])[0]
     shown = pixels, torch.zeros_like(pixels)

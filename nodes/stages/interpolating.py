@@ -1,4 +1,5 @@
-"""Frame interpolation: between key frames that stay, or all frames sampled from copied ones."""
+"""Frame interpolation: sample the frames between keyframes, or all frames anew from copied
+keyframes."""
 
 from __future__ import annotations
 
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
 
 IN_CHUNKS = ("seed", "latent")
-"""Inputs that finished chunks depend on by their values alone."""
+"""Inputs outside the key of a run: chunks have their values in their own keys."""
 SHARED_KEYS = 4
-"""Key frames that neighbouring windows of re-made frames share: 13 frames of 61."""
+"""Keyframes shared by neighbouring windows of `_Remaking`: 13 frames of 61."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationRequest:
-    """What the node's inputs say. window_keys 0: as many key frames per window as in training."""
+    """The node's inputs. window_keys: keyframes per window, 0 for as many as in training."""
 
     passes: int
     cfg: float
@@ -64,7 +65,7 @@ def interpolate_frames(
     host: Host, model: Wire, positive: list, negative: list, latent: dict[str, Any],
     request: InterpolationRequest, settings: Settings,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fill in three frames between each two, `passes` times; returns the longer LATENT."""
+    """Fill in three frames between every two, `passes` times; returns the longer LATENT."""
     require(interpolation_faults, vars(request) | vars(settings))
     facts = host.facts(model)
     found = interpolation_warnings(facts.layers, request.window_keys)
@@ -119,12 +120,13 @@ def _check_keys(shape: Sequence[int]) -> None:
 
 
 def _size(facts: ModelFacts, shape: Sequence[int]) -> tuple[int, int]:
-    """(width, height) of the frames of latents [b t c h w], in pixels."""
+    """(width, height) in pixels of latents [b t c h w]."""
     return facts.factor * shape[-1], facts.factor * shape[-2]
 
 
 class _Remaking:
-    """One call of the node with a model that reads key frames as channels of its input."""
+    """Interpolation by a model that reads keyframes as extra input channels and samples all frames,
+    keyframes included; see :mod:`...core.tasks.keyframe_conditioning`."""
 
     def __init__(self, host: Host, model: Wire, prompts: tuple[list, list],
                  request: InterpolationRequest, settings: Settings):  # fmt: skip
@@ -213,7 +215,7 @@ class _Remaking:
         return interpolated_frames(keys), interpolated_frames(shared)
 
     def _condition(self, keys: Tensor) -> Tensor:
-        """[b 4K-3 c h w] for K key frames [b K c h w]."""
+        """The extra input channels [b 4K-3 c h w] for K keyframes [b K c h w]."""
         if self.facts.low_res_channels == self.facts.latent_channels:
             return copied_keys(keys)
         mask = generated_mask(interpolated_frames(keys.shape[1]))

@@ -1,4 +1,4 @@
-"""Lengths in frames as those in latent frames, where an autoencoder makes one of several."""
+"""Lengths in latent frames, for autoencoders that encode several frames as one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 WHOLE = ("frames", "window")
-"""Lengths of what is made, which have to fit; what videos share is rounded up to latent frames."""
+"""Lengths that must be whole latent frames; those of `SHARED` are rounded up."""
 
 SHARED = ("overlap", "context_frames")
 
 
 def in_latent_frames(lengths: Mapping[str, int], factor: int) -> dict[str, int]:
-    """The same lengths, by the names of their inputs, in latent frames of `factor` frames each.
+    """Convert lengths, by input name, to latent frames of `factor` frames each.
 
-    Raises ValueError, with the two nearest that do, for one that does not fit.
+    Raises ValueError with the two nearest lengths for one that must be whole and is not.
     """
     found = {}
     for name, frames in lengths.items():
@@ -32,11 +32,11 @@ def in_latent_frames(lengths: Mapping[str, int], factor: int) -> dict[str, int]:
 
 
 def nearest(frames: int, factor: int) -> str:
-    """The two numbers nearest to one that the factor does not divide, such as "12 or 16"."""
+    """The multiples of `factor` on either side of a number of frames, such as "12 or 16"."""
     below = frames - frames % factor
     return f"{below} or {below + factor}" if below else str(factor)
 
 
 def chosen(values: Mapping[str, Any]) -> dict[str, int]:
-    """Those of the values that are lengths."""
+    """The lengths among the values of a strategy's settings."""
     return {name: values[name] for name in (*WHOLE, *SHARED) if values.get(name) is not None}

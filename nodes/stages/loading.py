@@ -1,4 +1,4 @@
-"""Videos from files: which frames, at which size, with sound and transparency."""
+"""Load videos: selection of frames, size, sound and transparency."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 RENDERED_SIZE, RENDERED_RATE, RENDERED_SEED = 64, 15, 20_000
 MASK_BYTES = 4  # of a pixel
-SMALLEST_UNIT = 1_000_000  # of a second given as a decimal number: it is a fraction of these
+SMALLEST_UNIT = 1_000_000  # seconds given as decimal numbers are rounded to microseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """Which frames of a file are loaded, how, and at which size.
+    """The widgets of Load Video: which frames of a file are loaded, and at which size.
 
-    count and duration 0 take all frames, force_rate 0 keeps the file's own, width or height 0 keeps
-    that side; sides then shrink to a multiple of `multiple_of` by cropping. `edit` is the value of
-    ComfyUI's VIDEO_EDIT: trim (start_time, duration) in seconds and crop (x, y, width, height).
+    count and duration 0 take all frames, force_rate 0 keeps the file's frame rate, width or height
+    0 keeps that side; sides are then cropped to a multiple of `multiple_of`. `edit` is the value of
+    ComfyUI's VIDEO_EDIT: trim (start_time, duration) in seconds, crop (x, y, width, height) in
+    pixels.
     """
 
     start: int
@@ -55,7 +56,7 @@ class Excerpt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it takes a file's frames as they are stored; their size aside."""
+        """Whether all frames are taken as they are stored, whatever their size."""
         chosen = (self.start, self.count, self.stride - 1, self.force_rate, self.start_time,
                   self.duration, self.ping_pong)  # fmt: skip
         parts = [(self.edit or {}).get(name) or {} for name in ("trim", "crop")]
@@ -63,11 +64,11 @@ class Excerpt:
 
 
 def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
-    """IMAGE, frames per second, frame count, AUDIO or None, MASK and VIDEO of a file, or of a
-    rendered video.
+    """IMAGE, frames per second, frame count, AUDIO or None, MASK and VIDEO of a file, or of one of
+    the rendered videos.
 
-    The sound is that of the chosen frames, as long as they. IMAGE and MASK are all in memory, the
-    frames of the VIDEO are read when they are needed.
+    The sound is cut to the selected frames. IMAGE and MASK are held in memory; the frames of the
+    VIDEO are read on demand.
     """
     once = _once(host, file, excerpt)
     stream = _all_ways(host, once, excerpt)
@@ -89,12 +90,12 @@ def _all_ways(host: Host, once: VideoStream, excerpt: Excerpt) -> VideoStream:
 
 
 def _once(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
-    """The frames before they go back and forth."""
+    """The selected frames, before ping_pong."""
     for name, value, known in (("fit", excerpt.fit, FITS), ("alpha", excerpt.alpha, ALPHA),
                                ("load", excerpt.load, LOADED)):  # fmt: skip
         if value not in known:
             raise ValueError(f"{name} {value!r} must be one of {', '.join(known)}")
-    # Graphs saved before the node had an edit hold the value of its upload button in that place.
+    # Workflows saved before `edit` existed have the value of the upload button in its place.
     edit = excerpt.edit if isinstance(excerpt.edit, dict) else {}
     selection = _selection(excerpt, edit.get("trim") or {})
     read = _rendered if file in RENDERED else _from_file
@@ -130,8 +131,8 @@ def _seconds(value: float) -> Fraction:
 
 
 def _frames(host: Host, stream: VideoStream, frames: int) -> tuple[Tensor, Tensor]:
-    """IMAGE and MASK of `frames` frames, those beyond the stream's own being its frames backwards;
-    without transparency the MASK takes no memory."""
+    """IMAGE and MASK of `frames` frames: those of the stream, then its frames in reverse for
+    ping_pong. Without transparency the MASK takes no memory."""
     size, has_alpha = (stream.height, stream.width), stream.channels == 4
     need = (IMAGE_BYTES + MASK_BYTES * has_alpha) * frames * size[0] * size[1]
     what = f"loading {counted(frames, 'frame')} of {size[1]}x{size[0]}"
@@ -158,7 +159,7 @@ def _interruptible(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _sound(host: Host, stream: VideoStream) -> AudioClip | None:
-    """The sound, or None where it cannot be read: the frames are loaded without it."""
+    """The sound, or None with a warning if it cannot be read."""
     try:
         return stream.audio() if stream.audio is not None else None
     except ValueError as fault:
@@ -178,7 +179,7 @@ def _from_file(host: Host, file: str, selection: Selection, alpha: bool) -> Vide
 
 
 def _rendered(host: Host, file: str, selection: Selection, alpha: bool) -> VideoStream:
-    """A video of one of the procedurally rendered worlds, always the same one; opaque."""
+    """A procedurally rendered video; with a fixed seed, so always the same. It is opaque."""
     from ...core.families import rendered_video
 
     require(loading_faults, {**vars(selection), "count": selection.count or 0, "file": file})
@@ -194,7 +195,7 @@ def _rendered(host: Host, file: str, selection: Selection, alpha: bool) -> Video
 
 
 def _cropped(stream: VideoStream, crop: Mapping[str, Any] | None) -> VideoStream:
-    """The part of the frames under a rectangle; all where it has no size or covers them."""
+    """Crop the frames to a rectangle, clipped to them; unchanged if it is empty or covers all."""
     sides = ("x", "y", "width", "height")
     x, y, width, height = (int((crop or {}).get(side) or 0) for side in sides)
     x, y = (min(max(0, at), side - 1) for at, side in ((x, stream.width), (y, stream.height)))
@@ -207,7 +208,7 @@ def _cropped(stream: VideoStream, crop: Mapping[str, Any] | None) -> VideoStream
 def _target_size(
     size: tuple[int, int], wanted: tuple[int, int], multiple_of: int
 ) -> tuple[int, int]:
-    """(height, width): what was asked for, or the video's own, cut to a multiple."""
+    """(height, width) as wanted, where 0 keeps the video's own, rounded down to a multiple."""
     height, width = (want or have for want, have in zip(wanted, size, strict=True))
     target = height - height % multiple_of, width - width % multiple_of
     if min(target) < multiple_of:
@@ -218,11 +219,12 @@ def _target_size(
 
 
 def fitted(frames: Tensor, target: tuple[int, int], fit: str) -> Tensor:
-    """Frames [t, 3, h, w] at the target size: scaled to cover it and cut, or stretched."""
+    """Resize frames [t c h w] to the target (height, width): scaled to cover it and cropped, or
+    stretched."""
     height, width = target
     h, w = frames.shape[-2:]
     if fit == "crop" and height <= h and width <= w and max(h - height, w - width) < 64:
-        scaled = (h, w)  # A few rows off are better cut than resampled.
+        scaled = (h, w)  # A small difference in size is cropped without resampling.
     elif fit == "crop":
         factor = max(height / h, width / w)
         scaled = max(round(h * factor), height), max(round(w * factor), width)

@@ -1,4 +1,4 @@
-"""Videos into files."""
+"""Save videos to files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ...core.media.new_files import NewFile
     from ..host.interface import Host, Wire
 
-RATE_STEP = 0.01  # of the input: rates that are closer are the same
-CHUNK = 16  # frames that are converted at a time
+RATE_STEP = 0.01  # step of the input; rates that differ by less count as equal
+CHUNK = 16  # frames converted at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a saving node was given to save: a VIDEO or an IMAGE, perhaps with AUDIO and MASK."""
+    """What to save: a VIDEO or an IMAGE, optionally with AUDIO and, for an IMAGE, a MASK."""
 
     video: Wire | None = None
     images: Tensor | None = None
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
-    """How it is saved; see Save Video's inputs."""
+    """File format and encoding; see Save Video's inputs."""
 
     format: str = "mp4"
     quality: int = 18
@@ -53,7 +53,10 @@ class FileSettings:
 
 
 def stream_of(host: Host, source: Source, settings: FileSettings) -> VideoStream:
-    """The one video that was given, as it will be in the file; warns of what is left out."""
+    """The video as it will be in the file; warns about everything the format cannot hold.
+
+    Raises ValueError unless exactly one of video and images is given.
+    """
     given = {"video": source.video, "images": source.images}
     require(video_faults, {}, [name for name, value in given.items() if value is not None])
     if settings.audio_length not in AUDIO_LENGTHS:
@@ -102,8 +105,8 @@ def _warn_of_losses(
 
 
 def _as_long(host: Host, stream: VideoStream, settings: FileSettings) -> VideoStream:
-    """Frames and sound as long as each other; sound that is too short for the frames is followed by
-    silence while it is written."""
+    """Cut the frames to the sound if audio_length says so; warn if the sound is longer. The file
+    writer cuts longer sound and pads shorter sound with silence."""
     sound = stream.audio() if stream.audio is not None else None
     if sound is None:
         return stream
@@ -124,9 +127,9 @@ def _as_long(host: Host, stream: VideoStream, settings: FileSettings) -> VideoSt
 def images_stream(
     host: Host, images: Tensor, frame_rate: float, mask: Tensor | None = None
 ) -> VideoStream:
-    """A video of an IMAGE, converted chunk by chunk: only the IMAGE itself is in memory.
+    """A video of an IMAGE, converted chunk by chunk so that memory holds no second copy.
 
-    It is transparent where the MASK is 1, or as the fourth channel says.
+    Transparency is that of the MASK (1 is transparent), else of a fourth channel (1 is opaque).
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"an IMAGE must be [frames, height, width, 3], got {list(images.shape)}")
@@ -145,8 +148,8 @@ def images_stream(
 
 
 def frames_stream(host: Host, frames: Tensor | Wire) -> VideoStream:
-    """An IMAGE or a VIDEO as one opaque stream of frames; that of an IMAGE has no frame rate that
-    means anything."""
+    """An IMAGE or a VIDEO as an opaque stream of frames; that of an IMAGE has a nominal frame rate
+    of 1."""
     is_image = isinstance(frames, Tensor)
     return (images_stream(host, frames, 1) if is_image else host.stream(frames)).opaque()
 
@@ -161,7 +164,7 @@ def _converted(host: Host, images: Tensor, opacity: Tensor | None) -> Iterator[T
 
 
 def _opacity(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """How opaque each pixel is, of a MASK of as many frames or of one for all."""
+    """Opacity [frames, height, width] in [0, 1] from a MASK for each frame, or one for all."""
     mask = mask if mask.ndim == 3 else mask[None]
     frames, *size = shape
     if mask.ndim != 3 or len(mask) not in (1, frames):
@@ -175,8 +178,8 @@ def _opacity(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def filled_prefix(prefix: str, hidden: Any) -> str:
-    """A prefix with its %Node.widget% filled in, which ComfyUI's frontend does for core's nodes
-    only; `hidden` has the prompt and the workflow."""
+    """Fill in the %Node.widget% of a prefix, which ComfyUI's frontend does only for its own nodes;
+    `hidden` has the prompt and the workflow."""
     if not hidden.prompt or "%" not in prefix:
         return prefix
     workflow = (hidden.extra_pnginfo or {}).get("workflow")
@@ -187,7 +190,8 @@ def save_video(
     host: Host, stream: VideoStream, prefix: str, settings: FileSettings,
     metadata: Mapping[str, str], *, temp: bool = False,
 ) -> Path:  # fmt: skip
-    """Stream a video into the next free file and return it; a folder of images for "png"."""
+    """Write a video to the next free file name and return its path; for "png", that of a folder of
+    images."""
     encoding = encoding_of(settings.format)
     loops = settings.loop_count if encoding.loops else 0
     more = {"format": settings.format, "quality": settings.quality, "loop_count": loops}

@@ -1,4 +1,4 @@
-"""From texts in nodes to prompts of segments, prompts with boxes, and strengths of layers."""
+"""Turn texts typed into nodes into conditioning and strengths of temporal layers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def segments_conditioning(
     host: Host, clip: Wire, text: str, clock: Clock, blend: str = BLENDS[0]
 ) -> tuple[Conditioning, int]:
-    """The prompts of all segments, each for its frames, and how many frames that makes; `blend` is
-    how one fades into the next, see `choices.BLENDS`."""
+    """The CONDITIONING of all segments, each entry for its own frames, and the total number of
+    frames. blend: how one prompt fades into the next, see `choices.BLENDS`."""
     conditioning, encoded = [], {}
     segments = read_segments(text, clock)
     clock = replace(clock, frames=clock.frames or length_of(segments))
@@ -47,6 +47,6 @@ def boxes_conditioning(host: Host, clip: Wire, text: str, boxes: str) -> Conditi
 def read_strength(
     host: Host, overall: float, kinds: Mapping[str, float], sites: str, curves: Mapping[str, Wire]
 ) -> Strength:
-    """Strengths of temporal layers; for `sites` see `read_sites`, for `curves` `Strength`."""
+    """Strengths of temporal layers. sites: see `read_sites`. curves: by field of `Strength`."""
     read = {name: curve_of(host, value) for name, value in curves.items()}
     return Strength(overall=overall, kinds=kinds, sites=read_sites(sites), **read)

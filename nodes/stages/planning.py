@@ -1,4 +1,4 @@
-"""The video sampler's strategies as plans of noise levels."""
+"""The Video Sampler's strategies as noise plans: which frame is at which noise level when."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LARGEST = 2048
-"""Pixels along a side of the picture."""
+"""Maximum side of the image in pixels."""
 CLEAN, NOISE, UNSEEN = (40.0, 70.0, 140.0), (250.0, 220.0, 90.0), 0.55
 
 
 def usual_sigmas(schedule: str, steps: int, denoise: float = 1.0) -> Tensor:
-    """Noise levels [steps + 1] of a schedule over those of latent diffusion; a model may have
-    others, and "as published" is drawn evenly."""
+    """Sigmas [steps + 1] of a schedule over latent diffusion's usual betas. An actual model may
+    have others; "as published" is replaced by "uniform"."""
     name = "uniform" if schedule == AS_PUBLISHED else schedule
     return get_sigmas(name, scaled_linear(), steps, strength=denoise)
 
 
 def plan_of(own: Strategy, frames: int, sigmas: Tensor) -> NoisePlan:
-    """The plan of a strategy; ValueError for settings that do not fit, and where frames rise."""
+    """The noise plan of a strategy; ValueError for settings that do not fit each other, and for
+    sparse first, in which noise levels also rise."""
     if own.name == SPARSE_FIRST:
         raise ValueError(
             "sparse first takes all frames a step back up at the end, so its noise levels do not "
@@ -81,8 +82,8 @@ def figures(plan: NoisePlan) -> dict[str, int]:
 
 
 def drawn(plan: NoisePlan) -> Image.Image:
-    """A picture: frames from left to right, rows downwards; yellow is noise alone, blue finished;
-    what the model sees in a row is lit."""
+    """Draw a plan, with frames from left to right and rows of evaluations downwards: yellow is pure
+    noise, blue is finished, and frames that the model does not see in a row are darkened."""
     from PIL import Image
 
     image = Image.fromarray(_colours(plan).numpy())
@@ -92,7 +93,7 @@ def drawn(plan: NoisePlan) -> Image.Image:
 
 
 def _colours(plan: NoisePlan) -> Tensor:
-    """[rows, frames, 3] uint8, after each row."""
+    """Colours [rows, frames, 3] uint8 of the noise levels after each row."""
     left = (1 - plan.taken[1:].double() / (len(plan.sigmas) - 1))[..., None]
     clean, noise = torch.tensor(CLEAN), torch.tensor(NOISE)
     lit = torch.full(left.shape, UNSEEN, dtype=torch.float64)

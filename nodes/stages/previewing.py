@@ -1,4 +1,4 @@
-"""The frames that Load Video loaded, as a small video for the browser."""
+"""A small preview video of the frames that Load Video loaded, for the browser."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ QUALITY = 28
 def preview_selection(
     host: Host, file: str, excerpt: Excerpt, loaded: Sequence[Wire]
 ) -> Path | None:
-    """A temporary video of what `load_video` gave, smaller and at most MOST_FRAMES of its frames;
-    None where nobody sees it, and for a whole file, which frontends play themselves.
+    """A temporary, downscaled video of the result of `load_video`, of at most MOST_FRAMES frames.
 
-    Frames that are in memory are taken from there; those of a video only are read, as far as they
-    are shown.
+    None if the host shows no previews, and for whole files, which frontends play themselves. Frames
+    in memory are taken from there; with load set to video only, just the shown ones are read.
     """
     if not host.shows_previews or (excerpt.is_whole and file not in RENDERED):
         return None

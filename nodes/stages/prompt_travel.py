@@ -1,10 +1,10 @@
-"""Prompts at frames, such as "0": "a cat", "16": "a dog", as segments that fade into each other.
+"""Prompt travel: prompts at frames, such as "0": "a cat", "16": "a dog", as overlapping segments.
 
-    frames   8 or "8"; -1 is the last one; "0:8" are the frames 0 to 7; "8:" holds until the next
-    parts    "0.5" or "50%" of the video, "1.0" is its last frame
-    seconds  "1.5s"
+    frames    8 or "8"; -1 is the last one; "0:8" are the frames 0 to 7; "8:" holds until the next
+    fractions "0.5" or "50%" of the video, "1.0" is its last frame
+    seconds   "1.5s"
 
-Between two prompts every frame gets the mean of the two that its place says. Loads no torch.
+Frames between two prompts get a mix of both, weighted by distance. Loads no torch.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ ENTRY = re.compile(
 )
 NUMBER = re.compile(r"(-?\d{1,9}(?:\.\d{1,9})?)(s|%|)")
 MOST_FRAMES = 100_000
-"""Of one segment; as of the widgets for a number of frames."""
+"""Per segment; the maximum of the widgets for a number of frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """What places and lengths count in: frames of the video (0: not known), frames per second."""
+    """Converts positions and lengths to frames. frames: of the video, 0 if unknown; rate: frames
+    per second."""
 
     frames: int = 0
     rate: float = 15.0
 
     def place(self, text: str) -> int:
-        """The number of a frame; ValueError for what is none, or lies outside of the video."""
+        """The frame number of a position; ValueError if it is malformed or outside the video."""
         number, unit = self._number(text)
         if unit == "s":
             at = _rounded(number * self.rate)
@@ -51,7 +52,7 @@ class Clock:
         return at
 
     def length(self, text: str, what: str) -> int:
-        """Frames of a length such as "2s" or "25%"; ValueError for what is none."""
+        """The number of frames of a length such as "2s" or "25%"; ValueError if malformed."""
         number, unit = self._number(text) if NUMBER.fullmatch(text.strip()) else (0.0, "")
         if not unit or number < 0:
             raise ValueError(f'{what} must be a number of frames, "2s" or "25%", got {text!r}')
@@ -79,7 +80,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The frames first .. last with one prompt; a `held` one lasts until the next."""
+    """One prompt over the frames first .. last; if `held`, until the next one begins."""
 
     first: int
     last: int
@@ -88,12 +89,12 @@ class Plateau:
 
 
 def is_travel(text: str) -> bool:
-    """Whether a text looks like prompts at frames, not like a JSON list."""
+    """Whether a text looks like prompts at frames rather than a JSON list of segments."""
     return re.match(r'\s*(\{|"|[-\d.:s%]+\s*=)', text) is not None
 
 
 def read_travel(text: str, clock: Clock) -> list[tuple[str, int, int]]:
-    """(prompt, frames, overlap) of segments; ValueError says what cannot be read."""
+    """(prompt, frames, overlap) of each segment; ValueError names what cannot be parsed."""
     found = sorted(_entries(text, clock), key=lambda one: one.first)
     if not found:
         raise ValueError('prompts at frames must be written as in "0": "a cat", "16": "a dog"')
@@ -127,7 +128,7 @@ def _plateau(places: str, prompt: str, clock: Clock) -> Plateau:
     first = clock.place(begin)
     if not end:
         return Plateau(first, first, prompt, held=bool(colon))
-    # The end of a range is not in it, and may be that of the video.
+    # The end of a range is exclusive, so it may be the length of the video.
     last = clock.frames - 1 if clock.frames and end == str(clock.frames) else clock.place(end) - 1
     if last < first:
         raise ValueError(f"the range {places} has 0 frames")
@@ -135,7 +136,7 @@ def _plateau(places: str, prompt: str, clock: Clock) -> Plateau:
 
 
 def _joined(found: list[Plateau]) -> list[Plateau]:
-    """Neighbours of the same prompt as one, and held ones as long as they last."""
+    """Extend held prompts to the next one, and merge neighbours with the same prompt."""
     joined: list[Plateau] = []
     for k, one in enumerate(found):
         last = found[k + 1].first - 1 if one.held and k + 1 < len(found) else one.last
@@ -147,8 +148,8 @@ def _joined(found: list[Plateau]) -> list[Plateau]:
 
 
 def _segments(found: list[Plateau], stop: int) -> Iterator[tuple[str, int, int]]:
-    """Segments reach to the frames beside their neighbours' plateaus: where they overlap, their
-    linear fade is that from the end of one plateau to the start of the next."""
+    """Each segment extends to its neighbours' plateaus, so that the linear fade over an overlap is
+    that from the end of one plateau to the start of the next."""
     for k, one in enumerate(found):
         start = found[k - 1].last + 1 if k else 0
         end = found[k + 1].first if k + 1 < len(found) else stop
@@ -160,5 +161,5 @@ def _unescaped(match: re.Match) -> str:
 
 
 def _rounded(value: float) -> int:
-    """Halves upwards, as in the browser."""
+    """Rounded half up, as in the browser."""
     return math.floor(value + 0.5)

@@ -1,10 +1,10 @@
 """Numbers in prompts that change over the frames, in backticks: (a red circle:`0.2, 1.4`).
 
-    numbers  `0.2, 1.4` or more of them, spread evenly over the video, the last at its last frame;
-             as many as there are frames are one for each
-    points   `0: 0.2, 16: 1.4`: numbers at frames, which are written as those of prompts are
+    numbers  `0.2, 1.4` or more, spread evenly from the first frame of the video to the last; as
+             many as there are frames set one per frame
+    points   `0: 0.2, 16: 1.4`, numbers at frames, in the notation of :mod:`.prompt_travel`
 
-Between two of them a frame gets what lies on the line from one to the other. Loads no torch.
+Values in between are interpolated linearly. Loads no torch.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .prompt_travel import Clock
 TICK = "`"
 NUMBER = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9})")
 DECIMALS = 2
-"""Of a number that is written into a prompt: finer ones than these change no weight visibly."""
+"""Of numbers written into prompts: finer steps make no visible difference."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """Numbers at places in increasing order, with lines between them."""
+    """A piecewise linear function of the frame, constant beyond its first and last place."""
 
     places: tuple[float, ...]
     numbers: tuple[float, ...]
@@ -40,20 +40,20 @@ class Values:
 
 @dataclass(frozen=True)
 class Template:
-    """A prompt in pieces: texts, and between each two of them values."""
+    """A prompt in pieces: texts, with values between them."""
 
     texts: tuple[str, ...]
     values: tuple[Values, ...]
 
     def at(self, frame: int) -> str:
-        """The prompt of an absolute frame."""
+        """The prompt of a frame of the video."""
         numbers = [_number(one.at(frame)) for one in self.values]
         pieces = zip(self.texts, [*numbers, ""], strict=True)
         return "".join(text + number for text, number in pieces)
 
     def parts(self, start: int, stop: int) -> Iterator[tuple[str, int, int]]:
-        """(prompt, first, last) of the frames start .. stop - 1, those with the same prompt as
-        one."""
+        """Yield (prompt, start, stop) of each run of equal prompts in the frames start .. stop - 1;
+        the stops are exclusive."""
         if not self.values:
             yield self.texts[0], start, stop
             return
@@ -66,8 +66,8 @@ class Template:
 
 
 def read_template(prompt: str, clock: Clock) -> Template:
-    """The pieces of a prompt for a video of `clock.frames` frames; ValueError says what in
-    backticks cannot be read."""
+    """Split a prompt for a video of `clock.frames` frames; ValueError names what in backticks
+    cannot be parsed."""
     pieces = prompt.split(TICK)
     if len(pieces) % 2 == 0:
         raise ValueError(f"the prompt {written(prompt)} has a backtick without a second one")

@@ -1,4 +1,4 @@
-"""Settings that come with the model where the user leaves them to it."""
+"""Settings published with a model, for inputs left at their defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ USUAL = UsualSettings(sampler=USUAL_SAMPLER, steps=USUAL_STEPS, cfg=USUAL_CFG)
 def settled(
     facts: ModelFacts, request: VideoRequest, settings: Settings
 ) -> tuple[VideoRequest, Settings]:
-    """Both with the sampler, the steps and the guidance of the model where they name none."""
+    """The request and settings with the model's own sampler, steps and cfg in place of "as
+    published" and 0."""
     usual = usual_settings(facts.family) or USUAL
     name = usual.sampler if settings.sampler_name == AS_PUBLISHED else settings.sampler_name
     settings = replace(settings, sampler_name=name, steps=settings.steps or usual.steps)

@@ -1,4 +1,4 @@
-"""The script for long videos that a model was published with: what of a strategy it knows."""
+"""Check a strategy against the script for long videos that was published with a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def script_for(
     host: Host, facts: ModelFacts, request: VideoRequest, given: bool
 ) -> LongVideoScript:
-    """The script of the model's family, for a request in latent frames; a warning says where its
-    video has another length. given: whether the video is to begin with given frames."""
+    """The script of the model's family, for a request in latent frames; warns if its video has
+    another length. given: whether the video is to begin with context frames."""
     script, factor = published_long_video(facts.family), facts.temporal_factor
     check_script(script, request.strategy, factor, given)
     made = script.made(request.frames)
@@ -29,8 +29,7 @@ def script_for(
 
 
 def check_script(script: LongVideoScript, own: Strategy, factor: int, given: bool) -> None:
-    """Raise ValueError for a strategy that the script, whose lengths are in latent frames of
-    `factor` frames, does not know."""
+    """Raise ValueError for settings other than the script's. factor: frames per latent frame."""
     for name, wanted, chosen in (("window", script.window * factor, own.window * factor),
                                  ("context_frames", script.context * factor,
                                   own.context_frames * factor),

@@ -1,4 +1,4 @@
-"""The strategy rolling of the video sampler."""
+"""The Video Sampler's strategy rolling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def rolling_settings(facts: ModelFacts, own: Strategy) -> Rolling:
-    """The strategy as core's task takes it; ValueError for models that cannot be sampled so."""
+    """The settings for core's task; ValueError for models that rolling cannot sample."""
     if facts.begins_with_image:
         raise ValueError(
             "the model moves a start image, but rolling leaves the first frame behind: take the "

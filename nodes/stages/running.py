@@ -1,4 +1,4 @@
-"""Shared by all sampling stages: progress, noise per segment, and saving of unfinished runs."""
+"""Shared by all sampling stages: samplers, progress, noise per segment, saving interrupted runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SEED = "videoldm_seed"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The sampler's widgets, as every sampling node has them."""
+    """The widgets that all sampling nodes share."""
 
     steps: int
     sampler_name: str
@@ -47,8 +47,8 @@ def sampling_for(
     host: Host, model: Wire, settings: Settings, conditioning: Sequence = (),
     finished: Finished = always_made,
 ) -> Sampling:  # fmt: skip
-    """The settings of core's tasks; prompts of segments may bring seeds. finished: where chunks are
-    kept."""
+    """The settings for core's tasks. conditioning: prompts, of which those of segments may carry
+    seeds. finished: where chunks are stored."""
     how = plan_for(host, model, settings)
     facts = host.facts(model)
     common = dict(
@@ -66,7 +66,8 @@ def sampling_for(
 def require_room(
     host: Host, facts: ModelFacts, frames: int, size: tuple[int, int], cfg: float
 ) -> None:
-    """Check that the network can see `frames` of `size` (width, height) in pixels together."""
+    """Check that there is memory for the network to process `frames` frames of `size` (width,
+    height) in pixels at once."""
     width, height = size
     need = working_memory(
         network_of(facts.channels), frames=frames, width=width, height=height, cfg=cfg,
@@ -76,7 +77,7 @@ def require_room(
 
 
 def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
-    """The sampler and its noise levels, as the settings name them or as the family published."""
+    """The sampler and sigmas of the settings, or those published with the model's family."""
     facts = host.facts(model)
     if settings.schedule != AS_PUBLISHED:
         sigmas = host.sigmas(model, settings.schedule, settings.steps, settings.denoise)
@@ -92,19 +93,19 @@ def plan_for(host: Host, model: Wire, settings: Settings) -> Plan:
 
 
 class Meter(Here):
-    """One progress figure for stages whose number is not known before; chunks may report out of
+    """Combined progress of stages whose number is not known in advance; chunks may report out of
     order."""
 
     def __init__(self, host: Host):
         self.host = host
         self.stages: dict[str, tuple[int, int]] = {}
-        self.steps: dict[str, dict[int, int]] = {}  # that are left of the chunks that reported
+        self.steps: dict[str, dict[int, int]] = {}  # remaining steps by stage and chunk
 
     def __call__(self, progress: Progress) -> None:
         stage, chunk, chunks, step = progress
         left = self.steps.setdefault(stage, {chunk: 0})
         left[chunk] = step.total - step.index - 1
-        # Those in front that have not reported had been made before.
+        # Earlier chunks that have not reported were cached.
         latest = max(left)
         self.steps[stage] = {k: n for k, n in left.items() if n or k == latest}
         done = (latest + 1) * step.total - sum(left.values())
@@ -119,10 +120,11 @@ def _part(progress: Progress) -> Part:
 
 
 def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0) -> dict[str, Any]:
-    """The LATENT of all chunks; when sampling ends early, the finished ones are saved.
+    """The LATENT of all chunks; if sampling is interrupted, the finished ones are saved.
 
-    The exception goes on; the log says where the frames are. A long video is mapped into memory.
-    frames: their number, where chunks are handed out as they are finished.
+    The exception is raised again and the log says where the frames are. A long video is
+    memory-mapped. frames: their total number if later stages may read chunks as they are finished,
+    0 if not.
     """
     finished = _Gathered(host, model)
     if frames:
@@ -140,8 +142,8 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0)
 
 
 class _Gathered:
-    """Chunks [b t c h w] on their way into a LATENT: as a task makes them while they are few, as
-    the LATENT has them, in a file, when they have become many."""
+    """Collects chunks [b t c h w] into a LATENT: in memory while they are small, in a file once
+    they exceed `HELD` bytes."""
 
     def __init__(self, host: Host, model: Wire):
         self.host, self.model, self.frames = host, model, 0
@@ -171,7 +173,7 @@ class _Gathered:
 
 
 def _passed_on(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
-    """The same chunks, which stages behind this one may follow."""
+    """Yield the same chunks, and pass them on to later stages that already read them."""
     followed, is_first = None, True
     try:
         for chunk in chunks:
@@ -190,7 +192,7 @@ def _passed_on(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -
 
 
 def _keep(host: Host, finished: _Gathered) -> None:
-    """Save finished frames; an error here must not hide why the run ended."""
+    """Save finished frames; an error here must not mask the one that ended the run."""
     many = counted(finished.frames, "finished frame")
     try:
         path = host.keep(finished.latent())
@@ -206,9 +208,9 @@ def _keep(host: Host, finished: _Gathered) -> None:
 
 @dataclass(frozen=True)
 class SegmentedSampling(Sampling):
-    """Sampling whose noise changes its seed where a segment with a seed of its own begins.
+    """Sampling with a noise seed per segment.
 
-    segments: (first frame, seed) in order; frames before the first have the run's seed.
+    segments: (first frame, seed) in order; frames before the first use the run's seed.
     """
 
     segments: tuple[tuple[int, int], ...] = ()
@@ -224,7 +226,7 @@ class SegmentedSampling(Sampling):
 
 @dataclass(frozen=True)
 class SegmentedNoise:
-    """A `NoiseSource` in which each frame has its own seed; frames of one seed share noise."""
+    """A `NoiseSource` with a seed for each frame; only frames with the same seed share noise."""
 
     videos: int
     frames: tuple[int, ...]

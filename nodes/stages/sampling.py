@@ -1,4 +1,4 @@
-"""Sampling videos: the strategies of the video sampler."""
+"""The Video Sampler: checks its inputs and runs the chosen strategy."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
 
 IN_CHUNKS = ("seed", "frames", "context", "strategy.latent")
-"""Inputs that finished chunks depend on by their values alone, chunk by chunk."""
+"""Inputs outside the key of a run: chunks have their values in their own keys."""
 
 
 def sample_video(
     host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
 ) -> Sampled:
-    """Sample a video; everything is checked before the first step."""
+    """Sample a video; all inputs are checked before the first step."""
     facts = host.facts(model)
     request, settings = settled(facts, request, settings)
     values = vars(request) | vars(settings) | flat(request.strategy)
@@ -93,7 +93,7 @@ def sample_video(
 
 
 class _Run:
-    """One call of the video sampler, with its inputs checked and translated."""
+    """One call of the Video Sampler, with its inputs checked and converted to latent units."""
 
     def __init__(
         self, host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
@@ -126,7 +126,7 @@ class _Run:
         return sampling_for(self.host, model, settings, self.prompts[0], self.finished)
 
     def _again(self, sampling: Sampling) -> Sampling:
-        """Sampling as the model's FreeInit says."""
+        """The sampling, repeated if the model has FreeInit."""
         how = self.facts.free_init
         if how is None:
             return sampling
@@ -135,7 +135,7 @@ class _Run:
         return replace(sampling, sampler=free_init(sampling.sampler, how))
 
     def _latents(self, latent: dict[str, Any] | None, what: str) -> Tensor | None:
-        """The latents [b n c h w] of a LATENT, checked to be of the video's size."""
+        """The latents [b n c h w] of a LATENT; ValueError if their size is not the video's."""
         if latent is None:
             return None
         given = self.host.to_core(self.model, latent)
@@ -190,8 +190,8 @@ class _Run:
         return self.host.denoiser_for(model, *self.prompts, usual if guided else Guidance())
 
     def _denoiser_for(self) -> DenoiserFor:
-        """Segments that are given frames go to the prediction model, if there is one, which reads
-        the reference of the other."""
+        """The denoisers of the model; those of the prediction model, if there is one, for segments
+        with context frames. Both read the reference window of the former."""
         first, predicts = self._denoisers(self.model), self.own.prediction_model
         if predicts is None:
             return first
@@ -201,7 +201,7 @@ class _Run:
         return _ByContext(first, self._denoisers(predicts))
 
     def _sparse_first(self) -> SparseFirst | None:
-        """How a segment without given frames is sampled, if not all of its frames together."""
+        """How a segment without context frames is sampled; None for all frames together."""
         sparse = self.own.sparse
         if sparse is None or self.given is not None:
             return None
@@ -225,7 +225,7 @@ class _Run:
         )  # fmt: skip
 
     def _context(self) -> ContextFrames | None:
-        """The given frames at their places in the video, or the last of them as its first."""
+        """The context frames at context_positions, or the last ones at the start of the video."""
         if self.given is None:
             return None
         positions = read_positions(self.own.context_positions, self.request.frames)
@@ -275,7 +275,7 @@ class _Run:
             )
         size = len(video), *self.size[1:]
         if self.own.windows == SLIDING_WINDOWS:
-            # Noise of its own for every frame: what is to stay the same, the video itself gives.
+            # Every frame has its own noise: the video itself makes distant frames consistent.
             windows = self._windows(free_noise=False, x0=video)
             return sliding(
                 self._denoisers(self.model), size, self.sampling, self.request.frames,
@@ -341,7 +341,8 @@ class _Run:
         )  # fmt: skip
 
     def _between_use(self) -> ContextUse:
-        """Of key frames: those that stand in x are perturbed and guided by as those of windows."""
+        """How keyframes are used: as context frames are if the network has them in place in x, else
+        without guidance and perturbation."""
         facts = self.host.facts(self.own.interpolation_model)
         return replace(self._use(), in_place=True) if facts.in_place else ContextUse()
 
@@ -351,7 +352,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _ByContext(ScopedDenoisers):
-    """Denoisers of one model for segments without given frames, of another for those with some."""
+    """Denoisers of one model for segments without context frames, of another for those with."""
 
     alone: DenoiserFor
     continuing: DenoiserFor
@@ -378,7 +379,7 @@ def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, 
 
 
 def check_can_begin(facts: ModelFacts, own: Strategy, given: bool) -> None:
-    """Raise ValueError where segments begin with frames that the model cannot be given so."""
+    """Raise ValueError if segments begin with frames that the model cannot take, or take so."""
     if (given or own.name in CONTINUING) and not facts.continues:
         raise ValueError(CANNOT_BE_GIVEN_FRAMES)
     if not facts.begins_with_image:

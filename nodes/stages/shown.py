@@ -1,5 +1,5 @@
-"""What the Video Sampler shows: what of its video was finished before and what was made again, and
-the plan of noise levels by which it was made."""
+"""What the Video Sampler displays: which chunks were cached and which were sampled, and the noise
+plan."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from .strategy import Strategy
 
 CONTINUED = {PREDICTION: "segment", HIERARCHICAL: "keys", ROLLING: ""}
-"""Strategies in which chunks continue each other, and what these chunks are called."""
+"""Strategies whose chunks continue each other, and the level of these chunks."""
 MOST_PICTURES, HEIGHT = 32, 48
-"""Of the strip of pictures, which are evenly spread over the video."""
+"""Maximum number and height in pixels of the thumbnails, spread evenly over the video."""
 MOST_CELLS = 4_000_000
-"""Of a plan that is drawn: frames times rows."""
+"""Frames times rows above which a plan is not drawn."""
 PNG = "png"
 
 
 class Sampled(NamedTuple):
-    """A video's LATENT, and how it was sampled: where its chunks are kept, its latent frames and
-    its noise levels."""
+    """A video's LATENT and how it was sampled: the store of its chunks, the strategy, the number of
+    latent frames and the sigmas."""
 
     latent: dict[str, Any]
     finished: Finished
@@ -43,16 +43,16 @@ class Sampled(NamedTuple):
 
 
 def kept_and_shown(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | None:
-    """What a node shows of its video, which is kept with it: a sentence where some of its chunks
-    were finished before; for a page the windows, with pictures of their frames for the timeline,
-    and the noise plan."""
+    """Store the video with its UI data, and return the node's UI output: a sentence if some chunks
+    were cached; for a browser also the windows, with thumbnails for the timeline, and the noise
+    plan."""
     facts = _facts(host, model, video)
     keep_latent(host, video.finished, video.latent, shown=facts)
     return _shown(host, what_was_there(_asked(video), CONTINUED.get(video.strategy.name)), facts)
 
 
 def _facts(host: Host, model: Wire, video: Sampled) -> dict[str, Any]:
-    """What is shown of a video, as JSON values: pictures are PNG files in base64."""
+    """The UI data of a video as JSON values; images are PNG files in base64."""
     asked, facts = _asked(video), {}
     if host.shows_previews:
         windows = _windows(host, model, video, asked) if asked else None
@@ -62,8 +62,7 @@ def _facts(host: Host, model: Wire, video: Sampled) -> dict[str, Any]:
 
 
 def shown_again(host: Host, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a node shows of a video that was finished before as a whole. facts: as they were kept
-    with it."""
+    """The UI output for a video that is cached as a whole. facts: those stored with it."""
     there = facts["chunks"]
     sentence = f"{there} of {counted(there, 'chunk')} were finished before: nothing was made again"
     windows = facts.get("videoldm_windows")
@@ -92,10 +91,10 @@ def _shown(host: Host, sentence: str, facts: Mapping[str, Any]) -> dict[str, Any
 
 
 def what_was_there(asked: Sequence[Asked], continued: str | None) -> str:
-    """How many chunks were finished before, and which of the others follow from one that was made
-    again because they continue it; "" if none was finished.
+    """A sentence that counts the cached chunks and names those sampled again because they continue
+    a chunk that was; "" if none was cached.
 
-    continued: what chunks are called that continue each other.
+    continued: the level of chunks that continue each other.
     """
     there = sum(one.was_there for one in asked)
     if not there:
@@ -118,7 +117,7 @@ def what_was_there(asked: Sequence[Asked], continued: str | None) -> str:
 
 
 def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) -> dict[str, Any]:
-    """The windows as the page draws them, but for the nodes that they were made by."""
+    """The windows as the browser draws them, without the nodes that produced them."""
     frames = 1 + max(max(one.frames) for one in asked)
     found = {
         "frames": frames,
@@ -130,7 +129,7 @@ def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) ->
 
 
 def _made_by(running: Running | None) -> dict[str, Any]:
-    """The node that runs and all upstream of it, as the API writes them."""
+    """The running node and all upstream of it, in API format."""
     if running is None:
         return {}
     keys = ("class_type", "inputs")
@@ -139,13 +138,13 @@ def _made_by(running: Running | None) -> dict[str, Any]:
 
 
 def _window(one: Asked) -> list[Any]:
-    """[first frame, last frame, frames from one to the next, level, whether it was there]"""
+    """[first frame, last frame, stride, level, whether it was cached]"""
     step = one.frames[1] - one.frames[0] if len(one.frames) > 1 else 1
     return [min(one.frames), max(one.frames), max(step, 1), one.level, one.was_there]
 
 
 def _strip(host: Host, model: Wire, latent: dict[str, Any]) -> dict[str, Any] | None:
-    """Pictures side by side; None without any."""
+    """Thumbnails side by side; None if the host makes none."""
     samples = latent["samples"]
     total = len(samples) if samples.ndim == 4 else samples.shape[2]
     count = min(MOST_PICTURES, total)
@@ -163,7 +162,7 @@ def _strip(host: Host, model: Wire, latent: dict[str, Any]) -> dict[str, Any] | 
 
 
 def _plan(video: Sampled) -> dict[str, Any] | None:
-    """A picture of the plan with its figures; None where there is no plan, or too large a one."""
+    """An image of the noise plan with its figures; None if there is none or it is too large."""
     from .planning import drawn, figures, plan_of
 
     steps, window = len(video.sigmas) - 1, max(video.strategy.window, 2)
@@ -183,7 +182,7 @@ def _png(picture: Image.Image) -> dict[str, str]:
 
 
 def _saved(host: Host, picture: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A picture with its facts, in a temporary file, as frontends name files."""
+    """Write an image to a temporary file; returns its facts and the file as frontends name it."""
     file = host.folders.new_file(f"preview/{name}", ".png", temp=True)
     with file.writing() as partial:
         partial.write_bytes(base64.b64decode(picture[PNG]))

@@ -1,4 +1,4 @@
-"""A start image as CONDITIONINGs: its embedding, its latents, and how it is to move."""
+"""A start image as CONDITIONING: its embedding, its latents, frame rate and motion."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StartSettings:
-    """The widgets of Start Image. width, height in pixels; augmentation: deviation of the noise on
-    pixels in [-1, 1]."""
+    """The widgets of Start Image. width, height: in pixels. augmentation: standard deviation of the
+    noise added to pixels in [-1, 1]."""
 
     width: int
     height: int
@@ -33,8 +33,8 @@ class StartSettings:
 def encode_start_image(
     host: Host, clip_vision: Wire, vae: Wire, image: Tensor, settings: StartSettings
 ) -> tuple[Conditioning, Conditioning]:
-    """The positive and the negative conditioning. The encoder sees the clean image, the VAE the one
-    with noise (Blattmann et al. 2023, section 4.2)."""
+    """The positive and the negative conditioning. The image encoder gets the clean image, the VAE
+    the noisy one (Blattmann et al. 2023, section 4.2)."""
     factor = host.decoder(vae).factor
     width, height = settings.width, settings.height
     if width % factor or height % factor:

@@ -1,4 +1,4 @@
-"""Steering of temporal layers: images of keyframes, a camera."""
+"""Control of temporal layers by keyframe images and camera motion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def with_keyframes(
     host: Host, model: Wire, latent: Latent, frames: str, motion: str, scale: float
 ) -> Wire:
-    """A model whose layers are given encoded images of frames."""
+    """The model with encoded images at some frames for its temporal layers to continue. frames:
+    their numbers as text; scale: motion scale."""
     images = KeyframeImages(
         latents=host.to_core(model, latent)[:1], frames=tuple(absolute_frames(frames))
     )
@@ -29,6 +30,6 @@ def with_keyframes(
 def with_camera(
     host: Host, model: Wire, name: str, moves: str, frames: int, strength: float
 ) -> Wire:
-    """A model whose motion modules follow a camera."""
+    """The model with a CameraCtrl encoder that makes its motion modules follow a camera."""
     use = CameraUse(path=camera_path(moves, frames), strength=strength)
     return host.follow_camera(model, name, use)

@@ -1,4 +1,4 @@
-"""The strategy of the video sampler, from its dynamic combo."""
+"""The Video Sampler's strategy, read from its dynamic combo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sparse:
-    """A segment of which a few frames are sampled first; see the inputs of these names."""
+    """Settings of segments sampled sparse first; see the inputs of these names."""
 
     first_frames: int
     fill_steps: int
@@ -24,11 +24,12 @@ class Sparse:
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """A strategy with its settings, in frames; those of other strategies have no effect.
+    """A strategy with its settings; settings of other strategies have no effect. Lengths are in
+    frames.
 
-    windows: whether a video that is changed is seen in windows. sparse: how a segment from nothing
-    is sampled, None for all frames together. as_published: by the script that the model came with.
-    latent: the video to change.
+    windows: for video to video, all frames together or sliding windows. sparse: how a segment
+    without context frames is sampled, None for all frames together. as_published: follow the
+    model's published script. latent: the input of video to video.
     """
 
     name: str
@@ -62,13 +63,13 @@ class Strategy:
 
     @property
     def comes_in_parts(self) -> bool:
-        """Whether frames are finished, as many as were asked for, before others are."""
+        """Whether chunks are finished one after the other and add up to the requested length."""
         return self.name in CONTINUING and not self.as_published
 
 
 def read_strategy(chosen: Mapping[str, Any]) -> Strategy:
-    """Read what a dynamic combo gives: {"strategy": name, ...} with the settings by name."""
-    # Of optional inputs that a prompt leaves out, ComfyUI gives None.
+    """Read the value of the dynamic combo, {"strategy": name, ...} with the settings by name."""
+    # ComfyUI passes None for optional inputs that a prompt omits.
     settings = {key: value for key, value in chosen.items() if value is not None}
     name = settings.pop("strategy")
     settings |= {k: v for k, v in settings.pop("windows", {}).items() if v is not None}
@@ -98,7 +99,7 @@ def ignored_settings(host: Host, facts: ModelFacts, own: Strategy) -> list[str]:
 
 
 def flat(strategy: Strategy) -> dict[str, Any]:
-    """The settings by the names of their inputs, as the rules of `checks` read them."""
+    """The settings by input name, for the rules of `checks`."""
     values = vars(strategy) | {"strategy": strategy.name}
     if strategy.sparse is not None:
         first = {} if strategy.name == SPARSE_FIRST else {"first_segment": SPARSE_FIRST}

@@ -1,4 +1,4 @@
-"""Texts typed into nodes: segments, bounding boxes, strengths per site. Loads no torch."""
+"""Parse texts typed into nodes: segments, boxes, frames, strengths, curves. Loads no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .prompt_values import read_template
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a video with its own prompt; its first `overlap` frames fade over to it."""
+    """A part of a video with its own prompt, which fades in over its first `overlap` frames."""
 
     prompt: str
     frames: int
@@ -28,8 +28,8 @@ class Segment:
 
 
 def read_segments(text: str, clock: Clock = Clock()) -> list[Segment]:  # noqa: B008 (frozen)
-    """Segments from JSON, or from prompts at frames (see :mod:`.prompt_travel`); ValueError names
-    the segment and what is wrong with it."""
+    """Parse segments from JSON, or from prompts at frames (see :mod:`.prompt_travel`); ValueError
+    names the segment and the error."""
     if is_travel(text):
         return _with_values([Segment(*one) for one in read_travel(text, clock)], clock)
     segments = [_segment(k, one, clock) for k, one in enumerate(_json_list(text, "segments"))]
@@ -48,7 +48,7 @@ def read_segments(text: str, clock: Clock = Clock()) -> list[Segment]:  # noqa: 
 
 
 def placed(segments: Sequence[Segment]) -> Iterator[tuple[Segment, int, int]]:
-    """Each segment with its first frame and the one behind its last."""
+    """Yield (segment, start, stop), the frames of a segment being start .. stop - 1."""
     stop = 0
     for one in segments:
         start = stop - one.overlap
@@ -57,12 +57,12 @@ def placed(segments: Sequence[Segment]) -> Iterator[tuple[Segment, int, int]]:
 
 
 def length_of(segments: Sequence[Segment]) -> int:
-    """How many frames all of them make."""
+    """The total number of frames; overlaps count once."""
     return sum(one.frames - one.overlap for one in segments)
 
 
 def _with_values(segments: list[Segment], clock: Clock) -> list[Segment]:
-    """The same, after a look at the numbers in backticks of their prompts."""
+    """The same segments; ValueError if the numbers in backticks of a prompt cannot be parsed."""
     clock = replace(clock, frames=clock.frames or length_of(segments))
     for one in segments:
         read_template(one.prompt, clock)
@@ -88,7 +88,7 @@ def _segment(index: int, given: Any, clock: Clock) -> Segment:
 
 @dataclass(frozen=True)
 class BoundingBox:
-    """An object and where it is: corners in parts of the picture, (0, 0) at the top left."""
+    """An object's label and corners, as fractions of the image; (0, 0) is the top left."""
 
     label: str
     x0: float
@@ -98,7 +98,7 @@ class BoundingBox:
 
 
 def read_boxes(text: str) -> list[BoundingBox]:
-    """Boxes from JSON; ValueError names the box and what is wrong with it."""
+    """Parse boxes from JSON; ValueError names the box and the error."""
     known = {"label": str, "x0": float, "y0": float, "x1": float, "y1": float}
     boxes = [
         BoundingBox(**_fields(one, known, required=tuple(known), what=f"box {k + 1}"))
@@ -118,10 +118,10 @@ def read_boxes(text: str) -> list[BoundingBox]:
 
 
 def read_positions(text: str, frames: int | None = None) -> list[int]:
-    """Numbers of frames from a text like "0, 16, -1"; negative ones count from the end of a video
-    of `frames` frames, and where that is not known stay as they are.
+    """Parse frame numbers such as "0, 16, -1". Negative ones count from the end of a video of
+    `frames` frames, and stay negative if that is None.
 
-    ValueError for what is no number, lies outside of the video or is there twice.
+    Raises ValueError for what is not a whole number, outside the video or a duplicate.
     """
     found: list[int] = []
     for part in _listed(text):
@@ -138,8 +138,7 @@ def read_positions(text: str, frames: int | None = None) -> list[int]:
 
 
 def read_frames(text: str) -> tuple[range, ...]:
-    """Ranges of frame numbers from a text like "0, 8-11", or "all" of them; ValueError for what is
-    neither."""
+    """Parse ranges of frames such as "0, 8-11", or "all"; ValueError for anything else."""
     if text.strip().lower() == "all":
         return (range(MOST_FRAMES),)
     found = []
@@ -158,7 +157,7 @@ def read_frames(text: str) -> tuple[range, ...]:
 
 
 def absolute_frames(text: str) -> list[int]:
-    """Numbers of frames, none of them counted from the end."""
+    """Parse frame numbers of which none is negative; ValueError if there are none at all."""
     found = read_positions(text)
     negative = [at for at in found if at < 0]
     if negative:
@@ -176,7 +175,7 @@ def absolute_frames(text: str) -> list[int]:
 
 
 def read_sites(text: str) -> dict[str, float]:
-    """Strengths by site, or by the beginning of sites, from a text like "down.0 = 0.5, mid = 0"."""
+    """Parse strengths by site, or by prefix of sites, such as "down.0 = 0.5, mid = 0"."""
     found: dict[str, float] = {}
     for part in _listed(text):
         name, equals, value = (one.strip() for one in part.partition("="))
@@ -187,7 +186,7 @@ def read_sites(text: str) -> dict[str, float]:
 
 
 def read_places(text: str) -> list[str]:
-    """Sites, or beginnings of some, from a text like "mid, up.1"."""
+    """Parse sites, or prefixes of sites, such as "mid, up.1"."""
     for part in (found := _listed(text)):
         if part.endswith((".keys", ".queries")):
             raise ValueError(
@@ -198,12 +197,12 @@ def read_places(text: str) -> list[str]:
 
 
 def _listed(text: str) -> list[str]:
-    """What commas and line ends separate, without empty parts."""
+    """The non-empty parts of a text separated by commas and newlines."""
     return [part for one in text.replace("\n", ",").split(",") if (part := one.strip())]
 
 
 def _site_prefix(name: str) -> str:
-    """A site, or the beginning of one such as "mid" or "down.0"."""
+    """Check a site or a prefix of sites such as "mid" or "down.0", and return it."""
     for part in (".keys", ".queries"):
         if name.endswith(part):
             return _site_prefix(name.removesuffix(part)) + part
@@ -225,8 +224,8 @@ def _is_number(text: str) -> bool:
 
 
 def read_points(text: str, over: str) -> tuple[tuple[float, float], ...]:
-    """Points of a curve from JSON such as [[0, 1], [15, 0.5]], in order of x; ValueError names the
-    point and what is wrong with it."""
+    """Parse the points of a curve from JSON such as [[0, 1], [15, 0.5]], and sort them by x;
+    ValueError names the point and the error."""
     points = [_point(k + 1, one, over) for k, one in enumerate(_json_list(text, "points"))]
     points.sort(key=lambda point: point[0])
     for (x, _), (third, _) in zip(points, points[2:], strict=False):
@@ -261,7 +260,7 @@ def _json_list(text: str, what: str, *, empty: bool = False) -> list[Any]:
         raise ValueError(
             f"{what} must be a JSON list: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
-    except (RecursionError, ValueError):  # Brackets in brackets, or a number of 5,000 digits.
+    except (RecursionError, ValueError):  # Deeply nested brackets, or a number of 5,000 digits.
         raise ValueError(
             f"{what} must be a JSON list of plain objects, got {written(text)}"
         ) from None
@@ -273,7 +272,7 @@ def _json_list(text: str, what: str, *, empty: bool = False) -> list[Any]:
 def _fields(
     given: Any, known: dict[str, Callable], *, required: Sequence[str], what: str
 ) -> dict[str, Any]:
-    """The entries of one JSON object in their types; null counts as not given."""
+    """The entries of a JSON object, converted to their types; null counts as missing."""
     if not isinstance(given, dict):
         raise ValueError(
             f"{what} must be an object such as {{{', '.join(required)}}}, got {written(given)}"
@@ -299,7 +298,7 @@ def _typed(value: Any, kind: Callable, what: str) -> Any:
 
 
 def _is(value: float, kind: Callable) -> bool:
-    """Whether a number is one of this kind: 4.5 and infinity are no whole numbers."""
+    """Whether a number is finite and of this type: 4.5 is not a whole number."""
     try:
         return math.isfinite(value) and kind(value) == value
     except OverflowError:

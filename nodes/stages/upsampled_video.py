@@ -1,4 +1,4 @@
-"""What Upsample Video gives of a LATENT that is there: the VIDEO that is decoded from it."""
+"""Upsample Video's second output: the VIDEO decoded from its LATENT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_DECODED = (
     "model", "positive", "negative", "images", "steps", "cfg", "sampler_name", "schedule", "seed",
     "noise_level", "overlap", "tile_overlap", "borders", "same_noise",
 )  # fmt: skip
-"""Inputs on which decoded pixels depend by their latents alone."""
+"""Inputs that affect decoded pixels only through the latents."""
 NO_VIDEO = (
     "Upsample Video gives a video where a video is connected to its input images, and a VAE to its "
     "input vae"
@@ -29,8 +29,8 @@ NO_VIDEO = (
 def upsampled_before(
     host: Host, images: Tensor | Wire, chunk: int, tile: int, vae: Wire | None
 ) -> tuple[dict[str, Any], Wire]:
-    """What `upsample_video` returns, where the LATENT is finished. chunk, tile: of the node. vae:
-    None where the frames of the VIDEO are finished as well, or where none is connected."""
+    """The results of `upsample_video` from a cached LATENT. chunk, tile: the node's inputs. vae:
+    None if the frames of the VIDEO are cached as well, or if none is connected."""
     latent, known = finished_latent(host)
     if "vae" not in wired(host, ()) or isinstance(images, Tensor):
         return latent, host.blocked(NO_VIDEO)
@@ -39,8 +39,8 @@ def upsampled_before(
 
 
 def upsampling_wanted(host: Host, given: Mapping[str, Any]) -> list[str]:
-    """The inputs that Upsample Video waits for: all where its LATENT is not finished, the VAE alone
-    where the frames of its VIDEO are not."""
+    """The lazy inputs that Upsample Video still needs: all if its LATENT is not cached, only the
+    VAE if just the frames of its VIDEO are not."""
     names = wanted(host, given, stage_output(host, LATENT))
     if not names and not isinstance(given.get("images"), Tensor):
         names = [one for one in wanted(host, given, frames_output(host)) if one == "vae"]
@@ -50,8 +50,8 @@ def upsampling_wanted(host: Host, given: Mapping[str, Any]) -> list[str]:
 def upsampled_video(
     host: Host, latent: dict[str, Any], vae: Wire | None, given: VideoStream, decoding: Decoding
 ) -> Wire:
-    """The VIDEO of a LATENT that was made of `given`, decoded while it is saved. vae: None where
-    all of its chunks are finished."""
+    """The VIDEO of a LATENT upsampled from `given`, with its frame rate and sound, decoded while it
+    is saved. vae: None if all chunks are cached."""
     return decode_video(
         host, latent, vae, given.frame_rate, decoding, audio=given.audio, without=NOT_DECODED
     )

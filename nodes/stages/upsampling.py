@@ -1,4 +1,4 @@
-"""Low-resolution frames to latents of a video four times as large, and to that video."""
+"""Upsample low-resolution frames to the latents of a video four times as large, and decode it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from ..host.interface import Host, ModelFacts, Wire
 
 IN_CHUNKS = ("seed", "images", "vae")
-"""Inputs that finished chunks depend on by their values alone, chunk by chunk, or not at all."""
+"""Inputs outside the key of a run: chunks have their values in their own keys, or do not depend on
+them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplingRequest:
-    """What the node's inputs say, in frames and in pixels of the small frames; tile 0: whole."""
+    """The node's inputs. chunk, overlap: in frames. tile, tile_overlap: in pixels of the
+    low-resolution frames; tile 0 takes whole frames."""
 
     cfg: float
     noise_level: int
@@ -55,8 +57,8 @@ def upsample_video(
     host: Host, model: Wire, prompts: tuple[list, list], images: Tensor | Wire,
     request: UpsamplingRequest, settings: Settings, vae: Wire | None = None,
 ) -> tuple[dict[str, Any], Wire]:  # fmt: skip
-    """Upsample an IMAGE or a VIDEO; returns the LATENT of the large video, and with a VAE the VIDEO
-    that is decoded from it."""
+    """Upsample an IMAGE or a VIDEO; returns the LATENT of the large video and, for a VIDEO with a
+    VAE, the VIDEO decoded from it."""
     require(upsampling_faults, vars(request))
     facts = host.facts(model)
     if not facts.is_upsampler:
@@ -104,7 +106,7 @@ def _check_size(
     found = upsampling_warnings(facts.layers, video.frames, request.chunk)
     for sentence in (*found, *without_effect(facts, "Upsample Video")):
         host.warn(sentence)
-    # The network works at the size of the given frames: `factor` pixels become one again.
+    # The latents have the size of the given frames; require_room takes that of the large ones.
     sides = [min(side, request.tile or side) * facts.factor for side in (video.width, video.height)]
     require_room(host, facts, min(request.chunk, video.frames), tuple(sides), request.cfg)
 
@@ -120,7 +122,7 @@ class _Run(NamedTuple):
     finished: Finished
 
     def low_res(self) -> Iterator[Tensor]:
-        """The given frames [1 t 3 h w], chunk by chunk."""
+        """Yield the low-resolution frames [1 t 3 h w] chunk by chunk, on the model's device."""
         device = self.host.facts(self.model).device
         return (chunk[None].to(device) for chunk in self.video.chunks())
 
@@ -130,7 +132,7 @@ class _Run(NamedTuple):
 
 
 def _continued(run: _Run) -> Iterator[Tensor]:
-    """Each chunk goes on from the finished frames of the one before."""
+    """Each chunk continues the finished frames of the previous one."""
     meter = Meter(run.host)
     return upsample_continued(
         run.denoiser_for, run.low_res(), run.sampling, run.how, total=run.video.frames,
@@ -139,7 +141,8 @@ def _continued(run: _Run) -> Iterator[Tensor]:
 
 
 def _blended(run: _Run) -> Iterator[Tensor]:
-    """All chunks side by side, averaged where they overlap at every step: one chunk, the whole."""
+    """Denoise all chunks in parallel, averaged at every step where they overlap; yields the whole
+    video at once."""
     meter, low_res = Meter(run.host), Gathering(runs_folder(run.host.folders.output))
     for chunk in run.low_res():
         low_res.add(chunk)
@@ -147,7 +150,7 @@ def _blended(run: _Run) -> Iterator[Tensor]:
 
 
 def _independent(run: _Run) -> Iterator[Tensor]:
-    """Chunks sampled independently of each other, with the noise of one stream."""
+    """Sample chunks independently of each other, with noise from a single generator."""
     generator, meter = torch.Generator().manual_seed(run.settings.seed), Meter(run.host)
     chunks = -(-run.video.frames // run.how.chunk)
     return independent_chunks(

@@ -1,4 +1,4 @@
-"""A request to the video sampler, in the units of its model."""
+"""A request to the Video Sampler, in the units of its model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_WORDS = [[None, {}]]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoRequest:
-    """What the video sampler's inputs say; sizes in pixels, lengths in frames."""
+    """The Video Sampler's inputs; sizes in pixels, lengths in frames."""
 
     width: int
     height: int
@@ -46,7 +46,8 @@ def in_latents(factor: int, request: VideoRequest) -> VideoRequest:
 
 
 def _latent_positions(factor: int, request: VideoRequest) -> str:
-    """context_positions as numbers of the latent frames that those frames lie in."""
+    """context_positions as numbers of the latent frames that contain these frames; ValueError if
+    two share one."""
     found: dict[int, int] = {}
     for frame in read_positions(request.strategy.context_positions, request.frames):
         first = found.setdefault(frame // factor, frame)
@@ -59,7 +60,7 @@ def _latent_positions(factor: int, request: VideoRequest) -> str:
 
 
 def prompts_for(host: Host, model: Wire, prompts: Prompts) -> Prompts:
-    """The prompts; those for a model without text are without words, and a warning says so."""
+    """The prompts, or empty ones and a warning for a model that was trained without text."""
     if host.facts(model).reads_text:
         return prompts
     if any(tokens is not None and tokens.shape[-1] > 1 for one in prompts for tokens, _ in one):
