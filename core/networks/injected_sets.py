@@ -282,15 +282,20 @@ class LayerPass:
         return self.embedding.new_tensor(found).expand(self.videos, -1)
 
     def _camera(self, one: Injection) -> CameraFeatures | None:
-        """The conditions of a set from the cameras of this segment, seen from its first frame."""
+        """The conditions of a set from the cameras of this segment, or from those of each window
+        that attention sees, seen from its first frame."""
         encoder, use = one.layers.camera, one.camera
         if encoder is None or use is None or not use.strength:
             return None
         height, width = (side * encoder.spec.shuffle for side in self.size)
-        rays = use.path.at(self.numbers).rays(width, height)
-        found = encoder(rays.to(self.embedding))
-        levels = [repeat(tokens, "t n c -> (b t) n c", b=self.videos) for tokens in found]
-        return CameraFeatures(levels, use.strength)
+        views, numbers = self.conditions.views, self.numbers
+        windows = [tuple(range(self.frames))] if views is None else views.windows
+        found = {}
+        for window in windows:
+            rays = use.path.at([numbers[k] for k in window]).rays(width, height)
+            tokens = encoder(rays.to(self.embedding))
+            found[window] = [repeat(one, "t n c -> (b t) n c", b=self.videos) for one in tokens]
+        return CameraFeatures(found, views is None, use.strength)
 
     @contextmanager
     def updated(self) -> Iterator[None]:

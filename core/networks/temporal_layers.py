@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,10 +38,21 @@ class SetInputs:
 
 @dataclass(frozen=True)
 class CameraFeatures:
-    """Of the camera's poses, tokens [(b t), n, c] by level, and how much they count."""
+    """Of the camera's poses, tokens [(b t), n, c] by level for the frames of each window that
+    attention sees, and how much they count. whole: that is one window of all frames."""
 
-    levels: list[Tensor]
+    windows: Mapping[tuple[int, ...], list[Tensor]]
+    whole: bool
     strength: float = 1.0
+
+    def beside(self, levels: Sequence[LayerInputs]) -> list[LayerInputs]:
+        """The inputs of the layers of every level with its tokens."""
+        return [replace(one, **self._at(k)) for k, one in enumerate(levels)]
+
+    def _at(self, level: int) -> dict[str, Any]:
+        found = {window: tokens[level] for window, tokens in self.windows.items()}
+        named = {"camera": next(iter(found.values()))} if self.whole else {"cameras": found}
+        return {**named, "camera_strength": self.strength}
 
 
 @dataclass(frozen=True)
@@ -125,9 +137,7 @@ class TemporalLayers(nn.Module):
         )
         levels = [replace(inputs, context=found) for found in features]
         if own.camera is not None:
-            more = dict(camera_strength=own.camera.strength)
-            pairs = zip(levels, own.camera.levels, strict=True)
-            levels = [replace(one, camera=tokens, **more) for one, tokens in pairs]
+            levels = own.camera.beside(levels)
         return SetInputs(frames, tuple(levels))
 
     @property

@@ -11,6 +11,7 @@ from videoldm.core.families import animatediff_camera
 from videoldm.core.networks.cameras import CameraPath, CameraUse
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.injected_sets import Injection
+from videoldm.core.networks.layers.views import Views
 from videoldm.core.networks.sites import SD1
 from videoldm.core.networks.temporal_layers import key
 from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
@@ -65,12 +66,15 @@ LAYERS = toy_layers(toy_config("v3"))
 CAMERA = animatediff_camera.from_original(toy_file())
 
 
-def followed(use: CameraUse | None, frames: int = 4, numbers=None) -> torch.Tensor:
+def followed(
+    use: CameraUse | None, frames: int = 4, numbers=None, views: Views | None = None, first: int = 0
+) -> torch.Tensor:
     camera = replace(CAMERA, spec=replace(CAMERA.spec, heads=4))
     layers = camera.beside(LAYERS)
     network = VideoUNet(toy_unet_of_one_seed(), [Injection(layers, camera=use)])
+    given = Conditions(text=TEXT, frames=numbers, views=views)
     with torch.no_grad():
-        return network(VIDEO[:, :frames], torch.tensor(500), Conditions(text=TEXT, frames=numbers))
+        return network(VIDEO[:, first : first + frames], torch.tensor(500), given)
 
 
 def test_a_path_steers_and_without_one_the_layers_are_as_before():
@@ -96,6 +100,27 @@ def test_windows_see_the_cameras_of_their_own_frames():
 def test_more_frames_than_the_encoder_knows_are_refused():
     with pytest.raises(ValueError, match="at most 16 frames together, but 17 were given"):
         followed(CameraUse(path=path(17)), frames=17)
+
+
+def views_of(*windows: range) -> Views:
+    return Views(tuple(map(tuple, windows)), tuple((1.0,) * len(one) for one in windows))
+
+
+def test_views_see_the_cameras_of_their_own_frames():
+    """Side by side, they are what separate videos are, each at its own cameras."""
+    use, parts = CameraUse(path=path(12)), (range(3), range(3, 6))
+    together = followed(use, 6, numbers=tuple(range(5, 11)), views=views_of(*parts))
+    for part in parts:
+        alone = followed(use, 3, numbers=tuple(5 + frame for frame in part), first=part.start)
+        torch.testing.assert_close(together[:, part], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_views_of_more_frames_than_the_encoder_knows():
+    use = CameraUse(path=path(20))
+    made = followed(use, 20, views=views_of(range(16), range(4, 20)))
+    assert torch.isfinite(made).all()
+    with pytest.raises(ValueError, match="at most 16 frames together, but 17 were given"):
+        followed(use, 20, views=views_of(range(17), range(3, 20)))
 
 
 def test_moments_are_right_in_segments_of_three_frames():

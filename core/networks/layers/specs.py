@@ -42,20 +42,20 @@ class LayerInputs:
     times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
     image_only: Tensor | None = None  # [(b t)], other than 0 for frames that are images
     views: Views | None = None  # windows that attention sees, None = all frames
-    camera: Tensor | None = None  # features of the camera's poses [(b t), n, c]
+    camera: Tensor | None = None  # features of the camera's poses [(b t), n, c], without views
+    cameras: Mapping[tuple[int, ...], Tensor] | None = None  # the same for each window of views
     camera_strength: float = 1.0
     extension: Any = None  # what a family's own prompt reader hands to its own layers
     scales: Scales = PLAIN  # of keys and queries
     latents: Tensor | None = None  # the network's input [(b t), c, h, w], for a first layer to read
 
     def of_frames(self, frames: Sequence[int], total: int) -> LayerInputs:
-        """The same for some of the `total` frames, as far as motion modules read them."""
-        if self.camera is None and self.scales is PLAIN:
+        """The same for the frames of a window of views, of `total` in all, as far as motion modules
+        read them."""
+        if self.cameras is None and self.scales is PLAIN:
             return self
-        camera, scales = self.camera, self.scales.of_frames(frames, total)
-        if camera is not None:
-            camera = camera.unflatten(0, (-1, total))[:, list(frames)].flatten(0, 1)
-        return replace(self, camera=camera, scales=scales)
+        camera = None if self.cameras is None else self.cameras[tuple(frames)]
+        return replace(self, camera=camera, scales=self.scales.of_frames(frames, total))
 
 
 NO_INPUTS = LayerInputs()
