@@ -1,1 +1,1 @@
-"""How videos of any length are made: generators of finished chunks."""
+"""Videos of any length, as generators of finished chunks."""

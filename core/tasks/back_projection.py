@@ -1,8 +1,8 @@
-"""Iterated back-projection (Irani & Peleg 1991): a large video made consistent with a small one.
+"""Iterated back-projection (Irani & Peleg 1991): makes a large video consistent with a small one.
 
 An upsampler invents what the small frames do not show, and an autoencoder loses some of what they
 do. In each round, the residual after downscaling the large frames is upscaled and added back.
-Detail finer than a small pixel averages out in that and stays.
+Detail finer than a small pixel averages out in the downscaling, and is kept.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ ROUNDS = 3  # of back-projection; each leaves at most about a third of the diffe
 
 
 def shrink(video: Tensor, factor: int = 4) -> Tensor:
-    """Reduce a video [b, t, c, h, w] by averaging ``factor`` x ``factor`` pixels."""
+    """Downscale a video [b, t, c, h, w] by averaging ``factor`` x ``factor`` pixels."""
     frames = F.avg_pool2d(rearrange(video, "b t c h w -> (b t) c h w"), factor)
     return rearrange(frames, "(b t) c h w -> b t c h w", b=len(video))
 
 
 def enlarge(video: Tensor, factor: int = 4) -> Tensor:
-    """Enlarge a video [b, t, c, h, w] bicubically; values may leave their range."""
+    """Upscale a video [b, t, c, h, w] bicubically; values may leave their range."""
     frames = rearrange(video, "b t c h w -> (b t) c h w")
     frames = F.interpolate(frames, scale_factor=factor, mode="bicubic", align_corners=False)
     return rearrange(frames, "(b t) c h w -> b t c h w", b=len(video))
 
 
 class Extent(NamedTuple):
-    """How long and how large a video is."""
+    """Length and size of a video."""
 
     frames: int
     height: int
@@ -43,10 +43,10 @@ class Extent(NamedTuple):
 
 
 def back_projected(decoded: Iterable[Tensor], low_res: Frames) -> Iterator[Tensor]:
-    """Yield the parts of ``decoded`` [b, t, 3, h, w] so that they shrink to ``low_res``.
+    """Yield the parts of ``decoded`` [b, t, 3, h, w], corrected to downscale to ``low_res``.
 
-    low_res: all frames [b, t, 3, h / f, w / f], or their chunks as they come. Raises ValueError
-    when frames or sizes do not fit.
+    low_res: all frames [b, t, 3, h / f, w / f], or an iterable of chunks of them. Raises ValueError
+    when the numbers of frames or the sizes do not match.
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
@@ -66,8 +66,8 @@ def back_projected(decoded: Iterable[Tensor], low_res: Frames) -> Iterator[Tenso
 
 
 def enlargement(small: Extent, large: Extent) -> int:
-    """By how much a video is larger than the small one that it was made from; raises ValueError
-    when it was not."""
+    """The factor by which a video is larger than the small one it was made from; ValueError if it
+    cannot have been."""
     factor = large.width // small.width
     if small.frames != large.frames:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Files of chunks: tensors with a digest of their values, whole whenever they have their name."""
+"""Chunk files: tensors with a digest of their values, complete if they have their final name."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .kept_runs import UNDER_WAY
 CONTENT, HALVED = "content", "halved"
 State = tuple[Path, int, int, int]
 _looked_at: set[State] = set()
-"""Files whose digest was found right, by inode, size and time of change, until they are read."""
+"""Files with a verified digest, by inode, size and modification time, until they are read."""
 
 
 def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file; OSError or SafetensorError where it cannot be, which leaves nothing."""
+    """Write a chunk file. If that raises OSError or SafetensorError, no file is left behind."""
     small = {name: _smallest(one.detach().to("cpu")) for name, one in tensors.items()}
     halved = [name for name, one in small.items() if one.dtype is not tensors[name].dtype]
     metadata = {CONTENT: digest(small), HALVED: json.dumps(halved)}
@@ -33,8 +33,8 @@ def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of chunks holds what was written. The next time that it is read, that is known
-    without a second look at all of its values."""
+    """Whether a chunk file holds what was written. If it does, the next read skips the digest of
+    its values."""
     if read_chunk(path) is None:
         return False
     with suppress(OSError):
@@ -48,7 +48,7 @@ def _state(path: Path) -> State:
 
 
 def read_chunk(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file, mapped into memory; None if it is not there or not as written."""
+    """The tensors of a file, memory-mapped; None if it is missing or damaged. Counts as a use."""
     try:
         state = _state(path)
         with safe_open(path, framework="pt") as file:
@@ -57,7 +57,7 @@ def read_chunk(path: Path) -> dict[str, Tensor] | None:
         if state not in _looked_at and digest(found) != metadata.get(CONTENT):
             return None
         _looked_at.discard(state)
-        # No digest covers this list: it is as damaged as what does not fit it.
+        # The digest does not cover this list; a damaged one raises here.
         found |= {name: found[name].float() for name in json.loads(metadata[HALVED])}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
@@ -67,7 +67,7 @@ def read_chunk(path: Path) -> dict[str, Tensor] | None:
 
 
 def _smallest(x: Tensor) -> Tensor:
-    """The same numbers in half precision, if they all are such: what a decoder computed in it."""
+    """The values in half precision if it holds them exactly, as it does what was computed in it."""
     if x.dtype is torch.float32:
         half = x.half()
         if torch.equal(half.float(), x):
@@ -76,7 +76,7 @@ def _smallest(x: Tensor) -> Tensor:
 
 
 def replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a name of its own, and give it `path` when it is on the disk."""
+    """Write a file under a temporary name, sync it, and rename it to `path`."""
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{UNDER_WAY}")
     try:
         write(partial)
@@ -87,7 +87,7 @@ def replaced(path: Path, write: Callable[[Path], Any]) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-    # Some file systems cannot do this for folders; the file is there all the same.
+    # Some file systems cannot sync folders; the file is in place all the same.
     with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -1,29 +1,28 @@
-"""Finished chunks on disk: a run that was killed goes on with the chunk it was in.
+"""A store of finished chunks on disk, from which an interrupted run resumes.
 
-A task asks for each chunk in the words
+A task requests each chunk with
 
     finished(make, condition=..., sigmas=..., noise=...)
 
-and gets it: read, if it was made before from the same things, else made and written before it is
-returned. What a chunk is made from is its key: everything that `make` depends on (the frames'
-numbers, given frames and concatenated ones by their values, noise levels, seeds, the prompt of
-these frames), and the key of the run for what all of its chunks have in common (models, files,
-device, version). A task needs to know nothing of resumption: it begins again and is handed what is
-there. So what depends on a change is made again, chunk by chunk, and nothing else: a segment with
-another prompt, and those which it hands its frames over to; not those that are handed the same
-frames as before.
+which reads it if it was made before from the same inputs, and otherwise makes and stores it. The
+key of a chunk is a digest of everything that `make` depends on: frame numbers, context and
+concatenated frames by value, noise levels, seeds, and the prompt of these frames. The key of the
+run covers what all of its chunks have in common: models, files, device, version. Tasks contain no
+code for resuming: they start over, and the store returns the chunks that exist. A change is thus
+recomputed chunk by chunk: a segment with another prompt, and the segments that continue from its
+frames, but none whose inputs are the same as before.
 
     runs/<key of the run>/run.json              what made the chunks, for people
     runs/<key of the run>/<key>.safetensors     a chunk, with the digest of its values
-    runs/<key of the run>/<key>.3.safetensors   a step of a chunk that is not finished
+    runs/<key of the run>/<key>.3.safetensors   a step of an unfinished chunk
 
-What is only finished all at once, such as a video whose windows are averaged at every step, is made
-`in_steps`: the network's answers are kept one by one, and removed when the chunk is there.
+What is finished only as a whole, such as a video whose windows are averaged at every step, is made
+`in_steps`: the network's answers are stored one by one, and removed once the chunk is stored.
 
-A chunk is written beside, synced and renamed: whatever moment a run ends at, and however many write
-into one folder, a file that has its name is whole; one whose digest is wrong is made again. If
-nothing can be written, the run goes on and says so once. What was not used for longest is removed
-when the limit is reached.
+Files are written under a temporary name, synced and renamed, so that a file with its final name is
+complete whenever a run ends and however many processes share the folder. One with a wrong digest is
+made again. If nothing can be written, the run continues and warns once. At the limit, the least
+recently used chunks are removed.
 """
 
 from __future__ import annotations
@@ -47,21 +46,21 @@ from .kept_runs import ABOUT, SUFFIX, KeptRuns
 
 T = TypeVar("T")
 FULL, ROOM = 0.95, 0.9
-"""Parts of the limit: at which chunks are removed, and which then is left in use."""
+"""Shares of the limit: above FULL, chunks are removed until ROOM is left in use."""
 COUNTED = 0.01
-"""Part of the limit that this process writes before it counts again what there is: others may write
-into the folder, too. So five processes together stay below the limit."""
+"""Share of the limit that this process writes before it measures the folder again, since others may
+write to it as well. Five processes together thus stay below the limit."""
 
 
 @dataclass
 class ChunkStore(KeptRuns):
-    """The folder of all runs. limit: bytes that chunks may take. warn: is told, in one sentence,
-    what could not be written."""
+    """The folder of all runs. limit: bytes that chunks may take. warn: called with one sentence
+    about what could not be written."""
 
     limit: float
     warn: Callable[[str], None]
     taken: float = 0.0  # bytes in use
-    uncounted: float = inf  # that were written since they were counted
+    uncounted: float = inf  # bytes written since they were counted
 
     def run(
         self, key: str, about: Mapping[str, Any], prompt_of: PromptOf | None = None,
@@ -72,9 +71,9 @@ class ChunkStore(KeptRuns):
         return Run(self, key, about, prompt_of, workers)
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Write a chunk; OSError or SafetensorError where it cannot be, which leaves nothing."""
+        """Write a chunk. If that raises OSError or SafetensorError, no file is left behind."""
         size = sum(one.nbytes for one in tensors.values())
-        if size > ROOM * self.limit:  # Room for it would cost all others.
+        if size > ROOM * self.limit:  # Making room would remove all others.
             sizes = f"{size / 1e9:.2g} GB is too large for the limit of {self.limit / 1e9:.2g} GB"
             raise OSError(f"one of {sizes}")
         self._make_room(size)
@@ -83,7 +82,7 @@ class ChunkStore(KeptRuns):
         except (OSError, SafetensorError):
             if path.parent.is_dir():
                 raise
-            self._write(path, tensors, about)  # Somebody else had removed the folder meanwhile.
+            self._write(path, tensors, about)  # Another process removed the folder.
 
     def _write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         if not path.parent.is_dir():
@@ -109,8 +108,8 @@ class ChunkStore(KeptRuns):
 
 
 class Asked(NamedTuple):
-    """A chunk that a task asked for: the absolute numbers of its frames, what the task calls it,
-    and whether it was there."""
+    """A chunk that a task requested: its absolute frame numbers, the task's name for it, and
+    whether the store had it."""
 
     frames: Sequence[int]
     level: str
@@ -118,24 +117,24 @@ class Asked(NamedTuple):
 
 
 PromptOf = Callable[[Any], str]
-"""prompt_of(frames) -> the digest of the prompts that these absolute frames are made with."""
+"""prompt_of(frames) -> the digest of the prompts of these absolute frames."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a chunk is kept."""
+    """Where a chunk is stored."""
 
     store: ChunkStore
     path: Path
     about: Mapping[str, Any]
 
     def step(self, number: int | str) -> Place:
-        """Where a step of the chunk is kept until the chunk is."""
+        """Where a step of the chunk is stored until the chunk is finished."""
         name = f"{self.path.name.removesuffix(SUFFIX)}.{number}{SUFFIX}"
         return replace(self, path=self.path.with_name(name))
 
     def read(self) -> Tensors | None:
-        """The chunk, None if it is not there or not as it was written."""
+        """The chunk; None if it is missing or damaged."""
         return read_chunk(self.path)
 
     def write(self, made: Tensors) -> str:
@@ -149,8 +148,7 @@ class Place:
 
 @dataclass
 class Steps(Finished):
-    """Steps of the chunk of a place. run: what counts them, None where the chunk is made by
-    others."""
+    """The steps of one chunk. run: counts them; None where a worker makes the chunk."""
 
     place: Place
     run: Run | None
@@ -175,10 +173,10 @@ class Steps(Finished):
 class Run(Finished):
     """The finished chunks of one run; see `Finished`.
 
-    prompt_of: of chunks that say `frames`, what else they depend on. workers: who makes those that
-    are not there, None for this process. made, taken: how many chunks were made and how many read
-    since it was opened. asked: those that say their frames, in order. begun: the files of all
-    chunks in order, None for what is not kept.
+    prompt_of: what else chunks with `frames` depend on. workers: make the missing chunks, None =
+    this process does. made, taken: chunks that were made and that were read since the run was
+    opened. asked: requests with frames, in order. begun: files of all chunks, in order; None for
+    those not stored.
     """
 
     store: ChunkStore
@@ -202,7 +200,7 @@ class Run(Finished):
     def begin_tensors(
         self, make: Callable[[], Tensors], /, **parts: Any
     ) -> Callable[[], Tensors]:  # fmt: skip
-        """As `begin`, for several tensors that are made together."""
+        """Like `begin`, for several tensors that are made together."""
         place = self._place(parts)
         self.begun.append(None if place is None else place.path)
         return partial(self._noted, self._begun(make, place), parts)
@@ -236,7 +234,7 @@ class Run(Finished):
         return made
 
     def _place(self, parts: Mapping[str, Any]) -> Place | None:
-        """None for what cannot be told from others."""
+        """Where the chunk of these parts is stored; None if one of them has no digest."""
         prompt = self.prompt_of(parts["frames"]) if self.prompt_of and "frames" in parts else ""
         try:
             key = digest(parts, prompt)
@@ -245,7 +243,7 @@ class Run(Finished):
         return Place(self.store, self.store.folder / self.key / f"{key}{SUFFIX}", self.about)
 
     def step(self, make: Callable[[], Tensors], place: Place) -> Tensors:
-        """A step of a chunk that is made in this process."""
+        """A step of a chunk that this process makes."""
         return self._made_here(make, place)
 
     def _made_here(self, make: Callable[[], Tensors], place: Place | None) -> Tensors:

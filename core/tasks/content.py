@@ -1,4 +1,4 @@
-"""What values are, as a short text: equal values have equal digests, in every process."""
+"""Digests of values: equal values have equal digests, in every process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device)
 
 
 class NoDigest(TypeError):
-    """A value is an object that cannot be told from others by what it holds."""
+    """A value cannot be identified by its contents."""
 
 
 def digest(*values: Any) -> str:
-    """DIGITS hexadecimal digits of plain values, tensors, and what is made of them: sequences,
-    mappings, dataclasses. Raises NoDigest for anything else."""
+    """The digest, DIGITS hexadecimal digits, of plain values, tensors, and sequences, mappings and
+    dataclasses of them. Raises NoDigest for anything else."""
     hasher = hashlib.blake2b(digest_size=DIGITS // 2)
     for value in values:
         _feed(hasher, value)
@@ -28,8 +28,8 @@ def digest(*values: Any) -> str:
 
 
 def name_of(function: Callable) -> str:
-    """The name of a function, without its module, whose name says where the package was found.
-    What it has taken in, such as settings, is not told apart."""
+    """The name of a function, without its module, whose name depends on where the package is. What
+    it closes over, such as settings, does not enter."""
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
@@ -62,7 +62,7 @@ def _feed_tensor(hasher: Any, value: Tensor) -> None:
 
 
 def _mark(hasher: Any, kind: str, text: str) -> None:
-    """The kind and the length stand in front, so that no two rows of values look alike."""
+    """Kind and length go first, so that different sequences of values never hash the same bytes."""
     data = text.encode()
     hasher.update(f"{kind} {len(data)} ".encode())
     hasher.update(data)

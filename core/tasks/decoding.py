@@ -1,10 +1,10 @@
-"""Latents to pixels in chunks, so that memory does not grow with the length of a video.
+"""Decoding of latents in chunks, so that memory does not grow with the length of a video.
 
 A temporal decoder makes a frame from at most `reach` latent frames on either side (see
-:class:`..networks.autoencoder.TemporalDecoder`). Every chunk is therefore decoded together with as
-many of its neighbours, whose pixels are thrown away: the video is the same for every size of chunk.
-Where `reach` is None, a frame depends on all that are decoded with it: the chunk then is a setting.
-One latent frame stands for `temporal_factor` frames.
+:class:`..networks.autoencoder.TemporalDecoder`). Each chunk is decoded together with that many
+neighbours, whose pixels are discarded: the video is the same for every chunk size. Where `reach` is
+None, a frame depends on all frames decoded with it, and the chunk size is a setting. One latent
+frame stands for `temporal_factor` frames.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def decode(
     tile_overlap: int = 8,
     finished: Finished = always_made,
 ) -> Iterator[Tensor]:
-    """Yield pixels [b t 3 f h f w] in about [-1, 1], `chunk` frames at a time.
+    """Yield pixels [b t 3 f h f w] in about [-1, 1], `chunk` latent frames at a time.
 
-    latents: scaled, [b t c h w] or its chunks of any sizes. chunk, reach: in latent frames; reach
-    of them are decoded on either side of a chunk, by default as many as can matter, or none where
-    the decoder is not local. With fewer, neighbouring chunks differ where they
-    meet, and are blended linearly over the 2 reach frames that both have.
-    tile: side of square tiles in latent positions, blended over `tile_overlap`; None for whole
-    frames. Only with tiles do the pixels depend on it, near their borders.
-    finished: where chunks of pixels are kept; the run's key says which decoder and which tiles.
+    latents: scaled, [b t c h w] or an iterable of chunks of any length. chunk, reach: in latent
+    frames; `reach` neighbours are decoded on either side of a chunk, by default as many as the
+    decoder sees, or none where it is not local. With fewer, neighbouring chunks differ where they
+    meet, and are blended linearly over the 2 reach frames that both contain.
+    tile: side of square tiles in latent positions, blended over `tile_overlap`, which changes
+    pixels near their borders; None = whole frames.
+    finished: the store of chunks; the key of the run identifies the decoder and the tiles.
 
     Raises ValueError for chunks too short to blend, and at the chunk where latents are not finite.
     """
@@ -75,10 +75,9 @@ def decode(
 
 def shared_chunks(frames: int, chunk: int, overlap: int) -> tuple[int, int]:
     """(chunk, reach) of :func:`decode` for a decoder that is not local: `chunk` latent frames are
-    decoded together, of which neighbouring chunks share `overlap` and are blended over them.
+    decoded together, and neighbouring chunks are blended over the `overlap` frames that they share.
 
-    A video that is no longer than a chunk is decoded whole. Raises ValueError for an overlap of
-    more than half of a chunk.
+    A video that fits one chunk is decoded whole. Raises ValueError for overlaps above half a chunk.
     """
     if frames <= chunk:
         return max(frames, 1), 0
@@ -91,7 +90,7 @@ def shared_chunks(frames: int, chunk: int, overlap: int) -> tuple[int, int]:
 def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Tensor, int, int]]:
     """(frames start - before .. stop + after - 1, before, after) for each chunk start .. stop - 1.
 
-    `overlap` frames stand on either side of the chunk, fewer at the ends of the video.
+    There are `overlap` frames on either side of a chunk, fewer at the ends of the video.
     """
     start = 0
     while stream.reaches(start + 1):
@@ -106,7 +105,7 @@ def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Te
 def _trimmed(
     run: Decode, windows: Iterator[tuple[Tensor, int, int]], factor: int, finished: Finished
 ) -> Iterator[Tensor]:
-    """Every chunk without its neighbours."""
+    """The chunks without their neighbours."""
 
     def begun() -> Iterator[tuple[Callable[[], Tensor], torch.device]]:
         for latents, before, after in windows:
@@ -126,10 +125,10 @@ def _blended(
     factor: int,
     finished: Finished,
 ) -> Iterator[Tensor]:
-    """Every chunk, its first frames blended with what the chunk before had made of them.
+    """The chunks, each blended from the one before over the frames that both contain.
 
-    Chunks are held back by `overlap` frames, which the next one still changes. They are kept with
-    their neighbours, which blending needs.
+    The last `overlap` frames of a chunk are held back, as the next one still changes them. Chunks
+    are stored with their neighbours, which blending needs.
     """
 
     def begun() -> Iterator[tuple[Callable[[], Tensor], torch.device, int]]:
@@ -143,7 +142,7 @@ def _blended(
         if tail is not None:
             shared = tail.shape[1]
             pixels = torch.cat([_cross_fade(tail, pixels[:, :shared]), pixels[:, shared:]], dim=1)
-        # The first `overlap` frames before this chunk were held back, so all of `pixels` is new.
+        # The `overlap` frames before this chunk were held back, so all of `pixels` is new.
         keep = pixels.shape[1] - factor * (overlap + after if after else 0)
         tail = pixels[:, keep:].clone()
         if keep:
@@ -151,7 +150,7 @@ def _blended(
 
 
 def _cross_fade(old: Tensor, new: Tensor) -> Tensor:
-    """From old to new along the frames, neither of them ever alone."""
+    """From old to new along the frames, with weights strictly between 0 and 1."""
     weight = torch.linspace(0, 1, old.shape[1] + 2)[1:-1].to(new).reshape(1, -1, 1, 1, 1)
     return torch.lerp(old, new, weight)
 
@@ -163,14 +162,14 @@ def _in_tiles(run: Decode, tile: int | None, overlap: int) -> Decode:
 
 
 def _decode_of(decoder: TemporalDecoder | AutoencoderKL | Decode) -> Decode:
-    """The decoder as a function, run in its own precision; pixels come back like the latents."""
+    """The decoder as a function that runs in its own precision; pixels have that of the latents."""
 
     @torch.no_grad()
     def run(latents: Tensor) -> Tensor:
         check_finite(latents)
         if not isinstance(decoder, nn.Module):
             return decoder(latents)
-        # Imported here, so that videos whose chunks are all finished do without these libraries.
+        # Imported here: videos whose chunks are all finished need none of these libraries.
         from diffusers import AutoencoderKL
 
         from ..networks.autoencoder import decode_frames

@@ -1,10 +1,10 @@
-"""Flicker taken out of a video along its motion (after Bonneel et al. 2015).
+"""Deflickering along motion (after Bonneel et al. 2015).
 
     o_t = x_t + w_t (warp(o_{t-1}) - x_t),    w_t = s exp(-|g_t - warp(g_{t-1})|^2 / (2 r^2))
 
-Each frame x_t is drawn to the frame before it, moved along the motion between them, where the guide
-g says that both show the same: frames of the same video that flicker less, such as those before
-upscaling, of any size; without one the video is its own guide.
+Each frame x_t is pulled towards the previous output, warped along the motion between them, where
+the guide g shows the same content in both. The guide is a version of the video with less flicker,
+of any size, such as the frames before upscaling; by default the video guides itself.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .optical_flow import Flow, enlarged_flow, gradient_flow, warp
 
 @dataclass(frozen=True, kw_only=True)
 class Deflicker:
-    """strength: s, from 0 (nothing changes) to below 1. threshold: r, the difference of pixels in
-    [0, 1] from which on two frames no longer show the same. flow: between frames of the guide."""
+    """strength: s, from 0 (no change) to below 1. threshold: r, how far pixels in [0, 1] may differ
+    before two frames count as different content. flow: between frames of the guide."""
 
     strength: float = 0.5
     threshold: float = 0.1
@@ -36,9 +36,9 @@ class Deflicker:
             raise ValueError(f"threshold {self.threshold} must be above 0")
 
     def deflickered(self, video: Iterable[Tensor], guide: Frames | None = None) -> Iterator[Tensor]:
-        """Yield the parts of `video` [b t 3 h w] with less flicker, one frame after the other.
+        """Yield the parts of `video` [b t 3 h w] with less flicker, one frame at a time.
 
-        guide: all frames [b t 3 h' w'], or their chunks; ValueError where they end too early.
+        guide: all frames [b t 3 h' w'] or an iterable of chunks; ValueError if it is too short.
         """
         stream = None if guide is None else FrameStream(guide)
         at, before = 0, None
@@ -53,7 +53,7 @@ class Deflicker:
             yield torch.stack(made, dim=1)
 
     def _drawn(self, frame: Tensor, shown: Tensor, last: Tensor, last_shown: Tensor) -> Tensor:
-        """A frame [b 3 h w] with the share of the last one that its guide allows."""
+        """A frame [b 3 h w], pulled towards the last one as far as the guide allows."""
         flow = self.flow(shown, last_shown).to(shown)
         apart = (shown - warp(last_shown, flow)).square().mean(dim=1, keepdim=True) / 4
         weight = self.strength * torch.exp(-apart / (2 * self.threshold**2))
@@ -64,7 +64,7 @@ class Deflicker:
 
 
 def _guiding(stream: FrameStream, at: int) -> Tensor:
-    """Frame `at` of the guide [b 3 h w]; those before it are let go of."""
+    """Frame `at` of the guide [b 3 h w]; the frames before it are released."""
     if not stream.reaches(at + 1):
         raise ValueError(f"the guide has {stream.stop} frames, but the video has more")
     found = stream.frames(at, at + 1)[:, 0]

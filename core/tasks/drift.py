@@ -1,9 +1,8 @@
-"""Against drift: what a long video slowly loses from segment to segment is held where it was.
+"""Keeps colours, contrast and content from drifting from one segment to the next.
 
-Colours are matched in latents, not in decoded frames: segments hand over in latents, and to decode
-and encode every one of them would cost its detail each time. A mean and a deviation for each
-channel are to latents what they are to the axes of Lab: the latents' channels carry lightness and
-two colours each almost alone.
+Colours are matched in latents, not in decoded frames: segments are handed over in latent space, and
+decoding and encoding each of them would lose detail every time. Mean and deviation per channel work
+here as they do in Lab, since lightness and two colours almost have a latent channel each.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from .segment import (
 )
 
 REFERENCE = "reference"
-"""The stream of the noise that a reference is noised with."""
+"""The stream of the noise that reference frames are noised with."""
 
 
 def matched(new: Tensor, before: Tensor, strength: float = 1.0) -> Tensor:
-    """Frames [b t c h w] with the mean and the deviation of each channel moved to those of the
+    """Frames [b t c h w] with the mean and deviation of each channel moved towards those of the
     frames before them [b n c h w], by a share `strength` of the way (Reinhard et al. 2001)."""
     if not strength:
         return new
@@ -40,19 +39,19 @@ def matched(new: Tensor, before: Tensor, strength: float = 1.0) -> Tensor:
 
 
 def _statistics(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [b 1 c 1 1]. The deviation is within frames: that of many frames together
-    is larger than that of few, which change less, and contrast would fall from one to the other."""
+    """Mean and deviation [b 1 c 1 1]. The deviation is within frames: over many frames it would be
+    larger than over few, which change less, and contrast would fall from segment to segment."""
     variance = frames.var((3, 4), keepdim=True, correction=0).mean(1, keepdim=True)
     return frames.mean((1, 3, 4), keepdim=True), variance.sqrt()
 
 
 @dataclass(frozen=True)
 class HeldReference(ScopedDenoisers):
-    """Denoisers of segments that also read, in spatial self-attention, what finished frames look
-    like at their own noise levels.
+    """Denoisers of segments whose spatial self-attention also reads finished frames, noised to the
+    segment's own levels.
 
-    frames: [b t c h w] that are read, the first of the video and `spacing` frames apart; they are
-    noised to the levels of the segment and evaluated before it, in the steps in which `how` acts.
+    frames: [b t c h w] that are read, from the start of the video and `spacing` frames apart; they
+    are noised and evaluated before the segment, in the steps in which `how` acts.
     """
 
     denoiser_for: DenoiserFor
@@ -66,7 +65,7 @@ class HeldReference(ScopedDenoisers):
         numbers = range(0, count * self.spacing, self.spacing)
         use = ReferenceUse(bank=bank, how=self.how)
         reads = self.denoiser_for(replace(condition, reference=use))
-        # Without given frames, but of the network that would be given some.
+        # No context frames, but the empty context that the network was trained with.
         given = condition.context and condition.context.at(range(count)).dropped()
         records = self.denoiser_for(
             SegmentCondition(

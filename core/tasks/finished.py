@@ -1,7 +1,7 @@
-"""Chunks as tasks ask for them: made before, made now, or made by others meanwhile.
+"""Requests for chunks, which may be made now, be in a store, or be made by other processes.
 
-A task that needs a chunk says `finished(make, **parts)`. One whose chunks do not depend on each
-other begins them, and then asks for them in order:
+A task that needs a chunk calls `finished(make, **parts)`. One whose chunks do not depend on each
+other begins them, and then collects them in order:
 
     def begun():
         for ...:
@@ -10,9 +10,9 @@ other begins them, and then asks for them in order:
     for chunk in finished.ahead(begun()):
         yield chunk()
 
-In one process that is the same as asking for one after the other: a chunk that was begun is made
-when it is asked for. `Workers` are others who make chunks, such as those of a cluster. They decide
-who computes and nothing else: what is made, and in which order it is handed out, is the task's.
+In a single process this is the same as one request after the other: a chunk is made when it is
+collected. `Workers` make chunks elsewhere, such as on a cluster. They decide only who computes: the
+task decides what is made, and in which order it is yielded.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ Tensors = Mapping[str, Tensor]
 
 
 class Finished:
-    """Chunks that may have been made before; this one makes them all, here."""
+    """Requests for chunks. This class stores nothing: it makes every chunk, in this process."""
 
     def __call__(self, make: Callable[[], Tensor], /, **parts: Any) -> Tensor:
-        """The tensor that make() returns; `parts` are all that it depends on."""
+        """The tensor that make() returns; `parts` is everything that it depends on."""
         return make()
 
     def begin(self, make: Callable[[], Tensor], /, **parts: Any) -> Callable[[], Tensor]:
-        """Begin the chunk, and return what gives it when it is called."""
+        """Begin a chunk; the returned function returns its tensor."""
         return partial(self, make, **parts)
 
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
-        """The same chunks, of which some may be begun before those in front are asked for."""
+        """The same chunks, some of which may be begun before earlier ones are collected."""
         return begun
 
     def in_steps(self, make: Callable[[Finished], Tensor], /, **parts: Any) -> Tensor:
-        """The chunk that make(step) returns, in which step(make) keeps a tensor until the chunk
-        itself is kept. Steps are told apart by the order in which they are asked for."""
+        """The chunk that make(step) returns. step(make) stores a tensor until the chunk itself is
+        stored; steps are identified by the order of the calls."""
         return self(lambda: make(always_made), **parts)
 
 
@@ -61,23 +61,23 @@ always_made = Finished()
 
 
 def step_by_step(denoiser: Denoiser, step: Finished) -> Denoiser:
-    """The denoiser, each of whose answers is kept as a step. Samplers compute everything else from
-    them again, which takes no time."""
+    """The denoiser with each of its answers stored as a step. Everything else is recomputed by the
+    sampler when a run resumes, which takes no time."""
     return lambda x, sigma: step(lambda: denoiser(x, sigma)).to(x)
 
 
 class NotWanted(BaseException):
-    """Nobody asks any more for what this thread makes; nothing is to be kept or told of it."""
+    """Ends a thread whose result is no longer wanted; nothing is to be stored or reported."""
 
 
 class Here:
-    """A callback that stays in this process: where a chunk that reports to it is made elsewhere,
-    the reports are sent to it."""
+    """A callback that stays in this process: if the chunk that reports to it is made elsewhere, the
+    reports are sent back."""
 
 
 class Made(NamedTuple):
-    """What became of a chunk. tensors: None where it is in the store. was_there: it had been made
-    before. reason: why it could not be written."""
+    """The outcome of making a chunk. tensors: None if they are in the store. was_there: whether it
+    had been made before. reason: why it could not be stored."""
 
     tensors: Tensors | None
     was_there: bool = False
@@ -85,9 +85,9 @@ class Made(NamedTuple):
 
 
 class Arriving:
-    """Parts of a video [b t c h w] of this shape, which one thread makes and another follows.
+    """A video [b t c h w] of this shape whose parts one thread makes and another consumes.
 
-    wait(event) waits in the other's thread.
+    wait(event) waits in the consumer's thread.
     """
 
     def __init__(self, shape: tuple[int, ...], wait: Callable[[Event], None]):
@@ -101,12 +101,12 @@ class Arriving:
         self._tell()
 
     def end(self, *, dropped: bool = False) -> None:
-        """No part comes any more; dropped: although the video is not whole."""
+        """No more parts will come; dropped: the video is incomplete."""
         self.has_ended, self.is_dropped = True, dropped
         self._tell()
 
     def follow(self) -> Iterator[Any]:
-        """The parts in order, once; NotWanted if the video is dropped."""
+        """Yield the parts in order, once; raises NotWanted if the video is dropped."""
         while True:
             while not (self.parts or self.has_ended):
                 self.wait(self.changed)
@@ -122,26 +122,26 @@ class Arriving:
 
 
 class Workers(ABC):
-    """Others who make chunks."""
+    """Other processes that make chunks."""
 
     @abstractmethod
     def begin(self, make: Callable[[], Tensors], place: Place | None) -> Callable[[], Made]:
-        """Have make() called, unless what it makes is in its place; a chunk without a place is
-        always made. The function that is returned waits for it, and raises what make() raised."""
+        """Have make() called, unless the chunk is already stored at `place`; one without a place is
+        always made. The returned function waits for the outcome and raises what make() raised."""
 
     @abstractmethod
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
         """See `Finished.ahead`."""
 
     def followed(self, shape: tuple[int, ...]) -> Arriving | None:
-        """What a stage passes the parts of its video on to while it makes them, so that stages
-        behind it can begin; None if nobody follows."""
+        """Where a stage passes on the parts of its video as it makes them, so that the stages after
+        it can start; None if there are none."""
         return None
 
 
 @dataclass(frozen=True)
 class MadeElsewhere(Finished):
-    """No store: every chunk is made, by others."""
+    """No store: every chunk is made, by workers."""
 
     workers: Workers
 

@@ -1,4 +1,4 @@
-"""Frames as they come: what a task reads ahead, it holds only for as long as it needs it."""
+"""Frames as a stream: a task reads only as far ahead as it needs, and releases what it has used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from ..networks.video_shape import check_video
 
 Frames = Tensor | Iterable[Tensor]
-"""A video [b t c h w], or its consecutive chunks."""
+"""A video [b t c h w], or an iterable of its consecutive chunks."""
 
 
 class FrameStream:
-    """Random access by absolute frame number to the part of a video that is held at the moment."""
+    """Access by absolute frame number to the frames of a video that are currently held."""
 
     def __init__(self, source: Frames):
         self._chunks: Iterator[Tensor] = iter([source] if isinstance(source, Tensor) else source)
@@ -29,7 +29,7 @@ class FrameStream:
         return self._first + len(self._held)
 
     def reaches(self, stop: int) -> bool:
-        """Read until `stop` frames have come; False if the video ends before."""
+        """Read until `stop` frames have arrived; False if the video ends before."""
         while self.stop < stop:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -38,7 +38,7 @@ class FrameStream:
         return True
 
     def frames(self, start: int, stop: int) -> Tensor:
-        """Frames start .. stop - 1, [b t c h w]; they must have been read and not forgotten."""
+        """Frames start .. stop - 1, [b t c h w]; ValueError unless all of them are held."""
         if not self._first <= start < stop <= self.stop:
             raise ValueError(
                 f"Frames {start} to {stop - 1} were asked for, but only "
@@ -49,7 +49,7 @@ class FrameStream:
         )
 
     def forget(self, before: int) -> None:
-        """Let go of all frames before `before`, also of those that are yet to come."""
+        """Release all frames before `before`, including those that have not arrived yet."""
         self._wanted = max(self._wanted, before)
         while self._first < self._wanted and self._held:
             self._held.popleft()
@@ -67,7 +67,7 @@ class FrameStream:
 
 
 def check_finite(video: Tensor, first: int = 0) -> Tensor:
-    """The video itself; ValueError naming the first frame with a value that is not a number."""
+    """Return the video; ValueError naming the first frame with infinite values or NaN."""
     bad = ~torch.isfinite(video)
     if bool(bad.any()):
         frame = first + int(bad.any(0).flatten(1).any(1).nonzero()[0])

@@ -1,4 +1,4 @@
-"""A long video as one tensor that is mapped into memory, not held in it."""
+"""A long video as one tensor that is memory-mapped, not held in memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 HELD = 2**23
-"""Bytes up to which a video is simply in memory: 128 latent frames of 512x512."""
+"""Bytes up to which a video is simply held in memory: 128 latent frames of 512x512 in float32."""
 
 _mapped: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
-"""What tensors lie in, by the address of their storage."""
+"""The mappings that tensors lie in, by the address of their storage."""
 
 
 class Gathering:
-    """Chunks of a video that follow one another along an axis.
+    """Collects consecutive chunks of a video along an axis.
 
-    What exceeds `held` bytes goes into a file without a name in `folder`, which is gone as soon as
-    nobody uses the tensor any more. Where nothing can be written, memory is used all the same.
+    What exceeds `held` bytes goes to an unnamed temporary file in `folder`, which is freed with the
+    last tensor over it. If the folder cannot be written to, memory is used all the same.
     """
 
     def __init__(self, folder: Path, *, axis: int = 1, held: int = HELD):
@@ -46,7 +46,7 @@ class Gathering:
             self.can_write = False
 
     def _write(self) -> None:
-        """Move what is in memory into the file, frame by frame; OSError leaves it in memory."""
+        """Move what is in memory to the file, frame by frame; on OSError it stays in memory."""
         if self.file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=self.folder)
@@ -60,7 +60,7 @@ class Gathering:
             self.file.seek(begun)
             raise
         self.frames += sum(one.shape[self.axis] for one in self.chunks)
-        # The like of the chunks, without their frames.
+        # An empty chunk keeps the shape and dtype of the rest.
         self.chunks = [self.chunks[-1].narrow(self.axis, 0, 0).clone()]
 
     @property
@@ -72,8 +72,8 @@ class Gathering:
         return self.frames + sum(one.shape[self.axis] for one in self.chunks)
 
     def tensor(self) -> Tensor:
-        """All chunks as one video; RuntimeError if there are none. Of a mapped one there is one:
-        what is written into it is seen by all who were given it."""
+        """All chunks as one video; RuntimeError if there are none. A mapped video is shared: writes
+        to it are seen by every holder."""
         if not self.is_mapped:
             return torch.cat(self.chunks, dim=self.axis)
         self._spill()
@@ -85,7 +85,7 @@ class Gathering:
 
 
 def is_mapped(x: Any) -> bool:
-    """Whether this is a tensor that lies in a file of a `Gathering`, or a view of one."""
+    """Whether x is a tensor in the file of a `Gathering`, or a view of one."""
     plain = isinstance(x, Tensor) and x.layout is torch.strided and not x.is_nested
     if not plain or x.device.type != "cpu":
         return False
@@ -93,8 +93,8 @@ def is_mapped(x: Any) -> bool:
 
 
 def in_parts(x: Tensor, size: int, *, axis: int) -> Iterator[Tensor]:
-    """Views of up to `size` frames each. Behind each one, a mapped video is let go of: what was
-    read of it is in the file, and need not be in memory as well."""
+    """Views of up to `size` frames each. After each one, pages of a mapped video are dropped from
+    memory; they remain in the file."""
     for part in x.split(size, dim=axis):
         yield part
         _let_go(x)
@@ -103,7 +103,7 @@ def in_parts(x: Tensor, size: int, *, axis: int) -> Iterator[Tensor]:
 def _let_go(x: Tensor) -> None:
     mapping = _mapped.get(x.untyped_storage().data_ptr()) if is_mapped(x) else None
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        # The file is shared with the system's cache, so that this drops no value, written or read.
+        # The mapping is shared with the page cache, so no value is lost, written or read.
         mapping.madvise(mmap.MADV_DONTNEED)
 
 

@@ -1,4 +1,4 @@
-"""Video upsampling in chunks sampled independently of each other, as LaVie's script does."""
+"""Video upsampling in chunks that are sampled independently of each other, as in LaVie's script."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .upsampling import Upsampling, denoiser_in_tiles, planned_evaluations
 
 @dataclass(frozen=True)
 class NoiseStream:
-    """Noise from one generator, in the order of the original's tensors [b c t h w].
+    """Noise from one generator, drawn in the original's axis order [b c t h w].
 
-    stream(shape [b t c h w]) -> standard normal tensor.
+    stream(shape [b t c h w]) -> standard normal tensor of that shape.
     """
 
     generator: torch.Generator
@@ -38,11 +38,11 @@ class NoiseStream:
 
     @property
     def state(self) -> Tensor:
-        """What all that it will draw depends on."""
+        """The state of the generator, which decides everything it will draw."""
         return self.generator.get_state()
 
     def copy(self) -> NoiseStream:
-        """A stream that draws the same from here on."""
+        """A stream that draws the same values from here on."""
         generator = torch.Generator(self.generator.device)
         generator.set_state(self.state)
         return NoiseStream(generator)
@@ -58,10 +58,10 @@ def independent_chunks(
     callback: Callable[[int], Callback | None] = lambda chunk: None,
     finished: Finished = always_made,
 ) -> Iterator[Tensor]:
-    """Yield the latents of chunks that know nothing of each other; the last may be short.
+    """Yield the latents of chunks that are sampled independently; the last may be short.
 
-    For each of them noise for the low-resolution frames is drawn, then noise to begin with.
-    callback(chunk) is what the sampler reports to. finished: where chunks are kept.
+    Each chunk draws noise for its low-resolution frames, then its initial noise. callback(chunk)
+    returns the sampler's callback. finished: the store of chunks.
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
@@ -88,7 +88,7 @@ def _made(
             make = partial(make, callback(start // settings.chunk))
             parts = dict(frames=frames, low_res=low, sigmas=how.sigmas, noise=own.state)
             yield partial(_moved, finished.begin(make, **parts), low.device)
-            # The stream is where this chunk leaves it, whether or not it has been made.
+            # Advance the stream past this chunk, whether or not it has been made.
             _chunk(_nothing, how, settings, noise, low, frames)
             start = stop
             stream.forget(start)
@@ -101,7 +101,7 @@ def _moved(begun: Callable[[], Tensor], device: torch.device) -> Tensor:
 
 
 def _nothing(condition: SegmentCondition) -> Denoiser:
-    """A denoiser that takes no time, for what a sampler draws."""
+    """A denoiser that takes no time, to draw what a sampler would draw."""
     return lambda x, sigma: x
 
 
@@ -114,7 +114,7 @@ def _chunk(
     frames: range,
     callback: Callback | None = None,
 ) -> Tensor:
-    """The latents of the chunk of these frames [b t 3 h w]."""
+    """The latents of the chunk of these frames, from low_res [b t 3 h w]."""
     level = settings.noise_level
     low = noised(settings.schedule, low_res, noise(tuple(low_res.shape)), level)
     b, t, _, h, w = low_res.shape
@@ -134,5 +134,5 @@ def _chunk(
 
 
 def noised(schedule: NoiseSchedule, low_res: Tensor, noise: Tensor, level: int) -> Tensor:
-    """Frames [b t c h w] with as much noise as step `level` of the schedule has."""
+    """Frames [b t c h w] noised to step `level` of the schedule."""
     return schedule.add_noise(low_res, noise.to(low_res), torch.full((len(low_res),), level))

@@ -1,4 +1,4 @@
-"""What finished chunks there are on the disk, and removing them; no torch is needed for that."""
+"""The finished chunks on disk: listing and removing them, which needs no torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
 OUTPUTS, OUTPUT = "outputs", ".output"
-"""The folder of notes on whole stages, and what the names of files have that hold what a stage gave
-beside its chunks; see `stage_outputs`."""
+"""The folder of notes on whole stages, and the part of a file's name that marks a stage's output
+that is not a chunk; see `stage_outputs`."""
 HOUR = 3600.0
 
 
 class RunFacts(NamedTuple):
-    """A run in the list: its chunks, the bytes of all its files, and when they were used last."""
+    """A run in the list: number of chunks, bytes of all its files, and when it was last used."""
 
     key: str
     about: Mapping[str, Any]
@@ -35,7 +35,7 @@ class KeptRuns:
     folder: Path
 
     def runs(self) -> list[RunFacts]:
-        """All runs, the one that was used last first."""
+        """All runs, the most recently used first."""
         found = (_facts(one) for one in _folders(self.folder))
         return sorted((one for one in found if one.size), key=lambda one: -one.used)
 
@@ -44,21 +44,21 @@ class KeptRuns:
         return sum(one.size for one in _chunks(self.folder))
 
     def shrink(self, size: float) -> int:
-        """Remove the chunks that were not used for longest until those left take no more than
-        `size` bytes; returns what they take."""
+        """Remove the least recently used chunks until the rest takes no more than `size` bytes;
+        returns the bytes that the rest takes."""
         found = sorted(_chunks(self.folder), key=lambda one: one.used)
         left = sum(one.size for one in found)
         for chunk in found:
             if left <= size:
                 break
             with suppress(OSError):
-                chunk.path.unlink(missing_ok=True)  # Somebody else may be removing them, too.
+                chunk.path.unlink(missing_ok=True)  # Others may be removing them as well.
                 left -= chunk.size
         self._sweep()
         return left
 
     def remove_older(self, seconds: float) -> None:
-        """Remove the chunks that were not used for so long."""
+        """Remove the chunks that have not been used for so many seconds."""
         limit = time.time() - seconds
         for chunk in _chunks(self.folder):
             if chunk.used < limit:
@@ -67,13 +67,13 @@ class KeptRuns:
         self._sweep()
 
     def remove(self, key: str) -> None:
-        """Remove one run, whatever of it is there."""
+        """Remove one run, or what is left of it."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what killed runs left half-written, the folders that have become empty, and notes
-        on stages of which something was removed."""
+        """Remove half-written files more than an hour old, folders without chunks, and notes on
+        stages that have lost a file."""
         for note in (self.folder / OUTPUTS).glob("*.json"):
             if not all((self.folder / one).is_file() for one in _files_of(note)):
                 with suppress(OSError):
@@ -112,7 +112,7 @@ def _chunks_of(folder: Path) -> Iterator[_Chunk]:
 
 
 def _files_of(note: Path) -> list[str]:
-    """The files that a note on a stage names, itself among them if it cannot be read."""
+    """The files that a note on a stage names; one that does not exist if it cannot be read."""
     try:
         return [str(one) for one in json.loads(note.read_text(encoding="utf-8"))["known"]["files"]]
     except (OSError, ValueError, KeyError, TypeError):

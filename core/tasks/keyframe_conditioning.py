@@ -1,8 +1,8 @@
-"""Frame interpolation by a network that reads key frames as extra channels of its input and makes
-every frame anew, those of the key frames included (LaVie, section 3.3).
+"""Frame interpolation by a network that reads key frames as extra input channels and re-synthesises
+every frame, key frames included (LaVie, section 3.3).
 
-Each frame is given the latents of the key frame next to it, or a mask and a video that is mid-grey
-between the key frames.
+The extra channels of a frame are the latents of its nearest key frame, or a mask and the latents of
+a video that is mid-grey between the key frames.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from .windows import fuse_weights, sliding_windows, windowed
 
 
 def key_of_frame(keys: int) -> Tensor:
-    """[4K - 3] the key frame that each frame is made from: key k serves frames 4k - 1 .. 4k + 2."""
+    """[4K - 3] the key frame that conditions each frame: key k serves frames 4k - 1 .. 4k + 2."""
     if keys < 1:
         raise ValueError(f"Expected at least 1 key frame, got {keys}.")
     return (torch.arange(interpolated_frames(keys)) + 1) // FACTOR
 
 
 def copied_keys(keys: Tensor) -> Tensor:
-    """The condition [b 4K-3 c h w] of the published network: latents of key frames, repeated."""
+    """The condition [b 4K-3 c h w] of the published network: each frame's key frame as latents."""
     check_video(keys)
     return keys[:, key_of_frame(keys.shape[1]).to(keys.device)]
 
 
 def generated_mask(frames: int) -> Tensor:
-    """[frames] 0 on every fourth frame, which is given, and 1 on those to be made."""
+    """[frames] 0 on every fourth frame, which is given, and 1 on those to be generated."""
     return (torch.arange(frames) % FACTOR != 0).float()
 
 
 def masked_latents(latents: Tensor, mask: Tensor) -> Tensor:
-    """The condition [b t 1+c h w] of the network with a mask: the mask [t], then the latents of the
-    video in which the frames to be made are mid-grey."""
+    """The condition [b t 1+c h w] of a network with a mask: the mask [t], then the latents of the
+    video whose frames to be generated are mid-grey."""
     check_video(latents)
     if mask.shape != latents.shape[1:2]:
         raise ValueError(f"A mask of {len(mask)} frames does not fit {latents.shape[1]} frames.")
@@ -56,8 +56,8 @@ def interpolating_denoiser(
 ) -> Denoiser:
     """A denoiser of as many frames as `condition` [b t c h w] has.
 
-    A video longer than `window` is denoised in windows that begin on key frames and whose overlaps
-    are averaged at every step.
+    A video longer than `window` is denoised in windows that begin on key frames; their overlaps are
+    averaged at every step.
     """
     frames = condition.shape[1]
     if frames <= window:

@@ -1,12 +1,12 @@
 """The keyframe residual: what the autoencoder loses of keyframes, added to the frames between them.
 
-A video that was interpolated in latents comes back with the autoencoder's loss, the keyframes too,
-although these are known. Their residual, the true frame minus the decoded one, changes little over
-time where nothing moves: it is interpolated linearly and added to the decoded frames. Keyframes
-come out exactly as they went in.
+A video that was interpolated in latents has lost detail in the autoencoder, even in its keyframes,
+which are known. Their residual, the true frame minus the decoded one, changes little over time
+where nothing moves: it is interpolated linearly and added to the decoded frames. Keyframes come out
+exactly as they went in.
 
 Where two keyframes agree, their linear blend is a second, better estimate of the frames between
-them. Both estimates are averaged with the inverses of their variances as weights.
+them. The two estimates are averaged, weighted by the inverse of their variances.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 from ..networks.video_shape import check_video
 
 DECODED_SPREAD = 0.1
-"""Standard deviation of decoded from true pixels, in [-1, 1]; chosen on rendered videos."""
+"""Standard deviation of decoded from true pixels in [-1, 1]; chosen on rendered videos."""
 
 REACH = 1
-"""Pixels around a pixel in which given frames are compared, to every side."""
+"""Radius in pixels of the neighbourhood in which keyframes are compared."""
 
 
 def with_keyframe_residual(
@@ -31,8 +31,8 @@ def with_keyframe_residual(
 ) -> Iterator[Tensor]:
     """Yield the frames of ``decoded`` [b, t, 3, h, w] with the detail of ``keys`` [b, k, 3, h, w].
 
-    Key frame i is frame i * spacing of the video, which must end with a key frame. At most
-    ``spacing`` frames are held back at a time. Raises ValueError when the numbers do not fit.
+    Keyframe i is frame i * spacing of the video, which must end with a keyframe. At most
+    ``spacing`` frames are held back at a time. Raises ValueError when the numbers do not match.
     """
     check_video(keys, 3)
     if spacing < 1:
@@ -74,7 +74,7 @@ def _between(
     after: tuple[Tensor, Tensor],
     spacing: int,
 ) -> list[Tensor]:
-    """The frames between two key frames, each given with its loss."""
+    """The frames between two keyframes, each of which comes with its residual."""
     if not frames:
         return []
     (key0, loss0), (key1, loss1) = before, after

@@ -1,7 +1,7 @@
-"""Motion between frames, estimated from their gradients, and frames looked up along it.
+"""Optical flow estimated from image gradients, and warping along it.
 
-Pixels lie in [-1, 1]; a flow [n 2 h w] says for each pixel (dx, dy) in pixels where it is found in
-another frame, relative to itself.
+Pixels lie in [-1, 1]. A flow [n 2 h w] holds, for each pixel, the offset (dx, dy) in pixels to
+where it is found in another frame.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Flow = Callable[[Tensor, Tensor], Tensor]
-"""(frames [n 3 h w], other frames) -> flow from the former to the latter."""
+"""flow(frames [n 3 h w], others) -> the flow from frames to others."""
 
 LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 
 
 def warp(frames: Tensor, flow: Tensor) -> Tensor:
-    """Frames [n c h w] looked up at their own pixels plus flow [n 2 h w] (dx, dy in pixels).
+    """Frames [n c h w] sampled at their own pixels plus flow [n 2 h w] (dx, dy in pixels).
 
-    Bilinear; outside the frame the nearest border pixel counts.
+    Bilinear; outside of the frame, the nearest border pixel is used.
     """
     h, w = frames.shape[-2:]
     x = torch.arange(w, device=frames.device) + 0.5 + flow[:, 0]
@@ -48,10 +48,10 @@ def estimated_flow(frames: Tensor, *, radius: float = 2, rounds: int = 4) -> Ten
 def gradient_flow(frames: Tensor, others: Tensor, *, radius: float = 2, rounds: int = 4) -> Tensor:
     """The flow [n 2 h w] from frames [n 3 h w] to others, estimated from luma.
 
-    Lucas and Kanade's least squares over Gaussian windows, coarse to fine over a pyramid
-    (Bouguet 2001), at every pixel; a median over 3 x 3 pixels per level removes outliers. radius:
-    standard deviation of the window, in pixels of each level. rounds: refinements per level. Good
-    for motions of a few pixels; where there is no texture it is that of the coarser level.
+    Lucas-Kanade least squares over Gaussian windows, coarse to fine over a pyramid (Bouguet 2001),
+    at every pixel; a 3 x 3 median per level removes outliers. radius: standard deviation of the
+    window, in pixels of each level. rounds: refinements per level. Suited to motions of a few
+    pixels; without texture, the flow of the coarser level is kept.
     """
     now, after = luma(frames), luma(others)
     levels = _pyramid(now), _pyramid(after)
@@ -65,8 +65,8 @@ def gradient_flow(frames: Tensor, others: Tensor, *, radius: float = 2, rounds: 
 
 
 class GradientFlow(nn.Module):
-    """:func:`gradient_flow` as a model of optical flow that is called as RAFT is in torchvision:
-    two batches of frames [n 3 h w] to a list whose last entry is the flow. Nothing is trained."""
+    """:func:`gradient_flow` with the call signature of torchvision's RAFT: two batches of frames
+    [n 3 h w] to a list whose last entry is the flow. It has no trained weights."""
 
     def __init__(self, radius: float = 2.0):
         super().__init__()
@@ -77,14 +77,14 @@ class GradientFlow(nn.Module):
 
 
 def luma(frames: Tensor) -> Tensor:
-    """BT.709 luma [n 1 h w] of frames [n 3 h w], or the mean of other numbers of channels."""
+    """BT.709 luma [n 1 h w] of frames [n 3 h w]; for other numbers of channels, their mean."""
     if frames.shape[1] != 3:
         return frames.mean(dim=1, keepdim=True)
     return (frames * frames.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def _pyramid(image: Tensor) -> list[Tensor]:
-    """The image and its halves, down to about 8 pixels."""
+    """The image and successive halves of it, down to about 8 pixels."""
     levels = [image]
     while min(levels[-1].shape[-2:]) >= 16 and len(levels) < 6:
         levels.append(F.avg_pool2d(levels[-1], 2))
@@ -92,7 +92,7 @@ def _pyramid(image: Tensor) -> list[Tensor]:
 
 
 def enlarged_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """A flow at another size [h, w], in the pixels of that size."""
+    """A flow resized to `size` [h, w], in pixels of that size."""
     if flow.shape[-2:] == size:
         return flow
     scale = flow.new_tensor([size[1] / flow.shape[-1], size[0] / flow.shape[-2]])
@@ -101,12 +101,12 @@ def enlarged_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _lucas_kanade(first: Tensor, second: Tensor, radius: float) -> Tensor:
-    """The motion [n 2 h w] of at most a pixel from first to second [n 1 h w]."""
+    """The motion [n 2 h w], of at most a pixel, from first to second [n 1 h w]."""
     gx, gy = _gradient((first + second) / 2)
     dt = second - first
     products = torch.cat([gx * gx, gx * gy, gy * gy, gx * dt, gy * dt], dim=1)
     xx, xy, yy, xt, yt = _smoothed(products, radius).split(1, dim=1)
-    # A little stiffness: without texture the answer is no motion, instead of noise.
+    # Regularised: without texture the answer is no motion instead of noise.
     xx, yy = xx + 1e-5, yy + 1e-5
     determinant = xx * yy - xy * xy
     step = torch.cat([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / determinant
@@ -121,7 +121,7 @@ def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smoothed(planes: Tensor, sigma: float) -> Tensor:
-    """Every plane of [n c h w] convolved with a Gaussian; the border counts as continued."""
+    """Every plane of [n c h w] convolved with a Gaussian; the border is replicated."""
     reach = max(1, round(2 * sigma))
     at = torch.arange(-reach, reach + 1, device=planes.device, dtype=planes.dtype)
     weights = torch.exp(-0.5 * (at / sigma) ** 2)

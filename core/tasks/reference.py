@@ -1,4 +1,4 @@
-"""A planned window that the other windows of a step read; see `networks.reference`."""
+"""A reference window that the other windows of a step read; see `networks.reference`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .windows import Window
 
 
 class WindowReference:
-    """The planned window of a video of `frames` frames; `condition_of(window)` is that of any.
+    """The reference window of a video of `frames` frames; condition_of(window) is any window's.
 
-    It is evaluated at every step in which it acts, whether it is one of the step's windows or not.
+    It is evaluated at every step in which it acts, whether or not it is one of the step's windows.
     """
 
     def __init__(
@@ -30,14 +30,14 @@ class WindowReference:
         self.recorder = denoiser_for(replace(condition_of(self.planned), reference=records))
 
     def reading(self, condition: SegmentCondition, lead: int = 0) -> SegmentCondition:
-        """The condition of a window that reads; `lead` of its frames stand before it."""
+        """The condition of a window that reads it; its first `lead` frames are not its own."""
         reads = ReferenceUse(bank=self.bank, how=self.how, lead=lead)
         return replace(condition, reference=reads)
 
     def record(self, x: Tensor, sigma: Tensor, step: StepAt) -> dict[Window, Denoiser]:
-        """Evaluate the planned window of x [b t c h w] where it acts, and forget it elsewhere.
+        """Evaluate the reference window of x [b t c h w] if it acts, else clear the bank.
 
-        Returns its denoiser for this step, whose answer is there already, by its window.
+        Returns its denoiser for this step by window, so that the answer is not computed again.
         """
         self.bank.kept.clear()
         if not self.how.acts(step):

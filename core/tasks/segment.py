@@ -1,8 +1,8 @@
-"""One segment of a video: its condition, how it is sampled, and the one function that samples it.
+"""One segment of a video: its condition, its settings, and the one function that samples it.
 
-Every task for long videos works segment by segment. What a segment shows is up to the caller: a
-task passes a :class:`SegmentCondition` to `denoiser_for` and gets a denoiser back, which may be
-guided, may use another prompt for every part of the video, or may belong to another program.
+All long-video tasks work segment by segment. What a segment shows is up to the caller: a task
+passes a :class:`SegmentCondition` to `denoiser_for` and gets a denoiser, which may be guided, may
+use a different prompt for every part of the video, or may belong to another program.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ Size = tuple[int, int, int, int]
 class SegmentCondition:
     """What a task knows about the segment to be denoised.
 
-    frames: absolute numbers of its frames within the finished video; a range wherever they are
-    evenly spaced. context: given frames [b t c h w]. rate: frame-rate class, None = the usual one.
-    times: when the frames are, as temporal layers count them; None = 0, 1, 2, ...
-    concatenated: [b t c h w] behind the latents, for an upsampler or for key frames that are
-    sampled anew; noise_level: the step of its own schedule that it was noised to. views: windows
-    that temporal attention sees. reference: of a planned window, see `networks.reference`.
-    level: "segment", "window", "keys", "interpolation 1", ...
+    frames: absolute frame numbers in the finished video, a range if they are evenly spaced.
+    context: context frames [b t c h w]. rate: frame-rate class, None = the default. times: of the
+    frames, as temporal layers count them; None = 0, 1, 2, ... concatenated: [b t c h w] extra input
+    channels, for an upsampler or for key frames that are re-synthesised; noise_level: the step of
+    its own schedule that it was noised to. views: windows that temporal attention sees. reference:
+    see `networks.reference`. level: "segment", "window", "keys", "interpolation 1", ...
     """
 
     frames: Sequence[int]
@@ -62,8 +61,8 @@ def conditions_of(
     text: Tensor | None = None,
     pooled_text: Tensor | None = None,
 ) -> Conditions:
-    """The conditions of a segment with its prompt [b n d] or [b t n d], for a network that reads
-    these ids (see `NetworkSpec.ids`)."""
+    """The network's conditions for a segment and its prompt [b n d] or [b t n d]. ids: those that
+    the network reads, see `NetworkSpec.ids`."""
     numbers = frame_rate_ids(ids, condition.rate)
     if condition.noise_level is not None:
         numbers[NOISE_LEVEL] = torch.tensor([condition.noise_level])
@@ -85,8 +84,8 @@ DenoiserFor = Callable[[SegmentCondition], Denoiser]
 
 
 class Evaluations(NamedTuple):
-    """The evaluations that a sampler is about to request: for this condition, or others of the same
-    number of frames, latents of this size at these noise levels [steps + 1]."""
+    """The evaluations that a sampler is about to request: with this condition, or others of as many
+    frames, on latents of this size at these noise levels [steps + 1]."""
 
     condition: SegmentCondition
     size: Size
@@ -94,7 +93,7 @@ class Evaluations(NamedTuple):
 
 
 class ScopedDenoisers(ABC):
-    """A `DenoiserFor` whose denoisers share what is prepared once per sampling, such as another
+    """A `DenoiserFor` whose denoisers share what is prepared once per sampling run, such as another
     program's models in memory."""
 
     @abstractmethod
@@ -102,11 +101,11 @@ class ScopedDenoisers(ABC):
 
     @abstractmethod
     def sampling(self, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
-        """Call run(), which samples with these denoisers, with everything prepared meanwhile."""
+        """Call run(), which samples with these denoisers, while everything it needs is prepared."""
 
 
 def in_scope(denoiser_for: DenoiserFor, planned: Evaluations, run: Callable[[], Tensor]) -> Tensor:
-    """Call run(), a sampling with denoisers of `denoiser_for`, in their scope if they have one."""
+    """Call run(), which samples with denoisers of `denoiser_for`, in their scope if any."""
     if isinstance(denoiser_for, ScopedDenoisers):
         return denoiser_for.sampling(planned, run)
     return run()
@@ -116,9 +115,9 @@ def in_scope(denoiser_for: DenoiserFor, planned: Evaluations, run: Callable[[], 
 class Sampling:
     """How segments are sampled.
 
-    seed belongs to the first video of a batch, seed + 1 to the second. shared_noise: as the model
-    was trained, see `noise.mixed_noise`; infinite for the same noise in every frame. finished:
-    where chunks are kept and looked for before they are made.
+    seed: of the first video of a batch; the second has seed + 1. shared_noise: as in training, see
+    `noise.mixed_noise`; infinite for the same noise in every frame. finished: the store in which
+    chunks are looked up and kept.
     """
 
     sampler: Callable[..., Tensor]  # one of sampling.SAMPLERS, or like them
@@ -129,13 +128,13 @@ class Sampling:
     finished: Finished = always_made
 
     def noise(self, videos: int, frames: Sequence[int]) -> NoiseSource:
-        """The noise of these frames, which does not depend on the segment they are in."""
+        """The noise of these frames, whatever segment they are in."""
         seeds = tuple(range(self.seed, self.seed + videos))
         return NoiseSource(seeds, tuple(frames), self.shared_noise)
 
 
 class Progress(NamedTuple):
-    """Step `step` of segment `chunk` of `chunks` (0 where the number is not known) of a stage."""
+    """Step `step` of segment `chunk` of `chunks` (0 = unknown number) in a stage."""
 
     stage: str
     chunk: int
@@ -148,7 +147,7 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """Noise on given frames, so that their errors are not carried on (LVDM, section 3.4).
+    """Noise on context frames, so that their errors are not carried on (LVDM, section 3.4).
 
     level: a step of the schedule's forward process; the model must have been trained with it.
     """
@@ -159,14 +158,14 @@ class Perturbation:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextUse:
-    """How given frames act on the segment.
+    """How context frames act on a segment.
 
     scale: of context guidance f + s (f_context - f); 1 costs one evaluation per step, others two.
-    keep: also hold the given frames in the sampler's x, noised to its level at every step.
-    to_network: pass them to the network; a network that takes none has them in x alone.
-    in_place: hold them there as the network gets them, so that both branches of context guidance
+    keep: also hold the context frames in the sampler's x, noised to its level at every step.
+    to_network: pass them to the network; for a network that takes none, hold them in x only.
+    in_place: put them into x as the network gets them, so that both branches of context guidance
     see them (LVDM's original).
-    restore: put the given frames back into the finished segment in place of the sampled ones.
+    restore: replace the sampled frames of the finished segment by the context frames.
     """
 
     scale: Scale = 1.0
@@ -205,7 +204,7 @@ def begin_segment(
     x0: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Callable[[], Tensor]:
-    """Begin what `sample_segment` does; the function that is returned gives the latents."""
+    """Begin what `sample_segment` does; the returned function returns the latents."""
     source = sampling.noise(size[0], condition.frames)
 
     def make() -> Tensor:
@@ -233,7 +232,7 @@ def _sampled(
     source = sampling.noise(b, condition.frames)
     noise = source.initial(torch.empty(shape, device=sampling.device))
     first = sampling.sigmas[0]
-    # The end of a variance preserving process still has a little signal: its variance is 1 + s^2.
+    # Unit variance at the last variance-preserving level is variance 1 + s^2 here.
     x = to_ve(noise, first) if x0 is None else x0.to(noise) + first.to(noise) * noise
     denoiser = _context_denoiser(denoiser_for, condition, source, use, noise)
 
@@ -251,7 +250,7 @@ def _context_denoiser(
     use: ContextUse,
     noise: Tensor,
 ) -> Denoiser:
-    """The denoiser with its given frames perturbed, guided by and held, as `use` says."""
+    """The denoiser with context frames perturbed, guided by and held, as `use` says."""
     clean = condition.context
     if clean is None or not bool(clean.mask.any()):
         return denoiser_for(condition)
@@ -285,11 +284,11 @@ def _restored(x: Tensor, context: ContextFrames | None, use: ContextUse) -> Tens
 
 
 # --------------------------------------------------------------------------------------------------
-# Checks that every task makes before it begins.
+# Checks that tasks make before they start.
 
 
 def check_size(size: Size, sampling: Sampling) -> None:
-    """Raise ValueError unless size is (b, c, h, w) of positive numbers and there are sigmas."""
+    """Raise ValueError unless size is positive (b, c, h, w) and there are at least 2 sigmas."""
     if len(size) != 4 or min(size) < 1:
         raise ValueError(f"Expected a size (b, c, h, w) of positive numbers, got {tuple(size)}.")
     if sampling.sigmas.ndim != 1 or len(sampling.sigmas) < 2:
@@ -309,7 +308,7 @@ def check_given(given: Tensor, size: Size, what: str = "given") -> None:
 
 
 def check_frames(frames: int, size: Size, sampling: Sampling, done: Tensor | None) -> None:
-    """Raise ValueError unless a video of `frames` frames can be sampled that begins with `done`."""
+    """Raise ValueError unless a video of `frames` frames that begins with `done` can be sampled."""
     check_size(size, sampling)
     if frames < 1:
         raise ValueError(f"A video must have at least 1 frame, got {frames}.")
@@ -322,7 +321,7 @@ def check_frames(frames: int, size: Size, sampling: Sampling, done: Tensor | Non
 
 
 def check_whole(video: Tensor, size: Size, frames: int, what: str) -> None:
-    """Raise ValueError unless the frames [b t c h w] are as many as the segment has."""
+    """Raise ValueError unless the video [b t c h w] has as many frames as the segment."""
     check_given(video, size, what)
     if video.shape[1] != frames:
         raise ValueError(f"The {what} frames are {video.shape[1]}, but the segment has {frames}.")
@@ -331,7 +330,7 @@ def check_whole(video: Tensor, size: Size, frames: int, what: str) -> None:
 def reporter(
     callback: ProgressCallback | None, stage: str, chunk: int, chunks: int
 ) -> Callback | None:
-    """The sampler's callback that reports steps of one segment."""
+    """The sampler's callback that reports the steps of one segment."""
     if callback is None:
         return None
     return lambda step: callback(Progress(stage, chunk, chunks, step))
@@ -342,5 +341,5 @@ Reports = Callable[[str], Callback | None]
 
 
 def reports_of(callback: ProgressCallback | None) -> Reports:
-    """The sampler's callbacks for the stages of a segment that is made alone."""
+    """The sampler's callbacks for the stages of a segment that is the only one."""
     return lambda stage: reporter(callback, stage, 0, 1)

@@ -38,13 +38,13 @@ from .windows import Window, windowed
 
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindows(WindowLayout):
-    """How a long video is denoised in windows; those are laid as `WindowLayout` says.
+    """Settings of sampling in windows, which are laid out as `WindowLayout` says.
 
-    free_noise: shuffle the first window's noise over the video (Qiu et al. 2023), which holds
-    distant frames together. context: given frames of the whole video, of which each window is given
-    its own; of `use`, they act as `keep` and `tell` say. x0: start from this video, noised to the
-    first sigma (video to video). reference: a window that all others read, None = each is by
-    itself. rate: frame-rate class. chunk: frames that are yielded at a time.
+    free_noise: shuffle the first window's noise over the video (FreeNoise, Qiu et al. 2023), which
+    keeps distant frames consistent. context: context frames of the whole video, of which each
+    window sees its own; only `keep` and `to_network` of `use` apply. x0: start from this video,
+    noised to the first sigma (video to video). reference: a window that all others read; None =
+    each is independent. rate: frame-rate class. chunk: frames per yield.
     """
 
     free_noise: bool = True
@@ -67,7 +67,7 @@ class SlidingWindows(WindowLayout):
         return SegmentCondition(frames=window, context=context, rate=self.rate, level="window")
 
     def condition_of_all(self, frames: int) -> SegmentCondition:
-        """The condition of all frames together, where attention sees the windows."""
+        """The condition of all frames together, where attention is windowed."""
         return SegmentCondition(
             frames=range(frames),
             context=self.context if self.use.to_network else None,
@@ -89,10 +89,9 @@ def sliding(
 ) -> Iterator[Tensor]:
     """Yield a video in chunks of `windows.chunk` frames, after all of it was denoised together.
 
-    The latents of the whole video are in memory, the network sees one window at a time. What is
-    kept while it is under way are its steps, each of all windows together. done: the
-    frames that were yielded before an interruption; everything is denoised again, and the rest is
-    yielded.
+    The latents of the whole video are in memory; the network sees one window at a time. The store
+    keeps the steps of an unfinished video, each for all windows. done: the frames yielded before an
+    interruption; denoising starts over, and only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
     if windows.context is not None:
@@ -129,7 +128,7 @@ def _sampled(
     windows: SlidingWindows,
     callback: ProgressCallback | None,
 ) -> Tensor:
-    """The video; `sampling.finished` keeps its steps."""
+    """The whole video; `sampling.finished` stores its steps."""
     plan = windows.windows(frames)
     first = windows.condition_of_all(frames) if windows.is_inside else windows.condition_of(plan[0])
 
@@ -151,7 +150,7 @@ def _sampled(
 def _by_step(
     denoiser_for: DenoiserFor, windows: SlidingWindows, frames: int, sigmas: Tensor
 ) -> Denoiser:
-    """The windows' denoisers as one whose windows are those of the step."""
+    """One denoiser of the video from the windows of each step."""
     bound: dict[Window, Denoiser] = {}
     reference = _reference(denoiser_for, windows, frames)
 
@@ -163,7 +162,7 @@ def _by_step(
     def laid_at(index: int) -> tuple[list[Window], list[Tensor]]:
         plan = windows.windows(frames, index)
         kept = {window: bound.get(window) or make(window) for window in plan}
-        # What windows of other steps hold, such as images of ControlNets, would only pile up.
+        # Windows of other steps would only pile up what they hold, such as ControlNet images.
         bound.clear()
         bound.update(kept)
         return plan, windows.weights(plan, frames)
@@ -197,12 +196,12 @@ def _noise(size: Size, sampling: Sampling, frames: int, windows: SlidingWindows)
 
 
 def _noisy(noise: Tensor, first: Tensor, x0: Tensor | None) -> Tensor:
-    """What a video starts from: the noise alone, or a video noised to the first level."""
+    """The start of sampling: noise alone, or a video noised to the first level."""
     return to_ve(noise, first) if x0 is None else x0.to(noise) + first.to(noise) * noise
 
 
 def _held(denoiser: Denoiser, windows: SlidingWindows, noise: Tensor) -> Denoiser:
-    """The denoiser with the given frames held in x, if they are to be."""
+    """The denoiser with the context frames held in x, if `use` says so."""
     context = windows.context
     if context is None or not windows.use.keep:
         return denoiser

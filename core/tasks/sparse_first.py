@@ -1,11 +1,10 @@
 """Sparse first: a few frames of a segment are sampled alone, then all frames between them.
 
-What a segment shows is decided in the first steps of sampling, and a few frames spread over it
-decide it more surely than all of them together: models are trained on few frames for a fraction of
-the work. Given the sparse frames, the others follow in few steps, all from the same noise and with
-none added on the way: what differs in the noise of two frames would be left in them as flicker. In
-the end all frames are denoised together for one step, because the sparse frames differ a little
-from the frames between them.
+The first sampling steps decide what a segment shows, and a few frames spread over it decide it more
+reliably than all together: training on few frames costs a fraction. Given the sparse frames, the
+others need only a few steps. These start from the same noise in every frame and add none, because
+differences in noise between frames would remain as flicker. Finally, all frames are denoised
+together for one step, because the sparse frames differ a little from those between them.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from .segment import (
 )
 
 TOGETHER = 0.3
-"""Part of the forward process that the last step, of all frames together, goes back."""
+"""Where the last step, of all frames together, begins, as a fraction of the forward process."""
 STAGE = "sparse frames"
 
 
 def last_step(schedule: NoiseSchedule) -> Tensor:
-    """Sigmas [2] of one step from the level TOGETHER of a schedule."""
+    """The sigmas [2] of a single step from the level TOGETHER of a schedule."""
     return get_sigmas_at(schedule, torch.tensor([TOGETHER * (schedule.steps - 1)]).double())
 
 
 def spread_evenly(frames: int, sparse: int) -> list[int]:
-    """The numbers of `sparse` frames from the first to the last of `frames`, evenly spread.
+    """The numbers of `sparse` frames spread evenly from the first to the last of `frames`.
 
     Raises ValueError unless there are at least 2 sparse frames and as many frames.
     """
@@ -59,12 +58,11 @@ def spread_evenly(frames: int, sparse: int) -> list[int]:
 class SparseFirst:
     """How many frames of a segment are sampled first, and how the others are filled in.
 
-    denoiser_for: of the filling, the same model without guidance: sparse frames leave little to
-    decide, and guidance would part each frame from its neighbours. sampling: of the filling, whose
-    sigmas Euler's method takes whatever the sampler. from_blend: the filling starts from linear
-    blends of the sparse frames, noised to its first sigma, which then is low, instead of from noise
-    alone. together: the sigmas of a last, short sampling of all frames with none given, see
-    `last_step`; None = none.
+    denoiser_for: for filling in, the same model without guidance: sparse frames leave little to
+    decide, and guidance would pull each frame away from its neighbours. sampling: for filling in,
+    by Euler's method whatever its sampler. from_blend: fill in from linear blends of the sparse
+    frames, noised to the first sigma, which is then low, instead of from noise alone. together:
+    sigmas of a final, short sampling of all frames without context, see `last_step`; None = none.
     """
 
     count: int
@@ -74,7 +72,7 @@ class SparseFirst:
     together: Tensor | None = None
 
     def check(self, frames: int) -> None:
-        """Raise ValueError unless a segment of `frames` frames can be sampled so."""
+        """Raise ValueError unless a segment of `frames` frames can be sampled this way."""
         spread_evenly(frames, self.count)
 
     def __call__(
@@ -85,10 +83,10 @@ class SparseFirst:
         sampling: Sampling,
         reports: Reports,
     ) -> Tensor:
-        """Sample the latents [b t c h w] of a segment that is given no frames.
+        """Sample the latents [b t c h w] of a segment without context frames.
 
         denoiser_for, sampling: of the sparse frames; the model was trained on frames that lie
-        apart, and on given frames anywhere in a segment. reports: the sampler's callback for the
+        apart, and on context frames anywhere in a segment. reports: the sampler's callback for the
         stages "sparse frames", the condition's level and "together".
         """
         total = len(condition.frames)
@@ -101,7 +99,7 @@ class SparseFirst:
     def _fill(
         self, sparse: Tensor, at: list[int], condition: SegmentCondition, reports: Reports
     ) -> Tensor:
-        """All frames, from the sparse ones [b k c h w] that lie at the numbers `at`."""
+        """All frames, from the sparse ones [b k c h w] at the positions `at`."""
         size = len(sparse), *sparse.shape[2:]
         rest = replace(condition, context=given_frames(sparse, at, len(condition.frames)))
         steady = replace(self.sampling, sampler=sample_euler, shared_noise=inf)
@@ -123,10 +121,10 @@ def sparse_first(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield one segment of `frames` frames from nothing; size is (b, c, h, w) of its latents.
+    """Yield one segment of `frames` frames from noise; size is (b, c, h, w) of its latents.
 
-    denoiser_for, sampling: of the frames sampled first. done: the segment itself, if it is
-    finished: nothing is yielded.
+    denoiser_for, sampling: of the frames that are sampled first. done: the segment itself if it is
+    finished, in which case nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
     how.check(frames)

@@ -1,15 +1,15 @@
-"""What whole stages gave: a stage that is finished needs neither its models nor its prompts.
+"""Outputs of whole stages: a stage that is finished needs neither its models nor its prompts.
 
-Keys of chunks are of values, such as prompts, which only the networks that make them can tell. The
-key of a stage is of the workflow and the files that it names, and can be told before any of it is
-loaded. Under it stands which files have all that the stage gave:
+Keys of chunks depend on values such as encoded prompts, which need the networks that make them. The
+key of a stage depends on the workflow and the files that it names, and is known before anything is
+loaded. It leads to the files that hold everything the stage returned:
 
     runs/outputs/<key of the stage>.json                the files, and what else is known of it
     runs/<key of the run>/<key of the stage>.output0.safetensors
-                                                        latents as the stage gave them
-    runs/<key of the run>/<key>.safetensors             chunks that follow each other
+                                                        latents as the stage returned them
+    runs/<key of the run>/<key>.safetensors             chunks, in order
 
-A stage counts as finished when every one of these files holds what was written.
+A stage counts as finished if every one of these files holds what was written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHUNK = "chunk"
 
 @dataclass(frozen=True)
 class StageOutput:
-    """What one stage gave, in the folder of all runs."""
+    """The output of one stage, in the folder of all runs."""
 
     folder: Path
     key: str
@@ -45,7 +45,7 @@ class StageOutput:
         return self.folder / OUTPUTS / f"{self.key}.json"
 
     def known(self) -> dict[str, Any] | None:
-        """What was written of the stage, None if it is not finished."""
+        """The note on the stage; None if it is not finished."""
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             told = found["known"]
@@ -54,8 +54,8 @@ class StageOutput:
             return None
 
     def is_finished(self, look: Callable[[], None] = lambda: None) -> bool:
-        """Whether all that the stage gave is there, and as it was written. look() is called before
-        each file is read, and may raise."""
+        """Whether everything that the stage returned is stored and undamaged. look() is called
+        before each file is read, and may raise."""
         known = self.known()
         if known is None:
             return False
@@ -63,8 +63,8 @@ class StageOutput:
         return all(one.is_file() for one in files) and all(_is_whole(one, look) for one in files)
 
     def write(self, files: Sequence[Path], known: Mapping[str, Any]) -> None:
-        """Note the files of a finished stage. Where that cannot be written the stage is simply
-        not known to be finished."""
+        """Note the files of a finished stage. If the note cannot be written, the stage does not
+        count as finished."""
         told = {**known, "files": [one.relative_to(self.folder).as_posix() for one in files]}
         text = json.dumps(told, sort_keys=True)
         with suppress(OSError, NoDigest):
@@ -73,8 +73,8 @@ class StageOutput:
             replaced(self.path, lambda at: at.write_text(found, encoding="utf-8"))
 
     def keep(self, samples: Tensor, axis: int, run: Run, known: Mapping[str, Any]) -> None:
-        """Keep a video whose frames follow each other along an axis beside the chunks of its run,
-        in files of about HELD bytes."""
+        """Store a video, whose frames lie along an axis, beside the chunks of its run, in files of
+        about HELD bytes."""
         frame = max(1, samples.nbytes // max(1, samples.shape[axis]))
         files = []
         for k, part in enumerate(in_parts(samples, max(1, HELD // frame), axis=axis)):
@@ -87,7 +87,7 @@ class StageOutput:
         self.write(files, known)
 
     def parts(self) -> Iterator[Tensor]:
-        """The parts of a video that was kept; OSError where one is not there any more."""
+        """The parts of a stored video; OSError where one is missing or damaged."""
         known = self.known() or {"files": [self.path.name]}
         for one in known["files"]:
             found = read_chunk(self.folder / one)

@@ -1,5 +1,5 @@
-"""Videos that begin with an image (Stable Video Diffusion, section 4.2): its tokens and its latents
-go into every frame, with the numbers that say how it moves."""
+"""Videos that begin with an image (Stable Video Diffusion, section 4.2): every frame is conditioned
+on the image's tokens and latents, and on numbers that describe the motion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ..networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
 
 @dataclass(frozen=True, kw_only=True)
 class StartImage:
-    """What a video starts from.
+    """The start image and its micro-conditioning.
 
-    embedding: the image's, [b 1 d] (CLIP, projected). latents: of the image with its augmentation,
-    the posterior's mode, not scaled, [b c h w], or [b t c h w] with one for each frame. fps,
-    motion, augmentation: the same for all videos.
+    embedding: of the image, [b 1 d] (CLIP, projected). latents: of the image with noise
+    augmentation, the posterior's mode, not scaled, [b c h w], or [b t c h w] with one per frame.
+    fps, motion, augmentation: frames per second, motion bucket, and the level of that noise; the
+    same for all videos.
     """
 
     embedding: Tensor
@@ -37,7 +38,7 @@ class StartImage:
             image=self.embedding,
             concatenated=latents.expand(-1, frames, -1, -1, -1),
             ids={
-                # The original counts frames per second from 0.
+                # The original was trained with fps - 1.
                 FPS_ID: torch.tensor([float(self.fps - 1)]),
                 MOTION: torch.tensor([float(self.motion)]),
                 AUGMENTATION: torch.tensor([float(self.augmentation)]),
@@ -45,7 +46,7 @@ class StartImage:
         )
 
     def without_image(self) -> StartImage:
-        """What guidance goes away from: no image, but the same numbers."""
+        """The unconditional side of guidance: no image, but the same numbers."""
         return replace(
             self,
             embedding=torch.zeros_like(self.embedding),

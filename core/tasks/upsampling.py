@@ -1,10 +1,9 @@
 """The x4 video upsampler, in latent space (Video LDM, section 3.4).
 
-A chunk of latents is denoised with the low-resolution frames concatenated to it, which are noised
-to a level that is a condition of the network. Chunks follow each other in time: the finished frames
-of the overlap are held at every step, so that borders are continued rather than blended, and only
-one chunk is in memory. Large frames are denoised in tiles whose overlaps are averaged at every
-step.
+A chunk of latents is denoised with the low-resolution frames as extra channels; they are noised to
+a level that the network is conditioned on. Chunks follow each other in time: the finished frames of
+the overlap are held at every step, so that borders are continued rather than blended, and only one
+chunk is in memory. Large frames are denoised in tiles whose overlaps are averaged at every step.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ from .windows import Window, fuse_weights, sliding_windows, tiled, tiles, window
 
 @dataclass(frozen=True, kw_only=True)
 class Upsampling:
-    """How a video is upsampled.
+    """Settings of upsampling.
 
-    schedule: by which the low-resolution video is noised, to step `noise_level`: the higher, the
-    more the model invents. same_noise: every frame starts from the same noise, so that detail holds
-    still where the video does (Ge et al. 2023, its mixed noise with all of it shared). chunk,
-    overlap: frames of a chunk, and how many of them are already finished. tile, tile_overlap: in
-    latent positions, that is low-resolution pixels; None = whole.
+    schedule: noises the low-resolution video to step `noise_level`; the higher, the more the model
+    invents. same_noise: start every frame from the same noise, so that detail holds still where the
+    video does (the mixed noise of Ge et al. 2023 with all of it shared). chunk, overlap: frames of
+    a chunk, and how many of them are finished already. tile, tile_overlap: in latent positions,
+    which are low-resolution pixels; None = whole frames.
     """
 
     schedule: NoiseSchedule
@@ -75,7 +74,7 @@ class Upsampling:
 
 
 def settings_of(model: DiffusionModel) -> Upsampling:
-    """The settings that follow from a model; the others have their defaults."""
+    """The settings that follow from a model, and defaults for the others."""
     return Upsampling(
         schedule=model.noise_schedule_for_low_res or model.schedule,
         latent_channels=model.latent_channels,
@@ -84,7 +83,7 @@ def settings_of(model: DiffusionModel) -> Upsampling:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Text [b n d] for the whole video; with `uncond`, classifier-free guidance of this scale."""
+    """Text [b n d] of the whole video; with `uncond`, classifier-free guidance of this scale."""
 
     text: Tensor | None
     uncond: Tensor | None = None
@@ -103,8 +102,7 @@ def upsample(
 ) -> Iterator[Tensor]:
     """Yield latents [b t c h w] of the upsampled `low_res` [b t 3 h w] in [-1, 1], chunk by chunk.
 
-    settings: those of `settings_of(model)`, changed as needed. `upsample_continued` does the same
-    for any denoiser.
+    settings: None = `settings_of(model)`. `upsample_continued` does the same for any denoiser.
     """
     settings = settings or settings_of(model)
     if settings.noise_level > model.max_noise_level:
@@ -127,7 +125,7 @@ def upsampler_denoiser_for(
     uncond: Tensor | None = None,
     scale: float = 1.0,
 ) -> DenoiserFor:
-    """The model with one prompt for the whole video, guided when `uncond` is given."""
+    """The model with one prompt for the whole video, guided if `uncond` is given."""
 
     def bind(condition: SegmentCondition) -> Denoiser:
         ids = model.network.spec.ids
@@ -149,11 +147,11 @@ def upsample_continued(
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield latents [b t c h w], each chunk without the frames that the one before it yielded.
+    """Yield latents [b t c h w], of each chunk those that the one before did not yield.
 
-    The last chunk is as long as the others when the video is: it then shares more frames with the
-    one before. total: the number of frames where they come in chunks, for progress alone; 0 = not
-    known. done: what an interrupted run of the same settings yielded; only the rest is yielded.
+    The last chunk is as long as the others if the video is, and then overlaps more with the one
+    before. total: number of frames where they come in chunks, for progress only; 0 = unknown. done:
+    what an interrupted run with the same settings yielded; only the rest is yielded.
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
@@ -171,7 +169,7 @@ def _clips(
     chunks: int,
     callback: ProgressCallback | None,
 ) -> Iterator[Tensor]:
-    """Read low-resolution frames and yield latents; at most one chunk of each is held."""
+    """Read low-resolution frames and yield latents, holding at most one chunk of each."""
     chunk, step = make.settings.chunk, make.settings.chunk - make.settings.overlap
     past = None if done is None else done[:, -chunk:].clone()
     stop = 0 if done is None else done.shape[1]
@@ -197,7 +195,7 @@ def _clips(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """in_steps: whether what is under way is kept step by step, as it is worth for what is long."""
+    """in_steps: whether an unfinished chunk is stored step by step, which pays for long ones."""
 
     denoiser_for: DenoiserFor
     sampling: Sampling
@@ -207,9 +205,9 @@ class _Chunk:
     def sample(
         self, low_res: Tensor, start: int, known: Tensor | None, callback: Callback | None
     ) -> Tensor:
-        """Latents [b t c h w] for low_res [b t 3 h w], whose first frame is number `start`.
+        """Latents [b t c h w] for low_res [b t 3 h w], whose first frame has the number `start`.
 
-        known: [b n c h w] of the first n frames are finished and come back unchanged.
+        known: [b n c h w] finished latents of the first n frames, which are returned unchanged.
         """
         check_video(low_res, 3)
         frames = range(start, start + low_res.shape[1])
@@ -234,7 +232,7 @@ class _Chunk:
         self, low_res: Tensor, frames: range, known: Tensor | None, callback: Callback | None,
         step: Finished,
     ) -> Tensor:  # fmt: skip
-        """All frames; those that are known come back as they were sampled beside the others."""
+        """All frames; the known ones only as they came out beside the others."""
         low_res = low_res.to(self.sampling.device, torch.float32)
         b, t, _, h, w = low_res.shape
         source = self._source(b, frames)
@@ -258,7 +256,7 @@ class _Chunk:
         return self.sampling.noise(videos, numbers)
 
     def _condition(self, low_res: Tensor, frames: range) -> SegmentCondition:
-        """The noise of a frame does not depend on its chunk."""
+        """The condition of a chunk; the noise of a frame does not depend on its chunk."""
         level = self.settings.noise_level
         source = self._source(len(low_res), frames)
         noise = source.like(low_res, stream="low resolution")
@@ -272,7 +270,7 @@ class _Chunk:
 def planned_evaluations(
     condition: SegmentCondition, settings: Upsampling, sigmas: Tensor
 ) -> Evaluations:
-    """What `denoiser_in_tiles` asks for."""
+    """The evaluations that `denoiser_in_tiles` requests."""
     low, side = condition.concatenated, settings.tile
     sides = (n if side is None else min(n, side) for n in low.shape[-2:])
     return Evaluations(condition, (len(low), settings.latent_channels, *sides), sigmas)
@@ -281,7 +279,7 @@ def planned_evaluations(
 def denoiser_in_tiles(
     denoiser_for: DenoiserFor, condition: SegmentCondition, settings: Upsampling
 ) -> Denoiser:
-    """The denoiser of a chunk, of whole frames or in the tiles that the settings ask for."""
+    """The denoiser of a chunk, on whole frames or in tiles as the settings say."""
     if settings.tile is None or settings.tile >= max(condition.concatenated.shape[-2:]):
         return denoiser_for(condition)
     return _in_tiles(denoiser_for, condition, settings.tile, settings.tile_overlap)
@@ -305,9 +303,9 @@ def _in_tiles(
 
 
 def _holding(denoiser: Denoiser, known: Tensor, noise: Tensor) -> Denoiser:
-    """The first frames are `known`, and noised to the present level in what the network sees.
+    """The denoiser with the first frames held at `known`, noised to the current level in its input.
 
-    As `guidance.masked` of whole frames, without tensors of the whole chunk for the mask.
+    Equals `guidance.masked` for whole frames, without mask tensors of the size of the chunk.
     """
     count = known.shape[1]
 
@@ -327,9 +325,9 @@ def upsample_whole(
     *,
     callback: ProgressCallback | None = None,
 ) -> Tensor:
-    """Latents [b t c h w] of a video that fits into memory: its chunks are denoised side by side
-    and averaged at every step, so that no chunk comes before another. What is kept while it is
-    under way are these steps."""
+    """Latents [b t c h w] of a video that fits into memory: its chunks are denoised in parallel and
+    averaged at every step, so that none depends on another. The store keeps these steps until the
+    video is finished."""
     check_video(low_res, 3)
     frames = low_res.shape[1]
     window = min(settings.chunk, frames)

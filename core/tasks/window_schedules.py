@@ -1,9 +1,9 @@
-"""Schedules: the windows of each sampling step, as users choose them by name.
+"""Window schedules: the windows of each sampling step, selected by name.
 
 static    the same windows at every step
-uniform   windows that begin elsewhere at every step, also with strides 2, 4, ...
+uniform   windows that start elsewhere at every step, also with strides 2, 4, ...
 looped    the same on a circle: windows run on from the last frame to the first
-batched   consecutive windows that share nothing
+batched   consecutive windows without overlap
 views     static windows inside the temporal attention; the network sees all frames together
 """
 
@@ -32,8 +32,8 @@ from .windows import (
 class WindowLayout:
     """How windows are laid over a video and fused.
 
-    schedule: a key of SCHEDULES. window, overlap: in frames. strides: how many strides at most, of
-    1, 2, 4, ... fuse: a key of windows.FUSE_WEIGHTS. Raises ValueError for what does not fit.
+    schedule: a key of SCHEDULES. window, overlap: in frames. strides: the most strides to use of 1,
+    2, 4, ... fuse: a key of windows.FUSE_WEIGHTS. Raises ValueError for values that do not fit.
     """
 
     schedule: str = "static"
@@ -57,23 +57,23 @@ class WindowLayout:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the windows are those of temporal attention, not of the network."""
+        """Whether the windows are those of temporal attention instead of the network."""
         return self.schedule == "views"
 
     def within(self, frames: int) -> tuple[int, int]:
-        """(window, overlap) on a video of `frames` frames, which may be shorter."""
+        """(window, overlap) on a video of `frames` frames, which may be shorter than the window."""
         window = min(self.window, frames)
         return window, min(self.overlap, window - 1)
 
     def windows(self, frames: int, step: int = 0) -> list[Window]:
-        """The windows of sampling step `step`: they contain exactly the frames 0 .. frames - 1."""
+        """The windows of sampling step `step`, which contain exactly the frames 0 .. frames - 1."""
         window, overlap = self.within(frames)
         return covering(
             SCHEDULES[self.schedule](frames, window, overlap, self.strides, step), frames
         )
 
     def weights(self, plan: Sequence[Window], frames: int) -> list[Tensor]:
-        """A weight for every frame of every window."""
+        """A weight for every frame of every window of the plan."""
         return fuse_weights(self.fuse, plan, frames, self.within(frames)[1])
 
     def views(self, frames: int) -> Views:
@@ -92,8 +92,8 @@ def _uniform(frames: int, window: int, overlap: int, strides: int, step: int) ->
 
 
 def _looped(frames: int, window: int, overlap: int, strides: int, step: int) -> list[Window]:
-    """A video that one window covers turns on the circle from step to step, so that no place in it
-    stays the seam. Windows that would see a frame twice are left out."""
+    """A video that fits one window is rotated on the circle from step to step, so that its seam
+    moves. Windows that would contain a frame twice are left out."""
     if frames <= window:
         return [turned_window(frames, step)]
     plan = looped_windows(frames, window, overlap, octaves=strides, step=step)
