@@ -16,9 +16,9 @@ class RestoreKeyframeDetail(io.ComfyNode):
             node_id="VideoLDM_KeyframeResidual",
             display_name="Restore Keyframe Detail",
             category=CATEGORY,
-            description="Restores the detail of an interpolated video's keyframes that the VAE "
-            "lost: keyframes come out exactly, and their residual is added to the frames between "
-            "them.",
+            description="Restores the detail that the VAE lost in the keyframes of an interpolated "
+            "video: keyframes come out exactly as they were, and their residual is added to the "
+            "frames between them.",
             search_aliases=[
                 "keyframe residual", "sharpen video", "detail restore", "vae detail", "deblur",
             ],
@@ -101,7 +101,7 @@ class Deflicker(io.ComfyNode):
                 ),
                 OpticalFlowType.Input(
                     "optical_flow", optional=True,
-                    tooltip="A model that finds the motion, such as the one from ComfyUI's Load "
+                    tooltip="A model that estimates motion, such as the one from ComfyUI's Load "
                     "Optical Flow Model. Empty: motion is estimated from gradients, without a "
                     "model.",
                 ),
@@ -130,11 +130,12 @@ class OpticalFlow(io.ComfyNode):
             search_aliases=["lucas kanade", "raft", "motion estimation", "load optical flow"],
             inputs=[
                 number(
-                    "radius", 2.0, 0.5, 8.0, "Size of the neighbourhood that moves together, in "
-                    "pixels: larger is steadier, but follows small objects less closely.", step=0.5,
+                    "radius", 2.0, 0.5, 8.0, "Size of the neighbourhood that is taken to move "
+                    "together: standard deviation of a Gaussian window, in pixels. Larger is "
+                    "steadier, but follows small objects less closely.", step=0.5,
                 ),
             ],
-            outputs=[OpticalFlowType.Output(tooltip="A model that finds motion.")],
+            outputs=[OpticalFlowType.Output(tooltip="A model that estimates motion.")],
         )  # fmt: skip
 
     @classmethod

@@ -32,12 +32,12 @@ class FreeInitNode(io.ComfyNode):
                 number(
                     "spatial_cutoff", 0.25, 0.0, 1.0,
                     "Spatial frequencies of the video below this fraction of the highest are kept; "
-                    "0 keeps none.", step=0.01, advanced=True,
+                    "0 keeps nothing of the video.", step=0.01, advanced=True,
                 ),
                 number(
                     "temporal_cutoff", 0.25, 0.0, 1.0,
                     "Temporal frequencies of the video below this fraction of the highest are "
-                    "kept; 0 keeps none.", step=0.01, advanced=True,
+                    "kept; 0 keeps nothing of the video.", step=0.01, advanced=True,
                 ),
                 integer("order", 4, 1, 16, "Steepness of the Butterworth filter.", advanced=True),
             ],

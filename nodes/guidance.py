@@ -27,8 +27,8 @@ class GuidanceCurve(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model to sample from."),
                 curve_input(
                     "curve",
-                    "Multiplies the sampler's cfg. Where the product is 1, the negative prompt "
-                    "takes no time. A cfg of 1 in the sampler stays 1.",
+                    "Multiplies the sampler's cfg. At steps where the product is 1 for all frames, "
+                    "the negative prompt takes no time. A cfg of 1 in the sampler stays 1.",
                     optional=False,
                 ),
             ],

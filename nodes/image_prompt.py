@@ -21,11 +21,12 @@ class ImagePrompt(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", tooltip="The image encoder that was loaded with the model."
                 ),
-                io.Image.Input("image", tooltip="What the video shows; of several images, the "
-                "first."),
+                io.Image.Input(
+                    "image", tooltip="What the video shows; the first, if there are several images."
+                ),
                 integer(
                     "fps", 8, 1, 60,
-                    "Frame rate that the motion is meant for, for models that are told one.",
+                    "Frame rate that the motion is meant for, for models that take one.",
                 ),
             ],
             outputs=[

@@ -69,7 +69,7 @@ def latent_wanted(given: Mapping[str, Any]) -> list[str]:
     return wanted(host, given, stage_output(host, LATENT))
 
 
-STEPS = "Number of denoising steps from pure noise."
+STEPS = "Number of denoising steps."
 CFG = (
     "Classifier-free guidance scale: higher follows the prompt more closely. 1 ignores the "
     "negative prompt and takes half the time."

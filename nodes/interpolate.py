@@ -101,14 +101,16 @@ def _denoise() -> io.Input:
     return number(
         "denoise", 1.0, 0.01, 1.0,
         "1 samples the frames between from noise alone. Below 1 they start as blends of the given "
-        "frames with this much noise: closer to them, but large motion may leave ghosts. Not from "
-        "the papers; meant for this pack's own layers.", step=0.01, optional=True, advanced=True,
+        "frames, at this share of the noise levels: closer to them, but large motion may leave "
+        "ghosts. Not from the papers; meant for this pack's own layers.",
+        step=0.01, optional=True, advanced=True,
     )  # fmt: skip
 
 
 def _perturbation() -> io.Input:
     return integer(
         "perturbation", 0, 0, 999,
-        "Noise level added to the given frames so that their errors are not copied; 0 is none. The "
-        "model must have been trained with it.", optional=True, advanced=True,
+        "Training timestep whose noise is added to the given frames, so that their errors are not "
+        "copied; 0 is none. The model must have been trained with it.",
+        optional=True, advanced=True,
     )  # fmt: skip

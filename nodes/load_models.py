@@ -35,8 +35,9 @@ def untold_inputs() -> list[io.Input]:
         combo(
             "weights",
             WEIGHTS,
-            "Which weights to take from files that hold two sets: those that the original samples "
-            "with, the trained ones, or their running average (EMA).",
+            "Which weights to take from files that hold two sets. Published: those that the "
+            "original code samples with. Raw: the trained ones. Average: their running average "
+            "(EMA).",
         ),
         combo(
             "latents_of",
@@ -47,7 +48,7 @@ def untold_inputs() -> list[io.Input]:
         combo(
             "trained_for",
             (NOT_SAID, *TASKS),
-            "What a model that is given frames was trained for, for files that do not say.",
+            "Task of a model that is given frames, for files that do not say.",
         ),
     ]
 
@@ -92,7 +93,7 @@ class LoadVideoModel(io.ComfyNode):
             display_name="Load Video Model",
             category=CATEGORY,
             description="Loads a video model and whatever else its file holds: an image U-Net with "
-            "its temporal layers, which are also given separately for other image models, or a "
+            "its temporal layers, which are also output separately for other image models, or a "
             "network made for video. Take a text encoder or VAE that the file lacks from the image "
             "model it was built on.",
             search_aliases=[
@@ -128,7 +129,9 @@ class LoadVideoModel(io.ComfyNode):
                     display_name="layers",
                     tooltip="The temporal layers alone, for other image models.",
                 ),
-                io.ClipVision.Output(tooltip="The image encoder, for models that move an image."),
+                io.ClipVision.Output(
+                    tooltip="The image encoder, for models that animate an image."
+                ),
                 io.Vae.Output(
                     tooltip="The VAE in the file, with its temporal decoder if it has one."
                 ),

@@ -49,7 +49,7 @@ class LoadScheduledLoRA(io.ComfyNode):
                 strength_input(),
                 curve_input(
                     "curve",
-                    "Multiplies strength, over frames or sampling steps. Masks are not for LoRAs.",
+                    "Multiplies strength, over frames or sampling steps. LoRAs take no masks.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model with the LoRA beside its layers.")],
@@ -86,12 +86,12 @@ class LoadMotionLoRA(io.ComfyNode):
                 io.Combo.Input(
                     "lora_name",
                     options=host.folders.model_names("loras"),
-                    tooltip="A file of models/loras.",
+                    tooltip="A file in models/loras.",
                 ),
                 strength_input(),
                 curve_input(
                     "curve",
-                    "Multiplies strength, over frames or sampling steps. Masks are not for LoRAs.",
+                    "Multiplies strength, over frames or sampling steps. LoRAs take no masks.",
                 ),
             ],
             outputs=[

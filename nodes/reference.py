@@ -37,14 +37,14 @@ class ReferenceWindowNode(io.ComfyNode):
                 ),
                 number(
                     "begin", 0.0, 0.0, 1.0,
-                    "When in the sampling the window begins to be read: 0 is the first step, 1 the "
+                    "When in the sampling the window starts being read: 0 is the first step, 1 the "
                     "last.",
                     step=0.01, advanced=True,
                 ),
                 number(
                     "end", 0.25, 0.0, 1.0,
-                    "When in the sampling that ends. Early steps decide what is shown; if it is "
-                    "read to the last step, everything is pulled towards it.", step=0.01,
+                    "When in the sampling it stops being read. Early steps decide what is shown; "
+                    "read to the last step, it pulls everything towards itself.", step=0.01,
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model, whose windows also read the chosen one.")],

@@ -23,9 +23,8 @@ HOW_TO_WRITE = (
 def _blend() -> io.Input:
     return io.Combo.Input(
         "blend", options=list(BLENDS), default=BLENDS[0], optional=True, advanced=True,
-        tooltip="How one prompt fades into the next: in a straight line, or along an arc, which "
-        "keeps the length of the tokens. Pooled text, which SDXL reads, always follows a straight "
-        "line.",
+        tooltip="How one prompt fades into the next: linear, or spherical, which keeps the norm of "
+        "the token embeddings. The pooled embedding, which SDXL reads, is always blended linearly.",
     )  # fmt: skip
 
 
@@ -55,8 +54,8 @@ class LongHorizonSegments(io.ComfyNode):
                 ),
                 integer(
                     "frames", 0, 0, MAX_FRAMES,
-                    "Number of frames in the video, which percentages and places counted from its "
-                    "end refer to, and up to which the last prompt at a frame lasts. 0: as many as "
+                    "Number of frames in the video: percentages and places counted from the end "
+                    "refer to it, and the last prompt at a frame lasts until then. 0: as many as "
                     "the segments add up to.",
                     optional=True, advanced=True,
                 ),

@@ -14,8 +14,8 @@ class StartImage(io.ComfyNode):
             node_id="VideoLDM_StartImage",
             display_name="Start Image",
             category="VideoLDM/prompt",
-            description="Encodes the image that an image-to-video model moves, with the frame "
-            "rate and the amount of motion. The conditionings also work with KSampler.",
+            description="Encodes the image that an image-to-video model animates, with the "
+            "frame rate and the amount of motion. The conditionings also work with KSampler.",
             search_aliases=[
                 "svd img2vid conditioning", "stable video diffusion", "image to video", "img2vid",
                 "i2v", "motion bucket", "init image",
@@ -26,7 +26,9 @@ class StartImage(io.ComfyNode):
                 ),
                 io.Vae.Input("vae", tooltip="The VAE that was loaded with the model."),
                 io.Image.Input(
-                    "image", tooltip="The image that the video begins with; of several, the first."
+                    "image",
+                    tooltip="The image that the video begins with; the first, if there are "
+                    "several.",
                 ),
                 integer("width", 1024, 16, MAX_SIZE, "Width of the video in pixels.", step=8),
                 integer("height", 576, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
@@ -42,8 +44,9 @@ class StartImage(io.ComfyNode):
                 ),
                 number(
                     "augmentation", 0.02, 0.0, 10.0,
-                    "Noise added to the image, which the model is told of: higher lets the video "
-                    "depart further from it.", step=0.01, advanced=True,
+                    "Standard deviation of the noise added to the image, for pixels from -1 to 1. "
+                    "The model is told it; more lets the video depart further from the image.",
+                    step=0.01, advanced=True,
                 ),
                 integer("seed", 0, 0, 2**53 - 1, "Seed of that noise.", advanced=True),
             ],

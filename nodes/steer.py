@@ -37,7 +37,7 @@ class KeyframeImages(io.ComfyNode):
                 io.Combo.Input(
                     "motion", options=list(IMAGE_MOTIONS), default=IMAGE_MOTIONS[0],
                     tooltip="How far frames may depart from the image, for layers with presets for "
-                    "it (PIA). Loops close at 16 frames.",
+                    "it (PIA). The loop presets close after 16 frames.",
                 ),
                 number(
                     "motion_scale", 0.8, 0.0, 2.0, "How much frames differ, for layers that "

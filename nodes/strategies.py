@@ -65,12 +65,12 @@ def _sparse() -> list[io.Input]:
             "first_frames", 4, 2, 64,
             "Number of frames sampled first, spread evenly over the segment, with steps, cfg and "
             "sampler_name. The temporal layers must have been trained for it, as the pack's "
-            "own text to video was.",
+            "own text-to-video layers were.",
         ),
         integer(
             "fill_steps", 4, 1, 1000,
-            "Number of steps that fill in the frames between, by Euler's method and without "
-            "guidance.",
+            "Number of steps in which the frames between are filled in, with Euler's method and "
+            "without guidance.",
         ),
         number(
             "fill_denoise", 0.25, 0.01, 1.0,
@@ -95,10 +95,10 @@ def _layout() -> list[io.Input]:
     return [
         combo(
             "window_schedule", WINDOW_SCHEDULES,
-            "Static: the same windows at every step. Uniform: windows that start at other frames "
-            "at every step. Looped: the same around a circle, for videos that loop. Batched: "
-            "windows that do not overlap. Views: windows inside the temporal attention, with all "
-            "frames in memory together.",
+            "Static: the same windows at every step. Uniform: windows that shift from step to "
+            "step. Looped: uniform, running on from the last frame to the first, for videos that "
+            "loop. Batched: windows that do not overlap. Views: windows inside the temporal "
+            "attention, with all frames in memory together.",
         ),
         combo(
             "fuse", FUSES,
@@ -160,8 +160,8 @@ def _free_noise() -> io.Input:
 def _perturbation() -> io.Input:
     return integer(
         "perturbation", 0, 0, 999,
-        "Noise level added to known frames so that their errors are not copied; 0 is none. The "
-        "temporal layers must have been trained with it.", advanced=True,
+        "Training timestep whose noise is added to known frames, so that their errors are not "
+        "copied; 0 is none. The temporal layers must have been trained with it.", advanced=True,
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def _prediction_model() -> io.Input:
     return io.Model.Input(
         "prediction_model", optional=True, lazy=True,
         tooltip="A model with prediction layers, for segments that begin with known frames. "
-        "Without it, the input model samples these too.",
+        "Without it, the node's model samples them, too.",
     )  # fmt: skip
 
 
@@ -231,6 +231,6 @@ def _video() -> io.Input:
 def _denoise() -> io.Input:
     return number(
         "denoise", 0.5, 0.01, 1.0,
-        "How much the video is changed: the share of the noise levels that it goes through again.",
-        step=0.01,
+        "How much the video is changed: the share of the noise levels that it goes through again, "
+        "with the full number of steps.", step=0.01,
     )  # fmt: skip

@@ -79,7 +79,8 @@ class UpsampleVideo(io.ComfyNode):
                 seed(),
                 integer(
                     "noise_level", 20, 0, 999,
-                    "Noise level of the low-resolution frames: higher invents more detail.",
+                    "Timestep whose noise is added to the low-resolution frames: higher invents "
+                    "more detail.",
                 ),
                 chunk(16, "upsampled"),
                 integer(
@@ -98,7 +99,7 @@ class UpsampleVideo(io.ComfyNode):
                 io.Latent.Output(tooltip="The latents of the large video."),
                 io.Video.Output(
                     tooltip="The large video, decoded while it is saved, with the frame rate and "
-                    "the sound of the given one; needs a video as images, and a vae."
+                    "the sound of the given one; needs a video connected to images, and a vae."
                 ),
             ],
         )  # fmt: skip

@@ -41,7 +41,8 @@ def loading_inputs() -> list[io.Input]:
         io.Combo.Input(
             "file", options=[*RENDERED, *host.folders.input_names("moving")],
             default=RENDERED[0], upload=io.UploadType.video,
-            tooltip="A rendered video (61 frames of 64x64), or a file of the input folder.",
+            tooltip="A rendered video (61 frames of 64x64), or a file or image folder in the input "
+            "folder.",
         ),
         integer("start", 0, 0, MAX_FRAMES, "The first frame to load, counted from 0."),
         integer("count", 0, 0, MAX_FRAMES, "How many frames to load; 0 loads all."),
@@ -54,7 +55,7 @@ def loading_inputs() -> list[io.Input]:
         ),
         integer(
             "multiple_of", 8, 1, 64,
-            "Sides are cropped to a multiple of this; VAEs need 8, the pack's own needs 4.",
+            "Sides are cropped to a multiple of this; most VAEs need 8, the pack's own needs 4.",
         ),
     ]  # fmt: skip
 
@@ -94,8 +95,8 @@ def selection_inputs() -> list[io.Input]:
             "the last; the sound as well.",
         ),
         combo(
-            "alpha", ALPHA, "Transparency of videos: laid over black, or kept in the outputs mask "
-            "and video.",
+            "alpha", ALPHA, "Transparent videos: laid over black, or kept transparent in the "
+            "outputs mask and video.",
         ),
         combo(
             "load", LOADED, "Video only: nothing but the output video, whose frames are read as "
@@ -117,7 +118,7 @@ def saving_inputs() -> list[io.Input]:
             "the last; the sound of a video as well.",
         ),
         integer(
-            "loop_count", 0, 0, 65535, "How often gif, webp and apng play; 0 is for ever.",
+            "loop_count", 0, 0, 65535, "How many times gif, webp and apng play; 0 is for ever.",
             optional=True, advanced=True,
         ),
         combo(
@@ -211,7 +212,8 @@ class SaveVideo(io.ComfyNode):
                 video_format(),
                 integer(
                     "quality", 18, 0, 51,
-                    "Rate factor of mp4, webm and webp: 0 is lossless, 51 is the smallest file.",
+                    "Quality of mp4, webm and webp, as x264's CRF counts it: 0 is lossless, 51 the "
+                    "smallest file.",
                 ),
                 saving_rate(),
                 *clip_inputs(),

@@ -114,7 +114,7 @@ def test_the_estimate_follows_the_widgets(frontend):
         }
     }""")
     assert estimate(frontend).startswith("40 frames · plays 10 s · 3 segments · about ")
-    assert "MB beside the models" in estimate(frontend)
+    assert "MB on top of the models" in estimate(frontend)
 
 
 WATCH = """async () => {
