@@ -18,7 +18,10 @@ def test_one_frame_is_one_frame_in_every_language(javascript):
         said[number] = javascript(
             "wording.js", f"{json.dumps(texts)}.map((one) => m.filled(one, {values}))"
         )
-    wrong = r"(?<![\d.])1 (frames|segments|windows|views|images|fenêtres|vues)\b"
+    wrong = (
+        r"(?<![\d.])1 "
+        r"(frames|segments|windows|views|steps|evaluations|images|fenêtres|vues|étapes|pa|finies)\b"
+    )
     assert [one for one in said[1] if re.search(wrong, one)] == []
     assert "1 segment · 1 frame" in said[1] and "2 segments · 2 frames" in said[2]
     assert not any(re.search(r"\[[a-z]\w*\]", one) for one in said[1] + said[2])
