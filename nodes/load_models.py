@@ -129,9 +129,7 @@ class LoadVideoModel(io.ComfyNode):
                     display_name="layers",
                     tooltip="The temporal layers alone, for other image models.",
                 ),
-                io.ClipVision.Output(
-                    tooltip="The image encoder, for models that animate an image."
-                ),
+                io.ClipVision.Output(tooltip="The image encoder, for image-to-video models."),
                 io.Vae.Output(
                     tooltip="The VAE in the file, with its temporal decoder if it has one."
                 ),
