@@ -22,7 +22,7 @@ class ImagePrompt(io.ComfyNode):
                     "clip_vision", tooltip="The image encoder that was loaded with the model."
                 ),
                 io.Image.Input(
-                    "image", tooltip="What the video shows; the first, if there are several images."
+                    "image", tooltip="What the video shows; the first of several images."
                 ),
                 integer(
                     "fps", 8, 1, 60,

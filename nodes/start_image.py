@@ -26,9 +26,7 @@ class StartImage(io.ComfyNode):
                 ),
                 io.Vae.Input("vae", tooltip="The VAE that was loaded with the model."),
                 io.Image.Input(
-                    "image",
-                    tooltip="The image that the video begins with; the first, if there are "
-                    "several.",
+                    "image", tooltip="The image that the video begins with; the first of several."
                 ),
                 integer("width", 1024, 16, MAX_SIZE, "Width of the video in pixels.", step=8),
                 integer("height", 576, 16, MAX_SIZE, "Height of the video in pixels.", step=8),
@@ -44,9 +42,8 @@ class StartImage(io.ComfyNode):
                 ),
                 number(
                     "augmentation", 0.02, 0.0, 10.0,
-                    "Standard deviation of the noise added to the image, for pixels from -1 to 1. "
-                    "The model is told it; more lets the video depart further from the image.",
-                    step=0.01, advanced=True,
+                    "Standard deviation of noise added to the image, for pixels from -1 to 1. The "
+                    "model is told; more lets the video depart further.", step=0.01, advanced=True,
                 ),
                 integer("seed", 0, 0, 2**53 - 1, "Seed of that noise.", advanced=True),
             ],
