@@ -1,11 +1,11 @@
-"""What LVDM's 3D autoencoder is trained on: every term looks at single frames, [n 3 h w].
+"""The losses of LVDM's 3D autoencoder. All but the KL term look at single frames [n 3 h w].
 
-    nll = sum of (|x - y| + w_p LPIPS(x, y)) / n,   LPIPS counted at every element
-    ae  = nll + w_kl KL + f w_d a mean(-D(y)),     a: see discriminator.adaptive_weight
+    nll = sum(|x - y| + w_p LPIPS(x, y)) / n,   the sum is over all elements
+    ae  = nll + w_kl KL + f w_d a mean(-D(y)),  a: see discriminator.adaptive_weight
     d   = f (hinge or vanilla loss of the discriminator)
 
-with f = 0 before step `disc_start`, then 1. The original divides the terms of nll by a learned
-variance that it never trains: it is 1.
+with f = 0 before step `disc_start`, then 1. The original divides nll by a learned variance that it
+never trains, so that it stays 1; it is left out here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .perceptual import PerceptualDistance
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """The weights of the terms, as published; disc_loss is one of `discriminator.LOSSES`."""
+    """Weights of the terms, by default as published; disc_loss: a key of `discriminator.LOSSES`."""
 
     perceptual_weight: float = 1.0
     kl_weight: float = 0.0
@@ -39,10 +39,10 @@ class LossSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A video [b t 3 h w] and what was made of it.
+    """A video [b t 3 h w] and its reconstruction.
 
-    judged: which of the b t frames the perceptual distance and the discriminator look at, which
-    costs more than all else; None for all of them. The means are then estimates.
+    judged: indices of the b * t frames that the perceptual distance and the discriminator, the
+    most expensive terms, look at; None for all. A subset gives estimates of the means.
     """
 
     video: Tensor
@@ -51,7 +51,7 @@ class Pair:
 
     @property
     def judged_frames(self) -> tuple[Tensor, Tensor]:
-        """[n 3 h w] of both."""
+        """The selected frames of both, [n 3 h w] each."""
         both = (rearrange(v, "b t c h w -> (b t) c h w") for v in (self.video, self.made))
         x, y = both if self.judged is None else (v[self.judged] for v in both)
         return x, y
@@ -59,7 +59,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The losses of one batch, and what they are made of."""
+    """The losses of one batch and their terms."""
 
     autoencoder: Tensor
     discriminator: Tensor
@@ -73,7 +73,7 @@ class Judged:
 
 
 class AutoencoderJudge(nn.Module):
-    """The losses, with the networks that they need: a fixed distance, a trained discriminator."""
+    """Computes the losses; holds the frozen perceptual distance and the discriminator."""
 
     def __init__(
         self, distance: PerceptualDistance, discriminator: PatchDiscriminator, how: LossSettings
@@ -82,9 +82,10 @@ class AutoencoderJudge(nn.Module):
         self.distance, self.discriminator, self.how = distance, discriminator, how
 
     def forward(self, pair: Pair, posterior: Posterior, last: Tensor, step: int) -> Judged:
-        """All losses; `last` is the weight of the last layer.
+        """All losses; `last`: weight of the decoder's last layer, for the adaptive weight.
 
-        Gradients of the autoencoder's loss do not reach the discriminator, nor the other way round.
+        The autoencoder's loss has no gradient in the discriminator, nor the discriminator's in the
+        autoencoder.
         """
         how, factor = self.how, float(step >= self.how.disc_start)
         found, (x, y) = self.faithful(pair, posterior), pair.judged_frames
@@ -102,7 +103,7 @@ class AutoencoderJudge(nn.Module):
         )
 
     def faithful(self, pair: Pair, posterior: Posterior) -> Judged:
-        """The losses without the discriminator, all that there is before `disc_start`."""
+        """The losses before `disc_start`, without the discriminator."""
         error, (x, y) = (pair.video - pair.made).abs().mean(), pair.judged_frames
         error = error + self.how.perceptual_weight * self.distance(x, y).mean()
         nll, kl = error * x[0].numel(), kl_divergence(posterior)
@@ -121,11 +122,11 @@ class AutoencoderJudge(nn.Module):
 
 
 def kl_divergence(posterior: Posterior) -> Tensor:
-    """Of the posterior from a standard normal: summed, per video."""
+    """KL divergence of the posterior from a standard normal: summed per video, mean of videos."""
     mean, logvar = posterior
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / len(mean)
 
 
 def last_weight(module: Autoencoder3D) -> Tensor:
-    """The weight that gradients are compared at."""
+    """The weight of the decoder's last layer, at which `adaptive_weight` compares gradients."""
     return module.decoder.conv_out.conv.weight

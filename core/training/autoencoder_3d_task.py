@@ -1,4 +1,4 @@
-"""Training LVDM's 3D autoencoder: videos to latents with fewer frames, and back."""
+"""Training LVDM's 3D autoencoder, which compresses videos in space and time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .recipe import Recipe
 
 
 class TrainAutoencoder3D:
-    """Reconstruction of rendered videos, judged frame by frame (see `autoencoder_3d_losses`).
+    """Reconstruction of rendered videos; the losses are in `autoencoder_3d_losses`.
 
-    One optimiser moves the autoencoder and the discriminator, each by its own loss. In the recipe,
-    `model` has the sizes of the network, `data.losses` the weights of the losses, and
-    `data.judged` the number of frames of a batch that these look at, and
-    `data.perceptual` a training checkpoint that holds VGG16's perceptual distance; without it, it
-    is that of the embedded image autoencoder's features.
+    One optimiser updates the autoencoder and the discriminator, each by its own loss. In the
+    recipe, `model` has the sizes of the network, `data.losses` the weights of the losses,
+    `data.judged` the number of frames per batch that the expensive terms look at, and
+    `data.perceptual` a training checkpoint with the weights of LPIPS; without it the distance uses
+    the features of the embedded image autoencoder.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -51,7 +51,7 @@ class TrainAutoencoder3D:
         return {"video": torch.from_numpy(videos), "step": step}
 
     def _video(self, random: np.random.Generator) -> np.ndarray:
-        """[t 3 h w] of a scene at any time, since long videos see all of them."""
+        """A rendered clip [t 3 h w] that starts anywhere in a scene, as long videos go on."""
         world = "shapes" if random.random() < self.shapes_share else "driving"
         scene = worlds.sample_scene(world, int(random.integers(2**31)))
         latest = 15.0 if world == "shapes" else self.recipe.data.get("latest_start", 60.0)
@@ -70,7 +70,7 @@ class TrainAutoencoder3D:
             found = self.judge.faithful(pair, posterior)
         else:
             found = self.judge(pair, posterior, last_weight(module), batch["step"])
-        # Per element, so that the learning rate does not depend on the size of the frames.
+        # Per element, to keep the learning rate independent of the size of the frames.
         loss = found.autoencoder / video[0, 0].numel() + found.discriminator
         return {
             "loss": loss,
@@ -81,14 +81,14 @@ class TrainAutoencoder3D:
         }
 
     def save(self, path: Path, notes: dict) -> None:
-        """Write the weights with the scale that brings latents to unit variance."""
+        """Write the weights, with the shift and scale that normalise the latents."""
         shift, scale = self.latent_statistics()
         config = replace(self.autoencoder.config, scale=scale, shift=shift)
         save(path, self.autoencoder.state_dict(), lvdm.autoencoder_header(config, notes))
 
     @torch.no_grad()
     def latent_statistics(self, batches: int = 8) -> tuple[float, float]:
-        """What is added to raw latents, and what they are then multiplied by."""
+        """(shift, scale): latents are (raw + shift) * scale."""
         module = self.autoencoder.eval()
         device = next(module.parameters()).device
         means = [

@@ -1,4 +1,4 @@
-"""Training the first stage: the image autoencoder, then its decoder in time."""
+"""Training the first stage: the image autoencoder, then its temporal decoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .videos import load_video, random_crop, training_videos, videos_folder
 
 
 class FrameMixture:
-    """Short runs of frames from both worlds and, when they are there, from real videos."""
+    """Short clips of both worlds and, where available, of real videos."""
 
     def __init__(self, *, size: int, frames: int, real_share: float, max_size: int = 256):
         self.size, self.frames, self.max_size = size, frames, max_size
@@ -52,7 +52,7 @@ class FrameMixture:
 
 
 class TrainAutoencoder:
-    """Reconstruction of single frames with a faint pull towards a standard normal (KL)."""
+    """Reconstruction of single frames, with a weak KL term."""
 
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
@@ -83,7 +83,7 @@ class TrainAutoencoder:
         }
 
     def save(self, path: Path, notes: dict) -> None:
-        """Write the weights with the scale that brings latents to unit variance."""
+        """Write the weights, with the shift and scale that normalise the latents."""
         shift, scale = latent_statistics(self)
         config = config_dict(self.config) | {"scale": scale, "shift": shift}
         save(
@@ -94,10 +94,10 @@ class TrainAutoencoder:
 
 
 class TrainTemporalDecoder:
-    """The decoder with temporal layers, on videos; the encoder is left alone (Video LDM, 3.1.1).
+    """The decoder with temporal layers, on videos; the encoder stays frozen (Video LDM, 3.1.1).
 
-    The decoder is the autoencoder's own at first, or, where ``model.decoder`` has other sizes for
-    it, a new one for the same latents.
+    It starts from the image autoencoder's decoder, or with the sizes in ``model.decoder`` as a new
+    decoder of the same latents.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -156,7 +156,8 @@ class TrainTemporalDecoder:
 
 
 def reconstruction(out: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Absolute error of the pixels [..., h, w] and of their differences to both neighbours."""
+    """(pixel, edge) losses of [..., h, w]: L1 + 2 MSE of the pixels, and half the L1 of the
+    horizontal plus that of the vertical differences."""
     pixel = F.l1_loss(out, target) + 2.0 * F.mse_loss(out, target)
     edges = F.l1_loss(out.diff(dim=-1), target.diff(dim=-1)) + F.l1_loss(
         out.diff(dim=-2), target.diff(dim=-2)
@@ -171,7 +172,7 @@ def psnr(out: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latent_statistics(task: TrainAutoencoder, batches: int = 4) -> tuple[float, float]:
-    """Mean and inverse standard deviation of the latents of the worlds' frames."""
+    """(shift, scale) of the latents of some batches: mean, and inverse standard deviation."""
     module: nn.Module = task.module.eval()
     device = next(module.parameters()).device
     frames = torch.cat([task.batch(10**9 + i)["frames"] for i in range(batches)]).to(device)

@@ -1,5 +1,5 @@
-"""Clips with captions that layers over published image models train on: cut from video files, or
-rendered where there are none."""
+"""Clips with captions for training layers over published image models: cut from video files, or
+rendered."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..media.reading import open_video, read_chosen
 from ..media.selection import Selection, choose
 from .videos import SUFFIXES
 
-LATEST_START = 60.0  # of rendered clips, in base frames
+LATEST_START = 60.0  # latest first frame of a rendered clip, in base frames
 
 
 class Clip(NamedTuple):
-    """Frames [t 3 h w] in [-1, 1] and what they show, in words."""
+    """Frames [t 3 h w] in [-1, 1] and their caption."""
 
     frames: Tensor
     caption: str
@@ -31,13 +31,12 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """Where clips come from and how they are cut.
+    """A source of clips, and how they are cut.
 
-    size: (height, width) that frames are shrunk or enlarged to cover; what protrudes is cut off.
-    patch: (height, width) of a part at a random place, for networks that are trained on parts of
-    large frames; None = whole frames. videos: a folder of video files, each with its caption in a
-    text file of the same name beside it, if it has one; "" = rendered videos of `world`, with their
-    captions or, with `labels`, the labels of their scenes.
+    size: (height, width) that frames are resized to cover, then centre-cropped to. patch: (height,
+    width) of a random crop, for networks that are trained on patches of large frames; None = whole
+    frames. videos: a folder of video files, each with an optional caption in a text file of the
+    same name; "" = rendered videos of `world`, whose captions are with `labels` the scenes' labels.
     """
 
     frames: int
@@ -48,8 +47,8 @@ class Clips:
     labels: bool = False
 
     def draw(self, random: np.random.Generator, stride: int = 1) -> Clip:
-        """Every `stride`-th frame of a stretch of some video, at its own frame rate; of rendered
-        videos, which have 4 frames to a base frame."""
+        """A random clip of every `stride`-th frame: of a file at its own frame rate, of a rendered
+        video at 4 frames to a base frame."""
         clip = self._from_file(random, stride) if self.videos else self._rendered(random, stride)
         if self.patch is None:
             return clip
@@ -86,7 +85,7 @@ class Clips:
         return Clip(frames.contiguous(), caption_of(info.path))
 
     def _long_enough(self, random: np.random.Generator, stride: int) -> VideoInfo:
-        """A video that has the frames of a clip."""
+        """A random video that is long enough for a clip."""
         span = (self.frames - 1) * stride + 1
         files = video_files(self.videos)
         for k in random.permutation(len(files)):
@@ -97,7 +96,7 @@ class Clips:
 
 
 def covering(have: Sequence[int], wanted: Sequence[int]) -> tuple[int, int]:
-    """The smallest (height, width) in the ratio of `have` that covers `wanted`."""
+    """The smallest (height, width) with the aspect ratio of `have` that covers `wanted`."""
     scale = max(w / h for h, w in zip(have, wanted, strict=True))
     height, width = (max(w, round(h * scale)) for h, w in zip(have, wanted, strict=True))
     return height, width
@@ -105,7 +104,7 @@ def covering(have: Sequence[int], wanted: Sequence[int]) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def video_files(folder: str) -> tuple[Path, ...]:
-    """The video files in a folder and the folders in it; ValueError where there are none."""
+    """The video files in a folder, recursively; ValueError if there are none."""
     found = sorted(p for p in Path(folder).expanduser().rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"there are no videos in {folder}")
@@ -118,6 +117,6 @@ def _opened(path: Path) -> VideoInfo:
 
 
 def caption_of(path: Path) -> str:
-    """The text beside a video file, "" for none."""
+    """The caption in the text file beside a video, "" if there is none."""
     text = path.with_suffix(".txt")
     return text.read_text(encoding="utf-8").strip() if text.is_file() else ""

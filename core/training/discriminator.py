@@ -1,5 +1,5 @@
-"""Discriminators of patches (Isola et al. 2017): of single frames, as LVDM's autoencoder has, and
-of videos."""
+"""Patch discriminators (Isola et al. 2017) of single frames, as LVDM's autoencoder uses, and of
+videos."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch.func import functional_call
 
 
 class Judge(nn.Module):
-    """A network that tells real from made."""
+    """A network that tells real from generated."""
 
     def judged(self, x: Tensor) -> Tensor:
-        """Its answer for whoever is to be trained by it: its own weights get no gradient."""
+        """The output for training a generator: gradients reach x but not the own weights."""
         own = {name: tensor.detach() for name, tensor in self.named_parameters()}
         return functional_call(self, own, (x,))
 
 
 class PatchDiscriminator(Judge):
-    """Images [n 3 h w] in [-1, 1] to one number for every patch [n 1 h' w'], high = real.
+    """Images [n 3 h w] in [-1, 1] to one logit for every patch [n 1 h' w'], high = real.
 
-    width: channels of the first layer, which double with each of the `depth` next ones.
+    width: channels of the first layer; each of the next `depth` layers doubles them, up to 8 times.
     """
 
     def __init__(self, width: int = 64, depth: int = 3):
@@ -50,11 +50,11 @@ class PatchDiscriminator(Judge):
 
 
 class VideoDiscriminator(Judge):
-    """Videos [b t 3 h w] in [-1, 1] to one number for every frame of every patch [b 1 t h' w'],
-    high = real: 3D convolutions that see neighbouring frames (Video LDM, section 3.1.1).
+    """Videos [b t 3 h w] in [-1, 1] to one logit for every patch of every frame [b 1 t h' w'],
+    high = real, by 3D convolutions (Video LDM, section 3.1.1).
 
-    width: channels of the first layer, which double with each of the `depth` next ones. Frames are
-    as many in all layers; norms are over groups of channels, as batches are small.
+    width: channels of the first layer; each of the next `depth` layers doubles them, up to 8 times.
+    Time is not downsampled. Group norms instead of batch norms, as batches are small.
     """
 
     def __init__(self, width: int = 64, depth: int = 3):
@@ -91,8 +91,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"hinge": hinge, "vanill
 
 
 def adaptive_weight(quality: Tensor, adversarial: Tensor, last: Tensor) -> Tensor:
-    """How much an adversarial loss counts for its gradient to be as large as that of the loss of
-    `quality`, both at the weight of the `last` layer (Esser et al. 2021, equation 7)."""
+    """Weight of the adversarial loss that makes its gradient at the `last` layer's weight as large
+    as that of the `quality` loss (Esser et al. 2021, equation 7), in [0, 1e4]."""
     norms = [
         torch.autograd.grad(loss, last, retain_graph=True)[0].norm()
         for loss in (quality, adversarial)

@@ -1,4 +1,4 @@
-"""Which frames of its videos a training batch shows, and which of these the layers are given."""
+"""Which frames of its videos a training batch contains, and which of these are context frames."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..tasks.sparse_first import spread_evenly
 
 
 class Shown(NamedTuple):
-    """Frames of a batch. times: their numbers within the video. sparse: which of them (counted from
-    the first) are sparse frames, where they are all frames from one sparse frame to another.
-    blended: training starts from blends of these."""
+    """The frames of a batch. times: their indices in the video. sparse: for a batch of all frames
+    from one sparse frame to another, the positions of sparse frames within `times`. blended:
+    training starts from blends of the sparse frames."""
 
     times: list[int]
     sparse: list[int] | None = None
@@ -24,20 +24,21 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFrames:
-    """The settings of a recipe's table ``data`` that concern this.
+    """The frame settings of a recipe's table ``data``.
 
-    given: ``"none"``, ``"first"`` (0, 1 or 2 leading frames, with the probabilities
+    given: context frames: ``"none"``, ``"first"`` (0, 1 or 2 leading frames with probabilities
     ``given_first``, Video LDM section 3.2; or, with probability ``given_ends``, the first and the
-    last) or ``"every fourth"`` (section 3.3; one video in twenty is given nothing).
+    last) or ``"every fourth"`` (section 3.3; one video in twenty has none).
 
-    drawn_frames: (least, most): the first and a few other frames, which show the motion as well as
-    all of them for a fraction of the work. successive_frames: (least, most): in every second batch
-    so many consecutive frames, which teach steadiness.
+    drawn_frames: (least, most) frames, the first and random others: they show the motion as well as
+    all frames do, for a fraction of the work. successive_frames: (least, most) consecutive frames
+    in half of these batches, which teach temporal consistency.
 
-    sparse_frames: half of all batches show so many frames spread evenly over the video, with which
-    sampling begins (:mod:`...tasks.sparse_first`); a share of ``between_sparse_frames`` of the
-    others shows all frames from one of these to another, with these given. Half of them start from
-    blends, of which a share of ``between_alone`` is given nothing: the last step of sampling.
+    sparse_frames: half of all batches have this many frames spread evenly over the video, with
+    which sampling begins (:mod:`..tasks.sparse_first`). A share ``between_sparse_frames`` of the
+    others has all frames from one sparse frame to another, with the sparse ones as context. Half of
+    those start from blends; a share ``between_alone`` of their videos has no context, as in the
+    last step of sampling.
     """
 
     given: Literal["none", "first", "every fourth"] = "none"
@@ -51,11 +52,11 @@ class ShownFrames:
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> ShownFrames:
-        """The settings among those of a whole table."""
+        """Read the settings from a recipe's ``data``, ignoring other keys."""
         return cls(**{k: v for k, v in data.items() if k in {f.name for f in fields(cls)}})
 
     def draw(self, frames: int, random: np.random.Generator) -> Shown:
-        """What one batch shows of videos of ``frames`` frames."""
+        """Draw the frames of one batch, for videos of ``frames`` frames."""
         if self.sparse_frames and random.random() < 0.5:
             return Shown(spread_evenly(frames, self.sparse_frames))
         if self.sparse_frames and random.random() < self.between_sparse_frames:
@@ -79,7 +80,7 @@ class ShownFrames:
         return Shown(list(range(start, sparse[last] + 1)), within, bool(random.random() < 0.5))
 
     def mask(self, shown: Shown, random: np.random.Generator) -> np.ndarray:
-        """Which of the shown frames one video is given, [t] of 0 and 1."""
+        """The context mask [t] of one video, 1 = context frame."""
         mask = np.zeros(len(shown.times), np.float32)
         if shown.sparse is not None:
             alone = shown.blended and random.random() < self.between_alone

@@ -1,8 +1,8 @@
-"""Training of networks that are given frames (He et al. 2022, sections 3.2 and 3.3).
+"""LVDM's joint training on context frames (He et al. 2022, sections 3.2 and 3.3).
 
-One mask per video decides what it is an example of: interpolation (its ends are given), prediction
-(its first frames are) or making a video from nothing. Given frames stand among the noisy ones,
-noised to a level of their own that the network is told:
+The mask of a video makes it an example of interpolation (its ends are given), of prediction (its
+first frames are) or of unconditional generation. Given frames take the place of noisy ones, noised
+to a level s of their own that conditions the network:
 
     x = (1 - m) q(x0, t, n1) + m q(x0, s, n2),    target = (1 - m) n1 + m n2
 """
@@ -24,14 +24,14 @@ from ..networks.conditions import Conditions, Network
 from ..networks.context_frames import ContextFrames
 
 HIGHEST_LEVEL = 250
-"""Given frames are noised to a step below this one."""
+"""Exclusive upper bound of the noise level of given frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskDistribution:
-    """How often a video is an example of interpolation, of prediction, and else of neither.
+    """Probabilities of interpolation and of prediction; the rest is unconditional.
 
-    n_previous: how many first frames prediction is given, each as often.
+    n_previous: numbers of first frames that prediction is given, equally likely.
     """
 
     interpolation: float = 0.0
@@ -57,8 +57,8 @@ class MaskDistribution:
 
 
 class Noise(NamedTuple):
-    """What a batch is noised with: level s of the given frames [b], step t of the others [b], and
-    standard normal noise of each [b t c h w]."""
+    """The noise of a batch: level s of the given frames [b], step t of the others [b], and standard
+    normal noise for each [b t c h w]."""
 
     level: Tensor
     step: Tensor
@@ -67,7 +67,7 @@ class Noise(NamedTuple):
 
 
 def draw_noise(x0: Tensor, steps: int, generator: torch.Generator) -> Noise:
-    """Levels below HIGHEST_LEVEL, steps below `steps`."""
+    """Draw levels below HIGHEST_LEVEL and steps below `steps`, both uniform."""
     where = dict(generator=generator, device=x0.device)
     level = torch.randint(0, HIGHEST_LEVEL, (len(x0),), **where)
     step = torch.randint(0, steps, (len(x0),), **where)
@@ -84,12 +84,11 @@ def given_frames_error(
     *,
     prediction: Prediction = "eps",
 ) -> Tensor:
-    """Error [b t c h w] of the prediction, of given frames too, for videos x0 with mask [b t].
+    """Error [b t c h w] of the prediction for videos x0 with mask [b t], given frames included.
 
-    prediction: "eps", as published, or "v", which is learnt sooner: at late steps the best answer
-    is not nearly the input.
-    The level is told of videos that are given nothing, too, as in the original. Sampling tells none
-    then.
+    prediction: "eps", as published, or "v", which is learned sooner, as at late steps the target is
+    not close to the input. As in the original, the level is passed even for videos without given
+    frames; sampling passes none for them.
     """
     m = mask[:, :, None, None, None].to(x0)
     given = schedule.add_noise(x0, noise.given, noise.level)
@@ -114,15 +113,15 @@ def noise_error(
     step: Tensor,
     conditions: Conditions,
 ) -> Tensor:
-    """Error [b t c h w] of the predicted noise at step [b], where no frames are given."""
+    """Error [b t c h w] of the predicted noise at step [b], without given frames."""
     return network(schedule.add_noise(x0, noise, step), step, conditions) - noise
 
 
 def l1(error: Tensor) -> Tensor:
-    """The published loss of all networks but that for text."""
+    """The published loss of all networks but the text-to-video one."""
     return error.abs().mean()
 
 
 def l2(error: Tensor) -> Tensor:
-    """The published loss of the network for text."""
+    """The published loss of the text-to-video network."""
     return F.mse_loss(error, torch.zeros_like(error))

@@ -1,7 +1,7 @@
-"""Training one network for making videos, continuing them and filling them in (LVDM, section 3).
+"""Training one network for generation, prediction and interpolation (LVDM, section 3).
 
-It works on the latents of a 3D autoencoder. Key frames, which are made from nothing or continued,
-lie `spacing` latent frames apart; what is filled in lies between two of them.
+It works on the latents of a 3D autoencoder. Key frames, which are generated or predicted, lie
+`spacing` latent frames apart; interpolation fills in those between two of them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ LOSSES = {"l1": l1, "l2": l2}
 
 @dataclass(frozen=True, kw_only=True)
 class LatentPlan:
-    """Which videos: `count` scenes of `latents` latent frames, from times up to `latest_start`."""
+    """The training videos: `count` scenes of `latents` latent frames, which start at a random base
+    frame in 0 .. `latest_start`."""
 
     count: int
     latents: int = 17
@@ -50,7 +51,7 @@ class LatentPlan:
     seed: int = 0
 
     def render(self, index: int, frames: int) -> np.ndarray:
-        """[t 3 h w] of one video."""
+        """One video [t 3 h w]."""
         random = np.random.default_rng((self.seed, index))
         scene = worlds.sample_scene(self.world, int(random.integers(2**31)))
         times = random.uniform(0, self.latest_start) + np.arange(frames)
@@ -58,7 +59,7 @@ class LatentPlan:
 
 
 def encoded(plan: LatentPlan, autoencoder: Autoencoder3D, folder: Path) -> Tensor:
-    """The means of the latents of every video [n t c h w], float16, encoded once and kept."""
+    """Latents [n t c h w] of all videos, float16 means of the posterior; cached in `folder`."""
     fingerprint = hashlib.sha256(json.dumps(vars(plan), sort_keys=True).encode())
     fingerprint.update(autoencoder.mix_moments.conv.weight.detach().float().cpu().numpy().tobytes())
     path = folder / f"videos-{fingerprint.hexdigest()[:16]}.safetensors"
@@ -75,9 +76,9 @@ def encoded(plan: LatentPlan, autoencoder: Autoencoder3D, folder: Path) -> Tenso
 
 
 class TrainGivenFrames:
-    """A factorised U-Net and the joint distribution of masks (see `given_frames`).
+    """LVDM's factorised U-Net, trained with random masks (see `given_frames`).
 
-    In the recipe, `model` has the network's sizes, `data.masks` the shares of what is trained,
+    In the recipe, `model` has the network's sizes, `data.masks` the `MaskDistribution`,
     `data.frames` the latent frames of a window, and `data.spacing` the distance of key frames.
     """
 
@@ -103,7 +104,7 @@ class TrainGivenFrames:
         self.module = FactorisedUNet(self.config)
 
     def batch(self, step: int) -> dict:
-        """Windows with their masks: those with both ends given of frames that follow each other."""
+        """Windows with their masks: of consecutive frames for interpolation, else of key frames."""
         random, choose = (
             Random(f"{self.recipe.seed}/{step}"),
             np.random.default_rng((self.recipe.seed, step)),

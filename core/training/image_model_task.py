@@ -30,7 +30,7 @@ from .velocity import draw_steps, normal_like, velocity_error
 
 
 class TrainImageModel:
-    """The image U-Net, the text encoder and the box encoder, from random weights."""
+    """The image U-Net, the text encoder and the box encoder, trained from scratch."""
 
     def __init__(self, recipe: Recipe, cache: Path):
         self.recipe = recipe
@@ -43,7 +43,7 @@ class TrainImageModel:
         self._build()
 
     def _build(self) -> None:
-        """The networks that the recipe's `model` describes."""
+        """Build the networks from the recipe's `model`."""
         recipe = self.recipe
         self.text = TextConfig(vocabulary=len(self.tokenizer), **recipe.model.get("text", {}))
         sizes = {"text_width": self.text.width} | recipe.model.get("unet", {})
@@ -61,7 +61,7 @@ class TrainImageModel:
         self.more_of = recipe.data.get("more_of", {})
 
     def batch(self, step: int) -> dict:
-        """Frames with captions; every second batch also has its boxes, as extra tokens."""
+        """Latents of frames with captions; every second batch also has bounding boxes."""
         random = np.random.default_rng((self.recipe.seed, step))
         video = self.videos.draw(self.recipe.batch, random, self.more_of)
         frame = random.integers(self.videos.latents.shape[1], size=self.recipe.batch)
@@ -85,7 +85,7 @@ class TrainImageModel:
         return self.videos.captions[video][int(random.random() < 0.4)]
 
     def _boxes(self, video: int, frame: int, random: np.random.Generator) -> list:
-        """The frame's boxes that lie inside the image, or none (one time in ten)."""
+        """The frame's boxes, clipped to the image; none with probability 0.1."""
         if random.random() < 0.1:
             return []
         return [box for box in map(inside, self.videos.boxes[video][frame]) if box][: self.slots]
@@ -116,12 +116,12 @@ class TrainImageModel:
 
 
 def all_words(texts: Iterable[Iterable[str]]) -> list[str]:
-    """Every word of the texts, which tell what a model was trained with."""
+    """All words of the texts, sorted: the model's file lists what it was trained with."""
     return sorted({word for some in texts for one in some for word in words_of(one)})
 
 
 def tokenizer_for(videos: LatentVideos):
-    """The family's tokenizer, learned from the captions when it is not there yet."""
+    """The family's tokenizer, trained on the captions if there is none yet."""
     folder = included.WEIGHTS / "tokenizer"
     if not (folder / "vocab.json").is_file():
         train_tokenizer([with_motion for with_motion, _ in videos.captions], folder)
@@ -129,7 +129,7 @@ def tokenizer_for(videos: LatentVideos):
 
 
 def inside(box):
-    """The box cut to the image, or None when less than two per cent of the image's side is left."""
+    """The box clipped to the image; None if a side is then at most 2 % of the image's."""
     cut = replace(
         box, x0=max(0.0, box.x0), y0=max(0.0, box.y0), x1=min(1.0, box.x1), y1=min(1.0, box.y1)
     )

@@ -1,7 +1,7 @@
 """Joint fine-tuning on videos and images (Wang et al. 2023, section 3.2).
 
-When the whole network is trained on videos, the image model in it forgets what the videos do not
-show. A share of every batch is therefore images, passed as videos of one frame.
+Training the whole network on videos makes the image model in it forget what the videos do not show.
+A share of every batch is therefore images, passed as videos of one frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .velocity import draw_steps, normal_like, velocity_error
 
 @dataclass(frozen=True)
 class Shown:
-    """Videos of one length with their prompts: latents [b t c h w], text [b n d]."""
+    """Videos of one length with their prompts: latents [b t c h w], encoded text [b n d]."""
 
     latents: Tensor
     text: Tensor
@@ -35,16 +35,16 @@ class Shown:
 def joint_error(
     network: nn.Module, parts: list[Shown], generator: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
-    """The mean error of every sample's velocity, and the mean of each part.
+    """The mean squared error of the velocity over all samples, and that of each part.
 
-    A sample counts the same whether it is a video or an image, however many frames it has.
+    Videos and images have the same weight, however many frames they have.
     """
     errors = [_errors(network, shown, generator) for shown in parts]
     return torch.cat(errors).mean(), [error.mean() for error in errors]
 
 
 def _errors(network: nn.Module, shown: Shown, generator: torch.Generator) -> Tensor:
-    """[b]."""
+    """Mean squared error of each sample, [b]."""
     x0 = shown.latents
     steps = draw_steps(len(x0), generator, x0.device)
     noise = normal_like(x0, generator)
@@ -55,17 +55,17 @@ def _errors(network: nn.Module, shown: Shown, generator: torch.Generator) -> Ten
 
 
 def image_count(batch: int, share: float) -> int:
-    """How many of a batch are images; at least one video remains."""
+    """Number of images in a batch; at least one video remains."""
     if not 0 <= share < 1:
         raise ValueError(f"image_share {share} must be at least 0 and below 1")
     return min(round(share * batch), batch - 1)
 
 
 class TrainJoint:
-    """The image U-Net and temporal layers in it, trained together on videos and on single frames.
+    """The image U-Net and its temporal layers, trained together on videos and on single frames.
 
-    ``data.clips`` are the plans of the videos, ``data.images`` those of the images, of which
-    ``data.image_share`` of each batch consists. The text encoder stays as it is.
+    ``data.clips`` are the plans of the videos, ``data.images`` those of the images, which make up a
+    share ``data.image_share`` of each batch. The text encoder is frozen.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -82,7 +82,7 @@ class TrainJoint:
         self.module = inject(unet.to(memory_format=torch.contiguous_format), self.layers)
 
     def batch(self, step: int) -> dict:
-        """Videos of one set, and frames of one set (sets take turns), with captions."""
+        """Videos and single frames with captions, each from one set; sets alternate by step."""
         random = np.random.default_rng((self.recipe.seed, step))
         videos = self.videos[step % len(self.videos)]
         images = self.images[step % len(self.images)]
@@ -100,7 +100,7 @@ class TrainJoint:
         if single:
             frames = random.integers(latents.shape[1], size=count)
             latents = latents[np.arange(count), frames][:, None]
-        # Captions of images leave out the motion, which they do not show.
+        # Captions of images have no motion.
         captions = ["" if random.random() < 0.1 else videos.captions[i][single] for i in chosen]
         ids = tokenize(self.image_model.tokenizer, captions, self.image_model.text_length)
         return {name: latents, f"{name}_ids": ids}
@@ -115,7 +115,7 @@ class TrainJoint:
         return {"loss": loss} | dict(zip(names, means, strict=True))
 
     def save(self, path: Path, notes: dict) -> None:
-        """The layers, and beside them the image model that they now belong to."""
+        """Write the layers, and beside them the image model that was trained with them."""
         config = self.layers.spec.as_dict()
         header = Header(family=embedded.FAMILY, kind="temporal_layers", config=config, notes=notes)
         save(path, self.layers.state_dict(), header)

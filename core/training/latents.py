@@ -1,6 +1,6 @@
-"""Latents of rendered videos, encoded once and kept: what the diffusion models train on.
+"""Latents of rendered videos, on which the diffusion models train.
 
-The autoencoder is frozen by then, so that encoding a video again in every epoch would be wasted.
+They are encoded once and cached: the autoencoder is frozen.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ONE_OBJECT, TWO_OBJECTS = "one object", "two objects"
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPlan:
-    """Which videos: ``count`` scenes of ``frames`` frames, ``rate`` base frames apart.
+    """A set of rendered videos: ``count`` scenes of ``frames`` frames, ``rate`` base frames apart.
 
-    ``shapes_share`` of them are shapes, the others driving; they start at a time drawn from
-    0 .. ``latest_start``, which is 0 for half of them in any case. size: a side, or (height,
-    width). labels: captions are the scenes' labels alone, without motion.
+    ``shapes_share`` of them are shapes, the others driving. Half of them start at 0, the others at
+    a random time in 0 .. ``latest_start`` (base frames). size: a side, or (height, width). labels:
+    captions are the labels of the scenes, without motion.
     """
 
     count: int
@@ -49,7 +49,7 @@ class VideoPlan:
             object.__setattr__(self, "size", tuple(self.size))
 
     def captions(self, scene: worlds.Scene) -> tuple[str, str]:
-        """What is said of a scene, with and without its motion."""
+        """The captions of a scene, with and without motion."""
         if self.labels:
             return worlds.labels(scene), worlds.labels(scene)
         return worlds.caption(scene), worlds.caption(scene, motion=False)
@@ -65,8 +65,8 @@ class VideoPlan:
 
 @dataclass(frozen=True)
 class LatentVideos:
-    """Encoded videos: latents [n, t, c, h, w] float16, captions with and without the motion, and
-    the boxes of every frame; ``plan`` says which videos these are."""
+    """Encoded videos: latents [n, t, c, h, w] float16, captions with and without motion, and the
+    boxes of every frame; ``plan`` describes the videos."""
 
     plan: VideoPlan
     latents: Tensor
@@ -78,8 +78,7 @@ class LatentVideos:
 
     @cached_property
     def showing(self) -> dict[str, list[int]]:
-        """The numbers of videos of shapes that show "one object", "two objects", and each of the
-        motions."""
+        """Indices of the videos of shapes, by "one object", "two objects" and each motion."""
         found: dict[str, list[int]] = {}
         for i in range(self.plan.count):
             scene = self.plan.scene(i)[0]
@@ -90,8 +89,8 @@ class LatentVideos:
     def draw(
         self, count: int, random: np.random.Generator, more_of: Mapping[str, float]
     ) -> np.ndarray:
-        """The numbers of ``count`` videos; of what ``more_of`` names, that share is drawn from the
-        videos that show it alone, and the rest from all."""
+        """Draw the indices of ``count`` videos. more_of: the shares to draw only from the videos of
+        a key of `showing`; the rest is drawn from all."""
         unknown = sorted(set(more_of) - {ONE_OBJECT, TWO_OBJECTS, *worlds.shapes.MOTIONS})
         if unknown or sum(more_of.values()) > 1:
             raise ValueError(
@@ -109,9 +108,8 @@ class LatentVideos:
 
 
 def reading_scenes(plan: VideoPlan) -> list[worlds.Scene]:
-    """The scenes of ``plan`` with two shapes, whose captions alone are trained on. Of scenes with
-    one there are few enough captions for videos to show most of them: the rest stays unseen.
-    """
+    """The scenes of ``plan`` with two shapes, for training on captions alone. Scenes with one shape
+    have so few captions that the videos show most of them; the rest is left for evaluation."""
     scenes = (plan.scene(i)[0] for i in range(plan.count))
     return [scene for scene in scenes if TWO_OBJECTS in _shown_by(scene)]
 
@@ -124,7 +122,7 @@ def _shown_by(scene: worlds.Scene) -> set[str]:
 
 
 def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentVideos:
-    """Load the videos of ``plan`` from ``folder``, encoding them first if they are not there."""
+    """Load the videos of ``plan`` from ``folder``, or encode and cache them there."""
     shown = {name: value for name, value in vars(plan).items() if name != "labels"}
     fingerprint = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
     fingerprint.update(autoencoder.encoder.conv_out.weight.detach().float().cpu().numpy().tobytes())
@@ -142,7 +140,7 @@ def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> 
 
 @torch.no_grad()
 def encode_plan(plan: VideoPlan, autoencoder: AutoencoderKL) -> Tensor:
-    """Render and encode every video of ``plan``; scaled latents [n, t, c, h, w] as float16."""
+    """Render and encode the videos of ``plan``: scaled latents [n, t, c, h, w], float16."""
     device = autoencoder.device
     videos = []
     for index in track(range(plan.count), f"encoding {plan.count} videos"):

@@ -1,7 +1,7 @@
-"""Teaching temporal layers to read the motions off a prompt, from captions and scenes alone.
+"""Training the temporal layers' prompt reader, which regresses motions from captions.
 
-This comes before the first step on videos and is left as it is from then on, so that attention
-follows about the right motions from the start.
+It is trained before the first step on videos and then frozen, so that attention follows roughly the
+right motions from the start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEARNING_RATE, BATCH = 4e-3, 96
 def teach_reading(
     reader: PromptReader, text: Tensor, scenes: Sequence[worlds.Scene], *, steps: int, seed: int
 ) -> None:
-    """Train the reader on the encoded captions [n, tokens, d] of as many scenes."""
+    """Train the reader on the encoded captions [n, tokens, d] of n scenes."""
     motions = torch.stack([motions_of(scene) for scene in scenes]).float()
     reader.start_whitening(text[:512].flatten(0, 1))
     optimizer = MuonAdamW(reader, lr=LEARNING_RATE, weight_decay=0.05)
@@ -39,10 +39,10 @@ def teach_reading(
 
 
 def motions_of(scene: worlds.Scene) -> Tensor:
-    """The motions in a scene [8, 2]: (x, y) in parts of the image's sides per frame.
+    """The motions in a scene [8, 2]: (x, y) as fractions of the image's sides per base frame.
 
-    Of each of two shapes, how its left, right, upper and lower edge move; zeros for a shape that is
-    not there. Of a road, how four places of it move, for a slow and for a fast car.
+    Shapes: motion of the left, right, upper and lower edge of up to two objects; zeros for a
+    missing one. Driving: motion of four points on the road, for a slow and for a fast car.
     """
     if isinstance(scene, worlds.ShapesScene):
         edges = torch.from_numpy(worlds.shapes.edge_motions(scene)).flatten(0, 1)

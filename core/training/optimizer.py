@@ -1,8 +1,8 @@
 """The optimiser of every recipe: Muon for weight matrices, AdamW for everything else.
 
-Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal matrix, so
-that every direction of the update has the same length; convolutions count as matrices [out, in *
-k]. With its updates scaled to the root mean square of AdamW's (Liu et al. 2025) both share one
+Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest semi-orthogonal matrix,
+so that all singular values of the update are equal; convolutions count as matrices [out, in * k].
+Scaling its updates to the root mean square of AdamW's (Liu et al. 2025) lets both share one
 learning rate.
 """
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 
 def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Approximate U V^T of ``matrices`` [..., m, n] = U S V^T by a quintic Newton-Schulz
-    iteration."""
+    """U V^T of ``matrices`` [..., m, n] = U S V^T, approximated by a quintic Newton-Schulz
+    iteration in bfloat16."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -29,11 +29,10 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon for parameters of two or more axes, AdamW for the others and for embeddings.
+    """Muon for parameters with two or more axes, AdamW for the others and for embeddings.
 
-    Many parameters are moved by one call: matrices of one shape are orthogonalised together. Where
-    the learning rate is a tensor, nothing waits for its value, so that a step can be captured as a
-    CUDA graph.
+    Updates are batched: matrices of one shape are orthogonalised together. With the learning rate
+    in a tensor, a step never synchronises with the device and can be captured as a CUDA graph.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_add_(parameters, torch._foreach_mul(updates, -1 * group["lr"]))
 
     def _state(self, name: str, parameters: list[Tensor], *, of_one: bool = False) -> list[Tensor]:
-        """A tensor of zeros kept with each parameter, of its shape or of one number."""
+        """Each parameter's state `name`, created as zeros: of its shape, or a scalar."""
         for parameter in parameters:
             if name not in self.state[parameter]:
                 zeros = parameter.new_zeros(()) if of_one else torch.zeros_like(parameter)
@@ -96,7 +95,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def _by_shape(tensors: list[Tensor]) -> Iterable[list[int]]:
-    """The numbers of the tensors that are equal in their first axis and in all others together."""
+    """Indices of the tensors, grouped by the shape of their matrices [out, in * k]."""
     found: dict[tuple[int, int], list[int]] = {}
     for i, tensor in enumerate(tensors):
         found.setdefault((tensor.shape[0], tensor[0].numel()), []).append(i)
@@ -104,7 +103,7 @@ def _by_shape(tensors: list[Tensor]) -> Iterable[list[int]]:
 
 
 def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trained parameters: matrices and convolutions, and the rest (with embeddings)."""
+    """The trained parameters: (matrices and convolutions, the rest including embeddings)."""
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     trained: Iterable[nn.Parameter] = [p for p in module.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim >= 2 and id(p) not in embeddings]

@@ -1,11 +1,11 @@
-"""How different two images look to a network (Zhang et al. 2018, LPIPS).
+"""Perceptual distance of images (Zhang et al. 2018, LPIPS).
 
     d(x, y) = sum over layers of mean over positions of w_l . (f_l(x) - f_l(y))^2
 
-with features f_l of unit length along the channels. The published distance is that of VGG16 with
-learned w, whose weights do not come with the project: :func:`lpips_from` takes them out of an LVDM
-autoencoder's training checkpoint. Without them the features are those of the embedded image
-autoencoder's encoder and every w is 1, see :class:`EncoderFeatures`.
+with features f_l of unit length along the channels. The published distance uses VGG16 and learned
+w, whose weights do not come with the project: :func:`lpips_from` reads them from an LVDM
+autoencoder's training checkpoint. Without them, :func:`unpublished` uses the features of the
+embedded image autoencoder's encoder and w = 1.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from ..weights.checkpoints import load_into, part
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""Of VGG16: width of each stage, and how many convolutions it has."""
+"""Width and number of convolutions of each stage of VGG16."""
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""What VGG16's input is normalised by, for images in [-1, 1]."""
+"""Normalisation of VGG16's input, for images in [-1, 1]."""
 
 PREFIX = "loss.perceptual_loss."
+"""Of the distance's keys in a training checkpoint."""
 
 
 class VggFeatures(nn.Module):
-    """VGG16 up to the last ReLU of each of its five stages."""
+    """VGG16; its features are the outputs of the last ReLU of each of the five stages."""
 
     widths = tuple(width for width, _ in STAGES)
 
@@ -54,10 +55,10 @@ class VggFeatures(nn.Module):
 
 
 class EncoderFeatures(nn.Module):
-    """The encoder of an image autoencoder, after each of its levels.
+    """The encoder of an image autoencoder; its features are the outputs of each level.
 
-    It has seen what it judges in training, unlike VGG16, and nothing else: it stands in for it on
-    rendered videos, not on photographs.
+    Trained only on the frames it compares, it can replace VGG16 for rendered videos but not for
+    photographs.
     """
 
     def __init__(self, autoencoder: AutoencoderKL):
@@ -78,7 +79,7 @@ class EncoderFeatures(nn.Module):
 
 
 class PerceptualDistance(nn.Module):
-    """See the module. The features and weights are never trained."""
+    """The distance of the module's docstring; features and weights are frozen."""
 
     def __init__(self, features: VggFeatures | EncoderFeatures):
         super().__init__()
@@ -87,7 +88,7 @@ class PerceptualDistance(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """[n] for images [n 3 h w] in [-1, 1]."""
+        """Distances [n] of images [n 3 h w] in [-1, 1]."""
         pairs = zip(self.features(x), self.features(y), self.weights, strict=True)
         parts = [
             ((_unit(a) - _unit(b)).square() * w[:, None, None]).sum(1).mean((1, 2))
@@ -101,15 +102,15 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def lpips_from(state: Mapping[str, Tensor], name: str) -> PerceptualDistance:
-    """The published distance, of a training checkpoint's weights or of those under PREFIX.
+    """The published distance, with the weights under PREFIX, or of a state without the prefix.
 
-    Raises CheckpointError for a file that lacks some of them.
+    Raises CheckpointError if some are missing.
     """
     found = part(state, PREFIX) or dict(state)
     distance = PerceptualDistance(VggFeatures())
     own, index = {}, 0
     for i, (_, count) in enumerate(STAGES):
-        index += i > 0  # where the pooling stands
+        index += i > 0  # skip the pooling
         for j in range(count):
             for end in ("weight", "bias"):
                 key = f"net.slice{i + 1}.{index}.{end}"
@@ -126,5 +127,5 @@ def _take(found: Mapping[str, Tensor], key: str, own: dict[str, Tensor], name: s
 
 
 def unpublished(autoencoder: AutoencoderKL) -> PerceptualDistance:
-    """The distance of an image autoencoder's own features."""
+    """The distance by the features of an image autoencoder's encoder."""
     return PerceptualDistance(EncoderFeatures(autoencoder))

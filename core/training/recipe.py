@@ -1,4 +1,4 @@
-"""Recipes: what to train, on what, for how long. One TOML file each, in ``recipes/``."""
+"""Training recipes: model, data and schedule, one TOML file each in ``recipes/``."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training run. ``model`` and ``data`` are read by the task that ``task`` names."""
+    """One training run. ``model`` and ``data`` are interpreted by the task."""
 
     name: str
-    task: str  # a key of tasks.TASKS
-    output: str  # file name of the result
+    task: str  # a key of the table in tasks.build_task
+    output: str  # file name of the trained weights
     steps: int
     batch: int
     learning_rate: float = 1e-3
     warmup: int = 100  # steps of linear warm-up
-    final_rate: float = 0.02  # share of the learning rate left at the end (cosine)
+    final_rate: float = 0.02  # of the learning rate, at the end of the cosine decay
     weight_decay: float = 0.01
     clip_gradient: float = 1.0
-    ema: float = 0.999  # decay of the averaged weights that are saved
+    ema: float = 0.999  # decay of the averaged weights, which are the ones saved
     precision: str = "bf16"  # "bf16" (autocast) or "fp32"
     seed: int = 0
     save_every: int = 250  # steps between resumable states
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    start_from: dict[str, str] = field(default_factory=dict)  # part → file, or embedded one's name
+    start_from: dict[str, str] = field(default_factory=dict)  # part → file, or an embedded name
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
@@ -46,9 +46,10 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, changes: Iterable[str] = ()) -> Recipe:
-    """Read a recipe from a path, or by name from the recipes of this project.
+    """Read a recipe from a file, or by name from ``recipes/``.
 
-    changes: "KEY=VALUE" or "TABLE.KEY=VALUE" with a TOML value, or a text as it is.
+    changes: overrides "KEY=VALUE" or "TABLE.KEY=VALUE"; see :func:`change_value`. Raises ValueError
+    for unknown recipes and keys.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,7 +68,8 @@ def load_recipe(path: str | Path, changes: Iterable[str] = ()) -> Recipe:
 
 
 def change_value(values: dict[str, Any], change: str) -> None:
-    """Set one value of nested tables: "KEY=VALUE" or "TABLE.KEY=VALUE"."""
+    """Override one value of nested tables in place: "KEY=VALUE" or "TABLE.KEY=VALUE". What is not
+    a TOML value is taken as a string."""
     key, equals, text = change.partition("=")
     *tables, name = key.strip().split(".")
     if not equals or not all((name, *tables)):
@@ -80,7 +82,7 @@ def change_value(values: dict[str, Any], change: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A TOML value, or else the text itself, as file names are."""
+    """The text as a TOML value, else the text itself, so that file names need no quotes."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""Which captions evaluation may ask for, and the training of the whole family passes over."""
+"""The split of captions between `videoldm train family` and evaluation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import hashlib
 
 
 def reserved(caption: str) -> bool:
-    """Whether a caption belongs to the half of all captions that evaluation may ask for. Words and
-    pairs of words are in both halves, only whole captions are not."""
+    """Whether a caption is reserved for evaluation, as half of them are. Words and pairs of words
+    occur in both halves; only whole captions are kept apart."""
     return hashlib.blake2b(caption.encode(), digest_size=1).digest()[0] % 2 == 0

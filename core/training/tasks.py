@@ -1,4 +1,4 @@
-"""What a training task is, and the list of them."""
+"""The interface of a training task, and the registry of tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .recipe import Recipe
 
 
 class Task(Protocol):
-    """One thing to train. Parameters of ``module`` with ``requires_grad`` are moved, others not."""
+    """A training task. Only parameters of ``module`` with ``requires_grad`` are updated."""
 
     module: nn.Module
 
@@ -20,14 +20,14 @@ class Task(Protocol):
         """Make the batch of ``step``: a pure function of the recipe's seed and the step."""
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the numbers to log; ``loss`` is the one that is minimised."""
+        """Return the scalars to log; ``loss`` is the one that is minimised."""
 
     def save(self, path: Path, notes: dict) -> None:
-        """Write the trained part as safetensors."""
+        """Write the trained weights as safetensors."""
 
 
 def build_task(recipe: Recipe, cache: Path) -> Task:
-    """Construct the task that a recipe names; ``cache`` is the folder for encoded videos."""
+    """Construct a recipe's task; ``cache`` is the folder for encoded videos."""
     from . import (
         autoencoder_3d_task,
         autoencoder_tasks,

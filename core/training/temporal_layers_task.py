@@ -1,4 +1,4 @@
-"""Training temporal layers in the frozen image U-Net, on videos (Video LDM, eq. 4)."""
+"""Training temporal layers in the frozen image U-Net on videos (Video LDM, eq. 4)."""
 
 from __future__ import annotations
 
@@ -29,23 +29,22 @@ from .recipe import Recipe
 from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error, video_noise
 
 BLEND_STEPS = 20, 350
-"""Steps of the forward process at which videos are also trained from blends of the given frames,
-unless a recipe says otherwise."""
-UNSTEADY = 0.15  # the largest deviation of errors that frames between sparse frames begin with
-HALF_MOVING = 0.2  # the deviation in time of what is moving by half; that of all latents is 1
+"""Default range of steps of the forward process for batches that start from blends of the given
+frames."""
+UNSTEADY = 0.15  # largest standard deviation of the errors that :func:`unsteadiness` adds
+HALF_MOVING = 0.2  # standard deviation in time at which :func:`moving` is 0.5; latents have 1
 
 
 class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
-    Which frames are shown and given: see :class:`ShownFrames`. Of videos with every fourth frame
-    given, or sparse frames, half of the batches are noised blends of these, at
-    ``data.blend_steps`` of the forward process, whose ghosts the layers learn to undo. Frames
-    between them all have the same noise, as when they are sampled. ``data.more_of`` names what is
-    shown more often than in the world (see :meth:`.LatentVideos.draw`). With
-    ``data.moving_weight`` what changes counts more than what does not (see :func:`moving`), with
-    ``data.change_weight`` the error of the change between shown frames counts besides that of the
-    frames.
+    :class:`ShownFrames` selects frames and context. With every fourth frame or sparse frames given,
+    half of the batches are noised blends of the given frames, at steps ``data.blend_steps`` of the
+    forward process: the layers learn to remove the ghosts of the blends. Batches between sparse
+    frames have one noise for all frames, as in sampling. ``data.more_of`` oversamples kinds of
+    videos (:meth:`.LatentVideos.draw`), ``data.moving_weight`` weighs what moves
+    (:func:`moving`), ``data.change_weight`` adds the error of the change between frames
+    (:func:`video_loss`).
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -73,7 +72,7 @@ class TrainTemporalLayers:
         self.module = inject(unet, self.layers)
 
     def batch(self, step: int) -> dict:
-        """Videos of one set (sets take turns), with captions and the frames that are given."""
+        """Videos of one set (sets alternate by step), with captions and context masks."""
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.sets)
         videos = self.sets[rate]
@@ -94,14 +93,14 @@ class TrainTemporalLayers:
         }
 
     def _count(self, shown: Shown) -> int:
-        """Number of videos: with all frames between sparse ones, as many as have the frames of a
-        batch of sparse frames."""
+        """Number of videos: batches between sparse frames have as many frames in total as batches
+        of sparse frames."""
         if shown.sparse is None:
             return self.recipe.batch
         return max(1, self.recipe.batch * self.shown.sparse_frames // len(shown.times))
 
     def _blended_at(self, shown: Shown, step: int) -> Sequence[int] | None:
-        """The frames from whose blends a batch starts, or None."""
+        """Positions of the frames whose blends a batch starts from, or None."""
         if self.shown.given == "every fourth" and step // 2 % 2 == 1:
             return range(0, len(shown.times), FACTOR)
         return shown.sparse if shown.blended else None
@@ -134,7 +133,7 @@ class TrainTemporalLayers:
         return {"loss": video_loss(error * wanted, weight, self.change_weight)}
 
     def _teach_reading(self, plan: VideoPlan, steps: int) -> None:
-        """On the captions of the videos and those of ``plan``."""
+        """Train the prompt reader on the captions of the videos and those of ``plan``."""
         videos = self.sets[0].plan
         scenes = [videos.scene(i)[0] for i in range(videos.count)] + reading_scenes(plan)
         ids = tokenize(self.tokenizer, [worlds.caption(scene) for scene in scenes], self.length)
@@ -144,9 +143,8 @@ class TrainTemporalLayers:
 
     @staticmethod
     def _partly_blended(x0: Tensor, at: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Videos on their way from the linear blend of their frames ``at`` to the truth: what
-        sampling that starts from the blend meets (Delbracio & Milanfar 2023, eq. 3).
-        """
+        """A random mix of each video and the linear blend of its frames ``at``: what sampling
+        passes through that starts from the blend (Delbracio & Milanfar 2023, eq. 3)."""
         share = torch.rand(len(x0), generator=generator, device=x0.device)
         return torch.lerp(x0, blended(x0[:, at], at), share[:, None, None, None, None])
 
@@ -173,45 +171,44 @@ class TrainTemporalLayers:
 
 
 def unsteadiness(x0: Tensor, generator: torch.Generator) -> Tensor:
-    """Small errors like videos [b t c h w] that sampled frames do not share: noise and tints."""
+    """Small errors [b t c h w] that differ from frame to frame, as sampled frames have them: noise
+    and tints."""
     size = UNSTEADY * torch.rand(len(x0), generator=generator, device=x0.device)
     errors = normal_like(x0, generator) + normal_like(x0[..., :1, :1], generator)
     return size[:, None, None, None, None] * errors
 
 
 def video_loss(error: Tensor, weight: Tensor, change_weight: float) -> Tensor:
-    """Weighted mean square of the error of videos [b t c h w], and ``change_weight`` times that of
-    its change from frame to frame, which lessens what is wrong in each frame differently.
-    """
+    """Weighted mean square of the error of videos [b t c h w], plus ``change_weight`` times that of
+    its change from frame to frame, which penalises errors that flicker."""
     loss = (weight * error.square()).sum() / weight.expand_as(error).sum()
     return loss + change_weight * error.diff(dim=1).square().mean()
 
 
 def moving(x0: Tensor) -> Tensor:
-    """How much each position of videos [b t c h w] changes in time, from 0 to 1: [b 1 1 h w].
+    """How much each position of videos [b t c h w] changes in time: [b 1 1 h w] in [0, 1).
 
-    Saturated, so that a corner that turns counts about as much as an object that passes by: most
-    positions of a video never change, and their error would hide that of those that do. Weights
-    that depend on the video are for low noise: where the noise still leaves open where things are,
-    the prediction that they favour has them in all those places at once.
+    Most positions never change, and their error would hide that of the moving ones. The measure
+    saturates, so that a turning corner counts about as much as a passing object. Use it at low
+    noise only: while the noise still leaves positions open, such weights favour a prediction that
+    has the object in all possible places at once.
     """
     deviation = x0.std(dim=1, correction=0, keepdim=True).square().mean(dim=2, keepdim=True).sqrt()
     return deviation / (deviation + HALF_MOVING)
 
 
 def frozen(unet: nn.Module) -> nn.Module:
-    """Exclude an image U-Net from training.
+    """Freeze an image U-Net.
 
-    Its memory layout goes back to the default: on the CPU, torch 2.13 crashes in the backward pass
-    of a channels-last group norm whose own scale needs no gradient.
+    Also restores the default memory layout: on the CPU, torch 2.13 crashes in the backward pass of
+    a channels-last group norm whose scale needs no gradient.
     """
     return unet.requires_grad_(False).to(memory_format=torch.contiguous_format)
 
 
 def layers_for(unet: nn.Module, recipe: Recipe) -> TemporalLayers:
-    """The temporal layers that a recipe puts into an image U-Net: new, or as far as they fit those
-    it starts from.
-    """
+    """The temporal layers of a recipe for an image U-Net: new, with all tensors that fit taken from
+    ``start_from.layers``."""
     text = unet.config.cross_attention_dim
     layers = TemporalLayers(
         spec_from_table(layout_of(unet.config), **{"text_width": text} | recipe.model)
@@ -222,7 +219,7 @@ def layers_for(unet: nn.Module, recipe: Recipe) -> TemporalLayers:
 
 
 def start(layers: TemporalLayers, path: Path) -> None:
-    """Take over every tensor of a trained file that fits ``layers``; the rest stays new."""
+    """Load the tensors of a trained file whose names and shapes match; the others stay new."""
     _, state = embedded.read(path, "temporal_layers")
     own = layers.state_dict()
     fitting = {k: v.float() for k, v in state.items() if k in own and own[k].shape == v.shape}

@@ -1,7 +1,7 @@
-"""One training loop for every part of the family: resumable, averaged weights, curves as PNG.
+"""The training loop of all recipes: resumable, with averaged weights and loss curves.
 
-A task (see :mod:`.tasks`) supplies batches as a pure function of the step, so that a resumed run
-sees exactly the batches it would have seen, and a loss; everything else is here.
+A task (see :mod:`.tasks`) supplies the loss, and batches as a pure function of the step, so that a
+resumed run sees exactly the batches it would have seen without the interruption.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .tasks import Task
 
 
 class Batches(Dataset):
-    """The batches of a task, indexed by step."""
+    """A task's batches, indexed by step."""
 
     def __init__(self, task: Task):
         self.batch = task.batch
@@ -46,7 +46,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 class Average:
-    """Exponential moving average of the trained parameters; early steps use a shorter memory."""
+    """Exponential moving average of the trained parameters; the decay of step s is at most
+    (1 + s) / (10 + s), which forgets the initial weights quickly."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
@@ -63,7 +64,7 @@ class Average:
 
 
 def trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that training moves."""
+    """The parameters that are trained, with their names."""
     return ((n, p) for n, p in module.named_parameters() if p.requires_grad)
 
 
@@ -76,9 +77,8 @@ def train(
     workers: int = 1,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Run ``recipe`` to its end, resuming from ``folder`` if a state is there; return the weights'
-    path.
-    """
+    """Run ``recipe``, resuming from a state in ``folder`` if there is one; return the path of the
+    weights."""
     folder.mkdir(parents=True, exist_ok=True)
     module = task.module.to(device)
     count = sum(p.numel() for _, p in trained(module))
@@ -117,7 +117,7 @@ def training_step(
     step: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """One optimiser step; returns the logged numbers."""
+    """One optimiser step; returns the scalars to log."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, step)
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
@@ -133,9 +133,8 @@ def training_step(
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager:
-    """On the CPU, plain matrix products: for a few hundred tokens the fused kernel's backward pass
-    takes several times as long.
-    """
+    """Context that selects the plain attention kernel on the CPU, where the backward pass of the
+    fused one takes several times as long for a few hundred tokens."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -146,7 +145,7 @@ def attention_kernel(device: torch.device) -> AbstractContextManager:
 def save_training_state(
     folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int
 ) -> None:
-    """Write everything a later run needs, whole or not at all."""
+    """Write everything needed to resume, atomically."""
     state = {
         "step": step,
         "weights": {n: p.detach() for n, p in trained(module)},
@@ -164,7 +163,7 @@ def load_training_state(
     average: Average,
     device: torch.device,
 ) -> int:
-    """Restore a run; returns the step to go on with (0 when there is nothing to restore)."""
+    """Restore a run; returns the next step, 0 if there is no state."""
     path = folder / "state.pt"
     if not path.is_file():
         return 0
@@ -177,15 +176,15 @@ def load_training_state(
 
 
 # -------------------------------------------------------------------------------------------------
-# Showing.
+# Progress and logs.
 
 
 @contextmanager
 def progress_bar(
     recipe: Recipe, start: int, report: Callable[[str], None]
 ) -> Iterator[Callable[[float], None]]:
-    """Show step, loss and time left on a terminal, and tell `report` of them now and then where
-    there is none; the given function advances one step."""
+    """Show step, loss and time left as a bar, or without a terminal as lines for `report` now and
+    then. Yields a function that takes the loss and advances by one step."""
     columns = (
         TextColumn(recipe.name),
         BarColumn(),
@@ -193,7 +192,7 @@ def progress_bar(
         TextColumn("loss {task.fields[loss]:.4f}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)  # what a command answers stays alone on stdout
+    console = Console(stderr=True)  # stdout is kept for the command's result
     if not console.is_terminal:
         yield _told(recipe, start, report)
         return
@@ -205,7 +204,7 @@ def progress_bar(
 def _told(
     recipe: Recipe, start: int, report: Callable[[str], None], every: float = 30.0
 ) -> Callable[[float], None]:
-    """A line for `report` every so many seconds."""
+    """The function for :func:`progress_bar` that reports a line every `every` seconds."""
     begun = last = time.monotonic()
     step = start
 
@@ -223,7 +222,7 @@ def _told(
 
 
 class CurveLog:
-    """Write the logged numbers, averaged over ``every`` steps, to ``log.csv``, and draw them."""
+    """Write the logged scalars, averaged over ``every`` steps, to ``log.csv``, and plot them."""
 
     def __init__(self, folder: Path, start: int, every: int = 25):
         self.folder, self.every = folder, every
@@ -256,7 +255,7 @@ class CurveLog:
         self.sums, self.count, self.begun = {}, 0, time.monotonic()
 
     def draw(self) -> None:
-        """Draw every logged column over the step into ``curves.png`` (needs matplotlib)."""
+        """Plot every logged column to ``curves.png``; does nothing without matplotlib."""
         try:
             from matplotlib.figure import Figure
         except ImportError:
@@ -264,7 +263,7 @@ class CurveLog:
         with (self.folder / "log.csv").open() as file:
             rows = list(csv.DictReader(file))
         names = [n for n in (rows[0] if rows else {}) if n not in ("step", "seconds")]
-        names = [n for n in names if any(float(row[n]) > 0 for row in rows)]  # of what is used
+        names = [n for n in names if any(float(row[n]) > 0 for row in rows)]  # log scale
         if not names:
             return
         figure = Figure(figsize=(4 * len(names), 3), layout="constrained")

@@ -25,11 +25,11 @@ from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error
 
 
 class TrainUpsampler:
-    """The x4 upsampler: first its image U-Net on single frames, then temporal layers in it.
+    """The x4 upsampler: its image U-Net with ``data.frames`` = 1, else temporal layers in it.
 
-    Low-resolution frames are noised to a drawn level (at most ``MAX_NOISE_LEVEL``) that the network
-    is told, so that it learns not to trust their flaws (Ho et al. 2021). ``data.same_noise`` gives
-    all frames of a video the same noise, as sampling does.
+    Low-resolution frames are noised to a random level below ``MAX_NOISE_LEVEL`` that conditions the
+    network (noise conditioning augmentation, Ho et al. 2021). ``data.same_noise`` uses the same
+    noise for all frames of a video, as sampling does.
     """
 
     def __init__(self, recipe: Recipe, cache: Path):
@@ -56,7 +56,7 @@ class TrainUpsampler:
         self._freeze()
 
     def _freeze(self) -> None:
-        """Single frames train the image U-Net, videos the temporal layers."""
+        """Load ``start_from.unet`` if named; train the U-Net on frames, the layers on videos."""
         if "unet" in self.recipe.start_from:
             _, state = embedded.read(embedded.path_of(self.recipe.start_from["unet"]), "upsampler")
             load_into(self.unet, part(state, "unet."), "upsampler")
@@ -94,7 +94,7 @@ class TrainUpsampler:
         return {"loss": error.square().mean()}
 
     def _noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise like x [b, t, ...], of its own for every frame or the same for all."""
+        """Noise like x [b, t, ...], independent for every frame or the same for all."""
         if self.same_noise:
             return normal_like(x[:, :1], generator).expand_as(x)
         return normal_like(x, generator)

@@ -1,4 +1,4 @@
-"""What all diffusion models here are trained on: the error of the velocity (Salimans & Ho 2022)."""
+"""The loss of the embedded diffusion models: the error of the velocity (Salimans & Ho 2022)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ SCHEDULE = embedded.noise_schedule()
 def velocity_error(
     network, x0: Tensor, noise: Tensor, steps: Tensor, start: Tensor | None = None
 ) -> Tensor:
-    """Error [b, ...] of the predicted velocity; ``network(x_t, t)``, steps [b].
+    """Error [b, ...] of the velocity that ``network(x_t, t)`` predicts at steps [b].
 
-    start: what x_t is a noised version of, when that is not x0 itself; the velocity still is the
-    one that leads from x_t to x0.
+    start: noised in place of x0 to make x_t; the target is still the velocity from x_t to x0.
     """
     if start is not None:
         signal, spread = SCHEDULE.signal_and_spread(steps, x0)
@@ -29,9 +28,8 @@ def velocity_error(
 def draw_steps(
     count: int, generator: torch.Generator, device: torch.device, noisy: float = 0.0
 ) -> Tensor:
-    """Steps of the forward process, spread evenly over the batch: uniform, or with ``noisy`` > 0
-    more often late ones, at density (1 - t) ** (-noisy / (1 + noisy)).
-    """
+    """Steps [count] of the forward process, stratified over the batch: uniform, or with ``noisy`` >
+    0 of density proportional to (1 - t) ** (-noisy / (1 + noisy)), which favours late steps."""
     offset = torch.rand((), generator=generator, device=device)
     spread = (torch.arange(count, device=device) + offset) / count
     spread = 1 - (1 - spread) ** (1 + noisy)
@@ -43,6 +41,7 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def video_noise(x0: Tensor, generator: torch.Generator, shared: float) -> Tensor:
-    """Noise for videos [b t c h w], of which frames share as much as ``shared`` says."""
+    """Noise for videos [b t c h w]; shared: strength of the part common to all frames of a video,
+    alpha of PYoCo's mixed noise."""
     noise = normal_like(x0, generator)
     return mixed_noise(noise, normal_like(x0[:, :1], generator), shared) if shared else noise

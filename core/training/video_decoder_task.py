@@ -1,13 +1,12 @@
-"""Fine-tuning the decoder of any image autoencoder in time (Video LDM, section 3.1.1).
+"""Temporal fine-tuning of the decoder of any image autoencoder (Video LDM, section 3.1.1).
 
-Temporal layers are put into the decoder and trained on videos; the image decoder around them and
-the encoder stay as they are, so that latents keep their meaning. The loss is
+Temporal layers are inserted into the decoder and trained on videos. The encoder is frozen, so that
+the latents stay valid, and so by default is the image decoder. The loss is
 
-    |x - y| terms + w_p LPIPS + f w_d a mean(-D(y)) + w_f |flicker|,    a: see `adaptive_weight`
+    reconstruction + w_p LPIPS + f w_d a mean(-D(y)) + w_f flicker,    a: see `adaptive_weight`
 
-with D a discriminator of patches of the video made of 3D convolutions, f = 0 before step
-`disc_start`, then 1. The last term, on differences of successive frames, is not the paper's and off
-unless a recipe asks for it.
+with D a patch discriminator of videos made of 3D convolutions, and f = 0 before step `disc_start`,
+then 1. The last term, on differences of consecutive frames, is not in the paper and off by default.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ from .recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderLosses:
-    """The weights of the terms; disc_loss is one of `discriminator.LOSSES`. perceptual: a training
-    checkpoint with the published distance's weights, else it is that of the pack's autoencoder."""
+    """Weights of the terms; disc_loss: a key of `discriminator.LOSSES`. perceptual: a training
+    checkpoint with the weights of LPIPS; "" = the features of the pack's autoencoder instead."""
 
     flicker_weight: float = 0.0
     perceptual_weight: float = 0.0
@@ -58,20 +57,20 @@ class DecoderLosses:
 
 
 class TrainVideoDecoder:
-    """A recipe's decoder and its discriminator, moved by one optimiser, each by its own loss.
+    """A decoder and its discriminator, updated by one optimiser, each by its own loss.
 
-    ``start_from.autoencoder`` is a published file or folder, or a file of this project. ``model``:
-    `kernel` of the convolutions in frames, `spatial` their other sides at the sites of each level,
-    coarsest first, `pooled_norm`: norms over all frames of a chunk, as in Stable Video Diffusion;
-    without it a frame depends on few others; `image_decoder`: the image decoder is trained, too.
-    ``data``: `sampled`: latents are drawn from the encoder's posterior, each frame's for itself, as
-    those that image models are trained on; otherwise they are its mode. `losses` and
-    `discriminator` have their tables, the rest says which videos: of :class:`.FrameMixture`, or
-    with `videos` of :class:`.Clips`.
+    ``start_from.autoencoder``: a published file or folder, or a file of this project.
+    ``model``: `kernel` of the temporal convolutions in frames; `spatial`: their height and width in
+    the middle and at each level, coarsest first; `pooled_norm`: group norms over all frames of a
+    chunk, as in Stable Video Diffusion, without which a frame depends on few others;
+    `image_decoder`: the image decoder is trained as well.
+    ``data``: `sampled`: latents are samples of the encoder's posterior, independent for each frame,
+    as in the training of image models, else its mode; `losses` and `discriminator`: tables of their
+    settings; the rest selects videos, by :class:`.FrameMixture` or with `videos` :class:`.Clips`.
     """
 
     def __init__(self, recipe: Recipe, cache: Path, image: AutoencoderKL | None = None):
-        """image: in place of the file that the recipe names."""
+        """image: used instead of the recipe's file."""
         self.recipe, data = recipe, recipe.data
         image = image or load_autoencoder(recipe.start_from.get("autoencoder", ""))
         specs = decoder_layers(image, recipe.model)
@@ -117,7 +116,7 @@ class TrainVideoDecoder:
         return {"loss": loss, "discriminator": own, **logs}
 
     def _quality(self, made: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
-        """The terms without the discriminator, and the flicker among them."""
+        """(loss without the discriminator, flicker)."""
         pixel, edge = reconstruction(made, video)
         flicker = F.l1_loss(made.diff(dim=1), video.diff(dim=1))
         quality = pixel + edge + self.losses.flicker_weight * flicker
@@ -128,7 +127,7 @@ class TrainVideoDecoder:
 
     @property
     def _last_weight(self) -> Tensor:
-        """The last weight that is trained, that gradients are compared at."""
+        """The last trained weight, at which `adaptive_weight` compares gradients."""
         weight = self.decoder.autoencoder.decoder.conv_out.weight
         return weight if weight.requires_grad else [*self.decoder.layers.values()][-1].conv2.weight
 
@@ -137,13 +136,13 @@ class TrainVideoDecoder:
 
 
 def contiguous(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A hook: torch 2.13 crashes on the CPU on the way back through a frozen norm of channels-last
-    memory, which weights and attention bring in."""
+    """Forward pre-hook: on the CPU, torch 2.13 crashes in the backward pass of a frozen norm of
+    channels-last inputs, which weights and attention produce."""
     return tuple(one.contiguous() for one in inputs)
 
 
 def load_autoencoder(name: str) -> AutoencoderKL:
-    """The image autoencoder of a file, of a diffusers folder with one, or one of the pack's."""
+    """Load an image autoencoder: a file, a diffusers folder, or one of the pack by name."""
     if not name:
         raise ValueError(
             "the recipe does not say whose decoder is trained: --set start_from.autoencoder=FILE"
@@ -157,7 +156,7 @@ def load_autoencoder(name: str) -> AutoencoderKL:
 
 
 def decoder_layers(image: AutoencoderKL, table: Mapping[str, Any]) -> dict[str, LayerSpec]:
-    """A residual convolution over time after each residual block of the decoder."""
+    """A temporal residual block after each residual block of the decoder, by site."""
     levels = len(image.config.block_out_channels)
     spatial = tuple(table.get("spatial", ())) or (1,) * (levels + 1)
     if len(spatial) != levels + 1:
@@ -185,7 +184,7 @@ def _distance(path: str) -> PerceptualDistance:
 
 
 def _source(data: Mapping[str, Any]):
-    """random -> video [t 3 h w]."""
+    """A function random -> video [t 3 h w]."""
     frames, size = data["frames"], data["size"]
     if data.get("videos"):
         whole = tuple(data.get("cover", (2 * size, 2 * size)))

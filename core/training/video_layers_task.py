@@ -1,8 +1,8 @@
-"""Training temporal layers over a frozen image model of any size, on clips (Video LDM, section 3).
+"""Training temporal layers over a frozen published image model (Video LDM, section 3).
 
     x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n,   loss = |f(x_t, t; c) - target|^2   (eq. 4)
 
-with the noise schedule and the target (n or v) of the image model, of which nothing is trained.
+with the noise schedule and the target (n or v) of the image model.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ CHUNK = 8  # frames that are encoded at once
 
 
 class TrainVideoLayers:
-    """Layers for text to video, prediction or interpolation over the image model of a recipe.
+    """Layers for text to video, prediction or interpolation over a recipe's image model.
 
-    ``start_from.image_model`` is a published file, a diffusers folder or a file of this project,
-    ``start_from.layers`` layers to go on with. ``model`` is the table of the layers, see
-    :mod:`...families.embedded.specs`. Of ``data``, `frames`, `size`, `patch`, `videos`, `world` and
-    `labels` are those of :class:`.Clips`, `strides` the distances of frames, of which batches take
-    one each in turn: with a frame-rate flag its class is the place in this list. Which frames are
-    given: see :class:`.ShownFrames`. `drop_caption` is the share of clips without their words,
-    `perturb` the step below which given frames are noised in every second batch.
+    ``start_from.image_model``: a published file, a diffusers folder or a file of this project;
+    ``start_from.layers``: layers to start from. ``model``: the table of the layers, see
+    :mod:`..families.embedded.specs`. ``data``: `frames`, `size`, `patch`, `videos`, `world` and
+    `labels` as in :class:`.Clips`; `strides`: strides of frames, one per batch in turn, whose index
+    is the class of a frame-rate flag; context frames as in :class:`.ShownFrames`; `drop_caption`:
+    share of clips without caption; `perturb`: exclusive upper bound of the noise level of context
+    frames, which are noised in every second batch.
 
-    image: the image model, where it is not the recipe's file.
+    image: used instead of the recipe's file.
     """
 
     def __init__(self, recipe: Recipe, cache: Path, image: ImageModel | None = None):
@@ -105,7 +105,7 @@ class TrainVideoLayers:
         answer = self.network(x_t, steps, replace(given, text=text)).float()
         target = noise if model.prediction == "eps" else model.schedule.velocity(x0, noise, steps)
         error = answer - target
-        if self.layers.puts_context_in_place:  # given frames are then not predicted
+        if self.layers.puts_context_in_place:  # the output at given frames is not used
             error = error * (1 - batch["mask"])[:, :, None, None, None]
         return {"loss": error.square().mean()}
 
@@ -117,7 +117,7 @@ class TrainVideoLayers:
             return x0.float(), encode_text(self.image.text_encoder, batch["ids"]).float()
 
     def _conditions(self, batch: dict, x0: Tensor, generator: torch.Generator) -> Conditions:
-        """All but the text."""
+        """All conditions but the text."""
         ids = {FRAME_RATE: batch["rate"]} if self.layers.rate is not None else {}
         return Conditions(context=self._context(batch, x0, generator), ids=ids)
 
@@ -140,11 +140,12 @@ class TrainVideoLayers:
 
 
 class TrainUpsamplerLayers(TrainVideoLayers):
-    """Layers that make an image upsampler one of videos (Video LDM, section 3.4).
+    """Layers that turn an image upsampler into a video upsampler (Video LDM, section 3.4).
 
-    Clips are patches of large frames, which the fully convolutional network is applied beyond. The
-    frames that it is given are the same, shrunk, and noised to a drawn level that it is told; every
-    frame has noise of its own. `data.same_noise` gives all frames the same, in both places.
+    Clips are patches of large frames; sampling applies the fully convolutional network to whole
+    ones. The low-resolution input is the downscaled patch, noised to a random level that conditions
+    the network. Noise is independent for every frame; `data.same_noise` uses the same for all low-
+    resolution frames.
     """
 
     def __init__(self, recipe: Recipe, cache: Path, image: ImageModel | None = None):
@@ -179,8 +180,8 @@ def load_base(start_from: dict[str, str]) -> ImageModel:
 
 
 def layers_over(model: DiffusionModel, recipe: Recipe) -> TemporalLayers:
-    """The layers that a recipe puts into an image model: new, or as far as they fit those that it
-    goes on with."""
+    """The temporal layers of a recipe for an image model: new, with all tensors that fit taken from
+    ``start_from.layers``."""
     network = model.network
     table = dict(recipe.model)
     if table.get("task") in ("prediction", "interpolation"):

@@ -1,4 +1,4 @@
-"""Training frames from real video files: loaded once as bytes, then cut at random."""
+"""Training frames from real video files: decoded once, then cropped at random."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 
 
 def videos_folder() -> Path:
-    """Where real videos are looked for: ``VIDEOLDM_CLIPS``, else ``../shared/videos`` of the
-    repository.
-    """
+    """The folder of real videos: ``VIDEOLDM_CLIPS``, or ``shared/clips`` beside the repository."""
     default = Path(__file__).resolve().parents[3] / "shared" / "clips"
     return Path(os.environ.get("VIDEOLDM_CLIPS", default))
 
 
 def training_videos(folder: Path) -> list[Path]:
-    """The videos below ``folder`` that training may see, sorted by name."""
+    """The videos in ``folder`` that are not held out, sorted by name."""
     return sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and p.name not in HELD_OUT)
 
 
 @lru_cache(maxsize=64)
 def load_video(path: Path, max_height: int = 320) -> np.ndarray:
-    """Read a video as uint8 [t, h, w, 3], shrunk by area averaging to at most ``max_height``."""
+    """Read a video as uint8 [t, h, w, 3], reduced by a whole factor (area averaging) to at most
+    ``max_height``."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         factor = max(1, -(-stream.height // max_height))
@@ -48,11 +47,10 @@ def load_video(path: Path, max_height: int = 320) -> np.ndarray:
 def random_crop(
     video: np.ndarray, random: np.random.Generator, *, frames: int, size: int, max_shrink: int = 2
 ) -> np.ndarray:
-    """Cut ``frames`` successive frames of ``size`` x ``size`` pixels, float32 [t, 3, h, w] in [-1,
-    1].
+    """A crop of ``frames`` consecutive frames, float32 [t, 3, size, size] in [-1, 1].
 
-    The crop is taken at a random whole-number reduction (area averaged, which also hides palette
-    dithering) and mirrored half of the time.
+    It is reduced by a random factor 1 .. ``max_shrink`` (area averaging, which also hides palette
+    dithering) and mirrored half of the time. Raises ValueError for a video that is too small.
     """
     largest = min(video.shape[1], video.shape[2]) // size
     if largest < 1 or len(video) < frames:

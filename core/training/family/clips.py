@@ -1,7 +1,7 @@
-"""Clips of both worlds with their words and boxes, rendered by worker processes and kept as bytes.
+"""Clips of both worlds with captions and boxes, rendered by worker processes and stored as uint8.
 
-Pixels lie in a file per set, [n, t, 3, h, w], which training reads from the disk's cache or takes
-to the GPU as a whole.
+A set's pixels are one file [n, t, 3, h, w], which is memory-mapped on the CPU and copied to a GPU
+as a whole.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ..videos import load_video, random_crop, training_videos, videos_folder
 from .plan import ClipSet
 
 SLOTS = 4
-"""Most boxes of a frame."""
+"""Maximum number of boxes per frame."""
 CHUNK = 16
-"""Clips that a worker renders at a time."""
+"""Clips per unit of work."""
 
 
 class Told(NamedTuple):
-    """Of one clip: its words with and without the motion, the place of its rate among the set's,
-    and the corners [t, SLOTS, 4] of its boxes with their labels, "" where there is no box."""
+    """Annotations of a clip: captions with and without motion, the index of its rate among the
+    set's, and the corners [t, SLOTS, 4] and labels of its boxes, "" for an empty slot."""
 
     captions: tuple[str, str]
     rate: int
@@ -44,9 +44,9 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """A set of clips: pixels uint8 [n, t, 3, h, w], their words (with and without the motion), the
-    places of their rates [n]; corners float16 [n, t, SLOTS, 4] and labels [n, t, SLOTS] of boxes,
-    where the set has them."""
+    """A set of clips: pixels uint8 [n, t, 3, h, w], captions with and without motion, indices of
+    their rates [n]; corners float16 [n, t, SLOTS, 4] of boxes, zeros if the set has none, and their
+    labels [n, t, SLOTS], then empty."""
 
     pixels: Tensor
     captions: list[tuple[str, str]]
@@ -59,12 +59,12 @@ class Clips:
 
 
 def ready(one: ClipSet, folder: Path) -> bool:
-    """Whether the clips of a set lie in the folder already."""
+    """Whether a set has been rendered to the folder."""
     return _told_path(one, folder).is_file()
 
 
 def render_clips(one: ClipSet, folder: Path, workers: int, report: Callable[[str], Any]) -> None:
-    """Render a set into the folder, unless it is there; nothing where there are no real videos."""
+    """Render a set to the folder unless it is there; skip sets of real videos without any."""
     if ready(one, folder) or (one.real and not training_videos(videos_folder())):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,13 +80,13 @@ def render_clips(one: ClipSet, folder: Path, workers: int, report: Callable[[str
 
 
 def load_clips(one: ClipSet, folder: Path) -> Clips | None:
-    """A set that was rendered, its pixels mapped from the disk; None where there is none."""
+    """Load a rendered set with memory-mapped pixels; None if it is not there."""
     if not ready(one, folder):
         return None
     told = json.loads(_told_path(one, folder).read_text())
     with np.load(_boxes_path(one, folder), allow_pickle=False) as boxes:
         rates, corners = boxes["rates"], boxes["corners"]
-    # Read alone, but torch warns of memory that it could not write to.
+    # Never written to, but torch warns about read-only memory.
     pixels = np.load(_pixels_path(one, folder), mmap_mode="r+", allow_pickle=False)
     return Clips(
         pixels=torch.from_numpy(pixels),
@@ -105,7 +105,7 @@ def _in_workers(render: Callable[[int], Any], starts: range, workers: int) -> It
     if workers < 2:
         yield from map(render, starts)
         return
-    # Copies of this process begin at once; it has not touched a GPU yet.
+    # Forking starts at once and is safe: this process has not used a GPU yet.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     with multiprocessing.get_context(method).Pool(workers, initializer=_plain_signals) as pool:
         yield from pool.imap(render, starts)
@@ -114,13 +114,13 @@ def _in_workers(render: Callable[[int], Any], starts: range, workers: int) -> It
 
 
 def _plain_signals() -> None:
-    """Workers end when they are told to, and leave an interruption to the process that has them."""
+    """Let workers be terminated, and leave Ctrl+C to the parent process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _render_chunk(one: ClipSet, path: Path, start: int) -> list[Told]:
-    """Render clips from number `start` on into the file of pixels."""
+    """Render CHUNK clips from index `start` into the file of pixels."""
     pixels = np.load(path, mmap_mode="r+", allow_pickle=False)
     told = []
     for index in range(start, min(start + CHUNK, one.count)):
@@ -149,7 +149,7 @@ def _rendered(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
 def _boxes(
     scene: worlds.Scene, times: np.ndarray, one: ClipSet
 ) -> tuple[np.ndarray, list[list[str]]]:
-    """The boxes of every frame that lie inside the image, cut to it."""
+    """The boxes of every frame, clipped to the image."""
     corners, labels = _no_boxes(one)
     for t, time in enumerate(times):
         cut = [inside(box) for box in worlds.boxes(scene, float(time), size=one.size)]
@@ -165,7 +165,8 @@ def _no_boxes(one: ClipSet) -> tuple[np.ndarray, list[list[str]]]:
 
 
 def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
-    """A crop of a real video, one after the other; of one that is large enough."""
+    """A random crop of the real video `index`, modulo their number, or of the next one that is
+    large enough."""
     random = np.random.default_rng((one.seed, index))
     paths = training_videos(videos_folder())
     for path in (paths[(index + k) % len(paths)] for k in range(len(paths))):
@@ -178,7 +179,7 @@ def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Files. A set is ready when what is told of it is there, which is written last.
+# Files. A set is complete once its annotations are there, which are written last.
 
 
 def _pixels_path(one: ClipSet, folder: Path) -> Path:
@@ -190,7 +191,7 @@ def _boxes_path(one: ClipSet, folder: Path) -> Path:
 
 
 def _told_path(one: ClipSet, folder: Path) -> Path:
-    """Named after all that the clips depend on."""
+    """Of the annotations; named after the set's count, frames, size and seed."""
     return folder / f"{one.name}-{one.count}x{one.frames}x{one.size}-{one.seed}.json"
 
 

@@ -1,4 +1,4 @@
-"""The course of one part: begun, stepped, logged, saved and finished."""
+"""The training run of one part: start, steps, logging, checkpoints and the final file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .timed import Stepper, TimedTask, learning_rate, load_state, save_state, ta
 
 LOG_SECONDS = 3.0
 COLUMNS = ("progress", "step", "loss", "gradient", "learning_rate", "steps_per_second", "share")
-"""Of every log, before what the part itself tells. share: of a large matrix product's rate."""
+"""First columns of every log; the part's own scalars follow. share: of a large matmul's rate."""
 
 
 class Course:
-    """A part in training; its log, its states and, from the first state on, its file."""
+    """A part in training. Its file of weights is written with every state, not only at the end."""
 
     def __init__(
         self, part: Part, task: TimedTask, device: torch.device, path: Path, states: Path,
@@ -38,7 +38,7 @@ class Course:
         self.at_log = self.stepper.step
 
     def begin(self, rate: float, report: Callable[[str], Any]) -> None:
-        """Prepare steps; rate: of a large matrix product, in operations per second."""
+        """Prepare the steps; rate: of a large matrix product, in FLOP/s."""
         self.rate = rate
         self.stepper.prepare(learning_rate(self.part, 0.0), report)
         count = sum(p.numel() for p in self.stepper.average.parameters) / 1e6
@@ -52,7 +52,7 @@ class Course:
         self.at_log = self.stepper.step
 
     def step(self, at: float) -> None:
-        """Take a step at a place in the time of the whole training."""
+        """Take a step; at: place in the whole training, from 0 to 1."""
         progress = (at - self.part.begin) / (self.part.end - self.part.begin)
         rate = self.slowed * learning_rate(self.part, min(1.0, max(0.0, progress)))
         self.stepper.take(rate)
@@ -76,7 +76,8 @@ class Course:
             self._go_back()
 
     def _go_back(self) -> None:
-        """The loss is no number any more: on from the last state, at half of the rate."""
+        """Recover from a loss that is not finite: resume from the last state at half the learning
+        rate."""
         if not self.state.is_file():
             raise ValueError(
                 f"{self.part.name}: the loss is not a number after {self.stepper.step} steps"
@@ -97,15 +98,15 @@ class Course:
             csv.DictWriter(file, names, restval="", extrasaction="ignore").writerow(row)
 
     def save(self) -> None:
-        """Write the state, and the averaged weights as they are now, unless the loss since the last
-        look at it is no number."""
+        """Write the state and the averaged weights, unless the mean loss since the last log is not
+        finite."""
         if not math.isfinite(self.stepper.peek("loss")):
             return
         save_state(self.state, self.stepper)
         self._write_file(finished=False)
 
     def finish(self, report: Callable[[str], Any]) -> None:
-        """Write the file."""
+        """Write the last log row and the final weights."""
         if self.stepper.step > self.at_log:
             self._log(1.0, 0.0)
         self._write_file(finished=True)
@@ -124,7 +125,7 @@ class Course:
 
 
 def matmul_rate(device: torch.device) -> float:
-    """Operations per second of a large matrix product in bfloat16."""
+    """FLOP/s of a large bfloat16 matrix product."""
     side, times = (8192, 8) if device.type == "cuda" else (1024, 2)
     x = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The course of the training as an SVG picture: a panel for each part, its loss over its time."""
+"""Loss curves as an SVG picture: a panel for each part, its loss over its share of the time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from ...media.svg import document, level, text
 
 WIDTH, PANEL, LEFT, RIGHT, HEAD = 760, 130, 60, 20, 24
-"""In pixels: of the picture, the height of a part's panel, and what is around its curve."""
+"""In pixels: width of the picture, height of a panel, and the margins of its curve."""
 
 
 def write_curves(path: Path, logs: list[Path]) -> None:
-    """Draw the column `loss` of every log that has rows, on a logarithmic scale."""
+    """Plot the column `loss` of every log that has rows, on a logarithmic scale."""
     named = [(log.stem, _losses(log)) for log in logs if log.is_file()]
     drawn = [(name, points) for name, points in named if points]
     parts = [line for row, one in enumerate(drawn) for line in _panel(row * PANEL, *one)]

@@ -1,4 +1,4 @@
-"""Batches drawn on the device that trains: nothing here waits for a GPU or brings it anything."""
+"""Batches drawn on the training device, without synchronisation or transfers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 
 def indices(below: int, count: int, generator: torch.Generator) -> Tensor:
-    """So many numbers [count] from 0 .. below - 1."""
+    """Random integers [count] in 0 .. below - 1."""
     return torch.randint(below, (count,), generator=generator, device=generator.device)
 
 
 def chances(share: float, count: int, generator: torch.Generator) -> Tensor:
-    """[count] of true, as often as `share` says, and false."""
+    """Random booleans [count], true with probability `share`."""
     return torch.rand(count, generator=generator, device=generator.device) < share
 
 
 def crops(
     pixels: Tensor, count: int, *, frames: int, size: int, generator: torch.Generator
 ) -> Tensor:
-    """Parts [count, frames, 3, size, size] in [-1, 1] of clips uint8 [n, t, 3, h, w], each from a
-    clip, time and place of its own."""
+    """Random crops [count, frames, 3, size, size] in [-1, 1] of clips uint8 [n, t, 3, h, w], each
+    from a random clip, time and position."""
     n, t, _, h, w = pixels.shape
     clip = indices(n, count, generator).view(-1, 1, 1, 1, 1)
     time = _stretch(t, frames, count, generator).view(count, frames, 1, 1, 1)
@@ -31,6 +31,6 @@ def crops(
 
 
 def _stretch(whole: int, part: int, count: int, generator: torch.Generator) -> Tensor:
-    """[count, part] numbers that follow each other within 0 .. whole - 1."""
+    """Random runs [count, part] of consecutive indices within 0 .. whole - 1."""
     start = indices(whole - part + 1, count, generator)
     return start[:, None] + torch.arange(part, device=generator.device)

@@ -1,5 +1,4 @@
-"""The parts that are trained on latents: the image model, and the layers that make it one of
-videos."""
+"""The parts that are trained on latents: the image model, and its temporal layers."""
 
 from __future__ import annotations
 
@@ -25,13 +24,13 @@ from .material import Material
 from .plan import Part
 
 NO_BOXES = 0.1
-"""Share of the frames whose boxes are left out."""
+"""Probability that the boxes of a frame are dropped."""
 KINDS = "base", "slow"
-"""Of clips that layers are trained on."""
+"""Sets of clips for the temporal layers."""
 
 
 class ImageModel(TrainImageModel):
-    """See the base class; frames of the base clips, in every second step with their boxes."""
+    """See the base class; frames of the base clips, with their boxes in every second step."""
 
     pattern = (0, 1)
 
@@ -40,7 +39,7 @@ class ImageModel(TrainImageModel):
         clips = material.clips("base")
         self.tokenizer = tokenizer_for(clips)
         self._build()
-        # Those with the motion, those without, and none.
+        # With motion, without, and the empty caption.
         words = [pair[k] for k in range(2) for pair in clips.captions] + [""]
         self.ids = tokenize(self.tokenizer, words, self.text.length)
         self.corners = clips.corners
@@ -49,7 +48,7 @@ class ImageModel(TrainImageModel):
         self.words = all_words([words, labels])
 
     def _labels(self, clips: Clips) -> tuple[Tensor, Tensor]:
-        """For every box [n, t, SLOTS] the number of its label, and the tokens of each label."""
+        """The label index of every box [n, t, SLOTS], and the tokens of each label."""
         known = {"": 0}
         numbers = [
             [[known.setdefault(one, len(known)) for one in frame] for frame in clip]
@@ -87,14 +86,13 @@ class ImageModel(TrainImageModel):
 
 
 class VideoLayers:
-    """One set of temporal layers in the frozen image U-Net, for making videos, continuing them and
-    filling them in (Video LDM, sections 3.1 to 3.3; LVDM, section 3.3).
+    """One set of temporal layers in the frozen image U-Net for text to video, prediction and
+    interpolation (Video LDM, sections 3.1 to 3.3; LVDM, section 3.3).
 
-    In two of three steps 16 base frames are shown of which none, the first or the first two are
-    given (``data.given_first``), else 17 frames of which every fourth is; ``data.give_keys`` of
-    these are given them at all. Given frames are noised to a drawn level in a share of
-    ``data.perturbed``. Layers are told whether 4 or 16 frames go to a base frame by the second
-    class of the frame rate.
+    Two of three steps have 16 base frames of which none, the first or the first two are given, with
+    probabilities ``data.given_first``; the others have 17 frames of which every fourth is given,
+    with probability ``data.give_keys``. Given frames are noised to a random level with probability
+    ``data.perturbed``. Frame-rate class 1 marks 16 frames to a base frame, class 0 the other rates.
     """
 
     pattern = (0, 0, 1)
@@ -121,7 +119,7 @@ class VideoLayers:
 
     @torch.no_grad()
     def _texts(self, clips: Clips, encoder: nn.Module, device: torch.device) -> Tensor:
-        """Encoded captions [n + 1, tokens, d], float16; the last says nothing."""
+        """Encoded captions [n + 1, tokens, d], float16; the last one is empty."""
         words = [moving for moving, _ in clips.captions] + [""]
         ids = tokenize(self.image.tokenizer, words, self.image.text_length)
         return torch.cat([encode_text(encoder, part.to(device)).half() for part in ids.split(256)])
@@ -143,19 +141,19 @@ class VideoLayers:
         }
 
     def _first(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Which frames [b, t] are given: none, the first or the first two."""
+        """Mask [b, t] of given frames: none, the first or the first two."""
         none, one, _ = self.recipe.data["given_first"]
         place = torch.rand(self.recipe.batch, generator=generator, device=generator.device)
         given = (place > none).long() + (place > none + one).long()
         return torch.arange(frames, device=generator.device) < given[:, None]
 
     def _keys(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Every fourth frame, or sometimes none."""
+        """Mask [b, t] of given frames: every fourth or none."""
         some = chances(self.recipe.data["give_keys"], self.recipe.batch, generator)
         return (torch.arange(frames, device=generator.device) % FACTOR == 0) & some[:, None]
 
     def _levels(self, generator: torch.Generator) -> Tensor:
-        """Steps [b] that given frames are noised to, 0 for none."""
+        """Noise levels [b] of the given frames; 0 = clean."""
         data, count = self.recipe.data, self.recipe.batch
         noised = chances(data["perturbed"], count, generator)
         return noised * indices(data["highest_level"], count, generator)
@@ -178,7 +176,7 @@ class VideoLayers:
 
 
 def _given(x0: Tensor, mask: Tensor, level: Tensor, noise: Tensor) -> ContextFrames:
-    """Given frames as the network reads them, each video's noised to its own level [b]."""
+    """Context frames, noised to the level [b] of each video."""
     noised = torch.where((level > 0).view(-1, 1, 1, 1, 1), SCHEDULE.add_noise(x0, noise, level), x0)
     latents = noised * mask[:, :, None, None, None]
     return ContextFrames(latents=latents, mask=mask, noise_level=level.float())

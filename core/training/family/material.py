@@ -1,4 +1,4 @@
-"""What the parts are trained on: clips and their latents, on the device that trains."""
+"""The training data: clips and their latents, on the training device."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .drawn import crops
 from .plan import Plan
 
 ENCODED = 32
-"""Frames that are encoded at a time on a CPU; a GPU takes as many clips."""
+"""Frames encoded at a time on a CPU; a GPU takes 64 times as many."""
 
 
 class Material:
-    """The clips of a plan in a folder; each set is brought to the device when it is first used."""
+    """The clips of a plan in a folder; each set is moved to the device on first use."""
 
     def __init__(self, plan: Plan, folder: Path, device: torch.device):
         self.folder, self.device = folder, device
@@ -38,14 +38,14 @@ class Material:
         return self._clips[name]
 
     def pixels(self, name: str) -> Tensor:
-        """Pixels uint8 [n, t, 3, h, w]; on a CPU they stay on the disk."""
+        """Pixels uint8 [n, t, 3, h, w], on a CPU still memory-mapped."""
         if name not in self._pixels:
             self._pixels[name] = self.clips(name).pixels.to(self.device)
         return self._pixels[name]
 
     def latents(self, name: str) -> Tensor:
-        """Scaled latents float16 [n, t, c, h, w] by the family's autoencoder, encoded once and
-        kept beside the clips."""
+        """Scaled latents float16 [n, t, c, h, w] by the family's autoencoder, cached beside the
+        clips."""
         if name not in self._latents:
             autoencoder = embedded.load_autoencoder()
             path = self.folder / f"{name}-latents-{_fingerprint(autoencoder)}.npy"
@@ -57,8 +57,8 @@ class Material:
         return self._latents[name]
 
     def mixture(self, count: int, *, frames: int, size: int, generator: torch.Generator) -> Tensor:
-        """Videos [count, frames, 3, size, size] in [-1, 1]: base frames, parts of large ones as
-        they are and reduced to a half, and parts of real videos, where there are any."""
+        """Videos [count, frames, 3, size, size] in [-1, 1]: a quarter each from base frames, large
+        frames, large frames at half size, and real videos; without real ones, half from base."""
         some = dict(frames=frames, generator=generator)
         quarter = count // 4
         parts = []
@@ -71,7 +71,7 @@ class Material:
         return torch.cat(parts)
 
     def large(self, count: int, *, frames: int, size: int, generator: torch.Generator) -> Tensor:
-        """Parts of large frames, a quarter of them of real videos, where there are any."""
+        """Crops of large frames, a quarter of them of real videos if there are any."""
         some = dict(frames=frames, size=size, generator=generator)
         real = count // 4 if "real" in self else 0
         rendered = crops(self.pixels("large"), count - real, **some)
@@ -79,7 +79,7 @@ class Material:
 
 
 def reduced(video: Tensor) -> Tensor:
-    """A video [b, t, c, h, w] of half the size, by averaging."""
+    """A video [b, t, c, h, w] at half the size, area averaged."""
     return F.avg_pool2d(video.flatten(0, 1), 2).unflatten(0, video.shape[:2])
 
 
@@ -95,6 +95,6 @@ def _encoded(pixels: Tensor, autoencoder: AutoencoderKL) -> Tensor:
 
 
 def _fingerprint(autoencoder: AutoencoderKL) -> str:
-    """Another one for other latents."""
+    """Identifies the latents of an autoencoder."""
     weight = autoencoder.encoder.conv_out.weight.detach().float().cpu()
     return hashlib.sha256(weight.numpy().tobytes()).hexdigest()[:16]

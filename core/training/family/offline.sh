@@ -1,9 +1,8 @@
 #!/bin/sh
-# The family on a machine with a GPU and without a network:
+# Train the family on a machine with a GPU and without a network:
 #   sh core/training/family/offline.sh WHEELS OUT [MINUTES] [more arguments of `videoldm train family`]
-# WHEELS: a folder of wheels that are still missing, such as diffusers and av. OUT: the folder of the
-# results, six files. A second run goes on from those of a first one in DIR, training.tgz unpacked
-# there, with --from DIR.
+# WHEELS: a folder of wheels to install, such as diffusers and av. OUT: the folder of the results, six
+# files. To continue a run, unpack training.tgz beside its other results in DIR and pass --from DIR.
 set -u
 wheels=$1 out=$2 minutes=${3:-9}
 shift 2
@@ -16,7 +15,7 @@ ln -s "$root" "$work/path/videoldm"
 for one in "$wheels"/*.whl; do
   [ -e "$one" ] && python3 -m pip install --quiet --no-index --no-deps "$one"
 done
-# What is there is handed over even when the training does not come to its end.
+# The results so far are copied even if the training fails or times out.
 PYTHONPATH="$work/path" PYTHONUNBUFFERED=1 timeout $((${minutes%.*} * 60 + 30)) \
   python3 -m videoldm.nodes.headless train family --minutes "$minutes" --device cuda \
   --threads 4 --output "$work/run" "$@" 2>&1 | tee "$work/log.txt"

@@ -15,11 +15,11 @@ from .material import Material
 from .plan import Part
 
 NOWHERE = Path()
-"""These tasks keep no encoded videos."""
+"""These tasks cache no latents."""
 
 
 class OnMaterial:
-    """A task whose every step is alike, on clips of the family's material."""
+    """A task with one kind of step, on the family's clips."""
 
     pattern = (0,)
 
@@ -29,7 +29,7 @@ class OnMaterial:
 
 
 class Autoencoder(OnMaterial, TrainAutoencoder):
-    """See the base class; frames of all kinds of clips."""
+    """See the base class; frames of all sets of clips."""
 
     @property
     def holds(self) -> dict[str, nn.Module]:
@@ -44,14 +44,14 @@ class Autoencoder(OnMaterial, TrainAutoencoder):
         return {"frames": video[:, 0]}
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """For the statistics of the latents: frames of both worlds as they are encoded later."""
+        """A training batch, for the statistics of the latents."""
         device = self.material.device
         generator = torch.Generator(device).manual_seed(step)
         return self.drawn(0, generator)
 
 
 class TemporalDecoder(OnMaterial, TrainTemporalDecoder):
-    """See the base class; the same clips as the autoencoder's, as videos."""
+    """See the base class; videos from the same clips as the autoencoder's."""
 
     @property
     def holds(self) -> dict[str, nn.Module]:
@@ -68,7 +68,7 @@ class TemporalDecoder(OnMaterial, TrainTemporalDecoder):
 
 
 class Upsampler(OnMaterial, TrainUpsampler):
-    """See the base class; parts of large frames."""
+    """See the base class; crops of large frames."""
 
     @property
     def holds(self) -> dict[str, nn.Module]:

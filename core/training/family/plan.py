@@ -1,4 +1,4 @@
-"""What the family consists of and when each part is trained: `plan.toml`, read and cut to size."""
+"""The parts of the family and their schedule: `plan.toml`, read and scaled."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SMALLEST_COUNT = 48
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of the family. ``model`` and ``data`` are read by the task that ``task`` names.
+    """One part of the family. ``model`` and ``data`` are interpreted by the task.
 
-    begin, end: its stretch of the training time, of 1. needs: parts whose files it loads. once: not
-    trained any further when the family is. weight: how its share of the time, where parts take
-    turns, compares with the others'. batch: on a GPU. memory: standard deviation of the averaged
-    weights' profile, as a part of all steps (Karras et al. 2024, section 3.1).
+    begin, end: its interval of the training time, within 0 to 1. needs: parts whose files it loads.
+    once: not continued by a further run. weight: its share of the time relative to the parts that
+    are trained concurrently. batch: on a GPU. memory: relative standard deviation sigma_rel of the
+    weights' averaging profile (Karras et al. 2024, section 3.1).
     """
 
     name: str
     task: str
-    output: str  # file name of the result, without its ending
+    output: str  # file name of the weights, without suffix
     begin: float
     end: float
     needs: tuple[str, ...] = ()
@@ -35,8 +35,8 @@ class Part:
     batch: int
     cpu_batch: int
     learning_rate: float
-    warmup: float = 0.03  # of the stretch, the learning rate rises
-    final_rate: float = 0.01  # share of the learning rate left at the end (cosine)
+    warmup: float = 0.03  # of the interval, linear
+    final_rate: float = 0.01  # of the learning rate, at the end of the cosine decay
     weight_decay: float = 0.0
     clip_gradient: float = 1.0
     memory: float = 0.05
@@ -52,8 +52,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSet:
-    """Rendered clips, or with ``real`` crops of real videos, of ``frames`` frames, ``rates`` base
-    frames apart in turn; they begin at 0 .. ``latest_start``, half of them at 0."""
+    """Rendered clips, or with ``real`` crops of real videos, of ``frames`` frames. rates: distances
+    of frames in base frames, for the clips in turn. Half of the clips start at 0, the others in
+    0 .. ``latest_start``."""
 
     name: str
     count: int
@@ -70,7 +71,7 @@ class ClipSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All parts, in the order in which they are begun, and the clips they are trained on."""
+    """All parts, in the order in which they start, and the clips they are trained on."""
 
     parts: tuple[Part, ...]
     clips: tuple[ClipSet, ...]
@@ -79,7 +80,8 @@ class Plan:
         return next(one for one in self.parts if one.name == name)
 
     def of(self, names: Sequence[str]) -> Plan:
-        """These parts alone; stretches of the time in which none of them is trained are cut out."""
+        """A plan of these parts alone, without the time in which none of them is trained. Raises
+        ValueError for an unknown part."""
         unknown = [name for name in names if name not in {one.name for one in self.parts}]
         if unknown:
             known = ", ".join(one.name for one in self.parts)
@@ -103,9 +105,8 @@ def load_plan(
 ) -> Plan:
     """Read the plan.
 
-    changes: "PART.KEY=VALUE" with a TOML value. scale: of the networks' parameters and of the
-    numbers of clips, 1 for the family itself. size: of base frames. Raises ValueError for what the
-    plan does not know.
+    changes: overrides "PART.KEY=VALUE" with a TOML value. scale: factor of the number of parameters
+    and of clips. size: side of base frames in pixels. Raises ValueError for an unknown part.
     """
     values = tomllib.loads(PATH.read_text())
     for change in changes:
@@ -129,29 +130,30 @@ def load_plan(
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    """A table whose own lists are tuples; tables in it stay as they are."""
+    """Lists become tuples; nested tables are left alone."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
 def _sized(one: Any, size: int) -> Any:
-    """The same for base frames of another size: batches of as many pixels."""
+    """Adapt a part or a set to base frames of another size, with batches of as many pixels."""
     if isinstance(one, ClipSet):
         real_or_large = one.size * size // 64
         count = max(SMALLEST_COUNT, one.count * 64 // size)
         return one if one.real else replace(one, size=real_or_large, count=count)
     if one.task not in ("image_model", "video"):
-        return one  # these are trained on crops, whose size does not depend on the frames'
+        return one  # trained on crops of a fixed size
     return replace(one, batch=max(1, one.batch * 64 * 64 // size**2))
 
 
 def _scaled(part: Part, scale: float) -> Part:
-    """The same with networks of about `scale` times the parameters, and smaller batches."""
+    """Scale a part's networks to about `scale` times the parameters, and its batches by the root
+    of that."""
     batch = max(2, round(part.batch * scale**0.5))
     return replace(part, batch=batch, model=_narrowed(part.model, scale**0.5, part.task))
 
 
 def _narrowed(table: dict[str, Any], factor: float, task: str) -> dict[str, Any]:
-    """Widths times the factor, with norms of few groups."""
+    """Multiply all widths by the factor; norms get 4 groups."""
     found: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The training of the family from beginning to end, within its minutes."""
+"""Training the family from start to finish within a time budget."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ TASKS = {
     "upsampler": Upsampler,
 }
 RESERVE, MOST_RESERVE = 0.02, 12.0
-"""Of the minutes, what is left for the last files: a share, and seconds."""
+"""Time kept for the final files: a share of the budget, and at most this many seconds."""
 SAVE_SECONDS, SAVE_SHARE = 60.0, 0.05
-"""From one state to the next, at most; sooner where these are more than this share of the time."""
+"""Interval of states: the smaller of these seconds and this share of the budget."""
 
 Report = Callable[[str], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """What is asked for.
+    """Settings of a run.
 
-    minutes: of wall clock on a GPU; on a CPU, which others may use as well, of the processor's time
-    by thread. scale, size, changes: see `load_plan`. resume: go on with the run in the output
-    folder, as it was begun; where it is finished, one more follows with these minutes. start: a
-    folder of weights to begin with. only: names of parts, all of them by default.
+    minutes: wall clock on a GPU; on a CPU, which may be shared, processor time per thread. scale,
+    size, changes: see `load_plan`. resume: resume the run in the output folder with its own
+    settings; if it is finished, continue its weights for these minutes. start: a folder of initial
+    weights. only: names of parts, all by default.
     """
 
     minutes: float
@@ -66,7 +66,7 @@ class How:
 
 
 class Clock:
-    """Seconds since the run began: see `How.minutes`."""
+    """Seconds since its creation, in the time of `How.minutes`."""
 
     def __init__(self, device: torch.device):
         self.on_cpu = device.type == "cpu"
@@ -84,8 +84,8 @@ class Clock:
 
 
 def train_family(how: How, report: Report = print) -> Path:
-    """Train the parts of the plan, each within its stretch of the minutes; returns the folder of
-    their files. Raises ValueError before anything is begun for what cannot be done."""
+    """Train the parts of the plan, each within its interval of the time; returns the folder of
+    weights. Raises ValueError, before training, for settings that cannot work."""
     folders = Folders(how.output)
     progress = begun(folders, how)
     plan = _plan_of(how, progress.asked).of(progress.parts)
@@ -114,7 +114,7 @@ def _plan_of(how: How, asked: Asked) -> Plan:
 
 
 class Asked(TypedDict):
-    """What a run goes on with as it was begun."""
+    """The settings that a resumed run keeps, stored in progress.json."""
 
     scale: float
     size: int
@@ -123,7 +123,7 @@ class Asked(TypedDict):
 
 @dataclass(frozen=True)
 class Folders:
-    """What lies where in the output folder."""
+    """The paths in the output folder."""
 
     output: Path
 
@@ -139,9 +139,11 @@ class Folders:
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run is: its minutes, the parts that it trains, the seconds before training and
-    those of training so far, and the parts that are finished. rounds: runs before this one that it
-    goes on from."""
+    """The progress of a run, stored in progress.json.
+
+    minutes: its budget. parts: those it trains. set_up, trained: seconds before training, and of
+    training so far. finished: parts. rounds: finished runs that it continues.
+    """
 
     minutes: float
     parts: list[str]
@@ -162,8 +164,8 @@ class Progress:
 
 
 def begun(folders: Folders, how: How) -> Progress:
-    """The progress of the run in a folder, of one more round where it is finished, or of a new
-    run."""
+    """The progress of the unfinished run in a folder, of a continuation of a finished one, or of a
+    new run."""
     if not folders.progress.is_file():
         return _new(folders, how)
     if not how.resume:
@@ -199,7 +201,7 @@ def _new(folders: Folders, how: How) -> Progress:
 
 
 def _check_needs(folders: Folders, plan: Plan, whole: Plan) -> None:
-    """Raise ValueError where a part needs one that is neither trained nor there."""
+    """Raise ValueError if a part needs one that is neither trained nor in the folder."""
     chosen = {one.name for one in plan.parts}
     for one in plan.parts:
         for need in one.needs:
@@ -211,7 +213,7 @@ def _check_needs(folders: Folders, plan: Plan, whole: Plan) -> None:
 
 
 class _Training:
-    """The loop: parts are begun, take turns and are finished as their stretches of the time say."""
+    """The loop that starts, steps and finishes parts by their intervals of the time."""
 
     def __init__(
         self, how: How, plan: Plan, folders: Folders, progress: Progress, material: Material,
@@ -241,11 +243,11 @@ class _Training:
             raise ValueError(f"not trained: {', '.join(self.dropped)}; see above")
 
     def _left(self) -> list[str]:
-        """The parts that are still to be finished."""
+        """The parts that are neither finished nor dropped."""
         return [name for name in self.progress.unfinished if name not in self.dropped]
 
     def _begin(self, at: float, rate: float) -> None:
-        """Begin what is due and has all that it needs."""
+        """Start the parts that are due and whose needs are finished."""
         for part in self.plan.parts:
             left = self._left()
             due = part.name in left and part.name not in self.running and at >= part.begin
@@ -254,7 +256,7 @@ class _Training:
             try:
                 course = self._course(part)
                 course.begin(rate, self.report)
-            # One part is not to take the others' time with it.
+            # The failure of one part must not cost the others their time.
             except Exception as error:
                 self._drop(part, f"{type(error).__name__}: {error}")
             else:
@@ -266,7 +268,7 @@ class _Training:
         return Course(part, task, self.how.device, place, folders.states, folders.logs)
 
     def _drop(self, part: Part, why: str) -> None:
-        """Leave a part out, and those that need what is not there then."""
+        """Drop a part, and those that need it unless it has weights from before."""
         self.report(f"{part.name} is left out: {why}")
         self.dropped.append(part.name)
         for one in self.plan.parts:
@@ -275,7 +277,7 @@ class _Training:
                 self._drop(one, f"it needs {part.name}")
 
     def _step(self, clock: Clock, before: float, budget: float) -> None:
-        """One step of the part that has had the least of its share of the time."""
+        """One step of the part that has used the least time for its weight."""
         able = [course for course in self.running.values() if course.stepper.ready()]
         if not able:
             time.sleep(2e-4)
@@ -311,7 +313,7 @@ def _path(folders: Folders, part: Part) -> Path:
 
 
 def _copy_weights(start: Path, weights: Path) -> None:
-    """Take the family's files from a folder; ValueError where there are none."""
+    """Copy the family's files from a folder; ValueError if there are none."""
     files: Iterable[Path] = sorted(start.glob("*.safetensors")) if start.is_dir() else ()
     named = {f"{one.output}.safetensors" for one in load_plan().parts}
     found = [path for path in files if path.name in named]

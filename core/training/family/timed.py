@@ -1,8 +1,8 @@
-"""Training one part for a stretch of time: its learning rate follows the clock, not the steps.
+"""Training one part for a given time: its learning rate follows the clock, not the steps.
 
-On a GPU a step (batch, loss, gradients, optimiser) is captured once as a CUDA graph and replayed
-from then on, since small networks are bound by the launches of their kernels; where capturing
-fails, and on a CPU, steps are taken one call at a time.
+On a GPU a step (batch, loss, gradients, optimiser) is captured once as a CUDA graph and replayed,
+since small networks are bound by kernel launches. If capturing fails, and on a CPU, steps run
+eagerly.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from ..trainer import attention_kernel, trained
 from .plan import Part
 
 WARM_UP = 3
-"""Steps that are taken before one is captured, as CUDA asks for."""
+"""Eager steps before one is captured, as CUDA graphs require."""
 BOUND = 2
-"""Steps of a part that may wait for the GPU."""
+"""Steps of a part that may be queued on the GPU."""
 
 
 class TimedTask(Protocol):
-    """What a part learns. ``pattern``: the variants of its batches, in turn."""
+    """The training task of a part. ``pattern``: the variants of its batches, step by step."""
 
     module: nn.Module
     pattern: tuple[int, ...]
-    holds: Mapping[str, nn.Module]  # what its file holds, by the beginnings of the names there
+    holds: Mapping[str, nn.Module]  # modules in its file, by the prefix of their keys
 
     def place(self, device: torch.device) -> None:
-        """Bring everything that a step reads to the device."""
+        """Move everything that a step reads to the device."""
 
     def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Any]:
-        """A batch, drawn on the device."""
+        """Draw a batch on the device."""
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
-        """The numbers to log; ``loss`` is the one that is minimised."""
+        """The scalars to log; ``loss`` is the one that is minimised."""
 
     def save(self, path: Path, notes: dict) -> None:
-        """Write the trained part as safetensors."""
+        """Write the trained weights as safetensors."""
 
 
 def learning_rate(part: Part, progress: float) -> float:
-    """Linear warm-up, then half a cosine down to ``final_rate`` of the peak, at 0 <= progress <= 1
-    of the part's time."""
+    """Linear warm-up, then half a cosine down to ``final_rate`` of the peak; progress: in [0, 1] of
+    the part's time."""
     if progress < part.warmup:
         return part.learning_rate * max(progress / part.warmup, 0.01)
     done = min(1.0, (progress - part.warmup) / (1 - part.warmup))
@@ -60,8 +60,8 @@ def learning_rate(part: Part, progress: float) -> float:
 
 
 def profile_power(deviation: float) -> float:
-    """The power gamma of the averaging profile t^gamma whose standard deviation, relative to the
-    number of steps, is ``deviation`` (Karras et al. 2024, equation 126)."""
+    """Exponent gamma of the averaging profile t^gamma with relative standard deviation
+    ``deviation`` (Karras et al. 2024, equation 126), by bisection."""
     low, high = 0.0, 1e4
     for _ in range(60):
         gamma = (low + high) / 2
@@ -71,8 +71,8 @@ def profile_power(deviation: float) -> float:
 
 
 class Average:
-    """Weights averaged with a power of the step, so that the memory grows with the training,
-    however many steps it will have had (Karras et al. 2024, section 3.1)."""
+    """Power function average of the weights (Karras et al. 2024, section 3.1): its length grows
+    with the training, so the number of steps need not be known."""
 
     def __init__(self, module: nn.Module, deviation: float):
         self.parameters = [p for _, p in trained(module)]
@@ -81,13 +81,13 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` steps, counted from 1."""
+        """Update with the weights after ``step`` steps, counted from 1."""
         keep = (1 - 1 / step) ** (self.power + 1)
         torch._foreach_lerp_(self.shadow, self.parameters, 1 - keep)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The averaged weights stand in the module as long as this lasts."""
+        """Swap the averaged weights into the module for the duration of the context."""
         own = [p.detach().clone() for p in self.parameters]
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self.shadow)
@@ -98,7 +98,7 @@ class Average:
 
 
 class Stepper:
-    """Steps of a part on its device; the numbers to log are summed where they arise."""
+    """Takes the steps of a part; the scalars to log are summed on the device."""
 
     def __init__(
         self, part: Part, task: TimedTask, device: torch.device,
@@ -110,7 +110,7 @@ class Stepper:
         self.optimizer = MuonAdamW(task.module, lr=self.rate, weight_decay=part.weight_decay)
         self.average = Average(task.module, part.memory)
         self.step = 0
-        self.flops = 0.0  # of a step's networks, without the optimiser's
+        self.flops = 0.0  # of a step, without the optimiser's
         self._sums: dict[str, Tensor] = {}
         self._replays: dict[int, Callable[[], None]] = {}
         self._events: list[Any] = []
@@ -121,7 +121,7 @@ class Stepper:
         return bool(self._replays)
 
     def take(self, rate: float) -> None:
-        """Take the next step at this learning rate."""
+        """Take the next step with learning rate `rate`."""
         pattern = self.task.pattern
         variant = pattern[self.step % len(pattern)]
         with self.on_stream():
@@ -138,12 +138,12 @@ class Stepper:
                 self._events[-1].record(self._stream)
 
     def ready(self) -> bool:
-        """Whether the device has few steps of this part left to do."""
+        """Whether fewer than BOUND steps of this part are queued on the device."""
         self._events = [event for event in self._events if not event.query()]
         return len(self._events) < BOUND
 
     def prepare(self, rate: float, report: Callable[[str], Any]) -> None:
-        """Count what a step costs and capture one of each variant, where the device can."""
+        """Count the FLOPs of a step and, on a GPU, capture a graph of each variant."""
         if self._stream is not None:
             torch.cuda.synchronize(self.device)
         with self.on_stream():
@@ -155,7 +155,7 @@ class Stepper:
             return
         try:
             self._replays = {variant: self._captured(variant) for variant in costs}
-        # Whatever a library does that cannot be captured, steps can be taken without.
+        # Libraries fail in many ways inside a capture; eager steps always work.
         except Exception as error:
             self._replays = {}
             torch.cuda.synchronize(self.device)
@@ -163,7 +163,7 @@ class Stepper:
             report(f"{self.part.name}: steps cannot be captured: {reason[:160]}")
 
     def means(self) -> dict[str, float]:
-        """The numbers to log, averaged since they were last asked for."""
+        """The scalars to log, averaged since the last call."""
         self.wait()
         with self.on_stream():
             sums = {name: value.tolist() for name, value in self._sums.items()}
@@ -172,20 +172,20 @@ class Stepper:
         return {name: total / count for name, (total, count) in sums.items() if count}
 
     def peek(self, name: str) -> float:
-        """A number to log, averaged since the last `means`, which still counts it; 0 for none."""
+        """The mean of one scalar since the last `means`, without resetting it; 0 if none."""
         self.wait()
         total, count = self._sums[name].tolist() if name in self._sums else (0.0, 0.0)
         return total / count if count else 0.0
 
     def wait(self) -> None:
-        """Until the device has done all steps of this part."""
+        """Block until the device has finished all steps of this part."""
         if self._stream is not None:
             self._stream.synchronize()
 
     # ----------------------------------------------------------------------------------------------
 
     def _eagerly(self, variant: int) -> None:
-        """One step, call by call."""
+        """One eager step."""
         self._gradients(variant)
         parameters = [p for _, p in trained(self.task.module)]
         norm = nn.utils.clip_grad_norm_(parameters, self.part.clip_gradient)
@@ -209,7 +209,7 @@ class Stepper:
         self._sums[name] += torch.stack([value, torch.ones_like(value)])
 
     def _cost(self, variant: int) -> float:
-        """Floating point operations of a step's networks, counted by going through one."""
+        """FLOPs of one forward and backward pass, which is run to count them."""
         with self.on_stream(), FlopCounterMode(display=False) as counter:
             self._gradients(variant)
         return float(counter.get_total_flops())
@@ -228,7 +228,7 @@ class Stepper:
 
     @contextmanager
     def on_stream(self) -> Iterator[None]:
-        """What is computed meanwhile comes after the steps so far and before those to come."""
+        """Run the context's kernels on the part's stream, in order with its steps."""
         if self._stream is None:
             yield
             return
@@ -241,7 +241,7 @@ class Stepper:
 
 
 def save_state(path: Path, stepper: Stepper) -> None:
-    """Write everything that a later run needs to go on, whole or not at all."""
+    """Write everything needed to resume, atomically."""
     stepper.wait()
     state = {
         "step": stepper.step,
@@ -254,7 +254,7 @@ def save_state(path: Path, stepper: Stepper) -> None:
 
 
 def load_state(path: Path, stepper: Stepper) -> None:
-    """Go on from a state, if there is one."""
+    """Restore a state, if there is one."""
     if not path.is_file():
         return
     state = torch.load(path, map_location=stepper.device, weights_only=True)
@@ -269,8 +269,8 @@ def load_state(path: Path, stepper: Stepper) -> None:
 
 
 def _restore(own: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
-    """Values into the tensors that a captured step knows, where there are any yet; zeros into those
-    that had not begun."""
+    """Copy saved values into existing tensors, which a captured step refers to; zero those that
+    were not saved."""
     for name in own.keys() - saved.keys():
         own[name].zero_()
     for name, value in saved.items():
@@ -281,8 +281,8 @@ def _restore(own: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
 
 
 def take_over(task: TimedTask, path: Path) -> bool:
-    """Take over a finished part's weights, if there are any and all are of the task's sizes; says
-    whether they were taken."""
+    """Load the weights of a part's file if it exists and all names and shapes match; returns
+    whether it did."""
     if not path.is_file():
         return False
     state = read_state(path)
