@@ -1,5 +1,6 @@
-"""Measuring what the models make: metrics, rules that read pixels, and the figures of the embedded
-family (:mod:`.included`), with contact sheets of uncurated samples (:mod:`.samples`)."""
+"""Evaluation of generated videos: metrics, rules that recognise content in pixels, the figures of
+the embedded family (:mod:`.included`), and contact sheets of uncurated samples (:mod:`.samples`).
+"""
 
 PROGRAMS = {
     "embedded": "the figures of the models that come with the pack",
@@ -13,7 +14,7 @@ PROGRAMS = {
     "lvdm-claims": "LVDM's means against drift over 1,024 frames of the embedded world (an hour)",
     "decoder": "Stable Video Diffusion's full-size decoder against diffusers' (3 minutes, 6 GB)",
 }
-"""What can be measured, by the name that the command line takes."""
+"""The evaluations of the command line, with their help."""
 
 MODULES = {
     "speed": "speed",
@@ -23,10 +24,10 @@ MODULES = {
     "training": "training",
     "lvdm-claims": "lvdm_claims",
 }
-"""Where the `report` of those is that give values and a text, not figures of the pack's models."""
+"""Modules of the programs that are run by a function `report`, which returns (values, text)."""
 
 KEEPING = ("lvdm-claims", "fine_tuning")
-"""Those of them whose report gets a folder to keep what it makes, and where to say what comes."""
+"""Programs whose `report` takes a folder for its files and a callback for progress messages."""
 
 SAYING = ("decoder",)
-"""Those whose report gets where to say what comes, and keeps nothing."""
+"""Programs whose `report` takes only a callback for progress messages."""

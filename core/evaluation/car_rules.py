@@ -1,8 +1,8 @@
-"""The cars of a video of the world `driving`: their colours and lanes, read from its pixels.
+"""Recognise the cars of a video of the world `driving`, their colours and lanes, by rule.
 
-Where the road lies is known (`road_rules`), so that a car can stand in few places: in the middle of
-a lane, at some distance. It is there if the frame looks more like the empty road with a car drawn
-there than like the empty road. Nothing is learned.
+With the road known (`road_rules`), a car can only be in the middle of a lane at some distance. It
+is there if the frame looks more like the empty road with a car drawn there than like the empty
+road.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Car = tuple[str, str]
 
 DISTANCES = np.geomspace(5.7, 18.5, 16)
 CHANGED, SMALLEST = 0.1, 8 / 64**2
-"""Least difference, of 1, that a car makes to a pixel that counts, and the least part of the image
-that such pixels must be."""
+"""Smallest change of a pixel in [0, 1] by a car that counts, and the smallest fraction of the image
+that such pixels must cover."""
 LASTING = 0.5
-"""Share of the frames that must look more like a car than like the empty road."""
+"""Share of the frames that must show a car."""
 
 
 def read_cars(frames: np.ndarray, road: Road | None = None) -> list[Car]:
@@ -50,20 +50,20 @@ def read_cars(frames: np.ndarray, road: Road | None = None) -> list[Car]:
 
 
 def cars_of(scene: DrivingScene) -> list[Car]:
-    """The cars that the caption of a scene tells of."""
+    """The cars in the caption of a scene."""
     names = LANE_NAMES[scene.lanes]
     return [(car.color, names[car.lane]) for car in scene.cars]
 
 
 def agreement(found: Sequence[Car], wanted: Sequence[Car]) -> float:
-    """The share of cars that are as told; one that is missing or too many counts as wrong."""
+    """The share of cars as in the prompt; missing and surplus ones count as wrong."""
     total = max(len(found), len(wanted))
     return len(set(found) & set(wanted)) / total if total else 1.0
 
 
 def _evidence(pixels: np.ndarray, empty: np.ndarray, road: Road, lane: float) -> np.ndarray:
-    """How well the best place in a lane looks like a car of each colour, [colours, t]: the part of
-    the difference from the empty road [t 3 h w] that goes when the car is drawn."""
+    """Evidence [colours, t] for a car in a lane, at its best distance: the fraction of the
+    difference from the empty road [t 3 h w] that drawing the car explains."""
     places = [_explained(pixels, empty, road, lane, distance) for distance in DISTANCES]
     return np.max(places, axis=0)
 
@@ -71,7 +71,7 @@ def _evidence(pixels: np.ndarray, empty: np.ndarray, road: Road, lane: float) ->
 def _explained(
     pixels: np.ndarray, empty: np.ndarray, road: Road, lane: float, distance: float
 ) -> np.ndarray:
-    """Of cars of all colours at one distance, [colours, t]; -1 where one would hardly be seen."""
+    """Evidence [colours, t] for a car at one distance; -1 where it would hardly be visible."""
     ends = [
         projected(np.float64(lane), np.full(len(road.camera), z), road.camera, *empty.shape[-2:])
         for z in (distance, distance + CAR_LENGTH)
@@ -89,15 +89,15 @@ def _explained(
     dark, bright = (drawn[area] for drawn in extremes)
     least = SMALLEST * touched.size
     return np.array([
-        # The drawing is linear in the colour.
+        # Pixels are linear in the car's colour.
         _share(pixels[area], empty[area], dark + (bright - dark) * paint(rgb), least)
         for rgb in CAR_COLORS.values()
     ])  # fmt: skip
 
 
 def _share(pixels: np.ndarray, empty: np.ndarray, drawn: np.ndarray, least: float) -> np.ndarray:
-    """The part [t] of the difference from the empty road that goes with what is drawn, where that
-    changes at least so many pixels; else -1."""
+    """The fraction [t] of the difference from the empty road that the drawing explains; -1 where it
+    changes fewer than `least` pixels."""
     drawn = np.clip(drawn, 0, 1)
     counts = np.abs(drawn - empty).max(axis=1) > CHANGED  # [t h w]
     without, within = (

@@ -1,5 +1,5 @@
-"""What decoding in time costs beside diffusers' own decoder of the same weights, and how much a
-decoder that is not local shows where chunks meet."""
+"""Time and memory of Stable Video Diffusion's decoder relative to diffusers' with the same weights,
+and the visible seams between chunks of a decoder whose norms see the whole chunk."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from .memory import peak_bytes
 from .speed import elapsed, randomize
 
 PUBLISHED = (128, 256, 512, 512)
-"""Widths of the published decoder's levels."""
+"""Channels of the published decoder's levels."""
 FRAMES, SIDE = 8, 32
 SEAM_FRAMES, SEAM_SIDE = 28, 8
 CHUNKS, OVERLAP = (4, 8, 14), 4
-"""Frames that are decoded together, and how many of them neighbouring chunks share at most."""
+"""Frames per chunk, and the maximum overlap of neighbouring chunks."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of decoding one video: seconds and peak bytes, here and in diffusers, and the largest
-    difference of the pixels over the largest value."""
+    """Cost of decoding one video, (here, diffusers): seconds, and peak bytes. difference: largest
+    difference of the pixels, relative to the largest value."""
 
     seconds: tuple[float, float]
     peak: tuple[int, int]
@@ -83,8 +83,8 @@ def cost(
     repeats: int = 2,
     say: Callable[[str], object] = lambda text: None,
 ) -> Cost:
-    """Both on the CPU in float32, the best of `repeats` in turn after a pass each whose memory is
-    counted; side: in latent positions. say: told of every pass."""
+    """Measure both decoders on the CPU in float32: memory in a first pass, then the fastest of
+    `repeats` alternating ones. side: of the latents. say: called with a line for every pass."""
     theirs = as_diffusers(decoder)
     latents = torch.randn(1, frames, 4, side, side, generator=torch.Generator().manual_seed(0))
     raw = latents[0] / svd_decoder.LATENT_SCALE
@@ -111,7 +111,7 @@ def cost(
 
 
 def with_peak(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """What it gives, and the most bytes that it takes on the way."""
+    """The result of `run`, and its peak memory in bytes."""
     kept: list[Tensor] = []
     peak = peak_bytes(lambda: kept.append(run()))
     return kept[0], peak
@@ -121,11 +121,11 @@ def with_peak(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
 def seam(
     decoder: Decode, latents: Tensor, chunk: int, overlap: int, whole: Tensor | None = None
 ) -> dict[str, float]:
-    """How pixels in chunks differ from those of the whole video decoded together.
+    """Difference of a video decoded in chunks from one decoded as a whole.
 
-    "all" is the root mean square over all frames, "step" what the changes from each frame to the
-    next are off by where chunks meet; both over the deviation of the whole video's pixels.
-    whole: these pixels, where they are known.
+    "all": root mean square of the pixels' difference. "step": that of the difference of frame-to-
+    frame changes where chunks meet. Both relative to the standard deviation of the whole video's
+    pixels. whole: these pixels, if already decoded.
     """
     whole = decoder(latents) if whole is None else whole
     size, reach = shared_chunks(latents.shape[1], chunk, overlap)
@@ -145,10 +145,10 @@ def seams(
     side: int = SEAM_SIDE,
     say: Callable[[str], object] = lambda text: None,
 ) -> dict[int, dict[str, float]]:
-    """What `seam` says of each of CHUNKS and of the whole video, by the chunk's length."""
+    """`seam` for each of CHUNKS and for one chunk of all frames, by the length of the chunk."""
     generator = torch.Generator().manual_seed(0)
     first, more = (torch.randn(1, n, 4, side, side, generator=generator) for n in (1, frames))
-    latents = (first + 0.3 * more) / 1.09**0.5  # neighbours are alike, as in videos
+    latents = (first + 0.3 * more) / 1.09**0.5  # neighbours are similar, as in videos
     whole, found = decoder(latents), {}
     for chunk in (*CHUNKS, frames):
         say(f"seams of chunks of {chunk} frames")
@@ -157,7 +157,7 @@ def seams(
 
 
 def seam_table(found: Mapping[int, dict[str, float]]) -> str:
-    """One line for each chunk."""
+    """One line for each length of chunks."""
     lines = [f"Seams of {max(found)} frames, random weights, over the deviation of the pixels:"]
     for chunk, one in found.items():
         lines.append(
@@ -167,7 +167,7 @@ def seam_table(found: Mapping[int, dict[str, float]]) -> str:
 
 
 def report(say: Callable[[str], object] = print) -> tuple[dict[str, Any], str]:
-    """The figures with what they are made of, and the lines that say so."""
+    """(values, text) of all measurements."""
     decoder = random_decoder()
     found, seen = cost(decoder, say=say), seams(decoder, say=say)
     values = {

@@ -1,4 +1,4 @@
-"""Distances between two sets of features [n d], of real and of made videos.
+"""Distances between two sets of features [n d], of real and of generated videos.
 
 frechet   |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))         (Heusel et al. 2017; FVD, FID)
 kernel    unbiased MMD^2 with the kernel (x.y / d + 1)^3      (Binkowski et al. 2018; KVD, KID)
@@ -23,13 +23,13 @@ def frechet_distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _square_root(matrix: Tensor) -> Tensor:
-    """Of a symmetric matrix without negative eigenvalues; very small ones stay as they are."""
+    """Square root of a positive semidefinite matrix; tiny singular values are left as they are."""
     u, s, v = torch.linalg.svd(matrix)
     return u @ torch.diag(torch.where(s > SMALL, s.sqrt(), s)) @ v
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy, unbiased: it may be negative. In float64."""
+    """Unbiased squared maximum mean discrepancy, in float64; it may be negative."""
     _check(x, y)
     x, y = x.double(), y.double()
 

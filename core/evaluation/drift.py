@@ -1,5 +1,5 @@
-"""What a long video slowly loses: sharpness, contrast, colour and objects against frame number, for
-every strategy, of the embedded models on the world `shapes`."""
+"""Drift of long videos: sharpness, contrast, colour and objects over frame number, for every
+long-video strategy with the embedded models on the world `shapes`."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ FRAMES, WINDOW, SIDE, BLOCK = 10_000, 16, 64, 16
 HOW = How(steps=4, cfg=2.0, sampler="ddim")
 FILLING = How(steps=4, sampler="ddim")
 QUEUE, QUEUE_WINDOW = How(steps=8, cfg=2.0, sampler="ddim"), 8
-"""Rolling takes a step for every frame of its window at least."""
+"""Rolling needs at least as many steps as its window has frames."""
 LIMIT = 50e9
-"""Bytes that finished chunks may take; 10,000 frames of all strategies take less than 1 GB."""
+"""Maximum bytes of the chunk store; 10,000 frames of all strategies take less than 1 GB."""
 MEASURES = ("sharpness", "contrast", "colour", "objects")
 PARTS = 5
-"""Stretches of the video that the table compares."""
+"""Parts of the video for :meth:`Course.change` and the table."""
 
 
 @dataclass
 class Course:
-    """The measures of a video, a number for every block of frames."""
+    """The measures along a video, one value per block of frames."""
 
     measures: dict[str, list[float]] = field(
         default_factory=lambda: {name: [] for name in MEASURES}
@@ -57,22 +57,23 @@ class Course:
             self.measures[name].append(value)
 
     def parts(self, name: str, count: int = PARTS) -> list[float]:
-        """The mean of a measure in each of `count` stretches of the same length."""
+        """Means of a measure over `count` parts of equal length."""
         values = torch.tensor(self.measures[name])
         return [float(part.mean()) for part in values.tensor_split(count) if len(part)]
 
     def change(self, name: str) -> float:
-        """The last stretch over the first."""
+        """Ratio of the last part to the first."""
         first, *_, last = self.parts(name)
         return last / first if first else float("nan")
 
 
 def measured(frames: Tensor) -> dict[str, float]:
-    """Of frames [t 3 h w] in [-1, 1].
+    """The measures of frames [t 3 h w] in [-1, 1].
 
-    sharpness: root mean square of the differences of neighbouring pixels' luma over its deviation.
-    contrast: that deviation. colour: mean distance of the channels from grey. objects: the share of
-    colour and shape that the rules recognise as asked for.
+    sharpness: root mean square of the luma's differences between neighbouring pixels, relative to
+    contrast. contrast: standard deviation of the luma within a frame. colour: mean absolute
+    difference of the channels from the luma. objects: share of colour and shape recognised as
+    prompted.
     """
     luma = (frames * frames.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
     contrast = float(luma.std((1, 2, 3)).mean())
@@ -92,8 +93,8 @@ def measured(frames: Tensor) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Task:
-    """The video of one strategy: `frames` frames of what the text [1 n d] says, with the chunks
-    that are finished."""
+    """One strategy's video: `frames` frames for the encoded prompt [1 n d], with the store of its
+    finished chunks."""
 
     models: Models
     text: Tensor
@@ -183,11 +184,10 @@ def courses(
     only: Collection[str] = (),
     say: Callable[[str], object] = lambda text: None,
 ) -> Iterator[tuple[str, Course]]:
-    """Each strategy, or those of `only`, with its course over a video of `frames` frames.
+    """Sample and measure a video of `frames` frames by each strategy, or those in `only`.
 
-    Finished chunks are in the store: a run that was cut off goes on there, and all but sliding
-    windows go on to a longer video. Latents and frames of a video are never all in memory, but the
-    latents of sliding windows.
+    Finished chunks are stored: an interrupted run resumes, and all strategies but sliding windows
+    can be extended to a longer video. Only sliding windows hold all latents in memory.
     """
     text, weights = models.text([PROMPT]), _weights(models)
     for name, made in STRATEGIES.items():
@@ -204,7 +204,7 @@ def courses(
 
 
 def kept_in(folder: Path, warn: Callable[[str], object]) -> ChunkStore:
-    """The chunks of finished runs in a folder."""
+    """The chunk store in a folder."""
     return ChunkStore(folder, LIMIT, warn)
 
 
@@ -218,7 +218,7 @@ def as_json(found: Mapping[str, Course]) -> dict[str, Any]:
 
 
 def _blocks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Latents [1 t c h w] in blocks of BLOCK frames; what is left over at the end is left out."""
+    """Latents [1 t c h w] in blocks of BLOCK frames; an incomplete last one is dropped."""
     held: Tensor | None = None
     for chunk in chunks:
         held = chunk if held is None else torch.cat([held, chunk], dim=1)

@@ -9,15 +9,15 @@ from ..media.svg import document, level, text
 from .drift import MEASURES, Course
 
 WIDTH, PANEL, LEFT, RIGHT, HEAD = 760, 150, 50, 20, 24
-"""In pixels: of the picture, the height of a measure's panel, and what is around its curves."""
+"""In pixels: width of the picture, height of a panel, and the margins of its curves."""
 LEGEND_ROW, LEGEND_COLUMNS = 20, 3
 COLORS = ("#cf222e", "#f59f8f", "#0969da", "#8ec5f5", "#bf8700", "#8250df", "#1a7f37")
 TICKS, POINTS = 4, 100
-"""Numbers below the curves; points of a curve, each the mean of a stretch of the video."""
+"""Intervals of the x axis; points of a curve, each the mean over a part of the video."""
 
 
 def table(found: Mapping[str, Course], frames: int) -> str:
-    """Markdown: each measure in the first and the last fifth of the video."""
+    """A Markdown table: each measure in the first and the last fifth of the video."""
     lines = [f"| strategy, {frames} frames | {' | '.join(MEASURES)} |"]
     lines.append("| --- |" + " ---: |" * len(MEASURES))
     for name, course in found.items():
@@ -28,7 +28,7 @@ def table(found: Mapping[str, Course], frames: int) -> str:
 
 
 def write_plot(path: Path, found: Mapping[str, Course], frames: int) -> Path:
-    """A panel for each measure, a line for each strategy, frames to the right."""
+    """Write a picture with a panel for each measure and a line for each strategy."""
     path.write_text(svg(found, frames), encoding="utf-8")
     return path
 
@@ -53,7 +53,7 @@ def svg(found: Mapping[str, Course], frames: int) -> str:
 def _panel(
     top: float, measure: str, values: Mapping[str, list[float]], colors: Mapping[str, str]
 ) -> Iterator[str]:
-    """The curves of a measure over 0 .. its highest value."""
+    """The curves of a measure, on an axis from 0 to its highest value."""
     most = max(max(one, default=0.0) for one in values.values()) or 1.0
     floor, high = top + PANEL - 8, PANEL - HEAD - 8
     yield text(LEFT, top + 16, measure, 'font-weight="bold"')

@@ -1,8 +1,8 @@
-"""What a frame of the world `driving` shows, read from its pixels by rule.
+"""Light, detail and motion of frames of the world `driving`, read from their pixels by rule.
 
-The sky has one of three known lights all through a video, the road moves in every frame, and edges
-are sharp. Cars and marks, which the 3D autoencoder blurs too much for rules, are read in sharper
-videos by `road_rules` and `car_rules`.
+The sky has one of the known lights throughout a video, the road moves in every frame, and edges are
+sharp. Cars and lane marks are recognised by `car_rules` and `road_rules`, but only in videos that
+are sharper than those of the 3D autoencoder.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 from ..families.embedded.worlds.driving_ground import HORIZON, LIGHTS
 
 SKY = 0.18
-"""Share of the height, from the top, in which there is nothing but sky."""
+"""Fraction of the height, from the top, that shows only sky."""
 
 NAMES = tuple(LIGHTS)
 
 
 class Seen(NamedTuple):
-    """Of each frame of videos: the number in NAMES of its light [b t]; how far the colours of its
-    sky are from that light's, of 1 [b t]; the mean difference of neighbouring pixels [b t]; and of
-    each frame from the one before [b t - 1]."""
+    """light [b t]: index in NAMES. sky_error [b t]: mean difference of the sky's colours from that
+    light's. detail [b t]: mean difference of neighbouring pixels. motion [b t - 1]: mean difference
+    from the previous frame. Pixels are in [0, 1]."""
 
     light: Tensor
     sky_error: Tensor
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
 
 def seen(video: Tensor) -> Seen:
-    """What a video [b t 3 h w] in [-1, 1] shows."""
+    """Measure videos [b t 3 h w] in [-1, 1]."""
     pixels = video / 2 + 0.5
     rows = max(1, round(SKY * video.shape[-2]))
     column = pixels[..., :rows, :].median(dim=-1).values
@@ -49,7 +49,7 @@ def seen(video: Tensor) -> Seen:
 
 
 def _sky(name: str, rows: int, height: int) -> Tensor:
-    """The colours [3 rows] of a sky without clouds, as it is drawn."""
+    """The rendered colours [3 rows] of a cloudless sky."""
     colors = LIGHTS[name]
     up = 1 - (np.arange(rows) + 0.5) / height / HORIZON
     stops = np.array([colors.horizon, colors.middle, colors.zenith])

@@ -1,4 +1,4 @@
-"""A figure: something measured, next to what it is to reach."""
+"""Figures: measured values with their targets, as lines, tables and JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Bound = Literal["at least", "at most"]
 
 @dataclass(frozen=True)
 class Figure:
-    """`value` in `unit`, to be `bound` `target`; a value of None was not measured, see `detail`.
+    """A `value` in `unit` that should be `bound` `target`; None if it was skipped.
 
-    group: the name it is asked for by. detail: numbers it was made from, plain JSON values.
-    passed: whether the target is reached, None for what was not measured.
+    group: its group on the command line. detail: the numbers behind it as plain JSON values, or the
+    reason under "skipped". passed: whether the target is reached, None if skipped; NaN fails.
     """
 
     group: str
@@ -53,7 +53,7 @@ def at_least(
     group: str, name: str, value: float | None, target: float, unit: str = "",
     detail: dict[str, Any] | None = None,
 ) -> Figure:  # fmt: skip
-    """A figure that is good when it is high."""
+    """A figure whose target is a lower bound."""
     return Figure(group, name, value, target, "at least", unit, detail or {})
 
 
@@ -61,12 +61,12 @@ def at_most(
     group: str, name: str, value: float | None, target: float, unit: str = "",
     detail: dict[str, Any] | None = None,
 ) -> Figure:  # fmt: skip
-    """A figure that is good when it is low."""
+    """A figure whose target is an upper bound."""
     return Figure(group, name, value, target, "at most", unit, detail or {})
 
 
 def shown(value: float | None, unit: str) -> str:
-    """A number with its unit, as short as it can be told from its neighbours."""
+    """Format a number with its unit and the digits that suit the unit."""
     if value is None:
         return "not measured"
     digits = 3 if unit == "" else 2 if unit in ("dB", "GB") else 1
@@ -74,7 +74,7 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def table(figures: Sequence[Figure], *, details: bool = True) -> Table:
-    """All figures as a table for a terminal."""
+    """The figures as a table for a terminal."""
     made = Table(title="Figures of the embedded family")
     for heading in ("figure", "measured", "to reach", ""):
         made.add_column(heading, overflow="fold")
@@ -95,5 +95,5 @@ def _detail(detail: dict[str, Any]) -> str:
 
 
 def as_json(figures: Sequence[Figure]) -> str:
-    """All figures as a JSON list of objects."""
+    """The figures as a JSON list of objects."""
     return json.dumps([asdict(one) for one in figures], indent=2)

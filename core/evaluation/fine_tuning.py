@@ -1,9 +1,9 @@
-"""Whether fine-tuning a decoder in time lowers its flicker: the recipe `decoder_fine_tuning` at toy
-size, measured on videos that training never saw.
+"""Whether temporal fine-tuning of a decoder reduces flicker: the recipe `decoder_fine_tuning` at
+toy size, measured on unseen videos.
 
-It starts from an image autoencoder whose training is over, so that what is left of its errors is
-not what more weights and more steps would mend frame by frame. A control, the same layers with
-kernels of one frame, shows how much of the gain is time's: it has all but the sight of neighbours.
+The image autoencoder it starts from is fully trained, so that more steps would hardly improve
+single frames. A control, the same layers with kernels of one frame, shows how much of the gain is
+due to neighbouring frames rather than to more weights and steps.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from .unseen import FIRST_SEED, rendered_videos
 FRAMES, VIDEOS = 16, 4
 STEPS = 500
 START = "autoencoder"
-"""The pack's own; the name or the path of any other will do."""
+"""The pack's own image autoencoder; any other name or path works."""
 SETTINGS = (
     "batch=1", "learning_rate=4e-3", "warmup=20", "ema=0.98", "data.losses.disc_weight=0.0",
     "data.size=64", "data.max_size=64", "data.frames=8",
 )  # fmt: skip
-"""Of the recipe `decoder_fine_tuning`, at toy size: reconstruction alone."""
+"""Overrides of the recipe: toy size, without the adversarial loss."""
 VARIANTS = {"in time": (), "frame by frame": ("model.kernel=1",)}
-"""What is trained, and the control."""
+"""The temporal layers, and the control."""
 LATENTS = ("sampled", "mode")
-"""Of the encoder's posterior: drawn frame by frame, as image models are trained on, or its mode."""
+"""Of the encoder's posterior: a sample per frame, as in the training of image models, or its mode.
+"""
 
 Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of decoded videos against the true ones."""
+    """Quality of decoded videos against the true ones; psnr in dB."""
 
     flicker: float
     psnr: float
@@ -58,24 +59,23 @@ class Quality:
 
 @dataclass(frozen=True)
 class FineTuned:
-    """The image decoder's quality by world and latents, and that of each of VARIANTS after its
-    training."""
+    """Quality by world and latents: of the image decoder, and of VARIANTS after training."""
 
     before: Mapping[str, Quality]
     after: Mapping[str, Mapping[str, Quality]]
 
     def ratio(self, variant: str, what: str) -> float:
-        """Flicker after training, of that before."""
+        """Flicker after training relative to before."""
         return self.after[variant][what].flicker / self.before[what].flicker
 
     def gain(self, variant: str, what: str) -> float:
-        """PSNR after training over that before, in dB."""
+        """PSNR after training minus that before, in dB."""
         return self.after[variant][what].psnr - self.before[what].psnr
 
 
 @torch.no_grad()
 def qualities(autoencoder: AutoencoderKL, decode: Callable[[Tensor], Tensor]) -> dict[str, Quality]:
-    """Of a decoder of an autoencoder's latents, by world and LATENTS."""
+    """Quality of a decoder of the autoencoder's latents, by world and LATENTS."""
     found = {}
     for world in WORLDS:
         truth = rendered_videos(world, VIDEOS, FIRST_SEED, frames=FRAMES, size=SIDE)
@@ -91,8 +91,8 @@ def _latents(autoencoder: AutoencoderKL, video: Tensor, seed: int, kind: str) ->
 
 
 def trained(folder: Path, say: Say, *changes: str) -> Path:
-    """The file that the recipe with SETTINGS and `changes` leaves in `folder`, going on there from
-    a run that was stopped."""
+    """Train the recipe with SETTINGS and `changes`, resuming from `folder`; returns the path of the
+    weights."""
     recipe = load_recipe("decoder_fine_tuning", (*SETTINGS, *changes))
     task = build_task(recipe, folder)
     return train(recipe, task, folder, device=torch.device("cpu"), workers=0, report=say)
@@ -101,8 +101,8 @@ def trained(folder: Path, say: Say, *changes: str) -> Path:
 def fine_tuned(
     folder: Path, say: Say, *changes: str, steps: int = STEPS, start: str = START
 ) -> FineTuned:
-    """Everything, `steps` of each of VARIANTS; what is trained stays in `folder`. changes: of the
-    recipe, besides SETTINGS. start: the image autoencoder."""
+    """Train each of VARIANTS for `steps` steps in `folder` and measure it. changes: overrides of
+    the recipe besides SETTINGS. start: the image autoencoder."""
     autoencoder = load_autoencoder(start)
     before = qualities(autoencoder, lambda latents: decode_frames(autoencoder, latents))
     after = {}
@@ -129,7 +129,7 @@ def table(found: FineTuned) -> str:
 
 
 def report(folder: Path, say: Say = print) -> tuple[dict[str, Any], str]:
-    """The figures by variant, world and latents, and a line for each; decoders stay in `folder`."""
+    """(values, text) by variant, world and latents; the decoders are kept in `folder`."""
     found = fine_tuned(folder / "fine_tuning", say)
     values = {variant: {what: _values(found, variant, what) for what in after}
               for variant, after in found.after.items()}  # fmt: skip

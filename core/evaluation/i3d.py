@@ -1,7 +1,7 @@
-"""The Inflated 3D ConvNet (Carreira & Zisserman 2017) that Fréchet video distances are taken with.
+"""The Inflated 3D ConvNet (Carreira & Zisserman 2017), the feature extractor of the FVD.
 
-Its weights, trained on Kinetics-400, do not come with the project: :func:`load_i3d` reads the plain
-PyTorch file under its own names.
+Its weights, trained on Kinetics-400, do not come with the project: :func:`load_i3d` reads the
+published PyTorch file.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ MIXED = {
     "Mixed_5b": (832, (256, 160, 320, 32, 128, 128)),
     "Mixed_5c": (832, (384, 192, 384, 48, 128, 128)),
 }
-"""Channels that come in, and those of b0, b1a, b1b, b2a, b2b and b3b."""
+"""Input channels, and output channels of b0, b1a, b1b, b2a, b2b and b3b."""
 
 POOLS = {"Mixed_4b": (3, 2), "Mixed_5b": (2, 2)}
-"""Kernel and stride of the pooling before these."""
+"""Kernel and stride of the max pooling before these blocks."""
 
 Triple = Sequence[int]
 
 
 def same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zeros around [b c t h w] so that an axis of n becomes one of ceil(n / stride), the smaller
-    half of them in front, as TensorFlow does it."""
+    """TensorFlow's "same" padding of [b c t h w]: an axis of n becomes ceil(n / stride); the
+    smaller half of the zeros is in front."""
     pads = []
     for size, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
         total = max(k - (size % s or s), 0)
@@ -66,7 +66,7 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four branches side by side."""
+    """An Inception block of four parallel branches."""
 
     def __init__(self, channels: int, widths: Sequence[int]):
         super().__init__()
@@ -83,7 +83,7 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """Videos [b t 3 224 224] in [-1, 1] to the logits [b 400], averaged over time."""
+    """Videos [b t 3 224 224] in [-1, 1] to logits [b 400], averaged over time."""
 
     def __init__(self):
         super().__init__()
@@ -112,14 +112,15 @@ class I3D(nn.Module):
 
 
 def preprocessed(frames: Tensor) -> Tensor:
-    """Videos [b t h w 3] of bytes as the network takes them: bilinear, not antialiased."""
+    """Videos [b t h w 3] in 0 .. 255 as the network's input [b t 3 224 224] in [-1, 1], resized
+    bilinearly without antialiasing."""
     flat = rearrange(frames.float(), "b t h w c -> (b t) c h w")
     sized = F.interpolate(flat, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     return rearrange(2 * sized / 255 - 1, "(b t) c h w -> b t c h w", t=frames.shape[1])
 
 
 def load_i3d(path: Path) -> I3D:
-    """The network of a file under the published names; CheckpointError for one that is not."""
+    """Load the network from a file with the published keys; CheckpointError for other files."""
     return from_state(read_weights(path), path.name)
 
 

@@ -1,7 +1,7 @@
-"""The figures of the embedded family, from seeds and videos that training never saw.
+"""The figures of the embedded family, on seeds and videos that training never saw.
 
 Each function measures one group of figures; `evaluate` runs them. Sampling uses the settings of the
-workflows that come with the project, and one fixed seed per video: nothing is picked.
+shipped workflows and one fixed seed per video, without selection.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NAMES = {"color": "colour", "shape": "shape", "motion": "motion"}
 
 
 def shapes(run: Run) -> list[Figure]:
-    """Colour, shape, motion and number of the objects of unseen prompts, recognised by rules."""
+    """Colour, shape, motion and number of objects for unseen prompts, recognised by rules."""
     scenes = unseen_shapes(run.counts.prompts, run.seed)
     videos: list[np.ndarray] = []
     for start, part in batches(scenes, BATCH):
@@ -110,10 +110,10 @@ def _count_figure(
 
 
 def long_shapes(run: Run) -> list[Figure]:
-    """Colour and shape at the end of videos of 241 frames, as the workflow `long_video` makes them.
+    """Colour and shape at the end of videos of 241 frames, as in the workflow `long_video`.
 
-    Every fourth frame is predicted, the others lie between two of these: the last 16 predicted
-    ones are looked at.
+    Only every fourth frame is predicted there, the others are interpolated: measured are the last
+    16 predicted ones.
     """
     scenes = unseen_shapes(run.counts.long, run.seed)
     ends: list[dict[str, float]] = []
@@ -139,10 +139,10 @@ def long_shapes(run: Run) -> list[Figure]:
 
 
 def alignment(run: Run) -> list[Figure]:
-    """Warping error of the video model against the image model on each frame, same prompts.
+    """Warping error of the video model relative to the image model on each frame, same prompts.
 
-    Motion is estimated, samples have no other. Both are decoded frame by frame, so that the ratio
-    is the temporal layers' alone.
+    The flow is estimated, as samples have no true one. Both are decoded frame by frame, so that the
+    ratio measures the temporal layers alone.
     """
     ours, alone, detail = [], [], {}
     for world in WORLDS:
@@ -167,11 +167,11 @@ def alignment(run: Run) -> list[Figure]:
 
 
 def interpolation(run: Run) -> list[Figure]:
-    """PSNR of frames between key frames against linear blending of the true key frames' pixels.
+    """PSNR of interpolated frames relative to linear blending of the true key frames.
 
-    First pass: 61 frames, 4 to a base frame. Second pass: 65 frames, 16 to a base frame. No prompt.
-    The detail of the key frames is restored, as in the workflow `interpolate_video`; not where one
-    set of layers is there for all tasks, which is sampled plainly.
+    One pass: 61 frames, 4 to a base frame. Two passes, in the details: 65 frames, 16 to a base
+    frame. No prompt. The key frames' residual is added back as in the workflow `interpolate_video`,
+    except with joint layers for all tasks, which are sampled plainly.
     """
     gains, detail = [], {}
     for passes, frames in ((1, 61), (2, 65)):
@@ -185,7 +185,7 @@ def interpolation(run: Run) -> list[Figure]:
 
 
 def _interpolated(run: Run, world: str, passes: int, frames: int) -> tuple[float, ...]:
-    """PSNR over the frames that were not given: ours, blending, the truth encoded and decoded."""
+    """PSNR over the new frames: ours, linear blending, the truth encoded and decoded."""
     factor = 4**passes
     truth = rendered_videos(
         world, run.counts.interpolated, run.seed, frames=frames, rate=1 / factor, size=SIDE
@@ -206,7 +206,7 @@ def _interpolated(run: Run, world: str, passes: int, frames: int) -> tuple[float
 
 
 # --------------------------------------------------------------------------------------------------
-# All of them.
+# All groups.
 
 
 GROUPS: dict[str, Callable[[Run], list[Figure]]] = {
@@ -235,7 +235,7 @@ def evaluate(
 ) -> list[Figure]:
     """Measure the groups in `only` (all of `GROUPS` by default), reporting each when it is done.
 
-    Raises ValueError for a name that is no group, and what loading weights that are not there does.
+    Raises ValueError for an unknown group, and the errors of loading missing weights.
     """
     unknown = [name for name in only or () if name not in GROUPS]
     if unknown:

@@ -1,9 +1,10 @@
-"""The paper's two claims on long videos, measured on the embedded world (He et al. 2022, 3.4).
+"""LVDM's two claims on long videos, tested on the embedded world (He et al. 2022, section 3.4).
 
-Noise on given frames, and guidance by what is made without them, are to keep the quality of a video
-from falling along its length. Quality is the Fréchet distance of a window of all videos of a seed
-to real clips, in the features of the 3D autoencoder's encoder: the mean over each latent frame of
-its last layer. Rendered videos of the same length are measured alike: they show no drift.
+Conditional latent perturbation (noise on given frames) and unconditional guidance should keep the
+quality of long videos from degrading. Quality is the Fréchet distance between a window of all
+videos of a seed and real clips; the features are the spatial means of the last layer of the 3D
+autoencoder's encoder, one per latent frame. Rendered videos of the same length are the reference
+without drift.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ from .driving_rules import seen
 from .lvdm_videos import VARIANTS, EmbeddedLvdm, Length, Variant, kept_name
 
 CLIP = 16
-"""Frames that are encoded together, as the autoencoder was trained."""
+"""Frames that are encoded together, as in the autoencoder's training."""
 WINDOWS = 8
 SIDE = 64
 REAL_CLIPS, REAL_SEED, LATEST_START = 256, 900_000, 240.0
-"""Scenes of real clips, apart from those of training and from those of whole rendered videos."""
+"""Of real clips; the scenes differ from those of training and of the rendered videos."""
 SEEDS = (1000, 2000, 3000)
 MEASURES = ("distance", "light kept", "sky error", "detail", "motion")
 
 
 @dataclass(frozen=True)
 class Course:
-    """How measures go along videos, [windows] each by its name in MEASURES."""
+    """The measures along videos, by name in MEASURES, one value per window."""
 
     by_name: dict[str, list[float]]
 
     def ends(self, name: str) -> tuple[float, float]:
-        """Means of the first and of the last quarter."""
+        """Means over the first and over the last quarter of the windows."""
         values = self.by_name[name]
         quarter = max(1, len(values) // 4)
         return mean(values[:quarter]), mean(values[-quarter:])
@@ -57,7 +58,7 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Courses by the names of variants, one per seed, and of rendered videos."""
+    """The courses of each variant, one per seed, and of the rendered videos."""
 
     length: Length
     seeds: Sequence[int]
@@ -70,7 +71,7 @@ class Claims:
 
 @torch.no_grad()
 def features(autoencoder: Autoencoder3D, clips: Tensor) -> Tensor:
-    """[b t d] of clips [b frames 3 h w], one for each of t latent frames."""
+    """Features [b t d] of clips [b frames 3 h w], one per latent frame."""
     encoder = autoencoder.encoder
     h = encoder.conv_in(rearrange(clips, "b t c h w -> b c t h w"))
     for stage in encoder.stages:
@@ -79,7 +80,7 @@ def features(autoencoder: Autoencoder3D, clips: Tensor) -> Tensor:
 
 
 def real_features(autoencoder: Autoencoder3D, clips: int = REAL_CLIPS) -> Tensor:
-    """[n d] of rendered clips at random times."""
+    """Features [n d] of rendered clips at random times."""
     random = np.random.default_rng(REAL_SEED)
     found = []
     for index in range(clips):
@@ -89,7 +90,7 @@ def real_features(autoencoder: Autoencoder3D, clips: int = REAL_CLIPS) -> Tensor
 
 
 def rendered(seed: int, start: float, frames: int) -> Tensor:
-    """[t 3 h w] of the scene of a seed."""
+    """Frames [t 3 h w] of a seed's scene."""
     scene = worlds.sample_scene("driving", seed)
     return torch.from_numpy(worlds.render(scene, times=start + np.arange(frames), size=SIDE))
 
@@ -99,7 +100,7 @@ def rendered(seed: int, start: float, frames: int) -> Tensor:
 
 
 def course(autoencoder: Autoencoder3D, video: Iterator[Tensor], real: Tensor) -> Course:
-    """How the measures go along videos that come in chunks [b t 3 h w]."""
+    """Measure videos that come in chunks [b t 3 h w]."""
     parts, shown = [], []
     for clip in in_clips(video):
         parts.append(features(autoencoder, clip))
@@ -120,7 +121,7 @@ def course(autoencoder: Autoencoder3D, video: Iterator[Tensor], real: Tensor) ->
 
 
 def in_clips(video: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The chunks of a video as clips of CLIP frames; what is left at the end is dropped."""
+    """Regroup a video's chunks into clips of CLIP frames; an incomplete last one is dropped."""
     held: Tensor | None = None
     for chunk in video:
         held = chunk if held is None else torch.cat([held, chunk], dim=1)
@@ -138,7 +139,7 @@ def _means(values: Tensor) -> list[float]:
 
 
 # --------------------------------------------------------------------------------------------------
-# All of them.
+# All variants.
 
 
 def measured(
@@ -149,8 +150,8 @@ def measured(
     seeds: Sequence[int] = SEEDS,
     clips: int = REAL_CLIPS,
 ) -> Claims:
-    """Every variant for every seed. Latents and measures are kept in the folder, so that an
-    interrupted run goes on, and what is measured is said as it comes."""
+    """Measure every variant for every seed. Latents and measures are cached in the folder, so that
+    an interrupted run can be resumed; `say` gets a line for each."""
     models = EmbeddedLvdm()
     real = real_features(models.autoencoder, clips)
     courses: dict[str, list[Course]] = {"rendered": []}
@@ -171,7 +172,7 @@ def measured(
 
 
 def _kept(path: Path, measure: Callable[[], Course]) -> Course:
-    """A course from its file, or measured and written there."""
+    """A course from its file, else measured and written there."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".new")
@@ -187,13 +188,13 @@ def _sampled(
 
 
 def _rendered_videos(seed: int, length: Length) -> Iterator[Tensor]:
-    """Clip by clip, as many videos as are sampled of a seed."""
+    """Rendered videos [b t 3 h w], as many as are sampled per seed, clip by clip."""
     for start in range(0, length.frames, CLIP):
         yield torch.stack([rendered(seed + k, start, CLIP) for k in range(length.videos)])
 
 
 # --------------------------------------------------------------------------------------------------
-# What they say.
+# Verdicts.
 
 CLAIMS = (
     ("perturbation, with guidance", "perturbation and guidance", "guidance"),
@@ -201,11 +202,12 @@ CLAIMS = (
     ("guidance, with perturbation", "perturbation and guidance", "perturbation"),
     ("guidance, without perturbation", "guidance", "neither"),
 )
-"""Each with the variant that is to drift less, and the one that it is compared with."""
+"""(claim, the variant that should drift less, the one it is compared with)."""
 
 
 def verdicts(claims: Claims) -> list[dict[str, Any]]:
-    """For each claim the drifts with and without, and in how many seeds the first is smaller."""
+    """For each claim the drifts with and without, and the number of seeds where the first is
+    smaller."""
     found = []
     for what, having, lacking in CLAIMS:
         drifts = [[one.drift() for one in claims.courses[name]] for name in (having, lacking)]
@@ -216,7 +218,7 @@ def verdicts(claims: Claims) -> list[dict[str, Any]]:
 
 
 def verdict_line(verdict: dict[str, Any]) -> str:
-    """One sentence."""
+    """A verdict as a sentence; a claim reproduces only if it holds for every seed."""
     every = verdict["smaller"] == verdict["seeds"]
     answer = "reproduces" if every else "does not reproduce"
     return (
@@ -227,7 +229,7 @@ def verdict_line(verdict: dict[str, Any]) -> str:
 
 
 def table(claims: Claims) -> str:
-    """A Markdown table: each variant's measures in its first and last quarter, mean of seeds."""
+    """A Markdown table: each variant's measures in the first and last quarter, mean of seeds."""
     lines = ["| variant | " + " | ".join(MEASURES) + " | drift of each seed |"]
     lines.append("|---" * (len(MEASURES) + 2) + "|")
     for name, courses in claims.courses.items():
@@ -243,7 +245,7 @@ def _cell(courses: Sequence[Course], name: str) -> str:
 
 
 def report(folder: Path, say: Callable[[str], object] = print) -> tuple[dict[str, Any], str]:
-    """Everything as plain values and as text; also writes the plot beside the latents."""
+    """(values, text) of everything; also writes the plot beside the latents."""
     from .lvdm_plot import write_plot
 
     claims = measured(folder, say)

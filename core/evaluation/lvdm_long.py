@@ -1,4 +1,4 @@
-"""What a long video of the embedded LVDM network costs, at its end and as a whole."""
+"""Whether time per frame and memory of the embedded LVDM network grow with the video's length."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FEW_STEPS = f"VideoLDM_VideoSampler.steps={STEPS}"
 
 
 def lvdm_long(run: Run) -> list[Figure]:
-    """Processor time per frame and peak memory over 1,000 frames, with few steps."""
+    """Growth of processor time per frame and of peak memory over 1,000 frames, with few steps."""
     return [_time(run), _memory()]
 
 
 def _time(run: Run) -> Figure:
-    """Processor time of every chunk, the least of some runs that all make the same video: what
-    other programs on the machine take from the processor's caches and from a core that they share
-    passes, but what a chunk costs because of its place does not."""
+    """Time per frame at the end relative to the start. Each chunk counts with its least processor
+    time over several runs of the same video, which removes the effect of other programs on shared
+    caches and cores but not what depends on the chunk's position."""
     length, model = Length(frames=LONG, steps=STEPS, videos=1), EmbeddedLvdm()
     runs = [model.sampled(VARIANTS[0], length, run.seed) for _ in range(RUNS)]
     start, end = ends(torch.stack([one.seconds for one in runs]).amin(0) / runs[0].sizes)
@@ -37,14 +37,14 @@ def _time(run: Run) -> Figure:
 
 
 def ends(seconds: Tensor) -> tuple[float, float]:
-    """Medians of the seconds per latent frame [chunks] in the first and in the last quarter,
-    without the first chunk, of which there are none like it."""
+    """Medians of the seconds per latent frame [chunks] over the first and the last quarter, without
+    the first chunk, which is unlike the others."""
     count = max(1, len(seconds) // 4)
     return float(seconds[1 : count + 1].median()), float(seconds[-count:].median())
 
 
 def _memory() -> Figure:
-    """Of the workflow lvdm_long_video, in a process of its own for each length."""
+    """Peak memory of the workflow `lvdm_long_video`, in a separate process for each length."""
     name = f"LVDM: peak memory at {LONG} frames / at {SHORT}"
     path = workflow("lvdm_long_video")
     if path is None:

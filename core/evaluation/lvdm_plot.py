@@ -1,4 +1,4 @@
-"""The courses of :mod:`.lvdm_claims` as an SVG picture, without a library for plots."""
+"""The courses of :mod:`.lvdm_claims` as an SVG picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ TICKS = 4
 
 
 def write_plot(path: Path, claims: Claims, measure: str = "distance") -> Path:
-    """A line for each variant, the mean of its seeds, in a band from the lowest to the highest."""
+    """Write a picture with a line for each variant, the mean of its seeds, in a band from the
+    lowest to the highest."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(svg(claims, measure))
     return path
@@ -36,7 +37,7 @@ def svg(claims: Claims, measure: str) -> str:
 
 
 def _columns(courses: Sequence[Course], measure: str) -> list[tuple[float, ...]]:
-    """For each window the values of all seeds."""
+    """The values of all seeds for each window."""
     return list(zip(*(one.by_name[measure] for one in courses), strict=True))
 
 

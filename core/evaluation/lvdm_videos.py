@@ -1,5 +1,5 @@
-"""Long videos of the embedded LVDM network, with and without what the paper does against errors
-that build up (He et al. 2022, section 3.4), sampled once and kept."""
+"""Long videos of the embedded LVDM network, with and without the paper's measures against error
+accumulation (He et al. 2022, section 3.4); latents are cached."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ..tasks.long_video import Between, Continuation, Hierarchy, hierarchical
 from ..tasks.segment import DenoiserFor, Sampling
 
 SIDE = 16
-"""Of latents."""
+"""Of the latents."""
 WINDOW, CONTEXT, CHUNK = 5, 2, 16
-"""In latent frames, as in the workflow `lvdm_long_video`: of windows, how many frames of one are
-given, and how many are decoded together."""
+"""In latent frames, as in the workflow `lvdm_long_video`: window, context, and decoded chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """perturbed: given frames are noised. guided: away from what is made without given frames."""
+    """perturbed: context frames are noised. guided: with unconditional guidance, away from the
+    prediction without context frames."""
 
     perturbed: bool
     guided: bool
@@ -50,7 +50,7 @@ VARIANTS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """frames: of every video. steps: of DDIM. videos: of every seed, sampled together."""
+    """frames: per video. steps: of DDIM. videos: per seed, sampled as a batch."""
 
     frames: int = 1024
     steps: int = 10
@@ -59,8 +59,8 @@ class Length:
 
 @dataclass(frozen=True)
 class Sampled:
-    """latents [b t c h w]. seconds [chunks] of processor time that each chunk took, of `sizes`
-    [chunks] latent frames: those of its key frames are made with it."""
+    """latents [b t c h w]. seconds [chunks]: processor time of each chunk, its key frames included.
+    sizes [chunks]: latent frames of each chunk."""
 
     latents: Tensor
     seconds: Tensor
@@ -68,12 +68,12 @@ class Sampled:
 
 
 def kept_name(variant: str, length: Length) -> str:
-    """What files of a variant are called, before their seed."""
+    """File name of a variant, without seed and suffix."""
     return f"{variant.replace(' ', '_')}-{length.frames}-{length.steps}-{length.videos}"
 
 
 class EmbeddedLvdm:
-    """The network for endless driving and its autoencoder, loaded when they are needed."""
+    """The LVDM network for `driving` and its autoencoder, loaded on first use."""
 
     @cached_property
     def model(self) -> DiffusionModel:
@@ -87,7 +87,7 @@ class EmbeddedLvdm:
         return lambda segment: self.model.denoiser(Conditions(context=segment.context))
 
     def chunks(self, variant: Variant, length: Length, seed: int) -> Iterator[Tensor]:
-        """Latents [b t c h w] of videos with the seeds seed, seed + 1, ..."""
+        """Latents [b t c h w] of videos with seeds seed, seed + 1, ..., chunk by chunk."""
         model, factor = self.model, self.model.temporal_factor
         plan = published_plan(model.family, "ddim", length.steps, model.schedule)
         sampling = Sampling(plan.sample, plan.sigmas, seed)
@@ -102,7 +102,7 @@ class EmbeddedLvdm:
         return hierarchical(self._denoiser_for(), size, sampling, frames, how=how)
 
     def sampled(self, variant: Variant, length: Length, seed: int) -> Sampled:
-        """All chunks, with the time that each took."""
+        """All chunks, with the time of each."""
         chunks, seconds, started = [], [], time.process_time()
         for chunk in self.chunks(variant, length, seed):
             chunks.append(chunk)
@@ -113,7 +113,7 @@ class EmbeddedLvdm:
         return Sampled(torch.cat(chunks, dim=1), torch.tensor(seconds), sizes)
 
     def kept(self, variant: Variant, length: Length, seed: int, folder: Path) -> Sampled:
-        """The same from the folder, or sampled and written there."""
+        """`sampled`, cached in the folder."""
         path = folder / f"{kept_name(variant.name, length)}-{seed}.safetensors"
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +124,6 @@ class EmbeddedLvdm:
 
     @torch.no_grad()
     def pixels(self, latents: Tensor) -> Iterator[Tensor]:
-        """Every second chunk decoded, [b t 3 h w] in [-1, 1]."""
+        """Decode every second chunk: [b t 3 h w] in [-1, 1]."""
         for start in range(0, latents.shape[1], 2 * CHUNK):
             yield self.autoencoder(latents[:, start : start + CHUNK]).clamp(-1, 1)

@@ -1,7 +1,7 @@
-"""How much memory tensors take at most while something runs, whatever the device's allocator does.
+"""Peak memory of tensors during a computation, independent of the device's allocator.
 
-Counted are the tensors that operations give, from the operation that makes them to the end of the
-last view of them; not counted is what one operation needs inside of itself.
+A tensor counts from the operation that creates it until its storage is freed; the workspace inside
+an operation is not counted.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from ..tasks.upsampling import Prompt, settings_of, upsample
 from .speed import randomize
 
 LATENTS = 7
-"""Channels of what a video upsampler holds of every frame: latents and low-resolution pixels."""
+"""Channels that a video upsampler holds for every frame: latents and low-resolution pixels."""
 
 
 class Allocations(TorchDispatchMode):
-    """Adds up the storages that are made in its context; `peak` is the most at one time.
+    """Tracks the bytes of storages created in its context; `peak` is the maximum alive at a time.
 
-    aside(tensor): whether a tensor, by what it is when it is made, is not to be counted.
+    aside(tensor): whether a new tensor is excluded.
     """
 
     def __init__(self, aside: Callable[[Tensor], bool] = lambda tensor: False):
@@ -79,7 +79,7 @@ def _key(tensor: Tensor) -> int:
 def peak_bytes(
     function: Callable[[], Any], aside: Callable[[Tensor], bool] = lambda tensor: False
 ) -> int:
-    """The most bytes that tensors made by `function` take at one time; see `Allocations`."""
+    """Peak bytes of the tensors created by `function`; see `Allocations`."""
     with Allocations(aside) as found:
         function()
     return found.peak
@@ -87,7 +87,7 @@ def peak_bytes(
 
 @dataclass(frozen=True)
 class Peak:
-    """Of one super-resolution, in bytes: everything, and without what is as long as the video."""
+    """Peak bytes of one super-resolution. working: without the tensors set aside."""
 
     frames: int
     total: int
@@ -105,7 +105,7 @@ def upsampling_peaks(
 ) -> list[Peak]:
     """Peaks of LaVie's super-resolution in blended windows, one sampling step, for each length.
 
-    Set aside are latents, noise and low-resolution frames of the whole video.
+    Latents, noise and low-resolution frames of the whole video are set aside.
     """
     text = torch.zeros(1, 77, model.network.spec.text)
     prompts = Prompts(text=text, negative=text, scale=5.0)
@@ -142,7 +142,7 @@ def small_vsr() -> DiffusionModel:
 
 
 SMALL_FRAMES = 320, 512
-"""Height and width of the frames that become 1280x2048."""
+"""Height and width of the frames that are upsampled to 1280x2048."""
 
 
 def small_upsampler() -> DiffusionModel:
@@ -165,12 +165,11 @@ def small_upsampler() -> DiffusionModel:
 def chunked_upsampling_peak(
     model: DiffusionModel, frames: int, *, size: tuple[int, int], tile: int = 128
 ) -> Peak:
-    """Peaks while `frames` small frames of `size` are upsampled in chunks of 16 that go on from
-    each other, in tiles of `tile`, one sampling step.
+    """Peaks of upsampling `frames` frames of `size` in chunks of 16, each continuing the previous
+    one, in tiles of `tile`, one sampling step.
 
-    Small frames come one by one, and latents are let go as soon as they are there. Set aside are
-    latents, noise and small frames of a chunk, of the whole size: of a chunk that goes on from
-    another there are more of these.
+    Small frames come one by one, and latents are released as soon as they are made. Latents, noise
+    and small frames of a whole chunk are set aside: a continuing chunk has more of them.
     """
     settings = replace(settings_of(model), tile=tile)
     prompt = Prompt(torch.zeros(1, 77, model.network.spec.text))
@@ -189,7 +188,7 @@ def chunked_upsampling_peak(
 
 
 def report() -> tuple[dict[str, Any], str]:
-    """The figures with what they are made of, and a sentence for each."""
+    """(values, text) of both measurements."""
     short, long = upsampling_peaks(small_vsr())
     found: dict[str, Any] = {
         "frames": [short.frames, long.frames],

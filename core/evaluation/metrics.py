@@ -1,6 +1,6 @@
-"""Measures of videos: fidelity, flicker, agreement along motion, and the spectrum of detail.
+"""Video metrics: PSNR, flicker, warping error, and spectrum distance.
 
-Pixels lie in [-1, 1]; videos are [t c h w] or [b t c h w], and every measure is one number.
+Pixels are in [-1, 1], videos [t c h w] or [b t c h w]; every metric is one number.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ..tasks.optical_flow import luma, pairs, warp
 
-ROUNDING_POWER = (2 / 255) ** 2 / 12  # of the noise that rounding to 8 bits adds to a pixel
+ROUNDING_POWER = (2 / 255) ** 2 / 12  # variance of the noise of rounding to 8 bits
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels together; 120 for equal videos."""
+    """Peak signal-to-noise ratio in dB over all pixels together; 120 dB for equal videos."""
     _check_alike(x, y)
     error = (x.double() - y.double()).square().mean().clamp_min(4e-12)
     return float(10 * torch.log10(4 / error))
 
 
 def flicker(x: Tensor, y: Tensor) -> float:
-    """mean |(x[t+1] - x[t]) - (y[t+1] - y[t])|: changes in time that the true video y has not."""
+    """mean |(x[t+1] - x[t]) - (y[t+1] - y[t])|: change in time that the true video y lacks."""
     _check_alike(x, y)
     if x.shape[-4] < 2:
         raise ValueError(f"Flicker needs at least 2 frames, got {x.shape[-4]}.")
@@ -29,14 +29,14 @@ def flicker(x: Tensor, y: Tensor) -> float:
 
 
 # --------------------------------------------------------------------------------------------------
-# Along motion.
+# Warping error.
 
 
 def warping_error(frames: Tensor, flow: Tensor, valid: Tensor | None = None) -> float:
     """mean |frame[t] - frame[t+1] warped back| over channels and valid pixels.
 
-    flow: [... t-1 2 h w], where each pixel of a frame is found in the next one, relative to itself.
-    valid: [... t-1 h w], 1 where a pixel counts; None for all that stay inside the frame.
+    flow: [... t-1 2 h w], forward flow in pixels. valid: [... t-1 h w], 1 where a pixel counts;
+    None for all whose target is inside the frame.
     """
     _check_flow(frames, flow)
     now, after = pairs(frames)
@@ -47,7 +47,7 @@ def warping_error(frames: Tensor, flow: Tensor, valid: Tensor | None = None) -> 
 
 
 def _inside(flow: Tensor) -> Tensor:
-    """1 where the target of a pixel lies inside the frame, [n h w]."""
+    """1 where the flow's target is inside the frame, [n h w]."""
     h, w = flow.shape[-2:]
     x = torch.arange(w, device=flow.device) + flow[:, 0]
     y = torch.arange(h, device=flow.device)[:, None] + flow[:, 1]
@@ -55,16 +55,15 @@ def _inside(flow: Tensor) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------------
-# Detail.
+# Spectrum.
 
 
 def spectrum_distance(x: Tensor, y: Tensor) -> float:
-    """Mean absolute difference of the log power spectra of two videos, in dB.
+    """Mean absolute difference of the log power spectra of two videos, in dB, over rings of
+    frequencies (see `radial_power`) and frames.
 
-    Of every frame: luma without its mean, times a Hann window; the power of its Fourier transform
-    per pixel, averaged over rings of frequencies (see `radial_power`); in dB above the noise that
-    rounding to 8 bits would add, so that detail nobody can see does not count. The difference is
-    averaged over rings and frames.
+    The log is 10 log10(power / rounding noise of 8 bits + 1), so that invisible detail does not
+    count.
     """
     _check_alike(x, y)
     return float((_decibels(radial_power(x)) - _decibels(radial_power(y))).abs().mean())
@@ -75,7 +74,8 @@ def _decibels(power: Tensor) -> Tensor:
 
 
 def radial_power(video: Tensor) -> Tensor:
-    """Power [n rings] of the luma of each frame: white noise of variance v has v in every ring.
+    """Radially averaged power spectrum [n rings] of each frame's luma, without its mean and times a
+    Hann window. White noise of variance v has power v in every ring.
 
     The min(h, w) // 2 rings are equally wide and cover (0, 0.5] cycles per pixel.
     """

@@ -1,4 +1,4 @@
-"""The embedded models as evaluation uses them: loaded once, called with prompts and pixels."""
+"""The embedded models for evaluation: loaded on first use, called with prompts and pixels."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from ..text.encoders import box_tensors, encode_text, tokenize
 
 @dataclass(frozen=True, kw_only=True)
 class Sparse:
-    """How many frames of a segment are sampled first, and how the others are filled in."""
+    """Sparse-first sampling: the number of sparse frames, and the settings for those in between."""
 
     frames: int
     fill_steps: int
-    fill_denoise: float  # below 1, the filling starts from blends of the sparse frames
+    fill_denoise: float  # below 1, frames in between start from blends of the sparse frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """Settings of a sampling node: those of the workflows that come with the project."""
+    """Settings of a sampling node, with the defaults of the shipped workflows."""
 
     steps: int
     cfg: float = 1.0
     sampler: str = "dpmpp_2m"
     schedule: str = "trailing"
-    denoise: float = 1.0  # below 1, frames between others start from blends of these
+    denoise: float = 1.0  # below 1, interpolated frames start from blends of the given ones
     sparse: Sparse | None = None
 
 
 PLAIN_STEPS, PLAIN_STEPS_BETWEEN = 25, 8
-"""Of videos from noise, and of frames between given ones, which leave little open."""
+"""For videos from noise, and for interpolation, which needs fewer."""
 
 
 def plainly(how: How) -> How:
-    """All frames together, from noise alone: as one set of layers for all tasks is sampled."""
+    """The settings for joint layers of all tasks: all frames together, from pure noise."""
     if how.sparse is None and how.denoise == 1:
         return how
     steps = PLAIN_STEPS if how.denoise == 1 else PLAIN_STEPS_BETWEEN
@@ -60,7 +60,7 @@ def plainly(how: How) -> How:
 
 
 class Models:
-    """Everything in the embedded family, each part loaded when it is first needed."""
+    """The embedded family, each part loaded on first use."""
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         self.there = dict(device=device, dtype=dtype)
@@ -98,13 +98,13 @@ class Models:
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> Tensor:
-        """Condition [b n d] of prompts."""
+        """Encoded prompts [b n d]."""
         ids = tokenize(self.image.tokenizer, prompts, self.image.text_length)
         return encode_text(self.image.text_encoder, ids.to(self.device))
 
     @torch.no_grad()
     def text_and_boxes(self, prompts: Sequence[str], boxes: Sequence[Sequence]) -> Tensor:
-        """Condition [b n d] of prompts with the bounding boxes of each."""
+        """Encoded prompts with the tokens of their bounding boxes, [b n d]."""
         encoder = self.image.box_encoder
         if encoder is None:
             raise ValueError("The image model has no encoder of bounding boxes.")
@@ -118,12 +118,12 @@ class Models:
         return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device, model.sets.shared_noise)
 
     def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
-        """The model with a prompt per video, guided against the empty prompt in one call."""
+        """The model with a prompt per video [b n d]; guidance batches the empty prompt with it."""
         ids = model.network.spec.ids
         if how.cfg == 1:
             return lambda c: model.denoiser(conditions_of(c, ids, text))
         empty = self.text([""]).expand(len(text), -1, -1)
-        if empty.shape[1] < text.shape[1]:  # The prompts have boxes: here are as many empty ones.
+        if empty.shape[1] < text.shape[1]:  # with boxes: add as many empty ones
             empty = self.text_and_boxes([""], [[]]).expand(len(text), -1, -1)
         both = torch.cat([text, empty])
 
@@ -144,7 +144,7 @@ class Models:
     def videos(
         self, model: DiffusionModel, text: Tensor, how: How, seed: int, *, frames: int, side: int
     ) -> Tensor:
-        """Latents [b frames c h w] for conditions [b n d]; seeds are seed, seed + 1, ..."""
+        """Sample latents [b frames c h w] for encoded prompts [b n d]; seeds seed, seed + 1, ..."""
         how = plainly(how) if self.joint else how
         size = self.latent_size(len(text), side, side)
         denoiser_for = self.denoiser_for(model, text, how)
@@ -172,7 +172,7 @@ class Models:
     def continued(
         self, given: Tensor, text: Tensor, how: How, seed: int, *, frames: int, context: int = 1
     ) -> Tensor:
-        """Latents [b frames c h w] that begin with the given ones [b n c h w]."""
+        """Continue the latents `given` [b n c h w] to [b frames c h w] by prediction."""
         made = prediction(
             self.denoiser_for(self.prediction, text, how),
             (len(given), *given.shape[2:]),
@@ -186,7 +186,8 @@ class Models:
     def predicted(
         self, text: Tensor, how: How, seed: int, *, frames: int, side: int, context: int
     ) -> Tensor:
-        """Latents [b frames c h w] by prediction from the last `context` frames of each segment."""
+        """Sample latents [b frames c h w] by prediction from the last `context` frames of each
+        segment."""
         made = prediction(
             self.denoiser_for(self.prediction, text, how),
             self.latent_size(len(text), side, side),
@@ -200,7 +201,7 @@ class Models:
     def interpolated(
         self, keys: Tensor, text: Tensor, how: How, seed: int, *, passes: int
     ) -> Tensor:
-        """Latents of 4 (K - 1) + 1 frames from K key frames [b K c h w], `passes` times."""
+        """Interpolate latents: in each of `passes`, K frames [b K c h w] become 4 (K - 1) + 1."""
         how = plainly(how) if self.joint else how
         denoiser_for = self.denoiser_for(self.interpolation, text, how)
         made = interpolate(
@@ -215,10 +216,9 @@ class Models:
     def upsampled(
         self, low_res: Tensor, how: How, seed: int, *, noise_level: int, per_frame: bool = False
     ) -> Tensor:
-        """Latents [b t c h w] of low_res [b t 3 h w], without a prompt.
+        """Upsampled latents [b t c h w] of low_res [b t 3 h w], without a prompt.
 
-        per_frame: each frame alone, with noise of its own, by the same network without its temporal
-        layers.
+        per_frame: without temporal layers, with independent noise for each frame.
         """
         model = self.upsampler.ejected() if per_frame else self.upsampler
         text = self.text([""]).expand(len(low_res), -1, -1)
@@ -231,11 +231,11 @@ class Models:
 
     @torch.no_grad()
     def encoded(self, video: Tensor) -> Tensor:
-        """Latents of pixels [b t 3 h w]."""
+        """Encode pixels [b t 3 h w] to latents [b t c h/f w/f]."""
         return encode(self.image.autoencoder, video.to(**self.there)).float()
 
     def decoded(self, latents: Tensor, *, per_frame: bool = False) -> Tensor:
-        """Pixels [b t 3 h w] within [-1, 1] on the CPU; per_frame: by the image decoder."""
+        """Decode to pixels [b t 3 h w] in [-1, 1] on the CPU; per_frame: by the image decoder."""
         decoder = self.image.autoencoder if per_frame else self.temporal_decoder
         video = torch.cat(list(decode(decoder, latents)), dim=1)
         return video.clamp(-1, 1).float().cpu()

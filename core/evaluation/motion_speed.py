@@ -1,5 +1,5 @@
-"""How fast Stable Diffusion 1.5 with motion modules is, against diffusers' own video U-Net with the
-same weights, on the same processor, in turns."""
+"""Speed of Stable Diffusion 1.5 with motion modules relative to diffusers' video U-Net with the
+same weights, measured alternately on the same processor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..networks.video_unet import VideoUNet, inject
 from .speed import randomize
 
 VIDEOS = (2, 16, 4, 32, 32)
-"""Of both halves of guidance: 8.21 TFLOP in one pass."""
+"""[b t c h w] of the two halves of guidance: 8.21 TFLOP per pass."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CONFIG = {**SPECS["stable diffusion 1"].unet}
 ADAPTER = dict(block_out_channels=(320, 640, 1280, 1280), use_motion_mid_block=True)
@@ -29,8 +29,8 @@ ADAPTER = dict(block_out_channels=(320, 640, 1280, 1280), use_motion_mid_block=T
 
 @dataclass(frozen=True)
 class Race:
-    """Seconds of one pass, ours and diffusers'. (The answers differ: diffusers normalises over all
-    frames, the originals frame by frame.)"""
+    """Seconds of one pass, ours and diffusers'. (The outputs differ: diffusers' group norms are
+    over all frames, those of the originals over each frame.)"""
 
     ours: float
     theirs: float
@@ -42,7 +42,7 @@ class Race:
 
 @torch.no_grad()
 def race(dtype: torch.dtype, repeats: int = 2, videos: tuple[int, ...] = VIDEOS) -> Race:
-    """Both networks in turns, each once before it counts; the fastest of `repeats`."""
+    """Time both networks alternately, after a warm-up of each; the fastest of `repeats` counts."""
     ours, theirs = networks(dtype)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(videos, generator=generator).to(dtype)
@@ -70,7 +70,7 @@ def race(dtype: torch.dtype, repeats: int = 2, videos: tuple[int, ...] = VIDEOS)
 
 
 def networks(dtype: torch.dtype) -> tuple[VideoUNet, UNetMotionModel]:
-    """Ours and diffusers', of one set of weights."""
+    """Our network and diffusers' with the same random weights."""
     with torch.device("meta"):
         unet, adapter = UNet2DConditionModel(**CONFIG), MotionAdapter(**ADAPTER)
     unet, adapter = (randomize(one.to_empty(device="cpu")).to(dtype) for one in (unet, adapter))
@@ -86,7 +86,7 @@ def networks(dtype: torch.dtype) -> tuple[VideoUNet, UNetMotionModel]:
 
 
 def report() -> tuple[dict[str, float], list[str]]:
-    """The ratio in every precision, and a sentence for each."""
+    """(ratios, lines) for every precision."""
     found, lines = {}, []
     for name, dtype in PRECISIONS.items():
         one = race(dtype)

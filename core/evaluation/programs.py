@@ -1,4 +1,4 @@
-"""Figures of whole programs: shipped workflows run in processes of their own."""
+"""Time and memory of shipped workflows, each run in its own process."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ PACKAGE = __name__.partition(".core.")[0]
 LENGTH = "VideoLDM_VideoSampler.frames={frames}"
 SHORT_FRAMES, LONG_FRAMES = 241, 961
 UNKNOWN_MEMORY = {"skipped": "memory can only be read on Linux"}
-POLL = 0.05  # seconds between looks at the memory of the program
+POLL = 0.05  # seconds between readings of the process's memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """seconds: wall clock from start to end. peak_rss: most resident memory, in bytes."""
+    """seconds: wall clock. peak_rss: peak resident memory in bytes, 0 if unknown."""
 
     seconds: float
     peak_rss: int
 
 
 def workflow(name: str) -> Path | None:
-    """The file of a shipped workflow, or None."""
+    """The file of a shipped workflow, None if it is missing."""
     path = WORKFLOWS / f"{name}.json"
     return path if path.is_file() else None
 
 
 def run_workflow(path: Path, settings: Sequence[str] = ()) -> Measured:
-    """Run `videoldm run` on a workflow with each setting "NODE.INPUT=VALUE"; nothing is kept.
+    """Run `videoldm run` on a workflow with settings "NODE.INPUT=VALUE"; outputs are discarded.
 
-    Raises ValueError with the program's last line when it fails.
+    Raises ValueError with the last line of its errors if it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", f"{PACKAGE}.nodes.headless", "run", str(path)]
@@ -50,7 +50,7 @@ def run_workflow(path: Path, settings: Sequence[str] = ()) -> Measured:
 
 
 def measure(command: Sequence[str]) -> Measured:
-    """Run a command to its end; ValueError with its last line when it fails."""
+    """Run a command; ValueError with the last line of its errors if it fails."""
     started = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
@@ -75,10 +75,10 @@ def _last_line(file) -> str:
 
 
 def peak_rss(pid: int) -> int:
-    """The most resident memory of a running process so far, in bytes; 0 where nobody can tell.
+    """Peak resident memory of a running process so far, in bytes; 0 where it cannot be read.
 
-    Linux keeps the maximum itself. (What the system adds up for finished children is no
-    alternative: a child's maximum begins with the memory of its parent.)
+    Linux keeps this maximum. (The rusage of finished children is no alternative: a child's maximum
+    begins with the memory of its parent.)
     """
     try:
         with open(f"/proc/{pid}/status") as status:
@@ -93,7 +93,7 @@ def peak_rss(pid: int) -> int:
 
 
 def long_video(run: Run) -> list[Figure]:
-    """Peak memory of the workflow `long_video` at 961 frames against 241."""
+    """Peak memory of the workflow `long_video` at 961 frames relative to 241."""
     path = workflow("long_video")
     name = f"long_video: peak memory at {LONG_FRAMES} frames / at {SHORT_FRAMES}"
     if path is None:
@@ -109,7 +109,7 @@ def long_video(run: Run) -> list[Figure]:
 
 
 def demo(run: Run) -> list[Figure]:
-    """Time and memory of the workflow `text_to_video`, from a fresh process to its files."""
+    """Time and peak memory of the workflow `text_to_video`, start-up included."""
     path = workflow("text_to_video")
     seconds, memory, why = None, None, {"skipped": "no workflow text_to_video"}
     if path is not None:

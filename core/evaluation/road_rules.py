@@ -1,11 +1,10 @@
-"""The road of a video of the world `driving`, read from its pixels: the camera's path, the number
-of lanes, and how steady the marks between them are. Cars on it: `car_rules`.
+"""Recognise the road of a video of the world `driving` by rule: the camera's path, the number of
+lanes, and the flicker of lane marks. Cars: `car_rules`.
 
-A straight road is one family of lines through the vanishing point. The camera's place across the
-road is where the solid lines at its sides stand out most, the speed and the first dash are those
-whose dashes agree best with the frames. Nothing is learned.
+The lines of a straight road meet in the vanishing point. The camera's lateral position is where the
+lane marks stand out most; speed and phase are those whose dashes correlate best with the frames.
 
-Frames are [t 3 h w] in [-1, 1]; lengths are in metres as in the world itself.
+Frames are [t 3 h w] in [-1, 1]; lengths are in metres of the world.
 """
 
 from __future__ import annotations
@@ -40,22 +39,23 @@ from .driving_rules import NAMES, seen
 BESIDE = 0.5
 """Metres from a mark to the bare road that it is compared with."""
 BARE = 0.1
-"""Luma, of 1, by which the road beside a mark may differ from what it is where nothing hides it."""
+"""Maximum difference in luma, of 1, between the road beside a mark and the empty road; above it,
+something covers the road."""
 NEAREST_ROW = 3.0
-"""Pixels per metre: rows further away show no mark."""
+"""Pixels per metre at a height of 64; rows further away resolve no marks."""
 WITHIN, AROUND = (-0.06, 0.0, 0.06), (-0.2, 0.2)
 """Metres from the middle of a mark, which is 0.17 wide, to points on it and beside it."""
 FURTHEST = {2: 2.8, 3: 1.4}
-"""Metres from the middle of the road to the camera, at most: further away in the direction of a
-lane, the lines of the road are where they were, but for one."""
+"""Maximum distance in metres of the camera from the middle of the road, by lanes. Shifted by a
+whole lane, all lines but one would coincide again."""
 FURTHEST_DRIFT = 2.2
 COUNTS = tuple(LANE_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Road:
-    """camera: its place across the road in each frame [t], 0 in the middle. speed: metres per
-    frame. start: how far along the road the first frame is, 0 .. DASH_PERIOD."""
+    """camera: lateral position in each frame [t], 0 in the middle. speed: metres per frame. start:
+    position of the first frame along the road, modulo DASH_PERIOD."""
 
     light: str
     lanes: int
@@ -65,7 +65,7 @@ class Road:
 
 
 def read_road(frames: np.ndarray, lanes: int | None = None) -> Road:
-    """Fit a road to a video; of `lanes` where they are known."""
+    """Fit a road to a video; lanes: their number, if known."""
     grey = _luma(frames)
     light = seen(torch.from_numpy(np.asarray(frames, np.float32))[None]).light[0]
     name = NAMES[int(light.mode().values)]
@@ -78,17 +78,16 @@ def read_road(frames: np.ndarray, lanes: int | None = None) -> Road:
 
 
 def _distance(frames: np.ndarray, road: Road) -> float:
-    """Mean difference from the empty road, below the horizon."""
+    """Mean absolute difference from the empty road, below the horizon."""
     top = int(HORIZON * frames.shape[-2]) + 2
     true = rendered_road(road, frames.shape[-2:])
     return float(np.abs(frames[..., top:, :] - true[..., top:, :]).mean())
 
 
 def mark_flicker(frames: np.ndarray, road: Road | None = None) -> float:
-    """How much the marks on the road change from frame to frame beyond what those of the road that
-    fits best do: the mean of |change - change of that road's|, in luma.
+    """Flicker of the lane marks: mean |change between frames - change of the fitted road's marks|.
 
-    Of a mark counts how much lighter it is than the road beside it, where that is bare.
+    Measured is the contrast of a mark to the road beside it, in luma, where that is bare.
     """
     road = read_road(frames) if road is None else road
     both = [_luma(frames), _luma(rendered_road(road, frames.shape[-2:]))]
@@ -99,10 +98,10 @@ def mark_flicker(frames: np.ndarray, road: Road | None = None) -> float:
 
 
 def rendered_road(road: Road, size: tuple[int, int]) -> np.ndarray:
-    """The same road, empty, as the world draws it: frames [t 3 h w]."""
+    """Render the road without cars: frames [t 3 h w]."""
     first, last = road.camera[0], road.camera[-1]
     times = np.arange(len(road.camera), dtype=np.float64)
-    # The world's camera drifts from one side of its mean to the other within a base video.
+    # camera_x is the mean position over a base video, and drift the change over it.
     drift = (last - first) / max(times[-1], 1) * INTERVALS
     scene = DrivingScene(
         light=road.light, lanes=road.lanes, side="grass", tree="round", cars=(),
@@ -117,20 +116,20 @@ def rendered_road(road: Road, size: tuple[int, int]) -> np.ndarray:
 
 
 def _luma(frames: np.ndarray) -> np.ndarray:
-    """[t h w] in [0, 1]."""
+    """Luma [t h w] in [0, 1]."""
     return np.einsum("tchw,c->thw", np.asarray(frames, np.float64), LUMA) / 2 + 0.5
 
 
 def _rows(height: int) -> tuple[np.ndarray, np.ndarray]:
-    """(numbers of the rows that show marks, their pixels per metre)."""
+    """(indices of the rows that resolve marks, their pixels per metre)."""
     scale = (np.arange(height) + 0.5 - HORIZON * height) / CAMERA_HEIGHT
     near = np.flatnonzero(scale >= NEAREST_ROW * height / 64)
     return near, scale[near]
 
 
 def _across(grey: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Values [t n] of the rows that show marks, `place` [t] metres to the right of the camera; NaN
-    outside of the frame."""
+    """Values [t n] of the n rows that resolve marks, `place` [t] metres to the right of the camera;
+    NaN outside the frame."""
     rows, scale = _rows(grey.shape[1])
     x = grey.shape[2] / 2 + place[:, None] * scale - 0.5
     inside = (x >= 0) & (x <= grey.shape[2] - 1)
@@ -142,15 +141,15 @@ def _across(grey: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 class _Marks(NamedTuple):
-    """Of points on marks [t n]: how much lighter they are than the road beside them, and its
-    luma."""
+    """Points on marks [t n]: their contrast to the road beside them, and its luma."""
 
     lighter: np.ndarray
     beside: np.ndarray
 
 
 def _mark(grey: np.ndarray, line: float, camera: np.ndarray) -> _Marks:
-    """A mark at `line`, beside the road on its inner side; one in the middle beside both sides."""
+    """A mark at `line`, compared with the road on its inner side; a mark in the middle with both
+    sides."""
     inner = [-np.sign(line) * BESIDE] if line else [-BESIDE, BESIDE]
     beside = np.mean([_across(grey, line + step - camera) for step in inner], axis=0)
     return _Marks(_across(grey, line - camera) - beside, beside)
@@ -165,7 +164,7 @@ def _dashed(lanes: int) -> tuple[float, ...]:
 
 
 def _marks(grey: np.ndarray, camera: np.ndarray, lanes: int, solid: bool = True) -> _Marks:
-    """All marks [t, lines * n], or the dashed ones alone."""
+    """All marks [t, lines * n], or only the dashed ones."""
     lines = (*(_solid(lanes) if solid else ()), *_dashed(lanes))
     found = [_mark(grey, line, camera) for line in lines]
     return _Marks(*(np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
@@ -201,7 +200,7 @@ def _best_path(
 
 
 def _clearness(grey: np.ndarray, lanes: int, place: float) -> np.ndarray:
-    """How clearly the marks stand out [t] if the camera is at `place`; dashes count half."""
+    """Contrast [t] of the marks if the camera is at `place`; dashed ones count half."""
     camera = np.full(len(grey), place)
     lines = {line: 1.0 for line in _solid(lanes)} | {line: 0.5 for line in _dashed(lanes)}
     total = np.zeros(len(grey))
@@ -215,7 +214,7 @@ def _clearness(grey: np.ndarray, lanes: int, place: float) -> np.ndarray:
 
 
 def _fit_dashes(grey: np.ndarray, camera: np.ndarray, lanes: int) -> tuple[float, float]:
-    """(speed, start) whose dashes agree best with what is seen between the lanes."""
+    """(speed, start) whose dashes correlate best with the marks between the lanes."""
     shown = _marks(grey, camera, lanes, solid=False).lighter
     shown = np.nan_to_num(shown - np.nanmean(shown))
     speeds = np.linspace(0.8 * SLOWEST, 1.2 * FASTEST, 40)
@@ -232,7 +231,7 @@ def _fit_dashes(grey: np.ndarray, camera: np.ndarray, lanes: int) -> tuple[float
 def _agreement(
     shown: np.ndarray, height: int, lanes: int, speed: float, starts: np.ndarray
 ) -> np.ndarray:
-    """The correlation [starts] of what is seen [t, lines * n] with dashes of this speed."""
+    """Correlation [starts] of the observed marks [t, lines * n] with dashes of this speed."""
     travelled = starts[:, None] + speed * np.arange(len(shown))  # [starts, t]
     dashes = np.tile(_dashes(height, travelled), (1, 1, len(_dashed(lanes))))
     dashes = dashes - dashes.mean(axis=(1, 2), keepdims=True)
@@ -240,7 +239,7 @@ def _agreement(
 
 
 def _dashes(height: int, travelled: np.ndarray) -> np.ndarray:
-    """How much of each row [... n] a dash covers after so many metres [...]."""
+    """Coverage of each row [... n] by dashes after `travelled` metres [...]."""
     _, scale = _rows(height)
     z = FOCAL * height / scale
     depth = z * z / (FOCAL * CAMERA_HEIGHT * height)

@@ -1,4 +1,4 @@
-"""What the embedded models show of the world `driving`, by rule: cars, lanes and steady marks."""
+"""Figures of the embedded models on the world `driving`: cars, lanes, and flicker of lane marks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from .unseen import batches, unseen_scenes
 
 GROUP = "driving"
 LEAST_DRIFT = 0.65
-"""Metres over a video: half of what the world's camera drifts at least."""
+"""Metres over a video: half of the smallest drift of the world's camera."""
 Measured = dict[str, list[float]]
-"""A number for every video by what is measured."""
+"""Values by measure, one per video."""
 
 
 def driving(run: Run) -> list[Figure]:
-    """Cars and their lanes as told by unseen prompts, and how steady the marks of lanes are.
+    """Cars and lanes as prompted, for unseen prompts, and flicker of the lane marks.
 
-    Marks of a made video are held against those of the road that fits it best, those of a rendered
-    one, encoded and decoded, likewise.
+    The flicker of generated videos is relative to that of rendered ones, encoded and decoded.
     """
     scenes = list(islice(unseen_scenes("driving", run.seed), run.counts.prompts))
     found: dict[str, Measured] = {"made": {}, "encoded": {}, "rendered": {}}
@@ -59,7 +58,7 @@ def _measure(video: np.ndarray, scene: worlds.DrivingScene, found: Measured) -> 
 
 
 def _drift(road: Road) -> float:
-    """-1, 0 or 1: whether the camera drifts to the left, keeps its lane, or drifts to the right."""
+    """Drift of the camera: -1 to the left, 0 none, 1 to the right."""
     moved = float(road.camera[-1] - road.camera[0])
     return float(np.sign(moved)) if abs(moved) > LEAST_DRIFT else 0.0
 

@@ -1,9 +1,9 @@
-"""Recognise colour, shape and motion of the objects of the world `shapes` from pixels alone.
+"""Recognise colour, shape and motion of the objects of the world `shapes` from pixels, by rule.
 
-Objects of that world are much brighter, in their strongest channel, than any background. What is
-bright is split by colour and connectedness, followed through the frames, and described by the
-Fourier coefficients of its outline: a triangle's third harmonic, a square's fourth and a star's
-fifth stand out, and their phases turn as the object does. Nothing is learned.
+Objects of that world are much brighter, in their strongest channel, than any background. Bright
+areas are split into connected components of one colour, tracked through the frames, and described
+by the Fourier coefficients of their outline: a triangle's third harmonic, a square's fourth and a
+star's fifth stand out, and their phases turn with the object.
 """
 
 from __future__ import annotations
@@ -19,25 +19,23 @@ from ..families.embedded.worlds.shapes import COLORS, DIRECTIONS, SHAPES
 
 COLOR_NAMES = tuple(COLORS)
 PALETTE = np.array([COLORS[name] for name in COLOR_NAMES])
-# Values of the strongest channel, in [0, 1], between which a pixel counts as partly covered.
+# Values of the strongest channel, in [0, 1], at which a pixel counts as empty and as fully covered.
 EMPTY, FULL = 0.45, 0.75
-# The harmonic of each outline with its amplitude, relative to the mean radius; circles have none.
+# Strongest harmonic of each outline, and its amplitude relative to the mean radius; circles: none.
 HARMONICS = {"triangle": (3, 0.136), "square": (4, 0.069), "star": (5, 0.133)}
 ANGLES = 72
-# Least changes over a video: a distance (part of the shorter side), a log of an area ratio, a turn.
+# Thresholds over a video: distance (fraction of the shorter side), log area ratio, angle (radians).
 LEAST_DISTANCE, LEAST_GROWTH, LEAST_TURN = 0.15, 0.5, np.deg2rad(35)
-# Share of a video's frames that must show a wrong number of objects.
+# Share of a video's frames that must show a wrong number of objects for it to count.
 LASTING = 0.25
-# Least area of an object in one frame, as part of the image.
+# Smallest area of an object in a frame, as a fraction of the image.
 LEAST_AREA = 9 / 64**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """One object of a video; `area` is its mean part of the image, `centres` [t, 2] x, y in [0, 1].
-
-    A frame in which the object was not found has NaN as its centre.
-    """
+    """One object of a video. area: mean fraction of the image. centres: (x, y) in [0, 1] per frame,
+    [t, 2], NaN where the object was not found."""
 
     color: str
     shape: str
@@ -64,8 +62,8 @@ def recognise(frames: np.ndarray) -> list[Recognised]:
 
 
 def miscounted(frames: np.ndarray, wanted: int) -> tuple[bool, bool]:
-    """Whether a video `[t, 3, h, w]` in [-1, 1] has more objects than `wanted`, and whether fewer,
-    in over a quarter of its frames each. An object is what is connected and of one colour."""
+    """(surplus, missing): whether more than a quarter of the frames of a video `[t, 3, h, w]` in
+    [-1, 1] have more, or fewer, than `wanted` connected areas of one colour."""
     counts = np.array([len(found) for found in _all_blobs(frames)])
     return bool((counts > wanted).mean() > LASTING), bool((counts < wanted).mean() > LASTING)
 
@@ -73,9 +71,9 @@ def miscounted(frames: np.ndarray, wanted: int) -> tuple[bool, bool]:
 def matches(
     recognised: Sequence[Recognised], wanted: Sequence[tuple[str, str, str]]
 ) -> dict[str, float]:
-    """Give the fractions of objects with the right `color`, `shape` and `motion`.
+    """The fractions of objects with the right `color`, `shape` and `motion`.
 
-    Objects are paired so that most is right; a missing or a surplus object counts as wrong.
+    Objects are paired for the best total; missing and surplus objects count as wrong.
     """
     total = max(len(recognised), len(wanted))
     if total == 0:
@@ -101,7 +99,7 @@ def _agreement(
 
 
 def _all_blobs(frames: np.ndarray) -> list[list[_Blob]]:
-    """The objects of every frame, the largest first."""
+    """The blobs of every frame, the largest first."""
     frames = np.asarray(frames, dtype=np.float64)
     if frames.ndim != 4 or frames.shape[1] != 3:
         raise ValueError(f"frames must have shape [t, 3, h, w], not {list(frames.shape)}")
@@ -115,7 +113,7 @@ def _bright(picture: np.ndarray) -> np.ndarray:
 
 
 def _color_index(picture: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Name the nearest allowed palette colour by the ratio of the channels, `[..., h, w]`."""
+    """Index of the nearest allowed palette colour by channel ratios, `[..., h, w]`."""
     strongest = np.maximum(picture.max(axis=-3, keepdims=True), 1e-3)
     ratio = np.moveaxis(picture / strongest, -3, -1)
     distance = ((ratio[..., None, :] - PALETTE[allowed]) ** 2).sum(axis=-1)
@@ -123,7 +121,7 @@ def _color_index(picture: np.ndarray, allowed: np.ndarray) -> np.ndarray:
 
 
 def _colors_present(pixels: np.ndarray) -> np.ndarray:
-    """List the one or two palette colours that the insides of bright areas have."""
+    """Indices of the one or two palette colours of the interiors of bright areas."""
     inside = np.stack([_eroded(_bright(picture)) for picture in pixels])
     index = _color_index(pixels, np.arange(len(PALETTE)))
     votes = np.bincount(index[inside], minlength=len(PALETTE))
@@ -136,7 +134,7 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
 
 
 def _blobs(picture: np.ndarray, frame: int, allowed: np.ndarray) -> list[_Blob]:
-    """List the objects of one frame, the largest first."""
+    """The blobs of one frame, the largest first."""
     bright = _bright(picture)
     index = _color_index(picture, allowed)
     cover = np.clip((picture.max(axis=0) - EMPTY) / (FULL - EMPTY), 0, 1)
@@ -152,7 +150,7 @@ def _blobs(picture: np.ndarray, frame: int, allowed: np.ndarray) -> list[_Blob]:
 
 
 def _blob(cover: np.ndarray, mask: np.ndarray, bright: np.ndarray, frame: int, color: int) -> _Blob:
-    # The soft edge is kept, but not where another object begins.
+    # Keep the soft edge, except towards another object.
     around = ndimage.binary_dilation(mask, iterations=2) & (mask | ~bright)
     around |= ndimage.binary_closing(mask)
     cover = cover * around
@@ -164,7 +162,7 @@ def _blob(cover: np.ndarray, mask: np.ndarray, bright: np.ndarray, frame: int, c
 
 
 def _outline(cover: np.ndarray, x: float, y: float) -> np.ndarray:
-    """Give the first Fourier coefficients of the radius over the angle, relative to its mean."""
+    """The first six Fourier coefficients of radius over angle, relative to the mean radius."""
     reach = 2.2 * np.sqrt(cover.sum() / np.pi) + 2
     step = 0.25
     distance = np.arange(step / 2, reach, step)
@@ -181,7 +179,7 @@ def _outline(cover: np.ndarray, x: float, y: float) -> np.ndarray:
 
 
 def _tracks(frames: list[list[_Blob]]) -> list[list[_Blob]]:
-    """Follow one object or two, as many as most frames show."""
+    """Track as many objects as the median frame has; frames with fewer are skipped."""
     counts = [len(blobs) for blobs in frames]
     number = int(np.median(counts)) if counts else 0
     tracks: list[list[_Blob]] = [[] for _ in range(number)]
@@ -194,7 +192,7 @@ def _tracks(frames: list[list[_Blob]]) -> list[list[_Blob]]:
 
 
 def _assign(tracks: list[list[_Blob]], blobs: list[_Blob]) -> Sequence[_Blob]:
-    """Order the blobs so that each continues its track."""
+    """Choose and order the blobs so that each continues its track."""
     if not tracks or not tracks[0]:
         return blobs[: len(tracks)]
 
@@ -226,7 +224,7 @@ def _describe(track: list[_Blob], size: tuple[int, ...]) -> Recognised:
 
 
 def _shape(track: list[_Blob]) -> str:
-    """Choose the shape whose amplitudes of the outline's harmonics are nearest."""
+    """The shape whose harmonics' amplitudes are nearest to the area-weighted mean of the track."""
     weights = np.array([blob.area for blob in track])
     amplitudes = np.average(np.abs([blob.outline for blob in track]), axis=0, weights=weights)
     distance = {}
@@ -239,7 +237,7 @@ def _shape(track: list[_Blob]) -> str:
 
 
 def _motion(track: list[_Blob], shape: str, side: int) -> str:
-    """Name the change from the first to the last frame by straight-line fits."""
+    """Classify the motion by straight-line fits over the frames."""
     if len(track) < 2:
         return "stays still"
     time = np.array([blob.frame for blob in track], dtype=np.float64)
@@ -264,6 +262,6 @@ def _direction(dx: float, dy: float) -> str:
 
 
 def _turn(track: list[_Blob], time: np.ndarray, harmonic: int) -> float:
-    """Give the angle in radians by which the outline turns from the first to the last frame."""
+    """The angle in radians by which the outline turns from the first to the last frame."""
     phases = np.unwrap(np.angle([blob.outline[harmonic] for blob in track]))
     return _change(time, phases) / harmonic

@@ -1,4 +1,4 @@
-"""One evaluation: its models, settings and seeds, and the little that its figures share."""
+"""The models, settings and seeds of an evaluation, and helpers that its figures share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .metrics import psnr
 from .models import How, Models, Sparse
 from .unseen import FIRST_SEED
 
-# As in the workflows that come with the project; a test compares them.
+# As in the shipped workflows, which a test checks.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
 LONG_FRAMES, LONG_CONTEXT = 241, 2
 IMAGE = How(steps=25, cfg=3.0, sampler="euler_ancestral")
@@ -29,10 +29,10 @@ WORLDS = tuple(worlds.WORLDS)
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How much is measured: videos are per world."""
+    """Sizes of the samples; videos are per world."""
 
     prompts: int = 128
-    aligned: int = 6  # videos whose warping error is compared
+    aligned: int = 6  # videos for the warping error
     long: int = 16  # long videos
     interpolated: int = 4
     upsampled: int = 4
@@ -43,7 +43,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The models, the first seed and how much is measured."""
+    """The models, the first seed and the sizes of the samples."""
 
     models: Models
     seed: int = FIRST_SEED
@@ -51,17 +51,17 @@ class Run:
 
 
 def clips(run: Run, model: DiffusionModel, prompts: Sequence[str], number: int, how: How) -> Tensor:
-    """Latents of base videos; number: of the first of them, for their seeds."""
+    """Latents [b t c h w] of base videos; number: index of the first prompt, for the seeds."""
     text, seed = run.models.text(prompts), run.seed + number
     return run.models.videos(model, text, how, seed, frames=FRAMES, side=SIDE)
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean; not a number when there are none."""
+    """The mean; NaN without values."""
     values = list(values)
     return sum(values) / len(values) if values else float("nan")
 
 
 def mean_psnr(x: Tensor, y: Tensor) -> float:
-    """The mean of the PSNR of each video [b t c h w], in dB."""
+    """Mean over videos [b t c h w] of the PSNR of each, in dB."""
     return mean(psnr(one, other) for one, other in zip(x, y, strict=True))

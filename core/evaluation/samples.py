@@ -1,4 +1,4 @@
-"""Contact sheets of uncurated samples: eight per task, of consecutive seeds, none left out."""
+"""Contact sheets of uncurated samples: eight per task, of consecutive seeds."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ LONG_CONTEXT = 2
 LONG = 61  # frames of a predicted video
 FUTURES = 4  # of each start frame
 UPSAMPLED_FRAMES = 8
-ERROR_GAIN = 5  # by which errors are made visible
+ERROR_GAIN = 5  # amplification of displayed errors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """How many samples, and of how many frames where that is free."""
+    """The number of samples, and the maximum number of frames of each."""
 
     run: Run
     samples: int = 8
@@ -67,9 +67,9 @@ def write_samples(
     samples: int = 8,
     segment_frames: int | None = None,
 ) -> list[Path]:
-    """Write one PNG per task (see `SHEETS`) into the folder and return their paths.
+    """Write one PNG per task (see `SHEETS`) to the folder and return their paths.
 
-    segment_frames: most frames of a video. Raises ValueError for an unknown name in `only`.
+    segment_frames: maximum frames per video. Raises ValueError for an unknown name in `only`.
     """
     unknown = [name for name in only or () if name not in SHEETS]
     if unknown:
@@ -92,7 +92,7 @@ def write_samples(
 
 
 def text_to_video(wanted: Wanted) -> Image:
-    """Unseen prompts of `shapes`, in turn with one object and with two."""
+    """Unseen prompts of `shapes`, alternately with one object and with two."""
     scenes = unseen_shapes(wanted.samples, wanted.run.seed)
     return _generated(wanted, [worlds.caption(scene) for scene in scenes])
 
@@ -110,12 +110,12 @@ def _generated(wanted: Wanted, prompts: list[str]) -> Image:
 
 
 def image_to_video(wanted: Wanted) -> Image:
-    """The first frame (left) of an unseen rendered video, continued; both worlds in turn."""
+    """The first frame (left) of an unseen rendered video, continued; worlds alternate."""
     return _continued(wanted, IMAGE, wanted.frames(FRAMES), context=1)
 
 
 def long_video(wanted: Wanted) -> Image:
-    """Segments predicted from a rendered first frame, 61 frames, of which eight are shown."""
+    """61 frames predicted from a rendered first frame; eight of them are shown."""
     return _continued(wanted, PREDICTION, wanted.frames(LONG), context=LONG_CONTEXT)
 
 
@@ -139,7 +139,7 @@ def _rendered(scene: worlds.Scene, frames: int, side: int = SIDE) -> Tensor:
 
 
 def driving_futures(wanted: Wanted) -> Image:
-    """Start frames made from a prompt with bounding boxes, and four futures of each."""
+    """Start frames generated from prompts with bounding boxes, and four futures of each."""
     models, seed = wanted.models, wanted.run.seed
     scenes = (scene for scene in unseen_scenes("driving", seed) if scene.cars)
     chosen = list(islice(scenes, -(-wanted.samples // FUTURES)))
@@ -154,7 +154,7 @@ def driving_futures(wanted: Wanted) -> Image:
 
 
 def _visible_boxes(scene: worlds.Scene) -> list[worlds.Box]:
-    """Boxes of which more than a sliver lies in the image, as in training."""
+    """The boxes that are more than 0.02 of the image wide and high."""
     return [box for box in worlds.boxes(scene) if min(box.x1 - box.x0, box.y1 - box.y0) > 0.02]
 
 
@@ -163,11 +163,11 @@ def _sheet(videos: Tensor, labels: Sequence[str]) -> Image:
 
 
 # --------------------------------------------------------------------------------------------------
-# Between and beyond given frames.
+# Interpolation, upsampling and decoding.
 
 
 def interpolation(wanted: Wanted) -> Image:
-    """Key frames of unseen videos (pictures 1, 5 and 9), ours and linear blending between them."""
+    """Between key frames of unseen videos (pictures 1, 5 and 9): ours, and linear blending."""
     scenes = _scenes_in_turn(wanted)
     keys = torch.stack([_rendered(scene, 3) for scene in scenes])
     models = wanted.models
@@ -182,7 +182,7 @@ def interpolation(wanted: Wanted) -> Image:
 
 
 def upsampling(wanted: Wanted) -> Image:
-    """The middle frame of unseen videos: low resolution, bicubic, ours, truth."""
+    """The middle frames of unseen videos: low resolution, bicubic, ours, truth."""
     frames, rows = wanted.frames(UPSAMPLED_FRAMES), []
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k
@@ -196,7 +196,7 @@ def upsampling(wanted: Wanted) -> Image:
 
 
 def decoding(wanted: Wanted) -> Image:
-    """Unseen videos decoded: truth, image decoder, temporal decoder, and the flicker of both."""
+    """Unseen videos: truth, image decoder, temporal decoder, and the flicker of both decoders."""
     frames, rows = wanted.frames(FRAMES), []
     for k in range(wanted.samples):
         world, seed = WORLDS[k % len(WORLDS)], wanted.run.seed + k

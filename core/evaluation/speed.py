@@ -1,4 +1,4 @@
-"""How fast a network runs, as a share of what the same machine reaches on a plain convolution."""
+"""Speed of full-size networks relative to a plain convolution on the same machine."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ LAVIE_BASE = LavieConfig(kind="base", layout=SD1, heads=(8, 8, 8, 8), context_wi
 
 @dataclass(frozen=True)
 class Rate:
-    """Operations per second of a network and of a plain 3x3 convolution in the same run."""
+    """FLOP/s of a network, and of a plain 3x3 convolution in the same run."""
 
     network: float
     convolution: float
 
     @property
     def share(self) -> float:
-        """1 = the network is as fast as its convolutions could be."""
+        """The network's speed relative to the convolution's."""
         return self.network / self.convolution
 
 
 @torch.no_grad()
 def rate(call: Callable[[], Tensor], flop: float, repeats: int = 3) -> Rate:
-    """Of a call that takes so many operations, float32 on the CPU.
+    """Rate of a call of `flop` operations, float32 on the CPU.
 
-    The call and a stretch of convolutions, which takes seconds as a network does, have their turns;
-    the best of each counts. A single convolution would find the moments in which nothing else runs.
+    The call alternates with a series of convolutions; the best of each counts. The series takes
+    seconds, as a network does: a single convolution would find moments without other load.
     """
     convolution, own = plain_convolution(torch.Generator().manual_seed(0))
 
@@ -57,7 +57,7 @@ def rate(call: Callable[[], Tensor], flop: float, repeats: int = 3) -> Rate:
 
 
 def lavie_base() -> Callable[[], Tensor]:
-    """One evaluation of the full-size text-to-video network, with random weights."""
+    """One forward pass of LaVie's full-size text-to-video network, with random weights."""
     parts = lavie.build(LAVIE_BASE)
     unet, layers = (randomize(part.to_empty(device="cpu")) for part in (parts.unet, parts.layers))
     parts = lavie.Parts(channels_last(unet), channels_last(layers))
@@ -69,7 +69,7 @@ def lavie_base() -> Callable[[], Tensor]:
 
 
 def randomize(module: nn.Module) -> nn.Module:
-    """Small random numbers in every parameter, quickly; no numbers that slow a processor down."""
+    """Fill all parameters with small random numbers, without slow denormals, and freeze them."""
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
         bound = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
@@ -81,14 +81,14 @@ def randomize(module: nn.Module) -> nn.Module:
 def plain_convolution(
     generator: torch.Generator, *, channels: int = 320, side: int = 32, batch: int = 32
 ) -> tuple[Callable[[], Tensor], float]:
-    """A 3x3 convolution in torch's default layout, and the operations that one call takes."""
+    """A 3x3 convolution in torch's default layout, and the FLOPs of one call."""
     layer = nn.Conv2d(channels, channels, 3, padding=1).requires_grad_(False)
     x = torch.randn(batch, channels, side, side, generator=generator)
     return lambda: layer(x), 2.0 * batch * side * side * channels * channels * 9
 
 
 def best(function: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` calls, after one that does not count."""
+    """Seconds of the fastest of `repeats` calls, after one as a warm-up."""
     function()
     return min(elapsed(function) for _ in range(repeats))
 
@@ -101,7 +101,7 @@ def elapsed(function: Callable[[], object]) -> float:
 
 
 def report() -> tuple[dict[str, float], str]:
-    """The figures with what they are made of, and a sentence for each."""
+    """(values, text) of all networks."""
     lavies = rate(lavie_base(), LAVIE_BASE_FLOP)
     found = {"network": lavies.network, "convolution": lavies.convolution, "share": lavies.share}
     text = (
@@ -115,7 +115,7 @@ def report() -> tuple[dict[str, float], str]:
 
 
 def _others() -> list[tuple[dict[str, float], list[str]]]:
-    """Of modules that are built on this one."""
+    """The reports of the modules that build on this one, hence the late import."""
     from . import motion_speed, video_network_speed
 
     return [one.report() for one in (motion_speed, video_network_speed)]

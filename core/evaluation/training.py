@@ -1,5 +1,5 @@
-"""One step of the recipes for published image models at full size, without the memory it would
-take: tensors have their shapes and sizes, and no numbers (`FakeTensorMode`)."""
+"""One training step of the recipes for published image models at full size, on tensors without data
+(`FakeTensorMode`), so that it needs none of the memory it measures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECIPES = {
     "sd21_interpolation": "stable diffusion 2",
     "x4_upsampler": "stable diffusion x4 upscaler",
 }
-"""The recipes, and the image model that each is for."""
+"""The image model of each recipe."""
 TASKS: dict[str, Callable[..., TrainVideoLayers]] = {
     "video_layers": TrainVideoLayers,
     "upsampler_layers": TrainUpsamplerLayers,
@@ -38,17 +38,16 @@ TASKS: dict[str, Callable[..., TrainVideoLayers]] = {
 
 
 DECODER = "decoder_fine_tuning"
-"""The recipe for the decoder of Stable Diffusion 1."""
+"""The recipe for decoders, here that of Stable Diffusion 1."""
 LAYERS = ("network.sets.0.", "decoder.layers.", "discriminator.")
-"""What the names of parameters that are to be trained begin with: those of temporal layers, and of
-the discriminator that is thrown away."""
+"""Prefixes of the parameters that should be trained: temporal layers, and the discriminator."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training step. trained, frozen: numbers of parameters. trained_tensors: of how many
-    tensors the first ones are. moved: names of those that got a gradient. peak: bytes at most at
-    one time, weights, gradients and optimiser included."""
+    """One training step. trained, frozen: numbers of parameters. trained_tensors: number of trained
+    tensors. moved: names of the parameters with a gradient. peak: peak bytes, with weights,
+    gradients and optimiser states."""
 
     recipe: str
     trained: int
@@ -59,7 +58,7 @@ class Step:
 
 
 def untrained(family: str) -> published.ImageModel:
-    """An image model of published size on the meta device."""
+    """An image model of published size, without weights."""
     spec = SPECS[family]
     schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
     unet, autoencoder, text = (
@@ -76,7 +75,7 @@ def untrained(family: str) -> published.ImageModel:
 
 
 def full_size_step(name: str) -> Step:
-    """A step of a recipe of RECIPES with one clip, rendered at the size of its patches."""
+    """A step of a recipe in RECIPES with one clip, rendered at the size of its patches."""
     recipe = load_recipe(name)
     data = recipe.data | {"size": recipe.data.get("patch", recipe.data["size"])}
     recipe = replace(recipe, batch=1, data=data)
@@ -96,7 +95,7 @@ def decoder_step() -> Step:
 
 
 def _measured(recipe: Recipe, task: TrainVideoLayers | TrainVideoDecoder) -> Step:
-    """Of a task on the meta device."""
+    """Take a step of a task on the meta device."""
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, Allocations() as memory:
         task.module.to_empty(device="cpu")
         with unset_fake_temporarily():
@@ -119,7 +118,7 @@ def _measured(recipe: Recipe, task: TrainVideoLayers | TrainVideoDecoder) -> Ste
 
 
 def report() -> tuple[dict[str, Any], str]:
-    """The figures of every recipe, and a line for each."""
+    """(values, text) of every recipe."""
     steps = [*map(full_size_step, RECIPES), decoder_step()]
     found = {
         one.recipe: {

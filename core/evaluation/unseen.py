@@ -1,8 +1,8 @@
-"""Prompts and videos that no training of this project ever saw.
+"""Prompts and videos that no training of this project has seen.
 
-Training draws the scenes of both worlds from seeds below 2 ** 31; evaluation begins there. Captions
-repeat even when scenes do not, so prompts that occur in a recipe's captions are passed over, and
-only those are asked for that are reserved: the training of the whole family shows none of them.
+Training draws scenes from seeds below 2 ** 31, evaluation from there on. Different scenes can share
+a caption, so captions of the recipes are skipped, and only captions reserved for evaluation are
+used, which the training of the whole family skips.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..training.videos import HELD_OUT, videos_folder
 
 FIRST_SEED = 2**31
 LARGEST_SIDE = 256
-SMALLEST_HEIGHT = 144  # of a real video, below which it is not reduced
+SMALLEST_HEIGHT = 144  # real videos are reduced to no less
 
 
 @cache
 def trained_captions() -> frozenset[str]:
-    """Every caption with a motion that the recipes of this project train on."""
+    """All captions with motion that the recipes of this project train on."""
     told = [plan for plan in _plans("clips") if not plan.labels]
     scenes = [plan.scene(i)[0] for plan in told for i in range(plan.count)]
     scenes += [scene for plan in _plans("reading") for scene in reading_scenes(plan)]
@@ -40,7 +40,7 @@ def trained_captions() -> frozenset[str]:
 
 
 def _plans(kind: str) -> list[VideoPlan]:
-    """The different plans of all recipes for videos, or for captions alone ("reading")."""
+    """The distinct plans in all recipes, for videos ("clips") or for captions alone ("reading")."""
     plans: list[dict[str, Any]] = []
     for path in sorted(RECIPES.glob("*.toml")):
         found = load_recipe(path).data.get(kind, [])
@@ -49,7 +49,7 @@ def _plans(kind: str) -> list[VideoPlan]:
 
 
 def unseen_scenes(world: str, seed0: int, *, objects: int | None = None) -> Iterator[worlds.Scene]:
-    """Scenes of the seeds from seed0 on whose captions training has not seen, all different.
+    """Scenes from seed0 on with distinct captions that training has not seen.
 
     objects: only scenes of `shapes` with this many.
     """
@@ -66,20 +66,20 @@ def unseen_scenes(world: str, seed0: int, *, objects: int | None = None) -> Iter
 
 
 def unseen_shapes(number: int, seed0: int) -> list[worlds.ShapesScene]:
-    """Scenes of `shapes`, in turn with one object and with two."""
+    """Unseen scenes of `shapes`, alternately with one object and with two."""
     kinds = [unseen_scenes("shapes", seed0, objects=objects) for objects in (1, 2)]
     return [next(kinds[k % 2]) for k in range(number)]
 
 
 def unseen_prompts(world: str, number: int, seed0: int) -> list[str]:
-    """Captions that training has not seen."""
+    """Captions of unseen scenes."""
     return [worlds.caption(s) for s in islice(unseen_scenes(world, seed0), number)]
 
 
 def rendered_videos(
     world: str, number: int, seed0: int, *, frames: int, rate: float = 1.0, size: int = 64
 ) -> Tensor:
-    """Videos [b t 3 size size] of the seeds from seed0 on."""
+    """Videos [b t 3 size size] of the seeds from seed0 on; rate: base frames per frame."""
     videos = [
         worlds.random_video(world, seed, frames=frames, rate=rate, size=size).frames
         for seed in range(seed0, seed0 + number)
@@ -88,10 +88,10 @@ def rendered_videos(
 
 
 def held_out_videos(frames: int) -> tuple[dict[str, Tensor], list[str]]:
-    """Real videos [1 t 3 h w] by file name, and the names of those that are not there.
+    """The first frames of held-out real videos [1 t 3 h w] by file name, and the missing files.
 
-    The first frames; a frame at least twice 144 pixels high is reduced by area averaging, which
-    also hides the dithering of GIFs, and its middle is cut to sides divisible by 16.
+    Frames at least 288 pixels high are reduced by area averaging, which also hides the dithering of
+    GIFs, and cropped as in :func:`middle`.
     """
     paths = [videos_folder() / name for name in HELD_OUT]
     found = {path.name: _real_video(path, frames) for path in paths if path.is_file()}
@@ -105,13 +105,13 @@ def _real_video(path: Path, frames: int) -> Tensor:
 
 
 def middle(video: Tensor, largest: int = LARGEST_SIDE) -> Tensor:
-    """The middle of [... h w], its sides divisible by 16 and at most `largest`."""
+    """Centre crop of [... h w] with sides divisible by 16 and at most `largest`."""
     h, w = (min(side, largest) // 16 * 16 for side in video.shape[-2:])
     top, left = (video.shape[-2] - h) // 2, (video.shape[-1] - w) // 2
     return video[..., top : top + h, left : left + w]
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[tuple[int, Sequence[Any]]]:
-    """(number of the first, the items) of every `size` items."""
+    """(index of the first, items) of each batch of `size` items."""
     for start in range(0, len(items), size):
         yield start, items[start : start + size]

@@ -1,4 +1,4 @@
-"""Figures of the upsampler, and of the temporal decoder against the image decoder."""
+"""Figures of the upsampler, and of the temporal decoder relative to the image decoder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REAL = (
 
 @dataclass(frozen=True)
 class Upsampled:
-    """Measures of one upsampled video against the truth, ours and others'."""
+    """Metrics of one upsampled video: ours, ours frame by frame, and bicubic."""
 
     psnr: float
     bicubic: float
@@ -44,7 +44,7 @@ class Upsampled:
 
     @classmethod
     def of(cls, run: Run, truth: Tensor) -> Upsampled:
-        """Reduce the truth [b t 3 h w] four times by area averaging and enlarge it again."""
+        """Reduce the truth [b t 3 h w] by 4 (area averaging) and upsample it again."""
         low = shrink(truth)
         ours, alone = (upsampled(run, low, per_frame=alone) for alone in (False, True))
         cubic = enlarge(low).clamp(-1, 1)
@@ -56,10 +56,10 @@ class Upsampled:
 
 
 def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
-    """Pixels [b t 3 4h 4w] as the workflow `upscale_video` makes them; with one set of layers for
-    all tasks without back-projection.
+    """Upsample to pixels [b t 3 4h 4w] as in the workflow `upscale_video`; families with joint
+    layers for all tasks do without back-projection.
 
-    per_frame: no temporal layers in the network nor in the decoder.
+    per_frame: without temporal layers in network and decoder.
     """
     latents = run.models.upsampled(
         low, UPSAMPLING, run.seed, noise_level=UPSAMPLING_NOISE_LEVEL, per_frame=per_frame
@@ -71,7 +71,7 @@ def upsampled(run: Run, low: Tensor, *, per_frame: bool = False) -> Tensor:
 
 
 def upsampler(run: Run) -> list[Figure]:
-    """Unseen videos of both worlds at 256x256, against bicubic and against frame by frame."""
+    """Unseen videos of both worlds at 256x256, relative to bicubic and to frame by frame."""
     measured = {world: _rendered(run, world) for world in WORLDS}
     gain = mean(one.psnr - one.bicubic for one in _all(measured))
     detail = _by_name(measured, "psnr", "bicubic")
@@ -82,14 +82,14 @@ def upsampler(run: Run) -> list[Figure]:
 
 
 def _rendered(run: Run, world: str) -> list[Upsampled]:
-    """Video by video, as few large frames as possible in memory."""
+    """Measure video by video, to limit the large frames in memory."""
     size = dict(frames=run.counts.upsampled_frames, size=LARGE_SIDE)
     seeds = range(run.seed, run.seed + run.counts.upsampled)
     return [Upsampled.of(run, rendered_videos(world, 1, seed, **size)) for seed in seeds]
 
 
 def upsampler_real(run: Run) -> list[Figure]:
-    """Real videos that no training saw: detail like the truth's, close to it and steady."""
+    """Held-out real videos: spectrum, PSNR and flicker."""
     videos, missing = held_out_videos(run.counts.real_frames)
     if missing:
         return _no_real_videos(missing)
@@ -137,9 +137,9 @@ def _by_name(measured: dict[str, list[Upsampled]], *fields: str) -> dict[str, fl
 
 
 def decoder(run: Run) -> list[Figure]:
-    """Rendered and real videos encoded and decoded, by the temporal decoder and frame by frame.
+    """Rendered and real videos, decoded by the temporal decoder and frame by frame.
 
-    The flicker is the mean of the videos' ratios: steady videos count as much as lively ones.
+    The flicker is the mean of the ratios of videos, so that calm ones count as much as lively ones.
     """
     rendered = {
         world: rendered_videos(world, run.counts.decoded, run.seed, frames=FRAMES, size=SIDE)

@@ -1,5 +1,5 @@
-"""How fast LVDM's full-size networks are, as a share of what the same machine reaches on a plain
-convolution; float32 on the CPU, random weights."""
+"""Speed of LVDM's full-size networks relative to a plain convolution; float32 on the CPU, random
+weights."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TEXT_TO_VIDEO = FactorisedConfig(
 )
 DECODER = Autoencoder3DConfig()
 
-# Of one call on VIDEO and on LATENTS: multiplications and additions.
+# FLOPs (multiplications and additions) of one call, and the shape of its input.
 TEXT_TO_VIDEO_FLOP, VIDEO = 3.302e12, (1, 16, 4, 32, 32)
 DECODER_FLOP, LATENTS = 2.850e12, (1, 4, 4, 32, 32)
 
 
 def text_to_video(config: FactorisedConfig = TEXT_TO_VIDEO) -> Callable[[], Tensor]:
-    """One evaluation of the U-Net."""
+    """One forward pass of the text-to-video U-Net."""
     with torch.device("meta"):
         network = FactorisedUNet(config)
     network = channels_last(randomize(network.to_empty(device="cpu")))
@@ -40,14 +40,14 @@ def text_to_video(config: FactorisedConfig = TEXT_TO_VIDEO) -> Callable[[], Tens
 
 
 def decoder(config: Autoencoder3DConfig = DECODER) -> Callable[[], Tensor]:
-    """16 frames of 256x256 from their latents."""
+    """One decoding of 16 frames of 256x256."""
     module = channels_last(randomize(Autoencoder3D(config)))
     latents = torch.randn(LATENTS, generator=torch.Generator().manual_seed(0))
     return lambda: module(latents)
 
 
 def report() -> tuple[dict[str, float], list[str]]:
-    """The share of each, and a sentence for each."""
+    """(shares, lines) of both networks."""
     found, lines = {}, []
     for name, make, flop in (
         ("LVDM text to video", text_to_video, TEXT_TO_VIDEO_FLOP),
