@@ -1,9 +1,9 @@
-"""Model families, one module or more each: configuration, table of foreign names, what is special.
+"""The registry of model families. Each family has one or more modules: configuration, key tables,
+loading, published settings.
 
-This is the registry: whatever loads or samples a published model asks here, and names no family. A
-new family is an entry in :func:`families`, and the functions that it points to; image models and
-their parts have a registry of their own, :mod:`.image_models`. Nothing heavy is imported before a
-family is asked for.
+Whatever loads or samples a published model asks this registry and names no family. To add a family,
+add an entry to :func:`families` and the functions that it points to. Image models and their parts
+have their own registry, :mod:`.image_models`. Heavy modules are imported on first use.
 """
 
 from __future__ import annotations
@@ -36,20 +36,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What a family can do; functions take `dtype` and `device` where they load.
+    """What a family provides; functions that load take `dtype` and `device`.
 
-    name: in the headers of its files. detects: whether a file without a header is one of its own.
-    load_layers: temporal layers, to be put into an image model. load_video_model: a whole U-Net
-    with its layers in it, None where no file holds one. load_parts: the same with whatever else the
-    file holds, where files hold more than a U-Net; asks: it takes `untold`, what weights do not
-    tell. load_decoder: a temporal decoder, of the latents of any image model with the same
-    autoencoder. load_autoencoder: one of videos, which a file may hold alone. published_plan: the
-    noise levels that the original takes, by the name of what was trained (such as "lavie base"), of
-    a sampler, and by the number of steps; None where nothing special was published; own_levels: it
-    is also given the schedule of the model itself. long_video: the script for long videos that it
-    was published with. usual_settings: sampler, steps and guidance by the same name, None where it
-    says nothing. kinds: what the kinds of its files are called in sentences.
-    load_updates(path, layers, ops): a LoRA of its temporal layers.
+    name: as in the headers of its files. detects: whether a file without a header is of this
+    family. load_layers: temporal layers, to be injected into an image model. load_video_model: a
+    whole U-Net with its layers injected; None where no file holds one. load_parts: the same with
+    whatever else the file holds; asks: whether it takes `untold`, what the weights do not reveal.
+    load_decoder: a temporal decoder, for latents of any image model with the same autoencoder.
+    load_autoencoder: a video autoencoder. published_plan: the original's noise levels by the name
+    of what was trained (such as "lavie base"), sampler and number of steps; None where nothing
+    special was published; own_levels: whether it also takes the model's own schedule. long_video:
+    the published script for long videos. usual_settings: default sampler, steps and guidance by the
+    same name. kinds: how messages call the kinds of its files. load_updates(path, layers, ops): a
+    LoRA of its temporal layers.
     """
 
     name: str
@@ -65,13 +64,13 @@ class Family:
     own_levels: bool = False
     usual_settings: Callable[[str], UsualSettings | None] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
-    task: str = ""  # what other programs' models of this family are for, where that tells it
+    task: str = ""  # if set, a model known only by this task is of this family
     load_updates: Callable[..., WeightUpdates] | None = None
 
 
 @cache
 def families() -> tuple[Family, ...]:
-    """All families of temporal layers, the project's own format first; imported when asked for."""
+    """All families, the project's own format first; imported on the first call."""
     from . import (
         animatediff,
         animatediff_sampling,
@@ -135,7 +134,7 @@ def _image_to_video() -> Family:
 
 
 def _networks_for_video() -> tuple[Family, ...]:
-    """Families whose networks were made for video as a whole, without layers for others."""
+    """Families whose networks were built for video, without layers for an image model."""
     from . import lvdm, lvdm_sampling, videocrafter
 
     return (
@@ -165,10 +164,10 @@ def _networks_for_video() -> tuple[Family, ...]:
 
 
 def family_of(path: Path) -> Family:
-    """The family of a file: what its header says, else whose weights it holds.
+    """The family of a file, by its header or else by its weights.
 
-    Layers in the project's own format may be of any origin. Where no family knows a file, the last
-    one says what it looked for when it loads it.
+    If no family recognises the file, the last one is returned: its loader raises an error that says
+    what it looked for.
     """
     from ..weights.weight_files import header_of
 
@@ -179,29 +178,29 @@ def family_of(path: Path) -> Family:
 
 
 def kind_in_words(family: str, kind: str) -> str | None:
-    """What files of a kind hold, such as "temporal layers": in the family's own words, else in
-    those of the project's own format; None for an unknown kind."""
+    """How messages call a kind of file, such as "temporal layers": as the family says, else as the
+    project's own format does; None for an unknown kind."""
     first, *published = families()
     named = next((one.kinds for one in published if one.name == family), {})
     return named.get(kind) or first.kinds.get(kind)
 
 
 def load_temporal_layers(path: Path, **where: Any) -> TemporalLayers:
-    """The temporal layers in a file; of a whole video model, only its layers."""
+    """Load the temporal layers in a file; of a whole video model, only its layers."""
     return family_of(path).load_layers(path, **where)
 
 
 def load_layer_updates(path: Path, layers: TemporalLayers, ops: Any) -> WeightUpdates:
-    """The updates that a LoRA has for temporal layers, modules made by `ops`.
+    """Load a LoRA for temporal layers, as modules made by `ops`.
 
-    Raises CheckpointError for a file that has none for these.
+    Raises CheckpointError for a file that does not fit these layers.
     """
     (load,) = (one.load_updates for one in families() if one.load_updates is not None)
     return load(path, layers, ops)
 
 
 def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
-    """The name of its family, and the video model in a file.
+    """Load the whole video model in a file: (name of its family, model).
 
     Raises CheckpointError for a file that holds none.
     """
@@ -216,10 +215,10 @@ def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
 def load_video_parts(
     path: Path, untold: Untold | None = None, **where: Any
 ) -> tuple[str, VideoParts]:
-    """The name of its family, and the video model in a file with whatever else the file holds.
+    """Load the video model in a file with whatever else the file holds: (family name, parts).
 
-    Raises CheckpointError for a file without a whole video model, and where its weights do not tell
-    what `untold` does not say.
+    Raises CheckpointError for a file without a whole video model, and if `untold` lacks something
+    that the weights do not reveal.
     """
     from .video_parts import VideoParts
 
@@ -232,7 +231,7 @@ def load_video_parts(
 
 
 def load_temporal_decoder(path: Path, **where: Any) -> VideoDecoder:
-    """The temporal decoder in a published file, with the encoder that fits if the file has it.
+    """Load the temporal decoder in a published file, with the matching encoder if the file has it.
 
     Raises CheckpointError for a file that holds none.
     """
@@ -249,22 +248,22 @@ def load_temporal_decoder(path: Path, **where: Any) -> VideoDecoder:
 
 
 def load_video_autoencoder(path: Path, **where: Any) -> Autoencoder3D | None:
-    """The autoencoder of videos in a file; None for a file of a family that has none."""
+    """Load the video autoencoder in a file; None if the file's family has none."""
     load = family_of(path).load_autoencoder
     return None if load is None else load(path, **where)
 
 
 def family_for(task: str) -> str:
-    """The name of the family whose whole models are for a task; "" where none is."""
+    """The name of the family of a model known only by its task; "" if unknown."""
     return next((one.name for one in families() if task and one.task == task), "")
 
 
 def published_plan(
     trained: str, sampler: str, steps: int, schedule: NoiseSchedule | None = None
 ) -> Plan:
-    """The noise levels of the original of what was trained, such as "lavie base".
+    """The noise levels that the original uses for what was trained, such as "lavie base".
 
-    schedule: of the model itself, where its file has one of its own.
+    schedule: the model's own, for families that need it. Raises ValueError where none are known.
     """
     for family in families():
         if family.published_plan is not None and trained.split(" ")[0] == family.name:
@@ -275,8 +274,8 @@ def published_plan(
 
 
 def usual_settings(trained: str) -> UsualSettings | None:
-    """What to sample with where the user does not say, of what was trained, such as "animatediff
-    animatelcm"; None where nothing is known."""
+    """Default sampling settings for what was trained, such as "animatediff animatelcm"; None if
+    unknown."""
     for family in families():
         if family.usual_settings is not None and trained.split(" ")[0] == family.name:
             return family.usual_settings(trained)
@@ -284,7 +283,8 @@ def usual_settings(trained: str) -> UsualSettings | None:
 
 
 def published_long_video(trained: str) -> LongVideoScript:
-    """The script for long videos that what was trained was published with, such as "lavie base"."""
+    """The script for long videos published with what was trained, such as "lvdm given frames";
+    ValueError if there is none."""
     for family in families():
         if family.long_video is not None and trained.split(" ")[0] == family.name:
             return family.long_video
@@ -293,37 +293,37 @@ def published_long_video(trained: str) -> LongVideoScript:
 
 
 # --------------------------------------------------------------------------------------------------
-# What comes with the pack.
+# Models that come with the pack.
 
 VIDEO_MODEL_FILES = (
     "lavie_base.pt", "lavie_interpolation.pt", "lavie_vsr.pt", "svd_xt.safetensors",
     "text2video_pytorch_model.pth",
 )  # fmt: skip
-"""Files that hold a whole video model, as they are called where they are published: examples."""
+"""Published names of some files that hold a whole video model."""
 
 
 def included_names(kind: str) -> tuple[str, ...]:
-    """The names of the models of a kind that come with the pack, the default first.
+    """The names of the included models of a kind, the default first.
 
-    kind: "image_model", "temporal_layers", "temporal_decoder" or "upsampler".
+    kind: "image_model", "temporal_layers", "temporal_decoder", "upsampler" or "video_model".
     """
     return tuple(one.name for one in own.MODELS if one.kind == kind)
 
 
 def included_files(name: str) -> list[Path]:
-    """The files of all models that come with the pack under a name, whatever their kind."""
+    """The files of all included models of this name, of any kind."""
     return [own.path_of(one.file) for one in own.MODELS if one.name == name]
 
 
 def included_layers(*tasks: str) -> tuple[str, ...]:
-    """The names of the temporal layers that come with the pack for some tasks."""
+    """The names of the included temporal layers for these tasks."""
     return tuple(one.name for one in own.MODELS if one.task in tasks)
 
 
 def included_path(kind: str, name: str) -> Path | None:
-    """The file of a model that comes with the pack; None for any other name.
+    """The file of an included model; None for any other name.
 
-    Raises ValueError for a name of the form of theirs that none has.
+    Raises ValueError for an unknown name that starts like those of included models.
     """
     for one in own.MODELS:
         if (one.name, one.kind) == (name, kind):
@@ -336,39 +336,39 @@ def included_path(kind: str, name: str) -> Path | None:
 
 
 def included_folders() -> dict[str, Path]:
-    """The folders of the weights that come with the pack, by the name of their family."""
+    """The folders of the included weights, by family name."""
     return {own.NAME: own.WEIGHTS}
 
 
 def own_weights_in(folder: Path) -> AbstractContextManager[None]:
-    """The weights that come with the pack are those in another folder as long as this lasts."""
+    """Use another folder's weights as the included ones inside this context."""
     return own.weights_in(folder)
 
 
 def rendered_video(world: str, *, seed: int, frames: int, size: int) -> Tensor:
-    """Frames [t 3 size size] in [-1, 1] of a world that models of the pack were trained on, such as
-    "driving", at four times the frame rate of the training videos."""
+    """Frames [t 3 size size] in [-1, 1] of a rendered training world of the included models, such
+    as "driving", at four times the frame rate of the training videos."""
     from .embedded.worlds import rendered
 
     return rendered(world, seed=seed, frames=frames, size=size)
 
 
 def load_sparse_control(path: Path, **where: Any) -> SparseControlNet:
-    """A SparseCtrl: a ControlNet whose frames see each other."""
+    """Load a SparseCtrl: a ControlNet with temporal attention."""
     from . import animatediff_sparse
 
     return animatediff_sparse.load(path, **where)
 
 
 def image_motion(name: str) -> tuple[float, ...]:
-    """How like a given image frames stay by their distance from it, as a preset says."""
+    """A PIA preset: similarity of a frame to the input image, in 0 .. 1, by distance in frames."""
     from .animatediff_config import LIKENESS
 
     return LIKENESS[name]
 
 
 def read_camera_control(path: Path) -> CameraWeights:
-    """What lets temporal layers follow a camera."""
+    """Read CameraCtrl's weights, which let temporal layers follow a camera trajectory."""
     from . import animatediff_camera
 
     return animatediff_camera.read(path)

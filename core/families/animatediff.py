@@ -1,8 +1,8 @@
-"""AnimateDiff (Guo et al. 2023) and what was made after it: motion modules for any checkpoint of
-Stable Diffusion 1.x or XL, loaded as temporal layers by site.
+"""AnimateDiff (Guo et al. 2023) and its successors: motion modules for any checkpoint of Stable
+Diffusion 1.x or XL, loaded as temporal layers by site.
 
-Known are v1, v2, v3, the beta for XL, Hotshot-XL, AnimateLCM with and without an image, and PIA,
-each as its original file, under a prefix, or as diffusers' MotionAdapter; and motion LoRAs.
+Supported are v1, v2, v3, the XL beta, Hotshot-XL, AnimateLCM with and without an image, and PIA,
+each as the original file, under a prefix, or as diffusers' MotionAdapter; and motion LoRAs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .stable_diffusion_refusals import what_it_is
 
 FAMILY = "animatediff"
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model"
-"""Of diffusers' folders."""
+"""File names in diffusers' folders."""
 
 
 def load_layers(
@@ -42,10 +42,10 @@ def load_layers(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> TemporalLayers:
-    """The motion modules of a file, or of a MotionAdapter's folder, as temporal layers.
+    """Load the motion modules of a file, or of a MotionAdapter's folder, as temporal layers.
 
-    layout: of the image network, where that is neither Stable Diffusion 1's nor XL's. Raises
-    CheckpointError in one sentence.
+    layout: of the image network, if it is neither Stable Diffusion 1's nor XL's. Raises
+    CheckpointError.
     """
     path = Path(path)
     state = read(path)
@@ -56,7 +56,7 @@ def load_layers(
 
 
 def load_updates(path: str | os.PathLike, layers: TemporalLayers, ops=nn) -> WeightUpdates:
-    """A motion LoRA for these motion modules, to stand beside them."""
+    """Load a motion LoRA as updates that run beside these motion modules."""
     return beside(layers, load_lora(path), ops)
 
 
@@ -69,19 +69,22 @@ def detects(path: Path) -> bool:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of diffusers' folder, without the prefix of motion modules."""
+    """The tensors of a file or a diffusers folder, without the prefix of motion modules."""
     state = read_weights(find_weights(path, WEIGHTS) if path.is_dir() else path)
     return without_prefix(state)
 
 
 def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Motion modules under their plain names; others keep theirs, which are then unknown."""
+    """Strip the prefix of motion modules; keys without it stay, and are rejected later."""
     prefix = prefix_of(state)
     return {k.removeprefix(prefix): v for k, v in state.items()} if prefix else dict(state)
 
 
 def config_of(path: Path, state: Mapping[str, Tensor]) -> AnimateDiffConfig:
-    """What the weights tell, and the configuration beside them; CheckpointError for other files."""
+    """The configuration, read off the weights and diffusers' config file beside them.
+
+    Raises CheckpointError for files without motion modules.
+    """
     config = detect({k: tuple(v.shape) for k, v in state.items()}, **_numbers_beside(path))
     if config is None:
         raise CheckpointError(f"{path.name} holds no motion modules{what_it_is(state)}")
@@ -89,17 +92,17 @@ def config_of(path: Path, state: Mapping[str, Tensor]) -> AnimateDiffConfig:
 
 
 def lightning_steps(name: str) -> int:
-    """The steps that motion modules were distilled to (AnimateDiff-Lightning) by the name of their
-    file, such as animatediff_lightning_4step_comfyui.safetensors; 0 for others.
+    """The number of steps that AnimateDiff-Lightning modules were distilled to, from a file name
+    such as animatediff_lightning_4step_comfyui.safetensors; 0 for others.
 
-    Nothing in the weights tells it. It decides about nothing but sampling settings.
+    The weights do not reveal it. It only affects sampling settings.
     """
     found = re.search(r"lightning[_-]?(\d{1,2})[_-]?steps?", name, re.IGNORECASE)
     return int(found[1]) if found else 0
 
 
 def _numbers_beside(path: Path) -> dict[str, Any]:
-    """The numbers that weights do not tell, from diffusers' configuration if there is one."""
+    """Settings that the weights do not reveal, from diffusers' configuration if there is one."""
     if not path.is_dir() and not path.name.startswith(WEIGHTS):
         return {}
     beside = (path if path.is_dir() else path.parent) / CONFIG
@@ -119,7 +122,7 @@ def assemble(
     loras: Sequence[MotionLora] = (),
     dtype: torch.dtype = torch.float32,
 ) -> TemporalLayers:
-    """The layers with the weights of a state dict, every key of it used, and LoRAs beside them."""
+    """Build the layers from a state dict, with LoRAs beside them; unknown keys are an error."""
     found, spec = keys.split(state, config, name).layers, config.layers_spec()
     spec, updates = with_loras(spec, loras)
     with torch.device("meta"):

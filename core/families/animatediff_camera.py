@@ -1,5 +1,5 @@
-"""CameraCtrl's file (He et al. 2024): a pose encoder, and a linear map beside the first attention
-of each motion module of Stable Diffusion 1's."""
+"""CameraCtrl (He et al. 2024): a pose encoder, and a linear layer that merges its features into the
+first attention of Stable Diffusion 1's motion modules."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _MERGE = re.compile(
 
 @dataclass(frozen=True)
 class CameraWeights:
-    """What a file holds. tensors: under the names that temporal layers have for them. sites: of the
-    motion modules that follow the camera."""
+    """The contents of a file. tensors: under their names in temporal layers. sites: of the motion
+    modules that follow the camera."""
 
     spec: CameraEncoderSpec
     tensors: Mapping[str, Tensor]
@@ -45,7 +45,7 @@ class CameraWeights:
     name: str = "the file"
 
     def followed_by(self, spec: TemporalLayersSpec) -> TemporalLayersSpec:
-        """Motion modules that follow a camera; CheckpointError for those of another image model."""
+        """`spec` with motion modules that follow a camera; CheckpointError if it does not fit."""
         lacking = [site for site in self.sites if site not in spec.layers]
         fits = not lacking and self.spec.widths == spec.layout.channels
         if not fits or not all(isinstance(spec.layers[s], MotionModuleSpec) for s in self.sites):
@@ -60,7 +60,7 @@ class CameraWeights:
         return replace(spec, layers=layers, camera=self.spec)
 
     def beside(self, layers: TemporalLayers, dtype: torch.dtype = torch.float32) -> TemporalLayers:
-        """The layers with the camera's weights beside theirs; the given ones are not changed."""
+        """New layers with the camera's weights added; `layers` is not changed."""
         spec = self.followed_by(layers.spec)
         with torch.device("meta"):
             made = TemporalLayers(spec)
@@ -69,7 +69,7 @@ class CameraWeights:
 
 
 def read(path: str | os.PathLike) -> CameraWeights:
-    """Read a file; CheckpointError, in one sentence, for one that holds no camera control."""
+    """Read a file; CheckpointError if it holds no camera control."""
     path = Path(path)
     if is_safetensors(path):
         return from_original(read_weights(path), path.name)
@@ -84,7 +84,7 @@ def _joined(parts: list[Mapping[str, Any]]) -> dict[str, Tensor]:
 
 
 def from_original(state: Mapping[str, Tensor], name: str = "the file") -> CameraWeights:
-    """The weights under our names, every key of them used but for tables of positions."""
+    """Rename the weights; tables of positions are dropped, other unknown keys are an error."""
     encoder, tensors, sites, unknown = {}, {}, set(), []
     for old, tensor in state.items():
         own, merge = _ENCODER.match(old), _MERGE.match(old)

@@ -1,4 +1,4 @@
-"""Which motion modules a file holds, AnimateDiff's or those made after it, and their size."""
+"""Which motion modules a file holds, AnimateDiff's or a successor's, and their sizes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Shapes = Mapping[str, Sequence[int]]
 Spelling = Literal["original", "hotshot", "diffusers"]
 
 LINEAR = Betas("linear", 8.5e-4, 1.2e-2)
-"""Linear in beta, unlike Stable Diffusion's own; ComfyUI's name for it is sqrt_linear."""
+"""Linear in beta, unlike Stable Diffusion's schedule; ComfyUI calls this one sqrt_linear."""
 XL_BETAS = Betas("scaled_linear", 8.5e-4, 2e-2)
 LATENTS = 4
-"""Channels of PIA's first convolution that are those of the latents; the others are its own."""
+"""Latent channels of PIA's first convolution; the others are the mask's and the image's."""
 LCM_IMAGE_BETAS = Betas("linear", 8.5e-4, 1.4e-2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What the name of a release says. positions: of a file without tables of positions."""
+    """Settings of a release. positions: for files without tables of positions."""
 
     positions: int = 32
     middle: bool = False
@@ -65,7 +65,8 @@ LIKENESS = {
     "style transfer moderate": (0.5, 0.4, 0.4, 0.4, 0.35, 0.35, 0.3, 0.25, 0.2),
     "style transfer small": (0.5, 0.4, 0.4, 0.4, 0.35, 0.3),
 }  # fmt: skip
-"""PIA's presets, in its order; those of loops close at a distance of 15 frames."""
+"""PIA's presets, in its order: similarity to the input image at a distance of 0, 1, ... frames. The
+loops return to 1 at a distance of 15."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class AnimateDiffConfig:
     spelling: Spelling
     layout: UNetLayout
     positions: int
-    tables: bool = True  # whether the file holds the positions
+    tables: bool = True  # whether the file holds tables of positions
     middle: bool = False
     way_down: bool = True
     way_up: bool = True
@@ -84,10 +85,10 @@ class AnimateDiffConfig:
     attentions: int = 2
     heads: int = 8
     norm_groups: int = 32
-    pooled_norms: bool | None = None  # in the image network; None for what the variant says
-    lightning: int = 0  # steps that the modules were distilled to, which no weight tells
-    likeness: tuple[float, ...] = LIKENESS["moderate motion"]  # PIA's alone
-    motion: float = 0.8  # of AnimateLCM's image-to-video layers alone
+    pooled_norms: bool | None = None  # in the image network; None: as usual for the variant
+    lightning: int = 0  # number of steps that the modules were distilled to; not in the weights
+    likeness: tuple[float, ...] = LIKENESS["moderate motion"]  # PIA only
+    motion: float = 0.8  # AnimateLCM's image-to-video layers only
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -97,14 +98,14 @@ class AnimateDiffConfig:
 
     @property
     def family(self) -> str:
-        """What the layers are known as, "animatediff v3" for instance."""
+        """The name of the layers, such as "animatediff v3"."""
         return f"animatediff {self.variant}" + (
             f" lightning {self.lightning}" if self.lightning else ""
         )
 
     @property
     def module(self) -> MotionModuleSpec:
-        """Each of the modules; they differ by their width alone."""
+        """The spec of all modules; they differ only in width."""
         return MotionModuleSpec(
             heads=self.heads,
             positions=self.positions,
@@ -116,7 +117,7 @@ class AnimateDiffConfig:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Behind every spatial transformer, or where a level without them would have one."""
+        """After every spatial transformer, or where a level without them would have one."""
         every = (*attn_sites(self.layout), *bare_attn_sites(self.layout))
         lacking = [] if self.middle else ["mid."]
         lacking += [] if self.way_down else ["down."]
@@ -157,26 +158,26 @@ class AnimateDiffConfig:
 # Detection.
 
 MODULES = {"motion_modules": "original", "temporal_attentions": "hotshot"}
-"""What the lists of modules are called beside those of residual blocks, and by whom."""
+"""Names of the lists of motion modules, and who uses them."""
 
 _PLACE = r"(?:(?:down|up)_blocks\.\d+|mid_block)"
 _MODULE = re.compile(rf"^(?P<prefix>.*?){_PLACE}\.(?P<list>{'|'.join(MODULES)})\.\d+\.")
 TABLE = re.compile(r"\.(pos_encoder\.(pe|pos_encoding|positional_encoding)|pos_embed\.pe)$")
-"""Ends of the names of tables of positions."""
+"""Matches the names of tables of positions."""
 
 
 def prefix_of(keys: Iterable[str]) -> str | None:
-    """What stands before the names of motion modules ("", "module.", ...); None if there are none
-    of them."""
+    """The prefix of motion modules' names ("", "module.", ...); None if there are no motion
+    modules."""
     return next((found["prefix"] for found in map(_MODULE.match, keys) if found), None)
 
 
 def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateDiffConfig | None:
-    """The configuration that the names, without a prefix, and shapes of weights tell; None if there
+    """The configuration, read off the names (without a prefix) and shapes of weights; None if there
     are no motion modules among them.
 
-    The number of groups and of heads cannot be told, nor how deep the image network's transformers
-    are: with three levels, it is Stable Diffusion XL's.
+    They do not reveal the number of groups and of heads, nor the depths of the image network's
+    transformers: three levels are assumed to be Stable Diffusion XL's.
     """
     kinds = {found["list"] for found in map(_MODULE.match, shapes) if found}
     if len(kinds) != 1:
@@ -216,8 +217,8 @@ def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateD
 
 
 def _levels_of(shapes: Shapes, kind: str) -> tuple[list[str], int]:
-    """The list of modules of each level, fine to coarse, and how many residual blocks a level of
-    the way down has. Modules of the way up alone have one more, and begin at the coarsest."""
+    """The path of each level's modules, fine to coarse, and the number of residual blocks per level
+    on the way down. A file of the way up alone has one more, and starts at the coarsest level."""
     for way in ("down", "up"):
         count = _count(shapes, rf"{way}_blocks\.(\d+)\.{kind}\.0\.")
         found = [f"{way}_blocks.{i}.{kind}" for i in range(count)]
@@ -244,7 +245,7 @@ def _variant(
 
 
 def takes_image(shapes: Shapes) -> bool:
-    """Whether the first convolution also takes a mask and an image's latents."""
+    """Whether the first convolution also takes a mask and an image's latents, as PIA's does."""
     first = shapes.get("conv_in.weight")
     return first is not None and first[1] == 9
 

@@ -1,4 +1,4 @@
-"""Names of motion modules' weights: the originals', Hotshot-XL's and diffusers'."""
+"""Weight names of motion modules: the originals', Hotshot-XL's and diffusers'."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _SPATIAL = re.compile(
     r"|mid_block\.(resnets|attentions)|conv_in|conv_norm_out|conv_out|time_embedding"
     r"|add_embedding)\."
 )
-"""Modules of the image network, which training checkpoints hold as well."""
+"""Modules of the image network, which training checkpoints also hold."""
 
 _INPUT = ("conv_in.weight", "conv_in.bias")
 _OWN = ("layers.in.own.weight", "layers.in.own.bias")
 _CHANNELS = "layers.in.conv.weight"
-"""PIA's first convolution, and what the layers hold of it: that of the latents, and that of the
-mask and the image."""
+"""PIA's first convolution, and its two parts in our layers: for the latents, and for the mask and
+the image."""
 
 TABLE_TOLERANCE = 0.07
-"""Of a table of positions in half precision or less."""
+"""For tables of positions in half precision or less."""
 
 
 def module_path(site: str, spelling: Spelling) -> str:
-    """What a file calls the motion module at ``site``."""
+    """The path of the motion module at ``site`` in a file."""
     kind = "temporal_attentions" if spelling == "hotshot" else "motion_modules"
     inner = ".temporal_transformer" if spelling == "original" else ""
     return diffusers_path(site).replace("attentions", kind) + inner
@@ -42,7 +42,7 @@ def module_path(site: str, spelling: Spelling) -> str:
 
 def tails(blocks: int, attentions: int, spelling: Spelling) -> dict[str, str]:
     """Module paths inside a motion module: the file's -> :class:`~..motion_module.MotionModule`'s,
-    of projections without their ``base``."""
+    without the ``base`` of projections."""
     found = {"norm": "norm", "proj_in": "project_in", "proj_out": "project_out"}
     diffusers = spelling == "diffusers"
     for k in range(blocks):
@@ -78,7 +78,7 @@ def _with_base(path: str) -> str:
 
 
 def position_tables(config: AnimateDiffConfig) -> dict[str, int]:
-    """Where the file repeats the positions, with the width of each table."""
+    """Keys of the tables of positions in the file, with the width of each."""
     if not config.tables:
         return {}
     if config.spelling == "diffusers":
@@ -98,17 +98,16 @@ def position_tables(config: AnimateDiffConfig) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Split:
-    """A state dict taken apart. layers: under their own names. left_out: what a file of layers may
-    hold, and is not used."""
+    """A state dict, split up. layers: under our names. left_out: known keys that are not used."""
 
     layers: dict[str, Tensor]
     left_out: list[str]
 
 
 def split(state: Mapping[str, Tensor], config: AnimateDiffConfig, name: str = "the file") -> Split:
-    """Take a state dict apart; CheckpointError for keys that are not known.
+    """Split a state dict; CheckpointError for unknown keys.
 
-    Tables of positions are checked, and recomputed where they are needed.
+    Tables of positions are only checked: they can be recomputed.
     """
     names = table(config)
     found, unknown, first = Split({}, []), [], {}
@@ -151,8 +150,7 @@ def _check_table(old: str, given: Tensor, config: AnimateDiffConfig, name: str) 
 
 
 def join(found: Split, config: AnimateDiffConfig) -> dict[str, Tensor]:
-    """Inverse of :func:`split`, for layers without low-rank updates; what was left out is not
-    there."""
+    """Inverse of :func:`split` for layers without low-rank updates, without the keys left out."""
     own, first = dict(found.layers), {}
     if _CHANNELS in own:
         weight, bias, channels = (own.pop(k) for k in (*_OWN, _CHANNELS))

@@ -1,4 +1,4 @@
-"""Motion LoRAs: low-rank updates of motion modules, loaded beside the modules and not into them."""
+"""Motion LoRAs: low-rank updates of motion modules, run beside them instead of merged into them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .lora.names import sort_keys
 
 @dataclass(frozen=True)
 class MotionLora:
-    """A motion LoRA and how much of it is used. tensors: as the file names them."""
+    """A motion LoRA and its strength. tensors: under the file's names."""
 
     tensors: Mapping[str, Tensor]
     strength: float = 1.0
@@ -31,14 +31,14 @@ class MotionLora:
 
 
 def load_lora(path: str | os.PathLike, strength: float = 1.0) -> MotionLora:
-    """Read a motion LoRA, .ckpt or .safetensors."""
+    """Read a motion LoRA from a .ckpt or .safetensors file."""
     return MotionLora(read_lora(path), strength, Path(path).name)
 
 
 def beside(layers: TemporalLayers, lora: MotionLora, ops=nn) -> WeightUpdates:
-    """The LoRA's updates of motion modules, to stand beside them at strengths of their own.
+    """The LoRA's updates, to run beside the motion modules at a strength of their own.
 
-    Raises CheckpointError for a LoRA that changes what the modules do not have.
+    Raises CheckpointError for a LoRA of modules that do not exist here.
     """
     names, made = _projections(layers.spec.layers), {}
     found = sort_keys(lora.tensors, lora.name).unet
@@ -60,9 +60,9 @@ def _linear(weight: Tensor, ops) -> nn.Module:
 def with_loras(
     spec: TemporalLayersSpec, loras: Sequence[MotionLora]
 ) -> tuple[TemporalLayersSpec, dict[str, Tensor]]:
-    """Motion modules with the updates of every LoRA, in order, and the updates' weights.
+    """(spec with the updates of every LoRA, in order; the updates' weights).
 
-    Raises CheckpointError for a LoRA that changes what the modules do not have.
+    Raises CheckpointError for a LoRA of modules that do not exist here.
     """
     layers, state = dict(spec.layers), {}
     for lora in loras:
@@ -80,7 +80,7 @@ def with_loras(
 
 
 def _projections(layers: Mapping[str, object]) -> dict[str, tuple[str, str]]:
-    """Every spelling, dotted or flattened, of a projection's path -> its site and own path."""
+    """Every spelling, dotted or flattened, of a projection's path -> (its site, its path here)."""
     found = {}
     for site, spec in layers.items():
         if not isinstance(spec, MotionModuleSpec):

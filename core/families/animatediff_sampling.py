@@ -1,4 +1,4 @@
-"""The originals' own sampling, of which their files hold nothing."""
+"""Sampling settings of the originals, which their files do not hold."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from ..diffusion.schedules import (
 from .animatediff_config import VARIANTS
 
 DISTILLED = {"animatelcm": 100, "animatelcm i2v": 200}
-"""Timesteps that the consistency models were trained on."""
+"""Number of timesteps that the consistency models were trained on."""
 DDIM = ("v1", "v2", "v3", "pia")
 USUAL = UsualSettings(sampler="ddim", steps=25, cfg=7.5)
-"""Of modules that were not distilled; none of them needs this sampler."""
+"""For modules that were not distilled; they also work with other samplers."""
 LCM = {"animatelcm": 1.5, "animatelcm i2v": 1.0}
-"""Guidance that consistency models were published with; 2 is the most."""
+"""Published guidance scale of the consistency models; 2 is the maximum."""
 
 
 def lcm_timesteps(steps: int, *, distilled: int = 100, total: int = 1000) -> Tensor:
-    """[steps] descending int64: evenly spaced among the ``distilled`` timesteps that a consistency
-    model was trained on, k, 2k, ... minus 1. The text-to-video layers know 100, those that take an
-    image 200.
+    """[steps] int64, descending: evenly spaced among the ``distilled`` timesteps k - 1, 2k - 1, ...
+    that a consistency model was trained on: 100 for the text-to-video layers, 200 for those that
+    take an image.
 
-    Raises ValueError for more steps than there are.
+    Raises ValueError for fewer than 1 or more than ``distilled`` steps.
     """
     if not 1 <= steps <= distilled:
         raise ValueError(
             f"the layers were trained on 1 to {distilled} steps, but {steps} are asked"
         )
     known = (torch.arange(1, distilled + 1) * (total // distilled) - 1).flip(0)
-    # floor(k distilled / steps) as the original rounds it: numpy's steps can fall just below.
+    # floor(k distilled / steps), rounded as in the original: linspace can fall just below.
     return known[np.floor(np.linspace(0, distilled, steps, endpoint=False)).astype(int)]
 
 
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:
-    """The noise levels of the original of "animatediff v3" and its like: DDIM from 1 + k (1000 /
-    steps), multistep consistency sampling, or Euler from the last timestep for Lightning's.
+    """The original's noise levels, for "animatediff v3" and the like: DDIM at timesteps 1 + k (1000
+    // steps), multistep consistency sampling, or for Lightning Euler from the last timestep.
 
-    Raises ValueError for other samplers, and for layers whose original has others.
+    Raises ValueError for any sampler but the published one.
     """
     variant, lightning = _variant(trained)
     known = {**dict.fromkeys(DDIM, "ddim"), **dict.fromkeys(DISTILLED, "lcm")}
@@ -66,8 +66,8 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
 
 
 def usual_settings(trained: str) -> UsualSettings | None:
-    """The sampler, steps and guidance of "animatediff v3" and its like; of those that were
-    distilled also the most that they bear."""
+    """Default sampler, steps and guidance, for "animatediff v3" and the like; for distilled modules
+    also the maximum steps and guidance."""
     variant, lightning = _variant(trained)
     if lightning:
         return UsualSettings(
@@ -79,7 +79,7 @@ def usual_settings(trained: str) -> UsualSettings | None:
 
 
 def _variant(trained: str) -> tuple[str, int]:
-    """The variant of a family such as "animatediff v2 lightning 4", and its steps of Lightning's, 0
-    for others."""
+    """(variant, Lightning steps) of a family such as "animatediff v2 lightning 4"; 0 steps for
+    others."""
     variant, _, steps = trained.partition(" ")[2].partition(" lightning ")
     return variant, int(steps or 0)

@@ -1,5 +1,5 @@
-"""SparseCtrl's files (AnimateDiff's authors, 2023): a ControlNet of Stable Diffusion 1 under
-diffusers' names, with motion modules of one attention on its way down."""
+"""SparseCtrl (Guo et al. 2023): a ControlNet for Stable Diffusion 1 under diffusers' names, with
+motion modules of one attention on its way down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EMBEDDING = "controlnet_cond_embedding"
 
 
 def is_sparse(names: Iterable[str]) -> bool:
-    """Whether weights of these names are a SparseCtrl's."""
+    """Whether weights with these names are a SparseCtrl's."""
     names = set(names)
     return LAST_OF_DIFFUSERS in names and any(MOTION in name for name in names)
 
@@ -37,7 +37,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> SparseControlNet:
-    """Load a file; CheckpointError, in one sentence, for one that holds no SparseCtrl."""
+    """Load a file; CheckpointError if it holds no SparseCtrl."""
     path = Path(path)
     state = read_weights(path)
     if not is_sparse(state):
@@ -48,7 +48,7 @@ def load(
 def assemble(
     state: Mapping[str, Tensor], name: str = "the file", *, dtype: torch.dtype = torch.float32
 ) -> SparseControlNet:
-    """The network of a state dict, every key of it used but for tables of positions."""
+    """Build the network from a state dict; unknown keys are an error."""
     spatial = {k: v for k, v in state.items() if MOTION not in k}
     try:
         config = config_of(spatial)

@@ -1,8 +1,8 @@
 """ControlNet files for Stable Diffusion 1, 2 and XL, as published (ldm) or by diffusers.
 
-The configuration is read off the names and shapes of the weights, but for the heads of attention,
-of which Stable Diffusion 1 has 8 and the others one per 64 channels, and for the sinusoids of the
-sizes that Stable Diffusion XL is told.
+The configuration is read off the names and shapes of the weights. They do not reveal the attention
+heads (8 in Stable Diffusion 1, otherwise one per 64 channels) and the width of the sinusoids of
+Stable Diffusion XL's size conditions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .stable_diffusion_refusals import what_it_is
 
 PREFIX = "control_model."
 HINT_BLOCKS = 6
-"""Convolutions of the image's encoder between its first and its last."""
+"""Convolutions of the hint encoder between its first and its last."""
 SINUSOIDS = 256
-"""Numbers that stand for each of the sizes."""
+"""Width of the sinusoidal embedding of each size condition."""
 LAST_OF_DIFFUSERS = "controlnet_mid_block.weight"
 LAST_OF_LDM = "middle_block_out.0.weight"
 
@@ -38,7 +38,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> ControlNetModel:
-    """Load a file; CheckpointError, in one sentence, for one that holds no such ControlNet."""
+    """Load a file; CheckpointError if it holds no such ControlNet."""
     path = Path(path)
     state = read_weights(path)
     state = part(state, PREFIX) or state
@@ -69,7 +69,7 @@ def _refuse_others(state: Mapping[str, Tensor], name: str) -> None:
 
 
 def from_ldm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under diffusers' names from those under the published ones."""
+    """Rename weights from the published names to diffusers'."""
     return keys.rename_all(state, table(ldm_layout(state)), "the ControlNet")
 
 
@@ -87,7 +87,7 @@ def table(layout: UNetLayout) -> dict[str, str]:
 
 
 def ldm_layout(state: Mapping[str, Tensor]) -> UNetLayout:
-    """The layout of a published file: a level ends where its size is halved."""
+    """The layout of a published file: each down-sampler ends a level."""
     channels, depths, blocks, number = [0], [0], 0, 1
     while any(key.startswith(f"input_blocks.{number}.") for key in state):
         if f"input_blocks.{number}.0.op.weight" in state:
@@ -104,7 +104,7 @@ def ldm_layout(state: Mapping[str, Tensor]) -> UNetLayout:
 
 
 def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
-    """How many transformer blocks stand at a place."""
+    """The number of numbered modules below a path."""
     found = (re.match(rf"{re.escape(blocks)}\.(\d+)\.", key) for key in state)
     return max((int(one[1]) + 1 for one in found if one), default=0)
 
@@ -114,7 +114,7 @@ def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
 
 
 def config_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The configuration of weights under diffusers' names."""
+    """The configuration, read off weights under diffusers' names."""
     levels = _depth(state, "down_blocks")
     channels = [len(state[f"down_blocks.{i}.resnets.0.conv1.bias"]) for i in range(levels)]
     depths = [
@@ -139,7 +139,7 @@ def config_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _added_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Of what reads the pooled text and the sizes."""
+    """Of the embedding of pooled text and sizes."""
     first = state.get("add_embedding.linear_1.weight")
     if first is None:
         return {}
@@ -151,7 +151,7 @@ def _added_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _hint_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Of what encodes the image; latents are encoded by a single convolution."""
+    """Of the hint encoder; a single convolution encodes hints that are latents."""
     hint = "controlnet_cond_embedding"
     if f"{hint}.weight" in state:
         return {"conditioning_channels": state[f"{hint}.weight"].shape[1]}

@@ -1,4 +1,4 @@
-"""Published weight files of any kind → safetensors, checked strictly before anything is written."""
+"""Convert published weight files to safetensors, with strict checks before anything is written."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ OWN_NAMES = lavie.FAMILY, animatediff.FAMILY, svd.FAMILY, modelscope.FAMILY, LVD
 PUBLISHED_FORMATS = (
     STABLE_DIFFUSION, animatediff.FAMILY, svd.FAMILY, modelscope.FAMILY, LVDM, VIDEOCRAFTER,
 )  # fmt: skip
-"""Families whose files are read by what they hold, converted ones as well."""
+"""Families whose files are recognised by their contents, even when converted."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A file whose family is known, ready to be written: tensors under the names it came with."""
+    """An identified file, ready to be written: tensors keep the names they came with."""
 
     header: Header
     state: dict[str, Tensor]
 
     def write(self, target: Path, dtype: torch.dtype | None = None) -> None:
-        """Write the tensors, cast to `dtype` (None keeps theirs), whole or not at all."""
+        """Write the tensors atomically, cast to `dtype` (None keeps theirs)."""
         key = FOREIGN_KEY if self.header.family in PUBLISHED_FORMATS else METADATA_KEY
         save(target, separate(self.state), self.header, dtype, metadata_key=key)
 
 
 def identify(path: Path) -> Known:
-    """Read a file and check every name and shape of it.
+    """Read a file and check all its names and shapes.
 
-    Known are this project's own files, LaVie's three, motion modules of AnimateDiff and its kin,
-    Stable Video Diffusion whole or in parts, ModelScope's U-Net, the files of LVDM and
-    VideoCrafter, and the single files of Stable Diffusion 1, 2 and the x4 upscaler. Raises
-    CheckpointError, in one sentence, for anything else.
+    Supported are this project's own files, LaVie's three, motion modules of AnimateDiff and its
+    successors, Stable Video Diffusion whole or in parts, ModelScope's U-Net, LVDM, VideoCrafter,
+    and the single files of Stable Diffusion 1, 2, XL and the x4 upscaler. Raises CheckpointError
+    for anything else.
     """
     if path.is_dir():
         raise CheckpointError(f"{shown_path(path)} is a folder, expected one file of weights")
@@ -75,7 +75,7 @@ def identify(path: Path) -> Known:
     try:
         state = lavie.read(path)
     except CheckpointError:
-        # A training checkpoint, or one that cannot be read: the reader of those says why.
+        # A training checkpoint, or an unreadable file, for which read_weights says why.
         state = read_weights(path)
     if kind_in(shapes(state)) is not None:
         return _lavie(path, state)
@@ -101,7 +101,7 @@ def _lavie(path: Path, state: dict[str, Tensor]) -> Known:
 
 
 def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
-    """Under plain names, and without an image network's own weights beside them."""
+    """Under plain names, and without weights of an image network."""
     state = animatediff.without_prefix(state)
     config = animatediff.config_of(path, state)
     animatediff.assemble(on_meta(state), config, path.name)
@@ -113,7 +113,7 @@ def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
 
 
 def moving_images(path: Path, state: dict[str, Tensor]) -> Known | None:
-    """Stable Video Diffusion, whole, its U-Net alone, or its autoencoder alone; None for others."""
+    """Stable Video Diffusion: whole, its U-Net alone or its autoencoder alone; None for others."""
     plain = {k: v for k, v in state.items() if not is_leftover(k)}
     if svd.is_svd({k.removeprefix(svd_files.UNET): v.shape for k, v in plain.items()}):
         found = svd_files.take_apart(on_meta(plain), path.name)
@@ -138,7 +138,7 @@ def text_to_video(path: Path, state: dict[str, Tensor]) -> Known | None:
 
 def _lvdm(path: Path, state: dict[str, Tensor]) -> Known:
     kind, on = lvdm.detect(shapes(state)), on_meta(state)
-    # What its weights do not tell makes no difference to their names and shapes.
+    # Any values will do: names and shapes do not depend on them.
     told = lvdm.Told(data="sky", task="prediction")
     if kind == lvdm.AUTOENCODER_ALONE:
         own = {k: v for k, v in on.items() if not is_leftover(k)}
@@ -151,20 +151,20 @@ def _lvdm(path: Path, state: dict[str, Tensor]) -> Known:
 
 
 def _published(family: str, kind: str, state: dict[str, Tensor]) -> Known:
-    """Without what training left behind, but with both kinds of weights, the noise schedule and the
-    table of signals' scales; a weight that is listed twice is kept once."""
+    """Without training leftovers, but with both sets of weights, the noise schedule and the table
+    of signal scales; duplicate weights are kept once."""
     kept = {k: v for k, v in state.items() if factorised_files.is_used(k)}
     once = {k: v for k, v in kept.items() if not is_duplicate(k, kept)}
     return Known(Header(family=family, kind=kind, config={}), once)
 
 
 def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
-    """Without what training left behind; the name of the model is all its configuration."""
+    """Without training leftovers; the model's name is its whole configuration."""
     state = dict(with_average(state, stable_diffusion.SPECS))
     if stable_diffusion.detect(shapes(state)) is None:
         known = ", ".join((*OWN_NAMES, *stable_diffusion.SPECS))
         raise CheckpointError(f"{path.name} is none of {known}{what_it_is(state)}")
-    # Without numbers, what the U-Net predicts cannot be told, and makes no difference here.
+    # On meta, the kind of prediction cannot be detected; it makes no difference here.
     found = stable_diffusion.from_ldm(on_meta(state), path.name, device="meta", prediction="eps")
     kept = {k: v for k, v in state.items() if not is_leftover(k)}
     kind = "upsampler" if stable_diffusion.SPECS[found.name].max_noise_level else "image_model"
@@ -177,13 +177,13 @@ def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def on_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same names and shapes without the numbers."""
+    """The same names and shapes without data."""
     return {k: v.to("meta") for k, v in state.items()}
 
 
 def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors with memory of their own, which safetensors asks for: published pickles hold
-    one table of constants under many names."""
+    """Give every tensor its own memory, as safetensors requires: published pickles hold one table
+    of constants under many names."""
     seen: set[int] = set()
     found: dict[str, Tensor] = {}
     for key, tensor in state.items():

@@ -1,6 +1,6 @@
-"""The sizes of LVDM's and VideoCrafter's networks, read off the shapes of their weights.
+"""Configurations of LVDM's and VideoCrafter's networks, read off the shapes of their weights.
 
-Everything that they are built from can be told so, but for the strides of the 3D autoencoder.
+The shapes reveal everything but the strides of the 3D autoencoder.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ Shapes = Mapping[str, Sequence[int]]
 
 FIRST, LAST = "input_blocks.0.0.weight", "out.2.weight"
 STACKED_MARK = "init_attn.0.norm.weight"
-"""Only networks of stacked transformers begin with attention."""
+"""Only networks of stacked transformers start with attention."""
 
 TABLE = "relative_position_k.embeddings_table"
 FACTORS = {3: (4, 8, 8)}
-"""Of the published autoencoders, by their number of stages."""
+"""Downsampling in time, height and width of the published autoencoders, by number of stages."""
 
 
 class _Found(dict):
-    """Shapes of which a missing one is an error in one sentence."""
+    """Shapes by key; a missing key raises CheckpointError."""
 
     def __missing__(self, key: str) -> Sequence[int]:
         raise CheckpointError(f"the network lacks the key {key}")
 
 
 def is_lvdm(unet: Shapes) -> bool:
-    """Whether a U-Net's shapes, by the original's names, are those of an LVDM network."""
+    """Whether a U-Net's shapes, under the original's names, are LVDM's."""
     return len(unet.get(FIRST, ())) == 5 and LAST in unet
 
 
 def is_videocrafter(unet: Shapes) -> bool:
-    """Whether they are those of a VideoCrafter network."""
+    """Whether a U-Net's shapes, under the original's names, are VideoCrafter's."""
     return len(unet.get(FIRST, ())) == 4 and LAST in unet and STACKED_MARK in unet
 
 
 def unet_config(shapes: Shapes) -> FactorisedConfig:
-    """The U-Net of these shapes, by the original's names without a prefix.
+    """The U-Net's configuration, from shapes under the original's names without a prefix.
 
-    Raises CheckpointError for a network that lacks what its sizes are told by.
+    Raises CheckpointError if a key is missing that determines a size.
     """
     found = _Found(shapes)
     channels, layers, attended = _levels(found)
@@ -73,7 +73,7 @@ def unet_config(shapes: Shapes) -> FactorisedConfig:
 
 
 def _levels(found: _Found) -> tuple[tuple[int, ...], int, tuple[bool, ...]]:
-    """Width of every level, blocks per level, and whether it has attention."""
+    """Widths per level, number of blocks per level, and which levels have attention."""
     levels: list[list[str]] = [[]]
     for index in range(1, _count(found, r"input_blocks\.(\d+)\.")):
         block = f"input_blocks.{index}"
@@ -88,21 +88,20 @@ def _levels(found: _Found) -> tuple[tuple[int, ...], int, tuple[bool, ...]]:
 
 
 def _count(found: Shapes, pattern: str) -> int:
-    """One more than the highest number that keys have at a place."""
+    """One more than the highest index that the pattern matches; 0 if there is none."""
     matches = (re.match(pattern, key) for key in found)
     return 1 + max((int(match[1]) for match in matches if match), default=-1)
 
 
 def _time_convolutions(found: _Found) -> tuple[int, ...]:
-    """Sides in space of the convolutions over time behind a residual block, all of which have the
-    same ones."""
+    """Spatial kernel sizes of the temporal convolutions in a residual block, the same in all."""
     block = "input_blocks.1.0.temopral_conv"
     names = sorted(k for k in found if k.startswith(f"{block}.") and len(found[k]) == 5)
     return tuple(found[name][3] for name in names)
 
 
 def _attention(found: _Found) -> AttentionSpec:
-    """What the network attends with, told by its middle, which always does."""
+    """The kind of attention, read off the middle block, which always has it."""
     if STACKED_MARK in found:
         return _stacked(found)
     block = "middle_block.1.transformer_blocks.0"
@@ -116,8 +115,8 @@ def _attention(found: _Found) -> AttentionSpec:
 
 
 def _heads(found: _Found, inside: str) -> dict[str, int | None]:
-    """Heads of LVDM's attention over time, which are as many or as wide at every width, and how far
-    their relative positions reach; `inside`: the path of the table in the module."""
+    """Heads of LVDM's temporal attention, equal in number or in width at all levels, and the reach
+    of their relative positions. `inside`: the path of the table in the module."""
     sites = {
         key.removesuffix(inside + TABLE): found[key]
         for key in found
@@ -153,7 +152,7 @@ def _stacked(found: _Found) -> StackedTransformersSpec:
 
 
 def _depth(found: _Found, transformer: str) -> int:
-    """Blocks of a transformer."""
+    """Number of blocks in a transformer."""
     return _count(found, rf"{re.escape(transformer)}\.transformer_blocks\.(\d+)\.")
 
 
@@ -164,17 +163,17 @@ def _given(found: _Found) -> GivenFramesSpec | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# What stands beside the U-Net.
+# Autoencoder and resampler.
 
 
 def is_autoencoder_3d(shapes: Shapes) -> bool:
-    """Whether shapes, by the original's names without a prefix, are those of the 3D autoencoder."""
+    """Whether shapes, under the original's names without a prefix, are the 3D autoencoder's."""
     return len(shapes.get("decoder.conv_blocks.0.up.convt.weight", ())) == 5
 
 
 def autoencoder_config(shapes: Shapes, scale: float, shift: float) -> Autoencoder3DConfig:
-    """The 3D autoencoder of these shapes; CheckpointError for one that is not of published depth,
-    as the weights do not tell which axes its stages halve."""
+    """The 3D autoencoder's configuration; CheckpointError for an unpublished number of stages, as
+    the weights do not reveal which axes these halve."""
     found = _Found(shapes)
     stages = _count(found, r"decoder\.conv_blocks\.(\d+)\.")
     if stages not in FACTORS:
@@ -194,7 +193,7 @@ def autoencoder_config(shapes: Shapes, scale: float, shift: float) -> Autoencode
 
 
 def resampler_config(shapes: Shapes, head_width: int = 64) -> ResamplerConfig:
-    """The resampler of these shapes, by the original's names without a prefix."""
+    """The resampler's configuration, from shapes under the original's names without a prefix."""
     found = _Found(shapes)
     width, embedding = found["proj_in.weight"]
     return ResamplerConfig(

@@ -1,5 +1,5 @@
-"""Checkpoints of LVDM and VideoCrafter, taken apart: which tensors belong to which network, which
-are left over from training, and the running average of the U-Net's weights."""
+"""Split checkpoints of LVDM and VideoCrafter into networks, choose between raw and averaged weights
+of the U-Net, and drop training leftovers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .stable_diffusion_parts import is_leftover
 
 Weights = Literal["published", "raw", "average"]
 WEIGHTS: tuple[Weights, ...] = ("published", "raw", "average")
-"""Which of the U-Net's weights: those that the original samples with, the trained ones, or their
-running average."""
+"""Which of the U-Net's weights: those that the original samples with, the raw ones, or their
+running average (EMA)."""
 
 AROUND = ("_forward_module.", "module.")
-"""Before every key of a checkpoint that DeepSpeed wrote, or a trainer on several GPUs."""
+"""Prefixes of every key that DeepSpeed or a multi-GPU trainer adds."""
 
 COMPILED = "_orig_mod."
-"""In the keys of a network that was compiled."""
+"""Part of the keys of a compiled network."""
 
 UNET = "model.diffusion_model."
 
@@ -50,23 +50,22 @@ PREFIXES = {
 }
 SIGNAL_SCALES, BETAS = "scale_arr", "betas"
 TABLES = (SIGNAL_SCALES, BETAS)
-"""Beside the networks: VideoCrafter's scales of the signal, and the noise schedule."""
+"""Beside the networks: VideoCrafter's signal scales, and the noise schedule."""
 
 ROUNDED = 1e-2
-"""How far half precision may move the smallest of the published betas, relatively."""
+"""Relative rounding error of the smallest published betas in half precision, at most."""
 
 AVERAGE_COUNTERS = ("decay", "num_updates")
 CLIP_LEFTOVERS = {
     "text": re.compile(r"(model|transformer)\.text_projection(\.weight)?$"),
     "image": re.compile(r"(?!visual\.)|visual\.proj$"),
 }
-"""Of CLIP's contrastive loss: projections, and beside the image encoder a part of the text's."""
+"""Left from CLIP's contrastive loss: projections, and parts of the other encoder."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The tensors of each network under the original's names without a prefix; empty for one that
-    the file does not hold."""
+    """The tensors of each network under the original's names without a prefix; empty if missing."""
 
     unet: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
@@ -79,15 +78,14 @@ class Parts:
 def read(path: str | os.PathLike) -> dict[str, Tensor]:
     """The flat state dict of a checkpoint, .ckpt or .safetensors, under the published names.
 
-    Pickles are read for tensors alone. Raises CheckpointError for a file that is missing, broken,
-    or that holds more than can be read so.
+    Pickles may hold nothing but tensors and plain values. Raises CheckpointError for a file that is
+    missing, broken or holds more than that.
     """
     return unwrapped(read_weights(Path(path)))
 
 
 def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without what trainers put around the published names; a U-Net that is alone and
-    without its prefix gets it."""
+    """Strip what trainers add to the published names; a bare U-Net without its prefix gets it."""
     state = {key.replace(COMPILED, ""): tensor for key, tensor in state.items()}
     for prefix in AROUND:
         if state and all(key.startswith(prefix) for key in state):
@@ -95,13 +93,13 @@ def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for before in ("", "diffusion_model."):
         shapes = {k.removeprefix(before): v.shape for k, v in state.items()}
         if before + FIRST in state and (is_lvdm(shapes) or is_videocrafter(shapes)):
-            # Names without a dot are tables beside it.
+            # Names without a dot are tables, not weights.
             return {UNET + k.removeprefix(before) if "." in k else k: v for k, v in state.items()}
     return state
 
 
 def is_used(key: str) -> bool:
-    """Whether a key is of something that is loaded, by either kind of weights."""
+    """Whether a key can be loaded, with raw or averaged weights."""
     prefix = next((prefix for prefix in PREFIXES if key.startswith(prefix)), "")
     place, path = PREFIXES.get(prefix), key.removeprefix(prefix)
     if place == "average":
@@ -110,11 +108,7 @@ def is_used(key: str) -> bool:
 
 
 def take_apart(state: Mapping[str, Tensor], name: str) -> Parts:
-    """The networks of a checkpoint.
-
-    Raises CheckpointError that names the first five keys that are of none of them and not left over
-    from training.
-    """
+    """Split a checkpoint into its networks; CheckpointError names the first five unknown keys."""
     found, unknown = Parts(), []
     for key in filter(is_used, state):
         prefix = next((prefix for prefix in PREFIXES if key.startswith(prefix)), None)
@@ -132,10 +126,10 @@ def _is_clip_leftover(place: str | None, path: str) -> bool:
 
 
 def schedule_of(state: Mapping[str, Tensor], usual: NoiseSchedule, name: str) -> NoiseSchedule:
-    """The noise levels that a checkpoint was trained with: `usual` where it has no table of them,
-    one without numbers, or one that agrees but for how it was rounded.
+    """The noise schedule of a checkpoint: `usual` if it has no table of betas, one on meta, or one
+    that agrees up to rounding.
 
-    Raises CheckpointError for a table of something else.
+    Raises CheckpointError for a table that is no noise schedule.
     """
     if BETAS not in state or state[BETAS].is_meta:
         return usual
@@ -157,10 +151,10 @@ def schedule_of(state: Mapping[str, Tensor], usual: NoiseSchedule, name: str) ->
 def unet_weights(
     found: Parts, weights: Weights, published: Weights, name: str
 ) -> dict[str, Tensor]:
-    """The U-Net's weights that were asked for, by the original's names.
+    """The requested weights of the U-Net, under the original's names.
 
-    Those of the average are the raw ones' names without their dots. Raises CheckpointError where
-    the file has no average.
+    In the running average, names have lost their dots. Raises CheckpointError if the file has no
+    average, ValueError for unknown `weights`.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}")
@@ -179,7 +173,7 @@ def unet_weights(
 def load_unet(
     state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
 ) -> FactorisedUNet:
-    """The U-Net with weights under the original's names, every one of them used."""
+    """Build the U-Net from weights under the original's names, all of which are used."""
     config = unet_config({k: v.shape for k, v in state.items()})
     with torch.device("meta"):
         network = FactorisedUNet(config)
@@ -193,7 +187,7 @@ def load_autoencoder_3d(
     name: str,
     dtype: torch.dtype = torch.float32,
 ) -> Autoencoder3D:
-    """The 3D autoencoder with weights under the original's names."""
+    """Build the 3D autoencoder from weights under the original's names."""
     with torch.device("meta"):
         module = Autoencoder3D(config)
     own = keys.autoencoder_from_original(state, config)
@@ -203,7 +197,7 @@ def load_autoencoder_3d(
 def load_text_encoder(
     state: Mapping[str, Tensor], config: Mapping[str, object], name: str, dtype: torch.dtype
 ) -> CLIPTextModel | None:
-    """The text encoder of that configuration, None without weights of one."""
+    """Build the text encoder of this configuration; None if `state` is empty."""
     if not state:
         return None
     bare = {parts.place_of(TEXT + key)[1]: tensor for key, tensor in state.items()}

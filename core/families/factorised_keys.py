@@ -1,5 +1,5 @@
-"""Names of LVDM's and VideoCrafter's weights, as tables from the original's module path to the
-path here, and the axes of 1 that the original's weights have besides."""
+"""Weight names of LVDM and VideoCrafter: tables from the original's module paths to ours, and the
+axes of size 1 that only the original's weights have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RES_BLOCK = {
     "out_layers.0": "norm2.norm",
     "out_layers.3": "conv2",
     "skip_connection": "skip",
-    # Of the four convolutions, all but the first have a dropout in front.
+    # All but the first of the four convolutions come after a dropout.
     **{
         f"temopral_conv.conv{i + 1}.{place}": f"over_time.{name}.{i}{inside}"
         for i in range(4)
@@ -78,17 +78,17 @@ Table = dict[str, str]
 
 
 def _below(old: str, new: str, table: Mapping[str, str]) -> Table:
-    """A table of what is inside a module, for the module at these paths."""
+    """A table of the inside of a module, for a module at these paths."""
     return {f"{old}.{a}": f"{new}.{b}" for a, b in table.items()}
 
 
 def _number(old: str, new: str) -> Table:
-    """Of the two layers that embed a number."""
+    """Table of the two layers that embed a number."""
     return {f"{old}.0": f"{new}.linear1", f"{old}.2": f"{new}.linear2"}
 
 
 def _transformer(depth: int, norms: Mapping[str, str], attentions: Mapping[str, str]) -> Table:
-    """Of a transformer of so many blocks."""
+    """Table of a transformer with `depth` blocks."""
     table = {"norm": "norm.norm", "proj_in": "project_in", "proj_out": "project_out"}
     block = dict(norms) | FEED_FORWARD
     for old, new in attentions.items():
@@ -99,7 +99,7 @@ def _transformer(depth: int, norms: Mapping[str, str], attentions: Mapping[str, 
 
 
 def _attention(config: FactorisedConfig) -> list[tuple[str, Table]]:
-    """What follows a residual block, module by module: its path inside the attention, its table."""
+    """The modules after a residual block: (path inside the attention, table) of each."""
     spec = config.attention
     if isinstance(spec, SplitAttentionSpec):
         return [("", SPLIT)]
@@ -141,7 +141,7 @@ def unet_table(config: FactorisedConfig) -> Table:
 
 
 def _ends(config: FactorisedConfig) -> Table:
-    """Everything that belongs to no level."""
+    """Table of everything that belongs to no level."""
     table = {"input_blocks.0.0": "conv_in", "out.0": "norm_out.norm", "out.2": "conv_out"}
     table |= _number("time_embed", "embed_time") | _number("fps_embedding", "embed_rate")
     if config.given is not None:
@@ -154,7 +154,7 @@ def _ends(config: FactorisedConfig) -> Table:
 
 
 def unet_from_original(state: Mapping[str, Tensor], config: FactorisedConfig) -> dict[str, Tensor]:
-    """The weights under the names here."""
+    """Rename the weights to ours, and drop axes of size 1."""
     return _squeezed(rename_all(state, unet_table(config), "the U-Net"), config)
 
 
@@ -169,8 +169,8 @@ def unet_to_original(state: Mapping[str, Tensor], config: FactorisedConfig) -> d
 
 
 def unit_axes(key: str, ndim: int, config: FactorisedConfig) -> tuple[int, ...]:
-    """Where the original's weight has axes of 1, given the name here and the number of axes here:
-    LVDM's convolutions mostly have one frame, and projections are convolutions of one position."""
+    """The axes of size 1 in the original's weight, for our name and number of axes: most of LVDM's
+    convolutions span one frame, and projections are convolutions of kernel size 1."""
     if not key.endswith(".weight"):
         return ()
     spec, module = config.attention, key.split(".")[-2]
@@ -185,7 +185,7 @@ def unit_axes(key: str, ndim: int, config: FactorisedConfig) -> tuple[int, ...]:
 
 
 def _squeezed(state: Mapping[str, Tensor], config: FactorisedConfig) -> dict[str, Tensor]:
-    """Without those axes; VideoCrafter's projections are linear layers or convolutions."""
+    """Drop those axes; VideoCrafter's projections are linear layers or convolutions."""
     stacked = isinstance(config.attention, StackedTransformersSpec)
     found, wrong = {}, []
     for key, tensor in state.items():
@@ -201,7 +201,7 @@ def _squeezed(state: Mapping[str, Tensor], config: FactorisedConfig) -> dict[str
 
 
 def _ndim_here(key: str, tensor: Tensor, config: FactorisedConfig) -> int:
-    """How many axes a weight has here, of one that comes from the original."""
+    """How many axes a weight of the original has here."""
     per_frame = config.kernel == 1 or key.endswith("skip.weight")
     return 4 if config.pooled_norm and per_frame and tensor.ndim == 5 else tensor.ndim
 
@@ -237,7 +237,7 @@ def autoencoder_table(config: Autoencoder3DConfig) -> Table:
 def autoencoder_from_original(
     state: Mapping[str, Tensor], config: Autoencoder3DConfig
 ) -> dict[str, Tensor]:
-    """The weights under the names here, those that the original lists twice once."""
+    """Rename the weights to ours; those that the original lists twice are kept once."""
     once = {key: tensor for key, tensor in state.items() if not is_duplicate(key, state)}
     own = rename_all(once, autoencoder_table(config), "the autoencoder")
     wrong = []
@@ -251,7 +251,7 @@ def autoencoder_from_original(
 
 
 def _transposed(config: Autoencoder3DConfig) -> list[tuple[str, Triple]]:
-    """Weights, by their names here, that the original has as those of transposed convolutions."""
+    """(our key, strides) of weights that belong to transposed convolutions in the original."""
     return [
         (f"decoder.stages.{i}.resample.conv.weight", strides)
         for i, strides in enumerate(config.strides)
@@ -259,7 +259,8 @@ def _transposed(config: Autoencoder3DConfig) -> list[tuple[str, Triple]]:
 
 
 def is_duplicate(key: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a weight is the convolution's inside, which comes last and so is the one in use."""
+    """Whether a weight repeats that of the convolution inside it, which is loaded last and so is
+    the one in use."""
     module, _, end = key.rpartition(".")
     return end == "weight" and f"{module}.conv.weight" in state
 
@@ -309,7 +310,7 @@ def resampler_table(config: ResamplerConfig) -> Table:
 def resampler_from_original(
     state: Mapping[str, Tensor], config: ResamplerConfig
 ) -> dict[str, Tensor]:
-    """The weights under the names here."""
+    """Rename the weights to ours."""
     return rename_all(state, resampler_table(config), "the resampler")
 
 

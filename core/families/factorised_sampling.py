@@ -1,4 +1,4 @@
-"""Sampling as LVDM and VideoCrafter do it: noise levels, DDIM, and their forms of guidance."""
+"""Sampling of LVDM and VideoCrafter: noise levels, DDIM, and their forms of guidance."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ GUIDANCE: dict[str, Callable[[float], float]] = {
     "cfg_original": lambda scale: 1 + scale,
     "cfg_ours": lambda scale: 1 - scale,
 }
-"""The originals' forms of guidance by the names in their scripts, each with the scale s of
+"""The originals' forms of guidance by their names in the scripts; each maps its scale to s in
 
     uncond + s (cond - uncond)
 
-that it stands for: theirs are cond + scale (cond - uncond) and cond + scale (uncond - cond). They
-leave guidance off at scale 1, which means something only with the usual form; here it is not."""
+The last two are cond + scale (cond - uncond) and cond + scale (uncond - cond). The scripts turn
+guidance off at scale 1, which is right only for the usual form; here it stays on."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScaledSignalSchedule(NoiseSchedule):
-    """x_t = scale_t sqrt(abar_t) x_0 + sqrt(1 - abar_t) n: the signal fades faster than elsewhere.
+    """x_t = scale_t sqrt(abar_t) x_0 + sqrt(1 - abar_t) n: the signal fades faster than usual.
 
     signal_scales: [N] scale_t, which must not grow with t.
     """
@@ -41,7 +41,7 @@ class ScaledSignalSchedule(NoiseSchedule):
 
     @cached_property
     def sigmas(self) -> Tensor:
-        """[N] float64, ascending: of the noise over the signal that is left."""
+        """[N] float64, ascending: noise over the scaled signal."""
         return super().sigmas / self.signal_scales.double()
 
     def input_scale(self, sigma: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class ScaledSignalSchedule(NoiseSchedule):
 
 
 def unscaled_sigmas(schedule: NoiseSchedule, sigmas: Tensor) -> Tensor:
-    """Of the noise over a signal that is not scaled, for sigmas of the schedule's own."""
+    """Noise over the unscaled signal, sqrt((1 - abar) / abar), for sigmas of the schedule."""
     seen = sigmas * schedule.input_scale(sigmas)  # sqrt(1 - abar) of what the network sees
     return seen / (1 - seen**2).sqrt()
 
@@ -82,7 +82,7 @@ class DdimPlan(Plan):
 
 
 def ddim_plan(schedule: NoiseSchedule, steps: int, eta: float = 1.0) -> DdimPlan:
-    """The noise levels of that DDIM, for samplers that take plans."""
+    """The originals' DDIM as a plan."""
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
     how = dict(schedule=schedule, sampler=sample_euler_ancestral, sigmas=sigmas)
     return DdimPlan(**how, eta=eta)
@@ -98,10 +98,10 @@ def sample_ddim(
     step_noise: StepNoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents from standard normal `noise` of their shape, in the form that the schedule noises to.
+    """Latents, in the schedule's variance-preserving scaling, from standard normal `noise`.
 
-    The steps are 1, 1 + c, 1 + 2c, ... with c = N // steps, so that there are more than `steps`
-    where these do not divide N; the last one ends on step 0, which has some noise left.
+    The timesteps are 1, 1 + c, 1 + 2c, ... with c = N // steps: more than `steps` if that does not
+    divide N. The last step ends at timestep 0, which still has some noise.
     """
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
     how = dict(eta=eta, step_noise=step_noise, callback=callback)
@@ -119,10 +119,10 @@ def sample_ddim_at(
     step_noise: StepNoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """The same over these sigmas [steps + 1] of the schedule.
+    """The same at these sigmas [steps + 1] of the schedule.
 
-    step_noise: what eta above 0 adds. Where the signal is scaled, how much that is follows from
-    what the noise would be without.
+    step_noise: added if eta > 0, by an amount that follows from the noise levels of the unscaled
+    signal.
     """
     plain = unscaled_sigmas(schedule, sigmas.double()).tolist()
     x = noise / schedule.input_scale(sigmas[0]).to(noise)

@@ -1,8 +1,7 @@
-"""Image models and their parts, as hosts load them: this is where the families of image models are
-told apart, as those of temporal layers are in the registry of this room.
+"""The registry of image models and their parts, as hosts load them.
 
-Files with a header of this project's format are the pack's own family's; all others are published
-ones, single files or diffusers' folders.
+Files with this project's header belong to the embedded family; all others are published ones,
+single files or diffusers folders.
 """
 
 from __future__ import annotations
@@ -45,21 +44,21 @@ def kind_of(model: ImageModel) -> str:
 
 
 def load(path: Path, **where: Any) -> published.ImageModel:
-    """The image model or upsampler of a published file or folder; `where` is dtype and device.
+    """Load the image model or upsampler of a published file or folder; `where` is dtype and device.
 
-    Raises CheckpointError, in one sentence, for files that hold none.
+    Raises CheckpointError for files that hold none.
     """
     return published.load(path, **where)
 
 
 def load_own(path: Path, kind: str, **where: Any) -> own.ImageModel:
-    """The image model or upsampler (`kind`) of a file in this project's format, with the parts that
-    lie beside it; `where` is dtype and device."""
+    """Load the image model or upsampler (`kind`) in a file of this project's format, with the parts
+    in the files beside it; `where` is dtype and device."""
     return LOAD_OWN[kind](path, **where)
 
 
 def load_autoencoder(path: Path, **where: Any) -> AutoencoderKL:
-    """The autoencoder of a file, published or in this project's format."""
+    """Load the autoencoder in a file, published or of this project's format."""
     load = autoencoders.load if header_of(path) is None else own.load_autoencoder
     return load(path, **where)
 
@@ -67,8 +66,8 @@ def load_autoencoder(path: Path, **where: Any) -> AutoencoderKL:
 def load_temporal_autoencoder(
     path: Path, **where: Any
 ) -> tuple[AutoencoderKL | None, TemporalDecoder | VideoDecoder]:
-    """(encoder, decoder) of a file with a temporal decoder; None where no encoder is known to
-    fit."""
+    """Load (encoder, decoder) from a file with a temporal decoder; the encoder is None if no
+    matching one is known."""
     if header_of(path) is not None:
         return own.load_temporal_autoencoder(path, **where)
     decoder = load_temporal_decoder(path, **where)
@@ -77,18 +76,18 @@ def load_temporal_autoencoder(
 
 
 def load_text_encoder(path: Path, **where: Any) -> Any:
-    """A published text encoder with its tokenizer, of a file of its own."""
+    """Load a published text encoder, with its tokenizer, from a file of its own."""
     return text.load(path, **where)
 
 
 def load_text_encoders(paths: tuple[Path, Path], **where: Any) -> Any:
-    """The two published text encoders of a model that reads both, of files of their own."""
+    """Load the two text encoders of one published model from files of their own."""
     return text.load_pair(paths, **where)
 
 
 def latent_colours(autoencoder: Path) -> tuple[list[list[float]], list[float]]:
-    """(factors [c][3], bias [3]) from scaled latents to RGB in [-1, 1], of an autoencoder's file in
-    this project's format."""
+    """(factors [c][3], bias [3]) from scaled latents to RGB in [-1, 1], for an autoencoder's file
+    in this project's format."""
     from .embedded.latent_colours import rgb_factors
 
     return rgb_factors(autoencoder)
@@ -99,15 +98,15 @@ def latent_colours(autoencoder: Path) -> tuple[list[list[float]], list[float]]:
 
 
 def predicts_velocity(folder: Path) -> bool:
-    """Whether the scheduler of a folder says so, which its U-Net does not."""
+    """Whether the U-Net in a folder predicts velocity, by its scheduler's configuration."""
     return folders.load_prediction(folder / "scheduler" / "scheduler_config.json") == "v"
 
 
 def find_text_encoder(folder: Path) -> Path:
-    """The file with the weights of a folder's text encoder."""
+    """The weight file of a folder's text encoder."""
     return folders.find_text_weights(folder / "text_encoder")
 
 
 def load_folder_autoencoder(folder: Path) -> AutoencoderKL:
-    """The autoencoder of a folder, in float32."""
+    """Load a folder's autoencoder, in float32."""
     return folders.load_autoencoder_folder(folder / "vae", torch.float32)

@@ -1,7 +1,7 @@
-"""Well-known models, recognised by the width of their prompts, by the sizes of their U-Net and by
-what keys look like.
+"""Names of well-known models, by the width of their text embeddings, the layout of their U-Net, or
+their keys.
 
-Only for messages that say what a file was made for; how a family is loaded is the family's own.
+Only for messages that say what a file was made for; loading is each family's own business.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BY_LAYOUT = {
     UNetLayout(channels=(64, 128, 160), layers=1, depths=(0, 1, 0)): "the embedded model",
     UNetLayout(channels=(64, 96, 128), layers=1, depths=(0, 0, 1)): "the embedded upsampler",
 }
-# The first that any key matches. Names are dotted, or flattened by underscores as in LoRA files.
+# The first pattern that any key matches wins. Keys are dotted, or flattened as in LoRA files.
 _BY_KEYS = {
     name: re.compile(pattern)
     for name, pattern in {
@@ -39,27 +39,27 @@ _BY_KEYS = {
     }.items()
 }
 IMAGE_MODELS = "Stable Diffusion 1.x, 2.x or XL, or the embedded one"
-"""Those that temporal layers can be put into."""
+"""The image models that temporal layers can be injected into."""
 
 
 def of_text_width(width: int) -> str:
-    """Whose prompts are that wide, e.g. ``"Stable Diffusion 1.x"``."""
+    """The model with text embeddings of this width, e.g. ``"Stable Diffusion 1.x"``."""
     return _BY_TEXT_WIDTH.get(width, f"a model whose prompts have width {width}")
 
 
 def of_layout(layout: UNetLayout) -> str:
-    """Whose U-Net has these sizes, e.g. ``"Stable Diffusion 1.x and 2.x"``."""
+    """The model whose U-Net has this layout, e.g. ``"Stable Diffusion 1.x and 2.x"``."""
     sizes = f"{layout.levels} levels of {layout.channels[0]} to {layout.channels[-1]} channels"
     return _BY_LAYOUT.get(layout, f"a U-Net with {sizes}")
 
 
 def of_latents(channels: int) -> str:
-    """Whose latents have so many channels, e.g. ``"Stable Diffusion's (4 channels)"``."""
+    """Whose latents have this many channels, e.g. ``"Stable Diffusion's (4 channels)"``."""
     return f"{_BY_LATENTS.get(channels, 'those of another model')} ({channels} channels)"
 
 
 def of_keys(keys: Iterable[str]) -> str | None:
-    """The model of another architecture that these keys are known from."""
+    """The model of another architecture that has such keys; None if unknown."""
     keys = list(keys)
     for name, pattern in _BY_KEYS.items():
         if any(pattern.search(key) for key in keys):

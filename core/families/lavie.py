@@ -1,8 +1,8 @@
 """LaVie (Wang et al. 2023): text to video, temporal interpolation and video super-resolution.
 
 Each of its three files is an image U-Net (Stable Diffusion 1.4, or the x4 upscaler) with temporal
-layers. They are loaded as exactly that: the image network under its own names and a set of
-temporal layers, which can also be put into another checkpoint of the same layout.
+layers, and is loaded as such: the image network under its own names, and a set of temporal layers
+that can also be injected into another checkpoint of the same layout.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ KINDS = {
     "interpolation": "LaVie's interpolation",
     "vsr": "LaVie's super-resolution",
 }
-"""Of its files, in sentences."""
+"""How messages call its kinds of files."""
 MAX_NOISE_LEVEL = 350
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A checkpoint taken apart, or about to be: the image U-Net and the temporal layers."""
+    """A checkpoint split into the image U-Net and the temporal layers."""
 
     unet: UNet2DConditionModel
     layers: TemporalLayers
@@ -66,8 +66,8 @@ def load(
 ) -> DiffusionModel:
     """Load a LaVie file, .pt or .safetensors, as a model to sample from.
 
-    config: only for a file that is not of the published size, as its weights do not tell the number
-    of groups, nor of heads without position biases. Raises CheckpointError in one sentence.
+    config: only needed for files of unpublished size, as weights do not reveal the number of norm
+    groups, nor of heads without position biases. Raises CheckpointError.
     """
     path = Path(path)
     state = read(path)
@@ -82,9 +82,9 @@ def load_layers(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> TemporalLayers:
-    """The temporal layers alone of a LaVie file, to be put into another image model of the layout.
+    """Load only the temporal layers of a LaVie file, for another image model of the same layout.
 
-    Raises CheckpointError like :func:`load`, also for a broken image network beside the layers.
+    Raises CheckpointError like :func:`load`, also for unknown keys of the image network.
     """
     path = Path(path)
     state = read(path)
@@ -107,7 +107,8 @@ def detects(path: Path) -> bool:
 
 
 def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
-    """What the file's header says, else what its weights tell; CheckpointError if neither does."""
+    """The configuration in the file's header, else read off its weights; CheckpointError for files
+    that are not LaVie's."""
     config = _config_in(path) or detect({k: v.shape for k, v in state.items()})
     if config is None:
         raise CheckpointError(f"{path.name} is not a LaVie model{what_it_is(state)}")
@@ -115,9 +116,9 @@ def config_of(path: Path, state: Mapping[str, Tensor]) -> LavieConfig:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The flat state dict of a file, taken out of its ``ema`` wrapper if it has one.
+    """The flat state dict of a file, without its ``ema`` wrapper if it has one.
 
-    Raises CheckpointError for a file that holds anything besides tensors by name.
+    Raises CheckpointError for a file that holds anything but named tensors.
     """
     if is_safetensors(path):
         return read_state(path)
@@ -134,7 +135,7 @@ def _is_tensor(key: Any, value: Any) -> bool:
 
 
 def _config_in(path: Path) -> LavieConfig | None:
-    """The configuration that a file written by :func:`write` carries."""
+    """The configuration in the header of a file written by :func:`write`."""
     header = header_of(path)
     if header is None:
         return None
@@ -162,7 +163,7 @@ def assemble(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Parts:
-    """The networks with the weights of a LaVie state dict, every key of it used."""
+    """Build the networks from a LaVie state dict; unknown keys are an error."""
     parts, (image, temporal) = build(config), keys.split(state, config)
     load_into(parts.unet, image, f"the U-Net of {name}", dtype)
     load_into(parts.layers, temporal, f"the temporal layers of {name}", dtype)
@@ -172,10 +173,10 @@ def assemble(
 def diffusion_model(
     config: LavieConfig, parts: Parts, device: torch.device | str = "cpu"
 ) -> DiffusionModel:
-    """The networks with schedule, prediction and the scale of the latents.
+    """The networks with noise schedule, prediction type and latent scale.
 
-    All betas are linear, unlike Stable Diffusion's; only the low-resolution video of the upsampler
-    is noised by a scaled linear schedule.
+    Betas are linear, unlike Stable Diffusion's; only the upsampler's low-resolution video is noised
+    with a scaled linear schedule.
     """
     upsampler = config.kind == "vsr"
     schedule = SigmaLinearSchedule(linear().alphas_cumprod)

@@ -1,4 +1,4 @@
-"""Which of LaVie's three networks a checkpoint holds, and how large it is."""
+"""Which of LaVie's three networks a checkpoint holds, and its sizes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ..networks.temporal_layers_spec import Betas, HostChanges, TemporalLayersSp
 Kind = Literal["base", "interpolation", "vsr"]
 KINDS: tuple[Kind, ...] = ("base", "interpolation", "vsr")
 MADE_FOR = {"base": "text to video", "interpolation": "interpolation", "vsr": "upsampling"}
-"""What the temporal layers of each network are trained for."""
+"""The task that each network's temporal layers are trained for."""
 Shapes = Mapping[str, Sequence[int]]
 
 MODULE_GROUPS, MODULE_EPS = 32, 1e-6
-"""Of the norms in the upsampler's temporal convolutions, whatever the U-Net has."""
+"""Of the norms in the upsampler's temporal convolutions, whatever the U-Net's are."""
 
 CONVOLUTION = TemporalResBlockSpec(
     norm_groups=MODULE_GROUPS, eps=MODULE_EPS, pooled_norm=True, learned_blend=False
 )
-"""Over time, in the upsampler; it does not read the noise level."""
+"""The upsampler's temporal convolution; it does not read the noise level."""
 
 BETAS = Betas("linear", 1e-4, 2e-2)
 """Of all three networks, unlike Stable Diffusion's."""
 
 FRAMES: dict[Kind, int] = {"base": 16, "interpolation": 61, "vsr": 8}
-"""Of the segments that they were trained on."""
+"""Length of the training segments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,14 @@ class LavieConfig:
 
     kind: Kind
     layout: UNetLayout
-    heads: tuple[int, ...]  # per level; the original's name for it is attention_head_dim
-    context_width: int  # of the text's tokens
+    heads: tuple[int, ...]  # per level; the original calls it attention_head_dim
+    context_width: int  # of text tokens
     in_channels: int = 4
     out_channels: int = 4
     norm_groups: int = 32
     norm_eps: float = 1e-5
     only_cross_attention: tuple[bool, ...] = ()  # per level; empty: self-attention everywhere
-    noise_levels: int = 0  # rows of the noise-level embedding
+    noise_levels: int = 0  # rows of the noise level embedding
     modules: tuple[str, ...] = ()  # sites of residual blocks between levels
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class LavieConfig:
             raise ValueError(f"{len(self.heads)} numbers of heads, but {self.layout.levels} levels")
 
     # ----------------------------------------------------------------------------------------------
-    # What the two networks are built from.
+    # Configurations of the two networks.
 
     def unet_config(self) -> dict[str, Any]:
         """diffusers' configuration of the image U-Net."""
@@ -110,8 +110,8 @@ class LavieConfig:
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        """Sites of the upsampler's convolutions over time: each comes right before a transformer
-        and keeps its own residual, which is after the residual block in front of it."""
+        """Sites of the upsampler's temporal convolutions. The original runs each at the start of a
+        transformer, with a residual of its own: the same as after the preceding residual block."""
         if self.kind != "vsr":
             return ()
         return tuple(site.replace(".attn.", ".res.") for site in attn_sites(self.layout))
@@ -170,7 +170,7 @@ def _modules(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def kind_in(shapes: Shapes) -> Kind | None:
-    """Which of the networks has weights of these names, None for anything else."""
+    """Which of the networks has such weights; None for anything else."""
     names = "\n".join(shapes)
     if "conv_in.weight" not in shapes or len(shapes["conv_in.weight"]) != 4:
         return None
@@ -182,15 +182,15 @@ def kind_in(shapes: Shapes) -> Kind | None:
 
 
 def detect(shapes: Shapes, *, norm_groups: int = 32) -> LavieConfig | None:
-    """The configuration that the names and shapes of weights tell, None if they are not LaVie's.
+    """The configuration, read off the names and shapes of weights; None if they are not LaVie's.
 
-    Heads without position biases cannot be told: they are 8, as published. So cannot the levels
-    where the upsampler attends to text alone: all but the coarsest.
+    They do not reveal the number of heads where there are no position biases, nor the levels where
+    the upsampler attends to text only. Both are as published: 8, and all but the coarsest.
     """
     kind = kind_in(shapes)
     try:
         return None if kind is None else _detected(kind, shapes, norm_groups)
-    except (IndexError, KeyError):  # Weights of LaVie's names, but not of its shapes.
+    except (IndexError, KeyError):  # LaVie's names, but not its shapes.
         return None
 
 

@@ -1,5 +1,4 @@
-"""Names of LaVie's weights: the image U-Net's are diffusers' own, those of the temporal layers have
-places of their own between them."""
+"""Weight names of LaVie: diffusers' for the image U-Net, with the temporal layers' in between."""
 
 from __future__ import annotations
 
@@ -54,13 +53,13 @@ def table(config: LavieConfig) -> dict[str, str]:
 
 
 def module_path(site: str) -> str:
-    """The original's name of the residual blocks at ``site``, which is between levels."""
+    """The original's name of the residual blocks at ``site``, between levels."""
     way, *rest = site.split(".")
     return "mid_temporal_block" if way == "mid" else f"{way}_temporal_blocks.{rest[0]}"
 
 
 def frequency_keys(config: LavieConfig) -> list[str]:
-    """Where the original's file repeats the frequencies of its rotary positions."""
+    """Keys under which the original's file repeats the frequencies of its rotary positions."""
     if config.kind == "interpolation":
         return []
     blocks = [
@@ -73,10 +72,10 @@ def frequency_keys(config: LavieConfig) -> list[str]:
 def split(
     state: Mapping[str, Tensor], config: LavieConfig
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The image U-Net's state and the temporal layers', under their own names.
+    """(state of the image U-Net, state of the temporal layers), under our names.
 
-    Frequencies are left out, as they are recomputed. Any other key that is not a temporal layer's
-    goes to the image U-Net, which refuses those it does not know.
+    Rotary frequencies are dropped, as they can be recomputed. Every other key that is not a
+    temporal layer's goes to the image U-Net, which rejects those it does not know.
     """
     names, constants = table(config), frequency_keys(config)
     complain("lacks", "the file", [k for k in constants if k not in state])

@@ -1,7 +1,7 @@
-"""Sampling as LaVie's own scripts do it: noise levels, guidance and key frames.
+"""Sampling of LaVie's own scripts: noise levels, guidance and key frames.
 
-Everything is a list of sigmas and a denoiser for the samplers that all models use. Latents come and
-go in the variance preserving form, [b t c h w].
+Everything is expressed as sigmas and a denoiser for the common samplers. Latents are
+variance-preserving, [b t c h w].
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ METHODS: tuple[Method, ...] = ("ddpm", "ddim", "euler", "respaced_ddim")
 
 
 class SigmaLinearSchedule(NoiseSchedule):
-    """A schedule whose sigma, not its logarithm, is linear between the entries of the table: at
-    real timesteps the two differ, and the network reads the timestep."""
+    """A schedule that interpolates sigma, not log sigma, linearly between table entries: this
+    changes fractional timesteps, which the network reads."""
 
     def timestep(self, sigma: Tensor) -> Tensor:
         table = self.sigmas
@@ -55,10 +55,11 @@ class SigmaLinearSchedule(NoiseSchedule):
 
 
 def respaced_timesteps(steps: int, total: int = 1000) -> Tensor:
-    """[steps] from total - 1 to 0, both included: round(k (total - 1) / (steps - 1)).
+    """[steps] from total - 1 to 0, both included: round(k (total - 1) / (steps - 1)); 1 step: 0.
 
-    The original adds the spacing up instead of multiplying. The two differ, by 1, only where the
-    position is exactly halfway between two integers, as at k = 10 of 21 steps: 499, not 500.
+    Like the original, this accumulates the spacing instead of multiplying. The results differ, by
+    1, only where a position is exactly halfway between integers, as at k = 10 of 21 steps: 499, not
+    500.
     """
     if not 1 <= steps <= total:
         raise ValueError(f"The number of steps must be between 1 and {total}, got {steps}.")
@@ -72,10 +73,10 @@ def respaced_timesteps(steps: int, total: int = 1000) -> Tensor:
 
 
 def plan(method: Method, steps: int) -> Plan:
-    """The noise levels of a method; all betas are linear.
+    """The noise levels of a method; betas are linear.
 
-    50 steps visit 980 ... 0 with ddpm, 981 ... 1 with ddim, whose last step ends on abar_0, real
-    timesteps 999 ... 0 with euler, and integers 999 ... 0 with respaced_ddim, which ends on 1.
+    With 50 steps, ddpm visits timesteps 980 ... 0; ddim 981 ... 1, ending at abar_0; euler
+    fractional timesteps 999 ... 0; respaced_ddim integers 999 ... 0, ending at abar = 1.
     """
     schedule = linear()
     if method == "ddpm":
@@ -113,11 +114,11 @@ METHOD_OF_SAMPLER: dict[str, dict[str, Method]] = {
     "lavie interpolation": {"ddim": "respaced_ddim"},
     "lavie vsr": {"ddim": "ddim"},
 }
-"""By the family of temporal layers, then by the usual name of the sampler."""
+"""By the family of the temporal layers, then by the sampler's common name."""
 
 
 def published_plan(family: str, sampler: str, steps: int) -> Plan:
-    """The noise levels that the original of a family uses with a sampler of the usual name."""
+    """The original's noise levels; ValueError for a sampler that it was not published with."""
     methods = METHOD_OF_SAMPLER.get(family)
     if methods is None:
         known = ", ".join(METHOD_OF_SAMPLER)
@@ -128,7 +129,8 @@ def published_plan(family: str, sampler: str, steps: int) -> Plan:
 
 
 def usual_settings(family: str) -> UsualSettings | None:
-    """What the original samples the base model with; the others have stages of their own."""
+    """The original's settings for the base model; None for the others, which are stages of their
+    own."""
     if family != "lavie base":
         return None
     base = PUBLISHED["base"]
@@ -149,7 +151,7 @@ PUBLISHED: dict[str, Published] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """Encoded text [b n d]; `negative` with a `scale` above 1 guides away from it."""
+    """Text embeddings [b n d]; with `negative`, classifier-free guidance at `scale`."""
 
     text: Tensor
     negative: Tensor | None = None
@@ -158,10 +160,10 @@ class Prompts:
     def denoiser(
         self, model: DiffusionModel, condition: SegmentCondition, *, any_scale: bool = False
     ) -> Denoiser:
-        """negative + scale (text - negative), on whatever the network predicts.
+        """negative + scale (text - negative).
 
-        The base and super-resolution scripts guide only above scale 1, that of interpolation at any
-        other than 1.
+        As in the scripts, guidance acts only above scale 1 (base and super-resolution), or with
+        `any_scale` at all scales but 1 (interpolation).
         """
         ids = model.network.spec.ids
         cond = model.denoiser(conditions_of(condition, ids, self.text))
@@ -186,9 +188,9 @@ def text_to_video(
     step_noise: StepNoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents of a video from standard normal `noise` of its shape.
+    """Latents of a video from standard normal `noise` of their shape.
 
-    step_noise: what ddpm adds after every step but the last.
+    step_noise: added by ddpm after every step but the last.
     """
     check_video(noise, model.latent_channels)
     how = plan(method, steps)
@@ -202,7 +204,7 @@ def text_to_video(
 
 
 def stretched_frames(length: int, frames: int = 61) -> list[int]:
-    """Which frames of a video of `length` stand for `frames` evenly spaced ones, rounded down."""
+    """Indices that stretch a video of `length` to `frames` evenly spaced ones, rounded down."""
     if length < 1 or frames < 2:
         raise ValueError(f"Expected 1 frame stretched to 2 or more, got {length} and {frames}.")
     step = (length - 1) / (frames - 1)
@@ -210,9 +212,9 @@ def stretched_frames(length: int, frames: int = 61) -> list[int]:
 
 
 class KeyWindows(NamedTuple):
-    """Frames of the windows that a long interpolation is made in, and how many of them two share.
+    """Frames per window of a long interpolation, and frames shared by neighbouring windows.
 
-    Both are 1 more than a multiple of FACTOR, so that windows begin on key frames.
+    Both are 1 more than a multiple of 4, the spacing of key frames, so that windows start at one.
     """
 
     frames: int = 61
@@ -229,10 +231,10 @@ def interpolate(
     windows: KeyWindows = KeyWindows(),  # noqa: B008 (immutable)
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents of all frames, those of the key frames made anew like the others.
+    """Latents of all frames; key frames are regenerated like the others.
 
     condition: from `keyframe_conditioning`'s `copied_keys` or `masked_latents`, as long as `noise`.
-    Windows: see `interpolating_denoiser` there.
+    windows: see `interpolating_denoiser` there.
     """
     check_video(noise, model.latent_channels)
     how = plan("respaced_ddim", steps)

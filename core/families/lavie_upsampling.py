@@ -1,4 +1,4 @@
-"""Video super-resolution as LaVie's own script does it, chunk by chunk, and without its seams."""
+"""Video super-resolution with LaVie: chunk by chunk like its script, or blended to avoid seams."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .lavie_sampling import Prompts, plan
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
-    """How a video is cut up: frames of a chunk and, where chunks are blended, of their overlap;
-    side and overlap of tiles in latent positions, None = whole frames."""
+    """How a video is divided: frames per chunk and, where chunks are blended, per overlap; side and
+    overlap of tiles in latent positions, None = whole frames."""
 
     noise_level: int = 50
     chunk: int = 8
@@ -40,8 +40,8 @@ def upsample_chunks(
     how: Chunks = Chunks(),  # noqa: B008 (frozen)
     callback: Callback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published: see
-    `independent_chunks`."""
+    """Yield upsampled latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published;
+    see `independent_chunks`."""
     _check_upsampling(model, how.noise_level, how.chunk)
     published = plan("ddim", steps)
     model = model.with_schedule(published.schedule)
@@ -54,7 +54,7 @@ def upsample_chunks(
 
 
 def noised_low_res(model: DiffusionModel, low_res: Tensor, noise: Tensor, level: int) -> Tensor:
-    """The low-resolution video as the network sees it, not clamped."""
+    """The low-resolution video as the network sees it: noised, not clamped."""
     return noised(model.noise_schedule_for_low_res or model.schedule, low_res, noise, level)
 
 
@@ -77,8 +77,8 @@ def upsample_blended(
     how: Chunks = Chunks(),  # noqa: B008 (frozen)
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Latents of `low_res` [b t 3 h w] in [-1, 1] from chunks whose overlaps are averaged at every
-    step, so that no border shows; also in tiles.
+    """Upsampled latents of `low_res` [b t 3 h w] in [-1, 1], from chunks, optionally tiled, whose
+    overlaps are averaged at every step to hide seams.
 
     The network sees one window at a time, however long the video is.
     """

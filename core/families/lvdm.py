@@ -1,5 +1,5 @@
 """LVDM (He et al. 2022): unconditional, text-to-video, prediction and interpolation models, and the
-3D autoencoder that all but the text-to-video model work on the latents of.
+3D autoencoder whose latents all but the text-to-video model use.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FAMILY, AUTOENCODER_KIND, MODEL_KIND = "lvdm", "autoencoder_3d", "factorised_mod
 """The family, and the kinds of its files in the project's own format."""
 
 BESIDE = "lvdm_autoencoder.safetensors"
-"""The autoencoder beside a model's file in the project's own format, which holds none."""
+"""The autoencoder's file beside a model in the project's own format, which holds none."""
 
 KINDS_IN_WORDS = {
     AUTOENCODER_KIND: "an autoencoder of videos",
@@ -54,7 +54,7 @@ LATENTS = {
     "taichi": (0.175733933, 0.03291025),
     "ucf": (0.220142075, 0.5837740898),
 }
-"""Scale and shift of the 3D autoencoder's latents, by the data that it was trained on."""
+"""Scale and shift of the 3D autoencoder's latents, by its training data."""
 
 KINDS = UNCONDITIONAL, WITH_TEXT, GIVEN, AUTOENCODER_ALONE = (
     "unconditional",
@@ -66,17 +66,16 @@ IMAGE_LATENT_SCALE = 0.18215
 AUTOENCODER = "first_stage_model."
 UNCONDITIONAL_BETAS, TEXT_BETAS = (1.5e-3, 1.55e-2), (8.5e-4, 1.2e-2)
 GIVEN_TASKS = ("prediction", "interpolation")
-PADDING = 49407  # the token that fills up short prompts
+PADDING = 49407  # the token that pads short prompts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a file's weights do not tell.
+    """What a file's weights do not reveal.
 
-    data: what the 3D autoencoder was trained on, one of LATENTS. task: of a model that is given
+    data: the 3D autoencoder's training data, one of LATENTS. task: of a model conditioned on
     frames, one of GIVEN_TASKS. prediction: of a network of the project's own. autoencoder, text:
-    sizes of networks that are not the published ones; the text encoder's are in transformers'
-    words.
+    configurations of networks of unpublished sizes, the text encoder's as transformers has it.
     """
 
     data: str | None = None
@@ -88,8 +87,8 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True)
 class LvdmModel:
-    """A model to sample from, with what turns its latents into pixels and words into conditions;
-    None for what the file does not hold. 2D autoencoders work frame by frame."""
+    """A model to sample from, with its autoencoder and text encoder; None for what the file does
+    not hold. 2D autoencoders work frame by frame."""
 
     model: DiffusionModel
     autoencoder: Autoencoder3D | AutoencoderKL | None
@@ -98,7 +97,7 @@ class LvdmModel:
 
 
 def detect(shapes: Shapes) -> str | None:
-    """What a file with weights of these names and shapes is, one of KINDS; None for what is not
+    """The kind of file, one of KINDS, by the names and shapes of its weights; None if it is not
     LVDM's."""
     unet = {k[len(UNET) :]: v for k, v in shapes.items() if k.startswith(UNET)}
     if not unet:
@@ -121,15 +120,15 @@ def load(
 ) -> LvdmModel:
     """Load a checkpoint as published.
 
-    weights: the original samples its unconditional and text-to-video models with the raw weights,
-    those that are given frames with the running average. Raises CheckpointError, in one sentence,
-    for a file that is missing, broken, incomplete or of another family, and where its weights do
-    not tell what `told` does not say.
+    weights: "published" is the running average for models conditioned on frames, and the raw
+    weights for unconditional and text-to-video models, as the original samples them. Raises
+    CheckpointError for a file that is missing, broken, incomplete or of another family, and if
+    `told` lacks something that the weights do not reveal.
     """
     path = Path(path)
     own = own_told(path)
     if own is not None:
-        told, weights = own, "raw"  # the only ones there are
+        told, weights = own, "raw"  # such files hold no others
     return assemble(files.read(path), path.name, told, weights=weights, dtype=dtype, device=device)
 
 
@@ -142,7 +141,7 @@ def assemble(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LvdmModel:
-    """The model of a checkpoint's state dict; `name` is what errors call the file."""
+    """Build the model from a checkpoint's state dict; `name` is what errors call the file."""
     told = told or Told()
     kind = detect({k: v.shape for k, v in state.items()})
     if kind is None or kind == AUTOENCODER_ALONE:
@@ -180,7 +179,7 @@ def assemble(
 def _latents(
     autoencoder: Autoencoder3D | AutoencoderKL | None, kind: str, told: Told, name: str
 ) -> tuple[tuple[int, int], float, float]:
-    """Frames and pixels per latent position, scale and shift."""
+    """(frames and pixels per latent position, latent scale, latent shift)."""
     config = autoencoder.config if isinstance(autoencoder, Autoencoder3D) else told.autoencoder
     if config is not None:
         return config.factors[:2], config.scale, config.shift
@@ -201,7 +200,7 @@ def _task(kind: str, told: Told, name: str) -> str:
 
 
 def latents_of(told: Told, name: str) -> tuple[float, float]:
-    """Scale and shift of latents; CheckpointError unless it is said what they were trained on."""
+    """Scale and shift of latents; CheckpointError if the training data is not specified."""
     if told.data not in LATENTS:
         raise CheckpointError(
             f"the latents of {name} are scaled by the data it was trained on, which its weights do "
@@ -223,7 +222,7 @@ def detects(path: Path) -> bool:
 
 
 def load_layers(path: Path, **where: Any) -> NoReturn:
-    """Its layers cannot act in an image model: raises CheckpointError."""
+    """Raise CheckpointError: LVDM has no layers that fit into an image model."""
     raise CheckpointError(
         f"{path.name} is a network made for video as a whole, without temporal layers that other "
         "image models could take: load it with Load Video Model"
@@ -235,7 +234,7 @@ def load_model(path: Path, **where: Any) -> DiffusionModel:
 
 
 def load_parts(path: Path, *, untold: Untold, **where: Any) -> VideoParts:
-    """The model with its autoencoder and text encoder."""
+    """Load the model with its autoencoder and text encoder."""
     told = Told(data=untold.data or None, task=untold.task or None)
     found = load(path, told, weights=untold.weights, **where)
     autoencoder, beside = found.autoencoder, path.with_name(BESIDE)
@@ -248,8 +247,8 @@ def load_parts(path: Path, *, untold: Untold, **where: Any) -> VideoParts:
 
 
 def load_vae(path: Path, **where: Any) -> Autoencoder3D:
-    """The autoencoder of a file for latents that are not scaled, so that nothing has to be said of
-    what it was trained on."""
+    """Load the autoencoder of a file for unscaled latents, so that its training data need not be
+    known."""
     if header_of(path) is not None:
         return load_autoencoder(path, **where)
     state = files.read(path)
@@ -274,7 +273,7 @@ def load_autoencoder(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Autoencoder3D:
-    """Load the 3D autoencoder from a file of its own, which may hold its losses, or out of a
+    """Load the 3D autoencoder from a file of its own, which may include its losses, or from a whole
     checkpoint. Raises CheckpointError like :func:`load`."""
     path = Path(path)
     state = files.read(path)
@@ -296,7 +295,7 @@ def autoencoder_of(
     name: str,
     dtype: torch.dtype = torch.float32,
 ) -> Autoencoder3D:
-    """The 3D autoencoder of weights without a prefix."""
+    """Build the 3D autoencoder from weights without a prefix."""
     shapes = {k: v.shape for k, v in state.items()}
     if not is_autoencoder_3d(shapes):
         raise CheckpointError(f"{name} holds no 3D autoencoder")
@@ -316,11 +315,11 @@ def _autoencoder(
 
 
 # --------------------------------------------------------------------------------------------------
-# Files of the project's own: the original's names, and what the weights do not tell in the header.
+# The project's own files: the original's names, and in the header what weights do not reveal.
 
 
 def own_told(path: Path) -> Told | None:
-    """What the header of a model's file says; None for a file without one."""
+    """The settings in the header of a model's file; None for any other file."""
     header = header_of(path)
     if header is None or header.kind != MODEL_KIND:
         return None
@@ -331,7 +330,7 @@ def own_told(path: Path) -> Told | None:
 
 
 def autoencoder_header(config: Autoencoder3DConfig, notes: dict) -> Header:
-    """Of a file of a 3D autoencoder."""
+    """The header of a 3D autoencoder's file."""
     return Header(family=FAMILY, kind=AUTOENCODER_KIND, config=asdict(config), notes=notes)
 
 
@@ -342,7 +341,7 @@ def save_model(
     notes: dict,
     prediction: Prediction = "eps",
 ) -> None:
-    """Write a network of given frames, which works on the latents of such an autoencoder."""
+    """Write a network conditioned on frames, for latents of a 3D autoencoder of this config."""
     found = keys.unet_to_original(network.state_dict(), network.config)
     config = {"task": GIVEN_TASKS[0], "autoencoder": asdict(latents), "prediction": prediction}
     header = Header(family=FAMILY, kind=MODEL_KIND, config=config, notes=notes)
@@ -350,7 +349,7 @@ def save_model(
 
 
 def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as tuples."""
+    """JSON lists back to tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
@@ -359,8 +358,8 @@ def tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_original(model: LvdmModel) -> dict[str, Tensor]:
-    """The published file's state dict: inverse of :func:`assemble` for its U-Net and, where it is a
-    3D one, its autoencoder."""
+    """The published file's state dict: inverse of :func:`assemble` for the U-Net and, if it is 3D,
+    the autoencoder."""
     network = model.model.network
     found = keys.unet_to_original(network.state_dict(), network.config)
     state = {UNET + key: tensor for key, tensor in found.items()}

@@ -1,8 +1,8 @@
-"""LVDM's own sampling: its DDIM, and its script for long videos with that script's mistakes.
+"""LVDM's own sampling: its DDIM, and its script for long videos, mistakes included.
 
-The script predicts key frames four latent frames apart and fills in what lies between them, as
-:func:`..tasks.long_video.hierarchical` does. It tells the network that all frames of a predicted
-window are given, though only the first ones are, and fills in a third of the gaps alone.
+Like :func:`..tasks.long_video.hierarchical`, the script predicts key frames four latent frames
+apart and then interpolates between them. But it marks all frames of a predicted window as given,
+though only the first ones are, and it interpolates only a third of the gaps.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ..tasks.segment import (
 from .factorised_sampling import DdimPlan, ddim_plan
 
 LEVEL, SCALE, WINDOW, CONTEXT = 100, 0.1, 4, 1
-"""Of the long-video script: step that given frames are noised to, its scale of guidance in the form
-"cfg_original", key frames of a window, and how many of them are given."""
+"""Of the long-video script: the timestep that given frames are noised to, the guidance scale in the
+form "cfg_original", key frames per window, and how many of them are given."""
 
 
 def published_plan(trained: str, sampler: str, steps: int, schedule: NoiseSchedule) -> DdimPlan:
-    """The scripts' DDIM with its noise, eta 1; ValueError for other samplers."""
+    """The scripts' DDIM with eta 1; ValueError for other samplers."""
     if sampler != "ddim":
         raise ValueError(f"{trained} was published with ddim, not with {sampler}")
     return ddim_plan(schedule, steps)
@@ -48,7 +48,8 @@ def published_plan(trained: str, sampler: str, steps: int, schedule: NoiseSchedu
 def context_use(
     schedule: NoiseSchedule, level: int = LEVEL, scale: float = 1 + SCALE
 ) -> ContextUse:
-    """How given frames act in the script: perturbed, in the sampler's own x, and guided by."""
+    """How the script uses given frames: noised to timestep `level`, in place in the sampler's x,
+    and with context guidance."""
     return ContextUse(
         scale=scale,
         perturbation=Perturbation(level=level, schedule=schedule) if level else None,
@@ -62,8 +63,8 @@ def context_use(
 
 @dataclass(frozen=True)
 class AllToldGiven(ScopedDenoisers):
-    """Denoisers that are told of all frames as given where some are. Use it with frames in place:
-    what it is told of is what x holds."""
+    """Denoisers that mark all frames as given if any is. Use with given frames in place: the
+    network gets x itself as the given latents."""
 
     denoiser_for: DenoiserFor
 
@@ -87,20 +88,20 @@ class AllToldGiven(ScopedDenoisers):
 
 
 def filled_keys(keys: int) -> int:
-    """How many of the key frames, from the first, the script fills in between."""
+    """The number of key frames, from the first, that the script interpolates between."""
     return len(range(0, keys - 3, 3)) + 1
 
 
 def script_keys(frames: int) -> int:
-    """Key frames that the script predicts for a video of `frames` latent frames: enough of them if
-    all gaps were filled in, in whole windows."""
+    """Key frames that the script predicts for `frames` latent frames: whole windows of them, enough
+    if all gaps were interpolated."""
     needed = -(-(frames + 3) // 4)
     windows = max(0, -(-(needed - WINDOW) // (WINDOW - CONTEXT)))
     return WINDOW + windows * (WINDOW - CONTEXT)
 
 
 def shipped_length(frames: int) -> int:
-    """Latent frames that the script makes where `frames` are asked for."""
+    """Latent frames that the script makes when asked for `frames`."""
     return interpolated_frames(filled_keys(script_keys(frames)))
 
 
@@ -114,8 +115,8 @@ def shipped_long_video(
 ) -> Iterator[Tensor]:
     """Yield the latents of the shipped script's video, :func:`shipped_length` of them.
 
-    frames: asked for, in latent frames. between: of the interpolation model, whose `use` serves
-    for both.
+    frames: requested, in latent frames. between: the interpolation model; its `use` also serves for
+    prediction.
     """
     spacing, keys = 4, script_keys(frames)
     how = Continuation(

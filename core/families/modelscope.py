@@ -1,8 +1,8 @@
-"""ModelScope's text to video (Wang et al. 2023), and ZeroScope, which was trained on from it.
+"""ModelScope's text to video (Wang et al. 2023), and ZeroScope, which was fine-tuned from it.
 
-Its U-Net is one of Stable Diffusion 2's size with temporal layers that know nothing of the noise
-level: convolutions behind every residual block, transformers behind every spatial one. It is loaded
-as exactly that: the image network and a set of temporal layers, each with its site.
+Its U-Net has Stable Diffusion 2's size and temporal layers that do not read the noise level:
+convolutions after every residual block, transformers after every spatial one. It is loaded as such:
+the image network, and a set of temporal layers by site.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from .unet_layouts import Shapes, layout_in
 FAMILY = "modelscope"
 LATENT_SCALE = 0.18215
 PREFIXES = ("model.diffusion_model.", "unet.")
-"""What may stand in front of every key."""
+"""Possible prefixes of all keys."""
 WEIGHTS = "diffusion_pytorch_model"
-"""Of diffusers' folders."""
+"""File name in diffusers' folders."""
 REMAINS = ("input_blocks.0.1.proj_in.weight", "transformer_in.proj_in.weight")
-"""Of the transformer behind the first convolution, which no other U-Net has."""
+"""Weights of the transformer after the first convolution, which no other U-Net has."""
 
 
 UNet = SplitUNet[ModelScopeConfig]
 
 
 def is_modelscope(shapes: Shapes) -> bool:
-    """Whether weights without a prefix are such a U-Net's, whole or not."""
+    """Whether weights without a prefix are such a U-Net's, complete or not."""
     convolutions = ("input_blocks.1.0.temopral_conv.conv1.2.weight",
                     "down_blocks.0.temp_convs.0.conv1.2.weight")  # fmt: skip
     return any(a in shapes and b in shapes for a, b in zip(REMAINS, convolutions, strict=True))
 
 
 def detect(shapes: Shapes, name: str = "the U-Net", **settings: Any) -> ModelScopeConfig | None:
-    """The configuration of a U-Net by the names and shapes of its weights, without a prefix; None
-    for other networks. settings: see :func:`.modelscope_config.config_of`.
+    """The configuration, read off the names (without a prefix) and shapes of weights; None for
+    other networks. settings: see :func:`.modelscope_config.config_of`.
 
-    Raises CheckpointError for such a U-Net with keys that it should not have.
+    Raises CheckpointError for such a U-Net with unknown keys.
     """
     layout = layout_in(shapes) if is_modelscope(shapes) else None
     if layout is None:
@@ -70,10 +70,10 @@ def assemble(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> UNet:
-    """The U-Net of weights without a prefix, every key of them used.
+    """Build the U-Net from weights without a prefix, all of which are used.
 
-    config: only for one that is not of the published kind. Raises CheckpointError for weights that
-    are missing, unknown or of another family.
+    config: only needed for an unpublished kind. Raises CheckpointError for weights that are
+    missing, unknown or of another family.
     """
     config = config or detect({k: v.shape for k, v in state.items()}, name)
     if config is None:
@@ -90,7 +90,7 @@ def to_foreign(unet: UNet, names: keys.Names) -> dict[str, Tensor]:
 
 
 def diffusion_model(unet: UNet, device: torch.device | str = "cpu") -> DiffusionModel:
-    """The U-Net with Stable Diffusion's noise levels and the scale of its latents."""
+    """The U-Net with Stable Diffusion's noise levels and latent scale."""
     return DiffusionModel(
         network=inject(unet.image, unet.layers).to(device),
         preconditioning=discrete("eps", scaled_linear()),
@@ -112,10 +112,9 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> DiffusionModel:
-    """Load a U-Net in the original's or diffusers' names from a file, or from diffusers' folder.
+    """Load a U-Net under the original's or diffusers' names from a file or a diffusers folder.
 
-    Raises CheckpointError, in one sentence, for what is missing, broken, incomplete or of another
-    family.
+    Raises CheckpointError for one that is missing, broken, incomplete or of another family.
     """
     path = Path(path)
     return diffusion_model(assemble(read(path), path.name, config, dtype=dtype), device)
@@ -128,20 +127,20 @@ def load_layers(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> TemporalLayers:
-    """The temporal layers alone, to be put into an image model of the layout, such as Stable
-    Diffusion 2.1. Raises CheckpointError like :func:`load`."""
+    """Load only the temporal layers, for an image model of the same layout such as Stable Diffusion
+    2.1. Raises CheckpointError like :func:`load`."""
     path = Path(path)
     return assemble(read(path), path.name, config, dtype=dtype).layers.to(device)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The weights of the U-Net in a file, or in a folder of diffusers or its folder ``unet``."""
+    """The U-Net's weights in a file, a diffusers folder or the latter's subfolder ``unet``."""
     inner = path / "unet" if (path / "unet").is_dir() else path
     return without_prefix(read_weights(find_weights(inner, WEIGHTS) if path.is_dir() else path))
 
 
 def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a U-Net under plain names, without what training left behind."""
+    """The weights of a U-Net under plain names, without training leftovers."""
     state = {k: v for k, v in state.items() if not is_leftover(k)}
     for prefix in PREFIXES:
         if state and all(k.startswith(prefix) for k in state):

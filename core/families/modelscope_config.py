@@ -1,4 +1,4 @@
-"""How large a U-Net of ModelScope's text to video is, and what its layers are."""
+"""Configuration of ModelScope's text-to-video U-Net."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .stable_diffusion_specs import unet_config
 from .unet_layouts import Shapes
 
 INPUT_HEADS = 8
-"""Of the transformer behind the first convolution, whatever the width of heads."""
+"""Of the transformer after the first convolution, whatever the head width."""
 TASK = "text to video"
 FRAMES = 16
 INPUT = "in"
-"""Where a transformer over time sits behind the first convolution."""
+"""Site of the temporal transformer after the first convolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScopeConfig:
-    """One U-Net. head_width: of all attention; the transformer behind the first convolution has 8
-    heads of it. frames: of the segments it was trained on, which the weights do not tell."""
+    """One U-Net. head_width: of all attention; the transformer after the first convolution has 8
+    such heads. frames: of the training segments, which weights do not reveal."""
 
     layout: UNetLayout
     context_width: int
@@ -51,8 +51,8 @@ class ModelScopeConfig:
         )
 
     def layers_spec(self) -> TemporalLayersSpec:
-        """Convolutions behind every residual block, a transformer behind every spatial one and
-        behind the first convolution."""
+        """Convolutions after every residual block, a transformer after every spatial one and after
+        the first convolution."""
         layout, stack = self.layout, ConvolutionStackSpec(norm_groups=self.norm_groups)
         found: dict[str, LayerSpec] = {INPUT: self._transformer(INPUT_HEADS * self.head_width)}
         found |= dict.fromkeys(res_sites(layout), stack)
@@ -68,10 +68,10 @@ class ModelScopeConfig:
 
 
 def config_of(layout: UNetLayout, shapes: Shapes, **settings: Any) -> ModelScopeConfig | None:
-    """The configuration that shapes under this project's names tell (see
-    :mod:`.modelscope_keys`); None where something is missing that every such U-Net has.
+    """The configuration, read off shapes under this project's names (see :mod:`.modelscope_keys`);
+    None if a key is missing that every such U-Net has.
 
-    settings: what they do not tell, such as the number of frames.
+    settings: what shapes do not reveal, such as the number of frames.
     """
     first = next(attn_sites(layout), None)
     if first is None:

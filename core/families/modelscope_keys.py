@@ -1,5 +1,5 @@
-"""Names of the weights of ModelScope's U-Net: the original's, diffusers', and this project's, where
-the image U-Net's begin with ``unet.`` and the temporal layers' with ``layers.``.
+"""Weight names of ModelScope's U-Net: the original's, diffusers', and this project's, which start
+with ``unet.`` for the image U-Net and ``layers.`` for the temporal layers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STACK = {
         (2 if n == 1 else 3, f"convolutions.{n - 1}"),
     )
 }
-"""The first convolution has no dropout in front of it."""
+"""The first convolution has no dropout before it."""
 TRANSFORMER = {
     "norm": "norm.norm",
     "proj_in": "project_in",
@@ -34,7 +34,7 @@ TRANSFORMER = {
     **{f"transformer_blocks.0.{a}": f"blocks.0.{b}" for a, b in BLOCK.items() if "_in" not in a},
 }
 PROJECTIONS = (".project_in.weight", ".project_out.weight")
-"""Convolutions of size 1 over time in the original."""
+"""Temporal convolutions of kernel size 1 in the original."""
 
 
 def table(layout: UNetLayout, names: Names) -> dict[str, str]:
@@ -55,8 +55,8 @@ def table(layout: UNetLayout, names: Names) -> dict[str, str]:
 
 
 def _original(path: str) -> str:
-    """The original's name of a module of the image U-Net: its down-samplers stand in no sequence,
-    and what follows a transformer one place further back, behind the second one."""
+    """The original's name of a module of the image U-Net: down-samplers are in no sequence, and
+    what follows a spatial transformer is one place further back, after the temporal one."""
     if path.startswith("middle_block.2"):
         return path.replace("middle_block.2", "middle_block.3")
     if path.startswith("output_blocks.") and path.endswith(".2.conv"):
@@ -65,14 +65,14 @@ def _original(path: str) -> str:
 
 
 def stack_path(site: str, layout: UNetLayout, names: Names) -> str:
-    """Where the convolutions behind a residual block are."""
+    """The path of the temporal convolutions after a residual block."""
     if names == "ldm":
         return f"{_original(ldm_path(site, layout))}.temopral_conv"  # As published.
     return diffusers_path(site).replace(".resnets.", ".temp_convs.")
 
 
 def transformer_path(site: str, layout: UNetLayout, names: Names) -> str:
-    """Where the transformer over time behind a spatial one is."""
+    """The path of the temporal transformer after a spatial one."""
     if names == "diffusers":
         return diffusers_path(site).replace(".attentions.", ".temp_attentions.")
     block, _, place = ldm_path(site, layout).rpartition(".")
@@ -82,7 +82,7 @@ def transformer_path(site: str, layout: UNetLayout, names: Names) -> str:
 def to_own(
     values: Mapping[str, Value], layout: UNetLayout, names: Names, name: str = "the U-Net"
 ) -> dict[str, Value]:
-    """Tensors or shapes under the names here; CheckpointError for what is no U-Net's."""
+    """Rename tensors or shapes to our names; CheckpointError for unknown keys."""
     known = table(layout, names)
     renamed = {old: rename(old, known) for old in values}
     complain("has unknown", name, [old for old, new in renamed.items() if new is None])
@@ -90,7 +90,7 @@ def to_own(
 
 
 def as_linear(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Projections under the names here without the size of the original's convolutions."""
+    """Drop the kernel axis of projections, which are convolutions in the original."""
     return {
         k: v.squeeze(-1) if k.startswith("layers.") and k.endswith(PROJECTIONS) and v.ndim == 3
         else v

@@ -1,4 +1,4 @@
-"""ModelScope's own sampling: DDIM without noise, down to its schedule's first level."""
+"""ModelScope's own sampling: DDIM with eta 0, down to the schedule's first noise level."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ..diffusion.schedules import get_sigmas_strided, scaled_linear
 
 
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:
-    """The timesteps 1 + k (1000 // steps) of the original, one more than asked for where steps do
-    not divide 1000. Raises ValueError for other samplers than DDIM."""
+    """The original's timesteps 1 + k (1000 // steps), more than `steps` if that does not divide
+    1000. Raises ValueError for samplers other than DDIM."""
     if sampler != "ddim":
         raise ValueError(f"{trained} was published with ddim, not with {sampler}")
     schedule = scaled_linear()
@@ -18,5 +18,5 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
 
 
 def usual_settings(trained: str) -> UsualSettings:
-    """Those of the original's pipeline."""
+    """The defaults of the original's pipeline."""
     return UsualSettings(sampler="ddim", steps=50, cfg=9.0)

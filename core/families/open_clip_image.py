@@ -1,5 +1,5 @@
-"""OpenCLIP's image encoder as transformers' CLIPVisionModel (ViT-H/14), with its projection or
-without, and what it is shown."""
+"""OpenCLIP's image encoder (ViT-H/14) as transformers' CLIPVisionModel, with or without its
+projection, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..weights.checkpoints import complain, load_into, part
 from .stable_diffusion_keys import inverse, rename_all, text_from_open_clip, text_to_open_clip
 
 HEAD_WIDTH = 80
-"""Of ViT-H, which the weights do not tell."""
+"""Of ViT-H; the weights do not reveal it."""
 
 ENDS = {
     "class_embedding": "embeddings.class_embedding",
@@ -33,8 +33,8 @@ DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 def squashed_pixels(images: Tensor, side: int = 224) -> Tensor:
-    """Images [n 3 h w] in [-1, 1] as the encoder of Stable Video Diffusion is shown them, [n 3 side
-    side]: the whole image, whatever its proportions, smoothed before it is made smaller."""
+    """Preprocess images [n 3 h w] in [-1, 1] for Stable Video Diffusion's encoder: [n 3 side side],
+    the whole image squashed to a square with antialiasing, normalised as CLIP has it."""
     resized = kornia.geometry.transform.resize(
         images, (side, side), interpolation="bicubic", align_corners=True, antialias=True
     )
@@ -45,10 +45,10 @@ def squashed_pixels(images: Tensor, side: int = 224) -> Tensor:
 def from_state(
     state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
 ) -> CLIPVisionModel:
-    """The image encoder of weights under OpenCLIP's names, without ``visual.`` in front.
+    """Build the image encoder from weights under OpenCLIP's names, without the prefix ``visual.``.
 
-    ``encoder(pixels).last_hidden_state`` are the tokens after the last block, before the norm that
-    stands there. Raises CheckpointError, in one sentence, for weights that do not fit.
+    ``encoder(pixels).last_hidden_state`` are the tokens after the last block, before the final
+    norm. Raises CheckpointError for weights that do not fit.
     """
     return _load(CLIPVisionModel, _from_open_clip(state, name), {}, name, dtype)
 
@@ -56,7 +56,7 @@ def from_state(
 def projected_from_state(
     state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
 ) -> CLIPVisionModelWithProjection:
-    """The same with its projection, also under transformers' names.
+    """The same with its projection; the weights may also have transformers' names.
 
     ``encoder(pixels).image_embeds`` is [n d].
     """
@@ -68,7 +68,7 @@ def projected_from_state(
         return _load(kind, tower, {PROJECTION: state[PROJECTION]}, name, dtype)
     complain("lacks", name, [key for key in ("proj",) if key not in state])
     tower = _from_open_clip({k: v for k, v in state.items() if k != "proj"}, name)
-    # OpenCLIP multiplies from the right.
+    # OpenCLIP multiplies from the right, so its matrix is transposed.
     return _load(kind, tower, {PROJECTION: state["proj"].T}, name, dtype)
 
 
@@ -83,14 +83,14 @@ def projected_to_open_clip(encoder: CLIPVisionModelWithProjection) -> dict[str, 
 
 
 def _from_open_clip(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tower under transformers' names."""
+    """Rename the tower's weights to transformers' names."""
     blocks = {k: v for k, v in state.items() if k.startswith(BLOCKS)}
     own = text_from_open_clip(blocks, _layers(blocks, 2))
     return own | rename_all({k: v for k, v in state.items() if k not in blocks}, ENDS, name)
 
 
 def _layers(blocks: Mapping[str, Tensor], place: int) -> int:
-    """One more than the highest number that stands at that place of the paths."""
+    """One more than the highest index at this place in the paths; 0 if there are none."""
     return 1 + max((int(key.split(".")[place]) for key in blocks), default=-1)
 
 
@@ -101,7 +101,7 @@ def _load(
     name: str,
     dtype: torch.dtype,
 ) -> nn.Module:
-    """tower: under transformers' names. further: weights beside it."""
+    """tower: under transformers' names. further: the projection, or nothing."""
     complain("lacks", name, [key for key in NEEDED if key not in tower])
     config = _config(tower)
     if further:

@@ -1,5 +1,5 @@
-"""A published video U-Net, taken apart into the image U-Net that it grew from and a set of temporal
-layers, each with its site."""
+"""A published video U-Net, split into the image U-Net that it extends and a set of temporal layers
+by site."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..weights.checkpoints import load_into, part
 from .stable_diffusion_folders import build_unet
 
 UNET, LAYERS = "unet.", "layers."
-"""What own names begin with: those of the image U-Net, and those of the temporal layers."""
+"""Prefixes of our names: the image U-Net's, and the temporal layers'."""
 
 
 class UNetConfig(Protocol):
-    """What a family's configuration of such a U-Net tells."""
+    """A family's configuration of such a U-Net."""
 
     layout: UNetLayout
 
     def unet_config(self) -> dict[str, Any]:
-        """Of the image U-Net, as diffusers writes it."""
+        """diffusers' configuration of the image U-Net."""
 
     def layers_spec(self) -> TemporalLayersSpec: ...
 
@@ -45,7 +45,7 @@ class SplitUNet(Generic[Config]):
     config: Config
 
     def own_state(self) -> dict[str, Tensor]:
-        """All weights under own names: inverse of :func:`split`."""
+        """All weights under our names: inverse of :func:`split`."""
         image = {f"{UNET}{k}": v for k, v in self.image.state_dict().items()}
         return image | self.layers.state_dict()
 
@@ -53,8 +53,8 @@ class SplitUNet(Generic[Config]):
 def split(
     own: Mapping[str, Tensor], config: Config, name: str, dtype: torch.dtype
 ) -> SplitUNet[Config]:
-    """The networks of weights under own names, every one of them used; `name` is what errors call
-    the file. Raises CheckpointError for weights that are missing or unknown."""
+    """Build the networks from weights under our names, all of which are used; `name` is what errors
+    call the file. Raises CheckpointError for missing or unknown weights."""
     with torch.device("meta"):
         layers = TemporalLayers(config.layers_spec())
     image = build_unet(config.unet_config())
