@@ -1,11 +1,11 @@
-"""The mathematics of the pack, in pure torch: nothing here knows of ComfyUI or of nodes.
+"""The models and algorithms, independent of ComfyUI and of the nodes.
 
-One alphabet for every einops pattern and every shape in a docstring:
+Every einops pattern and every shape in a docstring uses these letters:
 
     b  videos in a batch      t  frames               c  channels
-    h  height                 w  width                n  tokens of a sequence
-    d  width of a token       k  attention heads
+    h  height                 w  width                n  tokens in a sequence
+    d  channels of a token    k  attention heads
 
 Videos are always ``b t c h w``. Pixels lie in [-1, 1]; latents are already scaled to about unit
-variance. Layouts of a host (ComfyUI's ``[B, H, W, C]`` images) exist only in that host's folder.
+variance. Host layouts (ComfyUI's ``[B, H, W, C]`` images) exist only in that host's folder.
 """

@@ -1,7 +1,7 @@
-"""Strengths as curves: numbers that change over the frames of a video and the steps of a sampler.
+"""Strengths that vary over the frames of a video and the steps of a sampler.
 
-A :class:`Curve` is a product of lines over frames or over steps, of masks and of one number. It is
-evaluated by absolute frame number, whatever the window, and by the sampler's own steps.
+A :class:`Curve` is the product of a number, lines over frames or steps, and masks. Frames are
+absolute numbers in the video, whatever the window; steps are those of the running sampler.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ AXES: tuple[Axis, ...] = ("frames", "steps")
 Point = tuple[float, float]
 
 Amount = float | Tensor
-"""A number, or one for every frame and position: [t, 1 or h, 1 or w]."""
+"""A number, or one per frame and position: [t, 1 or h, 1 or w]."""
 
 
 class StepAt(NamedTuple):
-    """Step `index` (from 0) of `total` of a sampler."""
+    """Step `index` (from 0) of a sampler's `total` steps."""
 
     index: int
     total: int
@@ -42,12 +42,12 @@ class StepAt(NamedTuple):
 
 FIRST_STEP = StepAt(0, 1)
 step_under_way: ContextVar[StepAt | None] = ContextVar("step_under_way", default=None)
-"""Set by samplers for their denoiser's calls, all those of a step alike; None outside of them."""
+"""The running sampler's current step; None outside a sampler."""
 
 
 def step_of(sigma: float, levels: Sequence[float]) -> StepAt:
-    """The step in which a sampler over `levels` [steps + 1] evaluates at `sigma`: the
-    last one that begins at or above it, so that levels between two of them count for the first."""
+    """The step in which a sampler over `levels` [steps + 1] evaluates at `sigma`: the last one
+    that starts at or above it, so a sigma between two levels belongs to the higher one."""
     steps = len(levels) - 1
     begun = sum(level >= sigma * (1 - 1e-5) for level in levels[:-1])
     return StepAt(max(begun - 1, 0), max(steps, 1))
@@ -55,12 +55,12 @@ def step_of(sigma: float, levels: Sequence[float]) -> StepAt:
 
 @dataclass(frozen=True)
 class Line:
-    """y over x through points, level before the first and behind the last.
+    """y as a function of x through points, constant before the first and after the last.
 
-    points: in order of x. Two at one x are a jump: the first is the value there, the second where
-    the line goes on from behind it. interpolation: "linear", "hold" (each value until the next
-    point) or "smooth" (monotone cubic, Fritsch & Carlson 1980). over: "frames", x is the absolute
-    number of a frame; "steps", x is 0 at a sampler's first step and 1 at its last.
+    points: in order of x. Two points at the same x are a jump: the first is the value at x, the
+    second the value from which the line continues. interpolation: "linear", "hold" (each value
+    until the next point) or "smooth" (monotone cubic, Fritsch & Carlson 1980). over: "frames", x is
+    an absolute frame number; "steps", x is 0 at the sampler's first step and 1 at its last.
     """
 
     points: tuple[Point, ...]
@@ -91,14 +91,14 @@ class Line:
 
     @property
     def constant(self) -> float | None:
-        """The value, where it is the same everywhere."""
+        """The value if it is the same everywhere, else None."""
         values = {y for _, y in self.points}
         return self.points[0][1] if len(values) == 1 else None
 
     def __call__(self, x: float) -> float:
         """The value at x."""
         points = self.points
-        # The first of the points that are not before x: of two at x the first.
+        # The first point at or after x; at a jump, the first of the two.
         k = bisect_left(points, x, key=lambda point: point[0])
         if k == len(points):
             return points[-1][1]
@@ -108,7 +108,7 @@ class Line:
         if self.interpolation == "hold":
             return y0
         t = (x - x0) / (x1 - x0)
-        # All forms are y0 plus something that is 0 for y1 = y0.
+        # Each form is y0 plus a term that vanishes for y1 = y0, so level pieces are exact.
         if self.interpolation == "linear":
             return y0 + t * (y1 - y0)
         slope0, slope1 = self._slopes(k - 1)
@@ -116,8 +116,8 @@ class Line:
         return y0 + t * t * (3 - 2 * t) * (y1 - y0) + bend
 
     def _slopes(self, k: int) -> tuple[float, float]:
-        """Slopes at both ends of the piece behind point k: the mean of the secants on either side,
-        0 at an extremum or beside a level piece, and no steeper than keeps every piece monotone."""
+        """Slopes at both ends of the piece after point k: the mean of the secants on either side,
+        0 at an extremum or next to a level piece, limited so that every piece is monotone."""
         tangents = [self._tangent(j) for j in range(len(self.points))]
         for j in range(len(self.points) - 1):
             secant = self._secant(j)
@@ -141,23 +141,24 @@ class Line:
 
 
 class Local(NamedTuple):
-    """A curve for places of a network, by the beginnings of their names."""
+    """A curve for some places of a network, given by name prefixes."""
 
     places: tuple[str, ...]
     curve: Curve
 
 
 def begins(name: str, place: str) -> bool:
-    """Whether a place "up.1.attn.0" has this name or begins with it, as "up" and "up.1" do."""
+    """Whether `name` is the place or a prefix of it: "up" and "up.1" are, of "up.1.attn.0"."""
     return place == name or place.startswith(name + ".")
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """factor times the lines times the masks, and at some places of a network times more.
+    """The product of `factor`, `lines` and `masks`, and of further curves at some places of a
+    network.
 
-    masks: [n, h, w] each, one picture for every frame by its absolute number (the last remains), of
-    any size. local: curves that are 1 elsewhere; :meth:`at_place` gives what is left of them.
+    masks: [n, h, w] each, of any size, one per absolute frame number; the last one repeats. local:
+    curves that apply at their places only; :meth:`at_place` resolves them.
     """
 
     factor: float = 1.0
@@ -167,7 +168,7 @@ class Curve:
 
     @property
     def constant(self) -> float | None:
-        """The number that this is, where it is the same for all frames, steps and positions."""
+        """The value if it is the same for all frames, steps, positions and places, else None."""
         values = [line.constant for line in self.lines]
         if self.factor == 0:
             return 0.0
@@ -180,7 +181,7 @@ class Curve:
 
     @property
     def reads_steps(self) -> bool:
-        """Whether it changes over the steps of a sampler."""
+        """Whether it varies over the steps of a sampler."""
         if any(one.curve.reads_steps for one in self.local):
             return True
         return any(line.over == "steps" and line.constant is None for line in self.lines)
@@ -195,12 +196,12 @@ class Curve:
     __rmul__ = __mul__
 
     def within(self, places: Sequence[str]) -> Curve:
-        """This at these places, 1 elsewhere; what has places of its own keeps them."""
+        """This curve at these places, 1 elsewhere; its local curves keep their own places."""
         own = Local(tuple(places), replace(self, local=()))
         return Curve(local=(own, *self.local))
 
     def at_place(self, place: str) -> Curve:
-        """The curve of one place."""
+        """The curve at one place, without local parts."""
         found = replace(self, local=()) if self.local else self
         for places, curve in self.local:
             if any(begins(name, place) for name in places):
@@ -209,11 +210,11 @@ class Curve:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The names of places that some of it is for alone."""
+        """The place names (prefixes) of all local curves."""
         return tuple(name for places, _ in self.local for name in places)
 
     def at(self, frame: int, step: StepAt = FIRST_STEP) -> float:
-        """The strength of a frame at a step, masks aside."""
+        """The strength of a frame at a step, ignoring masks."""
         value = self.factor
         for line in self.lines:
             value *= line(frame if line.over == "frames" else step.fraction)
@@ -225,10 +226,10 @@ class Curve:
         step: StepAt | None = None,
         size: tuple[int, int] | None = None,
     ) -> Amount:
-        """What these frames get at a step: a number if it is the same for all of them, else
-        [t, 1, 1], or [t, h, w] for a `size` (h, w) where there are masks.
+        """The strength of these frames at a step: a number if it is the same for all of them, else
+        [t, 1, 1], or with masks [t, h, w] for `size` (h, w).
 
-        Raises ValueError for masks without a size, and where there are several places.
+        Raises ValueError for masks without a size, and for a curve that has local parts.
         """
         if self.local:
             raise ValueError(f"the curve is for {', '.join(self.places)}, but no place was named")
@@ -260,7 +261,7 @@ FULL = Curve()
 
 
 def per_frame(values: Sequence[float]) -> Curve:
-    """One number per frame; the last one remains."""
+    """One number per frame; the last one repeats."""
     if len(values) == 1:
         return Curve(float(values[0]))
     return Curve(lines=(Line(tuple(enumerate(values)), "hold", "frames"),))

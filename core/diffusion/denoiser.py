@@ -1,8 +1,8 @@
-"""`denoiser(x, sigma) -> denoised`, all that samplers know, and the two forms of noisy samples.
+"""The interface of samplers, `denoiser(x, sigma) -> denoised`, and the two forms of noisy samples.
 
-A denoiser gets x = x_0 + sigma n (variance exploding, VE) and answers with its estimate of x_0.
-Most networks get x / sqrt(1 + sigma^2) (variance preserving, VP), and predict the noise (eps), the
-velocity (v) or x_0; how they become denoisers is in :mod:`.preconditioning`.
+A denoiser takes x = x_0 + sigma n (variance exploding, VE) and returns its estimate of x_0. Most
+networks take x / sqrt(1 + sigma^2) (variance preserving, VP) and predict the noise (eps), the
+velocity (v) or x_0; :mod:`.preconditioning` turns them into denoisers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Prediction = Literal["eps", "v", "x0"]
 
 
 def broadcast(value: Tensor, x: Tensor) -> Tensor:
-    """value [], [b] or [b t] with x's rank, device and dtype: axes are appended on the right."""
+    """value [], [b] or [b t] with x's device and dtype, and trailing axes up to x's rank."""
     return value.to(x).reshape(value.shape + (1,) * (x.ndim - value.ndim))
 
 
@@ -33,7 +33,7 @@ def to_vp(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def to_ve(x_vp: Tensor, sigma: Tensor) -> Tensor:
-    """x = x_vp sqrt(1 + sigma^2): of noise, at the first sigma, what a VP sampler starts from."""
+    """x = x_vp sqrt(1 + sigma^2). VP samplers start from to_ve(noise, sigmas[0])."""
     return x_vp * broadcast((sigma**2 + 1).sqrt(), x_vp)
 
 

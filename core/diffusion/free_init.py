@@ -1,8 +1,8 @@
-"""FreeInit (Wu et al. 2023): a video is sampled again from noise whose low frequencies, in time and
-space, are those of the video that was made before.
+"""FreeInit (Wu et al. 2023): resample a video from noise whose low frequencies, in time and space,
+come from the previous sample.
 
-Training never saw noise without a trace of the video; what remains of it in the low frequencies is
-what temporal layers learnt to hold on to.
+In training even the noisiest frames keep a trace of the video in their low frequencies, which
+temporal layers learn to rely on; pure noise lacks it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .noise import StepNoise
 from .samplers import Callback
 
 AXES = (1, 3, 4)
-"""Time, height and width of [b t c h w]."""
+"""Time, height and width of [b t c h w]: the axes of the Fourier transform."""
 
 
 def _gaussian(d: Tensor, cutoff: float, order: int) -> Tensor:
@@ -42,8 +42,8 @@ FILTERS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
 
 
 class Fresh(NamedTuple):
-    """The randomness of the samplings after the first, k = 1, 2, ...: noise(k, x) like x, and what
-    a stochastic sampler asks for while it makes the k-th."""
+    """The randomness of iterations k = 1, 2, ... (after the first): noise(k, x) is new noise like
+    x for the high frequencies, steps(k) the step noise of a stochastic sampler."""
 
     noise: Callable[[int, Tensor], Tensor]
     steps: Callable[[int], StepNoise | None]
@@ -51,11 +51,11 @@ class Fresh(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FreeInit:
-    """How often a video is sampled, and which frequencies it hands on.
+    """Number of iterations, and the low-pass filter between them.
 
-    iterations: samplings in all. spatial, temporal: cutoffs d_s and d_t, in parts of the highest
-    frequency; 0 hands on nothing. order: of the Butterworth filter. Raises ValueError for numbers
-    out of these ranges.
+    iterations: total number of samplings, at least 1. filter: a name in :data:`FILTERS`. spatial,
+    temporal: cutoffs d_s and d_t as fractions of the highest frequency; if either is 0, no
+    frequency is kept. order: of the Butterworth filter, at least 1. Raises ValueError for others.
     """
 
     iterations: int = 3
@@ -78,9 +78,9 @@ class FreeInit:
             )
 
     def low_pass(self, frames: int, height: int, width: int) -> Tensor:
-        """H [t h w] in the order of torch.fft: 1 passes, 0 does not.
+        """The filter H [t h w] in torch.fft's order: 1 passes, 0 blocks.
 
-        The normalised frequencies lie in -1 .. 1 and are 0 for what is constant, for even and odd
+        Frequencies are normalised to [-1, 1], with 0 the constant component for even and odd
         lengths alike.
         """
         if not self.spatial or not self.temporal:
@@ -91,7 +91,7 @@ class FreeInit:
         return FILTERS[self.filter](d, self.spatial, self.order)
 
     def mixed(self, low: Tensor, high: Tensor) -> Tensor:
-        """F^-1(H F(low) + (1 - H) F(high)) of [b t c h w], by the axes of time and space."""
+        """F^-1(H F(low) + (1 - H) F(high)) of [b t c h w], over time, height and width."""
         frames, height, width = (low.shape[axis] for axis in AXES)
         passes = self.low_pass(frames, height, width)[:, None].to(low.device)
         z, eta = (torch.fft.fftn(one.float(), dim=AXES) for one in (low, high))
@@ -99,10 +99,10 @@ class FreeInit:
 
 
 def noise_again(how: FreeInit, made: Tensor, noise: Tensor, fresh: Tensor, sigma: Tensor) -> Tensor:
-    """The noise [b t c h w], standard normal before, that the next sampling starts from.
+    """The noise [b t c h w], at standard normal scale, that the next iteration starts from.
 
-    made: the video of the sampling before. noise: that of the very first one, which diffuses every
-    video again. fresh: new noise, for the high frequencies.
+    made: the previous iteration's video. noise: the first iteration's initial noise, with which
+    every iteration's video is diffused again. fresh: new noise, for the high frequencies.
     """
     # z_T = sqrt(abar_T) z_0 + sqrt(1 - abar_T) eps.
     scale = (1 + sigma.to(made) ** 2).rsqrt()
@@ -113,10 +113,10 @@ def noise_again(how: FreeInit, made: Tensor, noise: Tensor, fresh: Tensor, sigma
 def free_init(
     sampler: Callable[..., Tensor], how: FreeInit, fresh: Fresh | None = None
 ) -> Callable[..., Tensor]:
-    """A sampler that samples `how.iterations` times, to be given pure noise at the first level.
+    """A sampler that runs `sampler` `how.iterations` times; its x must be pure noise at sigmas[0].
 
-    fresh: where its noise comes from; None takes the steps of the sampler's own noise that come
-    after those of the first sampling.
+    fresh: the later iterations' randomness; None takes it from the sampler's own step noise, at
+    step numbers after those of the first iteration.
     """
 
     def sample(
@@ -142,7 +142,7 @@ def free_init(
 
 
 def _later_steps(noise: StepNoise | None, count: int) -> Fresh:
-    """Noise of further samplings from the step numbers behind those of the first."""
+    """Randomness of later iterations: `count` further step numbers of `noise` for each."""
     if noise is None:
         raise ValueError("FreeInit needs new noise for every iteration, but 0 sources were given.")
     return Fresh(
@@ -152,7 +152,7 @@ def _later_steps(noise: StepNoise | None, count: int) -> Fresh:
 
 
 def _reporting(callback: Callback | None, k: int, iterations: int) -> Callback | None:
-    """The callback of all samplings together, for the k-th of them."""
+    """The callback for iteration k, counting steps over all iterations."""
     if callback is None:
         return None
 

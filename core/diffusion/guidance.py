@@ -1,4 +1,4 @@
-"""Functions from denoisers to a denoiser: guidance and known frames. Nothing here has state."""
+"""Wrappers from denoisers to a denoiser: guidance and known frames. None of them has state."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .denoiser import (
 )
 
 Scale = float | Tensor
-"""One number, or one per frame [t], applied along axis 1 of b t c h w, or one per frame and
-position [t, h or 1, w or 1]."""
+"""One number, one per frame [t] (axis 1 of b t c h w), or one per frame and position
+[t, h or 1, w or 1]."""
 
 
 def per_frame_scale(start: float, end: float, frames: int) -> Tensor:
@@ -57,7 +57,7 @@ def guided(cond: Denoiser, uncond: Denoiser, scale: Scale) -> Denoiser:
 
 
 class Branch(NamedTuple):
-    """A denoiser that takes part in an average from noise level `first` down to `last`."""
+    """A denoiser that is part of an average from noise level `first` down to `last`, inclusive."""
 
     denoiser: Denoiser
     first: float = inf
@@ -68,10 +68,10 @@ class Branch(NamedTuple):
 
 
 def averaged(branches: Sequence[Branch]) -> Denoiser:
-    """The mean of the denoisers that take part at a noise level, and zeros where none does.
+    """The mean of the denoisers active at a noise level; zeros if none is.
 
-    With a level per frame, each frame gets the mean of those that take part at its own. A denoiser
-    is evaluated where it takes part at the level of some frame that has noise.
+    With sigma [b t], each frame averages those active at its own level. A denoiser is evaluated if
+    it is active at the level of any frame with noise.
     """
     if len(branches) == 1 and branches[0][1:] == (inf, 0.0):
         return branches[0].denoiser
@@ -91,8 +91,8 @@ def averaged(branches: Sequence[Branch]) -> Denoiser:
 
 
 def window_level(sigma: Tensor) -> float:
-    """The noise level that stands for a window: of one per frame [b t], that of the frame in the
-    middle of those that have noise."""
+    """One noise level for a window: with sigma [b t], that of the middle frame among those with
+    noise; 0 if no frame has any."""
     levels = sigma[0] if sigma.ndim == 2 else sigma.flatten()[:1]
     noisy = levels[levels > 0]
     return float(noisy[len(noisy) // 2]) if len(noisy) else 0.0
@@ -101,7 +101,7 @@ def window_level(sigma: Tensor) -> float:
 def scheduled(
     guide: Callable[[Scale], Denoiser], strength: Curve, frames: Sequence[int]
 ) -> Denoiser:
-    """guide(scale) with the scale that a curve gives these absolute frames at every step."""
+    """guide(scale), with the scale read from a curve at these absolute frames and each step."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         scale = strength.amount(frames, step_under_way.get(), tuple(x.shape[-2:]))
@@ -113,7 +113,7 @@ def scheduled(
 def context_guided(with_context: Denoiser, without_context: Denoiser, scale: Scale) -> Denoiser:
     """f(z) + s (f(z; c) - f(z)) over the context frames c (Blattmann et al. 2023, section 3.2).
 
-    The same formula as `guided`; the text stays in both and may itself be guided inside each.
+    The same formula as `guided`. Both denoisers keep the text and may apply text guidance.
     """
     return guided(with_context, without_context, scale)
 
@@ -121,7 +121,7 @@ def context_guided(with_context: Denoiser, without_context: Denoiser, scale: Sca
 def batched(stacked: Denoiser, scale: Scale) -> Denoiser:
     """Classifier-free guidance in one network call.
 
-    stacked: denoises 2b videos, of which the first b are conditioned and the last b are not.
+    stacked: denoises 2b videos, the first b with the condition and the last b without.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -140,10 +140,10 @@ def rescaled(
     *,
     prediction: Prediction = "v",
 ) -> Denoiser:
-    """Guidance that keeps the standard deviation of the conditioned prediction.
+    """Guidance that keeps the standard deviation of the conditional prediction.
 
-    phi: 0 is plain guidance, 1 restores the deviation fully (Lin et al. 2023, section 3.4).
-    prediction: the quantity whose deviation is kept; the paper's networks predict v.
+    phi: in [0, 1]; 0 is plain guidance, 1 restores the deviation fully (Lin et al. 2023, section
+    3.4). prediction: the quantity whose deviation is kept; the paper's networks predict v.
     """
     if not 0 <= phi <= 1:
         raise ValueError(f"The guidance rescale phi must lie in [0, 1], got {phi}.")
@@ -162,7 +162,8 @@ def rescaled_x0(
     x: Tensor, sigma: Tensor, cond_x0: Tensor, guided_x0: Tensor, phi: float,
     *, prediction: Prediction,
 ) -> Tensor:  # fmt: skip
-    """What :func:`rescaled` makes of any guidance. Frames without noise stay as they are."""
+    """Apply the rescaling of :func:`rescaled` to the result of any guidance, given as x_0. Frames
+    at sigma 0 (sigma [b t]) are left unchanged."""
     if sigma.ndim == 2 and not sigma.all():
         noisy, made = (sigma > 0).all(0), guided_x0.clone()
         of_noisy = (one[:, noisy] for one in (x, sigma, cond_x0, guided_x0))
@@ -176,7 +177,7 @@ def rescaled_x0(
 def rescale(guided_prediction: Tensor, cond_prediction: Tensor, phi: float) -> Tensor:
     """phi x_cfg std(x_pos) / std(x_cfg) + (1 - phi) x_cfg (Lin et al. 2023, eq. 15-16).
 
-    Standard deviations are taken over each sample, all its frames together.
+    Standard deviations are per sample, over all its frames together.
     """
     axes = tuple(range(1, cond_prediction.ndim))
     std_pos = cond_prediction.std(axes, keepdim=True)
@@ -187,10 +188,10 @@ def rescale(guided_prediction: Tensor, cond_prediction: Tensor, phi: float) -> T
 def masked(
     denoiser: Denoiser, known: Tensor, mask: Tensor, *, noise: Tensor | None = None
 ) -> Denoiser:
-    """Keep given latents: where mask is 1 the answer is `known` [b t c h w].
+    """Keep known latents: where mask is 1, the result is `known` [b t c h w].
 
     mask: broadcastable to known, in [0, 1], for instance [b t 1 1 1] for whole frames.
-    noise: if given, the network sees known + sigma noise there instead of the sampler's x.
+    noise: if given, the network also sees known + sigma noise there instead of the sampler's x.
     """
 
     mask = mask.to(known)
@@ -205,10 +206,10 @@ def masked(
 
 
 def placed(denoiser: Denoiser, given: Tensor, mask: Tensor) -> Denoiser:
-    """Put given latents [b t c h w] where mask is 1, as the network is to see them at every level.
+    """Replace x by given latents [b t c h w] where mask is 1.
 
-    The denoiser then takes them from x. The original of LVDM writes them into the sampler's x, so
-    that the branch of guidance without given frames sees them, too.
+    They are scaled so that a VP network sees `given` itself at every noise level. LVDM's code
+    writes them into the sampler's x, so its unconditional branch sees them too.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -218,7 +219,7 @@ def placed(denoiser: Denoiser, given: Tensor, mask: Tensor) -> Denoiser:
 
 
 def _along_frames(scale: Tensor, x: Tensor) -> Tensor:
-    """[t] -> [1 t 1 ... 1], [t h w] -> [1 t 1 h w]; a 0-dim scale stays one number."""
+    """[t] -> [1 t 1 ... 1], [t h w] -> [1 t 1 h w]; a 0-dim scale keeps its shape."""
     if scale.ndim == 0:
         return scale.to(x)
     if scale.ndim == 3 and len(scale) == x.shape[1]:

@@ -1,8 +1,8 @@
-"""Seeded noise that belongs to frames: frame 37 gets the same noise in whatever chunk it is drawn.
+"""Seeded noise per frame: frame 37 gets the same noise in whichever chunk it is drawn.
 
-Every draw has an address (seed, stream, frame), and an address has its own generator. Results
-therefore do not depend on batch size, window order or on where a long video was cut. Numbers are
-drawn on the CPU and moved, so that they do not depend on the device either.
+Every draw has an address (seed, stream, frame) with a generator of its own, so results do not
+depend on batch size, window order or where a long video was cut. Noise is drawn on the CPU and
+moved, so that it does not depend on the device either.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 StepNoise = Callable[[int, Tensor], Tensor]
-"""noise(step, x) -> standard normal tensor like x; what stochastic samplers ask for."""
+"""noise(step, x) -> standard normal tensor like x; called by stochastic samplers."""
 
 
 def stream_generator(seed: int, stream: str, frame: int) -> torch.Generator:
     """A CPU generator for one address. Hashing keeps neighbouring seeds and frames unrelated."""
     digest = hashlib.blake2b(f"{seed}/{stream}/{frame}".encode(), digest_size=8).digest()
-    # torch's CPU generator uses 32 bits of its seed; two of 50,000 addresses may meet, unseen.
+    # torch's CPU generator uses only 32 bits of its seed: among 50,000 addresses two may collide,
+    # which nobody would notice.
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
@@ -44,11 +45,10 @@ def frame_noise(
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """The randomness of one run: a seed for each video of the batch, a number for each frame.
+    """The randomness of one run; calling it with (step, x) makes it a :data:`StepNoise`.
 
-    seeds: one per video. frames: absolute frame numbers of axis 1, or None for 0, 1, 2, ...
-    shared: alpha of the part that all frames of a video have in common (see `mixed_noise`).
-    Calling it with (step, x) gives a sampler's noise for that step.
+    seeds: one per video of the batch. frames: absolute frame numbers of axis 1, or None for
+    0, 1, 2, ... shared: alpha of the noise common to all frames of a video (see `mixed_noise`).
     """
 
     seeds: tuple[int, ...]
@@ -60,7 +60,7 @@ class NoiseSource:
         return self._mixed(x, f"step {step}")
 
     def initial(self, x: Tensor) -> Tensor:
-        """The noise like x [b t c h w] that a video starts from."""
+        """Noise like x [b t c h w] to start sampling from."""
         return self._mixed(x, "initial")
 
     def _mixed(self, x: Tensor, stream: str) -> Tensor:
@@ -71,8 +71,8 @@ class NoiseSource:
         return mixed_noise(noise, shared, self.shared)
 
     def like(self, x: Tensor, *, stream: str) -> Tensor:
-        """Noise like x [b t c h w] from a stream of its own, such as "augmentation", of which
-        frames share nothing."""
+        """Noise like x [b t c h w] from a named stream such as "augmentation", independent between
+        frames. Raises ValueError if the batch or frame count differs from x's."""
         frames = range(x.shape[1]) if self.frames is None else self.frames
         if x.ndim != 5 or (len(self.seeds), len(frames)) != tuple(x.shape[:2]):
             raise ValueError(
@@ -93,11 +93,11 @@ class NoiseSource:
 
 
 def free_noise_indices(frames: int, window: int, overlap: int, seed: int) -> list[int]:
-    """Which frame's noise each frame gets (FreeNoise, Qiu et al. 2023).
+    """For each frame, the frame whose noise it uses (FreeNoise, Qiu et al. 2023).
 
-    The first `window` frames keep theirs. Every further block of window - overlap frames is a
-    shuffle of the block that begins `window` frames earlier, so that each window sees the same set
-    of noise in another order; the last block may be short.
+    The first `window` frames keep their own. Every further block of window - overlap frames
+    shuffles the block that starts `window` frames earlier, so each window sees the same set of
+    noise in another order. The last block may be shorter.
     """
     if not 0 <= overlap < window:
         raise ValueError(f"The overlap {overlap} must be smaller than the window {window}.")
@@ -116,10 +116,11 @@ def free_noise(noise: Tensor, window: int, overlap: int, seed: int) -> Tensor:
 
 
 def mixed_noise(noise: Tensor, shared: Tensor, alpha: float) -> Tensor:
-    """Frames with a common part (Ge et al. 2023, mixed): noise [b t c h w], shared [b 1 c h w].
+    """Noise with a part common to all frames ("mixed" noise, Ge et al. 2023): noise [b t c h w],
+    shared [b 1 c h w].
 
-    Any two frames correlate by alpha^2 / (1 + alpha^2); each stays standard normal. With alpha
-    infinite all have the same noise.
+    Any two frames have correlation alpha^2 / (1 + alpha^2); each stays standard normal. With alpha
+    infinite, all frames get the same noise.
     """
     if isinf(alpha):
         return shared.expand_as(noise)

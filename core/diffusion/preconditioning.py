@@ -1,8 +1,8 @@
-"""How a network is wrapped into a denoiser (Karras et al. 2022, eq. 7)
+"""Wraps a network F into a denoiser (Karras et al. 2022, eq. 7)
 
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)
 
-of a network F that predicts the noise, the velocity, x_0, or EDM's own mixture of the two.
+where F predicts the noise, the velocity, x_0, or EDM's own mixture of signal and noise.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .denoiser import Denoiser, Prediction, broadcast, to_vp, x0_from_v
 from .schedules import NoiseSchedule
 
 Function = Callable[[Tensor, Tensor], Tensor]
-"""function(c_in x [b ...], c_noise [b] or [b t], float32) -> what the network predicts [b ...]."""
+"""function(c_in x [b ...], c_noise [b] or [b t], float32) -> the network's prediction [b ...]."""
 
 
 class Coefficients(NamedTuple):
-    """Each of sigma's shape."""
+    """The coefficients at a sigma, each of sigma's shape."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -32,10 +32,10 @@ class Coefficients(NamedTuple):
 
 
 class Preconditioning(ABC):
-    """What a network sees of x and sigma, and what its answer means.
+    """How a network's input and output relate to x, sigma and x_0.
 
-    prediction: what the answer is, or for a mixture what is nearest to it. sigma_min, sigma_max:
-    the range of noise levels it was trained on.
+    prediction: what the network predicts; for EDM's mixture, the closest of the three. sigma_min,
+    sigma_max: the range of noise levels it was trained on.
     """
 
     prediction: ClassVar[Prediction]
@@ -47,13 +47,13 @@ class Preconditioning(ABC):
         """The four coefficients at sigma, of any shape."""
 
     def denoised(self, x: Tensor, answer: Tensor, sigma: Tensor) -> Tensor:
-        """c_skip x + c_out F, for x [b ...] and sigma [], [b] or [b t]."""
+        """c_skip x + c_out F for x and the network's output F [b ...], sigma [], [b] or [b t]."""
         c = self.coefficients(sigma)
         return broadcast(c.c_skip, x) * x + broadcast(c.c_out, x) * answer
 
 
 def preconditioned(network: Function, preconditioning: Preconditioning) -> Denoiser:
-    """denoiser(x [b ...], sigma [], [b] or [b t]) of a network."""
+    """The network as denoiser(x [b ...], sigma [], [b] or [b t])."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         c = preconditioning.coefficients(sigma)
@@ -64,12 +64,12 @@ def preconditioned(network: Function, preconditioning: Preconditioning) -> Denoi
 
 
 # --------------------------------------------------------------------------------------------------
-# Networks trained on a discrete schedule, which they see as timesteps.
+# Networks trained on a discrete schedule, conditioned on timesteps.
 
 
 @dataclass(frozen=True)
 class DiscretePreconditioning(Preconditioning):
-    """c_in gives the sample the form that the schedule noises to; c_noise is the timestep."""
+    """c_in converts x to the VP form of the schedule; c_noise is the timestep."""
 
     schedule: NoiseSchedule
 
@@ -108,7 +108,7 @@ class VPreconditioning(DiscretePreconditioning):
 
 
 class X0Preconditioning(DiscretePreconditioning):
-    """The network's answer is x_0."""
+    """x_0 is the network's output."""
 
     prediction = "x0"
 
@@ -125,19 +125,19 @@ DISCRETE: dict[str, type[DiscretePreconditioning]] = {
 
 
 def discrete(prediction: Prediction, schedule: NoiseSchedule) -> DiscretePreconditioning:
-    """That of a network trained to predict `prediction` on a schedule."""
+    """Preconditioning of a network trained to predict `prediction` on a schedule."""
     if prediction not in DISCRETE:
         raise ValueError(f"Unknown prediction {prediction!r}; known are {', '.join(DISCRETE)}.")
     return DISCRETE[prediction](schedule)
 
 
 # --------------------------------------------------------------------------------------------------
-# Networks trained on continuous noise levels, which they see as ln(sigma) / 4.
+# Networks trained on continuous noise levels, conditioned on ln(sigma) / 4.
 
 
 @dataclass(frozen=True, kw_only=True)
 class EDMPreconditioning(Preconditioning):
-    """Karras et al. 2022, table 1. sigma_data: the deviation of clean samples."""
+    """Karras et al. 2022, table 1. sigma_data: standard deviation of clean samples."""
 
     prediction: ClassVar[Prediction] = "x0"
 
@@ -158,7 +158,7 @@ class EDMPreconditioning(Preconditioning):
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuousVPreconditioning(Preconditioning):
-    """Velocity over continuous sigma (Stable Video Diffusion: up to 700)."""
+    """Velocity prediction over continuous sigma (Stable Video Diffusion: up to 700)."""
 
     prediction: ClassVar[Prediction] = "v"
 
@@ -174,13 +174,13 @@ class ContinuousVPreconditioning(Preconditioning):
 
 
 def _velocity(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """c_skip and c_out of a network that predicts v."""
+    """c_skip and c_out for v-prediction."""
     return 1 / (sigma**2 + 1), -sigma * (sigma**2 + 1).rsqrt()
 
 
 def _x0_of_velocity(x: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
-    """c_skip x + c_out v in the variance preserving form a x_vp - s v, as training has it: the two
-    differ in the last bit, and recorded videos are to stay as they are."""
+    """c_skip x + c_out v, computed as a x_vp - s v like in training. The two differ in the last
+    bit, and recorded reference videos must stay reproducible."""
     return x0_from_v(to_vp(x, sigma), v, sigma)
 
 

@@ -1,4 +1,4 @@
-"""Images and latents to another size, with the methods that ComfyUI's nodes offer."""
+"""Resizes images and latents with the methods that ComfyUI's nodes offer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ IMAGE_METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
 CROPS = ("disabled", "center")
 
 PARALLEL = 1 - 1e-5
-"""Cosines beyond this have no plane in which to turn."""
+"""Vectors whose |cosine| exceeds this count as parallel: no plane to rotate in."""
 
 
 def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disabled") -> Tensor:
-    """[n, c, h, w] or [n, c, t, h, w] to the given size; `crop` "center" keeps the proportions."""
+    """Resize [n, c, h, w] or [n, c, t, h, w]. `crop` "center" keeps the proportions by cropping."""
     if width < 1 or height < 1:
         raise ValueError(f"a size of {width}x{height} cannot be, at least 1x1 is needed")
     if x.ndim == 5:
@@ -33,7 +33,7 @@ def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disable
 
 
 def centred(x: Tensor, aspect: float) -> Tensor:
-    """The middle of [..., h, w] that has the aspect ratio width / height, cut off evenly."""
+    """Center crop of [..., h, w] to the aspect ratio width / height."""
     height, width = x.shape[-2:]
     have = width / height
     left = top = 0
@@ -45,7 +45,7 @@ def centred(x: Tensor, aspect: float) -> Tensor:
 
 
 def lanczos(x: Tensor, width: int, height: int) -> Tensor:
-    """Lanczos' filter on images [n, c, h, w] in [0, 1], which it rounds down to 8 bits."""
+    """Lanczos resampling of images [n, c, h, w] in [0, 1], truncated to 8 bits first."""
     bytes_ = (255.0 * x).clamp(0, 255).movedim(1, -1).cpu().numpy().astype(np.uint8)
     grey = bytes_.shape[-1] == 1
     pictures = (Image.fromarray(one[..., 0] if grey else one) for one in bytes_)
@@ -57,17 +57,17 @@ def lanczos(x: Tensor, width: int, height: int) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------------
-# Latents, whose length matters as much as their direction.
+# Latents, where the norm of each position's vector matters as much as its direction.
 
 
 def bislerp(x: Tensor, width: int, height: int) -> Tensor:
-    """Bilinear, but directions over the channels of [n, c, h, w] are turned, not mixed."""
+    """Bilinear resizing of [n, c, h, w] that uses slerp over the channels in place of lerp."""
     wide = _slerped(x.float(), width, -1)
     return _slerped(wide, height, -2).to(x)
 
 
 def _slerped(x: Tensor, size: int, axis: int) -> Tensor:
-    """One axis of [n, c, h, w] to `size`, each place between its two neighbours."""
+    """Resize one axis of [n, c, h, w] to `size`, by slerp between the two nearest positions."""
     length = x.shape[axis]
     at = (torch.arange(size, device=x.device) + 0.5) * (length / size) - 0.5
     at = at.clamp(0, length - 1)
@@ -78,7 +78,7 @@ def _slerped(x: Tensor, size: int, axis: int) -> Tensor:
 
 
 def slerp(a: Tensor, b: Tensor, ratio: Tensor) -> Tensor:
-    """From a to b along the arc over axis 1; the length goes from one to the other linearly."""
+    """Spherical interpolation from a to b over axis 1; norms are interpolated linearly."""
     length_a, length_b = (one.norm(dim=1, keepdim=True) for one in (a, b))
     unit_a, unit_b = F.normalize(a, dim=1), F.normalize(b, dim=1)
     cosine = (unit_a * unit_b).sum(1, keepdim=True)

@@ -1,15 +1,15 @@
-"""Samplers: pure functions of a denoiser, a noisy tensor and a falling list of noise levels.
+"""Samplers: pure functions of a denoiser, a noisy tensor and a decreasing list of noise levels.
 
-`sample_*(denoiser, x, sigmas, *, noise=None, callback=None)` gives x at the last sigma, where
+`sample_*(denoiser, x, sigmas, *, noise=None, callback=None)` returns x at the last sigma, where
 
     denoiser   denoiser(x, sigma) -> estimate of x_0
-    x          in the variance exploding form x_0 + sigmas[0] n; sigmas[0] n starts from nothing
-    sigmas     [steps + 1], falling, usually ending in 0 (see schedules.py)
-    noise      noise(step, x) -> standard normal like x; only stochastic samplers ask
-    callback   receives a Step before each update; whatever it raises ends the run
+    x          in the variance exploding form x_0 + sigmas[0] n; pure noise is sigmas[0] n
+    sigmas     [steps + 1], not increasing, usually ending in 0 (see schedules.py)
+    noise      noise(step, x) -> standard normal like x; only stochastic samplers call it
+    callback   receives a Step before each update; an exception from it ends the run
 
-The axes of x have no meaning here, so images and videos are sampled alike. A list that ends above 0
-leaves noise in x; `to_vp(x, sigmas[-1])` is then the sample of a variance preserving process.
+The axes of x have no meaning here, so images and videos are sampled alike. If the list ends above
+0, noise is left in x, and `to_vp(x, sigmas[-1])` is the sample of a variance preserving process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .noise import StepNoise
 
 
 class Step(NamedTuple):
-    """What a sampler knows in the middle of step `index` of `total`: x at level `sigma`."""
+    """State within step `index` of `total`: x at noise level `sigma`, and its estimate of x_0."""
 
     index: int
     total: int
@@ -50,7 +50,7 @@ def sample_euler(
 ) -> Tensor:
     """Euler steps of dx / dsigma = (x - D(x, sigma)) / sigma (Karras et al. 2022, eq. 1 and 3).
 
-    One step moves x along the straight line to `denoised`, as far as sigma has fallen.
+    Each step moves x along the straight line to `denoised`, in proportion to the fall of sigma.
     """
     for i, sigma, sigma_next in _steps(sigmas):
         denoised = denoiser(x, sigmas[i])
@@ -97,7 +97,7 @@ def sample_ddim(
     """DDIM (Song et al. 2021, eq. 12).
 
     Divided by sqrt(abar_prev), its step is x_0 + sqrt(sigma_next^2 - sigma_up^2) eps + sigma_up n
-    with exactly the ancestral sigma_up: in these variables DDIM is Euler, with or without noise.
+    with exactly the ancestral sigma_up: in VE form, DDIM is (ancestral) Euler.
     """
     return sample_euler_ancestral(denoiser, x, sigmas, noise=noise, callback=callback, eta=eta)
 
@@ -202,8 +202,8 @@ def sample_dpmpp_3m_sde(
     callback: Callback | None = None,
     eta: float = 1.0,
 ) -> Tensor:
-    """SDE-DPM-Solver++(3M): the exponential integrator of Lu et al. 2022b with the slope and the
-    curvature that the last three x_0 have; the first step knows neither, the second no curvature.
+    """SDE-DPM-Solver++(3M): the exponential integrator of Lu et al. 2022b with slope and curvature
+    from the last three estimates of x_0. The first step has neither, the second no curvature.
     """
     history: list[tuple[Tensor, float]] = []  # (denoised, h of the step from it), latest first
     for i, sigma, sigma_next in _steps(sigmas):
@@ -226,7 +226,10 @@ def sample_dpmpp_3m_sde(
 def _differences(
     denoised: Tensor, history: list[tuple[Tensor, float]], h: float
 ) -> tuple[Tensor | float, Tensor | float]:
-    """First and second divided differences of x_0 over steps of h, as far as estimates reach."""
+    """Slope and curvature of x_0 at `denoised`, in units of h, from the last one or two estimates.
+
+    0 where there are too few estimates, or where a step had h 0.
+    """
     if not history or history[0][1] == 0:
         return 0.0, 0.0
     (previous, h_1), *older = history
@@ -241,7 +244,7 @@ def _differences(
 
 
 def _extrapolate(denoised: Tensor, previous: Tensor | None, h: float, h_last: float) -> Tensor:
-    """x_0 half a step ahead, from the last two estimates; first order where h is 0 or infinite."""
+    """x_0 half a step ahead, from the last two estimates; first order if h is 0 or infinite."""
     if previous is None or h == math.inf or min(h, h_last) == 0:
         return denoised
     return denoised + (denoised - previous) * h / (2 * h_last)
@@ -256,8 +259,8 @@ def sample_lcm(
     noise: StepNoise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Multistep sampling of a consistency model (Luo et al. 2023, algorithm 3): the estimate
-    itself, noised to the next level."""
+    """Multistep consistency sampling (Luo et al. 2023, algorithm 3): each step noises the estimate
+    of x_0 to the next level."""
     for i, _, sigma_next in _steps(sigmas):
         denoised = denoiser(x, sigmas[i])
         _report(callback, i, sigmas, x, denoised)
@@ -276,9 +279,9 @@ def sample_unipc(
     order: int = 2,
     variant: str = "bh2",
 ) -> Tensor:
-    """UniPC (Zhao et al. 2023, data prediction): an evaluation also corrects the step before it.
+    """UniPC (Zhao et al. 2023, data prediction): each evaluation also corrects the previous step.
 
-    order: 1 to 3; the order falls to 1 at both ends of the list. variant: "bh1" or "bh2".
+    order: 1 to 3, lowered to 1 towards both ends of the list. variant: "bh1" or "bh2".
     """
     if order not in (1, 2, 3) or variant not in ("bh1", "bh2"):
         raise ValueError(f"UniPC has orders 1 to 3 and bh1 or bh2, got {order} and {variant!r}.")
@@ -290,7 +293,7 @@ def sample_unipc(
         _report(callback, i, sigmas, x, denoised)
         if history and sigma < history[0][0]:
             x = _unipc_step(x_last, history[:p], sigma, variant, corrected_by=denoised)
-        # A level that comes twice stands there once: no slope can be taken between the two.
+        # A repeated level is kept once: there is no slope between the two.
         history = [(sigma, denoised), *(one for one in history if one[0] != sigma)][:order]
         p = min(order, i + 1, total - i, len(history))
         x_last = x
@@ -305,13 +308,14 @@ def _unipc_step(
     variant: str,
     corrected_by: Tensor | None = None,
 ) -> Tensor:
-    """One UniP step from history[0] to sigma_next, or UniC when the evaluation there is given."""
+    """One UniP step from history[0] to sigma_next; UniC if `corrected_by`, the evaluation there,
+    is given."""
     sigma, denoised = history[0]
     base = denoised + sigma_next / sigma * (x - denoised)
     h = _log_snr_step(sigma, sigma_next)
     if h == 0:
         return base
-    # Differences to earlier (and the corrector's new) evaluations, at r = step / h.
+    # Divided differences to earlier evaluations (and the corrector's new one), at r = step / h.
     ratios = [-_log_snr_step(s, sigma) / h for s, _ in history[1:]]
     slopes = [(d - denoised) / r for (_, d), r in zip(history[1:], ratios, strict=True)]
     if corrected_by is not None:
@@ -360,7 +364,7 @@ def _steps(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
 
 
 def _counted(levels: list[float]) -> Iterator[tuple[int, float, float]]:
-    """The steps, each while it is the one under way: curves over steps read which it is."""
+    """The steps, with `step_under_way` set during each for curves over steps."""
     before = step_under_way.get()
     try:
         for i, pair in enumerate(zip(levels, levels[1:], strict=False)):

@@ -1,4 +1,4 @@
-"""A sampler together with the noise levels that it takes, as a family published them."""
+"""A sampler together with its noise levels, as published with a model family."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .schedules import NoiseRange, NoiseSchedule
 
 @dataclass(frozen=True, kw_only=True)
 class UsualSettings:
-    """What to sample a model with where its user does not say.
+    """A model's default sampling settings.
 
-    most_steps, most_cfg: of models that were distilled to a few steps; beyond them videos get
-    worse. None for others.
+    most_steps, most_cfg: limits of models distilled to a few steps, above which videos get worse;
+    None for other models.
     """
 
     sampler: str
@@ -30,10 +30,10 @@ class UsualSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A sampler with its noise levels, and the schedule that gives the network its timesteps.
+    """A sampler with its noise levels, and the schedule that maps them to the network's timesteps.
 
-    whole_variance: what sampling starts from has the variance 1 + sigma^2 of noised samples of unit
-    variance; the Euler sampler of discrete schedules starts from sigma^2.
+    whole_variance: start from variance 1 + sigma^2, that of a noised sample of unit variance. Every
+    sampler but Euler does so anyway; Euler otherwise starts from variance sigma^2.
     """
 
     schedule: NoiseSchedule | NoiseRange
@@ -65,5 +65,6 @@ class Plan:
         noise: StepNoise | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """:meth:`run` as a sampler for tasks that bring x in the VE form of pure noise."""
+        """:meth:`run` with the interface of a sampler; x is pure noise in VE form. The plan's own
+        sigmas are used, `sigmas` only gives the level of x."""
         return self.run(denoiser, to_vp(x, sigmas[0]), step_noise=noise, callback=callback)

@@ -1,13 +1,13 @@
-"""Noise schedules and the lists of noise levels that samplers step through.
+"""Noise schedules, and the lists of noise levels that samplers step through.
 
-Two descriptions of the same forward process are used side by side:
+Two forms of the same forward process are used side by side:
 
     variance preserving (VP)    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n    networks see this
     variance exploding  (VE)    x   = x_0 + sigma n                            samplers see this
 
 with sigma = sqrt((1 - abar) / abar) and x_t = x / sqrt(1 + sigma^2). A `NoiseSchedule` is the table
-abar_0 ... abar_{N-1}; every `get_sigmas_*` gives a float32 tensor [steps + 1] that falls to 0. It
-stays on the CPU: the 0-dim sigmas taken from it combine with tensors on any device.
+abar_0 ... abar_{N-1}; every `get_sigmas_*` returns a decreasing float32 tensor [steps + 1], ending
+in 0 by default. It stays on the CPU: 0-dim sigmas taken from it mix with tensors on any device.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-# The abar that stands in for 0 under zero terminal SNR: sigma is 4518.76 instead of infinity. The
-# signal then is 0.02 % of the noise, less than a float16 network can see.
+# Replaces abar = 0 under zero terminal SNR, so that sigma is 4518.76 instead of infinite. The
+# signal is then 0.02 % of the noise, below float16's resolution.
 SMALLEST_ALPHA_CUMPROD = 4.8973451890853435e-08
 
 
@@ -30,7 +30,7 @@ class NoiseSchedule:
     """A discrete-time, variance preserving forward process (DDPM, Ho et al. 2020, eq. 4).
 
     alphas_cumprod: [N] float64 on the CPU, strictly decreasing in [0, 1); the last may be 0.
-    whole_steps: networks get the nearest integer timestep, never one in between.
+    whole_steps: round timesteps to the nearest integer for the network.
     """
 
     alphas_cumprod: Tensor
@@ -82,8 +82,8 @@ class NoiseSchedule:
     def timestep(self, sigma: Tensor) -> Tensor:
         """sigma of any shape -> real timestep in [0, N-1], linear in log sigma between entries.
 
-        Float32, on the CPU. A float32 copy of a table entry comes back as exactly its integer, so
-        that a network trained on integers gets integers; with `whole_steps` all are integers.
+        Float32, on the CPU. A float32 copy of a table entry maps to exactly its integer, so that a
+        network trained on integers gets integers; with `whole_steps`, all are integers.
         """
         table = self._log_sigmas
         log_sigma = sigma.detach().cpu().double().log().clamp(table[0], table[-1])
@@ -99,7 +99,7 @@ class NoiseSchedule:
         return torch.lerp(self._log_sigmas[low], self._log_sigmas[low + 1], t - low).exp()
 
     def input_scale(self, sigma: Tensor) -> Tensor:
-        """What x = x_0 + sigma n is multiplied by to give x_t, for sigma of any shape."""
+        """The factor from x = x_0 + sigma n to x_t, for sigma of any shape."""
         return (sigma**2 + 1).rsqrt()
 
     def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ class NoiseSchedule:
         return abar.sqrt().to(x), (1 - abar).sqrt().to(x)
 
     def _looked_up(self, timesteps: Tensor) -> Tensor:
-        """abar of integer timesteps, in float64: on a GPU from a table that stays there, so that
-        nothing waits for it; else on the CPU, since not every device has float64."""
+        """abar at integer timesteps, in float64: on CUDA from a table cached there, which avoids a
+        synchronisation; else on the CPU, since not every device has float64."""
         if not timesteps.is_cuda:
             return self.alphas_cumprod[timesteps.cpu()]
         if timesteps.device not in self._tables:
@@ -134,13 +134,13 @@ class NoiseSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseRange:
-    """Continuous noise levels (Karras et al. 2022): the network sees sigma itself, no timesteps."""
+    """Continuous noise levels (Karras et al. 2022): networks take sigma instead of a timestep."""
 
     sigma_min: float
     sigma_max: float
 
     def at(self, percent: float) -> float:
-        """The sigma at a share of the way down, even in log sigma: sigma_max at 0."""
+        """Log-linear interpolation from sigma_max at percent 0 to sigma_min at 1."""
         return self.sigma_max * (self.sigma_min / self.sigma_max) ** percent
 
 
@@ -187,8 +187,8 @@ SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
 
 
 # --------------------------------------------------------------------------------------------------
-# Lists of integer timesteps, descending, int64. A published result can be reproduced only with its
-# exact integers.
+# Lists of integer timesteps, descending, int64. Published results are reproduced only with exactly
+# these integers.
 
 
 def timesteps_leading(total: int, steps: int, *, offset: int = 0) -> Tensor:
@@ -206,13 +206,13 @@ def timesteps_leading(total: int, steps: int, *, offset: int = 0) -> Tensor:
 
 
 def timesteps_trailing(total: int, steps: int) -> Tensor:
-    """[steps] total * k / steps rounded, minus 1; the first is total - 1 (Lin et al. 2023)."""
+    """[steps] round(total * k / steps) - 1; the first is total - 1 (Lin et al. 2023)."""
     _check_steps(steps, total)
     return torch.tensor([round(total * k / steps) - 1 for k in range(steps, 0, -1)])
 
 
 def timesteps_linspace(total: int, steps: int) -> Tensor:
-    """[steps] rounded, total - 1 and 0 included: OpenAI respacing, LaVie interpolation."""
+    """[steps] evenly spaced from total - 1 to 0, rounded: OpenAI respacing, LaVie interpolation."""
     _check_steps(steps, total)
     if steps == 1:
         return torch.tensor([total - 1])
@@ -222,8 +222,8 @@ def timesteps_linspace(total: int, steps: int) -> Tensor:
 def timesteps_strided(total: int, steps: int) -> Tensor:
     """1, 1 + c, 1 + 2c, ... below total, c = total // steps: LVDM and ldm's DDIM.
 
-    When `steps` does not divide `total` the list is longer than asked for (30 of 1000 gives 31), as
-    in the originals; where they index past the table, this stops. It never has more than total - 1.
+    If `steps` does not divide `total`, the list is longer than `steps` (30 of 1000 gives 31), as in
+    the originals; where they index past the table, this stops. It has at most total - 1 entries.
     """
     _check_count(steps)
     return torch.arange(1, total, max(total // steps, 1)).flip(0)
@@ -241,18 +241,18 @@ def _check_steps(steps: int, total: int) -> None:
 def get_sigmas_at(
     schedule: NoiseSchedule, timesteps: Tensor, *, end_on_first: bool = False
 ) -> Tensor:
-    """Sigmas at the given descending timesteps [steps], then 0.
+    """Sigmas at descending timesteps [steps], then 0.
 
-    end_on_first ends on sigma_0 instead: the last step goes to abar_0 rather than to 1 (diffusers'
-    `set_alpha_to_one=False`; LaVie's base and upsampler, LVDM), and `to_vp(x, sigmas[-1])` is their
-    result.
+    end_on_first: end on sigma_0 instead, so that the last step goes to abar_0 rather than to 1
+    (diffusers' `set_alpha_to_one=False`; LaVie's base and upsampler, LVDM); the final sample is
+    then `to_vp(x, sigmas[-1])`.
     """
     last = schedule.sigmas[:1] if end_on_first else torch.zeros(1, dtype=torch.float64)
     return torch.cat([schedule.sigma(timesteps), last]).float()
 
 
 def get_sigmas_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Real timesteps evenly spaced from N-1 to 0; more than N steps are closer than the table's."""
+    """Real timesteps evenly spaced from N-1 to 0; there may be more than N of them."""
     _check_count(steps)
     return get_sigmas_at(
         schedule, torch.linspace(schedule.steps - 1, 0, steps, dtype=torch.float64)
@@ -260,7 +260,7 @@ def get_sigmas_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def get_sigmas_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Real timesteps evenly spaced from N-1 to 0, without the 0: no step is spent near no noise."""
+    """Real timesteps evenly spaced from N-1 to 0, excluding 0: spends no step near zero noise."""
     _check_count(steps)
     return get_sigmas_at(
         schedule, torch.linspace(schedule.steps - 1, 0, steps + 1, dtype=torch.float64)[:-1]
@@ -333,19 +333,19 @@ SIGMA_LISTS: dict[str, Callable[[NoiseSchedule, int], Tensor]] = {
 }
 
 INTEGER_LISTS = ("leading", "trailing", "linspace")
-"""Lists of different integer timesteps, of which a schedule has only so many."""
+"""Lists of distinct integer timesteps, limited to the schedule's N."""
 CONTINUOUS_LISTS = ("karras", "exponential")
-"""Lists that need no more than a range of noise levels."""
+"""Lists that need only a range of noise levels."""
 
 
 def get_sigmas(
     name: str, schedule: NoiseSchedule | NoiseRange, steps: int, *, strength: float = 1.0
 ) -> Tensor:
-    """[steps + 1] sigmas of the named list, or the end of a longer one when strength < 1.
+    """[steps + 1] sigmas of the named list, or the end of a longer one if strength < 1.
 
-    So img2img at strength 0.5 costs as many network calls as full strength, twice as fine. Raises
-    ValueError where an integer list would have to be longer than the schedule, and for a list of
-    timesteps where there are none.
+    Image-to-image at strength 0.5 thus costs as many network calls as at 1, with steps half as
+    large. Raises ValueError if an integer list would be longer than the schedule, and for a list of
+    timesteps if the noise levels are continuous.
     """
     if name not in SIGMA_LISTS:
         raise ValueError(f"Unknown sigma list {name!r}; known are {', '.join(SIGMA_LISTS)}.")

@@ -1,2 +1,2 @@
-"""Faster forms of what :mod:`..networks.layer_calls` says plainly. Without this folder everything
-works, and gives the same but for rounding."""
+"""Optional faster implementations of :mod:`..networks.layer_calls`. Without this folder everything
+still works, with the same results up to rounding."""

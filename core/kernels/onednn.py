@@ -1,10 +1,10 @@
-"""Linear layers and convolutions of few positions, each as one matrix product of oneDNN.
+"""Linear layers and small convolutions on the CPU, each as one oneDNN matrix product.
 
-In float32 on a processor, torch's linear layers call the BLAS that torch was built with, which on
-some processors is half as fast as oneDNN; and its convolutions reorder their weights in every call,
-which takes longer than the convolution where there are few positions. In bfloat16, where the
-processor multiplies it, a linear layer of tokens that do not lie in a row copies its weights for
-every video. Anything else, and whatever needs gradients or has hooks, is left to the layer itself.
+In float32, torch's linear layers call the BLAS that torch was built with, which on some processors
+is half as fast as oneDNN. Its convolutions reorder their weights on every call, which takes longer
+than the convolution itself when there are few positions. In bfloat16 (on processors with native
+support), a linear layer on non-contiguous tokens copies its weights once per video. Everything
+else, including layers with hooks or in need of gradients, is left to the layer itself.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from .parts import few_at_a_time, is_watched
 
 FEW_POSITIONS = 1024
-"""Up to here a 3x3 convolution is faster as a product with a copied matrix of patches."""
+"""Up to this many positions, a 3x3 convolution is faster as a product with its unfolded patches."""
 
 PATCHES = 2**23
-"""Numbers in the patches of a product, 32 MB of them: larger tensors are handed back to the system
-when they are freed, and their pages asked for anew."""
+"""Most elements of one unfolded patch matrix (32 MB in float32). Larger tensors go back to the
+system when freed, so every call would page-fault their memory in again."""
 
-# What torch's own compiler replaces linear layers by on processors; some builds lack both.
+# The op that torch.compile substitutes for linear layers on CPUs; some builds lack both names.
 _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _MULTIPLIES_BFLOAT16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)()
 _PRECISIONS = {torch.float32, torch.bfloat16} if _MULTIPLIES_BFLOAT16 else {torch.float32}
@@ -39,7 +39,7 @@ def linear(layer: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
 
 
 def convolution(layer: nn.Module, h: Tensor, plus: Tensor | None = None) -> Tensor:
-    """layer(h) + plus for ``h`` [n, c, h, w] in channels-last memory, which the answer has too."""
+    """layer(h) + plus for ``h`` [n, c, h, w]; input and output are in channels-last memory."""
     if not _is_plain(layer, nn.Conv2d, h) or not _is_simple(layer):
         return _sum(layer(h), plus)
     stride = layer.stride[0]
@@ -59,7 +59,7 @@ def convolution(layer: nn.Module, h: Tensor, plus: Tensor | None = None) -> Tens
 def _product_of_patches(
     pixels: Tensor, matrix: Tensor, layer: nn.Conv2d, plus: Tensor | None
 ) -> Tensor:
-    """The products of the images' patches, of some images [n, h, w, c] at a time."""
+    """A 3x3 convolution of ``pixels`` [n, h, w, c] by unfolding, a few images at a time."""
     stride = layer.stride[0]
     parts = min(len(pixels), -(-9 * pixels.numel() // (PATCHES * stride**2)))
     beside = [None] * parts if plus is None else plus.tensor_split(parts)
@@ -71,7 +71,7 @@ def _product_of_patches(
 
 
 def patches(pixels: Tensor, stride: int = 1) -> Tensor:
-    """[n, h, w, c] -> [n, h / s, w / s, 9c]: the 3x3 surroundings of every position, row by row."""
+    """[n, h, w, c] -> [n, h / s, w / s, 9c]: each position's 3x3 patch, flattened row by row."""
     padded = F.pad(pixels, (0, 0, 1, 1, 1, 1))
     rows, columns = (padded.shape[axis] - 2 for axis in (1, 2))
     return torch.cat(
@@ -85,8 +85,8 @@ def patches(pixels: Tensor, stride: int = 1) -> Tensor:
 
 
 def gated(first: nn.Module, last: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
-    """A feed-forward on ``x`` [..., c], plus ``plus`` [..., c]: value times the GELU of the gate,
-    each made by its half of the first layer's weights."""
+    """GEGLU feed-forward on ``x`` [..., c], plus ``plus`` [..., c]. The two halves of the first
+    layer's weights give the value and the gate."""
     if not _is_plain(first, nn.Linear, x):
         value, gate = first(x).chunk(2, dim=-1)
         return linear(last, value * F.gelu(gate), plus)
@@ -97,7 +97,7 @@ def gated(first: nn.Module, last: nn.Module, x: Tensor, plus: Tensor | None = No
 
 
 def feed_forward(module: nn.Module, x: Tensor, plus: Tensor) -> Tensor:
-    """A feed-forward of diffusers or of this pack on ``x`` [..., c], plus ``plus`` [..., c]."""
+    """Feed-forward (diffusers' or this pack's) on ``x`` [..., c], plus ``plus`` [..., c]."""
     if not isinstance(module, FeedForward):
         return module(x, plus)
     first, last = module.net[0], module.net[-1]
@@ -114,24 +114,24 @@ def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Ten
 
 
 def activation(function: nn.Module, h: Tensor) -> Tensor:
-    """function(h), in place where it can be."""
+    """function(h), in place for SiLU."""
     return F.silu(h, inplace=True) if isinstance(function, nn.SiLU) else function(h)
 
 
 def product(x: Tensor, matrix: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
-    """x [..., i] times the transpose of ``matrix`` [o, i], plus ``bias`` [o] and ``plus``."""
+    """x [..., i] @ ``matrix`` [o, i].T + ``bias`` [o] + ``plus`` [..., o]."""
     if plus is None:
         return _LINEAR(x, matrix, bias, "none", [], "")
     return _LINEAR.binary(x, plus, matrix, bias, "add")
 
 
 def _sum(out: Tensor, plus: Tensor | None) -> Tensor:
-    """out + plus; ``out`` is a layer's fresh answer and may be overwritten."""
+    """out + plus; ``out`` is a layer's fresh output and may be overwritten."""
     return out if plus is None else out.add_(plus)
 
 
 def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:
-    """Whether the layer is exactly torch's own and nothing watches it."""
+    """Whether the layer is exactly torch's own, without hooks, and oneDNN applies to it and x."""
     return (
         _LINEAR is not None
         and type(layer) is kind
@@ -145,7 +145,7 @@ def _is_plain(layer: nn.Module, kind: type, x: Tensor) -> bool:
 
 
 def _is_simple(layer: nn.Conv2d) -> bool:
-    """1x1, or 3x3 with a border of 1, with weights that already lie as the product needs them."""
+    """Whether it is 1x1, or 3x3 with padding 1, with weights in channels-last memory already."""
     same = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     small = (layer.kernel_size, layer.padding, layer.stride) in (
         ((1, 1), (0, 0), (1, 1)),

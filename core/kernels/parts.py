@@ -1,8 +1,8 @@
-"""Layers that take a few of their tokens at a time, where those do not depend on each other.
+"""Applies layers to a few tokens at a time, where tokens do not depend on each other.
 
-What a layer makes on its way then stays near the processor, in memory that is used again: large
-tensors are handed back to the system when they are freed, and every page that is asked for anew is
-cleared first, which takes longer than a narrow layer's own work.
+Intermediate results then stay in cache, in memory that is reused. Large tensors go back to the
+system when freed, and the system clears each page before handing it out again, which takes longer
+than the arithmetic of a narrow layer.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 ROWS = 512
-"""Tokens of a part for every thread: enough for full speed, few enough for the eightfold width
-inside of feed-forwards."""
+"""Tokens per part and thread: enough for full speed, and few enough that a feed-forward's inner
+width (eight times the token's) still fits the cache."""
 
 
 def few_at_a_time(
@@ -24,10 +24,10 @@ def few_at_a_time(
     *modules: nn.Module,
     own: bool = False,
 ) -> Tensor:
-    """layer(tokens), whose answer is like ``tokens`` [n, t, c], for parts along `axis`, or for any
-    tokens where it is None; all at once where gradients are needed, off the processor, or where
-    something watches one of the ``modules`` that the layer calls. own: the answer takes the place
-    of the tokens."""
+    """layer(tokens) for ``tokens`` [n, t, c], computed part by part along `axis` (None: over all
+    tokens). The layer must keep the shape. It is called once for everything if gradients are
+    enabled, off the CPU, or if one of the ``modules`` that it calls has hooks. own: overwrite the
+    tokens with the result."""
     watched = any(is_watched(part) for module in modules for part in module.modules())
     if torch.is_grad_enabled() or tokens.device.type != "cpu" or watched:
         return layer(tokens)
@@ -43,5 +43,5 @@ def few_at_a_time(
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether hooks see what the module itself is called with."""
+    """Whether the module itself has forward hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks)

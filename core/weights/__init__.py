@@ -1,1 +1,1 @@
-"""Files of weights <-> state dicts <-> modules."""
+"""Weight files <-> state dicts <-> modules."""

@@ -1,7 +1,7 @@
 """Files ↔ state dicts ↔ models. No architecture opens a file; this module does it for all of them.
 
-A file written here is a safetensors file whose metadata carries, as JSON under ``videoldm``, the
-family, the kind of part and the configuration it was built from, so nothing is guessed from names.
+Files written here are safetensors whose metadata holds, as JSON under ``videoldm``, the family, the
+kind of part and the configuration it was built from, so nothing is guessed from names.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from ..graph.messages import shown, shown_path, written
 
 METADATA_KEY = "videoldm"
 FOREIGN_KEY = "videoldm.source"
-"""Of the same header in a file that keeps a published format, which is read by what it holds."""
+"""Metadata key of the same header in files that keep a published format; :func:`read_header`
+ignores it, so they are recognised by their keys like any foreign file."""
 
 
 class CheckpointError(ValueError):
-    """A weight file is missing, unreadable or does not fit; the message is one sentence."""
+    """A weight file is missing, unreadable or does not fit the model; one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says of itself: ``family`` and ``kind`` choose the code, ``config`` its size."""
+    """A file's description: ``family`` and ``kind`` choose the code, ``config`` its sizes."""
 
     family: str
     kind: str
@@ -50,7 +51,7 @@ def save(
     *,
     metadata_key: str = METADATA_KEY,
 ) -> None:
-    """Write ``state`` as safetensors, floating tensors cast to ``dtype`` (None keeps them)."""
+    """Write ``state`` as safetensors, floating-point tensors cast to ``dtype`` (None: as is)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: _cast(v, dtype).detach().cpu().contiguous() for k, v in state.items()}
@@ -64,7 +65,10 @@ def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def read_header(path: str | os.PathLike) -> Header | None:
-    """Read the header of a file of this project; None for a foreign safetensors file."""
+    """Read the header of a file written by :func:`save`; None for a foreign safetensors file.
+
+    Raises CheckpointError for a broken header.
+    """
     with open_safetensors(path) as file:
         text = (file.metadata() or {}).get(METADATA_KEY)
     if not text:
@@ -87,7 +91,7 @@ def read_header(path: str | os.PathLike) -> Header | None:
 
 
 def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read every tensor of a safetensors file (memory mapped, on the CPU)."""
+    """Read all tensors of a safetensors file (memory mapped, on the CPU)."""
     with open_safetensors(path):
         try:
             return load_file(path)
@@ -96,7 +100,7 @@ def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def open_safetensors(path: str | os.PathLike) -> Any:
-    """An open safetensors file; CheckpointError, in one sentence, if it is none."""
+    """Open a safetensors file; raises CheckpointError if it is missing or not one."""
     if os.path.isdir(path):
         raise CheckpointError(f"{shown_path(path)} is a folder, expected a file of weights")
     if not os.path.exists(path):
@@ -115,8 +119,8 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> CheckpointError:
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what an error says, with the next one where it ends in a colon, or the
-    error's name where it says nothing."""
+    """The first line of an error's message (with the second if it ends in a colon), at most 120
+    characters, or the error's type if there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     count = 2 if lines and lines[0].endswith(":") else 1
     return shown(" ".join(lines[:count]), 120) or type(error).__name__
@@ -124,15 +128,15 @@ def reason_of(error: Exception) -> str:
 
 @contextmanager
 def broken_config(name: str) -> Iterator[None]:
-    """Turn what goes wrong while something is built from a file's configuration (a field that is
-    missing, null or of a wrong type) into one sentence about the file."""
+    """Turn any error from building a model from a file's configuration (a field is missing, null
+    or of the wrong type) into a CheckpointError about the file."""
     try:
         yield
     except CheckpointError as error:
         if name in str(error):
             raise
         raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
-    # Libraries check what they are given in ways of their own.
+    # Libraries validate their arguments with all kinds of exceptions.
     except Exception as error:
         raise CheckpointError(f"{name} has a broken configuration: {_reason(error)}") from None
 
@@ -143,7 +147,7 @@ _TYPED_FIELD = re.compile(r"[Ff]ield '(\w+)' expected \w+, got")
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a configuration, without Python's words for it."""
+    """What is wrong with a configuration, in words for someone who does not know Python."""
     text = str(error)
     if typed := _TYPED_FIELD.search(text):
         return f"'{typed[1]}' is null or of a wrong type"
@@ -163,7 +167,7 @@ def load_into(
 ) -> nn.Module:
     """Assign ``state`` to ``module`` strictly, cast to ``dtype``; the module may be on ``meta``.
 
-    Raises CheckpointError that counts and names the first five keys that do not fit.
+    Raises CheckpointError with the number of keys that do not fit and the first five of them.
     """
     own = module.state_dict()
     complain("lacks", name, [key for key in own if key not in state])
@@ -195,14 +199,14 @@ def _sizes(tensor: Tensor) -> str:
 
 
 def complain(what: str, name: str, keys: Iterable[Any]) -> None:
-    """Raise CheckpointError if there are ``keys``, counting them and naming the first five."""
+    """Raise CheckpointError if there are ``keys``, with their number and the first five."""
     keys = list(keys)
     if keys:
         raise CheckpointError(f"{name} {what} keys ({len(keys)}): {listed(keys)}")
 
 
 def listed(keys: Iterable[Any]) -> str:
-    """The first five keys, each printable and of a readable length."""
+    """The first five keys for a message, each printable and cut to a readable length."""
     return ", ".join(shown(key) or "''" for key in itertools.islice(keys, 5))
 
 

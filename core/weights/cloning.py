@@ -1,4 +1,4 @@
-"""Copies of modules that share what does not change."""
+"""Copies of modules that share their tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from torch import nn
 
 
 def shared_clone(module: nn.Module) -> nn.Module:
-    """A copy of the tree of modules over the very same parameters and buffers."""
+    """A deep copy of a module, except that parameters and buffers are the same tensor objects."""
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

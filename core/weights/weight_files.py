@@ -1,5 +1,5 @@
-"""Files of weights as people have them, whatever wrote them and whatever they are called: what they
-are is read off their first bytes. Pickles are read for tensors alone, and no code in them runs."""
+"""Reads weight files of any origin. The format is detected from the first bytes, not from the file
+name. From pickles only tensors are read; no code in them runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .checkpoints import (
 
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "model", "module", "ema", "params",
             "controlnet")  # fmt: skip
-"""Where trainers put the weights inside a pickle, tried in this order."""
+"""Keys under which trainers store the weights in a pickle, tried in this order."""
 
 _OTHER_FILES = {
     b"version https://git-lfs": "a pointer of Git LFS; download the file that it stands for",
@@ -39,7 +39,7 @@ _OTHER_FILES = {
 
 
 class _StandIn:
-    """In place of a trainer's object in a pickle: accepts anything, does and keeps nothing."""
+    """Replaces a trainer's object in a pickle: accepts any arguments and state, keeps nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _StandIn:
         return super().__new__(cls)
@@ -48,9 +48,9 @@ class _StandIn:
         pass
 
 
-# What checkpoints of training runs hold besides tensors: the best score of a callback, and the
-# settings of the run as OmegaConf or argparse hold them. The classes named here are never imported;
-# torch's restricted reader gets the empty ones instead.
+# What training checkpoints hold besides tensors: the best score of a callback, and the run's
+# settings as OmegaConf or argparse objects. The classes named here are never imported; torch's
+# restricted unpickler gets empty stand-ins of the same name instead.
 _TRAINERS_OBJECTS = {
     "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
     "numpy.core.multiarray": "scalar",
@@ -73,16 +73,17 @@ STAND_INS = [
 ]
 
 _MORE = re.compile(r"GLOBAL (\S{1,100}) was not an allowed global")
-"""What torch's restricted reader says of anything else."""
+"""The error of torch's restricted unpickler for any other class."""
 
-# Torch 2.4 has no such context: files with anything besides tensors are refused there.
+# Torch 2.4 lacks safe_globals: files with anything besides tensors are refused there.
 _allowed = getattr(torch.serialization, "safe_globals", nullcontext)
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is laid out as safetensors: a length of 8 bytes, then JSON.
+    """Whether a file is to be read as safetensors: 8 bytes of length, then JSON; or named so and no
+    pickle, so that a broken one is reported as such.
 
-    Raises CheckpointError for a file that is missing, cannot be read or is known to be no weights.
+    Raises CheckpointError for a file that is missing, unreadable or known to hold no weights.
     """
     head = _first_bytes(path)
     for mark, what in _OTHER_FILES.items():
@@ -97,7 +98,7 @@ def is_safetensors(path: Path) -> bool:
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise CheckpointError(f"{shown_path(path)} is a folder, expected a file of weights")
-    if path.exists() and not path.is_file():  # A pipe would be waited for, a device never ends.
+    if path.exists() and not path.is_file():  # Reading a pipe can block, a device never ends.
         raise CheckpointError(
             f"{shown_path(path)} is a pipe or a device, expected a file of weights"
         )
@@ -114,31 +115,30 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Read a safetensors file, or a pickle of nothing but tensors, to a flat state dict on the CPU.
+    """Read a safetensors file or the tensors of a pickle as a flat state dict on the CPU.
 
-    A training checkpoint's wrapper (:data:`WRAPPERS`) is taken off. Raises CheckpointError if
-    unreadable.
+    The wrapper of a training checkpoint (:data:`WRAPPERS`) is removed. Raises CheckpointError.
     """
     path = Path(path)
     return read_state(path) if is_safetensors(path) else _tensors(read_pickle(path), path)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The texts in the header of a safetensors file."""
+    """The string metadata in the header of a safetensors file."""
     with open_safetensors(path) as file:
         return file.metadata() or {}
 
 
 def header_of(path: Path) -> Header | None:
-    """What a file of this project says of itself; None for folders and for files of others."""
+    """The header of a file written by this project; None for folders and foreign files."""
     return read_header(path) if not path.is_dir() and is_safetensors(path) else None
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle of tensors and plain containers holds; CheckpointError for anything else."""
+    """The contents of a pickle of tensors and plain containers, :class:`_StandIn` for trainers'
+    objects; CheckpointError for anything else."""
     _first_bytes(path)
-    # Only the zip format can be mapped into memory instead of being read as a whole. Torch takes
-    # every file of that name for another format.
+    # Only the zip format can be memory mapped, and torch reads any file named .safetensors as such.
     mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
     try:
         with _allowed(STAND_INS), open(path, "rb") as file:
@@ -152,7 +152,7 @@ def read_pickle(path: Path) -> Any:
                 "alone; where it can be read, save its state_dict without the rest"
             ) from None
         reason = reason_of(error).split(". ")[0]
-    # A damaged pickle can fail in any way: its opcodes index stacks and call allowed classes.
+    # A damaged pickle can raise anything: its opcodes index stacks and call allowed classes.
     except Exception:
         reason = "it is damaged"
     raise CheckpointError(f"{path.name} cannot be read as tensors alone: {reason}")
