@@ -1,6 +1,6 @@
-"""The workflow engine: reads workflows in every form, validates them, runs them without ComfyUI.
+"""The workflow engine: reads workflows in every format, validates and runs them without ComfyUI.
 
-It knows no concrete node and imports no torch; a registry (class name to `NodeSpec`) is handed in.
+It imports no torch and knows no concrete node; a registry (class name to `NodeSpec`) is passed in.
 """
 
 from .api_format import graph_from_api, graph_to_api

@@ -1,4 +1,4 @@
-"""The API form: {id: {"class_type", "inputs", "_meta"}}, where a list [id, slot] is a wire."""
+"""The API format: {id: {"class_type", "inputs", "_meta"}}, where a list [id, slot] is a wire."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .messages import kind_of, shown, written
 from .schema import MOST_NODES, Graph, Link, Node, WorkflowError, describe
 
 WRAPPERS = ("prompt", "output")
-# Names of the frontend's own widgets, such as previews, begin so; they are nothing to run.
+# Prefix of the frontend's own widgets, such as previews; nodes do not read them.
 FRONTEND_ONLY = "$$"
 
 
@@ -34,7 +34,7 @@ def unwrap_api(data: Any) -> dict[str, Any] | None:
 def graph_from_api(
     api: Mapping[str, Any], *, workflow: dict | None = None, source: str = "", dropped: tuple = ()
 ) -> Graph:
-    """Read an API prompt; raises WorkflowError naming the node that is not one."""
+    """Read an API prompt; raises WorkflowError naming the malformed node."""
     if len(api) > MOST_NODES:
         raise WorkflowError(f"the workflow has {len(api):,} nodes, at most {MOST_NODES:,} are read")
     nodes = {str(node_id): read_node(str(node_id), raw, api) for node_id, raw in api.items()}
@@ -42,7 +42,7 @@ def graph_from_api(
 
 
 def read_node(node_id: str, raw: Any, api: Mapping[str, Any]) -> Node:
-    """Read one API node; `api` tells which ids exist, for prompts that write ids as numbers."""
+    """Read one API node of the prompt `api`, whose ids tell wires from lists of two numbers."""
     if not isinstance(raw, dict) or not isinstance(raw.get("class_type"), str):
         raise WorkflowError(f'node {shown(node_id)} has no "class_type" that is a text')
     inputs = raw.get("inputs", {})
@@ -64,9 +64,9 @@ def read_node(node_id: str, raw: Any, api: Mapping[str, Any]) -> Node:
 
 
 def read_value(value: Any, api: Mapping[str, Any]) -> Any:
-    """Turn [id, slot] into a Link and unwrap {"__value__": x}; anything else stays as it is.
+    """Turn [id, slot] into a Link and unwrap {"__value__": x}; return anything else unchanged.
 
-    Raises ValueError for a wire that leaves no whole slot number of a node.
+    Raises ValueError for a wire whose slot is not a whole number.
     """
     if isinstance(value, list) and len(value) == 2 and _is_wire(value, api):
         slot = value[1]
@@ -80,7 +80,7 @@ def read_value(value: Any, api: Mapping[str, Any]) -> Any:
 
 
 def write_value(value: Any) -> Any:
-    """Turn a graph's value into its API form, the inverse of `read_value`."""
+    """Turn a graph's value into its API format, the inverse of `read_value`."""
     if isinstance(value, Link):
         return [value.node_id, value.slot]
     return {"__value__": value} if isinstance(value, list) else value
@@ -99,7 +99,7 @@ def write_node(node: Node) -> dict[str, Any]:
 
 def _is_wire(pair: list, api: Mapping[str, Any]) -> bool:
     source, slot = pair
-    if slot is None:  # Also what an infinite slot is read as.
+    if slot is None:  # An infinite slot is also parsed as None.
         return isinstance(source, str) and source in api
     return _is_number(slot) and (
         isinstance(source, str) or (_is_number(source) and _id(source) in api)

@@ -1,4 +1,4 @@
-"""One call of a node and what comes of it: arguments from lists, awaiting, results, expansions."""
+"""Calls of nodes: arguments from lists, awaiting, checking results, renaming expansions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .messages import first_line
 from .schema import Blocked, Link, Node, NodeResult
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""How allocators, of which each has errors of its own, begin to say it."""
+"""Phrases in out-of-memory errors, whose types differ between allocators."""
 
 
 def slices(gathered: Mapping[str, list], is_input_list: bool) -> list[dict[str, Any]]:
     """Return the arguments of each call of a node.
 
-    Lists are zipped, the shorter ones repeating their last value; a node that takes lists
-    is called once with them. An empty list means no call at all.
+    Lists are zipped, shorter ones repeat their last value, and an empty list means no call. A node
+    with `is_input_list` is called once with the lists.
     """
     if is_input_list or not gathered:
         return [dict(gathered)]
@@ -51,7 +51,7 @@ def as_result(result: Any, outputs: int) -> NodeResult:
 
 
 def merge_ui(results: Sequence[NodeResult]) -> dict[str, Any] | None:
-    """Join what several calls of one node show, key by key."""
+    """Join the UI outputs of several calls of one node, key by key."""
     shown = [result.ui for result in results if result.ui]
     if len(shown) < 2:
         return dict(shown[0]) if shown else None
@@ -59,7 +59,7 @@ def merge_ui(results: Sequence[NodeResult]) -> dict[str, Any] | None:
 
 
 def call_node(function: Callable[..., Any], arguments: dict[str, Any], call: Call) -> Any:
-    """Call a node with `current_call` set; a coroutine gets it when it is run."""
+    """Call a node with `current_call` set; for a coroutine it is set when awaited."""
     token = current_call.set(call)
     try:
         result = function(**arguments)
@@ -74,12 +74,12 @@ async def _within(awaitable: Any, call: Call) -> Any:
 
 
 def wait_for(value: Any) -> Any:
-    """Return a value, awaited if it is awaitable."""
+    """Return a value, after awaiting it if it is awaitable."""
     return wait_for_all([value])[0]
 
 
 def wait_for_all(values: list[Any]) -> list[Any]:
-    """Return the values with the awaitables among them awaited, all at once."""
+    """Return the values, after awaiting the awaitables among them concurrently."""
     if not any(inspect.isawaitable(value) for value in values):
         return values
 
@@ -99,7 +99,7 @@ async def _ready(value: Any) -> Any:
 
 
 def _in_thread(gather: Callable[[], Any]) -> list[Any]:
-    """Await in a thread of its own, for callers that are inside a running event loop."""
+    """Await in a new thread, for callers inside a running event loop."""
     outcome: dict[str, Any] = {}
 
     def work() -> None:
@@ -117,9 +117,10 @@ def _in_thread(gather: Callable[[], Any]) -> list[Any]:
 
 
 def cause_of(error: BaseException) -> str:
-    """Say what went wrong in one line that is never empty.
+    """Return what went wrong as one line, never empty.
 
-    Errors that nobody foresaw are called so, with their type; memory that ran out has many types.
+    Types that nodes raise on purpose show their message alone, others are called unexpected, with
+    their type. Out-of-memory errors are recognised by their text.
     """
     text, kind = first_line(error), type(error).__name__
     if isinstance(error, MemoryError) or any(words in text.lower() for words in NO_MEMORY):
@@ -133,7 +134,7 @@ def cause_of(error: BaseException) -> str:
 def without_collisions(
     result: NodeResult, prefix: str, nodes: Mapping[str, Node]
 ) -> tuple[dict[str, Any], tuple]:
-    """Return an expansion with ids that no node has, and the result's values with their links."""
+    """Return an expansion with ids that are new to `nodes`, and the values with links to match."""
     api = {str(key): raw for key, raw in (result.expand or {}).items()}
     clash = any(key in nodes for key in api)
     names = {key: f"{prefix}{key}" if clash else key for key in api}

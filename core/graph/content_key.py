@@ -1,8 +1,8 @@
-"""What the output of a node depends on, as a key that is the same in every process.
+"""Keys for outputs stored on disk: a hash of everything that a node's output depends on.
 
-`signature` tells the nodes of one process apart, by times of files among others; this key is for
-what is kept on disk. It covers the class and the inputs of a node and of all nodes upstream, and
-the contents of the files that they name; never ids, titles, or where the nodes stand.
+The key covers the class and inputs of a node and of all nodes upstream, and the contents of the
+files that they name, but not ids, titles or positions. Unlike `signature`, which also uses file
+times, it is the same in every process.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 RawNode = Mapping[str, Any]
-"""A node of an API prompt: {"class_type": ..., "inputs": {name: value or [id, slot]}}, perhaps
-with what it says of its inputs under FINGERPRINT."""
+"""A node of an API prompt: {"class_type": ..., "inputs": {name: value or [id, slot]}}, optionally
+with the result of its `fingerprint_inputs` under FINGERPRINT."""
 FINGERPRINT = "is_changed"
 
 
 class ContentKeys:
-    """Keys of the nodes of a prompt.
+    """Content keys of the nodes of a prompt.
 
-    node_of(id) -> the node, None if there is none. files(value) -> the digests of the files that an
-    input's value names. is_volatile(node) -> whether it gives something else each time.
+    node_of(id) -> the node or None. files(value) -> the digests of the files that an input value
+    names. is_volatile(node) -> whether its output differs from run to run.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class ContentKeys:
         self.known: dict[str, str | None] = {}
 
     def of(self, node_id: str, *, without: Collection[str] = ()) -> str | None:
-        """The key of a node whose inputs `without` do not count; None where it, or a node upstream
-        of the inputs that count, is volatile or not there."""
+        """The key of a node, ignoring the inputs `without`; None if the node, or one upstream of
+        the other inputs, is volatile, missing or part of a cycle."""
         node = self.node_of(node_id)
         if node is None:
             return None
@@ -47,7 +47,7 @@ class ContentKeys:
         return self._own({**node, "inputs": inputs})
 
     def _learn(self, node_id: str) -> None:
-        """Find the keys of a node and of those upstream, without recursion."""
+        """Compute the keys of a node and of those upstream, without recursion."""
         path = {} if node_id in self.known else {node_id: None}
         while path:
             last = next(reversed(path))
@@ -82,7 +82,7 @@ class ContentKeys:
 
 
 def upstream(node_of: Callable[[str], RawNode | None], node_id: str) -> dict[str, RawNode]:
-    """A node and all that it depends on, by id; those that are not there are left out."""
+    """A node and everything it depends on, by id; missing nodes are left out."""
     found: dict[str, RawNode] = {}
     waiting = [node_id]
     while waiting:
@@ -95,7 +95,7 @@ def upstream(node_of: Callable[[str], RawNode | None], node_id: str) -> dict[str
 
 
 def is_nan(value: Any) -> bool:
-    """Whether a fingerprint says that its node is to run each time."""
+    """Whether a fingerprint is NaN, ComfyUI's way to say that the node must always run."""
     return isinstance(value, float) and math.isnan(value)
 
 

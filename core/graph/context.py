@@ -1,4 +1,4 @@
-"""What a running node and its host share: events, progress, interruption, the node's identity."""
+"""What the engine shares with running nodes and hosts: events, progress, interruption, identity."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Event(NamedTuple):
     """Something that happened during a run.
 
     `kind` is "node_start", "progress" (with `value` of `total`), "node_done", "node_cached",
-    "warning" or "blocked" (both with `text`). Nodes that a node expanded to have ids of their own;
-    `display_id` is the node in the workflow that they stand for.
+    "warning" or "blocked" (both with `text`). Expanded nodes have ids of their own; `display_id` is
+    the node of the workflow that they come from.
     """
 
     kind: str
@@ -30,8 +30,8 @@ class Event(NamedTuple):
 
 
 class Interrupted(BaseException):
-    """The user stopped the run; `result` holds what was finished. Not an Exception, on purpose:
-    a node's `except Exception` must not swallow it."""
+    """The user stopped the run; `result` is the partial result. A BaseException, so that a node's
+    `except Exception` does not swallow it."""
 
     result: Any = None
 
@@ -40,8 +40,8 @@ class Interrupted(BaseException):
 class Call:
     """One call of a node, for code inside the node: read it with `current_call.get()`.
 
-    index: which call, of a node that is called once for each value of a list. prompt, registry: the
-    graph that the node is in, and what its nodes are; None outside of a run.
+    index: of the call, if the node is called once per value of a list. prompt, registry: the
+    running graph and its node types; None and empty outside a run.
     """
 
     node_id: str
@@ -55,7 +55,7 @@ class Call:
     registry: Registry = field(default_factory=dict)
 
     def progress(self, value: float, total: float) -> None:
-        """Report progress within the node; also the place where an interruption takes effect."""
+        """Report progress within the node, and raise Interrupted if the user asked to stop."""
         self.report(value, total)
         self.check_interrupted()
 
@@ -69,7 +69,7 @@ current_call: ContextVar[Call | None] = ContextVar("videoldm_current_call", defa
 
 
 class DynamicPrompt:
-    """The graph of a run, with the nodes it grew by expansion; the "dynprompt" hidden input."""
+    """The graph of a run including expanded nodes; the hidden input "dynprompt"."""
 
     def __init__(self, graph: Graph):
         self.original = graph

@@ -1,4 +1,4 @@
-"""Dynamic prompts, as the frontend resolves them when a workflow is queued: {red|blue}."""
+"""Dynamic prompts such as {red|blue}, resolved as the frontend does when it queues a workflow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _ESCAPED = re.compile(r"\\([{}|])")
 
 
 def resolve_dynamic_prompt(text: str, rng: random.Random) -> str:
-    """Pick one of each {a|b}, also inside what was picked; drop comments; unescape \\{, \\}, \\|.
+    """Pick one option of each {a|b}, nested ones too; drop comments; unescape \\{, \\}, \\|.
 
-    Braces without a partner: one that opens reaches to the end, one that closes is plain text.
+    An unclosed brace extends to the end of the text; an unopened one is plain text.
     """
     text = _without_comments(text)
     marks = [mark.start() for mark in _MARK.finditer(text) if len(mark[0]) == 1]
@@ -20,7 +20,7 @@ def resolve_dynamic_prompt(text: str, rng: random.Random) -> str:
     marks.append(len(text))
     kept: list[str] = []
     position = index = 0
-    inside: list[tuple[int, int]] = []  # marks at the end of what was picked, and of its group
+    inside: list[tuple[int, int]] = []  # marks that end the picked option and its group
     while index < len(marks):
         begin = marks[index]
         if inside and index == inside[-1][0]:
@@ -39,7 +39,7 @@ def resolve_dynamic_prompt(text: str, rng: random.Random) -> str:
 
 
 def _borders(text: str, marks: list[int]) -> dict[int, list[int]]:
-    """Return the marks of each group by the mark that opens it: that one, its bars, its end."""
+    """Return, for each opening mark, the marks of its group: the brace, its bars, its end."""
     borders: dict[int, list[int]] = {}
     waiting: list[int] = []
     for index, position in enumerate(marks):
@@ -56,7 +56,7 @@ def _borders(text: str, marks: list[int]) -> dict[int, list[int]]:
 
 
 def _without_comments(text: str) -> str:
-    """Drop /* ... */ and // to the end of the line; a comment that never ends is plain text."""
+    """Drop /* ... */ and // comments; an unclosed /* is plain text."""
     kept: list[str] = []
     position = 0
     last_end = text.rfind("*/")

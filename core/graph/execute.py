@@ -1,4 +1,4 @@
-"""Running a workflow without ComfyUI, with its semantics for lists, laziness and expansion."""
+"""Runs workflows without ComfyUI, with its semantics for lists, lazy inputs and node expansion."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from .values import coerce
 
 @dataclass(frozen=True)
 class Cached:
-    """The outputs under one signature; for a node that expanded, the signatures of the nodes
-    it expanded to (`parts`) and what those show."""
+    """The cached outputs of a node; if it expanded, also the signatures of the nodes that it
+    expanded to (`parts`) and their UI outputs."""
 
     outputs: Outputs
     ui: dict[str, Any] | None
@@ -49,10 +49,10 @@ class Cached:
 
 
 class Executor:
-    """Runs graphs; with `cache`, outputs live on to the next run, where unchanged nodes reuse them.
+    """Runs graphs; with `cache`, the next run reuses the outputs of unchanged nodes.
 
-    As in ComfyUI's classic cache, outputs that a whole successful run did not need are dropped at
-    its end. Without cache, every output is freed as soon as its last consumer has run.
+    As in ComfyUI's classic cache, the end of a successful run drops all outputs that do not belong
+    to its graph. Without cache, an output is freed as soon as its last consumer has run.
     """
 
     def __init__(self, registry: Registry, *, cache: bool = True):
@@ -67,10 +67,10 @@ class Executor:
         interrupted: Callable[[], bool] | None = None,
         targets: Sequence[str] | None = None,
     ) -> RunResult:
-        """Validate, then run all output nodes (or `targets`) and what they need.
+        """Validate, then run all output nodes (or `targets`) and the nodes they depend on.
 
-        Raises InvalidWorkflow before anything runs, NodeError when a node fails and Interrupted
-        when `interrupted()` said so; the last two carry the partial result.
+        Raises InvalidWorkflow before anything runs, NodeError if a node fails and Interrupted once
+        `interrupted()` is true; the last two carry the partial result.
         """
         require_valid(graph, self.registry, targets)
         run = _Run(self, graph, on_event or (lambda event: None), interrupted or (lambda: False))
@@ -125,8 +125,8 @@ class _Run:
     # Deciding what to run next.
 
     def _demand(self, target: str) -> None:
-        """Run a node and what it needs, depth first, so that outputs finish one after another."""
-        path = {target: None}  # A dict, since looking through a long list takes long.
+        """Run a node and its dependencies, depth first, so that outputs finish one by one."""
+        path = {target: None}  # An ordered set: membership in a list takes linear time.
         while path:
             node_id = next(reversed(path))
             if node_id in self.done:
@@ -146,7 +146,7 @@ class _Run:
         return NodeError(self.nodes[node_id], f"the wires form a cycle: {names}")
 
     def _needs(self, node_id: str) -> list[str]:
-        """Return the nodes that must be done before this one: none if its output is cached."""
+        """Return the nodes that must run before this one: none if its output is cached."""
         if self._lookup(node_id) is not None:
             return []
         node = self.nodes[node_id]
@@ -162,7 +162,7 @@ class _Run:
         return self.cache.get(signature) if signature else None
 
     def _step(self, node_id: str) -> None:
-        """Finish a node, or find out what else it needs."""
+        """Finish a node from the cache or by running it, or find out what else it needs."""
         if self.interrupted():
             raise Interrupted(f"interrupted before {describe(self.nodes[node_id])}")
         found = self._lookup(node_id)
@@ -196,7 +196,7 @@ class _Run:
             self._complete(node_id, results)
 
     def _asks_for_more(self, node_id: str) -> bool:
-        """Let the node say which lazy inputs it needs; those become requirements."""
+        """Ask the node which lazy inputs it needs, and require those; False if there are none."""
         node = self.nodes[node_id]
         spec = self.registry[node.class_type]
         if spec.check_lazy_status is None:
@@ -214,7 +214,7 @@ class _Run:
     # Calling nodes.
 
     def _gather(self, node_id: str) -> dict[str, list]:
-        """Return the values of every input as a list; lazy inputs not asked for are [None]."""
+        """Return the values of each input as a list; lazy inputs not requested are [None]."""
         node = self.nodes[node_id]
         spec = self.registry[node.class_type]
         live = spec.live_inputs(node.inputs)
@@ -233,7 +233,7 @@ class _Run:
         if link.node_id not in self.values:
             if link.node_id in self.done:
                 raise RuntimeError(f"the output of node {shown(link.node_id)} was freed too early")
-            return [None]  # A lazy input that nobody asked for.
+            return [None]  # A lazy input that was not requested.
         outputs = self.values[link.node_id]
         if link.slot >= len(outputs):
             source = describe(self.nodes[link.node_id])
@@ -288,7 +288,7 @@ class _Run:
         return None
 
     def _blocked(self, node_id: str, blocker: Blocked) -> NodeResult:
-        """Pass a blocker on; its message is reported once, at the first node that it stops."""
+        """Block all outputs; the message is reported once, at the first node that is blocked."""
         if blocker.message:
             self.result.blocked[node_id] = blocker.message
             self._emit("blocked", node_id, text=blocker.message)
@@ -297,7 +297,7 @@ class _Run:
     # Expansion.
 
     def _expand(self, node_id: str, results: list[NodeResult]) -> None:
-        """Add the nodes a node expanded to, and require those that its results are wired to."""
+        """Add the nodes that a node expanded to, and require its result's links and outputs."""
         needs: list[str] = []
         for index, result in enumerate(results):
             if result.expand is None:
@@ -325,7 +325,7 @@ class _Run:
         self._revive([link.node_id for link in node.links.values()])
 
     def _revive(self, sources: list[str]) -> None:
-        """Let nodes run again whose outputs were freed before this expansion asked for them."""
+        """Schedule nodes again whose outputs were freed before this expansion required them."""
         waiting = list(sources)
         while waiting:
             source = waiting.pop()
@@ -354,14 +354,14 @@ class _Run:
         self._emit("node_done", node_id)
 
     def _descendants(self, node_id: str) -> list[str]:
-        """Return the nodes that a node expanded to, those that they expanded to included."""
+        """Return the nodes that a node expanded to, recursively."""
         found = list(self.inner.get(node_id, ()))
         for child in found:
             found += self.inner.get(child, ())
         return found
 
     def used_signatures(self) -> list[str]:
-        """Return the cached signatures that this graph stands for, whether they were looked up."""
+        """Return the cached signatures of this graph's nodes, looked up during the run or not."""
         used: set[str] = set()
         waiting = [self.signatures.of(node_id) for node_id in self.needed]
         while waiting:

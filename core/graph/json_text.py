@@ -1,7 +1,7 @@
-"""Workflows as JSON text: read as the frontend reads them, written so that every reader can.
+"""Workflows as JSON text: read as the frontend reads them, written as strict JSON.
 
-Python writes NaN and Infinity, which are not JSON. The frontend reads them as null, and so does
-this module; it writes null for them.
+Python writes NaN and Infinity, which are not JSON. The frontend reads them as null; so does this
+module, and it writes null for them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST_TEXT = 8_000_000  # characters; a larger one costs more memory than any workflow is worth
+LONGEST_TEXT = 8_000_000  # characters; bounds the memory for parsing, far above real workflows
 LONGEST_NUMBER = 4000  # digits
 DEEPEST = 100  # levels of lists and objects
 
 
 def read_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text; raises ValueError with one reason, position included."""
+    """Parse a JSON text; raises ValueError with one reason, syntax errors with their position."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"it is {len(text):,} characters long, at most {LONGEST_TEXT:,} are read")
     try:
@@ -34,7 +34,7 @@ def read_json(text: str | bytes) -> Any:
 
 
 def write_json(value: Any) -> str:
-    """Return strict JSON, with null for NaN and for infinite numbers."""
+    """Return strict JSON, with null for NaN and infinite numbers."""
     return json.dumps(_plain(value), allow_nan=False)
 
 

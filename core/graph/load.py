@@ -1,4 +1,4 @@
-"""Any file that carries a workflow, to a graph that can be validated and run."""
+"""Loads a workflow from any file that contains one, as a graph that can be validated and run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from .values import settled
 
 
 def load_workflow(path: str | Path, registry: Registry, rng: random.Random | None = None) -> Graph:
-    """Read a workflow from JSON (UI or API form), PNG, WebP, JPEG, GIF, MP4, MOV or WebM.
+    """Read a workflow from JSON (UI or API format), PNG, WebP, JPEG, GIF, MP4, MOV or WebM.
 
-    The content decides, not the extension. Media usually carry both forms: the "workflow" (UI) is
-    what the user saw and wins, as in ComfyUI, unless converting it needs nodes that the registry
-    does not have (or fails) while the "prompt" (API), what really ran, does with known ones.
-    `rng` picks from {a|b} in dynamic prompts. Raises WorkflowError with one sentence.
+    The format is detected from the content, not from the extension. Media usually contain both
+    formats. As in ComfyUI, the "workflow" (UI), which the user saw, is preferred. The "prompt"
+    (API), which actually ran, is used if the conversion of the UI format fails or yields nodes that
+    the registry lacks while the prompt has only known ones. `rng` picks from {a|b} in dynamic
+    prompts. Raises WorkflowError with one sentence.
     """
     path = Path(path)
     data = read_data(path)
@@ -32,7 +33,7 @@ def load_workflow(path: str | Path, registry: Registry, rng: random.Random | Non
 
 
 def read_data(path: Path) -> Any:
-    """Read the JSON objects in a file: the bare JSON, or {"workflow", "prompt"} from media."""
+    """Read the JSON in a file: the whole file, or {"workflow", "prompt"} from a media file."""
     name = shown_path(path)
     try:
         kind, content = _read_file(path)
@@ -48,9 +49,9 @@ def read_data(path: Path) -> Any:
 
 
 def _read_file(path: Path) -> tuple[str | None, bytes]:
-    """Return the kind of media that a file is, or None and its content."""
+    """Return the kind of a media file and no content, or None and the content of other files."""
     mode = path.stat().st_mode
-    # Opening a pipe waits for somebody who writes into it, and a device may never end.
+    # Opening a pipe blocks until somebody writes to it, and a device may never end.
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError("it is a pipe or a device, not a file")
     with path.open("rb") as file:
@@ -77,7 +78,7 @@ def _read_json(content: bytes, name: str) -> Any:
 def parse_workflow(
     data: Any, registry: Registry, *, source: str = "", rng: random.Random | None = None
 ) -> Graph:
-    """Turn loaded JSON into a graph; see `load_workflow` for which form wins."""
+    """Turn loaded JSON into a graph; see `load_workflow` for which format is preferred."""
     ui, api = _forms(data)
     name = shown_path(source or "") or "the workflow"
     if ui is None and api is None:
@@ -91,7 +92,7 @@ def parse_workflow(
 
 
 def _settled(node: Node, registry: Registry) -> Node:
-    """Return the node with the present spelling of each choice that was saved in another one."""
+    """Return the node with outdated spellings of combo choices replaced by the current ones."""
     spec = registry.get(node.class_type)
     live = spec.live_inputs(node.inputs) if spec else {}
     changed = {
@@ -127,7 +128,7 @@ def _unknown(graph: Graph, registry: Registry) -> bool:
 
 
 def _forms(data: Any) -> tuple[dict | None, dict | None]:
-    """Find the UI and the API form in loaded JSON, bare or under "workflow" and "prompt"."""
+    """Return the UI and the API format in loaded JSON, bare or under "workflow" and "prompt"."""
     if is_ui(data):
         return data, None
     if not isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""Workflows inside media files: PNG and GIF texts, WebP and JPEG EXIF, MP4, MOV and WebM tags."""
+"""Workflows in media files: PNG and GIF texts, WebP and JPEG EXIF, MP4, MOV and WebM tags."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def media_kind(head: bytes) -> str | None:
 
 
 def read_media(path: Path, kind: str) -> dict[str, Any]:
-    """Return the "workflow" and "prompt" objects that a media file carries (either may be missing).
+    """Return the "workflow" and "prompt" objects in a media file; either may be missing.
 
-    Of two, one that is not JSON is left out: other tools use the same keys. Raises WorkflowError
-    when the file cannot be read or nothing that it carries is JSON.
+    Other tools use the same keys: if only one of the two is JSON, the other is ignored. Raises
+    WorkflowError if the file cannot be read, or has these keys but none of them holds JSON.
     """
     read = {"png": _png_tags, "image": _image_tags, "video": _video_tags}[kind]
     try:
@@ -63,7 +63,7 @@ def _image_tags(path: Path) -> dict[str, str]:
     from PIL import Image
 
     try:
-        # Pillow warns of every damaged entry; what is left is read all the same.
+        # Pillow warns of every damaged entry, and still reads the others.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
@@ -91,8 +91,8 @@ def _video_tags(path: Path) -> dict[str, str]:
 
 
 def _from_comment(comment: str | None) -> dict[str, Any]:
-    """Read both objects, or their texts, out of one JSON comment: our GIFs', and the videos' of
-    VideoHelperSuite."""
+    """Read both objects, or their JSON texts, from one JSON comment, as found in GIFs of this pack
+    and in videos of VideoHelperSuite."""
     try:
         data = read_json(comment or "")
     except ValueError:

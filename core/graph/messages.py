@@ -1,4 +1,4 @@
-"""How names, numbers and reasons are written in messages: on one line, readable, never long."""
+"""Formats names, numbers and reasons for messages: printable, short and on one line."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ import unicodedata
 from typing import Any
 
 LONGEST_NAME = 80
-# Python refuses to write whole numbers of more than 4300 digits.
+# Python refuses to convert integers of more than 4300 digits to text.
 LARGEST_WRITTEN = 14_000  # bits
 
 
 def printable(text: str) -> str:
-    """Return `text` with escapes for what a terminal would obey or not show: control characters,
-    lone surrogates, marks that turn the direction of writing."""
+    """Return `text` with control characters, lone surrogates and bidirectional marks escaped."""
     if text.isprintable():
         return text
     return "".join(one if _is_plain(one) else _escape(one) for one in text)
 
 
 def shown(name: Any, limit: int = LONGEST_NAME) -> str:
-    """Return a name for a message: printable and cut to `limit` characters."""
+    """Return a name for a message: printable, cut to `limit` characters."""
     if isinstance(name, int) and name.bit_length() > LARGEST_WRITTEN:
         return f"a number of about {int(name.bit_length() * 0.30103) + 1} digits"
     text = str(name)
-    # Escapes make it longer, so that it is cut before and after.
+    # Escapes lengthen it, so cut both before (for speed) and after.
     text = printable(text[: limit + 1])
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def shown_path(path: Any) -> str:
-    """Return a path for a message: printable, and of a long one the end, where the name is."""
+    """Return a path for a message: printable; long ones are cut at the start."""
     text = printable(str(path))
     return text if len(text) <= LONGEST_NAME else f"...{text[3 - LONGEST_NAME :]}"
 
 
 def written(value: Any) -> str:
-    """Write a value for a message as JSON has it, cut to a readable length."""
+    """Return a value for a message as JSON, cut to a readable length."""
     if isinstance(value, int) and not isinstance(value, bool):
         return shown(value)
     if isinstance(value, str):
@@ -48,7 +47,7 @@ def written(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Name the kind of a JSON value: "null", "a list", ..."""
+    """Return the kind of a JSON value: "null", "a list", ..."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -58,12 +57,12 @@ def kind_of(value: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type when it has none.
+    """Return the first line of an error's message, or its type if there is none.
 
-    What the system says comes without its number: "permission denied: /a/file".
+    System errors come without their number: "permission denied: /a/file".
     """
     message = str(error)
-    system = getattr(error, "strerror", None)  # Of OSError, and of FFmpeg's errors.
+    system = getattr(error, "strerror", None)  # OSError and PyAV's FFmpeg errors have one.
     if system:
         message = system[:1].lower() + system[1:]
         message += f": {shown_path(error.filename)}" if error.filename else ""

@@ -1,7 +1,7 @@
-"""%Node.widget% in prefixes of file names: the value of another node's widget.
+"""Replaces %Node.widget% in file name prefixes by the value of that node's widget.
 
-ComfyUI's frontend fills these codes in before it queues a workflow, so that the saved prompt holds
-what was filled in; a workflow that comes without a frontend gets the same here.
+ComfyUI's frontend does so before it queues a workflow; workflows run without a frontend get the
+same here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOT_IN_NAMES = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
 
 
 def fill_in_prefixes(graph: Graph, registry: Registry) -> Graph:
-    """The graph with the codes of all its prefixes filled in; codes that mean nothing stay."""
+    """Return the graph with the codes in all its prefixes filled in; unknown codes are kept."""
     values = NodeValues(graph, registry)
     changed = {}
     for node in graph.nodes.values():
@@ -33,10 +33,10 @@ def fill_in_prefixes(graph: Graph, registry: Registry) -> Graph:
 
 
 class NodeValues:
-    """What the widgets of a graph's nodes are set to, by "name of the node.name of the widget".
+    """The widget values of a graph's nodes by "node name.widget name".
 
-    A name is the node's "Node name for S&R" or, if there is no such node, its title; of several
-    nodes the first one is meant.
+    A node's name is its "Node name for S&R" or, if no node has that, its title; of several nodes
+    with one name, the first is used.
     """
 
     def __init__(self, graph: Graph, registry: Registry):
@@ -73,7 +73,7 @@ class NodeValues:
         return found
 
     def _search_name(self, node: Node) -> str:
-        """An API prompt has no search names; the frontend gives every node its class's."""
+        """A node's "Node name for S&R"; in an API prompt, as in the frontend, its class name."""
         if self.graph.workflow is None:
             return node.class_type
         properties = self._drawn(node.id).get("properties")
@@ -81,7 +81,7 @@ class NodeValues:
         return name if isinstance(name, str) else ""
 
     def _drawn(self, node_id: str) -> Mapping[str, Any]:
-        """A node of the UI form; "5:3" is node 3 of the subgraph that node 5 stands for."""
+        """A node in the UI format; "5:3" is node 3 of the subgraph of node 5."""
         within, found = "", {}
         for part in node_id.split(":"):
             found = self._indices.get(within, {}).get(part, {})
@@ -99,7 +99,7 @@ class NodeValues:
         return {name: {str(node.get("id")): node for node in _nodes_of(one)} for name, one in named}
 
     def _primitives(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Widgets that are nodes of their own in the frontend and are not in a prompt."""
+        """Title and value of the PrimitiveNodes, which exist in the frontend but not in prompts."""
         for node in self._indices[""].values():
             values = node.get("widgets_values")
             if node.get("type") == "PrimitiveNode" and isinstance(values, list) and values:
@@ -112,7 +112,7 @@ def _nodes_of(graph: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _written(value: Any) -> str:
-    """A value as JavaScript writes it."""
+    """A value formatted as JavaScript does."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:

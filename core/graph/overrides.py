@@ -1,4 +1,4 @@
-"""Changing single values of a workflow from the command line: NODE.INPUT=VALUE, and the seed."""
+"""Overrides of single values of a workflow, NODE.INPUT=VALUE on the command line, and the seed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def apply_overrides(
 ) -> Graph:
     """Return the graph with each "NODE.INPUT=VALUE" applied, in order.
 
-    NODE is an id, a title or a class name, in that order of preference, and must mean one node.
-    VALUE is read by the input's type, checked, and replaces a wire if there is one. Choosing
-    another option of a dynamic combo gives the inputs it opens their defaults. `files` turns a
-    VALUE that is not among the choices into the name under which nodes know this file. Raises
-    WorkflowError with one sentence that contains the setting.
+    NODE is an id, a title or a class name, in that order of preference, and must match one node.
+    VALUE is parsed as the input's type, checked, and replaces a wire if there is one. Choosing
+    another option of a dynamic combo sets the inputs that it opens to their defaults. `files` maps
+    a VALUE that is not among a combo's choices, such as a path, to the file name that the nodes
+    use. Raises WorkflowError with one sentence that quotes the setting.
     """
     for setting in settings:
         graph = _apply(graph, setting, registry, files)
@@ -43,9 +43,10 @@ def apply_overrides(
 
 
 def apply_seed(graph: Graph, seed: int, registry: Registry | None = None) -> Graph:
-    """Return the graph with every seed set; with a registry, all inputs that have a seed's control.
+    """Return the graph with every seed set: inputs named "seed" or "noise_seed"; with a registry,
+    also INT inputs with "control_after_generate".
 
-    Raises WorkflowError when no node takes a seed, or when it is out of a node's range.
+    Raises WorkflowError if no node takes a seed, or if it is out of a node's range.
     """
     changed = {}
     for node in graph.nodes.values():
@@ -113,7 +114,7 @@ def _read(node: Node, spec: NodeSpec, name: str, text: str, quoted: str) -> Any:
 
 
 def _target(graph: Graph, left: str, quoted: str) -> tuple[Node, str]:
-    """Split NODE.INPUT, where titles and input names may contain dots themselves."""
+    """Split NODE.INPUT into a node and an input name, both of which may contain dots."""
     for handle, name in _splits(left):
         found = _find(graph, handle)
         if len(found) > 1:
@@ -133,7 +134,7 @@ def _target(graph: Graph, left: str, quoted: str) -> tuple[Node, str]:
 
 
 def _splits(left: str) -> Iterator[tuple[str, str]]:
-    """Yield every way to split at a dot, the longest node name first."""
+    """Yield all splits at a dot, the longest node name first."""
     dots = [index for index, letter in enumerate(left) if letter == "."]
     for dot in reversed(dots):
         yield left[:dot], left[dot + 1 :]
@@ -152,7 +153,8 @@ def _set(node: Node, name: str, value: Any) -> Node:
 
 
 def _refresh(node: Node, spec: NodeSpec, name: str, value: Any) -> dict[str, Any]:
-    """Set a value; below a dynamic combo, drop inputs that closed and fill those that opened."""
+    """Set a value; for a dynamic combo, drop inputs that it no longer opens and add defaults for
+    the new ones."""
     inputs = {**node.inputs, name: value}
     live = spec.live_inputs(inputs)
     below = f"{name}."

@@ -1,6 +1,6 @@
-"""The texts of a PNG file, read from its chunks: no pixel is decoded, wherever the texts stand.
+"""Reads the text chunks of a PNG file without decoding pixels, wherever in the file they are.
 
-Pillow limits what a text may unpack to for a whole process; here the limit is a workflow's own.
+Pillow's limit on decompressed texts is global to the process; here it is that of a workflow.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def png_texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (key, text) of each text chunk, up to where the file is cut off or damaged.
+    """Yield (key, text) of each text chunk, up to where the file is truncated or damaged.
 
-    Besides PNG's own three kinds, `comf` is read, in which ComfyUI's animated PNGs carry theirs.
-    A text that unpacks to more than a workflow may be is left out. Raises OSError for a file
-    that holds no chunk at all.
+    Besides PNG's own three kinds, `comf` is read, which ComfyUI uses in animated PNGs. Texts that
+    decompress to more than LONGEST_TEXT are skipped. Raises OSError for a file that does not start
+    like a PNG.
     """
     with path.open("rb") as file:
         if file.read(8) != SIGNATURE or not (first := file.read(8)).endswith(b"IHDR"):
@@ -34,7 +34,7 @@ def png_texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _text_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (type, data) of the chunks with texts; the others are passed over unread."""
+    """Yield (type, data) of the text chunks, seeking past the others."""
     while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if kind == b"IEND":
@@ -50,7 +50,7 @@ def _text_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _decoded(data: bytes) -> str:
-    """PNG's texts are Latin-1 by the standard, and UTF-8 by many a writer."""
+    """Decode a text: Latin-1 by the standard, but many programs write UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -71,7 +71,8 @@ def _compressed(rest: bytes) -> str | None:
 
 
 def _international(rest: bytes) -> str | None:
-    """Read what follows the key: compression flag and method, language, translated key, text."""
+    """Decode an iTXt chunk after its key: compression flag and method, language, translated key,
+    text."""
     is_packed, method, after = rest[:1] == b"\1", rest[1:2], rest[2:]
     parts = after.split(b"\0", 2)
     if len(parts) < 3 or (is_packed and method != b"\0"):

@@ -1,8 +1,8 @@
-"""The values that an instance of a subgraph saves for what is inside it.
+"""Promoted widgets: the values that a subgraph instance saves for its inputs and inner nodes.
 
-Frontends have saved them in several ways: one value per widget among the inputs (in the
-definition's order, or in the order of the instance's own list), one per entry of `proxyWidgets`
-(pairs of inner node id and widget name, "-1" meaning the instance's own input), or by name.
+Frontends have saved them in several ways: one value per widget among the inputs (in the order of
+the definition, or of the instance's own list), one per entry of `proxyWidgets` (pairs of inner node
+id and widget name, where "-1" is the instance's own input), or by name.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from .ui_parts import MOST_SLOTS, id_text, slots, widget_name
 
 OWN = "-1"
 Place = tuple[str, str]
-"""An inner node's id, or "-1" for the subgraph's own inputs, and the name of the widget."""
+"""An inner node's id (or "-1", the subgraph's own inputs) and the name of the widget."""
 
 
 def promoted_values(
     instance: Mapping[str, Any], widgets: Mapping[str, str], inner: Mapping[Place, str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return what an instance saves for its subgraph: values by input, and by inner node.
+    """Return the values that an instance saves, by input and by inner node.
 
-    `widgets` are the definition's inputs that are widgets, in its order, with their types; `inner`
-    the types of the widgets of inner nodes. Of the orders that the saved list may follow, the one
-    that its values suit best is taken.
+    widgets: types of the definition's widget inputs, in its order. inner: types of the inner nodes'
+    widgets. Of the possible orders of the saved list, the one that fits its values best is taken.
     """
     by_input: dict[str, Any] = {}
     by_node: dict[str, dict[str, Any]] = {}
@@ -46,7 +45,7 @@ def promoted_values(
 
 
 def _orders(instance: Mapping[str, Any], widgets: Mapping[str, str]) -> list[list[Place]]:
-    """Return the orders that the saved values may have, the likeliest first."""
+    """Return the possible orders of the saved values, the likeliest first."""
     pairs = proxies(instance)
     saved = slots(instance, "inputs")
     declared = [(OWN, name) for name in widgets]
@@ -63,7 +62,7 @@ def _misfit(order: Sequence[Place], saved: Sequence[Any], types: Mapping[Place, 
 
 
 def _suits(value: Any, kind: str) -> bool:
-    """Tell whether a saved value can belong to a widget of a type; null belongs anywhere."""
+    """Return whether a saved value fits a widget of type `kind`; null fits any."""
     if value is None:
         return True
     if kind in ("INT", "FLOAT"):
@@ -74,7 +73,7 @@ def _suits(value: Any, kind: str) -> bool:
 
 
 def _places_by_name(instance: Mapping[str, Any], *, ambiguous: bool) -> dict[str, Place]:
-    """Return the inner widgets by name; a name that several have counts only if `ambiguous`."""
+    """Return the inner widgets by name; if not `ambiguous`, only names that are unique."""
     pairs = proxies(instance)
     count = Counter(name for _, name in pairs)
     return {pair[1]: pair for pair in pairs
@@ -92,8 +91,8 @@ def _assign(pairs: Iterable[tuple[Place, Any]], by_input: dict, by_node: dict) -
 
 
 def proxies(instance: Mapping[str, Any]) -> list[Place]:
-    """Return the entries of `proxyWidgets`. A third item names the node inside the inner subgraph
-    whose widget is meant, which is written here as "id: name"."""
+    """Return the entries of `proxyWidgets`. A third item is the id of a node in an inner subgraph
+    that has the widget; such a widget's name becomes "id: name"."""
     properties = instance.get("properties")
     raw = properties.get("proxyWidgets") if isinstance(properties, dict) else None
     if isinstance(raw, str):
@@ -114,7 +113,7 @@ def _place(entry: list) -> Place | None:
 
 
 def is_widget(slot: Mapping[str, Any], spec: NodeSpec | None) -> bool:
-    """Tell whether an input slot is a widget that was wired."""
+    """Return whether an input slot belongs to a widget."""
     if widget_name(slot):
         return True
     inputs = spec.inputs if spec else ()

@@ -1,17 +1,16 @@
-"""How long and how deeply nested a prompt may be: beyond that, reading it takes time and memory
-that no picture is worth."""
+"""Limits on the length and nesting of a prompt, which bound the time and memory to parse it."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 20_000  # characters, some 5,000 tokens
-DEEPEST = 100  # parentheses in parentheses; each counts 1.1, so that these make 13,780
+DEEPEST = 100  # nested parentheses; each is a weight of 1.1, so this is a weight of 13,780
 _PARENTHESIS = re.compile(r"\\[()]|[()]")
 
 
 def prompt_fault(prompt: str) -> str | None:
-    """Return what a prompt is too much of, to stand behind "is"; None for one within the limits."""
+    """Return which limit a prompt exceeds, as a phrase to follow "is"; None if it exceeds none."""
     if len(prompt) > LONGEST:
         return f"{len(prompt):,} characters long, at most {LONGEST:,} are read"
     depth = deepest = 0

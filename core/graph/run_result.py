@@ -1,4 +1,4 @@
-"""What a run gave, and the error that ends one inside a node."""
+"""The result of a run, and the error raised by a failing node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Outputs = tuple[list, ...]
 
 
 class NodeError(RuntimeError):
-    """An error inside a node, as one sentence; `result` holds what was finished before it."""
+    """An error in a node, as one sentence; `result` is the partial result of the run."""
 
     def __init__(self, node: Node, cause: str):
         super().__init__(f"{describe(node)}: {cause}")
@@ -22,11 +22,11 @@ class NodeError(RuntimeError):
 
 @dataclass
 class RunResult:
-    """What a run gave: what output nodes show by node id, and which nodes ran or came from cache.
+    """The result of a run, by node id.
 
-    `values` holds the outputs (a list of values per slot) of the nodes asked for as targets;
-    `blocked` the message of each node that stopped what is behind it, `warnings` what nodes of the
-    workflow warned of.
+    ui: the UI outputs. values: the outputs (a list of values per slot) of the nodes requested as
+    targets. executed, cached: the nodes that ran, or whose outputs came from the cache. blocked:
+    the message of each blocked node. warnings: warnings of the workflow's nodes.
     """
 
     ui: dict[str, dict[str, Any]] = field(default_factory=dict)

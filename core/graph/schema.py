@@ -1,6 +1,6 @@
-"""What the workflow engine knows about nodes: schemas, results, graphs, and how they are named.
+"""The workflow engine's data types: node schemas, results, graphs.
 
-The engine knows no concrete node. It is handed a registry, a mapping from class name to `NodeSpec`.
+The engine knows no concrete node; it is passed a registry, a mapping from class name to `NodeSpec`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
 MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 NEW_WIDGETS = ("VIDEO_EDIT",)
-"""Types whose inputs are sockets in today's frontends and widgets, of a dict, in newer ones."""
+"""Types whose inputs are sockets in current frontends and widgets with a dict value in newer ones.
+"""
 SEED_NAMES = ("seed", "noise_seed")
 SHOWN_DROPPED = 8
 MOST_NODES, MOST_LINKS = 10_000, 100_000
@@ -27,7 +28,7 @@ class WorkflowError(ValueError):
 
 
 class Link(NamedTuple):
-    """The other end of a wire: output `slot` of node `node_id`."""
+    """The source of a wire: output `slot` of node `node_id`."""
 
     node_id: str
     slot: int
@@ -37,12 +38,12 @@ class Link(NamedTuple):
 class InputSpec:
     """One input of a node.
 
-    `kind` is "widget" for a value typed into the node and "socket" for one that only a wire can
-    bring. `options` are the choices of a combo, or a function that lists them when asked. For a
-    dynamic combo, `dynamic` maps each choice to the inputs it opens, which are called
-    "<name>.<sub name>". For an autogrow input, `template` and `names` give its sockets, of which
-    the first `minimum` (default 1) are required if the template is. `accepts` tells of a value that
-    is not among the choices whether it is as good as one, such as a file in another folder.
+    kind: "widget" if a value can be typed into the node, "socket" if it takes only a wire. options:
+    the choices of a combo, or a function that lists them. accepts: whether a value that is not
+    among the choices is valid all the same, such as a file in another folder. dynamic: of a dynamic
+    combo, the inputs that each choice opens, named "<name>.<sub name>". template, names: of an
+    autogrow input, its sockets, of which the first `minimum` (default 1) are required if the
+    template is.
     """
 
     name: str
@@ -73,29 +74,29 @@ class InputSpec:
 
     @property
     def has_control(self) -> bool:
-        """Whether the frontend saves a "control_after_generate" value behind this widget."""
+        """Whether the frontend saves a "control_after_generate" value after this widget's."""
         if self.control_after_generate is not None:
             return bool(self.control_after_generate)
         return self.type == "INT" and self.name in SEED_NAMES
 
     def takes(self, value: Any) -> bool:
-        """Whether a value may be typed in: a widget's, or that of a socket that is a widget in
-        newer frontends."""
+        """Whether the input can have this plain value: it is a widget, or a socket that is a widget
+        in newer frontends."""
         return self.kind == "widget" or (self.type in NEW_WIDGETS and isinstance(value, Mapping))
 
     def choices(self) -> tuple:
-        """Return the combo's choices now (files are listed again on every call)."""
+        """Return the combo's current choices (files are listed anew on every call)."""
         if self.dynamic is not None:
             return tuple(self.dynamic)
         found = self.options() if callable(self.options) else self.options
         return tuple(found or ())
 
     def opened(self, choice: Any) -> Sequence[InputSpec]:
-        """Return the inputs that a choice of this dynamic combo opens; none for a wrong choice."""
+        """Return the inputs that a choice of this dynamic combo opens; none if it is unknown."""
         return self.dynamic.get(choice, ()) if self.dynamic and isinstance(choice, str) else ()
 
     def initial(self) -> Any:
-        """Return the value that the frontend gives a fresh widget; None when there is none."""
+        """Return the value of a new widget in the frontend; None if it has none."""
         if self.default is not None or not self.is_combo:
             return self.default
         choices = self.choices()
@@ -104,7 +105,7 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSpec:
-    """One output of a node; `is_list` outputs give a list whose items are mapped over."""
+    """One output of a node; the next nodes are called once per item of an `is_list` output."""
 
     name: str
     type: str
@@ -113,11 +114,11 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What one call of a node gave.
+    """The result of one call of a node.
 
     `values` has one entry per output; entries of an expanding node may be links [id, slot] into
-    `expand`, a dict of API nodes. `ui` maps keys to lists. `block` stops everything downstream: ""
-    silently, any other text as a message.
+    `expand`, a dict of API nodes. `ui` maps keys to lists. `block` blocks everything downstream: ""
+    silently, any other text with this message.
     """
 
     values: tuple = ()
@@ -128,7 +129,7 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class Blocked:
-    """A value on a wire that keeps the nodes behind it from running."""
+    """A value on a wire that keeps the nodes downstream from running."""
 
     message: str | None = None
 
@@ -137,8 +138,8 @@ class Blocked:
 class NodeSpec:
     """One node class.
 
-    `execute` is called with the inputs by name, plus the `hidden` ones ("unique_id", "prompt",
-    "extra_pnginfo", "dynprompt") by theirs, and returns a NodeResult or an awaitable of one.
+    `execute` is called with the inputs and the `hidden` inputs ("unique_id", "prompt",
+    "extra_pnginfo", "dynprompt") by name, and returns a NodeResult or an awaitable of one.
     `validate_inputs(**constants)` returns True or a sentence, `fingerprint_inputs(**constants)`
     anything comparable, `check_lazy_status(**inputs)` the names of the lazy inputs it needs.
     """
@@ -166,9 +167,8 @@ class NodeSpec:
         return required_first(self.inputs)
 
     def live_inputs(self, values: Mapping[str, Any]) -> dict[str, InputSpec]:
-        """Return the inputs that exist for these values, by (dotted) name, in the frontend's order.
-
-        The choice of a dynamic combo decides which inputs follow it.
+        """Return the inputs that exist for these values (the choices of dynamic combos decide), by
+        dotted name, in the frontend's order.
         """
         return {spec.name: spec for spec in expand_inputs(self.inputs, values)}
 
@@ -194,7 +194,7 @@ class Node:
 class Graph:
     """A workflow ready to be validated and run.
 
-    `workflow` is the UI form it came from, if any, kept so that outputs can carry it along;
+    `workflow` is the UI format it was read from, if any, kept to be saved with the outputs;
     `dropped` describes the frontend-only nodes of unknown type that were left out.
     """
 
@@ -204,7 +204,7 @@ class Graph:
     dropped: tuple[str, ...] = field(default=())
 
     def left_out(self) -> str:
-        """Return a remark for messages that names the nodes that were left out, or ""."""
+        """Return a remark for messages that names the dropped nodes, or ""."""
         if not self.dropped:
             return ""
         more = f" and {len(self.dropped) - SHOWN_DROPPED} more" * (
@@ -220,7 +220,8 @@ def required_first(inputs: Sequence[InputSpec]) -> list[InputSpec]:
 def expand_inputs(
     inputs: Sequence[InputSpec], values: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[InputSpec]:
-    """Yield the inputs that exist for `values`, with dotted names, dynamic ones opened."""
+    """Yield the inputs that exist for `values`, with dotted names, including those that dynamic
+    combos open and the sockets of autogrow inputs."""
     for spec in required_first(inputs):
         name = f"{prefix}{spec.name}"
         if spec.template is not None:
@@ -274,7 +275,7 @@ def _taken(values: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def types_match(given: str, accepted: str) -> bool:
-    """Tell whether a wire of type `given` may enter an input of type `accepted`, as ComfyUI does.
+    """Return whether ComfyUI allows a wire of type `given` into an input of type `accepted`.
 
     "*" and match types accept anything; "A,B" means either, and one type in common is enough.
     """
@@ -286,7 +287,7 @@ def types_match(given: str, accepted: str) -> bool:
 
 
 def describe(node: Node) -> str:
-    """Name a node for a message: id, title (when it says more than the type) and type."""
+    """Return a node's id, title (if it differs from the type) and type for a message."""
     kind = f"node {shown(node.id)}"
     if node.title and node.title != node.class_type:
         return f'{kind} "{shown(node.title)}" ({shown(node.class_type)})'
@@ -294,8 +295,8 @@ def describe(node: Node) -> str:
 
 
 def did_you_mean(name: Any, known: Sequence[Any]) -> str:
-    """Return ", did you mean X?"-style help, or "" when nothing is near."""
-    # Comparing takes the product of the lengths, and nobody types names as long as that.
+    """Return ' (did you mean "X"?)', or "" if no known name is similar."""
+    # Comparing takes the product of the lengths, and nobody types names that long.
     if len(str(name)) > LONGEST_NAME:
         return ""
     by_fold = {text.casefold(): text for text in map(str, known) if len(text) <= LONGEST_NAME}

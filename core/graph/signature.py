@@ -1,4 +1,4 @@
-"""What the output of a node depends on, as a key under which it can be cached."""
+"""Keys of the in-memory cache: a hash of everything that a node's output depends on."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .validate import constants
 class Signatures:
     """Signatures of the nodes of one run: equal signatures mean equal outputs.
 
-    A signature covers the class, the constants, the node's fingerprint and the signatures
-    upstream. It is None, and so is everything downstream, for nodes that must run every time: not
-    idempotent ones, NaN as fingerprint, values that are not plain JSON.
+    A signature covers the class, the constants, the node's fingerprint and the signatures upstream
+    (and the id of nodes that read it). It is None for nodes that must run every time, and for all
+    nodes downstream of them: not idempotent, fingerprint NaN or failing, values not plain JSON.
     """
 
     def __init__(self, nodes: Mapping[str, Node], registry: Registry, wait: Callable[[Any], Any]):
@@ -25,7 +25,7 @@ class Signatures:
         self.known: dict[str, str | None] = {}
 
     def of(self, node_id: str) -> str | None:
-        """Return the signature of a node; upstream nodes are visited without recursion."""
+        """Return the signature of a node; visits upstream nodes without recursion."""
         path = {} if node_id in self.known else {node_id: None}
         while path:
             last = next(reversed(path))
@@ -70,7 +70,7 @@ class Signatures:
         try:
             value = self.wait(spec.fingerprint_inputs(**constants(node, spec)))
         except Exception as error:
-            # The node itself will say what is wrong, with its name, when it runs.
+            # The node itself will report the error, with its name, when it runs.
             raise ValueError("no fingerprint") from error
         if isinstance(value, float) and math.isnan(value):
             raise ValueError("NaN means: always run")

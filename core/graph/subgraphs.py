@@ -1,8 +1,7 @@
 """The scopes of a UI workflow: the root graph, and below it each instance of a subgraph.
 
-What an instance saves about its inputs is matched to the definition's by name: newer frontends
-leave out the inputs that are widgets without a wire, so that a place in the saved list says
-nothing.
+An instance's saved inputs are matched to the definition's by name, not by position, since newer
+frontends leave out widget inputs that are not wired.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _INNER_WIDGET = re.compile(r"([^:\s]+): (.+)", re.DOTALL)
 
 
 class WidgetInput(NamedTuple):
-    """A subgraph's input that is a widget: its type, and the inner node's widget behind it."""
+    """A subgraph's widget input: its type, and the inner node's widget that it feeds."""
 
     kind: str
     node_id: str
@@ -43,7 +42,7 @@ class WidgetInput(NamedTuple):
 
 @dataclass(frozen=True)
 class Definition:
-    """A subgraph's definition: what is inside, and its inputs and outputs in their order."""
+    """A subgraph's definition: its inner nodes and links, and its inputs and outputs in order."""
 
     raw: Mapping[str, Any]
     layout: Layout
@@ -66,7 +65,7 @@ class Definition:
 
     @cached_property
     def entries(self) -> dict[int, list[UiLink]]:
-        """The inner links by the number of the input that they come from."""
+        """The inner links from the subgraph's inputs, by input number."""
         found: dict[int, list[UiLink]] = {}
         for link in self.layout.links.values():
             if self.is_entry(link):
@@ -75,10 +74,10 @@ class Definition:
 
     @cached_property
     def exits(self) -> dict[int, UiLink]:
-        """The inner link that feeds each output; left-over ones lose against the real one.
+        """The inner link into each output, by output number; stale links are ignored.
 
-        The output's own list says which it is, then the node that the link leaves; without either
-        it is the newest one from a node that is there.
+        Of several links, the one that the output itself lists is taken, else one that its source
+        node lists, else (if the output saves no list) the last one whose source exists.
         """
         border = self._border("outputNode", OUTPUT_NODE)
         into = {key: link for key, link in self.layout.links.items() if link.target == border}
@@ -95,7 +94,7 @@ class Definition:
 
     @cached_property
     def _listings(self) -> dict[str, set[int]]:
-        """The inputs that list a link among their own, by the link's id."""
+        """The numbers of the inputs that list a link as theirs, by the link's id."""
         found: dict[str, set[int]] = {}
         for index, slot in enumerate(self.inputs):
             for key in link_ids(slot, "linkIds"):
@@ -103,12 +102,12 @@ class Definition:
         return found
 
     def is_entry(self, link: UiLink) -> bool:
-        """Tell whether an inner link begins at the subgraph's own inputs."""
+        """Return whether an inner link starts at one of the subgraph's inputs."""
         return link.origin == self._border("inputNode", INPUT_NODE)
 
     def input_number(self, link: UiLink) -> int:
-        """Return the number of the input that an inner link comes from: the one that lists the
-        link, else the one in the saved place."""
+        """Return the number of the input that an inner link starts from: one that lists the link
+        (the saved number, if that does), else the saved number."""
         listed = self._listings.get(link.id, set())
         return link.origin_slot if link.origin_slot in listed or not listed else min(listed)
 
@@ -122,10 +121,10 @@ class Definition:
 
 @dataclass
 class Scope:
-    """The root graph, or one instance of a subgraph, whose `path` leads to it from the root.
+    """The root graph, or one instance of a subgraph with its `path` of node ids from the root.
 
-    `by_input` holds the values that the instance gives to the subgraph's inputs, `by_node` those
-    it gives straight to widgets of inner nodes (promoted widgets), by inner node id.
+    by_input: the instance's values for the subgraph's inputs. by_node: its values for widgets of
+    inner nodes (promoted widgets), by inner node id.
     """
 
     path: tuple[str, ...]
@@ -143,8 +142,8 @@ class Scope:
 
     @cached_property
     def own_inputs(self) -> list[dict]:
-        """The instance's input slots, each with its "link", in the definition's order: the left-out
-        ones are there, those that the definition does not have come last."""
+        """The instance's input slots, each with its "link", in the definition's order. Slots that
+        were not saved are added; slots unknown to the definition come last."""
         saved = [self._with_link(i, s) for i, s in enumerate(slots(self.instance, "inputs"))]
         declared = self.definition.inputs
         by_name = {slot["name"]: slot for slot in saved}
@@ -152,7 +151,7 @@ class Scope:
             len(saved) == len(declared)
             and not by_name.keys() & self.definition.input_numbers.keys()
         ):
-            return saved  # Every input was renamed; a full list is in the definition's order.
+            return saved  # All inputs were renamed; a complete list has the definition's order.
         found = [{**one, "link": None, **by_name.pop(one["name"], {})} for one in declared]
         return [*found, *by_name.values()]
 
@@ -176,13 +175,13 @@ class Scope:
         return slots(self.nodes[node_id], "inputs") if child is None else child.own_inputs
 
     def exit_link(self, slot: int) -> UiLink | None:
-        """Return the inner link that feeds output `slot` of the instance, matched by name."""
+        """Return the inner link into output `slot` of the instance, matched by name."""
         name = self.own_outputs[slot]["name"] if 0 <= slot < len(self.own_outputs) else ""
         return self.definition.exits.get(self.definition.output_numbers.get(name, slot))
 
 
 class _Builder:
-    """Lays out the whole workflow, and refuses one that is larger than any that people make."""
+    """Builds the tree of scopes, with limits on its size."""
 
     def __init__(self, definitions: Mapping[str, Mapping[str, Any]], registry: Registry):
         self.raw, self.registry = definitions, registry
@@ -235,7 +234,8 @@ class _Builder:
         return child
 
     def _promoted(self, node: dict) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Return what an instance saves, read once however often its surroundings are there."""
+        """Return an instance's promoted values, read once per node of a definition, however many
+        instances contain it."""
         if id(node) not in self.promoted:
             widgets = {name: one.kind for name, one in self._widget_inputs(node["type"]).items()}
             inner = self._types_inside(node["type"])
@@ -243,8 +243,8 @@ class _Builder:
         return self.promoted[id(node)]
 
     def _pass_on(self, child: Scope, values: Mapping[str, Any]) -> None:
-        """Give the values that a scope further out holds for an instance to what is meant inside:
-        to inputs and widgets of their names, or, after "id: ", to the widget of that inner node."""
+        """Pass the values that an outer scope promotes from `child` on to its inputs and inner
+        widgets: by name, or for "id: name" to the widget of that inner node."""
         widgets = self._widget_inputs(child.instance["type"])
         by_place = {(one.node_id, one.widget): name for name, one in widgets.items()}
         by_name = {one.widget: name for name, one in reversed(widgets.items())}
@@ -262,13 +262,13 @@ class _Builder:
             if own is not None:
                 child.by_input[own] = value
 
-    # What is known about widgets inside.
+    # Widgets inside definitions.
 
     def _widget_inputs(self, type_: str, depth: int = 0) -> dict[str, WidgetInput]:
-        """Return the inputs of a definition that are widgets, by name."""
+        """Return a definition's widget inputs, by name."""
         if type_ not in self.widgets:
             _refuse_depth(depth)
-            self.widgets[type_] = {}  # What a definition that contains itself finds.
+            self.widgets[type_] = {}  # Ends the recursion if a definition contains itself.
             definition = self._definition(type_)
             for index, slot in enumerate(definition.inputs):
                 places = (self._place(definition, link, depth)
@@ -280,8 +280,7 @@ class _Builder:
         return self.widgets[type_]
 
     def _place(self, definition: Definition, link: UiLink, depth: int) -> Place | None:
-        """Return the inner node and the name of its widget that a link goes into; None if it goes
-        into no widget."""
+        """Return the inner node's id and widget name that a link feeds; None if it is no widget."""
         node, slot = definition.layout.slot_of.get(link.id, (None, None))
         if node is None:
             return None
@@ -292,7 +291,7 @@ class _Builder:
         return (id_text(node["id"]), widget_name(slot) or slot["name"]) if is_one else None
 
     def _types_inside(self, type_: str) -> dict[tuple[str, str], str]:
-        """Return the types of the inner nodes' widgets, by (node id, name), as far as saved."""
+        """Return the types of the inner nodes' saved widget inputs, by (node id, name)."""
         if type_ not in self.types:
             self.types[type_] = {
                 (node_id, widget_name(slot)): str(slot.get("type", "*"))
@@ -306,16 +305,16 @@ class _Builder:
 def build_scope(
     workflow: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]], registry: Registry
 ) -> Scope:
-    """Lay out the whole workflow: the root scope and, below it, one scope per subgraph instance.
+    """Return the root scope of a workflow with, below it, one scope per subgraph instance.
 
-    Raises WorkflowError for malformed parts and for subgraphs that contain themselves, are nested
-    deeper than 50 levels, or make more than 10,000 nodes.
+    Raises WorkflowError for malformed parts, for subgraphs that contain themselves or are nested
+    deeper than 50 levels, and above 10,000 nodes or 300,000 inputs and values in total.
     """
     return _Builder(definitions, registry).build(workflow)
 
 
 def collect_definitions(workflow: Mapping[str, Any]) -> dict[str, dict]:
-    """Return all subgraph definitions by id, those inside other definitions included."""
+    """Return all subgraph definitions by id, including those inside other definitions."""
     found: dict[str, dict] = {}
     waiting = [workflow]
     while waiting:

@@ -1,8 +1,9 @@
-"""The UI form (what ComfyUI saves, schema 0.4 and 1.0) to the API form, as the frontend does it.
+"""Converts the UI format (what ComfyUI saves, schema 0.4 and 1.0) to the API format, as the
+frontend does.
 
-Muted (mode 2) and bypassed (mode 4) nodes are not written; wires run through bypassed nodes,
-reroutes and subgraph borders to the node they really come from; PrimitiveNodes become values.
-Muting and bypassing have no effect on nodes that exist in the browser only.
+Muted (mode 2) and bypassed (mode 4) nodes are left out; wires are traced through bypassed nodes,
+reroutes and subgraph borders to their actual source; PrimitiveNodes become values. Muting and
+bypassing have no effect on nodes that exist only in the browser.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .widgets import read_widgets
 
 REROUTES = ("Reroute", "Reroute (rgthree)")
 NOTES = ("Note", "MarkdownNote")
-# Nodes of other packs that exist in the browser only, even when something is wired to them.
+# Nodes of other packs that exist only in the browser, even when wired.
 BROWSER_ONLY = tuple(
     f"{name} (rgthree)"
     for name in (
@@ -43,23 +44,23 @@ BROWSER_ONLY = tuple(
 
 
 class Value(NamedTuple):
-    """What a wire brings when it ends in a PrimitiveNode or a promoted widget."""
+    """The source of a wire that comes from a PrimitiveNode or a promoted widget."""
 
     value: Any
 
 
 class Conversion(NamedTuple):
-    """An API prompt, and a description of each unknown node that was taken as frontend-only."""
+    """An API prompt, and a description of each unknown node dropped as frontend-only."""
 
     api: dict[str, Any]
     dropped: tuple[str, ...]
 
 
-_REMOVED = object()  # The wire comes from a muted node; the input goes with it.
+_REMOVED = object()  # The wire comes from a muted node; the input is removed.
 
 
 def is_ui(data: Any) -> bool:
-    """Tell whether `data` is a workflow in the UI form."""
+    """Return whether `data` is a workflow in the UI format."""
     return isinstance(data, dict) and isinstance(data.get("nodes"), list)
 
 
@@ -75,9 +76,9 @@ def convert(
 ) -> Conversion:
     """Convert a UI workflow to an API prompt; `rng` picks from {a|b} in dynamic prompts.
 
-    Unknown types are written (so that validation can name them) unless they are known to live in
-    the browser only, or have no wire and lack the property every backend node is saved with.
-    Raises WorkflowError for a workflow that is not well formed.
+    Nodes of unknown type are written (so that validation can name them) unless they are known to
+    exist only in the browser, or have no wire and no "Node name for S&R", which every backend node
+    is saved with. Raises WorkflowError for a malformed workflow.
     """
     definitions = collect_definitions(workflow)
     writer = _Writer(registry, rng or random.Random(0))
@@ -148,7 +149,7 @@ class _Writer:
 
 
 def _loose_widgets(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a node of unknown type, as far as they carry names."""
+    """Return the named widget values of a node of unknown type, if it saves any."""
     for key in ("widgets_values_named", "widgets_values"):
         if isinstance(node.get(key), dict):
             return dict(node[key])
@@ -181,7 +182,7 @@ def _input_name(slot: dict, spec: NodeSpec | None) -> str:
 
 
 class _Step(NamedTuple):
-    """The wire goes on at `link` in `scope` (with another wanted type, where `kind` says so)."""
+    """Tracing continues at `link` in `scope`, with `kind` as the wanted type unless it is ""."""
 
     scope: Scope
     link: UiLink
@@ -189,16 +190,16 @@ class _Step(NamedTuple):
 
 
 class _Wires:
-    """Follows wires to where their data really comes from, and remembers what it found."""
+    """Traces wires to their actual sources, with a cache."""
 
     def __init__(self, registry: Registry):
         self.registry = registry
         self.known: dict[tuple, Any] = {}
 
     def resolve(self, scope: Scope, link: UiLink, kind: str) -> Any:
-        """Return a Link, a Value, None (nothing arrives: the widget's own value stays) or
-        `_REMOVED`. `kind` is the type that the far end wants; bypassed nodes choose their input by
-        it."""
+        """Return the source of a wire: a Link, a Value, None (nothing; the widget keeps its own
+        value) or `_REMOVED`. `kind` is the target's type, by which bypassed nodes choose an input.
+        """
         passed: dict[tuple, None] = {}
         step: Any = _Step(scope, link, kind)
         while isinstance(step, _Step):
@@ -224,7 +225,7 @@ class _Wires:
 
 
 def _leave(scope: Scope, link: UiLink) -> _Step | Value | None:
-    """Go from a subgraph's input out to what is wired, or typed, into the instance."""
+    """Step from a subgraph's input out to the instance's wire or value for it."""
     index = scope.definition.input_number(link)
     if not 0 <= index < len(scope.definition.inputs):
         return None
@@ -236,7 +237,7 @@ def _leave(scope: Scope, link: UiLink) -> _Step | Value | None:
 
 
 def _enter(scope: Scope, link: UiLink, kind: str, registry: Registry) -> Any:
-    """Go from a wire into the node that it leaves."""
+    """Step from a wire to its source node, and through virtual, bypassed and subgraph nodes."""
     node = scope.nodes.get(link.origin)
     if node is None:
         return None
@@ -268,9 +269,9 @@ def _output_type(node: dict, slot: int) -> str:
 
 
 def bypass_input(inputs: list[str], output: str, slot: int, wanted: str) -> int | None:
-    """Choose the input (by its types) that stands in for output `slot` of a bypassed node.
+    """Choose the input, given the inputs' types, that replaces output `slot` of a bypassed node.
 
-    An any-typed target takes the same slot, else the first. Otherwise: the same slot if its type
+    For a target of any type, the same slot, else the first. Otherwise the same slot if its type
     fits both the output and the target, else the first of exactly the wanted type, else the first
     that fits both.
     """
@@ -287,7 +288,7 @@ def bypass_input(inputs: list[str], output: str, slot: int, wanted: str) -> int 
 
 
 def _connects(left: str, right: str) -> bool:
-    """Tell whether the frontend allows a wire between two types (case does not matter there)."""
+    """Return whether the frontend allows a wire between two types (it ignores case)."""
     lefts, rights = left.lower().split(","), right.lower().split(",")
     return bool({"*", "", "0"} & {*lefts, *rights} or set(lefts) & set(rights))
 

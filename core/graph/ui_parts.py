@@ -1,4 +1,4 @@
-"""The raw pieces of a UI workflow, checked once: nodes, slots and links, and how to find them."""
+"""The raw parts of a UI workflow, checked once: nodes, slots and links, with lookups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_SLOTS = 1000
 
 
 class UiLink(NamedTuple):
-    """A wire of the UI form, written there as a list (0.4) or as an object (1.0, subgraphs)."""
+    """A wire of the UI format, saved there as a list (0.4) or an object (1.0, subgraphs)."""
 
     id: str
     origin: str
@@ -28,14 +28,14 @@ class UiLink(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The nodes by id and the links by id of the root graph or of one subgraph's definition."""
+    """The nodes and links, by id, of the root graph or of one subgraph's definition."""
 
     nodes: dict[str, dict]
     links: dict[str, UiLink]
 
     @cached_property
     def values(self) -> int:
-        """How many inputs and values the nodes save, as a measure of what reading them costs."""
+        """The number of saved inputs and values, a measure of the cost of reading them."""
         keys = ("inputs", "widgets_values", "widgets_values_named")
         saved = (node.get(key) for node in self.nodes.values() for key in keys)
         return sum(len(one) for one in saved if isinstance(one, (list, dict)))
@@ -52,7 +52,7 @@ class Layout:
 
     @cached_property
     def slot_of(self) -> dict[str, tuple[dict, dict]]:
-        """The node and the input slot that each link goes into, by the link's id."""
+        """The target node and input slot of each link, by the link's id."""
         found: dict[str, tuple[dict, dict]] = {}
         for node in self.nodes.values():
             for index, slot in enumerate(slots(node, "inputs")):
@@ -63,42 +63,41 @@ class Layout:
 
     @cached_property
     def leaving(self) -> set[tuple[str, int, str]]:
-        """(node id, output number, link id) of the links that the nodes' outputs list."""
+        """(node id, output number, link id) of each link that an output lists."""
         return {(node_id, index, key) for node_id, node in self.nodes.items()
                 for index, slot in enumerate(slots(node, "outputs"))
                 for key in link_ids(slot, "links")}  # fmt: skip
 
     @cached_property
     def setters(self) -> dict[str, dict]:
-        """The SetNodes by the name that they give to what is wired into them."""
+        """The SetNodes by the name under which GetNodes refer to them."""
         nodes = [node for node in self.nodes.values() if node["type"] == "SetNode"]
         return {first_value(n): n for n in reversed(nodes) if isinstance(first_value(n), str)}
 
     def incoming(
         self, node: Mapping[str, Any], index: int, slot: Mapping[str, Any]
     ) -> UiLink | None:
-        """Return the link into an input. The slot's own link id counts, never the saved slot
-        number, which goes stale when a node gains inputs; only a slot that says nothing about
-        links is looked up by number."""
+        """Return the link into an input, by the slot's own link id. The slot number saved with the
+        link goes stale when a node gains inputs; it is used only for slots without a "link" key."""
         if "link" in slot:
             return self.links.get(id_text(slot["link"]) or "")
         return self.by_target.get((id_text(node["id"]), index))
 
 
 def read_layout(graph: Mapping[str, Any]) -> Layout:
-    """Read a graph's nodes and links; raises WorkflowError naming what is malformed."""
+    """Read a graph's nodes and links; raises WorkflowError naming the malformed part."""
     return Layout(_read_nodes(graph), _read_links(graph))
 
 
 def slots(node: Mapping[str, Any], key: str) -> list[dict]:
-    """Return a node's saved "inputs" or "outputs", each guaranteed to be a dict whose "name" is a
-    text."""
+    """Return a node's saved "inputs" or "outputs", each a dict whose "name" is a text ("" if it was
+    missing or malformed)."""
     raw = node.get(key) if isinstance(node.get(key), list) else []
     return [s if _has_name(s) else _nameless(s) for s in raw]
 
 
 def refuse_many(node: Mapping[str, Any], name: str) -> None:
-    """Raise WorkflowError for more inputs, outputs or promoted widgets than anything has."""
+    """Raise WorkflowError above MOST_SLOTS inputs, outputs or promoted widgets."""
     properties = node.get("properties")
     saved = {"inputs": node.get("inputs"), "outputs": node.get("outputs")}
     if isinstance(properties, dict):
@@ -110,7 +109,7 @@ def refuse_many(node: Mapping[str, Any], name: str) -> None:
 
 
 def widget_name(slot: Mapping[str, Any]) -> str | None:
-    """Return the name of the widget that an input was converted from; None if it was none."""
+    """Return the name of an input slot's widget; None if it has none."""
     widget = slot.get("widget")
     name = widget.get("name", slot["name"]) if isinstance(widget, dict) else None
     return name if isinstance(name, str) else None
@@ -131,7 +130,7 @@ def first_value(node: Mapping[str, Any]) -> Any:
 
 
 def id_text(value: Any) -> str | None:
-    """Return an id as text, so that 3, 3.0 and "3" are one; None for what cannot be an id."""
+    """Return an id as text, so that 3, 3.0 and "3" are equal; None for an invalid id."""
     if isinstance(value, str):
         return value
     whole = whole_number(value)
@@ -139,7 +138,7 @@ def id_text(value: Any) -> str | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a number that is whole, as an int; None for anything else."""
+    """Return a whole number as an int; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if value == value // 1 else None
@@ -196,9 +195,9 @@ def _read_links(graph: Mapping[str, Any]) -> dict[str, UiLink]:
 
 
 def read_link(raw: Any) -> UiLink | None:
-    """Read one link; None for anything that is not one (the frontend saves nulls at times).
+    """Read one link; None for anything else (the frontend sometimes saves nulls).
 
-    Raises WorkflowError for a link between two nodes that leaves or enters no whole slot number.
+    Raises WorkflowError for a link whose slot numbers are not whole.
     """
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
     if isinstance(raw, dict):

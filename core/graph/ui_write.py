@@ -1,4 +1,4 @@
-"""An API prompt laid out as a UI workflow (schema 0.4), for workflows written as API twins."""
+"""Converts an API prompt to a UI workflow (schema 0.4) with a layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .widgets import complete, write_widgets
 
 NODE_WIDTH, COLUMN_GAP, ROW_GAP = 320, 90, 60
 OPTIONAL_SHAPE = 7
-# Any fixed namespace makes the id of a workflow a function of its content.
+# With a fixed namespace, a workflow's id is a function of its content.
 NAMESPACE = uuid.UUID("7c3f5e0e-6f0c-5a58-9b2e-0d6c4a1f7b52")
 
 Pack = Callable[[NodeSpec], tuple[str, str]]
@@ -28,11 +28,12 @@ def to_ui(
     pack: Pack = lambda spec: ("videoldm", ""),
     models: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Lay an API prompt out as a UI workflow: one column per depth, wires left to right.
+    """Lay out an API prompt as a UI workflow: one column per depth, wires from left to right.
 
-    `pack` gives each node's registry name and version; `models` (dicts with name, url, directory)
-    are listed once for the workflow and on each node that has one of their names as a value.
-    Raises WorkflowError for node types and inputs that the registry does not have.
+    `pack` returns the pack name and version of a node (its "cnr_id" and "ver"); `models` (dicts
+    with name, url, directory) are listed in the workflow and on each node that has one of their
+    names as a value. Raises WorkflowError for node types and inputs unknown to the registry, and
+    for cycles.
     """
     graph = graph_from_api(api)
     for node in graph.nodes.values():
@@ -85,7 +86,7 @@ def _number_links(graph: Graph) -> dict[tuple[str, str], int]:
 
 
 def _slot_names(node: Node, spec: NodeSpec) -> list[str]:
-    """Return the inputs that the node shows as slots: all sockets, and wired widgets."""
+    """Return the inputs that become slots: all sockets, and wired widgets."""
     live = spec.live_inputs(node.inputs)
     shown = [name for name, one in live.items() if one.kind == "socket" or name in node.links]
     return shown + [name for name in node.links if name not in live]
@@ -160,7 +161,7 @@ def _write_links(graph: Graph, registry: Registry, links: Mapping) -> list[list]
 
 
 def _ui_id(node_id: str) -> int | str:
-    """Return the id as the number it is written as, where it is one."""
+    """Return the id as an int if it is the decimal form of one."""
     return int(node_id) if node_id.isdecimal() and str(int(node_id)) == node_id else node_id
 
 
@@ -178,7 +179,7 @@ def _layout(graph: Graph, registry: Registry) -> dict[str, tuple[int, int, int, 
 
 
 def _depths(graph: Graph) -> dict[str, int]:
-    """Return each node's longest distance from a node without wires coming in."""
+    """Return the length of the longest path to each node from a node without wired inputs."""
     depths = dict.fromkeys(graph.nodes, 0)
     for _ in range(len(graph.nodes) + 1):
         before = dict(depths)

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with a workflow before it runs."""
+"""Finds the problems of a workflow before it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .schema import (
 )
 from .values import check, coerce, show_choices
 
-# Frontend widgets without an input behind them, which older frontends wrote into API prompts.
+# Widgets without a node input, which older frontends wrote into API prompts.
 FRONTEND_LEFTOVERS = (
     "upload",
     "control_after_generate",
@@ -35,13 +35,13 @@ FRONTEND_LEFTOVERS = (
     "$$canvas-image-preview",
 )
 
-HINTS = 20  # Finding what a name may mean takes a millisecond, too long for thousands of them.
+HINTS = 20  # Finding a similar name takes a millisecond, too long for thousands of them.
 SHOWN_IN_CYCLE, CYCLES, PROBLEMS = 8, 10, 1000
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong; `message` is one sentence that names node, input and both values."""
+    """One problem; `message` is one sentence with node, input, and expected and given value."""
 
     code: str
     message: str
@@ -53,7 +53,8 @@ class Problem:
 
 
 class InvalidWorkflow(WorkflowError):
-    """A workflow that does not pass `validate`; the message is the first problem's sentence."""
+    """A workflow that does not pass `validate`; the message is the first problem's, with a count of
+    the others."""
 
     def __init__(self, problems: Sequence[Problem]):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -66,9 +67,9 @@ def validate(
 ) -> list[Problem]:
     """Return the problems of a workflow, unknown types first; an empty list means it can run.
 
-    Nodes are not looked at any more once there are a thousand problems.
-    As in ComfyUI, unknown types count anywhere, everything else only in nodes that an output node
-    (or one of `targets`) needs. Unlike there, an input that a node does not have is a problem.
+    As in ComfyUI, unknown types count anywhere, other problems only in nodes that an output node
+    (or one of `targets`) depends on. Unlike there, an unknown input is a problem. Stops checking
+    nodes after PROBLEMS problems.
     """
     problems = list(_unknown_types(graph, registry))
     ends = list(targets) if targets is not None else output_nodes(graph, registry)
@@ -88,7 +89,7 @@ def validate(
 
 
 def require_valid(graph: Graph, registry: Registry, targets: Sequence[str] | None = None) -> None:
-    """Raise InvalidWorkflow when `validate` finds a problem."""
+    """Raise InvalidWorkflow if `validate` finds a problem."""
     problems = validate(graph, registry, targets)
     if problems:
         raise InvalidWorkflow(problems)
@@ -101,7 +102,7 @@ def output_nodes(graph: Graph, registry: Registry) -> list[str]:
 
 
 def upstream(graph: Graph, ends: Sequence[str]) -> list[str]:
-    """Return `ends` and every node that they need, in the graph's order."""
+    """Return `ends` and every node that they depend on, in the graph's order."""
     found: set[str] = set()
     waiting = [end for end in ends if end in graph.nodes]
     while waiting:
@@ -114,8 +115,8 @@ def upstream(graph: Graph, ends: Sequence[str]) -> list[str]:
 
 
 def cycles(graph: Graph, among: Sequence[str]) -> list[list[str]]:
-    """Return cycles among some nodes, each as its node ids in the direction of the data; the first
-    ten, where there are more."""
+    """Return at most CYCLES cycles reachable upstream of `among`, each as node ids in the direction
+    of the data."""
     found: list[list[str]] = []
     finished: set[str] = set()
     for start in among:
@@ -143,7 +144,7 @@ def _cycle_problem(graph: Graph, cycle: list[str]) -> Problem:
 
 
 def show_cycle(names: Sequence[str]) -> str:
-    """Write the names along a cycle, the middle of a long one left out."""
+    """Return the names along a cycle as one text, shortened in the middle if long."""
     if len(names) > SHOWN_IN_CYCLE:
         left_out = f"{len(names) - SHOWN_IN_CYCLE} more"
         names = [*names[: SHOWN_IN_CYCLE - 1], left_out, names[-1]]
@@ -237,8 +238,8 @@ class _Check:
         if spec.kind == "socket" and not _may_be_a_value(value, spec.type):
             text = f"expected a wire of type {spec.type}, given the value {written(value)}"
             return self._problem("bad_value", spec.name, text)
-        # A node that checks this input itself replaces the check of range and choices, but for
-        # names of files, where the choices make the better message.
+        # A node's own check of this input replaces that of range and choices, except for file
+        # names, where the choices give the better message.
         is_own = spec.name in self.own and spec.accepts is None
         try:
             coerce(value, spec) if is_own else check(value, spec)
@@ -247,7 +248,7 @@ class _Check:
         return None
 
     def _rejected(self) -> list[Problem]:
-        """Ask the node's own `validate_inputs`, which sees constants, and None for wires."""
+        """Call the node's own `validate_inputs`, with its constants and None for wires."""
         if self.spec.validate_inputs is None:
             return []
         try:
@@ -274,14 +275,15 @@ class _Check:
 
 
 def _may_be_a_value(value: Any, type_: str) -> bool:
-    """Whether a socket of this type takes a value."""
+    """Whether a socket of this type accepts a plain value."""
     if type_ in NEW_WIDGETS:
         return isinstance(value, Mapping)
     return type_ in ("INT", "FLOAT", "STRING", "BOOLEAN", "*")
 
 
 def constants(node: Node, spec: NodeSpec) -> dict[str, Any]:
-    """Return a node's plain inputs in their types, dynamic ones nested, and None for wires."""
+    """Return a node's plain values, converted to the inputs' types, with None for wires and dynamic
+    inputs nested."""
     live = spec.live_inputs(node.inputs)
     values: dict[str, Any] = {}
     for name, value in node.inputs.items():
@@ -302,7 +304,7 @@ def _coerced(value: Any, spec: InputSpec) -> Any:
 
 
 def parameters(function: Any) -> set[str]:
-    """Return a function's parameter names, with "**" for keyword arguments of any name."""
+    """Return a function's parameter names, with "**" if it has a **kwargs."""
     if function is None:
         return set()
     found = inspect.signature(function).parameters.values()

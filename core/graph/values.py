@@ -1,4 +1,4 @@
-"""Checking the plain values of inputs, and turning them into the type the input has."""
+"""Checks plain input values and converts them to the input's type."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .schema import InputSpec, did_you_mean
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 SHOWN_CHOICES = 12
-# What the names of samplers began with until spring 2023.
+# Prefix of sampler names until spring 2023.
 OLD_SAMPLER, SAMPLER_INPUTS = "sample_", ("sampler_name", "sampler")
 
 
 def coerce(value: Any, spec: InputSpec) -> Any:
-    """Return the value in the input's type; raises ValueError with the expected and given value.
+    """Convert a value to the input's type; raises ValueError with the expected and given value.
 
-    Numbers may come as text ("20"); whole floats count as INT; texts accept any scalar.
+    Numbers may be text ("20"), INT accepts whole floats, and STRING any scalar.
     """
     if spec.is_combo:
         return settled(value, spec)
@@ -28,10 +28,10 @@ def coerce(value: Any, spec: InputSpec) -> Any:
 
 
 def settled(value: Any, spec: InputSpec) -> Any:
-    """Return the combo's choice that a value means though it is spelled another way.
+    """Return the combo's choice for a value in an outdated or foreign spelling.
 
-    Files are saved with the slashes of the system they were saved on, and samplers of 2023 were
-    called "sample_euler". Anything else is returned as it is.
+    Paths are saved with the separators of the system they come from, and samplers were called
+    "sample_euler" until 2023. Any other value is returned unchanged.
     """
     if spec.multiselect and isinstance(value, list):
         return [_choice_of(one, spec) for one in value]
@@ -40,7 +40,7 @@ def settled(value: Any, spec: InputSpec) -> Any:
 
 def _choice_of(value: Any, spec: InputSpec) -> Any:
     is_old = isinstance(value, str) and value.startswith(OLD_SAMPLER)
-    # Listing the choices may mean listing files; most values cannot be meant otherwise.
+    # Avoid listing the choices, which may mean listing files, if no spelling can differ.
     if not isinstance(value, str) or not (is_old or "/" in value or "\\" in value):
         return value
     choices = [one for one in spec.choices() if isinstance(one, str)]
@@ -57,7 +57,7 @@ def _slashed(name: str) -> str:
 
 
 def check(value: Any, spec: InputSpec) -> Any:
-    """`coerce`, then hold the value against the range or the choices; raises ValueError."""
+    """`coerce`, then check the range or the choices; raises ValueError."""
     value = coerce(value, spec)
     fault = prompt_fault(value) if spec.dynamic_prompts and isinstance(value, str) else None
     if fault:
@@ -72,7 +72,7 @@ def check(value: Any, spec: InputSpec) -> Any:
 
 
 def parse(text: str, spec: InputSpec) -> Any:
-    """Read a value typed by a user for this input, and check it; raises ValueError."""
+    """Parse a value typed by a user for this input, and check it; raises ValueError."""
     if spec.is_combo and not spec.multiselect:
         return check(next((c for c in spec.choices() if str(c) == text), text), spec)
     if spec.type in _READERS:
@@ -155,7 +155,7 @@ def _read_str(value: Any) -> str:
 
 
 def _with_whole_letters(text: str) -> str:
-    """Refuse halves of letters, which JSON can write and nothing can save or tokenise."""
+    """Refuse lone surrogates, which JSON can express but nothing can save or tokenise."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

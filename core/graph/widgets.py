@@ -1,10 +1,9 @@
-"""Widget values of the UI form: finding which saved value belongs to which input, and saving them.
+"""Widget values of the UI format: assigning saved values to inputs, and saving them.
 
-A saved list has one value per widget in the frontend's order, with values in between that belong
-to no input: a "control_after_generate" behind seeds (once true, false or null), and the name of an
-upload button behind all inputs. Former frontends put it behind the required ones, files made
-elsewhere have it behind its own input, and old ones lack both, so the reading that fits the schema
-best is taken.
+A saved list has one value per widget in the frontend's order, and extra values that belong to no
+input: a "control_after_generate" after each seed (once true, false or null), and an upload button's
+after all inputs. Earlier frontends put the button's after the required inputs, other programs after
+its own input, and old files lack both extras, so the reading that fits the schema best is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from .schema import InputSpec, NodeSpec, required_first
 from .values import settled
 
-# Until spring 2023 it was a switch, which files of that time save as true, false or null.
+# Until spring 2023 the control was a switch, saved as true, false or null.
 CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 CONTROL_VALUES = (*CONTROL_WORDS, True, False, None)
 UPLOAD_VALUES = ("image", "video", "audio", "file", "upload", "", None)
@@ -24,9 +23,9 @@ UPLOAD_VALUES = ("image", "video", "audio", "file", "upload", "", None)
 def read_widgets(
     node: Mapping[str, Any], spec: NodeSpec, promoted: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return every widget's value by input name; what the file lacks gets the schema's default.
+    """Return every widget's value by input name, with the schema's default for missing ones.
 
-    `promoted` are values that a subgraph's instance saves for this node, which win.
+    `promoted` are a subgraph instance's values for this node, which take precedence.
     """
     named = node.get("widgets_values_named")
     saved = node.get("widgets_values")
@@ -41,7 +40,7 @@ def read_widgets(
 
 
 def complete(values: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
-    """Keep the values of live widgets, in the frontend's order, and add the missing defaults."""
+    """Return the values of live widgets in the frontend's order, missing ones set to defaults."""
     full: dict[str, Any] = {}
     for name, live in spec.live_inputs(values).items():
         value = values[name] if name in values else live.initial()
@@ -53,8 +52,8 @@ def complete(values: Mapping[str, Any], spec: NodeSpec) -> dict[str, Any]:
 def align(saved: Sequence[Any], inputs: Sequence[InputSpec]) -> dict[str, Any]:
     """Assign a list of saved values to the widgets among `inputs`.
 
-    Readings with and without the extra values are compared by how many values do not suit their
-    input, then by how many are left over; the present-day reading wins a tie.
+    Readings with and without the extra values are compared by the number of values that do not fit
+    their input, then by the number of surplus or missing values; ties go to the current format.
     """
     readings = [
         _Reading(saved, inputs, control, upload)
@@ -67,8 +66,9 @@ def align(saved: Sequence[Any], inputs: Sequence[InputSpec]) -> dict[str, Any]:
 class _Reading:
     """One way to read a list of saved values.
 
-    control: how many extra values a combo saves. upload: where the upload button's value stands:
-    "last" of all, behind the "required" ones, "next" to its input, or "none".
+    control: the number of extra values after a combo with a control; 0 for none after any input.
+    upload: the place of the upload button's value: "last" of all, after the "required" inputs,
+    "next" to its own, or "none".
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class _Reading:
         return self.saved[self.position] if self.position < len(self.saved) else None
 
     def _skip_button(self) -> bool:
-        """Pass the upload button's value, which stands once; always False."""
+        """Skip the upload button's value if it is next; always False, since there is only one."""
         self.position += self._next_in(UPLOAD_VALUES)
         return False
 
@@ -119,7 +119,7 @@ class _Reading:
         control = spec.control_after_generate if nested else spec.has_control
         if control and self.control and self._next_in(CONTROL_VALUES):
             self.position += 1
-            # A combo's control also saves a filter text.
+            # The control of a combo also saves a filter text.
             if spec.is_combo and self.control == 2 and self._next_in(("",)):
                 self.position += 1
         if spec.upload and self.upload == "next":
@@ -133,7 +133,7 @@ class _Reading:
 
 
 def suits(value: Any, spec: InputSpec) -> bool:
-    """Tell roughly whether a saved value can belong to an input."""
+    """Return roughly whether a saved value fits an input."""
     if spec.dynamic is not None or (spec.is_combo and not spec.upload):
         choices = spec.choices()
         meant = settled(value, spec)
