@@ -1,1 +1,1 @@
-"""Frames <-> files: images, video and sound, read and written in chunks."""
+"""Frames <-> files: images, video and sound, read and written chunk by chunk."""

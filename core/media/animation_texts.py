@@ -1,4 +1,4 @@
-"""Texts such as prompt and workflow in animated images, where `read_metadata` and ComfyUI look."""
+"""Inserts texts such as the prompt and workflow into animated images, where ComfyUI reads them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import BinaryIO, NamedTuple
 from PIL import ExifTags, Image
 
 HAS_EXIF, HAS_ALPHA = 0x08, 0x10  # flags in a WebP's VP8X chunk
-DO_NOT_BLEND = 0x02  # flag of a picture of an animation
+DO_NOT_BLEND = 0x02  # flag of an animation's frame
 
 
 def insert_texts(source: Path, target: Path, texts: Mapping[str, str]) -> None:
-    """Copy a GIF, an animated WebP or a PNG (by its suffix) with texts in it."""
+    """Copy a GIF, WebP or PNG (by the target's suffix) with texts added."""
     insert = {".gif": _into_gif, ".webp": _into_webp, ".png": _into_png}[target.suffix]
     with source.open("rb") as encoded, target.open("wb") as file:
         if texts or target.suffix == ".webp":
@@ -26,7 +26,7 @@ def insert_texts(source: Path, target: Path, texts: Mapping[str, str]) -> None:
 
 
 def _into_gif(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> None:
-    """As a JSON object, in a comment block before the pictures."""
+    """As a JSON object in a comment block before the frames."""
     text = json.dumps(texts, ensure_ascii=False).encode()
     blocks = (text[i : i + 255] for i in range(0, len(text), 255))
     header = encoded.read(13)
@@ -36,8 +36,8 @@ def _into_gif(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> No
 
 
 def _into_png(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> None:
-    """As one chunk each, behind the header of 33 bytes: tEXt for Latin-1, which more programs read,
-    else iTXt."""
+    """As one chunk per text after the header of 33 bytes: tEXt for Latin-1, which more programs
+    read, else iTXt."""
     file.write(encoded.read(33))
     for key, text in texts.items():
         name = key.encode("latin-1", "replace")[:79]
@@ -50,10 +50,10 @@ def _into_png(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> No
 
 
 def _into_webp(encoded: BinaryIO, file: BinaryIO, texts: Mapping[str, str]) -> None:
-    """As "key:text" strings of an Exif chunk at the end: the prompt as the camera's model, others
-    as its maker and the tags before that.
+    """As "key:text" strings in an Exif chunk at the end: the prompt as Model, the others as Make
+    and the tags below it.
 
-    Every picture replaces the one before: FFmpeg lays transparent ones over each other.
+    Also sets every frame to replace the previous one; FFmpeg would blend transparent frames.
     """
     chunks = list(_webp_chunks(encoded))
     if chunks[0].kind != b"VP8X":
@@ -85,7 +85,7 @@ def _size(chunk: _Chunk) -> int:
 
 
 def _extended_header(encoded: BinaryIO) -> _Chunk:
-    """Of a still that has none: without it there is no place for texts."""
+    """A VP8X chunk for a still image without one, which Exif requires."""
     encoded.seek(0)
     with Image.open(encoded) as image:
         width, height = image.size

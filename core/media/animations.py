@@ -1,7 +1,7 @@
-"""Write animated images in two passes, and never with all frames in memory.
+"""Writes animated images in two passes, never with all frames in memory.
 
-The first pass keeps the frames without loss in a Matroska file that can be played at any moment,
-the second encodes them from there: as GIF with one palette for the whole video, as WebP or as APNG.
+The first pass stores the frames losslessly in a Matroska file that is playable at any moment. The
+second encodes them as GIF (with one palette for the whole video), WebP or APNG.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 from .animation_texts import insert_texts
 from .container import Order
 
-# A dither pattern that stays in place: error diffusion boils from frame to frame.
+# An ordered dither pattern, which stays in place; error diffusion flickers from frame to frame.
 PALETTE_USE = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
-# A clock's unit that a format's durations are whole numbers of; APNG has fractions.
+# Durations are whole multiples of this unit in seconds; APNG has fractions.
 CLOCKS = {".gif": Fraction(1, 100), ".webp": Fraction(1, 1000)}
 MUXERS = {".gif": "gif", ".webp": "webp", ".png": "apng"}
 
 
 class AnimationWriter:
-    """An animated image under way: `add` frames, then `finish`, or `salvage` the first pass."""
+    """Writes an animated image: `add` frames, then `finish`, or `salvage` the first pass."""
 
     def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
         self.spool, self.shape, self.order, self.frames = partial, shape, order, 0
-        # A cluster for each frame, so that the file can be played at any moment. It is complete
-        # with the next frame, and the file stays empty until then.
+        # One cluster per frame keeps the file playable at any moment. A cluster is complete with
+        # the next frame; until the first one is, the file stays empty.
         self.early: list[av.Packet] | None = []
         options = {"flush_packets": "1", "cluster_time_limit": "1"}
         self.container = av.open(str(self.spool), "w", format="matroska", options=options)
@@ -46,7 +46,7 @@ class AnimationWriter:
         return self.order.encoding.suffix == ".gif"
 
     def add(self, image: np.ndarray) -> None:
-        """Keep a picture `h w 3`, or `h w 4` where the order says so, of uint8."""
+        """Store a uint8 frame `h w 3`, or `h w 4` if the order has alpha."""
         picture = av.VideoFrame.from_ndarray(image, "rgba" if image.shape[2] == 4 else "rgb24")
         picture.pts, picture.time_base = self.frames, 1 / self.order.frame_rate
         if self.palette is not None:
@@ -65,7 +65,7 @@ class AnimationWriter:
             self.container.mux(packet)
 
     def finish(self) -> Path:
-        """Write the animation beside the lossless frames, remove those, and return it."""
+        """Write the animation next to the lossless frames, remove those, and return its path."""
         self._spool(None)
         self.container.close()
         target = self.spool.with_suffix(self.order.encoding.suffix)
@@ -84,7 +84,7 @@ class AnimationWriter:
         return target
 
     def salvage(self) -> Path:
-        """Close the lossless frames, all that there is so far, and return them."""
+        """Close the file of lossless frames so far and return its path."""
         with suppress(av.error.FFmpegError, OSError):
             self.container.close()
         return self.spool
@@ -103,7 +103,7 @@ class AnimationWriter:
             stream.pix_fmt = _PIXELS[encoding.suffix, self.order.has_alpha]
             stream.codec_context.time_base = clock
             for index, picture in enumerate(self._mapped(source, stream.pix_fmt)):
-                # Rounded so that the sum never drifts from the true time.
+                # Round the times, not the durations, so that the error does not accumulate.
                 begin, end = (round(n / rate / clock) for n in (index, index + 1))
                 picture.pts, picture.time_base = begin, clock
                 for packet in stream.encode(picture):
@@ -118,7 +118,7 @@ class AnimationWriter:
         return (picture.reformat(format=pixels) for picture in pictures)
 
     def _loops(self) -> dict[str, str]:
-        """GIF counts repetitions, -1 is none; the others count how often they play."""
+        """The muxer's loop option: GIF counts repetitions (-1: none), the others count plays."""
         plays = self.order.loop_count
         if self._is_gif:
             return {"loop": str(plays - 1 if plays != 1 else -1) if plays else "0"}
@@ -132,7 +132,7 @@ _PIXELS = {
 
 
 class _PaletteFinder:
-    """One palette for all frames that were added, and then the frames in its colours."""
+    """Finds one palette for all added frames, then maps frames to it."""
 
     def __init__(self, shape: tuple[int, int], has_alpha: bool):
         self.shape = shape
@@ -145,7 +145,7 @@ class _PaletteFinder:
         self.graph.push(picture)
 
     def mapped(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """The pictures with the palette's colours, numbered from 0."""
+        """Yield the frames in the palette's colours, with time stamps from 0."""
         self.graph.push(None)
         palette, graph = self.graph.pull(), av.filter.Graph()
         frames, colours = _rgb_source(graph, self.shape), _rgb_source(graph, (16, 16))

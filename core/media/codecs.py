@@ -1,7 +1,7 @@
-"""What files can be written: container, codec, pixel formats and settings of each format.
+"""The formats that can be written: container, codec, pixel formats and settings of each.
 
-`quality` is a constant rate factor from 0 (without loss) to 51 (smallest) whatever the codec: its
-own scale is reached by a straight line, and its mode without loss at 0 where it has one.
+For every codec, `quality` is a constant rate factor from 0 (lossless) to 51 (smallest): it is
+mapped linearly to the codec's own scale, and 0 to its lossless mode if it has one.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ BEST, SMALLEST = 0, 51
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How one format is written.
+    """The encoding of one format.
 
-    suffix: of the file; "" is a folder of images. under_way: suffix of the partial file.
-    muxer, codec: as FFmpeg names them. pixels, alpha_pixels: formats of the pictures, the second
-    for transparent ones (None: the format has no transparency). deep: more than 8 bits a sample.
-    audio: codec of the sound, None where there is none. loops: whether it says how often it plays.
-    options: the codec's settings for a quality. tag: name of the codec inside the file.
+    suffix: of the file; "" is a folder of images. under_way: suffix of the partial file, if it
+    differs. muxer, codec: FFmpeg's names. pixels, alpha_pixels: pixel formats of opaque and of
+    transparent frames (None: no transparency). deep: more than 8 bits per sample. audio: the audio
+    codec, None if there is no sound. loops: whether the file has a loop count. options: the codec's
+    settings for a quality. tag: the codec's name inside the file.
     """
 
     suffix: str
@@ -38,27 +38,27 @@ class Encoding:
 
     @property
     def is_fragmented(self) -> bool:
-        """Whether it is written in fragments, which are copied into one file at the end."""
+        """Whether it is written in fragments, which are remuxed to an ordinary file at the end."""
         return self.muxer in ("mp4", "mov")
 
     @property
     def has_left_chroma(self) -> bool:
-        """Whether decoders take colours at half the resolution for those of every left pixel."""
+        """Whether decoders take subsampled chroma to be sited at the left pixel of each pair."""
         return self.is_subsampled and self.codec.startswith(("libx26", "h264", "hevc"))
 
     @property
     def is_subsampled(self) -> bool:
-        """Whether colours are stored at half the resolution, which needs even sides."""
+        """Whether chroma is stored at half the resolution (4:2:0), which needs even sides."""
         return "420" in self.pixels or self.pixels == "nv12"
 
 
 def _x264(quality: int) -> dict[str, str]:
-    # x264's macroblock tree is not reproducible on small pictures, and gains 5 % at most here.
+    # x264's macroblock tree is not reproducible on small frames, and gains 5 % at most here.
     return {"crf": str(quality), "preset": "medium", "mbtree": "0"}
 
 
 def _x265(quality: int) -> dict[str, str]:
-    # x265's tree corrupts memory with some small pictures, such as 48x32.
+    # x265's cutree corrupts memory with some small frames, such as 48x32.
     quiet = "log-level=none:cutree=0"
     lossless = ":lossless=1" if quality == BEST else ""
     return {"crf": str(quality), "preset": "medium", "x265-params": quiet + lossless}
@@ -71,14 +71,14 @@ def _vp9(quality: int) -> dict[str, str]:
 
 
 def _svt_av1(quality: int) -> dict[str, str]:
-    # The library prints its settings onto the terminal unless that is switched off.
+    # By default the library prints its settings to the terminal.
     os.environ.setdefault("SVT_LOG", "1")
     lossless = {"svtav1-params": "lossless=1"} if quality == BEST else {}
     return {"crf": _of_63(quality), "preset": "8", **lossless}
 
 
 def _of_63(quality: int) -> str:
-    """VP9 and AV1 count to 63."""
+    """The rate factor of VP9 and AV1, from 0 to 63."""
     return str(round(quality * 63 / SMALLEST))
 
 
@@ -87,7 +87,7 @@ def _prores(quality: int) -> dict[str, str]:
 
 
 def _webp(quality: int) -> dict[str, str]:
-    """WebP counts from 0 (smallest) to 100."""
+    """WebP's quality is from 0 (smallest) to 100."""
     lossless = {"lossless": "1"} if quality == BEST else {}
     return {"quality": str(round(100 - quality * 100 / SMALLEST)), **lossless}
 
@@ -116,7 +116,7 @@ ENCODINGS = {
     "apng": Encoding(suffix=".png", under_way=".mkv", alpha_pixels="rgba", loops=True,
                      codec="apng"),
 }  # fmt: skip
-"""The formats that the CPU encodes; `hardware` adds those of this machine's other encoders."""
+"""The formats encoded on the CPU; `hardware` adds those of this machine's hardware encoders."""
 FORMATS = tuple(ENCODINGS)
 BY_SUFFIX = {"mp4": "mp4", "webm": "webm", "gif": "gif", "png": "png", "webp": "webp",
              "mov": "mov (ProRes 4444)"}  # fmt: skip

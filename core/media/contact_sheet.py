@@ -1,4 +1,4 @@
-"""Contact sheets: videos as rows of evenly spaced frames with captions, one picture to look at."""
+"""Contact sheets: one image with each video as a captioned row of evenly spaced frames."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     scale: float = 1,
 ) -> Image.Image:
-    """Lay out one row per video: at most `frames_per_row` frames, the first and the last included.
+    """Lay out one row per video: at most `frames_per_row` frames, including the first and the last.
 
-    A video is float `t 3 h w` in [-1, 1] or an iterable of such chunks, which is consumed once and
-    held only thinned out. `labels` are captions above the rows; `scale` multiplies sizes (nearest
-    neighbour when it is a whole number, so that pixels stay pixels).
+    A video is float `t 3 h w` in [-1, 1] or an iterable of such chunks, which is consumed once
+    while keeping only some frames. `labels` are captions above the rows; `scale` multiplies sizes
+    (nearest neighbour for a whole number, else Lanczos).
     """
     if not videos:
         raise ValueError("a contact sheet needs at least 1 video, not 0")
@@ -51,7 +51,8 @@ def sheet_from_video(
     label: str | None = None,
     scale: float = 1,
 ) -> Image.Image:
-    """Lay out evenly spaced frames of a file over `rows` rows; the caption says what it is."""
+    """Lay out evenly spaced frames of a file over `rows` rows, with `label` or its properties as
+    caption."""
     info = open_video(path)
     if rows < 1:
         raise ValueError(f"rows {rows} must be at least 1")
@@ -63,7 +64,7 @@ def sheet_from_video(
 
 
 def describe(info: VideoInfo) -> str:
-    """Say what a video is in one line."""
+    """Describe a video in one line: name, length, size and frame rate."""
     rate = f"{float(info.frame_rate):.3f}".rstrip("0").rstrip(".")
     return (
         f"{info.path.name}: {counted(info.frames, 'frame')}, {info.width}x{info.height}, {rate} fps"
@@ -71,7 +72,7 @@ def describe(info: VideoInfo) -> str:
 
 
 def even_positions(frames: int, count: int) -> list[int]:
-    """Spread `count` positions over `frames` frames, the first and the last included."""
+    """Spread `count` positions over `frames` frames, including the first and the last."""
     if count >= frames:
         return list(range(frames))
     return [round(i * (frames - 1) / max(count - 1, 1)) for i in range(count)]
@@ -87,7 +88,7 @@ def _picked(chunks: Iterable[Tensor], positions: list[int]) -> Iterator[Tensor]:
 
 
 def _evenly(video: Tensor | Iterable[Tensor], count: int) -> Tensor:
-    """Pick evenly spaced frames, `t 3 h w`; the length of an iterable shows only at its end."""
+    """Pick evenly spaced frames, `t 3 h w`; an iterable's length is known only at its end."""
     if isinstance(video, Tensor):
         video = video[0] if video.ndim == 5 and video.shape[0] == 1 else video
         video = [video[even_positions(len(video), count)]]
@@ -96,7 +97,7 @@ def _evenly(video: Tensor | Iterable[Tensor], count: int) -> Tensor:
 
 
 def _thinned(chunks: Iterable[Tensor], most: int) -> list[Tensor]:
-    """Keep at most about `most` frames: when there are twice as many, drop every other one."""
+    """Keep fewer than 2 `most` evenly spaced frames, and the last, by dropping every other one."""
     kept: list[Tensor] = []
     step, index, last = 1, -1, None
     for chunk in chunks:

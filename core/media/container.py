@@ -1,4 +1,4 @@
-"""Frames and sound -> mp4, mov and webm, with everything muxed in one pass."""
+"""Writes mp4, mov and webm, with frames and sound muxed in one pass."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .info import AudioClip
 from .sound import LAYOUTS, audio_frame
 
 OPUS_RATE = 48_000
-# What AAC can be sampled at; other sound is resampled, as all sound is for Opus.
+# AAC's sampling rates; sound at other rates is resampled to OPUS_RATE, for Opus always.
 AAC_RATES = (
     *(96_000, 88_200, 64_000, 48_000, 44_100, 32_000),
     *(24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350),
 )
-LONGEST_DELAY = 10_000  # ticks, which are frames, between decoding and showing one
+LONGEST_DELAY = 10_000  # ticks (frames) between decoding and presentation; more is a bogus value
 _BRAND_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is wanted of a file: its format, frames per second, quality (see `codecs`), texts,
-    sound, how often it plays (0: for ever), and whether its pictures `h w 4` are transparent."""
+    """The settings of a file to write: format, frames per second, quality (see `codecs`), texts,
+    sound, loop count (0: forever), and whether the frames `h w 4` have transparency."""
 
     encoding: Encoding
     frame_rate: Fraction
@@ -47,7 +47,7 @@ class Order:
 
 
 class ContainerWriter:
-    """Frames are encoded into the partial file as they come, each with the sound beside it."""
+    """Encodes frames into the partial file as they come, each with its stretch of sound."""
 
     def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
         self.partial, self.order, self.frames = partial, order, 0
@@ -55,8 +55,8 @@ class ContainerWriter:
         encoding, audio = order.encoding, order.audio
         even = 2 if encoding.is_subsampled else 1
         self.shape = tuple(side + side % even for side in shape)
-        # A fragment or cluster for each frame (their shortest time) can be played without closing
-        # the file; "bitexact" keeps Matroska from inventing a random segment number.
+        # One fragment or cluster per frame keeps the file playable while it is open; "bitexact"
+        # keeps Matroska from writing a random segment number.
         flags = "delay_moov+default_base_moof+use_metadata_tags"
         fragments = {"movflags": flags, "frag_duration": "1"}
         clusters = {"fflags": "bitexact", "cluster_time_limit": "1"}
@@ -65,8 +65,8 @@ class ContainerWriter:
         self.container.metadata.update(order.metadata)
         self.stream = self._add_video()
         self.sound = self._add_audio() if audio is not None else None
-        # The second frame completes the first fragment, one more if sound has to be in it. The
-        # file stays empty until then: with less in it nobody could play it.
+        # The second frame completes the first fragment, the third if there is sound. Until then the
+        # file stays empty, since players could not open it.
         self.early: list[av.Packet] | None = []
         self.enough = 2 if self.sound is None else 3
 
@@ -79,7 +79,7 @@ class ContainerWriter:
         stream.pix_fmt = order.pixels
         context = stream.codec_context
         context.time_base = 1 / rate
-        context.gop_size = max(1, round(2 * rate))  # seconds lost when a disk fills up
+        context.gop_size = max(1, round(2 * rate))  # 2 s, the most that a full disk costs
         if encoding.tag is not None:
             context.codec_tag = encoding.tag
         tag_bt709(context)
@@ -93,7 +93,7 @@ class ContainerWriter:
         return self.container.add_stream(codec, rate=rate, layout=layout)
 
     def add(self, image: np.ndarray) -> None:
-        """Encode a picture `h w 3` or `h w 4` of the order's depth and the sound beside it."""
+        """Encode a frame `h w 3` or `h w 4` (uint8, or uint16 for deep encodings) and its sound."""
         height, width = self.shape
         padding = (0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)
         image = np.pad(image, padding, mode="edge")
@@ -115,7 +115,7 @@ class ContainerWriter:
         if begin == end:
             return
         samples = waveform[:, begin:end]
-        samples = pad(samples, (0, end - begin - samples.shape[1]))  # Silence follows short sound.
+        samples = pad(samples, (0, end - begin - samples.shape[1]))  # Silence after short sound.
         block = audio_frame(samples.T.reshape(1, -1), LAYOUTS[samples.shape[0]], rate)
         block.pts, block.time_base = begin, Fraction(1, rate)
         self._mux(self.sound, block)
@@ -127,7 +127,7 @@ class ContainerWriter:
             if stream is self.stream and not packet.duration:
                 packet.duration = round(1 / self.order.frame_rate / packet.time_base)
             if stream is self.stream and abs(packet.pts - packet.dts) > LONGEST_DELAY:
-                packet.dts = packet.pts  # x265 leaves it unset where there are 1 or 2 frames.
+                packet.dts = packet.pts  # x265 leaves it unset for videos of 1 or 2 frames.
             if self.early is None:
                 self.container.mux(packet)
                 continue
@@ -152,7 +152,7 @@ class ContainerWriter:
         return self.partial
 
     def salvage(self) -> Path:
-        """Close what a fault has left, so that it can be played, and return it."""
+        """Make the file playable after an error, and return its path."""
         with suppress(av.error.FFmpegError, OSError):
             self.container.close()
         if self.order.encoding.is_fragmented and self.partial.exists():
@@ -161,7 +161,7 @@ class ContainerWriter:
 
 
 def _copy_index_first(path: Path, muxer: str) -> None:
-    """Replace a fragmented file by a copy whose index (moov) precedes the data."""
+    """Remux a fragmented file in place to one whose index (moov) precedes the data."""
     finishing = path.with_name(f"{path.stem}.finishing{path.suffix}")
     try:
         with av.open(str(path)) as source:
@@ -180,7 +180,7 @@ def _copy_index_first(path: Path, muxer: str) -> None:
 def _copy_packets(source: av.container.InputContainer, copy: av.container.OutputContainer) -> None:
     tags = {key: text for key, text in source.metadata.items() if key not in _BRAND_KEYS}
     copy.metadata.update(tags)
-    # Opaque means without an encoder, which PyAV 14 would run the packets through.
+    # opaque: copy the packets; otherwise PyAV 14 would encode them again.
     streams = {s.index: copy.add_stream_from_template(s, opaque=True) for s in source.streams}
     for packet in source.demux():
         if packet.dts is not None:
@@ -189,7 +189,7 @@ def _copy_packets(source: av.container.InputContainer, copy: av.container.Output
 
 
 def _cut_after_last_fragment(path: Path) -> None:
-    """Cut a broken fragmented file after its last whole top-level box of media data."""
+    """Truncate a broken fragmented file after its last complete top-level box of media data."""
     size, position, end = path.stat().st_size, 0, 0
     with path.open("r+b") as file:
         while position + 8 <= size:

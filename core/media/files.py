@@ -1,8 +1,8 @@
-"""Frames <-> files: the one module to import for reading, writing and passing on video.
+"""The public interface for reading and writing video files.
 
-The parts: `reading` (files -> frames), `selection` (which of them), `sound` (their sound),
-`writing` (frames -> files), `codecs` (which files), `info` (what a video is), `stream`
-(videos that are made or decoded only when somebody asks for their frames).
+`reading` decodes files to frames, `selection` chooses which, `sound` decodes their sound, `writing`
+encodes frames to files, `codecs` lists the formats, `info` describes videos, and `stream` has lazy
+videos, generated or decoded on demand.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Files that were half written when a run ended: the next run of the same takes their place.
+"""Removes partial files of interrupted runs when the same file is written again.
 
-While a file is written, a note beside says where, and the writer holds the note locked. A note that
-nobody holds is of a run that was killed or stopped: what it had written is removed, so that the
-file that is written from its beginning again has the name that the other one would have got.
+While a file is written, a locked note in a separate folder lists its paths. A note that nobody has
+locked belongs to a run that was killed or stopped: its partial files are removed, so that the new
+file gets the name that the interrupted one would have got.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PARTIAL, NOTE = ".partial", ".json"
 
 @contextmanager
 def taken_up(begin: Callable[[], NewFile], notes: Path, root: Path) -> Iterator[NewFile]:
-    """The file that begin() begins, after what earlier writers of it left was removed.
+    """Remove what interrupted writers of this file left, then yield the file from begin().
 
-    notes: the folder of notes of this file, whatever its number; it and the two above it are
-    removed when they become empty. root: what lies elsewhere is not removed, whatever notes say.
-    Where no notes can be written, the file is written all the same.
+    notes: the folder of this file's notes, whatever its number; it and its two parents are removed
+    when empty. root: nothing outside this folder is removed, whatever the notes say. If notes
+    cannot be written, the file is written all the same.
     """
     for note in sorted(notes.glob(f"*{NOTE}")) if notes.is_dir() else ():
         _clear(note, root)
@@ -44,7 +44,7 @@ def taken_up(begin: Callable[[], NewFile], notes: Path, root: Path) -> Iterator[
 
 
 def _noted(file: NewFile, notes: Path) -> TextIO | None:
-    """A note of a file, locked as long as it is open."""
+    """Write a note about a file, locked as long as it is open; None if that fails."""
     places = {file.partial, *([file.partial.with_suffix(file.path.suffix)] if file.path.suffix
                               else [])}  # fmt: skip
     try:
@@ -59,7 +59,7 @@ def _noted(file: NewFile, notes: Path) -> TextIO | None:
 
 
 def _clear(path: Path, root: Path) -> None:
-    """Remove what a note names, if nobody holds it."""
+    """Remove the files listed in a note, unless it is locked."""
     with suppress(OSError):
         note = open(path, "r+", encoding="utf-8")
         if not _lock(note):
@@ -74,7 +74,7 @@ def _clear(path: Path, root: Path) -> None:
 def _named(note: TextIO, root: Path) -> list[Path]:
     try:
         found = json.load(note)
-    except ValueError:  # Killed before it was written.
+    except ValueError:  # The run was killed before it wrote the note.
         return []
     paths = [Path(os.path.normpath(one)) for one in found if isinstance(one, str)]
     return [one for one in paths if one.is_relative_to(root) and PARTIAL in one.name]
@@ -89,7 +89,7 @@ def _forget(note: TextIO, path: Path) -> None:
 
 
 def _lock(file: TextIO) -> bool:
-    """Lock a file until it is closed, or its process ends; False if another holds it."""
+    """Lock a file until it is closed or the process ends; False if it is locked already."""
     try:
         if os.name == "nt":
             import msvcrt

@@ -1,7 +1,7 @@
-"""Encoders of graphics cards: offered on machines where they really encode a picture.
+"""Hardware video encoders, offered only on machines where they actually encode a frame.
 
-FFmpeg lists them wherever it was built with them, whatever the machine has. Importing this loads
-neither FFmpeg nor numpy, and looking for encoders does not either where there is no card.
+FFmpeg lists the encoders that it was built with, whatever the machine has. Importing this module
+loads neither FFmpeg nor numpy, nor does searching for encoders on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from glob import glob
 
 from .codecs import BEST, ENCODINGS, SMALLEST, Encoding
 
-PROBE_SIDE = 256  # pixels; some encoders refuse smaller pictures
+PROBE_SIDE = 256  # pixels; some encoders refuse smaller frames
 FF_QP2LAMBDA = 118
 STANDARDS = {"h264": "H.264", "hevc": "H.265", "av1": "AV1"}
 
@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[str, Callable[[int], dict[str, str]], str]] = {
 
 @lru_cache(maxsize=1)
 def hardware_encodings() -> dict[str, Encoding]:
-    """The formats that hardware of this machine encodes, by name, such as "mp4 (H.264 NVENC)"."""
+    """The formats with a working hardware encoder, by name, such as "mp4 (H.264 NVENC)"."""
     offered = {}
     for kind in _likely_kinds():
         product, options, pixels = KINDS[kind]
@@ -63,7 +63,8 @@ def hardware_encodings() -> dict[str, Encoding]:
 
 
 def encoding_of(format: str) -> Encoding:
-    """The encoding of a format's name; ValueError for one that is not known or not there."""
+    """The encoding of a format by name; ValueError for one that is unknown or unavailable. "webm"
+    falls back to AV1 if FFmpeg lacks VP9."""
     import av
 
     encoding = ENCODINGS.get(format) or hardware_encodings().get(format)
@@ -79,7 +80,7 @@ def encoding_of(format: str) -> Encoding:
 
 
 def _likely_kinds() -> list[str]:
-    """Kinds whose hardware may be there, from what costs nothing to look at."""
+    """Kinds of hardware that may be present, by cheap checks."""
     if sys.platform == "darwin":
         return ["videotoolbox"]
     if sys.platform == "win32":
@@ -89,7 +90,7 @@ def _likely_kinds() -> list[str]:
 
 
 def _encodes(encoding: Encoding) -> bool:
-    """Whether one grey picture comes out."""
+    """Whether the encoder yields a packet for one grey frame."""
     import av
 
     if encoding.codec not in av.codecs_available:

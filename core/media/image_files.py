@@ -1,4 +1,4 @@
-"""Image files as Pillow opens them: checked before they are decoded, with 0..1 for every depth."""
+"""Opens image files with Pillow: checked before decoding, with every bit depth scaled to 0..1."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .info import MAX_PIXELS, check_picture_size, check_regular, fault_reason
 
-# What Pillow raises for files that are damaged on purpose or by accident.
+# What Pillow raises for damaged or malicious files.
 IMAGE_FAULTS = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, LookupError),
     *(ArithmeticError, AssertionError, MemoryError, RuntimeError, struct.error, zlib.error),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 PNG = b"\x89PNG\r\n\x1a\n"
-# Chunks without pixels whose contents may be large, and which Pillow then refuses.
+# Chunks without pixels; Pillow refuses files in which they are large.
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tags of TIFF and their values
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF tags and their values
 SAMPLE_FORMAT, UNSIGNED = 339, 1
-# Float images end at 1; highlights may lie a little above it. Beyond this they are counts.
+# White is 1 in float images, with highlights somewhat above. Beyond this the values are integers.
 MAX_HIGHLIGHT = 16
 
 
 def open_image(path: Path, *, texts: bool = False) -> Image.Image:
-    """Open an image without decoding it, close it with `with`; `texts` keeps those of a PNG.
+    """Open an image without decoding it (use it in a `with`); `texts` keeps a PNG's text chunks.
 
-    Raises ValueError in one sentence for what is no image, cannot be read or is too large.
+    Raises ValueError with one sentence if it is no image, unreadable or too large.
     """
     check_regular(path)
     try:
@@ -52,7 +52,7 @@ def open_image(path: Path, *, texts: bool = False) -> Image.Image:
 
 
 def _source(path: Path) -> Path | BytesIO:
-    """The file, or the contents of a PNG without its texts and profiles."""
+    """The file's path, or for a PNG its contents without text and profile chunks."""
     with path.open("rb") as file:
         if file.read(len(PNG)) != PNG:
             return path
@@ -68,10 +68,10 @@ def _source(path: Path) -> Path | BytesIO:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Decode a picture and turn it as its Exif orientation asks."""
+    """Decode a picture and apply its Exif orientation."""
     picture.load()
     turned = ImageOps.exif_transpose(picture)
-    # Pillow heeds neither of these where there are more than 8 bits, and copies lose the tags.
+    # Pillow ignores both for more than 8 bits, and the copy has no tags.
     tags = getattr(picture, "tag_v2", {})
     turned.info["is_inverted"] = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
     turned.info["is_unsigned"] = UNSIGNED in tags.get(SAMPLE_FORMAT, (UNSIGNED,))
@@ -79,7 +79,7 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def rgb_over_black(picture: Image.Image) -> np.ndarray:
-    """`h w 3` uint8; what is transparent lies over black."""
+    """`h w 3` uint8, with transparency blended over black."""
     if not _is_deep(picture):
         if not picture.has_transparency_data:
             return np.array(picture.convert("RGB"))
@@ -93,7 +93,7 @@ def rgb_over_black(picture: Image.Image) -> np.ndarray:
 
 
 def rgba_pixels(picture: Image.Image) -> np.ndarray:
-    """`h w 4` uint8 with the colours as they are stored, opaque where nothing is said."""
+    """`h w 4` uint8 with the colours as stored, opaque if there is no alpha channel."""
     if not _is_deep(picture):
         return np.array(picture.convert("RGBA"))
     colours, alpha = rgb_and_alpha(picture)
@@ -102,7 +102,7 @@ def rgba_pixels(picture: Image.Image) -> np.ndarray:
 
 
 def rgb_and_alpha(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """`h w 3` float32 in [0, 1] as stored, and `h w` where there is transparency (1 is opaque)."""
+    """Colours `h w 3` float32 in [0, 1] as stored, and alpha `h w` (1 is opaque) or None."""
     if _is_deep(picture):
         return _deep(picture)
     colours = np.array(picture.convert("RGB"), np.float32)
@@ -113,7 +113,7 @@ def rgb_and_alpha(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _is_deep(picture: Image.Image) -> bool:
-    """Whether it is grey with more than 8 bits, of which Pillow's conversions keep the lowest."""
+    """Whether it is greyscale with more than 8 bits, which Pillow's conversions do not scale."""
     return picture.mode in ("I", "F") or picture.mode.startswith("I;16")
 
 
@@ -133,7 +133,7 @@ def _deep(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _white(mode: str, brightest: float) -> float:
-    """The value of white: 16 bits say it, other files do not, and their brightest pixel tells."""
+    """The value of white: known for 16 bits, else guessed from the brightest pixel."""
     if mode.startswith("I;16"):
         return 65535
     if mode == "F" and brightest <= MAX_HIGHLIGHT:

@@ -1,6 +1,6 @@
-"""Animated images (gif, webp, apng) and folders of numbered images, read with Pillow.
+"""Reads animated images (gif, webp, apng) and folders of numbered images with Pillow.
 
-Pictures come as `h w 3` uint8 RGB, one after the other; what is transparent lies over black.
+Frames are yielded one by one as `h w 3` uint8 RGB over black, or with alpha as `h w 4`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .info import VideoInfo, exact_frame_rate, fault_reason
 from .selection import converted
 from .timing import Timing
 
-FOLDER_FRAME_RATE = Fraction(24)  # frames per second of a folder of images that does not say
+FOLDER_FRAME_RATE = Fraction(24)  # frames per second, for folders that do not specify it
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-# An animation may repeat a large picture without end in a few bytes. Below the first number of
-# pixels any file may; above it there must be a byte for every so many.
+# An animation can repeat a large frame endlessly in a few bytes. Above this total of pixels, a file
+# must have at least one byte per PIXELS_PER_BYTE.
 UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**28, 1000
 
-# Unit in seconds of the durations that a format knows; APNG has fractions.
+# Unit in seconds of a format's durations; APNG has fractions.
 CLOCKS = {"GIF": Fraction(1, 100), "WEBP": Fraction(1, 1000)}
 
 # Animated images (Pillow).
@@ -45,7 +45,7 @@ def scan_image(path: Path) -> VideoInfo:
                 pixels = frames * width * height
                 if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
                     raise ValueError(f"so many of {width}x{height} cannot be in {size} bytes")
-                picture.load()  # WebP knows the duration only then, and faults show
+                picture.load()  # finds faults; WebP knows the duration only now
                 times.append(milliseconds)
                 milliseconds += picture.info.get("duration", 0) or 100  # what browsers do
         except IMAGE_FAULTS as fault:
@@ -62,12 +62,12 @@ def _corrupt(path: Path, frames: int, fault: Exception) -> ValueError:
 
 
 def _pictures(image: Image.Image) -> Iterator[Image.Image]:
-    """Iterate the animation's pictures; an APNG may begin with a still that is not part of it."""
+    """Iterate the animation's frames, without the still that an APNG may have before them."""
     return islice(ImageSequence.Iterator(image), int(getattr(image, "default_image", False)), None)
 
 
 def decode_image(info: VideoInfo, indices: Sequence[int], alpha: bool) -> Iterator[np.ndarray]:
-    """Yield `h w 3` or with `alpha` `h w 4` uint8 of rising numbers of pictures."""
+    """Yield `h w 3`, or with `alpha` `h w 4`, uint8 for non-decreasing frame indices."""
     done, convert = indices[0], rgba_pixels if alpha else rgb_over_black
     with open_image(info.path) as image:
         try:
@@ -85,7 +85,7 @@ def image_metadata(path: Path) -> dict[str, str]:
     with open_image(path, texts=True) as image:
         try:
             if image.format == "PNG":
-                image.load()  # text may stand behind the pixels
+                image.load()  # texts may come after the pixels
                 return {key: str(text) for key, text in image.text.items()}
             if image.format == "GIF":
                 return _unpacked_comment(image.info.get("comment", b""))
@@ -105,11 +105,11 @@ def _unpacked_comment(comment: bytes) -> dict[str, str]:
 
 
 def _exif_texts(exif: Image.Exif) -> dict[str, str]:
-    """Split the strings that ComfyUI puts into a WebP's Exif: "workflow:{...}", "prompt:{...}"."""
+    """Split ComfyUI's strings in the Exif of a WebP: "workflow:{...}", "prompt:{...}"."""
     texts = {}
     for tag, value in exif.items():
         if isinstance(value, str):
-            with suppress(UnicodeError):  # Pillow reads Latin-1 whatever it is.
+            with suppress(UnicodeError):  # Pillow decodes any text as Latin-1.
                 value = value.encode("latin-1").decode()
             key, colon, text = value.partition(":")
             has_key = colon and key.isidentifier()
@@ -121,7 +121,7 @@ def _exif_texts(exif: Image.Exif) -> dict[str, str]:
 
 
 def numbered_images(folder: Path) -> list[Path]:
-    """List a folder's images in the order of the numbers in their names (2 before 10)."""
+    """List a folder's images in natural order of their names (2 before 10)."""
     try:
         images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as fault:
@@ -145,7 +145,7 @@ def scan_folder(folder: Path) -> VideoInfo:
 
 
 def _noted_frame_rate(path: Path) -> Fraction | None:
-    """The frame rate that a PNG of ours carries, if it is a number of sane length."""
+    """The frame rate in a PNG written by this pack, if it is a number of sane length."""
     try:
         text = image_metadata(path).get("frame_rate", "")
         number = re.fullmatch(r"\d{1,9}([./]\d{1,9})?", text)
@@ -163,7 +163,7 @@ def _still(path: Path, alpha: bool = False) -> np.ndarray:
 
 
 def decode_folder(info: VideoInfo, indices: Sequence[int], alpha: bool) -> Iterator[np.ndarray]:
-    """As `decode_image`; ValueError for a picture whose size is not that of the first."""
+    """As `decode_image`; ValueError for an image whose size differs from the first one's."""
     paths = iter(numbered_images(info.path)[indices[0] :])
     return converted(paths, indices, lambda path: _sized_still(path, info, alpha))
 

@@ -1,7 +1,7 @@
-"""What is known of a video without its pixels: kind, size, length, frame rate; and how faults read.
+"""A video's properties without its pixels: kind, size, length, frame rate; and error messages.
 
-Files come from anywhere. What is no regular file is refused before it is opened, because reading a
-named pipe may never end; sizes that a header claims are checked before anything is decoded.
+Files are untrusted. Anything but a regular file is refused before it is opened, because reading a
+named pipe may block forever; the size in a header is checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 
 from .timing import Timing
 
-MAX_PIXELS = 2**26  # of a still or an animation's picture, 8192 x 8192
-MAX_VIDEO_PIXELS = 2**25  # of a video's picture, 8192 x 4096: decoders hold many of them
-# A small file may claim a huge picture, and a few kilobytes then cost gigabytes. Below the first
-# number any file may; above it there must be a byte for every so many pixels.
+MAX_PIXELS = 2**26  # of a still or an animation's frame, 8192 x 8192
+MAX_VIDEO_PIXELS = 2**25  # of a video's frame, 8192 x 4096: decoders hold many of them
+# A few kilobytes can claim a huge picture and cost gigabytes. Above this number of pixels, a file
+# must have at least one byte per PIXELS_PER_BYTE.
 UNSUSPECTED_PIXELS, PIXELS_PER_BYTE = 2**24, 250
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is: its place, the exact frame count, the size as shown, frames per second on
-    average, and when each frame is shown (None: all as long)."""
+    """A video's path, exact frame count, display size, average frame rate in frames per second, and
+    when each frame is shown (None: all have equal durations)."""
 
     path: Path
     frames: int
@@ -41,14 +41,17 @@ class VideoInfo:
 
 
 class AudioClip(NamedTuple):
-    """Sound: waveform float32 `channels samples` in [-1, 1] and samples per second."""
+    """Sound: waveform float32 `channels samples` in [-1, 1], and samples per second."""
 
     waveform: Tensor
     sample_rate: int
 
 
 def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
-    """Turn frames per second into a fraction; 23.976 and its kin become n * 1000 / 1001."""
+    """Convert frames per second to a fraction; NTSC rates such as 23.976 become n * 1000 / 1001.
+
+    Raises ValueError unless it is between 0 and 100000, exclusive.
+    """
     if isinstance(rate, float):
         if not 0 < rate < 100_000:  # also catches NaN
             raise ValueError(f"frame rate {rate} must be between 0 and 100000 frames per second")
@@ -62,17 +65,18 @@ def exact_frame_rate(rate: Fraction | float | int) -> Fraction:
 
 
 def _simplest(rate: float) -> Fraction:
-    """30000/7007, as every seventh frame has it, is recognised in a float; noise in it is not."""
+    """An exact fraction such as 30000/7007 (a stride of 7 in NTSC) if the float is one to within
+    rounding, else the nearest with a denominator up to 1000."""
     exact = Fraction(rate).limit_denominator(10_010)
     is_exact = abs(exact - Fraction(rate)) < Fraction(rate) / 10**12
     return exact if is_exact else Fraction(rate).limit_denominator(1000)
 
 
 def kind_of(path: Path) -> str:
-    """Tell "folder", "image" and "container" apart by the first bytes, not by the name.
+    """Return "folder", "image" or "container", detected from the first bytes, not from the name.
 
-    Raises FileNotFoundError when there is nothing, ValueError for pipes, sockets and devices and
-    for files that may not be read.
+    Raises FileNotFoundError if nothing is there, ValueError for pipes, sockets, devices and
+    unreadable files.
     """
     if path.is_dir():
         return "folder"
@@ -101,11 +105,11 @@ def check_regular(path: Path) -> None:
 
 
 class SizeFault(ValueError):
-    """A picture that is too large to be read; the sentence begins with its file."""
+    """A picture is too large to be read; the message begins with its file."""
 
 
 def check_picture_size(path: Path, width: int, height: int, most: int = MAX_PIXELS) -> None:
-    """Raise SizeFault for a picture that is too large, or for what its file can hold."""
+    """Raise SizeFault for a picture that is too large, absolutely or for the size of its file."""
     pixels = width * height
     if pixels > most:
         raise SizeFault(
@@ -122,8 +126,8 @@ def check_picture_size(path: Path, width: int, height: int, most: int = MAX_PIXE
 
 
 def fault_reason(fault: BaseException) -> str:
-    """Put a library's fault into words that fit behind a colon, in the middle of a sentence."""
-    if isinstance(fault, (LookupError, TypeError, AttributeError)):  # In Python's words.
+    """Phrase a library's error to follow a colon within a sentence."""
+    if isinstance(fault, (LookupError, TypeError, AttributeError)):  # No use to a user.
         return "its parts do not fit together"
     text = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
     return text[:1].lower() + text[1:].rstrip(".")

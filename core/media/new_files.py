@@ -1,9 +1,9 @@
-"""Files under way: every run has names of its own, and no file of anybody else is replaced.
+"""Creates output files under names that are unique per run, without replacing others' files.
 
-Until it is finished, `<stem><suffix>` is called `<stem>.partial<suffix>`. That file is created
-before any work starts and only if it is not there, so that two runs never write into one file; a
-numbered name is taken as soon as any file with its number exists, whatever its suffix. A run that
-is killed leaves its partial file and with it its number, which the next run passes over.
+Until it is finished, `<stem><suffix>` is written as `<stem>.partial<suffix>`. That file is created
+exclusively before any work starts, so that two runs never write to one file. A number is taken as
+soon as any file with it exists, whatever its suffix. A run that is killed leaves its partial file,
+whose number the next run skips.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 
 
 class NewFile:
-    """A file, or a folder of images, that is being made.
+    """A file, or a folder of images, that is being written.
 
-    path: its name once it is finished, which `finish` may still change to one with a higher number.
-    partial: what is written until then; it exists from the beginning and is this object's alone.
+    path: its final name; `finish` may still change it to one with a higher number. partial: where
+    to write until then; it exists from the start and no other object has it.
     """
 
     def __init__(self, path: Path, partial: Path, *, series: tuple[str, str] | None = None,
@@ -34,10 +34,10 @@ class NewFile:
 
     @classmethod
     def at(cls, path: Path, *, folder: bool = False, under_way: str | None = None) -> NewFile:
-        """Begin the file (or folder) `path`; OSError where nothing can be written.
+        """Start the file (or folder) `path`; OSError if it cannot be created.
 
-        A file that is there already is replaced at the end; one that appears meanwhile is not.
-        under_way: suffix of the partial file where it is not that of the file.
+        A file that already exists is replaced at the end; one that appears meanwhile is not.
+        under_way: suffix of the partial file, if it differs from the file's.
         """
         suffix = "" if folder else path.suffix
         stem = path.name.removesuffix(suffix)
@@ -51,9 +51,9 @@ class NewFile:
 
     @classmethod
     def numbered(cls, base: Path, suffix: str, *, under_way: str | None = None) -> NewFile:
-        """Begin "<base>_00001_<suffix>", or the first one after the highest number that is taken.
+        """Start "<base>_00001_<suffix>", or with the number after the highest one taken.
 
-        Without a suffix it is a folder. The folder it is in is made. under_way: as in `at`.
+        Without a suffix it is a folder. Creates the parent folder. under_way: as in `at`.
         """
         base.parent.mkdir(parents=True, exist_ok=True)
         number = 0
@@ -63,7 +63,7 @@ class NewFile:
             partial = base.with_name(f"{stem}.partial{under_way or suffix}")
             if not _made(partial, folder=not suffix):
                 continue
-            # Of two with one number, at least the later one sees the other, and gives way.
+            # Of two runs with one number, at least the later sees the other, and backs off.
             if _names(base, number) == [partial.name]:
                 series = base.name, suffix
                 return cls(base.with_name(f"{stem}{suffix}"), partial, series=series)
@@ -73,10 +73,10 @@ class NewFile:
         raise AssertionError("numbers do not end")
 
     def finish(self, written: Path | None = None) -> Path:
-        """Give what was written (by default the partial file) its name, and return that.
+        """Rename what was written (by default the partial file) to its final name; return that.
 
-        A numbered file whose name was taken meanwhile gets the next free number; for any other,
-        FileExistsError says that somebody else wrote it.
+        A numbered file whose name was taken meanwhile gets the next free number; any other raises
+        FileExistsError.
         """
         written = written or self.partial
         if self.replaces and not written.is_dir():
@@ -90,7 +90,7 @@ class NewFile:
 
     def _move(self, written: Path) -> None:
         if self.replaces:
-            self.path.rmdir()  # An empty folder, or the OSError that says it is not.
+            self.path.rmdir()  # Raises OSError unless the folder is empty.
         while True:
             try:
                 return move_new(written, self.path)
@@ -104,7 +104,7 @@ class NewFile:
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
-        """The partial file, to be written at once: finished at the end, removed after a fault."""
+        """Context that yields the partial file, and finishes it, or removes it after an error."""
         try:
             yield self.partial
             self.finish()
@@ -113,13 +113,13 @@ class NewFile:
             raise
 
     def discard(self) -> None:
-        """Give the name back, unless something was written already."""
+        """Remove the partial file if nothing was written, which frees its name."""
         if not self.is_finished and self.left() is None:
             with suppress(OSError):
                 self.partial.rmdir() if self.partial.is_dir() else self.partial.unlink()
 
     def left(self) -> Path | None:
-        """What there is of a file that was not finished, or None if nothing was written."""
+        """The partial content of an unfinished file; None if nothing was written."""
         if self.is_finished:
             return None
         suffix = self.series[1] if self.series else self.path.suffix
@@ -128,9 +128,9 @@ class NewFile:
 
 
 def move_new(source: Path, target: Path) -> None:
-    """Rename a file or folder; FileExistsError if there is anything called `target`."""
+    """Rename a file or folder; FileExistsError if `target` exists."""
     if os.name == "nt":
-        os.rename(source, target)  # Refuses names that are taken, which POSIX does not.
+        os.rename(source, target)  # Fails if the target exists, unlike on POSIX.
     elif source.is_dir():
         target.mkdir()
         os.replace(source, target)
@@ -143,7 +143,7 @@ def _move_file(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # FAT and some network shares have no links.
+    except OSError:  # FAT and some network shares have no hard links.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         os.replace(source, target)
     else:
@@ -163,7 +163,7 @@ def _made(path: Path, folder: bool) -> bool:
 
 
 def _is_alone(partial: Path, suffix: str) -> bool:
-    """Give the name back if an older run left a file that this one may come to write, too."""
+    """Whether no earlier run left a partial file with the final suffix; if one did, remove ours."""
     other = partial.with_suffix(suffix) if suffix else partial
     if other == partial or not other.exists():
         return True

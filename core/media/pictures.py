@@ -1,6 +1,6 @@
-"""Decoded frames of containers -> `h w 3` or `h w 4` uint8 as players show them.
+"""Converts decoded frames of containers to `h w 3` or `h w 4` uint8 as players show them.
 
-Pictures are turned and mirrored as their display matrix asks; `colour` converts them.
+Applies the rotation and mirroring of the display matrix; `colour` converts the colours.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from av.sidedata.sidedata import Type as SideData
 
 from .colour import decoded_colours
 
-# WebM keeps transparency beside the pictures, where FFmpeg's own decoders do not look for it.
+# WebM stores transparency as side data, which FFmpeg's native decoders ignore.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
-    """The decoder for a WebM stream with transparency; None where the stream's own one will do.
+    """The decoder for a WebM stream with transparency; None if the stream's default one suffices.
 
-    Raises ValueError if this FFmpeg has been built without it.
+    Raises ValueError if FFmpeg was built without it.
     """
     codec = stream.codec_context.name
     tags = {key.lower(): text for key, text in stream.metadata.items()}
@@ -33,7 +33,7 @@ def alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
 
 
 def rgb_picture(frame: av.VideoFrame) -> np.ndarray:
-    """Convert one frame: `h w 3`, over black, upright."""
+    """Convert one frame to `h w 3`, over black, upright."""
     pixels = decoded_colours(frame)
     if pixels.shape[2] == 4:
         pixels = over_black(pixels)
@@ -41,19 +41,19 @@ def rgb_picture(frame: av.VideoFrame) -> np.ndarray:
 
 
 def rgba_picture(frame: av.VideoFrame) -> np.ndarray:
-    """Convert one frame: `h w 4` with the colours as they are stored, upright."""
+    """Convert one frame to `h w 4` with the colours as stored, upright."""
     return _upright(with_alpha(decoded_colours(frame)), frame)
 
 
 def over_black(rgba: np.ndarray) -> np.ndarray:
-    """Blend `h w 4` (uint8 or uint16) with black, `h w 3`."""
+    """Blend `h w 4` (uint8 or uint16) over black: `h w 3`."""
     white = np.iinfo(rgba.dtype).max
     alpha = rgba[..., 3:].astype(np.uint32)
     return ((rgba[..., :3] * alpha + white // 2) // white).astype(rgba.dtype)
 
 
 def with_alpha(pixels: np.ndarray) -> np.ndarray:
-    """`h w 4` of `h w 3` uint8, opaque; of `h w 4` the same object."""
+    """Add an opaque alpha channel to `h w 3` uint8; `h w 4` is returned as it is."""
     if pixels.shape[2] == 4:
         return pixels
     opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
@@ -61,7 +61,7 @@ def with_alpha(pixels: np.ndarray) -> np.ndarray:
 
 
 def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turn and mirror a picture: its display matrix takes (x, y) to (a x + c y, b x + d y)."""
+    """Apply the frame's display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
     matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
         return pixels

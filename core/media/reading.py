@@ -1,10 +1,10 @@
-"""Files -> frames: read videos as a stream of tensors, exactly as many frames as the file holds.
+"""Reads videos as a stream of tensors, with exactly as many frames as the file has.
 
-Three kinds of source share one interface: containers that FFmpeg opens (mp4, mov, webm, mkv, ...),
-animated images that Pillow opens (gif, webp, apng) and folders of numbered images. Frames come as
-float32 `t 3 h w` in [-1, 1], 8 bits deep; alpha is laid over black or comes as a fourth channel,
-HDR is not tone mapped. `selection` says which frames: all pictures as they are stored, whatever
-their durations, or those that are shown at the times of a constant rate.
+Three kinds of source share one interface: containers read with FFmpeg (mp4, mov, webm, mkv, ...),
+animated images read with Pillow (gif, webp, apng), and folders of numbered images. Frames are
+float32 `t 3 h w` in [-1, 1] of 8-bit precision; alpha is blended over black or is a fourth channel,
+and HDR is not tone mapped. `selection` chooses the frames: those stored, whatever their durations,
+or those shown at the times of a constant rate.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ from .timing import Timing
 
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
 
-# Containers whose packets carry the time of the very picture in them. Others (AVI, raw streams)
-# guess it or count anew after a jump; such files are decoded from their beginning.
+# Containers with a reliable time stamp in each packet. Others (AVI, raw streams) guess it, or
+# restart counting after a seek; they are decoded from the beginning.
 SEEKABLE = ("mov,", "matroska")
-# Containers that say when each picture is shown.
+# Containers that store when each frame is shown.
 TIMED = (*SEEKABLE, "mpeg", "flv", "asf", "ogg")
-# Recordings that may begin anywhere: what precedes the first key frame cannot be decoded.
+# Recordings that may start anywhere: frames before the first key frame cannot be decoded.
 CUT_ANYWHERE = ("mpeg", "mpegts")
 
 
 class _Packets(NamedTuple):
-    """The packets of a video stream that will be shown, counted without decoding them."""
+    """The displayed frames of a video stream, counted from packets without decoding."""
 
     frames: int
-    times: list[int]  # presentation times in display order; empty when the file has none
+    times: list[int]  # presentation times in display order; empty if any is missing
     key_times: list[int]
-    duration: int  # of the last picture shown, in the stream's time base
+    duration: int  # of the last frame, in the stream's time base
 
 
 def open_video(path: str | PathLike[str]) -> VideoInfo:
-    """Look at a video without decoding it: count its frames, learn its size and frame rate.
+    """Read a video's frame count, size and frame rate without decoding all of it.
 
-    Raises FileNotFoundError when there is no such file or folder, ValueError when it holds no
-    frames, is corrupt or ends early (the sentence says how many frames are there).
+    Raises FileNotFoundError if there is no such file or folder, ValueError if it has no frames, is
+    corrupt or truncated (with the number of frames that are there).
     """
     path = Path(path)
     scan = {"folder": scan_folder, "image": scan_image}.get(kind_of(path), _scan_container)
@@ -86,12 +86,12 @@ def read_frames(
     chunk: int = 16,
     size: tuple[int, int] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield `count` frames (all by default), every `stride`-th one beginning at frame `start`.
+    """Yield `count` frames (all by default), every `stride`-th one from frame `start` on.
 
-    Each item is float32 `t 3 h w` in [-1, 1] with t = `chunk`, the last one shorter; `size` is
-    (height, width) and resizes with an antialiased bicubic filter. The request is checked against
-    the file before the first frame is decoded. When decoding fails midway, the frames before the
-    fault are yielded first, then ValueError says how many there were.
+    Each item is float32 `t 3 h w` in [-1, 1] with t = `chunk`, the last one possibly shorter; a
+    `size` (height, width) resizes with an antialiased bicubic filter. The request is checked
+    against the file before any frame is yielded. If decoding fails midway, the frames before the
+    error are yielded first, then ValueError says how many there were.
     """
     info = open_video(path)
     chosen = choose(info, Selection(start=start, count=count, stride=stride))
@@ -106,8 +106,8 @@ def read_chosen(
     size: tuple[int, int] | None = None,
     alpha: bool = False,
 ) -> Iterator[Tensor]:
-    """Yield the frames that were chosen, as `read_frames` does; with `alpha` `t 4 h w`, the colours
-    as they are stored and the transparency last (1 is opaque, -1 transparent)."""
+    """Yield the chosen frames as `read_frames` does; with `alpha` as `t 4 h w`, colours as stored
+    and alpha last (1 is opaque, -1 transparent)."""
     if chunk < 1:
         raise ValueError(f"chunk {chunk} must be at least 1")
     if size is not None and min(size) < 1:
@@ -116,11 +116,11 @@ def read_chosen(
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """Read the text a video carries, e.g. {"prompt": ..., "workflow": ...} in JSON; {} if none.
+    """Read a video's text metadata, e.g. {"prompt": ..., "workflow": ...} in JSON; {} if none.
 
-    Containers give all their tags (in lower case for Matroska, which stores capitals), PNG its text
-    chunks, WebP the "key:value" strings of its Exif, GIF its comment (a JSON object of texts is
-    unpacked, anything else is under "comment"), a folder what its first image carries.
+    From containers all tags (with Matroska's upper-case keys in lower case), from PNG the text
+    chunks, from WebP the "key:value" strings of the Exif, from GIF the comment (a JSON object of
+    texts is unpacked, any other text is under "comment"), from a folder those of its first image.
     """
     path = Path(path)
     kind = kind_of(path)
@@ -143,8 +143,8 @@ def _chunks(
     while done < count and fault is None:
         group: list[np.ndarray] = []
         try:
-            group.extend(islice(images, min(chunk, count - done)))  # extends item by item, so
-        except ValueError as error:  # that the images before a fault are kept
+            group.extend(islice(images, min(chunk, count - done)))  # item by item: keeps the
+        except ValueError as error:  # frames before an error
             fault = error
         if fault is None and not group:
             decoded = indices[done - 1] + 1 if done else indices[0]
@@ -225,17 +225,18 @@ def _frame_rate(stream: av.VideoStream, frames: int) -> Fraction:
     if not average:
         lasts = stream.duration * stream.time_base if stream.duration else 0
         return frames / lasts if lasts else guessed or FOLDER_FRAME_RATE
-    # A clock of milliseconds cannot say 24000/1001.
+    # A time base of milliseconds cannot represent 24000/1001.
     is_rounded = stream.time_base == Fraction(1, 1000) and guessed
     return guessed if is_rounded and abs(guessed - average) < average / 1000 else average
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> _Packets:
-    """Count by demuxing: headers may be missing, wrong or count frames that an edit list hides."""
+    """Count by demuxing: a header's count may be missing, wrong, or include frames hidden by an
+    edit list."""
     times: list[int | None] = []
     key_times, duration = [], 0
     for packet in container.demux(stream):
-        if packet.size == 0 or getattr(packet, "is_discard", False):  # the flush, hidden frames
+        if packet.size == 0 or getattr(packet, "is_discard", False):  # flush packet, hidden frame
             continue
         times.append(packet.pts)
         duration = packet.duration or duration
@@ -250,11 +251,11 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 
 def _expected_frames(stream: av.VideoStream, packets: _Packets) -> int:
-    """Tell how many frames the file promises; MP4 counts them, Matroska notes the duration."""
+    """The number of frames that the file claims: MP4's count, or from Matroska's duration."""
     duration = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
     if not duration or not packets.times or not stream.average_rate:
-        # An edit list may hide frames that the header counts, but then it also shortens the
-        # duration, so believe the smaller of both.
+        # An edit list may hide frames that the header counts, but it also shortens the duration, so
+        # take the smaller of both.
         counted = stream.frames
         if counted and stream.duration and stream.average_rate:
             shown = round(stream.duration * stream.time_base * stream.average_rate)
@@ -268,7 +269,7 @@ def _expected_frames(stream: av.VideoStream, packets: _Packets) -> int:
 
 
 def _decode_container(info: VideoInfo, indices: Sequence[int], alpha: bool) -> Iterator[np.ndarray]:
-    """Yield `h w 3` or with `alpha` `h w 4` uint8 of rising numbers of pictures."""
+    """Yield `h w 3`, or with `alpha` `h w 4`, uint8 for non-decreasing frame indices."""
     done, convert = indices[0], rgba_picture if alpha else rgb_picture
     try:
         with open_container(info.path) as container:
@@ -280,8 +281,8 @@ def _decode_container(info: VideoInfo, indices: Sequence[int], alpha: bool) -> I
                     yield image
                     done = index + 1
             finally:
-                # A decoding thread that logs waits for Python, while Python, freeing the decoder,
-                # waits for the thread: all of them have to be at rest by then.
+                # Avoids a deadlock: a decoding thread that logs waits for the GIL, which is held
+                # while freeing the decoder waits for its threads. Flushing stops them first.
                 stream.codec_context.flush_buffers()
     except CONTAINER_FAULTS as fault:
         raise ValueError(
@@ -306,13 +307,13 @@ def _frames_from(
                 yield first
                 yield from frames
                 return
-        container.seek(0, stream=stream)  # no usable index: decode and drop
+        container.seek(0, stream=stream)  # no usable index: decode from the start and drop
     yield from islice(decoded_frames(container, stream), start, None)
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open a file with FFmpeg: no huge picture is decoded, and tags may be in any encoding."""
-    # Older PyAV crashes when streams appear that it had not yet seen as it copied the options.
+    """Open a file with FFmpeg, with a limit on the frame size, and accept tags in any encoding."""
+    # Older PyAV crashes if streams appear after it copied the options.
     is_safe = int(av.__version__.partition(".")[0]) >= 18
     options = {"max_pixels": str(MAX_VIDEO_PIXELS)} if is_safe else {}
     return av.open(str(path), options=options, metadata_errors="replace")
@@ -321,7 +322,7 @@ def open_container(path: Path) -> av.container.InputContainer:
 def decoded_frames(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.VideoFrame]:
-    """Decode from where the container stands to its end, with transparency if there is any."""
+    """Decode from the container's current position to its end, with transparency if any."""
     stream.codec_context.options = {"max_pixels": str(MAX_VIDEO_PIXELS)}
     decoder = alpha_decoder(stream)
     if decoder is None:

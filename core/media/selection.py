@@ -1,4 +1,4 @@
-"""Which pictures of a file become the frames of a video, and at which rate."""
+"""Chooses which stored frames of a file to read, and at which frame rate."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Picture = TypeVar("Picture")
 class Selection:
     """A part of a video.
 
-    frame_rate: the video is laid out at this rate first, each frame being the picture that is shown
-    at its time; None takes the pictures as they are stored. Of these frames, every `stride`-th one
-    from the frame `start` on, or from the one shown at `start_time` seconds; `count` of them, or
-    those within `duration` seconds, or all. Exact for files with a variable frame rate, too.
+    frame_rate: resample to this rate first, each frame being the stored one shown at its time; None
+    takes the frames as stored. Of these, every `stride`-th one from frame `start` on, or from the
+    one shown at `start_time` seconds: `count` of them, or those within `duration` seconds, or all.
+    Also exact for files with a variable frame rate.
     """
 
     frame_rate: Fraction | None = None
@@ -38,8 +38,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a selection takes from one file: numbers of its pictures in rising order, the frames per
-    second they are then shown at, and the second of the file at which the first one is."""
+    """A selection from one file: indices of its stored frames in non-decreasing order, their new
+    frame rate in frames per second, and the time of the first one in the file in seconds."""
 
     indices: Sequence[int]
     frame_rate: Fraction
@@ -55,7 +55,7 @@ class Chosen:
 
 
 def choose(info: VideoInfo, selection: Selection) -> Chosen:
-    """The pictures that a selection takes; ValueError if the file does not have them."""
+    """Apply a selection to a file; ValueError if the file does not have these frames."""
     _check(selection)
     timing = info.timing or Timing.regular(info.frames, info.frame_rate)
     if selection.frame_rate is None:
@@ -64,15 +64,15 @@ def choose(info: VideoInfo, selection: Selection) -> Chosen:
 
 
 def is_variable(info: VideoInfo) -> bool:
-    """Whether pictures are shown half a frame or more off the times of a constant rate."""
+    """Whether any frame is half a frame or more off its time at the constant average rate."""
     return info.timing is not None and not info.timing.is_regular(info.frame_rate)
 
 
 def converted(
     pictures: Iterator[Picture], indices: Iterable[int], convert: Callable[[Picture], np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Convert the pictures of rising numbers, those that are named twice once; the first that comes
-    has the first number. Ends early where the pictures do."""
+    """Yield the converted pictures at non-decreasing `indices`, each converted once. `pictures`
+    starts at the first index; the result ends early if it does."""
     at, image = None, None
     for index in indices:
         if index != at:
@@ -135,7 +135,8 @@ def _laid_out(info: VideoInfo, timing: Timing, selection: Selection) -> Chosen:
 
 
 def _count(info: VideoInfo, selection: Selection, start: int, total: int, stop: int) -> int:
-    """How many of `total` frames from `start` on, before `stop`."""
+    """The number of frames to take, out of `total`, from `start` on and before `stop`; ValueError
+    if there are too few."""
     rate = "" if selection.frame_rate is None else f" at {float(selection.frame_rate):g} per second"
     if start >= total:
         raise ValueError(
@@ -160,7 +161,7 @@ def _check_time(info: VideoInfo, timing: Timing, start_time: Fraction) -> None:
 
 
 def _check_duration(info: VideoInfo, timing: Timing, selection: Selection, begin: Fraction) -> None:
-    """A last frame that is cut short is no fault."""
+    """Raise ValueError unless the file lasts long enough, give or take a frame."""
     left, rate = timing.seconds - begin, selection.frame_rate or info.frame_rate
     if selection.duration <= 0:
         raise ValueError(f"duration {float(selection.duration):g} must be positive")

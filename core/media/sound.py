@@ -1,9 +1,9 @@
-"""Sound of files, as long as the pictures and beginning with them.
+"""Decodes the sound of files, aligned with the frames and of their duration.
 
-Few channel layouts have an encoder everywhere, so there are three: mono, stereo and 5.1. All others
-are mixed into the next one of these that can hold them; more than eight channels whose places
-nobody knows are averaged. Samples travel interleaved here: PyAV reads beyond the end of its list of
-planes when there are eight or more of them.
+Only mono, stereo and 5.1 have encoders everywhere; other layouts are mixed into the next of these
+that can hold them. In-memory sound with more than eight channels, whose layout is unknown, is
+averaged to mono. Samples are interleaved here, because PyAV reads past its list of planes for eight
+or more of them.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from .reading import SEEKABLE, decoded_frames, open_container, open_video
 from .selection import Chosen, Selection, choose
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # of sound that has no layout
+USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # assumed for in-memory sound
 MAX_RATE = 768_000  # samples per second
 MAX_SAMPLES = 2**30  # of one channel, 6 hours
-LEAD = 2  # seconds of sound that are decoded before what is wanted: codecs need a start
-GAP = Fraction(1, 20)  # seconds that time stamps may be off before silence is put in
-BLOCK = 65_536  # samples that are mixed at a time
+LEAD = 2  # seconds decoded ahead of the requested start, since codecs need a run-up
+GAP = Fraction(1, 20)  # seconds that time stamps may be off before silence is inserted
+BLOCK = 65_536  # samples mixed at a time
 
 
 def read_audio(
     path: str | PathLike[str], *, start: int = 0, count: int | None = None, stride: int = 1
 ) -> AudioClip | None:
-    """Decode the sound of the frames that `read_frames` gives for the same numbers; None if none.
+    """Decode the sound of the frames that `read_frames` yields for the same arguments; None if the
+    file has none.
 
-    The waveform begins with the first of these frames and is exactly as long as they are shown:
-    sound that begins later is preceded by silence, what comes before or after is cut.
+    The waveform starts with the first of these frames and is exactly as long as they are shown:
+    padded with silence where there is no sound, and cut before and after.
     """
     info = open_video(path)
     return sound_of(info, choose(info, Selection(start=start, count=count, stride=stride)))
 
 
 def sound_of(info: VideoInfo, chosen: Chosen) -> AudioClip | None:
-    """Decode the sound of the frames that were chosen; None if the file has none."""
+    """Decode the sound of the chosen frames; None if the file has none."""
     path = info.path
     if kind_of(path) != "container":
         return None
@@ -68,7 +69,7 @@ def sound_of(info: VideoInfo, chosen: Chosen) -> AudioClip | None:
 
 
 def _first_picture(path: Path) -> Fraction:
-    """The time in seconds at which the first picture is shown."""
+    """The time in seconds at which the first frame is shown."""
     with open_container(path) as container:
         picture = next(decoded_frames(container, container.streams.video[0]))
         return Fraction(0) if picture.pts is None else picture.pts * picture.time_base
@@ -77,7 +78,7 @@ def _first_picture(path: Path) -> Fraction:
 def _placed(
     container: av.container.InputContainer, rate: int, begin: Fraction, length: int
 ) -> np.ndarray | None:
-    """`channels samples` from the time `begin` on; None if there is not a single sample."""
+    """`channels samples` of `length` from the time `begin` on; None if there are no samples."""
     parts: list[np.ndarray] = []
     done, channels = 0, 0
     for place, block in _blocks(container, rate):
@@ -99,7 +100,7 @@ def _placed(
 
 
 def _unclipped(waveform: np.ndarray) -> np.ndarray:
-    """Sums of channels, and lossy codecs, go beyond full scale: make such sound quieter as one."""
+    """Scale down sound beyond full scale, which mixing channels and lossy codecs produce."""
     peak = max(float(waveform.max(initial=0)), -float(waveform.min(initial=0)))
     return waveform / peak if peak > 1 else waveform
 
@@ -107,7 +108,7 @@ def _unclipped(waveform: np.ndarray) -> np.ndarray:
 def _blocks(
     container: av.container.InputContainer, rate: int
 ) -> Iterator[tuple[Fraction | None, np.ndarray]]:
-    """(time of the first sample in seconds, `channels samples`) of the first sound track."""
+    """(time of the first sample in seconds or None, `channels samples`) of the first track."""
     mixer = None
     for frame in container.decode(audio=0):
         place = None if frame.pts is None else frame.pts * frame.time_base
@@ -118,11 +119,11 @@ def _blocks(
 
 
 class _Mixer:
-    """From one layout to the next one of LAYOUTS; channels without places stay as they are."""
+    """Mixes one layout into the next of LAYOUTS; channels without positions are kept unchanged."""
 
     def __init__(self, layout: str, channels: int, rate: int):
         self.channels, target = channels, None
-        if not layout.endswith(" channels"):  # as FFmpeg calls layouts without places
+        if not layout.endswith(" channels"):  # FFmpeg's name of layouts without positions
             if channels not in LAYOUTS:
                 self.channels = 2 if channels < 5 else 6
             target = LAYOUTS[self.channels]
@@ -134,10 +135,10 @@ class _Mixer:
 
 
 def mixed_down(audio: AudioClip) -> AudioClip:
-    """Sound with a number of channels that LAYOUTS has; the same object if it has one already.
+    """Mix sound to a number of channels in LAYOUTS; the same object if it has one already.
 
-    Sound in memory has no layout: its channels are taken in FFmpeg's usual order for their number.
-    Raises ValueError for what is no sound.
+    Sound in memory has no layout: FFmpeg's usual one for its number of channels is assumed. Raises
+    ValueError for a waveform without two axes or channels, and for a bad sampling rate.
     """
     waveform, rate = audio
     if waveform.ndim != 2 or not waveform.shape[0]:
@@ -159,7 +160,7 @@ def mixed_down(audio: AudioClip) -> AudioClip:
 
 
 def audio_frame(samples: torch.Tensor, layout: str, rate: int) -> av.AudioFrame:
-    """A frame of interleaved samples `1 (samples channels)`."""
+    """A PyAV frame of interleaved samples `1 (samples channels)`."""
     values = samples.detach().to("cpu", torch.float32).contiguous().numpy()
     frame = av.AudioFrame.from_ndarray(values, format="flt", layout=layout)
     frame.sample_rate = rate

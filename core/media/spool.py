@@ -1,4 +1,4 @@
-"""Videos forwards and then backwards, whose frames wait on disk and not in memory."""
+"""Plays videos forwards and then backwards, with the frames stored on disk, not in memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from .info import AudioClip
 
-CHUNK = 8  # frames that are read back at a time
+CHUNK = 8  # frames read back at a time
 WHITE = 65535
 
 
 def back_and_forth(chunks: Iterator[Tensor], folder: Path | None = None) -> Iterator[Tensor]:
     """Yield chunks `t c h w` in [-1, 1], then their frames backwards without the first and last.
 
-    Frames wait in 16 bits in a file without a name in `folder` (by default where temporary files
-    are), 2 bytes a value; OSError where it cannot be written.
+    Frames are stored in 16 bits in an unnamed file in `folder` (by default the system's temporary
+    one); OSError if it cannot be written.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,13 +33,13 @@ def back_and_forth(chunks: Iterator[Tensor], folder: Path | None = None) -> Iter
                 file.write(_packed(frame))
             frames += len(chunk)
             yield chunk
-            del chunk  # or it would stay alive while the next one is made
+            del chunk  # free it before the next one is generated
         for stop in range(frames - 1, 1, -CHUNK):
             yield _read(file, max(1, stop - CHUNK), stop, shape).flip(0)
 
 
 def mirrored(sound: AudioClip, frames: int, seconds: float) -> AudioClip:
-    """The sound of `frames` frames of `seconds` together, then backwards as their pictures."""
+    """The sound of a video of `frames` frames and `seconds`, mirrored like its frames."""
     waveform, rate = sound
     begin, end, length = (
         round(n * seconds / frames * rate) for n in (1, frames - 1, 2 * frames - 2)

@@ -1,4 +1,4 @@
-"""A video as a recipe: made or decoded only when somebody asks for its frames."""
+"""Lazy videos, generated or decoded only when their frames are read."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def _over_black(chunk: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class VideoStream:
-    """A video: `chunks()` starts over at each call and yields `t 3 h w` in [-1, 1], or `t 4 h w`
-    with the transparency last where `channels` is 4.
+    """A video: each call of `chunks()` starts over and yields `t 3 h w` in [-1, 1], or if
+    `channels` is 4 `t 4 h w` with alpha last.
 
-    `frames`, `width`, `height` and `channels` are promises, checked while the chunks run by;
-    `audio` travels along into files that can carry sound.
+    `frames`, `width`, `height` and `channels` are declared in advance and checked while reading;
+    `audio` is saved in formats with sound.
     """
 
     source: Callable[[], Iterator[Tensor]]
@@ -52,9 +52,9 @@ class VideoStream:
         stride: int = 1,
         chunk: int = 16,
     ) -> VideoStream:
-        """Refer to a file, or to the part of it that `read_frames` gives for the same numbers.
+        """A file, or the part of it that `read_frames` yields for the same arguments.
 
-        Errors as there, and nothing is decoded yet.
+        Raises the same errors; no frames are read yet.
         """
         selection = Selection(start=start, count=count, stride=stride)
         return cls.from_selection(open_video(path), selection, chunk=chunk)
@@ -63,9 +63,9 @@ class VideoStream:
     def from_selection(
         cls, info: VideoInfo, selection: Selection, *, chunk: int = 16, alpha: bool = False
     ) -> VideoStream:
-        """Refer to a part of a file; with `alpha` its transparency is the fourth channel.
+        """A part of a file; with `alpha` its transparency is the fourth channel.
 
-        ValueError if it does not have that part; nothing is decoded yet.
+        Raises ValueError if the file does not have that part; no frames are read yet.
         """
         chosen = choose(info, selection)
         return cls(
@@ -99,13 +99,13 @@ class VideoStream:
         return cls(lambda: iter(pixels.split(chunk)), rate, *shape, sound, max(3, channels))
 
     def changed(self, change: Callable[[Tensor], Tensor], width: int, height: int) -> VideoStream:
-        """The video whose chunks `t 3 h w` are given to `change`, which makes them width x height;
-        as lazy as this one."""
+        """The video with `change` applied to each chunk `t 3 h w`, which must return frames of
+        `width` x `height`; lazily."""
         return replace(self, source=lambda: map(change, self.chunks()), width=width, height=height)
 
     def trimmed(self, start_time: float, duration: float) -> VideoStream | None:
-        """The frames that begin from `start_time` seconds on, within `duration` seconds (0: all);
-        None if there are none. As lazy as this video."""
+        """The frames that start within `duration` seconds (0: all) from `start_time` seconds on,
+        lazily; None if there are none."""
         begin, lasts = (Fraction(one).limit_denominator(1_000_000) * self.frame_rate
                         for one in (start_time, duration))  # fmt: skip
         start = max(0, ceil(begin))
@@ -115,7 +115,7 @@ class VideoStream:
         return self if (start, stop) == (0, self.frames) else self.part(start, stop - start)
 
     def opaque(self) -> VideoStream:
-        """The video over black, `t 3 h w`; itself where nothing is transparent."""
+        """The video blended over black, `t 3 h w`; itself if it has no transparency."""
         if self.channels == 3:
             return self
         return replace(self, source=lambda: map(_over_black, self.chunks()), channels=3)
@@ -125,8 +125,8 @@ class VideoStream:
         return self.frames / self.frame_rate
 
     def part(self, start: int, count: int) -> VideoStream:
-        """`count` frames from frame `start` on with their sound, as lazy as this video; what comes
-        before them is made and dropped."""
+        """`count` frames from frame `start` on with their sound, lazily; the frames before them are
+        generated and dropped."""
         if start < 0 or count < 1 or start + count > self.frames:
             raise ValueError(
                 f"frames {start} to {start + count} are not in a video of {self.frames}"
@@ -154,10 +154,8 @@ class VideoStream:
         return AudioClip(sound.waveform[:, begin : begin + length], sound.sample_rate)
 
     def ping_pong(self, folder: Path | None = None) -> VideoStream:
-        """Forwards, then backwards without the first and the last frame again, sound included.
-
-        Frames wait on disk in `folder` while they are shown for the first time.
-        """
+        """The video forwards, then backwards without repeating the first and last frame, with its
+        sound. Frames are stored on disk in `folder` meanwhile."""
         if self.frames < 3:
             return self
         sound = None if self.audio is None else self._mirrored_sound
@@ -173,7 +171,7 @@ class VideoStream:
         return None if sound is None else mirrored(sound, self.frames, self.seconds)
 
     def chunks(self) -> Iterator[Tensor]:
-        """Yield the video from its beginning, chunk by chunk, `t 3 h w` in [-1, 1]."""
+        """Yield the video from its beginning in chunks `t c h w` in [-1, 1], c = `channels`."""
         done = 0
         for chunk in self.source():
             if chunk.ndim == 5 and chunk.shape[0] == 1:
@@ -193,7 +191,7 @@ class VideoStream:
             raise ValueError(f"the video gave {done} frames but {self.frames} were announced")
 
     def frames_tensor(self) -> Tensor:
-        """Materialise all frames, `t 3 h w` in [-1, 1]: 12 bytes per pixel and frame."""
+        """All frames in memory, `t c h w` in [-1, 1]: for c = 3, 12 bytes per pixel and frame."""
         return torch.cat(list(self.chunks()))
 
     def save(
@@ -205,7 +203,7 @@ class VideoStream:
         metadata: Mapping[str, str] | None = None,
         loop_count: int = 0,
     ) -> VideoInfo:
-        """Stream the video into a file, with its sound where the format has any (`write_video`)."""
+        """Stream the video to a file, with sound if the format has any; see `write_video`."""
         settings = {"format": format, "quality": quality, "loop_count": loop_count}
         order = checked_order(path, frame_rate=self.frame_rate, metadata=metadata, **settings)
         if self.audio is not None and order.encoding.audio is not None:

@@ -1,4 +1,4 @@
-"""What the SVG pictures of curves have in common."""
+"""Elements of SVG plots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def document(width: int, height: int, parts: Iterable[str]) -> str:
-    """An SVG file of that size in pixels, with its elements on white."""
+    """An SVG file of `width` x `height` pixels with the elements `parts` on white."""
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="12">',
@@ -16,10 +16,10 @@ def document(width: int, height: int, parts: Iterable[str]) -> str:
 
 
 def text(x: float, y: float, words: str, attributes: str) -> str:
-    """Words whose base line begins at (x, y), unless the attributes anchor them elsewhere."""
+    """A text element; its baseline starts at (x, y) unless the attributes set another anchor."""
     return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{words}</text>'
 
 
 def level(left: float, right: float, y: float) -> str:
-    """A thin line across, as those of a grid."""
+    """A thin horizontal grid line."""
     return f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>'

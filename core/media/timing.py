@@ -1,4 +1,4 @@
-"""When the pictures of a file are shown."""
+"""Display times of the frames of a file."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
 
-FINE = 3  # ticks of the shortest picture
+FINE = 3  # ticks of the shortest frame from which on times count as rounded
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Clock readings of each picture and of the end, the first is 0; the unit in seconds."""
+    """Start of each frame and end of the last, in ticks from 0; `unit` is the seconds per tick."""
 
     ticks: Sequence[int]
     unit: Fraction
 
     @classmethod
     def regular(cls, frames: int, frame_rate: Fraction) -> Timing:
-        """Every picture as long as any other."""
+        """Frames of equal duration."""
         return cls(range(frames + 1), 1 / frame_rate)
 
     @classmethod
     def of_clock(cls, times: Sequence[int], last: int, unit: Fraction) -> Timing:
-        """From rising clock readings and the duration of the last picture."""
+        """From increasing time stamps and the duration of the last frame, in units."""
         return cls([*(time - times[0] for time in times), times[-1] - times[0] + last], unit)
 
     @property
@@ -35,27 +35,27 @@ class Timing:
 
     @property
     def seconds(self) -> Fraction:
-        """Of all pictures together."""
+        """Total duration."""
         return self.at(self.frames)
 
     def at(self, index: int) -> Fraction:
-        """The second at which a picture is first shown; that of the end for the one after all."""
+        """The time in seconds at which frame `index` starts; for `frames`, the end."""
         return self.ticks[index] * self.unit
 
     def shown(self, second: Fraction) -> int:
-        """The picture that is shown at a time from the first one on."""
+        """The index of the frame shown at a time in seconds after the first one's start."""
         reading = floor(second / self.unit + self._rounding)
         return min(bisect_right(self.ticks, reading), self.frames) - 1
 
     def before(self, second: Fraction) -> int:
-        """How many pictures begin before a time."""
+        """The number of frames that start before a time in seconds."""
         reading = ceil(second / self.unit - self._rounding)
         return bisect_left(self.ticks, reading, 0, self.frames)
 
     @cached_property
     def _rounding(self) -> Fraction:
-        """How many ticks a picture may be off its true time: readings of a clock are rounded, but
-        not where it ticks with the pictures."""
+        """The error of the times in ticks: 1/2, since they are rounded to a clock, but 0 if the
+        clock ticks at about the frame rate."""
         is_clock = not isinstance(self.ticks, range) and min(self._lasts) >= FINE
         return Fraction(1, 2) if is_clock else Fraction(0)
 
@@ -64,7 +64,7 @@ class Timing:
         return [end - begin for begin, end in zip(self.ticks, self.ticks[1:], strict=False)]
 
     def is_regular(self, frame_rate: Fraction) -> bool:
-        """Whether no picture is off its place at a constant rate by half a picture or more."""
+        """Whether every frame is less than half a frame off its time at a constant rate."""
         return self._worst(frame_rate) < Fraction(1, 2)
 
     def _worst(self, frame_rate: Fraction) -> Fraction:
@@ -78,5 +78,5 @@ class Timing:
 
     @cached_property
     def spread(self) -> tuple[Fraction, Fraction]:
-        """Seconds of the shortest and of the longest picture."""
+        """Durations of the shortest and the longest frame in seconds."""
         return min(self._lasts) * self.unit, max(self._lasts) * self.unit

@@ -1,21 +1,20 @@
-"""Frames -> files: videos, animated images and numbered png, written while the frames are made.
+"""Writes videos, animated images and numbered PNG files while the frames are generated.
 
-Frames go into `<stem>.partial<suffix>` beside the target, one by one. This file is empty until its
-first fragment is complete. From then on it can be played at any moment, even after the process was
-killed, and holds all frames but the last ones, which the encoder still keeps: 5 with H.264, 25 with
-VP9, about 50 with H.265 and AV1, 1 with animated images, none with png (two more before the first
-fragment if there is sound). It takes the final name when the last frame is in (`new_files` says how
-names are kept apart). `codecs` lists the formats:
+Frames are written one by one to `<stem>.partial<suffix>` next to the target. This file is empty
+until its first fragment is complete. After that it is playable at any moment, even if the process
+is killed, and has all frames except those still in the encoder: 5 with H.264, 25 with VP9, about 50
+with H.265 and AV1, 1 with animated images, none with png (two more before the first fragment if
+there is sound). It is renamed after the last frame; see `new_files`. `codecs` lists the formats:
 
-* mp4, mov   collected as fragments and then copied (not encoded again) into an ordinary file whose
-             index comes first, so that browsers and metadata readers need no seek;
-* webm       in clusters, as it is;
-* gif, webp, apng  a first pass keeps the frames without loss in `<stem>.partial.mkv`, a second one
-             encodes them: gif with one palette for the whole video and a fixed pattern of dither,
-             which does not crawl;
+* mp4, mov   written as fragments, then remuxed (not encoded again) to an ordinary file with its
+             index first, so that browsers and metadata readers need not seek;
+* webm       written in clusters and left as it is;
+* gif, webp, apng  a first pass stores the frames losslessly in `<stem>.partial.mkv`, a second one
+             encodes them: gif with one palette for the whole video and ordered dithering, which
+             does not flicker;
 * png        numbered files in a folder.
 
-4:2:0 needs even sizes: an odd width or height grows by one replicated column or row.
+4:2:0 needs even sizes: an odd width or height is padded by replicating one column or row.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ from .reading import open_video
 from .sound import mixed_down
 
 AT_ONCE = 2**24
-"""Pixels of an interrupted animation that are still made into one, in about a second; more stay in
-the first pass's file, which has all colours."""
+"""Up to this many pixels, an interrupted animation is still encoded, in about a second; a longer
+one is left as the lossless file of the first pass."""
 GIF_MAX_RATE = 50  # browsers slow down pictures shorter than 20 ms
 MAX_LOOPS = 65535
 
@@ -64,21 +63,21 @@ def write_video(
     metadata: Mapping[str, str] | None = None,
     audio: AudioClip | None = None,
 ) -> VideoInfo:
-    """Write float chunks `t c h w` or `1 t c h w` in [-1, 1] as they come; say what was.
+    """Write float chunks `t c h w` or `1 t c h w` in [-1, 1] as they are generated.
 
-    c is 1, 3, or 4 with the transparency last (1 is opaque): formats without any get the frames
-    over black. `format` is one of FORMATS or of this machine's hardware formats (by default the
-    path's suffix; for "png" the path without suffix is the folder). `quality` is a constant rate
+    c is 1, 3, or 4 with alpha last (1 is opaque), blended over black in formats without
+    transparency. `format` is one of FORMATS or of this machine's hardware formats (default: by the
+    path's suffix; for "png" the folder is the path without suffix). `quality` is a constant rate
     factor from 0 (lossless, huge) to 51 (smallest), unused by gif, apng, png and ProRes.
-    `metadata` holds texts such as "prompt" and "workflow"; sound is cut to the length of the
-    pictures, or silence follows it, and only videos carry it. A file at `path` is replaced once
-    the new one is complete, but not one that appears meanwhile; for a NewFile, whose name was
-    reserved before, the path that is returned may have a higher number.
+    `metadata` holds texts such as "prompt" and "workflow". Sound is cut or padded with silence to
+    the length of the frames; only mp4, mov and webm can have it. A file at `path` is replaced once
+    the new one is complete, but not one that appears meanwhile; for a numbered NewFile, the
+    returned path may have a higher number.
 
-    When `chunks` raises anything, KeyboardInterrupt included, the frames so far are closed into
-    `<stem>.partial<suffix>` and the exception goes on. When the disk refuses, one OSError names
-    the path and how many frames are kept, and where. Bad settings raise ValueError before the
-    first chunk is asked for; frames of a wrong shape or with NaN do when they come.
+    If `chunks` raises anything, including KeyboardInterrupt, the frames so far are saved in
+    `<stem>.partial<suffix>` and the exception propagates. If writing fails, one OSError names the
+    path and how many frames were saved, and where. Bad settings raise ValueError before the first
+    chunk is requested; frames with a wrong shape, NaN or infinity when they arrive.
     """
     order = checked_order(
         path, frame_rate=frame_rate, format=format, quality=quality, metadata=metadata, audio=audio
@@ -89,14 +88,14 @@ def write_video(
 def write_order(
     path: str | PathLike[str] | NewFile, chunks: Iterable[Tensor], order: Order
 ) -> VideoInfo:
-    """As `write_video`, for settings that were checked already."""
+    """As `write_video`, with checked settings."""
     file = path if isinstance(path, NewFile) else _begin(Path(path), order.encoding)
     sink = _Sink(file, order)
     try:
         for chunk in chunks:
             for image in _images(chunk, sink.frames, order.encoding):
                 sink.add(image)
-            del chunk  # or it would stay alive while the next one is made
+            del chunk  # free it before the next one is generated
         if not sink.frames:
             raise ValueError(f"{file.path} was not written because there are no frames")
     except BaseException:
@@ -118,9 +117,10 @@ def checked_order(
     audio: AudioClip | None = None,
     loop_count: int = 0,
 ) -> Order:
-    """What `write_order` needs, from the settings of `write_video`; ValueError for bad ones.
+    """Check the settings of `write_video` and return them for `write_order`; ValueError for bad
+    ones.
 
-    loop_count: how often a gif, webp or apng plays, 0 for ever; other formats do not say it.
+    loop_count: how often a gif, webp or apng plays, 0 forever; other formats ignore it.
     """
     path = path.path if isinstance(path, NewFile) else Path(path)
     encoding = _encoding(path, format)
@@ -148,7 +148,7 @@ def _encoding(path: Path, format: str | None) -> Encoding:
 
 
 def begin_video(path: Path, format: str | None = None) -> NewFile:
-    """Begin the file `path`, or for "png" the folder; OSError if it cannot be written."""
+    """Start the file `path`, or for "png" the folder; OSError if it cannot be written."""
     return _begin(path, _encoding(path, format))
 
 
@@ -190,7 +190,7 @@ def _checked_audio(audio: AudioClip | None, encoding: Encoding) -> AudioClip | N
 
 def _images(chunk: Tensor, first: int, encoding: Encoding) -> Iterator[np.ndarray]:
     """Yield a chunk's frames as `h w 3` or `h w 4`, uint8 or for deep encodings uint16; `first` is
-    the number of its first frame."""
+    the index of its first frame, for errors."""
     shape = tuple(chunk.shape)
     if chunk.ndim == 5 and shape[0] == 1:
         chunk = chunk[0]
@@ -211,11 +211,11 @@ def _images(chunk: Tensor, first: int, encoding: Encoding) -> Iterator[np.ndarra
         yield over_black(image) if is_transparent else image
 
 
-# One file under way.
+# Writing one file.
 
 
 class _Sink:
-    """A file under way: opened by its first frame, then finished, left partial or salvaged."""
+    """Writes one file: opened at the first frame, then finished, closed partial or salvaged."""
 
     def __init__(self, file: NewFile, order: Order):
         self.file, self.order, self.partial = file, order, file.partial
@@ -255,7 +255,8 @@ class _Sink:
         return VideoInfo(path, self.frames, width, height, self.order.frame_rate)
 
     def close_partial(self) -> None:
-        """Close the frames so far into the partial file; a second fault must not hide the first."""
+        """Save the frames so far in the partial file, suppressing further write errors, which would
+        hide the first one."""
         if self.writer is not None and not self.is_broken:
             pixels = self.frames * math.prod(self.shape[:2])
             is_long = self.order.encoding.loops and pixels > AT_ONCE
@@ -285,7 +286,7 @@ def _described(shape: tuple[int, int, int]) -> str:
 
 
 class _FolderWriter:
-    """png: `00000.png`, `00001.png`, ...; the first carries the metadata and the frame rate."""
+    """Writes `00000.png`, `00001.png`, ...; the first has the metadata and the frame rate."""
 
     def __init__(self, partial: Path, frame_rate: Fraction, metadata: dict[str, str]):
         self.partial, self.frames, self.shape = partial, 0, (0, 0)
