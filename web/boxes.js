@@ -1,16 +1,16 @@
-// Bounding boxes as data: reading and writing their JSON, and every edit.
+// Bounding boxes as data: JSON parsing and formatting, and edits.
 //
-// A box is {label, x0, y0, x1, y1}, corners in parts of the picture, (0, 0) at the top left. Edits
-// return new lists, always valid ones.
+// A box is {label, x0, y0, x1, y1}: corners as fractions of the image, (0, 0) is the top left.
+// Edits return new, valid boxes.
 
 const CORNERS = ["x0", "y0", "x1", "y1"];
 const NAMES = ["label", ...CORNERS];
-const LEAST = 0.01; // side of a box, in parts of the picture
-const PLACES = 1000; // corners are written with three decimals
+const LEAST = 0.01; // minimum side of a box, as a fraction of the image
+const PLACES = 1000; // corners have three decimals
 
 /**
- * Read what stands in the widget, by the same rules as the node itself.
- * Returns {value: boxes} or {problem: [key of the sentence, its values]}.
+ * Parse the widget's text by the same rules as the node.
+ * Returns {value: boxes} or {problem: [text key, values]}.
  */
 export function readBoxes(text) {
   let given;
@@ -43,7 +43,7 @@ function problemOf(one, box) {
   return fits ? null : ["boxCorners", { box }];
 }
 
-/** JSON with one box per line. */
+/** Format as JSON with one box per line. */
 export function writeBoxes(boxes) {
   const lines = boxes.map((box) => {
     const corners = CORNERS.map((name) => `"${name}": ${box[name]}`);
@@ -54,7 +54,7 @@ export function writeBoxes(boxes) {
 
 // Edits.
 
-/** A box between two points, whatever their order. */
+/** The box spanned by two opposite corners in any order. */
 export function span(label, [xa, ya], [xb, yb]) {
   const [x0, x1] = side(xa, xb);
   const [y0, y1] = side(ya, yb);
@@ -66,7 +66,7 @@ function side(a, b) {
   return [rounded(low), rounded(Math.max(inside(Math.max(a, b)), low + LEAST))];
 }
 
-/** The box moved by (dx, dy), as far as the picture goes. */
+/** The box moved by (dx, dy), kept inside the image. */
 export function moved(box, dx, dy) {
   const right = Math.min(Math.max(dx, -box.x0), 1 - box.x1);
   const down = Math.min(Math.max(dy, -box.y0), 1 - box.y1);

@@ -1,13 +1,13 @@
-// Bounding boxes as DOM: a picture to draw them on, the label of the chosen one, buttons.
+// Editor of bounding boxes: an area to draw them on, the label of the selected one, buttons.
 //
-// It knows neither the node nor JSON: it shows a list of boxes and hands back changed ones. The
-// picture is only looked at: it is not uploaded and not saved.
+// Independent of the node and of JSON: it shows a list of boxes and reports changed lists. An image
+// behind the boxes is for orientation only: it is neither uploaded nor saved.
 
 import * as model from "./boxes.js";
 import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
-const STEP = 0.01; // of the arrow keys, in parts of the picture
+const STEP = 0.01; // of the arrow keys, as a fraction of the image
 const ARROWS = {
   ArrowLeft: [-STEP, 0],
   ArrowRight: [STEP, 0],
@@ -50,14 +50,14 @@ export class BoxesView {
     row.append(button("picture", "▦", () => this.file.click()));
     row.append(button("deleteBox", "×", () => this.remove()));
     this.element.append(this.area, this.problem, row);
-    // Keys that are typed here are not ComfyUI's: Delete would delete the node.
+    // Keep key events from ComfyUI, where Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
     this.element.addEventListener("keyup", (event) => event.stopPropagation());
   }
 
-  // Showing.
+  // Display.
 
   show(boxes) {
     this.problem.textContent = "";
@@ -67,13 +67,13 @@ export class BoxesView {
     this.draw();
   }
 
-  /** Say what is wrong with the text; the last good boxes stay, greyed out. */
+  /** Show what is wrong with the text; the last valid boxes stay, greyed out. */
   showProblem(sentence) {
     this.problem.textContent = sentence;
     this.element.classList.add("videoldm-broken");
   }
 
-  /** Lay a picture under the boxes. */
+  /** Show an image file behind the boxes. */
   async lookAt(file) {
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture) return;
@@ -139,7 +139,7 @@ export class BoxesView {
     event.preventDefault();
   }
 
-  // The mouse: an empty place draws a box, a corner changes its size, the body moves it.
+  // Mouse: dragging from an empty place draws a box, its corner resizes it, its body moves it.
 
   point(event) {
     const { left, top, width, height } = this.area.getBoundingClientRect();

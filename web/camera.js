@@ -1,9 +1,9 @@
-// Camera moves as data: reading and writing their lines, and every edit.
+// Camera moves as data: parsing and formatting of their lines, and edits.
 //
-// A range is {first, last, moves}: what the camera does between two frames, moves by name, their
-// signs those of the first direction below. Edits return new lists, always valid ones.
+// A range is {first, last, moves}: amounts of moves by name between two frames, positive in the
+// first direction below. Edits return new, valid ranges.
 
-/** The usual amount, and the words for more and for less than 0. */
+/** Default amount, then the words for positive and negative amounts. */
 export const MOVES = {
   pan: [20, "right", "left"],
   tilt: [20, "down", "up"],
@@ -20,8 +20,8 @@ const MOVE = /^(\w+)\s+(\w+)(?:\s+(\d{1,6}(?:\.\d{1,6})?|\.\d{1,6}))?$/;
 const MOST = { turn: 360, shift: 50 };
 
 /**
- * Read what stands in the widget, for a video of `frames` frames, by the same rules as the node.
- * Returns {value: {ranges, frames}} or {problem: [key of the sentence, its values]}.
+ * Parse the widget's text for a video of `frames` frames, by the same rules as the node.
+ * Returns {value: {ranges, frames}} or {problem: [text key, values]}; poses are not editable.
  */
 export function readCamera(text, frames) {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
@@ -56,7 +56,7 @@ function readRange(line, frames) {
   return Object.keys(moves).length ? { range: { first, last, moves } } : {};
 }
 
-/** A line per range, moves in their order; those of 0 are left out, but for an only one. */
+/** Format as a line per range, without moves of 0; a range without moves is written as zoom 0. */
 export function writeCamera({ ranges }) {
   return ranges.map(({ first, last, moves }) => `${first}-${last}: ${written(moves)}`).join("\n");
 }
@@ -73,7 +73,7 @@ function written(moves) {
 
 // Edits.
 
-/** The range with its moves changed by `by`, or set where `isSet`. */
+/** The range with the amounts in `by` added to its moves or, with `isSet`, in place of them. */
 export function changed(range, by, isSet = false) {
   const moves = { ...range.moves };
   for (const [name, amount] of Object.entries(by)) {
@@ -87,20 +87,20 @@ function rounded(name, amount) {
   return Math.round(Math.min(Math.max(amount, -most), most) * places) / places;
 }
 
-/** The range from `first` to `last`, as far as the video goes. */
+/** The range from `first` to `last`, kept inside the video. */
 export function spanning(range, first, last, frames) {
   const begin = Math.min(Math.max(Math.round(first), 0), Math.max(frames - 2, 0));
   const end = Math.min(Math.max(Math.round(last), begin + 1), Math.max(frames - 1, begin + 1));
   return { ...range, first: begin, last: end };
 }
 
-/** The range `by` frames later, as long as before. */
+/** The range moved by `by` frames, with the same length, kept inside the video. */
 export function shifted(range, by, frames) {
   const far = Math.min(Math.max(Math.round(by), -range.first), frames - 1 - range.last);
   return { ...range, first: range.first + far, last: range.last + far };
 }
 
-/** The ranges with a further one: behind the last where there is room, else over the whole video. */
+/** The ranges with another one, after the last if there is room, else over the whole video. */
 export function added({ ranges, frames }) {
   const end = Math.max(0, ...ranges.map(({ last }) => last));
   const first = end < frames - 1 ? end : 0;
@@ -108,12 +108,12 @@ export function added({ ranges, frames }) {
   return [...ranges, { first, last, moves: { zoom: 0 } }];
 }
 
-// The picture that a range leads to, drawn over the one that it begins with.
+// The view at the end of a range, drawn over that at its start.
 
-export const TURN = 90; // degrees that move it by its own width: about what it shows
-export const SHIFT = 2; // a shift that moves it by its own width
+export const TURN = 90; // degrees that move the view by its own width: about its field of view
+export const SHIFT = 2; // translation that moves the view by its own width
 
-/** {x, y, scale, angle} of the picture behind a range: moved in parts of its width, in degrees. */
+/** {x, y, scale, angle} of the view at the end of a range: x, y in its widths, angle in degrees. */
 export function view({ moves }) {
   const of = (name) => moves[name] ?? 0;
   return {

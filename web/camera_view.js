@@ -1,15 +1,15 @@
-// Camera moves as DOM: ranges of frames on a track, and for the chosen one the picture that it
-// leads to, drawn over the one that it begins with. Dragging turns or shifts the camera, a corner
-// zooms, the handle above rolls.
+// Editor of camera moves: ranges of frames on a track and, for the selected one, the view at its
+// end, drawn over that at its start. Dragging turns or shifts the camera, a corner zooms, the
+// handle above rolls.
 //
-// It knows neither the node nor its text: it shows ranges and hands back changed ones.
+// Independent of the node and its text: it shows ranges and reports changed ones.
 
 import * as model from "./camera.js";
 import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT] = [32, 18]; // of the picture, in a field of 100 x 50
+const [WIDTH, HEIGHT] = [32, 18]; // of a view, in an area of 100 x 50
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const KEYS = { "+": ["zoom", 0.05], "-": ["zoom", -0.05], "[": ["roll", -1], "]": ["roll", 1] };
 
@@ -47,7 +47,7 @@ export class CameraView {
     buttons.append(add, remove, this.mode, element("span", "videoldm-total", ""));
     this.hint = buttons.lastChild;
     this.element.append(this.track, this.pad, this.problem, fields, buttons);
-    // Keys that are typed here are not ComfyUI's: Delete would delete the node.
+    // Keep key events from ComfyUI, where Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
@@ -69,14 +69,14 @@ export class CameraView {
     return input;
   }
 
-  /** Whether dragging shifts the camera instead of turning it. */
+  /** Make dragging shift the camera, or turn it. */
   setShifts(shifts) {
     this.shifts = shifts;
     this.mode.ariaPressed = String(shifts);
     this.hint.textContent = say(shifts ? "dragShifts" : "dragTurns");
   }
 
-  // Showing.
+  // Display.
 
   show(camera) {
     this.problem.textContent = "";
@@ -86,7 +86,7 @@ export class CameraView {
     this.draw();
   }
 
-  /** Say what is wrong with the text; the last good moves stay, greyed out. */
+  /** Show what is wrong with the text; the last valid moves stay, greyed out. */
   showProblem(sentence) {
     this.problem.textContent = sentence;
     this.element.classList.add("videoldm-broken");
@@ -120,7 +120,7 @@ export class CameraView {
     return bar;
   }
 
-  /** The picture before the chosen range, and the one behind it with its handles. */
+  /** The view at the start of the selected range, and that at its end with handles. */
   picture() {
     const frame = { x: -WIDTH / 2, y: -HEIGHT / 2, width: WIDTH, height: HEIGHT };
     const before = svg("rect", { ...frame, class: "videoldm-before" });
@@ -144,7 +144,7 @@ export class CameraView {
     return [before, ...lines, way, group];
   }
 
-  /** From a corner of the picture before to the same corner behind. */
+  /** A line from a corner of the first view to the same corner of the last. */
   ray(sx, sy, { x, y, scale, angle }) {
     const turn = (angle * Math.PI) / 180;
     const [a, b] = [(sx * WIDTH * scale) / 2, (sy * HEIGHT * scale) / 2];
@@ -207,9 +207,12 @@ export class CameraView {
     event.preventDefault();
   }
 
-  // The mouse.
+  // Mouse.
 
-  /** What `grab(event)` returns is called with (dx, dy) in parts of the area, until it is let go. */
+  /**
+   * Drag on an area: grab(event) returns an edit(range, dx, dy, event), called until the release
+   * with (dx, dy) as fractions of the area, or null.
+   */
   dragOn(area, grab) {
     area.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || this.isBroken) return;
@@ -267,7 +270,7 @@ export class CameraView {
     this.pad.focus({ preventScroll: true });
     const act = event.target.dataset.act ?? "move";
     const { x, y } = model.view(this.range);
-    // From the middle of the picture behind the range, in the field's units.
+    // The pointer relative to the centre of the last view, in units of the area.
     const box = this.pad.getBoundingClientRect();
     const unit = Math.min(box.width / 100, box.height / 50);
     const from = [
@@ -296,7 +299,7 @@ export class CameraView {
   }
 }
 
-/** Moves to the right and down, by turning or by shifting the camera. */
+/** Moves to the right and down, as pan and tilt or as translations. */
 function moved(x, y, shifts, scale) {
   const [right, down] = shifts ? ["truck", "pedestal"] : ["pan", "tilt"];
   return { [right]: x * scale, [down]: y * scale };

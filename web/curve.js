@@ -1,14 +1,14 @@
-// A curve as data: reading and writing its points, its values between them, and every edit.
+// A curve as data: JSON parsing and formatting, interpolation, and edits.
 //
-// A curve is {points, over, interpolation}; a point is [x, y], x the number of a frame or, over
-// steps, from 0 (the first) to 1 (the last). Edits return new points, always valid ones.
+// A curve is {points, over, interpolation}; a point is [x, y], with x a frame's number or, over
+// steps, from 0 (the first) to 1 (the last). Edits return new, valid points.
 
 const STEP = { frames: 1, steps: 0.01 };
-const PLACES = 100; // values are written with two decimals
+const PLACES = 100; // values have two decimals
 
 /**
- * Read what stands in the widget, by the same rules as the node itself.
- * Returns {value: curve} or {problem: [key of the sentence, its values]}.
+ * Parse the widget's text by the same rules as the node.
+ * Returns {value: curve} or {problem: [text key, values]}.
  */
 export function readCurve(text, over, interpolation) {
   let given;
@@ -37,7 +37,7 @@ export function writeCurve({ points }) {
   return `[${points.map(([x, y]) => `[${x}, ${y}]`).join(", ")}]`;
 }
 
-/** What the drawing spans: {x: [from, to], y: [from, to]}. */
+/** The extent of the plot: {x: [from, to], y: [from, to]}. */
 export function extent({ points, over }) {
   const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
   const most = Math.max(...ys);
@@ -51,7 +51,7 @@ export function extent({ points, over }) {
 
 // Values.
 
-/** The curve's value at x: where two points stand at one x, that of the first. */
+/** The curve's value at x; of two points at x, that of the first. */
 export function valueAt({ points, interpolation }, x) {
   const k = points.findIndex((point) => point[0] >= x);
   if (k === -1) return points.at(-1)[1];
@@ -69,7 +69,7 @@ function between(points, k, x, interpolation) {
   return y0 + t * t * (3 - 2 * t) * (y1 - y0) + bend;
 }
 
-/** Slopes at the points that keep every piece monotone (Fritsch & Carlson 1980). */
+/** Slopes at the points that keep every segment monotone (Fritsch & Carlson 1980). */
 function monotoneSlopes(points) {
   const secants = points.slice(1).map(([x, y], k) => {
     const width = x - points[k][0];
@@ -89,7 +89,7 @@ function monotoneSlopes(points) {
   return slopes;
 }
 
-/** The curve as a line of points, its jumps among them: [[x, y], ...] over what is drawn. */
+/** The curve, with its jumps, as a polyline [[x, y], ...] over the extent of the plot. */
 export function outline(curve, samples = 160) {
   const { points } = curve;
   const [from, to] = extent(curve).x;
@@ -114,7 +114,7 @@ function valueJustBehind(curve, x) {
 
 // Edits.
 
-/** Point `at` moved to [x, y]: it stays between its neighbours and inside of the steps. */
+/** The points with point `at` moved to [x, y], but not past its neighbours or the range of x. */
 export function moved({ points, over }, at, [x, y]) {
   const low = edge(points, at, -1, over);
   const high = edge(points, at, 1, over);
@@ -124,7 +124,7 @@ export function moved({ points, over }, at, [x, y]) {
   return points.with(at, [rounded(place), rounded(y)]);
 }
 
-/** How far point `at` can go: to its neighbour, unless two stand there already. */
+/** The limit of x for point `at`: its neighbour's x, or beside it if two points share that. */
 function edge(points, at, way, over) {
   const neighbour = points[at + way];
   const outermost = way < 0 ? 0 : over === "steps" ? 1 : Infinity;
@@ -133,7 +133,7 @@ function edge(points, at, way, over) {
   return isFull ? neighbour[0] - way * STEP[over] : neighbour[0];
 }
 
-/** The points with one more at [x, y], and where it stands among them: {points, at}. */
+/** The points with one added at [x, y], and its index: {points, at}. */
 export function added({ points, over }, [x, y]) {
   const step = STEP[over];
   const place = rounded(Math.max(0, Math.round(x / step) * step));
@@ -143,7 +143,7 @@ export function added({ points, over }, [x, y]) {
   return { points: points.toSpliced(at, 0, [place, rounded(y)]), at };
 }
 
-/** The points without one; the last one that is left stays. */
+/** The points without point `at`; the last point cannot be removed. */
 export function removed({ points }, at) {
   return points.length > 1 ? points.toSpliced(at, 1) : points;
 }

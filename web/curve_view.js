@@ -1,12 +1,12 @@
-// A curve as DOM: a line with points that are dragged, and the numbers of the chosen point.
+// Editor of a curve: a line with points to drag, and fields for the selected point.
 //
-// It knows neither the node nor JSON: it shows a curve and hands back a changed one.
+// Independent of the node and of JSON: it shows a curve and reports changed ones.
 
 import * as model from "./curve.js";
 import { button, element } from "./elements.js";
 import { say } from "./texts.js";
 
-const RISE = 0.05; // of the arrow keys; a fifth of it with Shift
+const RISE = 0.05; // step of the arrow keys in y; a fifth of it with Shift
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -46,7 +46,7 @@ export class CurveView {
     const row = element("div", "videoldm-row");
     row.append(...this.fields, button("deletePoint", "×", () => this.remove()));
     this.element.append(this.area, this.problem, row);
-    // Keys that are typed here are not ComfyUI's: Delete would delete the node.
+    // Keep key events from ComfyUI, where Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
@@ -63,7 +63,7 @@ export class CurveView {
     return input;
   }
 
-  // Showing.
+  // Display.
 
   show(curve) {
     this.problem.textContent = "";
@@ -73,7 +73,7 @@ export class CurveView {
     this.draw();
   }
 
-  /** Say what is wrong with the text; the last good curve stays, greyed out. */
+  /** Show what is wrong with the text; the last valid curve stays, greyed out. */
   showProblem(sentence) {
     this.problem.textContent = sentence;
     this.element.classList.add("videoldm-broken");
@@ -83,7 +83,7 @@ export class CurveView {
     return this.drag?.spans ?? model.extent(this.curve);
   }
 
-  /** Where a point stands, in parts of a hundred from the upper left. */
+  /** The position of a point in the plot, in percent from the upper left. */
   place([x, y]) {
     const { x: [left, right], y: [low, high] } = this.spans;
     return [(100 * (x - left)) / (right - left || 1), (100 * (high - y)) / (high - low || 1)];
@@ -158,7 +158,7 @@ export class CurveView {
     event.preventDefault();
   }
 
-  // The mouse: an empty place makes a point, which may be dragged on.
+  // Mouse: pressing on an empty place adds a point, which can be dragged at once.
 
   point(event) {
     const { left, top, width, height } = this.points.getBoundingClientRect();
@@ -179,7 +179,7 @@ export class CurveView {
       this.curve = { ...this.curve, points };
       this.at = at;
     } else this.at = Number(index);
-    // What is drawn does not change its size under the hand.
+    // The extent of the plot is fixed while dragging.
     this.drag = { before, spans: model.extent(before) };
     this.draw();
     this.points.children[this.at].focus({ preventScroll: true });

@@ -1,21 +1,21 @@
-// What a run will make and need, before it is queued: frames, segments, memory. No DOM, no graph.
+// Estimates of a run before it is queued: frames, segments, memory. No DOM, no graph.
 
 import { windowsAt } from "./windows.js";
 
-const FACTOR = 4; // frames per key frame after one pass of interpolation
-const WHOLE = ["single clip", "sparse first", "video to video"]; // all frames are seen together
-const KEYS_OF_A_WINDOW = 5; // key frames of one window of the interpolator
+const FACTOR = 4; // frames per keyframe after one pass of interpolation
+const WHOLE = ["single clip", "sparse first", "video to video"]; // the network sees all frames
+const KEYS_OF_A_WINDOW = 5; // keyframes per interpolation window
 
 /**
- * Memory of one evaluation of each network. The numbers, and what they mean, are those of
- * nodes/host/shared/working_memory.py; they come with the description of the Video Sampler.
+ * Memory of one evaluation of each network: the table of nodes/host/shared/working_memory.py, which
+ * comes with the definition of the Video Sampler.
  */
 const networks = {};
 export function useNetworks(table) {
   Object.assign(networks, table);
 }
 
-/** Frames of `frames` key frames after interpolation, and back. */
+/** The number of frames that interpolation makes of `frames` keyframes; below, the inverse. */
 export function interpolated(frames, passes) {
   return (frames - 1) * FACTOR ** passes + 1;
 }
@@ -23,7 +23,7 @@ export function keyFrames(frames, passes) {
   return Math.ceil((frames - 1) / FACTOR ** passes) + 1;
 }
 
-/** Clips that follow each other in steps of `step`, each `window` long. */
+/** The number of segments of `window` frames, `step` apart, that cover a video. */
 function segmentsFor(frames, window, step) {
   return Math.max(0, Math.ceil((frames - window) / step)) + 1;
 }
@@ -36,12 +36,12 @@ function segmentsBetween(keys, passes) {
   return segments;
 }
 
-/** Whether all frames are made together, but the model sees windows of them. */
+/** Whether the video is sampled in sliding windows. */
 export function inWindows({ strategy, windows }) {
   return [strategy, windows].includes("sliding windows");
 }
 
-/** How often the video sampler samples a segment; a sliding window of the first step counts as one. */
+/** How many segments the Video Sampler samples; for sliding windows, the windows of one step. */
 export function samplerSegments(given) {
   const { strategy, frames, window, context_frames, passes } = given;
   if (inWindows(given)) return given.window_schedule === "views" ? 1 : windowsAt(given).length;
@@ -55,7 +55,7 @@ export function interpolationSegments(frames, passes) {
   return segmentsBetween(frames, passes);
 }
 
-/** Frames that the network sees together; segments that continue others are sampled whole. */
+/** The most frames that the network sees together. */
 export function framesTogether(given) {
   const { strategy, frames, window } = given;
   if (given.window_schedule === "views") return frames;
@@ -64,7 +64,7 @@ export function framesTogether(given) {
   return strategy === "hierarchical" ? Math.max(window, interpolated(KEYS_OF_A_WINDOW, 1)) : window;
 }
 
-/** Bytes of one evaluation beside the models; guidance evaluates two prompts together. 0: unknown. */
+/** Bytes of one evaluation without the weights; a cfg other than 1 doubles them. 0: unknown. */
 export function workingMemory(network, { frames, width, height, cfg }) {
   if (!networks[network]) return 0;
   const { pixels, bytes, attention } = networks[network];

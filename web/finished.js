@@ -1,16 +1,16 @@
-// What of a video is finished, and what a change of the workflow would make again, as data.
+// Which windows of a video are cached, and which a change of the workflow would sample again.
 //
-// `found` is what the last run told: {frames, continued, windows: [[first, last, step, level, there]],
-// pictures, nodes}. Frames count over the whole video; `nodes` are those that it was made by, as the
-// API writes them. A state is what the video depends on: {segments, seed, frames, others}.
+// `found` is the output of the last run: {frames, continued, windows: [[first, last, step, level,
+// there]], pictures, nodes}. Frames are those of the whole video; `nodes` are the nodes that made
+// it, in API format. A state is what the video depends on: {segments, seed, frames, others}.
 
 import { spans, totalFrames } from "./timeline.js";
 
 const SEGMENTS = "VideoLDM_LongHorizonSegments";
 
 /**
- * What the video of a sampler depends on besides its segments: its own seed and number of frames
- * (null: that of the segments), and everything else of it and of the nodes upstream, as a text.
+ * What a sampler's video depends on besides the segments: its seed, its number of frames (null:
+ * that of the segments), and, as a string, all other inputs of it and of the nodes upstream.
  */
 export function stateOf(nodes, sampler) {
   const { seed, frames, ...inputs } = nodes[sampler]?.inputs ?? {};
@@ -34,13 +34,13 @@ function isLink(value) {
   return Array.isArray(value) && value.length === 2 && typeof value[0] === "string";
 }
 
-/** Widgets without a value are the frontend's own, such as its previews of what a node has made. */
+/** Entries sorted by name, without valueless widgets such as the frontend's previews. */
 function sorted(entries) {
   const told = Object.entries(entries).filter(([, value]) => (value ?? null) !== null);
   return told.sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** A text for each frame that differs where the frame's prompts, their weights or seed do. */
+/** A key for each frame, from its prompts, their weights and its seed. */
 function told({ segments, seed = "" }, frames) {
   const all = spans(segments);
   let last = seed;
@@ -57,10 +57,10 @@ function told({ segments, seed = "" }, frames) {
 }
 
 /**
- * For each window whether it would be made again if the state `was` of the last run were that which
- * is there `now`: it sees a frame whose prompt or seed changed, continues a window that is made
- * again, or lies between key frames of such a one. All of them are where anything else changed, but
- * for a longer video of windows that continue each other.
+ * For each window, whether it would be sampled again, given the state of the last run (`was`) and
+ * the present one: if it has a frame whose prompt or seed changed, continues such a window, or lies
+ * between keyframes of one. Any other change affects all windows, except that a video of windows
+ * that continue each other may become longer.
  */
 export function madeAgain(found, was, now) {
   const { frames, continued, windows } = found;
@@ -74,7 +74,7 @@ export function madeAgain(found, was, now) {
   const begun = chain.findIndex((k) => again[k]);
   if (begun < 0) return again;
   chain.slice(begun).forEach((k) => (again[k] = true));
-  // The first frames of a window that continues are those of the one before, which stay.
+  // A continuing window begins with a frame of the previous one, which stays.
   const [first, , step] = windows[chain[begun]];
   const from = begun === 0 ? first : first + step;
   return again.map((one, k) => one || (windows[k][3] !== continued && windows[k][1] >= from));
@@ -89,7 +89,7 @@ function sees(differs, first, last, step) {
   return false;
 }
 
-/** [key of a sentence, its values] about the windows. */
+/** [text key, values] that sum up the windows. */
 export function summary(found, again) {
   const windows = found.windows.length;
   const values = { windows, there: found.windows.filter((one) => one[4]).length };

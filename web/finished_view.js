@@ -1,11 +1,11 @@
-// The windows of the last run under the timeline: bars over pictures of the frames that exist.
+// The windows of the last run below the timeline: bars over thumbnails of the video.
 
 import { api } from "../../scripts/api.js";
 import { madeAgain, stateOf, summary } from "./finished.js";
 import { say } from "./texts.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
-const HEIGHT = 66; // pixels, with what lies between it and its neighbours
+const HEIGHT = 66; // pixels, with margins
 
 export class FinishedView {
   constructor() {
@@ -24,7 +24,7 @@ export class FinishedView {
     return this.found ? HEIGHT : 0;
   }
 
-  /** Take what a run told of a sampler's video, which was made of these segments. */
+  /** Show the windows of a run of a sampler, whose video was made from these segments. */
   tell(found, sampler, segments) {
     this.found = found;
     this.sampler = sampler;
@@ -37,12 +37,12 @@ export class FinishedView {
     this.show(segments);
   }
 
-  /** Take the nodes of the workflow as it is now. */
+  /** Update the present state from the workflow's nodes in API format. */
   compare(nodes) {
     this.state = stateOf(nodes, this.sampler);
   }
 
-  /** Show what would become of the windows with the segments that are there now. */
+  /** Show which windows would be sampled again with these segments. */
   show(segments) {
     if (!this.found) return;
     const { frames, windows } = this.found;
@@ -61,7 +61,7 @@ export class FinishedView {
   }
 }
 
-/** One window; those of a level take turns on two rows, since they share frames. */
+/** A bar for a window; those of a level alternate between two rows because they overlap. */
 function bar([first, last, , , there], again, row, frames) {
   const rect = document.createElementNS(SPACE, "rect");
   const stop = Math.min(last + 1, frames);

@@ -1,16 +1,16 @@
-// The estimate of a node in its graph: what estimate.js computes, with the values found there.
+// The estimate for a node, computed by estimate.js from the values in its graph.
 
 import * as estimate from "./estimate.js";
 import { downstream, sourceOf, valueOf } from "./graph.js";
 import { bytes, duration } from "./progress.js";
 import { clockOf, readSegments, totalFrames } from "./timeline.js";
 
-/** Of a sampler that is left to do as published, of which the browser knows nothing. */
+/** Stands in for steps 0: the browser does not know the published number. */
 const USUAL_STEPS = 25;
 const SETTINGS = ["width", "height", "cfg", "strategy"];
-/** Those of the chosen strategy, whose widgets are named after it. */
+/** Settings of the chosen strategy; their widgets are called strategy.window and so on. */
 const OF_STRATEGY = ["window", "overlap", "context_frames", "passes", "windows"];
-/** Those of windows, which a strategy has itself or opens by its choice of windows. */
+/** Settings of windows: the strategy's own, or those of its choice `windows`. */
 const OF_WINDOWS = ["window", "overlap", "window_schedule", "strides", "fuse"];
 
 const FRAMES = {
@@ -24,7 +24,7 @@ const FRAMES = {
   VideoLDM_LongHorizonSegments: (node) => segmentFrames(node),
 };
 
-/** Frames that a node gives out, as far as its graph tells. */
+/** The number of frames that a node outputs, undefined if the graph does not tell. */
 export function framesOf(node) {
   return FRAMES[node.comfyClass]?.(node);
 }
@@ -45,7 +45,7 @@ function segmentFrames(node) {
   return value && totalFrames(value);
 }
 
-/** The parts of the line: [key of a sentence, its values]. */
+/** The parts of the status line: [text key, values] each. */
 export function forecast(node) {
   const frames = framesOf(node);
   if (!frames) return [["unknownFrames", {}]];
@@ -57,7 +57,7 @@ export function forecast(node) {
   return said;
 }
 
-/** What the Video Sampler's widgets say, by the names of its inputs; those of windows bare. */
+/** The Video Sampler's settings by input name, without prefixes such as strategy. */
 export function samplerSettings(node) {
   const found = Object.fromEntries([
     ...SETTINGS.map((name) => [name, valueOf(node, name)]),
@@ -69,7 +69,7 @@ export function samplerSettings(node) {
   return found;
 }
 
-/** The settings of the windows that a Video Sampler lays over its video; null where it has none. */
+/** The settings of a Video Sampler's sliding windows; null if it uses none. */
 export function windowsOf(node) {
   if (node.comfyClass !== "VideoLDM_VideoSampler") return null;
   const given = samplerSettings(node);
@@ -93,13 +93,13 @@ const NEEDS = {
   },
 };
 
-/** Frames per second where the video ends up; 15, as the nodes' default, if nothing says so. */
+/** The frame rate of the first node downstream that has one, else 15, the nodes' default. */
 function rateAfter(node) {
   const rates = downstream(node).map((one) => valueOf(one, "frame_rate") ?? valueOf(one, "fps"));
   return rates.find((one) => one > 0) ?? 15;
 }
 
-/** Which network the model wire comes from, as far as we know its memory. */
+/** The entry of the memory table for the network that the model input comes from; null if none. */
 function networkOf(node) {
   let source = sourceOf(node, "model");
   while (source && sourceOf(source.node, "model")) source = sourceOf(source.node, "model");

@@ -1,13 +1,13 @@
-// Ways through ComfyUI's graph: nodes by the id the server knows, neighbours, values of inputs.
+// Queries on ComfyUI's graph: nodes by execution id, neighbours, values of inputs.
 
-/** The node of an execution id such as "8" or, in a subgraph, "3:8"; undefined if it is gone. */
+/** The node with an execution id such as "8" or, in a subgraph, "3:8"; undefined if removed. */
 export function findNode(graph, executionId) {
   const [own, ...inner] = String(executionId).split(":");
   const node = graph?.getNodeById(Number(own)) ?? undefined;
   return inner.length ? findNode(node?.subgraph, inner.join(":")) : node;
 }
 
-/** What a widget of the node holds, by the input's name. */
+/** The value of the node's widget of this name; undefined if there is none. */
 export function valueOf(node, name) {
   return node.widgets?.find((one) => one.name === name)?.value;
 }
@@ -20,7 +20,7 @@ export function sourceOf(node, name) {
   return source ? { node: source, slot: link.origin_slot } : null;
 }
 
-/** All nodes that the node's outputs lead to, near ones first. */
+/** All nodes downstream of a node, nearest first. */
 export function downstream(node) {
   const found = new Set();
   let ring = [node];

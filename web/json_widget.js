@@ -1,23 +1,23 @@
-// A view of a JSON text widget: it shows what the text holds and writes edits into it.
+// An editor beside a JSON text widget: it shows the text's content and writes edits back.
 //
-// The value stays in ComfyUI's own text widget, so that workflows and API prompts are plain, the
-// text can be typed by hand or linked, and nothing is lost where this script does not run.
+// The value stays in ComfyUI's own text widget, so that workflows and API prompts hold plain text
+// that can be typed or linked, and nothing is lost where this script does not run.
 
 import { say } from "./texts.js";
 import { addStillWidget, follow, undoable } from "./widgets.js";
 
 /**
- * Attach a view to the text widget `name` of a node.
+ * Attach a view to the text widget `name` of a node, and return it.
  *
- * read(text, node) gives {value} or {problem}, write(value) a text; View is built with `changed` and
- * `typing` (of edits that go on) and has `element`, `show(value)` and `showProblem(sentence)`.
- * `besides` are names of further widgets that reading depends on. `height` is in pixels, or a function
- * of the view. Returns the view.
+ * read(text, node) returns {value} or {problem}, write(value) a text. View is constructed with the
+ * callbacks `changed` and, during an edit, `typing`; it has `element`, `show(value)` and
+ * `showProblem(sentence)`. `besides`: names of other widgets that read() depends on. `height`: in
+ * pixels, or a function of the view.
  */
 export function attachView(node, name, { View, title, height, read, write, besides = [] }) {
   const text = node.widgets?.find((one) => one.name === name);
   if (!text) return;
-  let writing = false; // What the view wrote, it shows already; drawing anew would move the focus.
+  let writing = false; // The view already shows its own edits; redrawing would move the focus.
   const put = (value) => {
     writing = true;
     text.value = write(value);
@@ -35,7 +35,7 @@ export function attachView(node, name, { View, title, height, read, write, besid
   for (const one of node.widgets ?? []) if (besides.includes(one.name)) follow(one, show);
   const isFixed = typeof height === "number";
   addStillWidget(node, title, view.element, isFixed ? height : () => height(view));
-  // A file that is opened sets the values of choices and numbers without a word.
+  // Opening a workflow sets the values of combos and numbers without calling their callbacks.
   const configured = node.onConfigure;
   node.onConfigure = function (...given) {
     const answer = configured?.apply(this, given);

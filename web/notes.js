@@ -1,15 +1,15 @@
-// A note in a node: what it warned of, and why it failed.
+// A note in a node with its warnings and errors.
 //
-// Any node may get one, ComfyUI's own included: a KSampler fails by layers of ours. The widget is
-// there only as long as there is something to read.
+// Any node can get one, also ComfyUI's own: a KSampler may fail in layers of this pack. The widget
+// exists only while there is something to show.
 
 import { addStillWidget } from "./widgets.js";
 
-const LINE = 17; // pixels of a line of text
-const CHARACTER = 6; // pixels, on average
-const FRAME = 22; // pixels above and below all notes
-const PADDING = 12; // pixels above and below the text of one
-const MARGIN = 40; // pixels beside it, of the node and of the note
+const LINE = 17; // pixels, height of a line of text
+const CHARACTER = 6; // pixels, average width
+const FRAME = 22; // pixels above and below the note, in sum
+const PADDING = 12; // pixels above and below each message, in sum
+const MARGIN = 40; // pixels at the sides of the text, in sum
 const PACK = decodeURIComponent(new URL(".", import.meta.url).pathname)
   .split("/")
   .filter(Boolean)
@@ -17,18 +17,18 @@ const PACK = decodeURIComponent(new URL(".", import.meta.url).pathname)
 const FORESEEN = new Set(["ValueError", "CheckpointError", "OSError", "FileNotFoundError"]);
 const views = new WeakMap();
 
-/** Note a warning, once. */
+/** Show a warning in the node, once. */
 export function noteWarning(node, text) {
   if (node) viewOf(node).warn(text);
 }
 
-/** Note why a node of ours, or one that ran code of ours, ended the run. */
+/** Show the error of a run if it comes from a node or from code of this pack. */
 export function noteError(node, error) {
   const ours = error.node_type?.startsWith("VideoLDM_") || madeHere(error.traceback);
   if (node && ours) viewOf(node).fail(sentence(error));
 }
 
-/** Note why the server refused to queue a node of ours, in the node's own words. */
+/** Show why the server rejected a node of this pack, in the words of the node's own validation. */
 export function noteRefusal(node, { class_type, errors }) {
   if (!node || !class_type?.startsWith("VideoLDM_")) return;
   const own = errors.find((one) => one.type === "custom_validation_failed");
@@ -36,12 +36,12 @@ export function noteRefusal(node, { class_type, errors }) {
   if (own) viewOf(node).fail(own.details.replace(`${name} - `, ""));
 }
 
-/** The node begins anew: what it warned of is past. */
+/** Remove the warnings of a node that starts again. */
 export function forgetWarnings(node) {
   if (node) views.get(node)?.warn(null);
 }
 
-/** A new run begins. */
+/** Remove the error of a previous run. */
 export function forgetError(node) {
   views.get(node)?.fail("");
 }
@@ -51,7 +51,7 @@ function madeHere(traceback) {
   return lines.includes(`/${PACK}/`);
 }
 
-/** The first line; the kind of error only where nobody foresaw it. */
+/** The first line of the message, with the exception's type only if it is unexpected. */
 function sentence({ exception_message, exception_type }) {
   const kind = exception_type?.split(".").at(-1) ?? "";
   const text = exception_message?.trim().split("\n")[0] ?? "";
@@ -75,7 +75,7 @@ class NoteView {
     this.element.role = "alert";
   }
 
-  /** Add a warning; null takes all away. */
+  /** Add a warning; null removes all. */
   warn(text) {
     if (text !== null && this.warnings.includes(text)) return;
     this.warnings = text === null ? [] : [...this.warnings, text];

@@ -1,9 +1,9 @@
-// The plan of noise levels by which a video was sampled, as a picture with its figures.
+// The noise plan of a sampled video, as an image with a caption.
 
 import { api } from "../../scripts/api.js";
 import { say } from "./texts.js";
 
-const HEIGHT = 104; // pixels, with what lies between it and its neighbours
+const HEIGHT = 104; // pixels, with margins
 
 export class PlanView {
   constructor() {
@@ -18,7 +18,7 @@ export class PlanView {
     return this.element.hidden ? 0 : HEIGHT;
   }
 
-  /** `told` names the file and says frames, rows, together and evaluations. */
+  /** `told` has the image file and the figures frames, rows, together and evaluations. */
   show(told) {
     const { filename, subfolder, type, rows, together } = told;
     const place = new URLSearchParams({ filename, subfolder, type });

@@ -1,7 +1,7 @@
-// Live previews of our nodes are animations (see nodes/host/comfyui/previews.py).
+// Animated live previews (see nodes/host/comfyui/previews.py), and previews of Load Video.
 //
-// Nodes 2.0 plays them as they come. The classic rendering paints previews on the canvas, where
-// nothing moves, but has an element for outputs that are animated: our nodes ask for that one.
+// Nodes 2.0 plays animated previews by itself. The classic rendering draws previews as stills on
+// the canvas, but has an element for animated outputs: nodes of this pack ask for that one.
 
 import { app } from "../../scripts/app.js";
 
@@ -13,7 +13,7 @@ export function playPreviews(node) {
   Object.defineProperty(node, "animatedImages", { get: () => true, set: () => {} });
 }
 
-/** Make the classic rendering's element as large as its still previews are. */
+/** Give the classic rendering's element the height of its still previews. */
 export function makeRoom(node) {
   if (!playing.has(node)) return;
   const picture = node.imgs?.[0];
@@ -25,8 +25,8 @@ export function makeRoom(node) {
 }
 
 /**
- * What is rendered is no file: the frontend shows no preview where a node hides its images, and
- * otherwise one that cannot be loaded. After a run there is one, of what was loaded.
+ * Hide the preview of rendered videos, which are not files: the frontend would try to load one.
+ * After a run, the preview of the loaded frames is shown.
  */
 export function hidePreviewOfRendered(node) {
   const file = node.widgets?.find((one) => one.name === "file");
@@ -36,14 +36,14 @@ export function hidePreviewOfRendered(node) {
   });
 }
 
-/** Load Video runs again: the whole file is shown, unless the node then shows another selection. */
+/** When Load Video runs again, show the whole file until the run has a new selection to show. */
 export function forgetSelection(node) {
   if (node?.comfyClass !== "VideoLDM_LoadVideo" || !shownSelection(node)) return;
   const file = node.widgets?.find((one) => one.name === "file");
   file?.callback?.(file.value);
 }
 
-/** The file that a run made and the node now shows in place of the one it has chosen, or null. */
+/** The temporary file of a run that the node shows in place of the chosen file, or null. */
 export function shownSelection({ graph, id }) {
   const outputs = app.nodeOutputs?.[graph?.isRootGraph === false ? `${graph.id}:${id}` : id];
   const [shown] = outputs?.images ?? [];
@@ -51,8 +51,8 @@ export function shownSelection({ graph, id }) {
 }
 
 /**
- * A file saved before Load Video had optional inputs holds the upload button's value behind the
- * required ones, where the first optional one stands today.
+ * In workflows saved before Load Video had optional inputs, the value of the upload button follows
+ * the required ones, in the place of the first optional one: remove it.
  */
 export function dropUploadValue({ type, widgets_values: values }) {
   const required = 8;

@@ -1,4 +1,4 @@
-// Figures as people read them. No DOM.
+// Formats durations, sizes and progress. No DOM.
 
 /** 7 s, 3 min 20 s, 2 h 5 min. */
 export function duration(seconds) {
@@ -19,7 +19,7 @@ export function bytes(value) {
   return `${(value / 1e9).toFixed(1)} GB`;
 }
 
-/** Parts of the line that is shown while a node runs, as keys of sentences with their values. */
+/** The parts of the progress line: [text key, values] each. */
 export function progressParts({ part, done, total, left, memory }) {
   const said = [];
   if (part) {

@@ -1,6 +1,6 @@
-// What a Load Video loaded, after a run, where ComfyUI does not show it by itself.
+// A player for the frames that Load Video loaded, where ComfyUI does not show them itself.
 //
-// Nodes 2.0 draws the whole file in the widget that trims it, and then no output of the node.
+// Nodes 2.0 shows the whole file in the trim widget, and then none of the node's outputs.
 
 import { api } from "../../scripts/api.js";
 import { shownSelection } from "./previews.js";
@@ -9,7 +9,7 @@ import { addStillWidget, follow, grow } from "./widgets.js";
 const HEIGHT = 220; // pixels
 const players = new WeakMap();
 
-/** Give a Load Video an element for its selection; it takes no room while there is none. */
+/** Add the player to a Load Video; it takes no space while there is nothing to show. */
 export function attachSelection(node) {
   const root = document.createElement("div");
   root.className = "videoldm-selection";
@@ -21,7 +21,7 @@ export function attachSelection(node) {
   if (file) follow(file, () => showSelection(node));
 }
 
-/** Show what the node's last run loaded, or nothing. */
+/** Show the frames that the node's last run loaded, or nothing. */
 export function showSelection(node) {
   const root = players.get(node);
   if (!root) return;

@@ -1,4 +1,4 @@
-// A line in a node: what it is going to make or, while it runs, how far it is.
+// A status line in a node: an estimate of its next run and, while it runs, its progress.
 
 import { forecast, windowsOf } from "./forecast.js";
 import { PlanView } from "./plan_view.js";
@@ -18,7 +18,7 @@ export function attachStatus(node) {
   view.foretell();
 }
 
-/** The view of a node, if it has one. */
+/** The status view of a node, if it has one. */
 export function statusOf(node) {
   return node && views.get(node);
 }
@@ -43,12 +43,12 @@ class StatusView {
     return (this.windows.element.hidden ? HEIGHT : WITH_WINDOWS) + this.plan.height;
   }
 
-  /** Follow all widgets, those that a choice has opened since included. */
+  /** Follow all widgets, including those that a dynamic combo has added since. */
   follow() {
     for (const widget of this.node.widgets ?? []) {
       if (this.followed.has(widget)) continue;
       this.followed.add(widget);
-      // Once more when what a choice opens is there.
+      // Once more when a dynamic combo has added its widgets.
       follow(widget, () => [this.foretell(), setTimeout(() => this.foretell())]);
     }
   }
@@ -62,7 +62,7 @@ class StatusView {
     if (this.height !== before) grow(this.node);
   }
 
-  /** Show the plan of noise levels that a run followed. */
+  /** Show the noise plan of a run. */
   draw(plan) {
     this.plan.show(plan);
     grow(this.node);
@@ -74,7 +74,7 @@ class StatusView {
     this.bar.style.width = `${(100 * told.done) / told.total}%`;
   }
 
-  /** Nothing runs any more. */
+  /** Clear the progress. */
   rest() {
     this.element.classList.remove("videoldm-runs");
     this.progress.textContent = "";

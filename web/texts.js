@@ -1,4 +1,4 @@
-// Sentences in the user's language: those of locales/<language>/main.json, English for the rest.
+// Texts in the user's language, from locales/<language>/main.json; English where one is missing.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -12,7 +12,7 @@ export async function loadTexts() {
   Object.assign(texts, found.en?.videoldm, found[language]?.videoldm);
 }
 
-/** The sentence `key` with its [names] filled in; the key itself where there is none. */
+/** The text `key` with its [names] replaced by values; the key itself if there is no such text. */
 export function say(key, values = {}) {
   return filled(texts[key] ?? key, values);
 }

@@ -1,7 +1,7 @@
-// The segments of a long video as data: reading and writing their JSON, and every edit.
+// The segments of a long video as data: JSON parsing and formatting, and edits.
 //
 // A segment is {prompt, frames, overlap, seed}: its first `overlap` frames are shared with the
-// segment before, `seed` may be undefined. Edits return new lists, always valid ones.
+// previous segment, `seed` may be undefined. Edits return new, valid lists.
 
 import { valueOf } from "./graph.js";
 import { isTravel, lengthOf, Problem, readTravel } from "./travel.js";
@@ -9,14 +9,14 @@ import { isTravel, lengthOf, Problem, readTravel } from "./travel.js";
 const KINDS = { prompt: "text", frames: "number", overlap: "number", seed: "number" };
 const REQUIRED = ["prompt", "frames"];
 
-/** What lengths and places count in: frames of the video (0: not known), frames per second. */
+/** For converting lengths and positions: frames of the video (0: unknown), frames per second. */
 export function clockOf(node) {
   return { frames: valueOf(node, "frames") ?? 0, rate: valueOf(node, "frame_rate") ?? 15 };
 }
 
 /**
- * Read what stands in the widget, by the same rules as the node itself: a JSON list, or prompts at
- * frames. Returns {value: segments} or {problem: [key of the sentence, its values]}.
+ * Parse the widget's text by the same rules as the node: a JSON list, or prompts at frames.
+ * Returns {value: segments} or {problem: [text key, values]}.
  */
 export function readSegments(text, clock = { frames: 0, rate: 15 }) {
   try {
@@ -43,7 +43,7 @@ function readList(text, clock) {
   return { value: given.map(toSegment) };
 }
 
-/** A segment whose lengths in seconds or parts of the video are frames. */
+/** A segment with lengths in seconds or percent converted to frames. */
 function withLengths(one, clock) {
   if (one === null || typeof one !== "object" || Array.isArray(one)) return one;
   const texts = ["frames", "overlap"].filter((name) => typeof one[name] === "string");
@@ -83,7 +83,7 @@ function toSegment({ prompt, frames, overlap, seed }, index) {
   return { prompt, frames, overlap: index === 0 ? 0 : overlap ?? 0, seed: seed ?? undefined };
 }
 
-/** JSON with one segment per line; entries that say nothing are left out. */
+/** Format as JSON with one segment per line; an overlap of 0 and an undefined seed are omitted. */
 export function writeSegments(segments) {
   const lines = segments.map(({ prompt, frames, overlap, seed }) => {
     const entries = { prompt, frames, overlap: overlap || undefined, seed };
@@ -95,7 +95,7 @@ export function writeSegments(segments) {
   return `[\n${lines.join(",\n")}\n]`;
 }
 
-/** Where each segment lies: [{start, stop}] in frames of the whole video. */
+/** The frames of each segment in the whole video: [{start, stop}], stop exclusive. */
 export function spans(segments) {
   let stop = 0;
   return segments.map(({ frames, overlap }) => {
@@ -111,19 +111,19 @@ export function totalFrames(segments) {
 
 // Edits.
 
-/** A copy of segment `at` behind it, to be given a prompt of its own. */
+/** Insert a copy of segment `at` after it, to be edited. */
 export function insertAfter(segments, at) {
   const { prompt, frames } = segments[at];
   const overlap = segments[at].overlap || Math.min(8, Math.floor(frames / 4));
   return repaired(segments.toSpliced(at + 1, 0, { prompt, frames, overlap, seed: undefined }));
 }
 
-/** The list without segment `at`; the last one that is left stays. */
+/** The list without segment `at`; the last segment cannot be removed. */
 export function remove(segments, at) {
   return segments.length > 1 ? repaired(segments.toSpliced(at, 1)) : segments;
 }
 
-/** Segment `at` in two, the first with about `frames` (half of them); as long as before. */
+/** Split segment `at` in two, the first with about `frames`, by default half of them. */
 export function split(segments, at, frames = Math.ceil(segments[at].frames / 2)) {
   const one = segments[at];
   const least = one.overlap + 1;
@@ -139,14 +139,14 @@ export function move(segments, from, to) {
   return repaired(segments.toSpliced(from, 1).toSpliced(to, 0, segments[from]));
 }
 
-/** Segment `at` with another number of frames, at least so many that its overlaps fit. */
+/** Set the number of frames of segment `at`, at least as many as its overlaps need. */
 export function resize(segments, at, frames) {
   const next = segments[at + 1]?.overlap ?? 0;
   const least = Math.max(segments[at].overlap, next) + 1;
   return change(segments, at, "frames", Math.max(Math.round(frames), least));
 }
 
-/** Segment `at` with one entry changed; numbers are brought into what is possible. */
+/** Set one entry of segment `at`; numbers are clamped to what is valid. */
 export function change(segments, at, name, value) {
   return repaired(segments.with(at, { ...segments[at], [name]: value }));
 }

@@ -1,6 +1,6 @@
-// The timeline as DOM: a track of segments, fields for the chosen one, buttons.
+// Editor of segments: a timeline, fields for the selected segment, buttons.
 //
-// It knows neither the node nor JSON: it shows a list of segments and hands back changed ones.
+// Independent of the node and of JSON: it shows a list of segments and reports changed ones.
 
 import { FinishedView } from "./finished_view.js";
 import * as model from "./timeline.js";
@@ -33,7 +33,7 @@ const KEYS = {
 };
 
 export class TimelineView {
-  /** `changed(segments)` is called after each finished edit, `typing(segments)` at each letter. */
+  /** `changed(segments)` is called after each edit, `typing(segments)` on each keystroke. */
   constructor({ changed, typing }) {
     this.changed = changed;
     this.typing = typing;
@@ -68,16 +68,16 @@ export class TimelineView {
     const made = BUTTONS.map(([name, sign, act]) => button(name, sign, () => act(this)));
     buttons.append(...made, this.total);
     this.element.append(this.track, this.finished.element, this.problem, this.field("prompt"), numbers, buttons);
-    // Keys that are typed here are not ComfyUI's: Delete would delete the node.
+    // Keep key events from ComfyUI, where Delete would delete the node.
     this.element.addEventListener("keydown", (event) => {
       const isHeld = event.ctrlKey || event.metaKey;
       if (!isHeld) event.stopPropagation();
-      // Outside of texts, undo is the graph's; browsers would also undo the last text typed.
+      // Outside text fields, Ctrl+Z is the graph's; the browser would also undo typed text.
       if (isHeld && event.key.toLowerCase() === "z" && !("value" in event.target)) {
         event.preventDefault();
       }
     });
-    // ComfyUI takes a step of its undo whenever Shift is let go, also in the middle of a word.
+    // ComfyUI adds an undo step whenever Shift is released, even in the middle of a word.
     this.element.addEventListener("keyup", (event) => event.stopPropagation());
   }
 
@@ -102,9 +102,9 @@ export class TimelineView {
     return label;
   }
 
-  // Showing.
+  // Display.
 
-  /** Show segments that were read from the widget. */
+  /** Show segments parsed from the widget. */
   show(segments) {
     this.problem.textContent = "";
     this.element.classList.remove("videoldm-broken");
@@ -113,24 +113,24 @@ export class TimelineView {
     this.draw();
   }
 
-  /** Say what is wrong with the text; the last good segments stay, greyed out. */
+  /** Show what is wrong with the text; the last valid segments stay, greyed out. */
   showProblem(sentence) {
     this.problem.textContent = sentence;
     this.element.classList.add("videoldm-broken");
   }
 
-  /** Remember the segments of a run that begins. */
+  /** Remember the segments with which a run starts. */
   begin() {
     this.begun = this.segments;
   }
 
-  /** Show what the run told of the windows of a sampler's video. */
+  /** Show the windows of a run of a sampler. */
   tell(found, sampler) {
     this.finished.tell(found, sampler, this.begun ?? this.segments);
     this.finished.show(this.segments);
   }
 
-  /** Show which of them the nodes of the workflow as it is now would make again. */
+  /** Show which windows the present nodes of the workflow would sample again. */
   compare(nodes) {
     this.finished.compare(nodes);
     this.finished.show(this.segments);
@@ -183,7 +183,7 @@ export class TimelineView {
 
   // Edits.
 
-  /** Apply an edit to the chosen segment; `step` moves the choice with it. */
+  /** Apply an edit to the selected segment, then move the selection by `step`. */
   edit(edited, step = 0, tell = this.changed) {
     if (this.element.classList.contains("videoldm-broken")) return;
     const before = this.segments;
@@ -207,7 +207,7 @@ export class TimelineView {
     this.edit((all, at) => model.change(all, at, name, meant), 0, tell);
   }
 
-  /** Choose a segment and give it the focus. */
+  /** Select and focus a segment. */
   choose(index) {
     this.at = Math.min(Math.max(index, 0), this.segments.length - 1);
     this.draw();
@@ -224,7 +224,7 @@ export class TimelineView {
     act(this);
   }
 
-  // The mouse: an edge changes the length, the body is moved to another place.
+  // Mouse: dragging an edge changes the length, dragging the body moves the segment.
 
   grabbed(event) {
     const block = event.target.closest(".videoldm-segment");
@@ -234,7 +234,7 @@ export class TimelineView {
     this.choose(Number(block.dataset.index));
     if (this.element.classList.contains("videoldm-broken")) return;
     const whole = model.totalFrames(this.segments);
-    // Seen sizes, so that it fits at every zoom.
+    // In screen pixels, so that it is right at every zoom.
     const framesPerPixel = whole / this.lane.getBoundingClientRect().width;
     const isEdge = event.target.classList.contains("videoldm-edge");
     const { frames } = this.segments[this.at];
@@ -255,7 +255,7 @@ export class TimelineView {
     this.draw();
   }
 
-  /** Swap with the neighbour whose middle the pointer, at `frame`, has passed. */
+  /** Swap with a neighbour when the pointer, at `frame`, has passed its middle. */
   moveTo(frame) {
     const all = model.spans(this.segments);
     const middle = (index) => (all[index] ? (all[index].start + all[index].stop) / 2 : NaN);

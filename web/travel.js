@@ -1,11 +1,11 @@
-// Prompts at frames, such as "0": "a cat", "16": "a dog", as segments that fade into each other; by
-// the same rules as nodes/stages/prompt_travel.py. No DOM, no graph.
+// Prompt travel: prompts at frames, such as "0": "a cat", "16": "a dog", as overlapping segments.
+// The rules are those of nodes/stages/prompt_travel.py. No DOM, no graph.
 
 const ENTRY = /\s*(?:"([^"]*)"\s*:|([^\s="]+)\s*=)\s*"((?:[^"\\]|\\.)*)"\s*(,|$)/sy;
 const NUMBER = /^(-?\d{1,9}(?:\.\d{1,9})?)(s|%|)$/;
 const MOST_FRAMES = 100_000;
 
-/** What is wrong with a text: `said` is the key of a sentence and its values. */
+/** An error in a text: `said` is [text key, values]. */
 export class Problem extends Error {
   constructor(key, values) {
     super(key);
@@ -13,14 +13,14 @@ export class Problem extends Error {
   }
 }
 
-/** Whether a text looks like prompts at frames, not like a JSON list. */
+/** Whether a text looks like prompts at frames rather than a JSON list. */
 export function isTravel(text) {
   return /^\s*(\{|"|[-\d.:s%]+\s*=)/.test(text);
 }
 
 /**
- * Segments of a text; throws a Problem with one that cannot be read.
- * `clock` is {frames, rate}: frames of the video (0: not known), frames per second.
+ * Parse a text into segments; throws a Problem if it is malformed.
+ * `clock` is {frames, rate}: frames of the video (0: unknown), frames per second.
  */
 export function readTravel(text, clock) {
   const found = [...entries(text, clock)].sort((one, other) => one.first - other.first);
@@ -34,7 +34,7 @@ export function readTravel(text, clock) {
   return segments(joined(found), stop);
 }
 
-/** Frames of a length such as "2s" or "25%"; throws a Problem. */
+/** The number of frames of a length such as "2s" or "25%"; throws a Problem if malformed. */
 export function lengthOf(text, clock) {
   const [number, unit] = numberOf(text);
   if (!unit || number < 0) throw new Problem("noFrame", { place: text });
@@ -103,7 +103,7 @@ function rounded(value) {
   return Math.floor(value + 0.5);
 }
 
-/** Neighbours of the same prompt as one, and held ones as long as they last. */
+/** Extend held prompts to the next one, and merge neighbours with the same prompt. */
 function joined(found) {
   const together = [];
   found.forEach(({ first, last, prompt, held }, k) => {

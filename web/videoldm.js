@@ -1,6 +1,5 @@
-// What this pack adds to ComfyUI's browser side: the timeline, boxes, curves and camera moves that
-// can be drawn, estimates,
-// progress, notes of warnings and errors, live previews.
+// The extension of ComfyUI's frontend: editors for segments, boxes, curves and camera moves,
+// estimates, progress, warnings and errors in nodes, live previews.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -71,7 +70,7 @@ const CAMERA = {
 };
 
 const LOOK_EVERY = 200; // milliseconds
-const LOOKS = 300; // then nobody waits any more for the answer
+const LOOKS = 300; // a minute in all
 const COMPARE_AFTER = 200; // milliseconds
 const timelines = new WeakMap(); // of nodes
 let comparing = null;
@@ -113,7 +112,7 @@ app.registerExtension({
       everyNode((node) => timelines.get(node)?.begin());
     });
     noteRefusals();
-    // Another node begins, or nothing runs any more.
+    // Another node starts or, with null, the run has ended.
     api.addEventListener("executing", ({ detail }) => {
       const node = detail === null ? null : findNode(app.rootGraph, detail);
       forgetWarnings(node);
@@ -170,7 +169,7 @@ app.registerExtension({
   },
 });
 
-/** The frontend tells of prompts that it sends and that are queued, but not of refused ones. */
+/** Show errors of rejected prompts: polled, since the frontend has no event for a rejection. */
 function noteRefusals() {
   let looking = null;
   let times = 0;
@@ -191,7 +190,7 @@ function noteRefusals() {
   }
 }
 
-/** Show in the timelines that a sampler reads what it told of its windows. */
+/** Show a sampler's windows in a timeline upstream of it. */
 function showFinished(node, sampler, found, id) {
   const view = timelines.get(node);
   if (!view || !downstream(node).includes(sampler)) return;
@@ -199,7 +198,7 @@ function showFinished(node, sampler, found, id) {
   grow(node);
 }
 
-/** Show in the timelines what the workflow as it is now would make again; once for many changes. */
+/** Show in timelines what the present workflow would sample again; many changes count as one. */
 function compareFinished() {
   clearTimeout(comparing);
   comparing = setTimeout(async () => {

@@ -1,8 +1,8 @@
-// What the pack's widgets share: following a value, DOM widgets that hold none, and undo.
+// Shared by the pack's widgets: change listeners, DOM widgets without a value, undo.
 
 import { app } from "../../scripts/app.js";
 
-/** Call `listener` whenever the widget's value changes, by hand or by a script. */
+/** Call `listener` after each call of the widget's callback. */
 export function follow(widget, listener) {
   const before = widget.callback;
   widget.callback = function (...given) {
@@ -13,8 +13,8 @@ export function follow(widget, listener) {
 }
 
 /**
- * A DOM widget without a value. It stands last: others would be saved in the wrong place.
- * `height` is in pixels, or a function that says it.
+ * Add a DOM widget without a value. It comes last, or values of others would be saved in the wrong
+ * place. `height` is in pixels, or a function that returns it.
  */
 export function addStillWidget(node, name, element, height) {
   const pixels = typeof height === "function" ? height : () => height;
@@ -26,18 +26,18 @@ export function addStillWidget(node, name, element, height) {
   });
   widget.serialize = false;
   element.addEventListener("wheel", zoomCanvas, { passive: false });
-  // A node made by hand was measured before this widget came; one from a file has its saved size.
+  // A new node was measured before this widget was added; one from a file has its saved size.
   grow(node);
   return widget;
 }
 
-/** Make a node as large as its widgets need; a larger one stays. */
+/** Enlarge a node to the size that its widgets need; a larger one is kept. */
 export function grow(node) {
   const [wide, high] = node.computeSize();
   node.setSize([Math.max(node.size[0], wide), Math.max(node.size[1], high)]);
 }
 
-/** Change the graph so that one Ctrl+Z takes back this change and nothing else. */
+/** Change the graph in one undo step of its own. */
 export function undoable(change) {
   app.canvas.emitBeforeChange();
   try {
@@ -48,8 +48,8 @@ export function undoable(change) {
 }
 
 /**
- * Let the wheel zoom the canvas, as it does over the rest of a node; a text that is being edited
- * scrolls. Nodes 2.0 hands wheels on by itself.
+ * Let the wheel zoom the canvas as over the rest of a node, except that a focused text scrolls.
+ * Nodes 2.0 forwards wheel events itself.
  */
 function zoomCanvas(event) {
   const { target } = event;

@@ -1,8 +1,9 @@
-// The windows of a sampling step: the same plans as core/tasks/windows.py makes. No DOM, no graph.
+// The windows of a sampling step, as in core/tasks/windows.py and window_schedules.py. No DOM, no
+// graph.
 //
 // A window is a list of frame numbers.
 
-/** The windows over a video at a step of sampling; none where the settings do not fit. */
+/** The windows of a video at a sampling step; empty if the settings are invalid. */
 export function windowsAt({ window_schedule, frames, window, overlap, strides, step = 0 }) {
   const length = Math.min(window, frames);
   const shared = Math.min(overlap, length - 1);
@@ -51,7 +52,7 @@ function looped(frames, window, overlap, strides, step, closed) {
   return windows;
 }
 
-/** Windows that would run on from the end to the start are moved to the end. */
+/** Looped windows, with those that wrap around from the end to the start moved to the end. */
 function uniform(frames, window, overlap, strides, step) {
   if (frames <= window) return [run(0, frames)];
   const loop = looped(frames, window, overlap, strides, step, false);
@@ -92,7 +93,7 @@ function from(length, make) {
   return Array.from({ length }, (_, k) => make(k));
 }
 
-/** 0, 1/2, 1/4, 3/4, 1/8, ...: the binary digits of step behind the point, in reverse. */
+/** 0, 1/2, 1/4, 3/4, 1/8, ...: the binary digits of step, reversed, after the point. */
 function fraction(step) {
   let [found, digit] = [0, 0.5];
   for (let rest = step; rest > 0; rest = Math.floor(rest / 2)) {
@@ -102,7 +103,7 @@ function fraction(step) {
   return found;
 }
 
-/** As Python rounds. */
+/** Rounds halves to even, as Python does. */
 function roundHalfEven(value) {
   const low = Math.floor(value);
   if (value - low !== 0.5) return Math.round(value);
@@ -125,7 +126,7 @@ const WEIGHTS = {
   },
 };
 
-/** How much each frame of a window counts where windows overlap, the most of them 1. */
+/** The fusion weight of each frame of a window, normalised to a maximum of 1. */
 export function weightsOf(window, frames, overlap, fuse) {
   const told = { length: window.length, window, frames, overlap: Math.min(overlap, window.length) };
   const found = window.map((_, k) => (WEIGHTS[fuse] ?? WEIGHTS.flat)(k, told));

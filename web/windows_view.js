@@ -1,4 +1,4 @@
-// The windows of a step as DOM: a row for each, bars as high as its frames count.
+// Drawing of the windows of a step: a row for each window, bars as high as its frames' weights.
 
 import { say } from "./texts.js";
 import { weightsOf, windowsAt } from "./windows.js";
@@ -21,7 +21,7 @@ export class WindowsView {
     this.element.addEventListener("click", () => this.next());
   }
 
-  /** Show the windows of these settings, or nothing where there are none. */
+  /** Show the windows of these settings; hidden if there are none. */
   show(given) {
     this.given = given;
     const drawn = given && given.frames > 0 && given.frames <= MOST_FRAMES;
@@ -56,7 +56,7 @@ export class WindowsView {
   }
 }
 
-/** One window as a path: a bar for each of its frames. */
+/** A window as an SVG path with a bar for each of its frames. */
 function bars(window, row, weights) {
   const path = document.createElementNS(SPACE, "path");
   const parts = window.map((frame, k) => {

@@ -1,8 +1,8 @@
-// Sentences with values filled in. No DOM, no graph.
+// Texts with placeholders. No DOM, no graph.
 
 /**
- * The text with its [names] filled in. One of something is one: a plural behind the name of a
- * number, as in "[frames] frames", loses its s.
+ * The text with its [names] replaced by values. After a name in the plural whose value is 1, a
+ * plural word loses its s: "[frames] frames" becomes "1 frame".
  */
 export function filled(text, values) {
   return text.replace(/\[(\w+)\](?: (\p{L}+s)(?!\p{L}))?/gu, (all, name, plural) => {
