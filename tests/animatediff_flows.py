@@ -1,4 +1,4 @@
-"""AnimateDiff's workflows at toy size: random weights in place of the published files."""
+"""The AnimateDiff workflows at toy size, with random weights in place of the published files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from videoldm.core.networks.sparse_control import SparseControlNet
 from videoldm.core.networks.temporal_layers import TemporalLayers
 
 LAYOUT = UNetLayout(channels=(32, 32), layers=1, depths=(0, 1))
-"""Of the toy family's image model."""
+"""The layout of the toy family's image model."""
 MODULES = {
     "mm_sd_v15_v2.ckpt": "v2", "v3_sd15_mm.ckpt": "v3", "AnimateLCM_sd15_t2v.ckpt": "animatelcm",
 }  # fmt: skip
@@ -49,7 +49,7 @@ def sparse_state(latents: bool) -> dict[str, torch.Tensor]:
 
 
 def control_config(channels: int = 3) -> dict:
-    """Of ControlNets for the toy family."""
+    """The config of a ControlNet for the toy family."""
     return dict(
         block_out_channels=(32, 32), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         layers_per_block=1, cross_attention_dim=TOY["text_width"], attention_head_dim=8,
@@ -58,7 +58,7 @@ def control_config(channels: int = 3) -> dict:
 
 
 def write_toys(models: Path) -> None:
-    """Files for the toy family in the folders of models, some of every kind."""
+    """Write AnimateDiff files of every kind for the toy family into models folders."""
     torch.manual_seed(0)
     for variant in ("v1", "v2", "v3", "animatelcm", "pia", "animatelcm i2v"):
         config = toy_config(variant, layout=LAYOUT, heads=8, norm_groups=32)
@@ -69,7 +69,7 @@ def write_toys(models: Path) -> None:
 
 
 def toy_flow(name: str, image_model: str) -> dict:
-    """A workflow's API twin with toys for its models, small and short."""
+    """A workflow in API format with toy models and a small, short video."""
     prompt = read(ROOT / "workflows" / "api" / f"{name}.json")
     prompt = _without_loras(prompt)
     for node in prompt.values():
@@ -95,7 +95,7 @@ def toy_flow(name: str, image_model: str) -> dict:
 
 
 def _without_loras(prompt: dict) -> dict:
-    """LoRAs of the published model fit no toy: what they are wired to goes past them."""
+    """The prompt with its LoRA loaders bypassed: published LoRAs do not fit toy models."""
     past = {key: node for key, node in prompt.items() if node["class_type"] == "LoraLoader"}
     kept = {key: node for key, node in prompt.items() if key not in past}
     for node in kept.values():

@@ -1,4 +1,4 @@
-"""Motion modules and motion LoRAs at toy size, of every variant, as files and in an image model."""
+"""Toy motion modules and motion LoRAs of every variant, as files and injected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.video_unet import inject
 
 TWO_LEVELS = UNetLayout(channels=(32, 64), layers=1, depths=(1, 1))
-"""What a file of two levels is taken for."""
+"""The layout that loading infers from a file of two levels."""
 
 
 def toy_config(variant: str, **changes) -> AnimateDiffConfig:
@@ -50,7 +50,7 @@ def same(one: TemporalLayers, two: TemporalLayers) -> bool:
 
 
 def toy_lora(config: AnimateDiffConfig, rank: int = 2, seed: int = 5) -> dict[str, torch.Tensor]:
-    """Of every attention's projections, spelt as published."""
+    """A LoRA of all attention projections, under published names."""
     found = {}
     for path, own in keys.table(config).items():
         if ".attentions." not in own:

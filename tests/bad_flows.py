@@ -1,4 +1,4 @@
-"""A workflow of the toy family that tests of bad input break."""
+"""A workflow of the toy family for tests to break with bad input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def node(kind: str, **inputs) -> dict:
 
 
 def flow() -> dict:
-    """Node 1 and 2 save a first clip; the others take a prompt through all of text to video."""
+    """Nodes 1 and 2 save a first clip; the others make a video from a prompt and save it."""
     clip = node("VideoLDM_LoadVideo", file="rendered: shapes", start=0, count=3, stride=1, width=0,
                 height=0, fit="crop", multiple_of=8)  # fmt: skip
     sampler = node(
@@ -46,21 +46,21 @@ def save(prefix: str, **clip) -> dict:
 
 
 def sampling(kind: str, **inputs) -> dict:
-    """One of the two nodes that resample a clip, with what both need."""
+    """Interpolate Frames or Upsample Video, with the inputs that both have."""
     common = {"positive": ["6", 0], "negative": ["7", 0], "steps": 1, "cfg": 1.0, "seed": 1,
               "sampler_name": "ddim", "schedule": "uniform"}  # fmt: skip
     return node(kind, **common, **inputs)
 
 
 def finished(here: Path) -> bool:
-    """Tell whether the first clip is there, complete and playable."""
+    """Whether the first clip exists, complete and playable."""
     path = here / "output" / "first_00001_.mp4"
     return path.is_file() and open_video(path).frames == 3
 
 
 def changed(workflow: dict, changes: dict) -> dict:
-    """Apply {"8.steps": 0, "8.class_type": ...} to a workflow; None takes an input away, and a
-    strategy those of another."""
+    """Apply changes such as {"8.steps": 0, "8.class_type": ...} to a workflow. None removes an
+    input; a new strategy removes the settings of the old one."""
     for place, value in changes.items():
         node_id, name = place.split(".", 1)
         if name == "strategy":

@@ -1,4 +1,4 @@
-"""Nodes that count, write and fail, and workflows of them, for tests of the command."""
+"""Toy nodes that count, write and fail, and workflows of them, for tests of the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RAN: list[str] = []
 
 
 class Count(io.ComfyNode):
-    """Takes steps; at `signal_at` it sends this process the signal a user would."""
+    """Reports steps of progress; at step `signal_at` it sends a signal to its own process."""
 
     @classmethod
     def define_schema(cls):

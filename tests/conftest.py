@@ -1,4 +1,4 @@
-"""Lets the tests import the toy models next to them, and holds what all of them share."""
+"""Makes the helper modules of this folder importable; fixtures and settings of all tests."""
 
 import sys
 from pathlib import Path
@@ -8,17 +8,17 @@ from hypothesis import settings
 
 sys.path.append(str(Path(__file__).parent))
 
-# How long an example takes says more about the machine than about the code.
+# The time of an example depends more on the machine than on the code.
 settings.register_profile("videoldm", deadline=None)
 settings.load_profile("videoldm")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Where tests run in several processes, those of one file stay together, and so do all of
-    tests/host: what their fixtures start, a ComfyUI above all, is then started once."""
+    """With several processes, keep the tests of a file together, and all of tests/host, so that
+    expensive fixtures such as a ComfyUI server are started once."""
     if config.getoption("dist") != "load":
-        return None  # Another way was asked for.
+        return None  # The user chose another distribution.
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
@@ -31,7 +31,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def toy_family(tmp_path_factory):
-    """The folder of a family with random weights, in files of the embedded family's format."""
+    """A folder with a toy family: random weights in the embedded family's file format."""
     from toy_family import write_toy_family
 
     return write_toy_family(tmp_path_factory.mktemp("embedded"))

@@ -1,4 +1,4 @@
-"""Runs of workflows that count the chunks that they make."""
+"""Run workflows and count the chunks that are made rather than read from the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from videoldm.nodes.headless import main
 
 
 class Runs:
-    """Runs workflows in one folder and counts the chunks that they make, by node."""
+    """Runs workflows in one folder and counts the chunks written, by node type."""
 
     def __init__(self, folder: Path, capsys):
         self.folder, self.capsys, self.made = folder, capsys, []

@@ -1,4 +1,4 @@
-"""Rendered clips as a lossy autoencoder might give them back."""
+"""Degrades rendered clips as a lossy autoencoder does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def degraded(frames: np.ndarray, seed: int) -> np.ndarray:
-    """Blur, tint and add noise to [t 3 h w], about as much as a lossy autoencoder does."""
+    """Frames [t 3 h w] in [-1, 1], blurred, tinted and with noise."""
     from scipy import ndimage
 
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""LVDM's and VideoCrafter's networks at toy size, with random weights everywhere."""
+"""LVDM's and VideoCrafter's networks at toy size, with random weights in all layers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def autoencoder(seed: int = 1, **changes: Any) -> Autoencoder3D:
 
 
 def checkpoint(name: str, *, average: bool = True, first_stage: bool = True) -> dict[str, Tensor]:
-    """A state dict as the originals write it, with schedule buffers and a running average."""
+    """A state dict in the original format, with schedule buffers and EMA weights."""
     raw = keys.unet_to_original(network(name).state_dict(), CONFIGS[name])
     state = {"betas": betas_of(name), "sqrt_alphas_cumprod": torch.zeros(1000)}
     state |= {f"model.diffusion_model.{k}": v for k, v in raw.items()}
@@ -91,14 +91,14 @@ def checkpoint(name: str, *, average: bool = True, first_stage: bool = True) -> 
 
 
 def betas_of(name: str) -> Tensor:
-    """The noise schedule that the published models have."""
+    """The betas of the published models."""
     with_text = any(part in name for part in ("text", "t2v", "videocrafter"))
     ends = TEXT_BETAS if with_text else UNCONDITIONAL_BETAS
     return scaled_linear(start=ends[0], end=ends[1]).betas.float()
 
 
 def manifest(name: str) -> dict[str, Tensor]:
-    """A published file on the meta device, but for the noise schedule."""
+    """A published file's state dict on the meta device, except for real betas."""
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         shapes = json.load(file)
     state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}

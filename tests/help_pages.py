@@ -1,6 +1,6 @@
-"""Locales and the tables of the help pages follow from the nodes' schemas.
+"""Generates the English locale and the input tables of the help pages from the nodes' schemas.
 
-python tests/help_pages.py      writes them anew; texts that a language lacks are listed
+python tests/help_pages.py      writes them, and lists texts missing in other languages
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORDS = {
 FOLDERS = ("LoadImageModel", "LoadVideoModel", "LoadTemporalLayers", "LoadTemporalVAE",
            "LoadUpsampler", "LoadScheduledLoRA", "LoadMotionLoRA", "LoadVideo",
            "LoadSparseControl", "CameraControl")  # fmt: skip
-"""Nodes whose choices depend on the files that are there: these are not written down."""
+"""Nodes whose combo options depend on the files present: these are not listed in tables."""
 
 
 def schemas() -> list[Any]:
@@ -59,7 +59,8 @@ def _english(schema: Any) -> dict[str, Any]:
 
 
 def named_inputs(inputs: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each input, and behind a combo those that its choices open, as the frontend calls them."""
+    """Yield (name, input) of each input, those of a dynamic combo's options included, under the
+    frontend's names; of several options with the same input, the first counts."""
     seen = set()
     for one in inputs:
         if one.id not in seen:
@@ -85,13 +86,13 @@ def keys(texts: Any, prefix: str = "") -> set[str]:
 
 
 def help_path(node_id: str, language: str) -> Path:
-    """English pages are also those of languages that have none."""
+    """The English page is also the fallback for languages without one."""
     docs = ROOT / "web" / "docs"
     return docs / f"{node_id}.md" if language == "en" else docs / node_id / f"{language}.md"
 
 
 def with_table(page: str, schema: Any, language: str) -> str:
-    """The page with its section on inputs written anew."""
+    """The page with its section on inputs regenerated."""
     heading = f"## {HEADINGS[language][0]}\n"
     section = heading + "\n" + table(schema, language) + "\n"
     return re.sub(rf"{heading}.*?(?=^## |\Z)", lambda _: section, page, flags=re.S | re.M)
@@ -110,7 +111,7 @@ def table(schema: Any, language: str) -> str:
 
 
 def _range(schema: Any, one: Any, words: dict[str, str]) -> str:
-    """What may be given: kind or limits, and the default."""
+    """Options, limits or type of an input, whether it is optional, and its default."""
     default = getattr(one, "default", None)
     if getattr(one, "options", None):
         listed = schema.node_id.removeprefix("VideoLDM_") not in FOLDERS or one.id == "fit"

@@ -1,7 +1,7 @@
-"""LaVie and the image models it was made from at toy size: random weights under published names.
+"""LaVie and the image models it builds on at toy size: random weights under published names.
 
-They have as few groups and heads as the names and shapes of weights allow, so that they are loaded
-like the published files, by what they hold alone.
+Their groups and heads are those that loading infers or assumes, so that they load as published
+files do.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def config_of(kind: str, **changes) -> LavieConfig:
 
 
 def randomized(module: nn.Module, seed: int) -> nn.Module:
-    """Random numbers that keep activations near one; norms near the identity."""
+    """Random weights that keep activations near unit scale; norms near the identity."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         ones = 1.0 if "norm" in name and name.endswith("weight") else 0.0
@@ -61,7 +61,7 @@ def state_of(config: LavieConfig, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def write_lavie(models: Path) -> None:
-    """The three files in models/videoldm, in the published wrapper."""
+    """Write the three files into models/videoldm, under the published key "ema"."""
     folder = models / "videoldm"
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (kind, name) in enumerate(FILES.items()):
@@ -69,7 +69,7 @@ def write_lavie(models: Path) -> None:
 
 
 def write_image_models(models: Path) -> None:
-    """Stable Diffusion 1.4 and the x4 upscaler as diffusers folders in models/checkpoints."""
+    """Write Stable Diffusion 1.4 and the x4 upscaler as diffusers folders in models/checkpoints."""
     folder = models / "checkpoints"
     _write_folder(folder / SD, config_of("base"), levels=4, gelu="quick_gelu", scale=0.18215,
                   betas=(8.5e-4, 1.2e-2), prediction="epsilon")  # fmt: skip

@@ -1,8 +1,8 @@
-"""Measures what running a long video again costs, in processor time of the whole program.
+"""Measures what it costs to run a long video again, in processor time of the whole program.
 
     python -m tests.measure_again [--steps 10] [--segments 10]
 
-Prediction of ten segments of 64x64 with the pack's own models, decoded while it is saved: the whole
+Prediction of ten segments of 64x64 with the pack's own models, decoded while it is saved: a first
 run, the same workflow again, and the workflow with another prompt for its last segment.
 """
 
@@ -27,7 +27,7 @@ PROMPTS = "a red circle moves right", "a blue circle moves left", "a green squar
 
 
 def video(segments: int, last: str = PROMPTS[0], **settings: object) -> Flow:
-    """Segments whose borders are those of the strategy's own, each with another prompt."""
+    """A workflow whose prompts change where the strategy's segments begin."""
     listed = [{"prompt": PROMPTS[k % 2], "frames": WINDOW - (k > 0)} for k in range(segments)]
     listed[-1]["prompt"] = last
     wanted = node("VideoLDM_LongHorizonSegments", clip=["1", 1], segments=json.dumps(listed))
@@ -40,7 +40,7 @@ def video(segments: int, last: str = PROMPTS[0], **settings: object) -> Flow:
 
 
 def spent(folder: Path, flow: Flow) -> float:
-    """Seconds of processor time of `videoldm run`; CalledProcessError if it fails."""
+    """Processor time of `videoldm run` in seconds; CalledProcessError if it fails."""
     file = folder / "flow.json"
     file.write_text(json.dumps(flow))
     before = _children()

@@ -1,9 +1,9 @@
-"""Measures how long a run goes on after Ctrl-C, at random moments of every stage at 256x256.
+"""Measures how long a run takes to stop after Ctrl-C, at random moments of every stage at 256x256.
 
     python -m tests.measure_cancelling --tries 20
 
-Runs the embedded models in processes of their own; a try counts from the signal to the end of the
-process, with everything closed. The figure depends on what else the machine does.
+Each try runs the embedded models in a process of its own and is timed from the signal to the end of
+the process. The result depends on the load of the machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def node(class_type: str, **inputs) -> dict:
 
 
 def workflow(stage: str) -> tuple[str, dict]:
-    """(the node that is to be stopped, an API workflow in which it has minutes of work)."""
+    """(the node to be interrupted, an API workflow in which it works for minutes)."""
     size = 64 if stage == "upsampling" else 256
     flow = {
         "1": node("VideoLDM_LoadVideo", file="rendered: driving", width=size, height=size, start=0,
@@ -71,7 +71,7 @@ STAGES = ("sampling", "interpolation", "upsampling", "decoding", "saving mp4", "
 
 
 def complete(flow: dict) -> dict:
-    """The workflow with the defaults of the inputs that it leaves out."""
+    """The workflow with defaults for the inputs that it omits."""
     from videoldm.nodes import node_registry
 
     registry = node_registry()
@@ -83,7 +83,7 @@ def complete(flow: dict) -> dict:
 
 
 def one_try(stage: str, moments: random.Random, folder: Path) -> tuple[float, str]:
-    """(seconds from the signal to the end, what the run said)."""
+    """(seconds from the signal to the end of the process, the run's message and kept files)."""
     target, flow = workflow(stage)
     file = folder / "workflow.json"
     file.write_text(json.dumps(complete(flow)))

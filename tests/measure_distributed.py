@@ -1,9 +1,10 @@
-"""Measures how well the workers of a cluster are used, with networks that only wait.
+"""Measures the parallel efficiency of a cluster's workers, with networks that only sleep.
 
     python -m tests.measure_distributed --workers 8 [--wait 0.2] [--only decoding]
 
-Each evaluation of a network takes `wait` seconds and no processor, so that cores do not matter.
-Efficiency is the time that all of them take, by the number of workers and by the time that passed.
+Each evaluation of a network takes `wait` seconds but no processor, so that cores do not matter.
+Efficiency is the total time of all evaluations, divided by the number of workers and by the elapsed
+time.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SIGMAS = get_sigmas("uniform", SCHEDULE, STEPS)
 
 @dataclass(frozen=True)
 class Waiting:
-    """A network, or a decoder that takes as long as a whole sampling."""
+    """A network whose evaluation takes `seconds`, or a decoder that takes STEPS times as long."""
 
     seconds: float
 

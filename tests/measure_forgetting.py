@@ -1,9 +1,9 @@
-"""Measures how much of its images an image model forgets when it is fine-tuned on videos.
+"""Measures how much an image model forgets of its images when it is fine-tuned on videos.
 
     python -m tests.measure_forgetting
 
-A toy image model of both worlds is fine-tuned on videos of one. The other one's held-out images get
-worse, and clearly less so when half of each batch is images of both: 0.6 of it at most.
+A toy image model of both worlds is fine-tuned on videos of one. The loss of held-out images of the
+other rises; with images of both worlds as half of each batch, it must rise by at most 0.6 as much.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WORDS = {world: normal(1, 2, 16, seed=k) for k, world in enumerate(worlds.WORLDS
 
 @dataclass(frozen=True)
 class Clips:
-    """Small clips of every world as they are, in place of latents: [n t 4 h w]."""
+    """Small clips of every world, used directly in place of latents: [n t 4 h w]."""
 
     of: dict[str, torch.Tensor]
 
@@ -60,7 +60,7 @@ def _rendered(world: str, count: int, seed: int) -> torch.Tensor:
 
 
 def fine_tune(network, parts, steps: int):
-    """A copy with every weight trained; `parts(step)` gives what a step shows."""
+    """A fine-tuned copy, with all weights trained; `parts(step)` returns the batch of a step."""
     network = copy.deepcopy(network).train().requires_grad_(True)
     optimizer = MuonAdamW(network, lr=RATE, weight_decay=0.0)
     for step in range(steps):
@@ -73,14 +73,14 @@ def fine_tune(network, parts, steps: int):
 
 @torch.no_grad()
 def image_loss(network, clips: Clips, world: str) -> float:
-    """On the same noise and steps each time."""
+    """The mean loss on a world's images, with the same noise and noise levels in each call."""
     images = clips.images(world, 0, len(clips.of[world]))
     return float(np.mean([joint_error(network, [images], seeded(k))[0].item() for k in range(4)]))
 
 
 def losses(clips: Clips, held_out: Clips, before: int, after: int) -> dict[str, float]:
-    """The loss of shapes' images before fine-tuning on driving, and after it with and without
-    images in the batch: `before` steps on images of both worlds, then `after` on videos of one."""
+    """The image loss of the world shapes before fine-tuning on driving, and after it with and
+    without images in the batch: `before` steps on images of both worlds, then `after` on videos."""
     torch.manual_seed(0)
     unet = toy_unet()
     image_model = fine_tune(

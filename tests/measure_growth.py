@@ -2,13 +2,12 @@
 
     python -m tests.measure_growth [--frames 14400]
 
-Each task alone and all in a row, on made-up models that cost nothing, so that what remains is what
-the tasks and the store of finished chunks cost. A video that is near its end and one that begins
-take turns, chunk by chunk, so that other programs on the machine disturb both alike: the median of
-the pairs' ratios of processor time counts.
-Chunks lie in memory (/dev/shm) where there is such a folder: of the 2 ms that a chunk takes on a
-disk half can be the file system's, and some take longer for a file in a folder that has thousands.
-`--folder` measures another place.
+Measures each task alone and all in a chain, with mock models that cost nothing, so that only the
+tasks and the chunk store count. A video near its end and one at its start alternate, chunk by
+chunk, so that other programs affect both alike; the result is the median ratio of processor times.
+Chunks are stored in memory (/dev/shm) if possible: of the 2 ms per chunk on a disk, the file system
+can take half, and some are slower in folders with thousands of files. `--folder` measures another
+place.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from videoldm.core.tasks.upsampling import Upsampling, upsample_continued
 FRAMES, GROWTH = 14_400, 1.03
 CHUNK = 16
 PERIOD = 105
-"""Chunks of frames after which windows of all tasks begin together again."""
+"""Chunks after which the windows of all tasks start at the same frame again."""
 PAIRS = 50
 MEMORY = Path("/dev/shm")
 Task = Callable[[Sampling, int], Iterator[Tensor]]
@@ -68,7 +67,7 @@ def in_a_row(sampling: Sampling, frames: int) -> Iterator[Tensor]:
 
 
 def _given(channels: int, length: int = CHUNK) -> Iterator[Tensor]:
-    """Chunks of which no two are the same."""
+    """Endless chunks, no two of which are equal."""
     for k in count():
         yield torch.full((1, length, channels, 4, 4), k / 1000)
 
@@ -84,7 +83,7 @@ TASKS = {
     "decoding": lambda sampling, frames: decoded(sampling, _given(4)),
     "upsampling": lambda sampling, frames: upsampled(sampling, _given(3)),
 }
-"""task(sampling, frames) -> the video, some frames at a time; all of its chunks are kept."""
+"""task(sampling, frames) -> the video, some frames at a time; all of its chunks are stored."""
 
 
 def video(store: ChunkStore, key: str, frames: int, task: Task = in_a_row) -> Iterator[Tensor]:
@@ -102,7 +101,7 @@ def _decoded(latents: Tensor) -> Tensor:
 
 
 def growth(folder: Path, frames: int, pairs: int = PAIRS, task: Task = in_a_row) -> float:
-    """Processor time of a chunk of the last part of a video over that of one of the first."""
+    """The median ratio of processor times of chunks at the end of a video and at its start."""
     store = ChunkStore(folder, 1e12, warn=print)
     late, early = (video(store, key, frames, task) for key in ("late", "early"))
     skipped = PERIOD * ((frames // CHUNK - pairs) // PERIOD)

@@ -1,13 +1,13 @@
-"""Measures what length costs: memory and time of five stages at 14,400 frames, memory of rolling at
-1,000 frames, and the noise that is left in the frames of rolling.
+"""Measures the cost of length: memory and time of five stages, memory and noise of rolling.
 
     python -m tests.measure_long [--frames 14400] [--only stages rolling noise]
 
-Toys of the embedded models with layers of random weights, each run in a process of its own: key
-frames by prediction (layers injected into the image model), frames between them, decoded, enlarged
-and decoded again while the video is saved. Time is the processor time of a node's equal shares of
-its work; of those in a quarter the lower quartile counts, since other programs only ever add to it.
-On a machine that is busy that is not enough: `tests.measure_growth` measures the same by turns.
+The stages make 14,400 frames, rolling 1,000; noise counts frames that rolling left unfinished. Uses
+toys of the embedded models with random weights, each run in its own process: keyframes by
+prediction, interpolation, decoding, upsampling, and decoding again while the video is saved. A
+node's work is divided into equal shares, timed in processor time; the lower quartile of a quarter
+of the video counts, since other programs can only add time. On a busy machine that is not enough:
+`tests.measure_growth` alternates between start and end instead.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ STAGES = {"7": "sampling", "6": "interpolation", "5": "decoding and upsampling",
 
 
 def stages(frames: int) -> Flow:
-    """All five stages: a video of `frames` frames and, behind the last keyframe, up to 3 more."""
+    """All five stages, for a video of `frames` frames plus up to 3 to complete the last interval
+    between keyframes."""
     flow = sampled("prediction", frames=-(-(frames - 1) // 4) + 1, prediction_model=["12", 0],
                    window=16, context_frames=1)  # fmt: skip
     flow["6"] = node(
@@ -79,7 +80,7 @@ def rolled(frames: int) -> Flow:
 
 
 def child(folder: Path) -> None:
-    """Run the workflow of the folder and print its peak memory and the times of its shares."""
+    """Run the folder's workflow and print its peak memory and the time of each share of work."""
     torch.set_num_threads(1)
     included.WEIGHTS = folder.parent / "toys"
     seen, shown = defaultdict(dict), Progress.__call__
@@ -98,14 +99,14 @@ def child(folder: Path) -> None:
 
 
 def _rates(times: dict[int, float]) -> list[float]:
-    """Seconds per share, in order."""
+    """Seconds per share of work, in order."""
     points = sorted(times.items())
     pairs = zip(points, points[1:], strict=False)
     return [(after - before) / (stop - start) for (start, before), (stop, after) in pairs]
 
 
 def measured(place: Path, name: str, flow: Flow) -> dict:
-    """What a workflow takes; RuntimeError if it fails."""
+    """Peak memory and times of a workflow; RuntimeError if it fails."""
     folder = place / name
     folder.mkdir()
     (folder / "flow.json").write_text(json.dumps(flow))
@@ -118,8 +119,8 @@ def measured(place: Path, name: str, flow: Flow) -> dict:
 
 
 def growth(rates: list[float]) -> float:
-    """The cost of a share in the last quarter over that in the first; the first share of all has
-    what is prepared once."""
+    """Time of a share in the last quarter over that in the first quarter, without the very first
+    share, which includes one-time preparation."""
     quarter = max(1, len(rates) // 4)
     first, last = (torch.tensor(part).quantile(0.25) for part in
                    (rates[1 : 1 + quarter], rates[-quarter:]))  # fmt: skip
@@ -127,11 +128,11 @@ def growth(rates: list[float]) -> float:
 
 
 # --------------------------------------------------------------------------------------------------
-# Noise that is left.
+# Remaining noise.
 
 
 def noisy_frames(frames: int, lookahead: bool) -> int:
-    """Frames of rolling that are not what a model says that knows every one of them."""
+    """The number of frames of rolling that differ from the clean frames of an oracle denoiser."""
     sigmas = torch.cat([torch.linspace(14.0, 0.3, 8), torch.zeros(1)])
 
     def clean(numbers) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Small files whose pictures and sound tell what they are and when."""
+"""Small videos from whose pixels and sound the frame number and the time can be read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ RATE = 16_000
 
 
 def marked(numbers, height: int = 32, width: int = 48) -> torch.Tensor:
-    """Frames whose brightness tells their number (steps of 6 in 255, up to 32 of them)."""
+    """Frames [t 3 h w] in [-1, 1] whose brightness encodes their number modulo 32."""
     levels = torch.tensor([30 + 6 * (n % 32) for n in numbers], dtype=torch.float32)
     return (levels / 127.5 - 1).reshape(-1, 1, 1, 1).expand(-1, 3, height, width).contiguous()
 
 
 def numbers_of(frames: torch.Tensor) -> list[int]:
-    """Of `t c h w` in [-1, 1]."""
+    """The numbers encoded by `marked`, of frames [t c h w] in [-1, 1]."""
     levels = frames[:, :3].mean(dim=(1, 2, 3)).add(1).mul(127.5)
     return [round((float(level) - 30) / 6) for level in levels]
 
 
 def noise(count: int, size: int = 96, seed: int = 0) -> torch.Tensor:
-    """Frames `t 3 size size` in [-1, 1] that compress badly."""
+    """Frames [t 3 size size] in [-1, 1] that compress badly."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, 3, size, size, generator=generator) * 2 - 1
 
@@ -44,7 +44,7 @@ def all_frames(path: Path, **request) -> torch.Tensor:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse to grow any file beyond `size` bytes, like a full disk."""
+    """Limit the size of any file of this process to `size` bytes, which acts like a full disk."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -55,20 +55,18 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def ramp(seconds: float, rate: int = RATE) -> torch.Tensor:
-    """Sound [1, samples] that grows by 0.1 a second, so that its level tells the time."""
+    """Sound [1, samples] that rises by 0.1 per second, so that its level encodes the time."""
     return (torch.arange(round(seconds * rate)) / rate / 10)[None]
 
 
 def time_of(sample) -> float:
-    """In seconds, of a sample of `ramp`."""
+    """The time in seconds of a sample of `ramp`."""
     return float(sample) * 10
 
 
 def timed_file(path: Path, times_ms: list[int], last_ms: int, *, sound: bool = True) -> Path:
-    """An mp4 or mkv whose n-th picture is shown at times_ms[n], with a ramp beside it.
-
-    The sound is without loss.
-    """
+    """Write an mp4 or mkv whose n-th frame is shown at times_ms[n], the last one for last_ms
+    milliseconds, with a lossless `ramp` as sound."""
     seconds = (times_ms[-1] + last_ms) / 1000
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=1000, options={"crf": "4", "bf": "2"})

@@ -1,4 +1,4 @@
-"""Real classes at toy size, shared by the tests of models and tasks."""
+"""Real classes at toy size, shared by tests of networks and tasks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def fill(module: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.nn.Module:
-    """Random values in every parameter, zero-initialised ones included: as if it had trained."""
+    """Add random values to all parameters, zero-initialised ones included, as if trained."""
     generator = seeded(seed)
     for parameter in module.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -69,7 +69,7 @@ def toy_model(unet: UNet2DConditionModel | None = None, **changes) -> DiffusionM
 
 
 def toy_sampling(steps: int = 3, seed: int = 5) -> Sampling:
-    """A stochastic sampler: whatever depends on the order of random draws shows."""
+    """A stochastic sampler, so that any dependence on the order of random draws shows."""
     return Sampling(
         sampler=sample_dpmpp_2m_sde,
         sigmas=schedules.get_sigmas("uniform", SCHEDULE, steps),
@@ -78,7 +78,7 @@ def toy_sampling(steps: int = 3, seed: int = 5) -> Sampling:
 
 
 class Denoisers:
-    """`denoiser_for` of a made-up model whose frames depend on each other and on given frames."""
+    """`denoiser_for` of a mock model whose frames depend on each other and on context frames."""
 
     def __init__(self) -> None:
         self.conditions: list[SegmentCondition] = []
@@ -105,12 +105,12 @@ def whole(chunks) -> Tensor:
 
 
 def peak_tensors(chunks: Iterable[Tensor]) -> int:
-    """The most blocks of memory that tensors hold while a stream runs, looked at now and then.
+    """The maximum number of tensor storages alive while a stream runs, sampled at every 4th chunk.
 
-    Those that were there before count throughout.
+    Storages that exist before the start count throughout.
     """
     before = _live_tensors()
-    gc.freeze()  # Only what the stream makes is looked through each time.
+    gc.freeze()  # Later counts then only traverse objects that the stream creates.
     try:
         return before + max(_live_tensors() for k, _ in enumerate(chunks) if k % 4 == 3)
     finally:

@@ -24,7 +24,7 @@ def unet(config: ModelScopeConfig = CONFIG) -> modelscope.UNet:
 
 
 def write(path: Path, names: str = "ldm", text: int = TEXT) -> Path:
-    """A file of the U-Net alone, as published, for prompts of width `text`."""
+    """Write a file of the U-Net alone, as published, for text embeddings of width `text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     config = ModelScopeConfig(layout=LAYOUT, context_width=text, head_width=16)
     state = modelscope.to_foreign(unet(config), names)

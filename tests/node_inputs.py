@@ -1,4 +1,4 @@
-"""Inputs of nodes with their defaults, those included that a dynamic combo opens."""
+"""Inputs of nodes filled in with defaults, including those of dynamic combos."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from videoldm.nodes import node_registry
 
 
 def strategy(name: str = "single clip", **settings: Any) -> dict[str, Any]:
-    """A strategy of the Video Sampler with all of its settings by their dotted names, as API
-    prompts have them. What is not given has its default; those of the first segment are named
+    """A strategy of the Video Sampler with all its settings under dotted names, as in API prompts.
+
+    Settings that are not passed get their defaults; nested ones are passed as
     first_segment__first_frames and so on.
     """
     given = {f"strategy.{key.replace('__', '.')}": value for key, value in settings.items()}
@@ -23,7 +24,7 @@ def strategy(name: str = "single clip", **settings: Any) -> dict[str, Any]:
 
 
 def arguments(spec: NodeSpec, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the node is called with: defaults filled in, dotted names nested."""
+    """The arguments of a node's execute: defaults filled in, dotted names nested."""
     live = spec.live_inputs(inputs)
     values = {name: one.initial() for name, one in live.items() if one.initial() is not None}
     return nest_inputs(spec, {**values, **inputs})

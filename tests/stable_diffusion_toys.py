@@ -1,4 +1,4 @@
-"""Image models of Stable Diffusion at toy size, and the names and shapes of the published ones."""
+"""Stable Diffusion image models at toy size, and names and shapes of the published weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def manifest(name: str) -> dict:
 
 
 def published(family: str) -> dict[str, torch.Tensor]:
-    """A single file's state dict, at full size on the meta device, training leftovers included."""
+    """A published single file's state dict on the meta device, including training leftovers."""
     found = manifest(FULL[family])
     shapes = found["tensors"] | found["meta"]["optional_extra_keys"]
     return {k: torch.empty(shape, device="meta") for k, shape in shapes.items()}
@@ -91,7 +91,7 @@ def toy_model(spec: sd.ImageSpec) -> sd.ImageModel:
 
 
 def outputs(image_model: sd.ImageModel) -> list[torch.Tensor]:
-    """What the three networks make of fixed inputs."""
+    """The outputs of text encoder, U-Net and decoder for fixed inputs."""
     generator = torch.Generator().manual_seed(1)
     network = image_model.model.network
     ids = torch.randint(0, 49408, (1, 77), generator=generator)
@@ -108,7 +108,7 @@ def outputs(image_model: sd.ImageModel) -> list[torch.Tensor]:
 
 
 def assert_same(a: sd.ImageModel, b: sd.ImageModel) -> None:
-    # Not exact: weights in a mapped file lie at other addresses, for which other kernels are used.
+    # Not exact: kernels depend on the alignment of weights, which differs in a mapped file.
     for x, y in zip(outputs(a), outputs(b), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=2e-6)
 

@@ -10,7 +10,7 @@ from videoldm.core.networks.camera_encoder import CameraEncoderSpec
 
 
 def toy_file(widths=(32, 64), **changes) -> dict[str, torch.Tensor]:
-    """The weights as the authors' two dictionaries name them, for modules of these widths."""
+    """A CameraCtrl state dict under the original names, for motion modules of these widths."""
     spec = CameraEncoderSpec(widths=widths, heads=4, **changes)
     encoder = fill(spec.build(1), 7).state_dict()
     names = animatediff_camera._table(spec)

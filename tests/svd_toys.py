@@ -1,5 +1,5 @@
-"""Stable Video Diffusion at toy size: random weights under published names, read by what they hold
-alone."""
+"""Stable Video Diffusion at toy size: random weights under published names, in files that are
+recognised by their content."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def image_encoder(width: int = CONTEXT) -> CLIPVisionModelWithProjection:
 
 
 def single_file(temporal: bool = True, levels: int = LEVELS) -> dict[str, Tensor]:
-    """All of a published file, with the leftovers that it has."""
+    """The state dict of a published file, including the unused weights that it has."""
     state = {files.UNET + k: v for k, v in svd.unet_to_foreign(unet(), "ldm").items()}
     given = autoencoder_to_ldm(autoencoder(levels).state_dict(), levels, LAYERS)
     state |= {files.GIVEN + k: v for k, v in given.items()}
@@ -93,12 +93,12 @@ def single_file(temporal: bool = True, levels: int = LEVELS) -> dict[str, Tensor
 
 
 def manifest(name: str) -> dict[str, Tensor]:
-    """A published file on the meta device."""
+    """A published file's state dict on the meta device."""
     return {k: torch.empty(shape, device="meta") for k, shape in names(name).items()}
 
 
 def names(name: str) -> dict[str, Any]:
-    """Shapes by key, or a table of keys."""
+    """A manifest: shapes by key, or a table of keys."""
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         return json.load(file)
 
@@ -113,11 +113,11 @@ FILE = "svd_toy.safetensors"
 
 
 def write_single(folder: Path, name: str = FILE, temporal: bool = True) -> Path:
-    """A single file with all parts, every tensor with memory of its own; one latent position is 8
-    pixels wide, as in published ones, and the numbers are those of half precision."""
+    """Write a single file with all parts, rounded to half precision; its VAE has the published
+    factor of 8 pixels per latent position."""
     folder.mkdir(parents=True, exist_ok=True)
     state = single_file(temporal, levels=4)
-    # A network of random numbers is chaotic: small answers keep rounding small, too.
+    # A random network amplifies rounding errors: small outputs keep them small.
     state |= {k: v / 10 for k, v in state.items() if k.startswith(f"{files.UNET}out.2.")}
     # ComfyUI keeps image encoders in half precision.
     state = {k: v.half().float() for k, v in state.items()}
@@ -126,11 +126,12 @@ def write_single(folder: Path, name: str = FILE, temporal: bool = True) -> Path:
 
 
 def write_as_core_detects(folder: Path, name: str) -> Path:
-    """A single file, in half precision, that ComfyUI's own loader takes for Stable Video Diffusion.
+    """Write a single file in half precision that ComfyUI's own loader detects as Stable Video
+    Diffusion.
 
-    It goes by sizes: the U-Net begins with 320 channels, has published depths and reads published
-    widths of numbers and images, so that all its levels have 320 here, the least there can be; the
-    VAE is of published size. The image encoder stays a toy, which that loader does not give.
+    Detection goes by sizes: the first level of the U-Net has 320 channels, so here all have, and
+    depths and embedding widths are the published ones, as is the VAE. The image encoder, which that
+    loader does not return, is a toy.
     """
     layout = UNetLayout(channels=(320,) * 4, layers=2, depths=(1, 1, 1, 0))
     video_unet = unet(config_of(layout=layout, context_width=1024, ids_width=768))

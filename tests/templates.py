@@ -1,4 +1,4 @@
-"""The shipped workflows as the frontend shows them: boxes of nodes, slots, and what they load."""
+"""Geometry of the shipped workflows as the frontend draws them, and which models they load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = sorted((ROOT / "workflows").glob("*.json"))
 NOTES = ("Note", "MarkdownNote")
 TITLE, ROW, WIDGET = 30, 20, 24
-"""Heights in pixels: of a title, which is above a node's position, of a slot and of a widget."""
+"""Heights in pixels of a title (above the node's position), a slot and a widget."""
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def start_of(node: dict[str, Any], slot: int) -> tuple[float, float]:
 
 
 def end_of(node: dict[str, Any], link: int) -> tuple[float, float]:
-    """Where a wire ends in the classic rendering: at a socket, or at a widget below them all."""
+    """Where a link ends in the classic rendering: at a socket, or at a widget below all sockets."""
     sockets = [one for one in node["inputs"] if "widget" not in one]
     for row, one in enumerate(sockets):
         if one["link"] == link:

@@ -1,4 +1,4 @@
-"""The page of twenty complaints names workflows and tests that are there."""
+"""The workflows and tests named in the table of twenty complaints exist."""
 
 import re
 from pathlib import Path

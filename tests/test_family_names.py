@@ -1,7 +1,7 @@
-"""No family of models is named outside its own room: not in nodes, and not in the code of core.
+"""Model families are named only in core/families: not in nodes, and not in other code of core.
 
-Docstrings and comments of core may cite the paper that a formula or a layer is from. Programs that
-train and measure models are about particular ones.
+Docstrings and comments of core may cite the source of a formula or a layer. Training and evaluation
+programs are exempt, since they are for particular models.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ PUBLISHED = (
 )  # fmt: skip
 NAMES = re.compile("|".join(PUBLISHED), re.IGNORECASE)
 OWN = re.compile(r"(?<![a-z])embedded(?![a-z])", re.IGNORECASE)
-"""The family that comes with the pack; in core the word also has its ordinary meaning."""
+"""The family that comes with the pack; only checked in nodes, since core also uses the ordinary
+word."""
 
 SEARCHED = "search_aliases"
-"""Users look for a node by the name of a family that does the same."""
+"""Exempt: users search for a node by the name of a family that does the same."""
 CORE_NODE = ("SVD_img2vid_Conditioning", "stable video")
 OF_COMFYUI = {
     "nodes/host/standalone/core_nodes_parts.py": ("stable_diffusion",),
@@ -40,11 +41,11 @@ OF_COMFYUI = {
     "nodes/host/standalone/core_nodes_video_model.py": CORE_NODE,
     "nodes/host/comfyui/model.py": ("SVD_img2vid",),
 }
-"""Names of ComfyUI's own classes and of its nodes, their categories and choices, by file."""
+"""Exempt, by file: names of ComfyUI's own classes, nodes, categories and options."""
 
 
 def identifiers_and_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, text) of every name and string of a module but docstrings and search aliases."""
+    """(line, text) of all names and strings of a module except docstrings and search aliases."""
     left_out = {id(one) for one in _docstrings(tree)} | {id(one) for one in _searched(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -56,7 +57,7 @@ def identifiers_and_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Strings that stand alone: docstrings, also of constants."""
+    """Constants that are statements: docstrings, including those of variables."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield node.value

@@ -1,4 +1,4 @@
-"""The fuzz program itself: it sees what is wrong, and its cases are the same every time."""
+"""Tests of the fuzz program: it detects failures, and its cases are reproducible."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_kinds_are_told_apart_without_names_and_numbers():
 
 
 def run(make, tmp_path, family, monkeypatch) -> Result:
-    """A case of a kind made up here."""
+    """Run a case of a kind that `make` defines."""
     monkeypatch.setitem(cases.KINDS, "made up", make)
     return running.run("made up", 0, 0, tmp_path.resolve(), family)
 

@@ -1,4 +1,4 @@
-"""Who may import whom: rooms of core from those below them, nodes from core and their host."""
+"""Layers of imports: packages of core import those below them, nodes import core and their host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOMS = (
     "kernels", "graph", "media", "weights", "diffusion", "networks", "text", "tasks", "families",
     "training", "evaluation",
 )  # fmt: skip
-"""The rooms of core, from the ground up: a file imports from its own and from those before it."""
+"""The packages of core, from bottom to top: a file imports only from its own and lower ones."""
 COMFY = ("comfy", "folder_paths", "execution", "server", "nodes")
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "einops", "av", "PIL", "kornia",
          "safetensors")  # fmt: skip
@@ -25,7 +25,7 @@ HEAVY = ("torch", "numpy", "diffusers", "transformers", "einops", "av", "PIL", "
 def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
     """Modules that a file imports; relative ones as paths from the root, such as ".core.noise".
 
-    Imports for type checkers do not count; top_level leaves out those inside functions.
+    Imports under TYPE_CHECKING are ignored; top_level also ignores those inside functions.
     """
     tree = ast.parse(path.read_text())
     for node in _statements(tree.body, into_functions=not top_level):
@@ -69,7 +69,7 @@ def test_core_knows_neither_nodes_nor_comfyui(path):
 
 
 def room_of(parts: tuple[str, ...]) -> str:
-    """The room of a path or module below core; "" for core itself."""
+    """The package of core that a path or module is in; "" for core itself."""
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else ""
 
 
@@ -89,7 +89,7 @@ def test_every_file_of_core_is_in_a_room():
 
 @pytest.mark.parametrize("path", [*CORE, *NODE_FILES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_package_imports_itself_relatively(path):
-    """ComfyUI loads the folder by its path: there is no package called videoldm there."""
+    """ComfyUI imports the folder by path, so that no package is called videoldm there."""
     assert [name for name in imports(path) if starts_with(name, ("videoldm",))] == []
 
 
@@ -106,7 +106,7 @@ OF_NO_HOST = {"shared": ("standalone", "comfyui"), "comfyui": ("standalone",),
 
 @pytest.mark.parametrize("room", OF_NO_HOST)
 def test_hosts_share_rules_and_not_each_other(room):
-    """What both compute is in nodes/host/shared, which knows neither of them."""
+    """Code for both is in nodes/host/shared, which imports neither."""
     files = sorted((ROOT / "nodes" / "host" / room).rglob("*.py"))
     others = tuple(f".nodes.host.{name}" for name in OF_NO_HOST[room])
     wrong = [f"{path.name}: {name}" for path in files for name in imports(path)

@@ -1,4 +1,4 @@
-"""What `python -m tests.measure_long` counts, on little of it."""
+"""`python -m tests.measure_long` and `measure_growth` detect what they measure, on short runs."""
 
 import pytest
 from measure_growth import CHUNK, PERIOD

@@ -1,4 +1,4 @@
-"""The README tells of what is there."""
+"""The README names all nodes, inputs and workflows, and packaging metadata match the tree."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Limits of size: at most seven arguments (more are an object with a name) and fifty lines for a
-function, four hundred lines for a file, tests too."""
+"""Size limits: at most seven parameters for a public function (more belong into a dataclass), fifty
+lines for a function, four hundred lines for a file, tests included."""
 
 from __future__ import annotations
 

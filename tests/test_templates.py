@@ -1,4 +1,4 @@
-"""Templates can be read at first sight: notes, groups, no node over another, no wire behind one."""
+"""Templates are legible: notes and groups, no overlapping nodes, no links hidden behind nodes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_node_is_in_one_group_and_groups_are_apart(file):
 
 @each_template
 def test_the_title_of_a_group_ends_in_it(file):
-    """Its letters, at 24 pixels, are some 11 wide."""
+    """At a font size of 24 pixels, a letter is about 11 pixels wide."""
     for group in read(file)["groups"]:
         assert 11 * len(group["title"]) < group["bounding"][2], group["title"]
 
@@ -96,7 +96,7 @@ def test_a_line_crosses_a_box_that_is_in_its_way():
 
 @each_template
 def test_both_forms_are_valid_as_they_are(file):
-    """Also prompts kept from before a node gained an input; models that are not here apart."""
+    """No input is missing in either format; other problems only come from absent models."""
     for workflow in (read(file), twin(file)):
         problems = validate(parse_workflow(workflow, REGISTRY), REGISTRY)
         assert [one for one in map(str, problems) if "missing" in one] == []

@@ -1,4 +1,4 @@
-"""Help pages and locales are whole; the scripts are as newer frontends ask for."""
+"""Help pages and locales are complete; scripts meet the requirements of newer frontends."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def test_the_scripts_say_only_what_the_locales_know():
     assert len(said) > 15
 
 
-# What newer frontends ask of scripts.
+# Requirements of newer frontends.
 
 SCRIPTS = {path.name: path.read_text("utf-8") for path in WEB.glob("*.js")}
 
 
 def test_a_node_may_be_without_widgets():
-    """`node.widgets` is undefined until a node has some."""
+    """`node.widgets` is undefined while a node has none."""
     for name, script in SCRIPTS.items():
         for line in script.splitlines():
             assert not re.search(r"\.widgets(?!\?\.| \?\?|\w)", line), f"{name}: {line.strip()}"
 
 
 def test_widgets_of_scripts_are_no_namesakes_of_inputs():
-    """Values are kept by a widget's name, which has to be unique in its node."""
+    """Values are stored by widget name, which must be unique within a node."""
     own = [name for script in SCRIPTS.values() for name in re.findall(
         r"""addStillWidget\([\w.]+, "(\w+)"|title: "(\w+)\"""", script)]  # fmt: skip
     own = ["".join(pair) for pair in own]

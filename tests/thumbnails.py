@@ -1,10 +1,10 @@
-"""Thumbnails of the templates, from what the workflows really make.
+"""Draws the thumbnails of the templates from actual results of the workflows.
 
-python tests/thumbnails.py [NAME ...]      draws them anew (all take some ten minutes on two cores)
+python tests/thumbnails.py [NAME ...]      (all take about ten minutes on two cores)
 
-The templates dialog shows a square picture under a badge in its upper left corner, so captions are
-below. Workflows that start from a video show it beside or above what is made of it; those whose
-models do not come with this pack are drawn as their groups.
+The templates dialog shows a square image with a badge over its upper left corner, so captions are
+at the bottom. Workflows that start from a video show it beside or above the result; those whose
+models do not come with this pack are drawn as a diagram of their groups.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Change = Callable[[dict], None]
 
 
 def frames(name: str, change: Change | None = None) -> list[Frames]:
-    """What a workflow saves, a list per saved video, run as `videoldm run` does."""
+    """Run a workflow with `videoldm run`; returns the frames of each saved video."""
     prompt = twin(ROOT / "workflows" / f"{name}.json")
     for node in prompt.values():
         if node["class_type"] == "VideoLDM_SaveVideo":
@@ -63,7 +63,7 @@ def _read(path: Path) -> Image.Image:
 
 
 def _given(count: int) -> Change:
-    """Save the first frames of the video that a workflow loads, and nothing else."""
+    """A change that reduces a workflow to saving the first frames of the video it loads."""
 
     def change(prompt: dict) -> None:
         (load,) = [key for key, node in prompt.items()
@@ -84,7 +84,7 @@ def _given(count: int) -> Change:
 
 
 def canvas(caption: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """A square with a caption in a bar at its bottom."""
+    """A square image with a caption in a bar at the bottom."""
     picture = Image.new("RGB", (SIDE, SIDE), PAPER)
     draw = ImageDraw.Draw(picture)
     write(draw, caption, (SIDE / 2, SIDE - BAR / 2), LETTERS, SIDE - 20)
@@ -92,7 +92,7 @@ def canvas(caption: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def write(draw, text: str, middle: tuple[float, float], size: int, width: float) -> None:
-    """Write a line around its middle, as large as fits into the width."""
+    """Write a centred line, in at most `size`, shrunk to fit the width."""
     while draw.textlength(text, font(size)) > width:
         size -= 1
     draw.text(middle, text, INK, font(size), anchor="mm")
@@ -103,7 +103,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def place(picture: Image.Image, frame: Image.Image, box: Sequence[float], how=None) -> None:
-    """Put a frame into a box (left, top, right, bottom), cut to its shape."""
+    """Paste a frame into a box (left, top, right, bottom), scaled to cover it and cropped."""
     left, top, right, bottom = map(round, box)
     wide, high = right - left, bottom - top
     scale = max(wide / frame.width, high / frame.height)
@@ -114,7 +114,7 @@ def place(picture: Image.Image, frame: Image.Image, box: Sequence[float], how=No
 
 
 def grid(picture: Image.Image, chosen: Frames, columns: int, box: Sequence[float]) -> None:
-    """Lay frames out in rows over a box."""
+    """Arrange frames in rows within a box."""
     rows = -(-len(chosen) // columns)
     wide, high = (box[2] - box[0] + GAP) / columns, (box[3] - box[1] + GAP) / rows
     for k, frame in enumerate(chosen):
@@ -127,7 +127,7 @@ def spread(video: Frames, count: int) -> Frames:
 
 
 def tag(draw, text: str, corner: tuple[float, float], *, right: bool = False) -> None:
-    """A label on a picture; its corner is the lower left or the lower right one."""
+    """A label whose lower left or, with `right`, lower right corner is `corner`."""
     width = draw.textlength(text, font(22)) + 20
     left = corner[0] - width if right else corner[0]
     draw.rectangle((left, corner[1] - 34, left + width, corner[1]), PAPER)
@@ -166,7 +166,7 @@ def long_video() -> Image.Image:
 
 
 def text_to_long_video() -> Image.Image:
-    """The node that a subgraph is, with its settings."""
+    """The subgraph's node with its widgets."""
     workflow = read(ROOT / "workflows" / "text_to_long_video.json")
     node = next(one for one in workflow["nodes"] if one["properties"].get("proxyWidgets"))
     names = [one["name"] for one in node["inputs"] if "widget" in one]
@@ -238,7 +238,7 @@ def upscale_video() -> Image.Image:
 
 
 def temporal_decode() -> Image.Image:
-    """The same part of a frame from both decoders, and below how far it is from the given one."""
+    """The same crop of a frame from both decoders and, below, its error, amplified."""
 
     def frame_by_frame(prompt: dict) -> None:
         (image_model,) = [key for key, node in prompt.items()
@@ -266,13 +266,13 @@ def temporal_decode() -> Image.Image:
 
 
 def groups_of(file: Path) -> Image.Image:
-    """The groups of a workflow whose models do not come with this pack, one below the other."""
+    """The groups of a workflow from top to bottom, for models that do not come with this pack."""
     workflow = read(file)
     groups = sorted(workflow["groups"], key=lambda group: group["bounding"][0])
     picture, draw = canvas(heading(workflow))
     top = 52  # the badge's
     high = (SIDE - BAR - top) / len(groups)
-    gap = min(34, 0.32 * high)  # to the next; the shadow lies in it
+    gap = min(34, 0.32 * high)  # between groups; contains the shadow
     for k, group in enumerate(groups):
         y, right = top + k * high, SIDE - 40
         bottom = y + high - gap
@@ -294,7 +294,7 @@ def groups_of(file: Path) -> Image.Image:
 
 
 def heading(workflow: dict) -> str:
-    """The first line of the note."""
+    """The heading of the workflow's note."""
     (note,) = [node for node in workflow["nodes"] if node["type"] in NOTES]
     return note["widgets_values"][0].splitlines()[0].removeprefix("# ")
 

@@ -1,4 +1,4 @@
-"""A toy family with random weights, in files of the embedded family's format."""
+"""A toy family: random weights in the embedded family's file format."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VAE = AutoencoderConfig(channels=(8, 8, 16), latent_channels=4, norm_groups=4, s
 
 
 def write_toy_family(folder: Path) -> Path:
-    """Write every file of the embedded family, tiny and random, and return the folder."""
+    """Write all files of the embedded family, tiny and random, and return the folder."""
     torch.manual_seed(0)
     train_tokenizer(CAPTIONS * 4, folder / "tokenizer", vocabulary=600)
     autoencoder = build_autoencoder(VAE)
@@ -82,7 +82,7 @@ def _layers(unet, *, context, rates, shared_noise=0.0):
 
 
 def _randomize(module):
-    """Untrained layers are the identity; these are to do something."""
+    """Add noise to all parameters, because untrained layers are the identity."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -99,7 +99,7 @@ def _upsampler(folder):
 
 
 def wake(path: Path) -> None:
-    """Give random values to weights that start as zeros: prompts and layers then matter."""
+    """Randomise zero-initialised weights of a file, so that prompts and layers have an effect."""
     with safe_open(path, framework="pt") as file:
         header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
     generator = torch.Generator().manual_seed(5)

@@ -1,4 +1,4 @@
-"""Recipes with all their parts, made so small that a step takes no time."""
+"""The project's recipes with all their parts, reduced so that a step is fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def shortened(name: str) -> Recipe:
-    """A recipe of the project, cut to two steps of two small clips."""
+    """A recipe of the project, reduced to two steps of two small clips."""
     recipe = load_recipe(name)
     data = dict(recipe.data)
     if "clips" in data:

@@ -1,4 +1,4 @@
-"""Toys of what the files of networks made for video hold, and the published workflows with them."""
+"""Toy contents of the files of networks made for video, and the published workflows with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RESAMPLER = ResamplerConfig(width=16, depth=1, heads=2, head_width=8, queries=3,
 
 
 def parts(name: str) -> VideoParts:
-    """A toy of the network that a workflow loads, with all that its file holds."""
+    """A toy of the network that a workflow loads, with all other parts of its file."""
     family, network = NETWORKS[name]
     image = network.endswith("image")
     state = checkpoint(network, average=False, first_stage=False)
@@ -49,7 +49,7 @@ def parts(name: str) -> VideoParts:
 
 
 def drawn(module: nn.Module) -> nn.Module:
-    """Random values that are the same whatever version of a library made the module."""
+    """Random values that do not depend on how a library's version initialises the module."""
     for parameter in module.parameters():
         parameter.data.zero_()
     return fill(module.eval())
@@ -60,8 +60,8 @@ ROLLING = {"steps": 3, "schedule": "uniform", "strategy": "rolling", "strategy.w
 
 
 def small_prompt(name: str) -> dict:
-    """A published workflow in the API form, with a small video whose latents are saved, too, and
-    with those of another by rolling."""
+    """A shipped workflow in API format for a small video, whose latents are saved as well, and a
+    second sampler with rolling, whose latents are saved."""
     prompt = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text("utf-8"))
     for node in prompt.values():
         if node["class_type"] == "VideoLDM_VideoSampler":
@@ -78,12 +78,12 @@ def small_prompt(name: str) -> dict:
 
 
 def _saved(key: str, prefix: str) -> dict:
-    """A node that saves the latents of another."""
+    """A SaveLatent node for the latents of node `key`."""
     inputs = {"samples": [key, 0], "filename_prefix": prefix}
     return {"class_type": "SaveLatent", "inputs": inputs}
 
 
 def model_file(name: str) -> str:
-    """What the workflow calls the file of its network."""
+    """The name of the network's file in the workflow."""
     workflow = json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8"))
     return workflow["models"][0]["name"]

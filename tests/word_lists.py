@@ -1,6 +1,6 @@
-"""Where users read which words the embedded models know: the lists follow from the worlds' tables.
+"""Generates the lists of words that the embedded models know from the worlds' tables.
 
-python tests/word_lists.py      writes them anew in help pages, notes of workflows and docs
+python tests/word_lists.py      writes them into help pages, notes of workflows and docs
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from videoldm.core.families.embedded.worlds import driving, shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("LongHorizonSegments", "BoundingBoxes", "LoadImageModel")
-"""Nodes whose help has the lists."""
+"""Nodes whose help pages have the lists."""
 WORLDS = {"en": ("Shapes", "Driving"), "fr": ("Formes", "Conduite")}
 OR = {"en": " or ", "fr": " ou "}
 
 
 def any_of(words: Iterable[str], language: str = "en", mark: str = "") -> str:
-    """red, green or blue; with a mark, *red, green* or *blue*."""
+    """Join words as in "red, green or blue"; with the mark "*", "*red, green* or *blue*"."""
     *first, last = words
     return f"{mark}{', '.join(first)}{mark}{OR[language]}{mark}{last}{mark}"
 
 
 def paragraphs(language: str = "en") -> tuple[str, str]:
-    """What prompts of the worlds shapes and driving are made of; literal words are in italics."""
+    """The grammar of prompts of the worlds shapes and driving, with literal words in italics."""
     return _shapes(language), _driving(language)
 
 
@@ -67,8 +67,7 @@ def _driving(language: str) -> str:
 
 
 def with_lists(text: str, language: str = "en") -> str:
-    """A text with its paragraphs about the worlds written anew; those that it lacks are not
-    added."""
+    """A text with its paragraphs about the worlds regenerated; missing ones are not added."""
     for name, paragraph in zip(WORLDS[language], paragraphs(language), strict=True):
         text = re.sub(
             rf"^\*\*{name} ?:\*\*.*$", lambda _, new=paragraph: new, text, flags=re.MULTILINE
@@ -77,7 +76,7 @@ def with_lists(text: str, language: str = "en") -> str:
 
 
 def pages() -> list[tuple[Path, str]]:
-    """Each help page and each page of the docs with the lists, and its language."""
+    """(path, language) of each page of help and docs that has the lists."""
     help_pages = ROOT / "web" / "docs"
     found = [(help_pages / f"VideoLDM_{name}.md", "en") for name in PAGES]
     found += [(help_pages / f"VideoLDM_{name}" / "fr.md", "fr") for name in PAGES]

@@ -1,4 +1,4 @@
-"""An image model with two text encoders at toy size, as a single file and as a folder."""
+"""SDXL at toy size, with its two text encoders, as a single file and as a diffusers folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from videoldm.core.text.clip_vocabulary import ClipTokenizer
 NAME = "toy xl"
 LAYOUT = UNetLayout(channels=(32, 64, 64), layers=2, depths=(0, 1, 2), mid_depth=2)
 POOLED, SIZES = 24, 256
-"""Widths of the prompt as a whole, and, as published, of the sinusoid of each of six numbers."""
+"""Widths of the pooled text embedding and, as published, of the sinusoidal embedding of each of the
+six numbers of sizes and crops."""
 SMALL = dict(num_hidden_layers=4, num_attention_heads=2, vocab_size=49408)
 TEXT = CLIP_L | SMALL | dict(hidden_size=16, intermediate_size=32, projection_dim=16)
 SECOND = OPEN_CLIP_G | SMALL | dict(hidden_size=24, intermediate_size=40, projection_dim=POOLED)
@@ -78,7 +79,7 @@ def write_folder(folder: Path) -> Path:
 
 
 def layers_config(variant: str) -> AnimateDiffConfig:
-    """Of motion modules for this layout."""
+    """The config of motion modules for this layout."""
     from animatediff_toys import toy_config
 
     return replace(toy_config(variant), layout=LAYOUT, norm_groups=32, heads=8)

@@ -1,4 +1,4 @@
-"""Lets the tests import the modules next to them."""
+"""Makes the helper modules of this folder importable."""
 
 import sys
 from pathlib import Path

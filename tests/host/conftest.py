@@ -1,4 +1,4 @@
-"""A ComfyUI with this pack and a toy family with random weights; the same for `videoldm run`."""
+"""Fixtures: a ComfyUI server with this pack and the toy family, and `videoldm run` with both."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def toy_family(toy_family, tmp_path_factory):
-    """The toy family with weights that all do something, in a folder of its own: tests elsewhere,
-    in the same process, go by the one without."""
+    """A copy of the toy family without zero-initialised weights; other tests in the same process
+    use the original."""
     folder = tmp_path_factory.mktemp("woken") / "embedded"
     shutil.copytree(toy_family, folder)
     for file in folder.glob("*.safetensors"):
@@ -40,7 +40,7 @@ def toy_family(toy_family, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def comfyui(toy_family, tmp_path_factory):
-    """A running server; its models folder holds the toy family under names of its own."""
+    """A running server with the toy family's files in its models folders, under "toy" names."""
     reason = missing()
     if reason is not None:
         pytest.skip(reason)
@@ -53,7 +53,7 @@ def comfyui(toy_family, tmp_path_factory):
 
 @pytest.fixture
 def mortal_comfyui(toy_family, tmp_path):
-    """A server that a test may kill, and start again."""
+    """A server that a test may kill and restart."""
     reason = missing()
     if reason is not None:
         pytest.skip(reason)
@@ -73,7 +73,7 @@ def add_toys(server: Server, family: Path) -> None:
 
 @pytest.fixture(scope="session")
 def inside(toy_family):
-    """What the checks of inside_sampling.py find in ComfyUI's own Python, by name."""
+    """Results, by name, of the checks in inside_sampling.py, run in ComfyUI's own Python."""
     return found_inside("inside_sampling.py", toy_family)
 
 
@@ -106,7 +106,7 @@ for line in sys.stdin:
             os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Runs the command in a process of its own each time, which has everything imported already."""
+"""Forks a process for each command, with everything already imported."""
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +120,7 @@ def runner():
 
 @pytest.fixture
 def headless(comfyui, runner, tmp_path):
-    """headless(prompt) runs an API workflow without ComfyUI and returns the files it wrote."""
+    """headless(prompt) runs an API workflow without ComfyUI and returns the saved files."""
 
     def run(prompt: dict) -> list[Path]:
         workflow, out, err = (tmp_path / name for name in ("workflow.json", "out", "err"))

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments and begun again: `python -m tests.kill --times N`."""
+"""Kills runs at random moments and resumes them: `python -m tests.kill --times N`."""
 
 import sys
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Kill runs at random moments, begin them again, and compare: files, and what was made twice.
+"""Kill runs at random moments, resume them, and compare the results.
 
     python -m tests.kill --times 200 [--only "sliding windows"] [--seed 0]
 
-Prints a line for each workflow, and exits with 1 if any file differs from that of a run that nobody
-disturbed, any chunk was made twice, or any file of chunks cannot be read.
+Prints a line for each workflow, and exits with 1 if a file differs from that of an undisturbed run,
+a chunk was made twice, a chunk file is corrupt, or a run failed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRIES = 3
 
 @dataclass
 class Tally:
-    """What became of the runs of one workflow."""
+    """The results of the runs of one workflow."""
 
     tried: int = 0
     killed: int = 0
@@ -43,8 +43,8 @@ class Tally:
 
 
 def try_out(undisturbed: Place, times: int, rng: random.Random) -> Tally:
-    """Kill so many runs of a workflow, each begun in a new folder and then run to its end; of those
-    that end before, TRIES times as many at most."""
+    """Kill `times` runs of a workflow, each in a new folder, and resume each to its end. Runs that
+    end before they are killed are repeated, up to TRIES * times in all."""
     _, seconds = undisturbed.run()
     expected, tally = undisturbed.video(), Tally()
     while tally.killed < times and tally.tried < TRIES * times:
@@ -52,12 +52,12 @@ def try_out(undisturbed: Place, times: int, rng: random.Random) -> Tally:
         place = replace(undisturbed, folder=folder)
         code, took = place.run(killed_after=rng.uniform(0.1, 1.05) * seconds)
         ended = code is not None
-        # A machine that is busy now and then makes any time too long for the next run.
+        # A machine that was busy for a while makes the measured time too long for the next run.
         seconds = min(seconds, took) if ended else seconds
         tally.tried += 1
         tally.killed += not ended
         tally.broken += sum(not is_whole(path) for path in place.chunk_files())
-        # A run that was killed too late, or only after its file was saved, has made one of its own.
+        # A run that was killed too late has already saved its file; the next one saves another.
         saved = sum(path.read_bytes() == expected for path in place.output_files())
         code, _ = place.run()
         tally.failed += code != 0 or saved < ended

@@ -1,10 +1,10 @@
-"""Kill workers and drivers of runs on a Ray cluster, and compare.
+"""Kill workers and drivers of runs on a Ray cluster, resume them, and compare the results.
 
     python -m tests.kill.distributed --workers 20 --drivers 5 [--seed 0]
 
 One cluster of two workers serves several runs of the same workflows. In each, random workers are
-killed at random reports of progress; then the driver, and the run is begun again. Exits with 1 if
-a file differs from that of a run without Ray, or if a finished chunk was made again.
+killed at random progress events, then the driver, and the run is resumed. Exits with 1 if a file
+differs from that of a run without Ray, or if a finished chunk was made again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ sys.stdin.read()
 
 
 def drive(arguments: list[str]) -> int:
-    """Run the command with the toy family, whose workers write down what they make."""
+    """Run the command with the toy family and workers that log the chunks they make."""
     from videoldm.core.families.embedded import included
     from videoldm.nodes.headless import main
     from videoldm.nodes.host.distributed import cluster
@@ -55,7 +55,7 @@ def drive(arguments: list[str]) -> int:
 
 @dataclass
 class Runs:
-    """Runs of workflows in one folder. address: of the cluster, "" for runs without."""
+    """Runs of workflows in one folder. address: of the cluster, "" to run without Ray."""
 
     folder: Path
     toys: Path
@@ -78,7 +78,7 @@ class Runs:
         return [path.read_bytes() for path in sorted(self.folder.glob("output/clip_*.mp4"))]
 
     def made_again(self, log: Path) -> int:
-        """How many chunks were made when they were finished already."""
+        """How many chunks were made although they had been finished."""
         kept, again = set(), 0
         for line in log.read_text().splitlines() if log.exists() else ():
             what, path = line.split(" ", 1)
@@ -96,7 +96,7 @@ def progress(driver: subprocess.Popen) -> Iterator[dict]:
 
 
 def kill_a_worker(head: psutil.Process, rng: random.Random) -> bool:
-    """Kill a worker of the cluster that is making something, if there is one."""
+    """Kill a random busy worker of the cluster; False if there is none."""
     found = []
     for one in head.children(recursive=True):
         try:
@@ -112,7 +112,8 @@ def kill_a_worker(head: psutil.Process, rng: random.Random) -> bool:
 
 def disturbed(runs: Runs, head: psutil.Process, workers: int, driver: bool, rng: random.Random
               ) -> tuple[int, bool]:  # fmt: skip
-    """Run, killing so many workers and perhaps the driver; (workers killed, driver killed)."""
+    """Run while killing up to `workers` workers, then perhaps the driver; returns (workers killed,
+    driver killed)."""
     process, left, killed = runs.start(), workers, 0
     for _ in progress(process):
         if left and rng.random() < 0.3 and kill_a_worker(head, rng):
@@ -153,7 +154,7 @@ def main() -> int:
     from .running import prepare_toys
 
     rng, killed, drivers, differ, again = random.Random(args.seed), 0, 0, 0, 0
-    # Of the cluster and of those who join it, which Ray asks for.
+    # Ray requires a token of the cluster and of everyone who joins it.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:
@@ -170,7 +171,7 @@ def main() -> int:
                 if d:
                     w += disturbed(runs, head, 0, False, rng)[0]
                 killed, drivers = killed + w, drivers + d
-                # A video saved before the driver was killed is there twice.
+                # As sets, because a video saved before the driver was killed exists twice.
                 differ += len(set(runs.videos()) ^ set(plain.videos()))
                 again += runs.made_again(log)
                 print(f"{killed} workers and {drivers} drivers killed, {differ} files differ, "

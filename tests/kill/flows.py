@@ -1,4 +1,4 @@
-"""Small workflows whose long stages keep their chunks, in API form, each ending in one video."""
+"""Small workflows in API format whose stages store their chunks, each ending in one video."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 
 def models() -> Flow:
-    """Model, CLIP and VAE are those of node "1"; "11", "12" and "13" have layers in it."""
+    """Node "1" is the image model; "11", "12" and "13" have layers for text to video, prediction
+    and interpolation injected."""
     flow = {
         "1": node("VideoLDM_LoadImageModel", model="embedded"),
         "2": node("CLIPTextEncode", clip=["1", 1], text="a red circle moves right"),
@@ -40,7 +41,7 @@ def models() -> Flow:
 
 
 def decoded(flow: Flow, latents: str, vae: list) -> Flow:
-    """The workflow with the latents of a node decoded while they are saved."""
+    """The workflow with the latents of a node decoded while the video is saved."""
     decode = node("VideoLDM_TemporalVAEDecodeToVideo", samples=[latents, 0], vae=vae,
                   frame_rate=8.0, chunk=4)  # fmt: skip
     save = node("VideoLDM_SaveVideo", filename_prefix="clip", format="mp4", quality=18,
@@ -49,7 +50,7 @@ def decoded(flow: Flow, latents: str, vae: list) -> Flow:
 
 
 def _filled(flow: Flow) -> Flow:
-    """The workflow with the defaults of all inputs that it does not give."""
+    """The workflow with defaults for the inputs that it omits."""
     registry = node_registry()
     return {key: {**one, "inputs": _with_defaults(registry[one["class_type"]], one["inputs"])}
             for key, one in flow.items()}  # fmt: skip
@@ -57,7 +58,7 @@ def _filled(flow: Flow) -> Flow:
 
 def _with_defaults(spec: NodeSpec, given: dict[str, Any]) -> dict[str, Any]:
     opened = {**given}
-    while True:  # A choice opens inputs that are choices, too.
+    while True:  # The inputs of a dynamic combo may be dynamic combos, too.
         missing = {name: one.initial() for name, one in spec.live_inputs(opened).items()
                    if name not in opened and one.kind == "widget"}  # fmt: skip
         if not missing:
@@ -105,7 +106,7 @@ def enlarged_video() -> Flow:
 
 
 def decoded_to_images() -> Flow:
-    """Frames that are all decoded before they are saved."""
+    """A video whose frames are all decoded to an IMAGE before they are saved."""
     flow = decoded(sampled("single clip", frames=12), "7", ["1", 2])
     decode = node("VideoLDM_TemporalVAEDecode", samples=["7", 0], vae=["1", 2], chunk=4)
     del flow["9"]["inputs"]["video"]
@@ -114,7 +115,7 @@ def decoded_to_images() -> Flow:
 
 
 def segmented(*segments: tuple[str, int], frames: int = 9) -> Flow:
-    """Prediction with a prompt and a seed of its own for every segment of so many frames."""
+    """Prediction with its own prompt and seed for each segment of `frames` frames."""
     listed = [{"prompt": prompt, "frames": frames, "seed": seed} for prompt, seed in segments]
     segments = node("VideoLDM_LongHorizonSegments", clip=["1", 1], segments=json.dumps(listed))
     flow = sampled("prediction", frames=len(listed) * frames, prompt="30",

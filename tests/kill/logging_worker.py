@@ -1,4 +1,4 @@
-"""A worker that writes down, in a file that all share, what it makes and what it has written."""
+"""A worker that logs to a shared file which chunks it makes and which it has stored."""
 
 from __future__ import annotations
 

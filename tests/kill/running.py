@@ -1,4 +1,4 @@
-"""Runs of the command in processes of their own, which write down the chunks that they make."""
+"""Runs of the command in forked processes that log the chunks they make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .flows import Flow
 
 @dataclass
 class Place:
-    """A folder with one workflow and what its runs make. toys: the folder of the toy family."""
+    """A folder with one workflow and the output of its runs. toys: the toy family's folder."""
 
     folder: Path
     flow: Flow
@@ -38,12 +38,12 @@ class Place:
 
     @property
     def chunks(self) -> list[str]:
-        """The chunks that were made and written so far, those made twice are there twice."""
+        """The chunks made and stored so far; those made twice are listed twice."""
         return self.log.read_text().split()
 
     def run(self, killed_after: float | None = None) -> tuple[int | None, float]:
-        """(exit code, seconds) of a run; the code is None if it was killed, so many seconds after
-        it began."""
+        """(exit code, seconds) of a run; the code is None if it was killed, which happens after
+        `killed_after` seconds."""
         begun, child = time.monotonic(), os.fork()
         if child == 0:
             self._child()
@@ -86,11 +86,11 @@ class Place:
         return sorted(self.folder.rglob("videoldm_runs/*/*.safetensors"))
 
     def output_files(self) -> list[Path]:
-        """Videos, finished and unfinished ones."""
+        """All videos in the output folder, unfinished ones included."""
         return list(self.folder.glob("output/*.*"))
 
     def result(self) -> dict:
-        """The last line that a run told."""
+        """The last JSON line that a run printed."""
         return json.loads((self.folder / "report.jsonl").read_text().splitlines()[-1])
 
     def video(self) -> bytes:
@@ -100,7 +100,7 @@ class Place:
 
 
 def prepare_toys(folder: Path) -> Path:
-    """The toy family in a folder, with weights that do something."""
+    """Write the toy family with weights that are nowhere zero, and return its folder."""
     folder.mkdir()
     for file in write_toy_family(folder).glob("*.safetensors"):
         wake(file)
@@ -108,7 +108,7 @@ def prepare_toys(folder: Path) -> Path:
 
 
 def prepare() -> None:
-    """Import everything before processes are forked, so that runs are short."""
+    """Import everything before forking, so that runs are short."""
     node_registry()
     import videoldm.core.media.files
     import videoldm.core.tasks.long_video

@@ -1,4 +1,4 @@
-"""Nodes on the standalone host, with the toy family as the embedded models."""
+"""Fixtures that run nodes on the standalone host, with the toy family as embedded models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def configure():
-    """configure(**folders) has the standalone host use these, on the CPU, until the test ends."""
+    """configure(**folders) sets the standalone host's folders until the test ends, on the CPU."""
     before = host.folders, host.policy, host.embed_metadata
     yield lambda **folders: host.configure(**folders, device="cpu")
     host.folders, host.policy, host.embed_metadata = before
@@ -27,7 +27,7 @@ def configure():
 
 @pytest.fixture
 def toys(toy_family, tmp_path, monkeypatch, configure):
-    """The standalone host with the toy family, on the CPU, in folders of its own."""
+    """The standalone host on the CPU, with the toy family and temporary folders."""
     monkeypatch.setattr(included, "WEIGHTS", toy_family)
     for name in ("input", "output"):
         (tmp_path / name).mkdir()
@@ -37,14 +37,15 @@ def toys(toy_family, tmp_path, monkeypatch, configure):
 
 
 def executed(node_id, inputs):
-    """The result of a node; inputs that a dynamic combo opens have dotted names."""
+    """The result of a node; inputs of a dynamic combo's options have dotted names."""
     spec = node_registry()[node_id]
     return spec.execute(**arguments(spec, inputs))
 
 
 @pytest.fixture
 def run(toys):
-    """run(id, **inputs) executes a node with its defaults; its output, or its result with many."""
+    """run(id, **inputs) executes a node with defaults for the rest; returns its only output, or the
+    result if it has several."""
 
     def call(node_id, **inputs):
         result = executed(node_id, inputs)
@@ -55,8 +56,8 @@ def run(toys):
 
 @pytest.fixture
 def run_on(configure, tmp_path):
-    """run_on(folder of models) returns run(id, **inputs), which executes a node with its defaults
-    on them and returns its output, or a tuple of many."""
+    """run_on(models folder) returns run(id, **inputs) for the models in it, which returns a node's
+    only output, or a tuple of several."""
 
     def call(node_id, **inputs):
         values = executed(node_id, inputs).values
@@ -70,12 +71,12 @@ def run_on(configure, tmp_path):
 
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
-"""Of the Video Sampler."""
+"""Settings of the Video Sampler."""
 
 
 @pytest.fixture
 def parts(run):
-    """Model, CLIP, VAE and the two prompts of the toy family."""
+    """Model, CLIP, VAE and two encoded prompts of the toy family."""
     model, clip, vae = run("VideoLDM_LoadImageModel").values
     positive = run("CLIPTextEncode", clip=clip, text="a red circle moves right")
     negative = run("CLIPTextEncode", clip=clip, text="")
@@ -84,7 +85,7 @@ def parts(run):
 
 @pytest.fixture
 def video_model(run, parts):
-    """video_model(name) puts a set of embedded layers into the image model."""
+    """video_model(name) injects a set of embedded layers into the image model."""
 
     def inject(name="text to video", **strengths):
         layers = run("VideoLDM_LoadTemporalLayers", layers=f"embedded: {name}")
@@ -96,7 +97,7 @@ def video_model(run, parts):
 
 @pytest.fixture
 def sample(run, parts):
-    """sample(model, ...) runs the video sampler on the two prompts."""
+    """sample(model, **inputs) runs the Video Sampler on the two prompts."""
 
     def call(model, **inputs):
         prompts = {"positive": parts["positive"], "negative": parts["negative"]}
@@ -107,7 +108,7 @@ def sample(run, parts):
 
 @pytest.fixture
 def runs(toys, tmp_path, monkeypatch, capsys):
-    """Runs workflows and counts the chunks that they make; see `Runs`."""
+    """Runs workflows and counts the chunks they make; see `Runs`."""
     from counted_runs import Runs
     from videoldm.core.tasks.chunk_store import ChunkStore
     from videoldm.core.tasks.kept_runs import OUTPUT

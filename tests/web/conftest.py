@@ -1,4 +1,4 @@
-"""The scripts of the browser side, run by Node."""
+"""Runs the browser scripts in Node."""
 
 from __future__ import annotations
 
