@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..networks.camera_encoder import CameraEncoderSpec
 from ..networks.layers.motion_module import MotionModuleSpec
+from ..networks.layers.specs import LayerSpec
 from ..networks.sites import site_of_diffusers_path
 from ..networks.temporal_layers import TemporalLayers, key
 from ..networks.temporal_layers_spec import TemporalLayersSpec
@@ -48,7 +49,7 @@ class CameraWeights:
         """`spec` with motion modules that follow a camera; CheckpointError if it does not fit."""
         lacking = [site for site in self.sites if site not in spec.layers]
         fits = not lacking and self.spec.widths == spec.layout.channels
-        if not fits or not all(isinstance(spec.layers[s], MotionModuleSpec) for s in self.sites):
+        if not fits or not all(_can_follow(spec.layers[site]) for site in self.sites):
             raise CheckpointError(
                 f"{self.name} is for motion modules of widths "
                 f"{', '.join(map(str, self.spec.widths))}, which these temporal layers are not"
@@ -66,6 +67,11 @@ class CameraWeights:
             made = TemporalLayers(spec)
         state = {**layers.state_dict(), **self.tensors}
         return load_into(made, state, self.name, dtype).eval().requires_grad_(False)
+
+
+def _can_follow(layer: LayerSpec) -> bool:
+    """Whether it is a motion module with as many channels as the features of the camera."""
+    return isinstance(layer, MotionModuleSpec) and layer.narrowing == 1
 
 
 def read(path: str | os.PathLike) -> CameraWeights:

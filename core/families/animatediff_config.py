@@ -83,6 +83,7 @@ class AnimateDiffConfig:
     way_up: bool = True
     blocks: int = 1
     attentions: int = 2
+    narrowing: int = 1  # the original's temporal_attention_dim_div
     heads: int = 8
     norm_groups: int = 32
     pooled_norms: bool | None = None  # in the image network; None: as usual for the variant
@@ -111,6 +112,7 @@ class AnimateDiffConfig:
             positions=self.positions,
             blocks=self.blocks,
             attentions=self.attentions,
+            narrowing=self.narrowing,
             norm_groups=self.norm_groups,
             acts_on_image=VARIANTS[self.variant].acts_on_image,
         )
@@ -195,6 +197,7 @@ def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateD
     attention = r"attn(\d+)" if spelling == "diffusers" else r"attention_blocks\.(\d+)"
     blocks = _count(shapes, rf"{re.escape(first + inner)}transformer_blocks\.(\d+)\.")
     attentions = _count(shapes, rf"{re.escape(first)}.*\.{attention}\.to_q\.")
+    inside = shapes.get(f"{first}{inner}proj_in.weight", widths[0])[0]
     table = next((shape for key, shape in shapes.items() if TABLE.search(key)), None)
     middle = any(key.startswith(f"mid_block.{kind}.") for key in shapes)
     found = dict(levels=len(levels), middle=middle, positions=table[-2] if table else None)
@@ -211,6 +214,7 @@ def detect(shapes: Shapes, *, norm_groups: int = 32, heads: int = 8) -> AnimateD
         blocks=blocks,
         # diffusers counts from 1.
         attentions=attentions - (spelling == "diffusers"),
+        narrowing=max(widths[0][0] // inside, 1),
         heads=heads,
         norm_groups=norm_groups,
     )

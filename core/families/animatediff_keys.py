@@ -87,8 +87,8 @@ def position_tables(config: AnimateDiffConfig) -> dict[str, int]:
         name = "positional_encoding" if config.spelling == "hotshot" else "pe"
         ends = [f"attention_blocks.{a}.pos_encoder.{name}" for a in range(config.attentions)]
     return {
-        f"{module_path(site, config.spelling)}.transformer_blocks.{k}.{end}": width_at(
-            site, config.layout
+        f"{module_path(site, config.spelling)}.transformer_blocks.{k}.{end}": config.module.inner(
+            width_at(site, config.layout)
         )
         for site in config.sites
         for k in range(config.blocks)

@@ -29,9 +29,9 @@ class SvdConfig:
     """One U-Net.
 
     ids_width: of the sinusoids of all numbers among its conditions. linear: whether transformers
-    project by linear layers. text_over_time: whether temporal blocks read the prompt. kernel: of
-    the temporal convolutions, in frames and in positions. frames: of the segments it was trained
-    on, which its weights do not tell.
+    project by linear layers. second_over_time: whether temporal blocks have a second attention.
+    text_over_time: whether that reads the prompt. kernel: of the temporal convolutions, in frames
+    and in positions. frames: of the segments it was trained on, which its weights do not tell.
     """
 
     layout: UNetLayout
@@ -41,6 +41,7 @@ class SvdConfig:
     out_channels: int = 4
     head_width: int = HEAD_WIDTH
     linear: bool = True
+    second_over_time: bool = True
     text_over_time: bool = True
     widens_first: bool = True
     kernel: tuple[int, int] = (3, 1)
@@ -100,7 +101,8 @@ class SvdConfig:
     def _block(self, width: int) -> VideoBlockSpec:
         return VideoBlockSpec(
             heads=self.heads(width),
-            text=self.context_width if self.text_over_time else None,
+            text=self.context_width if self.second_over_time and self.text_over_time else None,
+            second=self.second_over_time,
             widens_first=self.widens_first,
             **self._blending,
         )
@@ -135,6 +137,7 @@ def config_of(layout: UNetLayout, shapes: Shapes, **settings: Any) -> SvdConfig 
         in_channels=shapes[names["conv_in"]][1],
         out_channels=shapes[names["conv_out"]][0],
         linear=len(projection) == 2,
+        second_over_time=f"layers.{key(blocks[0])}.block.norm2.weight" in shapes,
         text_over_time=_reads_text(shapes, layout, context[1]),
         widens_first=f"layers.{key(blocks[0])}.block.norm_in.weight" in shapes,
         kernel=tuple(kernel),

@@ -1,5 +1,7 @@
 """Stable Video Diffusion's files, networks and layers, at full size without numbers and as toys."""
 
+import re
+
 import pytest
 import svd_toys as toys
 import torch
@@ -20,6 +22,7 @@ from videoldm.core.families.open_clip_image import projected_to_open_clip
 from videoldm.core.families.stable_diffusion_keys import autoencoder_to_ldm
 from videoldm.core.families.svd_config import SvdConfig
 from videoldm.core.networks.conditions import AUGMENTATION, FPS_ID, MOTION, Conditions
+from videoldm.core.networks.sites import block_sites
 from videoldm.core.networks.temporal_decoder import VideoDecoder
 from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.temporal_layers_spec import TemporalLayersSpec
@@ -261,6 +264,25 @@ def test_it_gives_what_another_implementation_gives():
         joined = torch.cat([x, told.concatenated], 2)
         expected = other(joined, step, told.image, ids).sample
     torch.testing.assert_close(own, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("names", ("ldm", "diffusers"))
+def test_without_a_second_attention_over_time_it_is_as_if_that_answered_nothing(names):
+    """The original's disable_temporal_crossattention."""
+    whole, x, step = toys.unet(), normal(1, 3, 4, 8, 8), torch.tensor([0.7])
+    state = svd.unet_to_foreign(whole, names)
+    block = r"(time_stack|temporal_transformer_blocks)\.\d+\.(attn2|norm2)\."
+    without = {k: v for k, v in state.items() if not re.search(block, k)}
+    assert len(state) - len(without) == 7 * len(list(block_sites(whole.config.layout)))
+    unet = svd.assemble_unet(without)
+    assert not unet.config.second_over_time
+    assert svd.unet_to_foreign(unet, names).keys() == without.keys()
+    silent = {k: v * 0 if re.search(r"second_attention\.to_out", k) else v
+              for k, v in whole.layers.state_dict().items()}  # fmt: skip
+    whole.layers.load_state_dict(silent)
+    with torch.no_grad():
+        one, other = (svd.diffusion_model(m).network(x, step, given()) for m in (unet, whole))
+    torch.testing.assert_close(one, other)
 
 
 def test_frames_that_are_images_do_not_read_the_layers():

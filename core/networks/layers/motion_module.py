@@ -32,10 +32,11 @@ EPS = 1e-6
 @dataclass(frozen=True, kw_only=True)
 class MotionModuleSpec(LayerSpec):
     """positions: frames that it was made for, more are refused. attentions: in each of its
-    transformer blocks, of which there are `blocks`. acts_on_image: whether a single frame passes
-    through it. adds_context: whether features of a given image, as wide as h, are added before it.
-    follows_camera: whether its first attention also reads features of the camera's poses. updates:
-    low-rank updates of its projections, in the order they are added.
+    transformer blocks, of which there are `blocks`. narrowing: h has that many times the channels
+    of the blocks. acts_on_image: whether a single frame passes through it. adds_context: whether
+    features of a given image, as wide as h, are added before it. follows_camera: whether its first
+    attention also reads features of the camera's poses. updates: low-rank updates of its
+    projections, in the order they are added.
     """
 
     heads: int = 8
@@ -43,6 +44,7 @@ class MotionModuleSpec(LayerSpec):
     blocks: int = 1
     attentions: int = 2
     expansion: int = 4
+    narrowing: int = 1
     norm_groups: int = 32
     acts_on_image: bool = True
     adds_context: bool = False
@@ -64,6 +66,10 @@ class MotionModuleSpec(LayerSpec):
     def scales_attention(self) -> bool:
         return True
 
+    def inner(self, width: int) -> int:
+        """The channels of the transformer blocks, where h has `width`."""
+        return self.heads * (width // self.heads // self.narrowing)
+
     def build(self, width: int, ops=nn) -> MotionModule:
         return MotionModule(width, self, ops)
 
@@ -76,11 +82,12 @@ class MotionModule(nn.Module):
         check_heads(width, spec.heads)
         self.acts_on_image, self.adds_context = spec.acts_on_image, spec.adds_context
         self.norm = ops.GroupNorm(spec.norm_groups, width, eps=EPS)
-        self.project_in = Projection(width, width, "project_in", spec.updates, ops=ops)
+        self.inner = inner = spec.inner(width)
+        self.project_in = Projection(width, inner, "project_in", spec.updates, ops=ops)
         self.blocks = nn.ModuleList(
-            [MotionBlock(width, spec, f"blocks.{k}", ops) for k in range(spec.blocks)]
+            [MotionBlock(inner, spec, f"blocks.{k}", ops) for k in range(spec.blocks)]
         )
-        self.project_out = Projection(width, width, "project_out", spec.updates, ops=ops)
+        self.project_out = Projection(inner, width, "project_out", spec.updates, ops=ops)
         zeroed(self.project_out.base)
         self.blend = Blend(learned=False)
 
@@ -93,7 +100,7 @@ class MotionModule(nn.Module):
         if frames == 1 and not self.acts_on_image:
             return h
         times = torch.arange(frames, device=h.device) if inputs.times is None else inputs.times
-        at = interleaved_sinusoid(times, h.shape[1]).to(h.dtype)
+        at = interleaved_sinusoid(times, self.inner).to(h.dtype)
         tokens = self.project_in(rearrange(group_norm(self.norm, h), "n c h w -> n (h w) c"))
         for block in self.blocks:
             tokens = block(tokens, at, inputs)

@@ -56,25 +56,35 @@ class FrameAttention(nn.Module):
         return self.to_out(rearrange(out, "r k n d -> r n (k d)"))
 
 
-class FrameBlock(nn.Module):
-    """Two attentions and a feed-forward over the frames of every position, each with its residual.
-
-    text: width of the prompt's tokens that the second attention reads, None = it reads the frames
-    as the first does. widens_first: a further feed-forward in front.
+@dataclass(frozen=True, kw_only=True)
+class FrameBlockConfig:
+    """text: width of the prompt's tokens that the second attention reads, None = it reads the
+    frames as the first does. second: whether there is one. widens_first: a further feed-forward in
+    front. expansion: of the feed-forwards.
     """
 
-    def __init__(
-        self, width: int, heads: int, *, text: int | None, widens_first: bool, expansion: int,
-        ops=nn,
-    ):  # fmt: skip
+    heads: int
+    text: int | None = None
+    second: bool = True
+    widens_first: bool = False
+    expansion: int = 4
+
+
+class FrameBlock(nn.Module):
+    """One or two attentions and a feed-forward over the frames of every position, each with its
+    residual, see :class:`FrameBlockConfig`."""
+
+    def __init__(self, width: int, config: FrameBlockConfig, ops=nn):
         super().__init__()
-        self.text = text
+        heads, expansion, widens_first = config.heads, config.expansion, config.widens_first
+        self.text = config.text
         self.norm_in = ops.LayerNorm(width) if widens_first else None
         self.feed_forward_in = _feed_forward(width, expansion, ops) if widens_first else None
         self.norm1 = ops.LayerNorm(width)
         self.attention = FrameAttention(width, heads, ops=ops)
-        self.norm2 = ops.LayerNorm(width)
-        self.second_attention = FrameAttention(width, heads, text, ops=ops)
+        self.norm2 = ops.LayerNorm(width) if config.second else None
+        second = FrameAttention(width, heads, config.text, ops=ops) if config.second else None
+        self.second_attention = second
         self.norm3 = ops.LayerNorm(width)
         self.feed_forward = _feed_forward(width, expansion, ops)
 
@@ -84,7 +94,8 @@ class FrameBlock(nn.Module):
         if self.feed_forward_in is not None:
             tokens = tokens + self.feed_forward_in(self.norm_in(tokens))
         tokens = tokens + self.attention(self.norm1(tokens), scales=scales)
-        tokens = tokens + self._second(self.norm2(tokens), text, scales)
+        if self.second_attention is not None:
+            tokens = tokens + self._second(self.norm2(tokens), text, scales)
         return plus_feed_forward(self.norm3, self.feed_forward, tokens)
 
     def _second(self, tokens: Tensor, text: Tensor | None, scales: Scales) -> Tensor:
@@ -113,12 +124,13 @@ def _feed_forward(width: int, expansion: int, ops) -> GEGLU:
 class VideoBlockSpec(LayerSpec):
     """A transformer block over time behind one of the image network's, inside its transformer.
 
-    text: width of the prompt's tokens, None = it attends to the frames twice. widens_first: see
-    :class:`FrameBlock`. fixed_blend, spares_images: see :class:`.residual.Blend`.
+    text: width of the prompt's tokens, None = it attends to the frames alone. second, widens_first:
+    see :class:`FrameBlockConfig`. fixed_blend, spares_images: see :class:`.residual.Blend`.
     """
 
     heads: int
     text: int | None = None
+    second: bool = True
     widens_first: bool = True
     expansion: int = 4
     fixed_blend: bool = False
@@ -127,6 +139,8 @@ class VideoBlockSpec(LayerSpec):
 
     def __post_init__(self) -> None:
         check_block_place(self.block_place)
+        if self.text is not None and not self.second:
+            raise ValueError(f"a prompt of width {self.text} needs a second attention to read it")
 
     @property
     def place(self) -> BlockPlace:
@@ -153,14 +167,14 @@ class VideoBlock(nn.Module):
         self.embed_times = nn.Sequential(
             ops.Linear(width, 4 * width), nn.SiLU(), zeroed(ops.Linear(4 * width, width))
         )
-        self.block = FrameBlock(
-            width,
-            spec.heads,
+        config = FrameBlockConfig(
+            heads=spec.heads,
             text=spec.text,
+            second=spec.second,
             widens_first=spec.widens_first,
             expansion=spec.expansion,
-            ops=ops,
         )
+        self.block = FrameBlock(width, config, ops)
         self.blend = Blend(fixed=spec.fixed_blend, spares_images=spec.spares_images)
 
     def forward(
@@ -261,10 +275,8 @@ class FrameTransformer(nn.Module):
         inner = spec.heads * spec.head_width
         self.norm = FrameGroupNorm(spec.norm_groups, width, eps=EPS, pooled=True, ops=ops)
         self.project_in = ops.Linear(width, inner)
-        block = dict(text=None, widens_first=False, expansion=spec.expansion, ops=ops)
-        self.blocks = nn.ModuleList(
-            [FrameBlock(inner, spec.heads, **block) for _ in range(spec.blocks)]
-        )
+        block = FrameBlockConfig(heads=spec.heads, expansion=spec.expansion)
+        self.blocks = nn.ModuleList([FrameBlock(inner, block, ops) for _ in range(spec.blocks)])
         self.project_out = zeroed(ops.Linear(inner, width))
         self.blend = Blend(learned=False)
 
