@@ -1,7 +1,7 @@
-"""Picks the host. Node files import `io`, `ui` and `host` from here and know no other.
+"""Picks the host: node files import `io`, `ui` and `host` only from here.
 
-Inside ComfyUI the V3 API is ComfyUI's and the host talks to its model management; anywhere else
-both are this project's own. Nothing here imports torch.
+Inside ComfyUI the V3 API is ComfyUI's and the host uses its model management; anywhere else both
+are this project's own. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 def inside_comfyui() -> bool:
-    """Whether ComfyUI itself is loading this package (being installed somewhere is not enough)."""
+    """Whether ComfyUI itself is loading this package; that ComfyUI is installed is not enough."""
     return {"folder_paths", "comfy.model_management", "comfy_api.latest"} <= set(sys.modules)
 
 

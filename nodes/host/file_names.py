@@ -1,7 +1,7 @@
-"""Names that workflows give to files, under the same rules in both hosts. No torch here.
+"""File names in workflows, under the same rules in both hosts. No torch here.
 
-A prefix is the beginning of a name in the output folder, with codes such as %date:yyyy-MM-dd%. The
-name of an input may end in " [input]", " [output]" or " [temp]", as ComfyUI writes them.
+A prefix begins a name in the output folder and may hold codes such as %date:yyyy-MM-dd%. The name
+of an input may end in " [input]", " [output]" or " [temp]", as ComfyUI writes them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 NAME_BYTES, PATH_BYTES = 255, 4095
-"""What Linux and macOS allow; Windows counts letters, so that names fit there, too."""
+"""Linux's limits. Names within the first also fit on macOS and Windows, which count characters."""
 ENDING_BYTES = 40
-"""Kept free for what is appended: "_00001_.partial.finishing.webm"."""
+"""Reserved for what is appended to a name, such as "_00001_.partial.finishing.webm"."""
 LARGEST_SIZE = 8192, 8192
 RESERVED = re.compile(r'[<>:"|?*]')
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -23,13 +23,13 @@ ANNOTATED = re.compile(r"(.*?)\s*\[(input|output|temp)\]", re.DOTALL)
 
 
 def shown(name: Any) -> str:
-    """A name for a message: control characters as escapes, cut to a readable length."""
+    """A name for a message: control characters escaped, cut to at most 80 characters."""
     text = repr(name)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def inside(root: Path, name: str) -> Path:
-    """root / name, which must not lead out of root (links inside root are the user's own)."""
+    """root / name; ValueError if that leads out of root (links inside root are followed)."""
     joined = os.path.normpath(os.path.join(root, name))
     home = os.path.normpath(root)
     if os.path.isabs(name) or "\0" in name or os.path.commonpath([joined, home]) != home:
@@ -40,12 +40,12 @@ def inside(root: Path, name: str) -> Path:
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """A name as it is given and, where that differs, with slashes for Windows' backslashes."""
+    """The name as given and, if that differs, with Windows' backslashes turned into slashes."""
     return tuple(dict.fromkeys((name, name.replace("\\", "/"))))
 
 
 def annotated(name: str) -> tuple[str, str]:
-    """("a.png", "temp") of "a.png [temp]"; without an annotation it is the input folder."""
+    """Split "a.png [temp]" into ("a.png", "temp"); without an annotation the folder is "input"."""
     match = ANNOTATED.fullmatch(name)
     return (match[1], match[2]) if match else (name, "input")
 
@@ -55,7 +55,7 @@ def annotated(name: str) -> tuple[str, str]:
 
 
 def output_base(root: Path, prefix: Any, size: tuple[int, int] = LARGEST_SIZE) -> Path:
-    """What the names of a prefix begin with, in `root`; ValueError if no file can have them."""
+    """The path in `root` with which a prefix's names begin; ValueError if no file can have them."""
     if not isinstance(prefix, str):
         raise ValueError(f"filename_prefix must be a text, not {shown(prefix)}")
     _check_letters(prefix)
@@ -78,7 +78,8 @@ def _check_letters(prefix: str) -> None:
             f"filename_prefix {shown(prefix)} has the control character {control[0]!r}, which file "
             "names must not have"
         )
-    # A code may hold what it does not put into the name; times may on systems that allow colons.
+    # Codes may hold reserved characters that never reach the name; on Windows, what they are filled
+    # with counts (the colons of a time).
     plain = re.sub(r"%[^%]+%", "", prefix)
     reserved = RESERVED.search(filled(prefix) if os.name == "nt" else plain)
     if reserved:
@@ -105,7 +106,7 @@ def _check_lengths(prefix: str, base: Path) -> None:
 
 
 def filled(prefix: str, size: tuple[int, int] = LARGEST_SIZE) -> str:
-    """A prefix with its codes filled in; `size` is (width, height). Unknown codes stay.
+    """A prefix with its codes filled in; `size` is (width, height). Unknown codes are left alone.
 
     %width%, %height%, %year%, %month%, %day%, %hour%, %minute%, %second%, and %date:...% with
     yyyy yy M MM d dd h hh m mm s ss.
@@ -120,8 +121,8 @@ def filled(prefix: str, size: tuple[int, int] = LARGEST_SIZE) -> str:
 
 
 def formatted_date(pattern: str, now: time.struct_time) -> str:
-    """A pattern such as yyyy-MM-dd as ComfyUI's frontend reads it: in one pass, so that what one
-    code gave is never taken for another; hours count to 23."""
+    """Format a date by a pattern such as yyyy-MM-dd, as ComfyUI's frontend does: in one pass, so
+    that the output of one code is never read as another; hours run from 0 to 23."""
     numbers = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min,
                "s": now.tm_sec}  # fmt: skip
     years = {"yyyy": str(now.tm_year), "yy": str(now.tm_year)[2:]}

@@ -1,8 +1,8 @@
-"""The interface between nodes and hosts. There are two hosts: ComfyUI, and this project's runner.
+"""The interface between nodes and the two hosts, ComfyUI and this project's runner.
 
 Wire values (MODEL, CLIP, VAE, CONDITIONING, VIDEO, temporal layers) are the host's own objects;
-nodes pass them back to the host and never look inside. Tensors that the host gives are core's:
-latents scaled, [b, t, c, h, w], float32 on the compute device; pixels in [-1, 1].
+nodes pass them back to the host and never look inside. Tensors that the host returns follow core's
+conventions: latents scaled, [b, t, c, h, w], float32 on the compute device; pixels in [-1, 1].
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ Wire = Any
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How the prompt is weighed against the negative one.
+    """Classifier-free guidance.
 
-    cfg: 1 evaluates the prompt alone. rescale: 0 is plain guidance, 1 restores the spread of the
-    prediction fully. (Guidance by given frames is the sampling task's business, not the host's.)
+    cfg: 1 evaluates the positive prompt only. rescale: 0 is plain guidance, 1 fully restores the
+    standard deviation of the positive prediction. (Guidance by context frames belongs to the
+    sampling task, not to the host.)
     """
 
     cfg: float = 1.0
@@ -49,39 +50,39 @@ class Guidance:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What a stage must know of a MODEL before it starts."""
+    """What a stage must know about a MODEL before it starts."""
 
     latent_channels: int
-    factor: int  # pixels per latent position along one side
+    factor: int  # pixels per latent position along each axis
     temporal_factor: int  # frames per latent frame
     schedule: NoiseSchedule | NoiseRange  # of the model itself
     device: device
-    channels: int  # of its network's first level
-    precision: int  # bytes of the numbers it computes with
-    takes_context: bool  # whether it can be given frames
-    in_place: bool = False  # whether these then stand in x as well, as it is told them
+    channels: int  # of the network's first level
+    precision: int  # bytes per number of the compute dtype
+    takes_context: bool  # whether the network reads context frames
+    in_place: bool = False  # whether context frames also replace those of x
     reads_text: bool = True
-    reads_views: bool = False  # whether its temporal attention can see windows of the frames
-    layers: LayersKnown  # the temporal layers in it, as warnings need to know them
+    reads_views: bool = False  # whether its temporal attention can work in windows of the frames
+    layers: LayersKnown  # the temporal layers in it, as far as warnings need them
     trained_frames: int  # latent frames of the windows that it was trained on
-    shared_noise: float = 0.0  # what frames share of the noise, as its last layers were trained
-    task: str = ""  # what it was trained for, one of core's TASKS; "" is not said
+    shared_noise: float = 0.0  # alpha of `noise.mixed_noise` in the training of the last active set
+    task: str = ""  # what it was trained for, one of core's TASKS; "" if unknown
     low_res_schedule: NoiseSchedule | None = None
     max_noise_level: int = 0
-    low_res_channels: int = 0  # concatenated to the latents: 3 of frames, or those of latents
+    low_res_channels: int = 0  # concatenated to the latents: 3 for pixels, or those of latents
     family: str = ""  # published family of its temporal layers; "" for none
-    free_init: FreeInit | None = None  # how its samplers sample again
+    free_init: FreeInit | None = None  # iterations and filter of FreeInit, None without it
     reference: ReferenceWindow | None = None  # a window that its other windows read
-    begins_with_image: bool = False  # whether it moves a start image that its prompts carry
+    begins_with_image: bool = False  # whether it animates a start image that its prompts carry
 
     @property
     def continues(self) -> bool:
-        """Whether it can be given the first frames of a segment."""
+        """Whether a segment can be conditioned on its first frames."""
         return self.takes_context or self.begins_with_image
 
     @property
     def latents(self) -> tuple[int, int, int]:
-        """What models must have in common to work on each other's latents."""
+        """(channels, spatial factor, temporal factor): equal for models that share latents."""
         return self.latent_channels, self.factor, self.temporal_factor
 
     @property
@@ -90,7 +91,7 @@ class ModelFacts:
 
 
 class Part(NamedTuple):
-    """How far a run is: step `step` of `steps` in segment `segment` of `segments` (0: not known),
+    """Progress of a run: step `step` of `steps` in segment `segment` of `segments` (0: unknown),
     both counted from 1, of a stage such as "prediction"."""
 
     stage: str
@@ -101,12 +102,13 @@ class Part(NamedTuple):
 
 
 class Running(NamedTuple):
-    """The node that runs now, as keys of finished chunks need to know it.
+    """The node that runs now: what the keys of finished chunks are computed from.
 
-    node_of(id) -> a node of the prompt as the API writes it, None if there is none. index: which of
-    its calls, of a node that is given lists. is_volatile(node) -> whether a node gives something
-    else each time. place: what else numbers depend on, such as the device. is_plain(node) ->
-    whether its values, one for each output, are known to follow from its inputs and files alone.
+    node_of(id) -> a node of the prompt in API format, None if there is none. index: number of the
+    call, for a node that is called once per element of a list. is_volatile(node) -> whether a
+    node's outputs change from run to run. place: what else results depend on, such as the device.
+    is_plain(node) -> whether its outputs, one value each, are known to depend on its inputs and
+    files only.
     """
 
     node_of: Callable[[str], Mapping[str, Any] | None]
@@ -120,8 +122,8 @@ class Running(NamedTuple):
 class Decoder(Protocol):
     """Raw latents [b, t, c, h, w] to pixels [b, n t, 3, factor h, factor w], n = temporal_factor.
 
-    A frame depends on at most `reach` latent frames on either side: 0 is frame by frame, None all
-    of them (statistics over the video), and then the pixels depend on how it is cut into chunks.
+    A frame depends on at most `reach` latent frames on either side. 0 decodes frame by frame; None
+    means all of them (statistics over the video), and the pixels then depend on the chunking.
     """
 
     reach: int | None
@@ -132,7 +134,7 @@ class Decoder(Protocol):
 
 
 class FolderAccess(Protocol):
-    """Names from workflows to files, never out of their folders."""
+    """Resolves names from workflows to files, always inside their folders."""
 
     def model_names(self, kind: str) -> list[str]: ...
     def model_path(self, kind: str, name: str) -> Path: ...
@@ -154,23 +156,23 @@ class FolderAccess(Protocol):
 
 
 class Host(Protocol):
-    """The interface; see the module's docstring for what its values are."""
+    """The interface; the module's docstring says what its values are."""
 
     name: str
     folders: FolderAccess
-    shows_previews: bool  # whether somebody sees what a node shows of its outputs
-    workers: Workers | None  # who makes chunks in the place of this process
+    shows_previews: bool  # whether previews of a node's outputs are shown to anybody
+    workers: Workers | None  # other processes that make chunks for this one
 
-    # Loading. `name` is one of the pack's own models or a file of the kind's models folder.
+    # Loading. `name` is one of the pack's own models or a file in the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
     def load_video_model(self, name: str, untold: Untold) -> tuple[Wire, ...]:
-        """A video model, its temporal layers alone, and the CLIP_VISION, the VAE and the CLIP of
-        the same file, which say what is missing where it holds none."""
+        """A video model, its temporal layers alone, and the CLIP_VISION, VAE and CLIP of the same
+        file; parts that it lacks are placeholders whose use raises an error naming them."""
 
     def load_temporal_layers(self, name: str) -> Wire: ...
     def motion_lora(self, layers: Wire, name: str, strength: Curve) -> Wire:
-        """Temporal layers with a LoRA of models/loras beside them."""
+        """Temporal layers with a LoRA from models/loras added to them."""
 
     def load_temporal_vae(self, name: str) -> Wire: ...
     def load_upsampler(self, name: str) -> tuple[Wire, Wire, Wire]: ...
@@ -179,62 +181,63 @@ class Host(Protocol):
 
     def facts(self, model: Wire) -> ModelFacts: ...
     def load_sparse_control(self, name: str, frames: Sequence[int]) -> Wire:
-        """A CONTROL_NET of a SparseCtrl whose images stand at these absolute frames."""
+        """A CONTROL_NET of a SparseCtrl whose condition images are at these absolute frames."""
 
     def inject(
         self, model: Wire, layers: Wire, strength: Strength, *, own_levels: bool = True,
         own_input: bool = False, image_frames: tuple[range, ...] = (),
     ) -> Wire:  # fmt: skip
-        """A clone of the model with the layers in it; the given model is not changed. own_levels:
-        whether layers that were trained with other noise levels bring them; own_input: whether
-        their first convolution, if they have one, takes the place of the model's; image_frames:
-        numbers of frames that are images of their own, ValueError for layers that do not spare
-        these."""
+        """A clone of the model with the layers injected; the model itself is not changed.
+        own_levels: whether layers trained with other noise levels set these on the model;
+        own_input: whether their first convolution, if they have one, replaces the model's;
+        image_frames: numbers of frames that are independent images, ValueError for layers that
+        cannot exclude these."""
 
     def continue_images(
         self, model: Wire, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float
     ) -> Wire:
-        """A clone whose layers for image to video are given images; see `shared.steering`."""
+        """A clone whose image-to-video layers are conditioned on images; see `shared.steering`."""
 
     def follow_camera(self, model: Wire, name: str, use: CameraUse) -> Wire:
-        """A clone whose motion modules follow a camera, by the weights of a file of videoldm."""
+        """A clone whose motion modules follow a camera, by the weights of a file in
+        models/videoldm."""
 
     def scheduled_lora(self, model: Wire, name: str, strength: Curve) -> Wire:
-        """A clone with a LoRA of models/loras beside the layers of its image network."""
+        """A clone with a LoRA from models/loras on the layers of its image network."""
 
     def guidance_curve(self, model: Wire, curve: Curve) -> Wire:
-        """A clone whose samplers' cfg is multiplied with the curve, unless it is 1."""
+        """A clone whose samplers' cfg is multiplied by the curve, except where cfg is 1."""
 
     def control_strength(self, prompts: Sequence[Conditioning], curve: Curve) -> list[Conditioning]:
-        """Prompts with the strength of their last ControlNet multiplied with the curve."""
+        """Prompts with the strength of their last ControlNet multiplied by the curve."""
 
     def eject(self, model: Wire) -> Wire:
         """A clone without any of this pack's layers."""
 
     def with_free_init(self, model: Wire, how: FreeInit) -> Wire:
-        """A clone whose samplers, ours and the host's own, sample again as FreeInit says."""
+        """A clone whose samplers, ours and the host's own, sample with FreeInit."""
 
     def with_reference(self, model: Wire, how: ReferenceWindow) -> Wire:
-        """A clone whose windows, ours and the host's own, read a planned one."""
+        """A clone whose windows, ours and the host's own, also attend to a reference window."""
 
     def encode_text(self, clip: Wire, text: str) -> Conditioning: ...
     def encode_boxes(self, clip: Wire, text: str, boxes: Sequence[Any]) -> Conditioning:
         """`boxes` have label, x0, y0, x1, y1; ValueError for a CLIP without a box encoder."""
 
     def image_tokens(self, clip_vision: Wire, pixels: Tensor) -> Tensor:
-        """Tokens [n, k, d] of pixels [n, 3, h, w], of an encoder that makes some for prompts."""
+        """Image prompt tokens [n, k, d] of pixels [n, 3, h, w]."""
 
     def embed_image(self, clip_vision: Wire, pixels: Tensor) -> Tensor:
-        """The projected embedding [1, 1, d] of the first of the pixels [1, t, 3, h, w], whatever
-        its proportions."""
+        """The projected embedding [1, 1, d] of the first frame of pixels [1, t, 3, h, w], of any
+        aspect ratio."""
 
     def denoiser_for(
         self, model: Wire, positive: Conditioning, negative: Conditioning, guidance: Guidance
     ) -> Callable[[Any], Denoiser]:
-        """A function from the condition of a segment (core's SegmentCondition) to its denoiser.
+        """A function from a segment's condition (core's SegmentCondition) to its denoiser.
 
-        Entries of a CONDITIONING may carry `videoldm_frames: (start, stop)`; the segment's absolute
-        frame numbers then decide which prompt each frame gets.
+        Entries of a CONDITIONING may carry `videoldm_frames: (start, stop)`; which prompt a frame
+        gets then depends on its absolute number in the video.
         """
 
     def sigmas(self, model: Wire, schedule: str, steps: int, denoise: float) -> Tensor: ...
@@ -248,16 +251,17 @@ class Host(Protocol):
 
     def images(self, pixels: Tensor) -> Tensor: ...
     def thumbnails(self, model: Wire, latent: Mapping[str, Any], at: Sequence[int]) -> list[Any]:
-        """Small pictures (PIL) of these latent frames of a LATENT; none where nobody sees them, or
-        the model does not say which colours its latents have."""
+        """Small pictures (PIL) of these latent frames of a LATENT; none if previews are not shown
+        or the model has no map from latents to colours."""
 
     def image_buffer(self, frames: int, height: int, width: int) -> Tensor:
-        """An empty IMAGE to be filled chunk by chunk, where images of its size are kept."""
+        """An uninitialised IMAGE to be filled chunk by chunk, on the device that keeps images."""
 
     # Curves.
 
     def read_curve(self, value: Wire) -> Curve | None:
-        """Core's curve of a CURVE, None for any other value; the host's own run over steps."""
+        """Core's curve of a CURVE, None for any other value; the host's own curves run over
+        steps."""
 
     def curve(self, curve: Curve) -> Wire:
         """A CURVE."""
@@ -268,23 +272,24 @@ class Host(Protocol):
     def decoder(self, vae: Wire) -> Decoder: ...
 
     def raw(self, latent: Mapping[str, Any]) -> Tensor:
-        """The latents as the VAE knows them [b, t, c, h, w], on the compute device."""
+        """The unscaled latents of the VAE, [b, t, c, h, w], on the compute device."""
 
     # Video.
 
     def video(self, stream: VideoStream) -> Wire:
-        """A VIDEO whose frames are made only while it is saved."""
+        """A VIDEO whose frames are only made while it is saved."""
 
     def stream(self, video: Wire) -> VideoStream: ...
 
     def optical_flow(self, model: nn.Module) -> Wire:
-        """An OPTICAL_FLOW of a module that is called as RAFT is in torchvision."""
+        """An OPTICAL_FLOW of a module with the call signature of torchvision's RAFT."""
 
     def flow(self, optical_flow: Wire) -> Flow:
-        """What finds the motion between frames [n, 3, h, w] in [-1, 1], of an OPTICAL_FLOW."""
+        """The function of an OPTICAL_FLOW that estimates the motion between frames [n, 3, h, w] in
+        [-1, 1]."""
 
     def blocked(self, sentence: str) -> Any:
-        """What an output gives that was not made: nodes connected to it end with the sentence."""
+        """The value of an output that was not made: nodes that read it stop with the sentence."""
 
     # The run.
 
@@ -292,7 +297,7 @@ class Host(Protocol):
         """The node that runs now; None outside of a run."""
 
     def progress(self, done: float, total: float, part: Part | None = None) -> None:
-        """Report the progress of the node; a request to stop takes effect here, too."""
+        """Report the node's progress; a request to stop takes effect here, too."""
 
     def check_interrupted(self) -> None: ...
     def warn(self, sentence: str) -> None:
@@ -300,18 +305,18 @@ class Host(Protocol):
 
     def require_memory(self, need: float, what: str, *, on_cpu: bool = False) -> None:
         """Check before work starts that `need` bytes fit into the memory of the compute device, or
-        of the CPU; `what` takes them, such as "sampling 16 frames of 512x512".
+        of the CPU; `what` names what needs them, such as "sampling 16 frames of 512x512".
 
-        A host that does not manage memory refuses with ValueError what does not fit into what is
-        free, unless the user wants it tried all the same. One that does warns of more than the
-        device has in all, and refuses only what exceeds it by far.
+        A host that does not manage memory raises ValueError if they do not fit into free memory,
+        unless the user insists on trying. One that manages memory warns above the device's total
+        and raises only far above it.
         """
 
     def keep(self, latent: Latent) -> Path:
         """Save the finished part of a video whose sampling ended early; returns the file."""
 
     def kept(self, path: Path, sentence: str) -> None:
-        """Tell the user, in this sentence, where the finished part of an interrupted run is."""
+        """Tell the user, by this sentence, where the finished part of an interrupted run is."""
 
     def metadata(self, hidden: Any) -> dict[str, str]:
-        """`prompt` and `workflow` as JSON for the files that are saved; {} if unwanted."""
+        """`prompt` and `workflow` as JSON for saved files; {} if the user wants none."""

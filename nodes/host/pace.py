@@ -1,16 +1,17 @@
-"""Time left of a run, estimated from its speed so far."""
+"""Remaining time of a run, estimated from its speed so far."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BETWEEN = 0.2
-"""Seconds between two reports, so that quick steps do not flood the browser."""
+"""Least seconds between two reports, so that quick steps do not flood the browser."""
 
 
 @dataclass
 class Pace:
-    """Of one node: `begin` is the time of its first report, `at` how much was done by then."""
+    """The speed of one node: `begin` is the time of its first report, `at` what was done by then,
+    `reported` the time of the last report that was passed on."""
 
     begin: float | None = None
     at: float = 0.0
@@ -19,12 +20,12 @@ class Pace:
     def restart(self, now: float, done: float) -> None:
         """Start over with a node whose first report is `done`.
 
-        What came before the first report (loading, the first step's preparations) is left out.
+        Time before the first report (loading, preparing the first step) is not counted.
         """
         self.begin, self.at, self.reported = now, done, float("-inf")
 
     def is_due(self, now: float, done: float, total: float) -> bool:
-        """Whether to pass this report on; the last one always is."""
+        """Whether to pass on this report; the last one always is."""
         due = now - self.reported >= BETWEEN or done >= total
         self.reported = now if due else self.reported
         return due

@@ -1,8 +1,8 @@
 """A cache of latents on the compute device between this pack's stages.
 
-A host that keeps what nodes hand on in main memory gives every LATENT of ours a second copy where
-it was made, as long as there is room. The next stage takes that copy if the LATENT still holds the
-very tensor it was made with; other nodes never look at it, and change nothing but `samples`.
+A host that keeps node outputs in main memory gives every LATENT of ours a second copy on the device
+that made it, as long as there is room. The next stage uses that copy if the LATENT still holds the
+very tensor it was made with; other nodes ignore it and replace nothing but `samples`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from .tensors import latent_from, latents_of, same_device
 
 KEY = "videoldm_resident"
 SHARE = 1 / 64
-"""Of the free memory that one LATENT's second copy may take: hundreds of frames on any GPU."""
+"""Share of the free memory that one LATENT's second copy may take: hundreds of frames on any
+GPU."""
 
 
 class Resident(NamedTuple):
-    """The samples that a LATENT was made with, and the same raw latents [b, t, c, h, w] there."""
+    """The `samples` that a LATENT was made with, and the same raw latents [b, t, c, h, w] on the
+    compute device."""
 
     samples: Tensor
     raw: Tensor
@@ -29,8 +31,8 @@ class Resident(NamedTuple):
 def hand_on(
     raw: Tensor, place: device, free_bytes: float, *, time_axis: bool = False
 ) -> dict[str, Any]:
-    """A LATENT of raw latents [b, t, c, h, w] whose samples lie at the `place` for it, in layouts
-    as of `latent_from`."""
+    """A LATENT of raw latents [b, t, c, h, w] whose samples are on the device `place`, in the
+    layouts of `latent_from`."""
     latent = latent_from(raw.to(place), time_axis=time_axis)
     if not same_device(raw.device, place) and raw.nbytes <= SHARE * free_bytes:
         latent[KEY] = Resident(latent["samples"], raw)
@@ -38,7 +40,8 @@ def hand_on(
 
 
 def take_up(latent: Mapping[str, Any], place: device) -> Tensor:
-    """The raw latents [b, t, c, h, w] of a LATENT on the compute device; ValueError as ever."""
+    """The raw latents [b, t, c, h, w] of a LATENT on the compute device; ValueError as in
+    `latents_of`."""
     kept = latent.get(KEY) if isinstance(latent, Mapping) else None
     if isinstance(kept, Resident) and kept.samples is latent.get("samples"):
         if same_device(kept.raw.device, place):

@@ -19,21 +19,21 @@ from torch import Tensor
 from ...core.media.info import AudioClip
 from ...core.tasks.gathering import in_parts
 
-PART = 16  # frames that are looked at together
+PART = 16  # frames checked at a time
 
 
 @dataclass
 class RoundTrips:
-    """How many tensors left the compute device and how many came back to it, and how large.
+    """Counts the tensors, and their bytes, that moved between devices.
 
-    Stages hand latents on where they are; `count` is 0 as long as they do.
+    `count` stays 0 as long as stages pass latents on without moving them.
     """
 
     count: int = 0
     bytes: int = 0
 
     def to(self, x: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
-        """Move a tensor, and count it if it really crosses from one device to another."""
+        """Move a tensor, and count it if it really moves to another device."""
         if not same_device(x.device, torch.device(device)):
             self.count += 1
             self.bytes += x.numel() * x.element_size()
@@ -44,7 +44,7 @@ class RoundTrips:
 
 
 def same_device(a: torch.device, b: torch.device) -> bool:
-    """Whether two devices are one; "cuda" without a number is the current one."""
+    """Whether two devices are the same; a device without an index matches any of its type."""
     return a.type == b.type and (a.index == b.index or None in (a.index, b.index))
 
 
@@ -53,7 +53,7 @@ def same_device(a: torch.device, b: torch.device) -> bool:
 
 
 def audio_of(audio: Mapping[str, Any] | None) -> AudioClip | None:
-    """The sound of an AUDIO, which must be one; ValueError for shapes that cannot be."""
+    """The sound of an AUDIO of batch size 1; ValueError for other shapes, NaN and infinity."""
     if audio is None:
         return None
     waveform = audio.get("waveform") if isinstance(audio, Mapping) else None
@@ -65,7 +65,7 @@ def audio_of(audio: Mapping[str, Any] | None) -> AudioClip | None:
 
 
 def audio_from(sound: AudioClip | None) -> dict[str, Any] | None:
-    """An AUDIO, waveform [1, channels, samples] and samples per second; None where none is."""
+    """An AUDIO: waveform [1, channels, samples] and samples per second; None for no sound."""
     if sound is None:
         return None
     return {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
@@ -76,7 +76,7 @@ def audio_from(sound: AudioClip | None) -> dict[str, Any] | None:
 
 
 def latents_of(latent: Mapping[str, Any]) -> Tensor:
-    """The raw latents [b, t, c, h, w] of a LATENT; ValueError for shapes and values that cannot be.
+    """The raw latents [b, t, c, h, w] of a LATENT; ValueError for other shapes, NaN and infinity.
 
     A 4-D batch is one video: [T, c, h, w].
     """
@@ -96,7 +96,7 @@ def latents_of(latent: Mapping[str, Any]) -> Tensor:
 def latent_from(raw: Tensor, *, time_axis: bool = False) -> dict[str, Any]:
     """A LATENT from raw latents [b, t, c, h, w]: frames as batch for one video, else 5-D.
 
-    time_axis: 5-D in any case, as latents are whose frames are not images.
+    time_axis: 5-D even for one video, as for latents whose frames are not single images.
     """
     if raw.ndim != 5:
         raise ValueError(f"expected latents [b, t, c, h, w], got shape {list(raw.shape)}")

@@ -1,7 +1,7 @@
-"""The host inside ComfyUI: the V3 API is ComfyUI's own, models go through its memory management.
+"""The host inside ComfyUI: ComfyUI's own V3 API, and models in its memory management.
 
-Importing this loads nothing heavy: ComfyUI has torch by then, and diffusers and transformers wait
-for the first node that needs them.
+Importing this loads nothing heavy: ComfyUI has already loaded torch, and diffusers and transformers
+are only imported by the first node that needs them.
 """
 
 from comfy_api.latest import ComfyExtension, io, ui

@@ -1,4 +1,4 @@
-"""The text encoder of a model of this pack as a CLIP of ComfyUI's."""
+"""The text encoder of one of this pack's models as a ComfyUI CLIP."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Tokens = dict[str, list]
 
 
 class VideoLDMTextModel(nn.Module):
-    """The text encoder, and the box encoder behind it.
+    """The text encoder, and the box encoder if there is one.
 
-    Weights are named as in ComfyUI's CLIP-L, so that LoRA files find them.
+    Weights are named as in ComfyUI's CLIP-L, so that LoRA files apply to them.
     """
 
     def __init__(self, found: ImageModel, device: Any = None, dtype: Any = None,
                  model_options: Any = None):  # fmt: skip
         super().__init__()
-        # It is small, and is computed in float32 like every text encoder in ComfyUI.
+        # It is small, and is evaluated in float32 like every text encoder in ComfyUI.
         encoder = found.text_encoder.to(device=device, dtype=torch.float32)
         self.clip_l = nn.Module()
         self.clip_l.transformer = encoder if hasattr(encoder, "text_model") else _Named(encoder)
@@ -48,14 +48,14 @@ class VideoLDMTextModel(nn.Module):
         return self._given(self._clip.encode_from_tokens_scheduled(tokens["l"])), None
 
     def encode_boxes(self, text: str, boxes: Sequence[Any]) -> Tensor:
-        """Tokens [1, n, d] of a prompt with bounding boxes behind it."""
+        """Tokens [1, n, d] of a prompt, followed by those of the bounding boxes."""
         return self._given(self._clip.encode(text, boxes))
 
     @staticmethod
     def _given(conditioning: list) -> Tensor:
         return conditioning[0][0].to(comfy.model_management.intermediate_device())
 
-    # What ComfyUI sets on text models: the last layer to use, and such as this one has none of.
+    # ComfyUI sets the last layer to use, among other options that this model does not have.
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
         if options.get("layer") is not None:
@@ -69,7 +69,7 @@ class VideoLDMTextModel(nn.Module):
 
 
 class _Named(nn.Module):
-    """An encoder under the name `text_model`, which newer versions of transformers leave out."""
+    """An encoder under the name `text_model`, a level that newer versions of transformers lack."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -77,7 +77,7 @@ class _Named(nn.Module):
 
 
 class VideoLDMTokenizer:
-    """Prompts with weights to chunks of (token, weight)."""
+    """Weighted prompts to chunks of (token, weight)."""
 
     def __init__(self, found: ImageModel, folders: Sequence[str]):
         embeddings = Embeddings(
@@ -111,7 +111,7 @@ class VideoLDMTokenizer:
 
 
 def build_clip(found: ImageModel, *, disable_dynamic: bool = False) -> comfy.sd.CLIP:
-    """A CLIP around the text encoder of a model in this project's format."""
+    """A CLIP with the text encoder of a model in this project's format."""
     folders = folder_paths.get_folder_paths("embeddings")
     target = comfy.supported_models_base.ClipTarget(
         lambda **_: VideoLDMTokenizer(found, folders),
@@ -121,7 +121,7 @@ def build_clip(found: ImageModel, *, disable_dynamic: bool = False) -> comfy.sd.
 
 
 def encode_boxes(clip: comfy.sd.CLIP, text: str, boxes: Sequence[Any]) -> list:
-    """A CONDITIONING with boxes; ValueError for a CLIP without a box encoder."""
+    """A CONDITIONING of a prompt with boxes; ValueError for a CLIP without a box encoder."""
     encoder = clip.cond_stage_model
     check_boxes(boxes, getattr(encoder, "box_encoder", None))
     clip.load_model()

@@ -1,4 +1,4 @@
-"""ComfyUI's CLIP_VISION: built from an image encoder of core's, and what it makes of an image."""
+"""ComfyUI's CLIP_VISION: building one from core's image encoder, and embedding images with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SIZES = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act",
     "image_size", "patch_size", "projection_dim", "num_channels", "layer_norm_eps",
 )  # fmt: skip
-"""What ComfyUI's class reads of a configuration, under transformers' names."""
+"""The configuration that ComfyUI's class reads, under transformers' names."""
 
 
 def build_clip_vision(
     encoder: CLIPVisionModelWithProjection, *, disable_dynamic: bool = False
 ) -> comfy.clip_vision.ClipVisionModel:
-    """The encoder with its weights in ComfyUI's own class; ValueError for weights it lacks."""
+    """The encoder's weights in ComfyUI's own class; ValueError if that has others."""
     config = {name: getattr(encoder.config, name) for name in SIZES}
     vision = comfy.clip_vision.ClipVisionModel({**config, "model_type": "clip_vision_model"})
     if disable_dynamic:
@@ -43,8 +43,8 @@ def build_clip_vision(
 
 @torch.no_grad()
 def embed_image(vision: Any, pixels: Tensor) -> Tensor:
-    """The projected embedding [1, 1, d] of the first of the pixels [1, t, 3, h, w]: the encoder is
-    shown what the original shows it, which ComfyUI's own resizing and rounding are not."""
+    """The projected embedding [1, 1, d] of the first frame of pixels [1, t, 3, h, w]. Images are
+    resized as in the original pipeline, from which ComfyUI's own resizing and rounding differ."""
     manager.load_model_gpu(vision.patcher)
     shown = squashed_pixels(pixels[:, 0], vision.image_size).to(vision.load_device)
     embedding = vision.model(pixel_values=shown.float(), intermediate_output=-2)[2]

@@ -1,4 +1,4 @@
-"""ControlNets of ComfyUI's whose strength changes over frames and steps."""
+"""ComfyUI's ControlNets with a strength that changes over frames and steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .layers import frame_batch
 from .steps import step_at
 
 CONTROL = "control"
-"""ComfyUI's name in a CONDITIONING."""
+"""ComfyUI's key of a ControlNet in a CONDITIONING."""
 
 
 class CurvedControl:
-    """Before a class of ControlNets among the bases: its answers are multiplied with a curve."""
+    """A mixin before a class of ControlNets, whose outputs it multiplies by a curve."""
 
     curve: Curve
     under_way: tuple[Sequence[int], int, Any]
@@ -36,7 +36,7 @@ class CurvedControl:
         return super().get_control(x_noisy, t, cond, batched_number, given, **more)
 
     def control_merge(self, control: Any, control_prev: Any, output_dtype: Any) -> Any:
-        # The same tensor may stand for several places, and is weighed there as one.
+        # One tensor may be the output at several places, and is then multiplied only once.
         given = {id(one): one for answers in control.values() for one in answers if one is not None}
         weighted = {key: self._weighted(one) for key, one in given.items()}
         control = {
@@ -57,7 +57,7 @@ class CurvedControl:
 
 
 def curved(control: Any, curve: Curve) -> Any:
-    """A ControlNet, which is ours alone, with its answers multiplied with a curve, too."""
+    """The ControlNet, changed in place so that its outputs are also multiplied by the curve."""
     if not isinstance(control, CurvedControl):
         control.__class__, control.curve = _curved(type(control)), curve
     else:
@@ -73,7 +73,7 @@ def _curved(kind: type) -> type:
 def with_control_strength(conditioning: Sequence, curve: Curve, copies: dict[int, Any]) -> list:
     """The prompts with the strength of the ControlNet that was applied last multiplied.
 
-    copies: by the ControlNets' identity, which prompts may share.
+    copies: of ControlNets by their id, so that prompts that share one still do.
     """
 
     def one(control: Any) -> Any:

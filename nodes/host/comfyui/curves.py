@@ -1,4 +1,4 @@
-"""CURVE of ComfyUI's: what core makes of it, and core's curves as one."""
+"""ComfyUI's CURVE to core's curves and back."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from comfy_api.latest import _input as host_types
 
 from ....core.diffusion.curves import Curve, Line
 
-# Releases before CURVE have none; what is on the wire then is ours alone.
+# Older releases have no CURVE; then only our own curves are on wires.
 CurveInput = getattr(host_types, "CurveInput", object)
 KINDS = {
     getattr(host_types, "LinearCurve", None): "linear",
     getattr(host_types, "MonotoneCubicCurve", None): "smooth",
 }
 POINTS = 256
-"""Of a curve of another kind, which is looked up at as many places."""
+"""Samples of a curve of another kind."""
 
 
 class DrawnCurve(CurveInput):
-    """Core's curve on a wire; for other nodes its values from 0 to 1."""
+    """Core's curve on a wire; to other nodes, a CURVE over 0 .. 1."""
 
     def __init__(self, curve: Curve):
         self.curve = curve
@@ -30,7 +30,8 @@ class DrawnCurve(CurveInput):
         return [(float(x), self.interp(x)) for x in np.linspace(0, 1, POINTS)]
 
     def interp(self, x: float) -> float:
-        """The product of the lines, masks and sites aside, at x from 0 to 1 of each."""
+        """The product of all lines, ignoring masks and sites; x from 0 to 1 is the position along
+        each line."""
         value = 1.0
         for curve in (self.curve, *(one.curve for one in self.curve.local)):
             value *= curve.factor
@@ -40,7 +41,7 @@ class DrawnCurve(CurveInput):
 
 
 def read_curve(value: Any) -> Curve | None:
-    """The curve that a CURVE stands for, over steps unless it is ours; None for other values."""
+    """Core's curve of a CURVE, over steps unless it is one of ours; None for other values."""
     if isinstance(value, DrawnCurve):
         return value.curve
     if isinstance(value, dict) and "points" in value:

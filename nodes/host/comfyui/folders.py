@@ -1,4 +1,4 @@
-"""ComfyUI's folders, behind the same rules for names as elsewhere."""
+"""ComfyUI's folders, with the same rules for names as in the standalone host."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ TEMPORAL_LAYERS, DIFFUSERS = "videoldm", "diffusers"
 
 
 class ComfyFolders(Folders):
-    """What `folder_paths` knows, read anew each time: users move folders while the server runs.
+    """The folders of `folder_paths`, read each time, as they may change while the server runs.
 
-    Model files are found by ComfyUI, extra model paths included; names of inputs and outputs are
-    resolved inside ComfyUI's folders and never lead out of them.
+    ComfyUI finds model files, extra model paths included; names of inputs and outputs are resolved
+    inside ComfyUI's folders and never lead out of them.
     """
 
     def __init__(self) -> None:
         self.allowed = []
         default = os.path.join(folder_paths.models_dir, TEMPORAL_LAYERS)
         folder_paths.add_model_folder_path(TEMPORAL_LAYERS, default)
-        # A folder of one's own lists every file unless the endings of weights are given.
+        # A new kind of folder lists every file unless it is given the suffixes of weights.
         paths, endings = folder_paths.folder_names_and_paths[TEMPORAL_LAYERS]
         if not endings:
             weights = folder_paths.supported_pt_extensions
@@ -47,7 +47,8 @@ class ComfyFolders(Folders):
         return [*folder_paths.get_filename_list(kind), *sorted(self._diffusers(kind))]
 
     def model_path(self, kind: str, name: str) -> Path:
-        """The file or diffusers folder of a name; ValueError says where it was looked for."""
+        """The file or diffusers folder of a name; the ValueError for none says where it was looked
+        for."""
         for spelling in spellings(name):
             if spelling in folder_paths.get_filename_list(kind):
                 return Path(folder_paths.get_full_path_or_raise(kind, spelling))
@@ -59,7 +60,7 @@ class ComfyFolders(Folders):
 
     @staticmethod
     def _diffusers(kind: str) -> dict[str, Path]:
-        """Where whole models are that are folders: image models alone."""
+        """The models that are whole folders, by name: only image models."""
         if kind != "checkpoints":
             return {}
         roots = [Path(root) for root in folder_paths.get_folder_paths(DIFFUSERS)]

@@ -1,7 +1,7 @@
-"""What conditions of ComfyUI's own samplers hold for each frame, for the frames of one evaluation.
+"""The per-frame conditions of ComfyUI's own samplers, selected for the frames of one evaluation.
 
 Prompts of segments become one prompt per frame; images of ControlNets and of other packs' layers
-follow the absolute numbers of the frames when context windows cut some out of a video.
+follow the absolute frame numbers when context windows cut frames out of a video.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 from ..shared.conditioning import BLEND, FRAMES, OF_FRAMES, for_frames, span_of
 
 OTHERS = "ad_params"
-"""Among the transformer options: where layers of other packs, such as image prompts, look which
-frames they get."""
+"""The transformer option in which layers of other packs, such as image prompts, look up the frames
+of an evaluation."""
 BY_FRAME = "images_by_frame"
-"""Of a ControlNet that knows by itself which frames its images are for."""
+"""An attribute of ControlNets that match their images to frames themselves."""
 PER_FRAME = ("c_crossattn", "y")
-"""Conditions of a model that are made of a prompt: its tokens, and its pooled text with more."""
+"""Model conditions that come from a prompt: its tokens, and the vector with its pooled text."""
 
 
 def numbers_of(frames: int, window: Any) -> tuple[list[int], int]:
-    """The absolute numbers of the frames of an evaluation, and how many frames there are in all;
-    `window` is one of core's context windows, or None."""
+    """The absolute numbers of the frames of an evaluation, and how many the video has; `window` is
+    one of ComfyUI's context windows, or None."""
     if window is None:
         return list(range(frames)), frames
     anchor = getattr(window, "causal_anchor_index", None)
@@ -34,7 +34,7 @@ def numbers_of(frames: int, window: Any) -> tuple[list[int], int]:
 
 
 def note_frames(options: dict[str, Any], numbers: Sequence[int], total: int) -> None:
-    """Note in the transformer options, for other packs, which frames an evaluation has."""
+    """Tell other packs, in the transformer options, which frames an evaluation has."""
     within = {"sub_idxs": list(numbers), "full_length": total, "context_length": len(numbers)}
     options[OTHERS] = within
 
@@ -44,9 +44,9 @@ def conditions_for(
 ) -> list[list[dict] | None]:
     """The conditions for the frames of these absolute numbers.
 
-    windowed: the frames were cut out of a longer video, whose ControlNets hold images of all.
+    windowed: the frames are cut out of a longer video, and ControlNets hold images for all of it.
     """
-    copies: dict[int, Any] = {}  # A ControlNet of both prompts stays one, evaluated once.
+    copies: dict[int, Any] = {}  # A ControlNet that both prompts share is still evaluated once.
     return [cond and _for_frames(cond, numbers, copies if windowed else None) for cond in conds]
 
 
@@ -64,7 +64,7 @@ def _for_frames(
 
 
 def _travelling(cond: list[dict], numbers: Sequence[int]) -> dict:
-    """Prompts for frames of their own as one, whose tokens are those of each frame."""
+    """Prompts with ranges of frames as one condition with a prompt per frame."""
     first, spans = cond[0], [span_of(one) for one in cond]
     given = dict(first["model_conds"])
     for name in PER_FRAME:
@@ -79,18 +79,18 @@ def _travelling(cond: list[dict], numbers: Sequence[int]) -> dict:
 
 
 def _rows(value: Tensor, like: Tensor) -> Tensor:
-    """[1, t, ...] as a batch of frames [t, ...]; what all frames share stays [1, ...]."""
+    """[1, t, ...] as a batch of frames [t, ...]; a value that all frames share stays [1, ...]."""
     return value[0] if value.ndim > like.ndim else value
 
 
 def _control(control: Any, numbers: Sequence[int], copies: dict[int, Any]) -> Any:
-    """A ControlNet and those before it with the images of these frames; too few begin again, as
-    they do where no windows are. What other packs derived from ControlNets cuts its own."""
+    """A ControlNet, and those before it, with the images of these frames; too few images repeat, as
+    they do without windows. Other packs' ControlNets with `sub_idxs` select their own."""
     if id(control) in copies:
         return copies[id(control)]
     if hasattr(control, "sub_idxs"):
         return control
-    # Not its own `copy`: this one has begun to run, and goes on with its levels and its weights.
+    # Not its own `copy`: this one is already running, and keeps its timestep range and weights.
     own = copies[id(control)] = copy.copy(control)
     own.cond_hint, own.extra_concat = None, None
     if not getattr(control, BY_FRAME, False):

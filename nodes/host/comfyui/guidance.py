@@ -1,4 +1,4 @@
-"""Guidance over frames and steps: a curve that multiplies the cfg of whatever sampler runs."""
+"""Guidance over frames and steps: a curve that multiplies the cfg of any sampler."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .sampling import VideoGuider
 from .steps import count_steps, step_at
 
 KEY = "videoldm_guidance"
-"""Of the wrapper and the attachment in a ModelPatcher."""
+"""The key of the wrapper and the attachment in a ModelPatcher."""
 PREDICT_NOISE = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
 GUIDED_BY_CFG = (comfy.samplers.CFGGuider.predict_noise, VideoGuider.predict_noise)
 FUNCTION = "sampler_cfg_function"
-"""ComfyUI's name of what combines the predictions, where that is not its own formula."""
+"""The model option with a function that combines the predictions instead of ComfyUI's formula."""
 
 
 def with_guidance(model: Any, curve: Curve) -> Any:
-    """A clone whose samplers' cfg is multiplied with the curve, too."""
+    """A clone whose samplers' cfg is multiplied by the curve, on top of curves set before."""
     clone, whole = model.clone(), (model.get_attachment(KEY) or FULL) * curve
     clone.remove_wrappers_with_key(PREDICT_NOISE, KEY)
     clone.set_attachments(KEY, whole)
@@ -50,7 +50,7 @@ class GuidancePass:
             self._warn(guider)
             return executor(x, timestep, model_options, *more, **named)
         cfg, inner = guider.cfg, options.get("transformer_options", {})
-        if cfg == 1:  # No guidance is asked for.
+        if cfg == 1:  # No guidance.
             return executor(x, timestep, model_options, *more, **named)
         frames = frames_of(x, inner)
         scale = (self.curve * cfg).amount(frames, step_at(inner), tuple(x.shape[-2:]))
@@ -84,8 +84,8 @@ def _spread(scale: Tensor, x: Tensor) -> Tensor:
 
 
 def _combining(options: dict[str, Any], scale: Tensor, cfg: float) -> dict[str, Any]:
-    """Options in which predictions are combined with this scale instead of cfg. Where another node
-    combines them, which may take numbers alone, its guidance grows or shrinks as much."""
+    """Options that combine the predictions with this scale instead of cfg. If another node's
+    function combines them, which may only take a number, its guidance is scaled by scale / cfg."""
     before = options.get(FUNCTION)
 
     def combine(given: dict[str, Any]) -> Tensor:

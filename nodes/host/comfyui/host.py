@@ -1,8 +1,8 @@
-"""The host inside ComfyUI: see `interface.Host` for what its methods promise.
+"""The host inside ComfyUI; `interface.Host` documents its methods.
 
-Models are computed where ComfyUI's memory management wants them. What nodes hand on lies where
-ComfyUI keeps it between nodes: on the CPU, or on the GPU when it was started with --gpu-only.
-Latents also stay on the GPU for the next of our stages, as long as there is room (`resident`).
+Models run where ComfyUI's memory management puts them. Node outputs are where ComfyUI keeps them:
+on the CPU, or on the GPU if it was started with --gpu-only. Latents also stay on the GPU for the
+next of our stages, as long as there is room (`resident`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ComfyHost:
 
     @cached_property
     def previews(self) -> Previews:
-        """Of the node that runs now; ComfyUI runs one at a time."""
+        """The previews of the running node; ComfyUI runs one at a time."""
         from .previews import Previews
 
         return Previews()
@@ -331,7 +331,7 @@ class ComfyHost:
 
 
 def _per_frame(process: Any, latents: Tensor) -> Tensor:
-    """ComfyUI's scaling of images' latents, on [b, t, c, h, w]."""
+    """ComfyUI's scaling of image latents, applied to [b, t, c, h, w]."""
     return process(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
 
 

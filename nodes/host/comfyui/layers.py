@@ -1,9 +1,9 @@
-"""Temporal layers in a MODEL of ComfyUI's.
+"""Temporal layers in a ComfyUI MODEL.
 
-Nothing of the image U-Net is replaced. A wrapper around its forward pass sets forward hooks on the
-modules that layers sit behind or in, for that one pass, and takes them off again: clones of a model
-share its weights, and a model without the wrapper is the image model bit for bit. ComfyUI loads the
-layers' weights along with the model as its additional models.
+Nothing in the image U-Net is replaced. A wrapper around its forward pass registers forward hooks on
+the modules that layers sit in or after, for that pass only: clones of a model share its weights, so
+a model without the wrapper must remain the image model bit for bit. ComfyUI loads the layers'
+weights along with the model, as its additional models.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from .steps import count_steps, run_of, step_at
 from .unet_hooks import hooked
 
 KEY = "videoldm"
-"""Of the wrapper, the additional models and the attachment in a ModelPatcher."""
+"""The key of the wrappers, the additional models and the attachment in a ModelPatcher."""
 SCHEDULE, SAMPLING = "videoldm_schedule", "model_sampling"
-"""The attachment of noise levels that layers brought, and what they are in a model."""
+"""The attachment for noise levels that the layers bring, and the model's object that holds them."""
 FRAME_BATCH = "videoldm"
-"""Of a `FrameBatch` among the transformer options."""
+"""The key of a `FrameBatch` in the transformer options."""
 CALC_COND_BATCH = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedLayers:
-    """Temporal layers on a wire: the module, and the patcher through which ComfyUI moves it; more:
-    those of what stands beside the layers."""
+    """Temporal layers on a wire: the module, and the patcher by which ComfyUI moves it. more: the
+    patchers of modules that act with the layers, such as LoRAs."""
 
     module: TemporalLayers
     patcher: Any
@@ -58,7 +58,7 @@ class LoadedLayers:
 
 @dataclass(frozen=True, eq=False)
 class InjectedSet:
-    """One set of layers in a model, and how it is used."""
+    """One set of layers in a model, and the settings of its use."""
 
     layers: LoadedLayers
     use: Injection
@@ -68,21 +68,21 @@ class InjectedSet:
         return self.use.strength
 
     def used(self, layers: LoadedLayers | None = None, **how: Any) -> InjectedSet:
-        """The same or other layers, used otherwise."""
+        """The same or other layers, with some settings changed."""
         layers = layers or self.layers
         return InjectedSet(layers, replace(self.use, layers=layers.module, **how))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameBatch:
-    """The frames in a batch of images: how many make a video, and what this pack's own stages give
-    besides, once for each video (given frames, frame rate, times)."""
+    """The frames in a batch of images: how many make a video, and the conditions that this pack's
+    own stages add for each video (context frames, frame rate, times)."""
 
     frames: int
     conditions: Conditions = Conditions()
 
     def within(self, window: Any) -> FrameBatch:
-        """The same for one of core's context windows, which cuts frames out of the batch."""
+        """The same for one of ComfyUI's context windows, which cuts frames out of the batch."""
         if window.total_frames != self.frames:
             raise ValueError(
                 f"context windows were laid over {window.total_frames} frames, but the video has "
@@ -105,12 +105,12 @@ def sets_of(model: Any) -> tuple[InjectedSet, ...]:
 
 
 def core_sets(sets: Sequence[InjectedSet]) -> InjectedSets:
-    """The sets as core knows them."""
+    """The sets as core's class."""
     return InjectedSets([one.use for one in sets])
 
 
 def inject(model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> Any:
-    """A clone of the model with the layers in it; ValueError unless they were made for it. how: see
+    """A clone of the model with the layers injected; ValueError unless they fit it. how: options of
     `Host.inject`."""
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
@@ -127,7 +127,7 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> 
 
 
 def steered(model: Any, misfit: Misfit, change: Callable[[InjectedSet], InjectedSet]) -> Any:
-    """A clone with the last set that fits changed; ValueError, with why, where none does."""
+    """A clone with the last suitable set changed; the ValueError if there is none says why."""
     sets = sets_of(model)
     fitting = [k for k, one in enumerate(sets) if not misfit(one.use)]
     if not fitting:
@@ -137,7 +137,7 @@ def steered(model: Any, misfit: Misfit, change: Callable[[InjectedSet], Injected
 
 
 def eject(model: Any) -> Any:
-    """A clone without any layers."""
+    """A clone without any of our layers."""
     clone = model.clone()
     for kind in (CALC_COND_BATCH, DIFFUSION_MODEL):
         clone.remove_wrappers_with_key(kind, KEY)
@@ -148,7 +148,7 @@ def eject(model: Any) -> Any:
 
 
 def _asks_for_steps(one: InjectedSet) -> bool:
-    """Whether something changes with the sampler's steps, or is for few of them."""
+    """Whether the set depends on the sampler's steps, or was distilled to few of them."""
     module = one.layers.module
     changes = one.strength.reads_steps or module.update_steps
     return changes or is_distilled(module.spec.trained.family)
@@ -157,7 +157,7 @@ def _asks_for_steps(one: InjectedSet) -> bool:
 def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) -> Any:
     clone = eject(model)
     clone.set_attachments(KEY, sets)
-    # A set that is in twice is loaded once.
+    # Layers that are injected twice are loaded once.
     patchers = {id(patcher): patcher for one in sets for patcher in one.layers.patchers}
     clone.set_additional_models(KEY, list(patchers.values()))
     clone.add_wrapper_with_key(CALC_COND_BATCH, KEY, fold_frames)
@@ -169,12 +169,12 @@ def _with_sets(model: Any, sets: tuple[InjectedSet, ...], layout: UNetLayout) ->
 
 
 # --------------------------------------------------------------------------------------------------
-# Noise levels of layers that were trained with betas of their own.
+# Noise levels of layers that were trained with their own betas.
 
 
 @dataclass(frozen=True, eq=False)
 class BroughtSchedule:
-    """Noise levels that layers brought, and the patch of another node that they replaced."""
+    """Noise levels that the layers brought, and another node's patch that they replaced."""
 
     sampling: Any
     before: Any = None
@@ -187,7 +187,7 @@ def _bring_schedule(clone: Any, sets: InjectedSets) -> None:
     schedule = sets.schedule(own)
     if schedule is own:
         return
-    # A fresh object: those of the image model, or of another node, are never changed.
+    # A new object: that of the image model, or of another node, is never changed.
     sampling = with_schedule(have, schedule)
     clone.set_attachments(SCHEDULE, BroughtSchedule(sampling, clone.object_patches.get(SAMPLING)))
     clone.add_object_patch(SAMPLING, sampling)
@@ -196,7 +196,7 @@ def _bring_schedule(clone: Any, sets: InjectedSets) -> None:
 def _take_back_schedule(clone: Any) -> None:
     brought = clone.get_attachment(SCHEDULE)
     clone.remove_attachments(SCHEDULE)
-    # What another node set since then stays.
+    # Keep what another node has set since.
     if brought is None or clone.object_patches.get(SAMPLING) is not brought.sampling:
         return
     del clone.object_patches[SAMPLING]
@@ -212,10 +212,11 @@ def fold_frames(
     executor: Any, model: Any, conds: Sequence, x: Tensor, timestep: Tensor,
     model_options: dict[str, Any], **more: Any,
 ) -> list[Tensor]:  # fmt: skip
-    """The wrapper that lets a model of images take latents [b, c, t, h, w]: frames as batch.
+    """The wrapper that lets an image model take latents [b, c, t, h, w]: it folds frames into the
+    batch, [(b t), c, h, w].
 
-    It acts before conditions are joined, so that ControlNets, too, see a batch of images; what
-    conditions hold for each frame is picked here.
+    It acts before conditions are joined, so that ControlNets see a batch of images, too. It also
+    selects the conditions of each frame.
     """
     options = comfy.model_patcher.create_model_options_clone(model_options)
     own, is_video = options["transformer_options"], x.ndim == 5
@@ -236,7 +237,8 @@ def fold_frames(
 
 
 def _folded(cond: dict[str, Any], videos: int, frames: int) -> dict[str, Any]:
-    """A condition whose tensors for every frame, or for every video, are for a batch of frames."""
+    """A condition with its tensors folded: [b, c, t, h, w] to [(b t), c, h, w], and those of each
+    video [b, ...] repeated for its frames."""
 
     def fold(value: Any) -> Any:
         tensor = getattr(value, "cond", None)
@@ -251,8 +253,8 @@ def _folded(cond: dict[str, Any], videos: int, frames: int) -> dict[str, Any]:
 
 
 def frame_batch(x: Tensor, options: dict[str, Any]) -> FrameBatch:
-    """The frames in the batch x of a U-Net, by the transformer options: those of one of core's
-    context windows by their numbers in the whole video."""
+    """The frames in a U-Net's batch x, according to the transformer options; in one of ComfyUI's
+    context windows, with their numbers in the whole video."""
     batch, window = (options.get(name) for name in (FRAME_BATCH, "context_window"))
     within = window is not None and window.dim == 0
     if batch is None:
@@ -263,10 +265,10 @@ def frame_batch(x: Tensor, options: dict[str, Any]) -> FrameBatch:
 
 @dataclass(frozen=True, eq=False)
 class TemporalPass:
-    """The wrapper around a U-Net's forward pass that makes it a video model's.
+    """The wrapper around a U-Net's forward pass in which the temporal layers act.
 
-    The batch holds the frames of as many videos as ComfyUI joined conditions; a `FrameBatch` among
-    the transformer options says otherwise.
+    Without a `FrameBatch` in the transformer options, the batch holds one video per condition that
+    ComfyUI joined.
     """
 
     sets: InjectedSets
@@ -292,15 +294,15 @@ class TemporalPass:
             return executor(x, timesteps, context, y, control, transformer_options, **more)
 
     def _warn(self, frames: int, run: CoreRun) -> None:
-        """Of what core's samplers do; our own stages have warned before they began."""
+        """Warn about ComfyUI's own samplers; our stages have already warned before they began."""
         from .host import host
 
         for sentence in warnings_of_core_sampler(self.sets, frames, run):
             host.warn(sentence)
 
     def _conditions(self, batch: FrameBatch, x: Tensor, text: Tensor | None) -> Conditions:
-        """What the layers read, for every video in the batch: once more for each condition that
-        ComfyUI joined."""
+        """The conditions that the layers read, repeated for every condition that ComfyUI joined in
+        the batch."""
         videos = len(x) // batch.frames
         given = batch.conditions.to(x.device, x.dtype)
         context = given.context

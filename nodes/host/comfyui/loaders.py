@@ -1,4 +1,5 @@
-"""Names to ComfyUI's objects. ComfyUI can rebuild each patcher (`cached_patcher_init`)."""
+"""Loads models by name as ComfyUI's objects, whose patchers ComfyUI can rebuild
+(`cached_patcher_init`)."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class Loaders:
         self.folders = folders
 
     def image_model(self, name: str) -> tuple[Any, Any, Any]:
-        """A text-to-image model that comes with the pack, or a checkpoint of the models folder."""
+        """A text-to-image model that comes with the pack, or a checkpoint in the models folder."""
         path = model_file(self.folders, IMAGE_MODEL, name)
         header = header_of(path)
         if header is not None:
@@ -74,7 +75,7 @@ class Loaders:
         return model, *_checkpoint(path, output_model=False)[1:3]
 
     def video_model(self, name: str, untold: Untold) -> tuple:
-        """A video model of one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
+        """A video model in one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
         path = model_file(self.folders, VIDEO_MODEL, name)
         _, found = families.load_video_parts(path, untold)
         model, layers = (
@@ -98,7 +99,7 @@ class Loaders:
         return SparseControlObject(network, frames)
 
     def follow_camera(self, model: Any, name: str, use: CameraUse) -> Any:
-        """The model whose last motion modules follow a camera, by the weights of a file."""
+        """The model with a camera followed by its last motion modules, by the weights of a file."""
         path = self.folders.model_path("videoldm", name)
 
         def change(one: InjectedSet) -> InjectedSet:
@@ -112,7 +113,7 @@ class Loaders:
 
 
 def _checkpoint(path: Path, **options: Any) -> tuple:
-    """The results of ComfyUI's own loader: model, CLIP, VAE and more."""
+    """What ComfyUI's own loader returns: MODEL, CLIP, VAE and more."""
     return comfy.sd.load_checkpoint_guess_config(
         str(path), output_vae=True, output_clip=True,
         embedding_directory=folder_paths.get_folder_paths("embeddings"), **options,
@@ -120,8 +121,8 @@ def _checkpoint(path: Path, **options: Any) -> tuple:
 
 
 def _diffusers(path: Path) -> tuple[Any, Any, Any]:
-    """(MODEL, CLIP, VAE) of a diffusers folder by ComfyUI's own readers, which do not see from the
-    U-Net alone whether it predicts velocities."""
+    """(MODEL, CLIP, VAE) of a diffusers folder by ComfyUI's own loader, which cannot tell from the
+    U-Net's weights whether it predicts velocities."""
     model, clip, vae = comfy.diffusers_load.load_diffusers(
         str(path), embedding_directory=folder_paths.get_folder_paths("embeddings")
     )
@@ -131,8 +132,8 @@ def _diffusers(path: Path) -> tuple[Any, Any, Any]:
 
 
 def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
-    """(CLIP, VAE) of an upsampler's folder. ComfyUI's own reader takes every autoencoder of a
-    folder for one of four levels; an upsampler's has three."""
+    """(CLIP, VAE) of an upsampler's folder. ComfyUI's own loader assumes autoencoders of four
+    levels; an upsampler's has three."""
     weights = image_models.find_text_encoder(path)
     embeddings = folder_paths.get_folder_paths("embeddings")
     clip = comfy.sd.load_clip([str(weights)], embedding_directory=embeddings)
@@ -146,7 +147,7 @@ def _diffusers_vae(path: Path) -> VideoVAE:
 
 
 # --------------------------------------------------------------------------------------------------
-# Builders. Those of patchers are also what ComfyUI calls when it needs one without dynamic memory.
+# Builders. ComfyUI also calls those of patchers when it needs one without dynamic memory.
 
 
 def own_wires(kind: str, path: Path) -> tuple[Any, Any, Any]:
@@ -164,13 +165,13 @@ def own_wires(kind: str, path: Path) -> tuple[Any, Any, Any]:
 
 
 def temporal_layers(path: Path) -> LoadedLayers:
-    """Temporal layers of a file, in operations that ComfyUI casts and offloads."""
+    """The temporal layers in a file, with operations that ComfyUI casts and offloads."""
     spec, state = _read_layers(path)
     return _loaded_layers(spec, state, path.name, (_layers_patcher, (path,)))
 
 
 def temporal_vae(path: Path) -> VideoLDMVAE:
-    """A temporal decoder, with the encoder that fits where one is known."""
+    """A temporal decoder, with the matching encoder if one is known."""
     vae = VideoLDMVAE(_read_temporal_vae(path))
     _renewable(vae.patcher, _temporal_vae_patcher, path)
     return vae
@@ -188,13 +189,13 @@ def _read_temporal_vae(path: Path) -> VideoVAE | VideoVAE3D:
 
 
 def _read_layers(path: Path) -> tuple[TemporalLayersSpec, dict[str, torch.Tensor]]:
-    """Configuration and weights; of a whole video model only its layers are taken."""
+    """The spec and weights of temporal layers; of a whole video model, only its layers."""
     layers = families.load_temporal_layers(path)
     return layers.spec, layers.state_dict()
 
 
 def _with_own_layers(model: Any, kind: str, found: ImageModel, path: Path) -> Any:
-    """The upsampler's layers, which are in its own file."""
+    """The model with the temporal layers that are in the same file injected."""
     for index, injection in enumerate(found.model.sets):
         layers = injection.layers
         again = (_own_layers_patcher, (kind, path, index))
@@ -221,7 +222,7 @@ def _loaded_layers(
 
 
 def _patcher_kind(disable_dynamic: bool) -> Callable[..., Any]:
-    # Looked up at the time of the call: ComfyUI replaces the class when it starts.
+    # Looked up on each call: ComfyUI replaces the class when it starts.
     if disable_dynamic:
         return comfy.model_patcher.ModelPatcher
     return comfy.model_patcher.CoreModelPatcher
@@ -234,7 +235,7 @@ def _model_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
 
 
 def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> Any:
-    """The U-Net of a published x4 upscaler, with the conditions of our upsampling."""
+    """The U-Net of a published x4 upscaler, with our upsampler's conditions."""
     found = image_models.load(path, dtype=torch.float32, device="cpu")
     check_kind(path.name, image_models.kind_of(found), UPSAMPLER)
     patcher = build_patcher(found.model, None, disable_dynamic=disable_dynamic)
@@ -271,7 +272,8 @@ def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
 def _with_camera(
     layers: TemporalLayers, path: Path, again: tuple, disable_dynamic: bool = False
 ) -> LoadedLayers:
-    """The layers with a camera's weights beside theirs; `again` makes the former anew."""
+    """The layers with a camera's weights added; `again`, (function, arguments), rebuilds the
+    patcher of the layers without them."""
     weights = families.read_camera_control(path)
     state = {**layers.state_dict(), **weights.tensors}
     made = _camera_layers_patcher, (path, again)

@@ -1,8 +1,8 @@
-"""This pack's diffusion models as a MODEL of ComfyUI's.
+"""This pack's diffusion models as a ComfyUI MODEL.
 
-The U-Net has a layout that ComfyUI's own U-Net can have, so that one runs it: LoRA loaders,
-ControlNet, patches, casting and offloading work on it as on any other. Its noise levels and its
-latents' scale are the family's.
+ComfyUI's own U-Net can take the layout of this pack's, and runs it: LoRA loaders, ControlNet,
+patches, casting and offloading work as on any other model. Noise levels and the latents' scale are
+the family's.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from ..shared.model_facts import trained_network
 from .noise_levels import RangeSampling, ScheduleSampling
 
 LOW_RES, NOISE_LEVEL = "videoldm_low_res", "videoldm_noise_level"
-"""What conditions carry: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
+"""Conditions: frames [(b t), c, h, w] and, for upsamplers, their noise step [(b t)]."""
 
 
 class ChannelMultiplier(float):
     """A level's width over the first level's. ComfyUI's U-Net multiplies by it to get channels,
-    which have to be whole: 64 * 2.5 is 160, not 160.0."""
+    which must be integers: 64 * 2.5 is 160, not 160.0."""
 
     def __mul__(self, other: Any) -> int:
         return round(float(self) * other)
@@ -49,9 +49,9 @@ class ChannelMultiplier(float):
 
 
 class VideoLDMLatents(comfy.latent_formats.LatentFormat):
-    """Scale and shift of a model's latents; their colours, for previews, when asked for.
+    """Scale and shift of a model's latents, and their colours for previews, computed lazily.
 
-    autoencoder: the file they are learnt from; None stands for those that ComfyUI knows.
+    autoencoder: the file that the colours are fitted to; None uses ComfyUI's for SD 1.5.
     """
 
     def __init__(self, model: DiffusionModel, autoencoder: Path | None):
@@ -84,7 +84,7 @@ class VideoLDMLatents(comfy.latent_formats.LatentFormat):
 
 
 def levels_of(model: Any) -> NoiseSchedule | NoiseRange:
-    """The model's noise levels, those that a node of ComfyUI's set instead included."""
+    """The model's noise levels, or those that a node of ComfyUI's has set instead."""
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, comfy.model_sampling.ModelSamplingContinuousEDM):
         low, high = float(sampling.sigma_min), float(sampling.sigma_max)
@@ -93,7 +93,7 @@ def levels_of(model: Any) -> NoiseSchedule | NoiseRange:
 
 
 def schedule_of(model: Any) -> NoiseSchedule:
-    """The discrete ones; ValueError for others."""
+    """The model's discrete noise levels; ValueError for other kinds."""
     sampling = model.get_model_object("model_sampling")
     if isinstance(sampling, ScheduleSampling):
         return sampling.schedule
@@ -120,7 +120,7 @@ PREDICTIONS = {
 
 
 class VideoLDMConfig(comfy.supported_models_base.BASE):
-    """What ComfyUI's model classes read; `unet_config` are the arguments of its U-Net."""
+    """The configuration that ComfyUI's model classes read; unet_config: arguments of its U-Net."""
 
     unet_extra_config: dict[str, Any] = {}
 
@@ -135,14 +135,15 @@ class VideoLDMConfig(comfy.supported_models_base.BASE):
 
 
 class OwnNetwork:
-    """A network of core's in a model of ComfyUI's: what it takes, and what it was trained for."""
+    """A mixin for ComfyUI's models around our networks: the network's inputs (`image_spec`), and
+    what it was trained for."""
 
     def tell(self, model: DiffusionModel) -> None:
         self.image_spec, self.trained = model.network.image_spec, trained_network(model)
 
 
 class VideoLDMModel(OwnNetwork, comfy.model_base.BaseModel):
-    """A diffusion model of this pack: of images, an upsampler, or one of interpolation."""
+    """A diffusion model of this pack: for images, upsampling or interpolation."""
 
     def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
         kind, sampling = PREDICTIONS[model.prediction]
@@ -151,8 +152,8 @@ class VideoLDMModel(OwnNetwork, comfy.model_base.BaseModel):
         self.tell(model)
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
-        """What stands behind the latents [(b t), c, h, w]: an upsampler's small frames, noised, or
-        the key frames of an interpolation."""
+        """What is concatenated to the latents [(b t), c, h, w]: an upsampler's low-resolution
+        frames, noised, or the key frames of an interpolation."""
         low_res = kwargs.get(LOW_RES)
         if self.image_spec.concatenated and low_res is None:
             raise ValueError(NEEDS_OTHER_FRAMES)
@@ -163,8 +164,8 @@ class VideoLDMModel(OwnNetwork, comfy.model_base.BaseModel):
 
 
 class StartImageModel(OwnNetwork, comfy.model_base.SVD_img2vid):
-    """A model that moves a start image. ComfyUI's own class reads the conditions; the temporal
-    layers are this pack's, and not in it."""
+    """A model that animates a start image. ComfyUI's own class reads the conditions; the temporal
+    layers are not in it, but injected by this pack."""
 
     def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
         super().__init__(config)
@@ -174,8 +175,8 @@ class StartImageModel(OwnNetwork, comfy.model_base.SVD_img2vid):
 
 
 def image_spec(model: Any) -> NetworkSpec:
-    """What the image network of a MODEL takes; of another program's models only what our stages
-    give, as ComfyUI sees to the rest."""
+    """The spec of a MODEL's image network; for models that are not ours, only the inputs that our
+    stages give, as ComfyUI handles the rest."""
     if isinstance(model.model, OwnNetwork):
         return model.model.image_spec
     config = model.model.model_config.unet_config
@@ -199,8 +200,8 @@ def image_spec(model: Any) -> NetworkSpec:
 
 
 def moves_start_image(model: Any) -> bool:
-    """Whether a model is ComfyUI's own that moves a start image, and no relative of it that reads
-    other numbers."""
+    """Whether a model is ComfyUI's own that animates a start image, and not a subclass that reads
+    other ids."""
     own = comfy.model_base.SVD_img2vid
     return isinstance(model, own) and type(model).encode_adm is own.encode_adm
 
@@ -208,9 +209,10 @@ def moves_start_image(model: Any) -> bool:
 def build_patcher(
     model: DiffusionModel, autoencoder: Path | None, *, disable_dynamic: bool = False
 ) -> Any:
-    """A ModelPatcher around an image model; temporal layers in it are not taken along.
+    """A ModelPatcher around the model's image network, without its temporal layers.
 
-    autoencoder: see `VideoLDMLatents`. Raises ValueError for a U-Net that ComfyUI's cannot be.
+    autoencoder: see `VideoLDMLatents`. Raises ValueError for a U-Net that ComfyUI's cannot
+    represent.
     """
     unet = eject(model.network)
     state = unet_to_ldm(unet.state_dict(), layout_of(unet.config))
@@ -266,7 +268,8 @@ def _unet_config(config: Any) -> dict[str, Any]:
 
 
 def _heads(heads: int | Sequence[int], layout: UNetLayout) -> dict[str, int]:
-    """The same number of heads at every level that attends, or heads of the same width."""
+    """ComfyUI's arguments for heads: the same number at every level with attention, or the same
+    width; ValueError if the levels have neither in common."""
     if isinstance(heads, int):
         return {"num_heads": heads, "num_head_channels": -1}
     used = [level for level in range(layout.levels) if layout.depths[level]]
@@ -282,7 +285,7 @@ def _heads(heads: int | Sequence[int], layout: UNetLayout) -> dict[str, int]:
 
 
 def unet_layout(unet_config: Mapping[str, Any]) -> UNetLayout:
-    """The layout of ComfyUI's U-Net; ValueError for one that temporal layers have no sites in."""
+    """The layout of ComfyUI's U-Net; ValueError if its levels differ in number of layers."""
     multipliers = unet_config["channel_mult"]
     layers = set(unet_config["num_res_blocks"])
     depths = unet_config["transformer_depth"]

@@ -1,4 +1,4 @@
-"""What stages must know of a MODEL of ComfyUI's."""
+"""What stages must know about a ComfyUI MODEL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE_TO_VIDEO = "image to video"
 
 
 def facts_of(model: Any) -> ModelFacts:
-    """What stages must know of a MODEL."""
+    """The facts about a MODEL; ValueError for video and audio models that are not ours."""
     latents = model.model.latent_format
     if isinstance(model.model, VideoNetworkModel):
         return _video_facts(model)
@@ -45,7 +45,7 @@ def facts_of(model: Any) -> ModelFacts:
 
 
 def _video_facts(model: Any) -> ModelFacts:
-    """Of a network made for video."""
+    """The facts about a network made for video."""
     return model_facts(
         network_spec(model),
         core_sets(()),
@@ -58,14 +58,14 @@ def _video_facts(model: Any) -> ModelFacts:
 
 
 def network_spec(model: Any) -> NetworkSpec:
-    """What the network of a MODEL takes with the temporal layers in it."""
+    """The spec of a MODEL's network with the temporal layers in it."""
     if isinstance(model.model, VideoNetworkModel):
         return model.model.image_spec
     return core_sets(sets_of(model)).added_to(image_spec(model))
 
 
 def trained_network_of(model: Any) -> TrainedNetwork:
-    """What the network was itself trained for; other programs' are image models to us."""
+    """What the network itself was trained for; unknown models count as image models."""
     if isinstance(model.model, OwnNetwork | VideoNetworkModel):
         return model.model.trained
     if moves_start_image(model.model):
@@ -74,7 +74,7 @@ def trained_network_of(model: Any) -> TrainedNetwork:
 
 
 def prediction_of(model: Any) -> Prediction:
-    """What the network of ComfyUI's model predicts; ValueError for what core does not know."""
+    """What the network of ComfyUI's model predicts; ValueError for predictions unknown to core."""
     sampling = model.model_sampling
     if isinstance(sampling, comfy.model_sampling.V_PREDICTION):
         return "v"

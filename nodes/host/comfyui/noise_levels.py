@@ -1,8 +1,8 @@
 """Noise levels that memory management cannot overwrite.
 
-ComfyUI's dynamic memory backs up the buffers of a model by their paths and restores them by these
-paths, although another object may have been patched in at the path since then: noise levels in
-buffers then become those of another run. Ours are no buffers, and what is written there is ignored.
+ComfyUI's dynamic memory backs up and restores a model's buffers by their paths, although another
+object may have been patched in at a path since then: noise levels in buffers can so become those of
+another run. Ours are plain attributes, and buffers of these names are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEVELS = ("sigmas", "log_sigmas")
 
 
 class KeptLevels(nn.Module):
-    """Before a `ModelSamplingDiscrete` among a class's bases: its levels are plain attributes."""
+    """A mixin before a `ModelSamplingDiscrete`: its noise levels become plain attributes."""
 
     def set_sigmas(self, sigmas: Tensor) -> None:
         vars(self).update(sigmas=sigmas.float(), log_sigmas=sigmas.log().float())
@@ -34,7 +34,7 @@ class KeptLevels(nn.Module):
 
 
 def with_schedule(sampling: Any, schedule: NoiseSchedule) -> Any:
-    """A copy of ComfyUI's `model_sampling` that has the levels of a schedule and keeps them."""
+    """A copy of ComfyUI's `model_sampling` with the levels of a schedule, as plain attributes."""
     made = copy.deepcopy(sampling)
     if not isinstance(made, KeptLevels):
         for name in LEVELS:
@@ -52,7 +52,7 @@ def _keeping(kind: type) -> type:
 
 
 class ScheduleSampling(KeptLevels, comfy.model_sampling.ModelSamplingDiscrete):
-    """ComfyUI's noise levels from core's; timesteps between two of them stay in between."""
+    """ComfyUI's noise levels from core's schedule; timesteps between two levels are fractional."""
 
     def __init__(self, schedule: NoiseSchedule):
         super().__init__()
@@ -64,7 +64,7 @@ class ScheduleSampling(KeptLevels, comfy.model_sampling.ModelSamplingDiscrete):
         return self.schedule.timestep(sigma).to(sigma.device)
 
     def calculate_input(self, sigma: Tensor, noise: Tensor, **kwargs: Any) -> Tensor:
-        """What the network sees: the schedule says how much signal is left in it."""
+        """The network's input: the schedule gives the scale (not always 1 / sqrt(sigma^2 + 1))."""
         return noise * broadcast(self.schedule.input_scale(sigma.cpu()).to(sigma), noise)
 
 
@@ -78,7 +78,8 @@ class RangeSampling(
         super().__init__()
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
-        """Those of the model, whatever ComfyUI's defaults are: the table is for its schedulers."""
+        """The model's range instead of ComfyUI's defaults, as a table of 1000 log-spaced levels,
+        which ComfyUI's schedulers read."""
         low, high = math.log(self.levels.sigma_min), math.log(self.levels.sigma_max)
         self.sigma_data = 1.0
         self.set_sigmas(torch.linspace(low, high, 1000).exp())

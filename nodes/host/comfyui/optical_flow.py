@@ -1,4 +1,4 @@
-"""ComfyUI's OPTICAL_FLOW: a ModelPatcher around a model called as RAFT is in torchvision."""
+"""ComfyUI's OPTICAL_FLOW: a ModelPatcher around a model with torchvision's signature of RAFT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..shared.optical_flow import check_flow, flow_of
 
 
 def patched(model: nn.Module) -> Any:
-    """As ComfyUI's own loader gives one."""
+    """The patcher, as ComfyUI's own loader makes it."""
     return comfy.model_patcher.ModelPatcher(
         model.eval(),
         load_device=manager.get_torch_device(),
@@ -22,7 +22,7 @@ def patched(model: nn.Module) -> Any:
 
 
 def flow(patcher: Any) -> Flow:
-    """The motion that it finds; ComfyUI loads it when it is first asked."""
+    """The model's optical flow, as `flow_of`; each call has ComfyUI load the model if needed."""
     check_flow(patcher)
     found = flow_of(patcher.model, patcher.load_device)
 

@@ -1,4 +1,4 @@
-"""Pictures of latents while they are sampled: some of the frames, played as an animation."""
+"""Previews of latents during sampling: an animation of some of the frames."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from PIL import Image
 from torch import Tensor
 
 MOST = 16
-"""Frames in one preview, evenly spread over those that are sampled together."""
+"""Frames in one preview, evenly spaced over those that are sampled together."""
 SIDE, LASTS = 256, 125
-"""The longer side in pixels, and how many milliseconds a frame lasts."""
+"""The longer side in pixels, and the duration of a frame in milliseconds."""
 BETWEEN = 0.5
-"""Seconds between two previews: steps on a small model are quicker than their pictures."""
+"""Least seconds between two previews: a small model's step takes less time than its preview."""
 
 
 @dataclass
 class Previews:
-    """What was denoised last, until it has been shown, and when a picture was made last."""
+    """The last denoised latents, until they have been shown, and the time of the last preview."""
 
     model: Any = None
     denoised: Tensor | None = None
     shown: float = float("-inf")
 
     def offer(self, model: Any, denoised: Tensor) -> None:
-        """Latents [(b t), c, h, w] as the network knows them."""
+        """Take note of denoised, scaled latents [(b t), c, h, w]."""
         self.model, self.denoised = model, denoised
 
     def take(self) -> tuple[str, Animation, None] | None:
-        """An animation in the form ComfyUI sends (kind, picture, largest side), or None if nobody
-        wants or knows how to make one, or if the last one is too recent."""
+        """An animation in the form that ComfyUI sends (format, picture, largest side). None without
+        new latents, if ComfyUI has no previewer for them, or if the last one is too recent."""
         model, denoised = self.model, self.denoised
         self.model = self.denoised = None
         if denoised is None or time.monotonic() - self.shown < BETWEEN:
@@ -51,8 +51,8 @@ class Previews:
 
 
 def thumbnails(model: Any, latents: Tensor) -> list[Image.Image]:
-    """Pictures of latents [t c h w] by the colours that the model's latent format states, whatever
-    previews ComfyUI was started with."""
+    """Pictures of latents [t c h w] by the RGB factors of the model's latent format, whatever
+    preview method ComfyUI was started with; none without factors."""
     from latent_preview import Latent2RGBPreviewer
 
     how = model.model.latent_format
@@ -64,9 +64,8 @@ def thumbnails(model: Any, latents: Tensor) -> list[Image.Image]:
 
 
 class Animation:
-    """Frames as one picture with `save`, all that ComfyUI asks of a preview without a size limit.
-
-    Browsers play it wherever they show a preview; what knows no animations shows the first frame.
+    """Frames as one animated picture with `save`, all that ComfyUI needs for a preview without a
+    size limit. Browsers play it; other viewers show the first frame.
     """
 
     def __init__(self, frames: list[Image.Image]):
@@ -83,7 +82,7 @@ class Animation:
 
 
 def _resized(frame: Image.Image) -> Image.Image:
-    """At most, and for latents' few pixels also at least, SIDE pixels on the longer side."""
+    """Resize the longer side to SIDE pixels, up or down."""
     scale = SIDE / max(frame.size)
     size = tuple(max(round(side * scale), 1) for side in frame.size)
     return frame.resize(size, Image.Resampling.BILINEAR)

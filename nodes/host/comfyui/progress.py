@@ -1,7 +1,7 @@
-"""What the frontend shows while a node runs: segment, step, time left and memory, and warnings.
+"""What the frontend shows while a node runs: segment, step, remaining time, memory and warnings.
 
-ComfyUI's own progress bar knows one figure; the rest goes to the browser that queued the run as
-events of this pack's, which nothing depends on.
+ComfyUI's own progress bar has only one number. The rest is sent, as events of this pack, to the
+browser that queued the run; nothing depends on them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("videoldm")
 
 
 class Reports:
-    """Of the node that runs now; a report of another node, or of less done, begins a new one."""
+    """Reports of the running node; one from another node, or with less done, restarts the pace."""
 
     def __init__(self) -> None:
         self.pace = Pace()
@@ -46,7 +46,7 @@ class Reports:
         _send(PROGRESS, values | {"part": part and part._asdict(), "memory": memory()})
 
     def warn(self, sentence: str) -> None:
-        """Log a warning and show it in the node that runs, once per run of this node."""
+        """Log a warning and show it on the running node, once per run of this node."""
         context = get_executing_context()
         running = context and (context.prompt_id, context.node_id)
         if running is None or running != self.warned[0]:
@@ -60,7 +60,7 @@ class Reports:
 
 
 def memory() -> dict[str, Any]:
-    """Bytes in use and in all, of the GPU or of this process."""
+    """Bytes used and in total: of the GPU, or used by this process of the main memory."""
     device = manager.get_torch_device()
     if device.type == "cpu":
         import psutil

@@ -1,7 +1,7 @@
-"""The planned window of `core.networks.reference` in a MODEL of ComfyUI's.
+"""The reference window of `core.networks.reference` in a ComfyUI MODEL.
 
-A patch of self-attention reads and records. In our samplers core plans the window; in ComfyUI's own
-a wrapper evaluates it before core's context windows, at every step in which it acts.
+A patch of self-attention records and reads it. In our samplers, `core` plans the window; in
+ComfyUI's, a wrapper evaluates it before ComfyUI's context windows, at every step in which it acts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .sampling_again import HANDLER
 from .steps import count_steps, step_at
 
 KEY = REFERENCE = "videoldm_reference"
-"""Of the wrapper, the attachment, and a `ReferenceUse` among the transformer options."""
+"""The key of the wrapper and the attachment, and of a `ReferenceUse` in the transformer options."""
 BEGIN, EVALUATE = IndexListCallbacks.EXECUTE_START, IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS
 PREDICT = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
 
 
 def with_reference(model: Any, how: ReferenceWindow) -> Any:
-    """A clone whose windows read a planned one."""
+    """A clone whose windows also attend to a reference window."""
     clone = model.clone()
     if reference_of(model) is None:
         clone.set_model_attn1_patch(attend_to_reference)
@@ -49,7 +49,7 @@ def reference_of(model: Any) -> ReferenceWindow | None:
 def attend_to_reference(
     n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The patch: self-attention also reads what the reference holds for each joined condition."""
+    """The attn1 patch: keys and values also come from the reference, for each joined condition."""
     use = options.get(REFERENCE)
     if use is None:
         return n, context, value
@@ -60,7 +60,7 @@ def attend_to_reference(
         own = use.of_branch(seen[index], is_negative=index != 0)
         seen[index] += 1
         found = own.more(place, part, len(part) if batch is None else batch.frames)
-        # Read twice, a frame's own tokens change nothing.
+        # Attending to a frame's own tokens twice changes nothing.
         more.append(part if found is None else found)
     if use.records or not use.bank.kept:
         return n, context, value
@@ -70,8 +70,8 @@ def attend_to_reference(
 
 @dataclass(frozen=True)
 class PlannedWindow:
-    """The wrapper around a guider's evaluation: core's windows of a whole video get callbacks that
-    evaluate the planned one first and let the others read."""
+    """The wrapper around a guider's evaluation: ComfyUI's context windows get callbacks that
+    evaluate the reference window first and let the others read it."""
 
     how: ReferenceWindow
 
@@ -96,7 +96,7 @@ def _warn() -> None:
 
 
 def _reading(handler: Any, how: ReferenceWindow) -> Any:
-    """Core's handler of windows with the callbacks; the one given is other samplers', too."""
+    """A copy of ComfyUI's window handler with the callbacks; other samplers share the original."""
     own = copy.copy(handler)
     own.callbacks = comfy.patcher_extension.copy_nested_dicts(handler.callbacks)
     reads = ReferenceUse(bank=ReferenceBank(), how=how)
@@ -125,7 +125,7 @@ def _reading(handler: Any, how: ReferenceWindow) -> Any:
 
 
 def _recording(options: dict[str, Any], reads: ReferenceUse) -> dict[str, Any]:
-    """The options of the planned window's own evaluation, which is in no other windows."""
+    """Options for evaluating the reference window itself: recording, and without windows."""
     own = comfy.model_patcher.create_model_options_clone(options)
     own["transformer_options"][REFERENCE] = replace(reads, records=True)
     del own[HANDLER]
@@ -136,7 +136,7 @@ def _evaluate(
     handler: Any, model: Any, planned: tuple[int, ...], video: tuple[Tensor, list, Tensor],
     options: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Evaluate the planned window of a video with its conditions, for what attention sees in it."""
+    """Evaluate the reference window of a video with its conditions, only to record attention."""
     x, conds, timestep = video
     total = x.shape[handler.dim]
     window = IndexListContextWindow(list(planned), dim=handler.dim, total_frames=total)

@@ -1,4 +1,4 @@
-"""How ComfyUI rebuilds a patcher of ours when it needs one without dynamic memory."""
+"""Lets ComfyUI rebuild our patchers when it needs one without dynamic memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def renewable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> Any:
-    """The patcher, which factory(*arguments, disable_dynamic=...) makes again."""
+    """The patcher, marked to be rebuilt by factory(*arguments, disable_dynamic=...)."""
     patcher.cached_patcher_init = factory, arguments
     return patcher

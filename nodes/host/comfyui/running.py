@@ -1,4 +1,4 @@
-"""The node that runs now, as ComfyUI's executor knows it."""
+"""The running node, from ComfyUI's executor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..interface import Running
 
 OWN = "VideoLDM_"
 CORE, EXTRAS = "nodes", "comfy_extras."
-"""Modules of ComfyUI's own nodes, as it names them."""
+"""`RELATIVE_PYTHON_MODULE` of ComfyUI's own nodes: the first, or the second as a prefix."""
 
 
 def running() -> Running | None:
@@ -43,13 +43,13 @@ def _device() -> str:
 
 
 def _known(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A node without the fingerprint, which is of times of files, where it is this pack's."""
+    """A node without its fingerprint if it is one of this pack's: those contain file times."""
     own = node["class_type"].startswith(OWN)
     return {key: value for key, value in node.items() if not (own and key == FINGERPRINT)}
 
 
 def _is_volatile(node: Mapping[str, Any]) -> bool:
-    """Also of nodes that ask to be run each time, with NaN as ComfyUI has it in the prompt."""
+    """Whether a node is unknown, not idempotent, or has the fingerprint NaN (is always run)."""
     from nodes import NODE_CLASS_MAPPINGS
 
     cls = NODE_CLASS_MAPPINGS.get(node["class_type"])
@@ -59,7 +59,7 @@ def _is_volatile(node: Mapping[str, Any]) -> bool:
 
 
 def _is_plain(node: Mapping[str, Any]) -> bool:
-    """Not of other packs' nodes: they may depend on what ComfyUI is not told of."""
+    """Whether a node is ours or ComfyUI's own, without lists; others may have hidden state."""
     from nodes import NODE_CLASS_MAPPINGS
 
     cls = NODE_CLASS_MAPPINGS.get(node["class_type"])

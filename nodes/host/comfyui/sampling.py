@@ -1,8 +1,8 @@
-"""A MODEL of ComfyUI's as core's denoiser.
+"""A ComfyUI MODEL as core's denoiser.
 
-Core's samplers run inside ComfyUI's own guider, so that its memory management, its hooks, its
-ControlNets and the patches of other nodes act in them as in ComfyUI's samplers, and once for all
-evaluations of a segment: models are loaded, hooks registered and wrappers entered before the first.
+Our samplers run inside ComfyUI's guider, so that its memory management, hooks, ControlNets and the
+patches of other nodes work as in ComfyUI's own samplers. Models are loaded, hooks registered and
+wrappers entered once per sampling, before the first evaluation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .reference import REFERENCE
 from .segment_prompts import SegmentPrompts, for_batch
 
 MOST_READY = 4
-"""Segments of one sampling, such as sliding windows, whose conditions and hints are kept."""
+"""Segments of one sampling, such as sliding windows, whose prepared conditions are cached."""
 
 
 def denoiser_for(
@@ -76,7 +76,7 @@ class SegmentDenoisers(ScopedDenoisers):
         self.running = Running(guider, run)
         nothing = torch.zeros(videos * shape[1], *image)
         try:
-            # What ComfyUI gives back are raw latents; core's are those that the network saw.
+            # The guider returns raw latents; core wants the network's, scaled.
             guider.sample(nothing, nothing, self.running, sigmas.float(), disable_pbar=True, seed=0)
             return self.running.result
         finally:
@@ -87,10 +87,10 @@ class SegmentDenoisers(ScopedDenoisers):
                 if name == "positive" or self.guidance.cfg != 1}  # fmt: skip
 
     def given(self, condition: SegmentCondition) -> Conditions:
-        """The conditions of a segment but its prompts, which are ComfyUI's; ValueError for what the
-        network does not take, or needs and is not given."""
+        """The conditions of a segment without its prompts, which ComfyUI handles; ValueError for
+        some that the network does not read, or if it lacks one that it needs."""
         if self.network.begins_with_image:
-            # The prompts carry all the rest, and ComfyUI's model class reads it.
+            # All others are in the prompts, where ComfyUI's model class reads them.
             return Conditions(frames=tuple(condition.frames))
         given = conditions_of(condition, self.network.ids)
         self.network.check(given)
@@ -99,7 +99,7 @@ class SegmentDenoisers(ScopedDenoisers):
 
 
 class SegmentDenoiser:
-    """denoiser(x [b t c h w], sigma) of a segment; outside of a sampling, a sampling of its own."""
+    """denoiser(x [b t c h w], sigma) of a segment; a call outside of a sampling opens its own."""
 
     def __init__(self, segments: SegmentDenoisers, condition: SegmentCondition):
         self.segments, self.condition, self.given = segments, condition, segments.given(condition)
@@ -107,7 +107,7 @@ class SegmentDenoiser:
 
     @property
     def batch(self) -> FrameBatch:
-        # What is concatenated, and its noise level, go ComfyUI's own way: in the prompts' entries.
+        # ComfyUI passes on concatenated latents and their noise level in the prompts' entries.
         ids = {name: value for name, value in self.given.ids.items() if name != NOISE_LEVEL}
         conditions = replace(self.given, concatenated=None, ids=ids)
         return FrameBatch(frames=len(self.condition.frames), conditions=conditions)
@@ -127,8 +127,8 @@ class SegmentDenoiser:
 
 @dataclass(frozen=True)
 class Ready:
-    """Conditions of a segment as the guider's model takes them, the ranges of noise levels of their
-    ControlNets, and options of its evaluations."""
+    """A segment's conditions as the guider's model takes them, the noise ranges of their ControlNets,
+    and its model options."""
 
     conds: dict[str, list]
     ranges: dict[Any, Range]
@@ -139,9 +139,11 @@ class Ready:
 
 
 class Running(comfy.samplers.Sampler):
-    """A sampling under way: for ComfyUI a sampler, for segments the guider that it runs in.
+    """A sampling in progress: a sampler to ComfyUI, which calls `run`, and for segments the way to
+    evaluate the guider it runs in.
 
-    Its x is not what ComfyUI takes for the first noise: other nodes' wrappers shuffle that.
+    It ignores the noise that ComfyUI passes: our samplers draw their own, which other nodes'
+    wrappers cannot shuffle.
     """
 
     def __init__(self, guider: VideoGuider, run: Callable[[], Tensor]):
@@ -195,14 +197,14 @@ class Running(comfy.samplers.Sampler):
 
 
 def _per_frame(sigma: Tensor, x: Tensor) -> Tensor:
-    """Noise levels [b t] of [], [b] or [b t]."""
+    """Noise levels [b t] from [], [b] or [b t]."""
     if sigma.ndim == 1:
         sigma = sigma[:, None]
     return sigma.to(x).expand(x.shape[:2])
 
 
 class VideoGuider(comfy.samplers.CFGGuider):
-    """ComfyUI's guidance, with guidance rescale where it is asked for."""
+    """ComfyUI's classifier-free guidance, with guidance rescale if it is set."""
 
     def __init__(self, model: Any, guidance: Guidance):
         super().__init__(model)
@@ -210,8 +212,8 @@ class VideoGuider(comfy.samplers.CFGGuider):
         self.set_cfg(guidance.cfg)
 
     def made_ready(self, prompts: dict[str, list], latents: Tensor) -> dict[str, list]:
-        """Prompts as conditions for latents [n c h w], while the guider samples: what ComfyUI does
-        with those it is given before."""
+        """Prompts as conditions for latents [n c h w], prepared while the guider samples as ComfyUI
+        does before sampling."""
         conds = {name: comfy.sampler_helpers.convert_cond(one) for name, one in prompts.items()}
         comfy.samplers.preprocess_conds_hooks(conds)
         comfy.samplers.filter_registered_hooks_on_conds(conds, self.model_options)
@@ -229,11 +231,11 @@ class VideoGuider(comfy.samplers.CFGGuider):
         cond, uncond = comfy.samplers.calc_cond_batch(
             self.inner_model, both, x, timestep, model_options or {}
         )
-        # Guidance of other nodes, such as one that rises from frame to frame, stays what it is.
+        # Keeps guidance functions of other nodes, such as one that rises over the frames.
         guided = comfy.samplers.cfg_function(
             self.inner_model, cond, uncond, self.cfg, x, timestep, model_options or {}, *both
         )
-        # Contrast is a property of the video, not of each of its frames.
+        # The standard deviation is that of the whole video, not of each frame.
         x, timestep, cond, guided = (
             one.unflatten(0, (-1, self.frames)) for one in (x, timestep, cond, guided)
         )

@@ -1,6 +1,7 @@
-"""FreeInit in a MODEL: a wrapper around ComfyUI's samplers lets them sample again.
+"""FreeInit in a MODEL: a wrapper around ComfyUI's samplers repeats the sampling.
 
-Our own samplers run inside of one of ComfyUI's that makes nothing itself; they do it in core.
+Our own samplers are not affected: they run inside a ComfyUI sampler that denoises nothing itself,
+and use core's FreeInit.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from ..shared.misfits import NEEDS_PURE_NOISE
 from .steps import count_steps
 
 KEY = "videoldm_free_init"
-"""Of the wrapper and of the attachment in a ModelPatcher."""
+"""The key of the wrapper and of the attachment in a ModelPatcher."""
 SAMPLE = comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE
 HANDLER = "context_handler"
-"""Core's context windows among the model options."""
+"""The key of ComfyUI's context windows in the model options."""
 
 
 def with_free_init(model: Any, how: FreeInit) -> Any:
@@ -33,7 +34,7 @@ def with_free_init(model: Any, how: FreeInit) -> Any:
     clone.remove_wrappers_with_key(SAMPLE, KEY)
     clone.set_attachments(KEY, how)
     clone.add_wrapper_with_key(SAMPLE, KEY, SamplingAgain(how))
-    # Wrappers act in the order they were added, and steps are counted within a sampling.
+    # Wrappers nest in the order they were added; steps are counted within one iteration.
     count_steps(clone)
     return clone
 
@@ -57,14 +58,14 @@ class SamplingAgain:
         if not bool(noise.any()) or latent_image is not None and bool(latent_image.any()):
             raise ValueError(NEEDS_PURE_NOISE)
         first, spread = sigmas[0], _spread(guider.inner_model.model_sampling, sigmas[0])
-        # What the sampler makes of its noise is sqrt(1 + sigma^2) times noise of core's.
+        # The sampler's initial x, spread * noise, is sqrt(1 + sigma^2) times core's noise.
         scale = spread / float((1 + first**2).sqrt())
         for k in range(self.how.iterations):
             given = _further(extra_args, k) if k else extra_args
             report = _reporting(callback, k, self.how.iterations)
             made = executor(guider, sigmas, given, report, noise, latent_image, *more)
             if not k:
-                eps = scale * noise  # Now, as core's windows shuffle it in place.
+                eps = scale * noise  # After sampling: ComfyUI's windows shuffle noise in place.
             if k + 1 < self.how.iterations:
                 fresh = _drawn(extra_args["seed"] + k + 1, noise)
                 again = noise_again(self.how, _video(made), _video(eps), _video(fresh), first)
@@ -73,7 +74,7 @@ class SamplingAgain:
 
 
 def _spread(sampling: Any, first: Tensor) -> float:
-    """By how much a sampler multiplies its noise at the first level."""
+    """The factor by which a sampler multiplies its noise at the first level."""
     highest = float(sampling.sigma_max)
     whole = math.isclose(highest, float(first), rel_tol=1e-5) or float(first) > highest
     one = torch.ones(1, 1, 1, 1, device=first.device)
@@ -81,8 +82,8 @@ def _spread(sampling: Any, first: Tensor) -> float:
 
 
 def _further(extra_args: dict[str, Any], k: int) -> dict[str, Any]:
-    """The arguments of the k-th further sampling: its steps have noise of their own, but the noise
-    that it starts from is not shuffled over core's windows once more."""
+    """The arguments of iteration k > 0: its steps draw new noise, but its initial noise is not
+    shuffled again over ComfyUI's windows (FreeNoise)."""
     options = extra_args["model_options"]
     handler = options.get(HANDLER)
     if handler is not None:
@@ -93,7 +94,7 @@ def _further(extra_args: dict[str, Any], k: int) -> dict[str, Any]:
 
 
 def _reporting(callback: Any, k: int, iterations: int) -> Callable[..., None] | None:
-    """The callback of all samplings together, for the k-th of them."""
+    """The callback for iteration k, which counts the steps of all iterations."""
     if callback is None:
         return None
 
@@ -110,7 +111,7 @@ def _drawn(seed: int, like: Tensor) -> Tensor:
 
 
 def _video(x: Tensor) -> Tensor:
-    """[b t c h w] of frames as batch, or of [b c t h w]."""
+    """[b t c h w] from frames as batch, or from [b c t h w]."""
     return x[None] if x.ndim == 4 else x.transpose(1, 2)
 
 

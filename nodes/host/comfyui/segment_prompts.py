@@ -1,4 +1,4 @@
-"""The CONDITIONING of a segment: what ComfyUI's guider is given of the prompts of a whole video."""
+"""The CONDITIONING of a segment for ComfyUI's guider, from the prompts of a whole video."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .frame_conditions import BY_FRAME
 from .model import LOW_RES, NOISE_LEVEL
 
 Prompts = dict[str, list]
-"""CONDITIONINGs by the names that a guider knows them by, "positive" and "negative"."""
+"""CONDITIONINGs by a guider's names for them, "positive" and "negative"."""
 
 
 @dataclass(frozen=True)
 class SegmentPrompts:
-    """The prompts of a whole video. unscaled: of latents [b c h w] that a segment is given as its
-    start image, None where the model moves none."""
+    """The prompts of a whole video. unscaled: scaled latents [b c h w] to raw ones, for context
+    frames that become a segment's start image; None if the model animates none."""
 
     positive: Sequence
     negative: Sequence
@@ -34,9 +34,9 @@ class SegmentPrompts:
         return {"positive": self.positive, "negative": self.negative}
 
     def whole(self, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
-        """All entries, those of other frames too: hooks are registered, and ControlNets are put
-        into memory, of what is given before sampling begins. `condition` is of any segment, `shape`
-        [b t c h w] that of its latents."""
+        """All entries, whatever their frames: ComfyUI registers hooks and loads ControlNets only of
+        the prompts that it gets before sampling begins. `condition` is that of any segment, `shape`
+        that of its latents [b t c h w]."""
         extra = _extra(condition, shape)
         return {
             name: [[text, {**_without_frames(more), **extra}] for text, more in prompt]
@@ -44,9 +44,9 @@ class SegmentPrompts:
         }
 
     def of_segment(self, condition: SegmentCondition) -> Prompts:
-        """One entry per prompt for the frames of a segment; tokens [1 n d], or [1 t n d] where
+        """One entry per prompt for the frames of a segment; tokens [1 n d], or [1 t n d] if the
         frames differ."""
-        copies: dict[int, Any] = {}  # A ControlNet of both prompts stays one, evaluated once.
+        copies: dict[int, Any] = {}  # A ControlNet that both prompts share is evaluated once.
         frames = condition.frames
         return {
             name: [[text_for(one, frames), self._started(_options(one, frames, copies), condition)]
@@ -61,7 +61,7 @@ class SegmentPrompts:
 
 
 def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int]) -> Prompts:
-    """The prompts of a segment for a batch of images: frames [(b t)] of latents [b t c h w]."""
+    """The prompts of a segment for a batch of images [(b t) c h w]; shape: [b t c h w]."""
     extra, videos = _extra(condition, shape), shape[0]
 
     def folded(text: Tensor | None) -> Tensor | None:
@@ -76,7 +76,7 @@ def for_batch(prompts: Prompts, condition: SegmentCondition, shape: Sequence[int
 
 
 def _extra(condition: SegmentCondition, shape: Sequence[int]) -> dict[str, Tensor]:
-    """What stands behind the latents, and its noise step, per image; see `VideoLDMModel`."""
+    """The concatenated latents and their noise step, per image; see `VideoLDMModel`."""
     extra: dict[str, Tensor] = {}
     if condition.concatenated is not None:
         extra[LOW_RES] = rearrange(condition.concatenated, "b t c h w -> (b t) c h w")
@@ -92,8 +92,8 @@ def _without_frames(more: dict[str, Any]) -> dict[str, Any]:
 def _options(
     conditioning: Sequence, frames: Sequence[int], copies: dict[int, Any]
 ) -> dict[str, Any]:
-    """What else the prompt carries (ControlNets, masks, areas, ...), of its first entry, and its
-    pooled text: what there is for each frame of the whole video, for the frames of a segment."""
+    """The prompt's other entries (ControlNets, masks, areas, ...), from its first entry, and its
+    pooled text; per-frame values of the whole video are selected for the segment's frames."""
     given = _without_frames(conditioning[0][1])
     pooled = pooled_for(conditioning, frames)
     if pooled is not None:

@@ -1,4 +1,4 @@
-"""SparseCtrl as a CONTROL_NET of ComfyUI's, which its own nodes apply to prompts."""
+"""SparseCtrl as a ComfyUI CONTROL_NET, which ComfyUI's nodes apply to prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .layers import frame_batch
 
 
 class Held(nn.Module):
-    """A network in ComfyUI's memory management, which writes a device of its own on modules."""
+    """Holds a network for ComfyUI's memory management, which sets attributes such as `device` on
+    the module that it moves."""
 
     def __init__(self, network: SparseControlNet):
         super().__init__()
@@ -25,7 +26,7 @@ class Held(nn.Module):
 
 
 class SparseControlObject(comfy.controlnet.ControlNet):
-    """A SparseCtrl with the absolute frames that its images stand at, whatever the window."""
+    """A SparseCtrl with the absolute frames of its condition images, whatever the window."""
 
     images_by_frame = True
 
@@ -34,7 +35,7 @@ class SparseControlObject(comfy.controlnet.ControlNet):
         self.control_model, self.frames = network, tuple(frames)
         self.size: tuple[int, int] | None = None
         if network is not None:
-            # A plain patcher: the network's modules are not made of ComfyUI's operations.
+            # A plain patcher, as the network's modules do not use ComfyUI's operations.
             self.control_model_wrapped = comfy.model_patcher.ModelPatcher(
                 Held(network), load_device=manager.get_torch_device(),
                 offload_device=manager.unet_offload_device(),
@@ -42,7 +43,7 @@ class SparseControlObject(comfy.controlnet.ControlNet):
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int,
                     transformer_options: dict, **more: Any) -> dict | None:  # fmt: skip
-        """What is added in the U-Net, in ComfyUI's form, after what was applied before."""
+        """The U-Net's residuals in ComfyUI's form, merged with those of ControlNets before."""
         before = None
         if self.previous_controlnet is not None:
             before = self.previous_controlnet.get_control(
@@ -69,7 +70,8 @@ class SparseControlObject(comfy.controlnet.ControlNet):
         return self.control_merge({"middle": [middle], "output": skips}, before, None)
 
     def _images(self, x: Tensor) -> Tensor:
-        """What the network follows of the images, at the size of latents like x."""
+        """The condition images (pixels or latents) as the network reads them, for latents of x's
+        size."""
         reduction = 8 if self.vae is None else self.vae.spacial_compression_encode()
         height, width = (reduction * side for side in x.shape[-2:])
         if self.cond_hint is None or self.size != (height, width):

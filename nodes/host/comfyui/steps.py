@@ -1,7 +1,7 @@
 """The step of ComfyUI's sampler that an evaluation of the model belongs to.
 
-ComfyUI passes noise levels alone, and samplers also evaluate between two of them or, for a
-corrector, at the next one. Their callback comes once per step, behind its first evaluation.
+ComfyUI only passes noise levels, and samplers also evaluate between two levels or, in a corrector,
+at the next one. Their callback comes once per step, after its first evaluation.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ....core.diffusion.curves import StepAt, step_of, step_under_way
 from ..shared.setup_warnings import CoreRun
 
 KEY = "videoldm_steps"
-"""Of the wrappers in a model and of the counter among the transformer options."""
+"""The key of the wrappers in a model and of the counter in the transformer options."""
 WRAPPERS = comfy.patcher_extension.WrappersMP
 
 PREFIX = "sample_"
-"""Of the functions of ComfyUI's samplers."""
+"""Prefix of ComfyUI's sampler functions."""
 AHEAD = {
     f"{PREFIX}{name}"
     for name in (
@@ -28,11 +28,11 @@ AHEAD = {
         "dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp",
     )
 }  # fmt: skip
-"""Samplers that evaluate at the next step's level, or beyond, while they are in a step."""
+"""Samplers that, within a step, also evaluate at the next step's level or beyond."""
 
 
 class SamplerSteps:
-    """Follows a sampler through its noise levels. run: what is known of it as a whole."""
+    """Follows a sampler through its noise levels. run: its name, number of steps and cfg."""
 
     def __init__(self, levels: list[float], name: str, cfg: float):
         self.levels, self.looks_ahead = levels, name in AHEAD
@@ -44,11 +44,11 @@ class SamplerSteps:
         self.now = StepAt(0, max(len(levels) - 1, 1))
 
     def report(self, index: int) -> None:
-        """The sampler's callback of a step."""
+        """Called by the sampler's callback of step `index`."""
         self.reported, self.since = index, 0
 
     def evaluate(self, sigma: float) -> None:
-        """The model is about to be evaluated at a level."""
+        """Called before the model is evaluated at a noise level."""
         self.since += 1
         found = step_of(sigma, self.levels)
         if self.looks_ahead and self.reported >= 0:
@@ -58,15 +58,15 @@ class SamplerSteps:
 
 
 def count_steps(model: Any) -> None:
-    """Let the samplers of a model, which is ours alone, say what step they are in."""
+    """Count the steps of the model's samplers; changes the model, which must be our own clone."""
     for kind, wrapper in ((WRAPPERS.SAMPLER_SAMPLE, _sample), (WRAPPERS.PREDICT_NOISE, _evaluate)):
-        # What is there stays where it is, around those that ask for the step.
+        # One that was added before stays outside of the wrappers that read the step.
         if not model.get_wrappers(kind, KEY):
             model.add_wrapper_with_key(kind, KEY, wrapper)
 
 
 def step_at(options: Mapping[str, Any]) -> StepAt | None:
-    """The step under way by the transformer options of an evaluation; None outside of samplers."""
+    """The current step, from the transformer options of an evaluation; None outside of samplers."""
     ours = step_under_way.get()
     if ours is not None:
         return ours
@@ -80,7 +80,7 @@ def step_at(options: Mapping[str, Any]) -> StepAt | None:
 
 
 def run_of(options: Mapping[str, Any]) -> CoreRun:
-    """What is known of the run of a sampler that an evaluation belongs to."""
+    """What is known about the sampler run that an evaluation belongs to."""
     counter, step = options.get(KEY), step_at(options)
     if counter is not None:
         return counter.run

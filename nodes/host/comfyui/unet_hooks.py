@@ -1,7 +1,7 @@
-"""Where in ComfyUI's U-Net temporal layers act: forward hooks for one pass.
+"""Temporal layers in ComfyUI's U-Net, by forward hooks for one pass.
 
-The sites of core's forward pass through diffusers' U-Net, in ComfyUI's: after its modules and, for
-layers that reach inside of them, in its transformer blocks, group norms and self-attention.
+The sites are those of core's forward pass through diffusers' U-Net: after modules and, for layers
+that act inside of them, in transformer blocks, group norms and self-attention.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BEFORE, AFTER = "before_feed_forward", "after_feed_forward"
 
 @contextmanager
 def hooked(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[None]:
-    """Let the pass act in the U-Net as long as this lasts."""
+    """Hook the pass into the U-Net within this context."""
     with act.updated(), ExitStack() as stack:
         for handle in _handles(unet, layout, act):
             stack.callback(handle.remove)
@@ -55,7 +55,7 @@ def _handles(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[An
     for site in block_sites(layout):
         if site in act.sites:
             yield from _in_block(unet.get_submodule(ldm_path(site, layout)), site, act)
-    # Layers that follow the same module act in the order of the forward pass.
+    # Hooks on the same module are registered, and so called, in the order of the forward pass.
     for step in forward_steps(layout):
         if step.site in act.sites:
             yield _at(unet, layout, act, step.site)
@@ -73,14 +73,16 @@ def _at(unet: UNetModel, layout: UNetLayout, act: LayerPass, site: str) -> Any:
         return (act(site, args[0]), *args[1:])
 
     if site.startswith("down.") and site.endswith(".out"):
-        # The skip connection leaves before this site: so before the next level, not after.
+        # The skip connection branches off before this site, so the layer acts on the input of the
+        # next level, not on the output of this one.
         following = _after_level(unet, int(site.split(".")[1]), layout)
         return following.register_forward_pre_hook(before)
     return _module_at(unet, site, layout).register_forward_hook(after)
 
 
 def _in_block(block: BasicTransformerBlock, site: str, act: LayerPass) -> Iterator[Any]:
-    """Before the feed-forward the residual goes two ways: into its norm, and past it."""
+    """Layers before and after a block's feed-forward. The first has to change both the input of the
+    norm and the residual, which bypasses it and is corrected at the block's output."""
     past: list[Tensor] = []
 
     def into(norm: nn.Module, args: tuple) -> tuple:
@@ -108,18 +110,18 @@ def _module_at(unet: UNetModel, site: str, layout: UNetLayout) -> nn.Module:
 
 
 def _after_level(unet: UNetModel, level: int, layout: UNetLayout) -> nn.Module:
-    """The first module after a level on the way down, its down-sampler included."""
+    """The first module after a level of the down path and its downsampler."""
     if level == layout.levels - 1:
         return unet.middle_block[0]
     return unet.input_blocks[(level + 1) * (layout.layers + 1) + 1][0]
 
 
 # --------------------------------------------------------------------------------------------------
-# What the image network's own layers do while temporal layers are in it.
+# Changes to the image network's own layers while temporal layers are in it.
 
 
 def _norms(unet: UNetModel, layout: UNetLayout) -> Iterator[nn.Module]:
-    """Group norms, but those of transformers."""
+    """All group norms except those of transformers."""
     for site in res_sites(layout):
         block = unet.get_submodule(ldm_path(site, layout))
         yield from (block.in_layers[0], block.out_layers[0])
@@ -127,7 +129,7 @@ def _norms(unet: UNetModel, layout: UNetLayout) -> Iterator[nn.Module]:
 
 
 def _pooled(norm: nn.Module, frames: int) -> Iterator[Any]:
-    """A norm whose statistics are those of all frames of a video."""
+    """Let a norm compute its statistics over all frames of a video."""
 
     def to_clips(norm: nn.Module, args: tuple) -> tuple:
         return (rearrange(args[0], "(b t) c h w -> b c t h w", t=frames),)
@@ -140,7 +142,7 @@ def _pooled(norm: nn.Module, frames: int) -> Iterator[Any]:
 
 
 def _blocks(unet: UNetModel, layout: UNetLayout) -> Iterator[BasicTransformerBlock]:
-    """Transformer blocks that attend to themselves at all."""
+    """Transformer blocks with self-attention."""
     for site in block_sites(layout):
         block = unet.get_submodule(ldm_path(site, layout))
         if not block.disable_self_attn:
@@ -148,7 +150,7 @@ def _blocks(unet: UNetModel, layout: UNetLayout) -> Iterator[BasicTransformerBlo
 
 
 def _sparse_causal(block: BasicTransformerBlock, frames: int) -> Iterator[Any]:
-    """Self-attention to the first and the previous frame."""
+    """Let self-attention read the first and the previous frame."""
     select = partial(_selected, frames=frames)
     yield block.attn1.to_k.register_forward_hook(select)
     yield block.attn1.to_v.register_forward_hook(select)

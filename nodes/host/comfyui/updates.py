@@ -1,7 +1,7 @@
-"""LoRAs whose strength changes over frames and steps, in a MODEL of ComfyUI's.
+"""LoRAs with a strength that changes over frames and steps, in a ComfyUI MODEL.
 
-A wrapper around the U-Net's forward pass sets forward hooks on the modules that a LoRA changes, for
-that one pass. No weight is patched, so none is swapped from step to step.
+A wrapper around the U-Net's forward pass registers hooks on the modules that a LoRA changes, for
+that pass only. No weights are patched, so none have to be swapped between steps.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from .model import unet_layout
 from .steps import count_steps, step_at
 
 KEY = "videoldm_updates"
-"""Of the wrapper, the additional models and the attachment in a ModelPatcher."""
+"""The key of the wrapper, the additional models and the attachment in a ModelPatcher."""
 DIFFUSION_MODEL = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedUpdates:
-    """A LoRA, the patcher through which ComfyUI moves it, and its strength."""
+    """A LoRA with its strength, and the patcher by which ComfyUI moves it."""
 
     scheduled: Scheduled
     patcher: Any
 
 
 def with_lora(model: Any, path: Path, strength: Curve) -> Any:
-    """A clone of the model with one more LoRA beside its modules."""
+    """A clone of the model with one more LoRA on its modules."""
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
         raise ValueError(
@@ -67,7 +67,8 @@ def _patcher(
     path: Path, config: Mapping[str, Any], unet: nn.Module | None = None,
     disable_dynamic: bool = False,
 ) -> Any:  # fmt: skip
-    """What moves the updates of a file for a U-Net of this configuration."""
+    """A patcher of a file's LoRA for a U-Net of this configuration; without `unet`, one is built on
+    the meta device to look up its modules."""
     if unet is None:
         shapes = dict(config) | {"device": device("meta")}
         shapes.pop("disable_unet_model_creation", None)
@@ -83,14 +84,14 @@ def _updates(path: Path, config: Mapping[str, Any], unet: nn.Module) -> WeightUp
 
 
 def with_motion_lora(layers: LoadedLayers, path: Path, strength: Curve) -> LoadedLayers:
-    """The layers with one more LoRA beside them."""
+    """The layers with one more LoRA on them."""
     patcher = _motion_patcher(path, layers.patcher)
     module = layers.module.with_updates([Scheduled(patcher.model, strength)])
     return replace(layers, module=module, more=(*layers.more, patcher))
 
 
 def _motion_patcher(path: Path, layers: Any, disable_dynamic: bool = False) -> Any:
-    """What moves the updates that a file has for the layers of a patcher."""
+    """A patcher of a file's LoRA for the temporal layers in the patcher `layers`."""
     updates = families.load_layer_updates(path, layers.model, comfy.ops.manual_cast)
     patcher = _patcher_of(updates, disable_dynamic)
     patcher.cached_patcher_init = _motion_patcher, (path, layers)
@@ -106,7 +107,7 @@ def _patcher_of(module: nn.Module, disable_dynamic: bool) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class UpdatePass:
-    """The wrapper around a U-Net's forward pass that lets updates act in it."""
+    """The wrapper around a U-Net's forward pass that applies LoRAs."""
 
     scheduled: tuple[Scheduled, ...]
 

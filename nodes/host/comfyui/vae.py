@@ -1,4 +1,4 @@
-"""This pack's autoencoders and decoders as a VAE of ComfyUI's, and any VAE as a decoder."""
+"""This pack's autoencoders and decoders as a ComfyUI VAE, and any VAE as core's decoder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..shared.vae_3d import VideoVAE3D
 from ..tensors import images_from, pixels_of
 
 CHUNK = 16
-"""Frames that are decoded at a time by ComfyUI's own nodes; ours say so themselves."""
+"""Frames decoded at a time for ComfyUI's own nodes; ours choose their chunks."""
 
 
 class FirstStage3D(nn.Module):
-    """The module of a VAE of videos, with ComfyUI's calls on 5-D latents [b, c, t, h, w]."""
+    """The module of a video VAE, with ComfyUI's methods on 5-D latents [b, c, t, h, w]."""
 
     def __init__(self, vae: VideoVAE3D):
         super().__init__()
@@ -41,7 +41,8 @@ class FirstStage3D(nn.Module):
 
 
 class FirstStage(nn.Module):
-    """The modules of a VAE, with ComfyUI's calls: raw latents [n, c, h, w], pixels [n, 3, H, W]."""
+    """The modules of a VAE, with ComfyUI's methods on raw latents [n, c, h, w] and pixels
+    [n, 3, H, W]."""
 
     def __init__(self, vae: VideoVAE):
         super().__init__()
@@ -56,15 +57,15 @@ class FirstStage(nn.Module):
 
 
 class VideoLDMVAE(comfy.sd.VAE):
-    """A VAE of this project's format; with a temporal decoder the frames it decodes are one video.
+    """A VAE of this pack; a temporal decoder takes a batch for the frames of one video.
 
-    ComfyUI's VAE splits a batch by free memory, which a temporal decoder would show as seams:
-    frames are therefore decoded in chunks together with the neighbours they depend on.
+    ComfyUI's VAE splits a batch by free memory, which would leave seams with a temporal decoder.
+    This one decodes in chunks together with the neighbouring frames that they depend on.
     """
 
     def __init__(self, vae: VideoVAE | VideoVAE3D, *, disable_dynamic: bool = False):
-        # The base class reads everything from the names of weights it knows; ours are not among
-        # them, so its attributes are set here.
+        # The base class derives its attributes from weights that it recognises. It does not know
+        # ours, so they are set here.
         factor, manager = vae.factor, comfy.model_management
         is_3d = isinstance(vae, VideoVAE3D)
         stage = FirstStage3D(vae) if is_3d else FirstStage(vae)
@@ -101,13 +102,13 @@ class VideoLDMVAE(comfy.sd.VAE):
         return self.first_stage_model.vae.temporal_factor
 
     def load(self, shape: torch.Size, frames: int) -> VideoVAE:
-        """Load the weights, with room for so many frames of latents [..., h, w]."""
+        """Load the weights, with memory for decoding `frames` frames of latents [..., h, w]."""
         memory = frames * self.memory_used_decode(shape, self.vae_dtype)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
         return self.first_stage_model.vae
 
     def encode(self, pixel_samples: Tensor, *args: Any, **more: Any) -> Tensor:
-        """Raw latents of an IMAGE: 4-D frames as batch, or 5-D where there are fewer of them."""
+        """Raw latents of an IMAGE: 4-D, frames as batch, or 5-D for a VAE that compresses time."""
         if self.latent_dim == 2:
             return super().encode(pixel_samples, *args, **more)
         latents = encode_pixels(self, pixels_of(pixel_samples))
@@ -122,7 +123,8 @@ class VideoLDMVAE(comfy.sd.VAE):
         overlap: int | None = None, tile_t: int | None = None, overlap_t: int | None = None,
         **more: Any,
     ) -> Tensor:  # fmt: skip
-        """The same in tiles of latent positions; chunks in time need no overlap of their own."""
+        """As `decode`, in spatial tiles of latent positions; chunks in time overlap by the
+        decoder's reach, whatever tile_t and overlap_t."""
         tile = min(tile_x or 64, tile_y or 64)
         overlap = tile // 4 if overlap is None else overlap
         return self._decoded(samples, tile=tile, tile_overlap=min(overlap, tile - 1))
@@ -142,7 +144,7 @@ class VideoLDMVAE(comfy.sd.VAE):
 def _chunks(
     vae: VideoVAE, raw: Tensor, device: torch.device, tiles: dict[str, Any]
 ) -> Iterator[Tensor]:
-    # One that is not local is blended over a latent frame on either side of a chunk.
+    # Chunks of a decoder that is not local overlap by one latent frame and are blended there.
     blended = {} if vae.reach is not None else {"reach": 1}
     for pixels in decode(vae, raw, chunk=CHUNK // vae.temporal_factor, **blended, **tiles):
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -150,7 +152,7 @@ def _chunks(
 
 
 def _memory(sides: Any, factor: int, dtype: torch.dtype) -> float:
-    """Bytes of one frame's widest activations, of which about six are alive at a time."""
+    """Bytes for decoding one frame: its widest activations, about six of which exist at a time."""
     height, width = (factor * side for side in tuple(sides)[-2:])
     return 6 * 64 * height * width * comfy.model_management.dtype_size(dtype)
 
@@ -160,7 +162,7 @@ def _memory(sides: Any, factor: int, dtype: torch.dtype) -> float:
 
 
 class WiredDecoder:
-    """`interface.Decoder` of a VAE of ComfyUI's: image VAEs decode frame by frame."""
+    """`interface.Decoder` for a ComfyUI VAE: image VAEs decode frame by frame."""
 
     def __init__(self, vae: comfy.sd.VAE):
         if vae.latent_dim != 2 and not isinstance(vae, VideoLDMVAE):
@@ -187,8 +189,8 @@ class WiredDecoder:
 
     @torch.no_grad()
     def _together(self, raw: Tensor) -> Tensor:
-        """Pixels [t, 3, H, W] of the frames [t, c, h, w] of one video, however much memory is free:
-        ComfyUI's own method would cut them into batches that do not know of each other."""
+        """Pixels [t, 3, H, W] of the frames [t, c, h, w] of one video, decoded at once: ComfyUI's
+        own method splits them, by free memory, into batches that are decoded separately."""
         vae = self.vae
         memory = len(raw) * vae.memory_used_decode(raw[:1].shape, vae.vae_dtype)
         comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
@@ -196,7 +198,7 @@ class WiredDecoder:
 
 
 def decodes_together(vae: comfy.sd.VAE) -> bool:
-    """Whether ComfyUI's decoder is one with temporal layers, which takes a batch for a video."""
+    """Whether ComfyUI's decoder has temporal layers, and so takes a batch for a video."""
     return isinstance(getattr(vae.first_stage_model, "decoder", None), VideoDecoder)
 
 
@@ -205,7 +207,7 @@ def encode_pixels(vae: comfy.sd.VAE, pixels: Tensor) -> Tensor:
     if isinstance(vae, VideoLDMVAE):
         latents = vae.load(pixels.shape, 1).encode_video(pixels.to(vae.device))
         return latents.to(vae.output_device)
-    # Not cut to 0 .. 1: noise on an image goes beyond.
+    # Not clamped to 0 .. 1: a noised image exceeds that.
     images = rearrange(pixels, "b t c h w -> (b t) h w c").float().add(1).div(2)
     latents = vae.encode(images)
     return rearrange(latents, "(b t) c h w -> b t c h w", b=len(pixels))

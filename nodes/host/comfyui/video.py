@@ -1,4 +1,4 @@
-"""A VIDEO of ComfyUI's whose frames are made only while it is saved."""
+"""A ComfyUI VIDEO whose frames are only made while it is saved."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from ..shared.video import OfStream
 from ..tensors import audio_of, pixels_of
 
 QUALITY, PRESET = 18, "medium"
-"""Of the files that we write ourselves: the constant rate factor, and x264's preset."""
+"""Constant rate factor and x264 preset of the files that we write ourselves."""
 SUFFIXES = {".mp4": "mp4", ".webm": "webm"}
 FORMATS = {
     ("mp4", "auto"): "mp4", ("mp4", "h264"): "mp4", ("mp4", "av1"): "mp4 (AV1)",
     ("webm", "auto"): "webm", ("webm", "av1"): "webm (AV1)",
 }  # fmt: skip
-"""Ours for ComfyUI's container and codec."""
+"""Our format for ComfyUI's (container, codec)."""
 
 
 class StreamedVideo(OfStream, Input.Video):
     """A `VideoStream` with the methods of ComfyUI's videos.
 
-    Plain 8-bit MP4 and WebM files are written while the frames are made, and trims, crops and new
-    sizes are as lazy; for everything else the frames are gathered first and ComfyUI writes the
-    file.
+    Plain 8-bit MP4 and WebM files are written while the frames are made; trimming, cropping and
+    resizing are lazy, too. For all other settings the frames are collected in memory and ComfyUI
+    writes the file.
     """
 
     def __init__(self, stream: VideoStream):
@@ -76,15 +76,16 @@ class StreamedVideo(OfStream, Input.Video):
         self, start_time: float | None = None, duration: float | None = None,
         strict_duration: bool = True, **more: Any,
     ) -> StreamedVideo | None:  # fmt: skip
-        """The frames that begin within `duration` seconds (0: all) from `start_time` on; None if
-        there are none, or with `strict_duration` less than that."""
+        """The frames that begin within `duration` seconds (0: all) from `start_time`; None if there
+        are none or, with `strict_duration`, if they last less than that."""
         trimmed = self.stream.trimmed(start_time or 0, duration or 0)
         if trimmed is None or (strict_duration and trimmed.seconds < Fraction(duration or 0)):
             return None
         return StreamedVideo(trimmed)
 
     def get_stream_source(self) -> str:
-        """A temporary file, which ComfyUI removes when it starts again; written once."""
+        """The path of a temporary MP4 file, written on the first call; ComfyUI removes it when it
+        starts again."""
         if self.source is None:
             from .host import host
 
@@ -97,8 +98,8 @@ class StreamedVideo(OfStream, Input.Video):
     def as_cropped(
         self, x: int = 0, y: int = 0, width: int = 0, height: int = 0, **more: Any
     ) -> StreamedVideo:
-        """The part of the frames under the rectangle, on even pixels; all of them where it is empty
-        or covers them."""
+        """The frames cropped to the rectangle, rounded to even pixels; unchanged if that is empty
+        or the whole frame."""
         rectangle = _even_rectangle((x, y, width, height), self.get_dimensions())
         return self if rectangle is None else self._under(rectangle)
 
@@ -106,8 +107,7 @@ class StreamedVideo(OfStream, Input.Video):
         self, width: int, height: int, upscale_method: str, crop: str = "disabled",
         post_crop: tuple[int, int, int, int] | None = None, **more: Any,
     ) -> StreamedVideo:  # fmt: skip
-        """All frames in another size by ComfyUI's resizing, then exactly the rectangle
-        `post_crop`."""
+        """The frames resized by ComfyUI's method, then cropped to exactly `post_crop`."""
 
         def resized(pixels: Tensor) -> Tensor:
             images = common_upscale((pixels + 1) / 2, width, height, upscale_method, crop)
@@ -117,7 +117,7 @@ class StreamedVideo(OfStream, Input.Video):
         return video if post_crop is None else video._under(tuple(map(int, post_crop)))
 
     def has_pending_frame_edits(self) -> bool:
-        """False: crops and new sizes are in the frames that `get_stream_source` writes."""
+        """False: the file of `get_stream_source` is already cropped and resized."""
         return False
 
     def _under(self, rectangle: tuple[int, int, int, int]) -> StreamedVideo:
@@ -141,8 +141,8 @@ class StreamedVideo(OfStream, Input.Video):
 def _even_rectangle(
     wanted: tuple[int, int, int, int], size: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
-    """(x, y, width, height) within a frame of (width, height), on even pixels as video files want
-    them; None for a rectangle that is empty or the whole frame."""
+    """(x, y, width, height) within a frame of `size` (width, height), rounded to even pixels as
+    video codecs require; None for a rectangle that is empty or the whole frame."""
     starts, sides = [], []
     for start, side, limit in zip(wanted[:2], wanted[2:], size, strict=True):
         start = min(max(int(start), 0), limit - 1) // 2 * 2
@@ -154,13 +154,13 @@ def _even_rectangle(
 
 
 def _known_to(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the settings that are given which this version of ComfyUI knows."""
+    """The settings that are not None and that this version of ComfyUI accepts."""
     known = signature(function).parameters
     return {name: value for name, value in given.items() if value is not None and name in known}
 
 
 def _format(path: Any, format: Any, codec: Any) -> str | None:
-    """The one of our formats that is meant, or None for what we cannot stream into."""
+    """Our format for these arguments, or None if we cannot write it while streaming."""
     if not isinstance(path, str | PathLike):
         return None
     format, codec = (getattr(one, "value", one) for one in (format, codec))
@@ -170,7 +170,7 @@ def _format(path: Any, format: Any, codec: Any) -> str | None:
 
 
 def stream_of(video: Any) -> VideoStream:
-    """The frames of any VIDEO; those of a file are read only when they are needed."""
+    """The frames of any VIDEO; those of a file are read lazily."""
     if isinstance(video, StreamedVideo):
         return video.stream
     if isinstance(video, InputImpl.VideoFromFile) and _is_uncut(video):
@@ -186,13 +186,13 @@ def stream_of(video: Any) -> VideoStream:
 
 
 def _is_uncut(video: Any) -> bool:
-    """Whether its frames are those of its file, from one time to another."""
+    """Whether its frames are those of a time range of its file, unedited."""
     edited = getattr(video, "has_pending_frame_edits", lambda: False)()
     return hasattr(video, "get_active_trim_window") and not edited
 
 
 def _of_file(info: VideoInfo, start_time: float, duration: float) -> VideoStream:
-    """The frames that begin within these seconds, as ComfyUI takes them; 0 is to the end."""
+    """The frames that begin within these seconds, as in ComfyUI; duration 0 is to the end."""
     timing = info.timing or Timing.regular(info.frames, info.frame_rate)
     begin = Fraction(start_time).limit_denominator(1_000_000)
     lasts = Fraction(duration).limit_denominator(1_000_000)

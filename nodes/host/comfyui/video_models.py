@@ -1,4 +1,4 @@
-"""Video models of a file and its further parts, each of which ComfyUI can make anew."""
+"""The video model and further parts in a file, each of which ComfyUI can rebuild."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .video_network import build_video_patcher
 def video_patcher(
     model: DiffusionModel, path: Path, untold: Untold, *, disable_dynamic: bool = False
 ) -> Any:
-    """A patcher of a network made for video, or of an image model without its layers."""
+    """A patcher of a network made for video, or of an image network without temporal layers."""
     build = build_video_patcher if model.has_time_axis else _build_image
     patcher = build(model, disable_dynamic=disable_dynamic)
     return renewable(patcher, _model_again, path, untold)
@@ -37,7 +37,7 @@ def _build_image(model: DiffusionModel, *, disable_dynamic: bool) -> Any:
 
 
 def further_parts(found: VideoParts, path: Path, untold: Untold) -> tuple[Any, Any, Any]:
-    """(CLIP_VISION, VAE, CLIP) of the file; what it does not hold says so when it is used."""
+    """(CLIP_VISION, VAE, CLIP) of the file; missing ones raise an error when they are used."""
     vision: Any = MissingPart(NO_CLIP_VISION.format(path.name))
     if found.image_encoder is not None:
         vision = _vision(found)
@@ -68,7 +68,7 @@ def _vision_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> 
 
 
 def _vision(found: VideoParts, *, disable_dynamic: bool = False) -> Any:
-    """The image encoder as ComfyUI's, or with the resampler behind it as ours."""
+    """The image encoder in ComfyUI's class, or in ours if a resampler follows it."""
     if found.resampler is None:
         return build_clip_vision(found.image_encoder, disable_dynamic=disable_dynamic)
     vision = ImagePrompter(found)

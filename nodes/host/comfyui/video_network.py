@@ -1,7 +1,7 @@
-"""Networks made for video as a whole as a MODEL of ComfyUI's, with 5-D latents.
+"""Networks made for video as a whole as a ComfyUI MODEL with 5-D latents.
 
-ComfyUI's own samplers give them [b, c, t, h, w] and a prompt; ours fold the frames into the batch,
-as they do for image models, and tell the rest in the options (see `layers.FrameBatch`).
+ComfyUI's own samplers call them with [b, c, t, h, w] and a prompt; ours fold the frames into the
+batch, as for image models, and pass other conditions in the options (see `layers.FrameBatch`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .model import PREDICTIONS, VideoLDMConfig, VideoLDMLatents
 
 
 class VideoLatents(VideoLDMLatents):
-    """Latents with a time axis; their colours are those that ComfyUI knows for 4 channels."""
+    """Latents with a time axis; their preview colours are ComfyUI's for SD 1.5."""
 
     latent_dimensions = 3
 
@@ -37,7 +37,7 @@ class VideoLatents(VideoLDMLatents):
 
 
 class HostedUNet(FactorisedUNet):
-    """The network with ComfyUI's call."""
+    """The network with ComfyUI's call signature; x is [(b t), c, h, w] or [b, c, t, h, w]."""
 
     def __init__(self, network: FactorisedConfig, dtype: Any = None, device: Any = None,
                  operations: Any = None, **more: Any):  # fmt: skip
@@ -78,15 +78,15 @@ class HostedUNet(FactorisedUNet):
 
 
 def _per_video(timesteps: Tensor) -> Tensor:
-    """[b] where the frames of every video are at one step."""
+    """[b] if all frames of a video are at the same step, else [b t] as it is."""
     if timesteps.ndim == 2 and bool((timesteps == timesteps[:, :1]).all()):
         return timesteps[:, 0]
     return timesteps
 
 
 def _prompt(text: Tensor | None, videos: int) -> Tensor | None:
-    """Tokens [b n d] of those of a batch of frames, or [b t n d] where the frames of a video have
-    prompts of their own."""
+    """Tokens [b n d] from those of a batch of frames, or [b t n d] if the frames of a video have
+    different prompts."""
     if text is None or len(text) <= videos:
         return text
     rows = rearrange(text, "(b t) n d -> b t n d", b=videos)
@@ -94,14 +94,14 @@ def _prompt(text: Tensor | None, videos: int) -> Tensor | None:
 
 
 def _each(value: Tensor | None, videos: int) -> Tensor | None:
-    """One value per video, of those of its frames."""
+    """One value per video: that of its first frame if there is one per frame."""
     if value is None:
         return None
     return value[:: max(1, len(value) // videos)] if len(value) > videos else value
 
 
 class VideoNetworkModel(comfy.model_base.BaseModel):
-    """A network made for video, as ComfyUI's model classes are."""
+    """A network made for video as one of ComfyUI's model classes."""
 
     def __init__(self, config: VideoLDMConfig, model: DiffusionModel):
         kind, sampling = PREDICTIONS[model.prediction]

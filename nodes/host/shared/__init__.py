@@ -1,1 +1,1 @@
-"""Rules that both hosts compute alike, on plain values; nothing here knows which host runs."""
+"""What both hosts compute alike, on plain values; nothing here depends on which host runs."""

@@ -1,8 +1,8 @@
-"""LATENTs that are read as a task needs them: those that lie in a file, and those whose frames are
+"""LATENTs that are read part by part: those in memory-mapped files, and those whose frames are
 still being made, in the threads that follow a stage.
 
-Only this pack's stages that read frames as they come take one of the latter. All others end the
-thread, in which nothing is done but to begin chunks ahead.
+Only this pack's streaming stages accept the latter. Any other node that reads one ends its thread,
+which loses nothing: such threads only begin chunks ahead of time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ..interface import Host
 
 
-PART = 16  # frames that are read together
+PART = 16  # frames read at a time
 
 
 class ArrivingLatent(dict):
-    """A LATENT without samples, but with those to come: parts that are LATENTs."""
+    """A LATENT whose samples are still to come, in parts that are LATENTs themselves."""
 
     def __init__(self, arriving: Arriving):
         super().__init__()
@@ -39,14 +39,14 @@ class ArrivingLatent(dict):
 
 
 class Latents(NamedTuple):
-    """Latents of this shape [b t c h w], whole or as they come; frames() is called once of those
-    that are still being made."""
+    """Latents of this shape [b t c h w], whole or in parts; for those that are still being made,
+    frames() can only be called once."""
 
     shape: tuple[int, ...]
     frames: Callable[[], Frames]
 
     def video(self, number: int) -> Latents:
-        """One of the b videos, [1 t c h w]."""
+        """Video `number` of the b videos, [1 t c h w]."""
 
         def frames() -> Frames:
             found = self.frames()
@@ -61,7 +61,7 @@ Read = Callable[[Mapping[str, Any]], Tensor]
 
 
 def latents(latent: Mapping[str, Any], read: Read) -> Latents:
-    """The latents of a LATENT, by a host's `raw` or `to_core`."""
+    """The latents of a LATENT, as `read` returns them: a host's `raw` or `to_core`."""
     if isinstance(latent, ArrivingLatent):
         arriving = latent.arriving
         return Latents(arriving.shape, lambda: map(read, arriving.follow()))
@@ -69,7 +69,7 @@ def latents(latent: Mapping[str, Any], read: Read) -> Latents:
 
 
 def finished_latents(latent: Mapping[str, Any], read: Read) -> Latents:
-    """As `latents`, of a LATENT that is all there."""
+    """As `latents`, for a LATENT that is complete."""
     if isinstance(latent, Mapping) and is_mapped(latent.get("samples")):
         return _of_file(latent, read)
     whole = read(latent)
@@ -84,7 +84,7 @@ def _of_file(latent: Mapping[str, Any], read: Read) -> Latents:
         for part in in_parts(samples, PART, axis=axis):
             yield read({**latent, "samples": part})
 
-    latents_of(latent)  # What can be wrong with all of them is said before any is used.
+    latents_of(latent)  # Check all of them before any is used.
     first = next(parts())
     return Latents((first.shape[0], samples.shape[axis], *first.shape[2:]), parts)
 

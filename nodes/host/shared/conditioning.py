@@ -1,10 +1,10 @@
-"""CONDITIONING to text tensors: which prompt the frames of a segment get.
+"""CONDITIONING to text tensors: which prompt each frame of a segment gets.
 
-A CONDITIONING is ComfyUI's list of [tokens [1, n, d], dict]. Entries whose dict carries
+A CONDITIONING is ComfyUI's list of [tokens [1, n, d], dict]. Entries whose dict has
 `videoldm_frames: (start, stop)` are for those frames of the finished video only; where two ranges
-overlap, the tokens of both are cross-faded. A range that `videoldm_within` another holds what
-that one has for some of its frames: it is the other that fades. Prompts without frames of their own
-are ComfyUI's "combined" ones: each is evaluated, and their predictions are averaged.
+overlap, their tokens are cross-faded. `videoldm_within: (start, stop)` names the segment that a
+range is a part of; cross-fades are then those of the segment. Several prompts without ranges are
+ComfyUI's "combined" ones: each is evaluated, and their predictions are averaged.
 """
 
 from __future__ import annotations
@@ -20,38 +20,40 @@ from ....core.text.blending import linear, spherical
 
 FRAMES, WITHIN, BLEND = "videoldm_frames", "videoldm_within", "videoldm_blend"
 OF_FRAMES = (FRAMES, WITHIN, BLEND)
-"""What entries carry of their frames; the models are told nothing of it."""
+"""Keys of an entry about its frames; models do not get them."""
 SPHERICAL = "spherical"
-"""Under BLEND: how tokens are faded, instead of linearly. Pooled text always is so."""
+"""Value of BLEND: tokens are interpolated spherically, not linearly. Pooled text always is
+linearly."""
 
 
 class Span(NamedTuple):
-    """The frames first .. last - 1 of an entry, and those of the segment that it is a part of."""
+    """The frames first .. last - 1 of an entry, and the range of the segment that it belongs to."""
 
     first: int
     last: int
     segment: tuple[int, int]
     whole: bool
-    """Whether it is all of its segment."""
+    """Whether the entry covers its whole segment."""
 
 
 def branches(conditioning: Sequence) -> list[list]:
-    """The parts of a CONDITIONING that are evaluated each for itself; ValueError for a mixture of
-    prompts with frames of their own and prompts without."""
+    """The parts of a CONDITIONING that are evaluated separately; ValueError if only some of its
+    prompts have a range of frames."""
     _entries(conditioning)
     combined = len(conditioning) > 1 and span_of(conditioning[0][1]) is None
     return [[one] for one in conditioning] if combined else [list(conditioning)]
 
 
 def hint_indices(hints: int, frames: Sequence[int]) -> list[int]:
-    """Which of a ControlNet's images each absolute frame of a video gets: the last one remains."""
+    """Which of a ControlNet's images each absolute frame of a video gets: frames past the last
+    image keep that one."""
     return [min(frame, hints - 1) for frame in frames]
 
 
 def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
-    """Tokens of one branch for the absolute frames of a segment: [1, n, d], or [1, t, n, d] where
-    they differ. Tokens [k, n, d] of one prompt are those of the frames 0 .. k - 1, as other packs
-    schedule prompts."""
+    """Tokens of one branch for the absolute frames of a segment: [1, n, d], or [1, t, n, d] if they
+    differ. Tokens [k, n, d] of a single prompt are for the frames 0 .. k - 1, which is how other
+    packs schedule prompts."""
     entries = _entries(conditioning)
     blend = conditioning[0][1].get(BLEND)
     return for_frames(*zip(*entries, strict=True), frames, tokens=True, blend=blend)
@@ -59,7 +61,7 @@ def text_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
 
 def pooled_for(conditioning: Sequence, frames: Sequence[int]) -> Tensor | None:
     """The pooled text, which models such as SDXL read, for the absolute frames of a segment:
-    [1, d], or [1, t, d] where they differ; mixed as the tokens are, but always linearly."""
+    [1, d], or [1, t, d] if they differ. It is always interpolated linearly."""
     pooled = [more.get("pooled_output") for _, more in conditioning]
     if any(one is None for one in pooled):
         return pooled[0]
@@ -70,12 +72,12 @@ def for_frames(
     values: Sequence[Tensor | None], spans: Sequence[Span | None], frames: Sequence[int], *,
     tokens: bool = False, blend: str | None = None,
 ) -> Tensor | None:  # fmt: skip
-    """Values [1, ...] of spans of frames for these frames: [1, ...], or [1, t, ...] where frames
+    """Values [1, ...] of spans of frames for these frames: [1, ...], or [1, t, ...] if the frames
     differ.
 
-    Where segments overlap, a frame gets the mean of what they hold; frames outside of all (a last
-    segment may run past the end) get the nearest's. tokens: values are prompts [1, n, d], whose
-    numbers of tokens may differ. blend: `SPHERICAL` or None.
+    Where segments overlap, a frame gets their weighted mean; frames outside all of them (a last
+    segment may run past the end) get the nearest one's value. tokens: values are prompts [1, n, d]
+    whose n may differ. blend: `SPHERICAL`, or None for linear.
     """
     if len(values) == 1:
         return _rows(values[0], frames)
@@ -88,7 +90,7 @@ def for_frames(
 
 
 def _rows(value: Tensor | None, frames: Sequence[int]) -> Tensor | None:
-    """A value for all frames, or of a batch [k, ...] each frame's own: the last one remains."""
+    """A value [1, ...] as it is; of a batch [k, ...] the row of each frame, [1, t, ...]."""
     if value is None or len(value) == 1:
         return value
     return value[hint_indices(len(value), frames)][None]
@@ -97,8 +99,8 @@ def _rows(value: Tensor | None, frames: Sequence[int]) -> Tensor | None:
 def with_frames(
     conditioning: Sequence, start: int, stop: int, within: tuple[int, int] | None = None
 ) -> list:
-    """The same prompts for the frames start .. stop - 1 only, of a segment `within` which they
-    lie."""
+    """The same prompts for the frames start .. stop - 1 only; within: the range of the segment that
+    they are a part of."""
     span = {FRAMES: (start, stop)} | ({} if within is None else {WITHIN: within})
     return [[tokens, {**more, **span}] for tokens, more in conditioning]
 
@@ -117,7 +119,7 @@ def _entries(conditioning: Sequence) -> list[tuple[Tensor | None, Span | None]]:
 
 
 def span_of(more: Mapping[str, Any]) -> Span | None:
-    """The frames that an entry is for; ValueError for what are none."""
+    """The frames that an entry is for, None for all; ValueError for an empty range."""
     found = more.get(FRAMES)
     if found is None:
         return None
@@ -129,25 +131,25 @@ def span_of(more: Mapping[str, Any]) -> Span | None:
 
 
 def _shares(spans: Sequence[Span], frame: int) -> list[tuple[int, float]]:
-    """Which values a frame is mixed of, first to last, with the share of each."""
+    """The values that a frame is mixed from, in the order of their segments, and their shares."""
     segments = {one.segment if not one.whole else k: one.segment for k, one in enumerate(spans)}
     weights = dict(zip(segments, _weights(list(segments.values()), frame), strict=True))
     found = []
     for k, one in enumerate(spans):
         weight, (start, stop) = weights[one.segment if not one.whole else k], one.segment
-        # Outside of its segment, a frame gets the segment's first or last part.
+        # A frame outside the segment gets the segment's first or last part.
         if weight and one.first <= min(max(frame, start), stop - 1) < one.last:
             found.append((k, weight))
     return sorted(found, key=lambda one: spans[one[0]].segment)
 
 
 def _weights(ranges: Sequence[tuple[int, int]], frame: int) -> list[float]:
-    """The share of each segment in a frame: a linear fade over the frames that they share."""
+    """The share of each segment in a frame: a linear cross-fade where they overlap."""
     depths = [min(frame - start + 1, stop - frame) for start, stop in ranges]
     inside = [k for k, depth in enumerate(depths) if depth > 0]
     inside = sorted(inside or [depths.index(max(depths))], key=lambda k: ranges[k])
     if len(inside) > 1:
-        # The earliest fades out towards its end and the latest in from its start.
+        # The earliest fades out towards its end, and the latest fades in from its start.
         depths[inside[0]] = ranges[inside[0]][1] - frame
         depths[inside[-1]] = frame - ranges[inside[-1]][0] + 1
     else:
@@ -160,7 +162,7 @@ def _mixed(
     values: Sequence[Tensor], shares: Sequence[tuple[int, float]],
     mix: Callable[[Tensor, Tensor, float], Tensor],
 ) -> Tensor:  # fmt: skip
-    """Two values at a time: what there is so far, and the next one."""
+    """The values interpolated pairwise: the result so far with the next one."""
     (first, total), *others = shares
     found = values[first]
     for k, share in others:
@@ -170,6 +172,6 @@ def _mixed(
 
 
 def same_length(tokens: Sequence[Tensor]) -> list[Tensor]:
-    """Prompts of n tokens each: repeated to a common multiple, which attention does not notice."""
+    """Prompts repeated to a common number of tokens, which does not change cross-attention."""
     length = math.lcm(*(one.shape[1] for one in tokens))
     return [one.repeat(1, length // one.shape[1], 1) for one in tokens]

@@ -1,4 +1,4 @@
-"""Textual inversions by name, as prompts mention them: "embedding:NAME"."""
+"""Textual inversions by name, as prompts write them: "embedding:NAME"."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from ....core.families.textual_inversions import read
 
 ENDINGS = ("", ".safetensors", ".pt", ".bin")
-"""What a name may leave out, in the order in which files are looked for."""
+"""Suffixes that a name may leave out, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The folders that hold them, for text encoders of one width."""
+    """Textual inversions in some folders, for text encoders of one width."""
 
     roots: Sequence[Path]
     width: int
 
     def load(self, name: str) -> Tensor | None:
-        """The vectors [n, d] of a name with or without ending and folder; None where no such file
-        is. Their width may be another than the encoder's."""
+        """The vectors [n, d] of a name, with or without suffix and folder; None if there is no such
+        file. d may differ from the encoder's width."""
         path = self._find(name.replace("\\", "/")) if name else None
         return None if path is None else read(path, self.width)
 

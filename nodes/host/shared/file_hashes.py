@@ -1,4 +1,4 @@
-"""The digests of the files that inputs of nodes name, remembered as long as the files stay."""
+"""Digests of the files that node inputs name, cached until a file changes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ MEMORY = "file_digests.json"
 
 
 class FileHashes:
-    """Digests of the contents of files.
+    """Digests of file contents.
 
-    memory: a JSON file that keeps them over processes, by path, size and time of change; without
-    it, or where it cannot be written, they are found anew.
+    memory: a JSON file that caches them across processes, by path, size and modification time;
+    without it, or if it cannot be written, each process computes them anew.
     """
 
     def __init__(self, folders: FolderAccess, memory: Path | None = None):
@@ -38,13 +38,13 @@ class FileHashes:
         self.known: dict[str, list] = _read(memory)
 
     def named_by(self, value: Any) -> list[str]:
-        """The digests of all files that a value of an input could mean: models of any kind, inputs,
-        embeddings in a prompt."""
+        """The digests of all files that the value of an input may refer to: models of any kind,
+        input files, embeddings in a prompt."""
         if not isinstance(value, str) or not value.strip():
             return []
         found = []
         for path in sorted(set(self._paths(value))):
-            with suppress(OSError):  # The node that reads it will say what is wrong.
+            with suppress(OSError):  # The node that reads the file reports the error.
                 found.append(self.of(path))
         return found
 
@@ -69,7 +69,7 @@ class FileHashes:
                     yield self.folders.model_path(kind, f"{name}{ending}")
 
     def of(self, path: Path) -> str:
-        """The digest of a file, or of all files in a folder with their names."""
+        """The digest of a file, or of the names and contents of all files in a folder."""
         if path.is_dir():
             inner = sorted(one for one in path.rglob("*") if one.is_file())
             text = "\n".join(f"{one.relative_to(path)} {self.of(one)}" for one in inner)

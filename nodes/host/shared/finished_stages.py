@@ -1,9 +1,9 @@
-"""Stages that are finished as a whole: which inputs a node needs, and what it gives without them.
+"""Reusing whole stages: which inputs a node needs, and its output if the stage is finished.
 
-Models, prompts and VAEs are lazy inputs of the nodes of long stages. They are asked for, and so
-loaded, only where something is left to be made. Whether that is so is read from the store, under a
-key of the node with everything upstream of it; where a node upstream is not known to depend on its
-inputs and files alone, everything is asked for.
+Models, prompts and VAEs are lazy inputs of the nodes of long stages: they are requested, and so
+loaded, only if something is left to compute. The store tells, under a key of the node and
+everything upstream of it. If a node upstream is not known to depend on its inputs and files only,
+all inputs are requested.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ LATENT, VIDEO = "latent", "video"
 
 
 def stage_output(host: Host, kind: str, without: Collection[str] = ()) -> StageOutput | None:
-    """Where is noted what the node that runs now gave; None where that cannot be told.
+    """The record of the running node's output in the store; None without a store or a valid key.
 
-    kind: LATENT or VIDEO. without: inputs that change nothing about it.
+    kind: LATENT or VIDEO. without: inputs that the output does not depend on.
     """
     running = host.running()
     if running is None or not runs_limit():
@@ -46,15 +46,15 @@ def stage_output(host: Host, kind: str, without: Collection[str] = ()) -> StageO
 
 
 def wanted(host: Host, given: Iterable[str], output: StageOutput | None) -> list[str]:
-    """The inputs that a node waits for: none if what it gives is finished. given: all its inputs'
-    names, as far as the node knows."""
+    """The names of the lazy inputs that a node requests: none if its output is finished. given:
+    the names of the inputs that the node declares."""
     if output is not None and output.is_finished(host.check_interrupted):
         return []
     return wired(host, given)
 
 
 def wired(host: Host, given: Iterable[str]) -> list[str]:
-    """The names of all inputs that are wired, also of those that an input opened."""
+    """The names of all connected inputs, those inside dynamic inputs included."""
     running = host.running()
     node = None if running is None else running.node_of(running.node_id)
     if node is None:
@@ -63,8 +63,8 @@ def wired(host: Host, given: Iterable[str]) -> list[str]:
 
 
 def left_out(host: Host, given: Mapping[str, Any]) -> bool:
-    """Whether any of these inputs of the node that runs now is wired, but did not come: the node
-    did not ask for it. Others may have come all the same, because another node needed them."""
+    """Whether any of these inputs of the running node is connected but has no value, because the
+    node did not request it. Others may have one all the same: another node needed them."""
     return any(_value(given, name.split(".")) is None for name in wired(host, ())
                if name.partition(".")[0] in given)  # fmt: skip
 
@@ -76,7 +76,7 @@ def _value(given: Any, path: Sequence[str]) -> Any:
 
 
 def known_of(output: StageOutput | None) -> dict[str, Any]:
-    """What was noted of a stage that `wanted` found finished; OSError if it was removed since."""
+    """The record of a stage that `wanted` found finished; OSError if it was removed since."""
     known = None if output is None else output.known()
     if known is None:
         raise OSError("what was finished of this stage has been removed: run the workflow again")
@@ -84,7 +84,7 @@ def known_of(output: StageOutput | None) -> dict[str, Any]:
 
 
 def keep_latent(host: Host, finished: Finished, latent: Mapping[str, Any], **known: Any) -> None:
-    """Keep the LATENT that the node that runs now gives. known: JSON values that go along."""
+    """Store the LATENT that the running node outputs, with `known`, JSON values to recall later."""
     output = stage_output(host, LATENT)
     if output is not None and isinstance(finished, Run):
         samples = latent["samples"]
@@ -93,13 +93,13 @@ def keep_latent(host: Host, finished: Finished, latent: Mapping[str, Any], **kno
 
 
 def latent_before(host: Host, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict] | None:
-    """As `finished_latent`, where the node that runs now did not ask for all of `given`, as all is
-    finished; else None."""
+    """`finished_latent` if the running node did not request all inputs in `given`, because its
+    output is finished; else None."""
     return finished_latent(host) if left_out(host, given) else None
 
 
 def finished_latent(host: Host) -> tuple[dict[str, Any], dict]:
-    """The LATENT of a stage that `wanted` found finished, and what went along with it; OSError if
+    """The LATENT of a stage that `wanted` found finished, and what was recorded with it; OSError if
     it was removed since."""
     output = stage_output(host, LATENT)
     known = known_of(output)

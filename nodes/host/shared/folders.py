@@ -1,8 +1,7 @@
 """Folders of models, under ComfyUI's names, of inputs and of outputs. No torch here.
 
-Names come from untrusted workflow files. Every name is therefore resolved inside
-its folder, and one that leads out of it is refused. Only files that the user names on the command
-line (`allow`) may lie elsewhere.
+Names come from untrusted workflow files, so every name is resolved inside its folder and refused if
+it leads out of it. Only files that the user names on the command line (`allow`) may be elsewhere.
 """
 
 from __future__ import annotations
@@ -58,12 +57,13 @@ class Folders:
         self.allowed: list[Path] = []
 
     def allow(self, path: str | os.PathLike) -> str:
-        """Let nodes read this one file, wherever it is; returns the name it is known by."""
+        """Let nodes read this one file, wherever it is; returns the name to use for it."""
         self.allowed.append(_absolute(path))
         return str(self.allowed[-1])
 
     def named_by_user(self, text: str) -> str:
-        """The name of a file that the user typed: what is among the inputs, else a path."""
+        """The name for a file that the user typed: one in the input folder, else a path, which is
+        then allowed."""
         path = _absolute(annotated(text)[0])
         if "\0" in text or self.input_fault(text) is None or not path.exists():
             return text
@@ -72,8 +72,8 @@ class Folders:
     # Models.
 
     def model_names(self, kind: str) -> list[str]:
-        """The weight files of a kind, as "folder/name", sorted; image models may be folders as
-        diffusers writes them."""
+        """The weight files of a kind, as "folder/name", sorted; image models may also be folders in
+        diffusers' format."""
         found = {name for root in self.model_roots(kind) for name in _listed(root, WEIGHTS)}
         found |= {str(path) for path in self.allowed if path.suffix.lower() in WEIGHTS}
         if kind != "checkpoints":
@@ -83,7 +83,7 @@ class Folders:
         return sorted(whole | {name for name in found if not name.startswith(parts)})
 
     def model_path(self, kind: str, name: str) -> Path:
-        """The file of a name; ValueError says where it was looked for."""
+        """The file of a name; the ValueError for none says where it was looked for."""
         if _absolute(name) in self.allowed:
             return _absolute(name)
         roots = self.model_roots(kind)
@@ -107,7 +107,7 @@ class Folders:
         return [*_listed(self.input, endings), *given]
 
     def input_path(self, name: str) -> Path:
-        """The file of a name, which may end in " [output]" or " [temp]" as ComfyUI's do."""
+        """The file of a name, which may end in " [output]" or " [temp]" as in ComfyUI."""
         plain, folder = annotated(name)
         for path in (_absolute(name), _absolute(plain)):
             if path in self.allowed:
@@ -122,13 +122,14 @@ class Folders:
         raise ValueError(f"there is no file {shown(plain)} in the {folder} folder {root}{near}")
 
     def input_changed(self, name: str) -> float:
-        """When an input file, or any of the files of a folder of images, was last changed."""
+        """When an input file, or any file in a folder of images, was last modified (epoch
+        seconds)."""
         path = self.input_path(name)
         files = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
         return max(one.stat().st_mtime for one in (path, *files))
 
     def input_fault(self, name: Any) -> str | None:
-        """Why a name is not that of an input, or None; also None for one that a wire brings."""
+        """Why a name is not that of an input file, or None; also None for no name (a wired one)."""
         if name is None:
             return None
         if not isinstance(name, str):
@@ -139,11 +140,11 @@ class Folders:
 
     def new_file(self, prefix: str, suffix: str, *, temp: bool = False, size: tuple = (0, 0),
                  under_way: str | None = None) -> NewFile:  # fmt: skip
-        """Begin the file "<prefix>_00001_<suffix>" of the next free number; without a suffix, a
+        """Begin the file "<prefix>_00001_<suffix>" with the next free number; without a suffix, a
         folder of images.
 
-        `prefix` may hold folders and the codes of `file_names.filled`; `size` is (width, height).
-        ValueError if no file can have this name, OSError if it cannot be written.
+        `prefix` may contain folders and the codes of `file_names.filled`; `size` is (width,
+        height). ValueError if no file can have this name, OSError if it cannot be written.
         """
         base = output_base(self.temp if temp else self.output, prefix, size)
         try:
@@ -153,7 +154,8 @@ class Folders:
             raise OSError(f"{base}{suffix} cannot be written: {reason}") from fault
 
     def prefix_fault(self, prefix: Any) -> str | None:
-        """Why no file can be saved under a prefix, or None; also None for one from a wire."""
+        """Why no file can be saved under a prefix, or None; also None for no prefix (a wired
+        one)."""
         return None if prefix is None else _fault(output_base, self.output, prefix)
 
     def relative(self, path: Path) -> tuple[str, str]:
@@ -170,7 +172,7 @@ def _absolute(path: str | os.PathLike) -> Path:
 
 
 def _fault(check: Callable, *arguments: Any) -> str | None:
-    """The sentence with which a check refuses its arguments."""
+    """The sentence of the error that a check raises for its arguments, None if it passes."""
     try:
         check(*arguments)
     except (ValueError, OSError) as error:
@@ -194,7 +196,7 @@ def _is_diffusers(folder: Path) -> bool:
 
 
 def diffusers_folders(root: Path) -> Iterator[str]:
-    """The folders below a root that hold models as diffusers writes them, as "folder/name"."""
+    """The folders below a root that hold models in diffusers' format, as "folder/name"."""
     for folder, inner, _ in os.walk(root, followlinks=True):
         if "unet" in inner and _is_diffusers(Path(folder)) and Path(folder) != root:
             yield Path(folder).relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""CLIP_VISION of models that read tokens of an image beside those of the text."""
+"""CLIP_VISION of models that read image tokens along with text tokens."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ....core.families.video_parts import VideoParts
 
 
 class ImagePrompter(nn.Module):
-    """An image encoder and the resampler that makes tokens of what it sees.
+    """An image encoder and the resampler that turns its features into prompt tokens.
 
-    patcher: the host's, which moves it between devices; None where it stays where it is.
+    patcher: the host's, which moves it between devices; None if it stays where it is.
     """
 
     patcher: Any = None
@@ -26,18 +26,18 @@ class ImagePrompter(nn.Module):
 
     @torch.no_grad()
     def tokens(self, pixels: Tensor) -> Tensor:
-        """[n k d], float32, of pixels [n 3 h w] in [-1, 1]."""
+        """Tokens [n k d], float32, of pixels [n 3 h w] in [-1, 1]."""
         like = self.resampler.queries
         shown = squashed_pixels(pixels.float(), self.encoder.config.image_size).to(like)
         return self.resampler(self.encoder(shown).last_hidden_state).float()
 
     def encode_image(self, image: Tensor, *args: Any, **more: Any) -> NoReturn:
-        """ComfyUI's method, for embeddings that this model does not read."""
+        """ComfyUI's method; always raises ValueError, as the model reads no such embeddings."""
         raise ValueError("the model reads an image together with a prompt: use Image Prompt")
 
 
 def check_prompter(clip_vision: Any) -> None:
-    """Raise ValueError for the image encoder of another kind of model."""
+    """Raise ValueError for a CLIP_VISION that makes no prompt tokens."""
     if not isinstance(clip_vision, ImagePrompter):
         raise ValueError(
             "this CLIP_VISION makes no tokens to put beside a prompt: connect that of a model that "

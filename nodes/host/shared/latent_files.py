@@ -1,4 +1,4 @@
-"""LATENT files in ComfyUI's format: safetensors with the raw latents and a mark."""
+"""LATENT files in ComfyUI's format: safetensors with the raw latents and a version mark."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 TENSOR, MARK = "latent_tensor", "latent_format_version_0"
 UNMARKED_SCALE = 0.18215
-"""Files without the mark hold latents that were scaled by this, as ComfyUI once kept them."""
+"""Files without the mark are of older versions of ComfyUI, which scaled the latents by this."""
 
 
 def save_latent(
     folders: FolderAccess, latent: Mapping[str, Any], prefix: str, metadata: Mapping[str, str]
 ) -> Path:
-    """Write a LATENT and return the file; ValueError for one that no node could use."""
+    """Write a LATENT and return the file; ValueError for one with a bad shape or NaN."""
     latents_of(latent)
     return _save(folders, latent, prefix, metadata)
 
@@ -44,7 +44,7 @@ def _save(
 
 
 def load_latent(path: Path) -> dict[str, Any]:
-    """Read a LATENT; ValueError, in one sentence, for a file that holds none."""
+    """Read a LATENT; ValueError for a file that holds none."""
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Facts about a model from its temporal layers."""
+"""What a model's temporal layers tell about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def layers_known(sets: InjectedSets) -> LayersKnown:
-    """The last set that says what it was trained for decides the task: others adapt it."""
+    """What the warnings need to know about these sets. The task is that of the last set that names
+    one, which the others adapt."""
     if not sets:
         return LayersKnown(present=False)
     families = (one.trained.family for one in sets.specs if one.trained.family)
@@ -29,7 +30,7 @@ def warnings_of_core_sampler(
     sets: InjectedSets, frames: int, run: CoreRun = CoreRun(), *,  # noqa: B008 (frozen)
     begins_with_image: bool = False,
 ) -> list[str]:  # fmt: skip
-    """What looks wrong when one of ComfyUI's own samplers makes so many frames with these sets:
-    those that are switched off are not in the model. begins_with_image: of the whole model."""
+    """Warnings for one of ComfyUI's own samplers that makes `frames` frames with these sets; sets
+    that are switched off do not count. begins_with_image: see `LayersKnown`."""
     known = replace(layers_known(sets.active), begins_with_image=begins_with_image)
     return core_sampler_warnings(known, frames, run)

@@ -1,4 +1,4 @@
-"""Metadata of saved files: the workflow as strict JSON."""
+"""Metadata of saved files, such as the workflow, as strict JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ....core.graph.json_text import write_json
 
 
 def workflow_texts(hidden: Any) -> dict[str, str]:
-    """Return the workflow and the prompt, of a node's hidden inputs, as JSON by their keys."""
+    """The workflow and the prompt among a node's hidden inputs, as JSON by their keys."""
     given = {**(hidden.extra_pnginfo or {})}
     if hidden.prompt is not None:
         given["prompt"] = hidden.prompt
@@ -17,6 +17,6 @@ def workflow_texts(hidden: Any) -> dict[str, str]:
 
 
 def metadata_texts(metadata: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return metadata with every value that is not a text as JSON."""
+    """The metadata with every value that is not a string as JSON."""
     return {key: value if isinstance(value, str) else write_json(value)
             for key, value in (metadata or {}).items()}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Messages for parts of different models on one node."""
+"""Checks, and their messages, for inputs of one node that do not fit together."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ NEEDS_PURE_NOISE = (
 
 
 def without_effect(facts: ModelFacts, node: str, on: str = "the model") -> list[str]:
-    """Warnings of what a model was given for samplers, in a node that does not heed it.
+    """Warnings about what was set on a model for samplers, for a node that ignores it.
 
-    on: where the model is connected.
+    on: the input that the model is connected to.
     """
     given = {"FreeInit": facts.free_init, "Reference Window": facts.reference}
     return [
@@ -40,7 +40,7 @@ def without_effect(facts: ModelFacts, node: str, on: str = "the model") -> list[
 
 
 def check_takes_layers(network: Network, what: str = "temporal layers") -> None:
-    """Raise ValueError for a network that is no image U-Net, for what only those can be given."""
+    """Raise ValueError for a network that is not an image U-Net; `what` only works with those."""
     from ....core.networks.video_unet import VideoUNet
 
     if not isinstance(network, VideoUNet):
@@ -51,7 +51,7 @@ def check_takes_layers(network: Network, what: str = "temporal layers") -> None:
 
 
 def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:
-    """Raise ValueError for temporal layers that were made for another U-Net."""
+    """Raise ValueError for temporal layers of a different U-Net layout."""
     if not layers.fits(have):
         raise ValueError(
             f"these temporal layers are made for {of_layout(layers.layout)}, "
@@ -60,7 +60,8 @@ def check_layers_fit(layers: TemporalLayersSpec, have: UNetLayout) -> None:
 
 
 def check_strength_fits(strength: Strength, layers: TemporalLayersSpec) -> None:
-    """Raise ValueError for keys or queries of layers that have none, and for sites without one."""
+    """Raise ValueError for strengths of keys or queries if no layer has temporal attention, and for
+    strengths at sites that no layer is at."""
     having = sum(one.scales_attention for one in layers.layers.values())
     if strength.scales_attention and not having:
         raise ValueError(
@@ -76,7 +77,7 @@ def check_strength_fits(strength: Strength, layers: TemporalLayersSpec) -> None:
 
 
 def check_image_frames(frames: Sequence[range], layers: TemporalLayersSpec) -> None:
-    """Raise ValueError for frames that are images of their own with layers that do not spare
+    """Raise ValueError for frames that are independent images if the layers cannot exclude
     them."""
     if frames and not layers.reads_image_only:
         raise ValueError(
@@ -87,9 +88,9 @@ def check_image_frames(frames: Sequence[range], layers: TemporalLayersSpec) -> N
 
 
 def check_prompts_fit(positive: Sequence, negative: Sequence, wanted: int | None) -> None:
-    """Raise ValueError for prompts that another family's CLIP encoded.
+    """Raise ValueError for prompts encoded by another family's CLIP.
 
-    wanted: the width of the tokens that the model takes, None for any.
+    wanted: the width of the tokens that the model reads, None for any.
     """
     both = [("positive", *one) for one in positive] + [("negative", *one) for one in negative]
     for which, tokens, _ in both:
@@ -103,7 +104,7 @@ def check_prompts_fit(positive: Sequence, negative: Sequence, wanted: int | None
 
 
 def check_latents_fit(given: int, wanted: int, vae: bool = False) -> None:
-    """Raise ValueError unless latents of `given` channels are those of a model, or of a VAE."""
+    """Raise ValueError unless latents of `given` channels fit a model, or a VAE, of `wanted`."""
     if given == wanted:
         return
     if vae:
@@ -118,7 +119,7 @@ def check_latents_fit(given: int, wanted: int, vae: bool = False) -> None:
 
 
 def check_sparse_images(images: int, frames: Sequence[int]) -> None:
-    """Raise ValueError unless there is one image for each frame that has one."""
+    """Raise ValueError unless there are as many images as frames for them."""
     if images != len(frames):
         raise ValueError(
             f"SparseCtrl was given {images} images for the {len(frames)} frames "
@@ -127,7 +128,7 @@ def check_sparse_images(images: int, frames: Sequence[int]) -> None:
 
 
 def check_same_latents(one: ModelFacts, other: ModelFacts) -> None:
-    """Raise ValueError for two models that do not work on the same latents."""
+    """Raise ValueError for two models of different latents."""
     if one.latents != other.latents:
         a, b = ((facts.latent_channels, facts.factor) for facts in (one, other))
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Placeholders for parts that a checkpoint lacks: using one is an error that says what to do."""
+"""Placeholders for parts that a checkpoint lacks; using one raises an error naming the remedy."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ NO_CLIP_VISION = "{} holds no image encoder, which models that move a start imag
 
 
 class MissingPartError(AttributeError, ValueError):
-    """A part was used that is not there. Hosts that only look whether values have some attribute,
-    as ComfyUI does of all it has cached, take it for no."""
+    """A missing part was used. It is an AttributeError so that hasattr, which ComfyUI calls on all
+    cached values, is False."""
 
 
 class MissingPart:
-    """In place of a CLIP or a VAE on a wire: whatever is done with it raises MissingPartError."""
+    """Stands for a CLIP or a VAE on a wire; any use of it raises MissingPartError."""
 
     def __init__(self, sentence: str):
         self._sentence = sentence
 
     def __getattr__(self, name: str) -> NoReturn:
-        # Protocols such as copying ask for names of this form and take no for an answer.
+        # Protocols such as copying look these up and can do without them.
         if name.startswith("__"):
             raise AttributeError(name)
         raise MissingPartError(self._sentence)
@@ -41,24 +41,25 @@ class MissingPart:
 
 
 def without_clip(file: str, model: DiffusionModel) -> MissingPart | NoWords:
-    """The CLIP of a video model whose file holds no text encoder."""
+    """The CLIP of a video model whose file holds no text encoder: a placeholder if the network
+    reads text, else one that takes the empty prompt."""
     return MissingPart(NO_CLIP.format(file)) if model.network.spec.text is not None else NoWords()
 
 
 def check_clip(clip: Any) -> None:
-    """Raise ValueError for what ComfyUI puts in place of a text encoder that is not there."""
+    """Raise ValueError for what ComfyUI uses for a missing text encoder: None."""
     if clip is None:
         raise ValueError(NO_CLIP.format("the checkpoint"))
 
 
 def check_vae(vae: Any) -> None:
-    """Raise ValueError for what ComfyUI puts in place of a VAE that is not there."""
+    """Raise ValueError for what ComfyUI uses for a missing VAE: None, or one without a model."""
     if vae is None or getattr(vae, "first_stage_model", vae) is None:
         raise ValueError(NO_VAE.format("the checkpoint"))
 
 
 def check_boxes(boxes: Sequence[Any], encoder: Any) -> None:
-    """Raise ValueError for bounding boxes where a CLIP has no encoder of them (None)."""
+    """Raise ValueError for bounding boxes if the CLIP has no box encoder (None)."""
     if encoder is None:
         raise ValueError(
             f"{len(boxes)} bounding boxes were given, but this CLIP has no box encoder; only that "

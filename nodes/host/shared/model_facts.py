@@ -1,4 +1,4 @@
-"""The facts about a MODEL that stages need."""
+"""The facts about a MODEL that stages need, computed alike for both hosts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedNetwork:
-    """What a network was itself trained for, beside the temporal layers in it: one of core's TASKS,
-    "" for images from text; an upsampler's schedule of its small frames, and their highest step;
-    frames per latent frame; the published family, where that is not said by the layers."""
+    """What a network itself was trained for, apart from the temporal layers in it.
+
+    task: one of core's TASKS, "" for text to image. low_res_schedule, max_noise_level: an
+    upsampler's noise schedule of its low-resolution frames, and their highest step.
+    temporal_factor: frames per latent frame. family: published family, if the layers name none.
+    """
 
     task: str = ""
     low_res_schedule: NoiseSchedule | None = None
@@ -45,9 +48,9 @@ def model_facts(
     network: NetworkSpec, sets: InjectedSets, trained: TrainedNetwork, *,
     factor: int, schedule: NoiseSchedule | NoiseRange, device: Device, precision: int,
 ) -> ModelFacts:  # fmt: skip
-    """The facts of a MODEL whose network takes what `network` says, with these sets in it.
+    """The facts about a MODEL of this network with these sets in it.
 
-    factor: pixels per latent position along one side; precision: bytes of its numbers.
+    factor: pixels per latent position along each axis; precision: bytes per number.
     """
     known, begins_with_image = layers_known(sets), network.begins_with_image
     if network.made_for_video:
@@ -65,7 +68,7 @@ def model_facts(
         precision=precision,
         takes_context=network.context > 0,
         in_place=network.in_place,
-        # A start image is the prompt of a network that moves one.
+        # For a network that animates a start image, the image is the prompt.
         reads_text=network.text is not None or begins_with_image,
         reads_views=network.views,
         layers=known,

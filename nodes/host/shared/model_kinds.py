@@ -1,4 +1,4 @@
-"""Kinds of weight files in words, and the node that loads each."""
+"""Kinds of weight files, and the node that loads each."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _WHOLE_VIDEO_MODELS = "Load Video Model and the folder models/videoldm"
 
 
 def check_kind(file: str, have: str, wanted: str, family: str = "") -> None:
-    """Raise ValueError if a file, written for a `family`, holds another kind of model than the node
-    loads."""
+    """Raise ValueError if a file of a `family` holds a kind of model that the node does not
+    load."""
     if have != wanted:
         found = kind_in_words(family, have)
         where = f", for {_NODES.get(have, _WHOLE_VIDEO_MODELS)}"

@@ -1,5 +1,5 @@
-"""Names that the loaders offer, and the files that they stand for: models that come with the pack,
-then the files of the models folders."""
+"""Names that the loaders offer, and their files: the models that come with the pack, then the files
+in the models folders."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FOLDERS = {
     VIDEO_MODEL: ("videoldm", "checkpoints"), TEMPORAL_LAYERS: ("videoldm", "checkpoints"),
     TEMPORAL_DECODER: ("vae", "checkpoints"),
 }  # fmt: skip
-"""The models folders of each kind, as `FolderAccess` calls them: ComfyUI keeps whole video models
-among the checkpoints, and layers and decoders are also taken out of these."""
+"""The models folders of each kind, as `FolderAccess` names them. ComfyUI keeps whole video models
+among the checkpoints; layers and decoders can also be taken from these."""
 
 
 def offered(folders: FolderAccess, kind: str) -> list[str]:
-    """All names of a kind of model, the default first."""
+    """All model names of a kind, the default first."""
     found = (name for folder in FOLDERS[kind] for name in folders.model_names(folder))
     return list(dict.fromkeys([*included_names(kind), *found]))
 
@@ -40,8 +40,8 @@ def default_name(kind: str) -> str:
 
 
 def model_file(folders: FolderAccess, kind: str, name: str) -> Path:
-    """The file of a name that is offered, of the first folder that has it; ValueError says where it
-    was looked for."""
+    """The file of an offered name, from the first folder that has it; the ValueError for none says
+    where it was looked for."""
     included, faults = included_path(kind, name), []
     if included is not None:
         return included

@@ -1,4 +1,4 @@
-"""The CLIP of a model that was trained without text, for nodes that need a prompt."""
+"""A CLIP for models that were trained without text, for nodes that require a prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class NoWords:
-    """Takes the empty prompt alone, and makes a CONDITIONING without content of it."""
+    """Accepts only the empty prompt and encodes it to a single zero token of width 1."""
 
     box_encoder = None
 

@@ -1,4 +1,4 @@
-"""Models of optical flow as they are called: RAFT of torchvision, and what is called like it."""
+"""Calling optical flow models with the signature of torchvision's RAFT."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ....core.tasks.optical_flow import Flow, enlarged_flow
 
 SIDE, SMALLEST = 8, 128
-"""Sides of RAFT's frames: multiples of the one, and at least the other."""
+"""The sides of RAFT's frames are multiples of the first and at least the second."""
 
 
 def flow_of(model: nn.Module, device: torch.device) -> Flow:
-    """The motion that a model finds, on frames of any size."""
+    """The model's flow between frames of any size, which are resized for it; in their pixels."""
 
     @torch.no_grad()
     def flow(frames: Tensor, others: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def flow_of(model: nn.Module, device: torch.device) -> Flow:
 
 
 def check_flow(wire: Any) -> None:
-    """Raise ValueError for what is no model of optical flow."""
+    """Raise ValueError for anything but an optical flow model."""
     if not isinstance(getattr(wire, "model", None), nn.Module):
         raise ValueError(
             f"optical_flow is of another kind ({type(wire).__name__}): it takes an optical flow "

@@ -1,8 +1,8 @@
-"""Prompts with weights, as ComfyUI reads them: (stress), (a lot of stress:1.4), chunks of tokens.
+"""Weighted prompts as in ComfyUI, "(stress) (a lot of stress:1.4)", to chunks of tokens.
 
 A pair of brackets multiplies the weight by 1.1, a number after a colon sets it. `\\(` and `\\)` are
-plain brackets. What does not fit into one chunk of tokens goes on in the next. The word
-"embedding:NAME" stands for the vectors of a textual inversion.
+literal brackets. Tokens that do not fit into one chunk continue in the next. "embedding:NAME"
+stands for the vectors of a textual inversion.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ....core.graph.prompt_limits import require_readable
 
 Weighted = tuple[str, float]
 Token = tuple["int | Tensor", float]
-"""A token's id, or a vector [d] in its place, and its weight."""
+"""A token's id, or a vector [d] that replaces its embedding, and its weight."""
 
 
 class Inversions(NamedTuple):
-    """load(name) gives the vectors [n, d] of a textual inversion or None; warn(sentence) tells the
-    user of what is left out or read as words."""
+    """load(name) returns the vectors [n, d] of a textual inversion or None; warn(sentence) tells
+    the user about names that are ignored or read as words."""
 
     load: Callable[[str], Tensor | None]
     warn: Callable[[str], None]
@@ -32,7 +32,7 @@ class Inversions(NamedTuple):
 
 STRESS = 1.1
 WHOLE = 8
-"""Groups of fewer tokens than this are not split over two chunks."""
+"""Groups with fewer tokens than this are not split over two chunks."""
 
 _PART = re.compile(r"\\[()]|[()]|[^()\\]+|\\")
 _INVERSION = "embedding:"
@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"(.+):\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*", re.DOTALL)
 
 
 def weighted_parts(text: str, weight: float = 1.0) -> Iterator[Weighted]:
-    """Split a prompt into (text, weight); brackets without their partner are plain text."""
+    """Split a prompt into (text, weight); unbalanced brackets are plain text."""
     for inner, is_bracket in _top_level(text):
         if not is_bracket:
             yield inner.replace(r"\(", "(").replace(r"\)", ")"), weight
@@ -56,7 +56,7 @@ def weighted_parts(text: str, weight: float = 1.0) -> Iterator[Weighted]:
 
 
 def _top_level(text: str) -> Iterator[tuple[str, bool]]:
-    """(part, whether it stood in brackets) for the outermost brackets."""
+    """Split at the outermost brackets into (part, whether it is bracketed)."""
     depth, begin, plain = 0, 0, 0
     for match in _PART.finditer(text):
         if match[0] == "(":
@@ -74,14 +74,15 @@ def _top_level(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def words_alone(text: str) -> str:
-    """A prompt without brackets, weights, and names of textual inversions."""
+    """A prompt without brackets, weights and names of textual inversions."""
     return " ".join(_ANY_SPELLING.sub(" ", part) for part, _ in weighted_parts(text))
 
 
 def tokens_of(
     text: str, tokenizer: Any, length: int, inversions: Inversions | None = None
 ) -> list[list[Token]]:
-    """Chunks of exactly `length` (id, weight), each with its begin and end; one for no text.
+    """Chunks of exactly `length` (token, weight), each with begin and end tokens and padding; the
+    empty prompt is one chunk.
 
     Without `inversions` their names are words. Raises ValueError for a prompt that is too long or
     too deeply nested.
@@ -106,7 +107,7 @@ def tokens_of(
 
 
 def _groups(text: str, tokenizer: Any, inversions: Inversions | None) -> Iterator[list[Token]]:
-    """The tokens of each part of one weight, and of each textual inversion."""
+    """The tokens of each part of equal weight, and of each textual inversion."""
     for part, weight in weighted_parts(text):
         for piece in _BEFORE_INVERSION.split(part):
             if inversions is not None and piece.startswith(_INVERSION):
@@ -119,7 +120,7 @@ def _groups(text: str, tokenizer: Any, inversions: Inversions | None) -> Iterato
 
 
 def _inversion(piece: str, inversions: Inversions) -> tuple[Sequence[Tensor], str]:
-    """The vectors that a piece begins with, and the text behind their name."""
+    """The vectors of the inversion that a piece begins with, and the text after its name."""
     match = _NAME.match(piece)
     name, rest = match[1], piece[match.end() :].strip()
     vectors, bare = inversions.load(name), name.rstrip(",")

@@ -1,5 +1,5 @@
-"""Prompts to CONDITIONING: the standalone host's CLIP, and what this pack's CLIP in ComfyUI is
-built around."""
+"""Prompts to CONDITIONING: the standalone host's CLIP, and the core of this pack's CLIP in
+ComfyUI."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Conditioning = list
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """A CLIP text encoder with its tokenizer, with ComfyUI's methods.
+    """A CLIP text encoder and its tokenizer, with ComfyUI's methods.
 
-    A model that was trained with bounding boxes always gets box tokens behind the text, those of
-    "no box" when there is none. embeddings: where textual inversions are; None reads their names
-    as words. stop: the last layer that is used, -1 for the last of the published encoder, of which
-    `dropped` layers were left out; None for the last that is there. known_words: all words that it
-    was trained with, others are warned of; None where these cannot be counted.
+    A model that was trained with bounding boxes always gets box tokens after the text, those of
+    "no box" if there are none. embeddings: textual inversions; None reads their names as words.
+    stop: the last layer to use, counted back from -1, the last of the published encoder, of which
+    the last `dropped` were not loaded; None for the last that was. known_words: the closed
+    vocabulary of the training prompts, other words give a warning; None for an open one.
     """
 
     encoder: nn.Module
@@ -46,8 +46,8 @@ class PromptEncoder:
         return self
 
     def stopping_at(self, layer: int) -> PromptEncoder:
-        """The CLIP that ends at a layer of the published encoder, -1 for its last; one of more
-        layers than there are means the last. ValueError for a layer that was not loaded."""
+        """The CLIP that stops at a layer of the published encoder, -1 for its last; a layer before
+        the first means the last. ValueError for a layer that was not loaded."""
         layers = self.encoder.config.num_hidden_layers + self.dropped
         layer = layer if -layer <= layers else -1
         if -layer <= self.dropped:
@@ -63,7 +63,7 @@ class PromptEncoder:
         return next(self.encoder.parameters()).device
 
     def tokenize(self, text: str) -> list[list[Token]]:
-        """Chunks of `length` (token, weight); vectors of textual inversions stand for tokens."""
+        """Chunks of `length` (token, weight); a token is an id or an inversion's vector [d]."""
         inversions = Inversions(self.embeddings.load, _warn) if self.embeddings else None
         tokens = tokens_of(text, self.tokenizer, self.length, inversions)
         self._check_words(words_alone(text))
@@ -73,9 +73,8 @@ class PromptEncoder:
         return self._conditioning(tokens, [])
 
     def encode(self, text: str, boxes: Sequence[Any] = ()) -> Conditioning:
-        """A CONDITIONING of one prompt, with `boxes` (label, x0, y0, x1, y1) behind it.
-
-        Raises ValueError for boxes with an encoder that has never seen any.
+        """A CONDITIONING of one prompt, with the tokens of `boxes` (label, x0, y0, x1, y1) after
+        it. Raises ValueError for boxes if the model was not trained with any.
         """
         if boxes:
             check_boxes(boxes, self.box_encoder)
@@ -95,7 +94,7 @@ class PromptEncoder:
         return [[output, {"pooled_output": None}]]
 
     def _encoded(self, chunks: list[list[Token]]) -> Tensor:
-        """[1, chunks * n, d]; weights move each token away from what the empty prompt gives."""
+        """[1, chunks * n, d]; weights scale each token's difference to the empty prompt's."""
         weights = torch.tensor([[weight for _, weight in chunk] for chunk in chunks])
         output = self._run(chunks)
         if bool((weights != 1).any()):
@@ -104,7 +103,7 @@ class PromptEncoder:
         return rearrange(output, "b n d -> 1 (b n) d")
 
     def _run(self, chunks: list[list[Token]]) -> Tensor:
-        """[chunks, n, d] of the tokens without their weights."""
+        """The encoder's output [chunks, n, d], without the weights."""
         encoder = self.encoder
         if self.stop is not None:
             layers = encoder.config.num_hidden_layers
@@ -112,16 +111,16 @@ class PromptEncoder:
         return encode_text(*self._given(encoder, chunks)).float()
 
     def _given(self, encoder: nn.Module, chunks: list[list[Token]]) -> tuple[nn.Module, Tensor]:
-        """The encoder, with the vectors among the tokens, and their ids [chunks, n]."""
+        """The encoder, extended by the vectors among the tokens, and the ids [chunks, n]."""
         ids, vectors = self._numbered(chunks)
         if vectors:
             encoder = with_vectors(encoder, torch.stack(vectors))
         return encoder, torch.tensor(ids).to(self.device)
 
     def _numbered(self, chunks: list[list[Token]]) -> tuple[list[list[int]], list[Tensor]]:
-        """Ids of all tokens, where those behind the last word are the vectors in this order.
+        """The ids of all tokens, and the vectors, whose ids follow the vocabulary in order.
 
-        Vectors of another width are left out, with padding at the end of their chunk instead.
+        Vectors of another width are dropped, and their chunk is padded at the end instead.
         """
         words, width = self.encoder.get_input_embeddings().weight.shape
         rows: list[list[int]] = []

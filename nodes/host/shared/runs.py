@@ -1,9 +1,9 @@
-"""The finished chunks of the node that runs now: where they are kept, and under which key.
+"""The store of finished chunks of the running node, and the keys in it.
 
 The key of a run covers the device, the versions, and the node with everything upstream of it
-(`core.graph.content_key`), without those inputs whose values stand in the keys of its chunks: the
-prompts that their frames are made with, seeds, given latents, the length of the video. So a longer
-video takes what there is of the shorter one, and another prompt for some frames leaves the others.
+(`core.graph.content_key`), except for inputs whose values are in the keys of its chunks: the
+prompts of their frames, seeds, input latents, the length of the video. So a longer video reuses the
+chunks of a shorter one, and a new prompt for some frames keeps the chunks of the others.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 WRITING = "writing"
 PROMPTS = ("positive", "negative")
 ELSEWHERE = (*OF_FRAMES, "pooled_output", "videoldm_seed")
-"""What of a prompt stands in keys otherwise: by the frame, or in the noise."""
+"""Keys of a prompt that enter chunk keys in other ways: frame by frame, or through the noise."""
 
 
 def finished_chunks(
     host: Host, *, without: Collection[str], prompts: Sequence[list] = ()
 ) -> Finished:
-    """Where the node that runs now keeps its chunks.
+    """The finished chunks of the running node; a store if there is one and the node has a key.
 
-    without: inputs whose values are in the keys of chunks. prompts: the CONDITIONINGs of its inputs
-    "positive" and "negative", which then are, too, as far as their frames concern a chunk.
+    without: inputs whose values are in the keys of the chunks. prompts: the CONDITIONINGs of its
+    inputs "positive" and "negative", which then enter a chunk's key as far as its frames read them.
     """
     running, limit = host.running(), runs_limit()
     if running is None or not limit:
@@ -56,13 +56,13 @@ def finished_chunks(
 
 
 def unkept_chunks(host: Host) -> Finished:
-    """Chunks that are made each time."""
+    """Chunks without a store: they are computed each time."""
     return always_made if host.workers is None else MadeElsewhere(host.workers)
 
 
 @contextmanager
 def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[NewFile]:
-    """The file that the node that runs now begins, in place of what a killed run of it left."""
+    """The file that the running node begins; it replaces what a killed run of the node left."""
     running = host.running()
     graph = None if running is None else graph_key(running)
     if graph is None or not runs_limit():
@@ -90,7 +90,7 @@ def version() -> str:
 
 
 def _about(running: Running) -> dict[str, Any]:
-    """What people recognise a run by."""
+    """A description of the node by which users recognise a run."""
     node = running.node_of(running.node_id)
     title = node.get("_meta", {}).get("title", "")
     plain = {name: value for name, value in node["inputs"].items()
@@ -99,8 +99,8 @@ def _about(running: Running) -> dict[str, Any]:
 
 
 def _prompt_of(prompts: Sequence[list]) -> Callable[[Sequence[int]], str] | None:
-    """The digest of what frames are prompted with; None where a prompt carries what has no digest,
-    such as a ControlNet."""
+    """A function from frame numbers to the digest of their prompts; None without prompts, or if one
+    holds something without a digest, such as a ControlNet."""
     found = [one for prompt in prompts for one in branches(prompt)]
     try:
         carried = digest([[_carried(more) for _, more in one] for one in found])

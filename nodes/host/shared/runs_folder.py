@@ -1,6 +1,6 @@
-"""Where finished chunks are kept, and how much of the disk they may take.
+"""The folder of finished chunks, and how much of the disk it may use.
 
-The environment variable VIDEOLDM_RUNS switches them off ("off") or sets the limit ("200": GB).
+The environment variable VIDEOLDM_RUNS disables it ("off") or sets the limit in GB ("200").
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def runs_folder(output: Path) -> Path:
 
 
 def runs_limit() -> float:
-    """Bytes that finished chunks may take, 0 if none are to be kept; ValueError for a setting that
-    is no number."""
+    """Bytes that finished chunks may use, 0 to keep none; ValueError for a setting that is neither
+    "off" nor a number."""
     text = os.environ.get(SETTING, "").strip()
     if text.lower() in OFF:
         return 0.0

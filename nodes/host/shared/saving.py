@@ -1,4 +1,4 @@
-"""Writing a video into a file under way: it can be stopped, and tells what is left of it."""
+"""Writing a video to a file: it can be interrupted, and reports the file of the frames so far."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def save_stream(
 ) -> Path:  # fmt: skip
     """Write the video and return the finished file.
 
-    A request to stop takes effect before each frame. When writing ends early, the user learns
-    which file holds the frames so far; a file that has none is removed.
+    A request to stop takes effect before each frame. If writing ends early, the user is told which
+    file holds the frames so far; a file without any is removed.
     """
     watched = replace(stream, source=lambda: _watched(host, stream.source()))
     try:
@@ -37,7 +37,7 @@ def save_stream(
 
 
 def _watched(host: Host, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The same frames, one by one."""
+    """The same frames one by one, with a check for interruption before each."""
     for chunk in chunks:
         frames = chunk[0] if chunk.ndim == 5 and len(chunk) == 1 else chunk
         for frame in frames.split(1):

@@ -1,7 +1,7 @@
 """Warnings about settings that run but cannot give a useful result.
 
-The stages call these rules before their first step, and `videoldm validate` for a workflow whose
-weights are not loaded; what is not known then (None, 0, "") breaks no rule.
+Stages apply these rules before their first step, and `videoldm validate` to workflows whose weights
+are not loaded. Unknown values (None, 0, "") break no rule.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ....core.graph.wording import counted
 from ...choices import ALL_TOGETHER, CONTINUING, HIERARCHICAL, ROLLING, SLIDING_WINDOWS, WHOLE
 
 KEY_FRAMES_APART = 4
-"""Frames from one key frame to the next before one pass of interpolation."""
+"""One pass of interpolation turns the step from key frame to key frame into this many frames."""
 MADE_FOR = {
     "text to video": "making videos from prompts",
     "prediction": "continuing given frames",
@@ -21,7 +21,7 @@ MADE_FOR = {
     "upsampling": "enlarging videos",
     "image to video": "moving a start image",
 }
-"""Tasks of temporal layers, as a user knows them."""
+"""Tasks of temporal layers, in words for messages."""
 CANNOT_BE_GIVEN_FRAMES = (
     "the model cannot be given frames: inject temporal layers that were trained for it, such as "
     + " or ".join(f'"{name}"' for name in included_layers("prediction", "interpolation"))
@@ -30,13 +30,13 @@ CANNOT_BE_GIVEN_FRAMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class LayersKnown:
-    """What is known of the temporal layers in a MODEL."""
+    """What is known about the temporal layers in a MODEL."""
 
     present: bool | None = None
     task: str = ""  # a key of MADE_FOR
     trained_frames: int = 0
     takes_context: bool | None = None
-    begins_with_image: bool = False  # a whole model that moves the start image of its prompts
+    begins_with_image: bool = False  # a whole model that animates the start image of its prompts
     family: str = ""  # published family of the layers
 
 
@@ -47,10 +47,10 @@ NOTHING_KNOWN = LayersKnown()
 class SamplerSetup:
     """A Video Sampler with its models.
 
-    given: whether the network is given frames (a context). windows: the choice of a strategy that
-    sees all frames together or windows. views: whether windows are inside of the attention.
-    prediction and interpolation are the models of the inputs of that name, None where nothing is
-    connected. sampler, steps and cfg are those of the run; "" and 0 are unknown.
+    given: whether it has context frames. windows: for strategies that offer the choice, all frames
+    together or in windows. views: whether the windows are inside temporal attention. prediction and
+    interpolation: the models of these inputs, None if not connected. sampler, steps, cfg: of the
+    run; "" and 0 are unknown.
     """
 
     model: LayersKnown
@@ -69,7 +69,7 @@ class SamplerSetup:
 
     @property
     def made_first(self) -> int:
-        """Frames that the model and the prediction model make: all, or the key frames; 0 is
+        """Frames that the model and the prediction model make: all, or only key frames; 0 is
         unknown."""
         if self.strategy != HIERARCHICAL or not self.frames:
             return self.frames
@@ -77,25 +77,26 @@ class SamplerSetup:
 
     @property
     def together(self) -> int:
-        """Number of frames of each segment, 0 is unknown. Segments that continue others are sampled
-        whole, even if less of the last one is needed."""
+        """Frames that are sampled together, 0 is unknown. Segments that continue others are sampled
+        whole, even if only a part of the last one is needed."""
         if self.in_windows:
             return min(self.window, self.frames) if self.frames else self.window
         return self.frames if self.strategy in WHOLE else self.window
 
     @property
     def in_windows(self) -> bool:
-        """Whether all frames are made together, but are seen in windows."""
+        """Whether all frames are denoised together, but evaluated in windows."""
         return SLIDING_WINDOWS in (self.strategy, self.windows)
 
     @property
     def holds_reference(self) -> bool:
-        """Whether there is more than one window or segment, of which the others read one."""
+        """Whether the strategy has several windows or segments, so that one can be a reference for
+        the others."""
         return self.in_windows or self.strategy in (*CONTINUING, ROLLING)
 
     @property
     def most_together(self) -> int:
-        """Number of frames of the longest segment, those between key frames included; 0 is
+        """Most frames that a network sees together, interpolation between key frames included; 0 is
         unknown."""
         if self.views:
             return self.frames
@@ -104,13 +105,13 @@ class SamplerSetup:
 
     @property
     def continues(self) -> bool:
-        """Whether segments begin with frames of others."""
+        """Whether a network continues given frames, or those of the segment before."""
         continuing = self.strategy in CONTINUING
         return self.given or (continuing and (not self.frames or self.made_first > self.window))
 
 
 def sampler_warnings(setup: SamplerSetup) -> list[str]:
-    """What looks wrong with a Video Sampler."""
+    """Warnings for a Video Sampler."""
     found = []
     first = None if setup.given and setup.prediction else setup.model
     if first is not None:
@@ -126,7 +127,7 @@ def sampler_warnings(setup: SamplerSetup) -> list[str]:
 
 
 def interpolation_warnings(layers: LayersKnown, window_keys: int) -> list[str]:
-    """What looks wrong with Interpolate Frames; window_keys 0 is as in training."""
+    """Warnings for Interpolate Frames; window_keys 0 is as in training."""
     found = _task(layers, ("interpolation",), "Interpolate Frames")
     if layers.trained_frames and window_keys > trained_keys(layers.trained_frames):
         found.append(
@@ -138,12 +139,13 @@ def interpolation_warnings(layers: LayersKnown, window_keys: int) -> list[str]:
 
 
 def trained_keys(trained_frames: int) -> int:
-    """Key frames of a window at least as long as the videos of training: 5 for 16 or 17 frames."""
+    """Key frames of the shortest window that is as long as the training videos: 5 for 16 or 17
+    frames."""
     return max(-(-(trained_frames - 1) // KEY_FRAMES_APART) + 1, 2)
 
 
 def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[str]:
-    """What looks wrong with Upsample Video."""
+    """Warnings for Upsample Video."""
     found = _missing(layers, min(frames, chunk)) or _task(layers, ("upsampling",), "Upsample Video")
     if layers.trained_frames and min(frames, chunk) > layers.trained_frames:
         found.append(
@@ -156,7 +158,7 @@ def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[st
 @dataclass(frozen=True, kw_only=True)
 class CoreRun:
     """A run of one of ComfyUI's own samplers; "" and 0 are unknown. sampler: the name of its
-    function without "sample_", which "ddim" has in common with "euler"."""
+    function without "sample_"; "ddim" is "euler" too."""
 
     sampler: str = ""
     steps: int = 0
@@ -166,9 +168,9 @@ class CoreRun:
 def core_sampler_warnings(
     layers: LayersKnown, frames: int, run: CoreRun = CoreRun()  # noqa: B008 (frozen)
 ) -> list[str]:  # fmt: skip
-    """What looks wrong with one of ComfyUI's own samplers, which samples all frames together."""
+    """Warnings for one of ComfyUI's own samplers, which samples all frames together."""
     if layers.present is False:
-        return []  # A model of images, and frames are images to it.
+        return []  # An image model, for which the batch is a number of images.
     found = _first_task(layers)
     if layers.trained_frames and frames > layers.trained_frames:
         found.append(
@@ -189,7 +191,7 @@ def _missing(layers: LayersKnown, together: int) -> list[str]:
 
 
 def _first_task(layers: LayersKnown) -> list[str]:
-    """Layers for prediction were trained without given frames, too."""
+    """Layers for prediction were also trained without context frames."""
     if layers.begins_with_image:
         return []
     return _task(layers, ("text to video", "prediction"), "making a video from a prompt")
@@ -231,7 +233,7 @@ def is_distilled(family: str) -> bool:
 def _beyond_distilled(
     layers: LayersKnown | None, sampler: str = "", steps: int = 0, cfg: float = 0.0
 ) -> list[str]:
-    """Of layers that were distilled to a few steps, where a setting is another."""
+    """A warning for settings that do not suit layers distilled to a few steps."""
     if layers is None or not is_distilled(layers.family):
         return []
     usual = usual_settings(layers.family)

@@ -1,5 +1,5 @@
-"""Sizes that a CONDITIONING tells models such as SDXL: that which a picture came
-from, where it was cropped, and that which it has (Podell et al. 2023, section 2.2)."""
+"""Size conditioning of models such as SDXL in a CONDITIONING: original size, crop corner and target
+size (Podell et al. 2023, section 2.2)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ....core.networks.conditions import SIZES, NetworkSpec
 from .two_prompt_encoders import TwoPromptEncoders
 
 NAMES = ("height", "width", "crop_h", "crop_w", "target_height", "target_width")
-"""ComfyUI's in a CONDITIONING, in the order that the network takes them."""
+"""ComfyUI's keys in a CONDITIONING, in the order in which the network reads them."""
 
 
 def check_two_encoders(clip: Any) -> None:
-    """Raise ValueError for a CLIP of one text encoder."""
+    """Raise ValueError for a CLIP with one text encoder."""
     if not isinstance(clip, TwoPromptEncoders):
         raise ValueError(
             "CLIP Text Encode (SDXL) has a prompt for each of two text encoders, but this CLIP has "
@@ -26,8 +26,8 @@ def check_two_encoders(clip: Any) -> None:
 
 
 def size_ids(spec: NetworkSpec, conditioning: Sequence) -> dict[str, Tensor]:
-    """The sizes [1, 6] that the prompts of one branch tell a network that reads some; empty where
-    they tell none. ValueError for prompts that tell different ones."""
+    """The sizes [1, 6] in the prompts of one branch, as an id; {} if they have none or the network
+    reads none. ValueError for prompts with different sizes."""
     if SIZES not in spec.ids:
         return {}
     told = {_told(more) for _, more in conditioning}
@@ -40,7 +40,7 @@ def size_ids(spec: NetworkSpec, conditioning: Sequence) -> dict[str, Tensor]:
 
 
 def _told(more: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Where something is missing, nothing was cropped."""
+    """The six numbers, None without a size; by default nothing is cropped or resized."""
     if "width" not in more or "height" not in more:
         return None
     usual = dict(crop_h=0, crop_w=0, target_height=more["height"], target_width=more["width"])

@@ -1,4 +1,4 @@
-"""The start image of a video in ComfyUI's CONDITIONINGs, under the names of its own nodes."""
+"""The start image of a video in ComfyUI's CONDITIONINGs, under the keys of its own nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conditioning import text_for
 
 LATENTS = "concat_latent_image"
 NUMBERS = {"fps": 6, "motion_bucket_id": 127, "augmentation_level": 0.0}
-"""How fast and how much it moves, and its noise, with what ComfyUI takes where nothing is said."""
+"""Keys of the frame rate, the amount of motion and the image's noise, with ComfyUI's defaults."""
 NEEDS_START_IMAGE = (
     "the model moves a start image, but the {} conditioning carries none: connect the outputs of "
     "Start Image to the inputs positive and negative"
@@ -50,7 +50,7 @@ def check_start_image(
 def start_image_of(
     conditioning: Sequence, condition: SegmentCondition, unscaled: Callable[[Tensor], Tensor]
 ) -> StartImage:
-    """The start image of one branch for a segment. Tokens may differ from frame to frame."""
+    """The start image of one branch for a segment. Tokens may differ by frame."""
     more = continued(conditioning[0][1], condition, unscaled)
     if more.get(LATENTS) is None:
         raise ValueError(NEEDS_START_IMAGE.format("given"))
@@ -66,13 +66,14 @@ def start_image_of(
 def continued(
     more: Mapping[str, Any], condition: SegmentCondition, unscaled: Callable[[Tensor], Tensor]
 ) -> dict[str, Any]:
-    """What a prompt carries, with the first frame that the segment is given in place of its image.
+    """The prompt's dict, its image replaced by the segment's first context frame, if it has any.
 
-    A prompt without an image, such as the negative one, stays without: its latents are zeros.
+    unscaled: from the scaled latents of the context to raw ones. A prompt without an image, such as
+    the negative one, whose latents are zeros, is left unchanged.
     """
     context, image = condition.context, more.get(LATENTS)
     if context is None or image is None or not bool(context.mask.any()) or not bool(image.any()):
         return dict(more)
-    # Where a segment is given its first frame, this is the image that it moves.
+    # The segment is an animation of its first context frame.
     first = int(context.mask[0].argmax())
     return {**more, LATENTS: unscaled(context.latents[:, first].float())}

@@ -1,4 +1,4 @@
-"""Which temporal layers in a model can be steered, and why others cannot."""
+"""Which temporal layers in a model can be steered by images or a camera, and why others cannot."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from ....core.networks.injected_sets import InjectedSets, Injection
 
 Misfit = Callable[["Injection"], str]
-"""Why a set cannot be steered so; "" where it can."""
+"""Returns why a set cannot be steered this way, "" if it can."""
 NO_LAYERS = (
     "the model has no temporal layers: put Inject Temporal Layers between the model and this node"
 )
 
 
 def why_not(sets: InjectedSets, misfit: Misfit) -> str:
-    """The sentence for a model none of whose sets can be steered so."""
+    """The message for a model none of whose sets can be steered this way."""
     return misfit(sets[-1]) if sets else NO_LAYERS
 
 
 def can_follow_camera(one: Injection) -> str:
-    """Motion modules can, other layers have nowhere to read poses."""
+    """Motion modules can; other layers have no input for camera poses."""
     if any(isinstance(layer, MotionModuleSpec) for layer in one.layers.spec.layers.values()):
         return ""
     return "the temporal layers in the model cannot follow a camera: motion modules can"
 
 
 def can_continue_images(one: Injection) -> str:
-    """Layers with an input for an image can."""
+    """Layers with an image input can."""
     if isinstance(one.layers.spec.context, (ImageEncoderSpec, MaskedImageSpec)):
         return ""
     return (
@@ -44,10 +44,10 @@ def can_continue_images(one: Injection) -> str:
 def with_motion(
     one: Injection, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float
 ) -> KeyframeImages:
-    """The images with the motion that is asked for, as far as the layers have a setting for it.
+    """The images with the requested amount of motion, in the form that the layers read.
 
-    likeness: of frames to their image, by distance, None = as published. scale: of layers that tell
-    frames apart by their number.
+    likeness: of a frame to its image, by their distance in frames, for layers with masked images;
+    None is as published. scale: `ImageEncoderSpec.motion`, for layers with an image encoder.
     """
     masked = isinstance(one.layers.spec.context, MaskedImageSpec)
     return replace(images, motion=likeness if masked else (scale,))

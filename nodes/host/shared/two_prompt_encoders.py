@@ -1,5 +1,5 @@
-"""Prompts to CONDITIONING by two text encoders side by side, whose tokens stand one behind the
-other in width; the second also answers to the prompt as a whole."""
+"""Prompts to CONDITIONING by two text encoders, whose tokens are concatenated along the width; the
+second one also gives the pooled text."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .prompt import Token
 from .prompt_encoder import Conditioning, PromptEncoder
 
 LAYER = -2
-"""The last but one, as such models are trained."""
+"""The penultimate layer, as such models are trained."""
 WHOLE = 0
-"""In place of a layer: all of them and the final norm."""
+"""Instead of a layer's number: all layers and the final norm."""
 Tokens = dict[str, list[list[Token]]]
 
 
 @dataclass(frozen=True)
 class OneOfTwo(PromptEncoder):
-    """A text encoder whose condition is that of a layer before its final norm."""
+    """A text encoder whose tokens are the output of one layer, before the final norm."""
 
     def stopping_at(self, layer: int) -> OneOfTwo:
-        """See `PromptEncoder`; one of more layers than there are means the final norm, as in
+        """See `PromptEncoder`; a layer before the first means all of them and the final norm, as in
         ComfyUI."""
         there = -layer <= self.encoder.config.num_hidden_layers
         return replace(self, stop=layer if there else WHOLE)
@@ -36,11 +36,11 @@ class OneOfTwo(PromptEncoder):
         return self._answers(chunks)[0]
 
     def encoded(self, chunks: list[list[Token]]) -> Tensor:
-        """[1, chunks * n, d] with the weights of the tokens."""
+        """Tokens [1, chunks * n, d], weights applied."""
         return self._encoded(chunks)
 
     def of_whole(self, chunks: list[list[Token]]) -> Tensor:
-        """The answer [1, p] to the first chunk as a whole, which weights do not concern."""
+        """The pooled text [1, p] of the first chunk; weights do not affect it."""
         return self._answers(chunks[:1])[1]
 
     def _answers(self, chunks: list[list[Token]]) -> tuple[Tensor, Tensor | None]:
@@ -53,8 +53,8 @@ class OneOfTwo(PromptEncoder):
 
 @dataclass(frozen=True)
 class TwoPromptEncoders:
-    """A CLIP of two text encoders, with the methods of `PromptEncoder`; tokens are those of both,
-    "l" and "g", as ComfyUI calls them."""
+    """A CLIP with two text encoders and the methods of `PromptEncoder`; tokens are a dict with "l"
+    for the first and "g" for the second, as in ComfyUI."""
 
     first: OneOfTwo
     second: OneOfTwo
@@ -64,7 +64,7 @@ class TwoPromptEncoders:
         return self
 
     def stopping_at(self, layer: int) -> TwoPromptEncoders:
-        """The CLIP that takes a layer of both, -1 for the last; see `PromptEncoder`."""
+        """The CLIP that stops at this layer in both encoders; see `PromptEncoder`."""
         first, second = (one.stopping_at(layer) for one in (self.first, self.second))
         return replace(self, first=first, second=second)
 
@@ -72,8 +72,8 @@ class TwoPromptEncoders:
         return {"l": self.first.tokenize(text), "g": self.second.tokenize(text)}
 
     def tokenize_apart(self, first: str, second: str) -> Tokens:
-        """Tokens of a prompt for each of the two; the shorter one is filled up with empty chunks,
-        so that they stand side by side."""
+        """The tokens of one prompt for each encoder, the shorter one padded with empty chunks to
+        the length of the other."""
         tokens = {"l": self.first.tokenize(first), "g": self.second.tokenize(second)}
         empty, length = self.tokenize(""), max(map(len, tokens.values()))
         return {
@@ -84,7 +84,7 @@ class TwoPromptEncoders:
     def encode_from_tokens_scheduled(
         self, tokens: Tokens, *, add_dict: Mapping[str, Any] | None = None
     ) -> Conditioning:
-        """A CONDITIONING, with `add_dict` beside its tokens."""
+        """A CONDITIONING; `add_dict` is added to its dict."""
         both = self.first.encoded(tokens["l"]), self.second.encoded(tokens["g"])
         length = min(one.shape[1] for one in both)
         joined = torch.cat([one[:, :length] for one in both], dim=-1)
@@ -92,7 +92,7 @@ class TwoPromptEncoders:
         return [[joined, more]]
 
     def encode(self, text: str, boxes: Sequence[Any] = ()) -> Conditioning:
-        """A CONDITIONING of one prompt; ValueError for boxes, which such models know nothing of."""
+        """A CONDITIONING of one prompt; ValueError for boxes, which such models do not read."""
         if boxes:
             check_boxes(boxes, None)
         return self.encode_from_tokens_scheduled(self.tokenize(text))

@@ -1,4 +1,4 @@
-"""Words of prompts that a model of a closed vocabulary was never shown."""
+"""Words in prompts that a model trained on a closed vocabulary has never seen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from ....core.graph.messages import shown
 from ....core.text.known_words import KnownWords
 
 MOST = 8
-"""Words that are named."""
+"""Unknown words that a warning lists."""
 
 
 def unknown_words(text: str, known: KnownWords | None) -> str:
-    """The sentence that warns of words outside of a vocabulary; "" where there are none, and of
-    models for any words."""
+    """A warning about words outside the vocabulary, "" if there are none or it is open (None)."""
     found = known.unknown(text) if known is not None else []
     if not found:
         return ""

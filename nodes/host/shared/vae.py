@@ -1,5 +1,5 @@
-"""A VAE of this project's format, with an image decoder or one that was fine-tuned in time: the
-standalone host's VAE, and what ComfyUI's of this project is built around."""
+"""A VAE with an image decoder or a temporal one: the standalone host's VAE, and the core of this
+pack's VAE in ComfyUI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .misfits import check_latents_fit
 
 @dataclass(frozen=True)
 class VideoVAE:
-    """An image autoencoder, and its temporal decoder if it has one. Latents on wires are raw."""
+    """An image autoencoder, a temporal decoder, or both. Latents on wires are raw (unscaled)."""
 
     autoencoder: AutoencoderKL | None
     temporal: TemporalDecoder | None = None
@@ -49,7 +49,7 @@ class VideoVAE:
 
     @property
     def like(self) -> Tensor:
-        """A weight: its device and dtype are the autoencoder's."""
+        """A weight, for the autoencoder's device and dtype."""
         return self._any.decoder.conv_in.weight
 
     # ComfyUI's methods, on its layouts.
@@ -59,7 +59,7 @@ class VideoVAE:
         return self.encode_video(pixels_of(images).to(self.like.device))[0]
 
     def decode(self, samples: Tensor) -> Tensor:
-        """An IMAGE of raw latents [T, c, h, w]; with a temporal decoder they are one video."""
+        """An IMAGE of raw latents [T, c, h, w]; for a temporal decoder they are one video."""
         return images_from(self(rearrange(samples, "t c h w -> 1 t c h w").to(self.like.device)))
 
     # Core's layouts.

@@ -1,5 +1,5 @@
-"""The VAE of an autoencoder that makes one latent frame of several frames: the standalone host's,
-and what ComfyUI's of this project is built around. Latents on wires have a time axis, 5-D."""
+"""The VAE of an autoencoder that compresses time, too: the standalone host's, and the core of this
+pack's in ComfyUI. Latents on wires have a time axis (5-D)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..tensors import images_from, pixels_of
 from .misfits import check_latents_fit
 
 CHUNK = 64
-"""Frames that are encoded at a time; one is not encoded as it would be among others, but nearly."""
+"""Frames encoded at a time; a frame's latents depend slightly on where chunks are cut."""
 
 
 @dataclass(frozen=True)
 class VideoVAE3D:
-    """Latents on wires are raw: not scaled as the diffusion model takes them."""
+    """Latents on wires are raw: not scaled for the diffusion model."""
 
     module: Autoencoder3D
 
@@ -41,7 +41,7 @@ class VideoVAE3D:
 
     @property
     def like(self) -> Tensor:
-        """A weight: its device and dtype are the autoencoder's."""
+        """A weight, for the autoencoder's device and dtype."""
         return self.module.mix_latents.conv.weight
 
     # ComfyUI's methods, on its layouts.
@@ -60,9 +60,10 @@ class VideoVAE3D:
 
     @torch.no_grad()
     def encode_video(self, pixels: Tensor) -> Tensor:
-        """Raw latents [b, t / f, c, h, w], float32, of pixels [b, t, 3, h, w] in [-1, 1].
+        """Raw latents [b, t / n, c, h / f, w / f], float32, of pixels [b, t, 3, h, w] in [-1, 1];
+        n = temporal_factor, f = factor.
 
-        Raises ValueError, with the two nearest that do, for a number of frames that does not fit.
+        Raises ValueError for a t, h or w that these do not divide, naming the nearest t that fit.
         """
         self.module.check_fits(pixels)
         chunk = CHUNK - CHUNK % self.temporal_factor
@@ -71,6 +72,6 @@ class VideoVAE3D:
 
     @torch.no_grad()
     def __call__(self, raw: Tensor) -> Tensor:
-        """Pixels [b, f t, 3, h, w], float32, of raw latents [b, t, c, h, w]."""
+        """Pixels [b, n t, 3, f h, f w], float32, of raw latents [b, t, c, h, w]."""
         check_latents_fit(raw.shape[2], self.latent_channels, vae=True)
         return self.module(self.module.scaled(raw).to(self.like)).float()

@@ -1,4 +1,4 @@
-"""The getters of VIDEO that both hosts share."""
+"""The getters of a VIDEO that both hosts share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tensors import audio_from, images_from
 
 
 class OfStream:
-    """The getters of a VIDEO that is a stream of frames; nothing is decoded for them."""
+    """The getters of a VIDEO that is a stream of frames; only `in_memory` decodes them."""
 
     stream: VideoStream
 

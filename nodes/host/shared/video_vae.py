@@ -1,4 +1,4 @@
-"""The VAE of a video model's file, whatever kind of autoencoder that holds."""
+"""The VAE in a video model's file, of any kind of autoencoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .vae_3d import VideoVAE3D
 
 
 def video_vae(found: VideoParts, file: str) -> VideoVAE | VideoVAE3D | MissingPart:
-    """Without an autoencoder, a part that says so when it is used."""
+    """The VAE of these parts; a placeholder that raises when it is used if `file` holds none."""
     if isinstance(found.autoencoder, Autoencoder3D):
         return VideoVAE3D(found.autoencoder)
     if found.autoencoder is None and found.decoder is None:

@@ -1,7 +1,7 @@
-"""Memory of one evaluation of a network, and the message where there is too little.
+"""An estimate of the memory of one network evaluation, and the message if there is too little.
 
-The browser shows the same estimate before a run is queued: it gets NETWORKS with the description
-of the Video Sampler, and `web/estimate.js` computes what `working_memory` does; a test compares.
+The browser shows the same estimate before a run is queued: it gets NETWORKS with the definition of
+the Video Sampler, and `web/estimate.js` repeats `working_memory`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import Literal
 
 NETWORKS = {
-    # The pack's own, measured on a CPU beside the model, 25 kB with 16 frames and 50 kB with 48:
-    # `attention` is what each frame that a position attends to adds.
+    # The pack's own, measured on a CPU without the weights: 25 kB with 16 frames, 50 kB with 48.
+    # `attention` is added per frame that a position attends to.
     "small": {"pixels": 4, "bytes": 12000, "attention": 800, "precision": 4},
-    # What ComfyUI itself sets aside: 0.02 MiB (0.01 MiB a byte, 2 bytes, factor 1).
+    # What ComfyUI itself reserves: 0.02 MiB (0.01 MiB per byte of precision, 2 bytes, factor 1).
     "large": {"pixels": 8, "bytes": 20972, "attention": 0, "precision": 2},
 }
-"""In bytes for each latent position of each frame, with numbers of `precision` bytes; `pixels` is
-the side of a position."""
+"""Bytes per latent position of each frame, for numbers of `precision` bytes; `pixels` is the side
+of a position."""
 NARROW = 192
-"""Channels of the first level below which a network counts as small."""
+"""Networks with fewer channels than this at the first level count as small."""
 BY_FAR = 4
-"""How many times the memory of a device a need must be to be refused where it is managed."""
+"""Hosts that manage memory refuse what needs more than this many times the device's memory."""
 
 
 def network_of(channels: int) -> str:
-    """The entry of NETWORKS that stands for a U-Net whose first level has so many channels."""
+    """The entry of NETWORKS for a U-Net with this many channels at its first level."""
     return "small" if channels < NARROW else "large"
 
 
@@ -32,10 +32,10 @@ def working_memory(
     network: str, *, frames: int, width: int, height: int, cfg: float,
     pixels: int | None = None, precision: int | None = None,
 ) -> int:  # fmt: skip
-    """Bytes of one evaluation beside the models; guidance evaluates two prompts together.
+    """Bytes of one evaluation, without the weights; guidance evaluates two prompts together.
 
-    frames are those that the network sees together, width and height are in pixels of what it
-    makes; pixels and precision are the network's own where they are known.
+    frames: that the network sees together. width, height: of its output in pixels. pixels,
+    precision: the network's own, None for those of the entry.
     """
     known = NETWORKS[network]
     side = pixels or known["pixels"]
@@ -54,7 +54,7 @@ def gigabytes(size: float) -> str:
 
 def shortage(what: str, need: float, have: float, device: str, kind: Literal["free", "in all"]
              ) -> str:  # fmt: skip
-    """The sentence about something that needs more memory than a device such as "cpu" has."""
+    """The message for something that needs more memory than a device such as "cpu" has."""
     place = "this computer" if device == "cpu" else f"the device {device}"
     return (
         f"{what} takes about {gigabytes(need)} of memory, but {place} has {gigabytes(have)} "
