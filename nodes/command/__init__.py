@@ -1,1 +1,1 @@
-"""The subcommands of `videoldm`; only the functions that need torch import it."""
+"""The subcommands of `videoldm`; torch is only imported by functions that need it."""

@@ -1,4 +1,4 @@
-"""`videoldm convert`: published weights to safetensors that say what they hold."""
+"""`videoldm convert`: published weights to self-describing safetensors files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def convert_files(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Convert every file, and print where the results are; nothing is overwritten unasked."""
+    """Convert every file and print the paths of the results; --force overwrites existing ones."""
     output = writable(Path(args.output).expanduser()) if args.output else None
     sources = [Path(one).expanduser() for one in args.files]
     targets = [(output or one.parent) / (one.stem + SUFFIX) for one in sources]

@@ -1,4 +1,4 @@
-"""Exceptions to exit codes and one sentence."""
+"""Exit codes and one-sentence messages for exceptions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ EXIT_CODES = {
     MISSING: "a file or weights are missing",
     130: "interrupted by Ctrl-C, finished parts are kept (143: by SIGTERM)",
 }
-# How the folders and the checkpoints begin the sentence about a file that is not there.
+# How messages about missing files begin.
 MISSING_SENTENCES = ("there is no file", "no weight file", "no recipe")
 
 
 class CommandError(Exception):
-    """Something the user has to change; the message is one sentence."""
+    """An error that the user can correct; the message is one sentence."""
 
     def __init__(self, message: str, code: int = INVALID):
         super().__init__(message)
@@ -43,14 +43,14 @@ def exit_code(error: BaseException) -> int:
 
 
 def sentence(error: BaseException) -> str:
-    """Say what is wrong; the type of the error only for unexpected errors."""
+    """The message of an error, preceded by its type if it is unexpected."""
     foreseen = isinstance(error, FORESEEN)
     text = "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
     return text if foreseen else f"unexpected {type(error).__name__}: {text}"
 
 
 def show_error(error: BaseException) -> None:
-    """Print the sentence to stderr, after the traceback if VIDEOLDM_DEBUG asks for one."""
+    """Print the message to stderr, after the traceback if VIDEOLDM_DEBUG is set."""
     if os.environ.get("VIDEOLDM_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     print(f"videoldm: {sentence(error)}", file=sys.stderr)

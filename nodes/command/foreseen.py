@@ -1,4 +1,4 @@
-"""Warnings that a run would give, as far as a workflow tells before any weights are loaded."""
+"""Warnings that a run would give, as far as the workflow shows without loading weights."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from ..host.shared.setup_warnings import (
 from ..host.standalone.host import StandaloneHost
 
 LOADERS = ("VideoLDM_LoadImageModel", "CheckpointLoaderSimple", "UNETLoader")
-"""Nodes that give a MODEL without temporal layers."""
+"""Nodes that output a MODEL without temporal layers."""
 FILES = {
     "VideoLDM_LoadImageModel": ("checkpoints", IMAGE_MODEL, "model"),
     "VideoLDM_LoadUpsampler": ("checkpoints", UPSAMPLER, "upsampler"),
     "VideoLDM_LoadVideoModel": ("videoldm", "", "model"),
     "CheckpointLoaderSimple": ("checkpoints", "", "ckpt_name"),
 }
-"""Nodes that load a model or its CLIP: the folder of the files, the kind of model among those that
-come with the pack ("" for none), and the input that names one."""
+"""Nodes that load a model or its CLIP: the folder of files, the kind of the pack's own models (""
+for none), and the input with the name."""
 SCHEDULES_OF_WINDOWS = ("strategy.window_schedule", "strategy.windows.window_schedule")
 USUAL_FRAMES = 16
-"""Of videos in training, where a header says nothing."""
+"""Frames of the training videos, if the header does not tell."""
 MANY = 10_000
-"""Frames of a video whose length is not known."""
+"""Assumed frames of a video of unknown length."""
 
 
 def foresee(graph: Graph, registry: Registry, host: StandaloneHost) -> list[tuple[str, str]]:
-    """(id of a node, sentence that names it) of everything that looks wrong."""
+    """(node id, warning that names the node) for everything that looks wrong."""
     reader = _Reader(graph, registry, host)
     found = []
     for node_id in upstream(graph, output_nodes(graph, registry)):
@@ -56,7 +56,7 @@ def foresee(graph: Graph, registry: Registry, host: StandaloneHost) -> list[tupl
 
 
 class _Reader:
-    """What a graph tells about the models on its wires."""
+    """What a graph shows about the models on its wires."""
 
     def __init__(self, graph: Graph, registry: Registry, host: StandaloneHost):
         self.graph, self.registry, self.host = graph, registry, host
@@ -80,7 +80,7 @@ class _Reader:
         return self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
 
     def _at(self, node: Node) -> LayersKnown | None:
-        """The layers in a node's output, whatever its inputs; None for nodes that pass on."""
+        """The layers in a node's MODEL if its inputs do not matter; None for other nodes."""
         if node.class_type in LOADERS or node.class_type == "VideoLDM_EjectTemporalLayers":
             return LayersKnown(present=False)
         if node.class_type == "VideoLDM_LoadVideoModel":
@@ -90,7 +90,7 @@ class _Reader:
         return None
 
     def layers(self, link: Any) -> LayersKnown:
-        """The layers of a wire of layers."""
+        """The layers on a wire of temporal layers."""
         node = self._source(link)
         if node is not None and node.class_type == "VideoLDM_LoadTemporalLayers":
             return self.file(node.inputs.get("layers"))
@@ -99,7 +99,7 @@ class _Reader:
         return LayersKnown(present=True)
 
     def file(self, name: Any) -> LayersKnown:
-        """What a file of layers says of itself; nothing of files that are pickles."""
+        """What the header of a file of layers tells; pickles have none."""
         try:
             return _from_header(model_file(self.host.folders, TEMPORAL_LAYERS, str(name)))
         except (OSError, ValueError):
@@ -110,8 +110,8 @@ class _Reader:
         return _from_header(path) if path else NOTHING_KNOWN
 
     def loaders(self, link: Any, kinds: tuple[str, ...]) -> set[tuple[str, bool]]:
-        """What a wire's value was loaded from, through nodes that take these `kinds`: the names of
-        models that come with the pack (True) and of published files (False), no others."""
+        """The models that a wire's value was loaded from, following inputs of these `kinds`
+        upstream: (name, True) for those of the pack, (name, False) for published files."""
         found: set[tuple[str, bool]] = set()
         seen: set[str] = set()
         waiting = [link]
@@ -143,13 +143,13 @@ class _Reader:
         return [node.inputs.get(name) for name in names]
 
     def _passed_on(self, node: Node) -> Any:
-        """The one MODEL that goes into a node such as a LoRA loader, if there is one."""
+        """The MODEL input of a node that has just one, such as a LoRA loader."""
         taken = self._wires(node, "MODEL")
         return taken[0] if len(taken) == 1 else None
 
 
 def _added(before: LayersKnown, more: LayersKnown) -> LayersKnown:
-    """Layers behind those that are in a model already; see `layer_facts.layers_known`."""
+    """Layers injected into a model that may already have some; see `layer_facts.layers_known`."""
     if not before.present:
         return more
     return LayersKnown(
@@ -161,7 +161,7 @@ def _added(before: LayersKnown, more: LayersKnown) -> LayersKnown:
 
 
 def _from_header(path: Path) -> LayersKnown:
-    """What the header of a file tells, in its present form and as a flat table."""
+    """What the header of a file tells, in the current format or the older, flat one."""
     header = _header(path)
     config, recipe = _objects(header, "config"), _objects(header, "notes").get("recipe")
     if header.get("kind") == "upsampler":
@@ -180,7 +180,7 @@ def _from_header(path: Path) -> LayersKnown:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The header that this project writes; {} for any other file."""
+    """The header of a file in this project's format, {} for others."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -201,8 +201,8 @@ def _objects(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _foreign_prompts(reader: _Reader, node: Node) -> Iterator[str]:
-    """Prompts whose CLIP cannot be the model's: one comes with the pack, the other is a published
-    file."""
+    """Warnings about prompts whose CLIP cannot be the model's: one is the pack's, the other a
+    published file's."""
     models = reader.loaders(node.inputs.get("model"), ("MODEL",))
     for which in ("positive", "negative") if len(models) == 1 else ():
         ((model, included),) = models
@@ -248,7 +248,7 @@ def _interpolator(reader: _Reader, node: Node) -> list[str]:
 
 def _upsampler(reader: _Reader, node: Node) -> list[str]:
     known = reader.known(node.inputs.get("model"))
-    # The video is as long as it is: only the chunks are known.
+    # The video's length is unknown, only that of chunks is not.
     return upsampling_warnings(known, MANY, _number(node, "chunk")) if known.present else []
 
 

@@ -1,4 +1,4 @@
-"""`videoldm validate` and `videoldm nodes`: what can be said without running anything."""
+"""`videoldm validate` and `videoldm nodes`, which run nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHOWN_CHOICES = 30
 
 
 def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print "ok" or every problem of each file, and warnings; the worst file decides the code."""
+    """Print "ok" or all problems of each file, and warnings; return the worst exit code."""
     host, registry = configure(args), load_registry()
     codes = []
     for file in args.files:
@@ -54,7 +54,7 @@ def validate_files(args: argparse.Namespace, stop: StopSignals) -> int:
 def _check(
     file: str, registry: Registry, host: Any
 ) -> tuple[int, int, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Exit code, number of nodes, problems and warnings of a file."""
+    """The exit code, number of nodes, problems and warnings of a file."""
     try:
         graph = fill_in_prefixes(load_workflow(file, registry), registry)
     except WorkflowError as error:
@@ -76,7 +76,7 @@ def _check(
 
 
 def list_nodes(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print a table of all nodes, or everything about one."""
+    """Print a table of all nodes, or all about one."""
     configure(args)
     registry = load_registry()
     if args.name is not None:
@@ -90,7 +90,7 @@ def list_nodes(args: argparse.Namespace, stop: StopSignals) -> int:
 
 
 def find_node(name: str, registry: Registry) -> NodeSpec:
-    """Return the node of an id or a display name."""
+    """Return the node with an id or display name."""
     for spec in registry.values():
         if name in (spec.id, spec.display_name):
             return spec
@@ -134,7 +134,7 @@ def _print_table(registry: Registry) -> None:
 
 
 def _wires(spec: NodeSpec) -> str:
-    """Write what goes in and out: required wires, optional ones in brackets, outputs."""
+    """The types of inputs, optional ones in brackets, and outputs: "MODEL [CLIP] -> LATENT"."""
     sockets = [one for one in spec.ordered_inputs() if one.kind == "socket"]
     given = [one.type if one.required else f"[{one.type}]" for one in sockets]
     outputs = [one.type for one in spec.outputs] or ["a file" if spec.is_output_node else ""]
@@ -172,7 +172,7 @@ def _print_input(spec: InputSpec, indent: str, above: str = "") -> None:
 def _alike(
     dynamic: Mapping[str, Sequence[InputSpec]],
 ) -> list[tuple[list[str], Sequence[InputSpec]]]:
-    """Group the choices that open the same inputs; those that open none are left out."""
+    """Group the choices that have the same further inputs; choices without any are left out."""
     groups: dict[str, tuple[list[str], Sequence[InputSpec]]] = {}
     for choice, opened in dynamic.items():
         key = json.dumps([_input_as_json(one) for one in opened], default=str)

@@ -1,4 +1,4 @@
-"""How much memory this process has used at most."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def peak_memory() -> dict[str, float]:
 
 
 def _peak_resident() -> int | None:
-    """Bytes; None on Windows, whose Python does not tell."""
+    """Peak resident bytes; None on Windows, where Python does not tell."""
     try:
         import resource
     except ImportError:

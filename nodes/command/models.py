@@ -19,7 +19,7 @@ from .signals import StopSignals
 
 
 def list_models(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print the models that come with the pack and the files of the models folder."""
+    """Print the models that come with the pack and the files in the models folders."""
     host = configure(args)
     included = {
         family: [describe_file(path) for path in sorted(folder.glob("*.safetensors"))]
@@ -43,7 +43,7 @@ def list_models(args: argparse.Namespace, stop: StopSignals) -> int:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return name, size, and, of a safetensors file, kind and parameters; "error" if unreadable."""
+    """Return name and size and, for safetensors, kind and parameters; "error" if unreadable."""
     found: dict[str, Any] = {"name": path.stem, "mb": 0.0}
     try:
         found["mb"] = round(_size(path) / 1e6, 2)
@@ -53,7 +53,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files of a model that is a folder."""
+    """Bytes of a file, or of all files in a model's folder."""
     inner = path.rglob("*") if path.is_dir() else [path]
     return sum(one.stat().st_size for one in inner if not one.is_dir())
 

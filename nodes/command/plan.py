@@ -1,4 +1,4 @@
-"""`videoldm plan`: what noise level each frame has after every step of a strategy, drawn."""
+"""`videoldm plan`: draws the noise level of each frame after every step of a strategy."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SAMPLER = "VideoLDM_VideoSampler"
 SHADES = " .:-=+*#%@"
-"""From no noise to noise alone."""
+"""From no noise to pure noise."""
 ROWS, COLUMNS = 40, 96
-"""The most that are printed."""
+"""At most printed."""
 
 
 def draw_plans(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print the plan of the strategy that the arguments name, or of each Video Sampler of a
-    workflow, and draw it into a file."""
+    """Print the plan of the strategy in the arguments, or of each Video Sampler in a workflow, and
+    draw it to a file with --output."""
     from ..stages.planning import figures
 
     found = list(_of_file(args.file) if args.file else _of_arguments(args))
@@ -67,7 +67,7 @@ def _of_file(file: str) -> Iterator[tuple[str, NoisePlan]]:
         wired = [name for name in ("frames", "steps", "schedule") if not _is_plain(given[name])]
         if wired:
             raise CommandError(f"{describe(node)}: {wired[0]} comes from another node")
-        steps = given["steps"] or USUAL_STEPS  # 0: the model is not loaded to ask it
+        steps = given["steps"] or USUAL_STEPS  # 0: the model's own, but it is not loaded
         yield describe(node), _plan(own, given["frames"], given["schedule"], steps)
 
 
@@ -76,7 +76,7 @@ def _defaults(registry: Registry) -> dict[str, Any]:
 
 
 def _strategy(given: Mapping[str, Any]) -> Strategy:
-    """The settings of a strategy that are written into a workflow."""
+    """The strategy with the settings that are widget values in a workflow."""
     known = {name for name in Strategy.__dataclass_fields__ if name not in ("name", "sparse")}
     chosen: dict[str, Any] = {"strategy": given["strategy"]}
     for name, value in given.items():
@@ -112,7 +112,7 @@ def _summary(plan: NoisePlan) -> str:
 
 
 def _text(plan: NoisePlan) -> list[str]:
-    """A line for each row or every n-th, a character for each frame or every n-th."""
+    """A line per row and a character per frame, or per n-th if there are too many."""
     left = 1 - plan.taken.double() / (len(plan.sigmas) - 1)
     rows, columns = -(-len(left) // ROWS), -(-plan.frames // COLUMNS)
     shades = (left[::rows, ::columns] * (len(SHADES) - 1)).ceil().long().tolist()

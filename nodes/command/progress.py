@@ -1,4 +1,4 @@
-"""Progress output of a run: bars on a terminal, lines elsewhere, JSON, or warnings alone."""
+"""Progress output of a run: bars on a terminal, lines elsewhere, JSON, or only warnings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE_EVERY = 2.0
 
 
 class Pace:
-    """Estimates the time left from the steps so far; it starts over when the count goes back."""
+    """Estimates the remaining time from the steps so far; restarts when their count decreases."""
 
     def __init__(self, clock: Callable[[], float] | None = None):
         self.clock = clock or time.monotonic
@@ -26,7 +26,7 @@ class Pace:
         self.value = 0.0
 
     def left(self, value: float, total: float) -> float | None:
-        """Return the seconds left, or None before the first steps."""
+        """Return the remaining seconds, or None before the first step."""
         now = self.clock()
         if value < self.value:
             self.begun = (now, value)
@@ -37,7 +37,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Write a time for people: 4.2 s, 3:05 min, 2:10 h."""
+    """Format seconds as 4.2 s, 3:05 min or 2:10 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -47,7 +47,8 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts the nodes of a graph and gives each event its place; this one shows warnings alone."""
+    """Numbers the nodes of a graph in the order of their events; this base class only shows
+    warnings."""
 
     def __init__(self) -> None:
         self.graph: Graph | None = None
@@ -62,7 +63,7 @@ class Progress:
         self.places, self.paces = {}, {}
 
     def __call__(self, event: Event) -> None:
-        """Take an event of the executor."""
+        """Handle an event of the executor."""
         place = self.places.setdefault(event.display_id or event.node_id, len(self.places) + 1)
         left = None
         if event.kind == "warning":
@@ -78,7 +79,7 @@ class Progress:
         """Show an event; `place` counts nodes from 1, `left` is in seconds."""
 
     def warn(self, event: Event, place: int) -> None:
-        """Show a warning, on stderr whatever else is shown."""
+        """Show a warning, always on stderr."""
         print(self.warning(event), file=sys.stderr, flush=True)
 
     def warning(self, event: Event) -> str:
@@ -88,7 +89,7 @@ class Progress:
         return f"videoldm: warning: {name}: {printable(event.text)}"
 
     def end(self) -> None:
-        """Stop showing; called once per graph, however it ended."""
+        """Stop showing; called once per graph, even after an error."""
 
     def label(self, event: Event, place: int) -> str:
         name = self.names.get(event.display_id) or event.title or event.class_type
@@ -101,7 +102,7 @@ class Progress:
 
 
 class Lines(Progress):
-    """One line per node, and one every few seconds within it: for files and pipes."""
+    """One line per node, and one every few seconds while it runs: for files and pipes."""
 
     def __init__(self, stream: TextIO):
         super().__init__()
@@ -131,7 +132,7 @@ class Lines(Progress):
 
 
 class Bars(Progress):
-    """One bar per node on a terminal, with the time left."""
+    """One bar per node on a terminal, with the remaining time."""
 
     def __init__(self, stream: TextIO):
         super().__init__()
@@ -171,7 +172,7 @@ class Bars(Progress):
         self.bars.update(self.tasks[event.node_id], **changes)
 
     def warn(self, event: Event, place: int) -> None:
-        # Through the console that draws the bars, which would overwrite it otherwise.
+        # Through the console of the bars, which would otherwise overwrite it.
         self.bars.console.print(self.warning(event), markup=False, highlight=False, soft_wrap=True)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""All nodes that the command knows, and the host they run on, set up for the arguments."""
+"""The nodes that the command knows, and the host, configured by the arguments."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .errors import INVALID, MISSING, CommandError
 
 
 def load_registry() -> Registry:
-    """Describe this pack's nodes and the stand-ins for ComfyUI's own."""
+    """This pack's nodes and the stand-ins for ComfyUI's own."""
     from .. import node_registry
 
     return node_registry()
 
 
 def configure(args: argparse.Namespace) -> StandaloneHost:
-    """Hand the folders, device and precision to the host; refuses what can be known to be wrong."""
+    """Set the host's folders, device and precision; CommandError for invalid ones."""
     for folder in args.models:
         if not Path(folder).expanduser().is_dir():
             raise CommandError(f"there is no models folder {folder}", MISSING)
@@ -41,7 +41,7 @@ def configure(args: argparse.Namespace) -> StandaloneHost:
 
 
 def require_device(host: StandaloneHost) -> None:
-    """Refuse a device that this machine does not have (this imports torch)."""
+    """Raise CommandError for a device that this machine lacks (this imports torch)."""
     try:
         with uncollected():
             host.policy.device  # noqa: B018 (looks for the device)
@@ -50,7 +50,7 @@ def require_device(host: StandaloneHost) -> None:
 
 
 def writable(folder: Path) -> Path:
-    """Make the folder of the results; refuses one that nothing can be written to."""
+    """Create the folder of the results; CommandError if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`videoldm run`: load, change, check and run workflows, and say where the results are."""
+"""`videoldm run`: loads, changes, validates and runs workflows, and lists the results."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from .signals import StopSignals
 from .variations import variations
 
 LISTED_IMAGES = 16
-"""Images of one folder that are listed one by one."""
+"""Most images in a folder that are listed one by one."""
 
 
 @dataclass
 class Outcome:
-    """The results of a run, finished or not."""
+    """The results of a run, complete or not."""
 
     files: list[Path] = field(default_factory=list)
     unfinished: list[Path] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Outcome:
     error: BaseException | None = None
 
     def add(self, result: RunResult, host: StandaloneHost) -> None:
-        """Take over what one workflow showed and saved."""
+        """Add the results of one workflow."""
         for node_id, shown in result.ui.items():
             items = [one for values in shown.values() for one in _listed(values)]
             found = [_saved(one, host) for one in items if _is_file(one)]
@@ -85,11 +85,11 @@ class Outcome:
 
 
 def run(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Run the workflows one after the other; unchanged nodes of a later one are not run again."""
+    """Run the workflows one after the other; later ones reuse the outputs of unchanged nodes."""
     out, begun = sys.stdout, time.time()
     outcome = Outcome()
     progress = _progress(args, out)
-    # Libraries print to stdout now and then, which belongs to the results.
+    # stdout is for the results, but some libraries print to it.
     with redirect_stdout(sys.stderr), _quiet_warnings():
         try:
             _run_all(args, stop, progress, outcome)
@@ -143,8 +143,8 @@ def _run_one(args: argparse.Namespace, executor: Executor, graph: Graph, stop: S
 def _workers(
     args: argparse.Namespace, host: StandaloneHost, executor: Executor, graphs: list[Graph]
 ) -> Iterator[Callable[[int], None]]:
-    """Have chunks made by the workers of a cluster, if one was asked for; gives a function that
-    begins the workflows behind the one of a number."""
+    """Let a cluster's workers make chunks, if --ray is given; yields a function of a workflow's
+    number that begins those after it ahead of time."""
     if args.ray is None:
         yield lambda number: None
         return
@@ -165,7 +165,7 @@ def _workers(
 
 def _prepared(file: str, settings: list[str], seed: int | None, registry: Registry,
               host: StandaloneHost) -> Graph:  # fmt: skip
-    """Load a workflow, change it, and refuse it if anything is wrong with it."""
+    """Load a workflow, apply the settings, and raise an error if it is not valid."""
     graph = load_workflow(file, registry)
     graph = apply_overrides(graph, settings, registry, files=host.folders.named_by_user)
     graph = graph if seed is None else apply_seed(graph, seed, registry)
@@ -179,7 +179,7 @@ def _prepared(file: str, settings: list[str], seed: int | None, registry: Regist
 
 
 def is_missing_file(problem: Problem, graph: Graph) -> bool:
-    """Tell whether what is wrong is a file name that is not among the choices."""
+    """Whether the problem is a file name that is not among the choices."""
     if problem.code != "bad_value" or problem.node_id is None:
         return False
     value = graph.nodes[problem.node_id].inputs.get(problem.input)
@@ -188,7 +188,7 @@ def is_missing_file(problem: Problem, graph: Graph) -> bool:
 
 
 def looked_in(problem: Problem, graph: Graph, host: StandaloneHost) -> str:
-    """Say where a missing file was looked for."""
+    """The end of the message about a missing file: where it was looked for."""
     name, what = annotated(graph.nodes[problem.node_id].inputs[problem.input])
     weights = name.lower().endswith(WEIGHTS)
     folders = host.folders.models if weights else [getattr(host.folders, what)]
@@ -215,7 +215,8 @@ def _saved(item: Mapping[str, Any], host: StandaloneHost) -> Path:
 
 
 def kept_by(host: StandaloneHost) -> list[Path]:
-    """Take what this run left: a playable file of the frames up to there, or their latents."""
+    """The files that an interrupted run left, removed from the host's list: playable videos of the
+    frames so far, or their latents."""
     kept, host.unfinished = host.unfinished, []
     return [path for path in kept if path.exists()]
 
@@ -273,7 +274,7 @@ def _finish(args: argparse.Namespace, outcome: Outcome, progress: Progress, out:
 
 
 def folded(files: list[Path]) -> list[Path]:
-    """Name a folder once instead of each of its many images."""
+    """The files, with a folder in place of its images if it has many."""
     together = Counter(path.parent for path in files if path.suffix.lower() in IMAGES)
     many = {folder for folder, count in together.items() if count > LISTED_IMAGES}
     inside = (p.parent if p.parent in many and p.suffix.lower() in IMAGES else p for p in files)

@@ -1,4 +1,4 @@
-"""`videoldm runs`: the finished chunks that are kept, and removing them."""
+"""`videoldm runs`: lists the stored chunks of runs, and removes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN = ("frames", "width", "height", "seed", "strategy", "passes", "chunk")
 
 
 def list_runs(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Print the runs of an output folder, after removing what the arguments say."""
+    """Remove the runs that the arguments name from an output folder, and print the others."""
     folder = runs_folder(Path(args.output).expanduser())
     store, limit = KeptRuns(folder), runs_limit()
     _remove(store, args)

@@ -1,6 +1,6 @@
-"""Stopping on SIGINT and SIGTERM: gently between two steps first, at once the second time.
+"""Stopping on SIGINT and SIGTERM: the first signal stops between two steps, the second at once.
 
-A step that takes longer than `GRACE` is not waited for: it is left between two operations.
+A step that takes longer than `GRACE` is interrupted between two operations.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 GRACE = 0.3
-"""Seconds in which somebody should have asked whether to stop."""
+"""Seconds within which the run should have polled for a signal."""
 
 
 class StopSignals:
-    """A context in which both signals raise KeyboardInterrupt, or, `gently`, only set a mark.
+    """A context in which both signals raise KeyboardInterrupt or, within `gently`, set a flag.
 
-    Calling it tells whether a signal came. Handlers are put back at the end. Outside of the main
-    thread, where Python allows no handlers, it does nothing.
+    Calling it polls the flag. The handlers are restored at the end. Outside of the main thread,
+    where Python allows no handlers, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class StopSignals:
 
     def __call__(self) -> bool:
         if self.received is not None:
-            self._forget_timer()  # Whoever asks stops, and then needs time to close its files.
+            self._forget_timer()  # The caller stops now, and needs time to close its files.
         return self.received is not None
 
     @property
@@ -54,8 +54,8 @@ class StopSignals:
 
     @contextmanager
     def gently(self) -> Iterator[StopSignals]:
-        """Within this context, the first signal is only noted, for those who ask regularly; when
-        nobody has asked for some time, it raises KeyboardInterrupt after all."""
+        """Within this context, the first signal only sets a flag; if that is not polled within
+        `GRACE` seconds, KeyboardInterrupt is raised after all."""
         self.gentle = True
         try:
             yield self
@@ -66,7 +66,7 @@ class StopSignals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.is_overdue:
             self.is_overdue = False
-            if self.timer is None:  # Somebody asked just now.
+            if self.timer is None:  # The flag was polled meanwhile.
                 return
         first, self.received = self.received is None, number
         if not (self.gentle and first):
@@ -79,7 +79,7 @@ class StopSignals:
         print(f"{start}stopping after this step; once more stops at once", file=sys.stderr)
 
     def _insist(self, number: int) -> None:
-        """Have the main thread handle the signal a second time."""
+        """Let the main thread handle the signal a second time."""
         self.is_overdue = True
         _thread.interrupt_main(number)
 

@@ -1,4 +1,4 @@
-"""Output for terminals of any encoding."""
+"""Output to terminals of any encoding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def print_anything() -> None:
-    """Let stdout and stderr write escapes for letters that their encoding lacks.
+    """Let stdout and stderr escape characters that their encoding lacks.
 
-    Titles and file names hold letters of all languages; a terminal may know ASCII alone, and a
-    file name may not be text at all.
+    Titles and file names may hold any character; a terminal may only support ASCII, and a file name
+    need not be valid text.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

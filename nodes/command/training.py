@@ -1,4 +1,4 @@
-"""`videoldm train` and `videoldm evaluate`: making the pack's own models, and measuring them."""
+"""`videoldm train` and `videoldm evaluate`: train the pack's own models, and measure them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .registry import writable
 from .signals import StopSignals
 
 FAMILY = "family"
-"""In the place of a recipe: all parts of the pack's own models."""
+"""Instead of a recipe's name: all parts of the pack's own models."""
 
 
 def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Train to the end of the recipe, going on from the last state in the output folder."""
+    """Train to the end of the recipe, resuming from the last state in the output folder."""
     if args.recipe == FAMILY:
         return train_whole_family(args)
     from ...core.training.recipe import load_recipe
@@ -58,7 +58,7 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
 
 
 def train_whole_family(args: argparse.Namespace) -> int:
-    """Train all parts of the pack's own models within the minutes that are asked for."""
+    """Train all parts of the pack's own models within --minutes."""
     output = Path(args.output).expanduser()
     output = writable(output / FAMILY if args.output == "training" else output)
     import torch
@@ -84,7 +84,7 @@ def train_whole_family(args: argparse.Namespace) -> int:
 
 
 def install(path: Path, folder: Path) -> Path:
-    """Copy a result into a folder, whole or not at all."""
+    """Copy a result into a folder, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
     temporary = target.with_name(f"{path.name}.tmp")
@@ -108,14 +108,14 @@ def _say(text: str) -> None:
 
 
 def evaluate_models(args: argparse.Namespace, stop: StopSignals) -> int:
-    """Measure the models that come with the pack and print a table, or draw samples of them."""
+    """Measure the models that come with the pack and print a table, or draw samples from them."""
     with included_weights(args.weights):
         return _evaluated(args)
 
 
 @contextmanager
 def included_weights(folder: str | None) -> Iterator[None]:
-    """The pack's own models are those in a folder as long as this lasts, where one is named."""
+    """Within this context, use the models in a folder, if any, as the pack's own."""
     if folder is None:
         yield
         return
@@ -151,7 +151,7 @@ def _evaluated(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    """Print one program's figures with what they are made of."""
+    """Print the report of one evaluation program, or its figures as JSON."""
     if args.only:
         raise CommandError(f"--only is for figures of the pack's own models, not for {args.what}")
     report = import_module(f"...core.evaluation.{MODULES[args.what]}", __package__).report
@@ -164,7 +164,7 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _measure_drift(args: argparse.Namespace, device: Any) -> int:
-    """Print the table of drift, or its numbers as JSON, and draw the plot."""
+    """Print the drift table, or its numbers as JSON, and draw the plot."""
     from ...core.evaluation import drift, drift_plot
     from ...core.evaluation.models import Models
 

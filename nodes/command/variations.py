@@ -1,4 +1,4 @@
-"""`videoldm run --each`: one run for each of several values, or for each row of a CSV."""
+"""`videoldm run --each`: one run per value of an input, or per row of a CSV file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Columns = dict[str, list[str]]
 
 
 def variations(options: Sequence[str]) -> list[list[str]]:
-    """The settings "NODE.INPUT=VALUE" of each run; one run without any if there are no options.
+    """The settings "NODE.INPUT=VALUE" of each run; without options, one run without settings.
 
-    options: NODE.INPUT=VALUE, of which those for one input are its values, or CSV files whose
-    columns are NODE.INPUT. All inputs change together from run to run, so that they need as many
-    values. Raises CommandError.
+    options: NODE.INPUT=VALUE, repeated for further values, or CSV files whose columns are
+    NODE.INPUT. All inputs change together from run to run; CommandError unless they have the same
+    number of values.
     """
     columns: Columns = {}
     for option in options:
@@ -47,7 +47,7 @@ def _add(columns: Columns, option: str) -> None:
 
 def _read(path: Path) -> Columns:
     try:
-        # Spreadsheets begin a file with the mark of its encoding.
+        # Spreadsheet programs write a byte order mark.
         with path.expanduser().open(encoding="utf-8-sig", newline="") as file:
             head, *rows = [row for row in csv.reader(file, strict=True) if row]
     except FileNotFoundError:

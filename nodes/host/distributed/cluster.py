@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 AUTO = "auto"
 NO_RAY = "--ray needs Ray, which is not installed: pip install videoldm[ray]"
 ANSWERS = 3.0
-"""Seconds in which a cluster must answer."""
+"""Seconds within which a cluster must accept a connection."""
 
 
 @contextmanager
 def joined(host: StandaloneHost, address: str, workers: int | None) -> Iterator[Pool]:
-    """Chunks are made by the workers of a cluster within this context.
+    """Let the workers of a cluster make the chunks within this context.
 
-    address: of a running one; "auto" for that of this machine, or else one that is started and
-    ends with the context. workers: their number, None for one for each GPU, or for as many CPUs as
-    this process has threads. Raises ValueError where there is no cluster or no Ray.
+    address: HOST:PORT of a running cluster; "auto" for this machine's or, without one, a new
+    cluster that ends with the context. workers: their number; None for one per GPU or, on CPUs, per
+    as many CPUs as this process has threads. Raises ValueError if there is no cluster or no Ray.
     """
     ray = _ray()
     _connect(ray, address)
@@ -60,7 +60,7 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
-    """Join or start; Ray's handlers of signals are put back, the command has its own."""
+    """Join or start a cluster, keeping this command's signal handlers, which Ray replaces."""
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         _init(ray, address)
@@ -86,8 +86,8 @@ def _init(ray: Any, address: str) -> None:
 
 
 def _of_this_machine() -> str | None:
-    """The address of the cluster that was started here with `ray start`. Ray itself would also
-    find those that end at this moment, with the runs that they were started for."""
+    """The address of the cluster started on this machine with `ray start`. Ray's own lookup also
+    finds clusters of other runs, which may be about to end."""
     named = os.environ.get("RAY_ADDRESS")
     if named:
         return named
@@ -112,7 +112,7 @@ def _answers(address: str) -> bool:
 
 
 def _actors(ray: Any, host: StandaloneHost, workers: int | None) -> list[Any]:
-    """Workers that come back when they die, and then make again what they were at."""
+    """Workers that are restarted when they die, and then repeat the chunk they were making."""
     kind, threads = host.policy.device.type, torch.get_num_threads()
     there, key = ray.cluster_resources(), "CPU" if kind == "cpu" else "GPU"
     found = there.get(key, 0)
@@ -123,7 +123,7 @@ def _actors(ray: Any, host: StandaloneHost, workers: int | None) -> list[Any]:
     share = int(share * 1e4) / 1e4 if share < 1 else int(share)
     needs = {"num_cpus": share} if key == "CPU" else {"num_gpus": share, "num_cpus": 0}
     setup = Setup(version=__version__, torch=torch.__version__, threads=threads)
-    # Two at a time: what makes a chunk, and what tells how far it is.
+    # Two calls at a time: one makes a chunk, the other reports its progress.
     lasting = dict(max_restarts=-1, max_task_retries=-1, max_concurrency=2)
     actor = ray.remote(Worker).options(**needs, **lasting)
     return [actor.remote(setup, ray.get) for _ in range(count)]

@@ -1,11 +1,11 @@
-"""What makes a chunk, as bytes for another process.
+"""Serialises the function that makes a chunk for another process.
 
-Functions travel with what they hold, except for
+Functions are pickled with everything they refer to, except for
 
-    weights             modules, each as the name under which `Weights` shares it
+    modules             replaced by the names under which `Weights` shares them
     the host            the other process has its own
-    stores of chunks    the chunk that is made asks for no others, for its own steps at most
-    callbacks that stay in this process (`Here`), each as a number
+    stores of chunks    making a chunk requests no other chunks, at most its own steps
+    callbacks that stay in this process (`Here`), replaced by numbers
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ MODULE, HOST, STORE, CALLBACK = "module", "host", "store", "callback"
 
 
 class Weights:
-    """The modules of this process under names of their own, shared once each.
+    """Shares each module of this process once, under a unique name.
 
-    share(packed module) -> what others get it by. A module that is gone here is forgotten.
+    share(packed module) -> a reference by which workers fetch it. A module that is garbage
+    collected here is forgotten.
     """
 
     def __init__(self, share: Callable[[Any], Any]):
@@ -55,9 +56,9 @@ class Weights:
 
 @dataclass
 class Packed:
-    """A function as bytes, with the modules and the callbacks that it names.
+    """A pickled function, with the modules and callbacks that it refers to by name or number.
 
-    `Weights` would forget modules that are let go of; these are kept until the chunk is made.
+    The references keep the modules alive, and so shared, until the chunk is made.
     """
 
     data: bytes = b""
@@ -91,7 +92,7 @@ def pack(function: Any, weights: Weights) -> Packed:
 
 
 def unpack(data: bytes, modules: Mapping[str, nn.Module], callback: Callable[[int], Any]) -> Any:
-    """What was packed. callback(number) -> what stands for a callback that stayed behind."""
+    """The packed function. callback(number) -> a substitute for a callback that was not sent."""
     known = {
         MODULE: modules.__getitem__,
         HOST: lambda _: standalone,

@@ -1,4 +1,4 @@
-"""The workers of a run: chunks wait in one queue, and each worker that is free takes the first."""
+"""The workers of a run: chunks wait in one priority queue for the next idle worker."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .worker import Job, Told
 log = logging.getLogger("videoldm")
 T = TypeVar("T")
 AHEAD = 2
-"""Chunks for each worker that a task may begin before the first of them is asked for."""
+"""Chunks per worker that a task may begin before it requests the first of them."""
 LATE = 60.0
-"""Seconds after which somebody is told that no worker has started."""
+"""Seconds after which the user is warned that no worker has started."""
 LISTEN = 0.25
-"""Seconds between two questions to a worker how far it is."""
+"""Seconds between two polls of a worker's progress."""
 
 
 @dataclass(order=True)
 class _Chunk:
-    """A chunk that was begun. Those of earlier workflows come first, then those that most others
-    wait for, then older ones."""
+    """A chunk that was begun. In the queue, earlier workflows come first, then chunks that more
+    threads wait for, then older ones."""
 
     order: tuple[float, int, int]
     packed: Packed = field(compare=False)
@@ -47,9 +47,9 @@ class _Chunk:
 
 
 class Pool(Workers):
-    """actors: of the class Worker. share: see `Weights`.
+    """actors: Ray actors of class Worker. share: see `Weights`.
 
-    Chunks are begun and waited for in the threads of tasks, which take turns; one more thread hands
+    Threads of tasks, which take turns, begin chunks and wait for them; one more thread dispatches
     them to workers.
     """
 
@@ -57,7 +57,7 @@ class Pool(Workers):
         self.actors, self.weights, self.turns = list(actors), Weights(share), Turns()
         self.numbers = count()
         self.news: SimpleQueue[Callable[[_Dispatch], None]] = SimpleQueue()
-        self.begun: dict[str, _Chunk] = {}  # by where they are kept
+        self.begun: dict[str, _Chunk] = {}  # by the file in the store
         self.told: SimpleQueue[tuple[_Chunk, tuple]] = SimpleQueue()
         self.ready: list[Any] = []
         self.error: BaseException | None = None
@@ -69,7 +69,7 @@ class Pool(Workers):
         self.dispatch.start()
 
     def close(self) -> None:
-        """No chunk is begun any more, and no worker is asked for anything."""
+        """Begin no more chunks, and send nothing to workers."""
         self.is_closed = True
         self.news.put(lambda dispatch: None)
         self.dispatch.join()
@@ -83,7 +83,7 @@ class Pool(Workers):
         if chunk is None:
             where = None if place is None else pack(place, self.weights).data
             if place is None and behind.get():
-                raise NotWanted  # It would not be found when it is asked for.
+                raise NotWanted  # Without a place in the store, nobody would find it later.
             order = behind.get(), -depth(), next(self.numbers)
             chunk = _Chunk(order, pack(make, self.weights), where)
             if path:
@@ -102,7 +102,7 @@ class Pool(Workers):
         return arriving
 
     def beside(self, run: Callable[[], None], number: float) -> None:
-        """Run a function that begins chunks of the workflow of a number, ahead of its turn."""
+        """Run, in its own thread, a function that begins chunks of workflow `number` early."""
         beside(run, number, self.turns)
 
     def _made(self, chunk: _Chunk, path: str) -> Made:
@@ -114,7 +114,7 @@ class Pool(Workers):
         return chunk.made
 
     def _look(self) -> None:
-        """What somebody who waits does now and then."""
+        """Called now and then by waiting threads: reports progress, and raises if they must end."""
         check_wanted()
         if self.is_closed and threading.current_thread() is not threading.main_thread():
             raise NotWanted
@@ -129,28 +129,28 @@ class Pool(Workers):
             log.warning("no worker has started yet: the cluster may be busy with other programs")
 
     def _report(self) -> None:
-        """Tell callbacks what workers told, each in the context that its chunk was begun in."""
+        """Pass progress from workers to callbacks, each in the context in which its chunk began."""
         while not self.told.empty():
             chunk, (number, progress) = self.told.get()
             chunk.context.run(chunk.packed.callbacks[number], progress)
 
 
 class _Dispatch:
-    """The thread that hands chunks to workers."""
+    """The thread that dispatches chunks to workers."""
 
     def __init__(self, pool: Pool):
         self.pool = pool
         self.idle: list[Any] = []
         self.waiting: list[_Chunk] = []
         self.busy: dict[Any, _Chunk] = {}
-        self.loaded: dict[Any, set[str]] = {}  # names of the weights that workers were sent
+        self.loaded: dict[Any, set[str]] = {}  # names of the modules that each worker was sent
         self.asked: set[Any] = set()
 
     def run(self) -> None:
         try:
             self._serve()
         except Exception as error:
-            self.pool.error = error  # Else those who wait would wait for ever.
+            self.pool.error = error  # Otherwise threads would wait forever.
 
     def _serve(self) -> None:
         for actor in self.pool.actors:
@@ -166,7 +166,7 @@ class _Dispatch:
         self._assign()
 
     def _when_done(self, ref: Any, then: Callable, *what: Any) -> None:
-        """Have then(*what, future) called in this thread."""
+        """Have then(*what, future) called in this thread when the Ray call is done."""
         news = self.pool.news
         ref.future().add_done_callback(
             lambda future: news.put(lambda _: then(*what, future))
@@ -194,8 +194,8 @@ class _Dispatch:
             self._when_done(actor.make.remote(job, chunk.place, shared), self._done, actor, chunk)
 
     def _best(self, modules: set[str], known: set[str]) -> Any:
-        """One of the idle workers for a chunk that takes these weights: one that has most of them,
-        else one that has fewest others. So stages keep to workers where there are enough."""
+        """An idle worker for a chunk that needs these modules: one that has most of them and, among
+        equals, fewest others. So each stage tends to stay on the same workers."""
         has = {actor: self.loaded.get(actor, set()) & known for actor in self.idle}
         best = max(self.idle, key=lambda actor: (len(has[actor] & modules), -len(has[actor])))
         self.idle.remove(best)
@@ -215,7 +215,7 @@ class _Dispatch:
         self._free(actor)
 
     def _ask(self) -> None:
-        """Ask the workers that are busy how far they are."""
+        """Poll the progress of busy workers."""
         for actor, chunk in self.busy.items():
             if actor not in self.asked:
                 self.asked.add(actor)
@@ -227,19 +227,19 @@ class _Dispatch:
             self._tell(chunk, future.result())
 
     def _tell(self, chunk: _Chunk, told: Told) -> None:
-        """A worker that has begun another chunk meanwhile may tell of that: it is told twice."""
+        """Queue a chunk's progress, and drop reports of one that the worker has begun since."""
         for number, callback, progress in told:
             if number == chunk.order[-1]:
                 self.pool.told.put((chunk, (callback, progress)))
 
 
 def _not_started(error: BaseException) -> BaseException:
-    """Why a worker did not start, in one sentence: the last line that its process said."""
+    """Why a worker did not start: the error it raised, or the last line of Ray's message."""
     cause = getattr(error, "cause", None)
     said = [line.strip() for line in str(error).splitlines() if line.strip()]
     return cause or ValueError(f"a worker could not start: {said[-1] if said else error!r}")
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What a worker raised, in place of what Ray makes of it."""
+    """The error that a worker raised, instead of Ray's wrapper around it."""
     return getattr(error, "cause", None) or error

@@ -1,12 +1,12 @@
-"""Later stages and later workflows of a run: their chunks are begun while earlier ones are made.
+"""Begins chunks of later stages and later workflows of a run while earlier ones are made.
 
-The stages behind one whose video comes chunk by chunk follow it in a thread, and so on: a segment
-is predicted while those before it are interpolated, upsampled and decoded.
+The stages downstream of one that makes its video chunk by chunk follow it in a thread: a segment is
+predicted while those before it are interpolated, upsampled and decoded.
 
 Every workflow runs in its turn, as without workers. Before that, it runs in a thread that saves and
-tells nothing: all that is left of it are finished chunks in the store, which the workflow then
-takes. So the workers have something to do where a workflow has few chunks or each waits for the one
-before, and the results come in the order of the workflows.
+reports nothing; it only leaves finished chunks in the store, which the workflow then reads. So
+workers stay busy even if a workflow has few chunks or each depends on the one before, and results
+come in the order of the workflows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HALF = 0.5
 
 @dataclass
 class Prefetch:
-    """executor: of the workflows in their turn, whose loaded models the others share."""
+    """executor: runs the workflows in their turn; prefetching shares its loaded models."""
 
     pool: Pool
     executor: Executor
@@ -45,13 +45,13 @@ class Prefetch:
         self.pool.follow = self.follow
 
     def up_to(self, number: int) -> None:
-        """Begin the workflows before this one that have not been begun."""
+        """Begin the workflows before `number` that have not been begun."""
         while self.begun < min(number, len(self.graphs)):
             self._begin(self.begun)
             self.begun += 1
 
     def beside(self, number: int) -> None:
-        """Begin as many workflows behind this one as there are workers."""
+        """Begin as many workflows after `number` as there are workers."""
         self.begun = max(self.begun, number + 1)
         self.up_to(number + 1 + len(self.pool.actors))
 
@@ -62,7 +62,7 @@ class Prefetch:
         self._make(graph, dict(self.executor.cache))
 
     def follow(self, arriving: Arriving) -> None:
-        """Begin what is behind the node that runs now, whose LATENT is still being made."""
+        """Begin the stages downstream of the running node, whose LATENT is still being made."""
         call = current_call.get()
         graph, registry = call.prompt.original, self.executor.registry
         if call.node_id not in graph.nodes or call.index:
@@ -78,7 +78,7 @@ class Prefetch:
         self.pool.beside(lambda: self._make(graph, known), behind.get() + HALF)
 
     def _make(self, graph: Graph, known: dict[str, Cached]) -> None:
-        """Run a workflow up to what it saves or shows; known: outputs that there are."""
+        """Run a workflow up to what it saves or shows; known: cached outputs."""
         own = Executor(self.executor.registry)
         own.cache = known
         try:
@@ -87,12 +87,12 @@ class Prefetch:
                 if isinstance(value, StandaloneVideo):
                     _make_frames(value.stream)
         except Exception as error:
-            # The workflow will say so in its turn.
+            # The workflow reports the error in its turn.
             log.debug("a workflow that was begun ahead: %s", error)
 
 
 def _before_outputs(graph: Graph, executor: Executor) -> list[str]:
-    """The nodes whose values are shown or saved."""
+    """The nodes whose outputs are shown or saved."""
     ends = output_nodes(graph, executor.registry)
     inputs = (value for end in ends for value in graph.nodes[end].inputs.values())
     found = dict.fromkeys(value.node_id for value in inputs if isinstance(value, Link))

@@ -1,10 +1,9 @@
-"""Threads that begin chunks ahead of those who ask for them.
+"""Threads that begin chunks before they are requested.
 
-Tasks are generators that pull from each other: decoding asks for latents, windows of frames ask for
-key frames, and each waits for what it asked for. To predict the next key frames while the windows
-between earlier ones are made, what begins windows runs in a thread of its own. Threads take turns:
-one of them runs, and passes on its turn only where it waits. So no task, node or host needs to know
-that there are threads.
+Tasks are generators that pull from each other: decoding requests latents, interpolation windows
+request key frames, and each waits for its input. To predict the next key frames while the windows
+between earlier ones are made, the generator that begins windows runs in its own thread. Only one
+thread runs at a time, and yields only when it waits, so tasks, nodes and hosts need no locks.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from ....core.tasks.finished import NotWanted
 
 T = TypeVar("T")
 WAIT = 0.1
-"""Seconds after which somebody who waits looks whether to stop."""
+"""Seconds between two checks of a waiting thread whether to stop."""
 
 
 class Turns:
-    """Whose turn it is. A thread that has none takes it with `taken`."""
+    """A lock that the running thread holds; other threads acquire it with `taken`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -35,7 +34,7 @@ class Turns:
         self.owner = threading.get_ident()
 
     def give(self) -> None:
-        """Pass the turn on, if this thread has it."""
+        """Release the turn, if this thread has it."""
         if self.owner == threading.get_ident():
             self.owner = None
             self.lock.release()
@@ -50,7 +49,7 @@ class Turns:
 
     @contextmanager
     def others(self) -> Iterator[None]:
-        """Others run meanwhile; for a thread whose turn it is."""
+        """Let other threads run meanwhile; for the thread that has the turn."""
         self.give()
         try:
             yield
@@ -58,7 +57,7 @@ class Turns:
             self.take()
 
     def wait(self, event: threading.Event, look: Callable[[], None]) -> None:
-        """Wait for an event; look() is called now and then in the thread's turn, and may raise."""
+        """Wait for an event; look() is called every `WAIT` seconds, in turn, and may raise."""
         while not event.is_set():
             with self.others():
                 event.wait(WAIT)
@@ -66,7 +65,7 @@ class Turns:
 
 
 class Line:
-    """What one thread has begun and another has not yet taken, at most `most` at a time."""
+    """A queue of at most `most` items that one thread has begun and another has not yet taken."""
 
     def __init__(self, most: int):
         self.most = most
@@ -76,7 +75,7 @@ class Line:
         self.error: BaseException | None = None
 
     def change(self) -> None:
-        """Wake who waits for the other end; called in the thread's turn."""
+        """Wake the thread that waits at the other end; called by the thread that has the turn."""
         self.changed.set()
         self.changed = threading.Event()
 
@@ -85,12 +84,12 @@ _lines: ContextVar[tuple[Line, ...]] = ContextVar("videoldm_lines", default=())
 
 
 behind: ContextVar[float] = ContextVar("videoldm_behind", default=0)
-"""How far behind what is asked for is what this thread begins: the number of its workflow, and half
-a number for stages that follow others. 0 for the workflow whose turn it is."""
+"""Priority of what this thread begins, lowest first: the number of its workflow, plus one half for
+stages that follow others; 0 in the main thread."""
 
 
 def beside(run: Callable[[], None], number: float, turns: Turns) -> None:
-    """Run a function in a thread of its own, for the workflow of a number; errors end it."""
+    """Run a function in a new thread, for workflow `number`; its errors end only that thread."""
 
     def whole() -> None:
         behind.set(number)
@@ -101,18 +100,18 @@ def beside(run: Callable[[], None], number: float, turns: Turns) -> None:
 
 
 def depth() -> int:
-    """How many others wait for what this thread makes."""
+    """How many threads, in a chain, wait for what this one begins."""
     return len(_lines.get())
 
 
 def check_wanted() -> None:
-    """Raise NotWanted in a thread whose line nobody reads any more."""
+    """Raise NotWanted in a thread whose queue nobody reads any more."""
     if any(line.is_stopped for line in _lines.get()):
         raise NotWanted
 
 
 def ahead(begun: Iterator[T], most: int, turns: Turns, look: Callable[[], None]) -> Iterator[T]:
-    """Yield what `begun` yields, which runs in a thread of its own and is up to `most` ahead."""
+    """Yield the items of `begun`, which runs in its own thread, up to `most` items ahead."""
     line = Line(most)
 
     def run() -> None:

@@ -1,8 +1,8 @@
-"""Modules on their way to other processes.
+"""Serialises modules so that they compute the same, bit for bit, in other processes.
 
-Libraries of matrix products take other paths through memory that begins elsewhere within a line of
-the cache, with other last digits. Weights that were mapped from a file begin where the file says;
-a copy of them is laid where they are, so that it computes the same, bit for bit.
+Matrix products choose their kernels by the alignment of memory within a cache line, and the kernels
+differ in the last digits. Weights mapped from a file are aligned as in the file; copies of them get
+the same alignment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINE = 64
 
 
 def pack_module(module: nn.Module) -> tuple[bytes, dict[str, int]]:
-    """A module as bytes, with where in a line of the cache each tensor of it begins."""
+    """A pickled module, with the offset of each of its CPU tensors within a cache line."""
     from ray import cloudpickle
 
     starts = {name: one.data_ptr() % LINE for name, one in _on_cpu(module)}
@@ -41,7 +41,7 @@ def _on_cpu(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def laid_at(x: Tensor, start: int) -> Tensor:
-    """A copy of x, with its strides, that begins `start` bytes behind the beginning of a line."""
+    """A copy of x, strides included, that begins `start` bytes after the start of a cache line."""
     extent = 1 + sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
     size = extent * x.element_size()
     room = torch.empty(size + LINE, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A worker: a process with a device of its own that makes chunks and writes them into the store."""
+"""A worker: a process with its own device that makes chunks and writes them to the store."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .packing import unpack
 from .weights import unpack_module
 
 Told = list[tuple[int, int, Progress]]
-"""The number of the chunk, that of the callback, and what it was told."""
+"""(number of the chunk, number of the callback, progress) of each report."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What workers share with the driver: equal numbers need equal versions, and on a CPU as many
-    threads."""
+    """What workers must share with the driver: equal results need equal versions and, on a CPU, the
+    same number of threads."""
 
     version: str
     torch: str
@@ -31,8 +31,8 @@ class Setup:
 
 
 class Job(NamedTuple):
-    """A chunk to be made. data: make(), packed. modules: the names of those that it uses; alive: of
-    those that any chunk may still use."""
+    """A chunk to be made. data: the packed function. modules: names of those that it uses; alive:
+    names of all that any chunk may still use."""
 
     number: int
     data: bytes
@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
 
 class Worker:
-    """Made into an actor of Ray. fetch: of what `Weights` shares, in a worker's process."""
+    """Runs as a Ray actor. fetch(reference) -> the packed module that `Weights` shares."""
 
     def __init__(self, setup: Setup, fetch: Callable[[Any], Any]):
         self.setup, self.fetch = setup, fetch
@@ -49,7 +49,7 @@ class Worker:
         self.told: Told = []
 
     def ready(self) -> None:
-        """Returns when the worker can begin; ValueError if it would make something else."""
+        """Return when the worker can begin; ValueError if its versions differ."""
         from .... import __version__
 
         own = replace(self.setup, version=__version__, torch=torch.__version__)
@@ -60,9 +60,8 @@ class Worker:
             )
 
     def make(self, job: Job, place: bytes | None, shared: Mapping[str, Any]) -> tuple[Made, Told]:
-        """Make a chunk, unless it is in its place; with what has not been heard yet.
-
-        shared: the modules of this chunk that this worker may not have.
+        """Make a chunk unless it is in its place in the store, and return it with the progress that
+        was not polled yet. shared: references to this chunk's modules.
         """
         torch.set_num_threads(self.setup.threads)
         self._learn(job, shared)
@@ -76,11 +75,11 @@ class Worker:
         return Made(None if kept else on_cpu(made), reason=reason), self.heard()
 
     def place(self, packed: bytes | None) -> Place | None:
-        """Where a chunk is kept."""
+        """The place of a chunk in the store, None for one that is not kept."""
         return None if packed is None else unpack(packed, {}, lambda number: None)
 
     def heard(self) -> Told:
-        """What callbacks were told since the last call."""
+        """The progress reported since the last call."""
         told, self.told = self.told, []
         return told
 
@@ -92,7 +91,7 @@ class Worker:
 
     def _callback(self, chunk: int, number: int) -> Callable[[Progress], None]:
         def tell(progress: Progress) -> None:
-            # Without its tensors, which nobody looks at.
+            # Without its tensors, which nobody reads.
             step = progress.step._replace(x=None, denoised=None)
             self.told.append((chunk, number, progress._replace(step=step)))
 

@@ -1,4 +1,4 @@
-"""The host without ComfyUI: a stand-in for the V3 API, and models on diffusers and transformers."""
+"""The host without ComfyUI: a stand-in for the V3 API, and models of diffusers and transformers."""
 
 from . import io, ui
 from .host import host

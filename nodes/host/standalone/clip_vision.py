@@ -21,7 +21,7 @@ class ClipVision:
 
     @property
     def side(self) -> int:
-        """Of the images that it sees, in pixels."""
+        """Size of the encoder's square images in pixels."""
         return self.encoder.config.image_size
 
     @torch.no_grad()
@@ -31,13 +31,14 @@ class ClipVision:
         return self.encoder(pixels.to(like)).image_embeds.float()
 
     def encode_image(self, image: Tensor, crop: bool = True) -> SimpleNamespace:
-        """ComfyUI's method: an IMAGE [n, h, w, 3] with ComfyUI's own resizing and rounding."""
+        """ComfyUI's method for an IMAGE [n, h, w, 3], with ComfyUI's resizing and rounding."""
         pixels = _comfyui_pixels(image[..., :3].movedim(-1, 1), self.side, crop)
         return SimpleNamespace(image_embeds=self.embedding(pixels))
 
 
 def _comfyui_pixels(images: Tensor, side: int, crop: bool) -> Tensor:
-    """The middle square, or all of it squashed, rounded to bytes and normalised."""
+    """The centre crop, or the squashed whole, of images in [0, 1], rounded to bytes and
+    normalised."""
     height, width = images.shape[-2:]
     if (height, width) != (side, side):
         scale = side / min(height, width)

@@ -1,5 +1,5 @@
-"""ComfyUI's context windows on the MODEL of the standalone host: KSampler denoises a long video in
-windows, as ComfyUI's does. Plans that leave frames out there cover them here."""
+"""ComfyUI's context windows for the standalone host: KSampler denoises a long video in windows, as
+ComfyUI's does, except that schedules which omit frames there cover them here."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ....core.tasks.segment import DenoiserFor, SegmentCondition
 
 @dataclass(frozen=True, kw_only=True)
 class ContextWindows:
-    """The widgets of the node, in frames. closed: looped windows also cover the seam. anchored:
-    each window also sees the frame before it, whose answer is dropped."""
+    """The node's settings, in frames. closed: looped windows also cover the seam of the loop.
+    anchored: each window also sees the frame before it, whose output is dropped."""
 
     schedule: str
     length: int
@@ -38,11 +38,11 @@ class ContextWindows:
             )
 
     def act_on(self, frames: int) -> bool:
-        """Whether a video is longer than one window."""
+        """Whether a video of `frames` frames is longer than one window."""
         return frames > self.length
 
     def windows(self, frames: int, step: int) -> list[plans.Window]:
-        """Those of a sampling step."""
+        """The windows of a sampling step."""
         size = frames, self.length, self.overlap
         if self.schedule == "standard_static":
             return plans.sliding_windows(*size)
@@ -54,7 +54,7 @@ class ContextWindows:
         return plans.looped_windows(*size, **more, closed=self.closed)
 
     def shuffled(self, noise: Tensor, seed: int) -> Tensor:
-        """The noise [b t c h w] that a long video starts from."""
+        """The initial noise [b t c h w], shuffled by FreeNoise if that is on and windows act."""
         if not self.free_noise or not self.act_on(noise.shape[1]):
             return noise
         return free_noise(noise, self.length, self.overlap, seed)
@@ -63,8 +63,8 @@ class ContextWindows:
         self, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor,
         read: ReferenceWindow | None = None,
     ) -> Denoiser:  # fmt: skip
-        """All frames, in windows if there are more than one sees; `read`: one that all others
-        read."""
+        """The denoiser of all frames, in windows if one is too short for them; `read`: a reference
+        window for the others."""
         if not self.act_on(frames):
             return denoiser_for(SegmentCondition(frames=range(frames)))
 
@@ -103,7 +103,7 @@ def _condition_of(window: plans.Window) -> SegmentCondition:
 
 
 def check_known(dim: int, **unknown: object) -> None:
-    """Raise ValueError for what the node has, but this host does not do."""
+    """Raise ValueError for settings of the node that this host does not support."""
     if dim != 0:
         raise ValueError(f"frames are axis 0 of the latents here, but dim is {dim}")
     for name, value in unknown.items():

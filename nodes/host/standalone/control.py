@@ -1,4 +1,4 @@
-"""CONTROL_NET of the standalone host, and what a CONDITIONING carries of it under "control"."""
+"""The standalone host's CONTROL_NET, and its hints in a CONDITIONING."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..shared.vae import VideoVAE
 from ..tensors import check_finite
 
 CONTROL, TO_NEGATIVE = "control", "control_apply_to_uncond"
-"""ComfyUI's names in a CONDITIONING."""
+"""ComfyUI's keys in a CONDITIONING."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,10 @@ class StandaloneControlNet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hint:
-    """A ControlNet with images [k, 3, h, w] to follow between two fractions of the way down.
+    """A ControlNet with its images [k, 3, h, w], active from `start` to `end`, fractions of the
+    sampling.
 
-    previous: the one that was applied before, which acts beside it. curve: what the strength is
-    multiplied with.
+    previous: the hint that was applied before, which acts as well. curve: multiplies the strength.
     """
 
     net: StandaloneControlNet
@@ -54,7 +54,7 @@ class Hint:
         return level_of(schedule, self.end) <= sigma <= level_of(schedule, self.start)
 
     def control(self, x: Tensor, frames: Sequence[int], step: StepAt | None) -> Control:
-        """For latents [b, t, c, h, w] of these absolute frames at a step."""
+        """Core's control for latents [b, t, c, h, w] of these absolute frames at a step."""
         height, width = (REDUCTION * side for side in x.shape[-2:])
         if (height, width) not in self._resized:
             self._resized.clear()
@@ -66,27 +66,27 @@ class Hint:
         )  # fmt: skip
 
     def off(self, frames: Sequence[int], step: StepAt | None) -> bool:
-        """Whether the curve is 0 for all of these frames at a step."""
+        """Whether the curve is 0 for all these frames at a step."""
         return not any(self.curve.at(frame, step or FIRST_STEP) for frame in frames)
 
     def picked(self, indices: Sequence[int]) -> Hint:
-        """The same with the images of these numbers."""
+        """The hint with the images of these indices."""
         return replace(self, images=self.images[list(indices)], _resized={})
 
     def of_frames(self, frames: Sequence[int]) -> Hint:
-        """For a segment of these absolute frames."""
+        """The hint for a segment of these absolute frames; frames past the last image keep it."""
         count = len(self.images)
         return self.picked(hint_indices(count, frames)) if count > 1 else self
 
     def repeated(self, frames: int) -> Hint:
-        """As KSampler reads it: too few images begin again."""
+        """The hint for KSampler, which repeats the images if they are too few."""
         count = len(self.images)
         return self if count == 1 else self.picked([frame % count for frame in range(frames)])
 
 
 @dataclass(frozen=True, eq=False)
 class StandaloneSparseControl:
-    """A SparseCtrl on a wire, with the absolute frames that its images stand at."""
+    """A SparseCtrl on a wire, with the absolute frames of its images."""
 
     network: SparseControlNet
     frames: tuple[int, ...]
@@ -94,7 +94,7 @@ class StandaloneSparseControl:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SparseHint(Hint):
-    """A SparseCtrl with its images. vae: of a network that follows encoded images."""
+    """A SparseCtrl with its images. vae: for a network that reads encoded images."""
 
     net: StandaloneSparseControl
     vae: VideoVAE | None = None
@@ -129,7 +129,7 @@ def sparse_hint(
     net: StandaloneSparseControl, image: Tensor, strength: float, start: float, end: float,
     vae: VideoVAE | None,
 ) -> SparseHint:  # fmt: skip
-    """A hint of an IMAGE [k, h, w, c] for the k frames that the SparseCtrl was loaded for."""
+    """A hint from an IMAGE [k, h, w, c] for the k frames that the SparseCtrl was loaded for."""
     check_finite(image, "images")
     check_sparse_images(len(image), net.frames)
     if not net.network.takes_latents:
@@ -144,7 +144,7 @@ def sparse_hint(
 
 def hint(net: StandaloneControlNet | StandaloneSparseControl, image: Tensor, strength: float,
          start: float = 0.0, end: float = 1.0, vae: VideoVAE | None = None) -> Hint:  # fmt: skip
-    """A hint of an IMAGE [k, h, w, c]."""
+    """A hint from an IMAGE [k, h, w, c]; ValueError unless c fits the ControlNet."""
     if isinstance(net, StandaloneSparseControl):
         return sparse_hint(net, image, strength, start, end, vae)
     check_finite(image, "images")
@@ -157,7 +157,8 @@ def hint(net: StandaloneControlNet | StandaloneSparseControl, image: Tensor, str
 
 
 def level_of(schedule: NoiseSchedule | NoiseRange, fraction: float) -> float:
-    """The noise level at a fraction of the way down: everything lies between those of 0 and 1."""
+    """The noise level at a fraction of the sampling; infinity at 0 and 0 at 1, so that a hint from
+    0 to 1 always acts."""
     if fraction <= 0:
         return inf
     if fraction >= 1:
@@ -173,7 +174,7 @@ def level_of(schedule: NoiseSchedule | NoiseRange, fraction: float) -> float:
 
 
 def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
-    """The prompts with a hint more; `options` go to all of them."""
+    """The prompts with one more hint; `options` are added to the dict of each."""
     return [
         [tokens, {**more, CONTROL: replace(one, previous=more.get(CONTROL)), **options}]
         for tokens, more in conditioning
@@ -181,7 +182,7 @@ def hinted(conditioning: Sequence, one: Hint, **options: Any) -> list:
 
 
 def curved(conditioning: Sequence, curve: Curve) -> list:
-    """The prompts with the strength of the hint that was applied last multiplied."""
+    """The prompts with the strength of their last hint multiplied by the curve."""
     hints = [more.get(CONTROL) for _, more in conditioning]
     return [
         [text, more if one is None else {**more, CONTROL: replace(one, curve=one.curve * curve)}]
@@ -190,7 +191,7 @@ def curved(conditioning: Sequence, curve: Curve) -> list:
 
 
 def hints_of(conditioning: Sequence, frames: Sequence[int]) -> list[Hint]:
-    """Those of one branch, first applied first, with the images of a segment's frames."""
+    """The hints of one branch in order of application, with the images of a segment's frames."""
     found, one = [], conditioning[0][1].get(CONTROL)
     while one is not None:
         found.append(one.of_frames(frames))
@@ -199,7 +200,7 @@ def hints_of(conditioning: Sequence, frames: Sequence[int]) -> list[Hint]:
 
 
 def repeated_hints(conditioning: Sequence, frames: int) -> list:
-    """The prompts as KSampler reads their hints: too few images begin again."""
+    """The prompts with their hints as KSampler reads them: images repeat if they are too few."""
     return [[tokens, _with_repeated(more, frames)] for tokens, more in conditioning]
 
 
@@ -215,7 +216,8 @@ def _repeated(one: Hint, frames: int) -> Hint:
 
 
 def with_hints_of(positive: Sequence, negative: Sequence) -> list:
-    """The negative prompts with the hints that are for both, where they have none themselves."""
+    """The negative prompts with the positive ones' hints that are for both; unchanged if they have
+    hints of their own."""
     shared = [more[CONTROL] for _, more in positive if more.get(TO_NEGATIVE)]
     if not shared or any(more.get(CONTROL) for _, more in negative):
         return list(negative)

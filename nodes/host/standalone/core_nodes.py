@@ -1,6 +1,6 @@
 """Stand-ins for ComfyUI's own nodes, so that the same workflow file runs without ComfyUI.
 
-Ids, inputs and outputs are ComfyUI's. The list holds what workflows around this pack use.
+Ids, inputs and outputs are ComfyUI's; only nodes that are used together with this pack are here.
 """
 
 from .core_nodes_conditioning import (

@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's nodes that keep latents in files."""
+"""Stand-ins for ComfyUI's nodes that save and load latents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's loaders of a diffusion model or of text encoders alone."""
+"""Stand-ins for ComfyUI's loaders of diffusion models or text encoders only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from . import io
 from .host import host
 
 DTYPES = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
-# As ComfyUI 0.33 has them; a CLIP-L or CLIP-H file means the same in all but two.
+# The types of ComfyUI 0.33; for a CLIP-L or CLIP-H file all but two mean the same.
 CLIP_TYPES = (
     *("stable_diffusion", "stable_cascade", "sd3", "stable_audio", "mochi", "ltxv", "pixart"),
     *("cosmos", "lumina2", "wan", "hidream", "chroma", "ace", "omnigen2", "qwen_image"),
@@ -17,9 +17,9 @@ PAIR_TYPES = (
     *("sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image", "hunyuan_video_15"),
     *("kandinsky5", "kandinsky5_image", "ltxv", "newbie", "ace"),
 )
-"""As ComfyUI 0.33 has them, of pairs."""
+"""The types of ComfyUI 0.33 for pairs."""
 OTHER_PROMPTS = ("sd3", "hidream")
-"""Types whose prompts are laid out for another family."""
+"""Types with a different format of prompts."""
 
 
 class UNETLoader(io.ComfyNode):

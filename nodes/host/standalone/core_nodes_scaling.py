@@ -8,7 +8,7 @@ from .core_nodes_models import MAX_RESOLUTION
 LATENT_METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "bislerp")
 IMAGE_METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
 CROPS = ("disabled", "center")
-"""As in core.diffusion.resizing, which is not imported to list the nodes; a test compares them."""
+"""Those of core.diffusion.resizing, which listing the nodes must not import; a test compares."""
 
 
 def _method(methods: tuple[str, ...]) -> io.Input:

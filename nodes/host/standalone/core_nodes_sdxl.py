@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's nodes around prompts of SDXL."""
+"""Stand-in for ComfyUI's node for SDXL prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's nodes around models that move a start image."""
+"""Stand-ins for ComfyUI's nodes around models that animate a start image."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class VideoTriangleCFGGuidance(io.ComfyNode):
 
 
 def _ramp(name: str, first: float) -> Callable:
-    """ramp(cfg, frames) of core's guidance, which is imported when it is asked."""
+    """The function ramp(cfg, frames) of core's guidance, which is imported on the first call."""
 
     def ramp(cfg: float, frames: int):
         from ....core.diffusion import guidance

@@ -1,8 +1,8 @@
-"""ComfyUI's KSampler in core's terms: names, noise and schedules as they are there.
+"""ComfyUI's KSampler with core's samplers: the same names, noise and schedules.
 
-All noise is drawn as ComfyUI draws it, one generator for the whole batch, and the names below mean
-the same lists of noise levels, so that the same weights give ComfyUI's numbers. The samplers with
-"sde" in their name are the exception: there ComfyUI's fresh noise comes from a Brownian tree.
+Noise is drawn as in ComfyUI, from one generator for the whole batch, and schedulers give the same
+noise levels, so that equal weights give ComfyUI's results. The exception are samplers with "sde" in
+their name, for which ComfyUI draws noise from a Brownian tree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAMPLER_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "uni_pc": ("sample_unipc", {"order": 3, "variant": "bh1"}),
     "lcm": ("sample_lcm", {}),
     "dpmpp_3m_sde": ("sample_dpmpp_3m_sde", {}),
-    # Where ComfyUI draws the noise is all that differs.
+    # They only differ in the device on which ComfyUI draws noise.
     "dpmpp_2m_sde_gpu": ("sample_dpmpp_2m_sde", {}),
     "dpmpp_3m_sde_gpu": ("sample_dpmpp_3m_sde", {}),
 }
@@ -48,16 +48,16 @@ SCHEDULER_NAMES = {
 }
 UNI_PC = ("uni_pc", "uni_pc_bh2")
 UNI_PC_END = 2**-10
-"""ComfyUI's UniPC ends at this level instead of 0, and skips the last level before it. It means
-0.001, but the 32 bits in which it takes the square root of 1 - alpha^2 leave this."""
+"""ComfyUI's UniPC ends at this level instead of 0, and skips the last level before it. 0.001 is
+meant, but computing sqrt(1 - alpha^2) in float32 gives this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """The widgets of KSampler and of KSamplerAdvanced.
+    """The settings of KSampler and KSamplerAdvanced.
 
-    first, last: the steps that are done, of all `steps`. add_noise: False takes the latents as
-    already noised. keep_noise: a run that stops before its last step leaves the noise in.
+    Of all `steps`, first .. last - 1 are done. add_noise: False for latents that are noised
+    already. keep_noise: a run that ends before the last step returns noisy latents.
     """
 
     seed: int
@@ -73,7 +73,7 @@ class SamplerSettings:
 
 
 def empty_latent(host: StandaloneHost, width: int, height: int, frames: int) -> dict[str, Any]:
-    """Zeros [frames, 4, height / 8, width / 8]; a model of another factor reads the true size."""
+    """Zeros [frames, 4, height / 8, width / 8]; their factor is noted for models with another."""
     import torch
 
     shape = frames, 4, height // 8, width // 8
@@ -87,7 +87,7 @@ def empty_latent(host: StandaloneHost, width: int, height: int, frames: int) -> 
 
 
 def sigmas_for(schedule: NoiseSchedule | NoiseRange, name: str, steps: int) -> Tensor:
-    """The noise levels [steps + 1] that ComfyUI's scheduler of this name gives."""
+    """The noise levels [steps + 1] of ComfyUI's scheduler of this name."""
     import torch
 
     from ....core.diffusion.schedules import NoiseRange, get_sigmas, get_sigmas_at
@@ -102,7 +102,7 @@ def sigmas_for(schedule: NoiseSchedule | NoiseRange, name: str, steps: int) -> T
 
 
 def _continuous_sigmas(levels: NoiseRange, name: str, steps: int) -> Tensor:
-    """ComfyUI's lists of continuous levels, which it spaces evenly in log sigma."""
+    """ComfyUI's schedules for continuous levels, evenly spaced in log sigma."""
     import torch
 
     from ....core.diffusion.schedules import get_sigmas, get_sigmas_exponential
@@ -120,7 +120,7 @@ def _continuous_sigmas(levels: NoiseRange, name: str, steps: int) -> Tensor:
 
 
 def walked_sigmas(schedule: NoiseSchedule | NoiseRange, how: SamplerSettings) -> Tensor:
-    """The levels that a run walks down; fewer than two where it has no step to do."""
+    """The noise levels of a run; fewer than two if it has no steps."""
     import torch
 
     total = how.steps if how.denoise > 0.9999 else int(how.steps / how.denoise)
@@ -146,7 +146,7 @@ def ksample(
     host: StandaloneHost, model: StandaloneModel, positive: list, negative: list,
     latent: dict[str, Any], how: SamplerSettings,
 ) -> dict[str, Any]:  # fmt: skip
-    """Denoise a LATENT. Temporal layers in the model make its batch one video of frames."""
+    """Denoise a LATENT, whose batch is one video for temporal layers in the model."""
     from ..interface import Guidance
     from .control import repeated_hints
 
@@ -174,7 +174,7 @@ def ksample(
 def _check_setup(
     host: StandaloneHost, model: StandaloneModel, x0: Tensor, how: SamplerSettings, steps: int
 ) -> None:
-    """Warn of what looks wrong, and refuse what cannot fit into memory."""
+    """Warn about doubtful settings; ValueError for what does not fit the model or into memory."""
     from ...stages.running import require_room
     from ..shared.layer_facts import warnings_of_core_sampler
     from ..shared.misfits import NEEDS_OTHER_FRAMES, REFERENCE_WITHOUT_WINDOWS
@@ -198,8 +198,8 @@ def _check_setup(
 def _sampling_again(
     model: StandaloneModel, sampler: Callable[..., Tensor], x0: Tensor, how: SamplerSettings
 ) -> Callable[..., Tensor]:
-    """The sampler as FreeInit says, if the model has it: noise as ComfyUI draws it, from the next
-    seeds."""
+    """The sampler with FreeInit, if the model has it; new noise is drawn as in ComfyUI, from the
+    next seeds."""
     from ....core.diffusion.free_init import Fresh, free_init
     from ..shared.misfits import NEEDS_PURE_NOISE
 
@@ -215,7 +215,7 @@ def _sampling_again(
 
 
 def _drawn(seed: int, x: Tensor) -> Tensor:
-    """Noise like x [1 t c h w], of one generator for all frames."""
+    """Noise like x [1 t c h w], drawn on the CPU from one generator for all frames."""
     import torch
 
     generator = torch.Generator().manual_seed(seed % 2**64)
@@ -234,7 +234,7 @@ def _sampler(name: str) -> Callable[..., Tensor]:
 def _denoiser(
     model: StandaloneModel, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor
 ) -> Denoiser:
-    """Of all frames together, or of the model's context windows."""
+    """The denoiser of all frames together, or in the model's context windows."""
     from ....core.tasks.segment import SegmentCondition
 
     if model.windows is not None:
@@ -243,7 +243,7 @@ def _denoiser(
 
 
 def _noised(model: StandaloneModel, x0: Tensor, first: Tensor, how: SamplerSettings) -> Tensor:
-    """x0 at the first level: at the highest one the noise has the variance that VP noise has."""
+    """x0 noised to the first level; at the model's highest one as ComfyUI does, by `to_ve`."""
     from ....core.diffusion.denoiser import to_ve
 
     if not how.add_noise:
@@ -256,17 +256,17 @@ def _noised(model: StandaloneModel, x0: Tensor, first: Tensor, how: SamplerSetti
 
 
 def _fresh_noise(seed: int, x: Tensor) -> Callable[[int, Tensor], Tensor]:
-    """What stochastic samplers draw, one tensor per step, on the device of x."""
+    """The noise of stochastic samplers, one tensor per step, drawn on the device of x."""
     import torch
 
-    # On the CPU the first noise came from the same generator, so ComfyUI takes the next seed.
+    # On the CPU the initial noise came from this seed's generator, so ComfyUI uses the next seed.
     seed = (seed + (x.device.type == "cpu")) % 2**64
     generator = torch.Generator(x.device).manual_seed(seed)
     drawn = 0
 
     def noise(step: int, x: Tensor) -> Tensor:
         nonlocal drawn
-        # Steps between equal levels ask for none here, but draw in ComfyUI.
+        # Steps between equal levels request no noise here, but draw some in ComfyUI.
         while drawn <= step:
             fresh = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             drawn += 1
@@ -276,7 +276,7 @@ def _fresh_noise(seed: int, x: Tensor) -> Callable[[int, Tensor], Tensor]:
 
 
 def _starting_point(host: StandaloneHost, model: StandaloneModel, latent: dict[str, Any]) -> Tensor:
-    """The latents [1, t, c, h, w] to start from; empty ones get the model's channels and size."""
+    """The initial latents [1, t, c, h, w]; empty ones get the model's channels and factor."""
     import torch
 
     raw = host.raw(latent)

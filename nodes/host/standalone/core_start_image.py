@@ -1,4 +1,4 @@
-"""A start image as ComfyUI's own node encodes it."""
+"""A start image, encoded as by ComfyUI's own node."""
 
 from __future__ import annotations
 

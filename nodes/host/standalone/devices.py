@@ -1,4 +1,4 @@
-"""Device and precision, decided here alone."""
+"""Device and precision, decided only here."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ IMAGES_STAY_BELOW = 2**30
 
 @dataclass(frozen=True)
 class Policy:
-    """What the user asked for; "auto" is cuda in fp16 where there is one, else cpu in fp32.
+    """The requested device and dtype; "auto" is CUDA if available, else the CPU, and fp16 except on
+    the CPU, where it is fp32.
 
-    Weights are held in `dtype`; latents between stages are float32 on `device`.
+    Weights are stored in `dtype`; latents between stages are float32 on `device`.
     """
 
     wanted_device: str = "auto"
@@ -52,14 +53,14 @@ class Policy:
         return named[self.wanted_dtype]
 
     def place_for_images(self, size: int) -> torch.device:
-        """Where decoded images of `size` bytes are kept."""
+        """The device for decoded images of `size` bytes."""
         import torch
 
         return self.device if size <= IMAGES_STAY_BELOW else torch.device("cpu")
 
 
 def free_memory(device: torch.device | str) -> int | None:
-    """Bytes that are free on a device; None where the system does not tell."""
+    """Free bytes on a device; None if the system does not tell."""
     import torch
 
     device = torch.device(device)
@@ -73,7 +74,7 @@ def free_memory(device: torch.device | str) -> int | None:
 
 
 def _available() -> int | None:
-    """Of main memory, without swapping; Linux tells."""
+    """Available bytes of main memory, without swapping; None except on Linux."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -83,7 +84,8 @@ def _available() -> int | None:
 
 
 def _left_in_group() -> int | None:
-    """Of what a container may use; files that are cached in it can be dropped."""
+    """Bytes left within the memory limit of a container (cgroup v2), cached files not counted as
+    used; None without a limit."""
     folder = Path("/sys/fs/cgroup")
     try:
         most = (folder / "memory.max").read_text().strip()

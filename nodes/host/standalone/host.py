@@ -1,6 +1,6 @@
-"""The host without ComfyUI: see `interface.Host` for what its methods promise.
+"""The host without ComfyUI; `interface.Host` documents its methods.
 
-It imports torch only when a node runs, so that workflows are listed and checked in an instant.
+Torch is only imported when a node runs, so that listing and validating workflows is instant.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class StandaloneHost:
         self.embed_metadata = True
         self.check_memory = True
         self.workers: Workers | None = None
-        self.unfinished: list[Path] = []  # files that runs left, until somebody tells the user
+        self.unfinished: list[Path] = []  # files of interrupted runs, for the command to report
 
     def configure(
         self,
@@ -79,8 +79,8 @@ class StandaloneHost:
         embed_metadata: bool = True,
         check_memory: bool = True,
     ) -> None:
-        """Set the folders (`models` may be several), "--device", "--dtype", metadata, and whether
-        what does not fit into memory is refused."""
+        """Set the folders (`models` may be several), device and dtype, and whether files get
+        metadata and memory is checked before work starts."""
         self.folders = Folders(models=models, input=input, output=output)
         self.policy = Policy(device, dtype)
         self.embed_metadata, self.check_memory = embed_metadata, check_memory
@@ -88,7 +88,7 @@ class StandaloneHost:
 
     @cached_property
     def round_trips(self) -> RoundTrips:
-        """Counts the latents that left the compute device between two stages."""
+        """Counts the latents that were moved to the compute device between two stages."""
         from ..tensors import RoundTrips
 
         return RoundTrips()

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def load_image(path: Path) -> tuple[Tensor, Tensor]:
-    """(IMAGE [1, h, w, 3], MASK [1, h, w], 1 where transparent); upright as the camera held it.
+    """(IMAGE [1, h, w, 3], MASK [1, h, w], 1 where transparent), rotated upright by EXIF.
 
-    Colours are as stored, also where they are hidden; grey of 16 bits keeps its range.
+    Colours are as stored, even where transparent; 16-bit grey keeps its range.
     """
     with open_image(path) as file:
         try:
@@ -39,7 +39,7 @@ def save_images(
     host: StandaloneHost, images: Tensor, prefix: str, metadata: Mapping[str, str], *,
     temp: bool = False,
 ) -> list[SavedResult]:  # fmt: skip
-    """Write each image of an IMAGE as PNG and say where."""
+    """Write each image of an IMAGE as PNG and return where."""
     info = PngInfo()
     for key, text in metadata.items():
         info.add_text(key, text)

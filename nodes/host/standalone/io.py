@@ -1,7 +1,7 @@
-"""A small stand-in for `comfy_api.latest.io`: as much of the V3 node API as the nodes here use.
+"""A small stand-in for `comfy_api.latest.io`: the part of the V3 node API that the nodes here use.
 
-Nodes written for ComfyUI's V3 API run on it unchanged. It describes nodes and runs nothing; what
-becomes of a description is decided in `registry.py`. It imports no torch.
+Nodes written for ComfyUI's V3 API work with it unchanged. It only describes nodes; `registry.py`
+interprets the descriptions. It does not import torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Hidden(str, Enum):
-    """What a node may ask for besides its inputs; read as `cls.hidden.<name>`."""
+    """Hidden inputs that a node may request; read as `cls.hidden.<name>`."""
 
     unique_id = "UNIQUE_ID"
     prompt = "PROMPT"
@@ -45,7 +45,7 @@ class ControlAfterGenerate(str, Enum):
 
 
 class HiddenHolder:
-    """The hidden values of one call; what was not asked for is None."""
+    """The hidden values of one call; those that were not requested are None."""
 
     def __init__(self, **values: Any):
         self.__dict__.update(values)
@@ -59,7 +59,7 @@ class HiddenHolder:
 
 
 class Input:
-    """An input that only a wire can bring."""
+    """An input without a widget, which must be connected."""
 
     io_type = "*"
 
@@ -151,7 +151,7 @@ def _type(name: str, io_type: str, widget: type[WidgetInput] | None = None) -> t
 
 
 def Custom(io_type: str) -> type[ComfyType]:  # noqa: N802 (the API's name)
-    """A wire type of one's own."""
+    """A custom wire type."""
     return _type(io_type, io_type)
 
 
@@ -214,7 +214,7 @@ class MultiType:
 
 
 class DynamicCombo:
-    """A combo whose choice opens further inputs; the node receives a dict."""
+    """A combo whose options have further inputs; the node receives a dict."""
 
     io_type = "COMFY_DYNAMICCOMBO_V3"
 
@@ -237,7 +237,7 @@ class DynamicCombo:
 
 @dataclass
 class Schema:
-    """What a node is called, what it takes and what it gives."""
+    """A node's names, inputs, outputs and properties."""
 
     node_id: str
     display_name: str | None = None
@@ -267,7 +267,7 @@ class Schema:
 
 
 class ComfyNode:
-    """Base class of nodes: `define_schema` and `execute` are class methods, and nothing is kept."""
+    """Base class of nodes, which are stateless: all methods are class methods."""
 
     hidden: HiddenHolder = HiddenHolder()
     fingerprint_inputs: Callable[..., Any] | None = None
@@ -288,7 +288,7 @@ class ComfyNode:
 
 
 class NodeOutput:
-    """What a node gives: one value per output, and what the user sees of it."""
+    """The outputs of a node, one value each, and what the user interface shows."""
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class NodeOutput:
 
 
 class ComfyExtension:
-    """A list of nodes, as `comfy_entrypoint` gives it."""
+    """A list of nodes, as returned by `comfy_entrypoint`."""
 
     async def on_load(self) -> None:
         return None

@@ -1,4 +1,4 @@
-"""Names to models. Nothing is loaded before a node asks for it."""
+"""Loads models by name, when a node requests them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ Loaded = tuple[StandaloneModel, Clip | MissingPart, VideoVAE | MissingPart]
 
 @dataclass(frozen=True)
 class Loaders:
-    """Where files are looked for and where models go."""
+    """The folders that files are in, and the device and dtype of models."""
 
     folders: Folders
     policy: Policy
@@ -83,12 +83,12 @@ class Loaders:
         return self._checkpoint(model_file(self.folders, UPSAMPLER, name), UPSAMPLER)
 
     def temporal_layers(self, name: str) -> TemporalLayers:
-        """Layers that come with the pack, or those in a file."""
+        """Temporal layers that come with the pack, or those in a file."""
         path = model_file(self.folders, TEMPORAL_LAYERS, name)
         return families.load_temporal_layers(path, **self._there)
 
     def video_model(self, name: str, untold: Untold) -> tuple:
-        """A video model of one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
+        """A video model in one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
         path = model_file(self.folders, VIDEO_MODEL, name)
         _, found = families.load_video_parts(path, untold, **self._there)
         layers = [one.layers for one in found.model.sets] or [MissingPart(NO_LAYERS.format(name))]
@@ -118,7 +118,7 @@ class Loaders:
         return VideoVAE(image_models.load_autoencoder(path, **self._there))
 
     def diffusion_model(self, name: str, weight_dtype: str = "default") -> StandaloneModel:
-        """A U-Net of the folder diffusion_models, its weights rounded as `weight_dtype` says."""
+        """A U-Net in the folder diffusion_models, its weights rounded to `weight_dtype`."""
         path = self.folders.model_path("diffusion_models", name)
         model, *_ = self._checkpoint(path, IMAGE_MODEL)
         if weight_dtype != "default":
@@ -126,7 +126,7 @@ class Loaders:
         return model
 
     def text_encoder(self, *names: str, device: str = "default") -> Clip:
-        """A text encoder from a file of the folder text_encoders, or two of two files."""
+        """The text encoder in a file in the folder text_encoders, or two in two files."""
         there = self._there | ({} if device == "default" else {"device": device})
         paths = tuple(self.folders.model_path("text_encoders", name) for name in names)
         if len(paths) == 2:
@@ -134,7 +134,7 @@ class Loaders:
         return self._clip(image_models.load_text_encoder(paths[0], **there))
 
     def _checkpoint(self, path: Path, wanted: str) -> Loaded:
-        """An image model or an upsampler, in this project's own format or as published."""
+        """An image model or an upsampler, in this project's format or a published one."""
         header = header_of(path)
         if header is not None:
             check_kind(path.name, header.kind, wanted, header.family)
@@ -144,7 +144,7 @@ class Loaders:
         return self._wires(with_whole_steps(found), path.name)
 
     def _wires(self, found: ImageModel, file: str) -> Loaded:
-        """A model with its CLIP and VAE; what the file does not hold says so when it is used."""
+        """A model with its CLIP and VAE; placeholders raise an error if the file lacks them."""
         clip = MissingPart(NO_CLIP.format(file))
         vae = MissingPart(NO_VAE.format(file))
         if found.text_encoder is not None:
@@ -156,7 +156,7 @@ class Loaders:
     def controlnet(self, name: str) -> StandaloneControlNet:
         path = self.folders.model_path("controlnet", name)
         network = controlnets.load(path, **self._there)
-        # As in ComfyUI, which knows these by the end of their names.
+        # As in ComfyUI, which recognises shuffle ControlNets by their names.
         return StandaloneControlNet(network, path.stem.endswith(("_shuffle", "_shuffle_fp16")))
 
     def sparse_control(self, name: str, frames: Sequence[int]) -> StandaloneSparseControl:
@@ -166,7 +166,7 @@ class Loaders:
         )
 
     def follow_camera(self, model: StandaloneModel, name: str, use: CameraUse) -> StandaloneModel:
-        """The model whose last motion modules follow a camera, by the weights of a file."""
+        """The model with a camera followed by its last motion modules, by the weights of a file."""
         weights = families.read_camera_control(self.folders.model_path("videoldm", name))
 
         def change(one: Injection) -> Injection:
@@ -194,7 +194,7 @@ class Loaders:
 
     def lora(self, model: StandaloneModel | None, clip: Clip | None, name: str,
              strength_model: float, strength_clip: float) -> tuple:  # fmt: skip
-        """The model and the CLIP with a LoRA merged in; those that were given are not changed."""
+        """Copies of the model and the CLIP with a LoRA merged in."""
         path = self.folders.model_path("loras", name)
         lora = read_lora(path)
         if model is not None and strength_model:
@@ -204,14 +204,14 @@ class Loaders:
         return model, clip
 
     def motion_lora(self, layers: TemporalLayers, name: str, strength: Curve) -> TemporalLayers:
-        """The layers with a LoRA beside them."""
+        """The layers with a LoRA on them."""
         path = self.folders.model_path("loras", name)
         updates = families.load_layer_updates(path, layers, nn)
         return layers.with_updates([Scheduled(updates, strength)])
 
     def scheduled_lora(self, model: StandaloneModel, name: str, strength: Curve
                        ) -> StandaloneModel:  # fmt: skip
-        """The model with a LoRA beside the modules of its image U-Net."""
+        """The model with an unmerged LoRA on the modules of its image U-Net."""
         path, network = self.folders.model_path("loras", name), model.core.network
         unet = eject(network)
         table = image_models.unet_table(layout_of(unet.config))
@@ -222,13 +222,13 @@ class Loaders:
 
 
 def with_whole_steps(found: ImageModel) -> ImageModel:
-    """The image model with whole timesteps, as ComfyUI's own models get them."""
+    """The image model with integer timesteps, as ComfyUI's own models get them."""
     schedule = replace(found.model.schedule, whole_steps=True)
     return replace(found, model=found.model.with_schedule(schedule))
 
 
 def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Give weights that nobody else has the values that they have in a smaller dtype."""
+    """Round weights to the values of a smaller dtype, in place; they keep their own dtype."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype).to(parameter.dtype)
 

@@ -1,4 +1,4 @@
-"""Arithmetic on CONDITIONINGs, as ComfyUI's nodes do it."""
+"""Arithmetic on CONDITIONINGs, as in ComfyUI's nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POOLED = "pooled_output"
 
 
 def zeroed(conditioning: Sequence) -> list:
-    """The prompts with zeros for tokens and pooled text; what else they carry stays."""
+    """The prompts with tokens and pooled text set to zero; their other entries stay."""
     return [
         [torch.zeros_like(tokens), more | _pooled(_zeros(more.get(POOLED)))]
         for tokens, more in conditioning
@@ -31,13 +31,13 @@ def _pooled(pooled: Tensor | None) -> dict[str, Any]:
 
 
 def joined(to: Sequence, source: Sequence) -> list:
-    """Each of the prompts `to` with the tokens of the first of `source` behind its own."""
+    """Each of the prompts `to` with the tokens of the first of `source` appended."""
     tokens, _ = _first(source, "ConditioningConcat")
     return [[torch.cat([own, tokens.to(own)], dim=1), dict(more)] for own, more in to]
 
 
 def mixed(to: Sequence, source: Sequence, share: float) -> list:
-    """share * to + (1 - share) * source, token by token; where `source` ends, there are zeros."""
+    """share * to + (1 - share) * source, token by token; a shorter `source` is zero-padded."""
     tokens, more = _first(source, "ConditioningAverage")
     return [_mixed(one, tokens, more.get(POOLED), share) for one in to]
 

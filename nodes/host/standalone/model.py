@@ -1,4 +1,4 @@
-"""The MODEL of the standalone host, and how its conditions become a denoiser."""
+"""The standalone host's MODEL, and its denoiser for the conditions of a segment."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from .control import Hint, hints_of, level_of, with_hints_of
 
 @dataclass(frozen=True)
 class StandaloneModel:
-    """A diffusion model on a wire. It is never changed: every edit gives another one.
+    """A diffusion model on a wire. It is immutable: every change returns a new one.
 
-    free_init: how its samplers sample again. windows: ComfyUI's, in which KSampler sees a video.
-    reference: a window that the others read.
-    guidance: what the samplers' cfg is multiplied with. ramp: ramp(cfg, frames) is the guidance of
-    every frame of a segment, as ComfyUI's nodes have it; None is the same for all.
+    free_init: FreeInit's settings for its samplers. windows: ComfyUI's context windows, for
+    KSampler. reference: a window that the others read. guidance: multiplies the samplers' cfg.
+    ramp: ramp(cfg, frames) is the guidance of each frame of a segment, as of ComfyUI's nodes; None
+    is the same for all.
     """
 
     core: DiffusionModel
@@ -87,7 +87,8 @@ class StandaloneModel:
         return replace(self, core=core.with_sets([*before, replace(last, **how)]))
 
     def steered(self, misfit: Misfit, change: Callable[[Injection], Injection]) -> StandaloneModel:
-        """The last set of layers that fits changed; ValueError, with why, where none does."""
+        """The model with the last suitable set of layers changed; the ValueError if there is none
+        says why."""
         sets = self.core.sets.changed(lambda one: not misfit(one), change)
         if sets is None:
             raise ValueError(why_not(self.core.sets, misfit))
@@ -138,7 +139,7 @@ def _bound(
     core: DiffusionModel, conditioning: Sequence, condition: SegmentCondition, *,
     is_negative: bool = False,
 ) -> Denoiser:  # fmt: skip
-    """The mean over the prompts that are combined, each in its range of noise levels."""
+    """The mean over combined prompts, each within its range of noise levels."""
     parts, reference = [], condition.reference
     for k, branch in enumerate(branches(conditioning)):
         if reference is not None:

@@ -1,4 +1,4 @@
-"""The OPTICAL_FLOW of the standalone host, which reads no files of such models."""
+"""The standalone host's OPTICAL_FLOW."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..shared.optical_flow import check_flow, flow_of
 
 @dataclass(frozen=True, eq=False)
 class StandaloneFlow:
-    """A model that is called as RAFT is in torchvision, where it computes."""
+    """A model with the call signature of torchvision's RAFT, and its device."""
 
     model: nn.Module
     device: torch.device

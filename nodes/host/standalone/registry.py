@@ -1,4 +1,4 @@
-"""From V3 node classes to the `NodeSpec`s that the workflow engine runs."""
+"""V3 node classes to the `NodeSpec`s that the workflow engine runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def node_spec(cls: type[io.ComfyNode]) -> NodeSpec:
 
 
 def build_registry(classes: Sequence[type[io.ComfyNode]]) -> dict[str, NodeSpec]:
-    """Return the specs of the classes by node id; an id that comes twice is an error."""
+    """Return the specs of the classes by node id; ValueError for a duplicate id."""
     registry: dict[str, NodeSpec] = {}
     for cls in classes:
         spec = node_spec(cls)
@@ -91,7 +91,7 @@ def _opened(cls: type[io.ComfyNode], one: Any) -> dict[str, tuple[InputSpec, ...
 
 
 def _lister(cls: type[io.ComfyNode], one: Any) -> Callable[[], tuple]:
-    """List the choices anew at each call: files come and go while a process runs."""
+    """A function that lists the choices, anew on each call: files come and go."""
 
     def choices() -> tuple:
         found = (given for given in cls.define_schema().inputs if given.id == one.id)
@@ -114,7 +114,7 @@ def _executor(cls: type[io.ComfyNode], hidden: tuple[str, ...]) -> Callable[...,
         import torch
 
         values = {name: inputs.pop(name, None) for name in hidden}
-        # A fresh class for each call, as in ComfyUI: nothing a node writes on it survives.
+        # A new class for each call, as in ComfyUI, so that nodes cannot keep state on it.
         own = type(cls.__name__, (cls,), {"hidden": io.HiddenHolder(**values)})
         with torch.inference_mode():
             output = own.execute(**inputs)

@@ -1,4 +1,4 @@
-"""The node that runs now."""
+"""The running node."""
 
 from __future__ import annotations
 

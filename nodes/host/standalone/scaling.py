@@ -1,4 +1,4 @@
-"""LATENT and IMAGE in other sizes, with the rounding of ComfyUI's nodes."""
+"""Resizing LATENT and IMAGE, with the rounding of ComfyUI's nodes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from ....core.diffusion.resizing import resize
 
 FACTOR, SMALLEST = 8, 64
-"""Pixels per latent position, and the smallest side in pixels, of latents that are resized."""
+"""Pixels per latent position, and the least side in pixels, in `latent_to`."""
 
 
 def latent_to(latent: dict[str, Any], width: int, height: int, method: str, crop: str
               ) -> dict[str, Any]:  # fmt: skip
-    """Latents of an image of this size in pixels; a side of 0 follows from the other."""
+    """Latents resized to this size in pixels; a side of 0 keeps the aspect ratio."""
     if width == 0 and height == 0:
         return latent
     samples = latent["samples"]
-    # ComfyUI takes the proportion of latents as one of pixels here: nothing is multiplied by 8.
+    # As in ComfyUI, a missing side is computed from the latents' sides, in pixels.
     width, height = (
         max(SMALLEST, side) for side in _completed(width, height, samples, least=SMALLEST)
     )
@@ -33,7 +33,7 @@ def latent_by(latent: dict[str, Any], factor: float, method: str) -> dict[str, A
 
 
 def image_to(image: Tensor, width: int, height: int, method: str, crop: str) -> Tensor:
-    """An IMAGE [T, H, W, C] of this size; a side of 0 follows from the other."""
+    """An IMAGE [T, H, W, C] resized to this size; a side of 0 keeps the aspect ratio."""
     if width == 0 and height == 0:
         return image
     channels_first = image.movedim(-1, 1)
@@ -48,7 +48,7 @@ def image_by(image: Tensor, factor: float, method: str) -> Tensor:
 
 
 def _completed(width: int, height: int, x: Tensor, *, least: int) -> tuple[int, int]:
-    """Width and height, of which one may be 0: the proportions of [..., h, w] then give it."""
+    """Width and height, of which one may be 0 for the aspect ratio of x [..., h, w]."""
     rows, columns = x.shape[-2:]
     if width == 0:
         height = max(least, height)

@@ -1,4 +1,4 @@
-"""A small stand-in for `comfy_api.latest.ui`: what output nodes tell the frontend or the runner."""
+"""A small stand-in for `comfy_api.latest.ui`: results that output nodes report to the runner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .io import FolderType
 
 
 class SavedResult(dict):
-    """A file that was written: its name, the folder inside the folder type, and that type."""
+    """A written file: its name, its folder below that of the type, and the type."""
 
     def __init__(self, filename: str, subfolder: str, type: FolderType):
         super().__init__(filename=filename, subfolder=subfolder, type=FolderType(type).value)

@@ -1,4 +1,4 @@
-"""The VIDEO of the standalone host: a stream of frames with the methods of ComfyUI's."""
+"""The standalone host's VIDEO: a stream of frames with the methods of ComfyUI's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StandaloneVideo(OfStream):
-    """A video whose frames are read or made only when somebody asks for them."""
+    """A video whose frames are read or made lazily."""
 
     stream: VideoStream
     path: Path | None = None
@@ -50,7 +50,7 @@ class StandaloneVideo(OfStream):
 
 
 def video_from_images(images: Tensor, frame_rate: float, audio: Any = None) -> StandaloneVideo:
-    """A video of frames that are in memory, as CreateVideo makes it."""
+    """A video of the frames in an IMAGE, as of CreateVideo."""
     pixels = pixels_of(images)[0].cpu()
     stream = VideoStream.from_tensor(pixels, frame_rate, audio=audio_of(audio))
     return StandaloneVideo(stream)
@@ -64,7 +64,7 @@ def save_as_comfyui(
     host: StandaloneHost, video: StandaloneVideo, prefix: str, format: Any, codec: Any,
     metadata: Mapping[str, str],
 ) -> Path:  # fmt: skip
-    """Save with the settings of ComfyUI's node, in either of their shapes, and return the file."""
+    """Save with the settings of ComfyUI's node, flat or nested, and return the file."""
     if isinstance(format, dict):
         format, codec = format["format"], format.get("codec") or codec
     encoding = (codec.get("encoding") if isinstance(codec, dict) else None) or {}
