@@ -78,8 +78,7 @@ def _check_letters(prefix: str) -> None:
             f"filename_prefix {shown(prefix)} has the control character {control[0]!r}, which file "
             "names must not have"
         )
-    # Codes may hold reserved characters that never reach the name; on Windows, what they are filled
-    # with counts (the colons of a time).
+    # Codes may hold characters that never reach the name; on Windows, a time's colons count.
     plain = re.sub(r"%[^%]+%", "", prefix)
     reserved = RESERVED.search(filled(prefix) if os.name == "nt" else plain)
     if reserved:
@@ -121,8 +120,8 @@ def filled(prefix: str, size: tuple[int, int] = LARGEST_SIZE) -> str:
 
 
 def formatted_date(pattern: str, now: time.struct_time) -> str:
-    """Format a date by a pattern such as yyyy-MM-dd, as ComfyUI's frontend does: in one pass, so
-    that the output of one code is never read as another; hours run from 0 to 23."""
+    """A date by a pattern such as yyyy-MM-dd, as ComfyUI's frontend has it: in one pass, so that
+    no code's output is read as another code; hours run to 23."""
     numbers = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min,
                "s": now.tm_sec}  # fmt: skip
     years = {"yyyy": str(now.tm_year), "yy": str(now.tm_year)[2:]}

@@ -168,7 +168,7 @@ class Host(Protocol):
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
     def load_video_model(self, name: str, untold: Untold) -> tuple[Wire, ...]:
         """A video model, its temporal layers alone, and the CLIP_VISION, VAE and CLIP of the same
-        file; parts that it lacks are placeholders whose use raises an error naming them."""
+        file; for those that it lacks, placeholders that raise when used."""
 
     def load_temporal_layers(self, name: str) -> Wire: ...
     def motion_lora(self, layers: Wire, name: str, strength: Curve) -> Wire:
@@ -187,11 +187,10 @@ class Host(Protocol):
         self, model: Wire, layers: Wire, strength: Strength, *, own_levels: bool = True,
         own_input: bool = False, image_frames: tuple[range, ...] = (),
     ) -> Wire:  # fmt: skip
-        """A clone of the model with the layers injected; the model itself is not changed.
-        own_levels: whether layers trained with other noise levels set these on the model;
-        own_input: whether their first convolution, if they have one, replaces the model's;
-        image_frames: numbers of frames that are independent images, ValueError for layers that
-        cannot exclude these."""
+        """A clone of the model with the layers injected. own_levels: whether layers trained with
+        other noise levels set these on the model; own_input: whether their first convolution, if
+        any, replaces the model's; image_frames: numbers of frames that are independent images,
+        ValueError for layers that cannot exclude these."""
 
     def continue_images(
         self, model: Wire, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float

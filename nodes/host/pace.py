@@ -10,8 +10,7 @@ BETWEEN = 0.2
 
 @dataclass
 class Pace:
-    """The speed of one node: `begin` is the time of its first report, `at` what was done by then,
-    `reported` the time of the last report that was passed on."""
+    """The speed of a node: `begin` is the time of its first report, `at` what was done by then."""
 
     begin: float | None = None
     at: float = 0.0

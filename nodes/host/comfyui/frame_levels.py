@@ -1,7 +1,7 @@
-"""Conditions that act in a range of noise levels, where each frame has a level of its own.
+"""Conditions that act in a range of noise levels, for frames with different levels.
 
-ComfyUI compares such a range with the level of the first image of a batch. In a queue of rolling
-denoising that would be the cleanest frame of a window.
+ComfyUI compares the range with the level of the first image of a batch. In rolling denoising, that
+would be the cleanest frame of the window.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ....core.diffusion.guidance import window_level
 
 Range = tuple[float, float]
 START, END = "timestep_start", "timestep_end"
-"""ComfyUI's names in a condition, of the first and the last noise level of its range."""
+"""ComfyUI's keys in a condition for the first (highest) and last noise level of its range."""
 NEVER: Range = (-1.0, inf)
-"""A range that no level lies in."""
+"""A range that contains no level."""
 
 
 def at_levels(
     conds: Mapping[str, list[dict] | None], sigma: Tensor, size: tuple[int, int]
 ) -> dict[str, list[dict] | None]:
-    """Conditions of frames (b t) of latents of `size` (h, w) at their noise levels [b t].
+    """Conditions of frames (b t) of latents of `size` (h, w) at the noise levels sigma [b t].
 
-    A condition with a range gets a mask that is 1 for the frames in it, and is left out where no
-    frame with noise is. (The edges of an area beside a mask are not softened by ComfyUI.)
+    A condition with a range gets a mask that is 1 for the frames within it, and is dropped if no
+    noised frame is. (ComfyUI does not soften the edges of an area if there is a mask.)
     """
     return {name: cond and [
         found for one in cond if (found := _at_levels(one, sigma, size)) is not None
@@ -46,7 +46,8 @@ def _at_levels(one: dict, sigma: Tensor, size: tuple[int, int]) -> dict | None:
 
 
 def _masked(mask: Tensor | None, acts: Tensor, size: tuple[int, int]) -> Tensor:
-    """[(b t) h w] of a mask [n h w] that begins again behind its last picture, as ComfyUI's do."""
+    """A mask [(b t) h w] from one [n h w], which repeats as in ComfyUI, set to 0 where a frame does
+    not act."""
     if mask is None:
         mask = torch.ones(1, *size, device=acts.device)
     mask = mask[: len(acts)]
@@ -54,15 +55,15 @@ def _masked(mask: Tensor | None, acts: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def ranges_of(conds: Mapping[str, list[dict] | None]) -> dict[Any, Range]:
-    """ControlNets, those before them and their clones on other GPUs, with the ranges of noise
-    levels that they have been readied with."""
+    """The noise ranges of all ControlNets, those before them and clones on other GPUs, as they were
+    prepared for sampling."""
     found = [one["control"] for cond in conds.values() for one in cond or () if one.get("control")]
     return {one: one.timestep_range for one in _all_of(found) if one.timestep_range is not None}
 
 
 def set_ranges(ranges: Mapping[Any, Range], sigma: Tensor) -> None:
-    """Switch ControlNets on or off for a window at noise levels [b t]: they answer for all of its
-    frames, so that one level decides."""
+    """Switch ControlNets on or off for a window at the noise levels sigma [b t]. A ControlNet is
+    evaluated for all frames at once, so one level decides."""
     level = window_level(sigma)
     for control, (first, last) in ranges.items():
         switched = None if last <= level <= first else NEVER
@@ -70,7 +71,7 @@ def set_ranges(ranges: Mapping[Any, Range], sigma: Tensor) -> None:
 
 
 def _alike(sigma: Tensor) -> bool:
-    """Whether ComfyUI's own comparison is right, and is left to it."""
+    """Whether all levels are equal; ComfyUI's own comparison is then right."""
     return bool((sigma == sigma[:1, :1]).all())
 
 

@@ -1,9 +1,8 @@
 """Temporal layers in a ComfyUI MODEL.
 
-Nothing in the image U-Net is replaced. A wrapper around its forward pass registers forward hooks on
-the modules that layers sit in or after, for that pass only: clones of a model share its weights, so
-a model without the wrapper must remain the image model bit for bit. ComfyUI loads the layers'
-weights along with the model, as its additional models.
+Nothing in the image U-Net is replaced, as clones of a model share it. A wrapper around its forward
+pass registers forward hooks on modules that layers sit in or after, for that pass only; without the
+wrapper it is the image model bit for bit. ComfyUI loads the layers as additional models.
 """
 
 from __future__ import annotations
@@ -212,10 +211,9 @@ def fold_frames(
     executor: Any, model: Any, conds: Sequence, x: Tensor, timestep: Tensor,
     model_options: dict[str, Any], **more: Any,
 ) -> list[Tensor]:  # fmt: skip
-    """The wrapper that lets an image model take latents [b, c, t, h, w]: it folds frames into the
-    batch, [(b t), c, h, w].
+    """The wrapper that folds latents [b, c, t, h, w] into a batch of frames for an image model.
 
-    It acts before conditions are joined, so that ControlNets see a batch of images, too. It also
+    It acts before conditions are joined, so that ControlNets see a batch of images, too, and
     selects the conditions of each frame.
     """
     options = comfy.model_patcher.create_model_options_clone(model_options)
@@ -237,8 +235,7 @@ def fold_frames(
 
 
 def _folded(cond: dict[str, Any], videos: int, frames: int) -> dict[str, Any]:
-    """A condition with its tensors folded: [b, c, t, h, w] to [(b t), c, h, w], and those of each
-    video [b, ...] repeated for its frames."""
+    """A condition with tensors [b, c, t, h, w] folded, and those [b, ...] repeated per frame."""
 
     def fold(value: Any) -> Any:
         tensor = getattr(value, "cond", None)

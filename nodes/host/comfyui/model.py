@@ -135,8 +135,7 @@ class VideoLDMConfig(comfy.supported_models_base.BASE):
 
 
 class OwnNetwork:
-    """A mixin for ComfyUI's models around our networks: the network's inputs (`image_spec`), and
-    what it was trained for."""
+    """A mixin for ComfyUI's models of our networks: the spec, and what it was trained for."""
 
     def tell(self, model: DiffusionModel) -> None:
         self.image_spec, self.trained = model.network.image_spec, trained_network(model)
@@ -268,8 +267,8 @@ def _unet_config(config: Any) -> dict[str, Any]:
 
 
 def _heads(heads: int | Sequence[int], layout: UNetLayout) -> dict[str, int]:
-    """ComfyUI's arguments for heads: the same number at every level with attention, or the same
-    width; ValueError if the levels have neither in common."""
+    """ComfyUI's arguments for heads: of equal number, or of equal width, at all levels that have
+    attention; else ValueError."""
     if isinstance(heads, int):
         return {"num_heads": heads, "num_head_channels": -1}
     used = [level for level in range(layout.levels) if layout.depths[level]]

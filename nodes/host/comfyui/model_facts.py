@@ -23,7 +23,7 @@ IMAGE_TO_VIDEO = "image to video"
 
 
 def facts_of(model: Any) -> ModelFacts:
-    """The facts about a MODEL; ValueError for video and audio models that are not ours."""
+    """The facts about a MODEL; ValueError for others' video and audio models."""
     latents = model.model.latent_format
     if isinstance(model.model, VideoNetworkModel):
         return _video_facts(model)

@@ -127,8 +127,8 @@ class SegmentDenoiser:
 
 @dataclass(frozen=True)
 class Ready:
-    """A segment's conditions as the guider's model takes them, the noise ranges of their ControlNets,
-    and its model options."""
+    """A segment's conditions as the guider's model takes them, their ControlNets' noise ranges, and
+    its model options."""
 
     conds: dict[str, list]
     ranges: dict[Any, Range]

@@ -1,7 +1,6 @@
 """FreeInit in a MODEL: a wrapper around ComfyUI's samplers repeats the sampling.
 
-Our own samplers are not affected: they run inside a ComfyUI sampler that denoises nothing itself,
-and use core's FreeInit.
+Our own samplers, which run inside a ComfyUI sampler that denoises nothing, use core's FreeInit.
 """
 
 from __future__ import annotations

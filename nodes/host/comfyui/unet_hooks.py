@@ -73,16 +73,15 @@ def _at(unet: UNetModel, layout: UNetLayout, act: LayerPass, site: str) -> Any:
         return (act(site, args[0]), *args[1:])
 
     if site.startswith("down.") and site.endswith(".out"):
-        # The skip connection branches off before this site, so the layer acts on the input of the
-        # next level, not on the output of this one.
+        # The skip connection branches off before this site: act on the next level's input instead.
         following = _after_level(unet, int(site.split(".")[1]), layout)
         return following.register_forward_pre_hook(before)
     return _module_at(unet, site, layout).register_forward_hook(after)
 
 
 def _in_block(block: BasicTransformerBlock, site: str, act: LayerPass) -> Iterator[Any]:
-    """Layers before and after a block's feed-forward. The first has to change both the input of the
-    norm and the residual, which bypasses it and is corrected at the block's output."""
+    """Before the feed-forward the residual feeds the norm and bypasses it; a layer there changes
+    the norm's input, and the bypass at the block's output."""
     past: list[Tensor] = []
 
     def into(norm: nn.Module, args: tuple) -> tuple:

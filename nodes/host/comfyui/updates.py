@@ -67,8 +67,7 @@ def _patcher(
     path: Path, config: Mapping[str, Any], unet: nn.Module | None = None,
     disable_dynamic: bool = False,
 ) -> Any:  # fmt: skip
-    """A patcher of a file's LoRA for a U-Net of this configuration; without `unet`, one is built on
-    the meta device to look up its modules."""
+    """A patcher of a file's LoRA for a U-Net of this configuration."""
     if unet is None:
         shapes = dict(config) | {"device": device("meta")}
         shapes.pop("disable_unet_model_creation", None)

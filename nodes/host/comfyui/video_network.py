@@ -37,7 +37,7 @@ class VideoLatents(VideoLDMLatents):
 
 
 class HostedUNet(FactorisedUNet):
-    """The network with ComfyUI's call signature; x is [(b t), c, h, w] or [b, c, t, h, w]."""
+    """The network with ComfyUI's signature; x is [(b t), c, h, w] or [b, c, t, h, w]."""
 
     def __init__(self, network: FactorisedConfig, dtype: Any = None, device: Any = None,
                  operations: Any = None, **more: Any):  # fmt: skip
@@ -94,7 +94,7 @@ def _prompt(text: Tensor | None, videos: int) -> Tensor | None:
 
 
 def _each(value: Tensor | None, videos: int) -> Tensor | None:
-    """One value per video: that of its first frame if there is one per frame."""
+    """One value per video, from one per frame."""
     if value is None:
         return None
     return value[:: max(1, len(value) // videos)] if len(value) > videos else value

@@ -9,6 +9,6 @@
     turns       threads that begin chunks ahead of time, one of which runs at a time
 
 The driver runs the workflow as usual. When a task requests a chunk, `core.tasks.chunk_store.Run`
-looks for it in the store, or else has a worker make it and write it there. So finished chunks
-survive the death of any process, a worker or the driver.
+looks for it in the store, or has a worker make it and write it there. So finished chunks survive
+the death of any process.
 """

@@ -194,8 +194,8 @@ class _Dispatch:
             self._when_done(actor.make.remote(job, chunk.place, shared), self._done, actor, chunk)
 
     def _best(self, modules: set[str], known: set[str]) -> Any:
-        """An idle worker for a chunk that needs these modules: one that has most of them and, among
-        equals, fewest others. So each stage tends to stay on the same workers."""
+        """The idle worker that has most of the modules that a chunk needs and, among equals, fewest
+        others. So stages tend to stay on the same workers."""
         has = {actor: self.loaded.get(actor, set()) & known for actor in self.idle}
         best = max(self.idle, key=lambda actor: (len(has[actor] & modules), -len(has[actor])))
         self.idle.remove(best)

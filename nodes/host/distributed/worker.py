@@ -60,8 +60,9 @@ class Worker:
             )
 
     def make(self, job: Job, place: bytes | None, shared: Mapping[str, Any]) -> tuple[Made, Told]:
-        """Make a chunk unless it is in its place in the store, and return it with the progress that
-        was not polled yet. shared: references to this chunk's modules.
+        """Make a chunk unless it is in the store; also return the progress not polled yet.
+
+        shared: references to this chunk's modules.
         """
         torch.set_num_threads(self.setup.threads)
         self._learn(job, shared)

@@ -99,8 +99,7 @@ def _rows(value: Tensor | None, frames: Sequence[int]) -> Tensor | None:
 def with_frames(
     conditioning: Sequence, start: int, stop: int, within: tuple[int, int] | None = None
 ) -> list:
-    """The same prompts for the frames start .. stop - 1 only; within: the range of the segment that
-    they are a part of."""
+    """The same prompts for the frames start .. stop - 1 only, a part of the segment `within`."""
     span = {FRAMES: (start, stop)} | ({} if within is None else {WITHIN: within})
     return [[tokens, {**more, **span}] for tokens, more in conditioning]
 
@@ -172,6 +171,6 @@ def _mixed(
 
 
 def same_length(tokens: Sequence[Tensor]) -> list[Tensor]:
-    """Prompts repeated to a common number of tokens, which does not change cross-attention."""
+    """Prompts repeated to a common length, which does not change cross-attention."""
     length = math.lcm(*(one.shape[1] for one in tokens))
     return [one.repeat(1, length // one.shape[1], 1) for one in tokens]

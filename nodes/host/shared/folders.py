@@ -62,8 +62,7 @@ class Folders:
         return str(self.allowed[-1])
 
     def named_by_user(self, text: str) -> str:
-        """The name for a file that the user typed: one in the input folder, else a path, which is
-        then allowed."""
+        """The name for a file that the user typed: an input file, else a path, which is allowed."""
         path = _absolute(annotated(text)[0])
         if "\0" in text or self.input_fault(text) is None or not path.exists():
             return text

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 class TrainedNetwork:
     """What a network itself was trained for, apart from the temporal layers in it.
 
-    task: one of core's TASKS, "" for text to image. low_res_schedule, max_noise_level: an
-    upsampler's noise schedule of its low-resolution frames, and their highest step.
-    temporal_factor: frames per latent frame. family: published family, if the layers name none.
+    task: one of core's TASKS, "" for text to image. low_res_schedule, max_noise_level: of an
+    upsampler's low-resolution frames. family: published family, if the layers name none.
     """
 
     task: str = ""

@@ -34,10 +34,10 @@ ELSEWHERE = (*OF_FRAMES, "pooled_output", "videoldm_seed")
 def finished_chunks(
     host: Host, *, without: Collection[str], prompts: Sequence[list] = ()
 ) -> Finished:
-    """The finished chunks of the running node; a store if there is one and the node has a key.
+    """The running node's store of chunks; none if it is disabled or the node has no key.
 
-    without: inputs whose values are in the keys of the chunks. prompts: the CONDITIONINGs of its
-    inputs "positive" and "negative", which then enter a chunk's key as far as its frames read them.
+    without: inputs whose values are in the chunks' keys. prompts: the CONDITIONINGs of its inputs
+    "positive" and "negative", which then enter a chunk's key as far as its frames read them.
     """
     running, limit = host.running(), runs_limit()
     if running is None or not limit:
@@ -99,8 +99,8 @@ def _about(running: Running) -> dict[str, Any]:
 
 
 def _prompt_of(prompts: Sequence[list]) -> Callable[[Sequence[int]], str] | None:
-    """A function from frame numbers to the digest of their prompts; None without prompts, or if one
-    holds something without a digest, such as a ControlNet."""
+    """frames -> digest of their prompts; None without prompts, or if one holds something without a
+    digest, such as a ControlNet."""
     found = [one for prompt in prompts for one in branches(prompt)]
     try:
         carried = digest([[_carried(more) for _, more in one] for one in found])

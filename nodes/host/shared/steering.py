@@ -1,4 +1,4 @@
-"""Which temporal layers in a model can be steered by images or a camera, and why others cannot."""
+"""Temporal layers that images or a camera can steer, and why others cannot be steered."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def with_motion(
 ) -> KeyframeImages:
     """The images with the requested amount of motion, in the form that the layers read.
 
-    likeness: of a frame to its image, by their distance in frames, for layers with masked images;
-    None is as published. scale: `ImageEncoderSpec.motion`, for layers with an image encoder.
+    likeness: of a frame to its image, by distance, for masked images; None = as published. scale:
+    `ImageEncoderSpec.motion`, for layers with an image encoder.
     """
     masked = isinstance(one.layers.spec.context, MaskedImageSpec)
     return replace(images, motion=likeness if masked else (scale,))

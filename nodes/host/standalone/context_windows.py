@@ -1,5 +1,5 @@
-"""ComfyUI's context windows for the standalone host: KSampler denoises a long video in windows, as
-ComfyUI's does, except that schedules which omit frames there cover them here."""
+"""ComfyUI's context windows for the standalone host's KSampler; schedules that omit frames in
+ComfyUI cover them here."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ContextWindows:
         return plans.looped_windows(*size, **more, closed=self.closed)
 
     def shuffled(self, noise: Tensor, seed: int) -> Tensor:
-        """The initial noise [b t c h w], shuffled by FreeNoise if that is on and windows act."""
+        """The initial noise [b t c h w], shuffled for long videos if FreeNoise is on."""
         if not self.free_noise or not self.act_on(noise.shape[1]):
             return noise
         return free_noise(noise, self.length, self.overlap, seed)
@@ -63,8 +63,7 @@ class ContextWindows:
         self, denoiser_for: DenoiserFor, frames: int, sigmas: Tensor,
         read: ReferenceWindow | None = None,
     ) -> Denoiser:  # fmt: skip
-        """The denoiser of all frames, in windows if one is too short for them; `read`: a reference
-        window for the others."""
+        """The denoiser of all frames, in windows if needed; `read`: a reference window."""
         if not self.act_on(frames):
             return denoiser_for(SegmentCondition(frames=range(frames)))
 

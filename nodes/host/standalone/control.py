@@ -35,10 +35,8 @@ class StandaloneControlNet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hint:
-    """A ControlNet with its images [k, 3, h, w], active from `start` to `end`, fractions of the
-    sampling.
-
-    previous: the hint that was applied before, which acts as well. curve: multiplies the strength.
+    """A ControlNet and its images [k, 3, h, w], active from `start` to `end`, fractions of the
+    sampling. previous: the hint applied before, which acts as well. curve: multiplies the strength.
     """
 
     net: StandaloneControlNet
@@ -144,7 +142,7 @@ def sparse_hint(
 
 def hint(net: StandaloneControlNet | StandaloneSparseControl, image: Tensor, strength: float,
          start: float = 0.0, end: float = 1.0, vae: VideoVAE | None = None) -> Hint:  # fmt: skip
-    """A hint from an IMAGE [k, h, w, c]; ValueError unless c fits the ControlNet."""
+    """A hint from an IMAGE [k, h, w, c]."""
     if isinstance(net, StandaloneSparseControl):
         return sparse_hint(net, image, strength, start, end, vae)
     check_finite(image, "images")
@@ -157,8 +155,7 @@ def hint(net: StandaloneControlNet | StandaloneSparseControl, image: Tensor, str
 
 
 def level_of(schedule: NoiseSchedule | NoiseRange, fraction: float) -> float:
-    """The noise level at a fraction of the sampling; infinity at 0 and 0 at 1, so that a hint from
-    0 to 1 always acts."""
+    """The noise level at a fraction of the sampling; infinity at 0 and 0 at 1."""
     if fraction <= 0:
         return inf
     if fraction >= 1:
@@ -216,8 +213,7 @@ def _repeated(one: Hint, frames: int) -> Hint:
 
 
 def with_hints_of(positive: Sequence, negative: Sequence) -> list:
-    """The negative prompts with the positive ones' hints that are for both; unchanged if they have
-    hints of their own."""
+    """The negative prompts with the positive ones' hints for both, unless they have their own."""
     shared = [more[CONTROL] for _, more in positive if more.get(TO_NEGATIVE)]
     if not shared or any(more.get(CONTROL) for _, more in negative):
         return list(negative)

@@ -17,8 +17,7 @@ IMAGES_STAY_BELOW = 2**30
 
 @dataclass(frozen=True)
 class Policy:
-    """The requested device and dtype; "auto" is CUDA if available, else the CPU, and fp16 except on
-    the CPU, where it is fp32.
+    """The requested device and dtype; "auto" is CUDA, else the CPU, and fp16, on the CPU fp32.
 
     Weights are stored in `dtype`; latents between stages are float32 on `device`.
     """
@@ -84,8 +83,7 @@ def _available() -> int | None:
 
 
 def _left_in_group() -> int | None:
-    """Bytes left within the memory limit of a container (cgroup v2), cached files not counted as
-    used; None without a limit."""
+    """Bytes left in a container (cgroup v2), cached files being free; None if unlimited."""
     folder = Path("/sys/fs/cgroup")
     try:
         most = (folder / "memory.max").read_text().strip()
