@@ -1,7 +1,7 @@
-"""Stable Diffusion 1, 2, XL, the x4 upscaler: published files, diffusers folders -> image models.
+"""Stable Diffusion 1, 2, XL and the x4 upscaler from published files and diffusers folders.
 
-Rombach et al. 2022, Podell et al. 2023. Nothing is ever downloaded, and the family is recognised by
-the names and shapes of the weights, never by a file's name.
+Rombach et al. 2022, Podell et al. 2023. Nothing is ever downloaded, and models are recognised by
+the names and shapes of their weights, never by file name.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ CLIP_LENGTH = 77  # tokens of a prompt
 
 @dataclass(frozen=True)
 class ImageModel:
-    """An image model with what turns words into conditions and pixels into latents and back.
+    """An image model with its text encoder and autoencoder.
 
-    ``text_encoder(ids).last_hidden_state`` is the condition in every family: where the published
-    model uses the last but one layer, the layers above it (``dropped_layers``) were left out. With
-    a ``second_text`` it is what the last but one layers of both give, see there.
+    ``text_encoder(ids).last_hidden_state`` is always the condition: where the published model uses
+    the penultimate layer, the layers above it (``dropped_layers``) are left out. With a
+    ``second_text``, the condition joins the penultimate layers of both, see there.
     """
 
     model: DiffusionModel
@@ -59,14 +59,14 @@ class ImageModel:
     dropped_layers: int = 0
     name: str = "image model"
     box_encoder: None = None  # conditions of the embedded driving model only
-    known_words: None = None  # these text encoders were trained with all of language
+    known_words: None = None  # the embedded models only: these take any words
     second_text: xl.SecondText | None = None
 
 
 def detect(
     shapes: Mapping[str, Sequence[int]], specs: Mapping[str, ImageSpec] = SPECS
 ) -> str | None:
-    """The name of the spec whose U-Net has weights of these names and shapes, else None."""
+    """The name of the spec whose U-Net has weights of these names and shapes; None if none has."""
     found = {k: tuple(v) for k, v in parts.unet_of(shapes).items()}
     for name, spec in specs.items():
         # Video models keep the image model's names and add their own.
@@ -83,7 +83,7 @@ def detect(
 
 
 def _marks(unet: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes of a few ldm weights that tell one U-Net from another."""
+    """Shapes of the few ldm weights that distinguish the U-Nets."""
     first, last = unet["block_out_channels"][0], unet["block_out_channels"][-1]
     projection = (last, last) if unet.get("use_linear_projection") else (last, last, 1, 1)
     marks = {
@@ -113,9 +113,9 @@ def load(
 ) -> ImageModel:
     """Load a single file (.safetensors, or .ckpt of nothing but tensors) or a diffusers folder.
 
-    ``prediction`` overrides what the file tells or hints at. An upscaler's autoencoder stays in
-    float32 where float16 is asked for, whose range it exceeds. Raises CheckpointError, in one
-    sentence, for a file that is missing, broken, incomplete or of another family.
+    ``prediction`` overrides what the file says or suggests. The autoencoders of the upscaler and of
+    XL stay in float32 instead of float16, which they overflow. Raises CheckpointError for a file
+    that is missing, broken, incomplete or of another family.
     """
     path = Path(path)
     if path.is_dir():
@@ -145,7 +145,7 @@ def from_ldm(
     prediction: Prediction | None = None,
     specs: Mapping[str, ImageSpec] = SPECS,
 ) -> ImageModel:
-    """The image model of a single file's state dict; ``name`` is what errors call the file."""
+    """Build the image model from a single file's state dict; ``name`` is what errors call it."""
     family, found = identify(state, name, specs)
     spec = specs[family]
     own = arranged(found, spec)
@@ -177,9 +177,9 @@ def from_ldm(
 def identify(
     state: Mapping[str, Tensor], name: str, specs: Mapping[str, ImageSpec] = SPECS
 ) -> tuple[str, parts.Parts]:
-    """Which of the specs a single file is, and its networks under the file's names.
+    """(name of the spec that a single file matches, its networks under the file's names).
 
-    Raises CheckpointError, in words that say what it is, for a file of another model.
+    Raises CheckpointError, which says what the file is instead, if it matches none.
     """
     state = parts.with_average(state, specs)
     family = detect({k: v.shape for k, v in state.items()}, specs)
@@ -189,7 +189,7 @@ def identify(
 
 
 def arranged(found: parts.Parts, spec: ImageSpec) -> parts.Parts:
-    """The networks of a file under diffusers' and transformers' names."""
+    """Rename the networks of a file to diffusers' and transformers' names."""
     layers = spec.text["num_hidden_layers"]
     return parts.Parts(
         unet=parts.unet_state(found.unet, spec),
@@ -216,7 +216,7 @@ def _autoencoder(
 
 
 def to_ldm(image_model: ImageModel, spec: ImageSpec) -> dict[str, Tensor]:
-    """The single file's state dict: inverse of :func:`from_ldm`, without what that leaves out."""
+    """The single file's state dict: inverse of :func:`from_ldm`, without the keys it drops."""
     unet = eject(image_model.model.network).state_dict()
     text = image_model.text_encoder.state_dict()
     own = (
@@ -247,11 +247,11 @@ def _autoencoder_size(spec: ImageSpec) -> tuple[int, int]:
 
 
 def prediction_of(unet: Mapping[str, Tensor], layout: UNetLayout) -> Prediction:
-    """Whether a Stable Diffusion 2 U-Net predicts the velocity or the noise.
+    """Whether a Stable Diffusion 2 U-Net predicts velocity or noise.
 
-    The two were published with the same names and shapes. One norm's bias tells them apart: its
-    spread is well above 0.09 where the velocity is predicted, and below it elsewhere. This is the
-    hosts' common rule of thumb; pass ``prediction`` where a fine-tuned model defeats it.
+    Both were published with the same names and shapes. One norm's bias distinguishes them: its
+    standard deviation is well above 0.09 for velocity, and below it for noise. Other programs use
+    the same heuristic; pass ``prediction`` if it fails for a fine-tuned model.
     """
     last = f"up_blocks.{layout.levels - 1}.attentions.{layout.layers}.transformer_blocks.0"
     bias = unet.get(f"{last}.norm1.bias")
@@ -259,7 +259,7 @@ def prediction_of(unet: Mapping[str, Tensor], layout: UNetLayout) -> Prediction:
 
 
 def autoencoder_dtype(dtype: torch.dtype, half: bool) -> torch.dtype:
-    """The autoencoder's precision: the upscaler's and XL's leave the range of float16."""
+    """The autoencoder's precision: the upscaler's and XL's overflow in float16."""
     return torch.float32 if not half and dtype == torch.float16 else dtype
 
 
@@ -271,7 +271,7 @@ def model_of(
     low_res_schedule: NoiseSchedule | None,
     max_noise_level: int,
 ) -> DiffusionModel:
-    """``autoencoder`` is its configuration, which tells what latents are."""
+    """``autoencoder`` is its configuration, which determines the latents."""
     return DiffusionModel(
         network=VideoUNet(unet, []),
         preconditioning=discrete(prediction, schedule),
@@ -329,7 +329,7 @@ def _family_of(unet: UNet2DConditionModel, max_noise_level: int) -> str:
 
 
 def _dropped_layers(text: CLIPTextModel | None) -> int:
-    """Folders of Stable Diffusion 2 hold the text encoder without its last layer, as files do."""
+    """1 if the text encoder is Stable Diffusion 2's, which folders hold without its last layer."""
     text_2 = SPECS["stable diffusion 2"].text
     published = text_2["hidden_size"], text_2["num_hidden_layers"]
     return int(
@@ -338,7 +338,7 @@ def _dropped_layers(text: CLIPTextModel | None) -> int:
 
 
 def _refuse_other_models(path: Path) -> None:
-    """Raise CheckpointError for folders of models that take more than latents and one text."""
+    """Raise CheckpointError for XL's refiner, and for models with further input channels."""
     if (path / "text_encoder_2").is_dir() and not (path / "text_encoder").is_dir():
         raise CheckpointError(f"{path} is the refiner of Stable Diffusion XL, which needs ComfyUI")
     config = folders.unet_config(path / "unet")
@@ -361,7 +361,7 @@ def _max_noise_level(path: Path) -> int:
 
 
 def _published_tokenizer(text: CLIPTextModel) -> ClipTokenizer:
-    """CLIP's own vocabulary, padded as OpenAI's CLIP (quick GELU) or OpenCLIP (GELU) pads."""
+    """CLIP's own vocabulary, padded as in OpenAI's CLIP (quick GELU) or in OpenCLIP (GELU)."""
     if text.config.vocab_size != ClipTokenizer.vocab_size:
         raise CheckpointError(
             f"the folder has no tokenizer, and its text encoder knows "

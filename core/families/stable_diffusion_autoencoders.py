@@ -1,5 +1,5 @@
-"""Image autoencoders of Stable Diffusion under any of the names they circulate with, whole or the
-decoder alone."""
+"""Image autoencoders of Stable Diffusion under any of the key names in circulation, complete or
+decoder only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .stable_diffusion_specs import autoencoder_config
 
 LATENT_CHANNELS = 4
 SCALES = {3: 0.08333, 4: 0.18215}
-"""Of the latents, by the number of levels: the upscaler's autoencoder, and all others."""
+"""Latent scales by number of levels: the upscaler's autoencoder, and all others."""
 
 _LEVEL = re.compile(r"(?:encoder|decoder)\.(?:down|up)(?:_blocks)?\.(\d+)\.")
 _BLOCK = re.compile(r"(encoder|decoder)\.(?:down|up)(?:_blocks)?\.\d+\.(?:block|resnets)\.(\d+)\.")
@@ -35,10 +35,10 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> AutoencoderKL:
-    """Load an autoencoder from a file of its own or out of a checkpoint.
+    """Load an autoencoder from a file of its own or from a checkpoint.
 
-    One without an encoder has no attribute ``encoder``. Raises CheckpointError, in one sentence,
-    for a file that holds none or one of other models.
+    Without an encoder in the file, it has no attribute ``encoder``. Raises CheckpointError for a
+    file that holds none, or another model's.
     """
     path = Path(path)
     state = read_weights(path)
@@ -55,8 +55,8 @@ def from_state(
     *,
     scale: float | None = None,
 ) -> AutoencoderKL:
-    """The autoencoder of a state dict of nothing else, built by the shapes in it. scale: of its
-    latents; None for that of Stable Diffusion's autoencoder with as many levels."""
+    """Build an autoencoder from its state dict, with the sizes read off it. scale: of its latents;
+    None for that of Stable Diffusion's autoencoder with as many levels."""
     levels, layers = size_of(state)
     config = _config(state, levels, layers, name)
     if scale is not None:
@@ -67,7 +67,7 @@ def from_state(
 def load_state(
     state: Mapping[str, Tensor], config: Mapping[str, Any], name: str, dtype: torch.dtype
 ) -> AutoencoderKL:
-    """The autoencoder of that configuration with weights under ldm's or diffusers' names."""
+    """Build the autoencoder of this configuration from weights under ldm's or diffusers' names."""
     levels, layers = len(config["block_out_channels"]), config["layers_per_block"]
     module = build_autoencoder(config)
     if not any(key.startswith("encoder.") for key in state):
@@ -78,14 +78,14 @@ def load_state(
 
 
 def renamed(state: Mapping[str, Tensor], levels: int, layers: int) -> dict[str, Tensor]:
-    """The weights under diffusers' present names."""
+    """Rename the weights to diffusers' current names."""
     if any(".mid_block." in key for key in state):
         return modern_autoencoder(state)
     return autoencoder_from_ldm(plain_attention(state), levels, layers)
 
 
 def size_of(keys: Iterable[str]) -> tuple[int, int]:
-    """Levels, and residual blocks per level of the encoder, of which a decoder has one more."""
+    """Levels, and residual blocks per level of the encoder; the decoder has one more."""
     levels, layers = 0, 0
     for key in keys:
         level, block = _LEVEL.match(key), _BLOCK.match(key)
@@ -100,7 +100,7 @@ def _has_decoder(keys: Iterable[str]) -> bool:
 
 
 def _config(state: Mapping[str, Tensor], levels: int, layers: int, name: str) -> dict[str, Any]:
-    """diffusers' configuration of the weights; raises CheckpointError for those of other models."""
+    """diffusers' configuration, read off the weights; CheckpointError for other models'."""
     first = state.get("decoder.conv_in.weight")
     if first is not None and first.ndim == 4 and first.shape[1] != LATENT_CHANNELS:
         raise CheckpointError(
@@ -117,7 +117,7 @@ def _config(state: Mapping[str, Tensor], levels: int, layers: int, name: str) ->
 
 
 def _channels(state: Mapping[str, Tensor], levels: int) -> tuple[int, ...]:
-    """The width of every level, from fine to coarse."""
+    """The width of every level, fine to coarse."""
     found = []
     for level in range(levels):
         # ldm counts from the finest level, diffusers' decoder from the coarsest.

@@ -1,4 +1,4 @@
-"""Diffusers folders of image models ↔ modules: strictly, from local files only, without pickles."""
+"""Load the parts of diffusers folders of image models: strictly, and from local files only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .stable_diffusion_keys import clip_names, modern_autoencoder
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 BETAS: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "scaled_linear": scaled_linear}
 
-# Types of the fields of configurations that are used; those that are missing have defaults.
+# Types of the configuration fields in use; missing fields have defaults.
 _TYPES = {int: "a whole number", float: "a number", str: "a text", list: "a list"}
 TextEncoder = TypeVar("TextEncoder", bound=PreTrainedModel)
 Fields = Mapping[str, tuple[type, ...]]
@@ -66,12 +66,12 @@ SCHEDULER_FIELDS: Fields = {
 
 
 def is_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder with at least a U-Net as diffusers writes them."""
+    """Whether ``path`` is a diffusers folder with at least a U-Net."""
     return (path / "unet" / "config.json").is_file()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a configuration file; raise CheckpointError if it is missing or is no JSON object."""
+    """Read a configuration file; CheckpointError if it is missing or no JSON object."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing from {path.parent}")
     try:
@@ -86,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find_weights(folder: Path, stem: str) -> Path:
-    """The weight file of one part: full precision before half, safetensors before pickles."""
+    """The weight file of one part: safetensors before pickles, then full precision before half."""
     names = [
         f"{stem}{variant}.{suffix}"
         for suffix in ("safetensors", "bin")
@@ -99,7 +99,7 @@ def find_weights(folder: Path, stem: str) -> Path:
 
 
 def find_text_weights(folder: Path) -> Path:
-    """The weight file of a text encoder, whose pickles transformers calls by another name."""
+    """The weight file of a text encoder; transformers has another name for its pickles."""
     stem = "pytorch_model" if (folder / "pytorch_model.bin").is_file() else "model"
     return find_weights(folder, "model" if any(folder.glob("model*.safetensors")) else stem)
 
@@ -134,8 +134,8 @@ def build_text_encoder(
 def load_text_encoder(
     encoder: CLIPTextModel, state: Mapping[str, Tensor], name: str, dtype: torch.dtype
 ) -> CLIPTextModel:
-    """Load ``state``, as :func:`~.stable_diffusion_keys.clip_names` names it, into any version's
-    ``CLIPTextModel``."""
+    """Load ``state``, named as by :func:`~.stable_diffusion_keys.clip_names`, into the
+    ``CLIPTextModel`` of any transformers version."""
     prefixed = any(k.startswith("text_model.") for k in encoder.state_dict())
     prefix = "text_model." if prefixed else ""
     load_into(encoder, {prefix + k: v for k, v in state.items()}, name, dtype)
@@ -143,8 +143,7 @@ def load_text_encoder(
 
 
 def with_positions(encoder: TextEncoder) -> TextEncoder:
-    """The same, loaded, with the numbers of its positions: not part of the state, they are still
-    on meta."""
+    """Set the position ids of a loaded encoder: not part of the state, they are still on meta."""
     for module in encoder.modules():
         if "position_ids" in module._buffers:
             module.position_ids = torch.arange(encoder.config.max_position_embeddings)[None]
@@ -177,7 +176,7 @@ def load_text_encoder_folder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
 
 
 def text_config(folder: Path, wanted: str) -> dict[str, Any]:
-    """The configuration of a CLIP text encoder of a class that transformers wrote to ``folder``."""
+    """The configuration of the CLIP text encoder of class ``wanted`` in ``folder``."""
     return _config_of(folder, wanted, "architectures", TEXT_FIELDS)
 
 
@@ -187,8 +186,8 @@ def unet_config(folder: Path) -> dict[str, Any]:
 
 
 def _config_of(folder: Path, wanted: str, key: str, fields: Fields) -> dict[str, Any]:
-    """The configuration in ``folder``, provided that it says it is of class ``wanted`` and that its
-    fields are of the types that are needed."""
+    """The configuration in ``folder``; CheckpointError unless it is of class ``wanted`` and its
+    fields have the right types."""
     config = read_json(folder / "config.json")
     found = config.get(key, wanted)
     if wanted not in (found, *(found if isinstance(found, list) else ())):
@@ -198,7 +197,7 @@ def _config_of(folder: Path, wanted: str, key: str, fields: Fields) -> dict[str,
 
 
 def check_fields(config: Mapping[str, Any], fields: Fields, path: Path) -> None:
-    """Raise CheckpointError for a field that is there with a value of another type."""
+    """Raise CheckpointError for a field with a value of the wrong type."""
     for name, types in fields.items():
         if name not in config:
             continue
@@ -209,7 +208,7 @@ def check_fields(config: Mapping[str, Any], fields: Fields, path: Path) -> None:
 
 
 def load_tokenizer_folder(folder: Path) -> CLIPTokenizer | None:
-    """The tokenizer in ``folder``, None where there is none; the network is never asked."""
+    """The tokenizer in ``folder``; None if there is none. Nothing is downloaded."""
     if not (folder / "tokenizer_config.json").is_file() or not (folder / "vocab.json").is_file():
         return None
     return read_tokenizer(folder)
@@ -220,7 +219,7 @@ def load_tokenizer_folder(folder: Path) -> CLIPTokenizer | None:
 
 
 def load_schedule(path: Path) -> NoiseSchedule:
-    """The noise schedule of a diffusers scheduler's file."""
+    """The noise schedule in a diffusers scheduler's file."""
     config = read_json(path)
     check_fields(config, SCHEDULER_FIELDS, path)
     with broken_config(str(path)):

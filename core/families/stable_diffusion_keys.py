@@ -1,9 +1,9 @@
-"""Names of Stable Diffusion's weights in the latent diffusion layout ("ldm", single files) and in
-diffusers' and transformers' layouts (folders), as tables from module path to module path.
+"""Weight names of Stable Diffusion: tables of module paths from the latent diffusion layout ("ldm",
+single files) to diffusers' and transformers' layouts (folders).
 
-A table maps a prefix of a key; what follows the prefix is the same in both layouts. Tensors have
-the same shape in both, but for the autoencoder's attention (1x1 convolution or linear) and
-OpenCLIP's fused query, key and value.
+A table maps prefixes of keys; what follows the prefix is the same in both layouts. So are the
+shapes, except of the autoencoder's attention (1x1 convolution or linear) and of OpenCLIP's fused
+query, key and value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VIDEO_IDS = {
     "class_embedding.linear_1": "label_emb.0.0",
     "class_embedding.linear_2": "label_emb.0.2",
 }
-"""How sinusoids of such numbers are embedded: diffusers' names here -> ldm's."""
+"""Embedding of a video model's numeric conditions: our (diffusers-like) names -> ldm's."""
 UNET_RES_BLOCK = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -56,7 +56,7 @@ AUTOENCODER_ATTENTION = {
     "v": "to_v",
     "proj_out": "to_out.0",
 }
-# Other names of the same, in either layout: before diffusers 0.14, of converters, and ldm's own.
+# Alternative names in either layout: of diffusers before 0.14, of converters, and ldm's own.
 OLD_AUTOENCODER_ATTENTION = {
     "query": "to_q",
     "key": "to_k",
@@ -89,7 +89,7 @@ _RESBLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
 
 
 def rename(key: str, table: Mapping[str, str]) -> str | None:
-    """Replace the longest prefix of ``key`` that stands in ``table``; None if none does."""
+    """Replace the longest prefix of ``key`` that is in ``table``; None if none is."""
     head, tail = key, ""
     while head and head not in table:
         head, _, last = head.rpartition(".")
@@ -105,7 +105,7 @@ def inverse(table: Mapping[str, str]) -> dict[str, str]:
 def rename_all(
     state: Mapping[str, Tensor], table: Mapping[str, str], name: str
 ) -> dict[str, Tensor]:
-    """Rename every key; raise CheckpointError that names the first five that the table lacks."""
+    """Rename every key; CheckpointError names the first five that the table lacks."""
     complain("has unknown", name, [key for key in state if rename(key, table) is None])
     return {rename(key, table): tensor for key, tensor in state.items()}
 
@@ -120,7 +120,7 @@ def unet_table(layout: UNetLayout) -> dict[str, str]:
     for site in res_sites(layout):
         old, new = ldm_path(site, layout), diffusers_path(site)
         table |= {f"{old}.{a}": f"{new}.{b}" for a, b in UNET_RES_BLOCK.items()}
-    # Listed by name, although they are the same: a video model has further modules beside them.
+    # Listed although both names are the same: a video model has further modules beside them.
     for sites, inside in ((attn_sites(layout), TRANSFORMER), (block_sites(layout), BLOCK)):
         for site in sites:
             old, new = ldm_path(site, layout), diffusers_path(site)
@@ -134,12 +134,12 @@ def unet_table(layout: UNetLayout) -> dict[str, str]:
 
 
 def unet_from_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:
-    """Weights of a diffusers ``UNet2DConditionModel`` from those of an ldm U-Net."""
+    """Rename the weights of an ldm U-Net for a diffusers ``UNet2DConditionModel``."""
     return rename_all(state, unet_table(layout), "the U-Net")
 
 
 def unet_to_ldm(state: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:
-    """Inverse of :func:`unet_from_ldm`, also for video networks with more embeddings."""
+    """Inverse of :func:`unet_from_ldm`, also for the further embeddings of video networks."""
     return rename_all(state, inverse(unet_table(layout)) | VIDEO_IDS, "the U-Net")
 
 
@@ -182,7 +182,7 @@ def _autoencoder_block(old: str, new: str) -> dict[str, str]:
 def autoencoder_from_ldm(
     state: Mapping[str, Tensor], levels: int, layers: int
 ) -> dict[str, Tensor]:
-    """Weights of a diffusers ``AutoencoderKL`` from those of an ldm one."""
+    """Convert the weights of an ldm autoencoder for a diffusers ``AutoencoderKL``."""
     renamed = rename_all(state, autoencoder_table(levels, layers), "the autoencoder")
     return {k: _to_linear(v) if ".attentions." in k else v for k, v in renamed.items()}
 
@@ -197,7 +197,7 @@ def autoencoder_to_ldm(state: Mapping[str, Tensor], levels: int, layers: int) ->
 
 
 def modern_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Today's diffusers names of an autoencoder's weights from those of any earlier version."""
+    """Rename an autoencoder's weights from any earlier diffusers version to the current names."""
     return {
         _with_attention(k, OLD_AUTOENCODER_ATTENTION): _to_linear(v) if ".attentions." in k else v
         for k, v in state.items()
@@ -205,7 +205,7 @@ def modern_autoencoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def plain_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An autoencoder's weights in ldm's layout, with ldm's own names for its attention."""
+    """Rename the attention of an autoencoder in ldm's layout to ldm's own names."""
     own = inverse(AUTOENCODER_ATTENTION)
     table = {old: own[new] for old, new in OLD_AUTOENCODER_ATTENTION.items()} | own
     return {_with_attention(k, table): v for k, v in state.items()}
@@ -216,7 +216,7 @@ def _with_attention(key: str, table: Mapping[str, str]) -> str:
 
 
 def _to_linear(weight: Tensor) -> Tensor:
-    """[out, in, 1, ...] -> [out, in]; all else stays."""
+    """[out, in, 1, ...] -> [out, in]; others are unchanged."""
     return weight.flatten(1) if weight.ndim > 2 else weight
 
 
@@ -225,8 +225,8 @@ def _to_linear(weight: Tensor) -> Tensor:
 
 
 def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP text weights without what depends on the version of transformers that wrote them: the
-    prefix ``text_model.`` and the buffer of position numbers. The unused projection goes too."""
+    """CLIP text weights without what depends on the version of transformers, the prefix
+    ``text_model.`` and the buffer of position ids, and without the unused projection."""
     names = {k.removeprefix("text_model."): v for k, v in state.items()}
     return {
         k: v
@@ -236,12 +236,12 @@ def clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_text_layers(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """CLIP text weights without the layers above the first ``layers``."""
+    """CLIP text weights with only the first ``layers`` layers."""
     return {k: v for k, v in state.items() if not _is_above(_LAYER.match(k), layers)}
 
 
 def open_clip_table(layers: int) -> dict[str, str]:
-    """OpenCLIP path -> transformers path of the text encoder, but for the fused projections."""
+    """OpenCLIP path -> transformers path of the text encoder, except the fused projections."""
     table = dict(OPEN_CLIP_ENDS)
     for i in range(layers):
         table |= {
@@ -252,9 +252,9 @@ def open_clip_table(layers: int) -> dict[str, str]:
 
 
 def text_from_open_clip(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Weights of a ``CLIPTextModel`` of ``layers`` layers from an OpenCLIP text tower.
+    """Weights of a ``CLIPTextModel`` with ``layers`` layers from an OpenCLIP text tower.
 
-    Layers above that are dropped: Stable Diffusion 2 uses the output of the last but one, after the
+    Further layers are dropped: Stable Diffusion 2 uses the penultimate layer's output, after the
     final norm. So are the projection and temperature of CLIP's contrastive loss.
     """
     unused = ("text_projection", "logit_scale", "attn_mask")
@@ -278,7 +278,7 @@ def _is_above(found: re.Match | None, layers: int) -> bool:
 
 
 def text_to_open_clip(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Inverse of :func:`text_from_open_clip`, for the layers that are used and nothing else."""
+    """Inverse of :func:`text_from_open_clip`, for the layers in use and nothing else."""
     state = clip_names(state)
     whole = {k: v for k, v in state.items() if not _QKV_PROJ.fullmatch(k)}
     renamed = rename_all(whole, inverse(open_clip_table(layers)), "the text encoder")

@@ -1,8 +1,7 @@
-"""Single files of Stable Diffusion, taken apart: which keys belong to which network, whatever wrote
-them, and which are left over from training.
+"""Split single files of Stable Diffusion, whatever wrote them, into networks, and drop leftovers.
 
-The names of modules differ, too: the latent diffusion code base's ("ldm"), diffusers',
-transformers' and OpenCLIP's. What comes out of here is diffusers' and transformers'.
+Module names vary as well: the latent diffusion code base's ("ldm"), diffusers', transformers' and
+OpenCLIP's. They are converted to diffusers' and transformers'.
 """
 
 from __future__ import annotations
@@ -56,21 +55,21 @@ ROOTS: dict[Part, tuple[str, ...]] = {
     "text": _TEXT_ROOTS,
     "second_text": (*_TEXT_ROOTS, "text_projection"),
 }
-"""What the paths of a network begin with."""
+"""How the paths inside a network begin."""
 
-# Around the text encoder's own names, in any number.
+# Wrappers around the text encoder's own names, in any number.
 _TEXT_WRAPPERS = re.compile(
     r"^((cond_stage_model|text_encoders?|clip_[lgh]|model|text_model|transformer(?!\.resblocks))\.)+"
 )
-# Left over from training, by what the keys begin with: losses, averages, the second schedule of
-# upscalers, temperatures, k-diffusion's table of noise levels, textual inversion's own table.
+# Training leftovers by how their keys begin: losses, averages, the second schedule of upscalers,
+# temperatures, k-diffusion's table of noise levels, textual inversion's own table.
 LEFTOVERS = re.compile(
     r"^((first_stage_model|cond_stage_model|model|vae)\.)?"
     r"(loss|model_ema|ema|ema_model|low_scale_model|logit_scale|denoiser|embedding_manager"
     r"|optimizers?|optimizer_states|lr_schedulers?|schedulers?|callbacks|loops|discriminator"
     r"|perceptual_loss|lpips|logvar|conditioner_ema)\."
 )
-# And by the last part of the name: counters and tables that no network learns.
+# And by the last part of their keys: counters and tables that no network learns.
 LEFTOVER_ENDS = frozenset(
     ("position_ids", "num_updates", "decay", "global_step", "epoch", "iteration", "step")
     + ("num_batches_tracked", "logit_scale", "attn_mask", "sigmas", "log_sigmas", "scale_input")
@@ -78,10 +77,10 @@ LEFTOVER_ENDS = frozenset(
 
 
 def place_of(key: str) -> tuple[Part | None, str]:
-    """The network that a key belongs to, and its path there; None and the key for no network.
+    """(network that a key belongs to, path there); (None, key) if it belongs to none.
 
-    What has a network's prefix is the network's, whatever follows. Names without a prefix are told
-    by what they begin with.
+    A key with a network's prefix is that network's, whatever follows. Keys without a prefix are
+    assigned by how they begin.
     """
     for prefix, name in PREFIXES.items():
         if key.startswith(prefix):
@@ -96,9 +95,9 @@ def place_of(key: str) -> tuple[Part | None, str]:
 
 
 def is_leftover(key: str) -> bool:
-    """Whether training left a key behind: nothing that a network learns is called so.
+    """Whether a key is a training leftover; no learned weight has such a name.
 
-    Names without a dot are the schedule's tables and the trainer's counters.
+    Names without a dot are tables of the schedule and counters of the trainer.
     """
     return (
         key != "positional_embedding"
@@ -110,7 +109,7 @@ def is_leftover(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Parts:
-    """The tensors of each network, empty for one that the file does not hold."""
+    """The tensors of each network; empty if missing."""
 
     unet: dict[str, Tensor] = field(default_factory=dict)
     autoencoder: dict[str, Tensor] = field(default_factory=dict)
@@ -119,9 +118,9 @@ class Parts:
 
 
 def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
-    """The networks of a file under the names that it has for their modules.
+    """Split a file into networks, under its own module names.
 
-    Raises CheckpointError that names the first five keys that are of no network and no leftovers.
+    CheckpointError names the first five keys that belong to no network and are no leftovers.
     """
     parts, unknown = Parts(), []
     for key, tensor in state.items():
@@ -131,14 +130,14 @@ def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
         if place is not None and (place == "unet" or path.startswith(ROOTS[place])):
             getattr(parts, place)[path] = tensor
         elif place not in TEXTS:
-            # Beside the text encoder stand CLIP's other tower, projections and tokenizers.
+            # Text prefixes also hold CLIP's other tower, projections and tokenizers: all ignored.
             unknown.append(key)
     complain("has unknown", name, unknown)
     return Parts(**{k: dequantized(v) for k, v in vars(parts).items()})
 
 
 def unet_of(values: Mapping[str, Value]) -> dict[str, Value]:
-    """What a file holds of the U-Net, tensors or shapes, by the paths there."""
+    """The U-Net's tensors or shapes in a file, by their paths in the U-Net."""
     placed = ((*place_of(key), key, value) for key, value in values.items())
     return {
         path: value
@@ -148,7 +147,7 @@ def unet_of(values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def dequantized(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of 8 bits that have a scale of their own, multiplied by it."""
+    """Multiply 8-bit weights by their scales, which are dropped."""
     ends = (".scale_weight", ".weight_scale")
     scales = {f"{k.rpartition('.')[0]}.weight": v for k, v in state.items() if k.endswith(ends)}
     return {
@@ -168,8 +167,8 @@ def is_ldm_unet(paths: Iterable[str]) -> bool:
 
 
 def unet_shapes(shapes: Mapping[str, Any], spec: ImageSpec) -> dict[str, Any] | None:
-    """The shapes of a U-Net's weights by ldm names, from either; None for one that has modules
-    which a U-Net of this spec has not, as video models do."""
+    """Rename shapes to ldm's names, from these or diffusers'; None if there are modules that a
+    U-Net of this spec does not have, as in video models."""
     table = keys.unet_table(spec.layout)
     table = table if is_ldm_unet(shapes) else keys.inverse(table)
     names = {path: keys.rename(path, table) for path in shapes}
@@ -183,7 +182,7 @@ def unet_state(state: Mapping[str, Tensor], spec: ImageSpec) -> dict[str, Tensor
 
 
 def text_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """The first ``layers`` layers of a text encoder, as transformers names them."""
+    """The first ``layers`` layers of a text encoder, under transformers' names."""
     if any(path.startswith(("transformer.", "token_embedding.")) for path in state):
         return keys.text_from_open_clip(state, layers)
     return keys.first_text_layers(keys.clip_names(state), layers)
@@ -192,10 +191,10 @@ def text_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
 def with_average(
     state: Mapping[str, Tensor], specs: Mapping[str, ImageSpec]
 ) -> Mapping[str, Tensor]:
-    """The file itself, or one that has only the running average of the U-Net's weights with those
-    under the usual names.
+    """Add the running average (EMA) of the U-Net's weights under the usual names, if a file holds
+    no others.
 
-    The names of an average are those of the modules without their dots.
+    Keys of an average are the usual ones without their dots.
     """
     average = part(state, EMA)
     if not average or unet_of(state):

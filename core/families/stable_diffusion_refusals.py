@@ -1,4 +1,4 @@
-"""What a file is that no family here can load, in words that its owner knows."""
+"""Describe files that no family here can load, in terms that users know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..weights.checkpoints import listed
 from .known_models import of_keys, of_text_width
 from .stable_diffusion_parts import place_of, unet_of
 
-# By the channels that the U-Net takes: 4 of the latents, and what stands beside them.
+# By the U-Net's input channels: 4 of the latents, and further inputs.
 _BY_CHANNELS = {
     5: "a depth-to-image model of {}, which also takes a depth map",
     8: "an image editing model of {} (InstructPix2Pix), which also takes an image",
@@ -35,16 +35,14 @@ _BY_KEYS = {
 
 
 def what_it_is(values: Mapping[str, Any]) -> str:
-    """Ends a sentence about a file that cannot be used, from its keys and shapes.
-
-    ``": it is ..."`` where that is known, else the first five keys.
-    """
+    """The end of a sentence about an unusable file: ``": it is ..."`` if its keys and shapes are
+    recognised, else its first five keys."""
     found = named(values)
     return f": it is {found}" if found else f"; its first keys are {listed(values)}"
 
 
 def named(values: Mapping[str, Any]) -> str | None:
-    """What a file is, from its keys and shapes; None if nothing is known of it."""
+    """What a file is, by its keys and shapes; None if not recognised."""
     shapes = {k: tuple(getattr(v, "shape", v)) for k, v in values.items()}
     for what, pattern in _BY_KEYS.items():
         if any(pattern.search(key) for key in shapes):
@@ -53,7 +51,7 @@ def named(values: Mapping[str, Any]) -> str | None:
 
 
 def of_channels(channels: int, text_width: int) -> str | None:
-    """The kind of model whose U-Net takes so many channels; None for one that takes latents."""
+    """The kind of model whose U-Net takes this many channels; None if it is not a special kind."""
     if channels not in _BY_CHANNELS:
         return None
     kind = _BY_CHANNELS[channels].format(of_text_width(text_width))

@@ -1,4 +1,4 @@
-"""The published image models: Stable Diffusion 1, 2, XL and the x4 upscaler, in numbers."""
+"""Specs of the published image models: Stable Diffusion 1, 2, XL and the x4 upscaler."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from ..networks.sites import SD1, SD2, SDXL, X4_UPSCALER, UNetLayout
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """One published image model: what it is built from, in diffusers' and transformers' words."""
+    """One published image model: its networks' configurations as diffusers and transformers have
+    them."""
 
     layout: UNetLayout
     unet: dict[str, Any]
     autoencoder: dict[str, Any]
     text: dict[str, Any]
-    open_clip: bool = False  # the single file names the text encoder so
-    padding: int = 49407  # the token that fills up short prompts
-    prediction: Prediction | None = "eps"  # None: told by a weight, see `prediction_of`
+    open_clip: bool = False  # whether the single file has OpenCLIP's names for the text encoder
+    padding: int = 49407  # the token that pads short prompts
+    prediction: Prediction | None = "eps"  # None: detected from a weight, see `prediction_of`
     betas: tuple[float, float] = (8.5e-4, 1.2e-2)
     max_noise_level: int = 0  # above 0 for upscalers
-    second_text: dict[str, Any] | None = None  # of a second text encoder
+    second_text: dict[str, Any] | None = None  # XL's second text encoder
     second_padding: int = 0
-    half_autoencoder: bool = True  # whether it stays in the range of float16
+    half_autoencoder: bool = True  # whether it works in float16
 
 
 def unet_config(layout: UNetLayout, **more: Any) -> dict[str, Any]:
-    """diffusers' configuration of a U-Net of that layout."""
+    """diffusers' configuration of a U-Net with this layout."""
     return dict(
         block_out_channels=layout.channels,
         layers_per_block=layout.layers,
@@ -62,7 +63,7 @@ CLIP_L = dict(
     eos_token_id=49407,
     pad_token_id=49407,
 )
-# 23 of the 24 layers: the condition is the output of the last but one, after the final norm.
+# 23 of the 24 layers: the condition is the penultimate layer's output, after the final norm.
 OPEN_CLIP_H = dict(
     hidden_size=1024,
     intermediate_size=4096,
@@ -74,7 +75,7 @@ OPEN_CLIP_H = dict(
     eos_token_id=49407,
     pad_token_id=0,
 )
-# All layers: the condition is the output of the last but one, and the whole prompt's is the last's.
+# All layers: the condition is the penultimate layer's output, the pooled text comes from the last.
 OPEN_CLIP_G = OPEN_CLIP_H | dict(
     hidden_size=1280,
     intermediate_size=5120,

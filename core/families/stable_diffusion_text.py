@@ -1,4 +1,4 @@
-"""The text encoders of Stable Diffusion 1, 2 and XL from files of their own."""
+"""Load the text encoders of Stable Diffusion 1, 2 and XL from files of their own."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import SPECS, ImageSpec
 
 TOKENS = ("embeddings.token_embedding.weight", "token_embedding.weight")
-"""The table of tokens, as transformers and as OpenCLIP name it."""
+"""The token embedding, under transformers' and OpenCLIP's names."""
 PROJECTIONS = (f"{xl.PROJECTION}.weight", xl.PROJECTION)
-"""That of the whole prompt, likewise."""
+"""The projection of the pooled text, likewise."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class TextModel:
     tokenizer: ClipTokenizer
     text_length: int
     dropped_layers: int
-    box_encoder: None = None  # of this pack's own models alone, as are closed vocabularies
+    box_encoder: None = None  # the embedded models only, like closed vocabularies
     known_words: None = None
     second_text: xl.SecondText | None = None
 
 
 @dataclass(frozen=True)
 class _File:
-    """The text encoder of a file, under names without what stands around them, and its width."""
+    """The text encoder of a file, under names without wrappers, and its width."""
 
     name: str
     state: dict[str, Tensor]
@@ -55,9 +55,9 @@ def load(
     device: torch.device | str = "cpu",
     specs: Mapping[str, ImageSpec] = SPECS,
 ) -> TextModel:
-    """Load a file of a text encoder, alone or among other networks.
+    """Load a text encoder from a file that may hold other networks as well.
 
-    Raises CheckpointError, in one sentence, for a file without one, or with another family's.
+    Raises CheckpointError for a file without one, or with another family's.
     """
     file = _read(path)
     for spec in specs.values():
@@ -74,9 +74,9 @@ def load_pair(
     device: torch.device | str = "cpu",
     specs: Mapping[str, ImageSpec] = SPECS,
 ) -> TextModel:
-    """Load the text encoders of a family that has two, from a file each, in any order.
+    """Load the text encoders of a model that has two, from one file each, in any order.
 
-    Raises CheckpointError, in one sentence, for files that are not these two.
+    Raises CheckpointError for files that are not such a pair.
     """
     files = [_read(path) for path in paths]
     found = {file.width: file for file in files}
@@ -111,6 +111,6 @@ def _read(path: Path) -> _File:
     table = next((text[key] for key in TOKENS if key in text), None)
     if table is None:
         raise CheckpointError(f"{path.name} holds no CLIP text encoder{what_it_is(state)}")
-    # Alone in a file it has no prefix by which it could be told from CLIP's other projection.
+    # In a file of its own the projection has no prefix, so `place_of` assigns it to no network.
     text |= {key: state[key] for key in PROJECTIONS if key in state}
     return _File(path.name, text, table.shape[1])

@@ -1,6 +1,5 @@
-"""What Stable Diffusion XL (Podell et al. 2023) has beside its smaller kin: a second text encoder,
-OpenCLIP's, whose answer to a whole prompt the U-Net reads, too; and what files say of its noise
-levels.
+"""What Stable Diffusion XL (Podell et al. 2023) adds: a second text encoder, OpenCLIP's, whose
+pooled output also conditions the U-Net; and what files say about their noise levels.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from .stable_diffusion_specs import ImageSpec
 
 PROJECTION = "text_projection"
 VELOCITY, ZERO_SNR = "v_pred", "ztsnr"
-"""Entries of single files that say so of a model that was trained otherwise."""
+"""Entries of single files that mark v-prediction and a schedule with zero terminal SNR."""
 OTHER_LEVELS = ("edm_mean", "edm_vpred.sigma_max")
-"""Of models with noise levels of their own (Playground 2.5)."""
+"""Entries of models with other noise levels (Playground 2.5)."""
 
 
 @dataclass(frozen=True)
 class SecondText:
-    """The second text encoder and its tokenizer; of its own answers the last but one layer is the
-    condition, without the final norm, and the projected last one is that of the whole prompt."""
+    """The second text encoder and its tokenizer. Its penultimate layer, without the final norm, is
+    part of the condition; its last layer, pooled and projected, conditions the U-Net as well."""
 
     encoder: CLIPTextModelWithProjection
     tokenizer: Any  # CLIPTokenizer or ClipTokenizer
@@ -42,8 +41,8 @@ class SecondText:
 def schedule_of(
     state: Mapping[str, Tensor], spec: ImageSpec, name: str
 ) -> tuple[NoiseSchedule, Prediction | None]:
-    """The noise levels and, if it says so, the prediction of a single file; CheckpointError for
-    levels that are not known here."""
+    """(noise schedule, prediction type or None for unknown) of a single file; CheckpointError for
+    unsupported noise levels."""
     schedule = scaled_linear(start=spec.betas[0], end=spec.betas[1])
     if spec.second_text is None:
         return schedule, spec.prediction
@@ -62,7 +61,7 @@ def schedule_of(
 def second_text(
     found: Mapping[str, Tensor], spec: ImageSpec, name: str, dtype: torch.dtype
 ) -> SecondText | None:
-    """That of a single file, None for one without."""
+    """The second text encoder of a single file; None if the file has none."""
     if spec.second_text is None or not found:
         return None
     encoder = build(spec.second_text, name)
@@ -79,14 +78,14 @@ def load(
     encoder: CLIPTextModelWithProjection, state: Mapping[str, Tensor], name: str,
     dtype: torch.dtype,
 ) -> CLIPTextModelWithProjection:  # fmt: skip
-    """Load `state`, as `second_text_state` names it."""
+    """Load `state`, named as by `second_text_state`."""
     load_into(encoder, dict(state), name, dtype)
     return folders.with_positions(encoder)
 
 
 def second_text_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """transformers' names from those of a file: OpenCLIP's, whose projection is the other way
-    round, or transformers'."""
+    """Rename a file's weights to transformers' names, from these or OpenCLIP's, whose projection is
+    transposed."""
     own = {k: v for k, v in state.items() if not k.startswith(PROJECTION)}
     found = {f"text_model.{k}": v for k, v in parts.text_state(own, layers).items()}
     if PROJECTION in state:
@@ -96,14 +95,14 @@ def second_text_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Ten
 
 
 def second_text_to_ldm(second: SecondText, layers: int) -> dict[str, Tensor]:
-    """OpenCLIP's names: inverse of `second_text_state`."""
+    """Rename to OpenCLIP's names: inverse of `second_text_state`."""
     state = dict(second.encoder.state_dict())
     projection = state.pop(f"{PROJECTION}.weight")
     return keys.text_to_open_clip(state, layers) | {PROJECTION: projection.T}
 
 
 def second_text_folder(path: Path, dtype: torch.dtype) -> SecondText | None:
-    """That of a diffusers folder, None for one without."""
+    """The second text encoder of a diffusers folder; None if the folder has none."""
     folder = path / "text_encoder_2"
     if not folder.is_dir():
         return None
@@ -118,5 +117,5 @@ def second_text_folder(path: Path, dtype: torch.dtype) -> SecondText | None:
 
 
 def moved(second: SecondText | None, device: torch.device | str) -> SecondText | None:
-    """The same on a device."""
+    """The same on a device; None stays None."""
     return second and replace(second, encoder=second.encoder.to(device))

@@ -1,8 +1,8 @@
 """Stable Video Diffusion (Blattmann et al. 2023): image to video, 14 or 25 frames.
 
-Its U-Net is one of Stable Diffusion 2's size with temporal layers, conditioned on frame rate,
-motion and augmentation besides. It is loaded as exactly that: the image network and a set of
-temporal layers, each with its site.
+Its U-Net has Stable Diffusion 2's size and temporal layers, and is also conditioned on frame rate,
+motion and noise augmentation. It is loaded as such: the image network, and a set of temporal layers
+by site.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .video_parts import VideoParts
 
 FAMILY = "svd"
 FIRST_CONVOLUTION = "spatial_res_block.conv1"
-"""Of diffusers' residual blocks."""
+"""Its path in diffusers' residual blocks."""
 
 
 UNet = SplitUNet[SvdConfig]
@@ -45,12 +45,11 @@ UNet = SplitUNet[SvdConfig]
 
 @dataclass(frozen=True, kw_only=True)
 class SvdModel:
-    """A model to sample from, with what makes its conditions and turns its latents into pixels;
-    None for what the file does not hold.
+    """A model to sample from, with its encoders and decoder; None for what the file does not hold.
 
     decoder: with temporal layers, or an image autoencoder that decodes frame by frame. encoder: of
-    start images, whose latents it is given unscaled. image_encoder: its projected embedding of what
-    `open_clip_image.squashed_pixels` makes of the start image is the one token of the prompt.
+    start images; the model takes its latents unscaled. image_encoder: applied to the start image's
+    `open_clip_image.squashed_pixels`; its projected embedding is the prompt's only token.
     """
 
     model: DiffusionModel
@@ -65,17 +64,17 @@ class SvdModel:
 
 
 def is_svd(shapes: Shapes) -> bool:
-    """Whether weights without a prefix are such a U-Net's, whole or not."""
+    """Whether weights without a prefix are such a U-Net's, complete or not."""
     named = ("input_blocks.1.0.time_stack.in_layers.2.weight",
              f"down_blocks.0.resnets.0.{FIRST_CONVOLUTION}.weight")  # fmt: skip
     return any(name in shapes for name in named)
 
 
 def detect(shapes: Shapes, name: str = "the U-Net", **settings: Any) -> SvdConfig | None:
-    """The configuration of a U-Net by the names and shapes of its weights, without a prefix; None
-    for other networks. settings: see :func:`.svd_config.config_of`.
+    """The configuration, read off the names (without a prefix) and shapes of weights; None for
+    other networks. settings: see :func:`.svd_config.config_of`.
 
-    Raises CheckpointError for such a U-Net with keys that it should not have.
+    Raises CheckpointError for such a U-Net with unknown keys.
     """
     layout = layout_in(shapes, first_convolution=FIRST_CONVOLUTION) if is_svd(shapes) else None
     if layout is None:
@@ -90,10 +89,10 @@ def assemble_unet(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> UNet:
-    """The U-Net of weights without a prefix, every key of them used.
+    """Build the U-Net from weights without a prefix, all of which are used.
 
-    config: for one that is not of the published kind, as its weights do not tell the width of heads
-    nor how layers are blended.
+    config: only needed for an unpublished kind, as weights do not reveal the head width nor how
+    layers are blended.
     """
     config = config or detect({k: v.shape for k, v in state.items()}, name)
     if config is None:
@@ -108,7 +107,7 @@ def unet_to_foreign(unet: UNet, names: keys.Names) -> dict[str, Tensor]:
 
 
 def diffusion_model(unet: UNet, device: torch.device | str = "cpu") -> DiffusionModel:
-    """The U-Net with the noise levels and the scale of latents that all of them have."""
+    """The U-Net with the noise levels and latent scale of all published models."""
     return DiffusionModel(
         network=inject(unet.image, unet.layers, prompt="image").to(device),
         preconditioning=ContinuousVPreconditioning(),
@@ -130,10 +129,10 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> SvdModel:
-    """Load a single file with all of its parts, a file of the U-Net alone, or diffusers' folder.
+    """Load a single file with all of its parts, a file of the U-Net alone, or a diffusers folder.
 
-    config: see :func:`assemble_unet`. Raises CheckpointError, in one sentence, for what is missing,
-    broken, incomplete or of another family.
+    config: see :func:`assemble_unet`. Raises CheckpointError for a file that is missing, broken,
+    incomplete or of another family.
     """
     path = Path(path)
     found = (
@@ -152,7 +151,7 @@ def assemble(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> SvdModel:
-    """The model of a file taken apart; `name` is what errors call it."""
+    """Build the model from a file's parts; `name` is what errors call the file."""
     unet = assemble_unet(found.unet, name, config, dtype=dtype)
     decoder, encoder = files.autoencoders_of(found, name, dtype)
     image = files.image_encoder_of(found, name, dtype)
@@ -166,7 +165,7 @@ def assemble(
 
 
 def load_parts(path: str | os.PathLike, **where: Any) -> VideoParts:
-    """What :func:`load` gives, as other families give it."""
+    """:func:`load`, with the result in the form that all families share."""
     found = load(path, **where)
     temporal = isinstance(found.decoder, VideoDecoder)
     return VideoParts(
@@ -178,13 +177,13 @@ def load_parts(path: str | os.PathLike, **where: Any) -> VideoParts:
 
 
 def load_model(path: str | os.PathLike, **where: Any) -> DiffusionModel:
-    """The model to sample from alone: the rest of the file is not built."""
+    """Load only the model to sample from, without building the rest of the file."""
     device = where.pop("device", "cpu")
     return diffusion_model(_load_unet(Path(path), **where), device)
 
 
 def load_layers(path: str | os.PathLike, **where: Any) -> TemporalLayers:
-    """The temporal layers alone, to be put into an image model of the layout."""
+    """Load only the temporal layers, for an image model of the same layout."""
     device = where.pop("device", "cpu")
     return _load_unet(Path(path), **where).layers.to(device)
 
@@ -195,9 +194,9 @@ def load_decoder(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> VideoDecoder:
-    """The temporal decoder alone, for the latents of any image model with this autoencoder.
+    """Load only the temporal decoder, for the latents of any image model with this autoencoder.
 
-    Raises CheckpointError, in one sentence, for a file or folder that holds none.
+    Raises CheckpointError for a file or folder that holds none.
     """
     path = Path(path)
     return svd_decoder.from_state(files.autoencoder_in(path), path.name, dtype).to(device)

@@ -1,4 +1,4 @@
-"""How large a U-Net of Stable Video Diffusion is, and what its layers are."""
+"""Configuration of Stable Video Diffusion's U-Net."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .unet_layouts import Shapes
 
 BlendKind = Literal["learned", "learned_with_images", "fixed"]
 BLENDS: tuple[BlendKind, ...] = ("learned", "learned_with_images", "fixed")
-"""The original's names for how a layer's share is stored; all published models are the second."""
+"""The original's names for how layers are blended; all published models use the second."""
 
 HEAD_WIDTH = 64
 TASK = "image to video"
 FRAMES = 25
-"""The longest of the published ones: weights do not tell the models of 14 frames from those of 25.
-"""
+"""The longest published: weights do not reveal whether a model is for 14 or for 25 frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SvdConfig:
     """One U-Net.
 
-    ids_width: of the sinusoids of all numbers among its conditions. linear: whether transformers
-    project by linear layers. second_over_time: whether temporal blocks have a second attention.
-    text_over_time: whether that reads the prompt. kernel: of the temporal convolutions, in frames
-    and in positions. frames: of the segments it was trained on, which its weights do not tell.
+    ids_width: of the sinusoids of all numeric conditions together. linear: whether transformers
+    project with linear layers. second_over_time: whether temporal blocks have a second attention.
+    text_over_time: whether that reads the prompt. widens_first: whether they start with a further
+    feed-forward layer. kernel: of the temporal convolutions, in frames and in positions. frames: of
+    the training segments, which weights do not reveal.
     """
 
     layout: UNetLayout
@@ -74,7 +74,7 @@ class SvdConfig:
         return config | dict(transformer_layers_per_block=tuple(depths))
 
     def layers_spec(self) -> TemporalLayersSpec:
-        """A convolution behind every residual block, a block behind every transformer block."""
+        """A convolution after every residual block, a block after every transformer block."""
         layout = self.layout
         found: dict[str, Any] = {site: self._convolution for site in res_sites(layout)}
         found |= {site: self._block(width_at(site, layout)) for site in block_sites(layout)}
@@ -109,10 +109,10 @@ class SvdConfig:
 
 
 def config_of(layout: UNetLayout, shapes: Shapes, **settings: Any) -> SvdConfig | None:
-    """The configuration that shapes under this project's names tell (see :mod:`.svd_keys`).
+    """The configuration, read off shapes under this project's names (see :mod:`.svd_keys`); None if
+    a key is missing that every such U-Net has.
 
-    settings: what they do not tell: width of heads, how layers are blended, number of frames. None
-    where something is missing that every such U-Net has.
+    settings: what shapes do not reveal: head width, how layers are blended, number of frames.
     """
     blocks = list(block_sites(layout))
     first = next(res_sites(layout))
@@ -146,7 +146,7 @@ def config_of(layout: UNetLayout, shapes: Shapes, **settings: Any) -> SvdConfig 
 
 
 def _reads_text(shapes: Shapes, layout: UNetLayout, context: int) -> bool:
-    """Whether temporal blocks read the prompt; where all widths are equal, as published."""
+    """Whether temporal blocks read the prompt; assumed, as published, if all widths are equal."""
     read = {
         site: shapes.get(f"layers.{key(site)}.block.second_attention.to_k.weight", (0, context))[1]
         for site in block_sites(layout)

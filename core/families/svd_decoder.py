@@ -1,8 +1,8 @@
-"""Stable Video Diffusion's temporal decoder: the names of its weights and its loading.
+"""Stable Video Diffusion's temporal decoder: weight names and loading.
 
 It is the decoder of Stable Diffusion's autoencoder with temporal layers, and decodes the latents of
-any image model that has this autoencoder. In the original's files it stands apart from the encoder
-that start images are encoded with.
+any image model with this autoencoder. The original's files store it apart from the encoder of start
+images.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LATENT_SCALE = 0.18215
 MIX_FACTOR = "blend.mix_factor"
 REMAINS = {"ldm": "decoder.mid.block_1.mix_factor",
            "diffusers": "decoder.mid_block.resnets.0.time_mixer.mix_factor"}  # fmt: skip
-"""A weight that no image decoder has, in either naming."""
+"""A weight that no image decoder has, in both namings."""
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Foreign module path of every site but the last, without what is temporal in it."""
+    """Foreign path of the spatial module at every site but the last."""
 
     levels: int
     layers: int  # residual blocks per level of the encoder, of which the decoder has one more
@@ -56,7 +56,7 @@ class Sites:
 
 
 def names_in(shapes: Shapes) -> Names | None:
-    """Whose names the weights of a temporal decoder have; None for other autoencoders."""
+    """Which naming the weights of a temporal decoder have; None for other autoencoders."""
     return next((names for names, name in REMAINS.items() if name in shapes), None)
 
 
@@ -68,7 +68,7 @@ def temporal_table(sites: Sites, names: Names) -> dict[str, str]:
         inner |= {"mix_factor": MIX_FACTOR} if ldm else {"time_mixer": "blend"}
         found |= {f"{path}.{a}": f"layers.{key(site)}.{b}" for a, b in inner.items()}
     if ldm:
-        # The class has it, published files and diffusers do not.
+        # The original's class has this attention; published files and diffusers do not.
         path, own = "decoder.mid.attn_1", f"layers.{key(ATTENTION)}"
         found |= {f"{path}.time_mix_block.{a}": f"{own}.block.{b}" for a, b in BLOCK.items()}
         found |= {f"{path}.video_time_embed.{i}": f"{own}.embed_times.{i}" for i in (0, 2)}
@@ -82,8 +82,7 @@ def temporal_table(sites: Sites, names: Names) -> dict[str, str]:
 def split(
     state: Mapping[str, Tensor], sites: Sites, names: Names
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights of the image autoencoder under the same naming, and of the temporal layers under
-    the names here."""
+    """(weights of the image autoencoder in the same naming, of the temporal layers in ours)."""
     known = temporal_table(sites, names)
     renamed = {old: rename(old, known) for old in state}
     image = {_image_name(old): state[old] for old, new in renamed.items() if new is None}
@@ -95,8 +94,8 @@ def _image_name(path: str) -> str:
 
 
 def with_turned_blends(layers: Mapping[str, Tensor], blend: DecoderBlend) -> dict[str, Tensor]:
-    """The convolutions' factors from the temporal share, as the original has it in the decoder, to
-    the spatial one, or back: sigmoid(-x) = 1 - sigmoid(x)."""
+    """Switch the convolutions' blend factors between the temporal share, which the original's
+    decoder stores, and the spatial one: sigmoid(-x) = 1 - sigmoid(x)."""
     ours = f"layers.{key(ATTENTION)}.{MIX_FACTOR}"
     return {
         k: (-v if blend == "learned" else 1 - v) if k.endswith(MIX_FACTOR) and k != ours else v
@@ -107,7 +106,7 @@ def with_turned_blends(layers: Mapping[str, Tensor], blend: DecoderBlend) -> dic
 def layer_specs(
     temporal: Mapping[str, Tensor], groups: int, blend: DecoderBlend
 ) -> dict[str, LayerSpec]:
-    """The layers that weights under the names here belong to, by site."""
+    """The layers, by site, of weights under our names."""
     sites = [k[len("layers.") : -len(".conv1.weight")] for k in temporal
              if k.endswith(".conv1.weight")]  # fmt: skip
     found: dict[str, LayerSpec] = {}
@@ -131,11 +130,11 @@ def from_state(
     dtype: torch.dtype = torch.float32,
     blend: DecoderBlend = "learned",
 ) -> VideoDecoder:
-    """The decoder of an autoencoder's weights without a prefix, in ldm's or diffusers' naming; of
-    the encoder as much as is there.
+    """Build the decoder from an autoencoder's weights without a prefix, in ldm's or diffusers'
+    naming, with the encoder if it is there.
 
-    blend: how its layers are, which weights do not tell. Raises CheckpointError for weights that
-    are missing or unknown.
+    blend: how its layers are blended, which weights do not reveal. Raises CheckpointError for
+    missing or unknown weights.
     """
     names = names_in({k: v.shape for k, v in state.items()})
     if names is None:
@@ -156,7 +155,7 @@ def from_state(
 def image_autoencoder(
     state: Mapping[str, Tensor], name: str, dtype: torch.dtype = torch.float32
 ) -> AutoencoderKL:
-    """The image autoencoder of weights of nothing else, whatever its number of levels."""
+    """Build the image autoencoder; the latent scale does not depend on its number of levels."""
     autoencoder = autoencoders.from_state(state, name, dtype)
     autoencoder.register_to_config(scaling_factor=LATENT_SCALE)
     return autoencoder

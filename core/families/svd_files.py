@@ -1,7 +1,7 @@
-"""Files of Stable Video Diffusion, taken apart: single files and diffusers' folders.
+"""Split files of Stable Video Diffusion, single files and diffusers folders, into networks.
 
-A single file holds the encoder twice: in the first stage, where nothing samples with it, and in the
-conditioner, where start images pass through it. It also holds what is left of CLIP's text tower.
+A single file holds the encoder twice: in the first stage, where sampling does not use it, and in
+the conditioner, where it encodes start images. It also holds remains of CLIP's text tower.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .stable_diffusion_parts import ROOTS, is_leftover
 UNET = "model.diffusion_model."
 FIRST_STAGE = "first_stage_model."
 GIVEN = "conditioner.embedders.3.encoder."
-"""The autoencoder that start images are encoded with."""
+"""The autoencoder that encodes start images."""
 CLIP = "conditioner.embedders.0.open_clip.model."
 VISUAL = "visual."
 TEXT_TOWER = ("positional_embedding", "text_projection", "logit_scale", "token_embedding.weight",
               "ln_final.weight", "ln_final.bias")  # fmt: skip
-"""What is left of it, which nothing uses."""
+"""Remains of CLIP's text tower, which nothing uses."""
 
 ENCODER, DECODER = ("encoder.", "quant_conv."), ("decoder.", "post_quant_conv.")
 FOLDERS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model",
@@ -39,10 +39,10 @@ FOLDERS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model",
 
 @dataclass(frozen=True)
 class Parts:
-    """The tensors of each network without prefixes, empty for one that is not there.
+    """The tensors of each network without prefixes; empty if missing.
 
-    decoder: of the autoencoder, with its encoder where that is one's own. encoder: what start
-    images are encoded with. image: CLIP's image encoder, in OpenCLIP's or transformers' names.
+    decoder: of the autoencoder. encoder: of start images. image: CLIP's image encoder, under
+    OpenCLIP's or transformers' names.
     """
 
     unet: dict[str, Tensor] = field(default_factory=dict)
@@ -52,9 +52,9 @@ class Parts:
 
 
 def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
-    """The networks of a single file, or of one that holds the U-Net alone, without a prefix.
+    """Split a single file, or one that holds only the U-Net without its prefix, into networks.
 
-    Raises CheckpointError that names the first five keys that are of no network and no leftovers.
+    CheckpointError names the first five keys that belong to no network and are no leftovers.
     """
     state = {k: v for k, v in state.items() if not is_leftover(k)}
     first, given, clip = (part(state, prefix) for prefix in (FIRST_STAGE, GIVEN, CLIP))
@@ -73,7 +73,7 @@ def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
 
 
 def unused(state: Iterable[str]) -> set[str]:
-    """Keys of a single file that nothing uses: CLIP's text tower."""
+    """Keys of a single file that nothing uses: remains of CLIP's text tower."""
     return {f"{CLIP}{key}" for key in TEXT_TOWER} & set(state)
 
 
@@ -82,7 +82,7 @@ def _of(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Ten
 
 
 def _whole_encoder(first: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The first stage's, unless it lacks the convolution behind it, as beside temporal decoders."""
+    """The first stage's encoder, unless it lacks ``quant_conv``, as beside temporal decoders."""
     return first if "quant_conv.weight" in first else {}
 
 
@@ -91,13 +91,13 @@ def _whole_encoder(first: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def unet_in_folder(folder: Path) -> dict[str, Tensor]:
-    """The weights of the U-Net in a folder of diffusers, or in the folder ``unet`` of one."""
+    """The U-Net's weights in a diffusers folder or its subfolder ``unet``."""
     inner = folder / "unet"
     return read_weights(find_weights(inner if inner.is_dir() else folder, FOLDERS["unet"]))
 
 
 def read_folder(folder: Path) -> Parts:
-    """All networks of a folder; one that is not there is left out, but for the U-Net."""
+    """All networks of a folder; all but the U-Net may be missing."""
     vae, image = (
         read_weights(find_weights(folder / name, FOLDERS[name])) if (folder / name).is_dir() else {}
         for name in ("vae", "image_encoder")
@@ -113,8 +113,8 @@ def read_folder(folder: Path) -> Parts:
 
 
 def autoencoder_in(path: Path) -> dict[str, Tensor]:
-    """The weights of the autoencoder that decodes, with the encoder that fits: of a single file, a
-    file of the autoencoder alone, a folder of diffusers or its folder ``vae``."""
+    """The weights of the decoder and the matching encoder: in a single file, a file of the
+    autoencoder alone, a diffusers folder or its subfolder ``vae``."""
     if path.is_dir():
         inner = path / "vae"
         path = find_weights(inner if inner.is_dir() else path, FOLDERS["vae"])
@@ -132,7 +132,7 @@ def autoencoder_in(path: Path) -> dict[str, Tensor]:
 def autoencoders_of(
     found: Parts, name: str, dtype: torch.dtype
 ) -> tuple[VideoDecoder | AutoencoderKL | None, AutoencoderKL | None]:
-    """What decodes, and what encodes start images: one autoencoder with both halves."""
+    """(decoder, encoder of start images): one autoencoder with both halves."""
     if not found.decoder:
         return None, None
     state, named = found.encoder | found.decoder, f"the autoencoder of {name}"

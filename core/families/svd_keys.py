@@ -1,5 +1,5 @@
-"""Names of the weights of a Stable Video Diffusion U-Net: the original's, diffusers', and this
-project's, where the image U-Net's begin with ``unet.`` and the temporal layers' with ``layers.``.
+"""Weight names of Stable Video Diffusion's U-Net: the original's, diffusers', and this project's,
+which start with ``unet.`` for the image U-Net and ``layers.`` for the temporal layers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IDS = {
     "label_emb.0.0": "class_embedding.linear_1",
     "label_emb.0.2": "class_embedding.linear_2",
 }
-"""How the numbers among the conditions are embedded, in ldm's names and in those here."""
+"""Embedding of the numeric conditions: ldm's names -> ours."""
 IDS_OF_DIFFUSERS = {f"class_embedding.{end}": f"add_embedding.{end}" for end in
                     ("linear_1", "linear_2")}  # fmt: skip
 
@@ -77,11 +77,11 @@ SHARED: dict[Names, dict[str, str]] = {
         "time_mixer": "blend",
     },
 }
-"""Of one transformer, whose blocks all use them."""
+"""Modules that all blocks of a transformer share."""
 
 
 def names_in(keys: Iterable[str]) -> Names:
-    """Whose names they are."""
+    """Which naming the keys have."""
     return "ldm" if any(k.startswith(("input_blocks.", "output_blocks.")) for k in keys) else (
         "diffusers"
     )  # fmt: skip
@@ -112,7 +112,7 @@ def _path(site: str, layout: UNetLayout, names: Names) -> str:
 
 
 def _with_spatial(path: str, layout: UNetLayout) -> str:
-    """diffusers' name in a video U-Net of a module that an image U-Net calls ``path``."""
+    """diffusers' name, in a video U-Net, of the module that an image U-Net calls ``path``."""
     for block in map(diffusers_path, res_sites(layout)):
         if path.startswith(f"{block}."):
             return f"{block}.spatial_res_block{path[len(block) :]}"
@@ -122,7 +122,7 @@ def _with_spatial(path: str, layout: UNetLayout) -> str:
 def to_own(
     values: Mapping[str, Value], layout: UNetLayout, names: Names, name: str = "the U-Net"
 ) -> dict[str, Value]:
-    """Tensors or shapes under the names here; CheckpointError for what is no U-Net's."""
+    """Rename tensors or shapes to our names; CheckpointError for unknown keys."""
     known = table(layout, names)
     renamed = {old: rename(old, known) for old in values}
     complain("has unknown", name, [old for old, new in renamed.items() if new is None])
@@ -140,7 +140,7 @@ def to_foreign(state: Mapping[str, Tensor], layout: UNetLayout, names: Names) ->
 
 
 def _copies(layout: UNetLayout) -> list[tuple[str, str]]:
-    """What the first block of a transformer has, and where each further one has the same."""
+    """Prefixes of modules shared by a transformer's blocks: (in its first block, in another)."""
     return [
         (f"layers.{key(f'{attn}.block.0')}.{end}.", f"layers.{key(site)}.{end}.")
         for attn in attn_sites(layout)

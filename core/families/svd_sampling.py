@@ -1,5 +1,5 @@
-"""How Stable Video Diffusion is sampled as published: Euler steps down Karras' noise levels, the
-guidance rising from the first frame to the last."""
+"""Stable Video Diffusion's published sampling: Euler steps over Karras' noise levels, with guidance
+that rises from the first frame to the last."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..tasks.start_image import StartImage
 
 RHO = 7.0
 RANGE = NoiseRange(sigma_min=0.002, sigma_max=700.0)
-"""Of the noise levels as published."""
+"""Published range of noise levels."""
 
 
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:
-    """Euler steps down Karras' levels. Raises ValueError for other samplers."""
+    """Euler steps over Karras' noise levels. Raises ValueError for other samplers."""
     if sampler != "euler":
         raise ValueError(f"{trained} was published with euler, not with {sampler}")
     levels = get_sigmas_karras(steps, RANGE.sigma_min, RANGE.sigma_max, RHO)
@@ -29,7 +29,7 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
 
 
 def sigmas(model: DiffusionModel, steps: int) -> Tensor:
-    """The noise levels [steps + 1] of the model's range, 0 at the end."""
+    """The noise levels [steps + 1] over the model's range, then 0."""
     known = model.preconditioning
     return get_sigmas_karras(steps, known.sigma_min, known.sigma_max, RHO)
 
@@ -37,8 +37,8 @@ def sigmas(model: DiffusionModel, steps: int) -> Tensor:
 def denoiser(
     model: DiffusionModel, start: StartImage, frames: int, *, first_scale: float, last_scale: float
 ) -> Denoiser:
-    """denoiser(x [b t c h w], sigma), guided by `first_scale` at the first frame and linearly on to
-    `last_scale` at the last."""
+    """denoiser(x [b t c h w], sigma), with guidance that changes linearly from `first_scale` at the
+    first frame to `last_scale` at the last."""
     with_image = model.denoiser(start.conditions(frames))
     without = model.denoiser(start.without_image().conditions(frames))
     return guided(with_image, without, per_frame_scale(first_scale, last_scale, frames))
@@ -54,9 +54,10 @@ def image_to_video(
     last_scale: float = 2.5,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Latents [b t c h w] of the video, scaled, from standard normal `noise` of their shape.
+    """Scaled latents [b t c h w] of the video, from standard normal `noise` of their shape.
 
-    As published for 14 frames; for 25 it is 30 steps and a guidance from 1.5 to 3.
+    The defaults are as published for 14 frames; for 25 frames it is 30 steps and guidance from 1.5
+    to 3.
     """
     levels = sigmas(model, steps)
     scales = dict(first_scale=first_scale, last_scale=last_scale)

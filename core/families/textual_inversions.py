@@ -1,6 +1,6 @@
-"""Textual inversions (Gal et al. 2022): vectors that stand for words, in files as they circulate.
+"""Textual inversions (Gal et al. 2022): learned token embeddings, in the file formats in use.
 
-Known are the web UI's pickles (`string_to_param`), diffusers' files (the token is the key), and
+Supported are the web UI's pickles (`string_to_param`), diffusers' files (the token is the key), and
 safetensors with `emb_params`, or with one tensor per text encoder (`clip_l`, `clip_g`, `clip_h`).
 """
 
@@ -17,12 +17,12 @@ from ..weights.checkpoints import CheckpointError, read_state
 from ..weights.weight_files import is_safetensors, read_pickle
 
 ENCODERS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
-"""How files name the text encoder that has vectors of this width."""
+"""The key that files use for the text encoder with embeddings of this width."""
 
 
 def read(path: Path, width: int) -> Tensor:
-    """The vectors [n, d], float32, for a text encoder of this width; of another one where the file
-    holds no others. Raises CheckpointError for a file without vectors."""
+    """The embeddings [n, d], float32, for a text encoder of this width; of another width if the
+    file holds no others. Raises CheckpointError for a file without embeddings."""
     found = read_state(path) if is_safetensors(path) else read_pickle(path)
     vectors = _chosen(found, width)
     if vectors is None:
@@ -45,7 +45,7 @@ def _chosen(found: Any, width: int) -> Tensor | None:
 
 
 def _bundled(found: Mapping[str, Any]) -> Iterator[Tensor]:
-    """Those of a file that holds a LoRA as well."""
+    """Embeddings bundled with a LoRA."""
     for key, value in found.items():
         if str(key).startswith("bundle_emb."):
             yield from _matrices({key: value})

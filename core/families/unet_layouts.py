@@ -13,9 +13,9 @@ DOWN = re.compile(r"input_blocks\.(\d+)\.(?:0\.)?op\.weight")
 
 
 def layout_in(shapes: Shapes, *, first_convolution: str = "conv1") -> UNetLayout | None:
-    """The layout of weights under ldm's or diffusers' names; None where they are of no U-Net.
+    """The layout of weights under ldm's or diffusers' names; None if they are not a U-Net's.
 
-    first_convolution: what diffusers' names call it inside a residual block.
+    first_convolution: its path in a residual block under diffusers' names.
     """
     if "input_blocks.0.0.weight" in shapes:
         return _of_ldm(shapes)
@@ -57,7 +57,7 @@ def _of_diffusers(shapes: Shapes, first_convolution: str) -> UNetLayout | None:
 def _layout(
     shapes: Shapes, layers: int, widths: Iterable[str], transformers: Iterable[str], middle: str
 ) -> UNetLayout | None:
-    """widths: a weight of every level whose first size is its width."""
+    """widths: per level, a weight whose first axis has the level's width."""
     channels = tuple(shapes[name][0] if name in shapes else 0 for name in widths)
     if not all(channels):
         return None
@@ -72,6 +72,6 @@ def _depth(shapes: Shapes, transformer: str) -> int:
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """One more than the highest number that the pattern finds at the beginning of a name."""
+    """One more than the highest index that the pattern matches at the start of a name."""
     found = (match[1] for match in map(re.compile(pattern).match, names) if match)
     return max(map(int, found), default=-1) + 1

@@ -1,21 +1,21 @@
-"""What the weights in a published file do not tell, and a user has to say; needs no torch."""
+"""What weights in a published file do not reveal and the user has to specify; needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 WEIGHTS = ("published", "raw", "average")
-"""Which weights of a network that holds two sets: those that the original samples with, the trained
-ones, or their running average."""
+"""Which weights of a file with two sets: those that the original samples with, the raw ones, or
+their running average (EMA)."""
 
 TASKS = ("prediction", "interpolation")
-"""Of networks that are given frames."""
+"""Of networks conditioned on frames."""
 
 
 @dataclass(frozen=True)
 class Untold:
-    """weights: one of WEIGHTS. data: what the autoencoder of videos was trained on, one of
-    `latent_data()`, task: one of TASKS; "" where it is not said."""
+    """weights: one of WEIGHTS. data: the video autoencoder's training data, one of `latent_data()`.
+    task: one of TASKS. "": not specified."""
 
     weights: str = WEIGHTS[0]
     data: str = ""
@@ -23,5 +23,5 @@ class Untold:
 
 
 def latent_data() -> tuple[str, ...]:
-    """Names of what the published autoencoders of videos were trained on."""
+    """Names of the training data of the published video autoencoders."""
     return ("sky", "taichi", "ucf")

@@ -1,4 +1,4 @@
-"""What a published file of a video model may hold beside its U-Net."""
+"""A video model, with what its published file may hold beside the U-Net."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .stable_diffusion_text import TextModel
 class VideoParts:
     """A whole video model; None for what the file does not hold.
 
-    autoencoder: of images, of which the encoder may be all that is used, or of videos. decoder:
-    with temporal layers. image_encoder: whose projected embedding is the one token of prompts that
-    are images, or, where there is a resampler, whose last hidden state that turns into tokens.
+    autoencoder: of images, possibly only for encoding, or of videos. decoder: with temporal layers.
+    image_encoder: for image prompts; its projected embedding is their only token or, if there is a
+    resampler, that turns its last hidden state into tokens.
     """
 
     model: DiffusionModel

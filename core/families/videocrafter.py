@@ -35,16 +35,16 @@ from .video_parts import VideoParts
 
 FAMILY = "videocrafter"
 RESAMPLER = "image_proj_model."
-PADDING = 0  # the token that fills up short prompts
+PADDING = 0  # the token that pads short prompts
 LATENT_SCALE = 0.18215
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoCrafterModel:
-    """A model to sample from, with what turns its latents into pixels frame by frame, words and
-    images into conditions; None for what the file does not hold.
+    """A model to sample from, with its autoencoder (frame by frame) and encoders of prompts; None
+    for what the file does not hold.
 
-    image_encoder: its last hidden state is what the resampler takes.
+    image_encoder: its last hidden state is the resampler's input.
     """
 
     model: DiffusionModel
@@ -70,10 +70,9 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> VideoCrafterModel:
-    """Load a checkpoint as published, its float16 weights as `dtype`.
+    """Load a published checkpoint, its float16 weights cast to `dtype`.
 
-    Raises CheckpointError, in one sentence, for a file that is missing, broken, incomplete or of
-    another family.
+    Raises CheckpointError for a file that is missing, broken, incomplete or of another family.
     """
     path = Path(path)
     return assemble(files.read(path), path.name, dtype=dtype, device=device)
@@ -86,7 +85,7 @@ def assemble(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> VideoCrafterModel:
-    """The model of a checkpoint's state dict; `name` is what errors call the file."""
+    """Build the model from a checkpoint's state dict; `name` is what errors call the file."""
     if detect({k: v.shape for k, v in state.items()}) is None:
         raise CheckpointError(f"{name} is not a VideoCrafter model{what_it_is(state)}")
     found = files.take_apart(state, name)
@@ -131,7 +130,7 @@ def load_model(path: Path, **where: Any) -> DiffusionModel:
 
 
 def load_parts(path: Path, **where: Any) -> VideoParts:
-    """The model with whatever else its file holds."""
+    """Load the model with whatever else its file holds."""
     found = load(path, **where)
     text = None
     if found.text_encoder is not None:
@@ -154,8 +153,8 @@ def load_resampler(
     dtype: torch.dtype = torch.float32,
     head_width: int = 64,
 ) -> ImageResampler:
-    """The resampler of weights without a prefix; its heads are of the published width unless
-    another is given, as the weights do not tell."""
+    """Build the resampler from weights without a prefix. head_width: as published by default; the
+    weights do not reveal it."""
     config = resampler_config({k: v.shape for k, v in state.items()}, head_width)
     with torch.device("meta"):
         module = ImageResampler(config)
@@ -164,9 +163,9 @@ def load_resampler(
 
 
 def schedule_of(state: Mapping[str, Tensor], name: str) -> NoiseSchedule:
-    """The noise levels, with the table of signal scales that the file has or none.
+    """The noise schedule, with the file's table of signal scales if it has one.
 
-    Tables of the published files are longer than the schedule, whose steps alone are used.
+    The tables of published files are longer than the schedule; the surplus is ignored.
     """
     schedule = files.schedule_of(state, scaled_linear(), name)
     scales = state.get(files.SIGNAL_SCALES)
@@ -192,7 +191,7 @@ def _diffusion_model(network: FactorisedUNet, schedule: NoiseSchedule) -> Diffus
 
 
 def to_original(model: VideoCrafterModel) -> dict[str, Tensor]:
-    """The published names of the U-Net's and the resampler's weights."""
+    """The weights of the U-Net and the resampler under their published names."""
     network = model.model.network
     found = keys.unet_to_original(network.state_dict(), network.config)
     state = {UNET + key: tensor for key, tensor in found.items()}

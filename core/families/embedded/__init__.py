@@ -1,1 +1,1 @@
-"""The small family that comes with the project: weights, worlds, and what is only its own."""
+"""The small model family that comes with the project: weights, worlds, layers of its own."""

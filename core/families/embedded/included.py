@@ -1,4 +1,4 @@
-"""The models that come with the pack, by name and file; needs no torch, as nodes list them."""
+"""Names and files of the models that come with the pack; needs no torch, as nodes list them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import NamedTuple
 NAME = "embedded"
 OWN_WEIGHTS = Path(__file__).resolve().parent / "weights"
 VARIABLE = "VIDEOLDM_EMBEDDED_WEIGHTS"
-"""Of the environment: another folder of the family's files, such as one that was just trained."""
+"""Environment variable: another folder with the family's files, such as freshly trained ones."""
 WEIGHTS = Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else OWN_WEIGHTS
 JOINT, ALONE = "video", ("text_to_video", "prediction", "interpolation")
-"""A folder that has one set of layers for all tasks has it in the place of those for each."""
+"""A folder may hold one set of layers for all tasks, JOINT, in place of one for each."""
 
 
 class Included(NamedTuple):
     """A model that comes with the pack.
 
-    name: in lists of models. kind: as headers of files call it. file: in the family's folder,
-    without its ending. task: of temporal layers.
+    name: in lists of models. kind: as in file headers. file: in the family's folder, without its
+    extension. task: of temporal layers.
     """
 
     name: str
@@ -43,13 +43,13 @@ MODELS = (
 
 
 def is_joint() -> bool:
-    """Whether one set of layers is there for all tasks."""
+    """Whether the folder in use holds one set of layers for all tasks."""
     return (WEIGHTS / f"{JOINT}.safetensors").is_file()
 
 
 def path_of(file: str) -> Path:
-    """The file of a part. What the folder in use lacks is the pack's own, but for the parts that
-    belong together."""
+    """The file of a part. If the folder in use lacks LVDM's files, the pack's own are used; all
+    other parts belong together, so they are never mixed."""
     name = JOINT if file in ALONE and is_joint() else file
     path = WEIGHTS / f"{name}.safetensors"
     own = OWN_WEIGHTS / path.name
@@ -59,8 +59,7 @@ def path_of(file: str) -> Path:
 
 @contextmanager
 def weights_in(folder: Path) -> Iterator[None]:
-    """The family's files are those in `folder` as long as this lasts, in programs that are begun
-    meanwhile, too."""
+    """Use the family's files in `folder` inside this context, also in subprocesses started here."""
     global WEIGHTS
     before, told = WEIGHTS, os.environ.get(VARIABLE)
     WEIGHTS, os.environ[VARIABLE] = folder.resolve(), str(folder.resolve())

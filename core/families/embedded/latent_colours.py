@@ -1,4 +1,4 @@
-"""The colours of the family's latents, for quick pictures of them."""
+"""RGB approximation of the family's latents, for previews."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .loading import load_autoencoder
 from .worlds import random_video
 
 SAMPLES, SEED = 8, 30_000
-"""Rendered frames of each world that the colours are fitted to."""
+"""Number and first seed of the rendered frames of each world that the fit uses."""
 
 
 @torch.no_grad()
 def rgb_factors(autoencoder: Path) -> tuple[list[list[float]], list[float]]:
-    """(factors [c][3], bias [3]) from scaled latents to RGB in [-1, 1] that come closest, in least
-    squares, to rendered frames which the autoencoder has encoded."""
+    """(factors [c][3], bias [3]) from scaled latents to RGB in [-1, 1]: the least squares fit to
+    encoded rendered frames."""
     frames = torch.cat([
         torch.from_numpy(random_video(world, SEED + k, frames=1, size=64, rate=0.25).frames.copy())
         for world in ("shapes", "driving") for k in range(SAMPLES)

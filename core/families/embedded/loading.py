@@ -1,6 +1,6 @@
-"""The small family that comes with the project: its files, how they are built and loaded.
+"""Build and load the small model family that comes with the project.
 
-Trained by :mod:`...training` from the recipes in ``training/recipes`` and nothing else; see there.
+It is trained by :mod:`...training` from the recipes in ``training/recipes`` and nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ KINDS = {
     "autoencoder": "an autoencoder",
     "video_model": "a whole video model",
 }
-"""Of files in this project's format, in sentences."""
+"""How messages call the kinds of files in this project's format."""
 # Parts that several models may share have files of their own.
 IMAGE_MODEL, AUTOENCODER = "image_model.safetensors", "autoencoder.safetensors"
 TOKENIZER = "tokenizer"
@@ -62,13 +62,13 @@ IMAGE_AUTOENCODER = (
     "layers_per_block", "act_fn", "latent_channels", "norm_num_groups", "scaling_factor",
     "shift_factor", "use_quant_conv", "use_post_quant_conv", "mid_block_add_attention",
 )  # fmt: skip
-"""Of diffusers' configuration, what a decoder is built from."""
+"""The entries of diffusers' configuration that a decoder is built from."""
 MAX_NOISE_LEVEL = 350  # of the upsampler's low-resolution input
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageUNetConfig:
-    """The image U-Net: a small sibling of Stable Diffusion's, no attention at full resolution."""
+    """The image U-Net: a small version of Stable Diffusion's, no attention at full resolution."""
 
     channels: tuple[int, ...] = (64, 128, 160)
     layers: int = 1
@@ -76,14 +76,14 @@ class ImageUNetConfig:
     text_width: int = 128
     heads: int = 4
     latent_channels: int = 8
-    extra_channels: int = 0  # joined to the noisy latents: 3 for an upsampler
-    noise_levels: int = 0  # classes of the upsampler's noise level
+    extra_channels: int = 0  # concatenated to the noisy latents: 3 for an upsampler
+    noise_levels: int = 0  # rows of the upsampler's noise level embedding
     norm_groups: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageModel:
-    """An image diffusion model with everything around it."""
+    """An image diffusion model with its encoders and autoencoder."""
 
     model: DiffusionModel
     text_encoder: CLIPTextModel
@@ -91,8 +91,8 @@ class ImageModel:
     text_length: int
     box_encoder: BoxEncoder | None
     autoencoder: AutoencoderKL
-    dropped_layers: int = 0  # of the text encoder, which is used as a whole
-    known_words: KnownWords | None = None  # None: any word may be among them
+    dropped_layers: int = 0  # of the text encoder: all are used
+    known_words: KnownWords | None = None  # None: not recorded
 
 
 def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
@@ -111,7 +111,7 @@ def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
         num_class_embeds=config.noise_levels or None,
         norm_num_groups=config.norm_groups,
     )
-    # Every block starts as the identity, as in the first latent diffusion models: diffusers leaves
+    # Every block starts as the identity, as in the original latent diffusion: diffusers initialises
     # the last layer of a block at random.
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D):
@@ -124,25 +124,25 @@ def build_unet(config: ImageUNetConfig) -> UNet2DConditionModel:
 def noise_schedule() -> NoiseSchedule:
     """The forward process of every model of the family.
 
-    Stable Diffusion's linear-in-sqrt(beta) with larger ends, so that at the last step only one part
-    in ten thousand of the signal's power is left: plain backgrounds then follow the prompt.
+    Linear in sqrt(beta) like Stable Diffusion's, with larger betas: only one part in ten thousand
+    of the signal's power is left at the last timestep, so that plain backgrounds follow the prompt.
     """
     return scaled_linear(start=0.0015, end=0.0195)
 
 
 def path_of(name: str) -> Path:
-    """The file that comes with the project for a part, e.g. ``"prediction"``."""
+    """The included file of a part, e.g. ``"prediction"``."""
     return included.path_of(name)
 
 
 def beside(path: Path, part: str) -> Path:
-    """Where the model in ``path`` has a part that is not in the file itself: "MODEL.PART" next to
-    it, for folders that hold several models, else "PART", e.g. ``"autoencoder.safetensors"``.
+    """The file of a part that the model in ``path`` does not hold itself: "MODEL.PART" next to it,
+    for folders with several models, else "PART", e.g. ``"autoencoder.safetensors"``.
 
     Raises CheckpointError if neither exists.
     """
     names = (f"{path.stem}.{part}", part)
-    # A link's target has its parts with it.
+    # Parts may be next to the target of a symbolic link.
     for folder in dict.fromkeys((path.parent, path.resolve().parent)):
         for name in names:
             if (folder / name).exists():
@@ -153,7 +153,7 @@ def beside(path: Path, part: str) -> Path:
 
 
 def read(path: Path, kind: str) -> tuple[Header, dict]:
-    """Header and tensors of a file of this family, checked to be of ``kind``."""
+    """(header, tensors) of a file of this family; CheckpointError unless it is of ``kind``."""
     wanted = kind.replace("_", " ")
     header = header_of(path)
     if header is None:
@@ -188,7 +188,7 @@ def load_temporal_decoder(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> TemporalDecoder | VideoDecoder:
-    """Load a decoder that was fine-tuned in time; its file holds no encoder."""
+    """Load a temporal decoder; its file holds no encoder."""
     path = path or path_of("temporal_decoder")
     header, state = read(path, "temporal_decoder")
     with broken_config(path.name):
@@ -197,7 +197,7 @@ def load_temporal_decoder(
 
 
 def _build_decoder(config: Mapping[str, Any]) -> TemporalDecoder | VideoDecoder:
-    """The pack's own decoder, or that of another autoencoder with layers by site."""
+    """The family's own decoder, or another autoencoder's with temporal layers by site."""
     if "layers" not in config:
         return TemporalDecoder(
             build_autoencoder(AutoencoderConfig(**tuples(config["autoencoder"]))),
@@ -210,7 +210,7 @@ def _build_decoder(config: Mapping[str, Any]) -> TemporalDecoder | VideoDecoder:
 
 
 def save_video_decoder(path: Path, decoder: VideoDecoder, notes: Mapping[str, Any]) -> None:
-    """Write a decoder with layers by site, without its encoder."""
+    """Write a decoder with temporal layers by site, without its encoder."""
     image = decoder.autoencoder.config
     config = {
         "image": {name: image[name] for name in IMAGE_AUTOENCODER},
@@ -223,14 +223,14 @@ def save_video_decoder(path: Path, decoder: VideoDecoder, notes: Mapping[str, An
 def load_temporal_autoencoder(
     path: Path, **where: Any
 ) -> tuple[AutoencoderKL | None, TemporalDecoder | VideoDecoder]:
-    """(encoder, decoder) for a decoder's file, which holds no encoder: the one of the pack's own
-    decoder comes with the pack, for any other it is None."""
+    """Load (encoder, decoder) for a decoder's file, which holds no encoder itself: the included
+    decoder's encoder is included as well, any other's is None."""
     encoder = load_autoencoder(**where) if path == path_of("temporal_decoder") else None
     return encoder, load_temporal_decoder(path, **where)
 
 
 def autoencoder_of(path: Path, kind: str) -> Path:
-    """The file of the autoencoder that belongs to an image model or an upsampler (`kind`)."""
+    """The autoencoder's file for an image model or an upsampler (`kind`)."""
     if kind == "upsampler":
         path = beside(path, IMAGE_MODEL)
     return beside(path, AUTOENCODER)
@@ -240,7 +240,7 @@ Decoder = TypeVar("Decoder", TemporalDecoder, VideoDecoder)
 
 
 def without_encoder(decoder: Decoder) -> Decoder:
-    """Drop the modules that decoding does not use."""
+    """Drop the modules that decoding does not use, in place."""
     del decoder.autoencoder.encoder
     decoder.autoencoder.quant_conv = None
     return decoder
@@ -275,8 +275,8 @@ def load_image_model(
 
 
 def known_words(header: Header) -> KnownWords | None:
-    """All words that an image model was trained with. Files written before these were named in them
-    say it by the recipe that they were trained with; None where nothing does."""
+    """The vocabulary that an image model was trained with; None if unknown. Older files do not list
+    it: there the recipe in their notes decides."""
     words = header.config.get("words")
     if words is None and header.notes.get("recipe") == "image_model":
         words = worlds.words()
@@ -284,7 +284,7 @@ def known_words(header: Header) -> KnownWords | None:
 
 
 def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) -> DiffusionModel:
-    """Put a U-Net of this family with its schedule and its latents' scale."""
+    """Combine a U-Net of this family with its noise schedule and latent scale."""
     network = unet if isinstance(unet, VideoUNet) else VideoUNet(unet, [])
     eject(network).to(memory_format=torch.channels_last)
     config = autoencoder.config
@@ -300,8 +300,8 @@ def diffusion_model(unet: nn.Module, autoencoder: AutoencoderKL, **upsampler) ->
 
 
 def layers_spec(header: Header) -> TemporalLayersSpec:
-    """The layers in a file. Files written before the task was named in them say it by the recipe
-    that they were trained with."""
+    """The spec of the layers in a file. Older files do not state the task: there the recipe in
+    their notes decides."""
     spec = spec_from_dict(header.config)
     recipe = str(header.notes.get("recipe", "")).replace("_", " ")
     return spec if spec.trained.task or recipe not in TASKS else with_task(spec, recipe)
@@ -314,7 +314,7 @@ def with_task(spec: TemporalLayersSpec, task: str) -> TemporalLayersSpec:
 def load_temporal_layers(
     name: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> TemporalLayers:
-    """Load temporal layers, by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
+    """Load temporal layers by name (:data:`TEMPORAL_LAYERS`) or from a file of this project."""
     path = path_of(str(name)) if name in TEMPORAL_LAYERS else Path(name)
     header, state = read(path, "temporal_layers")
     with broken_config(path.name):
@@ -328,8 +328,8 @@ def load_upsampler(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> ImageModel:
-    """Load the x4 upsampler in ``path`` with its temporal layers in place; it shares the text
-    encoder of the image model beside it."""
+    """Load the x4 upsampler in ``path``, temporal layers included; it shares the text encoder of
+    the image model beside it."""
     path = path or path_of("upsampler")
     header, state = read(path, "upsampler")
     with broken_config(path.name):

@@ -1,5 +1,5 @@
-"""Temporal attention that follows what moves, by motions that the embedded family's prompt reader
-reads off the prompt."""
+"""Temporal attention along motions that the embedded family's prompt reader extracts from the
+prompt."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MotionPositions = Literal["none", "sinusoidal"]
 MOTION_POSITIONS: tuple[MotionPositions, ...] = ("none", "sinusoidal")
 
 NEAR = 2**20
-"""Numbers that a processor keeps in its cache."""
+"""How many numbers fit into a CPU's cache, roughly."""
 
 
 @module_kind("motion transformer")
 @dataclass(frozen=True, kw_only=True)
 class MotionTransformerSpec(TransformerSpec):
-    """Attention at the same position and along `motions` motions, `LayerInputs.extension`; of its
-    heads half stay at the same position."""
+    """Attention at the same position (half of `heads`) and along `motions` motions, which come in
+    `LayerInputs.extension`."""
 
     motions: int
     positions: MotionPositions = "sinusoidal"
@@ -36,7 +36,7 @@ class MotionTransformerSpec(TransformerSpec):
 
 
 class MotionTransformer(TransformerLayer):
-    """See :class:`MotionTransformerSpec`. Without motions to read, nothing moves."""
+    """See :class:`MotionTransformerSpec`. Without an extension, all motions are zero."""
 
     layout = "b (t h w) c"
 
@@ -58,10 +58,10 @@ class MotionAttention(nn.Module):
     """Self-attention among the frames of a video, at the same position and along given motions:
     tokens [b, t n, d].
 
-    ``heads`` heads of width d / 2 in all attend to the same position of the other frames. As many
-    heads as there are motions, of width d in all, follow one each: frame t' is looked at where what
-    is here at time t was at t', which is motion (t' - t) away, between positions by bilinear
-    interpolation. What moves can thus be gathered from, or carried to, all frames.
+    ``heads`` heads, of total width d / 2, attend to the same position in the other frames. Further
+    heads, one per motion and of total width d, each follow a motion: a query in frame t attends to
+    frame t' at its own position plus motion (t' - t), with bilinear interpolation. So features of a
+    moving object can be gathered from, or carried to, all frames.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MotionAttention(nn.Module):
         self, tokens: Tensor, times: Tensor, grid: tuple[int, int], motions: Tensor
     ) -> Tensor:
         """``tokens`` [b, t h w, d] at ``times`` [t], ``grid`` = (h, w), ``motions`` [b, m, 2] as
-        (x, y) in parts of the image's sides per frame."""
+        (x, y) in fractions of the image's sides per frame."""
         if self.positions == "sinusoidal":
             tokens = with_times(tokens, times)
         stay = F.scaled_dot_product_attention(
@@ -124,30 +124,30 @@ class MotionAttention(nn.Module):
 
 
 def _together(q: Tensor) -> int:
-    """How many heads [b, k, t, n, d] are made at a time: a key and a value for each pair of frames
-    and each position are to stay near the processor. On a GPU, calls cost more: all."""
+    """How many heads of [b, k, t, n, d] to compute at a time: on a CPU, the keys and values for all
+    pairs of frames and positions should fit into the cache; on a GPU all, as calls cost more."""
     sampled = 2 * q.shape[2] * q[0, 0].numel()
     return max(1, NEAR // sampled) if q.device.type == "cpu" else q.shape[0] * q.shape[1]
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, points: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Attention of heads [m, t, n, d] among what lies at points [m, s, t, n, 2]: [m, d, t, n]."""
+    """Attention of heads [m, t, n, d] to what is at points [m, s, t, n, 2]: [m, d, t, n]."""
     (m, s), (h, w) = k.shape[:2], grid
     kv = rearrange([k, v], "two m s (h w) d -> (m s) (two d) h w", h=h, w=w)
-    # Beyond the image there is nothing: zeros, as convolutions see it.
+    # Outside the image there are zeros, as for convolutions.
     found = F.grid_sample(kv, points.flatten(0, 1), align_corners=False)
     keys, values = found.unflatten(0, (m, s)).chunk(2, dim=2)
     q = rearrange(q, "m t n d -> m 1 d t n")
-    # Every query has keys of its own, so plain products serve better than a fused kernel.
+    # Every query has its own keys, so plain products are faster than a fused kernel.
     weights = ((q * keys).sum(2, keepdim=True) / q.shape[2] ** 0.5).softmax(dim=1)
     return (weights * values).sum(1)
 
 
 def along_motion(motion: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Where [b, s, t, n, 2] in frame s what is at each position of frame t was or will be.
+    """Points [b, s, t, n, 2]: the position in frame s of what is at each position of frame t.
 
-    ``motion`` [b, 2] (x, y) in parts of the image's sides per frame; points as ``grid_sample``
-    takes them, the image being -1 .. 1.
+    ``motion`` [b, 2]: (x, y) in fractions of the image's sides per frame. Points are in
+    ``grid_sample``'s coordinates, -1 .. 1 across the image.
     """
     h, w = grid
     y = (2 * torch.arange(h, device=motion.device) + 1) / h - 1

@@ -1,7 +1,7 @@
-"""The temporal layers of the embedded family, declared.
+"""Specs of the embedded family's temporal layers.
 
-Recipes and the files of its first version describe a set of layers by one flat table of numbers for
-all sites, which :func:`spec_from_table` turns into a layer for each.
+Recipes, and files of the first version, describe a set of layers by one flat table of settings for
+all sites, which :func:`spec_from_table` turns into one layer per site.
 """
 
 from __future__ import annotations
@@ -41,44 +41,44 @@ DEFAULTS: dict[str, Any] = {
     "bare_attention": False,  # sites empty: also where a level has no transformers
     "positions": "rotary",
     "max_distance": 32,  # of relative positions, frames
-    # Levels at which half of the heads follow motions, or attention sees all positions.
+    # Levels with attention along motions, and with attention to all positions of all frames.
     "motion_attention": (),
     "clip_attention": (),
     "kernel": 3,  # of the convolutions, frames
-    "spatial": (),  # their other sides, per level; empty: 1
+    "spatial": (),  # their spatial kernel size, per level; empty: 1
     "pooled_norm": False,
     "learned_blend": True,
     "norm_groups": 32,
     "expansion": 4,
-    "context_channels": 0,  # 0 = frames are never given
+    "context_channels": 0,  # 0: no conditioning on frames
     "context_in_place": False,
-    "text_width": 0,  # 0 = attention sees no text
-    "motions": 0,  # 0 = the prompt is not read
+    "text_width": 0,  # 0: no attention to text
+    "motions": 0,  # 0: no prompt reader
     "rates": 0,
-    "task": "",  # what they are trained for, see temporal_layers_spec.TASKS
+    "task": "",  # one of temporal_layers_spec.TASKS
     "trained_frames": 16,
     "shared_noise": 0.0,
     "eps": 1e-5,
     "told_noise": True,  # whether convolutions read the noise level
-    "heads": (),  # per level, of attention in transformer blocks; empty: of about 32 channels
+    "heads": (),  # per level, of attention in transformer blocks; empty: about 32 channels each
     "block_positions": "rotary_and_bias",
     "block_place": "before_feed_forward",
-    "modules": False,  # whether sites between levels have residual blocks over time and space
+    "modules": False,  # whether sites between levels get residual blocks over time and space
     "pooled_host_norms": False,
     "sparse_causal": False,
     "family": "",
     "betas": (),
 }
-"""Of the flat table."""
+"""Defaults of the flat table."""
 
 SPACE_TIME_POSITIONS = {"rotary": "rotary", "none": "rotary", "sinusoidal": "rotary_and_sinusoidal"}
-"""Attention to all positions always has rotary angles; a table's sinusoids are added to them."""
+"""Attention to all positions always uses rotary angles; sinusoids come in addition."""
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> TemporalLayersSpec:
-    """What a file says of its layers, in the present form or as a flat table.
+    """The layers that a file's header describes, in the current form or as a flat table.
 
-    Raises CheckpointError for what cannot be read.
+    Raises CheckpointError for an invalid description.
     """
     try:
         if "layers" in values:
@@ -90,7 +90,7 @@ def spec_from_dict(values: Mapping[str, Any]) -> TemporalLayersSpec:
 
 
 def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
-    """The layers that a flat table describes; what it leaves out is as in :data:`DEFAULTS`."""
+    """The layers that a flat table describes; missing entries are as in :data:`DEFAULTS`."""
     unknown = sorted(values.keys() - DEFAULTS.keys())
     if unknown:
         raise ValueError(f"temporal layers have no {', '.join(unknown[:5])}")
@@ -125,7 +125,7 @@ def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
 
 
 def _check_kind(name: str, value: Any) -> None:
-    """Raise ValueError unless an entry of the table is of its default's kind."""
+    """Raise ValueError unless an entry of the table has its default's type."""
     kind = type(DEFAULTS[name])
     fits = isinstance(value, (list, tuple)) if kind is tuple else isinstance(value, kind)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -176,7 +176,7 @@ def _layer_at(site: str, layout: UNetLayout, table: Mapping[str, Any]) -> LayerS
 def _transformer_at(site: str, layout: UNetLayout, table: Mapping[str, Any]) -> LayerSpec:
     level, positions = level_of(site, layout), table["positions"]
     shared = dict(
-        # Numbers of heads in a table are those of attention inside transformer blocks.
+        # A table's numbers of heads are for attention inside transformer blocks.
         heads=heads_for(width_at(site, layout)),
         norm_groups=table["norm_groups"],
         expansion=table["expansion"],

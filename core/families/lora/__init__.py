@@ -1,8 +1,8 @@
-"""Adapters of image models: files that change the weights of a U-Net and of its text encoder.
+"""Adapters for image models: files that change the weights of a U-Net and of its text encoder.
 
-W' = W + strength * difference, where the difference is stored in fewer numbers than the weight:
-LoRA (Hu et al. 2021), LoHa (Hyeon-Woo et al. 2022) and LoKr (Yeh et al. 2024), or whole; with
-DoRA (Liu et al. 2024) the length of W + difference is stored as well.
+W' = W + strength * difference, with the difference in factorised form, as LoRA (Hu et al. 2021),
+LoHa (Hyeon-Woo et al. 2022) or LoKr (Yeh et al. 2024), or in full; DoRA (Liu et al. 2024) also
+stores the norm of W + difference.
 """
 
 from .beside import beside

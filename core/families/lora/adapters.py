@@ -1,4 +1,4 @@
-"""Differences of one weight, as adapters store them."""
+"""Weight differences as adapters store them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Factors = Mapping[str, Tensor]
-"""What a file holds of one module, by the names that `names.ENDINGS` gives."""
+"""A file's tensors for one module, by the names that `names.ENDINGS` gives them."""
 
 
 class Incomplete(ValueError):
@@ -22,7 +22,7 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True)
 class Product:
-    """a b, or with a core a Tucker decomposition: a convolution in three.
+    """a b, or with a core the Tucker decomposition of a convolution.
 
     ``a`` [o, p], ``b`` [q, i ...], ``core`` [p, q, kh, kw] (None: p = q, the rank).
     """
@@ -36,7 +36,7 @@ class Product:
         return len(self.b)
 
     def matrix(self) -> Tensor:
-        """[o, i ...], float32, all axes but the first in one; raises Misfit."""
+        """[o, (i ...)] in float32, all axes but the first flattened; raises Misfit."""
         a, b = self.a.float().flatten(1), self.b.float().flatten(1)
         inner = self.core.shape[:2] if self.core is not None else (len(b), a.shape[1])
         if inner != (a.shape[1], len(b)):
@@ -48,8 +48,8 @@ class Product:
 
 
 def difference_of(factors: Factors) -> Tensor | None:
-    """The difference of the weight that these factors make: [o, ...] in float32, the axes after the
-    first in one, or [o] for a vector. None if they make none.
+    """The weight difference that these factors make: [o, (i ...)] in float32, all axes but the
+    first flattened, or [o] for a vector; None if they make none.
 
     Raises Incomplete or Misfit.
     """
@@ -67,7 +67,7 @@ def _need(factors: Factors, *names: str) -> list[Tensor]:
 
 
 def scale_of(factors: Factors, rank: int) -> float:
-    """alpha / rank; without an alpha it is the rank."""
+    """alpha / rank; alpha defaults to the rank."""
     return float(factors["alpha"]) / rank if "alpha" in factors else 1.0
 
 
@@ -96,8 +96,8 @@ def _hadamard_half(factors: Factors, k: int) -> Product:
 
 
 def _kronecker(factors: Factors) -> Tensor:
-    """LoKr: alpha / r * w1 (x) w2, each whole or in factors; both whole have no rank, hence no
-    alpha. All axes but the first count as columns, in which (i1 i2 k) is (i1) (x) (i2 k)."""
+    """LoKr: alpha / r * w1 (x) w2, each in full or factorised; if both are in full, there is no
+    rank, hence no alpha. All axes but the first are columns, where (i1 i2 k) is (i1) (x) (i2 k)."""
     rank, parts = None, []
     for name in ("lokr_w1", "lokr_w2"):
         if name in factors:
@@ -112,7 +112,7 @@ def _kronecker(factors: Factors) -> Tensor:
 
 
 def _whole(factors: Factors) -> Tensor:
-    """The difference itself, which has no alpha."""
+    """The full difference, which has no alpha."""
     tensor = factors["diff"].float()
     return tensor.flatten(1) if tensor.ndim > 1 else tensor
 

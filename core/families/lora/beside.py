@@ -1,4 +1,4 @@
-"""Adapters as layers beside a network's own modules, see :mod:`...networks.weight_updates`."""
+"""Adapters as layers beside a network's own modules; see :mod:`...networks.weight_updates`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def beside(
     name: str = THE_FILE,
     ops=nn,
 ) -> WeightUpdates:
-    """The updates that a file has for the modules of a U-Net.
+    """An adapter file's updates for the modules of a U-Net.
 
-    table: other spellings of module paths -> paths in `root`, see :func:`~.names.module_names`.
-    Only the shapes of `root` are read. Raises CheckpointError for a file that does not fit, and for
-    one whose effect depends on the weights that it changes.
+    table: see :func:`~.names.module_names`. Only the shapes of `root` are read. Raises
+    CheckpointError for a file that does not fit, and for one whose effect depends on the weights
+    that it changes.
     """
     found = factors_by_module(lora, dict(root.named_parameters()), "unet", table, name)
     made = {
@@ -73,7 +73,7 @@ def _check(module: nn.Module, update: Update, what: str) -> None:
 
 
 def _low_rank(module: nn.Module, factors: Factors, ops) -> list[nn.Module]:
-    """up mid down: in a convolution the window is the middle's where there is one."""
+    """The layers down, mid, up; in a convolution, mid has the kernel if there is one, else down."""
     down, mid, up = (factors.get(half) for half in ("down", "mid", "up"))
     if isinstance(module, nn.Linear):
         return [_linear(one.flatten(1), ops) for one in (down, up)]
@@ -94,7 +94,7 @@ def _point(weight: Tensor, ops) -> nn.Module:
 
 
 def _like(module: nn.Module, weight: Tensor, ops) -> nn.Module:
-    """A map with this weight that moves over its input as `module` does."""
+    """A layer with this weight, and the kernel size, stride and padding of `module`."""
     if isinstance(module, nn.Linear):
         return _linear(weight.flatten(1), ops)
     kernel = module.kernel_size

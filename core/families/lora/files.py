@@ -22,7 +22,7 @@ def read_lora(path: str | os.PathLike) -> dict[str, Tensor]:
     """Read an adapter file, .safetensors or a pickle of tensors alone (AnimateDiff's domain
     adapter).
 
-    PEFT's alpha, which stands in a file's metadata, is added as ``.alpha`` keys.
+    PEFT's alphas, which are in the metadata, are added as ``.alpha`` keys.
     """
     path = Path(path)
     state = {k.removeprefix("module."): v for k, v in read_weights(path).items()}
@@ -43,7 +43,7 @@ def _json(text: str, name: str) -> Mapping[str, Any]:
 def _alphas(
     config: Mapping[str, Any], state: Mapping[str, Tensor], name: str
 ) -> Iterator[tuple[str, Tensor]]:
-    """One alpha per module from PEFT's metadata, which has them per part of the model and, as
+    """One alpha per module from PEFT's metadata, which has them per part of the model and, by
     patterns of paths, for single modules."""
     ending = ".lora_A.weight"
     for part in ("unet", "text_encoder"):
@@ -53,7 +53,7 @@ def _alphas(
             raise CheckpointError(
                 f"{name} has alphas by pattern that are not a table: {patterns!r}"
             )
-        by_root = bool(config.get(f"{part}.use_rslora"))  # alpha over the root of the rank
+        by_root = bool(config.get(f"{part}.use_rslora"))  # scale alpha / sqrt(rank)
         for key in state:
             if not (key.startswith(f"{part}.") and key.endswith(ending)):
                 continue
@@ -67,9 +67,9 @@ def _alphas(
 
 
 def _is_named(path: str, pattern: str, name: str) -> bool:
-    """Whether PEFT's pattern, the end of a path, means this path.
+    """Whether PEFT's pattern, the end of a path, matches this path.
 
-    PEFT takes regular expressions, too. A stranger's could run for ever, and nobody writes any.
+    PEFT also allows regular expressions. An untrusted one could run for ever, and files have none.
     """
     if not re.fullmatch(r"[\w.^]+", pattern):
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Adapters merged into weights: new tensors where there is a difference, else the same ones."""
+"""Merge adapters into weights: new tensors where there is a difference, else the same ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ THE_FILE = "the LoRA file"
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """What a file changes of one module: the weight by a difference [o, i ...] (rows: outputs), by
-    a new value, by the lengths of its rows or columns, and the bias [o]."""
+    """What a file changes in one module: the weight, by a difference [o, (i ...)], a new value, or
+    the norms of its rows (outputs) or columns; and the bias [o], by a difference."""
 
     difference: Tensor | None = None
     bias: Tensor | None = None
@@ -39,7 +39,7 @@ def parse(
     table: Mapping[str, str] | None = None,
     name: str = THE_FILE,
 ) -> dict[str, Update]:
-    """The updates of one part of the model by module path, see :func:`factors_by_module`."""
+    """The updates for one part of the model by module path; see :func:`factors_by_module`."""
     found = factors_by_module(lora, state, kind, table, name)
     return {path: update_of(factors, spelt, name) for path, (spelt, factors) in found.items()}
 
@@ -51,11 +51,11 @@ def factors_by_module(
     table: Mapping[str, str] | None = None,
     name: str = THE_FILE,
 ) -> dict[str, tuple[str, Factors]]:
-    """What a file holds for one part of the model by module path, each with the file's spelling of
+    """A file's factors for one part of the model by module path, each with the file's spelling of
     the path; keys of other parts are skipped.
 
-    table: see :func:`~.names.module_names`. Raises CheckpointError, in one sentence, for a file
-    that was made for another model or has keys that mean nothing.
+    table: see :func:`~.names.module_names`. Raises CheckpointError for a file that was made for
+    another model or has unknown keys.
     """
     paths = sort_keys(lora, name)
     known = paths.unet or paths.text or (paths.second_text and _of_two_encoders(state, kind))
@@ -84,7 +84,7 @@ def _check_family(
     if other is not None:
         raise CheckpointError(f"{name} is made for {other}, not for Stable Diffusion's U-Net")
     path = next((p for p in unet if p.endswith(("attn2.to_k", "attn2_to_k"))), None)
-    # The U-Net reads what two encoders give side by side: neither is as wide.
+    # XL's U-Net reads two encoders' outputs concatenated: neither is as wide.
     if path is None or kind in ("first_text", "second_text"):
         return
     difference = update_of(unet[path], path, name).difference
@@ -98,7 +98,8 @@ def _check_family(
 
 
 def update_of(factors: Factors, path: str, name: str) -> Update:
-    """What the factors of a module make; CheckpointError if they are incomplete or do not fit."""
+    """The update that a module's factors make; CheckpointError if they are incomplete or do not
+    fit."""
     try:
         difference = difference_of(factors)
     except Incomplete as error:
@@ -140,7 +141,7 @@ def merge(
     """The state dict with the updates added: new tensors where there are any, else the same ones.
 
     ``state`` is a diffusers U-Net's or, for other kinds, a transformers CLIP text model's. Sums
-    are made in float32 on the weight's own device. Raises CheckpointError for a file that does not
+    are computed in float32 on the weight's device. Raises CheckpointError for a file that does not
     fit.
     """
     patched: dict[str, Tensor] = {}
@@ -165,7 +166,7 @@ def _bias(bias: Tensor, difference: Tensor, strength: float, what: str) -> Tenso
 def _weight(weight: Tensor, update: Update, strength: float, what: str) -> Tensor:
     before = weight.float()
     if update.value is not None:
-        # A new value, not a difference: it has no strength.
+        # A new value is no difference: it replaces the weight whatever the strength.
         before = _shaped(update.value.float(), update, weight, what).to(weight.device)
     after = before
     if update.difference is not None:
@@ -176,21 +177,21 @@ def _weight(weight: Tensor, update: Update, strength: float, what: str) -> Tenso
 
 
 def _shaped(difference: Tensor, update: Update, weight: Tensor, what: str) -> Tensor:
-    """The difference in the weight's shape: a linear one of a 1x1 convolution, and the other way
-    round, differ by two axes of size 1."""
+    """The difference in the weight's shape: a linear one for a 1x1 convolution, or the reverse,
+    differs by two axes of size 1."""
     shape = update.shape or tuple(weight.shape)
     fits = len(shape) == weight.ndim and all(map(ge, shape, weight.shape))
     if not fits or difference.numel() != math.prod(shape) or len(difference) != shape[0]:
         raise CheckpointError(
             f"{what} by {update.factors}, but its weight is {tuple(weight.shape)}"
         )
-    # Channels that a file adds (``reshape_weight``) are fed nothing here, so they change nothing.
+    # Channels that a file adds (``reshape_weight``) get no input here, so they are cut off.
     return difference.reshape(shape)[tuple(slice(side) for side in weight.shape)]
 
 
 def _with_magnitude(weight: Tensor, magnitude: Tensor, what: str) -> Tensor:
-    """DoRA, eq. 5: W' = m (W + difference) / ||W + difference||, with one length per output (m is
-    [o, 1 ...]) or, as the paper has it and LyCORIS by default, per input (m is [1, i, ...])."""
+    """DoRA, eq. 5: W' = m (W + difference) / ||W + difference||, with one norm per output (m is
+    [o, 1 ...]) or, as in the paper and by default in LyCORIS, per input (m is [1, i, ...])."""
     if magnitude.numel() == len(weight) == len(magnitude):
         axes = tuple(range(1, weight.ndim))
     elif weight.ndim > 1 and magnitude.numel() == weight.shape[1]:
@@ -211,7 +212,7 @@ def apply(
     table: Mapping[str, str] | None = None,
     name: str = THE_FILE,
 ) -> nn.Module:
-    """A clone of ``module`` with the file merged; it shares every tensor that is not changed."""
+    """A clone of ``module`` with the file merged; it shares all unchanged tensors."""
     state = module.state_dict()
     merged = merge(state, lora, strength, kind, table, name)
     clone = shared_clone(module)

@@ -1,8 +1,7 @@
-"""How adapter files spell a module's path and a factor's name.
+"""How adapter files spell module paths and factor names.
 
-A key is a prefix that says which part of the model it means, the path of a module, dotted or with
-dots flattened to underscores, in diffusers' names or in those of latent diffusion ("ldm"), and the
-name of a factor.
+A key consists of a prefix for the part of the model, a module path in diffusers' or latent
+diffusion's ("ldm") names, dotted or flattened to underscores, and the name of a factor.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from torch import Tensor
 from ...weights.checkpoints import CheckpointError, complain, listed
 
 Kind = Literal["unet", "text", "first_text", "second_text"]
-"""Parts of a model; the last two are those of one with two text encoders."""
+"""Parts of a model; the last two are for models with two text encoders."""
 Part = Literal["unet", "text", "second_text", "other"]
 
-# Longer prefixes win; a path without any is the U-Net's, or the text encoder's by its beginning.
+# The longest prefix wins. A path without any is the text encoder's by its start, else the U-Net's.
 PREFIXES: dict[str, Part] = {
     "lora_unet_": "unet",  # kohya
     "lycoris_": "unet",  # LyCORIS outside of kohya's trainer
@@ -48,11 +47,11 @@ PREFIXES: dict[str, Part] = {
     "text_encoders.": "other",
     "clip_g.": "other",
     "t5xxl.": "other",
-    "bundle_emb.": "other",  # textual inversions that came along
+    "bundle_emb.": "other",  # bundled textual inversions
 }
 _TEXT_PATH = re.compile(r"(text_model[._])?(encoder[._]layers[._]|embeddings[._]|final_layer_norm)")
 
-# What a factor's key ends in, and the name of the factor.
+# Endings of keys -> names of factors.
 ENDINGS = {
     ".lora_down.weight": "down",
     ".lora_up.weight": "up",
@@ -86,9 +85,9 @@ ENDINGS = {
     ".alpha": "alpha",
 }
 _ENDINGS = sorted(ENDINGS, key=len, reverse=True)
-# PEFT puts the adapter's own name between: lora_A.default.weight.
+# PEFT inserts the adapter's name: lora_A.default.weight.
 _ADAPTER_NAME = re.compile(r"\.(lora_(?:A|B|magnitude_vector))\.[^.]+\.(weight|bias)$")
-# Kinds of adapters whose factors are known by name, and which are not built here.
+# Kinds of adapters that are recognised, but not supported.
 UNSUPPORTED = {
     "OFT": re.compile(r"\.(oft_blocks|oft_diag|oft_R(\..*)?|boft_R(\..*)?)$"),
     "GLoRA": re.compile(r"\.[ab][12]\.weight$"),
@@ -104,7 +103,7 @@ _TEXT_UNUSED = re.compile(r"(^|[._])text_projection$")  # of CLIP's contrastive 
 
 @dataclass
 class Paths:
-    """The factors of a file by part and by path, still as the file spells it."""
+    """The factors of a file by part and path, in the file's spelling."""
 
     unet: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     text: dict[str, dict[str, Tensor]] = field(default_factory=dict)
@@ -115,10 +114,10 @@ class Paths:
 
 
 def sort_keys(file: Mapping[str, Tensor], name: str) -> Paths:
-    """Take a file's keys apart.
+    """Sort a file's tensors by part, path and factor.
 
-    Raises CheckpointError for adapters of a kind that is not supported, and naming the first five
-    keys that are no factor of any.
+    Raises CheckpointError for unsupported kinds of adapters and for unknown keys, of which it names
+    the first five.
     """
     found, unknown = Paths(), []
     for key, tensor in file.items():
@@ -157,15 +156,17 @@ def _split(key: str) -> tuple[str, str]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Paths of a file -> paths of modules.
+# Paths in a file -> module paths.
 
 
 def module_names(
     state: Iterable[str], kind: Kind, table: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Every spelling, dotted or flattened, of a path that has a weight -> the path in ``state``.
+    """Every spelling, dotted or flattened, of the path of a weighted module -> its path in
+    ``state``.
 
-    table: ldm module path -> path in ``state``, for the U-Net's modules; the same tails follow.
+    table: other names of modules, such as ldm's -> their paths in ``state``; submodules have the
+    same names in both.
     """
     paths = [k.removesuffix(".weight") for k in state if k.endswith(".weight")]
     names = {path: path for path in paths}
@@ -184,8 +185,8 @@ def module_names(
 
 
 def is_left_out(path: str, kind: Kind, layers: int) -> bool:
-    """Whether an unknown path is a layer of the text encoder above the ``layers`` that are used, or
-    its projection, which is only used of the second of two."""
+    """Whether an unknown path may be ignored: a text encoder's layer above the first ``layers``, or
+    its projection, which is in use only in the second of two encoders."""
     if kind == "unet":
         return False
     layer, unused = _TEXT_LAYER.search(path), kind != "second_text"

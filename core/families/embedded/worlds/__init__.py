@@ -43,24 +43,24 @@ __all__ = [
 
 
 def sample_scene(world: str, seed: int) -> Scene:
-    """Draw the scene that belongs to `seed`; the same one on every machine."""
+    """Sample the scene of `seed`, the same on every machine."""
     if world not in WORLDS:
         raise ValueError(f"unknown world {world!r}, expected one of {', '.join(WORLDS)}")
     return WORLDS[world].sample(seed)
 
 
 def render(scene: Scene, *, times: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Draw float32 `[t, 3, h, w]` in [-1, 1]; `size` is one number or (height, width)."""
+    """Render float32 `[t, 3, h, w]` in [-1, 1]; `size` is one number or (height, width)."""
     return _world(scene).render(scene, times=times, size=size)
 
 
 def caption(scene: Scene, *, motion: bool = True) -> str:
-    """Describe the scene; without `motion`, only what a single frame shows."""
+    """The caption of a scene; without `motion`, only what a single frame shows."""
     return _world(scene).caption(scene, motion=motion)
 
 
 def labels(scene: Scene) -> str:
-    """The classes that a scene belongs to; ValueError for one of a world without classes."""
+    """The class labels of a scene; ValueError for a world without classes."""
     if not isinstance(scene, DrivingScene):
         raise ValueError("only scenes of the world driving have labels")
     return driving.labels(scene)
@@ -72,17 +72,17 @@ def words() -> frozenset[str]:
 
 
 def boxes(scene: Scene, time: float = 0.0, *, size: int | tuple[int, int] = 64) -> tuple[Box, ...]:
-    """Bound the objects at `time`; of `size` only the ratio of the sides matters."""
+    """Bounding boxes of the objects at `time`; only the aspect ratio of `size` matters."""
     return _world(scene).boxes(scene, time, size=size)
 
 
 def flow(
     scene: Scene, *, time: float, next_time: float, size: int | tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Say for each pixel at `time` where its surface point is at `next_time`.
+    """The optical flow from `time` to `next_time`.
 
-    Returns displacements `[2, h, w]` (dx, dy in pixels) and the validity `[h, w]` (0 or 1), both
-    float32: sampling the frame of `next_time` there gives the frame of `time` where valid.
+    Returns displacements `[2, h, w]` (dx, dy in pixels) and a validity mask `[h, w]` (0 or 1), both
+    float32: sampling the frame of `next_time` with them gives the frame of `time` where valid.
     """
     return _world(scene).flow(scene, time=time, next_time=next_time, size=size)
 
@@ -96,7 +96,7 @@ def random_video(
     rate: float = 1.0,
     start: float = 0.0,
 ) -> Video:
-    """Render the scene of `seed` with its words; `rate` is in base frames per frame."""
+    """Render the scene of `seed` with its caption; `rate` is in base frames per frame."""
     if frames < 1:
         raise ValueError(f"a video needs at least 1 frame, not {frames}")
     scene = sample_scene(world, seed)
@@ -109,7 +109,7 @@ def random_video(
 
 
 def rendered(world: str, *, seed: int, frames: int, size: int) -> Tensor:
-    """Frames [t 3 size size] of the scene of `seed`, four for every base frame."""
+    """Frames [t 3 size size] in [-1, 1] of the scene of `seed`, four per base frame."""
     import torch
 
     video = random_video(world, seed, frames=frames, size=size, rate=0.25)

@@ -60,7 +60,7 @@ TREE_NEAR, TREE_FAR, TREE_FADE = 4.0, 46.0, 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Car:
-    """Another car in lane `lane` (0 is the left one), between `near` and `far` ahead."""
+    """Another car in lane `lane` (0: leftmost), between `near` and `far` metres ahead."""
 
     color: str
     rgb: tuple[float, float, float]
@@ -88,7 +88,7 @@ class DrivingScene:
 
 
 def sample(seed: int) -> DrivingScene:
-    """Draw a scene."""
+    """Sample a scene."""
     rng = np.random.default_rng((WORLD_ID, seed))
     lanes = int(rng.integers(2, 4))
     light = str(rng.choice(list(LIGHTS)))
@@ -126,12 +126,12 @@ def _sample_car(rng: np.random.Generator, lane: int, own_lane: int, light: str) 
 
 
 def lane_centre(lanes: int, lane: int) -> float:
-    """Give x of a lane's centre; the road's centre is at 0."""
+    """x of a lane's centre; the road's centre is at 0."""
     return LANE_WIDTH * (lane - (lanes - 1) / 2)
 
 
 def caption(scene: DrivingScene, *, motion: bool = True) -> str:
-    """Describe road, light, cars and, with `motion`, what the camera does."""
+    """Describe road, light, cars and, with `motion`, the camera's motion."""
     count, light = LANE_COUNTS[scene.lanes], LIGHT_WORDS[scene.light]
     parts = [f"driving on a {count} lane road {light}"]
     names = LANE_NAMES[scene.lanes]
@@ -149,11 +149,11 @@ def words() -> set[str]:
 
 
 def labels(scene: DrivingScene) -> str:
-    """Light and crowdedness alone, such as "night, heavy traffic"."""
+    """Light and traffic only, such as "night, heavy traffic"."""
     return f"{scene.light}, {CROWDEDNESS[len(scene.cars)]}"
 
 
-# Where things are.
+# Positions.
 
 
 def _camera(scene: DrivingScene, times: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def _distance(car: Car, times: np.ndarray) -> np.ndarray:
 
 
 def projected(x: np.ndarray, z: np.ndarray, camera: np.ndarray, height: int, width: int) -> Spot:
-    """Project points on the ground; everything in pixels."""
+    """Project points on the ground, in metres, to the image, in pixels."""
     scale = FOCAL * height / z
     return Spot(
         x=width / 2 + scale * (x - camera),
@@ -186,7 +186,7 @@ def projected(x: np.ndarray, z: np.ndarray, camera: np.ndarray, height: int, wid
 def _car_spots(
     scene: DrivingScene, car: Car, times: np.ndarray, height: int, width: int
 ) -> tuple[Spot, Spot]:
-    """Project the middle of the car's rear and of its front."""
+    """The projected middles of the car's rear and front."""
     camera, z = _camera(scene, times), _distance(car, times)
     x = np.full(len(times), lane_centre(scene.lanes, car.lane))
     return tuple(projected(x, end, camera, height, width) for end in (z, z + CAR_LENGTH))
@@ -195,7 +195,7 @@ def _car_spots(
 def boxes(
     scene: DrivingScene, time: float = 0.0, *, size: int | tuple[int, int] = 64
 ) -> tuple[Box, ...]:
-    """Bound the rears of the other cars, clipped to the image."""
+    """Bounding boxes of the rears of the other cars, clipped to the image."""
     height, width = height_width(size)
     found = []
     for car in scene.cars:
@@ -216,7 +216,7 @@ def boxes(
 
 @dataclass(frozen=True, kw_only=True)
 class _Tree:
-    """One place beside the road through all frames: `number` tells which tree stands there."""
+    """One slot beside the road in all frames; `number` [t] says which tree is in it."""
 
     side: int
     number: np.ndarray
@@ -226,7 +226,7 @@ class _Tree:
 
 
 def _trees(scene: DrivingScene, times: np.ndarray, height: int, width: int) -> list[_Tree]:
-    """List the trees from far to near."""
+    """The trees from far to near."""
     camera, travelled = _camera(scene, times), _travelled(scene, times)
     first = np.ceil((travelled + TREE_NEAR) / TREE_SPACING)
     found = []
@@ -244,16 +244,16 @@ def _trees(scene: DrivingScene, times: np.ndarray, height: int, width: int) -> l
 
 
 def _chance(scene: DrivingScene, number: np.ndarray) -> np.ndarray:
-    """Give each tree its own number in [0, 1), the same in every frame."""
+    """A pseudorandom number in [0, 1) for each tree, the same in every frame."""
     wave = np.sin(number * 12.9898 + 78.233 * scene.look[0]) * 43758.5453
     return wave - np.floor(wave)
 
 
-# Pictures.
+# Rendering.
 
 
 def render(scene: DrivingScene, *, times: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Draw float32 `[t, 3, h, w]` in [-1, 1]."""
+    """Render float32 `[t, 3, h, w]` in [-1, 1]."""
     height, width = height_width(size)
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
     canvas = np.empty((len(times), 3, height, width), dtype=np.float32)
@@ -304,10 +304,10 @@ SKY, GROUND, FIRST_CAR, FIRST_TREE = 0, 1, 2, 1000
 def flow(
     scene: DrivingScene, *, time: float, next_time: float, size: int | tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give displacements `[2, h, w]` (dx, dy in pixels) from `time` to `next_time`, and `[h, w]`.
+    """Displacements `[2, h, w]` (dx, dy in pixels) from `time` to `next_time`, and a mask `[h, w]`.
 
-    The mask is 1 where the pixel shows one surface only and that surface is seen again. The sides
-    and the shadows of cars are left out; the headlights' shine at night does not move along.
+    The mask is 1 where the pixel shows a single surface that is visible again. It is 0 on the sides
+    and shadows of cars. At night, the headlights' light on the road does not move along with it.
     """
     height, width = height_width(size)
     if time == next_time:
@@ -331,8 +331,8 @@ def flow(
 
 
 def road_motions(scene: DrivingScene) -> np.ndarray:
-    """Say how the road moves at its left and right, far and near, `[8, 2]` as (x, y) in parts of
-    the image's sides per base frame: first for a slow car, then for a fast one.
+    """How the road moves at its left and right, far and near: `[8, 2]` as (x, y) in fractions of
+    the image's sides per base frame, first for a slow camera, then for a fast one.
     """
     across, below = np.meshgrid((0.25, 0.75), HORIZON + (1 - HORIZON) * np.array((0.2, 0.4)))
     found = []
@@ -352,7 +352,7 @@ def _move_ground(
     height: int,
     width: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Follow points of the road plane; a point that passes the camera ends far outside."""
+    """Move points of the road plane; one that passes the camera ends far outside the image."""
     below = np.maximum(y - HORIZON * height, 1e-6)
     z = FOCAL * CAMERA_HEIGHT * height / below
     camera = _camera(scene, np.array([time, next_time], dtype=np.float64))
@@ -365,7 +365,7 @@ def _move_ground(
 def _figures(
     scene: DrivingScene, time: float, height: int, width: int
 ) -> dict[int, tuple[Spot, _Tree | None]]:
-    """Name what stands on the ground, from far to near."""
+    """What stands on the ground by number: trees, then cars, each from far to near."""
     times = np.array([float(time)])
     found = {}
     for tree in _trees(scene, times, height, width):
@@ -381,7 +381,7 @@ def _figures(
 def _owner(
     scene: DrivingScene, time: float, x: np.ndarray, y: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Name the surface seen at each point, and whether no edge is within sampling reach."""
+    """The number of the surface at each point, and whether no edge is within reach of sampling."""
     below = y - HORIZON * height
     owner = np.where(below > 0, GROUND, SKY)
     pure = np.abs(below) > 1.5

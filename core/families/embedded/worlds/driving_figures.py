@@ -15,7 +15,7 @@ HALF = CAR_WIDTH / 2
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """Where something stands, `[t]` each: foot point `x`, `base` in pixels, pixels per metre."""
+    """Where something stands, `[t]` each: foot point (`x`, `base`) in pixels, pixels per metre."""
 
     x: np.ndarray
     base: np.ndarray
@@ -28,7 +28,7 @@ class Spot:
 def _tree_parts(
     kind: str, x: np.ndarray, y: np.ndarray, spot: Spot, size: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give signed distances in pixels to crown and trunk, and the crown's light in [-1, 1]."""
+    """Signed distances in pixels to crown and trunk, and the crown's shading in [-1, 1]."""
     unit = per_frame(spot.scale * size)
     right = (x - per_frame(spot.x)) / unit
     up = (per_frame(spot.base) - y) / unit
@@ -44,7 +44,7 @@ def _tree_parts(
 def tree_inside(
     kind: str, x: np.ndarray, y: np.ndarray, spot: Spot, size: np.ndarray | float
 ) -> np.ndarray:
-    """Give the signed distance to the tree's outline in pixels, positive inside."""
+    """The signed distance to the tree's outline in pixels, positive inside."""
     crown, trunk, _ = _tree_parts(kind, x, y, spot, size)
     return np.maximum(crown, trunk)
 
@@ -69,7 +69,7 @@ def draw_tree(
 
 
 def _rear_axes(x: np.ndarray, y: np.ndarray, spot: Spot) -> tuple[np.ndarray, ...]:
-    """Give |x| from the car's middle and the height above ground in metres, and the scale."""
+    """|x| from the car's middle and height above ground, both in metres, and the scale."""
     scale = per_frame(spot.scale)
     return np.abs(x - per_frame(spot.x)) / scale, (per_frame(spot.base) - y) / scale, scale
 
@@ -110,13 +110,13 @@ def _wheels(side: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def car_inside(x: np.ndarray, y: np.ndarray, rear: Spot) -> np.ndarray:
-    """Give the signed distance to the outline of the car's rear in pixels, positive inside."""
+    """The signed distance to the outline of the car's rear in pixels, positive inside."""
     side, up, scale = _rear_axes(x, y, rear)
     return scale * np.maximum(np.maximum(_cabin(side, up), _body(side, up)), _wheels(side, up))
 
 
 def car_margin(x: np.ndarray, y: np.ndarray, rear: Spot, front: Spot) -> np.ndarray:
-    """Give the signed distance to a rectangle around rear, side and shadow, positive inside."""
+    """The signed distance to a rectangle around rear, side and shadow, positive inside."""
     reach, ahead = per_frame(1.25 * rear.scale), per_frame(HALF * front.scale)
     left = np.minimum(per_frame(rear.x) - reach, per_frame(front.x) - ahead)
     right = np.maximum(per_frame(rear.x) + reach, per_frame(front.x) + ahead)

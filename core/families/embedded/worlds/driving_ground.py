@@ -99,7 +99,7 @@ def _rgb(color: Rgb) -> np.ndarray:
 
 
 def draw_sky(light: str, look: tuple[float, ...], height: int, width: int) -> np.ndarray:
-    """Draw `[3, h, w]`; below the horizon stays the horizon's colour."""
+    """Draw `[3, h, w]`; everything below the hills' ridge has their colour."""
     colors = LIGHTS[light]
     x = (np.arange(width) + 0.5 - width / 2) / height
     y = (np.arange(height) + 0.5) / height
@@ -121,7 +121,7 @@ def draw_sky(light: str, look: tuple[float, ...], height: int, width: int) -> np
 
 def _add_stars(sky: np.ndarray, look: tuple[float, ...], height: int, width: int) -> None:
     number = np.arange(40)[:, None]
-    # Multiples of irrational numbers spread evenly without lumps or rows.
+    # Multiples of irrational numbers spread evenly, without clusters or rows.
     x = np.mod(look[3] + number * 0.7548777, 1) * width
     y = np.mod(look[4] + number * 0.5698403, 1) * 0.36 * height
     half = (0.0030 + 0.0025 * np.mod(number * 0.618034, 1)) * height
@@ -214,7 +214,7 @@ def _ground_covers(
     side: str,
     camera: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Cover road, sidewalk and markings `[t, rows, w]`; `across` is x in pixels."""
+    """Coverage `[t, rows, w]` of road, sidewalk (or None) and markings; `across` is x in pixels."""
     half = lanes * LANE_WIDTH / 2 + 0.35
     outer = _steepness(across, half, camera)
     away = np.abs(across)
@@ -231,7 +231,7 @@ def _ground_covers(
 
 
 def _steepness(across: np.ndarray, x: float, camera: np.ndarray) -> np.ndarray:
-    """Turn horizontal distances to the lines at +-x into perpendicular ones, by a factor.
+    """The factor from horizontal to perpendicular distances to the lines at +-x.
 
     A line along the road, `d` metres beside the camera, moves d / CAMERA_HEIGHT columns per row.
     """
@@ -240,7 +240,7 @@ def _steepness(across: np.ndarray, x: float, camera: np.ndarray) -> np.ndarray:
 
 
 def _shine(light: str, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Give the brightness of the ground: at night the headlights' cone, else even."""
+    """The brightness of the ground: the headlights' cone at night, else uniform."""
     if light != "night":
         return np.ones((1, 1), dtype=np.float32)
     beam = np.exp(-((x / 0.42) ** 2)) * (1.9 * np.exp(-((z / 13) ** 2)))[:, None]

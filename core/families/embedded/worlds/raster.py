@@ -1,7 +1,7 @@
 """Anti-aliased drawing on a `[t, 3, h, w]` float32 canvas with values in [0, 1].
 
-Everything is vectorised over the frames: a figure is given by arrays of `t` numbers and is drawn in
-the union of its boxes over all frames, so that small figures cost little.
+Everything is vectorised over frames: a figure is given by arrays of `t` numbers and drawn in the
+union of its bounding boxes over all frames, so that small figures are cheap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import floor
 
 import numpy as np
 
-# Part of a base video's length that a reversal takes at each end (see `sweep`).
+# Fraction of a base video's length that a reversal takes at each end (see `sweep`).
 REVERSAL = 0.15
 # How far `sweep` leaves [0, 1] while it reverses.
 OVERSHOOT = REVERSAL / 2
@@ -38,7 +38,7 @@ class Video:
 
 
 def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Give `(height, width)`; one number stands for a square."""
+    """`(height, width)`; one number means a square."""
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
         raise ValueError(f"a frame of {height}x{width} pixels cannot be rendered")
@@ -46,9 +46,9 @@ def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def sweep(phase: np.ndarray) -> np.ndarray:
-    """Go from 0 to 1 linearly while `phase` does, then back, for ever, with smooth reversals.
+    """Go linearly from 0 to 1 as `phase` does, then back, for ever, with smooth reversals.
 
-    The speed is +1, falls linearly to -1 within 2 * REVERSAL, stays, and rises again.
+    The speed is +1, falls linearly to -1 within 2 * REVERSAL, stays there, and rises again.
     """
     half = 1 + 2 * REVERSAL
     position = np.mod(np.asarray(phase, dtype=np.float64) + REVERSAL, 2 * half) - REVERSAL
@@ -74,14 +74,14 @@ def ramp(inside: np.ndarray) -> np.ndarray:
 
 
 def band(distance: np.ndarray, half_width: np.ndarray | float) -> np.ndarray:
-    """Cover a stripe exactly, however thin; `distance` >= 0 from its axis, in pixels."""
+    """Coverage of a stripe, exact however thin; `distance` >= 0 from its axis, in pixels."""
     cover = ramp(half_width - distance)
     cover -= ramp(-half_width - distance)
     return cover
 
 
 def pulse(position: np.ndarray, width: np.ndarray | float, duty: float) -> np.ndarray:
-    """Average a wave of period 1 (1 during the first `duty`, else 0) over `width`."""
+    """Average a square wave of period 1 (1 during the first `duty`, else 0) over `width`."""
     start, end = position - width / 2, position + width / 2
     return (_pulse_area(end, duty) - _pulse_area(start, duty)) / width
 
@@ -92,7 +92,7 @@ def _pulse_area(position: np.ndarray, duty: float) -> np.ndarray:
 
 
 def per_frame(values: np.ndarray) -> np.ndarray:
-    """Shape `[t]` numbers as float32 `[t, 1, 1]`."""
+    """Reshape numbers `[t]` to float32 `[t, 1, 1]`."""
     return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
 
 
@@ -109,7 +109,7 @@ class Window:
 def window(
     height: int, width: int, x0: np.ndarray, y0: np.ndarray, x1: np.ndarray, y1: np.ndarray
 ) -> Window | None:
-    """Enclose the boxes (in pixels) of all frames; None when no frame shows any of it."""
+    """Enclose the boxes (in pixels) of all frames; None if nothing is visible in any frame."""
     left, right = max(floor(np.min(x0)) - 1, 0), min(floor(np.max(x1)) + 2, width)
     top, bottom = max(floor(np.min(y0)) - 1, 0), min(floor(np.max(y1)) + 2, height)
     if left >= right or top >= bottom:
@@ -120,12 +120,12 @@ def window(
 
 
 def blend(view: np.ndarray, cover: np.ndarray, color: np.ndarray) -> None:
-    """Lay `color` (broadcastable to `[t, 3, h, w]`) over `view` where `cover` `[t, h, w]` says."""
+    """Blend `color` (broadcastable to `[t, 3, h, w]`) into `view`, by `cover` `[t, h, w]`."""
     change = color - view
     change *= cover[:, None]
     view += change
 
 
 def paint(rgb: object) -> np.ndarray:
-    """Shape colours `[3]` or `[t, 3]` as float32 `[1 or t, 3, 1, 1]`."""
+    """Reshape colours `[3]` or `[t, 3]` to float32 `[1 or t, 3, 1, 1]`."""
     return np.asarray(rgb, dtype=np.float32).reshape(-1, 3, 1, 1)

@@ -1,7 +1,7 @@
 """The world `shapes`: one or two coloured shapes that move on a plain or patterned background.
 
-`shapes_scenes` draws the scenes; here are their words, pictures and motion. Lengths are in units of
-1/64 of the shorter image side, times in base frames (a base video is 0..15).
+`shapes_scenes` samples the scenes; this module has their captions, rendering and motion. Lengths
+are in units of 1/64 of the shorter image side, times in base frames (a base video is 0..15).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
     "edge_motions", "flow", "render", "sample", "shapes_scene",
 ]  # fmt: skip
 
-# Words.
+# Captions and boxes.
 
 
 def caption(scene: ShapesScene, *, motion: bool = True) -> str:
@@ -53,7 +53,7 @@ def words() -> set[str]:
 def boxes(
     scene: ShapesScene, time: float = 0.0, *, size: int | tuple[int, int] = 64
 ) -> tuple[Box, ...]:
-    """Bound each object's circle of reach, clipped to the image."""
+    """Bounding boxes of a circle around each object, clipped to the image."""
     height, width = height_width(size)
     found = []
     for thing in scene.objects:
@@ -72,8 +72,8 @@ def boxes(
 
 
 def edge_motions(scene: ShapesScene) -> np.ndarray:
-    """Say how the left, right, upper and lower edges of the objects move in the mean of the base
-    video, `[objects, 4, 2]` as (x, y) in units of the image's side per base frame.
+    """The mean motion over a base video of each object's left, right, upper and lower edge:
+    `[objects, 4, 2]` as (x, y) in fractions of the image's side per base frame.
     """
     outward = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)], dtype=np.float64)
     clockwise = np.stack([-outward[:, 1], outward[:, 0]], axis=1)
@@ -86,11 +86,11 @@ def edge_motions(scene: ShapesScene) -> np.ndarray:
     return np.stack(found)
 
 
-# Pictures.
+# Rendering.
 
 
 def _state(thing: ShapeObject, times: np.ndarray, height: int, width: int) -> list[np.ndarray]:
-    """Give centre x, centre y, radius (pixels) and angle (radians), each `[t]`."""
+    """Centre x, centre y, radius (pixels) and angle (radians), each `[t]`."""
     phase = np.asarray(times, dtype=np.float64) / INTERVALS
     scale = min(height, width) / UNITS
     x, y = np.full(phase.shape, thing.x), np.full(phase.shape, thing.y)
@@ -109,7 +109,7 @@ def _state(thing: ShapeObject, times: np.ndarray, height: int, width: int) -> li
 
 
 def _local(state: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Express pixel positions in the object's own, rotated axes (still in pixels)."""
+    """Pixel positions in the object's own, rotated axes (still in pixels)."""
     centre_x, centre_y, _, angle = (per_frame(v) for v in state)
     dx, dy = x - centre_x, y - centre_y
     if not np.any(angle):
@@ -119,7 +119,7 @@ def _local(state: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[np.nd
 
 
 def _inside(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Give the signed distance to the edge in pixels, positive inside (y points down)."""
+    """The signed distance to the edge in pixels, positive inside (y points down)."""
     if shape == "circle":
         return radius - np.sqrt(x * x + y * y)
     if shape == "square":
@@ -147,7 +147,7 @@ def _inside_star(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray
 
 
 def _background(scene: ShapesScene, height: int, width: int) -> np.ndarray:
-    """Draw `[3, h, w]`."""
+    """The background `[3, h, w]`."""
     low, high = (np.array(c, dtype=np.float32).reshape(3, 1, 1) for c in (scene.low, scene.high))
     unit = UNITS / min(height, width)
     x = (np.arange(width) + 0.5) * unit
@@ -171,7 +171,7 @@ def _background(scene: ShapesScene, height: int, width: int) -> np.ndarray:
 
 
 def render(scene: ShapesScene, *, times: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Draw float32 `[t, 3, h, w]` in [-1, 1]."""
+    """Render float32 `[t, 3, h, w]` in [-1, 1]."""
     height, width = height_width(size)
     times = np.atleast_1d(np.asarray(times, dtype=np.float64))
     canvas = np.empty((len(times), 3, height, width), dtype=np.float32)
@@ -194,7 +194,7 @@ def _draw(canvas: np.ndarray, thing: ShapeObject, times: np.ndarray) -> None:
     u, v = _local(state, area.x, area.y)
     radius = per_frame(radius)
     cover = ramp(_inside(thing.shape, u, v, radius))
-    # A soft light from the upper left that belongs to the surface, so it moves along with it.
+    # Soft light from the upper left, fixed to the surface so that it moves along with it.
     light = (u + v) * (np.float32(-0.07) / radius) + np.float32(0.93)
     np.minimum(light, 1, out=light)
     view = canvas[:, :, area.rows, area.columns]
@@ -207,9 +207,9 @@ def _draw(canvas: np.ndarray, thing: ShapeObject, times: np.ndarray) -> None:
 def flow(
     scene: ShapesScene, *, time: float, next_time: float, size: int | tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give displacements `[2, h, w]` (dx, dy in pixels) from `time` to `next_time`, and `[h, w]`.
+    """Displacements `[2, h, w]` (dx, dy in pixels) from `time` to `next_time`, and a mask `[h, w]`.
 
-    The mask is 1 where the pixel shows one surface only and that surface is seen again.
+    The mask is 1 where the pixel shows a single surface that is visible again.
     """
     height, width = height_width(size)
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -236,7 +236,7 @@ def flow(
 def _owner(
     scene: ShapesScene, time: float, x: np.ndarray, y: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Name the topmost object at each point (-1: background), and whether no edge is near."""
+    """The topmost object's index at each point (-1: background), and whether no edge is near."""
     owner = np.full(x.shape, -1)
     pure = np.ones(x.shape, dtype=bool)
     for index, thing in enumerate(scene.objects):

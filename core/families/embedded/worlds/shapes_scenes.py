@@ -58,10 +58,10 @@ Wish = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeObject:
-    """One object; `x`, `y`, `radius`, `angle` (radians) hold at time 0.
+    """One object; `x`, `y`, `angle` (radians) hold at time 0, `radius` before growing or shrinking.
 
-    `amount` is what changes within the base video: a distance, or an angle (what rotates does so
-    clockwise, so that the caption tells all of the motion but its speed); unused for a growth.
+    `amount` is the change over a base video: a distance, or an angle (always clockwise, so that the
+    caption determines all of the motion but its speed); unused for growing and shrinking.
     """
 
     color: str
@@ -92,7 +92,7 @@ class ShapesScene:
 
 
 def sample(seed: int) -> ShapesScene:
-    """Draw a scene with one object or two."""
+    """Sample a scene with one object or two."""
     rng = np.random.default_rng((WORLD_ID, seed))
     wishes = [_sample_wish(rng) for _ in range(1 + int(rng.random() < 0.4))]
     while len(wishes) == 2 and wishes[0][:2] == wishes[1][:2]:
@@ -103,7 +103,7 @@ def sample(seed: int) -> ShapesScene:
 def shapes_scene(
     seed: int, *, objects: Sequence[Wish], background: str | None = None
 ) -> ShapesScene:
-    """Draw a scene with the wanted `(color, shape, motion)` objects, the rest by the seed."""
+    """A scene with the requested `(color, shape, motion)` objects; the seed decides the rest."""
     for color, shape, motion in objects:
         _check("colour", color, COLORS)
         _check("shape", shape, SHAPES)
@@ -156,10 +156,10 @@ def _jitter(
 
 
 def _cells(motions: list[str]) -> list[tuple[float, ...]]:
-    """Give each object a rectangle `x0, y0, x1, y1` of its own, long enough for its motion.
+    """A rectangle `x0, y0, x1, y1` for each object, long enough for its motion.
 
-    Of two, the first is to the left, or above where nothing moves up or down and something
-    sideways: so the caption tells which is where.
+    Of two objects, the first is on the left, or on top if one moves sideways and none moves up or
+    down: so the caption determines which is where.
     """
     if len(motions) == 1:
         return [(0.0, 0.0, UNITS, UNITS)]
