@@ -1,1 +1,1 @@
-"""Image U-Nets with temporal layers in them, autoencoders, and the conditions of networks."""
+"""Image U-Nets with temporal layers, video U-Nets, autoencoders, and the conditions of networks."""

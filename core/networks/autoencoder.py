@@ -1,7 +1,7 @@
-"""The first stage: an image autoencoder applied frame by frame, and its decoder fine-tuned in time.
+"""The first stage: an image autoencoder applied per frame, and its temporally fine-tuned decoder.
 
-Video LDM, section 3.1.1: the encoder stays as it is, so that latents keep their meaning for every
-image model trained on them; only the decoder learns to agree with itself from frame to frame.
+Video LDM, section 3.1.1: the encoder is not changed, so that latents keep their meaning for every
+image model trained on them; only the decoder learns temporal consistency.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AutoencoderConfig:
 
 
 def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
-    """Build the image autoencoder: all convolutions, so it takes any size its factor divides."""
+    """Build a fully convolutional image autoencoder; it takes any size that its factor divides."""
     levels = len(config.channels)
     autoencoder = AutoencoderKL(
         block_out_channels=config.channels,
@@ -61,8 +61,8 @@ def build_autoencoder(config: AutoencoderConfig) -> AutoencoderKL:
     )
     for module in autoencoder.modules():
         if isinstance(module, ResnetBlock2D):
-            # Residual blocks start as the identity: the almost linear path through the up- and
-            # down-samplers is then learned first, which halves the steps to a given error.
+            # Residual blocks start as the identity: the almost linear path through up- and
+            # down-samplers is learned first, which halves the steps to a given error.
             zeroed(module.conv2)
     return autoencoder
 
@@ -85,9 +85,9 @@ def encode(
 ) -> Tensor:
     """Encode ``video`` [b, t, 3, h, w] in [-1, 1] to scaled latents [b, t, c, h/f, w/f].
 
-    The mode of the posterior, or with a generator a sample of it, as latent diffusion models are
-    trained on (Rombach et al. 2022). Frames are independent of each other here, so ``chunk``
-    changes memory and nothing else.
+    Returns the mode of the posterior, or with a generator a sample from it, as latent diffusion
+    models are trained on (Rombach et al. 2022). Frames are independent of each other, so ``chunk``
+    affects memory only.
     """
     check_video(video, 3)
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
@@ -105,12 +105,12 @@ def encode(
 
 
 def scaled(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
-    """Bring raw latents to about unit variance: what every diffusion model here works on."""
+    """Scale raw latents to about unit variance, which all diffusion models here work on."""
     return _scale_of(autoencoder).scaled(raw)
 
 
 def unscaled(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Undo :func:`scaled`."""
+    """Inverse of :func:`scaled`."""
     return _scale_of(autoencoder).unscaled(latents)
 
 
@@ -121,12 +121,12 @@ def _scale_of(autoencoder: AutoencoderKL) -> LatentScale:
 class TemporalDecoder(nn.Module):
     """The autoencoder's decoder with a temporal residual block at the end of each resolution.
 
-    Shapes: latents [b, t, c, h, w], scaled, to pixels [b, t, 3, f h, f w] in about [-1, 1]. The
+    Maps latents [b, t, c, h, w], scaled, to pixels [b, t, 3, f h, f w] in about [-1, 1]. The
     temporal convolutions are centred and zero-padded and their norms are per frame, so a frame
-    depends on at most :attr:`reach` frames on either side, which decoding relies on.
+    depends on at most :attr:`reach` frames on either side, which chunked decoding relies on.
 
-    kernel: of the temporal convolutions, in frames. spatial: their other sides, one number for each
-    of the blocks, coarsest first; None = 1 for all.
+    kernel: of the temporal convolutions, in frames. spatial: their spatial kernel size, one number
+    per block, coarsest first; None = 1 for all.
     """
 
     def __init__(
@@ -178,12 +178,12 @@ def decode_frames(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
     """Decode scaled latents [b, t, c, h, w] frame by frame with the image decoder."""
     check_video(latents)
     frames = rearrange(unscaled(autoencoder, latents), "b t c h w -> (b t) c h w")
-    # Few on a CPU, where one layer on 8 frames of 256x256 takes seconds that nothing can stop.
+    # Few on a CPU: a layer on 8 frames of 256x256 takes seconds and cannot be interrupted.
     parts = frames.split(2 if frames.device.type == "cpu" else 8)
     pixels = torch.cat([autoencoder.decode(part).sample for part in parts])
     return rearrange(pixels, "(b t) c h w -> b t c h w", b=len(latents))
 
 
 def config_dict(config: AutoencoderConfig) -> dict:
-    """The configuration as plain JSON values, for a file's header."""
+    """The configuration as JSON values, for a file's header."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}

@@ -1,8 +1,8 @@
-"""The autoencoder of LVDM (He et al. 2022, section 3.1): one latent frame for several frames.
+"""The 3D autoencoder of LVDM (He et al. 2022, section 3.1): one latent frame for several frames.
 
-All of it is convolutions over space and time with the border repeated, and group norms whose
-statistics are taken over the whole video. A decoded frame therefore depends on every latent frame
-that is decoded with it: how a long video is cut changes it, see :mod:`..tasks.overlapped_decoding`.
+It consists of 3D convolutions with replicated borders and of group norms over the whole video. A
+decoded frame therefore depends on every latent frame decoded with it, and on how a long video is
+cut, see :mod:`..tasks.overlapped_decoding`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from .video_shape import check_video
 
 GROUPS, EPS = 32, 1e-6
 KERNEL = 4
-"""Side of the kernels that change the resolution, also along axes that they leave as they are."""
+"""Kernel size of convolutions that change the resolution, also along axes that they keep."""
 
 Triple = tuple[int, int, int]
-"""Of time, height and width."""
+"""(time, height, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder3DConfig:
     """width: channels at full resolution, doubled by every stage. factors: pixels per latent
-    position along each axis, powers of 2. inner_channels: what the encoder ends with half of and
-    the decoder begins with, from which 1x1x1 convolutions lead to the latents; None = as many as
-    latent_channels. Latents here are scale * (raw + shift)."""
+    position along each axis, powers of 2. inner_channels: of the decoder's input and half the
+    encoder's output, which 1x1x1 convolutions connect to the latents; None = latent_channels.
+    Latents here are scale * (raw + shift)."""
 
     width: int = 32
     factors: Triple = (4, 8, 8)
@@ -52,8 +52,8 @@ class Autoencoder3DConfig:
 
     @property
     def strides(self) -> list[Triple]:
-        """Of each stage on the way down, finest first: an axis is halved while it has to be, so
-        that time, of which there is less to reduce, is reduced first."""
+        """Of each downsampling stage, finest first. Axes are halved from the first stage on until
+        their factor is reached; time, with a smaller factor, is done first."""
         logs = [factor.bit_length() - 1 for factor in self.factors]
         return [tuple(2 if log > i else 1 for log in logs) for i in range(max(logs))]
 
@@ -63,7 +63,7 @@ class Autoencoder3DConfig:
 
 
 class Posterior(NamedTuple):
-    """Mean and log-variance [b t c h w] of what a video is encoded to, neither of them scaled."""
+    """Mean and log-variance [b t c h w] of a video's encoding, not scaled."""
 
     mean: Tensor
     logvar: Tensor
@@ -82,8 +82,8 @@ class Posterior(NamedTuple):
 
 
 def same_padding(kernel: int, strides: Triple) -> list[int]:
-    """What F.pad takes to repeat the border so that an axis of n becomes one of n / stride, the
-    larger half of it in front."""
+    """Padding for F.pad that turns an axis of n into one of n / stride; the larger half is in
+    front."""
     pads = []
     for stride in reversed(strides):  # F.pad begins with the last axis.
         total = kernel - stride
@@ -92,7 +92,7 @@ def same_padding(kernel: int, strides: Triple) -> list[int]:
 
 
 class SameConv3d(nn.Module):
-    """Convolution of a video whose border is repeated."""
+    """3D convolution with replicated borders that only the stride makes smaller."""
 
     def __init__(
         self, channels: int, out: int, kernel: int = 3, strides: Triple = (1, 1, 1), ops=nn
@@ -109,16 +109,16 @@ class SameConv3d(nn.Module):
     def parts(
         self, h: Tensor, prepare: Prepare | None = None, rooms: Rooms | None = None
     ) -> Iterator[Part]:
-        """The answer in parts, see :func:`.border_convolutions.convolved`."""
+        """The output in parts, see :func:`.border_convolutions.convolved`."""
         return convolved(self.conv, h, self.pads, prepare, rooms)
 
 
 class SameConvTranspose3d(nn.Module):
-    """Its counterpart: an axis of n becomes one of n * stride.
+    """Its transposed counterpart: an axis of n becomes one of n * stride.
 
-    A transposed convolution of kernel k is a convolution of kernel k / stride for each of the
-    stride's phases, that is for every place of an output between two inputs. All phases are made by
-    one convolution, and each is then taken from where it begins.
+    A transposed convolution of kernel k equals one convolution of kernel k / stride for each phase,
+    that is each position of an output between two inputs. A single convolution computes all phases,
+    and each is then cropped from its own start.
     """
 
     def __init__(self, channels: int, out: int, strides: Triple, ops=nn):
@@ -136,7 +136,7 @@ class SameConvTranspose3d(nn.Module):
         bias = self.bias.to(h)[:, None, None, None]
         for at, made in convolved(self.conv, h, self.pads):
             for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True):
-                # The phase begins t frames, y rows and x columns later than what was made.
+                # The phase starts t frames, y rows and x columns into the convolution's output.
                 start, stop = max(at.start, t), min(at.stop, t + frames)
                 inner = part[..., y : y + height, x : x + width]
                 inner = inner[:, :, start - at.start : stop - at.start] + bias
@@ -145,8 +145,8 @@ class SameConvTranspose3d(nn.Module):
 
 
 def phases_of(weight: Tensor, strides: Triple) -> Tensor:
-    """The weight of :class:`SameConvTranspose3d`'s convolution from that of a transposed one
-    [in out k k k]."""
+    """The weight of :class:`SameConvTranspose3d`'s convolution from that of a transposed
+    convolution [in out k k k]."""
     names = dict(zip(("rt", "ry", "rx"), strides, strict=True))
     pattern = "i o (t rt) (y ry) (x rx) -> (rt ry rx o) i t y x"
     return rearrange(weight.flip(2, 3, 4), pattern, **names)
@@ -160,7 +160,7 @@ def transposed_of(phases: Tensor, strides: Triple) -> Tensor:
 
 
 def activated(norm: nn.GroupNorm, h: Tensor) -> Tensor:
-    """SiLU of the norm over a whole video [b c t h w]."""
+    """SiLU of the norm over the whole video [b c t h w]."""
     z = F.silu(group_norm(norm, rearrange(h, "b c t h w -> b c (t h) w")), inplace=True)
     return rearrange(z, "b c (t h) w -> b c t h w", t=h.shape[2])
 
@@ -180,7 +180,7 @@ def activated_parts(
 
 
 class ResBlock3D(nn.Module):
-    """Two 3x3x3 convolutions, each after a norm and SiLU, and the residual."""
+    """Residual block of two 3x3x3 convolutions, each after a norm and SiLU."""
 
     def __init__(self, channels: int, ops=nn):
         super().__init__()
@@ -190,7 +190,7 @@ class ResBlock3D(nn.Module):
         self.conv2 = SameConv3d(channels, channels, ops=ops)
 
     def forward(self, h: Tensor, rooms: Rooms | None = None) -> Tensor:
-        """[b c t h w] -> the same shape; where no gradients are needed, in the memory of ``h``."""
+        """[b c t h w] -> the same shape; overwrites ``h`` unless gradients are needed."""
         if torch.is_grad_enabled():
             z = self.conv1(activated(self.norm1, h))
             return h + self.conv2(activated(self.norm2, z))
@@ -219,7 +219,7 @@ class Stage(nn.Module):
 
 
 class Encoder3D(nn.Module):
-    """Videos [b 3 t h w] to the moments of raw latents [b 2c t/f h/f w/f], not yet mixed."""
+    """Videos [b 3 t h w] to moments of raw latents [b 2c t/f h/f w/f], before they are mixed."""
 
     def __init__(self, config: Autoencoder3DConfig, ops=nn):
         super().__init__()
@@ -241,7 +241,7 @@ class Encoder3D(nn.Module):
 
 
 class Decoder3D(nn.Module):
-    """Raw latents to videos. Time grows first, and nothing stands before the last convolution."""
+    """Raw latents to videos. Time is upsampled first; no norm precedes the last convolution."""
 
     def __init__(self, config: Autoencoder3DConfig, ops=nn):
         super().__init__()
@@ -271,7 +271,7 @@ class Autoencoder3D(nn.Module):
     """
 
     reach = None
-    """A frame depends on all latent frames that are decoded with it."""
+    """None: a frame depends on all latent frames that are decoded with it."""
 
     def __init__(self, config: Autoencoder3DConfig, ops=nn):
         super().__init__()
@@ -291,11 +291,11 @@ class Autoencoder3D(nn.Module):
         return self.config.factors[0]
 
     def frames_of(self, latents: range) -> range:
-        """The frames that a range of latent frames stands for."""
+        """The frames that a range of latent frames decodes to."""
         return range(latents.start * self.temporal_factor, latents.stop * self.temporal_factor)
 
     def latents_of(self, frames: range) -> range:
-        """The smallest range of latent frames that stands for all of these frames."""
+        """The smallest range of latent frames that covers all of these frames."""
         factor = self.temporal_factor
         return range(frames.start // factor, -(-frames.stop // factor))
 
@@ -304,11 +304,11 @@ class Autoencoder3D(nn.Module):
         return (raw + self.config.shift) * self.config.scale
 
     def unscaled(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`scaled`."""
+        """Inverse of :meth:`scaled`."""
         return latents / self.config.scale - self.config.shift
 
     def posterior(self, video: Tensor) -> Posterior:
-        """What ``video`` [b t 3 h w] is encoded to.
+        """The posterior of ``video`` [b t 3 h w].
 
         Raises ValueError for a number of frames or a size that the factors do not divide.
         """
@@ -323,21 +323,21 @@ class Autoencoder3D(nn.Module):
         """Scaled latents of ``video`` [b t 3 h w]: the mean, or a sample from standard normal
         ``noise`` of the latents' shape.
 
-        pad: repeat the last frame until the factor divides their number; decoded, as many frames
-        are there too many at the end. Raises ValueError as :meth:`posterior` does.
+        pad: repeat the last frame until the factor divides the number of frames; the decoded video
+        is longer by as many. Raises ValueError as :meth:`posterior` does.
         """
         check_video(video, 3)
         found = self.posterior(self._padded(video) if pad else video)
         return self.scaled(found.mean if noise is None else found.sample(noise))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Pixels of scaled ``latents`` [b t c h w], all of them decoded at once."""
+        """Pixels of scaled ``latents`` [b t c h w], all decoded at once."""
         check_video(latents, self.config.latent_channels)
         raw = rearrange(self.unscaled(latents), "b t c h w -> b c t h w")
         return rearrange(self.decoder(self.mix_latents(raw)), "b c t h w -> b t c h w")
 
     def check_fits(self, video: Tensor) -> None:
-        """Raise ValueError for a video [b t 3 h w] that the factors do not divide."""
+        """Raise ValueError unless the factors divide the video [b t 3 h w]."""
         frames, height, width = (video.shape[axis] for axis in (1, 3, 4))
         time, *sides = self.config.factors
         if frames % time:

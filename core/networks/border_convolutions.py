@@ -1,8 +1,8 @@
-"""Convolutions over space and time of videos [b c t h w] whose border is repeated.
+"""3D convolutions of videos [b c t h w] with replicated borders.
 
-Where no gradients are needed, processors take a few frames at a time: what a convolution reads is
-then normalised and surrounded by its border in memory that stays near the processor and is used
-again, instead of in copies of the whole video, whose pages would be asked for anew by each layer.
+Without gradients, CPUs compute a few frames at a time: the input of a convolution is normalised and
+padded in a small buffer that stays in the cache and is reused, instead of in copies of the whole
+video, for which every layer would have to request memory pages anew.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ELEMENTS = 2**22
-"""Of what a convolution reads or makes at a time on a processor."""
+"""Numbers that a convolution reads or writes at a time on a CPU."""
 
 Prepare = Callable[[Tensor, Tensor], object]
-"""prepare(frames, room): write what becomes of the frames into room, which has their shape."""
+"""prepare(frames, room): write the processed frames into room, which has their shape."""
 
 Part = tuple[slice, Tensor]
-"""Some frames of a video: which they are, and the frames [b c n h w]."""
+"""Some frames of a video: their slice, and the frames [b c n h w]."""
 
 
 class Rooms:
-    """Memory for videos in channels-last order that layers use one after another."""
+    """Channels-last buffers for videos, which layers use one after another."""
 
     def __init__(self) -> None:
         self.rooms: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def __call__(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """The room of that name and shape [b c t h w], the same in every call."""
+        """The buffer of this name and shape [b c t h w], the same in every call."""
         key = (name, tuple(shape))
         if key not in self.rooms:
             self.rooms[key] = room_for(shape, like)
@@ -39,8 +39,7 @@ class Rooms:
 
 
 def room_for(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Memory for a video of that shape [b c t h w], in channels-last order where no gradients are
-    needed."""
+    """Uninitialised memory [b c t h w], channels-last unless gradients are needed."""
     grad = torch.is_grad_enabled()
     layout = torch.contiguous_format if grad else torch.channels_last_3d
     return torch.empty(tuple(shape), dtype=like.dtype, device=like.device, memory_format=layout)
@@ -53,10 +52,10 @@ def convolved(
     prepare: Prepare | None = None,
     rooms: Rooms | None = None,
 ) -> Iterator[Part]:
-    """A 3D convolution of the video ``h`` [b c t h w] with its border repeated, in parts.
+    """A 3D convolution of the video ``h`` [b c t h w] with replicated borders, in parts.
 
-    pads: as F.pad takes them. prepare: what ``h`` goes through before; not where gradients are
-    needed. rooms: where what the convolution reads is written to.
+    pads: as for F.pad. prepare: applied to ``h`` before, not where gradients are needed. rooms:
+    buffers for the input of the convolution.
     """
     if torch.is_grad_enabled():
         made = conv(F.pad(h, list(pads), mode="replicate"))
@@ -75,14 +74,14 @@ def convolved(
         first = start * stride + kept - before[0]
         _fill(window[:, :, kept:length], h, (first, *before[1:]), prepare or _copy)
         yield slice(start, stop), conv(window[:, :, :length])
-        # What the next frames read again; one by one, as the places may overlap.
+        # Frames that the next part reads again; copied one by one, as they may overlap.
         kept = max(0, kernel - stride)
         for i in range(kept):
             window[:, :, i] = window[:, :, few * stride + i]
 
 
 def gathered(parts: Iterable[Part], frames: int, room: Tensor | None = None) -> Tensor:
-    """The video of so many frames that the parts make up, in `room` where that is given."""
+    """The video of so many frames that the parts make up, written into `room` if it is given."""
     for at, made in parts:
         if made.shape[2] == frames:
             return made
@@ -93,7 +92,7 @@ def gathered(parts: Iterable[Part], frames: int, room: Tensor | None = None) -> 
 
 
 def _counts(conv: nn.Module, h: Tensor, padded: Sequence[int]) -> tuple[int, int]:
-    """Frames of the answer to a video of that padded size, and how many to make at a time."""
+    """Number of output frames for that padded input size, and how many to compute at a time."""
     count, *sides = (
         (size - kernel) // stride + 1
         for size, kernel, stride in zip(padded, conv.kernel_size, conv.stride, strict=True)
@@ -105,8 +104,8 @@ def _counts(conv: nn.Module, h: Tensor, padded: Sequence[int]) -> tuple[int, int
 
 
 def _fill(room: Tensor, h: Tensor, corner: Sequence[int], prepare: Prepare) -> None:
-    """Write the frames of a video from ``corner[0]`` on, of which those beyond its ends are
-    repeated, into room [b c n H W], at the row and the column of the corner."""
+    """Write the frames of a video from ``corner[0]`` on into room [b c n H W], at the row and
+    column of the corner; frames beyond its ends and the border around it are replicated."""
     first, last = corner[0], h.shape[2] - 1
     start, stop = (min(max(at, 0), last) for at in (first, first + room.shape[2] - 1))
     places = (max(0, -first), *corner[1:])
@@ -115,13 +114,13 @@ def _fill(room: Tensor, h: Tensor, corner: Sequence[int], prepare: Prepare) -> N
     for axis, (place, size) in enumerate(zip(places, sizes, strict=True), start=2):
         inner = inner.narrow(axis, place, size)
     prepare(h[:, :, start : stop + 1], inner)
-    # Columns first: rows then carry their corners along, and frames their whole border.
+    # Columns first, so that rows include their corners, and frames their whole border.
     for axis, place, size in reversed(list(zip((2, 3, 4), places, sizes, strict=True))):
         _repeat_edges(room, axis, place, size)
 
 
 def _repeat_edges(room: Tensor, axis: int, place: int, size: int) -> None:
-    """Fill room in front of and behind what stands there along an axis."""
+    """Replicate what room holds at place .. place + size - 1 of an axis to both sides of it."""
     end = place + size
     for start, length, source in ((0, place, place), (end, room.shape[axis] - end, end - 1)):
         if length:

@@ -1,5 +1,5 @@
-"""CameraCtrl's pose encoder (He et al. 2024, section 3.3): rays through pixels become features at
-every level, which temporal layers add to what their attention reads."""
+"""CameraCtrl's pose encoder (He et al. 2024, section 3.3): rays through pixels to features at every
+level, which temporal layers add to the input of their attention."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .layers.positions import interleaved_sinusoid
 from .layers.specs import ModuleSpec, module_kind
 
 COORDINATES = 6
-"""Of a ray: see `CameraPath.rays`."""
+"""Of a ray, see `CameraPath.rays`."""
 
 
 @module_kind("camera encoder")
 @dataclass(frozen=True, kw_only=True)
 class CameraEncoderSpec(ModuleSpec):
     """widths: of the features per level, those of the image network. blocks: per level. shuffle:
-    pixels per latent position along one side. positions: frames that it was made for."""
+    pixels per latent position along one side. positions: the most frames it takes."""
 
     widths: tuple[int, ...]
     blocks: int = 2
@@ -36,7 +36,8 @@ class CameraEncoderSpec(ModuleSpec):
 
 
 class CameraEncoder(nn.Module):
-    """Convolutions per frame and attention among frames in turn, see :class:`CameraEncoderSpec`."""
+    """Convolutions per frame alternating with attention over time, see
+    :class:`CameraEncoderSpec`."""
 
     def __init__(self, spec: CameraEncoderSpec, ops=nn):
         super().__init__()

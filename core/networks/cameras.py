@@ -1,4 +1,4 @@
-"""Where the camera is in each frame, and the rays through the pixels of its picture (CameraCtrl, He
+"""Camera poses per frame, and the rays through the pixels of their images (CameraCtrl, He
 et al. 2024, arXiv 2404.02101, section 3.2)."""
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 WIDE = 1280 / 720
-"""Width over height of the pictures of RealEstate10K, for which poses are given."""
+"""Aspect ratio of RealEstate10K's videos, for which poses are given."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraPath:
-    """Cameras of the frames 0, 1, 2, ... of a video; behind its end the last one stays.
+    """The cameras of frames 0, 1, 2, ... of a video; the last one is repeated beyond the end.
 
-    intrinsics: [f 4] focal lengths fx, fy and centre cx, cy, in parts of the picture's width and
-    height. world_to_camera: [f 4 4] float64. ratio: width over height of that picture.
+    intrinsics: [f 4] focal lengths fx, fy and centre cx, cy, as fractions of the image's width and
+    height. world_to_camera: [f 4 4] float64. ratio: aspect ratio of that image.
     """
 
     intrinsics: Tensor
@@ -39,7 +39,7 @@ class CameraPath:
         return len(self.intrinsics)
 
     def at(self, frames: Sequence[int]) -> CameraPath:
-        """The cameras of these absolute frames."""
+        """The cameras of these absolute frame numbers."""
         rows = [min(frame, len(self) - 1) for frame in frames]
         return replace(
             self, intrinsics=self.intrinsics[rows], world_to_camera=self.world_to_camera[rows]
@@ -47,15 +47,15 @@ class CameraPath:
 
     @property
     def to_first(self) -> Tensor:
-        """[f 4 4] from each camera to the first, float32; the first is exactly the identity."""
+        """[f 4 4] from each camera to the first, float32; exactly the identity for the first."""
         poses = self.world_to_camera.double()
         relative = poses[0] @ torch.linalg.inv(poses)
         relative[0] = torch.eye(4, dtype=torch.float64)
         return relative.float()
 
     def pixels(self, width: int, height: int) -> Tensor:
-        """Intrinsics [f 4] in pixels of a picture of another shape, whose longer side sees more
-        than that of the one they are given for."""
+        """Intrinsics [f 4] in pixels of an image of this size, which is the given one cropped where
+        its aspect ratio differs."""
         fx, fy, cx, cy = self.intrinsics.double().unbind(1)
         if self.ratio > width / height:
             fx = fx * (height * self.ratio) / width
@@ -64,8 +64,8 @@ class CameraPath:
         return torch.stack([fx * width, fy * height, cx * width, cy * height], dim=1).float()
 
     def rays(self, width: int, height: int) -> Tensor:
-        """Plücker coordinates [f 6 height width] of the rays through the centres of pixels, seen
-        from the first camera: o x d, then d of unit length."""
+        """Plücker coordinates [f 6 height width] of the rays through pixel centres, relative to the
+        first camera: o x d, then d of unit length."""
         fx, fy, cx, cy = (one[:, None, None] for one in self.pixels(width, height).unbind(1))
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         x, y = (x - cx) / fx, (y - cy) / fy
@@ -79,7 +79,7 @@ class CameraPath:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraUse:
-    """A path that layers follow, and how much."""
+    """A camera path to follow, and how strongly."""
 
     path: CameraPath
     strength: float = 1.0

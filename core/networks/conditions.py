@@ -1,9 +1,9 @@
-"""What a network may be given besides the noisy video and its noise level, and what one takes.
+"""What a network is conditioned on besides the noisy video and its noise level, and what it takes.
 
     network(x [b t c h w], t [b] or [b t], conditions) -> [b t c h w]
 
-Conditions are the same object for every network; a :class:`NetworkSpec` says which of them it
-reads. To give a network more than it reads is an error, as it would be without effect.
+Conditions are the same object for every network, and a :class:`NetworkSpec` says which of them it
+reads. Passing one that the network does not read is an error, as it would have no effect.
 """
 
 from __future__ import annotations
@@ -21,43 +21,44 @@ from .layers.views import Views
 from .reference import ReferenceUse
 
 FRAME_RATE, NOISE_LEVEL, SIZES = "frame_rate", "noise_level", "sizes"
-"""Names among the ids: class of the frame rate [b], step that concatenated frames were noised to
-[b], and SDXL's original size, crop and target size [b 6]."""
+"""Names of ids: frame-rate class [b], step that concatenated frames were noised to [b], and SDXL's
+original size, crop and target size [b 6]."""
 
 VIDEO_IDS = FPS_ID, MOTION, AUGMENTATION = "fps_id", "motion", "augmentation"
-"""Stable Video Diffusion's: frames per second less 1, bucket of the motion, and noise added to the
-start image, each [b] and in the order that the network takes them."""
+"""Those of Stable Video Diffusion: frames per second less 1, motion bucket, and noise added to the
+start image, each [b], in the order in which the network takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Everything a network may be given besides x and t; None or empty = not given.
+    """Everything a network may be conditioned on besides x and t; None or empty = not given.
 
-    Tensors of a batch of one serve all videos, see :meth:`for_videos`.
+    Tensors with a batch of one serve all videos, see :meth:`for_videos`.
     """
 
     text: Tensor | None = None  # tokens [b n d], or [b t n d] for a prompt per frame
     pooled_text: Tensor | None = None  # [b d], or [b t d] for a prompt per frame
     image: Tensor | None = None  # tokens of an image [b n d], or of one per frame [b t n d]
-    ids: Mapping[str, Tensor] = field(default_factory=dict)  # numbers by name, [b] or [b n]
-    concatenated: Tensor | None = None  # [b t c h w], behind the channels of the latents
-    context: ContextFrames | None = None  # given frames, with mask and noise level
-    image_only: Tensor | None = None  # [b t], 1 = a frame that is an image of its own
-    times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
-    frames: tuple[int, ...] | None = None  # absolute numbers of them; None = 0, 1, 2, ...
-    views: Views | None = None  # windows that temporal attention sees, None = all frames
-    reference: ReferenceUse | None = None  # of a planned window, for spatial self-attention
-    step: StepAt | None = None  # of the sampler, for strengths that change over its steps
+    ids: Mapping[str, Tensor] = field(default_factory=dict)  # by name, [b] or [b n]
+    concatenated: Tensor | None = None  # [b t c h w], channels after those of the latents
+    context: ContextFrames | None = None  # with mask and noise level
+    image_only: Tensor | None = None  # [b t], 1 = the frame is an independent image
+    times: Tensor | None = None  # of the frames [t]; None = 0, 1, 2, ...
+    frames: tuple[int, ...] | None = None  # absolute frame numbers; None = 0, 1, 2, ...
+    views: Views | None = None  # windows for temporal attention, None = all frames
+    reference: ReferenceUse | None = None  # for spatial self-attention
+    step: StepAt | None = None  # of the sampler, for strengths that change over steps
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of what is given, the ids by theirs; frames and steps are only numbered."""
+        """The names of the conditions that are given, those of ids included; frames and step are
+        bookkeeping and left out."""
         numbers = ("ids", "frames", "step")
         named = {name: value for name, value in vars(self).items() if name not in numbers}
         return (*(name for name, value in named.items() if value is not None), *self.ids)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:
-        """The same on a network's device, what it computes with in its precision."""
+        """The same on a network's device; what it computes with in its precision."""
 
         def moved(value: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
             return None if value is None else value.to(device=device, dtype=dtype)
@@ -75,8 +76,7 @@ class Conditions:
         )
 
     def for_videos(self, videos: int) -> Conditions:
-        """The same for a batch of `videos`: what is there once, or as a single number, serves all
-        of them."""
+        """The same for a batch of `videos`; batches of one and single numbers are expanded."""
 
         def expanded(value: Tensor | None) -> Tensor | None:
             if value is None or len(value) == videos:
@@ -94,7 +94,7 @@ class Conditions:
         )
 
     def check_noise_level(self, known: int) -> None:
-        """Raise ValueError for a step of the concatenated frames above the highest `known` one."""
+        """Raise ValueError if the concatenated frames are noised to a step above `known`."""
         level = self.ids.get(NOISE_LEVEL)
         highest = 0 if level is None else int(level.max())
         if highest > known:
@@ -103,7 +103,7 @@ class Conditions:
             )
 
     def check_fits(self, x: Tensor) -> None:
-        """Raise ValueError unless what has frames or a size has those of x [b t c h w]."""
+        """Raise ValueError unless conditions per frame or position match x [b t c h w]."""
         shape = list(x.shape)
         if self.context is not None and list(self.context.latents.shape) != shape:
             raise ValueError(
@@ -131,13 +131,12 @@ class Conditions:
 class NetworkSpec:
     """What a network takes.
 
-    name: for messages. latent_channels: of x and of the answer. concatenated: channels behind
-    those, which it must be given. text, image: width of the tokens, None = it reads none. ids: the
-    numbers it reads by name, each with how many values there are (None = any number). context:
-    latent channels of given frames, 0 = it reads none. in_place: these stand in x, as they are
-    told. frames: latent frames of the windows that it was trained on, 0 = not said. made_for_video:
-    it has layers of its own that act over time, whatever temporal layers are put into it. width:
-    channels of its finest level, for estimates of memory.
+    name: for messages. latent_channels: of x and of the output. concatenated: extra input channels,
+    which are required. text, image: width of the tokens, None = not read. ids: by name, each with
+    its number of classes (None = any value). context: latent channels of context frames, 0 = not
+    read. in_place: context frames replace the noisy ones in x, as they are passed. frames: latent
+    frames of the windows it was trained on, 0 = unknown. made_for_video: it has temporal layers of
+    its own, whatever is injected. width: channels of its finest level, to estimate memory.
     """
 
     name: str
@@ -159,12 +158,12 @@ class NetworkSpec:
 
     @property
     def begins_with_image(self) -> bool:
-        """Whether videos begin with an image, given as tokens and beside the latents."""
+        """Whether videos begin with an image, given as tokens and as extra channels."""
         return self.image is not None and self.concatenated > 0
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """The names of the conditions that it reads, the ids by theirs."""
+        """The names of the conditions that it reads, those of ids included."""
         reads = {
             "text": self.text is not None,
             "pooled_text": self.pooled_text,
@@ -179,7 +178,7 @@ class NetworkSpec:
         return (*(name for name, read in reads.items() if read), *self.ids)
 
     def check(self, conditions: Conditions) -> None:
-        """Raise ValueError for conditions that the network does not take, or needs and lacks."""
+        """Raise ValueError for conditions that the network does not take, or requires and lacks."""
         have = 0 if conditions.concatenated is None else conditions.concatenated.shape[2]
         if have != self.concatenated:
             raise ValueError(
@@ -197,8 +196,8 @@ class NetworkSpec:
 
 
 class Network(Protocol):
-    """A denoising network: `network(x [b t c h w], t [b] or [b t], conditions)` gives a tensor like
-    x. `device` and `dtype` are those of its weights."""
+    """A denoising network: `network(x [b t c h w], t [b] or [b t], conditions)` returns a tensor
+    like x. `device` and `dtype` are those of its weights."""
 
     @property
     def spec(self) -> NetworkSpec: ...
@@ -210,10 +209,10 @@ class Network(Protocol):
 
 
 def frame_rate_ids(ids: Mapping[str, int | None], rate: int | None) -> dict[str, Any]:
-    """The class of the frame rate among the ids that a network reads.
+    """The frame-rate class as ids, for a network that reads these `ids`.
 
-    A network that reads the rate was always given one in training, of which 0 is the usual one; one
-    that does not is given none. Raises ValueError for a class that it does not know.
+    A network that reads the rate was trained with one in every step, 0 being the usual one; others
+    get none. Raises ValueError for a class that it does not have.
     """
     if FRAME_RATE not in ids:
         return {}

@@ -1,5 +1,5 @@
-"""How temporal layers read given frames (Video LDM, section 3.2): as features at every level, and
-how noisy they are."""
+"""How temporal layers read context frames (Video LDM, section 3.2): as features at every level,
+with an embedding of their noise level."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .layers.specs import ModuleSpec, module_kind
 @module_kind("context encoder")
 @dataclass(frozen=True, kw_only=True)
 class ContextEncoderSpec(ModuleSpec):
-    """channels: of the given latents. width, levels: of the features. in_place: given frames also
-    stand in the network's own input, each at its own step (LVDM's mixed input): the image network
-    then reads them as the nearly clean frames that they are."""
+    """channels: of the context latents. width, levels: of the features. in_place: context frames
+    also replace the noisy ones in the network's input, each at its own step (LVDM's mixed input),
+    so that the image network sees them nearly clean."""
 
     channels: int
     width: int
@@ -33,7 +33,7 @@ class ContextEncoderSpec(ModuleSpec):
 
 
 class ContextEncoder(nn.Module):
-    """Learned down-sampling of given frames: one feature map of ``width`` channels per level."""
+    """Learned downsampling of context frames: one feature map of ``width`` channels per level."""
 
     def __init__(self, embedding: int, spec: ContextEncoderSpec, ops=nn):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Given frames that a video model continues or fills in between (Video LDM, section 3.2)."""
+"""Context frames, which a video model continues or fills in between (Video LDM, section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from ..diffusion.schedules import NoiseSchedule
 
 CLEAN = -1.0
-"""The noise level of given frames that were not noised; step 0 already has some noise."""
+"""The noise level of context frames without noise; step 0 already has some."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextFrames:
-    """Latents of which some frames are given.
+    """Latents of a video, of which some frames are given.
 
-    ``latents`` [b, t, c, h, w], zero where nothing is given; ``mask`` [b, t], 1 = given, 0 = to be
-    generated; ``noise_level`` [b], the step of the forward process the given latents were perturbed
-    to (LVDM, conditional latent perturbation), CLEAN for none.
+    ``latents`` [b, t, c, h, w], zero where no frame is given; ``mask`` [b, t], 1 = given, 0 = to be
+    generated; ``noise_level`` [b], the step of the forward process that the given latents were
+    perturbed to (LVDM, conditional latent perturbation), CLEAN for none.
     """
 
     latents: Tensor
@@ -38,7 +38,7 @@ class ContextFrames:
 
     @property
     def step(self) -> Tensor:
-        """The noise level [b] for networks that take clean frames for those of step 0."""
+        """The noise level [b] for networks that treat clean frames as step 0."""
         return self.noise_level.clamp(min=0)
 
     @property
@@ -48,7 +48,8 @@ class ContextFrames:
 
     @property
     def masked(self) -> Tensor:
-        """c_S of Video LDM: mask times latents, the mask as last channel, [b, t, c + 1, h, w]."""
+        """c_S of Video LDM: mask times latents, then the mask as last channel,
+        [b, t, c + 1, h, w]."""
         mask = self.expanded_mask
         plane = mask.expand(*mask.shape[:2], 1, *self.latents.shape[-2:])
         return torch.cat([self.latents * mask, plane], dim=2)
@@ -62,12 +63,12 @@ class ContextFrames:
         )
 
     def at(self, frames: Sequence[int]) -> ContextFrames:
-        """The context of some frames of the video, by their positions in it."""
+        """The context of some frames of the video, by position."""
         at = list(frames)
         return replace(self, latents=self.latents[:, at], mask=self.mask[:, at])
 
     def repeated(self, times: int) -> ContextFrames:
-        """The same for a batch that holds each video `times` times, one round after the other."""
+        """For a batch that repeats all videos `times` times, one round after the other."""
 
         def again(value: Tensor) -> Tensor:
             return value.repeat(times, *[1] * (value.ndim - 1))
@@ -89,7 +90,7 @@ class ContextFrames:
 
 
 def no_context(shape: Iterable[int], device: torch.device | str = "cpu") -> ContextFrames:
-    """Context for videos of ``shape`` (b, t, c, h, w) with no frame given."""
+    """Empty context for videos of ``shape`` (b, t, c, h, w)."""
     b, t, c, h, w = shape
     return ContextFrames(
         latents=torch.zeros(b, t, c, h, w, device=device),
@@ -99,7 +100,7 @@ def no_context(shape: Iterable[int], device: torch.device | str = "cpu") -> Cont
 
 
 def given_frames(known: Tensor, positions: Iterable[int], frames: int) -> ContextFrames:
-    """Place ``known`` [b, n, c, h, w] at ``positions`` of videos of ``frames`` frames."""
+    """Context with the frames ``known`` [b, n, c, h, w] at ``positions`` of ``frames`` frames."""
     positions = list(positions)
     if known.shape[1] != len(positions) or any(not 0 <= p < frames for p in positions):
         raise ValueError(
@@ -115,10 +116,10 @@ def given_frames(known: Tensor, positions: Iterable[int], frames: int) -> Contex
 def perturbed(
     context: ContextFrames, schedule: NoiseSchedule, level: int, noise: Tensor
 ) -> ContextFrames:
-    """Perturb the given latents to step ``level`` (LVDM: sqrt(abar_s) z + sqrt(1 - abar_s) n); 0
-    keeps them.
+    """Noise the given latents to step ``level`` (LVDM: sqrt(abar_s) z + sqrt(1 - abar_s) n); 0
+    keeps them as they are.
 
-    ``noise`` is shaped like the latents and is drawn once per video, not once per sampling step.
+    ``noise`` is shaped like the latents, and drawn once per video, not once per sampling step.
     """
     if level == 0:
         return context

@@ -1,7 +1,7 @@
-"""ControlNets (Zhang et al. 2023): a copy of an image U-Net's way down that also sees an image.
+"""ControlNets (Zhang et al. 2023): a copy of an image U-Net's encoder that also sees another image.
 
-Its answers, through convolutions that began at zero, are added to the U-Net's skip connections and
-to its middle block.
+Its outputs, from convolutions that were initialised with zeros, are added to the U-Net's skip
+connections and to its middle block.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from ..diffusion.curves import FULL, Curve, StepAt
 
 Added = Mapping[str, Tensor]
-"""What a U-Net's embedding of the time is added to, by diffusers' names: "text_embeds" [b d] or
-[b t d] and "time_ids" [b n]."""
+"""What a U-Net adds to its time embedding, by diffusers' names: "text_embeds" [b d] or [b t d] and
+"time_ids" [b n]."""
 REDUCTION = 8
-"""Pixels of the image per latent position along one side."""
+"""Pixels of the control image per latent position along one side."""
 
 
 class Residuals(NamedTuple):
-    """What is added to each skip connection, first to last, and to the middle: [(b t), c, h, w]."""
+    """What is added to the skip connections, first to last, and to the middle: [(b t), c, h, w]."""
 
     skips: list[Tensor]
     middle: Tensor
@@ -32,11 +32,11 @@ class Residuals(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Control:
-    """A ControlNet with the image that it follows.
+    """A ControlNet with its control image.
 
-    image: [t, 3, 8 h, 8 w] in [0, 1] for t frames, or [1, 3, 8 h, 8 w] for all. pooled: the answers
-    are averaged over the picture (ControlNets that were trained so, such as "shuffle"). curve: what
-    the strength is multiplied with, by the absolute numbers of the frames and by the step.
+    image: [t, 3, 8 h, 8 w] in [0, 1] for t frames, or [1, 3, 8 h, 8 w] for all. pooled: average the
+    outputs over all positions, for ControlNets trained that way, such as "shuffle". curve: factor
+    of the strength by absolute frame number and step.
     """
 
     network: ControlNetModel
@@ -50,7 +50,7 @@ class Control:
     def __call__(
         self, x: Tensor, timesteps: Tensor, text: Tensor | None, added: Added | None = None
     ) -> Residuals:
-        """For the network's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]; `added` is what
+        """For the network's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]. added: what
         U-Nets such as Stable Diffusion XL's read besides the text."""
         videos, frames = x.shape[:2]
         there = dict(device=self.network.device, dtype=self.network.dtype)
@@ -78,7 +78,7 @@ class Control:
 def along(
     curve: Curve, answer: Tensor, frames: Sequence[int], step: StepAt | None, videos: int
 ) -> Tensor:
-    """answer [(b t) c h w] times a curve over the absolute frames and the step."""
+    """answer [(b t) c h w] times a curve over absolute frame numbers and the step."""
     amount = curve.amount(frames, step, tuple(answer.shape[-2:]))
     if isinstance(amount, Tensor):
         amount = repeat(amount, "t h w -> (b t) 1 h w", b=videos).to(answer)
@@ -86,7 +86,7 @@ def along(
 
 
 def check_fits(network: ControlNetModel, unet: Any) -> None:
-    """Raise ValueError unless a ControlNet is for U-Nets of this diffusers configuration."""
+    """Raise ValueError unless a ControlNet matches U-Nets of this diffusers configuration."""
     for name, what in (
         ("in_channels", "latents of {} channels"),
         ("block_out_channels", "levels of {} channels"),
@@ -102,7 +102,7 @@ def check_fits(network: ControlNetModel, unet: Any) -> None:
 
 
 def summed(residuals: Iterable[Residuals]) -> Residuals | None:
-    """The sum of what several ControlNets answer; None of none."""
+    """The sum of the residuals of several ControlNets; None of none."""
     total: Residuals | None = None
     for one in residuals:
         if total is None:
@@ -114,8 +114,7 @@ def summed(residuals: Iterable[Residuals]) -> Residuals | None:
 
 
 def _per_frame(value: Tensor | None, axes: int, videos: int, frames: int) -> Tensor:
-    """[(b t), ...] of what every video has once, of `axes` axes [b, ...], or for each of its
-    frames [b, t, ...]."""
+    """[(b t), ...] from a tensor per video, of `axes` axes [b, ...], or per frame [b, t, ...]."""
     if value is None:
         raise ValueError("a ControlNet reads the prompt, but the model was given none")
     if value.ndim == axes:

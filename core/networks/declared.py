@@ -1,4 +1,4 @@
-"""Frozen dataclasses that come from files: every value must be of the kind that its field says."""
+"""Frozen dataclasses read from files: every value must have the type that its field declares."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def declare(cls: type[Declared], values: Any, what: str) -> Declared:
 
 
 def check_kinds(cls: type, values: Mapping[str, Any], what: str) -> None:
-    """Raise ValueError unless every value is of the kind that the class's field of its name says;
-    values of other dataclasses are not looked into."""
+    """Raise ValueError unless every value has the type of the class's field of its name; fields of
+    other dataclasses are not checked."""
     for name, hint in _hints(cls).items():
         if name in values and not _fits(values[name], hint):
             kinds = " or ".join(dict.fromkeys(_kinds(hint)))

@@ -1,8 +1,8 @@
 """The modules of an image autoencoder's decoder, on the frames of a video.
 
-They treat frames apart from each other and therefore take a few at a time. Where no gradients are
-needed, features lie in channels-last memory, in which convolutions over space and over time are
-fastest, and a module's answer takes the place of what it was made from.
+Frames are independent of each other here, so a few are processed at a time. Without gradients,
+features are in channels-last memory, in which convolutions over space and over time are fastest,
+and the output of a module overwrites its input.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .layer_calls import activation, convolution
 from .layers.group_norms import group_norm
 
 ELEMENTS = 2**22
-"""Of the features that a module makes at a time: enough for full speed, and few enough to stay near
-the processor, in memory that is used again instead of being asked for anew."""
+"""Numbers of features that a module computes at a time: enough for full speed, and few enough to
+stay in the cache, in memory that is reused instead of being requested anew."""
 
 
 def residual(block: nn.Module, h: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def residual(block: nn.Module, h: Tensor) -> Tensor:
 
 
 def upsample(sampler: nn.Module, h: Tensor) -> Tensor:
-    """Twice the size: the nearest position, then a convolution."""
+    """Twice the size by nearest neighbour, then a convolution."""
     return few_at_a_time(
         lambda part: convolution(sampler.conv, F.interpolate(part, scale_factor=2.0)), h, growth=4
     )
@@ -45,8 +45,8 @@ def head(decoder: nn.Module, h: Tensor) -> Tensor:
 
 
 def few_at_a_time(module: Callable[[Tensor], Tensor], h: Tensor, *, growth: int = 1) -> Tensor:
-    """module(h) for one that treats the frames of ``h`` [n, c, h, w] apart from each other, which
-    may be overwritten. growth: the answer's positions per position."""
+    """module(h), a few of the frames ``h`` [n, c, h, w] at a time, for a module that treats them
+    independently; ``h`` may be overwritten. growth: output positions per input position."""
     parts = h.split(max(1, ELEMENTS // (growth * h[0].numel())))
     if len(parts) == 1:
         return module(h)
@@ -63,7 +63,7 @@ def few_at_a_time(module: Callable[[Tensor], Tensor], h: Tensor, *, growth: int 
 
 
 def _room_for(made: Tensor, frames: int) -> Tensor:
-    """Memory for so many frames, laid out as these are."""
+    """Uninitialised memory for so many frames, with the memory format of `made`."""
     shape = (frames, *made.shape[1:])
     last = made.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format

@@ -1,8 +1,7 @@
 """A denoising network together with everything that is needed to sample from it.
 
-The network works in its own precision; everything outside it is float32. What a network may be
-given besides the noisy latents is bound once by :meth:`DiffusionModel.denoiser`, so that samplers
-see `denoiser(x, sigma)` and nothing else.
+The network works in its own precision; everything outside it is float32. Conditions are bound once
+by :meth:`DiffusionModel.denoiser`, so that samplers see only `denoiser(x, sigma)`.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ class DiffusionModel:
     latent_scale: float  # latents here = (raw - latent_shift) * latent_scale
     latent_shift: float = 0.0
     temporal_factor: int = 1  # frames per latent frame
-    family: str = ""  # published, with settings of its own, such as "lavie base"
-    own_task: str = ""  # what the network was trained for, "" = images from text
+    family: str = ""  # a published model with settings of its own, such as "lavie base"
+    own_task: str = ""  # of the network itself, "" = text to image
     noise_schedule_for_low_res: NoiseSchedule | None = None  # upsamplers only
-    max_noise_level: int = 0  # the highest step the low-resolution video was noised to
-    image_schedule: NoiseSchedule | None = None  # the image model's, where layers changed it
+    max_noise_level: int = 0  # highest step to which low-resolution frames may be noised
+    image_schedule: NoiseSchedule | None = None  # of the image model, if layers replaced it
 
     def __post_init__(self) -> None:
         if self.own_task and self.own_task not in TASKS:
@@ -60,13 +59,13 @@ class DiffusionModel:
 
     @property
     def task(self) -> str:
-        """What the model is for, one of TASKS: the network's own task, else that of the layers in
-        it which say one last; "" where neither does."""
+        """What the model is for, one of TASKS: the network's own task, else that of the last
+        injected layers that declare one; "" if neither does."""
         return self.own_task or self.sets.task
 
     @property
     def has_time_axis(self) -> bool:
-        """Whether its latents are a video, and not a batch of images."""
+        """Whether its latents are a video instead of a batch of images."""
         return not isinstance(self.network, VideoUNet)
 
     @property
@@ -75,7 +74,7 @@ class DiffusionModel:
 
     @property
     def schedule(self) -> NoiseSchedule:
-        """The discrete schedule of the noise levels; ValueError for a model of continuous ones."""
+        """The discrete noise schedule; ValueError for a model with continuous noise levels."""
         if not isinstance(self.preconditioning, DiscretePreconditioning):
             low, high = self.preconditioning.sigma_min, self.preconditioning.sigma_max
             raise ValueError(
@@ -86,30 +85,30 @@ class DiffusionModel:
 
     @property
     def levels(self) -> NoiseSchedule | NoiseRange:
-        """The noise levels: a discrete schedule, or the range of continuous ones."""
+        """The noise levels: a discrete schedule, or a continuous range."""
         known = self.preconditioning
         if isinstance(known, DiscretePreconditioning):
             return known.schedule
         return NoiseRange(sigma_min=known.sigma_min, sigma_max=known.sigma_max)
 
     def with_schedule(self, schedule: NoiseSchedule) -> DiffusionModel:
-        """The same network, which sees other noise levels as its timesteps."""
+        """The same network with another noise schedule."""
         return replace(self, preconditioning=discrete(self.prediction, schedule))
 
     @property
     def sets(self) -> InjectedSets:
-        """The sets of temporal layers in the network, none where it is no image model."""
+        """The sets of temporal layers in the network; empty unless it is a `VideoUNet`."""
         network = self.network
         return network.injections if isinstance(network, VideoUNet) else InjectedSets([])
 
     @property
     def low_res_channels(self) -> int:
-        """Channels that are concatenated to the noisy latents: 3 for an upsampler, else 0."""
+        """Channels concatenated to the noisy latents, such as an upsampler's 3."""
         return self.network.spec.concatenated
 
     @property
     def takes_context(self) -> bool:
-        """Whether the network was made to be given frames."""
+        """Whether the network takes context frames."""
         return self.network.spec.context > 0
 
     @property
@@ -121,20 +120,19 @@ class DiffusionModel:
         return self.network.device
 
     # ----------------------------------------------------------------------------------------------
-    # Temporal layers. The image U-Net is shared by all the models made here, and never changed.
+    # Temporal layers. All these models share the image U-Net, which is never modified.
 
     def with_layers(
         self, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
     ) -> DiffusionModel:
-        """The model with one more set of temporal layers, acting after those it already has.
+        """The model with one more set of temporal layers, which act after those it already has.
 
-        Layers that were trained with betas of their own bring their schedule, unless they are
-        switched off.
+        Active layers that were trained with their own betas bring their noise schedule.
         """
         return self._with_network(combine(self.network, layers, strength))
 
     def with_strength(self, strength: Strength) -> DiffusionModel:
-        """The model with all its temporal layers used at `strength`."""
+        """The model with all its temporal layers at this strength."""
         return self._with_network(self.network.with_strength(strength))
 
     def with_sets(self, sets: Sequence[Injection]) -> DiffusionModel:
@@ -146,7 +144,7 @@ class DiffusionModel:
         return self._with_network(self.network.with_sets([]))
 
     def _with_network(self, network: VideoUNet) -> DiffusionModel:
-        """The model with other sets in its network, and the schedule that these bring."""
+        """The model with another network, and the noise schedule that its layers bring."""
         if self.image_schedule is None and network.injections.betas is None:
             return replace(self, network=network)
         own = self.image_schedule or self.schedule
@@ -155,7 +153,7 @@ class DiffusionModel:
         return model.with_schedule(schedule)
 
     def with_controls(self, controls: Sequence[Control]) -> DiffusionModel:
-        """The model with ControlNets beside its network; ValueError for those of another layout."""
+        """The model with ControlNets; ValueError for those of another layout."""
         return replace(self, network=self.network.with_controls(controls))
 
     # ----------------------------------------------------------------------------------------------
@@ -170,16 +168,16 @@ class DiffusionModel:
         return self.latents.scaled(raw)
 
     def unscaled(self, latents: Tensor) -> Tensor:
-        """The inverse of `scaled`."""
+        """Inverse of `scaled`."""
         return self.latents.unscaled(latents)
 
     # ----------------------------------------------------------------------------------------------
     # Sampling.
 
     def denoiser(self, conditions: Conditions) -> Denoiser:
-        """Bind the conditions: the result is `denoiser(x [b t c h w], sigma [], [b] or [b t])`.
+        """Bind the conditions: returns `denoiser(x [b t c h w], sigma [], [b] or [b t])`.
 
-        Raises ValueError for conditions that the network does not take, or needs and is not given.
+        Raises ValueError for conditions that the network does not take, or requires and lacks.
         """
         self.network.spec.check(conditions)
         conditions.check_noise_level(self.max_noise_level)
@@ -196,7 +194,7 @@ class DiffusionModel:
         return preconditioned(network, self.preconditioning)
 
     def _sized(self, conditions: Conditions, x: Tensor) -> Conditions:
-        """For networks that read sizes: those that say "not cropped", unless others are given."""
+        """Add SDXL's sizes for an uncropped image of this size, if they are read and not given."""
         if SIZES not in self.network.spec.ids or SIZES in conditions.ids:
             return conditions
         height, width = (self.factor * side for side in x.shape[-2:])

@@ -1,7 +1,7 @@
-"""U-Nets made for video from the start, whose layers act on space or on time: LVDM's and
-VideoCrafter's. They share one structure and differ in their attention and in their conditions.
+"""U-Nets built for video, with separate layers for space and for time: LVDM's and VideoCrafter's.
+They share one structure and differ in their attention and conditions.
 
-A network as :mod:`.conditions` describes them.
+They are networks as :mod:`.conditions` describes them.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from .layers.residual import zeroed
 from .video_shape import check_video
 
 FRAMES_PER_SECOND = "frames_per_second"
-"""Name among the ids of a condition [b] of VideoCrafter."""
+"""Name among the ids of VideoCrafter's frame rate [b]."""
 
 USUAL_FRAMES_PER_SECOND = 16
 USUAL_FRAMES = 16
-"""Of the windows that networks without a table of distances were trained on."""
+"""Length of the windows that networks without relative positions were trained on."""
 
 FIRST_HEADS = 8
-"""Heads of VideoCrafter's attention right after the first convolution, at any width."""
+"""Heads of VideoCrafter's attention after the first convolution, whatever its width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GivenFramesSpec:
-    """Frames that are given stand among the noisy ones, and one more channel says which they are.
+    """Context frames replace noisy ones in the input, and an extra channel marks them.
 
-    levels: rows of a table from which the step that they were noised to is embedded, for the whole
-    video. 0: it is embedded as the noise level is, in the place of that of the given frames.
+    levels: rows of an embedding table for the step that they were noised to, added for the whole
+    video. 0: the step is embedded like the noise level and replaces it for context frames with
+    noise.
     """
 
     levels: int = 0
@@ -52,13 +53,14 @@ class GivenFramesSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FactorisedConfig:
-    """channels: width per level, finest first. layers: residual blocks per level on the way down.
-    attended: whether a level has attention. What else differs is said by the specs of the layers.
+    """channels: width per level, finest first. layers: residual blocks per level of the encoder.
+    attended: whether each level has attention. Other differences are in the specs of the layers.
 
     pooled_norm, scale_shift: see :class:`.layers.factorised.ResBlockSpec`. kernel: frames that
-    every 3x3 convolution sees. time_convolutions: of the convolutions over time behind every
-    residual block, the sides of their kernels in space; empty = there are none. first_attention:
-    frames attend to each other before anything else. frames_per_second: the network is told.
+    every 3x3 convolution sees. time_convolutions: spatial kernel sizes of the temporal convolutions
+    after every residual block; empty = none. first_attention: temporal attention before anything
+    else. frames_per_second: whether the network reads the frame rate. given: None = it takes no
+    context frames.
     """
 
     channels: tuple[int, ...]
@@ -84,7 +86,7 @@ class FactorisedConfig:
 
     @property
     def embedding(self) -> int:
-        """Width of the embedding of the noise level."""
+        """Width of the time embedding."""
         return 4 * self.channels[0]
 
     @property
@@ -103,7 +105,7 @@ class FactorisedConfig:
 
 
 class NumberEmbedding(nn.Module):
-    """A real number [...] as [... e]: sinusoids, then two linear layers."""
+    """Embeds real numbers [...] as [... e]: sinusoids, then two linear layers."""
 
     def __init__(self, width: int, embedding: int, ops=nn):
         super().__init__()
@@ -116,7 +118,7 @@ class NumberEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, and attention where the level has it."""
+    """A residual block, and attention if the level has it."""
 
     def __init__(self, channels: int, out: int, config: FactorisedConfig, attended: bool, ops=nn):
         super().__init__()
@@ -124,13 +126,13 @@ class Block(nn.Module):
         self.attend = config.attention.build(out, ops) if attended else None
 
     def forward(self, h: Tensor, inputs: VideoInputs, *, own: bool = False) -> Tensor:
-        """own: ``h`` is nobody else's and may be overwritten."""
+        """own: ``h`` may be overwritten."""
         h = self.res(h, inputs, own=own)
         return h if self.attend is None else self.attend(h, inputs)
 
 
 class Level(nn.Module):
-    """The blocks of one resolution and the convolution that leads to the next, None at the end."""
+    """The blocks of one resolution and the convolution to the next; None at the end."""
 
     def __init__(self, blocks: list[Block], resample: nn.Module | None):
         super().__init__()
@@ -139,7 +141,7 @@ class Level(nn.Module):
 
 
 def _way_down(config: FactorisedConfig, ops) -> tuple[nn.ModuleList, list[int]]:
-    """The levels, and the widths of what they leave for the way up."""
+    """The levels of the encoder, and the widths of its skip connections."""
     levels, width = nn.ModuleList(), config.channels[0]
     skips = [width]
     for out, attended in zip(config.channels, config.attended, strict=True):
@@ -230,8 +232,8 @@ class FactorisedUNet(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """Predict for ``x`` [b t c h w] at ``timesteps`` [], [b] or [b t].
 
-        Without given frames, all are to be made. Raises ValueError for a noise level of given
-        frames that the network has no row for.
+        Without context frames, all frames are generated. Raises ValueError for a noise level of
+        context frames that the embedding table does not have.
         """
         check_video(x, self.config.latent_channels)
         frames = x.shape[1]
@@ -267,13 +269,13 @@ class FactorisedUNet(nn.Module):
             for block in level.blocks:
                 h = block(torch.cat([h, skips.pop()], dim=1), inputs, own=True)
             if level.resample is not None:
-                # Twice the size, but for the odd sizes that were halved.
+                # To the size of the skip connection, as odd sizes are not halved evenly.
                 h = F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest")
                 h = convolved(level.resample, h, inputs.frames)
         return convolved(self.conv_out, F.silu(self.norm_out(h, inputs.frames)), inputs.frames)
 
     # ----------------------------------------------------------------------------------------------
-    # Numbers among the conditions.
+    # Embeddings of the timestep and of the other numbers.
 
     def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """[b e], or [b t e] where frames differ."""
@@ -296,7 +298,7 @@ class FactorisedUNet(nn.Module):
         return embedding + (embedded if embedding.ndim == 2 else embedded[:, None])
 
     def _level_rows(self, level: Tensor) -> Tensor:
-        """[b e] for the noise levels of given frames; those that are clean have no row."""
+        """[b e] for the noise levels of context frames; zeros for clean ones, which have no row."""
         highest, rows = int(level.max()), self.config.given.levels
         if highest >= rows:
             raise ValueError(
@@ -307,7 +309,7 @@ class FactorisedUNet(nn.Module):
 
 
 def with_given(x: Tensor, conditions: Conditions) -> Tensor:
-    """x [b t c h w] with given frames in their places and, behind its channels, their mask."""
+    """x [b t c h w] with context frames in their places and their mask as an extra channel."""
     context = conditions.context
     if context is None:
         return F.pad(x, (0, 0, 0, 0, 0, 1))

@@ -1,7 +1,7 @@
-"""How layers read one given frame of a video, which all of its frames are to continue: as features
-at every level (AnimateLCM's image-to-video layers), or beside the network's input (PIA).
+"""How layers read a given image that all frames of a video continue: as features at every level
+(AnimateLCM's image-to-video layers), or as extra input channels (PIA).
 
-Where several are given, each frame continues the nearest; videos without any get zeros.
+With several images, each frame continues the nearest; videos without any get zeros.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .layers.specs import NO_INPUTS, LayerInputs, LayerSpec, ModuleSpec, module_
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentImages:
-    """Conditions of the frames of a segment from given images.
+    """Image conditions of the frames of a segment.
 
-    latents: [b t c h w], of the image that each continues. distance: [b t] frames from it. there:
-    [b], 0 for videos without one. motion: instead of what the layers have for it, None = theirs.
+    latents: [b t c h w], of the image that each frame continues. distance: [b t] in frames to it.
+    there: [b], 0 for videos without one. motion: overrides the layers' own setting; None = keep it.
     """
 
     latents: Tensor
@@ -37,9 +37,9 @@ class SegmentImages:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeyframeImages:
-    """Images [1 n c h w], as latents, of the absolute frames of a video that are to look like them.
+    """Images [1 n c h w], as latents, for absolute frames of a video.
 
-    motion: how much happens between them, see :attr:`MaskedImageSpec.likeness` and
+    motion: amount of motion between them, see :attr:`MaskedImageSpec.likeness` and
     :attr:`ImageEncoderSpec.motion`; None = as published.
     """
 
@@ -55,7 +55,7 @@ class KeyframeImages:
             )
 
     def of_segment(self, numbers: Sequence[int], like: Tensor, videos: int) -> SegmentImages:
-        """Conditions for the frames of these absolute numbers, in a batch of `videos`."""
+        """Conditions of the frames with these absolute numbers, in a batch of `videos`."""
         nearest, distance = _nearest(torch.tensor(self.frames), torch.tensor(list(numbers)))
         latents = self.latents[:, nearest.to(self.latents.device)].to(like)
         return SegmentImages(
@@ -67,13 +67,14 @@ class KeyframeImages:
 
 
 def _nearest(places: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """For frames [t] the index of the nearest of the places [n], the first of two, and how far."""
+    """For each frame [t], the index of the nearest place [n] (of two, the first) and its
+    distance."""
     distances = (frames[:, None] - places[None]).abs()
     return distances.argmin(dim=1), distances.amin(dim=1)
 
 
 def images_of(context: ContextFrames) -> SegmentImages:
-    """The given frames of a segment as images that its frames continue."""
+    """The context frames of a segment as images that its frames continue."""
     latents, frames = context.latents, torch.arange(context.latents.shape[1])
     chosen, distance = [], []
     for video, mask in zip(latents, context.mask, strict=True):
@@ -95,8 +96,8 @@ def images_of(context: ContextFrames) -> SegmentImages:
 @module_kind("image encoder")
 @dataclass(frozen=True, kw_only=True)
 class ImageEncoderSpec(ModuleSpec):
-    """widths: of the features per level, those of the image network. motion: how much frames are
-    told apart, more for more motion."""
+    """widths: of the features per level, those of the image network. motion: scale of the frames'
+    position embedding; more gives more motion."""
 
     widths: tuple[int, ...]
     channels: int = 4
@@ -109,7 +110,7 @@ class ImageEncoderSpec(ModuleSpec):
 
 
 class ImageEncoder(nn.Module):
-    """Convolutions per frame on a given image to which the frame's number was added."""
+    """Convolutions per frame on the given image plus an embedding of the frame's position."""
 
     def __init__(self, spec: ImageEncoderSpec, ops=nn):
         super().__init__()
@@ -120,7 +121,8 @@ class ImageEncoder(nn.Module):
     def forward(
         self, context: ContextFrames | SegmentImages, dtype: torch.dtype
     ) -> tuple[list[Tensor], None]:
-        """Feature maps [(b t), width, h_l, w_l], finest first; they say nothing of noise."""
+        """Feature maps [(b t), width, h_l, w_l], finest first, and None for an embedding of the
+        noise level."""
         images = context if isinstance(context, SegmentImages) else images_of(context)
         videos, frames = images.latents.shape[:2]
         h = self.conv_in(rearrange(images.latents.to(dtype), "b t c h w -> (b t) c h w"))
@@ -138,8 +140,8 @@ class ImageEncoder(nn.Module):
 
 
 def encoder_blocks(spec: Any, ops) -> Iterator[nn.Module]:
-    """`spec.blocks` blocks per level of `spec.widths`, of which the first of each level but the
-    finest halves the size."""
+    """`spec.blocks` blocks for each level of `spec.widths`; the first of each level but the finest
+    halves the size."""
     before = spec.widths[0]
     for level, width in enumerate(spec.widths):
         for k in range(spec.blocks):
@@ -148,8 +150,8 @@ def encoder_blocks(spec: Any, ops) -> Iterator[nn.Module]:
 
 
 class EncoderBlock(nn.Module):
-    """Two convolutions with a residual, behind 2x average pooling where it shrinks; odd sizes
-    repeat their last row or column."""
+    """Two convolutions with a residual, after 2x average pooling if it shrinks; odd sizes replicate
+    their last row or column."""
 
     def __init__(self, width: int, width_out: int, *, shrinks: bool, ops=nn):
         super().__init__()
@@ -167,14 +169,14 @@ class EncoderBlock(nn.Module):
 
 
 # --------------------------------------------------------------------------------------------------
-# Beside the network's input.
+# Extra input channels.
 
 
 @module_kind("masked image")
 @dataclass(frozen=True, kw_only=True)
 class MaskedImageSpec(ModuleSpec):
-    """likeness: of frames to the given image by their distance from it, in 0 .. 1; the last holds
-    for all that are further away."""
+    """likeness: of frames to the given image by their distance from it, in 0 .. 1; the last value
+    holds for all larger distances."""
 
     likeness: tuple[float, ...]
     levels: int
@@ -190,7 +192,7 @@ class MaskedImageSpec(ModuleSpec):
 
 
 class MaskedImage(nn.Module):
-    """The likeness of every frame as a plane, and the image behind it, at the finest level."""
+    """A plane of each frame's likeness and the image's latents, at the finest level."""
 
     def __init__(self, spec: MaskedImageSpec):
         super().__init__()
@@ -215,10 +217,10 @@ class MaskedImage(nn.Module):
 @module_kind("input channels")
 @dataclass(frozen=True, kw_only=True)
 class InputChannelsSpec(LayerSpec):
-    """What the first convolution would add for further channels, those of the condition.
+    """Weights of the network's first convolution for the extra channels of a condition.
 
-    latents: channels of a first convolution of its own, which takes the place of the image
-    network's where the layer is handed the network's input; 0 = it has none.
+    latents: channels of a first convolution of its own, which replaces the image network's if the
+    layer is passed the network's input; 0 = none.
     """
 
     channels: int = 5

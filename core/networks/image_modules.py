@@ -1,4 +1,4 @@
-"""A residual block of diffusers' image networks, on the frames of videos."""
+"""A residual block of diffusers' image networks, applied to the frames of videos."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def residual_block(
     *,
     own: bool = False,
 ) -> Tensor:
-    """The block on ``h`` [(b t), c, h, w], whose norms take statistics over each `frames` of them.
+    """The block on ``h`` [(b t), c, h, w]; its norms pool statistics over each `frames` frames.
 
-    embedded: what the noise level adds between its convolutions, [(b t), c]. own: ``h`` is nobody
-    else's and may be overwritten.
+    embedded: the projected time embedding that is added between its convolutions, [(b t), c]. own:
+    ``h`` may be overwritten.
     """
     shortcut = block.conv_shortcut
     residual = h if shortcut is None else convolution(shortcut, h)

@@ -1,5 +1,5 @@
-"""From the tokens of an image encoder to a few tokens that a U-Net attends to (VideoCrafter's image
-to video; a Perceiver as in Alayrac et al. 2022, section 3.1)."""
+"""Resamples the tokens of an image encoder to a few tokens that a U-Net attends to (VideoCrafter's
+image-to-video; a Perceiver as in Flamingo, Alayrac et al. 2022, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class ResamplerConfig:
-    """width: inside. queries: tokens that it makes, of width ``out``. embedding: width of the
-    image's tokens."""
+    """width: inner width. queries: number of output tokens, of width ``out``. embedding: width of
+    the image's tokens."""
 
     width: int = 1024
     depth: int = 4
@@ -27,7 +27,7 @@ class ResamplerConfig:
 
 
 class ResamplerLayer(nn.Module):
-    """The queries attend to the image and to themselves at once, then a feed-forward."""
+    """Queries attend to the image and to themselves together, then a feed-forward."""
 
     def __init__(self, config: ResamplerConfig, ops=nn):
         super().__init__()
@@ -43,7 +43,7 @@ class ResamplerLayer(nn.Module):
         self.feed_out = ops.Linear(config.expansion * width, width, bias=False)
 
     def forward(self, image: Tensor, queries: Tensor) -> Tensor:
-        """``image`` [b m d], ``queries`` [b n d] -> the queries, changed."""
+        """``image`` [b m d], ``queries`` [b n d] -> the updated queries."""
         own = self.query_norm(queries)
         seen = torch.cat([self.image_norm(image), own], dim=1)
         q = rearrange(self.to_q(own), "b n (k d) -> b k n d", k=self.heads)
@@ -66,7 +66,7 @@ class ImageResampler(nn.Module):
         self.norm_out = ops.LayerNorm(config.out)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``image``: the encoder's tokens after its last block, without the norm behind it."""
+        """``image``: the encoder's tokens after its last block, before the final norm."""
         image = self.project_in(image)
         queries = self.queries.to(image).expand(len(image), -1, -1)
         for layer in self.layers:

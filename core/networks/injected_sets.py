@@ -1,4 +1,4 @@
-"""Sets of temporal layers in a network: what they are as a whole, and one forward pass of them."""
+"""The sets of temporal layers in a network as a whole, and one forward pass through them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,13 @@ from .weight_updates import Frames, updated
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """One set of temporal layers, how much of it is used, the camera that it follows, images that
-    its frames continue, whether it brings the noise levels that it was trained with, whether its
-    first convolution, where it has one, takes the place of the image network's, and the numbers of
-    frames that are images of their own (Stable Video Diffusion's image-only indicator)."""
+    """One set of temporal layers and how it is used.
+
+    strength: how much of it. camera: the camera path that it follows. images: images that its
+    frames continue. own_levels: whether it brings the noise schedule that it was trained with.
+    own_input: whether its first convolution, if any, replaces the image network's. image_frames:
+    frame numbers that are independent images (Stable Video Diffusion's image-only indicator).
+    """
 
     layers: TemporalLayers
     strength: Strength = FULL_STRENGTH
@@ -48,25 +51,25 @@ class Injection:
 
     @property
     def off(self) -> bool:
-        """Whether none of its layers acts: the image network is then left as it was, which also
-        means its own norms, attention and noise levels, and no given frames in its input."""
+        """Whether none of its layers acts. The image network is then unchanged: it keeps its own
+        norms, attention and noise levels, and no context frames are put into its input."""
         return all(curve.constant == 0.0 for curve in self._residuals)
 
     def acts(self, frames: Sequence[int], step: StepAt | None) -> bool:
-        """Whether some of its layers act on some of these frames at a step."""
+        """Whether any of its layers acts on any of these frames at a step."""
         step = step or FIRST_STEP
         return any(curve.at(frame, step) for curve in self._residuals for frame in frames)
 
     @property
     def _residuals(self) -> list[Curve]:
-        """The strengths of all its layers; of sets without any that of the whole."""
+        """The strengths of all its layers; for a set without layers, the overall strength."""
         strength = self.strength
         found = [strength.residual_at(site) for site in self.layers.spec.sites]
         return found or [strength.curve.at_place("") * strength.overall]
 
 
 class InjectedSets(Sequence[Injection]):
-    """Sets of temporal layers in the order in which they act at each site."""
+    """Sets of temporal layers, in the order in which they act at each site."""
 
     def __init__(self, injections: Sequence[Injection] = ()):
         self._injections = tuple(injections)
@@ -90,34 +93,34 @@ class InjectedSets(Sequence[Injection]):
         return InjectedSets([one for one in self if not one.off])
 
     def acting(self, frames: Sequence[int], step: StepAt | None) -> InjectedSets:
-        """Those that act on some of these frames at a step."""
+        """Those that act on any of these frames at a step."""
         return InjectedSets([one for one in self if one.acts(frames, step)])
 
     def changed(
         self, fits: Callable[[Injection], bool], change: Callable[[Injection], Injection]
     ) -> InjectedSets | None:
-        """The same with the last set that fits changed; None where none does."""
+        """The same sets, with the last one that fits changed; None if none fits."""
         fitting = [k for k, one in enumerate(self) if fits(one)]
         if not fitting:
             return None
         at = fitting[-1]
         return InjectedSets([change(one) if k == at else one for k, one in enumerate(self)])
 
-    # What they were trained for and read.
+    # What they were trained for, and what they read.
 
     @property
     def context_channels(self) -> int:
-        """Latent channels of given frames, 0 where no set was made to be given frames."""
+        """Latent channels of context frames; 0 if no set reads them."""
         return max((spec.context.channels for spec in self.specs if spec.context), default=0)
 
     @property
     def ids(self) -> dict[str, int | None]:
-        """The numbers that some set reads, see `NetworkSpec.ids`."""
+        """The ids that any set reads, see `NetworkSpec.ids`."""
         rates = [spec.rates for spec in self.specs if spec.rates]
         return {FRAME_RATE: min(rates)} if rates else {}
 
     def added_to(self, image: NetworkSpec) -> NetworkSpec:
-        """What an image network takes when these sets are in it."""
+        """The spec of an image network with these sets in it."""
         return replace(
             image,
             name=f"{image.name} with {len(self)} sets of temporal layers",
@@ -130,23 +133,23 @@ class InjectedSets(Sequence[Injection]):
 
     @property
     def image_only(self) -> bool:
-        """Whether some set reads which frames are images of their own."""
+        """Whether any set reads which frames are independent images."""
         return any(spec.reads_image_only for spec in self.specs)
 
     @property
     def reads_views(self) -> bool:
-        """Whether temporal attention can see windows of the frames in all sets."""
+        """Whether the temporal attention of all sets can be windowed."""
         return len(self) > 0 and all(spec.reads_views for spec in self.specs)
 
     @property
     def task(self) -> str:
-        """What the last set that says it was trained for; others adapt it."""
+        """The task of the last set that declares one; the others adapt it."""
         return next((one.trained.task for one in reversed(self.specs) if one.trained.task), "")
 
     @property
     def shared_noise(self) -> float:
-        """How much noise frames share (alpha of `noise.mixed_noise`), as the set that acts last was
-        trained."""
+        """How much noise frames share (alpha of `noise.mixed_noise`): as in the training of the
+        active set that acts last."""
         active = self.active
         return active[-1].layers.spec.trained.shared_noise if active else 0.0
 
@@ -159,19 +162,18 @@ class InjectedSets(Sequence[Injection]):
                 "longer videos need windows"
             )
 
-    # What they change in their host.
+    # What they change in the image network.
 
     @property
     def betas(self) -> Betas | None:
-        """Those of the noise schedule that the last active set with one of its own was trained
-        with."""
+        """Betas of the noise schedule of the last active set that was trained with its own."""
         bringing = [one.layers.spec for one in self.active if one.own_levels]
         brought = [spec.host.betas for spec in bringing if spec.host.betas is not None]
         return brought[-1] if brought else None
 
     def schedule(self, own: NoiseSchedule) -> NoiseSchedule:
-        """The noise levels of a network whose own are `own` with these sets in it: `own` itself
-        unless an active set was trained with others."""
+        """The noise schedule of a network with these sets: its `own` unless an active set was
+        trained with another."""
         if self.betas is None:
             return own
         name, first, last = self.betas
@@ -190,11 +192,11 @@ class InjectedSets(Sequence[Injection]):
 
 
 class LayerPass:
-    """The active sets during one forward pass on videos of `shape` (b, t, c, h, w) of latents.
+    """The active sets during one forward pass on latents of `shape` (b, t, c, h, w).
 
-    Its owner hands in x and its steps first (:meth:`put_context_in_place`), then the time embedding
-    (:meth:`add_embedding`), and calls it at every site in the order of the forward pass, within
-    :meth:`updated`.
+    The network first passes x and its steps (:meth:`put_context_in_place`), then the time embedding
+    (:meth:`add_embedding`), and then calls this at every site in the order of the forward pass,
+    within :meth:`updated`.
     """
 
     def __init__(
@@ -212,7 +214,7 @@ class LayerPass:
         self.embedding: Tensor | None = None
         self.latents: Tensor | None = None
         if conditions.context is None and self.sets.context_channels:
-            # Sets that read given frames were trained with some, or with an empty mask.
+            # Sets that read context frames were also trained with an empty mask.
             b, t, _, h, w = shape
             none = no_context((b, t, self.sets.context_channels, h, w), device)
             conditions = replace(conditions, context=none)
@@ -220,13 +222,13 @@ class LayerPass:
 
     @property
     def sites(self) -> set[str]:
-        """Where a layer of any set acts."""
+        """The sites of all layers."""
         return {site for spec in self.sets.specs for site in spec.sites}
 
     def put_context_in_place(self, x: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """The input [b, t, c, h, w] and its steps [], [b] or [b, t] with given frames standing in
-        the input, each at its own step, where a set was trained so; else as they are. Channels that
-        the input has behind those of the latents stay."""
+        """The input [b, t, c, h, w] and its steps [], [b] or [b, t], with context frames in place
+        of noisy ones, each at its own step, if a set was trained that way. Extra input channels
+        after those of the latents are kept."""
         self.latents = x
         if not any(one.layers.puts_context_in_place for one in self.sets):
             return x, steps
@@ -239,12 +241,12 @@ class LayerPass:
         return x, torch.where(given, context.step.to(steps.dtype)[:, None], steps)
 
     def add_embedding(self, part: Tensor) -> None:
-        """Take in a part of the network's time embedding, [b, e] or [b, t, e]."""
+        """Add a part of the network's time embedding, [b, e] or [b, t, e]."""
         self.embedding = part if self.embedding is None else self.embedding + part
 
     @cached_property
     def _inputs(self) -> list[SetInputs]:
-        """What the layers of each set read; first asked for at the first site."""
+        """The inputs of each set's layers, computed at the first site."""
         return [
             one.layers.prepare(
                 self.embedding,
@@ -261,7 +263,7 @@ class LayerPass:
         ]
 
     def _images(self, one: Injection) -> SegmentImages | None:
-        """The conditions of a set from the images that the frames of this segment continue."""
+        """The image conditions of a set for the frames of this segment."""
         if one.images is None or one.layers.context is None:
             return None
         have, size = tuple(one.images.latents.shape[-2:]), tuple(self.size)
@@ -274,16 +276,14 @@ class LayerPass:
         return one.images.of_segment(numbers, self.embedding, self.videos)
 
     def _image_only(self, one: Injection) -> Tensor | None:
-        """1 for the frames [b t] that are images of their own for this set, None if it was told of
-        none."""
+        """[b t] 1 for frames that are independent images for this set; None if it has none."""
         if not one.image_frames:
             return None
         found = [float(any(at in part for part in one.image_frames)) for at in self.numbers]
         return self.embedding.new_tensor(found).expand(self.videos, -1)
 
     def _camera(self, one: Injection) -> CameraFeatures | None:
-        """The conditions of a set from the cameras of this segment, or from those of each window
-        that attention sees, seen from its first frame."""
+        """The camera conditions of a set for this segment, relative to its first frame."""
         encoder, use = one.layers.camera, one.camera
         if encoder is None or use is None or not use.strength:
             return None
@@ -299,7 +299,7 @@ class LayerPass:
 
     @contextmanager
     def updated(self) -> Iterator[None]:
-        """Let the updates of the layers' weights act as long as this lasts."""
+        """A context in which updates of the layers' weights act."""
         frames = Frames(self.numbers, self.videos, self.step)
         with ExitStack() as stack:
             for one in self.sets:
@@ -307,7 +307,7 @@ class LayerPass:
             yield
 
     def __call__(self, site: str, h: Tensor, place: BlockPlace | None = None) -> Tensor:
-        """Hand h to every set's layer at the site, in a transformer block to those at the place."""
+        """Run every set's layer at the site on h; in a transformer block, those at this place."""
         for one, inputs in zip(self.sets, self._inputs, strict=True):
             if one.layers.acts_at(site, place):
                 strength, scales = self._amount(one.strength.residual_at(site), h), PLAIN
@@ -318,7 +318,7 @@ class LayerPass:
         return h
 
     def _amount(self, curve: Curve, h: Tensor) -> Amount:
-        """What every frame of h gets, in h's rank."""
+        """A strength for h, broadcast to its frames and positions if it varies."""
         if h.ndim == 3:
             return self._per_token(curve, h)
         amount = curve.amount(self.numbers, self.step, tuple(h.shape[-2:]))
@@ -336,7 +336,7 @@ class LayerPass:
 
 
 def grid_of(tokens: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the level of a U-Net, on latents of `size`, that has so many tokens."""
+    """Height and width of the U-Net level that has so many tokens, for latents of `size`."""
     height, width = size
     while height * width > tokens:
         height, width = (height + 1) // 2, (width + 1) // 2

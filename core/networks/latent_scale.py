@@ -1,4 +1,4 @@
-"""From an autoencoder's latents to those of about unit variance that diffusion models work on."""
+"""Scaling of an autoencoder's latents to the unit variance that diffusion models work on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class LatentScale(NamedTuple):
     shift: float = 0.0
 
     def scaled(self, raw: Tensor) -> Tensor:
-        """Latents of about unit variance from those of the autoencoder."""
+        """Latents of about unit variance from the autoencoder's."""
         return (raw - self.shift) * self.scale
 
     def unscaled(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`scaled`."""
+        """Inverse of :meth:`scaled`."""
         return latents / self.scale + self.shift

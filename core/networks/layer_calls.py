@@ -1,5 +1,5 @@
-"""Calls of torch's own layers with what is added to their answers: plainly, or by the faster forms
-of :mod:`..kernels` where that folder is there and they apply."""
+"""Calls of torch's layers with an addend: as written here, or by the faster forms in
+:mod:`..kernels` if that folder exists and they apply."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def convolution(layer: nn.Module, h: Tensor, plus: Tensor | None = None) -> Tens
 
 
 def activation(function: nn.Module, h: Tensor) -> Tensor:
-    """function(h); ``h`` is nobody else's and may be overwritten."""
+    """function(h); ``h`` may be overwritten."""
     return function(h) if FASTER is None else FASTER.activation(function, h)
 
 
 def gated(first: nn.Module, last: nn.Module, x: Tensor, plus: Tensor | None = None) -> Tensor:
     """A feed-forward on ``x`` [..., c], plus ``plus`` [..., c]: value times the exact GELU of the
-    gate (Shazeer 2020), both of which ``first`` makes."""
+    gate (GEGLU, Shazeer 2020), both computed by ``first``."""
     if FASTER is not None:
         return FASTER.gated(first, last, x, plus)
     value, gate = first(x).chunk(2, dim=-1)
@@ -56,18 +56,17 @@ def few_at_a_time(
     *modules: nn.Module,
     own: bool = False,
 ) -> Tensor:
-    """layer(tokens) for one that calls ``modules`` and makes of ``tokens`` [n, t, c] others of that
-    shape, treating what is along `axis`, or every token where it is None, apart from each other.
-    own: the tokens are nobody else's and may be overwritten."""
+    """layer(tokens), for a layer that uses ``modules`` and maps ``tokens`` [n, t, c] to the same
+    shape, treating entries along `axis` independently (None: every token). own: the tokens may be
+    overwritten."""
     if FASTER is None:
         return layer(tokens)
     return FASTER.few_at_a_time(layer, tokens, axis, *modules, own=own)
 
 
 def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Tensor:
-    """tokens + module(norm(tokens)) for a feed-forward of diffusers, or one of this pack, which
-    adds to its answer what it is given; ``tokens`` [n, t, c] are nobody else's and may be
-    overwritten."""
+    """tokens + module(norm(tokens)) for a feed-forward of diffusers, or for one of this pack, which
+    takes the addend as an argument; ``tokens`` [n, t, c] may be overwritten."""
     if FASTER is not None:
         return FASTER.plus_feed_forward(norm, module, tokens)
     if isinstance(module, FeedForward):

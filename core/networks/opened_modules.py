@@ -1,10 +1,10 @@
-"""The image U-Net's modules, opened up for layers that reach inside of them.
+"""The image U-Net's modules, opened up for layers that act inside of them.
 
-Group norms may take statistics over all frames, self-attention may look at other frames, and layers
-sit inside transformer blocks. What a video's frames share, such as the keys and values of its
-prompt, is computed once per video. Everything is in channels-last memory, where an image is its
-tokens and a video is its frames without a copy; not so where gradients are needed, because torch
-2.13 crashes on the way back through such a group norm whose own scale needs none.
+Group norms may pool statistics over all frames, self-attention may read other frames, and layers
+act inside transformer blocks. What the frames of a video share, such as keys and values of the
+prompt, is computed once per video. Everything is in channels-last memory, where images and tokens,
+and frames and videos, are views of each other; not where gradients are needed, because torch 2.13
+crashes in the backward pass of such a group norm if its weight is frozen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .layers.residual import per_frame
 
 
 class OpenedModules:
-    """The modules on [(b t), c, h, w], in which frames know what video they are of."""
+    """The modules on frames [(b t), c, h, w] of known videos."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class OpenedModules:
         grad = torch.is_grad_enabled()
         self.layout = torch.contiguous_format if grad else torch.channels_last
         self.activated = F.silu(embedding)  # [b, e] or [b, t, e]
-        # Keys and values of a prompt are the same for all frames of its video.
+        # A prompt per video has the same keys and values for all of its frames.
         per_frame_text = text is not None and text.ndim == 4
         self.text = text.flatten(0, 1) if per_frame_text else text
 
@@ -55,7 +55,7 @@ class OpenedModules:
 
     @property
     def normed(self) -> int:
-        """Frames that group norms take statistics over together."""
+        """Number of frames over which group norms pool statistics."""
         return self.frames if self.pooled else 1
 
     def res(self, block: nn.Module, h: Tensor, *, own: bool = False) -> Tensor:
@@ -101,7 +101,7 @@ class OpenedModules:
         return self.act(site, tokens, "after_feed_forward")
 
     def to_itself(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
-        """tokens plus their self-attention, in every frame or to others of them."""
+        """tokens plus their self-attention, within each frame or to other frames."""
         attention, norm = block.attn1, block.norm1
         if self.sparse_causal or self.act.conditions.reference is not None:
             return self.to_others(site, attention, norm(tokens), tokens)
@@ -111,8 +111,8 @@ class OpenedModules:
         )  # fmt: skip
 
     def to_others(self, site: str, attention: nn.Module, normed: Tensor, plus: Tensor) -> Tensor:
-        """Self-attention to the frames that `sparse_causal` says, and to what a planned window
-        reads besides its own tokens; plus."""
+        """Self-attention to the frames that `sparse_causal` selects, and to tokens of a reference
+        window; plus ``plus``."""
         q, k, v = projected(attention, normed)
         if self.sparse_causal:
             k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
@@ -124,8 +124,8 @@ class OpenedModules:
         return attend(attention, q, k, v, plus)
 
     def to_text(self, attention: nn.Module, norm: nn.Module, tokens: Tensor) -> Tensor:
-        """tokens plus their cross-attention to the text, which a video [b, m, e] or every frame
-        [(b t), m, e] has."""
+        """tokens plus their cross-attention to the text, given per video [b, m, e] or per frame
+        [(b t), m, e]."""
         if self.text is None:
             raise ValueError("the network attends to text, but none was given")
         k, v = linear(attention.to_k, self.text), linear(attention.to_v, self.text)
@@ -154,8 +154,8 @@ def attend(attention: nn.Module, q: Tensor, k: Tensor, v: Tensor, plus: Tensor) 
 
 
 def first_and_previous(tokens: Tensor, frames: int) -> Tensor:
-    """For every frame the tokens of its video's first frame, then those of the frame before it;
-    the first frame gets itself twice. [(b t), n, c] -> [(b t), 2n, c]."""
+    """For every frame the tokens of the video's first frame, then those of the previous frame; the
+    first frame gets itself twice. [(b t), n, c] -> [(b t), 2n, c]."""
     video = rearrange(tokens, "(b t) n c -> b t n c", t=frames)
     previous = torch.cat([video[:, :1], video[:, :-1]], dim=1)
     both = torch.cat([video[:, :1].expand_as(video), previous], dim=2)

@@ -1,9 +1,9 @@
-"""Spatial self-attention of a window that also reads what one planned window of the same video saw
-at the same step: people and places stay the same over windows that share no frame.
+"""Spatial self-attention that also reads a reference window: what one window of the same video saw
+at the same step. This keeps people and places the same across windows that share no frame.
 
-Frame k of a window reads frame k of the planned one. What is read are the normalised tokens, the
-input of keys and values; the planned window itself reads nothing, so that the order of windows does
-not matter.
+Frame k of a window reads frame k of the reference window: its normalised tokens, which are the
+input of keys and values. The reference window itself reads nothing, so that the order of windows
+does not matter.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class ReferenceWindow:
     """Which window is read, when, and how much.
 
     first: its first frame; a window near the end is moved back into the video. strength, negative:
-    0 .. 1, how much of what is read comes from it where the prompt and where the negative prompt is
-    evaluated; the rest is the window's own. begin, end: parts of the sampling, 0 its first step and
-    1 its last. Raises ValueError for numbers out of these ranges.
+    0 .. 1, share of the reference in what is read when the prompt and when the negative prompt is
+    evaluated; the rest are the window's own tokens. begin, end: fractions of the sampling, 0 the
+    first step and 1 the last. Raises ValueError for numbers outside of these ranges.
     """
 
     first: int = 0
@@ -45,7 +45,7 @@ class ReferenceWindow:
             )
 
     def planned(self, frames: int, window: int) -> tuple[int, ...]:
-        """The frames of the planned window in a video of so many."""
+        """The frames of the reference window in a video of so many frames."""
         start = max(min(self.first, frames - window), 0)
         return tuple(range(start, min(start + window, frames)))
 
@@ -55,17 +55,17 @@ class ReferenceWindow:
 
 @dataclass(eq=False)
 class ReferenceBank:
-    """What the planned window saw in its last evaluation, [(b t), n, c] by place and branch."""
+    """Tokens [(b t), n, c] of the reference window's last evaluation, by place and branch."""
 
     kept: dict[Hashable, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReferenceUse:
-    """An evaluation's part in it: it records, or reads while there is something in the bank.
+    """The role of one evaluation: it records, or reads if the bank has tokens.
 
-    branch: which of the prompts is evaluated; is_negative: whether it is the negative one. lead:
-    frames in front of the window that are none of its own.
+    branch: which prompt is evaluated. is_negative: whether that is the negative prompt. lead:
+    frames in front of the window that are not its own.
     """
 
     bank: ReferenceBank
@@ -79,7 +79,7 @@ class ReferenceUse:
         return replace(self, branch=(branch, is_negative), is_negative=is_negative)
 
     def more(self, place: Hashable, tokens: Tensor, frames: int) -> Tensor | None:
-        """Tokens [(b t), n, c] for attention to read besides its own of this shape, or None."""
+        """Tokens [(b t), n, c] that attention reads besides its own of this shape, or None."""
         if self.records:
             self.bank.kept[place, self.branch] = tokens
             return None
@@ -90,5 +90,5 @@ class ReferenceUse:
         at = torch.arange(frames, device=kept.device) - self.lead
         theirs = theirs[:, at.clamp(0, theirs.shape[1] - 1)].flatten(0, 1)
         strength = self.how.negative if self.is_negative else self.how.strength
-        # Tokens that attention reads twice change nothing: strength 0 is attention as it was.
+        # Reading its own tokens twice does not change attention, so strength 0 has no effect.
         return torch.lerp(tokens, theirs.to(tokens), strength)

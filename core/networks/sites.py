@@ -1,5 +1,5 @@
-"""Sites: where a temporal layer sits in an image U-Net, by name, and what the place is called in a
-given layout of that U-Net.
+"""Sites: names of the places in an image U-Net where a temporal layer can act, and the module paths
+of these places in a U-Net's layout.
 
     in                      after the first convolution
     down.I.res.J            after residual block J of level I, finest level first
@@ -9,8 +9,9 @@ given layout of that U-Net.
     mid.res.0  mid.attn.0  mid.res.1  mid.out
     up.I.res.J  up.I.attn.J  up.I.attn.J.block.K  up.I.out      coarsest level first
 
-Two layouts exist: diffusers' (``down_blocks.0.resnets.1``) and that of the latent diffusion code
-base and ComfyUI (``input_blocks.2.0``). The map is arithmetic on a :class:`UNetLayout`.
+There are two layouts: that of diffusers (``down_blocks.0.resnets.1``) and that of the latent
+diffusion code base and ComfyUI (``input_blocks.2.0``). Paths are computed from a
+:class:`UNetLayout`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _SITE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class UNetLayout:
-    """The numbers of an image U-Net that decide its sites. Levels go from fine to coarse."""
+    """The numbers of an image U-Net that determine its sites. Levels go from fine to coarse."""
 
     channels: tuple[int, ...]  # width per level
     layers: int = 2  # residual blocks per level on the way down
     depths: tuple[int, ...]  # transformer blocks per attention, 0 = no attention
-    mid_depth: int = 1  # the same in the middle, 0 = no attention
+    mid_depth: int = 1  # transformer blocks in the middle, 0 = no attention
 
     def __post_init__(self):
         if len(self.channels) != len(self.depths):
@@ -55,10 +56,10 @@ X4_UPSCALER = UNetLayout(channels=(256, 512, 512, 1024), depths=(0, 1, 1, 1))
 
 
 def layout_of(config) -> UNetLayout:
-    """Read the layout from a diffusers ``UNet2DConditionModel``'s config.
+    """Read the layout from the config of a diffusers ``UNet2DConditionModel``.
 
-    Raises ValueError for block types whose inside is not residual blocks and transformers, and for
-    levels of unequal numbers of layers.
+    Raises ValueError for block types that do not consist of residual blocks and transformers, and
+    for levels with different numbers of layers.
     """
     known = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
     blocks = [*config.down_block_types, config.mid_block_type or "no middle block"]
@@ -83,7 +84,7 @@ def layout_of(config) -> UNetLayout:
 
 
 def level_of(site: str, layout: UNetLayout) -> int:
-    """The level whose width and resolution the tensor at ``site`` has (0 = finest)."""
+    """The level that the tensor at ``site`` belongs to (0 = finest)."""
     parts = check_site(site).split(".")
     if parts[0] == "in":
         return 0
@@ -118,8 +119,7 @@ def attn_sites(layout: UNetLayout) -> Iterator[str]:
 
 def bare_attn_sites(layout: UNetLayout) -> Iterator[str]:
     """Every site where a level without spatial transformers would have one after a residual block:
-    a place for temporal attention alone.
-    """
+    temporal attention can act there all the same."""
     for i, depth in enumerate(layout.depths):
         yield from (f"down.{i}.attn.{j}" for j in range(layout.layers) if not depth)
     if not layout.mid_depth:
@@ -138,11 +138,10 @@ def block_sites(layout: UNetLayout) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class ForwardStep:
-    """One step of a U-Net's forward pass: a spatial module runs, if there is one, and then the
-    layers at the site.
+    """One step of a U-Net's forward pass: a spatial module, if any, then the layers at the site.
 
-    takes_skip: the last skip connection is joined before the module. leaves_skip: one is left after
-    the layers, or by a down-sampler right after itself.
+    takes_skip: the last skip connection is concatenated before the module. leaves_skip: one is
+    saved after the layers; by a down-sampler, before them.
     """
 
     site: str
@@ -153,7 +152,7 @@ class ForwardStep:
 
 @lru_cache(maxsize=32)
 def forward_steps(layout: UNetLayout) -> tuple[ForwardStep, ...]:
-    """The forward pass, in its order: every site but those inside transformers, once."""
+    """The forward pass in order: every site except those inside transformers, once."""
     last = layout.levels - 1
     steps = [ForwardStep("in", "conv_in", leaves_skip=True)]
     for i, depth in enumerate(layout.depths):
@@ -180,9 +179,8 @@ def all_sites(layout: UNetLayout) -> list[str]:
 
 
 def module_site(site: str, layout: UNetLayout) -> str:
-    """The site named after the module that ``site`` follows: the residual block's where an
-    attention site has no transformer to follow, else ``site`` itself.
-    """
+    """The site named after the module that ``site`` follows: the residual block's if an attention
+    site has no transformer to follow, else ``site`` itself."""
     return site.replace(".attn.", ".res.") if site in set(bare_attn_sites(layout)) else site
 
 
@@ -199,12 +197,12 @@ def is_in_block(site: str) -> bool:
 
 
 def kind_of(site: str) -> str:
-    """``"attention"`` for sites in a transformer or where one ends, else ``"convolution"``."""
+    """``"attention"`` for sites in or after a transformer, else ``"convolution"``."""
     return "attention" if ".attn." in check_site(site) else "convolution"
 
 
 # -------------------------------------------------------------------------------------------------
-# Site ↔ module path. (`in` and `*.out` are places between modules: they have no path of their own.)
+# Site ↔ module path. (`in` and `*.out` lie between modules and have no path of their own.)
 
 
 def diffusers_path(site: str) -> str:
@@ -233,7 +231,7 @@ def site_of_diffusers_path(path: str) -> str:
 def ldm_path(site: str, layout: UNetLayout) -> str:
     """Module path of the spatial layer that ``site`` follows, in the ldm / ComfyUI layout.
 
-    Input block 0 is the first convolution; each level adds its layers and, but for the last, one
+    Input block 0 is the first convolution; each level adds its layers and, except for the last, a
     down-sampler. Output blocks hold residual block, transformer and up-sampler in one sequence.
     """
     way, *rest = check_site(site).split(".")

@@ -1,8 +1,8 @@
-"""SparseCtrl (Guo et al. 2023, arXiv 2311.16933): a ControlNet whose frames see each other, which
-follows images that are given for some of the frames.
+"""SparseCtrl (Guo et al. 2023, arXiv 2311.16933): a ControlNet with temporal layers, which follows
+images given for some of the frames.
 
-What it is given is a video of zeros but for these images, and a mask of them as the last channel.
-The noisy latents are zeros to it, so that its first convolution adds its bias alone.
+Its condition is a video of these images, zero elsewhere, with their mask as the last channel. The
+noisy latents are replaced by zeros, so that its first convolution contributes only its bias.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .temporal_layers import TemporalLayers
 from .unet_forward import way_down
 
 GUESS = (-1.0, 0.0)
-"""Powers of ten between which guess mode weighs the answers, first to last."""
+"""Powers of ten that guess mode weights the residuals by, first to last."""
 
 
 class SparseControlNet(nn.Module):
-    """A ControlNet with temporal layers on its way down.
+    """A ControlNet with temporal layers.
 
-    takes_latents: whether the images are latents, of the network's own size, instead of pixels.
-    sees_noise: whether the noisy latents are more than zeros to it. latent_scale: of the latents
-    that it takes over those of the autoencoder.
+    takes_latents: whether the images are latents, at the network's own resolution, instead of
+    pixels. sees_noise: whether it reads the noisy latents instead of zeros. latent_scale: scaling
+    factor of the latents that it takes.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class SparseControlNet(nn.Module):
 
     @property
     def config(self):
-        """diffusers' configuration, that of the U-Net it belongs to."""
+        """The diffusers configuration, of the U-Net it was made for."""
         return self.encoder.config
 
     @property
     def reduction(self) -> int:
-        """Positions of what it follows per latent position along one side."""
+        """Positions of the condition per latent position along one side."""
         return 1 if self.takes_latents else 8
 
     @property
@@ -67,9 +67,9 @@ class SparseControlNet(nn.Module):
         return self.encoder.device
 
     def forward(self, x: Tensor, timesteps: Tensor, text: Tensor, condition: Tensor) -> Residuals:
-        """What is added to the skip connections and the middle for x [b t c h w], timesteps [b] or
-        [b t], text [b n d] or [b t n d] and a condition [t k H W], which all videos share. A
-        network that was trained without the mask, its last channel, does not read it."""
+        """The residuals for x [b t c h w], timesteps [b] or [b t], text [b n d] or [b t n d] and a
+        condition [t k H W], which all videos share. The mask, its last channel, is dropped for a
+        network that was trained without it."""
         encoder, videos = self.encoder, len(x)
         act = LayerPass(InjectedSets([Injection(self.layers)]), Conditions(), x.shape, x.device)
         embedding = encoder.time_embedding(encoder.time_proj(timesteps.flatten()).to(x.dtype))
@@ -87,11 +87,11 @@ class SparseControlNet(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SparseControl:
-    """A SparseCtrl with the images that it follows: a control as :class:`.controlnet.Control` is.
+    """A SparseCtrl with the images that it follows; used like :class:`.controlnet.Control`.
 
     condition: [t, k + 1, H, W] of the frames of the segment, see :func:`sparse_condition`. guess:
-    early answers count less, for prompts that say nothing. curve: what the strength is multiplied
-    with, by the absolute numbers of the frames and by the step.
+    give early residuals less weight, for prompts that say little. curve: factor of the strength by
+    absolute frame number and step.
     """
 
     network: SparseControlNet
@@ -105,8 +105,8 @@ class SparseControl:
     def __call__(
         self, x: Tensor, timesteps: Tensor, text: Tensor | None, added: Added | None = None
     ) -> Residuals:
-        """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]; no SparseCtrl
-        reads what is `added`."""
+        """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]; without
+        `added`."""
         if text is None:
             raise ValueError("a ControlNet reads the prompt, but the model was given none")
         there = dict(device=self.network.device, dtype=self.network.dtype)
@@ -131,8 +131,8 @@ class SparseControl:
 
 
 def sparse_condition(images: Tensor, at: Sequence[int], frames: Sequence[int]) -> Tensor:
-    """images [n c H W] of the absolute frames `at` -> [t, c + 1, H, W] for a segment of `frames`:
-    zeros where none is given, the mask behind."""
+    """images [n c H W] for the absolute frames `at` -> [t, c + 1, H, W] for a segment of `frames`:
+    zeros where none is given, then their mask."""
     count, channels, *size = images.shape
     video = images.new_zeros(len(frames), channels + 1, *size)
     where = dict(zip(at, range(count), strict=True))

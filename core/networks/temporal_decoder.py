@@ -1,7 +1,7 @@
-"""An image decoder with temporal layers inside, by site: Stable Video Diffusion's way to decode any
-latents of the image autoencoder without flicker (Blattmann et al. 2023, section 3).
+"""An image decoder with temporal layers, by site: Stable Video Diffusion's flicker-free decoder for
+the latents of the image autoencoder (Blattmann et al. 2023, section 3).
 
-Sites are named as in a U-Net, see :mod:`.sites`, levels counted from the coarsest:
+Sites are named as in a U-Net, see :mod:`.sites`, with levels counted from the coarsest:
 
     mid.res.0   mid.attn.0   mid.res.1   up.I.res.J     after a module, or inside the attention
     out                                                 after the last convolution, on pixels
@@ -31,7 +31,7 @@ ATTENTION = "mid.attn.0"
 @module_kind("output convolution")
 @dataclass(frozen=True, kw_only=True)
 class OutputConvolutionSpec(LayerSpec):
-    """One convolution [kernel, spatial, spatial], whose answer takes the place of its input."""
+    """One convolution [kernel, spatial, spatial] whose output replaces its input."""
 
     kernel: int = 3
     spatial: int = 1
@@ -58,18 +58,18 @@ class OutputConvolution(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: float = 1.0
     ) -> Tensor:
-        """``h`` [(b t), c, h, w]; nothing else is read."""
+        """``h`` [(b t), c, h, w]; the inputs are not read."""
         z = over_time(self.conv, h, frames)
         return z if strength == 1.0 else h + strength * (z - h)
 
 
 class VideoDecoder(nn.Module):
-    """Decodes latents [b t c h w], scaled, to pixels [b t 3 f h f w] in about [-1, 1], all frames
-    together.
+    """Decodes all frames of scaled latents [b t c h w] at once to pixels [b t 3 f h f w] in about
+    [-1, 1].
 
-    autoencoder: the image model, whose encoder is not used and may be missing. layers: what sits at
-    which site; ValueError for sites that it does not have. strength: how much of the layers is
-    used; at 0 this is the image decoder, frame by frame.
+    autoencoder: the image model; its encoder is not used and may be missing. layers: by site;
+    ValueError for sites that it does not have. strength: of the layers; at 0 this is the image
+    decoder, frame by frame.
     """
 
     temporal_factor = 1
@@ -96,13 +96,13 @@ class VideoDecoder(nn.Module):
 
     @property
     def reach(self) -> int | None:
-        """Frames on either side that a decoded frame can depend on; None where it depends on all
-        that are decoded with it, as norms or attention see them."""
+        """Frames on either side that a decoded frame can depend on; None if it depends on all
+        frames decoded with it, as with pooled norms or attention."""
         each = [layer.reach for layer in self.spec.values()]
         return None if None in each else sum(each)
 
     def with_strength(self, strength: float) -> VideoDecoder:
-        """The same modules, of whose temporal layers another share is used."""
+        """The same modules with temporal layers of another strength."""
         other = VideoDecoder(self.autoencoder, {}, strength=strength)
         other.spec, other.layers = self.spec, self.layers
         return other
@@ -140,7 +140,7 @@ class VideoDecoder(nn.Module):
         return self.layers[name](h, frames, NO_INPUTS, self.strength)
 
     def _attention(self, attention: nn.Module, h: Tensor, frames: int) -> Tensor:
-        """The image decoder's attention; a layer there acts before its last projection."""
+        """The image decoder's attention; a layer acts before its last projection."""
         if key(ATTENTION) not in self.layers or self.strength == 0.0:
             return attention(h)
         tokens = rearrange(attention.group_norm(h), "n c h w -> n (h w) c")

@@ -1,8 +1,8 @@
 """Temporal layers by site: the part of a video model that is trained, saved and shared.
 
-A :class:`TemporalLayers` is a dict from site (see :mod:`.sites`) to layer, plus what reads other
-conditions for these layers: an encoder of given frames (Video LDM, section 3.2) and a frame-rate
-flag (section 3.3). It knows nothing of the image U-Net it will be used with but its layout.
+A :class:`TemporalLayers` is a dict from site (see :mod:`.sites`) to layer, plus modules that read
+other conditions for these layers: an encoder of context frames (Video LDM, section 3.2) and a
+frame-rate embedding (section 3.3). Of the image U-Net it only knows the layout.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .temporal_layers_spec import TemporalLayersSpec
 from .weight_updates import Scheduled
 
 PARTS = (".keys", ".queries")
-"""Behind a site: of its attention alone."""
+"""After a site: for the keys or queries of its attention only."""
 
 
 @dataclass(frozen=True)
 class SetInputs:
-    """What the layers of one set read in one forward pass, by level."""
+    """The inputs of the layers of one set in one forward pass, by level."""
 
     frames: int
     levels: tuple[LayerInputs, ...]
@@ -38,8 +38,7 @@ class SetInputs:
 
 @dataclass(frozen=True)
 class CameraFeatures:
-    """Of the camera's poses, tokens [(b t), n, c] by level for the frames of each window that
-    attention sees, and how much they count. whole: that is one window of all frames."""
+    """Features of the camera's poses, tokens [(b t), n, c] by level, and their strength."""
 
     windows: Mapping[tuple[int, ...], list[Tensor]]
     whole: bool
@@ -57,9 +56,9 @@ class CameraFeatures:
 
 @dataclass(frozen=True)
 class OwnInputs:
-    """Conditions of one set alone: the camera, images that the frames continue, the network's input
-    [b t c h w] for a first layer that takes the place of the network's, and which frames [b t] are
-    images of their own, instead of what the conditions of all sets say."""
+    """Conditions of one set alone: the camera, images that its frames continue, the network's input
+    [b t c h w] for a first layer that replaces the network's, and which frames [b t] are
+    independent images, instead of the indicator for all sets."""
 
     camera: CameraFeatures | None = None
     images: SegmentImages | None = None
@@ -86,14 +85,14 @@ class TemporalLayers(nn.Module):
         self.camera = spec.camera.build(spec.embedding, ops) if spec.camera else None
 
     def with_updates(self, updates: Sequence[Scheduled]) -> TemporalLayers:
-        """The same layers, modules shared, with further updates of their weights beside them."""
+        """The same layers, sharing all modules, with additional updates of their weights."""
         clone = copy.copy(self)
         clone.updates = (*self.updates, *updates)
         return clone
 
     @property
     def update_steps(self) -> bool:
-        """Whether some update changes over a sampler's steps."""
+        """Whether any update changes over a sampler's steps."""
         return any(one.strength.reads_steps for one in self.updates)
 
     def __contains__(self, site: str) -> bool:
@@ -110,9 +109,8 @@ class TemporalLayers(nn.Module):
         conditions: Conditions,
         own: OwnInputs = OwnInputs(),  # noqa: B008 (frozen)
     ) -> SetInputs:
-        """What the layers read, of the host's time ``embedding`` [b, e] or [b, t, e] and of given
-        frames, the frame-rate class, the prompt, the times of the frames and what this set alone
-        is told."""
+        """The inputs of the layers, from the U-Net's time ``embedding`` [b, e] or [b, t, e], the
+        conditions, and the conditions of this set alone."""
         features = [None] * self.spec.layout.levels
         rate = conditions.ids.get(FRAME_RATE)
         text, extension = first_frame_text(conditions.text), None
@@ -142,12 +140,12 @@ class TemporalLayers(nn.Module):
 
     @property
     def puts_context_in_place(self) -> bool:
-        """Whether given frames also stand in the network's own input, each at its own step."""
+        """Whether context frames also replace noisy ones in the network's input."""
         return self.spec.context is not None and self.spec.context.in_place
 
     def acts_at(self, site: str, place: BlockPlace | None) -> bool:
-        """Whether there is a layer at ``site`` that acts at this place of a transformer block, or
-        for None after a module."""
+        """Whether the layer at ``site``, if any, acts at this place of a transformer block; None:
+        after a module."""
         layer = self.spec.layers.get(site)
         return layer is not None and layer.place == place
 
@@ -156,8 +154,7 @@ class TemporalLayers(nn.Module):
         scales: Scales = PLAIN,
     ) -> Tensor:  # fmt: skip
         """Run the layer at ``site`` on ``h`` [(b t), c, h, w], or on tokens [(b t), n, c] inside a
-        transformer block; with none, or at strength 0, return it.
-        """
+        transformer block. Without a layer, or at strength 0, ``h`` is returned."""
         layer = self.at(site)
         if layer is None or (not isinstance(strength, Tensor) and strength == 0.0):
             return h
@@ -173,28 +170,28 @@ def for_frames(per_video: Tensor, embedding: Tensor) -> Tensor:
 
 
 def key(site: str) -> str:
-    """The site as a key of a state dict, where dots separate modules: underscores instead."""
+    """The site as a state-dict key: underscores for dots, which would separate modules."""
     return site.replace(".", "_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """How much of a layer is used: the product of the four that concern it; 0 switches it off.
+    """How much of a layer is used: the product of all that applies to it; 0 switches it off.
 
-    sites: a site, or the beginning of some such as "down.0"; the same with ".keys" or ".queries"
-    behind it concerns these alone, as do the curves ``keys`` and ``queries``. Places of curves are
-    sites, too.
+    kinds: by "attention" and "convolution". sites: by site or prefix, such as "down.0"; with
+    ".keys" or ".queries" appended, only for these, as are the curves ``keys`` and ``queries``. The
+    places of curves are sites as well.
     """
 
     overall: float = 1.0
-    kinds: Mapping[str, float] = field(default_factory=dict)  # "attention", "convolution"
+    kinds: Mapping[str, float] = field(default_factory=dict)
     sites: Mapping[str, float] = field(default_factory=dict)
     curve: Curve = FULL
     keys: Curve = FULL
     queries: Curve = FULL
 
     def at(self, site: str) -> float:
-        """The number of a site, the curve aside."""
+        """The number for a site, without the curve."""
         return self.overall * self.kinds.get(kind_of(site), 1.0) * self._of(site)
 
     def residual_at(self, site: str) -> Curve:
@@ -209,11 +206,11 @@ class Strength:
 
     @property
     def reads_steps(self) -> bool:
-        """Whether some strength changes over a sampler's steps."""
+        """Whether any strength changes over a sampler's steps."""
         return any(one.reads_steps for one in (self.curve, self.keys, self.queries))
 
     def places_without(self, sites: Sequence[str]) -> list[str]:
-        """The names in numbers and curves that none of these sites has or begins with."""
+        """The names in numbers and curves that match none of these sites."""
         curves = self.curve, self.keys, self.queries
         numbers = (name.removesuffix(".keys").removesuffix(".queries") for name in self.sites)
         names = (*numbers, *(name for curve in curves for name in curve.places))

@@ -1,5 +1,5 @@
-"""A set of temporal layers, declared: which layer sits at which site, what else the set reads, what
-it changes in its host, and what it was trained for. Files carry it as JSON."""
+"""The declaration of a set of temporal layers: which layer is at which site, what else the set
+reads, what it changes in the image network, and what it was trained for. Files store it as JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .layers.specs import LayerSpec, ModuleSpec, spec_from_dict
 from .sites import UNetLayout, all_sites, check_site, is_in_block
 
 TASKS = ("text to video", "prediction", "interpolation", "upsampling", "image to video")
-"""What temporal layers are trained for."""
+"""The tasks that temporal layers are trained for."""
 PARTS = ("context", "prompt_reader", "camera")
-"""What a set may have besides its layers."""
+"""Optional modules of a set besides its layers."""
 
 
 class Betas(NamedTuple):
@@ -36,11 +36,11 @@ class Betas(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class HostChanges:
-    """What the image network itself does otherwise while the layers are in it, as in training.
+    """Changes to the image network itself while the layers are in it, as in training.
 
-    pooled_norms: its group norms, but those of transformers, take statistics over all frames.
-    sparse_causal: its self-attention sees the first and the previous frame instead of its own.
-    betas: its noise schedule, where that is not the image model's.
+    pooled_norms: its group norms, except those of transformers, pool statistics over all frames.
+    sparse_causal: its self-attention reads the first and the previous frame instead of its own.
+    betas: its noise schedule, if that is not the image model's.
     """
 
     pooled_norms: bool = False
@@ -50,10 +50,9 @@ class HostChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFor:
-    """What the layers were trained for: one of TASKS, "" where it is not said; length of the
-    segments, for defaults and warnings; how much noise their frames shared (alpha of
-    `noise.mixed_noise`); a published model by its family and name, whose own settings are known.
-    """
+    """What the layers were trained for. task: one of TASKS, "" = not declared. frames: length of
+    the segments, for defaults and warnings. shared_noise: alpha of `noise.mixed_noise`. family: a
+    published model by its family and name, whose own settings are known."""
 
     task: str = ""
     frames: int = 16
@@ -67,12 +66,12 @@ class TrainedFor:
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalLayersSpec:
-    """layers: site -> layer. context: how given frames are read, None = they never are. rates:
-    number of frame-rate classes, 0 = the set does not read the frame rate. prompt_reader: a
-    family's own, see :class:`.layers.specs.LayerInputs`. camera: how the camera's poses are read.
+    """layers: by site. context: how context frames are read, None = not at all. rates: number of
+    frame-rate classes, 0 = the frame rate is not read. prompt_reader: a family's own, see
+    :class:`.layers.specs.LayerInputs`. camera: how camera poses are read.
 
-    Raises ValueError for sites that the layout does not have, and for layers that do not belong
-    where they were put.
+    Raises ValueError for sites that the layout does not have, and for layers that cannot act at
+    theirs.
     """
 
     layout: UNetLayout
@@ -101,39 +100,39 @@ class TemporalLayersSpec:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The sites that carry a layer."""
+        """The sites that have a layer."""
         return tuple(self.layers)
 
     def fits(self, host: UNetLayout) -> bool:
-        """Whether the layers can be put into a U-Net of this layout: how deep its transformers are
-        matters to layers inside of them alone."""
+        """Whether the layers can be injected into a U-Net of this layout: the depth of its
+        transformers matters only to layers inside of them."""
         if any(map(is_in_block, self.layers)):
             return host == self.layout
         return (host.channels, host.layers) == (self.layout.channels, self.layout.layers)
 
     @property
     def embedding(self) -> int:
-        """Width of the time embedding of the host U-Net."""
+        """Width of the U-Net's time embedding."""
         return 4 * self.layout.channels[0]
 
     @cached_property
     def max_frames(self) -> int | None:
-        """The most frames that the layers can see together; None where there is no limit."""
+        """The most frames that the layers can see together; None = no limit."""
         limits = [one.max_frames for one in self.layers.values() if one.max_frames is not None]
         return min(limits, default=None)
 
     @cached_property
     def reads_image_only(self) -> bool:
-        """Whether some layer leaves frames alone that are said to be images of their own."""
+        """Whether any layer leaves frames unchanged that are independent images."""
         return any(layer.reads_image_only for layer in self.layers.values())
 
     @cached_property
     def reads_views(self) -> bool:
-        """Whether the attention of all layers can see windows of the frames."""
+        """Whether the attention of all layers can be windowed."""
         return all(layer.reads_views for layer in self.layers.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for a file's header."""
+        """JSON values, for a file's header."""
         declared = {name: getattr(self, name) for name in PARTS}
         return {
             "layout": asdict(self.layout),
@@ -178,5 +177,5 @@ def _betas(values: Any) -> Betas | None:
 
 
 def layout_from_dict(values: Any) -> UNetLayout:
-    """A layout from JSON values, in which tuples are lists."""
+    """A layout from JSON values, where tuples are lists."""
     return declare(UNetLayout, values, "the layout")

@@ -20,10 +20,10 @@ def unet_forward(
     act: LayerPass,
     residuals: Residuals | None = None,
 ) -> Tensor:
-    """The answer [(b t), c', h, w] for h [(b t), c, h, w].
+    """The output [(b t), c', h, w] for h [(b t), c, h, w].
 
-    embedding: of the time, [b, e] or [b, t, e]. text: [b, n, d] or [b, t, n, d]. act: the layers at
-    every site. residuals: what ControlNets add to the skip connections and to the middle.
+    embedding: of the timesteps, [b, e] or [b, t, e]. text: [b, n, d] or [b, t, n, d]. act: the
+    temporal layers. residuals: what ControlNets add to the skip connections and to the middle.
     """
     spatial = OpenedModules(unet, embedding, text, act)
     h, skips = spatial.enter(h), []
@@ -38,8 +38,8 @@ def unet_forward(
 def way_down(
     encoder: ControlNetModel, h: Tensor, embedding: Tensor, text: Tensor, act: LayerPass
 ) -> tuple[list[Tensor], Tensor]:
-    """The skip connections and the middle of a ControlNet's copy of the way down, from what its
-    first convolution gave."""
+    """The skip connections and the middle of a ControlNet's encoder, from the output of its first
+    convolution."""
     spatial, skips = OpenedModules(encoder, embedding, text, act), []
     h = spatial.enter(h)
     for step in forward_steps(layout_of(encoder.config)):
@@ -86,7 +86,7 @@ def _run(
     if step.module == "conv_in":
         return unet.conv_in(h)
     if step.module == "res":
-        # What was put together with a skip connection is nobody else's.
+        # After the concatenation with a skip connection, h is not used elsewhere.
         block = unet.get_submodule(diffusers_path(step.site))
         return spatial.res(block, h, own=step.takes_skip)
     if step.module == "attn":
@@ -94,5 +94,5 @@ def _run(
     level = int(step.site.split(".")[1])
     if step.module == "downsample":
         return spatial.downsample(unet.down_blocks[level].downsamplers[0], h)
-    # Sizes that do not halve evenly come back to exactly the size of the next skip.
+    # Odd sizes are restored to exactly the size of the next skip connection.
     return spatial.upsample(unet.up_blocks[level].upsamplers[0], h, skips[-1].shape[-2:])

@@ -1,8 +1,8 @@
-"""An image U-Net that became a video U-Net: the same spatial modules, with temporal layers between.
+"""An image U-Net turned into a video U-Net: the same spatial modules with temporal layers between.
 
-The image network is never edited. :class:`VideoUNet` holds it and runs its modules in the order of
-its own forward pass (:mod:`.unet_forward`), handing the tensor to the temporal layers at every
-site. Ejecting is therefore nothing but taking the image network back out.
+The image network is never modified. :class:`VideoUNet` runs its modules in the order of its own
+forward pass (:mod:`.unet_forward`) and passes the features to the temporal layers at every site.
+Ejecting is nothing but taking the image network back out.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ Prompt = Literal["text", "image"]
 
 
 class VideoUNet(nn.Module):
-    """An image U-Net with any number of sets of temporal layers; the sets act in order at each
-    site. ControlNets, if there are any, add to what the image network has learnt on its way down,
-    and updates to the answers of its modules.
+    """An image U-Net with any number of sets of temporal layers, which act in order at each site.
+    ControlNets add to its skip connections and middle, weight updates to outputs of its modules.
 
     A network as :mod:`.conditions` describes them.
     """
@@ -56,7 +55,7 @@ class VideoUNet(nn.Module):
 
     @property
     def injections(self) -> InjectedSets:
-        # The layers may have been moved, which gives others; how they are used stays.
+        # Moving may have replaced the modules in `sets`; how they are used stays the same.
         pairs = zip(self.sets, self._uses, strict=True)
         return InjectedSets([replace(use, layers=layers) for layers, use in pairs])
 
@@ -89,7 +88,7 @@ class VideoUNet(nn.Module):
 
     @property
     def layout(self) -> UNetLayout:
-        """Where in the image U-Net temporal layers can sit."""
+        """Where temporal layers can act in the image U-Net."""
         return layout_of(self.image_unet.config)
 
     @property
@@ -113,7 +112,7 @@ class VideoUNet(nn.Module):
         x, timesteps = act.put_context_in_place(x, timesteps)
         text = conditions.text
         if any(one.by_frame for one in self.updates):
-            # Modules that could answer once for all frames are asked for each of them.
+            # Modules whose output all frames of a video share are run for every frame.
             steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
             timesteps, text = _for_every_frame(steps, 1, frames), _for_every_frame(text, 3, frames)
         frames_of_all = Frames(act.numbers, len(x), act.step)
@@ -128,7 +127,7 @@ class VideoUNet(nn.Module):
         """The image U-Net's time embedding: [b, e], or [b, t, e] for steps [b, t]."""
         unet = self.image_unet
         steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
-        rows = x.new_empty(steps.numel())  # diffusers reads the batch size and precision off this
+        rows = x.new_empty(steps.numel())  # diffusers takes batch size and dtype from this
         embedding = unet.time_embedding(unet.get_time_embed(rows, steps.flatten()))
         embedding = embedding.unflatten(0, steps.shape)
         labels = unet.get_class_embed(x, self._class_labels(x, conditions))
@@ -153,13 +152,13 @@ class VideoUNet(nn.Module):
         return aug if aug is None or frames is None else aug.unflatten(0, (-1, frames))
 
     def _added(self, conditions: Conditions) -> Added:
-        """Pooled text and sizes by diffusers' names, of those that are given."""
+        """Pooled text and sizes by diffusers' names, if they are given."""
         given = {"text_embeds": conditions.pooled_text, "time_ids": conditions.ids.get(SIZES)}
         return {name: value for name, value in given.items() if value is not None}
 
     @property
     def _reads_video_ids(self) -> bool:
-        """Whether the image U-Net was trained with sinusoids of the numbers VIDEO_IDS."""
+        """Whether the image U-Net reads sinusoidal embeddings of VIDEO_IDS."""
         return self.image_unet.config.class_embed_type == "projection"
 
     def _class_labels(self, x: Tensor, conditions: Conditions) -> Tensor | None:
@@ -172,7 +171,7 @@ class VideoUNet(nn.Module):
         embedded = (sinusoid(conditions.ids[name].to(x.device), width) for name in VIDEO_IDS)
         return torch.cat(list(embedded), dim=-1).to(x.dtype).expand(len(x), -1)
 
-    # Other networks of the same image U-Net. It is shared by all of them, and never changed.
+    # Other networks over the same image U-Net, which they share and never modify.
 
     def with_sets(self, injections: Sequence[Injection]) -> VideoUNet:
         """The same image U-Net with these sets instead of its own."""
@@ -189,11 +188,11 @@ class VideoUNet(nn.Module):
         check_fits(network, self.image_unet.config)
 
     def with_strength(self, strength: Strength) -> VideoUNet:
-        """The same with all its sets used at `strength`."""
+        """The same with all its sets at this strength."""
         return self.with_sets([replace(one, strength=strength) for one in self.injections])
 
     def with_image_unet(self, unet: UNet2DConditionModel) -> VideoUNet:
-        """The same sets in another image U-Net of the same layout, one with a LoRA for instance."""
+        """The same sets in another image U-Net of the same layout, for instance one with a LoRA."""
         return VideoUNet(unet, self.injections, self.controls, **self._rest)
 
     def with_updates(self, updates: Sequence[Scheduled]) -> VideoUNet:
@@ -207,14 +206,14 @@ class VideoUNet(nn.Module):
 
 
 def _for_every_frame(value: Tensor | None, axes: int, frames: int) -> Tensor | None:
-    """What every video has once, of `axes` axes, for each of its frames: [b, ...] -> [b t, ...]."""
+    """A tensor per video, of `axes` axes, repeated for its frames: [b, ...] -> [b, t, ...]."""
     if value is None or value.ndim != axes:
         return value
     return value[:, None].expand(-1, frames, *value.shape[1:])
 
 
 def _joined(x: Tensor, conditions: Conditions) -> Tensor:
-    """x [b, t, c, h, w] with what is concatenated behind its channels."""
+    """x [b, t, c, h, w] with the concatenated condition as extra channels."""
     if conditions.concatenated is None:
         return x
     return torch.cat([x, conditions.concatenated], dim=2)
@@ -227,10 +226,9 @@ def inject(
     *,
     prompt: Prompt = "text",
 ) -> VideoUNet:
-    """Turn an image U-Net into a video U-Net; the image U-Net itself is not touched.
+    """Turn an image U-Net into a video U-Net; the image U-Net itself is not modified.
 
-    prompt: what the image U-Net's cross-attention reads. Raises ValueError when the layers were
-    made for another layout.
+    prompt: what the image U-Net's cross-attention reads. Raises ValueError if the layouts differ.
     """
     have, made_for = layout_of(image_unet.config), layers.spec.layout
     if not layers.spec.fits(have):
@@ -245,11 +243,11 @@ def inject(
 def combine(
     video_unet: VideoUNet, layers: TemporalLayers, strength: Strength = FULL_STRENGTH
 ) -> VideoUNet:
-    """Add a further set of temporal layers, acting after those that are there."""
+    """Add one more set of temporal layers, which acts after those that are there."""
     checked = inject(video_unet.image_unet, layers, strength)
     return video_unet.with_sets([*video_unet.injections, *checked.injections])
 
 
 def eject(video_unet: VideoUNet) -> UNet2DConditionModel:
-    """Return the image U-Net, which injection never changed."""
+    """Return the image U-Net, which injection has not modified."""
     return video_unet.image_unet

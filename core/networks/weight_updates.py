@@ -1,5 +1,5 @@
-"""Updates of a network's weights that stand beside them instead of being merged in (LoRA, Hu et al.
-2021): each with a strength that changes over frames and steps, and no weight is ever swapped."""
+"""Weight updates that are applied beside a network's weights instead of being merged (LoRA, Hu
+et al. 2021): their strength can change over frames and steps, and no weight is ever swapped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..diffusion.curves import Amount, Curve, StepAt
 
 
 class WeightUpdate(nn.Module):
-    """scale * (parts, one behind the other) + bias: what an update adds to a module's answer.
+    """scale * (composition of parts) + bias: what an update adds to a module's output.
 
-    parts: linear maps or convolutions without a bias, from the module's input to its output. bias:
-    [o], which the scale does not concern.
+    parts: linear maps or convolutions without bias, from the module's input to its output. bias:
+    [o], not multiplied by the scale.
     """
 
     def __init__(self, parts: Sequence[nn.Module], scale: float = 1.0, bias: Tensor | None = None):
@@ -53,20 +53,20 @@ class WeightUpdates(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Scheduled:
-    """Updates and how much of them is used, by frame and by step."""
+    """Updates with a strength by frame and step."""
 
     updates: WeightUpdates
     strength: Curve
 
     @property
     def by_frame(self) -> bool:
-        """Whether frames may differ."""
+        """Whether the strength may differ between frames."""
         return any(line.over == "frames" for line in self.strength.lines)
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Absolute numbers of the frames of each of `videos` videos in a batch, and the step."""
+    """Absolute frame numbers of each of `videos` videos in a batch, and the sampler's step."""
 
     numbers: Sequence[int]
     videos: int
@@ -75,9 +75,9 @@ class Frames:
 
 @contextmanager
 def updated(root: nn.Module, scheduled: Sequence[Scheduled], frames: Frames) -> Iterator[None]:
-    """Let the updates act in the modules of `root` as long as this lasts.
+    """A context in which the updates act on the modules of `root`.
 
-    What these modules are given has the frames of all videos as its batch, (b t) or b, t.
+    The inputs of these modules have the frames of all videos as batch axes, (b t) or b, t.
     """
     with ExitStack() as stack:
         for one in scheduled:
@@ -87,7 +87,7 @@ def updated(root: nn.Module, scheduled: Sequence[Scheduled], frames: Frames) -> 
             if isinstance(amount, Tensor):
                 amount = repeat(amount.flatten(), "t -> (b t)", b=frames.videos)
             for path, update in one.updates.items():
-                # Before hooks that rearrange the answer.
+                # Runs before hooks that rearrange the output.
                 hook = partial(_add, update=update, amount=amount, path=path)
                 module = root.get_submodule(path)
                 stack.callback(module.register_forward_hook(hook, prepend=True).remove)
@@ -105,7 +105,7 @@ def _add(
 
 
 def _along_frames(amount: Tensor, output: Tensor, path: str) -> Tensor:
-    """amount [(b t)] for an answer [(b t), ...] or [b, t, ...]."""
+    """amount [(b t)] shaped to multiply an output [(b t), ...] or [b, t, ...]."""
     for axes in (1, 2):
         if output.shape[:axes].numel() == len(amount):
             return amount.reshape(*output.shape[:axes], *[1] * (output.ndim - axes))
