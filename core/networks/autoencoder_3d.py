@@ -82,8 +82,7 @@ class Posterior(NamedTuple):
 
 
 def same_padding(kernel: int, strides: Triple) -> list[int]:
-    """Padding for F.pad that turns an axis of n into one of n / stride; the larger half is in
-    front."""
+    """Padding for F.pad that turns an axis of n into n / stride, with the larger half in front."""
     pads = []
     for stride in reversed(strides):  # F.pad begins with the last axis.
         total = kernel - stride

@@ -44,8 +44,7 @@ class GivenFramesSpec:
     """Context frames replace noisy ones in the input, and an extra channel marks them.
 
     levels: rows of an embedding table for the step that they were noised to, added for the whole
-    video. 0: the step is embedded like the noise level and replaces it for context frames with
-    noise.
+    video. 0: the step is embedded like the noise level and replaces it for noised context frames.
     """
 
     levels: int = 0

@@ -67,8 +67,7 @@ class KeyframeImages:
 
 
 def _nearest(places: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """For each frame [t], the index of the nearest place [n] (of two, the first) and its
-    distance."""
+    """For frames [t], the index of the nearest place [n] (the first of two) and its distance."""
     distances = (frames[:, None] - places[None]).abs()
     return distances.argmin(dim=1), distances.amin(dim=1)
 

@@ -105,8 +105,7 @@ class SparseControl:
     def __call__(
         self, x: Tensor, timesteps: Tensor, text: Tensor | None, added: Added | None = None
     ) -> Residuals:
-        """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]; without
-        `added`."""
+        """For the U-Net's input x [b, t, c, h, w] at timesteps [], [b] or [b, t]."""
         if text is None:
             raise ValueError("a ControlNet reads the prompt, but the model was given none")
         there = dict(device=self.network.device, dtype=self.network.dtype)

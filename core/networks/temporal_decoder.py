@@ -64,8 +64,8 @@ class OutputConvolution(nn.Module):
 
 
 class VideoDecoder(nn.Module):
-    """Decodes all frames of scaled latents [b t c h w] at once to pixels [b t 3 f h f w] in about
-    [-1, 1].
+    """Decodes all frames of scaled latents [b t c h w] together, to pixels [b t 3 f h f w] in about
+    [-1, 1], with temporal layers between the decoder's modules.
 
     autoencoder: the image model; its encoder is not used and may be missing. layers: by site;
     ValueError for sites that it does not have. strength: of the layers; at 0 this is the image

@@ -70,8 +70,8 @@ class TemporalLayersSpec:
     frame-rate classes, 0 = the frame rate is not read. prompt_reader: a family's own, see
     :class:`.layers.specs.LayerInputs`. camera: how camera poses are read.
 
-    Raises ValueError for sites that the layout does not have, and for layers that cannot act at
-    theirs.
+    Raises ValueError for sites that the layout does not have, and for layers that do not act at
+    sites of that kind.
     """
 
     layout: UNetLayout

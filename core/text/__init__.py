@@ -1,1 +1,1 @@
-"""Text encoders, CLIP's vocabulary, and weights of words."""
+"""Text encoders, CLIP's vocabulary, and words that a model knows."""

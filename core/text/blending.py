@@ -1,4 +1,4 @@
-"""Between two encoded prompts."""
+"""Interpolation between two encoded prompts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 PARALLEL = 1e-4
-"""Sine of an angle below which a chord is as good as an arc."""
+"""Sine of the angle below which linear interpolation is as good."""
 
 
 def linear(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -18,12 +18,11 @@ def linear(a: Tensor, b: Tensor, share: float) -> Tensor:
 def spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
     """Spherical linear interpolation (Shoemake 1985, section 3.3) of vectors [..., d].
 
-    The angle to each end is in proportion to the share, and so is the length between two of the
-    same length, which the mean of two that point elsewhere falls short of. Vectors that point the
-    same way, or opposite ways, are mixed linearly.
+    The angle grows in proportion to the share, and vectors of equal length keep it, while a linear
+    mean of vectors in different directions is shorter. (Anti-)parallel vectors are mixed linearly.
     """
     u, v = normalize(a, dim=-1), normalize(b, dim=-1)
-    # Near 0, an arc cosine would lose half of the digits.
+    # Near 0, an arc cosine would lose half of its digits.
     lengths = ((u - v).norm(dim=-1, keepdim=True), (u + v).norm(dim=-1, keepdim=True))
     angle = 2 * torch.atan2(*lengths)
     sine = torch.sin(angle)

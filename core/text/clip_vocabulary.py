@@ -1,7 +1,7 @@
 """CLIP's published vocabulary, from the package ``instant-clip-tokenizer``.
 
-Single-file checkpoints hold no tokenizer. This one answers as transformers' ``CLIPTokenizer`` does,
-for the keywords this project uses, and needs no download.
+Single-file checkpoints contain no tokenizer. For the keywords that this project uses, this one
+gives the results of transformers' ``CLIPTokenizer``, without a download.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class ClipTokenizer:
     ) -> dict[str, list]:
         """Token ids under ``input_ids``: a list for one prompt, a list of lists for several.
 
-        ``padding`` "max_length" fills up to ``max_length`` (77 by default); ``truncation`` cuts
-        there and keeps the end token. Raises VocabularyError without the package.
+        ``padding`` "max_length" pads to ``max_length`` (77 by default); ``truncation`` cuts there
+        and keeps the end token. Raises VocabularyError without the package.
         """
         one = isinstance(prompts, str)
         length = self.model_max_length if max_length is None else max_length

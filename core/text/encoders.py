@@ -1,7 +1,7 @@
-"""Words to conditions: a small CLIP text encoder with its tokenizer, and tokens for bounding boxes.
+"""Text conditions: a small CLIP text encoder with its tokenizer, and tokens for bounding boxes.
 
-The encoder is CLIP's architecture (Radford et al. 2021) and is trained together with the image
-model from random weights, as the transformer of the first latent diffusion models was.
+The encoder has CLIP's architecture (Radford et al. 2021) and is trained from scratch together with
+the image model, like the transformer of the first latent diffusion models.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ def build_text_encoder(config: TextConfig) -> CLIPTextModel:
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], length: int) -> Tensor:
-    """Token ids [b, length]; longer prompts are cut, shorter ones padded with the end token."""
+    """Token ids [b, length]; prompts are truncated, or padded with the end token."""
     ids = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True)
     return torch.tensor(ids["input_ids"])
 
 
 def encode_text(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
-    """Condition [b, n, d] from token ids [b, n]: the last hidden state, after the final norm."""
+    """Condition [b, n, d] for token ids [b, n]: the last hidden state, after the final norm."""
     return encoder(input_ids=ids).last_hidden_state
 
 
 def behind_layer(encoder: CLIPTextModel, ids: Tensor, layer: int) -> tuple[Tensor, Tensor | None]:
-    """Tokens [b, n, d] of ids [b, n] behind a layer (-1 is the last), before the final norm, and
-    the projected answer [b, p] to the whole prompt of an encoder that has one."""
+    """The hidden state [b, n, d] for ids [b, n] after a layer (-1 is the last), before the final
+    norm, and the projected embedding [b, p] of the prompt, for encoders that have one."""
     found: list[Tensor] = []
 
     def keep(module: nn.Module, given: tuple, output: Tensor | tuple) -> None:
@@ -90,8 +90,8 @@ def train_tokenizer(
 ) -> None:
     """Learn byte pair merges from ``captions`` and write CLIP's ``vocab.json`` and ``merges.txt``.
 
-    Any text can be encoded: the 256 bytes, in and at the end of a word, come first. Fewer than
-    ``vocabulary`` tokens result when every word of the captions has become one.
+    Any text can be encoded: the 256 bytes, within and at the end of a word, come first. There are
+    fewer than ``vocabulary`` tokens if every word of the captions is a token before.
     """
     from tokenizers import pre_tokenizers
 
@@ -108,10 +108,10 @@ def train_tokenizer(
 
 
 def learn_merges(captions: Iterable[str], count: int) -> list[tuple[str, str]]:
-    """Byte pair merges (Sennrich et al. 2016) of the captions' plain words, most frequent first.
+    """Byte pair merges (Sennrich et al. 2016) of the words in the captions, most frequent first.
 
-    Equally frequent pairs come in the order of the alphabet, so that the result depends on nothing
-    else. The tokenizers library leaves that order to chance.
+    Ties are broken alphabetically, so that the result is deterministic, which the tokenizers
+    library does not guarantee.
     """
     words = Counter(word for text in captions for word in re.findall("[a-z]+|,", text.lower()))
     split = {word: (*word[:-1], word[-1] + "</w>") for word in words}
@@ -129,7 +129,7 @@ def learn_merges(captions: Iterable[str], count: int) -> list[tuple[str, str]]:
 
 
 def merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    """``parts`` with every occurrence of ``pair`` made one, from left to right."""
+    """``parts`` with every occurrence of ``pair`` merged, from left to right."""
     out: list[str] = []
     for part in parts:
         if out and (out[-1], part) == pair:
@@ -151,7 +151,7 @@ def read_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
     """The tokenizer that transformers wrote to ``folder``; CheckpointError if it is broken."""
     try:
         return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    # The reader of vocabularies raises Exception itself.
+    # The tokenizers library raises plain Exception.
     except Exception as error:
         raise CheckpointError(
             f"the tokenizer in {folder} cannot be read: {reason_of(error)}"
@@ -163,10 +163,10 @@ def read_tokenizer(folder: str | os.PathLike) -> CLIPTokenizer:
 
 
 class BoxEncoder(nn.Module):
-    """One condition token per bounding box, to stand after the text tokens (driving scenes).
+    """One condition token per bounding box, appended to the text tokens (driving scenes).
 
-    A token is made of the box's corners, embedded as sinusoids, and of the mean embedding of its
-    label's words. Every prompt gets ``slots`` tokens; those without a box share a learned one.
+    A token combines sinusoids of the box's corners with the mean embedding of its label's words.
+    Every prompt gets ``slots`` tokens; slots without a box share a learned one.
     """
 
     def __init__(self, width: int, vocabulary: int, *, slots: int = 4, frequencies: int = 16):
@@ -180,7 +180,7 @@ class BoxEncoder(nn.Module):
 
     def forward(self, corners: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         """Tokens [b, slots, d] from corners [b, slots, 4] in [0, 1], label ids [b, slots, m]
-        (negative = no word) and presence [b, slots]."""
+        (negative = none) and presence [b, slots]."""
         words = (labels >= 0).unsqueeze(-1).to(self.empty.dtype)
         label = (self.label(labels.clamp_min(0)) * words).sum(-2) / words.sum(-2).clamp_min(1)
         at = sinusoid(corners * 64, self.frequencies, base=64.0).flatten(-2).to(self.empty.dtype)
@@ -191,8 +191,8 @@ class BoxEncoder(nn.Module):
 def box_tensors(
     boxes: Sequence[Sequence], tokenizer: CLIPTokenizer, slots: int, words: int = 4
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Corners, label ids and presence for :class:`BoxEncoder`, from ``boxes``: per prompt a list of
-    objects with ``label`` (a few words) and corners ``x0, y0, x1, y1`` in [0, 1].
+    """Corners, label ids and presence for :class:`BoxEncoder`. boxes: per prompt, a list of objects
+    with a ``label`` of a few words and corners ``x0, y0, x1, y1`` in [0, 1].
 
     Raises ValueError for more boxes than slots and for corners outside the image or out of order.
     """

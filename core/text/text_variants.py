@@ -1,6 +1,6 @@
-"""Text encoders that end at an earlier layer, or that know vectors besides their words.
+"""Text encoders that stop at an earlier layer, or that have additional token vectors.
 
-Both share the weights of the encoder that they are made of, which is not changed.
+Both share the weights of the encoder that they are made from, which is not modified.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..weights.cloning import shared_clone
 
 
 def first_layers(encoder: CLIPTextModel, count: int) -> CLIPTextModel:
-    """The encoder that ends after `count` of its layers, with its final norm ("clip skip")."""
+    """The encoder cut after `count` of its layers, with its final norm ("clip skip")."""
     have = encoder.config.num_hidden_layers
     if not 1 <= count <= have:
         raise ValueError(f"cannot use {count} of the {have} layers of the text encoder")
@@ -26,7 +26,7 @@ def first_layers(encoder: CLIPTextModel, count: int) -> CLIPTextModel:
 
 
 class WordsAndVectors(nn.Module):
-    """A table of token embeddings that goes on, behind its last token, with some vectors."""
+    """A table of token embeddings, extended by some vectors."""
 
     def __init__(self, words: nn.Embedding, vectors: Tensor):
         super().__init__()
@@ -38,7 +38,7 @@ class WordsAndVectors(nn.Module):
         return self.words.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Embeddings [..., d] of ids [...]: the number of words plus k is vector k."""
+        """Embeddings [..., d] of ids [...]; id k + number of words is vector k."""
         count = len(self.words.weight)
         found = self.words(ids.clamp(max=count - 1))
         return torch.where(
@@ -47,7 +47,7 @@ class WordsAndVectors(nn.Module):
 
 
 def with_vectors(encoder: CLIPTextModel, vectors: Tensor) -> CLIPTextModel:
-    """The encoder with vectors [n, d] as further tokens, in this order (Gal et al. 2022)."""
+    """The encoder with vectors [n, d] as additional tokens, in this order (Gal et al. 2022)."""
     words = encoder.get_input_embeddings()
     if vectors.shape[1:] != words.weight.shape[1:]:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Temporal layers of LaVie's kind: attention inside a transformer block of the image network, and
-modules of residual blocks over time and space between its levels (Wang et al. 2023).
+"""LaVie's temporal layers (Wang et al. 2023): temporal attention inside a transformer block of the
+image network, and residual blocks over time and space after its levels.
 
-As the layers in :mod:`.residual`, each of them starts as the identity.
+Like the layers in :mod:`.residual`, each of them starts as the identity.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def relative_buckets(
 ) -> Tensor:
     """The row of the bias table for every pair of frames, [t query, t key].
 
-    Half of the rows are for keys in the future. In each half, small distances have a row of their
-    own, larger ones share rows that widen with the logarithm, up to ``max_distance`` (Raffel et al.
-    2020, section 2.1).
+    Half of the rows are for keys in the future. In each half, small distances have a row each;
+    larger ones share rows whose ranges grow logarithmically up to ``max_distance`` (T5, Raffel
+    et al. 2020, section 2.1).
     """
     half = buckets // 2
     exact = half // 2
     at = torch.arange(frames, device=device)
     offset = at[:, None] - at[None, :]
     distance = offset.abs()
-    # The order of operations decides which side of a border a distance falls on in float32.
+    # In float32, the order of operations decides between two rows at their border.
     ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
     far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
     return half * (offset < 0) + torch.where(distance < exact, distance, far)
@@ -76,21 +76,21 @@ class BucketedBias(nn.Module):
 def rotary_phases(
     frames: int, device: torch.device | str = "cpu", *, rotated: int = ROTATED
 ) -> Tensor:
-    """exp(i p 10000^(-2j / rotated)) at frame p for channel pair j, complex [t, rotated / 2]
-    (Su et al. 2021, eq. 15)."""
+    """exp(i p 10000^(-2j / rotated)) for frame p and channel pair j, complex [t, rotated / 2] (Su
+    et al. 2021, eq. 15)."""
     frequencies = rotary_frequencies(rotated).to(device)
     angles = torch.arange(frames, device=device).float()[:, None] * frequencies
     return torch.polar(torch.ones_like(angles), angles)
 
 
 def rotary_frequencies(rotated: int = ROTATED) -> Tensor:
-    """[rotated / 2] radians per frame."""
+    """[rotated / 2] in radians per frame."""
     return 10000.0 ** (-torch.arange(0, rotated, 2).float() / rotated)
 
 
 def turn(x: Tensor, phases: Tensor) -> Tensor:
-    """Multiply adjacent channel pairs of ``x`` [..., d], read as complex numbers, by ``phases``
-    (broadcast to [..., r]); channels from 2 r on pass."""
+    """Multiply adjacent channel pairs of ``x`` [..., d], as complex numbers, by ``phases``
+    (broadcast to [..., r]); channels from 2 r on are not changed."""
     rotated = 2 * phases.shape[-1]
     pairs = torch.view_as_complex(x[..., :rotated].float().unflatten(-1, (-1, 2)))
     turned = torch.view_as_real(pairs * phases).flatten(-2).to(x.dtype)
@@ -104,9 +104,9 @@ def turn(x: Tensor, phases: Tensor) -> Tensor:
 @module_kind("attention in block")
 @dataclass(frozen=True, kw_only=True)
 class BlockAttentionSpec(LayerSpec):
-    """Attention over time inside a transformer block.
+    """Temporal attention inside a transformer block.
 
-    positions: none at all, or rotary and a learned bias at the same time. block_place: before or
+    positions: "none", or rotary embeddings together with a learned bias. block_place: before or
     after the block's feed-forward.
     """
 
@@ -132,9 +132,9 @@ class BlockAttentionSpec(LayerSpec):
 
 
 class BlockAttention(nn.Module):
-    """Attention among the frames of one spatial position, on the tokens of a transformer block.
+    """Attention over the frames at each spatial position, on the tokens of a transformer block.
 
-    Maps tokens [(b t), n, c] to tokens: norm, attention, and the residual.
+    Maps tokens [(b t), n, c] to tokens: norm, attention, residual.
     """
 
     def __init__(self, width: int, spec: BlockAttentionSpec, ops=nn):
@@ -155,7 +155,7 @@ class BlockAttention(nn.Module):
     def forward(
         self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """Attend among the ``frames`` of every video; scales alone are read here."""
+        """Attend over the ``frames`` of every video; of the inputs, only scales are read."""
         scales, varies = inputs.scales, isinstance(strength, Tensor)
         is_sum = self.blend.mix_factor is None and not varies and strength == 1.0
 
@@ -183,7 +183,7 @@ class BlockAttention(nn.Module):
             bias = self.bias(frames, q.device).to(q)
             phases = rotary_phases(frames, q.device, rotated=min(ROTATED, q.shape[-1] // 2 * 2))
             q, k = (turn(x, phases[:, None, None]) for x in (q, k))
-        # For one video these are views: positions become the batch without moving a number.
+        # For a single video these are views: positions become the batch without a copy.
         q, k, v = (rearrange(x, "b t n k d -> (b n) k t d") for x in (q, k, v))
         out = F.scaled_dot_product_attention(
             q, k, v, attn_mask=None if bias is None else bias[None]
@@ -197,8 +197,8 @@ class BlockAttention(nn.Module):
 
 
 class PooledResBlock(nn.Module):
-    """Residual block of two 3x3 convolutions per frame that reads the noise level; its group norms
-    take statistics over all frames of a video."""
+    """Residual block of two 3x3 convolutions per frame with time embedding; its group norms pool
+    statistics over all frames of a video."""
 
     def __init__(self, channels: int, *, norm_groups: int, eps: float, embedding: int, ops=nn):
         super().__init__()
@@ -219,7 +219,7 @@ class PooledResBlock(nn.Module):
 @module_kind("temporal module")
 @dataclass(frozen=True, kw_only=True)
 class TemporalModuleSpec(LayerSpec):
-    """Residual blocks over time and over space, both of which read the noise level."""
+    """Residual blocks over time and over space, both with time embedding."""
 
     embedding: int
     norm_groups: int = 32
@@ -231,8 +231,8 @@ class TemporalModuleSpec(LayerSpec):
 
 
 class TemporalModule(nn.Module):
-    """Residual blocks over time (kernels 5 and 3) and over space (3x3), then a 1x1 convolution that
-    starts at zero, added to the input [(b t), c, h, w]."""
+    """Residual blocks over time (kernels 5 and 3) and over space (3x3), then a zero-initialised 1x1
+    convolution, added to the input [(b t), c, h, w]."""
 
     def __init__(self, width: int, spec: TemporalModuleSpec, ops=nn):
         super().__init__()

@@ -1,5 +1,5 @@
-"""What :class:`..factorised_unet.FactorisedUNet` is made of besides attention, on frames
-[(b t) c h w] that know how many of them make a video."""
+"""The parts of :class:`..factorised_unet.FactorisedUNet` except its attention, on frames
+[(b t) c h w] of videos with a known number of frames."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ GROUPS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInputs:
-    """What every layer is handed besides the frames.
+    """What every layer gets besides the features.
 
     embedding: of the noise level and all other numbers, after SiLU, [b e] or [b t e]. text, image:
-    tokens [b n d], of every frame [b t n d], or None.
+    tokens [b n d], or [b t n d] per frame, or None.
     """
 
     frames: int
@@ -33,10 +33,10 @@ class VideoInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class ResBlockSpec:
-    """embedding: width of the embedding. scale_shift: it scales and shifts what the second norm
-    makes, instead of being added before that. pooled_norm: norms take their statistics over all
-    frames of a video, not per frame. kernel: frames that the convolutions see. over_time: of the
-    convolutions over time that follow, the sides of their kernels in space; empty = none do."""
+    """embedding: width of the embedding. scale_shift: it scales and shifts the output of the second
+    norm instead of being added before it. pooled_norm: pool the norms' statistics over all frames
+    of a video instead of per frame. kernel: frames that the convolutions see. over_time: spatial
+    kernel sizes of the temporal convolutions that follow; empty = none."""
 
     embedding: int
     scale_shift: bool = False
@@ -48,8 +48,7 @@ class ResBlockSpec:
 def convolution_3x3(
     channels: int, out: int, *, kernel: int = 1, stride: int = 1, ops=nn
 ) -> nn.Conv2d | nn.Conv3d:
-    """A 3x3 convolution of every frame, or of `kernel` of them; zero beyond the border and beyond
-    the video."""
+    """A 3x3 convolution per frame, or over `kernel` frames; zero-padded in space and time."""
     if kernel == 1:
         return ops.Conv2d(channels, out, 3, stride=stride, padding=1)
     how = dict(stride=(1, stride, stride), padding=(kernel // 2, 1, 1))
@@ -65,7 +64,7 @@ def convolved(layer: nn.Module, h: Tensor, frames: int, plus: Tensor | None = No
 
 
 class ResBlock(nn.Module):
-    """Two 3x3 convolutions per frame, the embedding between them, and the residual."""
+    """Residual block of two 3x3 convolutions with the embedding between them."""
 
     def __init__(self, channels: int, out: int, spec: ResBlockSpec, ops=nn):
         super().__init__()
@@ -81,7 +80,7 @@ class ResBlock(nn.Module):
         self.over_time = TimeConvolutions(out, spec.over_time, ops) if spec.over_time else None
 
     def forward(self, h: Tensor, inputs: VideoInputs, *, own: bool = False) -> Tensor:
-        """own: ``h`` is nobody else's and may be overwritten."""
+        """own: ``h`` may be overwritten."""
         frames = inputs.frames
         residual = h if self.skip is None else convolution(self.skip, h)
         z = self.norm1(h, frames, own=own and self.skip is not None)
@@ -98,8 +97,8 @@ class ResBlock(nn.Module):
 
 
 class TimeConvolutions(nn.Module):
-    """Convolutions over three frames, zero beyond the video, each after a norm over all frames and
-    SiLU, and the residual. sides: of their kernels in space."""
+    """A residual stack of zero-padded convolutions over three frames, each after a norm over all
+    frames and SiLU. sides: their spatial kernel sizes."""
 
     def __init__(self, width: int, sides: Sequence[int], ops=nn):
         super().__init__()

@@ -1,11 +1,11 @@
-"""The three ways in which space-time factorised U-Nets attend after a residual block.
+"""The three forms of attention after a residual block of space-time factorised U-Nets.
 
     SplitAttentionSpec          LVDM, unconditional, prediction, interpolation
     InterleavedTransformerSpec  LVDM, text to video
     StackedTransformersSpec     VideoCrafter
 
-Each spec builds a layer `layer(h [(b t) c h w], inputs) -> h`, the residual included. Tokens are
-[(b t) s c], also where attention is among the frames of one position.
+Each spec builds a layer `layer(h [(b t) c h w], inputs) -> h`, which includes the residual. Tokens
+are [(b t) s c], also where attention is over the frames at one position.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def tokens_of(h: Tensor) -> Tensor:
 
 
 def frames_like(tokens: Tensor, h: Tensor) -> Tensor:
-    """Inverse of :func:`tokens_of` for frames of h's size."""
+    """Inverse of :func:`tokens_of`, for frames of the size of h."""
     return rearrange(tokens, "n (h w) c -> n c h w", h=h.shape[-2])
 
 
 def to_prompt(attention: Attention, norm: nn.Module, tokens: Tensor, inputs: VideoInputs) -> Tensor:
-    """tokens [(b t) s c] plus the attention of the normed ones to text and image, which a video or
-    every frame has."""
+    """tokens [(b t) s c] plus cross-attention from the normalised tokens to text and image, which
+    are both per video or both per frame."""
     text, image = inputs.text, inputs.image
     if text is None:
         raise ValueError("the network attends to text, but none was given")
@@ -56,8 +56,8 @@ def to_prompt(attention: Attention, norm: nn.Module, tokens: Tensor, inputs: Vid
 
 @dataclass(frozen=True, kw_only=True)
 class SplitAttentionSpec:
-    """Attention in space, then in time. heads: at every width; None for as many as there are of
-    head_width channels. max_distance: frames at which distances are clipped."""
+    """Attention in space, then in time. heads: at every width; None = as many as head_width
+    channels each make. max_distance: frames at which distances are clipped."""
 
     heads: int | None
     max_distance: int
@@ -74,7 +74,7 @@ class SplitAttentionSpec:
 
 
 class SplitAttention(nn.Module):
-    """See :class:`SplitAttentionSpec`; the second norm is over the frames of one position."""
+    """See :class:`SplitAttentionSpec`; the second norm is over the frames at each position."""
 
     def __init__(self, width: int, spec: SplitAttentionSpec, ops=nn):
         super().__init__()
@@ -100,8 +100,8 @@ class SplitAttention(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class InterleavedTransformerSpec:
-    """A transformer that attends to space and time by turns. text: width of the text's tokens.
-    heads, head_width, max_distance: see :class:`SplitAttentionSpec`."""
+    """A transformer that alternates attention over space and over time. text: width of the text's
+    tokens. heads, head_width, max_distance: see :class:`SplitAttentionSpec`."""
 
     heads: int | None
     text: int
@@ -119,7 +119,7 @@ class InterleavedTransformerSpec:
 
 
 class InterleavedBlock(nn.Module):
-    """Attention in the frame, among frames, to the text, among frames once more, feed-forward."""
+    """Attention in space, in time, to the text, in time once more, then a feed-forward."""
 
     def __init__(self, width: int, spec: InterleavedTransformerSpec, ops=nn):
         super().__init__()
@@ -168,11 +168,11 @@ class InterleavedTransformer(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class StackedTransformersSpec:
-    """A transformer in the frame, then one among frames.
+    """A transformer over space, then one over time.
 
-    head_width: channels of a head. text, image: widths of the tokens that the first attends to; an
-    image's besides the text's. max_distance: of relative positions in time, None = none at all.
-    depth, time_depth: blocks of either.
+    head_width: channels per head. text, image: widths of the tokens that the first one attends to;
+    the image's in addition to the text's. max_distance: of relative positions in time, None = no
+    positions. depth, time_depth: number of blocks of each.
     """
 
     head_width: int
@@ -187,7 +187,7 @@ class StackedTransformersSpec:
 
 
 class TransformerBlock(nn.Module):
-    """Two attentions and a feed-forward, each after a norm; `second` says what the other one is."""
+    """Two attentions and a feed-forward, each after a norm."""
 
     def __init__(self, width: int, first: Attention, second: Attention, ops=nn):
         super().__init__()
@@ -200,7 +200,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpaceTransformer(nn.Module):
-    """Self-attention in every frame, attention to text and image, feed-forward."""
+    """Self-attention within every frame, attention to text and image, feed-forward."""
 
     def __init__(self, width: int, spec: StackedTransformersSpec, ops=nn):
         super().__init__()
@@ -230,8 +230,8 @@ class SpaceTransformer(nn.Module):
 
 
 class TimeTransformer(nn.Module):
-    """Two self-attentions among the frames of one position and a feed-forward, in `heads` heads of
-    the spec's width, `depth` times; its norm is over all frames of a video."""
+    """`depth` blocks of two self-attentions over the frames at each position and a feed-forward,
+    with `heads` heads of the spec's width; its norm is over all frames of a video."""
 
     def __init__(self, width: int, heads: int, spec: StackedTransformersSpec, depth: int, ops=nn):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Group normalisation of frames, one by one or all frames of a video together."""
+"""Group normalisation of frames, with statistics per frame or over all frames of a video."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from einops import rearrange
 from torch import Tensor, nn
 
 POSITIONS = 2**14
-"""Positions whose sums are taken in float32, where the digits of many more would be lost; those
-sums are put together in float64."""
+"""Positions whose sums are taken in float32, which would lose digits over many more; these partial
+sums are combined in float64."""
 
 
 class Affine(NamedTuple):
-    """A norm whose statistics are known: scale x + offset, each [b c]."""
+    """A norm with known statistics: scale x + offset, each [b c]."""
 
     scale: Tensor
     offset: Tensor
 
     def __call__(self, x: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """Of ``x`` [b c ...], in the memory of ``out`` where that is given."""
+        """Apply it to ``x`` [b c ...], writing to ``out`` if given."""
         scale, offset = (one.reshape(*one.shape, *[1] * (x.ndim - 2)) for one in self)
         return torch.addcmul(offset, x, scale, out=out)
 
 
 def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, own: bool = False) -> Tensor:
-    """norm(h) for ``h`` [(b t), c, h, w] with statistics over each `frames` of them together.
+    """norm(h) for ``h`` [(b t), c, h, w], with statistics over each `frames` frames together.
 
-    own: ``h`` is nobody else's and may be overwritten.
+    own: ``h`` may be overwritten.
     """
     video = rearrange(h, "(b t) c h w -> b c (t h) w", t=frames)
     if is_affine(norm, video):
@@ -39,9 +39,9 @@ def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, own: bool = Fa
 
 
 def is_affine(norm: nn.Module, x: Tensor) -> bool:
-    """Whether :func:`affine_of` may take the place of the norm: it is torch's own, nothing watches
-    it, no gradients are needed, and ``x`` lies in channels-last memory of the processor. (On a GPU
-    one kernel for the whole norm is faster.)"""
+    """Whether :func:`affine_of` can replace the norm: it is torch's own, in float32, has no hooks,
+    needs no gradients, and ``x`` is in channels-last memory on the CPU. (On a GPU, a single kernel
+    for the norm is faster.)"""
     return (
         type(norm) is nn.GroupNorm
         and norm.affine
@@ -53,7 +53,7 @@ def is_affine(norm: nn.Module, x: Tensor) -> bool:
 
 
 def affine_of(norm: nn.GroupNorm, x: Tensor) -> Affine:
-    """The norm of ``x`` [b c ...], in channels-last memory."""
+    """The norm of ``x`` [b c ...], which is in channels-last memory, as an affine map."""
     each = [torch.stack(one) for one in zip(*map(_channel_moments, x), strict=True)]
     mean, variance = _together(*(one.unflatten(1, (norm.num_groups, -1)) for one in each))
     mean, variance = (one.repeat_interleave(x.shape[1] // norm.num_groups, 1)
@@ -63,9 +63,9 @@ def affine_of(norm: nn.GroupNorm, x: Tensor) -> Affine:
 
 
 def _channel_moments(video: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of a video [c ...], [c] in float64."""
+    """Mean and variance of each channel of a video [c ...], each [c] in float64."""
     parts = video.movedim(0, -1).reshape(-1, len(video)).split(POSITIONS)
-    # As images [1 c n 1], whose channels torch reads once for the mean and once for the variance.
+    # As images [1 c n 1], of which torch computes both moments in two passes.
     images = [part[None, :, None].movedim(-1, 1) for part in parts]
     found = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in images]
     mean, variance = (torch.stack(one, dim=-1).double() for one in zip(*found, strict=True))
@@ -75,8 +75,8 @@ def _channel_moments(video: Tensor) -> tuple[Tensor, Tensor]:
 def _together(
     mean: Tensor, variance: Tensor, counts: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of all parts [... p] from those of each, which has `counts` [p] numbers:
-    the variance is that within parts and that of their means."""
+    """Mean and variance over all parts [... p] from those of each, which has `counts` [p] values:
+    the variance within parts plus the variance of their means."""
     share = 1 / mean.shape[-1] if counts is None else counts / counts.sum()
     middle = (mean * share).sum(-1)
     within = (variance + (mean - middle[..., None]).square()) * share
@@ -84,9 +84,8 @@ def _together(
 
 
 def _centred(norm: nn.GroupNorm, video: Tensor, own: bool) -> Tensor:
-    """The video [b c p w] in channels-last memory without the means of its groups: torch computes
-    variances there as the difference of two squares, which has few digits left where the mean is
-    far from 0."""
+    """The video [b c p w] in channels-last memory minus the means of its groups: torch computes
+    variances there as the difference of two squares, imprecise where the mean is far from 0."""
     mean = video.mean((2, 3)).unflatten(1, (norm.num_groups, -1)).mean(2, keepdim=True)
     mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)[:, :, None, None]
     video = _channels_last(video)
@@ -94,8 +93,8 @@ def _centred(norm: nn.GroupNorm, video: Tensor, own: bool) -> Tensor:
 
 
 def _channels_last(h: Tensor) -> Tensor:
-    """The same memory, whose order torch's norm then also knows where there is but one image: that
-    one's own stride is of no account, and may be anything."""
+    """The same memory with strides that torch's norm recognises as channels-last for a single
+    image, too, whose own batch stride is arbitrary."""
     h = h.contiguous(memory_format=torch.channels_last)
     _, c, height, width = h.shape
     return h.as_strided(h.shape, (c * height * width, 1, width * c, c))

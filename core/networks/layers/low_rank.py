@@ -1,5 +1,5 @@
-"""Linear maps with low-rank updates beside them (LoRA, Hu et al. 2021), which are not merged: each
-keeps its own strength, and the weights below stay those of the file."""
+"""Linear maps with low-rank updates beside them (LoRA, Hu et al. 2021). These are not merged: each
+keeps its own strength, and the base weights stay those of the file."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..layer_calls import linear
 class Update(NamedTuple):
     """A low-rank update of one linear map, declared.
 
-    projection: its path in the layer, such as "blocks.0.attentions.1.to_q". strength: the factor of
-    up down, alpha over rank included.
+    projection: its path in the layer, such as "blocks.0.attentions.1.to_q". strength: factor of up
+    down, including alpha / rank.
     """
 
     projection: str
@@ -24,7 +24,7 @@ class Update(NamedTuple):
 
 
 class Projection(nn.Module):
-    """W x + sum_i s_i up_i down_i x; ``path`` says which of a layer's ``updates`` are its own."""
+    """W x + sum_i s_i up_i down_i x; ``path`` selects its own among a layer's ``updates``."""
 
     def __init__(
         self, width: int, width_out: int, path: str, updates: Iterable[Update], *,
@@ -37,7 +37,7 @@ class Projection(nn.Module):
         self.strengths = tuple(one.strength for one in own)
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        """W x, plus ``plus`` of the answer's shape."""
+        """The projection of x, plus ``plus`` of the output's shape."""
         out = linear(self.base, x, plus)
         for update, strength in zip(self.updates, self.strengths, strict=True):
             if strength:

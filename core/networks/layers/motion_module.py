@@ -1,8 +1,8 @@
-"""AnimateDiff's motion module (Guo et al. 2023): a transformer over the frames of one position,
-made of self-attentions alone, that sits behind a spatial transformer and adds to its answer.
+"""AnimateDiff's motion module (Guo et al. 2023): a transformer over the frames at each position,
+with self-attention only, after a spatial transformer, whose output it is added to.
 
-It knows nothing of the prompt and the noise level, and tells frames apart by sinusoids of their
-place in the window.
+It reads neither the prompt nor the noise level, and tells frames apart by sinusoidal embeddings of
+their position in the window.
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 from .transformer import check_heads
 
 EPS = 1e-6
-"""Of the group norm, whose statistics are those of one frame."""
+"""Of the group norm, whose statistics are per frame."""
 
 
 @module_kind("motion module")
 @dataclass(frozen=True, kw_only=True)
 class MotionModuleSpec(LayerSpec):
-    """positions: frames that it was made for, more are refused. attentions: in each of its
-    transformer blocks, of which there are `blocks`. narrowing: h has that many times the channels
-    of the blocks. acts_on_image: whether a single frame passes through it. adds_context: whether
-    features of a given image, as wide as h, are added before it. follows_camera: whether its first
-    attention also reads features of the camera's poses. updates: low-rank updates of its
-    projections, in the order they are added.
-    """
+    """positions: the most frames it takes. attentions: per transformer block, of which there are
+    `blocks`. narrowing: channels of h per channel of the blocks. acts_on_image: whether it acts on
+    a single frame. adds_context: whether features of a given image, as wide as h, are added before
+    it. follows_camera: whether its first attention also reads features of the camera's poses.
+    updates: low-rank updates of its projections, in the order in which they are added."""
 
     heads: int = 8
     positions: int = 32
@@ -94,7 +92,7 @@ class MotionModule(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """Attend among the ``frames`` of every video; times, features and views are read."""
+        """Attend over the frames of every video; reads times, context, views, camera and scales."""
         if self.adds_context and inputs.context is not None:
             h = self.blend(h, inputs.context, strength)
         if frames == 1 and not self.acts_on_image:
@@ -123,8 +121,8 @@ class MotionBlock(nn.Module):
         self.feed_forward = FeedForward(width, spec, f"{path}.feed_forward", ops)
 
     def forward(self, tokens: Tensor, at: Tensor, inputs: LayerInputs = NO_INPUTS) -> Tensor:
-        """``at`` [t, c]: sinusoids, added to what each attention reads, not to the residual. The
-        frames of a view are counted from its first one."""
+        """``at`` [t, c]: sinusoids, added to the input of each attention, not to the residual. In a
+        view, positions count from its first frame."""
         if inputs.views is None and inputs.camera is None and not inputs.scales.differ:
             tokens = few_at_a_time(
                 lambda part: self.attend(part, at, inputs), tokens, 1, self, own=True
@@ -142,7 +140,7 @@ class MotionBlock(nn.Module):
         return plus_feed_forward(self.norm, self.feed_forward, tokens)
 
     def attend(self, tokens: Tensor, at: Tensor, inputs: LayerInputs = NO_INPUTS) -> Tensor:
-        """The self-attentions, one behind the other, each with its residual."""
+        """The self-attentions in sequence, each with its residual."""
         for k, (norm, attention) in enumerate(zip(self.norms, self.attentions, strict=True)):
             read = with_positions(norm(tokens), at)
             if k == 0 and self.merge is not None and inputs.camera is not None:
@@ -153,7 +151,7 @@ class MotionBlock(nn.Module):
 
 
 class MotionAttention(nn.Module):
-    """Self-attention among the frames of one position, no mask."""
+    """Self-attention over the frames at each position, without a mask."""
 
     def __init__(self, width: int, spec: MotionModuleSpec, path: str, ops=nn):
         super().__init__()
@@ -165,7 +163,7 @@ class MotionAttention(nn.Module):
         self.to_out = Projection(width, width, f"{path}.to_out", spec.updates, ops=ops)
 
     def forward(self, tokens: Tensor, frames: int, plus: Tensor, scales: Scales = PLAIN) -> Tensor:
-        """tokens [(b t), n, c] -> [(b t), n, c], to which ``plus`` is added."""
+        """tokens [(b t), n, c] -> [(b t), n, c], plus ``plus``."""
         q, k = scaled(self.to_q(tokens), scales.queries), scaled(self.to_k(tokens), scales.keys)
         q, k, v = (
             rearrange(projected, "(b t) n (k d) -> (b n) k t d", t=frames, k=self.heads)
@@ -177,7 +175,7 @@ class MotionAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Value times the exact GELU of the gate (Shazeer 2020)."""
+    """GEGLU: value times the exact GELU of the gate (Shazeer 2020)."""
 
     def __init__(self, width: int, spec: MotionModuleSpec, path: str, ops=nn):
         super().__init__()

@@ -1,4 +1,4 @@
-"""How temporal attention knows when, and where, its tokens are: sinusoids, rotations, biases."""
+"""Positional encodings of temporal attention: sinusoidal, rotary, relative."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POSITIONS: tuple[Positions, ...] = ("none", "sinusoidal", "rotary", "relative")
 
 
 def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
-    """Embed real ``positions`` [...] as [..., width]: cosines first, then sines, base ``base``."""
+    """Embed real ``positions`` [...] as [..., width]: all cosines, then all sines."""
     half = width // 2
     frequencies = base ** (-torch.arange(half, device=positions.device) / half)
     angles = positions[..., None].float() * frequencies
@@ -21,31 +21,28 @@ def sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
 
 
 def interleaved_sinusoid(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
-    """Embed real ``positions`` [...] as [..., width]: sine and cosine side by side (Vaswani et al.
-    2017, section 3.5)."""
+    """Embed real ``positions`` [...] as [..., width]: sine and cosine alternate (Vaswani
+    et al. 2017, section 3.5)."""
     frequencies = base ** (-torch.arange(0, width, 2, device=positions.device).float() / width)
     angles = positions[..., None].float() * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 def with_times(tokens: Tensor, times: Tensor) -> Tensor:
-    """Add to ``tokens`` [n, t s, d], any s to a frame, the sinusoids of ``times`` [t]."""
+    """Add sinusoids of ``times`` [t] to ``tokens`` [n, t s, d], with s tokens per frame."""
     at = sinusoid(times, tokens.shape[-1]).to(tokens.dtype)
     return tokens + repeat(at, "t d -> (t s) d", s=tokens.shape[1] // len(times))
 
 
 def rotary_angles(positions: Tensor, width: int, *, base: float = 10000.0) -> Tensor:
-    """Return the angle of every channel pair at ``positions`` [t], [t, width / 2] (Su et al. 2021,
-    eq. 15).
-    """
+    """Angles [t, width / 2] of the channel pairs at ``positions`` [t] (Su et al. 2021, eq. 15)."""
     frequencies = base ** (-torch.arange(0, width, 2, device=positions.device).float() / width)
     return positions.float()[:, None] * frequencies
 
 
 def grid_angles(height: int, width: int, pairs: int, device: torch.device) -> Tensor:
-    """Rotary angles [h w, 2 pairs] of the positions of an image: half of the channel pairs turn
-    with the row, half with the column.
-    """
+    """Rotary angles [h w, 2 pairs] of the positions of an image: half of the channel pairs rotate
+    with the row, half with the column."""
     rows = rotary_angles(torch.arange(height, device=device), 2 * pairs, base=100.0)
     columns = rotary_angles(torch.arange(width, device=device), 2 * pairs, base=100.0)
     return torch.cat(
@@ -54,8 +51,8 @@ def grid_angles(height: int, width: int, pairs: int, device: torch.device) -> Te
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of ``x`` [..., t, d] by ``angles`` [t, r / 2]; channels from r on
-    pass.
+    """Rotate adjacent channel pairs of ``x`` [..., t, d] by ``angles`` [t, r / 2]; channels from r
+    on are not changed.
 
     (even, odd) becomes (even cos - odd sin, odd cos + even sin).
     """
@@ -75,9 +72,9 @@ class RelativeBias(nn.Module):
         self.table = ops.Embedding(2 * max_distance + 1, heads)
 
     def forward(self, frames: int, device: torch.device | str | None = None) -> Tensor:
-        """Return the bias [k, t query, t key]; row index = clip(key - query) + max_distance.
+        """The bias [k, t query, t key]; its table row is clip(key - query) + max_distance.
 
-        ``device``: where it is needed, if its weights may be kept elsewhere between uses.
+        ``device``: where it is used, if the weights may be stored elsewhere in between.
         """
         at = torch.arange(frames, device=device or self.table.weight.device)
         distance = (at[None, :] - at[:, None]).clamp(-self.max_distance, self.max_distance)
@@ -85,5 +82,5 @@ class RelativeBias(nn.Module):
 
 
 def rotary_width(head_width: int) -> int:
-    """Channels of a head that are rotated: at most 32, an even number."""
+    """How many channels of a head are rotated: at most 32, an even number."""
     return min(32, head_width - head_width % 2)

@@ -1,9 +1,9 @@
-"""Attention with learned vectors for the distance between frames, on the side of the keys and on
-that of the values, as LVDM and VideoCrafter have it (Shaw et al. 2018, eq. 3 and 4)
+"""Attention with learned relative positions between frames, for keys and for values, as in LVDM and
+VideoCrafter (Shaw et al. 2018, eq. 3 and 4):
 
     z_i = sum_j a_ij (v_j + V_ij),    a_i = softmax_j(q_i . (k_j + K_ij) / sqrt(d))
 
-with d channels of a head, where K_ij and V_ij depend on the clipped distance j - i alone.
+with d channels per head, where K_ij and V_ij depend only on the clipped distance j - i.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .transformer import check_heads
 
 
 class Order(NamedTuple):
-    """Of projected tokens, and of their heads."""
+    """einops patterns of projected tokens, and of their heads."""
 
     tokens: str
     heads: str
@@ -39,14 +39,14 @@ class RelativeVectors(nn.Module):
         self.table = ops.Embedding(2 * max_distance + 1, width)
 
     def forward(self, frames: int, device: torch.device) -> Tensor:
-        """[t query, t key, d]; row of the table = clip(key - query) + max_distance."""
+        """[t query, t key, d]; the table row is clip(key - query) + max_distance."""
         at = torch.arange(frames, device=device)
         distance = (at[None, :] - at[:, None]).clamp(-self.max_distance, self.max_distance)
         return self.table(distance + self.max_distance)
 
 
 class RelativePositions(nn.Module):
-    """The vectors of keys and of values, which all heads share."""
+    """The vectors for keys and for values, shared by all heads."""
 
     def __init__(self, max_distance: int, head_width: int, ops=nn):
         super().__init__()
@@ -54,27 +54,27 @@ class RelativePositions(nn.Module):
         self.values = RelativeVectors(max_distance, head_width, ops)
 
     def logits(self, q: Tensor, scale: float) -> Tensor:
-        """scale q_i . K_ij of queries [n t d]: [n, t query, t key]."""
+        """scale q_i . K_ij for queries [n t d]: [n, t query, t key]."""
         keys = self.keys(q.shape[-2], q.device).to(q)
         return torch.einsum("nid,ijd->nij", q, scale * keys)
 
     def values_of(self, weights: Tensor) -> Tensor:
-        """sum_j a_ij V_ij of weights [n t t]: [n t d]."""
+        """sum_j a_ij V_ij for weights [n t t]: [n t d]."""
         values = self.values(weights.shape[-1], weights.device).to(weights)
         return torch.einsum("nij,ijd->nid", weights, values)
 
     def attend(self, logits: Tensor, v: Tensor) -> Tensor:
-        """sum_j a_ij (v_j + V_ij) of values [n t d], a the softmax of logits [n t t]."""
+        """sum_j a_ij (v_j + V_ij) for values [n t d], where a is the softmax of logits [n t t]."""
         weights = softmax(logits)
         return torch.baddbmm(self.values_of(weights), weights, v)
 
 
 class Attention(nn.Module):
-    """Attention of tokens to themselves, or to a context of a width of its own.
+    """Attention of tokens to themselves, or to a context of another width.
 
-    heads of ``head_width`` channels, which need not make up the width of the tokens. max_distance:
-    of relative positions between the tokens, which then are the frames; None = none. image: width
-    of the tokens of an image that are attended to besides, with keys and values of their own.
+    heads: of ``head_width`` channels, which need not add up to the width of the tokens.
+    max_distance: of relative positions between tokens, which are then the frames; None = none.
+    image: width of image tokens to attend to in addition, with keys and values of their own.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class Attention(nn.Module):
         self.image_to_v = ops.Linear(image, inner, bias=False) if image else None
 
     def within_frames(self, norm: nn.Module, tokens: Tensor) -> Tensor:
-        """tokens [(b t) s c], which are overwritten, plus the attention of the normed ones to those
-        of their frame."""
+        """tokens [(b t) s c], which are overwritten, plus self-attention of the normalised tokens
+        within each frame."""
 
         def attended(part: Tensor) -> Tensor:
             q, k, v = self._projected(norm(part))
@@ -112,7 +112,7 @@ class Attention(nn.Module):
         return few_at_a_time(attended, tokens, 0, norm, self, own=True)
 
     def over_frames(self, norm: nn.Module, tokens: Tensor, frames: int) -> Tensor:
-        """The same of the attention among the frames of one position."""
+        """The same with attention over the frames at each position."""
 
         def attended(part: Tensor) -> Tensor:
             q, k, v = self._projected(norm(part))
@@ -124,8 +124,8 @@ class Attention(nn.Module):
     def to_context(
         self, norm: nn.Module, tokens: Tensor, context: Tensor, image: Tensor | None = None
     ) -> Tensor:
-        """The same for tokens [r n c] of the attention to a context [r m e] and, with keys and
-        values of its own, to an image [r l i]."""
+        """The same for tokens [r n c] with attention to a context [r m e] and, with keys and values
+        of its own, to an image [r l i]."""
         read = [(linear(self.to_k, context), linear(self.to_v, context))]
         if self.image_to_k is not None and image is not None:
             read.append((linear(self.image_to_k, image), linear(self.image_to_v, image)))
@@ -141,13 +141,13 @@ class Attention(nn.Module):
         return tuple(linear(to, tokens) for to in (self.to_q, self.to_k, self.to_v))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, order: Order, **sizes: int) -> Tensor:
-        """Of projected tokens in that order, which the answer has, too."""
+        """Attention on projected tokens in that order, which the output has as well."""
         split = f"{order.tokens} -> {order.heads}"
         q, k, v = (rearrange(x, split, k=self.heads, **sizes) for x in (q, k, v))
         if self.positions is None:
             out = F.scaled_dot_product_attention(q, k, v)
         else:
-            # The products of matrices below would copy each of them more than once.
+            # The matrix products below would otherwise copy each of them more than once.
             q, k, v = (x.contiguous().flatten(0, 1) for x in (q, k, v))
             scale = q.shape[-1] ** -0.5
             logits = torch.baddbmm(self.positions.logits(q, scale), q, k.mT, alpha=scale)
@@ -161,11 +161,11 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 class TransposedRelativeAttention(nn.Module):
-    """Attention among the frames of one position, tokens [n t c], of LVDM's unconditional models.
+    """Attention over the frames at one position, tokens [n t c], of LVDM's unconditional models.
 
-    What a logit of query i and key j is given for their distance is not q_i . K_ij but q_j . K_ji:
-    the published weights were trained with the two axes exchanged. It is also divided by the fourth
-    root of the head's width, not by the square root as the product of queries and keys is.
+    Its logit of query i and key j contains q_j . K_ji instead of q_i . K_ij: the published weights
+    were trained with the two axes exchanged. That term is divided by the fourth root of the head's
+    width, not by the square root as the product of queries and keys is.
     """
 
     def __init__(self, width: int, heads: int, max_distance: int, ops=nn):
@@ -201,5 +201,5 @@ class PlainAttention(nn.Module):
 
 
 def heads_of(qkv: Tensor, heads: int) -> Tensor:
-    """Queries, keys and values in one, [n t 3c] -> [3 n k t c/k]."""
+    """Split fused queries, keys and values [n t 3c] into [3 n k t c/k]."""
     return rearrange(qkv, "n t (three k d) -> three n k t d", three=3, k=heads)

@@ -1,7 +1,8 @@
-"""The residual 3D convolution over time (Video LDM, section 3.1), and parts of all temporal layers.
+"""The temporal residual block of 3D convolutions (Video LDM, section 3.1), and parts of all
+temporal layers.
 
 Every layer computes a residual ``f(h)`` whose last projection starts at zero, so that an untrained
-layer is exactly the identity. How much of it is used is one number, the layer's :class:`Blend`.
+layer is exactly the identity. A single number weights it, the layer's :class:`Blend`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from .specs import NO_INPUTS, LayerInputs, LayerSpec, module_kind
 
 
 def embedded(z: Tensor, project: nn.Module | None, embedding: Tensor | None) -> Tensor:
-    """Add to ``z`` [(b t), c, h, w] the projection of an embedding [(b t), e], if there is one."""
+    """Add the projection of an embedding [(b t), e], if any, to ``z`` [(b t), c, h, w]."""
     if project is None or embedding is None:
         return z
     return z + project(F.silu(embedding))[:, :, None, None]
 
 
 def joined(z: Tensor, project: nn.Module | None, context: Tensor | None) -> Tensor:
-    """Add to ``z`` [(b t), c, h, w] the projection of given frames' features, if there are any."""
+    """Add the projection of context features, if any, to ``z`` [(b t), c, h, w]."""
     return z if project is None or context is None else z + project(context)
 
 
@@ -36,12 +37,12 @@ def joined(z: Tensor, project: nn.Module | None, context: Tensor | None) -> Tens
 
 
 class Blend(nn.Module):
-    """Weigh a temporal layer's residual: z + strength (1 - alpha) f(z), alpha =
+    """Weight a temporal layer's residual: z + strength (1 - alpha) f(z), alpha =
     sigmoid(mix_factor).
 
     With z' = z + f(z) this is the paper's alpha z + (1 - alpha) z', written so that f(z) = 0 gives
-    z bit for bit. ``learned=False`` adds the residual whole (AnimateDiff, LaVie). fixed: mix_factor
-    is alpha itself. spares_images: frames that are images of their own stay as they are.
+    z bit for bit. ``learned=False`` adds the residual unweighted (AnimateDiff, LaVie). fixed:
+    mix_factor is alpha itself. spares_images: independent images are not changed.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class Blend(nn.Module):
         strength: Amount = 1.0,
         image_only: Tensor | None = None,
     ) -> Tensor:
-        """z, residual: [(b t), ...]; a strength that is no number is broadcast to them. image_only:
-        [(b t)], other than 0 for an image of its own."""
+        """z, residual: [(b t), ...]; a strength that is a tensor is broadcast to them. image_only:
+        [(b t)], nonzero for independent images."""
         if self.spares_images and image_only is not None:
             spared = image_only.reshape(-1, *[1] * (z.ndim - 1)) != 0
             residual = residual.masked_fill(spared, 0.0)
         if self.mix_factor is not None:
             alpha = self.mix_factor if self.fixed else torch.sigmoid(self.mix_factor)
-            # Hosts that offload weights move modules, not this number.
+            # Hosts that offload weights move modules, but not this parameter.
             strength = (1 - alpha).to(z) * strength
         if isinstance(strength, Tensor):
             return torch.addcmul(z, strength.to(z), residual)
@@ -84,13 +85,12 @@ class Blend(nn.Module):
 @module_kind("residual convolution")
 @dataclass(frozen=True, kw_only=True)
 class TemporalResBlockSpec(LayerSpec):
-    """Two convolutions over time, kernels [k, s, s], and the residual.
+    """Residual block of two temporal convolutions with kernels [k, s, s].
 
     kernel, second_kernel: k in frames; the second is like the first unless given. spatial: s, 1 for
-    each position alone, 3 where the block is to follow what moves by a position or two. embedding:
-    width of the time embedding, None = the block does not read the noise level. context: channels
-    of given frames' features, None = it reads none. pooled_norm: statistics over all frames.
-    fixed_blend, spares_images: see :class:`Blend`.
+    each position by itself, 3 to follow motion of a position or two. embedding: width of the time
+    embedding, None = not read. context: channels of context features, None = not read. pooled_norm:
+    statistics over all frames. fixed_blend, spares_images: see :class:`Blend`.
     """
 
     kernel: int = 3
@@ -122,7 +122,7 @@ class TemporalResBlockSpec(LayerSpec):
 class TemporalResBlock(nn.Module):
     """Residual block of two convolutions over time, see :class:`TemporalResBlockSpec`.
 
-    Zero padding, in time never causal: frame t sees t - (k - 1) .. t + (k - 1).
+    Zero-padded and never causal: each convolution sees k // 2 frames on either side.
     """
 
     def __init__(self, width: int, spec: TemporalResBlockSpec, ops=nn):
@@ -146,7 +146,7 @@ class TemporalResBlock(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """Given frames join before the convolutions, the embedding between them."""
+        """Context features are added before the convolutions, the time embedding between them."""
         z = joined(h, self.context, inputs.context)
         z = over_time(self.conv1, F.silu(self.norm1(z, frames), inplace=True), frames)
         z = embedded(z, self.embed, inputs.embedding)
@@ -155,22 +155,23 @@ class TemporalResBlock(nn.Module):
 
 
 def over_time(conv: nn.Module, h: Tensor, frames: int) -> Tensor:
-    """Apply a 3D convolution to [(b t), c, h, w]; channels-last memory passes without a copy."""
+    """Apply a 3D convolution to [(b t), c, h, w]; channels-last memory is not copied."""
     video = conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
     return rearrange(video, "b c t h w -> (b t) c h w")
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """Set every parameter of ``module`` to zero, so that what it ends starts as the identity."""
+    """Set all parameters of ``module`` to zero, so that the residual it ends starts at zero."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Lay out the weights of convolutions as the activations are, so that no call has to."""
+    """Store convolution weights in the layout of the activations, so that calls need no
+    conversion."""
     for parameter in module.parameters():
-        # Weights expanded from one number are stand-ins, which are to stay small.
+        # Weights expanded from a single number are placeholders; a copy would allocate them.
         if parameter.ndim == 4 and parameter.is_contiguous():
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         elif parameter.ndim == 5 and parameter.is_contiguous():
@@ -180,7 +181,7 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 def features_last(h: Tensor) -> Tensor:
     """Features [n c h w] or [b c t h w] in channels-last memory, in which convolutions over space
-    and over time are fastest; as they are where gradients are needed."""
+    and over time are fastest; unchanged if gradients are needed."""
     if torch.is_grad_enabled():
         return h
     layout = torch.channels_last if h.ndim == 4 else torch.channels_last_3d
@@ -188,12 +189,12 @@ def features_last(h: Tensor) -> Tensor:
 
 
 def per_frame(embedding: Tensor, frames: int) -> Tensor:
-    """Repeat an embedding [b, e] for every frame of its video, [(b t), e]; [b, t, e] is folded."""
+    """Repeat an embedding [b, e] for every frame, [(b t), e]; [b, t, e] is only folded."""
     if embedding.ndim == 2:
         return repeat(embedding, "b e -> (b t) e", t=frames)
     return rearrange(embedding, "b t e -> (b t) e")
 
 
 def heads_for(channels: int, width: int = 32) -> int:
-    """Heads of about ``width`` channels that divide ``channels``."""
+    """A number of heads of about ``width`` channels that divides ``channels``."""
     return math.gcd(channels, max(1, channels // width)) or 1

@@ -1,6 +1,6 @@
-"""What the keys and the queries of attention over time are multiplied with after projection.
+"""Factors of the projected keys and queries of temporal attention.
 
-Larger keys, or larger queries, sharpen the attention of all frames, or of single ones; values stay.
+Larger keys or queries sharpen the attention, of all frames or of some; values are not scaled.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Scales(NamedTuple):
 
     @property
     def differ(self) -> bool:
-        """Whether frames or positions have scales of their own."""
+        """Whether they vary between frames or positions."""
         return isinstance(self.keys, Tensor) or isinstance(self.queries, Tensor)
 
     def of_frames(self, window: Sequence[int], frames: int) -> Scales:
-        """Those of some of the `frames` of every video."""
+        """The scales of some of the `frames` frames of every video."""
 
         def one(scale: Amount) -> Amount:
             if not isinstance(scale, Tensor):
@@ -37,7 +37,7 @@ class Scales(NamedTuple):
         return Scales(one(self.keys), one(self.queries))
 
     def arranged(self, order: str, frames: int, positions: int) -> Scales:
-        """Tensors in einops' order of b, t and n, such as "(b n) t" or "b (t n)", and 1 behind."""
+        """Tensors in an einops order of b, t and n, such as "(b n) t", with a last axis of 1."""
 
         def one(scale: Amount) -> Amount:
             if not isinstance(scale, Tensor):
@@ -52,7 +52,7 @@ PLAIN = Scales()
 
 
 def scaled(projected: Tensor, scale: Amount) -> Tensor:
-    """Keys or queries times their scale; at the number 1 they are returned."""
+    """Keys or queries times their scale; a scale of exactly 1 returns them."""
     if not isinstance(scale, Tensor):
         return projected if scale == 1.0 else projected * scale
     return projected * scale.to(projected)

@@ -1,12 +1,12 @@
-"""What a temporal layer is: its declaration, and what it may read besides its input.
+"""Temporal layers: their declaration, and what they may read besides their input.
 
-Every kind of layer has one small frozen dataclass, a :class:`LayerSpec`, which holds all of its
-numbers and builds it. A layer is a module
+Every kind of layer has a small frozen dataclass, a :class:`LayerSpec`, which holds all of its
+settings and builds it. A layer is a module
 
     layer(h [(b t), c, h, w], frames, inputs, strength) -> the same shape
 
-or, inside a transformer block, the same on tokens [(b t), n, c]. The strength is a number, or has
-one for every frame and position, in the rank of what the layer acts on.
+or, inside a transformer block, the same on tokens [(b t), n, c]. The strength is a number, or a
+tensor that broadcasts to what the layer acts on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOCK_PLACES: tuple[BlockPlace, ...] = ("before_feed_forward", "after_feed_forwa
 
 
 def check_block_place(place: str) -> None:
-    """Raise ValueError for a place in transformer blocks that is not one of BLOCK_PLACES."""
+    """Raise ValueError for a place that is not one of BLOCK_PLACES."""
     if place not in BLOCK_PLACES:
         raise ValueError(f"block_place is {' or '.join(BLOCK_PLACES)}, got {place!r}")
 
@@ -37,21 +37,20 @@ class LayerInputs:
     """What a layer may read besides its input; each kind reads the fields it needs."""
 
     embedding: Tensor | None = None  # [(b t), e]: the noise level and more
-    context: Tensor | None = None  # features of given frames [(b t), c', h, w]
+    context: Tensor | None = None  # features of context frames [(b t), c', h, w]
     text: Tensor | None = None  # the prompt of each video [b, n, e]
-    times: Tensor | None = None  # of the frames [t], where they are not 0, 1, 2, ...
-    image_only: Tensor | None = None  # [(b t)], other than 0 for frames that are images
-    views: Views | None = None  # windows that attention sees, None = all frames
+    times: Tensor | None = None  # of the frames [t]; None = 0, 1, 2, ...
+    image_only: Tensor | None = None  # [(b t)], nonzero for independent images
+    views: Views | None = None  # windows for attention, None = all frames
     camera: Tensor | None = None  # features of the camera's poses [(b t), n, c], without views
     cameras: Mapping[tuple[int, ...], Tensor] | None = None  # the same for each window of views
     camera_strength: float = 1.0
-    extension: Any = None  # what a family's own prompt reader hands to its own layers
+    extension: Any = None  # from a family's prompt reader to its own layers
     scales: Scales = PLAIN  # of keys and queries
-    latents: Tensor | None = None  # the network's input [(b t), c, h, w], for a first layer to read
+    latents: Tensor | None = None  # the network's input [(b t), c, h, w], for a first layer
 
     def of_frames(self, frames: Sequence[int], total: int) -> LayerInputs:
-        """The same for the frames of a window of views, of `total` in all, as far as motion modules
-        read them."""
+        """The same for some of the `total` frames; converts only what motion modules read."""
         if self.cameras is None and self.scales is PLAIN:
             return self
         camera = None if self.cameras is None else self.cameras[tuple(frames)]
@@ -63,61 +62,61 @@ NO_INPUTS = LayerInputs()
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleSpec(ABC):
-    """A module with weights, declared. Subclasses are frozen dataclasses of plain values."""
+    """A declared module with weights. Subclasses are frozen dataclasses of plain values."""
 
     kind: ClassVar[str]  # its name in files; set by `module_kind`
 
     @abstractmethod
     def build(self, width: int, ops=nn) -> nn.Module:
-        """Build the module for tensors of `width` channels, its own modules made by `ops`."""
+        """Build the module for tensors of `width` channels, its layers made by `ops`."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the kind among them."""
+        """JSON values, including the kind."""
         return {"kind": self.kind, **asdict(self)}
 
 
 class LayerSpec(ModuleSpec):
-    """One temporal layer, declared."""
+    """One declared temporal layer."""
 
     @property
     def place(self) -> BlockPlace | None:
-        """Where in a transformer block the layer acts; None for one that acts after modules."""
+        """Where in a transformer block the layer acts; None = after a module."""
         return None
 
     @property
     def max_frames(self) -> int | None:
-        """The most frames that the layer can see together; None where there is no limit."""
+        """The most frames that the layer can see together; None = no limit."""
         return None
 
     @property
     def reach(self) -> int | None:
-        """Frames on either side that the answer for a frame depends on; None: all frames."""
+        """Frames on either side that the output for a frame depends on; None = all frames."""
         return None
 
     @property
     def scales_attention(self) -> bool:
-        """Whether the layer attends over time with keys and queries that can be scaled."""
+        """Whether it has temporal attention whose keys and queries can be scaled."""
         return False
 
     @property
     def reads_image_only(self) -> bool:
-        """Whether the layer leaves frames alone that are said to be images of their own."""
+        """Whether it leaves frames unchanged that are independent images."""
         return False
 
     @property
     def reads_views(self) -> bool:
-        """Whether its attention can see windows of the frames instead of all of them."""
+        """Whether its attention can be windowed."""
         return False
 
 
 KINDS: dict[str, type[ModuleSpec]] = {}
-"""The known kinds of modules by their names in files."""
+"""The registered kinds of modules, by their names in files."""
 
 Spec = TypeVar("Spec", bound=type[ModuleSpec])
 
 
 def module_kind(name: str) -> Callable[[Spec], Spec]:
-    """Register a ModuleSpec under the name that files call it by."""
+    """Register a ModuleSpec under its name in files."""
 
     def register(spec: Spec) -> Spec:
         if name in KINDS:
@@ -130,7 +129,7 @@ def module_kind(name: str) -> Callable[[Spec], Spec]:
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> ModuleSpec:
-    """Inverse of :meth:`ModuleSpec.as_dict`; ValueError for kinds or fields that are not known."""
+    """Inverse of :meth:`ModuleSpec.as_dict`; ValueError for unknown kinds or fields."""
     if not isinstance(values, Mapping) or values.get("kind") not in KINDS:
         kind = values.get("kind") if isinstance(values, Mapping) else values
         known = ", ".join(KINDS)

@@ -1,8 +1,8 @@
-"""Temporal attention, and the transformers made of it.
+"""Temporal attention, and transformers with it.
 
-:class:`TemporalTransformer` attends among the frames of one spatial position,
-:class:`SpaceTimeTransformer` to every position of every frame. What is around the attention is the
-same in both: :class:`TransformerLayer`.
+:class:`TemporalTransformer` attends over the frames at each spatial position,
+:class:`SpaceTimeTransformer` over all positions of all frames. Both share everything else in
+:class:`TransformerLayer`.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def check_heads(width: int, heads: int) -> None:
 
 
 def check_positions(given: str, known: tuple[str, ...]) -> None:
-    """Raise ValueError for an encoding of positions that is not known here."""
+    """Raise ValueError for an unknown positional encoding."""
     if given not in known:
         raise ValueError(f"positions must be one of {', '.join(known)}, not {given!r}")
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention among the frames of one spatial position, no mask."""
+    """Self-attention over the frames at each spatial position, without a mask."""
 
     def __init__(
         self, width: int, heads: int, *, positions: Positions = "rotary", max_distance: int = 32,
@@ -81,8 +81,8 @@ class TemporalAttention(nn.Module):
 
 
 class SpaceTimeAttention(nn.Module):
-    """Self-attention of all positions of all frames, which rotary angles tell apart: a third of
-    them each by frame, row and column."""
+    """Self-attention over all positions of all frames, with rotary angles: a third of the rotated
+    channels each for frame, row and column."""
 
     def __init__(self, width: int, heads: int, *, positions: SpaceTimePositions = "rotary", ops=nn):
         super().__init__()
@@ -116,14 +116,14 @@ def space_time_angles(times: Tensor, grid: tuple[int, int], head_width: int) -> 
 
 
 def _heads_of(qkv: Tensor, heads: int, scales: Scales) -> list[Tensor]:
-    """Queries, keys and values in one, [n, t, 3 d] -> each [n, k, t, d / k], scaled."""
+    """Split fused queries, keys and values [n, t, 3 d] into [n, k, t, d / k] each, scaled."""
     q, k, v = qkv.chunk(3, dim=-1)
     q, k = scaled(q, scales.queries), scaled(k, scales.keys)
     return [rearrange(one, "n t (k d) -> n k t d", k=heads) for one in (q, k, v)]
 
 
 class TextAttention(nn.Module):
-    """Cross-attention of the tokens [b, n, d] of a video to its text [b, m, e]."""
+    """Cross-attention from the tokens [b, n, d] of a video to its text [b, m, e]."""
 
     def __init__(self, width: int, text_width: int, heads: int, ops=nn):
         super().__init__()
@@ -140,8 +140,8 @@ class TextAttention(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Feed-forward of inner width ``expansion`` d: value times the exact GELU of the gate
-    (Shazeer 2020)."""
+    """Feed-forward of inner width ``expansion`` d: value times exact GELU of a gate (Shazeer
+    2020)."""
 
     def __init__(self, width: int, *, expansion: int = 4, ops=nn):
         super().__init__()
@@ -149,7 +149,7 @@ class GEGLU(nn.Module):
         self.outer = ops.Linear(expansion * width, width)
 
     def forward(self, tokens: Tensor, plus: Tensor | None = None) -> Tensor:
-        """The answer for tokens [... d], plus ``plus`` [... d]."""
+        """The output for tokens [... d], plus ``plus`` [... d]."""
         return gated(self.inner, self.outer, tokens, plus)
 
 
@@ -159,11 +159,11 @@ class GEGLU(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerSpec(LayerSpec):
-    """What all transformers over time have in common.
+    """What all temporal transformers have in common.
 
-    expansion: of the feed-forward. text: width of the prompt's tokens, None = it does not attend to
-    the prompt. embedding: width of the time embedding, None = it does not read the noise level.
-    context: channels of given frames' features, None = it reads none.
+    expansion: of the feed-forward. text: width of the prompt's tokens, None = no cross-attention.
+    embedding: width of the time embedding, None = not read. context: channels of context features,
+    None = not read.
     """
 
     heads: int
@@ -180,10 +180,10 @@ class TransformerSpec(LayerSpec):
 
 
 class TransformerLayer(nn.Module):
-    """Normalise, project in, attend over time and (where the spec says so) to the prompt, feed
-    forward, project out with zero weights.
+    """Norm, projection in, attention over time and (if the spec says so) to the prompt,
+    feed-forward, zero-initialised projection out.
 
-    A subclass says which tokens see each other: `layout`, einops' order of them, and `attend`.
+    Subclasses define which tokens see each other: `layout`, their einops order, and `attend`.
     """
 
     layout: ClassVar[str]
@@ -214,7 +214,7 @@ class TransformerLayer(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """Given frames and the embedding join after the norm."""
+        """Context features and time embedding are added after the norm."""
         grid = tuple(h.shape[-2:])
         times = torch.arange(frames, device=h.device) if inputs.times is None else inputs.times
         z = embedded(self.norm(h, frames), self.embed, inputs.embedding)
@@ -237,7 +237,7 @@ class TransformerLayer(nn.Module):
 @module_kind("temporal transformer")
 @dataclass(frozen=True, kw_only=True)
 class TemporalTransformerSpec(TransformerSpec):
-    """Attention among the frames of one spatial position; max_distance of relative positions."""
+    """Attention over the frames at each position; max_distance: of relative positions."""
 
     positions: Positions = "rotary"
     max_distance: int = 32

@@ -1,7 +1,7 @@
-"""Temporal layers of Stable Video Diffusion (Blattmann et al. 2023) and of ModelScope's text to
-video (Wang et al. 2023), but for the convolutions that :mod:`.residual` has.
+"""Temporal layers of Stable Video Diffusion (Blattmann et al. 2023) and of ModelScope's
+text-to-video model (Wang et al. 2023), except the convolutions in :mod:`.residual`.
 
-Both attend among the frames of one position. Untrained, each of them is the identity.
+Both attend over the frames at each position. Untrained, each layer is the identity.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .specs import NO_INPUTS, BlockPlace, LayerInputs, LayerSpec, check_block_pl
 from .transformer import GEGLU, check_heads
 
 EPS = 1e-6
-"""Of the group norms in front of transformers."""
+"""Of the group norms before transformers."""
 
 
 # --------------------------------------------------------------------------------------------------
-# What the transformers are made of.
+# Parts of the transformers.
 
 
 class FrameAttention(nn.Module):
@@ -58,10 +58,9 @@ class FrameAttention(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameBlockConfig:
-    """text: width of the prompt's tokens that the second attention reads, None = it reads the
-    frames as the first does. second: whether there is one. widens_first: a further feed-forward in
-    front. expansion: of the feed-forwards.
-    """
+    """text: width of the prompt's tokens, which the second attention reads; None = it attends to
+    the frames like the first. second: whether there is one. widens_first: one more feed-forward at
+    the start. expansion: of the feed-forwards."""
 
     heads: int
     text: int | None = None
@@ -71,7 +70,7 @@ class FrameBlockConfig:
 
 
 class FrameBlock(nn.Module):
-    """One or two attentions and a feed-forward over the frames of every position, each with its
+    """One or two attentions and a feed-forward over the frames at each position, each with its
     residual, see :class:`FrameBlockConfig`."""
 
     def __init__(self, width: int, config: FrameBlockConfig, ops=nn):
@@ -89,8 +88,8 @@ class FrameBlock(nn.Module):
         self.feed_forward = _feed_forward(width, expansion, ops)
 
     def forward(self, tokens: Tensor, text: Tensor | None, scales: Scales = PLAIN) -> Tensor:
-        """``tokens`` [(b n), t, c] of every position's frames, ``text`` [b, m, e]; scales
-        [(b n), t, 1] of attention to frames."""
+        """``tokens`` [(b n), t, c] of the frames at each position, ``text`` [b, m, e]; scales
+        [(b n), t, 1] for attention to frames."""
         if self.feed_forward_in is not None:
             tokens = tokens + self.feed_forward_in(self.norm_in(tokens))
         tokens = tokens + self.attention(self.norm1(tokens), scales=scales)
@@ -122,7 +121,7 @@ def _feed_forward(width: int, expansion: int, ops) -> GEGLU:
 @module_kind("video block")
 @dataclass(frozen=True, kw_only=True)
 class VideoBlockSpec(LayerSpec):
-    """A transformer block over time behind one of the image network's, inside its transformer.
+    """A temporal transformer block after one of the image network's, inside its transformer.
 
     text: width of the prompt's tokens, None = it attends to the frames alone. second, widens_first:
     see :class:`FrameBlockConfig`. fixed_blend, spares_images: see :class:`.residual.Blend`.
@@ -180,7 +179,7 @@ class VideoBlock(nn.Module):
     def forward(
         self, tokens: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """``tokens`` [(b t), n, c]. The frames' times are seen by the temporal branch alone."""
+        """``tokens`` [(b t), n, c]. Only the temporal branch sees the frames' times."""
         times = torch.arange(frames, device=tokens.device) if inputs.times is None else inputs.times
         at = self.embed_times(sinusoid(times, self.width).to(tokens))
 
@@ -203,9 +202,9 @@ class VideoBlock(nn.Module):
 @module_kind("convolution stack")
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionStackSpec(LayerSpec):
-    """Convolutions over time alone, one behind the other, and the residual around all of them.
+    """Temporal convolutions in sequence, with one residual around all of them.
 
-    Statistics of the norms are over all frames. It does not read the noise level.
+    Norms pool statistics over all frames. The noise level is not read.
     """
 
     layers: int = 4
@@ -236,7 +235,7 @@ class ConvolutionStack(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """``h`` [(b t), c, h, w]; nothing else is read."""
+        """``h`` [(b t), c, h, w]; the inputs are not read."""
         z = h
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             z = over_time(convolution, F.silu(norm(z, frames)), frames)
@@ -246,11 +245,10 @@ class ConvolutionStack(nn.Module):
 @module_kind("frame transformer")
 @dataclass(frozen=True, kw_only=True)
 class FrameTransformerSpec(LayerSpec):
-    """A transformer over the frames of every position that attends to them twice and knows nothing
-    of their order, behind a norm over all frames.
+    """A transformer that attends to the frames at each position twice, without positional encoding,
+    after a norm over all frames.
 
-    head_width: channels per head; the heads together may be wider than h. blocks: one behind the
-    other.
+    head_width: channels per head; all heads together may be wider than h. blocks: how many.
     """
 
     heads: int
@@ -283,7 +281,7 @@ class FrameTransformer(nn.Module):
     def forward(
         self, h: Tensor, frames: int, inputs: LayerInputs = NO_INPUTS, strength: Amount = 1.0
     ) -> Tensor:
-        """``h`` [(b t), c, h, w]; nothing else is read."""
+        """``h`` [(b t), c, h, w]; of the inputs, only scales are read."""
         height, width = h.shape[-2:]
         z = rearrange(self.norm(h, frames), "(b t) c h w -> (b h w) t c", t=frames)
         tokens = self.project_in(z)

@@ -1,5 +1,5 @@
-"""Windows inside of temporal attention: all frames go through the network together, but attention
-sees one window at a time, and the means of its answers go on (FreeNoise's way, Qiu et al. 2023)."""
+"""Windows inside temporal attention: all frames pass through the network together, but attention
+sees one window at a time and its outputs are averaged (as in FreeNoise, Qiu et al. 2023)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Views:
-    """Windows of frames, and the weight of every frame in each of them."""
+    """Windows of frames, with the weight of every frame in each of them."""
 
     windows: tuple[tuple[int, ...], ...]
     weights: tuple[tuple[float, ...], ...]
 
     @property
     def longest(self) -> int:
-        """Frames of the longest window."""
+        """Length of the longest window, in frames."""
         return max(map(len, self.windows))
 
     def fused(
         self, attend: Callable[[Tensor, Sequence[int]], Tensor], tokens: Tensor, frames: int
     ) -> Tensor:
-        """The weighted mean of attend(tokens of a window, its frames) over the windows.
+        """The weighted mean over the windows of attend(tokens of the window, its frames).
 
         tokens [(b t), n, c] of `frames` frames -> the same shape.
         """
