@@ -41,7 +41,7 @@ class StepAt(NamedTuple):
 
 
 FIRST_STEP = StepAt(0, 1)
-step_under_way: ContextVar[StepAt | None] = ContextVar("step_under_way", default=None)
+current_step: ContextVar[StepAt | None] = ContextVar("current_step", default=None)
 """The running sampler's current step; None outside a sampler."""
 
 
@@ -49,8 +49,8 @@ def step_of(sigma: float, levels: Sequence[float]) -> StepAt:
     """The step in which a sampler over `levels` [steps + 1] evaluates at `sigma`: the last one
     that starts at or above it, so a sigma between two levels belongs to the higher one."""
     steps = len(levels) - 1
-    begun = sum(level >= sigma * (1 - 1e-5) for level in levels[:-1])
-    return StepAt(max(begun - 1, 0), max(steps, 1))
+    started = sum(level >= sigma * (1 - 1e-5) for level in levels[:-1])
+    return StepAt(max(started - 1, 0), max(steps, 1))
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,14 @@ class Line:
         return (before + after) / 2 if before * after > 0 else 0.0
 
 
-class Local(NamedTuple):
+class LocalCurve(NamedTuple):
     """A curve for some places of a network, given by name prefixes."""
 
     places: tuple[str, ...]
     curve: Curve
 
 
-def begins(name: str, place: str) -> bool:
+def is_prefix(name: str, place: str) -> bool:
     """Whether `name` is the place or a prefix of it: "up" and "up.1" are, of "up.1.attn.0"."""
     return place == name or place.startswith(name + ".")
 
@@ -164,7 +164,7 @@ class Curve:
     factor: float = 1.0
     lines: tuple[Line, ...] = ()
     masks: tuple[Tensor, ...] = ()
-    local: tuple[Local, ...] = ()
+    local: tuple[LocalCurve, ...] = ()
 
     @property
     def constant(self) -> float | None:
@@ -197,14 +197,14 @@ class Curve:
 
     def within(self, places: Sequence[str]) -> Curve:
         """This curve at these places, 1 elsewhere; its local curves keep their own places."""
-        own = Local(tuple(places), replace(self, local=()))
+        own = LocalCurve(tuple(places), replace(self, local=()))
         return Curve(local=(own, *self.local))
 
     def at_place(self, place: str) -> Curve:
         """The curve at one place, without local parts."""
         found = replace(self, local=()) if self.local else self
         for places, curve in self.local:
-            if any(begins(name, place) for name in places):
+            if any(is_prefix(name, place) for name in places):
                 found = found * curve
         return found
 

@@ -41,7 +41,7 @@ FILTERS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
 }
 
 
-class Fresh(NamedTuple):
+class FreshNoise(NamedTuple):
     """The randomness of iterations k = 1, 2, ... (after the first): noise(k, x) is new noise like
     x for the high frequencies, steps(k) the step noise of a stochastic sampler."""
 
@@ -98,22 +98,24 @@ class FreeInit:
         return torch.fft.ifftn(passes * z + (1 - passes) * eta, dim=AXES).real.to(low)
 
 
-def noise_again(how: FreeInit, made: Tensor, noise: Tensor, fresh: Tensor, sigma: Tensor) -> Tensor:
+def next_noise(
+    settings: FreeInit, video: Tensor, noise: Tensor, fresh: Tensor, sigma: Tensor
+) -> Tensor:
     """The noise [b t c h w], at standard normal scale, that the next iteration starts from.
 
-    made: the previous iteration's video. noise: the first iteration's initial noise, with which
-    every iteration's video is diffused again. fresh: new noise, for the high frequencies.
+    video: the previous iteration's sample. noise: the first iteration's initial noise, with which
+    every iteration's sample is diffused again. fresh: new noise, for the high frequencies.
     """
     # z_T = sqrt(abar_T) z_0 + sqrt(1 - abar_T) eps.
-    scale = (1 + sigma.to(made) ** 2).rsqrt()
-    z = scale * (made + sigma.to(made) * noise)
-    return how.mixed(z, fresh)
+    scale = (1 + sigma.to(video) ** 2).rsqrt()
+    z = scale * (video + sigma.to(video) * noise)
+    return settings.mixed(z, fresh)
 
 
 def free_init(
-    sampler: Callable[..., Tensor], how: FreeInit, fresh: Fresh | None = None
+    sampler: Callable[..., Tensor], settings: FreeInit, fresh: FreshNoise | None = None
 ) -> Callable[..., Tensor]:
-    """A sampler that runs `sampler` `how.iterations` times; its x must be pure noise at sigmas[0].
+    """A sampler that runs `sampler` repeatedly; its x must be pure noise at sigmas[0].
 
     fresh: the later iterations' randomness; None takes it from the sampler's own step noise, at
     step numbers after those of the first iteration.
@@ -129,23 +131,23 @@ def free_init(
     ) -> Tensor:
         source = fresh or _later_steps(noise, len(sigmas))
         first = x / to_ve(torch.ones_like(sigmas[0]), sigmas[0]).to(x)
-        for k in range(how.iterations):
-            given = source.steps(k) if k else noise
-            report = _reporting(callback, k, how.iterations)
-            made = sampler(denoiser, x, sigmas, noise=given, callback=report)
-            if k + 1 < how.iterations:
-                start = noise_again(how, made, first, source.noise(k + 1, x), sigmas[0])
+        for k in range(settings.iterations):
+            step_noise = source.steps(k) if k else noise
+            report = _reporting(callback, k, settings.iterations)
+            video = sampler(denoiser, x, sigmas, noise=step_noise, callback=report)
+            if k + 1 < settings.iterations:
+                start = next_noise(settings, video, first, source.noise(k + 1, x), sigmas[0])
                 x = to_ve(start, sigmas[0])
-        return made
+        return video
 
     return sample
 
 
-def _later_steps(noise: StepNoise | None, count: int) -> Fresh:
+def _later_steps(noise: StepNoise | None, count: int) -> FreshNoise:
     """Randomness of later iterations: `count` further step numbers of `noise` for each."""
     if noise is None:
         raise ValueError("FreeInit needs new noise for every iteration, but 0 sources were given.")
-    return Fresh(
+    return FreshNoise(
         noise=lambda k, x: noise(k * count, x),
         steps=lambda k: lambda step, x: noise(k * count + 1 + step, x),
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .curves import Curve, step_under_way
+from .curves import Curve, current_step
 from .denoiser import (
     Denoiser,
     Prediction,
@@ -104,7 +104,7 @@ def scheduled(
     """guide(scale), with the scale read from a curve at these absolute frames and each step."""
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        scale = strength.amount(frames, step_under_way.get(), tuple(x.shape[-2:]))
+        scale = strength.amount(frames, current_step.get(), tuple(x.shape[-2:]))
         return guide(scale)(x, sigma)
 
     return denoise
@@ -205,15 +205,15 @@ def masked(
     return denoise
 
 
-def placed(denoiser: Denoiser, given: Tensor, mask: Tensor) -> Denoiser:
-    """Replace x by given latents [b t c h w] where mask is 1.
+def with_known_input(denoiser: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:
+    """Replace x by `known` [b t c h w] where mask is 1.
 
-    They are scaled so that a VP network sees `given` itself at every noise level. LVDM's code
-    writes them into the sampler's x, so its unconditional branch sees them too.
+    It is scaled so that a VP network sees `known` itself at every noise level. LVDM's code writes
+    it into the sampler's x, so its unconditional branch sees it too.
     """
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return denoiser(torch.lerp(x, to_ve(given.to(x), sigma), mask.to(x).expand_as(x)), sigma)
+        return denoiser(torch.lerp(x, to_ve(known.to(x), sigma), mask.to(x).expand_as(x)), sigma)
 
     return denoise
 

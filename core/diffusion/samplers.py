@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .curves import StepAt, step_under_way
+from .curves import StepAt, current_step
 from .denoiser import Denoiser
 from .noise import StepNoise
 
@@ -364,14 +364,14 @@ def _steps(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
 
 
 def _counted(levels: list[float]) -> Iterator[tuple[int, float, float]]:
-    """The steps, with `step_under_way` set during each for curves over steps."""
-    before = step_under_way.get()
+    """The steps, with `current_step` set during each for curves over steps."""
+    before = current_step.get()
     try:
         for i, pair in enumerate(zip(levels, levels[1:], strict=False)):
-            step_under_way.set(StepAt(i, len(levels) - 1))
+            current_step.set(StepAt(i, len(levels) - 1))
             yield i, *pair
     finally:
-        step_under_way.set(before)
+        current_step.set(before)
 
 
 def _log_snr_step(sigma: float, sigma_next: float) -> float:

@@ -17,29 +17,29 @@ from .schedules import NoiseRange, NoiseSchedule
 class UsualSettings:
     """A model's default sampling settings.
 
-    most_steps, most_cfg: limits of models distilled to a few steps, above which videos get worse;
+    max_steps, max_cfg: limits of models distilled to a few steps, above which videos get worse;
     None for other models.
     """
 
     sampler: str
     steps: int
     cfg: float
-    most_steps: int | None = None
-    most_cfg: float | None = None
+    max_steps: int | None = None
+    max_cfg: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A sampler with its noise levels, and the schedule that maps them to the network's timesteps.
 
-    whole_variance: start from variance 1 + sigma^2, that of a noised sample of unit variance. Every
+    signal_variance: start from variance 1 + sigma^2, as of a noised sample of unit variance. Every
     sampler but Euler does so anyway; Euler otherwise starts from variance sigma^2.
     """
 
     schedule: NoiseSchedule | NoiseRange
     sampler: Callable[..., Tensor]
     sigmas: Tensor
-    whole_variance: bool = False
+    signal_variance: bool = False
 
     def run(
         self,
@@ -51,8 +51,8 @@ class Plan:
     ) -> Tensor:
         """Latents from standard normal `noise` of their shape."""
         first = self.sigmas[0]
-        alone = self.sampler is sample_euler and not self.whole_variance
-        x = first.to(noise) * noise if alone else to_ve(noise, first)
+        noise_only = self.sampler is sample_euler and not self.signal_variance
+        x = first.to(noise) * noise if noise_only else to_ve(noise, first)
         x = self.sampler(denoiser, x, self.sigmas, noise=step_noise, callback=callback)
         return to_vp(x, self.sigmas[-1])
 

@@ -71,10 +71,10 @@ def usual_settings(trained: str) -> UsualSettings | None:
     variant, lightning = _variant(trained)
     if lightning:
         return UsualSettings(
-            sampler="euler", steps=lightning, cfg=1.0, most_steps=lightning, most_cfg=1.0
+            sampler="euler", steps=lightning, cfg=1.0, max_steps=lightning, max_cfg=1.0
         )
     if variant in LCM:
-        return UsualSettings(sampler="lcm", steps=4, cfg=LCM[variant], most_steps=8, most_cfg=2.0)
+        return UsualSettings(sampler="lcm", steps=4, cfg=LCM[variant], max_steps=8, max_cfg=2.0)
     return USUAL if variant in DDIM else None
 
 

@@ -25,7 +25,7 @@ def published_plan(trained: str, sampler: str, steps: int) -> Plan:
     if sampler != "euler":
         raise ValueError(f"{trained} was published with euler, not with {sampler}")
     levels = get_sigmas_karras(steps, RANGE.sigma_min, RANGE.sigma_max, RHO)
-    return Plan(schedule=RANGE, sampler=sample_euler, sigmas=levels, whole_variance=True)
+    return Plan(schedule=RANGE, sampler=sample_euler, sigmas=levels, signal_variance=True)
 
 
 def sigmas(model: DiffusionModel, steps: int) -> Tensor:

@@ -50,10 +50,10 @@ def convolution(layer: nn.Module, h: Tensor, plus: Tensor | None = None) -> Tens
     matrix = rearrange(layer.weight, "o i kh kw -> o (kh kw i)")
     plus = None if plus is None else rearrange(plus, "n c h w -> n h w c")
     if layer.kernel_size == (1, 1):
-        made = product(pixels, matrix, layer.bias, plus)
+        out = product(pixels, matrix, layer.bias, plus)
     else:
-        made = _product_of_patches(pixels, matrix, layer, plus)
-    return rearrange(made, "n h w c -> n c h w")
+        out = _product_of_patches(pixels, matrix, layer, plus)
+    return rearrange(out, "n h w c -> n c h w")
 
 
 def _product_of_patches(
@@ -62,12 +62,12 @@ def _product_of_patches(
     """A 3x3 convolution of ``pixels`` [n, h, w, c] by unfolding, a few images at a time."""
     stride = layer.stride[0]
     parts = min(len(pixels), -(-9 * pixels.numel() // (PATCHES * stride**2)))
-    beside = [None] * parts if plus is None else plus.tensor_split(parts)
-    made = [
-        product(patches(part, stride), matrix, layer.bias, more)
-        for part, more in zip(pixels.tensor_split(parts), beside, strict=True)
+    plus_parts = [None] * parts if plus is None else plus.tensor_split(parts)
+    out = [
+        product(patches(part, stride), matrix, layer.bias, plus_part)
+        for part, plus_part in zip(pixels.tensor_split(parts), plus_parts, strict=True)
     ]
-    return made[0] if parts == 1 else torch.cat(made)
+    return out[0] if parts == 1 else torch.cat(out)
 
 
 def patches(pixels: Tensor, stride: int = 1) -> Tensor:

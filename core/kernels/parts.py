@@ -33,12 +33,12 @@ def few_at_a_time(
         return layer(tokens)
     tokens = tokens.contiguous()
     out = tokens if own else torch.empty_like(tokens)
-    here, there = (x.flatten(0, 1) if axis is None else x for x in (tokens, out))
+    source, target = (x.flatten(0, 1) if axis is None else x for x in (tokens, out))
     axis = axis or 0
-    rows = here[..., 0].numel() // here.shape[axis]
+    rows = source[..., 0].numel() // source.shape[axis]
     size = max(1, ROWS * torch.get_num_threads() // rows)
-    for part, room in zip(here.split(size, axis), there.split(size, axis), strict=True):
-        room.copy_(layer(part.contiguous()))
+    for part, out_part in zip(source.split(size, axis), target.split(size, axis), strict=True):
+        out_part.copy_(layer(part.contiguous()))
     return out
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..diffusion.curves import step_under_way
+from ..diffusion.curves import current_step
 from ..diffusion.denoiser import Denoiser, Prediction
 from ..diffusion.preconditioning import (
     DiscretePreconditioning,
@@ -187,7 +187,7 @@ class DiffusionModel:
             check_video(x_in, self.latent_channels)
             conditions.check_fits(x_in)
             x = x_in.to(device=self.device, dtype=self.dtype)
-            sized = replace(self._sized(given, x), step=step_under_way.get())
+            sized = replace(self._sized(given, x), step=current_step.get())
             bound = sized.for_videos(len(x))
             return self.network(x, c_noise.to(self.device), bound).to(x_in)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..diffusion.curves import FULL, Amount, Curve, begins
+from ..diffusion.curves import FULL, Amount, Curve, is_prefix
 from .conditions import FRAME_RATE, Conditions, first_frame_text
 from .image_conditions import SegmentImages
 from .layers.residual import per_frame
@@ -214,7 +214,7 @@ class Strength:
         curves = self.curve, self.keys, self.queries
         numbers = (name.removesuffix(".keys").removesuffix(".queries") for name in self.sites)
         names = (*numbers, *(name for curve in curves for name in curve.places))
-        return [name for name in names if not any(begins(name, site) for site in sites)]
+        return [name for name in names if not any(is_prefix(name, site) for site in sites)]
 
     @property
     def scales_attention(self) -> bool:
@@ -229,7 +229,7 @@ class Strength:
             prefix = name.removesuffix(part) if part else name
             if part and prefix == name:
                 continue
-            if begins(prefix, site):
+            if is_prefix(prefix, site):
                 product *= value
         return product
 

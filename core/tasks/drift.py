@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..diffusion.curves import step_under_way
+from ..diffusion.curves import current_step
 from ..diffusion.denoiser import Denoiser, broadcast
 from ..networks.reference import ReferenceBank, ReferenceUse, ReferenceWindow
 from .segment import (
@@ -77,7 +77,7 @@ class HeldReference(ScopedDenoisers):
         noise = self.sampling_of.noise(len(clean), numbers).like(clean, stream=REFERENCE)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            step = step_under_way.get()
+            step = current_step.get()
             bank.kept.clear()
             if step is None or self.how.acts(step):
                 own = sigma[:, :count] if sigma.ndim > 1 else sigma

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diffusion.curves import StepAt, step_under_way
+from ..diffusion.curves import StepAt, current_step
 from ..diffusion.denoiser import broadcast, to_ve, to_vp
 from ..diffusion.noise import NoiseSource, mixed_noise
 from ..diffusion.samplers import Step, ancestral_step
@@ -216,14 +216,14 @@ class RollingQueue:
     def _denoised(self, seen: range) -> Tensor:
         """The denoised frames of a window, each evaluated at its own noise level."""
         at = slice(seen.start, seen.stop)
-        before = step_under_way.get()
+        before = current_step.get()
         # Curves over steps follow the frame in the middle of the window.
-        step_under_way.set(StepAt(self._step_of(seen[len(seen) // 2]), self.steps))
+        current_step.set(StepAt(self._step_of(seen[len(seen) // 2]), self.steps))
         try:
             sigma = self.levels[at].expand(len(self.x), -1)
             return self.denoiser_for(self._condition(seen))(self.x[:, at], sigma)
         finally:
-            step_under_way.set(before)
+            current_step.set(before)
 
     def _stepped(self, updated: range, denoised: Tensor) -> Tensor:
         """A DDIM step (Song et al. 2021, eq. 12) with one noise level per frame."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, to_ve
-from ..diffusion.guidance import Scale, context_guided, masked, placed
+from ..diffusion.guidance import Scale, context_guided, masked, with_known_input
 from ..diffusion.noise import NoiseSource
 from ..diffusion.samplers import Callback, Step
 from ..diffusion.schedules import NoiseSchedule
@@ -260,7 +260,7 @@ def _context_denoiser(
         without = denoiser_for(replace(condition, context=clean.dropped()))
         denoiser = context_guided(denoiser, without, use.scale)
     if use.in_place and given is not None:
-        denoiser = placed(denoiser, given.latents, clean.expanded_mask)
+        denoiser = with_known_input(denoiser, given.latents, clean.expanded_mask)
     if use.keep:
         denoiser = masked(denoiser, clean.latents.to(noise), clean.expanded_mask, noise=noise)
     return denoiser

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..diffusion.curves import step_of, step_under_way
+from ..diffusion.curves import current_step, step_of
 from ..diffusion.denoiser import Denoiser, to_ve
 from ..diffusion.guidance import masked
 from ..diffusion.noise import free_noise
@@ -168,7 +168,7 @@ def _by_step(
         return plan, windows.weights(plan, frames)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        step = step_under_way.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
+        step = current_step.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
         plan, weights = laid_at(step.index)
         known = {} if reference is None else reference.record(x, sigma, step)
         return windowed({**bound, **known}.__getitem__, plan, weights)(x, sigma)

@@ -11,9 +11,9 @@ from videoldm.core.diffusion.curves import (
     Curve,
     Line,
     StepAt,
+    current_step,
     per_frame,
     step_of,
-    step_under_way,
 )
 
 numbers = st.floats(-4, 4, allow_nan=False)
@@ -132,14 +132,14 @@ def test_a_step_is_a_step_of_the_sampler(name):
     seen = []
 
     def denoiser(x, sigma):
-        seen.append(step_under_way.get())
+        seen.append(current_step.get())
         return 0.5 * x
 
     sampler(denoiser, torch.ones(1, 2), torch.tensor([8.0, 4, 2, 1, 0]), noise=lambda k, x: x)
     wanted = [StepAt(k, 4) for k in range(4) for _ in range(evaluations)]
     # Heun's last step, down to 0, has no corrector.
     assert seen == (wanted[:-1] if name == "heun" else wanted)
-    assert step_under_way.get() is None
+    assert current_step.get() is None
 
 
 def test_a_sampling_within_a_sampling_does_not_disturb_it():
@@ -147,7 +147,7 @@ def test_a_sampling_within_a_sampling_does_not_disturb_it():
 
     def outer(x, sigma):
         sampling.sample_euler(lambda x, sigma: x, x, torch.tensor([2.0, 1.0, 0.0]))
-        seen.append(step_under_way.get())
+        seen.append(current_step.get())
         return x
 
     sampling.sample_euler(outer, torch.ones(1), torch.tensor([3.0, 2.0, 1.0, 0.0]))

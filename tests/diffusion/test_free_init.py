@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_toys import normal, toy_sampling
 from videoldm.core.diffusion.denoiser import to_ve
-from videoldm.core.diffusion.free_init import FILTERS, FreeInit, Fresh, free_init, noise_again
+from videoldm.core.diffusion.free_init import FILTERS, FreeInit, FreshNoise, free_init, next_noise
 from videoldm.core.diffusion.samplers import sample_euler, sample_euler_ancestral
 
 SIGMAS = torch.tensor([14.6, 3.0, 1.0, 0.0])
@@ -52,13 +52,13 @@ def test_the_noise_of_the_next_sampling_is_the_formulas():
     passes = how.low_pass(6, 4, 4)[:, None]
     low, high = (torch.fft.fftn(one, dim=(1, 3, 4)) for one in (z, fresh))
     wanted = torch.fft.ifftn(low * passes + high * (1 - passes), dim=(1, 3, 4)).real
-    torch.testing.assert_close(noise_again(how, made, noise, fresh, sigma), wanted)
+    torch.testing.assert_close(next_noise(how, made, noise, fresh, sigma), wanted)
 
 
 def test_noise_stays_as_strong_as_it_was():
     """Of a video of unit variance every frequency of the next noise has unit power."""
     made, noise, fresh = (normal(4, 16, 4, 16, 16, seed=seed) for seed in range(3))
-    again = noise_again(FreeInit(), made, noise, fresh, torch.tensor(3.0))
+    again = next_noise(FreeInit(), made, noise, fresh, torch.tensor(3.0))
     assert float(again.std()) == pytest.approx(1.0, abs=0.05)
 
 
@@ -67,13 +67,13 @@ def test_every_sampling_diffuses_with_the_very_first_noise():
     how, x0 = FreeInit(iterations=3), normal(1, 5, 2, 4, 4)
     denoiser = lambda x, sigma: 0.3 * x / (1 + sigma)  # noqa: E731
     fresh = [None, normal(1, 5, 2, 4, 4, seed=5), normal(1, 5, 2, 4, 4, seed=6)]
-    source = Fresh(noise=lambda k, x: fresh[k], steps=lambda k: None)
+    source = FreshNoise(noise=lambda k, x: fresh[k], steps=lambda k: None)
     got = free_init(sample_euler, how, source)(denoiser, to_ve(x0, SIGMAS[0]), SIGMAS)
     noise = x0
     for k in (1, 2, 3):
         made = sample_euler(denoiser, to_ve(noise, SIGMAS[0]), SIGMAS)
         if k < 3:
-            noise = noise_again(how, made, x0, fresh[k], SIGMAS[0])
+            noise = next_noise(how, made, x0, fresh[k], SIGMAS[0])
     torch.testing.assert_close(got, made)
     assert not torch.allclose(got, sample_euler(denoiser, to_ve(x0, SIGMAS[0]), SIGMAS))
 

@@ -65,10 +65,10 @@ def test_lightnings_plan_is_eulers_from_the_last_timestep(steps):
 
 def test_settings_come_with_whatever_can_be_sampled_as_published():
     fast, slow = usual_settings("animatediff v2 lightning 2"), usual_settings("animatediff v2")
-    assert (fast.sampler, fast.steps, fast.cfg, fast.most_steps) == ("euler", 2, 1.0, 2)
-    assert (slow.sampler, slow.most_steps, slow.most_cfg) == ("ddim", None, None)
+    assert (fast.sampler, fast.steps, fast.cfg, fast.max_steps) == ("euler", 2, 1.0, 2)
+    assert (slow.sampler, slow.max_steps, slow.max_cfg) == ("ddim", None, None)
     lcm = usual_settings("animatediff animatelcm")
-    assert (lcm.sampler, lcm.steps, lcm.most_steps, lcm.most_cfg) == ("lcm", 4, 8, 2.0)
+    assert (lcm.sampler, lcm.steps, lcm.max_steps, lcm.max_cfg) == ("lcm", 4, 8, 2.0)
     assert usual_settings("") is usual_settings("animatediff sdxl") is None
     told = {one.name for one in families() if one.usual_settings}
     names = [f"animatediff {variant}" for variant in VARIANTS]

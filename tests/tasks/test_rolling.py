@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from model_toys import Denoisers, peak_tensors, toy_sampling, whole
-from videoldm.core.diffusion.curves import step_under_way
+from videoldm.core.diffusion.curves import current_step
 from videoldm.core.diffusion.noise import NoiseSource
 from videoldm.core.diffusion.samplers import sample_euler, sample_euler_ancestral
 from videoldm.core.networks.reference import ReferenceWindow
@@ -100,7 +100,7 @@ def test_the_model_is_told_the_level_and_the_step_of_every_frame():
     def denoiser_for(condition):
         def denoise(x, sigma):
             if sigma.ndim:
-                told.append((condition.frames, sigma[0].tolist(), step_under_way.get()))
+                told.append((condition.frames, sigma[0].tolist(), current_step.get()))
             return torch.zeros_like(x)
 
         return denoise

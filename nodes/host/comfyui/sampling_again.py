@@ -16,7 +16,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ....core.diffusion.free_init import FreeInit, noise_again
+from ....core.diffusion.free_init import FreeInit, next_noise
 from ..shared.misfits import NEEDS_PURE_NOISE
 from .steps import count_steps
 
@@ -67,7 +67,7 @@ class SamplingAgain:
                 eps = scale * noise  # After sampling: ComfyUI's windows shuffle noise in place.
             if k + 1 < self.how.iterations:
                 fresh = _drawn(extra_args["seed"] + k + 1, noise)
-                again = noise_again(self.how, _video(made), _video(eps), _video(fresh), first)
+                again = next_noise(self.how, _video(made), _video(eps), _video(fresh), first)
                 noise = _like(again, noise) / scale
         return made
 

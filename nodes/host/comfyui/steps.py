@@ -12,7 +12,7 @@ from typing import Any
 import comfy.patcher_extension
 from torch import Tensor
 
-from ....core.diffusion.curves import StepAt, step_of, step_under_way
+from ....core.diffusion.curves import StepAt, current_step, step_of
 from ..shared.setup_warnings import CoreRun
 
 KEY = "videoldm_steps"
@@ -67,7 +67,7 @@ def count_steps(model: Any) -> None:
 
 def step_at(options: Mapping[str, Any]) -> StepAt | None:
     """The current step, from the transformer options of an evaluation; None outside of samplers."""
-    ours = step_under_way.get()
+    ours = current_step.get()
     if ours is not None:
         return ours
     counter = options.get(KEY)

@@ -227,7 +227,7 @@ def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[s
 def is_distilled(family: str) -> bool:
     """Whether layers of a published family ("" for none) were distilled to a few steps."""
     usual = usual_settings(family) if family else None
-    return usual is not None and usual.most_steps is not None
+    return usual is not None and usual.max_steps is not None
 
 
 def _beyond_distilled(
@@ -238,13 +238,13 @@ def _beyond_distilled(
         return []
     usual = usual_settings(layers.family)
     other = [f"sampler_name is {sampler}"] if sampler not in ("", usual.sampler) else []
-    other += [f"steps is {steps}"] if steps > usual.most_steps else []
-    other += [f"cfg is {cfg:g}"] if cfg > usual.most_cfg else []
+    other += [f"steps is {steps}"] if steps > usual.max_steps else []
+    other += [f"cfg is {cfg:g}"] if cfg > usual.max_cfg else []
     if not other:
         return []
     return [
-        f"the temporal layers were distilled to at most {counted(usual.most_steps, 'step')} of the "
-        f"sampler {usual.sampler} at cfg {usual.most_cfg:g} or less, but {' and '.join(other)}"
+        f"the temporal layers were distilled to at most {counted(usual.max_steps, 'step')} of the "
+        f"sampler {usual.sampler} at cfg {usual.max_cfg:g} or less, but {' and '.join(other)}"
     ]
 
 

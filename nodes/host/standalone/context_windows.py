@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ....core.diffusion.curves import step_of, step_under_way
+from ....core.diffusion.curves import current_step, step_of
 from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.noise import free_noise
 from ....core.networks.reference import ReferenceWindow
@@ -72,7 +72,7 @@ class ContextWindows:
             reference = WindowReference(read, _condition_of, denoiser_for, frames, self.length)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            step = step_under_way.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
+            step = current_step.get() or step_of(float(sigma.flatten()[0]), sigmas.tolist())
             plan = self.windows(frames, step.index)
             weights = plans.fuse_weights(self.fuse, plan, frames, self.overlap)
             known = {} if reference is None else reference.record(x, sigma, step)

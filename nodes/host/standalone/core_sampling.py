@@ -200,14 +200,14 @@ def _sampling_again(
 ) -> Callable[..., Tensor]:
     """The sampler with FreeInit, if the model has it; new noise is drawn as in ComfyUI, from the
     next seeds."""
-    from ....core.diffusion.free_init import Fresh, free_init
+    from ....core.diffusion.free_init import FreshNoise, free_init
     from ..shared.misfits import NEEDS_PURE_NOISE
 
     if model.free_init is None:
         return sampler
     if bool(x0.any()) or not how.add_noise:
         raise ValueError(NEEDS_PURE_NOISE)
-    fresh = Fresh(
+    fresh = FreshNoise(
         noise=lambda k, x: _drawn(how.seed + k, x),
         steps=lambda k: _fresh_noise(how.seed + k, x0),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ....core.diffusion.curves import FULL, Curve, step_under_way
+from ....core.diffusion.curves import FULL, Curve, current_step
 from ....core.diffusion.denoiser import Denoiser
 from ....core.diffusion.free_init import FreeInit
 from ....core.diffusion.guidance import (
@@ -186,7 +186,7 @@ def _controlled(
     core: DiffusionModel, hints: Sequence[Hint], x: Tensor, sigma: Tensor, frames: Sequence[int]
 ) -> DiffusionModel:
     """The model with the ControlNets that act on some of these frames at this noise level."""
-    level, step = window_level(sigma), step_under_way.get()
+    level, step = window_level(sigma), current_step.get()
     acting = [
         one.control(x, frames, step)
         for one in hints
