@@ -16,7 +16,7 @@ import av
 import numpy as np
 
 from .animation_texts import insert_texts
-from .container import Order
+from .container import OutputSettings
 
 # An ordered dither pattern, which stays in place; error diffusion flickers from frame to frame.
 PALETTE_USE = "dither=bayer:bayer_scale=4:diff_mode=rectangle"
@@ -28,27 +28,27 @@ MUXERS = {".gif": "gif", ".webp": "webp", ".png": "apng"}
 class AnimationWriter:
     """Writes an animated image: `add` frames, then `finish`, or `salvage` the first pass."""
 
-    def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
-        self.spool, self.shape, self.order, self.frames = partial, shape, order, 0
+    def __init__(self, partial: Path, shape: tuple[int, int], settings: OutputSettings):
+        self.spool, self.shape, self.settings, self.frames = partial, shape, settings, 0
         # One cluster per frame keeps the file playable at any moment. A cluster is complete with
         # the next frame; until the first one is, the file stays empty.
         self.early: list[av.Packet] | None = []
         options = {"flush_packets": "1", "cluster_time_limit": "1"}
         self.container = av.open(str(self.spool), "w", format="matroska", options=options)
-        self.stream = self.container.add_stream("ffv1", rate=order.frame_rate)
+        self.stream = self.container.add_stream("ffv1", rate=settings.frame_rate)
         self.stream.height, self.stream.width = shape
-        self.stream.pix_fmt = "bgra" if order.has_alpha else "bgr0"
-        self.stream.codec_context.time_base = 1 / order.frame_rate
-        self.palette = _PaletteFinder(shape, order.has_alpha) if self._is_gif else None
+        self.stream.pix_fmt = "bgra" if settings.has_alpha else "bgr0"
+        self.stream.codec_context.time_base = 1 / settings.frame_rate
+        self.palette = _PaletteFinder(shape, settings.has_alpha) if self._is_gif else None
 
     @property
     def _is_gif(self) -> bool:
-        return self.order.encoding.suffix == ".gif"
+        return self.settings.encoding.suffix == ".gif"
 
     def add(self, image: np.ndarray) -> None:
-        """Store a uint8 frame `h w 3`, or `h w 4` if the order has alpha."""
+        """Store a uint8 frame `h w 3`, or `h w 4` if the settings have alpha."""
         picture = av.VideoFrame.from_ndarray(image, "rgba" if image.shape[2] == 4 else "rgb24")
-        picture.pts, picture.time_base = self.frames, 1 / self.order.frame_rate
+        picture.pts, picture.time_base = self.frames, 1 / self.settings.frame_rate
         if self.palette is not None:
             self.palette.add(picture.reformat(format="bgra"))
         self._spool(picture.reformat(format=self.stream.pix_fmt))
@@ -68,14 +68,14 @@ class AnimationWriter:
         """Write the animation next to the lossless frames, remove those, and return its path."""
         self._spool(None)
         self.container.close()
-        target = self.spool.with_suffix(self.order.encoding.suffix)
+        target = self.spool.with_suffix(self.settings.encoding.suffix)
         encoded, finishing = (
             target.with_name(f"{target.stem}.{stage}{target.suffix}")
             for stage in ("encoding", "finishing")
         )
         try:
             self._encode(encoded)
-            insert_texts(encoded, finishing, self.order.metadata)
+            insert_texts(encoded, finishing, self.settings.metadata)
             os.replace(finishing, target)
         finally:
             encoded.unlink(missing_ok=True)
@@ -90,17 +90,17 @@ class AnimationWriter:
         return self.spool
 
     def _encode(self, path: Path) -> None:
-        rate, encoding = self.order.frame_rate, self.order.encoding
+        rate, encoding = self.settings.frame_rate, self.settings.encoding
         clock = CLOCKS.get(encoding.suffix, 1 / rate)
         muxer = MUXERS[encoding.suffix]
         with (
             av.open(str(self.spool)) as source,
             av.open(str(path), "w", format=muxer, options=self._loops()) as target,
         ):
-            options = encoding.options(self.order.quality)
+            options = encoding.options(self.settings.quality)
             stream = target.add_stream(encoding.codec, rate=rate, options=options)
             stream.height, stream.width = self.shape
-            stream.pix_fmt = _PIXELS[encoding.suffix, self.order.has_alpha]
+            stream.pix_fmt = _PIXELS[encoding.suffix, self.settings.has_alpha]
             stream.codec_context.time_base = clock
             for index, picture in enumerate(self._mapped(source, stream.pix_fmt)):
                 # Round the times, not the durations, so that the error does not accumulate.
@@ -119,10 +119,10 @@ class AnimationWriter:
 
     def _loops(self) -> dict[str, str]:
         """The muxer's loop option: GIF counts repetitions (-1: none), the others count plays."""
-        plays = self.order.loop_count
+        plays = self.settings.loop_count
         if self._is_gif:
             return {"loop": str(plays - 1 if plays != 1 else -1) if plays else "0"}
-        return {"plays" if self.order.encoding.suffix == ".png" else "loop": str(plays)}
+        return {"plays" if self.settings.encoding.suffix == ".png" else "loop": str(plays)}
 
 
 _PIXELS = {

@@ -17,7 +17,7 @@ BEST, SMALLEST = 0, 51
 class Encoding:
     """The encoding of one format.
 
-    suffix: of the file; "" is a folder of images. under_way: suffix of the partial file, if it
+    suffix: of the file; "" is a folder of images. partial_suffix: suffix of the partial file, if it
     differs. muxer, codec: FFmpeg's names. pixels, alpha_pixels: pixel formats of opaque and of
     transparent frames (None: no transparency). deep: more than 8 bits per sample. audio: the audio
     codec, None if there is no sound. loops: whether the file has a loop count. options: the codec's
@@ -32,7 +32,7 @@ class Encoding:
     deep: bool = False
     audio: str | None = None
     loops: bool = False
-    under_way: str | None = None
+    partial_suffix: str | None = None
     tag: str | None = None
     options: Callable[[int], dict[str, str]] = lambda quality: {}
 
@@ -101,7 +101,7 @@ _AV1 = {"codec": "libsvtav1", "options": _svt_av1, "alpha_pixels": None}
 ENCODINGS = {
     "mp4": _MP4,
     "webm": _WEBM,
-    "gif": Encoding(suffix=".gif", under_way=".mkv", alpha_pixels="rgba", loops=True,
+    "gif": Encoding(suffix=".gif", partial_suffix=".mkv", alpha_pixels="rgba", loops=True,
                     codec="gif"),
     "png": Encoding(suffix="", alpha_pixels="rgba"),
     "mp4 (H.265)": replace(_MP4, codec="libx265", tag="hvc1", options=_x265),
@@ -111,9 +111,9 @@ ENCODINGS = {
         suffix=".mov", muxer="mov", codec="prores_ks", pixels="yuv444p10le",
         alpha_pixels="yuva444p10le", deep=True, audio="pcm_s16le", options=_prores,
     ),
-    "webp": Encoding(suffix=".webp", under_way=".mkv", alpha_pixels="rgba", loops=True,
+    "webp": Encoding(suffix=".webp", partial_suffix=".mkv", alpha_pixels="rgba", loops=True,
                      codec="libwebp", options=_webp),
-    "apng": Encoding(suffix=".png", under_way=".mkv", alpha_pixels="rgba", loops=True,
+    "apng": Encoding(suffix=".png", partial_suffix=".mkv", alpha_pixels="rgba", loops=True,
                      codec="apng"),
 }  # fmt: skip
 """The formats encoded on the CPU; `hardware` adds those of this machine's hardware encoders."""

@@ -28,7 +28,7 @@ _BRAND_KEYS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class OutputSettings:
     """The settings of a file to write: format, frames per second, quality (see `codecs`), texts,
     sound, loop count (0: forever), and whether the frames `h w 4` have transparency."""
 
@@ -49,10 +49,10 @@ class Order:
 class ContainerWriter:
     """Encodes frames into the partial file as they come, each with its stretch of sound."""
 
-    def __init__(self, partial: Path, shape: tuple[int, int], order: Order):
-        self.partial, self.order, self.frames = partial, order, 0
+    def __init__(self, partial: Path, shape: tuple[int, int], settings: OutputSettings):
+        self.partial, self.settings, self.frames = partial, settings, 0
         self.pictures: EncoderPictures | None = None
-        encoding, audio = order.encoding, order.audio
+        encoding, audio = settings.encoding, settings.audio
         even = 2 if encoding.is_subsampled else 1
         self.shape = tuple(side + side % even for side in shape)
         # One fragment or cluster per frame keeps the file playable while it is open; "bitexact"
@@ -62,7 +62,7 @@ class ContainerWriter:
         clusters = {"fflags": "bitexact", "cluster_time_limit": "1"}
         options = {"flush_packets": "1", **(fragments if encoding.is_fragmented else clusters)}
         self.container = av.open(str(partial), "w", format=encoding.muxer, options=options)
-        self.container.metadata.update(order.metadata)
+        self.container.metadata.update(settings.metadata)
         self.stream = self._add_video()
         self.sound = self._add_audio() if audio is not None else None
         # The second frame completes the first fragment, the third if there is sound. Until then the
@@ -71,12 +71,12 @@ class ContainerWriter:
         self.enough = 2 if self.sound is None else 3
 
     def _add_video(self) -> av.VideoStream:
-        order = self.order
-        rate, encoding = order.frame_rate, order.encoding
-        options = encoding.options(order.quality)
+        settings = self.settings
+        rate, encoding = settings.frame_rate, settings.encoding
+        options = encoding.options(settings.quality)
         stream = self.container.add_stream(encoding.codec, rate=rate, options=options)
         stream.height, stream.width = self.shape
-        stream.pix_fmt = order.pixels
+        stream.pix_fmt = settings.pixels
         context = stream.codec_context
         context.time_base = 1 / rate
         context.gop_size = max(1, round(2 * rate))  # 2 s, the most that a full disk costs
@@ -86,10 +86,10 @@ class ContainerWriter:
         return stream
 
     def _add_audio(self) -> av.AudioStream:
-        codec, rate = self.order.encoding.audio, self.order.audio.sample_rate
+        codec, rate = self.settings.encoding.audio, self.settings.audio.sample_rate
         if codec == "libopus" or (codec == "aac" and rate not in AAC_RATES):
             rate = OPUS_RATE
-        layout = LAYOUTS[self.order.audio.waveform.shape[0]]
+        layout = LAYOUTS[self.settings.audio.waveform.shape[0]]
         return self.container.add_stream(codec, rate=rate, layout=layout)
 
     def add(self, image: np.ndarray) -> None:
@@ -98,19 +98,19 @@ class ContainerWriter:
         padding = (0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)
         image = np.pad(image, padding, mode="edge")
         if self.pictures is None:
-            left_chroma = self.order.encoding.has_left_chroma
-            self.pictures = EncoderPictures(image, self.order.pixels, left_chroma=left_chroma)
+            left_chroma = self.settings.encoding.has_left_chroma
+            self.pictures = EncoderPictures(image, self.settings.pixels, left_chroma=left_chroma)
         picture = self.pictures(image)
-        picture.pts, picture.time_base = self.frames, 1 / self.order.frame_rate
+        picture.pts, picture.time_base = self.frames, 1 / self.settings.frame_rate
         self._mux(self.stream, picture)
         if self.sound is not None:
             self._add_sound()
         self.frames += 1
 
     def _add_sound(self) -> None:
-        waveform, rate = self.order.audio
+        waveform, rate = self.settings.audio
         begin, end = (
-            round(n * rate / self.order.frame_rate) for n in (self.frames, self.frames + 1)
+            round(n * rate / self.settings.frame_rate) for n in (self.frames, self.frames + 1)
         )
         if begin == end:
             return
@@ -125,7 +125,7 @@ class ContainerWriter:
     ) -> None:
         for packet in stream.encode(frame):
             if stream is self.stream and not packet.duration:
-                packet.duration = round(1 / self.order.frame_rate / packet.time_base)
+                packet.duration = round(1 / self.settings.frame_rate / packet.time_base)
             if stream is self.stream and abs(packet.pts - packet.dts) > LONGEST_DELAY:
                 packet.dts = packet.pts  # x265 leaves it unset for videos of 1 or 2 frames.
             if self.early is None:
@@ -147,15 +147,15 @@ class ContainerWriter:
             self._mux(self.sound, None)
         self._mux_early()
         self.container.close()
-        if self.order.encoding.is_fragmented:
-            _copy_index_first(self.partial, self.order.encoding.muxer)
+        if self.settings.encoding.is_fragmented:
+            _copy_index_first(self.partial, self.settings.encoding.muxer)
         return self.partial
 
     def salvage(self) -> Path:
         """Make the file playable after an error, and return its path."""
         with suppress(av.error.FFmpegError, OSError):
             self.container.close()
-        if self.order.encoding.is_fragmented and self.partial.exists():
+        if self.settings.encoding.is_fragmented and self.partial.exists():
             _cut_after_last_fragment(self.partial)
         return self.partial
 

@@ -33,35 +33,35 @@ class NewFile:
         self.is_finished = False
 
     @classmethod
-    def at(cls, path: Path, *, folder: bool = False, under_way: str | None = None) -> NewFile:
+    def at(cls, path: Path, *, folder: bool = False, partial_suffix: str | None = None) -> NewFile:
         """Start the file (or folder) `path`; OSError if it cannot be created.
 
         A file that already exists is replaced at the end; one that appears meanwhile is not.
-        under_way: suffix of the partial file, if it differs from the file's.
+        partial_suffix: suffix of the partial file, if it differs from the file's.
         """
         suffix = "" if folder else path.suffix
         stem = path.name.removesuffix(suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             name = f"{stem}.partial{number if number > 1 else ''}"
-            partial = path.with_name(f"{name}{under_way or suffix}")
-            if _made(partial, folder) and _is_alone(partial, suffix):
+            partial = path.with_name(f"{name}{partial_suffix or suffix}")
+            if _created(partial, folder) and _has_no_rival(partial, suffix):
                 return cls(path, partial, replaces=path.exists())
         raise AssertionError("numbers do not end")
 
     @classmethod
-    def numbered(cls, base: Path, suffix: str, *, under_way: str | None = None) -> NewFile:
+    def numbered(cls, base: Path, suffix: str, *, partial_suffix: str | None = None) -> NewFile:
         """Start "<base>_00001_<suffix>", or with the number after the highest one taken.
 
-        Without a suffix it is a folder. Creates the parent folder. under_way: as in `at`.
+        Without a suffix it is a folder. Creates the parent folder. partial_suffix: as in `at`.
         """
         base.parent.mkdir(parents=True, exist_ok=True)
         number = 0
         for attempt in count(1):
             number = max(number, _highest(base)) + 1
             stem = f"{base.name}_{number:05}_"
-            partial = base.with_name(f"{stem}.partial{under_way or suffix}")
-            if not _made(partial, folder=not suffix):
+            partial = base.with_name(f"{stem}.partial{partial_suffix or suffix}")
+            if not _created(partial, folder=not suffix):
                 continue
             # Of two runs with one number, at least the later sees the other, and backs off.
             if _names(base, number) == [partial.name]:
@@ -150,7 +150,7 @@ def _move_file(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def _made(path: Path, folder: bool) -> bool:
+def _created(path: Path, folder: bool) -> bool:
     """Create an empty file or folder; False if the name is taken."""
     try:
         if folder:
@@ -162,7 +162,7 @@ def _made(path: Path, folder: bool) -> bool:
     return True
 
 
-def _is_alone(partial: Path, suffix: str) -> bool:
+def _has_no_rival(partial: Path, suffix: str) -> bool:
     """Whether no earlier run left a partial file with the final suffix; if one did, remove ours."""
     other = partial.with_suffix(suffix) if suffix else partial
     if other == partial or not other.exists():

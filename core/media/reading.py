@@ -43,7 +43,7 @@ from .info import (
     kind_of,
 )
 from .pictures import alpha_decoder, rgb_picture, rgba_picture
-from .selection import Chosen, Selection, choose, converted
+from .selection import SelectedFrames, Selection, converted, select_frames
 from .timing import Timing
 
 CONTAINER_FAULTS = (av.error.FFmpegError, OSError, ValueError)
@@ -94,25 +94,25 @@ def read_frames(
     error are yielded first, then ValueError says how many there were.
     """
     info = open_video(path)
-    chosen = choose(info, Selection(start=start, count=count, stride=stride))
-    return read_chosen(info, chosen, chunk=chunk, size=size)
+    selected = select_frames(info, Selection(start=start, count=count, stride=stride))
+    return read_selected(info, selected, chunk=chunk, size=size)
 
 
-def read_chosen(
+def read_selected(
     info: VideoInfo,
-    chosen: Chosen,
+    selected: SelectedFrames,
     *,
     chunk: int = 16,
     size: tuple[int, int] | None = None,
     alpha: bool = False,
 ) -> Iterator[Tensor]:
-    """Yield the chosen frames as `read_frames` does; with `alpha` as `t 4 h w`, colours as stored
+    """Yield the selected frames as `read_frames` does; with `alpha` as `t 4 h w`, colours as stored
     and alpha last (1 is opaque, -1 transparent)."""
     if chunk < 1:
         raise ValueError(f"chunk {chunk} must be at least 1")
     if size is not None and min(size) < 1:
         raise ValueError(f"size (height, width) {tuple(size)} must be positive")
-    return _chunks(info, chosen, chunk, size, alpha)
+    return _chunks(info, selected, chunk, size, alpha)
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
@@ -133,11 +133,11 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def _chunks(
-    info: VideoInfo, chosen: Chosen, chunk: int, size: tuple[int, int] | None, alpha: bool
+    info: VideoInfo, selected: SelectedFrames, chunk: int, size: tuple[int, int] | None, alpha: bool
 ) -> Iterator[Tensor]:
     kind = kind_of(info.path)
     decode = {"folder": decode_folder, "image": decode_image}.get(kind, _decode_container)
-    indices, count = chosen.indices, chosen.frames
+    indices, count = selected.indices, selected.frames
     images = decode(info, indices, alpha)
     done, fault = 0, None
     while done < count and fault is None:

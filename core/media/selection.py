@@ -37,7 +37,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedFrames:
     """A selection from one file: indices of its stored frames in non-decreasing order, their new
     frame rate in frames per second, and the time of the first one in the file in seconds."""
 
@@ -54,7 +54,7 @@ class Chosen:
         return self.frames / self.frame_rate
 
 
-def choose(info: VideoInfo, selection: Selection) -> Chosen:
+def select_frames(info: VideoInfo, selection: Selection) -> SelectedFrames:
     """Apply a selection to a file; ValueError if the file does not have these frames."""
     _check(selection)
     timing = info.timing or Timing.regular(info.frames, info.frame_rate)
@@ -102,7 +102,7 @@ def _check(selection: Selection) -> None:
         )
 
 
-def _stored(info: VideoInfo, timing: Timing, selection: Selection) -> Chosen:
+def _stored(info: VideoInfo, timing: Timing, selection: Selection) -> SelectedFrames:
     start, stride = selection.start, selection.stride
     if selection.start_time is not None:
         _check_time(info, timing, selection.start_time)
@@ -116,10 +116,10 @@ def _stored(info: VideoInfo, timing: Timing, selection: Selection) -> Chosen:
     rate = info.frame_rate / stride
     if not timing.is_regular(info.frame_rate) and end > begin:
         rate = count / (end - begin)
-    return Chosen(range(start, start + (count - 1) * stride + 1, stride), rate, begin)
+    return SelectedFrames(range(start, start + (count - 1) * stride + 1, stride), rate, begin)
 
 
-def _laid_out(info: VideoInfo, timing: Timing, selection: Selection) -> Chosen:
+def _laid_out(info: VideoInfo, timing: Timing, selection: Selection) -> SelectedFrames:
     start, stride, rate = selection.start, selection.stride, selection.frame_rate
     total = max(1, floor(timing.seconds * rate + Fraction(1, 2)))
     if selection.start_time is not None:
@@ -131,7 +131,9 @@ def _laid_out(info: VideoInfo, timing: Timing, selection: Selection) -> Chosen:
         _check_duration(info, timing, selection, start / rate)
     count = _count(info, selection, start, total, stop)
     numbers = range(start, start + (count - 1) * stride + 1, stride)
-    return Chosen([timing.shown(number / rate) for number in numbers], rate / stride, start / rate)
+    return SelectedFrames(
+        [timing.shown(number / rate) for number in numbers], rate / stride, start / rate
+    )
 
 
 def _count(info: VideoInfo, selection: Selection, start: int, total: int, stop: int) -> int:

@@ -19,7 +19,7 @@ import torch
 
 from .info import AudioClip, VideoInfo, fault_reason, kind_of
 from .reading import SEEKABLE, decoded_frames, open_container, open_video
-from .selection import Chosen, Selection, choose
+from .selection import SelectedFrames, Selection, select_frames
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 USUAL_LAYOUTS = {3: "2.1", 4: "4.0", 5: "5.0", 7: "6.1", 8: "7.1"}  # assumed for in-memory sound
@@ -40,11 +40,11 @@ def read_audio(
     padded with silence where there is no sound, and cut before and after.
     """
     info = open_video(path)
-    return sound_of(info, choose(info, Selection(start=start, count=count, stride=stride)))
+    return sound_of(info, select_frames(info, Selection(start=start, count=count, stride=stride)))
 
 
-def sound_of(info: VideoInfo, chosen: Chosen) -> AudioClip | None:
-    """Decode the sound of the chosen frames; None if the file has none."""
+def sound_of(info: VideoInfo, selected: SelectedFrames) -> AudioClip | None:
+    """Decode the sound of the selected frames; None if the file has none."""
     path = info.path
     if kind_of(path) != "container":
         return None
@@ -56,13 +56,13 @@ def sound_of(info: VideoInfo, chosen: Chosen) -> AudioClip | None:
             rate = 0 if context is None else context.rate
             if not rate:
                 raise ValueError("its codec or its sampling rate is not known")
-            length = round(chosen.seconds * rate)
+            length = round(selected.seconds * rate)
             if length > MAX_SAMPLES:
                 raise ValueError(f"{length} samples are more than {MAX_SAMPLES}")
-            begin = _first_picture(path) + chosen.begin
+            begin = _first_picture(path) + selected.begin
             if container.format.name.startswith(SEEKABLE) and begin > LEAD:
                 container.seek(int((begin - LEAD) * 1_000_000))  # FFmpeg's clock without a stream
-            waveform = _placed(container, rate, begin, length)
+            waveform = _aligned(container, rate, begin, length)
     except (av.error.FFmpegError, OSError, ValueError) as fault:
         raise ValueError(f"the sound of {path} cannot be decoded: {fault_reason(fault)}") from fault
     return None if waveform is None else mixed_down(AudioClip(torch.from_numpy(waveform), rate))
@@ -75,7 +75,7 @@ def _first_picture(path: Path) -> Fraction:
         return Fraction(0) if picture.pts is None else picture.pts * picture.time_base
 
 
-def _placed(
+def _aligned(
     container: av.container.InputContainer, rate: int, begin: Fraction, length: int
 ) -> np.ndarray | None:
     """`channels samples` of `length` from the time `begin` on; None if there are no samples."""

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from .info import AudioClip, VideoInfo, exact_frame_rate
 from .new_files import NewFile
-from .reading import open_video, read_chosen
-from .selection import Selection, choose
+from .reading import open_video, read_selected
+from .selection import Selection, select_frames
 from .sound import mixed_down, sound_of
 from .spool import back_and_forth, mirrored
-from .writing import checked_order, write_order
+from .writing import checked_settings, write_checked
 
 
 def _over_black(chunk: Tensor) -> Tensor:
@@ -67,14 +67,14 @@ class VideoStream:
 
         Raises ValueError if the file does not have that part; no frames are read yet.
         """
-        chosen = choose(info, selection)
+        selected = select_frames(info, selection)
         return cls(
-            lambda: read_chosen(info, chosen, chunk=chunk, alpha=alpha),
-            chosen.frame_rate,
-            chosen.frames,
+            lambda: read_selected(info, selected, chunk=chunk, alpha=alpha),
+            selected.frame_rate,
+            selected.frames,
             info.width,
             info.height,
-            lambda: sound_of(info, chosen),
+            lambda: sound_of(info, selected),
             4 if alpha else 3,
         )
 
@@ -204,9 +204,15 @@ class VideoStream:
         loop_count: int = 0,
     ) -> VideoInfo:
         """Stream the video to a file, with sound if the format has any; see `write_video`."""
-        settings = {"format": format, "quality": quality, "loop_count": loop_count}
-        order = checked_order(path, frame_rate=self.frame_rate, metadata=metadata, **settings)
-        if self.audio is not None and order.encoding.audio is not None:
+        settings = checked_settings(
+            path,
+            frame_rate=self.frame_rate,
+            format=format,
+            quality=quality,
+            metadata=metadata,
+            loop_count=loop_count,
+        )
+        if self.audio is not None and settings.encoding.audio is not None:
             sound = self.audio()
-            order = replace(order, audio=None if sound is None else mixed_down(sound))
-        return write_order(path, self.chunks(), order)
+            settings = replace(settings, audio=None if sound is None else mixed_down(sound))
+        return write_checked(path, self.chunks(), settings)

@@ -38,7 +38,7 @@ from ..graph.wording import counted
 from .animations import AnimationWriter
 from .codecs import BEST, BY_SUFFIX, SMALLEST, Encoding
 from .colour import DEEP_WHITE
-from .container import ContainerWriter, Order
+from .container import ContainerWriter, OutputSettings
 from .hardware import encoding_of
 from .info import AudioClip, VideoInfo, exact_frame_rate, fault_reason
 from .new_files import NewFile
@@ -79,21 +79,21 @@ def write_video(
     path and how many frames were saved, and where. Bad settings raise ValueError before the first
     chunk is requested; frames with a wrong shape, NaN or infinity when they arrive.
     """
-    order = checked_order(
+    settings = checked_settings(
         path, frame_rate=frame_rate, format=format, quality=quality, metadata=metadata, audio=audio
     )
-    return write_order(path, chunks, order)
+    return write_checked(path, chunks, settings)
 
 
-def write_order(
-    path: str | PathLike[str] | NewFile, chunks: Iterable[Tensor], order: Order
+def write_checked(
+    path: str | PathLike[str] | NewFile, chunks: Iterable[Tensor], settings: OutputSettings
 ) -> VideoInfo:
     """As `write_video`, with checked settings."""
-    file = path if isinstance(path, NewFile) else _begin(Path(path), order.encoding)
-    sink = _Sink(file, order)
+    file = path if isinstance(path, NewFile) else _begin(Path(path), settings.encoding)
+    sink = _Sink(file, settings)
     try:
         for chunk in chunks:
-            for image in _images(chunk, sink.frames, order.encoding):
+            for image in _images(chunk, sink.frames, settings.encoding):
                 sink.add(image)
             del chunk  # free it before the next one is generated
         if not sink.frames:
@@ -107,7 +107,7 @@ def write_order(
 # Checks before work starts.
 
 
-def checked_order(
+def checked_settings(
     path: str | PathLike[str] | NewFile,
     *,
     frame_rate: Fraction | float,
@@ -116,8 +116,8 @@ def checked_order(
     metadata: Mapping[str, str] | None = None,
     audio: AudioClip | None = None,
     loop_count: int = 0,
-) -> Order:
-    """Check the settings of `write_video` and return them for `write_order`; ValueError for bad
+) -> OutputSettings:
+    """Check the settings of `write_video` and return them for `write_checked`; ValueError for bad
     ones.
 
     loop_count: how often a gif, webp or apng plays, 0 forever; other formats ignore it.
@@ -128,7 +128,7 @@ def checked_order(
         raise ValueError(f"quality {quality} must be from 0 (lossless) to 51 (smallest)")
     if not 0 <= loop_count <= MAX_LOOPS:
         raise ValueError(f"loop_count {loop_count} must be from 0 (for ever) to {MAX_LOOPS}")
-    return Order(
+    return OutputSettings(
         encoding=encoding,
         frame_rate=_checked_rate(exact_frame_rate(frame_rate), encoding),
         quality=quality,
@@ -159,7 +159,7 @@ def _begin(path: Path, encoding: Encoding) -> NewFile:
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise FileExistsError(f"{path} already exists and is not an empty folder")
     try:
-        return NewFile.at(path, folder=is_folder, under_way=encoding.under_way)
+        return NewFile.at(path, folder=is_folder, partial_suffix=encoding.partial_suffix)
     except OSError as fault:
         raise OSError(
             f"{path} cannot be written, 0 frames kept: {fault_reason(fault)} ({path.parent})"
@@ -217,8 +217,8 @@ def _images(chunk: Tensor, first: int, encoding: Encoding) -> Iterator[np.ndarra
 class _Sink:
     """Writes one file: opened at the first frame, then finished, closed partial or salvaged."""
 
-    def __init__(self, file: NewFile, order: Order):
-        self.file, self.order, self.partial = file, order, file.partial
+    def __init__(self, file: NewFile, settings: OutputSettings):
+        self.file, self.settings, self.partial = file, settings, file.partial
         self.writer: ContainerWriter | AnimationWriter | _FolderWriter | None = None
         self.shape: tuple[int, int, int] = (0, 0, 0)
         self.frames = 0
@@ -240,11 +240,11 @@ class _Sink:
         self.frames += 1
 
     def _open(self) -> ContainerWriter | AnimationWriter | _FolderWriter:
-        order = replace(self.order, has_alpha=self.shape[2] == 4)
-        if not order.encoding.suffix:
-            return _FolderWriter(self.partial, order.frame_rate, order.metadata)
-        kind = AnimationWriter if order.encoding.loops else ContainerWriter
-        return kind(self.partial, self.shape[:2], order)
+        settings = replace(self.settings, has_alpha=self.shape[2] == 4)
+        if not settings.encoding.suffix:
+            return _FolderWriter(self.partial, settings.frame_rate, settings.metadata)
+        kind = AnimationWriter if settings.encoding.loops else ContainerWriter
+        return kind(self.partial, self.shape[:2], settings)
 
     def finish(self) -> VideoInfo:
         try:
@@ -252,14 +252,14 @@ class _Sink:
         except (av.error.FFmpegError, OSError) as fault:
             raise self._salvaged(fault) from fault
         height, width = self.writer.shape
-        return VideoInfo(path, self.frames, width, height, self.order.frame_rate)
+        return VideoInfo(path, self.frames, width, height, self.settings.frame_rate)
 
     def close_partial(self) -> None:
         """Save the frames so far in the partial file, suppressing further write errors, which would
         hide the first one."""
         if self.writer is not None and not self.is_broken:
             pixels = self.frames * math.prod(self.shape[:2])
-            is_long = self.order.encoding.loops and pixels > AT_ONCE
+            is_long = self.settings.encoding.loops and pixels > AT_ONCE
             with suppress(av.error.FFmpegError, OSError):
                 self.writer.salvage() if is_long else self.writer.finish()
         self.file.discard()

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..families.embedded import worlds
 from ..media.info import VideoInfo
-from ..media.reading import open_video, read_chosen
-from ..media.selection import Selection, choose
+from ..media.reading import open_video, read_selected
+from ..media.selection import Selection, select_frames
 from .videos import SUFFIXES
 
 LATEST_START = 60.0  # latest first frame of a rendered clip, in base frames
@@ -78,7 +78,7 @@ class Clips:
         start = int(random.integers(info.frames - span + 1))
         selection = Selection(start=start, count=self.frames, stride=stride)
         inner = covering((info.height, info.width), self.size)
-        chunks = read_chosen(info, choose(info, selection), chunk=self.frames, size=inner)
+        chunks = read_selected(info, select_frames(info, selection), chunk=self.frames, size=inner)
         frames = torch.cat(list(chunks))
         y, x = ((a - b) // 2 for a, b in zip(inner, self.size, strict=True))
         frames = frames[..., y : y + self.size[0], x : x + self.size[1]]

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from ...core.graph.wording import counted
 from ...core.media.files import Selection, VideoInfo, VideoStream, exact_frame_rate, open_video
-from ...core.media.selection import choose, is_variable
+from ...core.media.selection import is_variable, select_frames
 from ..checks import loading_faults, require
 from ..choices import ALPHA, FITS, KEEP_ALPHA, LOADED, RENDERED, RENDERED_FRAMES, VIDEO_ONLY
 from ..host.tensors import audio_from
@@ -187,7 +187,7 @@ def _rendered(host: Host, file: str, selection: Selection, alpha: bool) -> Video
     pixels = rendered_video(world, seed=RENDERED_SEED, frames=RENDERED_FRAMES, size=RENDERED_SIZE)
     size = RENDERED_SIZE, RENDERED_SIZE
     info = VideoInfo(Path(file), RENDERED_FRAMES, *size, Fraction(RENDERED_RATE))
-    chosen = choose(info, selection)
+    chosen = select_frames(info, selection)
     pixels = pixels[list(chosen.indices)]
     if alpha:
         pixels = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)

@@ -199,7 +199,7 @@ def save_video(
     def begin() -> NewFile:
         size = stream.width, stream.height
         return host.folders.new_file(
-            prefix, encoding.suffix, temp=temp, size=size, under_way=encoding.under_way
+            prefix, encoding.suffix, temp=temp, size=size, partial_suffix=encoding.partial_suffix
         )
 
     if temp:

@@ -27,7 +27,9 @@ def frames(grey: float) -> torch.Tensor:
 
 def begun(folder, format: str, name: str = "a") -> NewFile:
     suffix = "" if format == "png" else f".{format}"
-    return NewFile.numbered(folder / name, suffix, under_way=encoding_of(format).under_way)
+    return NewFile.numbered(
+        folder / name, suffix, partial_suffix=encoding_of(format).partial_suffix
+    )
 
 
 def written(folder, format: str, grey: float, meet: Barrier):
@@ -155,7 +157,7 @@ from videoldm.core.media.new_files import NewFile
 from videoldm.core.media.files import encoding_of, write_video
 folder, format = Path(sys.argv[1]), sys.argv[2]
 suffix = "" if format == "png" else "." + format
-file = NewFile.numbered(folder / "a", suffix, under_way=encoding_of(format).under_way)
+file = NewFile.numbered(folder / "a", suffix, partial_suffix=encoding_of(format).partial_suffix)
 def chunks():
     while True:
         yield torch.zeros(4, 3, 16, 16)

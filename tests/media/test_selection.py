@@ -18,7 +18,7 @@ from videoldm.core.media.files import (
     open_video,
     write_video,
 )
-from videoldm.core.media.selection import choose, is_variable
+from videoldm.core.media.selection import is_variable, select_frames
 from videoldm.core.media.timing import Timing
 
 NTSC = Fraction(24000, 1001)
@@ -92,7 +92,7 @@ def test_sound_is_that_of_the_chosen_frames(uneven, rate, start):
 
 
 def test_the_rate_of_an_uneven_part_is_its_own_average(uneven):
-    chosen = choose(open_video(uneven), Selection(start=4, count=5))
+    chosen = select_frames(open_video(uneven), Selection(start=4, count=5))
     assert abs(float(chosen.seconds) - (UNEVEN[9] - UNEVEN[4]) / 1000) < 1e-9
 
 
@@ -127,16 +127,16 @@ def test_what_is_chosen_is_there_in_order_and_long_enough(
     part = {"frame_rate": forced, "stride": stride}
     if start >= laid_out:
         with pytest.raises(ValueError, match=f"so none at start {start}"):
-            choose(whole, Selection(start=start, **part))
+            select_frames(whole, Selection(start=start, **part))
         return
-    chosen = choose(whole, Selection(start=start, **part))
+    chosen = select_frames(whole, Selection(start=start, **part))
     assert chosen.frames == len(range(start, laid_out, stride))
     assert list(chosen.indices) == sorted(chosen.indices)
     assert 0 <= chosen.indices[0] and chosen.indices[-1] < frames
     paced = forced or rate
     assert chosen.frame_rate == paced / stride and chosen.begin == start / paced
     if duration < Fraction(frames) / rate - chosen.begin:
-        timed = choose(whole, Selection(start=start, duration=duration, **part))
+        timed = select_frames(whole, Selection(start=start, duration=duration, **part))
         assert 0 <= timed.seconds - duration < stride / paced
 
 
@@ -153,7 +153,7 @@ def test_what_is_chosen_is_there_in_order_and_long_enough(
 )
 def test_what_is_not_there_is_refused_with_both_numbers(wanted, words):
     with pytest.raises(ValueError, match=words):
-        choose(info(16, Fraction(8)), Selection(**wanted))
+        select_frames(info(16, Fraction(8)), Selection(**wanted))
 
 
 @pytest.mark.parametrize("rate", [23.976, 24000 / 1001 / 7, 30000 / 1001 / 5, 12.5, 60 / 7])

@@ -138,7 +138,7 @@ class Folders:
     # Outputs.
 
     def new_file(self, prefix: str, suffix: str, *, temp: bool = False, size: tuple = (0, 0),
-                 under_way: str | None = None) -> NewFile:  # fmt: skip
+                 partial_suffix: str | None = None) -> NewFile:  # fmt: skip
         """Begin the file "<prefix>_00001_<suffix>" with the next free number; without a suffix, a
         folder of images.
 
@@ -147,7 +147,7 @@ class Folders:
         """
         base = output_base(self.temp if temp else self.output, prefix, size)
         try:
-            return NewFile.numbered(base, suffix, under_way=under_way)
+            return NewFile.numbered(base, suffix, partial_suffix=partial_suffix)
         except OSError as fault:
             reason = (fault.strerror or type(fault).__name__).lower()
             raise OSError(f"{base}{suffix} cannot be written: {reason}") from fault

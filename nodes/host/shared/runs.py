@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ....core.graph.content_key import ContentKeys
-from ....core.media.half_written import taken_up
+from ....core.media.partial_files import replacing_partials
 from ....core.tasks.chunk_store import ChunkStore
 from ....core.tasks.content import NoDigest, digest
 from ....core.tasks.finished import Finished, MadeElsewhere, always_made
@@ -70,7 +70,7 @@ def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[Ne
         return
     output = host.folders.output
     notes = runs_folder(output) / WRITING / digest(graph, running.index)
-    with taken_up(begin, notes, output) as file:
+    with replacing_partials(begin, notes, output) as file:
         yield file
 
 

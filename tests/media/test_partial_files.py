@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from videoldm.core.media.half_written import taken_up
 from videoldm.core.media.new_files import NewFile
+from videoldm.core.media.partial_files import replacing_partials
 
 
 def begin(tmp_path, suffix=".mp4"):
@@ -15,7 +15,10 @@ def begin(tmp_path, suffix=".mp4"):
 
 def killed(tmp_path, suffix=".mp4"):
     """What a process that was killed leaves: part of a file, and a note that nobody holds."""
-    with pytest.raises(RuntimeError), taken_up(begin(tmp_path, suffix), *places(tmp_path)) as file:
+    with (
+        pytest.raises(RuntimeError),
+        replacing_partials(begin(tmp_path, suffix), *places(tmp_path)) as file,
+    ):
         (file.partial / "0.png" if not suffix else file.partial).write_bytes(b"half")
         raise RuntimeError
     return file
@@ -29,7 +32,7 @@ def places(tmp_path):
 def test_the_next_run_takes_the_name(tmp_path, suffix):
     left = killed(tmp_path, suffix)
     assert left.partial.exists()
-    with taken_up(begin(tmp_path, suffix), *places(tmp_path)) as file:
+    with replacing_partials(begin(tmp_path, suffix), *places(tmp_path)) as file:
         assert file.path == left.path
         assert file.partial.stat().st_size == 0 or not any(file.partial.iterdir())
         file.finish()
@@ -37,9 +40,9 @@ def test_the_next_run_takes_the_name(tmp_path, suffix):
 
 
 def test_a_run_that_is_under_way_keeps_its_file(tmp_path):
-    with taken_up(begin(tmp_path), *places(tmp_path)) as first:
+    with replacing_partials(begin(tmp_path), *places(tmp_path)) as first:
         first.partial.write_bytes(b"under way")
-        with taken_up(begin(tmp_path), *places(tmp_path)) as second:
+        with replacing_partials(begin(tmp_path), *places(tmp_path)) as second:
             assert first.partial.read_bytes() == b"under way"
             assert (first.path.name, second.path.name) == ("clip_00001_.mp4", "clip_00002_.mp4")
             second.finish()
@@ -56,13 +59,13 @@ def test_other_files_are_left_alone_whatever_notes_say(tmp_path):
     named = [*map(str, kept), f"{root}/../clip.partial.mp4", 7]
     (notes / "1.json").write_text(json.dumps(named))
     (notes / "2.json").write_text("{")
-    with taken_up(begin(root), notes, root) as file:
+    with replacing_partials(begin(root), notes, root) as file:
         file.finish()
     assert all(path.exists() for path in kept) and not notes.exists()
 
 
 def test_where_no_notes_can_be_written_the_file_is(tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with taken_up(begin(tmp_path), *places(tmp_path)) as file:
+    with replacing_partials(begin(tmp_path), *places(tmp_path)) as file:
         file.finish()
     assert file.path.exists()

@@ -22,7 +22,7 @@ PARTIAL, NOTE = ".partial", ".json"
 
 
 @contextmanager
-def taken_up(begin: Callable[[], NewFile], notes: Path, root: Path) -> Iterator[NewFile]:
+def replacing_partials(begin: Callable[[], NewFile], notes: Path, root: Path) -> Iterator[NewFile]:
     """Remove what interrupted writers of this file left, then yield the file from begin().
 
     notes: the folder of this file's notes, whatever its number; it and its two parents are removed
