@@ -9,6 +9,7 @@ Frames are [t 3 h w] in [-1, 1]; lengths are in metres of the world.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import NamedTuple
@@ -66,15 +67,25 @@ class Road:
 
 def read_road(frames: np.ndarray, lanes: int | None = None) -> Road:
     """Fit a road to a video; lanes: their number, if known."""
+    return most_alike(frames, fitted_roads(frames, COUNTS if lanes is None else (lanes,)))
+
+
+def fitted_roads(frames: np.ndarray, counts: Sequence[int] = COUNTS) -> list[Road]:
+    """Fit a road of each number of lanes to a video."""
     grey = _luma(frames)
     light = seen(torch.from_numpy(np.asarray(frames, np.float32))[None]).light[0]
     name = NAMES[int(light.mode().values)]
     found = []
-    for count in COUNTS if lanes is None else (lanes,):
+    for count in counts:
         camera = _fit_camera(grey, count)
         speed, start = _fit_dashes(grey, camera, count)
         found.append(Road(light=name, lanes=count, camera=camera, speed=speed, start=start))
-    return min(found, key=lambda road: _distance(frames, road)) if lanes is None else found[0]
+    return found
+
+
+def most_alike(frames: np.ndarray, roads: Sequence[Road]) -> Road:
+    """The road that looks most like the video."""
+    return roads[0] if len(roads) == 1 else min(roads, key=lambda road: _distance(frames, road))
 
 
 def _distance(frames: np.ndarray, road: Road) -> float:

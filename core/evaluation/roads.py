@@ -12,7 +12,7 @@ from ..families.embedded import worlds
 from ..families.embedded.worlds.driving import EGO_MOTIONS
 from .car_rules import agreement, cars_of, read_cars
 from .figures import Figure, at_least, at_most
-from .road_rules import Road, mark_flicker, read_road
+from .road_rules import Road, fitted_roads, mark_flicker, most_alike
 from .run import BATCH, FRAMES, SIDE, TEXT_TO_VIDEO, Run, clips, mean
 from .unseen import batches, unseen_scenes
 
@@ -45,10 +45,11 @@ def driving(run: Run) -> list[Figure]:
 
 
 def _measure(video: np.ndarray, scene: worlds.DrivingScene, found: Measured) -> None:
-    road = read_road(video, scene.lanes)
+    roads = fitted_roads(video)
+    road = next(one for one in roads if one.lanes == scene.lanes)
     right = {
         "cars": agreement(read_cars(video, road), cars_of(scene)),
-        "lanes": float(read_road(video).lanes == scene.lanes),
+        "lanes": float(most_alike(video, roads).lanes == scene.lanes),
         "light": float(road.light == scene.light),
         "camera": float(_drift(road) == EGO_MOTIONS[scene.ego]),
         "flicker": mark_flicker(video, road),

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from degraded import degraded  # noqa: E402
+from videoldm.core.evaluation import road_rules, roads  # noqa: E402
 from videoldm.core.evaluation.car_rules import agreement, cars_of, read_cars  # noqa: E402
 from videoldm.core.evaluation.road_rules import mark_flicker, read_road, rendered_road  # noqa: E402
 from videoldm.core.families.embedded import worlds  # noqa: E402
@@ -49,6 +50,17 @@ def test_camera_speed_and_dashes_are_read(clips, degrade) -> None:
 def test_the_number_of_lanes_is_read(clips) -> None:
     counts = [read_road(clip).lanes for clip in clips]
     assert counts == [scene.lanes for scene in SCENES] and set(counts) == {2, 3}
+
+
+def test_each_road_is_fitted_once_for_all_figures(clips, monkeypatch) -> None:
+    counts, fit = [], road_rules._fit_camera
+    monkeypatch.setattr(
+        road_rules, "_fit_camera", lambda grey, lanes: counts.append(lanes) or fit(grey, lanes)
+    )
+    found: dict[str, list[float]] = {}
+    roads._measure(clips[0], SCENES[0], found)
+    assert sorted(counts) == [2, 3]
+    assert all(found[name] == [1.0] for name in ("cars", "lanes", "light", "camera"))
 
 
 def test_the_size_of_a_clip_does_not_matter() -> None:
