@@ -64,11 +64,11 @@ class ChunkStore(KeptRuns):
 
     def run(
         self, key: str, about: Mapping[str, Any], prompt_of: PromptOf | None = None,
-        workers: Workers | None = None,
+        workers: Workers | None = None, whole: str | None = None,
     ) -> Run:  # fmt: skip
         """The chunks of one run. about: JSON values for people who look at the list of runs.
-        prompt_of, workers: see `Run`."""
-        return Run(self, key, about, prompt_of, workers)
+        prompt_of, workers, whole: see `Run`."""
+        return Run(self, key, about, prompt_of, workers, whole)
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write a chunk. If that raises OSError or SafetensorError, no file is left behind."""
@@ -174,9 +174,10 @@ class Run(Finished):
     """The finished chunks of one run; see `Finished`.
 
     prompt_of: what else chunks with `frames` depend on. workers: make the missing chunks, None =
-    this process does. made, taken: chunks that were made and that were read since the run was
-    opened. asked: requests with frames, in order. begun: files of all chunks, in order; None for
-    those not stored.
+    this process does. whole: the content key of everything that the run as a whole depends on,
+    taken when it was opened; None if there is none. made, taken: chunks that were made and that
+    were read since the run was opened. asked: requests with frames, in order. begun: files of all
+    chunks, in order; None for those not stored.
     """
 
     store: ChunkStore
@@ -184,6 +185,7 @@ class Run(Finished):
     about: Mapping[str, Any]
     prompt_of: PromptOf | None = None
     workers: Workers | None = None
+    whole: str | None = None
     made: int = 0
     taken: int = 0
     asked: list[Asked] = field(default_factory=list)

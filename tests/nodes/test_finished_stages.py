@@ -14,9 +14,11 @@ from PIL import Image
 from videoldm.core.graph.schema import NodeSpec, OutputSpec
 from videoldm.core.media.files import VideoStream
 from videoldm.core.tasks import stage_outputs
+from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.core.tasks.kept_runs import OUTPUT, OUTPUTS
 from videoldm.core.tasks.stage_outputs import StageOutput
 from videoldm.nodes.host.shared import finished_stages
+from videoldm.nodes.host.shared.file_hashes import FileHashes
 from videoldm.nodes.host.standalone.host import StandaloneHost
 
 FLOWS = flows()
@@ -92,6 +94,25 @@ def test_what_is_removed_while_the_workflow_runs_is_told(runs, monkeypatch):
         path.unlink()
     runs(FLOWS["single clip"], code=1)
     assert "has been removed: run the workflow again" in runs.result["error"]["message"]
+
+
+def test_files_that_change_while_a_stage_runs_do_not_count_as_those_it_was_made_from(
+    runs, monkeypatch
+):
+    """What was made of the old file is not taken for what the new one would give."""
+    flow, of, write = FLOWS["single clip"], FileHashes.of, ChunkStore.write
+    changed = []
+    monkeypatch.setattr(FileHashes, "of", lambda own, path: of(own, path) + "".join(changed))
+
+    def change(store, path, tensors, about):
+        write(store, path, tensors, about)
+        if not changed and OUTPUT not in path.name:
+            changed.append("changed")
+
+    monkeypatch.setattr(ChunkStore, "write", change)
+    assert "VideoSampler" in runs(flow)
+    assert "VideoSampler" in runs(flow)
+    assert runs(flow) == {}
 
 
 def test_notes_go_with_what_they_name(runs):

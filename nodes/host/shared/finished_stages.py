@@ -18,7 +18,7 @@ from ....core.tasks.finished import Finished
 from ....core.tasks.gathering import Gathering
 from ....core.tasks.stage_outputs import StageOutput
 from .file_hashes import MEMORY, FileHashes
-from .runs import graph_key, version
+from .runs import content_keys, version
 from .runs_folder import runs_folder, runs_limit
 
 if TYPE_CHECKING:
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 LATENT, VIDEO = "latent", "video"
 
 
-def stage_output(host: Host, kind: str, without: Collection[str] = ()) -> StageOutput | None:
+def stage_output(
+    host: Host, kind: str, without: Collection[str] = (), graph: str | None = None
+) -> StageOutput | None:
     """The record of the running node's output in the store; None without a store or a valid key.
 
-    kind: LATENT or VIDEO. without: inputs that the output does not depend on.
+    kind: LATENT or VIDEO. without: inputs that the output does not depend on. graph: the content
+    key, if it is known.
     """
     running = host.running()
     if running is None or not runs_limit():
@@ -39,7 +42,9 @@ def stage_output(host: Host, kind: str, without: Collection[str] = ()) -> StageO
     if not all(map(running.is_plain, nodes)):
         return None
     folder = runs_folder(host.folders.output)
-    graph = graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
+    if graph is None:
+        files = FileHashes(host.folders, folder / MEMORY).named_by
+        graph = content_keys(running, files).of(running.node_id, without=without)
     if graph is None:
         return None
     return StageOutput(folder, digest(kind, graph, running.index, running.place, version()))
@@ -84,9 +89,12 @@ def known_of(output: StageOutput | None) -> dict[str, Any]:
 
 
 def keep_latent(host: Host, finished: Finished, latent: Mapping[str, Any], **known: Any) -> None:
-    """Store the LATENT that the running node outputs, with `known`, JSON values to recall later."""
-    output = stage_output(host, LATENT)
-    if output is not None and isinstance(finished, Run):
+    """Store the LATENT that the running node outputs, with `known`, JSON values to recall later,
+    under the content key that the node had when it began: files that it names may have changed."""
+    if not isinstance(finished, Run) or finished.whole is None:
+        return
+    output = stage_output(host, LATENT, graph=finished.whole)
+    if output is not None:
         samples = latent["samples"]
         axis = 0 if samples.ndim == 4 else 2
         output.keep(samples, axis, finished, {**known, "axis": axis})

@@ -46,13 +46,14 @@ def finished_chunks(
     if prompt_of is not None:
         without = {*without, *PROMPTS}
     folder = runs_folder(host.folders.output)
-    graph = graph_key(running, FileHashes(host.folders, folder / MEMORY).named_by, without)
+    keys = content_keys(running, FileHashes(host.folders, folder / MEMORY).named_by)
+    graph = keys.of(running.node_id, without=without)
     if graph is None:
         return unkept_chunks(host)
     store = ChunkStore(folder, limit, host.warn)
     about = {**_about(running), "graph": graph}
     key = digest(graph, running.index, running.place, version())
-    return store.run(key, about, prompt_of, host.workers)
+    return store.run(key, about, prompt_of, host.workers, keys.of(running.node_id))
 
 
 def unkept_chunks(host: Host) -> Finished:
@@ -64,7 +65,7 @@ def unkept_chunks(host: Host) -> Finished:
 def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[NewFile]:
     """The file that the running node begins; it replaces what a killed run of the node left."""
     running = host.running()
-    graph = None if running is None else graph_key(running)
+    graph = None if running is None else content_keys(running).of(running.node_id)
     if graph is None or not runs_limit():
         yield begin()
         return
@@ -74,13 +75,11 @@ def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[Ne
         yield file
 
 
-def graph_key(
-    running: Running,
-    files: Callable[[Any], Collection[str]] = lambda value: (),
-    without: Collection[str] = (),
-) -> str | None:
-    keys = ContentKeys(running.node_of, files, running.is_volatile)
-    return keys.of(running.node_id, without=without)
+def content_keys(
+    running: Running, files: Callable[[Any], Collection[str]] = lambda value: ()
+) -> ContentKeys:
+    """The content keys of the running prompt's nodes, each of which is computed once."""
+    return ContentKeys(running.node_of, files, running.is_volatile)
 
 
 def version() -> str:
