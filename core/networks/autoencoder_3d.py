@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .border_convolutions import Part, Prepare, Rooms, convolved, gathered, room_for
+from .border_convolutions import Buffers, Part, Prepare, buffer_for, convolved, gathered
 from .layers.group_norms import affine_of, group_norm, is_affine
 from .layers.residual import features_last, zeroed
 from .video_shape import check_video
@@ -106,10 +106,10 @@ class SameConv3d(nn.Module):
         return gathered(self.parts(h), h.shape[2] // self.conv.stride[0])
 
     def parts(
-        self, h: Tensor, prepare: Prepare | None = None, rooms: Rooms | None = None
+        self, h: Tensor, prepare: Prepare | None = None, buffers: Buffers | None = None
     ) -> Iterator[Part]:
         """The output in parts, see :func:`.border_convolutions.convolved`."""
-        return convolved(self.conv, h, self.pads, prepare, rooms)
+        return convolved(self.conv, h, self.pads, prepare, buffers)
 
 
 class SameConvTranspose3d(nn.Module):
@@ -131,7 +131,7 @@ class SameConvTranspose3d(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         (rt, ry, rx), (frames, height, width) = self.strides, h.shape[2:]
-        out = room_for((len(h), len(self.bias), frames * rt, height * ry, width * rx), h)
+        out = buffer_for((len(h), len(self.bias), frames * rt, height * ry, width * rx), h)
         bias = self.bias.to(h)[:, None, None, None]
         for at, made in convolved(self.conv, h, self.pads):
             for part, (t, y, x) in zip(made.chunk(len(self.phases), 1), self.phases, strict=True):
@@ -165,17 +165,17 @@ def activated(norm: nn.GroupNorm, h: Tensor) -> Tensor:
 
 
 def activated_parts(
-    norm: nn.GroupNorm, conv: SameConv3d, h: Tensor, rooms: Rooms | None = None
+    norm: nn.GroupNorm, conv: SameConv3d, h: Tensor, buffers: Buffers | None = None
 ) -> Iterator[Part]:
     """conv(activated(norm, h)) in parts."""
     if not is_affine(norm, h):
-        return conv.parts(activated(norm, h), rooms=rooms)
+        return conv.parts(activated(norm, h), buffers=buffers)
     affine = affine_of(norm, h)
 
-    def prepare(frames: Tensor, room: Tensor) -> None:
-        F.silu(affine(frames, out=room), inplace=True)
+    def prepare(frames: Tensor, buffer: Tensor) -> None:
+        F.silu(affine(frames, out=buffer), inplace=True)
 
-    return conv.parts(h, prepare, rooms)
+    return conv.parts(h, prepare, buffers)
 
 
 class ResBlock3D(nn.Module):
@@ -188,15 +188,15 @@ class ResBlock3D(nn.Module):
         self.norm2 = ops.GroupNorm(GROUPS, channels, eps=EPS)
         self.conv2 = SameConv3d(channels, channels, ops=ops)
 
-    def forward(self, h: Tensor, rooms: Rooms | None = None) -> Tensor:
+    def forward(self, h: Tensor, buffers: Buffers | None = None) -> Tensor:
         """[b c t h w] -> the same shape; overwrites ``h`` unless gradients are needed."""
         if torch.is_grad_enabled():
             z = self.conv1(activated(self.norm1, h))
             return h + self.conv2(activated(self.norm2, z))
-        rooms = rooms or Rooms()
-        made = activated_parts(self.norm1, self.conv1, h, rooms)
-        z = gathered(made, h.shape[2], rooms("between", h.shape, h))
-        for at, made in activated_parts(self.norm2, self.conv2, z, rooms):
+        buffers = buffers or Buffers()
+        made = activated_parts(self.norm1, self.conv1, h, buffers)
+        z = gathered(made, h.shape[2], buffers("between", h.shape, h))
+        for at, made in activated_parts(self.norm2, self.conv2, z, buffers):
             h[:, :, at] += made
         return h
 
@@ -211,9 +211,9 @@ class Stage(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         h = self.resample(h)
-        rooms = Rooms()
+        buffers = Buffers()
         for block in self.blocks:
-            h = block(h, rooms)
+            h = block(h, buffers)
         return h
 
 

@@ -24,7 +24,7 @@ stay in the cache, in memory that is reused instead of being requested anew."""
 
 def residual(block: nn.Module, h: Tensor) -> Tensor:
     """A residual block of the decoder."""
-    return few_at_a_time(lambda part: residual_block(block, part, own=True), h)
+    return few_at_a_time(lambda part: residual_block(block, part, inplace=True), h)
 
 
 def upsample(sampler: nn.Module, h: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def head(decoder: nn.Module, h: Tensor) -> Tensor:
     """The last norm and convolution, to pixels."""
 
     def pixels(part: Tensor) -> Tensor:
-        z = activation(decoder.conv_act, group_norm(decoder.conv_norm_out, part, own=True))
+        z = activation(decoder.conv_act, group_norm(decoder.conv_norm_out, part, inplace=True))
         return decoder.conv_out(z)
 
     return few_at_a_time(pixels, h)
@@ -56,13 +56,13 @@ def few_at_a_time(module: Callable[[Tensor], Tensor], h: Tensor, *, growth: int 
     for part in parts:
         made = module(part)
         if out is None:
-            out = h if made.shape[1:] == h.shape[1:] else _room_for(made, len(h))
+            out = h if made.shape[1:] == h.shape[1:] else _buffer_for(made, len(h))
         out[at : at + len(part)] = made
         at += len(part)
     return out
 
 
-def _room_for(made: Tensor, frames: int) -> Tensor:
+def _buffer_for(made: Tensor, frames: int) -> Tensor:
     """Uninitialised memory for so many frames, with the memory format of `made`."""
     shape = (frames, *made.shape[1:])
     last = made.is_contiguous(memory_format=torch.channels_last)

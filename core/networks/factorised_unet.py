@@ -124,9 +124,9 @@ class Block(nn.Module):
         self.res = ResBlock(channels, out, config.res_block, ops)
         self.attend = config.attention.build(out, ops) if attended else None
 
-    def forward(self, h: Tensor, inputs: VideoInputs, *, own: bool = False) -> Tensor:
-        """own: ``h`` may be overwritten."""
-        h = self.res(h, inputs, own=own)
+    def forward(self, h: Tensor, inputs: VideoInputs, *, inplace: bool = False) -> Tensor:
+        """inplace: ``h`` may be overwritten."""
+        h = self.res(h, inputs, inplace=inplace)
         return h if self.attend is None else self.attend(h, inputs)
 
 
@@ -266,7 +266,7 @@ class FactorisedUNet(nn.Module):
             h = block(h, inputs)
         for level in self.up:
             for block in level.blocks:
-                h = block(torch.cat([h, skips.pop()], dim=1), inputs, own=True)
+                h = block(torch.cat([h, skips.pop()], dim=1), inputs, inplace=True)
             if level.resample is not None:
                 # To the size of the skip connection, as odd sizes are not halved evenly.
                 h = F.interpolate(h, size=skips[-1].shape[-2:], mode="nearest")

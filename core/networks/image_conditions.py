@@ -26,12 +26,12 @@ class SegmentImages:
     """Image conditions of the frames of a segment.
 
     latents: [b t c h w], of the image that each frame continues. distance: [b t] in frames to it.
-    there: [b], 0 for videos without one. motion: overrides the layers' own setting; None = keep it.
+    has_image: [b], 0 for videos without one. motion: overrides the layers' setting; None = keep it.
     """
 
     latents: Tensor
     distance: Tensor
-    there: Tensor
+    has_image: Tensor
     motion: tuple[float, ...] | None = None
 
 
@@ -61,7 +61,7 @@ class KeyframeImages:
         return SegmentImages(
             latents=latents.expand(videos, *latents.shape[1:]),
             distance=distance.to(like.device).expand(videos, -1),
-            there=torch.ones(videos, device=like.device),
+            has_image=torch.ones(videos, device=like.device),
             motion=self.motion,
         )
 
@@ -84,7 +84,7 @@ def images_of(context: ContextFrames) -> SegmentImages:
     return SegmentImages(
         latents=torch.stack(chosen),
         distance=torch.stack(distance).to(latents.device),
-        there=context.mask.amax(dim=1),
+        has_image=context.mask.amax(dim=1),
     )
 
 
@@ -129,12 +129,12 @@ class ImageEncoder(nn.Module):
         motion = self.motion if images.motion is None else images.motion[0]
         at = motion * interleaved_sinusoid(places, h.shape[1]).to(dtype)
         h = h + repeat(at, "t c -> (b t) c 1 1", b=videos)
-        there = repeat(images.there.to(dtype), "b -> (b t) 1 1 1", t=frames)
+        has_image = repeat(images.has_image.to(dtype), "b -> (b t) 1 1 1", t=frames)
         features = []
         for k, block in enumerate(self.body):
             h = block(h)
             if k % self.per_level == self.per_level - 1:
-                features.append(h * there)
+                features.append(h * has_image)
         return features, None
 
 
@@ -208,7 +208,7 @@ class MaskedImage(nn.Module):
         distance = images.distance.clamp(max=len(likeness) - 1)
         plane = repeat(table[distance], "b t -> b t 1 h w", h=size[0], w=size[1])
         both = torch.cat([plane, image], dim=2)
-        both = (both * images.there[:, None, None, None, None]).to(dtype)
+        both = (both * images.has_image[:, None, None, None, None]).to(dtype)
         first = rearrange(both, "b t c h w -> (b t) c h w")
         return [first, *[None] * (self.levels - 1)], None
 

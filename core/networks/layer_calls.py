@@ -54,14 +54,14 @@ def few_at_a_time(
     tokens: Tensor,
     axis: int | None,
     *modules: nn.Module,
-    own: bool = False,
+    inplace: bool = False,
 ) -> Tensor:
     """layer(tokens), for a layer that uses ``modules`` and maps ``tokens`` [n, t, c] to the same
-    shape, treating entries along `axis` independently (None: every token). own: the tokens may be
-    overwritten."""
+    shape, treating entries along `axis` independently (None: every token). inplace: the tokens may
+    be overwritten."""
     if FASTER is None:
         return layer(tokens)
-    return FASTER.few_at_a_time(layer, tokens, axis, *modules, own=own)
+    return FASTER.few_at_a_time(layer, tokens, axis, *modules, own=inplace)
 
 
 def plus_feed_forward(norm: nn.Module, module: nn.Module, tokens: Tensor) -> Tensor:

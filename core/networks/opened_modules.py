@@ -30,10 +30,10 @@ class OpenedModules:
         unet: UNet2DConditionModel | ControlNetModel,
         embedding: Tensor,
         text: Tensor | None,
-        act: LayerPass,
+        layers: LayerPass,
     ):
-        self.unet, self.act, self.frames = unet, act, act.frames
-        self.pooled, self.sparse_causal = act.sets.pooled_norms, act.sets.sparse_causal
+        self.unet, self.layers, self.frames = unet, layers, layers.frames
+        self.pooled, self.sparse_causal = layers.sets.pooled_norms, layers.sets.sparse_causal
         grad = torch.is_grad_enabled()
         self.layout = torch.contiguous_format if grad else torch.channels_last
         self.activated = F.silu(embedding)  # [b, e] or [b, t, e]
@@ -47,20 +47,20 @@ class OpenedModules:
     def head(self, h: Tensor) -> Tensor:
         unet = self.unet
         if unet.conv_norm_out is not None:
-            h = activation(unet.conv_act, group_norm(unet.conv_norm_out, h, self.normed))
+            h = activation(unet.conv_act, group_norm(unet.conv_norm_out, h, self.pooled_frames))
         return unet.conv_out(h).contiguous()
 
     # ----------------------------------------------------------------------------------------------
     # Residual blocks and samplers.
 
     @property
-    def normed(self) -> int:
+    def pooled_frames(self) -> int:
         """Number of frames over which group norms pool statistics."""
         return self.frames if self.pooled else 1
 
-    def res(self, block: nn.Module, h: Tensor, *, own: bool = False) -> Tensor:
+    def res(self, block: nn.Module, h: Tensor, *, inplace: bool = False) -> Tensor:
         embedded = per_frame(block.time_emb_proj(self.activated), self.frames)
-        return residual_block(block, h, self.normed, embedded, own=own)
+        return residual_block(block, h, self.pooled_frames, embedded, inplace=inplace)
 
     def downsample(self, sampler: nn.Module, h: Tensor) -> Tensor:
         return convolution(sampler.conv, h) if sampler.padding == 1 else sampler(h)
@@ -91,39 +91,41 @@ class OpenedModules:
     def block(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
         """One transformer block on tokens [(b t), n, c]."""
         if block.only_cross_attention:
-            tokens = self.to_text(block.attn1, block.norm1, tokens)
+            tokens = self.cross_attention(block.attn1, block.norm1, tokens)
         else:
-            tokens = self.to_itself(site, block, tokens)
+            tokens = self.self_attention(site, block, tokens)
         if block.attn2 is not None:
-            tokens = self.to_text(block.attn2, block.norm2, tokens)
-        tokens = self.act(site, tokens, "before_feed_forward")
+            tokens = self.cross_attention(block.attn2, block.norm2, tokens)
+        tokens = self.layers(site, tokens, "before_feed_forward")
         tokens = plus_feed_forward(block.norm3, block.ff, tokens)
-        return self.act(site, tokens, "after_feed_forward")
+        return self.layers(site, tokens, "after_feed_forward")
 
-    def to_itself(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
+    def self_attention(self, site: str, block: nn.Module, tokens: Tensor) -> Tensor:
         """tokens plus their self-attention, within each frame or to other frames."""
         attention, norm = block.attn1, block.norm1
-        if self.sparse_causal or self.act.conditions.reference is not None:
-            return self.to_others(site, attention, norm(tokens), tokens)
+        if self.sparse_causal or self.layers.conditions.reference is not None:
+            return self.extended_self_attention(site, attention, norm(tokens), tokens)
         return few_at_a_time(
             lambda part: attend(attention, *projected(attention, norm(part)), part),
-            tokens, 0, norm, attention, own=True,
+            tokens, 0, norm, attention, inplace=True,
         )  # fmt: skip
 
-    def to_others(self, site: str, attention: nn.Module, normed: Tensor, plus: Tensor) -> Tensor:
+    def extended_self_attention(
+        self, site: str, attention: nn.Module, normed: Tensor, plus: Tensor
+    ) -> Tensor:
         """Self-attention to the frames that `sparse_causal` selects, and to tokens of a reference
         window; plus ``plus``."""
         q, k, v = projected(attention, normed)
         if self.sparse_causal:
             k, v = first_and_previous(k, self.frames), first_and_previous(v, self.frames)
-        reference = self.act.conditions.reference
-        more = None if reference is None else reference.more(site, normed, self.frames)
+        reference = self.layers.conditions.reference
+        more = None if reference is None else reference.extra_tokens(site, normed, self.frames)
         if more is not None:
             k = torch.cat([k, linear(attention.to_k, more)], dim=1)
             v = torch.cat([v, linear(attention.to_v, more)], dim=1)
         return attend(attention, q, k, v, plus)
 
-    def to_text(self, attention: nn.Module, norm: nn.Module, tokens: Tensor) -> Tensor:
+    def cross_attention(self, attention: nn.Module, norm: nn.Module, tokens: Tensor) -> Tensor:
         """tokens plus their cross-attention to the text, given per video [b, m, e] or per frame
         [(b t), m, e]."""
         if self.text is None:
@@ -132,7 +134,7 @@ class OpenedModules:
         rows = few_at_a_time(
             lambda part: attend(attention, linear(attention.to_q, norm(part)), k, v, part),
             tokens.reshape(len(self.text), -1, tokens.shape[-1]),
-            1, norm, attention, own=True,
+            1, norm, attention, inplace=True,
         )  # fmt: skip
         return rows.reshape(tokens.shape)
 

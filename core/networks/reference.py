@@ -69,7 +69,7 @@ class ReferenceUse:
     """
 
     bank: ReferenceBank
-    how: ReferenceWindow
+    settings: ReferenceWindow
     records: bool = False
     branch: Hashable = None
     is_negative: bool = False
@@ -78,7 +78,7 @@ class ReferenceUse:
     def of_branch(self, branch: Hashable, *, is_negative: bool) -> ReferenceUse:
         return replace(self, branch=(branch, is_negative), is_negative=is_negative)
 
-    def more(self, place: Hashable, tokens: Tensor, frames: int) -> Tensor | None:
+    def extra_tokens(self, place: Hashable, tokens: Tensor, frames: int) -> Tensor | None:
         """Tokens [(b t), n, c] that attention reads besides its own of this shape, or None."""
         if self.records:
             self.bank.kept[place, self.branch] = tokens
@@ -89,6 +89,6 @@ class ReferenceUse:
         theirs = rearrange(kept, "(b t) n c -> b t n c", b=len(tokens) // frames)
         at = torch.arange(frames, device=kept.device) - self.lead
         theirs = theirs[:, at.clamp(0, theirs.shape[1] - 1)].flatten(0, 1)
-        strength = self.how.negative if self.is_negative else self.how.strength
+        strength = self.settings.negative if self.is_negative else self.settings.strength
         # Reading its own tokens twice does not change attention, so strength 0 has no effect.
         return torch.lerp(tokens, theirs.to(tokens), strength)

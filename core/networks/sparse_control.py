@@ -71,16 +71,16 @@ class SparseControlNet(nn.Module):
         condition [t k H W], which all videos share. The mask, its last channel, is dropped for a
         network that was trained without it."""
         encoder, videos = self.encoder, len(x)
-        act = LayerPass(InjectedSets([Injection(self.layers)]), Conditions(), x.shape, x.device)
+        layers = LayerPass(InjectedSets([Injection(self.layers)]), Conditions(), x.shape, x.device)
         embedding = encoder.time_embedding(encoder.time_proj(timesteps.flatten()).to(x.dtype))
         embedding = embedding.unflatten(0, timesteps.shape)
-        act.add_embedding(embedding)
+        layers.add_embedding(embedding)
         condition = condition[:, : self.config.conditioning_channels]
         hints = encoder.controlnet_cond_embedding(condition)
         noisy = rearrange(x, "b t c h w -> (b t) c h w")
         h = encoder.conv_in(noisy if self.sees_noise else torch.zeros_like(noisy))
         h = h + repeat(hints, "t c h w -> (b t) c h w", b=videos)
-        skips, middle = way_down(encoder, h, embedding, text, act)
+        skips, middle = way_down(encoder, h, embedding, text, layers)
         ends = zip(encoder.controlnet_down_blocks, skips, strict=True)
         return Residuals([end(skip) for end, skip in ends], encoder.controlnet_mid_block(middle))
 

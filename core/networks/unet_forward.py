@@ -17,18 +17,18 @@ def unet_forward(
     h: Tensor,
     embedding: Tensor,
     text: Tensor | None,
-    act: LayerPass,
+    layers: LayerPass,
     residuals: Residuals | None = None,
 ) -> Tensor:
     """The output [(b t), c', h, w] for h [(b t), c, h, w].
 
-    embedding: of the timesteps, [b, e] or [b, t, e]. text: [b, n, d] or [b, t, n, d]. act: the
+    embedding: of the timesteps, [b, e] or [b, t, e]. text: [b, n, d] or [b, t, n, d]. layers: the
     temporal layers. residuals: what ControlNets add to the skip connections and to the middle.
     """
-    spatial = OpenedModules(unet, embedding, text, act)
+    spatial = OpenedModules(unet, embedding, text, layers)
     h, skips = spatial.enter(h), []
     for step in forward_steps(layout_of(unet.config)):
-        h = _take(spatial, unet, step, h, skips, act)
+        h = _take(spatial, unet, step, h, skips, layers)
         if step.site == "mid.out" and residuals is not None:
             h = h + residuals.middle
             skips = [skip + more for skip, more in zip(skips, residuals.skips, strict=True)]
@@ -36,18 +36,18 @@ def unet_forward(
 
 
 def way_down(
-    encoder: ControlNetModel, h: Tensor, embedding: Tensor, text: Tensor, act: LayerPass
+    encoder: ControlNetModel, h: Tensor, embedding: Tensor, text: Tensor, layers: LayerPass
 ) -> tuple[list[Tensor], Tensor]:
     """The skip connections and the middle of a ControlNet's encoder, from the output of its first
     convolution."""
-    spatial, skips = OpenedModules(encoder, embedding, text, act), []
+    spatial, skips = OpenedModules(encoder, embedding, text, layers), []
     h = spatial.enter(h)
     for step in forward_steps(layout_of(encoder.config)):
         if step.module == "conv_in":
-            h = act(step.site, h)
+            h = layers(step.site, h)
             skips.append(h)
             continue
-        h = _take(spatial, encoder, step, h, skips, act)
+        h = _take(spatial, encoder, step, h, skips, layers)
         if step.site == "mid.out":
             break
     return skips, h
@@ -59,7 +59,7 @@ def _take(
     step: ForwardStep,
     h: Tensor,
     skips: list[Tensor],
-    act: LayerPass,
+    layers: LayerPass,
 ) -> Tensor:
     """One step: the spatial module, then the layers at the site."""
     if step.takes_skip:
@@ -67,7 +67,7 @@ def _take(
     h = _run(spatial, unet, step, h, skips)
     if step.module == "downsample":
         skips.append(h)
-    h = act(step.site, h)
+    h = layers(step.site, h)
     if step.leaves_skip and step.module != "downsample":
         skips.append(h)
     return h
@@ -88,7 +88,7 @@ def _run(
     if step.module == "res":
         # After the concatenation with a skip connection, h is not used elsewhere.
         block = unet.get_submodule(diffusers_path(step.site))
-        return spatial.res(block, h, own=step.takes_skip)
+        return spatial.res(block, h, inplace=step.takes_skip)
     if step.module == "attn":
         return spatial.attn(step.site, unet.get_submodule(diffusers_path(step.site)), h)
     level = int(step.site.split(".")[1])

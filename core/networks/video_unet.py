@@ -106,21 +106,21 @@ class VideoUNet(nn.Module):
         if self.prompt == "image":
             conditions = replace(conditions, text=conditions.image)
         timesteps = torch.as_tensor(timesteps, device=x.device)
-        act = LayerPass(self.injections, conditions, x.shape, x.device)
+        layers = LayerPass(self.injections, conditions, x.shape, x.device)
         seen, added = _joined(x, conditions), self._added(conditions)
         residuals = summed(one(seen, timesteps, conditions.text, added) for one in self.controls)
-        x, timesteps = act.put_context_in_place(x, timesteps)
+        x, timesteps = layers.put_context_in_place(x, timesteps)
         text = conditions.text
         if any(one.by_frame for one in self.updates):
             # Modules whose output all frames of a video share are run for every frame.
             steps = timesteps if timesteps.ndim == 2 else timesteps.expand(len(x))
             timesteps, text = _for_every_frame(steps, 1, frames), _for_every_frame(text, 3, frames)
-        frames_of_all = Frames(act.numbers, len(x), act.step)
-        with act.updated(), updated(self.image_unet, self.updates, frames_of_all):
+        frames_of_all = Frames(layers.numbers, len(x), layers.step)
+        with layers.updated(), updated(self.image_unet, self.updates, frames_of_all):
             embedding = self._embed(x, timesteps, conditions)
-            act.add_embedding(embedding)
+            layers.add_embedding(embedding)
             h = rearrange(_joined(x, conditions), "b t c h w -> (b t) c h w")
-            h = unet_forward(self.image_unet, h, embedding, text, act, residuals)
+            h = unet_forward(self.image_unet, h, embedding, text, layers, residuals)
         return rearrange(h, "(b t) c h w -> b t c h w", t=frames)
 
     def _embed(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:

@@ -51,19 +51,19 @@ class HeldReference(ScopedDenoisers):
     segment's own levels.
 
     frames: [b t c h w] that are read, from the start of the video and `spacing` frames apart; they
-    are noised and evaluated before the segment, in the steps in which `how` acts.
+    are noised and evaluated before the segment, in the steps in which `settings` act.
     """
 
     denoiser_for: DenoiserFor
     frames: Tensor
-    how: ReferenceWindow
+    settings: ReferenceWindow
     sampling_of: Sampling
     spacing: int = 1
 
     def __call__(self, condition: SegmentCondition) -> Denoiser:
         bank, count = ReferenceBank(), min(self.frames.shape[1], len(condition.frames))
         numbers = range(0, count * self.spacing, self.spacing)
-        use = ReferenceUse(bank=bank, how=self.how)
+        use = ReferenceUse(bank=bank, settings=self.settings)
         reads = self.denoiser_for(replace(condition, reference=use))
         # No context frames, but the empty context that the network was trained with.
         given = condition.context and condition.context.at(range(count)).dropped()
@@ -79,7 +79,7 @@ class HeldReference(ScopedDenoisers):
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             step = current_step.get()
             bank.kept.clear()
-            if step is None or self.how.acts(step):
+            if step is None or self.settings.acts(step):
                 own = sigma[:, :count] if sigma.ndim > 1 else sigma
                 records(clean + broadcast(own, clean) * noise, own)
             return reads(x, sigma)

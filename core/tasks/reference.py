@@ -21,17 +21,17 @@ class WindowReference:
     """
 
     def __init__(
-        self, how: ReferenceWindow, condition_of: Callable[[Window], SegmentCondition],
+        self, settings: ReferenceWindow, condition_of: Callable[[Window], SegmentCondition],
         denoiser_for: DenoiserFor, frames: int, window: int,
     ):  # fmt: skip
-        self.how, self.planned = how, how.planned(frames, window)
+        self.settings, self.planned = settings, settings.planned(frames, window)
         self.bank = ReferenceBank()
-        records = ReferenceUse(bank=self.bank, how=how, records=True)
+        records = ReferenceUse(bank=self.bank, settings=settings, records=True)
         self.recorder = denoiser_for(replace(condition_of(self.planned), reference=records))
 
     def reading(self, condition: SegmentCondition, lead: int = 0) -> SegmentCondition:
         """The condition of a window that reads it; its first `lead` frames are not its own."""
-        reads = ReferenceUse(bank=self.bank, how=self.how, lead=lead)
+        reads = ReferenceUse(bank=self.bank, settings=self.settings, lead=lead)
         return replace(condition, reference=reads)
 
     def record(self, x: Tensor, sigma: Tensor, step: StepAt) -> dict[Window, Denoiser]:
@@ -40,7 +40,7 @@ class WindowReference:
         Returns its denoiser for this step by window, so that the answer is not computed again.
         """
         self.bank.kept.clear()
-        if not self.how.acts(step):
+        if not self.settings.acts(step):
             return {}
         at = list(self.planned)
         answer = self.recorder(x[:, at], sigma[:, at] if sigma.ndim > 1 else sigma)

@@ -126,7 +126,7 @@ def _check_window(frames: int, window: int, overlap: int) -> None:
 
 
 def _bit_reversed_fraction(step: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, ...: the binary digits of step behind the point, in reverse."""
+    """0, 1/2, 1/4, 3/4, 1/8, ...: the binary digits of step reversed behind the point."""
     return int(f"{step:064b}"[::-1], 2) / 2**64
 
 

@@ -23,7 +23,7 @@ def test_parts_make_up_the_convolution_of_the_padded_video(kernel, stride, frame
     pads = ae.same_padding(kernel, (stride, 1, 2)) if kernel > 2 else [kernel // 2] * 6
     h = normal(2, 3, frames, 4, 6)
     with torch.no_grad():
-        parts = list(m.convolved(conv, h, pads, lambda part, room: torch.mul(part, 2, out=room)))
+        parts = list(m.convolved(conv, h, pads, lambda part, out: torch.mul(part, 2, out=out)))
     expected = conv(F.pad(2 * h, pads, mode="replicate"))
     numbers = [n for at, _ in parts for n in range(at.start, at.stop)]
     assert numbers == list(range(expected.shape[2]))
@@ -63,9 +63,9 @@ def test_norms_that_are_not_torchs_own_are_called(elements):
         torch.testing.assert_close(block(h.clone()), expected.detach(), **CLOSE)
 
 
-def test_rooms_are_used_again():
-    rooms, like = m.Rooms(), normal(1)
-    first = rooms("window", (1, 2, 3, 4, 5), like)
-    assert rooms("window", (1, 2, 3, 4, 5), like) is first
-    others = rooms("between", (1, 2, 3, 4, 5), like), rooms("window", (1, 2, 3, 4, 6), like)
-    assert len({room.data_ptr() for room in (first, *others)}) == 3
+def test_buffers_are_reused():
+    buffers, like = m.Buffers(), normal(1)
+    first = buffers("window", (1, 2, 3, 4, 5), like)
+    assert buffers("window", (1, 2, 3, 4, 5), like) is first
+    others = buffers("between", (1, 2, 3, 4, 5), like), buffers("window", (1, 2, 3, 4, 6), like)
+    assert len({buffer.data_ptr() for buffer in (first, *others)}) == 3

@@ -25,7 +25,7 @@ def test_a_multiplication_and_an_addition_are_the_norm(pooled, mean, own, positi
     before = h.clone()
     with torch.no_grad():
         assert m.is_affine(norm, h)
-        out = m.group_norm(norm, h, pooled, own=own)
+        out = m.group_norm(norm, h, pooled, inplace=own)
     video = before.double().unflatten(0, (-1, pooled)).transpose(1, 2)
     expected = norm.double()(video).transpose(1, 2).flatten(0, 1)
     torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)

@@ -31,8 +31,8 @@ def seen(unet, x, use=None):
 
 def uses(how=ALWAYS, **more):
     bank = ReferenceBank()
-    return (ReferenceUse(bank=bank, how=how, records=True, **more),
-            ReferenceUse(bank=bank, how=how, **more))  # fmt: skip
+    return (ReferenceUse(bank=bank, settings=how, records=True, **more),
+            ReferenceUse(bank=bank, settings=how, **more))  # fmt: skip
 
 
 def test_recording_changes_nothing_and_an_empty_bank_neither():
@@ -58,12 +58,12 @@ def test_attention_reads_the_tokens_of_the_same_frame_by_the_formula():
     tokens, other = normal(3, 5, 8), normal(3, 5, 8, seed=1)
     _, reads = uses(ReferenceWindow(strength=0.25, end=1.0))
     reads.bank.kept["here", None] = other
-    more = reads.more("here", tokens, 3)
+    more = reads.extra_tokens("here", tokens, 3)
     torch.testing.assert_close(more, 0.25 * other + 0.75 * tokens)
     # Frames before the window, and behind the planned one, read its first and its last.
-    ahead = replace(reads, lead=1).more("here", normal(5, 5, 8), 5)
+    ahead = replace(reads, lead=1).extra_tokens("here", normal(5, 5, 8), 5)
     assert ahead.shape == (5, 5, 8)
-    whole = replace(reads, how=ALWAYS, lead=1).more("here", normal(5, 5, 8), 5)
+    whole = replace(reads, settings=ALWAYS, lead=1).extra_tokens("here", normal(5, 5, 8), 5)
     torch.testing.assert_close(whole, other[[0, 0, 1, 2, 2]])
     attention = network().image_unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     q, k = normal(1, 5, 32), normal(1, 5, 32, seed=3)
@@ -76,13 +76,13 @@ def test_prompts_keep_their_banks_apart_and_have_strengths_of_their_own():
     positive, negative = (reads.of_branch(0, is_negative=one) for one in (False, True))
     records = replace(reads, records=True)
     tokens, a, b = (normal(2, 3, 4, seed=seed) for seed in range(3))
-    records.of_branch(0, is_negative=False).more("here", a, 2)
-    assert negative.more("here", tokens, 2) is None
-    records.of_branch(0, is_negative=True).more("here", b, 2)
-    torch.testing.assert_close(positive.more("here", tokens, 2), a)
-    torch.testing.assert_close(negative.more("here", tokens, 2), tokens)
-    alike = replace(negative, how=ALWAYS)
-    torch.testing.assert_close(alike.more("here", tokens, 2), b)
+    records.of_branch(0, is_negative=False).extra_tokens("here", a, 2)
+    assert negative.extra_tokens("here", tokens, 2) is None
+    records.of_branch(0, is_negative=True).extra_tokens("here", b, 2)
+    torch.testing.assert_close(positive.extra_tokens("here", tokens, 2), a)
+    torch.testing.assert_close(negative.extra_tokens("here", tokens, 2), tokens)
+    alike = replace(negative, settings=ALWAYS)
+    torch.testing.assert_close(alike.extra_tokens("here", tokens, 2), b)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -79,19 +79,19 @@ class ResBlock(nn.Module):
         self.skip = ops.Conv2d(channels, out, 1) if channels != out else None
         self.over_time = TimeConvolutions(out, spec.over_time, ops) if spec.over_time else None
 
-    def forward(self, h: Tensor, inputs: VideoInputs, *, own: bool = False) -> Tensor:
-        """own: ``h`` may be overwritten."""
+    def forward(self, h: Tensor, inputs: VideoInputs, *, inplace: bool = False) -> Tensor:
+        """inplace: ``h`` may be overwritten."""
         frames = inputs.frames
         residual = h if self.skip is None else convolution(self.skip, h)
-        z = self.norm1(h, frames, own=own and self.skip is not None)
+        z = self.norm1(h, frames, inplace=inplace and self.skip is not None)
         z = convolved(self.conv1, F.silu(z, inplace=True), frames)
         embedded = per_frame(self.embed(inputs.embedding), frames)[:, :, None, None]
         if self.scale_shift:
             scale, shift = embedded.chunk(2, dim=1)
-            z = torch.addcmul(shift, self.norm2(z, frames, own=True), 1 + scale)
+            z = torch.addcmul(shift, self.norm2(z, frames, inplace=True), 1 + scale)
         else:
             z += embedded
-            z = self.norm2(z, frames, own=True)
+            z = self.norm2(z, frames, inplace=True)
         h = convolved(self.conv2, F.silu(z, inplace=True), frames, plus=residual)
         return h if self.over_time is None else self.over_time(h, frames)
 

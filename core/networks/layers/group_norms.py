@@ -25,16 +25,16 @@ class Affine(NamedTuple):
         return torch.addcmul(offset, x, scale, out=out)
 
 
-def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, own: bool = False) -> Tensor:
+def group_norm(norm: nn.GroupNorm, h: Tensor, frames: int = 1, *, inplace: bool = False) -> Tensor:
     """norm(h) for ``h`` [(b t), c, h, w], with statistics over each `frames` frames together.
 
-    own: ``h`` may be overwritten.
+    inplace: ``h`` may be overwritten.
     """
     video = rearrange(h, "(b t) c h w -> b c (t h) w", t=frames)
     if is_affine(norm, video):
-        out = affine_of(norm, video)(video, out=video if own else None)
+        out = affine_of(norm, video)(video, out=video if inplace else None)
     else:
-        out = norm(_centred(norm, video, own) if video.stride(1) == 1 else video)
+        out = norm(_centred(norm, video, inplace) if video.stride(1) == 1 else video)
     return rearrange(out, "b c (t h) w -> (b t) c h w", t=frames)
 
 
@@ -83,13 +83,13 @@ def _together(
     return middle, within.sum(-1)
 
 
-def _centred(norm: nn.GroupNorm, video: Tensor, own: bool) -> Tensor:
+def _centred(norm: nn.GroupNorm, video: Tensor, inplace: bool) -> Tensor:
     """The video [b c p w] in channels-last memory minus the means of its groups: torch computes
     variances there as the difference of two squares, imprecise where the mean is far from 0."""
     mean = video.mean((2, 3)).unflatten(1, (norm.num_groups, -1)).mean(2, keepdim=True)
     mean = mean.expand(-1, -1, video.shape[1] // norm.num_groups).flatten(1)[:, :, None, None]
     video = _channels_last(video)
-    return video.sub_(mean) if own and not torch.is_grad_enabled() else video - mean
+    return video.sub_(mean) if inplace and not torch.is_grad_enabled() else video - mean
 
 
 def _channels_last(h: Tensor) -> Tensor:
@@ -108,5 +108,5 @@ class FrameGroupNorm(nn.Module):
         self.norm = ops.GroupNorm(groups, channels, eps=eps)
         self.pooled = pooled
 
-    def forward(self, h: Tensor, frames: int, *, own: bool = False) -> Tensor:
-        return group_norm(self.norm, h, frames if self.pooled else 1, own=own)
+    def forward(self, h: Tensor, frames: int, *, inplace: bool = False) -> Tensor:
+        return group_norm(self.norm, h, frames if self.pooled else 1, inplace=inplace)

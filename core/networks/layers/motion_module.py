@@ -125,7 +125,7 @@ class MotionBlock(nn.Module):
         view, positions count from its first frame."""
         if inputs.views is None and inputs.camera is None and not inputs.scales.differ:
             tokens = few_at_a_time(
-                lambda part: self.attend(part, at, inputs), tokens, 1, self, own=True
+                lambda part: self.attend(part, at, inputs), tokens, 1, self, inplace=True
             )
         elif inputs.views is None:
             tokens = self.attend(tokens, at, inputs)

@@ -109,7 +109,7 @@ class Attention(nn.Module):
             q, k, v = self._projected(norm(part))
             return linear(self.to_out, self._attend(q, k, v, ROWS), part)
 
-        return few_at_a_time(attended, tokens, 0, norm, self, own=True)
+        return few_at_a_time(attended, tokens, 0, norm, self, inplace=True)
 
     def over_frames(self, norm: nn.Module, tokens: Tensor, frames: int) -> Tensor:
         """The same with attention over the frames at each position."""
@@ -119,7 +119,7 @@ class Attention(nn.Module):
             out = self._attend(q, k, v, OVER_FRAMES, t=frames, s=part.shape[1])
             return linear(self.to_out, out, part)
 
-        return few_at_a_time(attended, tokens, 1, norm, self, own=True)
+        return few_at_a_time(attended, tokens, 1, norm, self, inplace=True)
 
     def to_context(
         self, norm: nn.Module, tokens: Tensor, context: Tensor, image: Tensor | None = None
@@ -135,7 +135,7 @@ class Attention(nn.Module):
             first, *more = (self._attend(q, k, v, ROWS) for k, v in read)
             return linear(self.to_out, sum(more, first), part)
 
-        return few_at_a_time(attended, tokens, 1, norm, self, own=True)
+        return few_at_a_time(attended, tokens, 1, norm, self, inplace=True)
 
     def _projected(self, tokens: Tensor) -> tuple[Tensor, ...]:
         return tuple(linear(to, tokens) for to in (self.to_q, self.to_k, self.to_v))

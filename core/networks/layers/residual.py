@@ -150,7 +150,7 @@ class TemporalResBlock(nn.Module):
         z = joined(h, self.context, inputs.context)
         z = over_time(self.conv1, F.silu(self.norm1(z, frames), inplace=True), frames)
         z = embedded(z, self.embed, inputs.embedding)
-        z = over_time(self.conv2, F.silu(self.norm2(z, frames, own=True), inplace=True), frames)
+        z = over_time(self.conv2, F.silu(self.norm2(z, frames, inplace=True), inplace=True), frames)
         return self.blend(h, z, strength, inputs.image_only)
 
 

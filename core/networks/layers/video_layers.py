@@ -123,7 +123,7 @@ def _feed_forward(width: int, expansion: int, ops) -> GEGLU:
 class VideoBlockSpec(LayerSpec):
     """A temporal transformer block after one of the image network's, inside its transformer.
 
-    text: width of the prompt's tokens, None = it attends to the frames alone. second, widens_first:
+    text: width of the prompt's tokens, None = it attends to the frames only. second, widens_first:
     see :class:`FrameBlockConfig`. fixed_blend, spares_images: see :class:`.residual.Blend`.
     """
 
@@ -295,6 +295,6 @@ class FrameTransformer(nn.Module):
         if scales.differ:
             tokens = through_blocks(tokens)
         else:
-            tokens = few_at_a_time(through_blocks, tokens, 0, self.blocks, own=True)
+            tokens = few_at_a_time(through_blocks, tokens, 0, self.blocks, inplace=True)
         z = rearrange(self.project_out(tokens), "(b h w) t c -> (b t) c h w", h=height, w=width)
         return self.blend(h, z, strength)

@@ -59,7 +59,7 @@ def attend_to_reference(
     for index, part in zip(conditions, n.chunk(len(conditions)), strict=True):
         own = use.of_branch(seen[index], is_negative=index != 0)
         seen[index] += 1
-        found = own.more(place, part, len(part) if batch is None else batch.frames)
+        found = own.extra_tokens(place, part, len(part) if batch is None else batch.frames)
         # Attending to a frame's own tokens twice changes nothing.
         more.append(part if found is None else found)
     if use.records or not use.bank.kept:
@@ -99,7 +99,7 @@ def _reading(handler: Any, how: ReferenceWindow) -> Any:
     """A copy of ComfyUI's window handler with the callbacks; other samplers share the original."""
     own = copy.copy(handler)
     own.callbacks = comfy.patcher_extension.copy_nested_dicts(handler.callbacks)
-    reads = ReferenceUse(bank=ReferenceBank(), how=how)
+    reads = ReferenceUse(bank=ReferenceBank(), settings=how)
 
     def begin(
         handler: Any, model: Any, x: Tensor, conds: list, timestep: Tensor, options: dict[str, Any]
