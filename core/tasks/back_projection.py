@@ -53,7 +53,7 @@ def back_projected(decoded: Iterable[Tensor], low_res: Frames) -> Iterator[Tenso
     stream, start = FrameStream(low_res), 0
     for frames in decoded:
         stop = start + frames.shape[1]
-        stream.reaches(stop)
+        stream.read_until(stop)
         small = stream.frames(start, min(stop, stream.stop)).to(frames)
         factor = enlargement(
             Extent(min(stop, stream.stop), *small.shape[-2:]), Extent(stop, *frames.shape[-2:])
@@ -62,7 +62,7 @@ def back_projected(decoded: Iterable[Tensor], low_res: Frames) -> Iterator[Tenso
             frames = frames + enlarge(small - shrink(frames, factor), factor)
         yield frames
         start = stop
-        stream.forget(start)
+        stream.release(start)
 
 
 def enlargement(small: Extent, large: Extent) -> int:

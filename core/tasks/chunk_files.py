@@ -16,17 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .content import digest
-from .kept_runs import UNDER_WAY
+from .kept_runs import PARTIAL
 
 CONTENT, HALVED = "content", "halved"
 State = tuple[Path, int, int, int]
-_looked_at: set[State] = set()
+_verified: set[State] = set()
 """Files with a verified digest, by inode, size and modification time, until they are read."""
 
 
 def write_chunk(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a chunk file. If that raises OSError or SafetensorError, no file is left behind."""
-    small = {name: _smallest(one.detach().to("cpu")) for name, one in tensors.items()}
+    small = {name: _compact(one.detach().to("cpu")) for name, one in tensors.items()}
     halved = [name for name, one in small.items() if one.dtype is not tensors[name].dtype]
     metadata = {CONTENT: digest(small), HALVED: json.dumps(halved)}
     replaced(path, lambda at: save_file(small, at, metadata=metadata))
@@ -38,7 +38,7 @@ def is_whole(path: Path) -> bool:
     if read_chunk(path) is None:
         return False
     with suppress(OSError):
-        _looked_at.add(_state(path))
+        _verified.add(_state(path))
     return True
 
 
@@ -54,9 +54,9 @@ def read_chunk(path: Path) -> dict[str, Tensor] | None:
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}
             metadata = file.metadata() or {}
-        if state not in _looked_at and digest(found) != metadata.get(CONTENT):
+        if state not in _verified and digest(found) != metadata.get(CONTENT):
             return None
-        _looked_at.discard(state)
+        _verified.discard(state)
         # The digest does not cover this list; a damaged one raises here.
         found |= {name: found[name].float() for name in json.loads(metadata[HALVED])}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
@@ -66,7 +66,7 @@ def read_chunk(path: Path) -> dict[str, Tensor] | None:
     return found
 
 
-def _smallest(x: Tensor) -> Tensor:
+def _compact(x: Tensor) -> Tensor:
     """The values in half precision if it holds them exactly, as it does what was computed in it."""
     if x.dtype is torch.float32:
         half = x.half()
@@ -77,7 +77,7 @@ def _smallest(x: Tensor) -> Tensor:
 
 def replaced(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file under a temporary name, sync it, and rename it to `path`."""
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{UNDER_WAY}")
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}{PARTIAL}")
     try:
         write(partial)
         with open(partial, "rb+") as file:

@@ -257,7 +257,7 @@ class Run(Finished):
             return found
         made = make()
         self.made += 1
-        self._tell(place.write(made))
+        self._warn_once(place.write(made))
         return made
 
     def _read_or_made(self, make: Callable[[], Tensors], place: Place) -> Tensors:
@@ -271,7 +271,7 @@ class Run(Finished):
         made = begun()
         self.taken += made.was_there
         self.made += not made.was_there
-        self._tell(made.reason)
+        self._warn_once(made.reason)
         found = place.read() if made.tensors is None else made.tensors
         if found is None:
             raise OSError(
@@ -280,7 +280,7 @@ class Run(Finished):
             )
         return found
 
-    def _tell(self, reason: str) -> None:
+    def _warn_once(self, reason: str) -> None:
         if reason and not self.is_silent:
             self.store.warn(
                 f"finished chunks cannot be kept in {self.store.folder} ({reason}): "

@@ -93,13 +93,13 @@ def _windows(stream: FrameStream, chunk: int, overlap: int) -> Iterator[tuple[Te
     There are `overlap` frames on either side of a chunk, fewer at the ends of the video.
     """
     start = 0
-    while stream.reaches(start + 1):
-        stream.reaches(start + chunk + overlap)
+    while stream.read_until(start + 1):
+        stream.read_until(start + chunk + overlap)
         stop = min(start + chunk, stream.stop)
         before, after = min(overlap, start), min(overlap, stream.stop - stop)
         yield stream.frames(start - before, stop + after), before, after
         start = stop
-        stream.forget(start - overlap)
+        stream.release(start - overlap)
 
 
 def _trimmed(

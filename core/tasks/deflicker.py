@@ -45,17 +45,17 @@ class Deflicker:
         for part in video:
             made = []
             for frame in part.unbind(1):
-                shown = frame if stream is None else _guiding(stream, at).to(frame)
+                shown = frame if stream is None else _guide_frame(stream, at).to(frame)
                 if before is not None:
-                    frame = self._drawn(frame, shown, *before)
+                    frame = self._pulled(frame, shown, *before)
                 made.append(frame)
                 before, at = (frame, shown), at + 1
             yield torch.stack(made, dim=1)
 
-    def _drawn(self, frame: Tensor, shown: Tensor, last: Tensor, last_shown: Tensor) -> Tensor:
+    def _pulled(self, frame: Tensor, guide: Tensor, last: Tensor, last_guide: Tensor) -> Tensor:
         """A frame [b 3 h w], pulled towards the last one as far as the guide allows."""
-        flow = self.flow(shown, last_shown).to(shown)
-        apart = (shown - warp(last_shown, flow)).square().mean(dim=1, keepdim=True) / 4
+        flow = self.flow(guide, last_guide).to(guide)
+        apart = (guide - warp(last_guide, flow)).square().mean(dim=1, keepdim=True) / 4
         weight = self.strength * torch.exp(-apart / (2 * self.threshold**2))
         size = frame.shape[-2:]
         if weight.shape[-2:] != size:
@@ -63,10 +63,10 @@ class Deflicker:
         return frame + weight * (warp(last, enlarged_flow(flow, size)) - frame)
 
 
-def _guiding(stream: FrameStream, at: int) -> Tensor:
+def _guide_frame(stream: FrameStream, at: int) -> Tensor:
     """Frame `at` of the guide [b 3 h w]; the frames before it are released."""
-    if not stream.reaches(at + 1):
+    if not stream.read_until(at + 1):
         raise ValueError(f"the guide has {stream.stop} frames, but the video has more")
     found = stream.frames(at, at + 1)[:, 0]
-    stream.forget(at)
+    stream.release(at)
     return found

@@ -98,12 +98,12 @@ class Arriving:
 
     def add(self, part: Any) -> None:
         self.parts.append(part)
-        self._tell()
+        self._notify()
 
     def end(self, *, dropped: bool = False) -> None:
         """No more parts will come; dropped: the video is incomplete."""
         self.has_ended, self.is_dropped = True, dropped
-        self._tell()
+        self._notify()
 
     def follow(self) -> Iterator[Any]:
         """Yield the parts in order, once; raises NotWanted if the video is dropped."""
@@ -116,7 +116,7 @@ class Arriving:
                 return
             yield self.parts.popleft()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self.changed.set()
         self.changed = Event()
 

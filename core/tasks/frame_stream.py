@@ -28,7 +28,7 @@ class FrameStream:
         """One more than the last frame that has been read."""
         return self._first + len(self._held)
 
-    def reaches(self, stop: int) -> bool:
+    def read_until(self, stop: int) -> bool:
         """Read until `stop` frames have arrived; False if the video ends before."""
         while self.stop < stop:
             chunk = next(self._chunks, None)
@@ -48,7 +48,7 @@ class FrameStream:
             [self._held[k] for k in range(start - self._first, stop - self._first)], dim=1
         )
 
-    def forget(self, before: int) -> None:
+    def release(self, before: int) -> None:
         """Release all frames before `before`, including those that have not arrived yet."""
         self._wanted = max(self._wanted, before)
         while self._first < self._wanted and self._held:
@@ -63,7 +63,7 @@ class FrameStream:
                 f"frames of shape {list(self._held[0].shape)}."
             )
         self._held.extend(chunk.unbind(1))
-        self.forget(self._wanted)
+        self.release(self._wanted)
 
 
 def check_finite(video: Tensor, first: int = 0) -> Tensor:

@@ -97,10 +97,10 @@ def in_parts(x: Tensor, size: int, *, axis: int) -> Iterator[Tensor]:
     memory; they remain in the file."""
     for part in x.split(size, dim=axis):
         yield part
-        _let_go(x)
+        _drop_pages(x)
 
 
-def _let_go(x: Tensor) -> None:
+def _drop_pages(x: Tensor) -> None:
     mapping = _mapped.get(x.untyped_storage().data_ptr()) if is_mapped(x) else None
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         # The mapping is shared with the page cache, so no value is lost, written or read.

@@ -79,8 +79,8 @@ def _made(
 ) -> Iterator[Tensor]:
     def begun() -> Iterator[Callable[[], Tensor]]:
         start = 0
-        while stream.reaches(start + 1):
-            stream.reaches(start + settings.chunk)
+        while stream.read_until(start + 1):
+            stream.read_until(start + settings.chunk)
             stop = min(stream.stop, start + settings.chunk)
             frames, low = range(start, stop), stream.frames(start, stop).float()
             own = noise.copy()
@@ -91,7 +91,7 @@ def _made(
             # Advance the stream past this chunk, whether or not it has been made.
             _chunk(_nothing, how, settings, noise, low, frames)
             start = stop
-            stream.forget(start)
+            stream.release(start)
 
     return (chunk() for chunk in finished.ahead(begun()))
 

@@ -192,10 +192,10 @@ def _begun(
     """Begin window by window; with each, how many of its frames have been yielded already."""
     stream = FrameStream(keys)
     window = windows.finished(yielded)
-    stream.forget(windows.first_key(window))
+    stream.release(windows.first_key(window))
     while yielded < windows.wanted:
         first = windows.first_key(window)
-        full = stream.reaches(first + windows.window)
+        full = stream.read_until(first + windows.window)
         last = first + windows.window if full else stream.stop
         stop = (last - 1) * windows.factor + 1
         if stop > yielded:
@@ -205,7 +205,7 @@ def _begun(
         if not full:
             break
         yielded, window = max(stop, yielded), window + 1
-        stream.forget(windows.first_key(window))
+        stream.release(windows.first_key(window))
     if stream.stop == 0 and yielded == 0:
         raise ValueError("There are 0 key frames to interpolate between.")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ABOUT, SUFFIX, UNDER_WAY = "run.json", ".safetensors", ".tmp"
+ABOUT, SUFFIX, PARTIAL = "run.json", ".safetensors", ".tmp"
 OUTPUTS, OUTPUT = "outputs", ".output"
 """The folder of notes on whole stages, and the part of a file's name that marks a stage's output
 that is not a chunk; see `stage_outputs`."""
@@ -79,7 +79,7 @@ class KeptRuns:
                 with suppress(OSError):
                     note.unlink(missing_ok=True)
         for folder in _folders(self.folder):
-            for path in folder.glob(f"*{UNDER_WAY}"):
+            for path in folder.glob(f"*{PARTIAL}"):
                 with suppress(OSError):
                     if path.stat().st_mtime < time.time() - HOUR:
                         path.unlink()

@@ -61,22 +61,24 @@ def decode_overlapped(
 def _decoded(
     decoder: Callable[[Tensor], Tensor], stream: FrameStream, window: int, overlap: int
 ) -> Iterator[Tensor]:
-    for start, stop, first, last in _chunks(stream.reaches, lambda: stream.stop, window, overlap):
+    for start, stop, first, last in _chunks(
+        stream.read_until, lambda: stream.stop, window, overlap
+    ):
         part = check_finite(stream.frames(start, stop), start)
         pixels = decoder(part)
         factor = pixels.shape[1] // part.shape[1]
         # A copy: a view would keep the discarded pixels in memory for as long as the chunk.
         yield pixels[:, factor * (first - start) : factor * (last - start)].clone()
-        stream.forget(start + window - overlap)
+        stream.release(start + window - overlap)
 
 
 def _chunks(
-    reaches: Callable[[int], bool], length: Callable[[], int], window: int, overlap: int
+    read_until: Callable[[int], bool], length: Callable[[], int], window: int, overlap: int
 ) -> Iterator[Window]:
-    """The windows of a video. length() is its length, once reaches(stop) has returned False."""
+    """The windows of a video. length() is its length, once read_until(stop) has returned False."""
     start = done = 0
-    while reaches(done + 1):
-        is_last = not reaches(start + window + 1)
+    while read_until(done + 1):
+        is_last = not read_until(start + window + 1)
         stop = min(start + window, length())
         last = stop if is_last else stop - overlap // 2
         yield Window(start, stop, done, last)

@@ -37,12 +37,12 @@ from .segment import (
     sample_segment,
 )
 
-SETTING_UP = "rolling queue"
+QUEUE_STREAM = "rolling queue"
 """The stream of the noise that the first segment is noised with."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstClip:
+class FirstWindow:
     """How the first segment, from which the queue is built, is sampled; None = like the queue."""
 
     denoiser_for: DenoiserFor | None = None
@@ -63,7 +63,7 @@ class Rolling:
     window: int = 16
     lookahead: bool = True
     eta: float = 0.0
-    first: FirstClip = field(default_factory=FirstClip)
+    first: FirstWindow = field(default_factory=FirstWindow)
     rate: int | None = None
     reference: ReferenceWindow | None = None
     chunk: int = 16
@@ -86,7 +86,7 @@ class Rolling:
         return steps - self.window
 
     @property
-    def told(self) -> dict[str, Any]:
+    def key_parts(self) -> dict[str, Any]:
         """The settings that a step of the queue depends on, for the key of a chunk."""
         names = ("window", "lookahead", "eta", "rate", "reference")
         return {name: getattr(self, name) for name in names}
@@ -152,7 +152,7 @@ def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallbac
         lambda: in_scope(queue.denoiser_for, queue.planned, leave),
         frames=range(max(numbers.start, 0), numbers.stop), queue=queue.x, left=queue.left,
         sigmas=queue.sampling.sigmas, noise=queue.sampling.noise(len(queue.x), numbers),
-        **queue.how.told, head=queue.head,
+        **queue.how.key_parts, head=queue.head,
     ).to(queue.sampling.device)  # fmt: skip
     queue.left, queue.x = stop, both[:, count:]
     return both[:, :count]
@@ -256,7 +256,7 @@ def start_queue(
     """Build the queue from a first segment of one window: its last frames get the highest levels,
     and copies of its first frame all levels below."""
     condition = SegmentCondition(frames=range(how.window), rate=how.rate)
-    clip = sample_segment(
+    segment = sample_segment(
         how.first.denoiser_for or denoiser_for,
         condition,
         size,
@@ -264,11 +264,11 @@ def start_queue(
         callback=reporter(callback, "segment", 0, 1),
     )
     if how.reference is not None:
-        denoiser_for = HeldReference(denoiser_for, clip, how.reference, sampling)
-    queue = RollingQueue(clip, denoiser_for, sampling, how)
-    queue.head = None if how.reference is None else clip
+        denoiser_for = HeldReference(denoiser_for, segment, how.reference, sampling)
+    queue = RollingQueue(segment, denoiser_for, sampling, how)
+    queue.head = None if how.reference is None else segment
     numbers = [queue.number(p) for p in range(how.front + queue.steps)]
-    clean = clip[:, [max(number, 0) for number in numbers]]
+    clean = segment[:, [max(number, 0) for number in numbers]]
     noise = _set_up_noise(clean, numbers, sampling)
     queue.x = clean + broadcast(queue.levels[None], clean) * noise
     return queue
@@ -277,8 +277,8 @@ def start_queue(
 def _set_up_noise(clean: Tensor, numbers: Sequence[int], sampling: Sampling) -> Tensor:
     """Noise for the first segment, independent of the noise that it was sampled from."""
     b, alpha = len(clean), sampling.shared_noise
-    noise = sampling.noise(b, numbers).like(clean, stream=SETTING_UP)
+    noise = sampling.noise(b, numbers).like(clean, stream=QUEUE_STREAM)
     if not alpha:
         return noise
-    shared = sampling.noise(b, (0,)).like(clean[:, :1], stream=f"{SETTING_UP}, shared")
+    shared = sampling.noise(b, (0,)).like(clean[:, :1], stream=f"{QUEUE_STREAM}, shared")
     return mixed_noise(noise, shared, alpha)

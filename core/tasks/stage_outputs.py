@@ -48,8 +48,8 @@ class StageOutput:
         """The note on the stage; None if it is not finished."""
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            told = found["known"]
-            return told if found["digest"] == digest(json.dumps(told, sort_keys=True)) else None
+            note = found["known"]
+            return note if found["digest"] == digest(json.dumps(note, sort_keys=True)) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -65,11 +65,11 @@ class StageOutput:
     def write(self, files: Sequence[Path], known: Mapping[str, Any]) -> None:
         """Note the files of a finished stage. If the note cannot be written, the stage does not
         count as finished."""
-        told = {**known, "files": [one.relative_to(self.folder).as_posix() for one in files]}
-        text = json.dumps(told, sort_keys=True)
+        note = {**known, "files": [one.relative_to(self.folder).as_posix() for one in files]}
+        text = json.dumps(note, sort_keys=True)
         with suppress(OSError, NoDigest):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            found = json.dumps({"known": told, "digest": digest(text)}, sort_keys=True)
+            found = json.dumps({"known": note, "digest": digest(text)}, sort_keys=True)
             replaced(self.path, lambda at: at.write_text(found, encoding="utf-8"))
 
     def keep(self, samples: Tensor, axis: int, run: Run, known: Mapping[str, Any]) -> None:

@@ -159,10 +159,10 @@ def upsample_continued(
     step = settings.chunk - settings.overlap
     chunks = 0 if total == 0 else max(0, -(-(total - settings.chunk) // step)) + 1
     make = _Chunk(denoiser_for, sampling, settings)
-    return _clips(make, FrameStream(low_res), done, chunks, callback)
+    return _upsampled_chunks(make, FrameStream(low_res), done, chunks, callback)
 
 
-def _clips(
+def _upsampled_chunks(
     make: _Chunk,
     stream: FrameStream,
     done: Tensor | None,
@@ -173,15 +173,15 @@ def _clips(
     chunk, step = make.settings.chunk, make.settings.chunk - make.settings.overlap
     past = None if done is None else done[:, -chunk:].clone()
     stop = 0 if done is None else done.shape[1]
-    stream.forget(stop - chunk)
-    if stop and (stop < chunk or (stop - chunk) % step) and stream.reaches(stop + 1):
+    stream.release(stop - chunk)
+    if stop and (stop < chunk or (stop - chunk) % step) and stream.read_until(stop + 1):
         raise ValueError(
             f"{stop} finished frames cannot be continued: chunks end after {chunk} frames and "
             f"every {step} more."
         )
-    while stream.reaches(stop + 1):
+    while stream.read_until(stop + 1):
         count = 0 if stop == 0 else (stop - chunk) // step + 1
-        stream.reaches(stop + (step if stop else chunk))
+        stream.read_until(stop + (step if stop else chunk))
         last = min(stream.stop, stop + (step if stop else chunk))
         start = max(0, last - chunk)
         known = None if stop == start else past[:, -(stop - start) :]
@@ -190,7 +190,7 @@ def _clips(
         past = latents[:, -chunk:]
         yield latents[:, stop - start :].clone()
         stop = last
-        stream.forget(stop - chunk)
+        stream.release(stop - chunk)
 
 
 @dataclass(frozen=True)

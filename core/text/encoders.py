@@ -64,7 +64,9 @@ def encode_text(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
     return encoder(input_ids=ids).last_hidden_state
 
 
-def behind_layer(encoder: CLIPTextModel, ids: Tensor, layer: int) -> tuple[Tensor, Tensor | None]:
+def hidden_states_after(
+    encoder: CLIPTextModel, ids: Tensor, layer: int
+) -> tuple[Tensor, Tensor | None]:
     """The hidden state [b, n, d] for ids [b, n] after a layer (-1 is the last), before the final
     norm, and the projected embedding [b, p] of the prompt, for encoders that have one."""
     found: list[Tensor] = []

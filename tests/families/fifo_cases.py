@@ -16,7 +16,7 @@ from videoldm.core.diffusion.samplers import sample_ddim
 from videoldm.core.diffusion.sampling_plan import Plan
 from videoldm.core.diffusion.schedules import NoiseSchedule, get_sigmas_at, scaled_linear
 from videoldm.core.families.factorised_sampling import DdimPlan, ScaledSignalSchedule
-from videoldm.core.tasks.rolling import FirstClip, Rolling, rolling, start_queue
+from videoldm.core.tasks.rolling import FirstWindow, Rolling, rolling, start_queue
 from videoldm.core.tasks.segment import Sampling
 
 EXACT = 1e-5
@@ -129,7 +129,9 @@ def check_run(run: str, how: dict, given: dict, expected: dict, u: float) -> Non
     check_close(video, expected[f"{run}/frames"][:, -kept:], f"{run}: kept frames", EXACT)
 
 
-def rescaled_first(sampling: RecordedSampling, timesteps: Tensor, how: dict, u: float) -> FirstClip:
+def rescaled_first(
+    sampling: RecordedSampling, timesteps: Tensor, how: dict, u: float
+) -> FirstWindow:
     """The original fades the signal in the first clip alone."""
     scales = torch.full((1000,), 0.7, dtype=torch.float64)
     scales[:400] = torch.linspace(1, 0.7, 400, dtype=torch.float64)
@@ -138,7 +140,7 @@ def rescaled_first(sampling: RecordedSampling, timesteps: Tensor, how: dict, u: 
     plan = DdimPlan(schedule=faded, sampler=sample_ddim, sigmas=sigmas, eta=how["eta"])
     first = replace(sampling, sampler=plan.sample, sigmas=sigmas)
     denoiser_for = denoisers(sampling.given, u, how["cfg_scale"], faded)
-    return FirstClip(denoiser_for=denoiser_for, sampling=first)
+    return FirstWindow(denoiser_for=denoiser_for, sampling=first)
 
 
 def check_queue(run, how, denoiser_for, size, sampling, settings, expected) -> None:

@@ -13,7 +13,7 @@ from videoldm.core.families import stable_diffusion_xl as xl
 from videoldm.core.families.lora import apply
 from videoldm.core.families.stable_diffusion_parts import take_apart
 from videoldm.core.networks.conditions import Conditions
-from videoldm.core.text.encoders import behind_layer
+from videoldm.core.text.encoders import hidden_states_after
 from videoldm.core.weights.checkpoints import CheckpointError
 from xl_toys import NAME, POOLED, SPEC, state_of, toy_model, write_file, write_folder
 
@@ -59,8 +59,8 @@ def answers(model: sd.ImageModel) -> list[torch.Tensor]:
     ids = torch.randint(0, 49407, (1, 77), generator=torch.Generator().manual_seed(1))
     ids[:, -1] = 49407
     with torch.no_grad():
-        first, _ = behind_layer(model.text_encoder, ids, -2)
-        second, pooled = behind_layer(model.second_text.encoder, ids, -2)
+        first, _ = hidden_states_after(model.text_encoder, ids, -2)
+        second, pooled = hidden_states_after(model.second_text.encoder, ids, -2)
         given = Conditions(text=torch.cat([first, second], -1), pooled_text=pooled)
         x = normal(1, 3, 4, 8, 8, seed=5)
         denoised = model.model.denoiser(given)(x, torch.tensor(3.0))

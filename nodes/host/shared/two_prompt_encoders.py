@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....core.text.encoders import behind_layer, encode_text
+from ....core.text.encoders import encode_text, hidden_states_after
 from .missing_parts import check_boxes
 from .prompt import Token
 from .prompt_encoder import Conditioning, PromptEncoder
@@ -45,7 +45,7 @@ class OneOfTwo(PromptEncoder):
 
     def _answers(self, chunks: list[list[Token]]) -> tuple[Tensor, Tensor | None]:
         encoder, ids = self._given(self.encoder, chunks)
-        tokens, whole = behind_layer(encoder, ids, self.stop or LAYER)
+        tokens, whole = hidden_states_after(encoder, ids, self.stop or LAYER)
         if self.stop == WHOLE:
             tokens = encode_text(encoder, ids)
         return tokens.float(), None if whole is None else whole.float()
