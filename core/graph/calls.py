@@ -65,10 +65,10 @@ def call_node(function: Callable[..., Any], arguments: dict[str, Any], call: Cal
         result = function(**arguments)
     finally:
         current_call.reset(token)
-    return _within(result, call) if inspect.isawaitable(result) else result
+    return _await_in_call(result, call) if inspect.isawaitable(result) else result
 
 
-async def _within(awaitable: Any, call: Call) -> Any:
+async def _await_in_call(awaitable: Any, call: Call) -> Any:
     current_call.set(call)
     return await awaitable
 

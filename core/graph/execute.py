@@ -114,7 +114,7 @@ class _Run:
         for target in targets or ():
             self.consumers.setdefault(target, set()).add("")  # The caller is a consumer, too.
         for end in ends:
-            self._demand(end)
+            self._run_target(end)
             if targets is not None:
                 self.result.values[end] = self.values[end]
 
@@ -124,7 +124,7 @@ class _Run:
 
     # Deciding what to run next.
 
-    def _demand(self, target: str) -> None:
+    def _run_target(self, target: str) -> None:
         """Run a node and its dependencies, depth first, so that outputs finish one by one."""
         path = {target: None}  # An ordered set: membership in a list takes linear time.
         while path:
@@ -132,7 +132,7 @@ class _Run:
             if node_id in self.done:
                 del path[node_id]
                 continue
-            ahead = [need for need in self._needs(node_id) if need not in self.done]
+            ahead = [need for need in self._dependencies(node_id) if need not in self.done]
             if not ahead:
                 self._step(node_id)
             elif ahead[0] in path:
@@ -145,7 +145,7 @@ class _Run:
         names = show_cycle([describe(self.nodes[one]) for one in (*loop, loop[0])])
         return NodeError(self.nodes[node_id], f"the wires form a cycle: {names}")
 
-    def _needs(self, node_id: str) -> list[str]:
+    def _dependencies(self, node_id: str) -> list[str]:
         """Return the nodes that must run before this one: none if its output is cached."""
         if self._lookup(node_id) is not None:
             return []
@@ -186,7 +186,7 @@ class _Run:
         if node_id in self.expanded:
             self._complete(node_id, self.expanded.pop(node_id))
             return
-        if self._asks_for_more(node_id):
+        if self._request_lazy_inputs(node_id):
             return
         self._emit("node_start", node_id)
         results = self._call_all(node_id, self._gather(node_id))
@@ -195,7 +195,7 @@ class _Run:
         else:
             self._complete(node_id, results)
 
-    def _asks_for_more(self, node_id: str) -> bool:
+    def _request_lazy_inputs(self, node_id: str) -> bool:
         """Ask the node which lazy inputs it needs, and require those; False if there are none."""
         node = self.nodes[node_id]
         spec = self.registry[node.class_type]
@@ -221,7 +221,7 @@ class _Run:
         gathered: dict[str, list] = {}
         for name, value in node.inputs.items():
             if isinstance(value, Link):
-                gathered[name] = self._arrived(value)
+                gathered[name] = self._link_values(value)
             elif name in live:
                 given = value is not None or live[name].required
                 gathered[name] = [coerce(value, live[name]) if given else None]
@@ -229,7 +229,7 @@ class _Run:
                 gathered[name] = [value]
         return gathered
 
-    def _arrived(self, link: Link) -> list:
+    def _link_values(self, link: Link) -> list:
         if link.node_id not in self.values:
             if link.node_id in self.done:
                 raise RuntimeError(f"the output of node {shown(link.node_id)} was freed too early")
@@ -373,7 +373,7 @@ class _Run:
 
     def _items(self, value: Any, is_list: bool) -> list:
         if isinstance(value, Link):
-            return self._arrived(value)
+            return self._link_values(value)
         return list(value) if is_list and not isinstance(value, Blocked) else [value]
 
     def _finish(self, node_id: str, outputs: Outputs, ui: dict[str, Any] | None) -> None:

@@ -15,7 +15,7 @@ from .media import media_kind, read_media
 from .messages import first_line, kind_of, shown, shown_path
 from .schema import Graph, Link, Node, Registry, WorkflowError
 from .ui_format import convert, is_ui
-from .values import settled
+from .values import current_choice
 
 
 def load_workflow(path: str | Path, registry: Registry, rng: random.Random | None = None) -> Graph:
@@ -87,16 +87,16 @@ def parse_workflow(
     graph = _choose(ui, api, registry, source, rng)
     if not graph.nodes:
         raise WorkflowError(f"{name} has 0 nodes that run{graph.left_out()}")
-    nodes = {node.id: _settled(node, registry) for node in graph.nodes.values()}
+    nodes = {node.id: _with_current_choices(node, registry) for node in graph.nodes.values()}
     return replace(graph, nodes=nodes)
 
 
-def _settled(node: Node, registry: Registry) -> Node:
+def _with_current_choices(node: Node, registry: Registry) -> Node:
     """Return the node with outdated spellings of combo choices replaced by the current ones."""
     spec = registry.get(node.class_type)
     live = spec.live_inputs(node.inputs) if spec else {}
     changed = {
-        name: settled(node.inputs[name], one)
+        name: current_choice(node.inputs[name], one)
         for name, one in live.items()
         if one.is_combo and name in node.inputs and not isinstance(node.inputs[name], Link)
     }

@@ -23,11 +23,11 @@ def coerce(value: Any, spec: InputSpec) -> Any:
     Numbers may be text ("20"), INT accepts whole floats, and STRING any scalar.
     """
     if spec.is_combo:
-        return settled(value, spec)
+        return current_choice(value, spec)
     return _READERS[spec.type](value) if spec.type in _READERS else value
 
 
-def settled(value: Any, spec: InputSpec) -> Any:
+def current_choice(value: Any, spec: InputSpec) -> Any:
     """Return the combo's choice for a value in an outdated or foreign spelling.
 
     Paths are saved with the separators of the system they come from, and samplers were called

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .schema import InputSpec, NodeSpec, required_first
-from .values import settled
+from .values import current_choice
 
 # Until spring 2023 the control was a switch, saved as true, false or null.
 CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
@@ -136,8 +136,9 @@ def suits(value: Any, spec: InputSpec) -> bool:
     """Return roughly whether a saved value fits an input."""
     if spec.dynamic is not None or (spec.is_combo and not spec.upload):
         choices = spec.choices()
-        meant = settled(value, spec)
-        return all(item in choices for item in (meant if isinstance(meant, list) else [meant]))
+        current = current_choice(value, spec)
+        items = current if isinstance(current, list) else [current]
+        return all(item in choices for item in items)
     if spec.type in ("INT", "FLOAT"):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if spec.type == "BOOLEAN":

@@ -72,7 +72,7 @@ STAND_INS = [
     for name in names.split()
 ]
 
-_MORE = re.compile(r"GLOBAL (\S{1,100}) was not an allowed global")
+_REFUSED_CLASS = re.compile(r"GLOBAL (\S{1,100}) was not an allowed global")
 """The error of torch's restricted unpickler for any other class."""
 
 # Torch 2.4 lacks safe_globals: files with anything besides tensors are refused there.
@@ -145,10 +145,10 @@ def read_pickle(path: Path) -> Any:
             source = path if mapped else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, OSError) as error:
-        more = _MORE.search(str(error))
-        if more is not None:
+        refused = _REFUSED_CLASS.search(str(error))
+        if refused is not None:
             raise CheckpointError(
-                f"{path.name} also holds {printable(more[1])}, and files are read for tensors "
+                f"{path.name} also holds {printable(refused[1])}, and files are read for tensors "
                 "alone; where it can be read, save its state_dict without the rest"
             ) from None
         reason = reason_of(error).split(". ")[0]
