@@ -85,8 +85,8 @@ class Line:
             count = len(list(same))
             if count > 2:
                 raise ValueError(
-                    f"{count} points of a curve stand at {x:g}: at most 2 can, the value there and "
-                    "the value behind it"
+                    f"{count} points of a curve are at {x:g}: at most 2 can be, the value there "
+                    "and the value after it"
                 )
 
     @property

@@ -146,7 +146,7 @@ def free_init(
 def _later_steps(noise: StepNoise | None, count: int) -> FreshNoise:
     """Randomness of later iterations: `count` further step numbers of `noise` for each."""
     if noise is None:
-        raise ValueError("FreeInit needs new noise for every iteration, but 0 sources were given.")
+        raise ValueError("FreeInit needs new noise for every iteration, but no noise was given.")
     return FreshNoise(
         noise=lambda k, x: noise(k * count, x),
         steps=lambda k: lambda step, x: noise(k * count + 1 + step, x),

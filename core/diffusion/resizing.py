@@ -19,7 +19,7 @@ PARALLEL = 1 - 1e-5
 def resize(x: Tensor, width: int, height: int, method: str, crop: str = "disabled") -> Tensor:
     """Resize [n, c, h, w] or [n, c, t, h, w]. `crop` "center" keeps the proportions by cropping."""
     if width < 1 or height < 1:
-        raise ValueError(f"a size of {width}x{height} cannot be, at least 1x1 is needed")
+        raise ValueError(f"the size {width}x{height} must be at least 1x1")
     if x.ndim == 5:
         frames = x.movedim(2, 1)
         resized = resize(frames.flatten(0, 1), width, height, method, crop)

@@ -357,9 +357,9 @@ def _steps(sigmas: Tensor) -> Iterator[tuple[int, float, float]]:
     """(i, sigma_i, sigma_{i+1}) as Python floats, after one check of the whole list."""
     levels = sigmas.double().tolist()
     if len(levels) < 2 or min(levels[:-1]) <= 0 or levels[-1] < 0:
-        raise ValueError(f"Sigmas must be at least 2, positive up to the last, got {levels}.")
+        raise ValueError(f"Sigmas must be 2 or more, all but the last positive, got {levels}.")
     if any(b > a for a, b in zip(levels, levels[1:], strict=False)):
-        raise ValueError(f"Sigmas must fall, got {levels}.")
+        raise ValueError(f"Sigmas must not increase, got {levels}.")
     return _counted(levels)
 
 

@@ -360,9 +360,9 @@ def get_sigmas(
         )
     if not continuous and name in INTEGER_LISTS and longer > schedule.steps:
         raise ValueError(
-            f"{steps} steps at denoising strength {strength:g} are the end of {longer}, but the "
+            f"{steps} steps at denoising strength {strength:g} are the last of {longer}, but the "
             f"schedule {name} has at most {schedule.steps}; normal, uniform, karras and "
-            "exponential have any number."
+            "exponential have no limit."
         )
     sigmas = SIGMA_LISTS[name](schedule, longer)
     return sigmas if strength == 1 else sigmas[-(steps + 1) :]

@@ -148,19 +148,19 @@ def _read_bool(value: Any) -> bool:
 
 def _read_str(value: Any) -> str:
     if isinstance(value, str):
-        return _with_whole_letters(value)
+        return _without_surrogates(value)
     if value is None or isinstance(value, (list, dict)):
         raise ValueError(f"expected a text, given {written(value)}")
     return str(value)
 
 
-def _with_whole_letters(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     """Refuse lone surrogates, which JSON can express but nothing can save or tokenise."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        half = text[error.start]
-        raise ValueError(f"expected a text, given one with half a letter, {printable(half)}, at "
+        half = printable(text[error.start])
+        raise ValueError(f"expected a text, given one with a lone surrogate, {half}, at "
                          f"character {error.start + 1}") from None  # fmt: skip
     return text
 

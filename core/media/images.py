@@ -44,7 +44,7 @@ def scan_image(path: Path) -> VideoInfo:
                 frames += 1
                 pixels = frames * width * height
                 if pixels > max(UNSUSPECTED_PIXELS, PIXELS_PER_BYTE * size):
-                    raise ValueError(f"so many of {width}x{height} cannot be in {size} bytes")
+                    raise ValueError(f"{frames} of {width}x{height} do not fit in {size} bytes")
                 picture.load()  # finds faults; WebP knows the duration only now
                 times.append(milliseconds)
                 milliseconds += picture.info.get("duration", 0) or 100  # what browsers do

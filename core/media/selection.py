@@ -87,7 +87,7 @@ def converted(
 def _check(selection: Selection) -> None:
     start, count, stride = selection.start, selection.count, selection.stride
     if stride < 1 or start < 0:
-        raise ValueError(f"start {start}, stride {stride}: need >= 0, >= 1")
+        raise ValueError(f"start {start} must be at least 0 and stride {stride} at least 1")
     if count is not None and count < 1:
         raise ValueError(f"count {count} must be at least 1")
     if start and selection.start_time:

@@ -148,8 +148,8 @@ def read_pickle(path: Path) -> Any:
         refused = _REFUSED_CLASS.search(str(error))
         if refused is not None:
             raise CheckpointError(
-                f"{path.name} also holds {printable(refused[1])}, and files are read for tensors "
-                "alone; where it can be read, save its state_dict without the rest"
+                f"{path.name} also holds {printable(refused[1])}, but only tensors are loaded; "
+                "save its state_dict without the rest with the program that wrote it"
             ) from None
         reason = reason_of(error).split(". ")[0]
     # A damaged pickle can raise anything: its opcodes index stacks and call allowed classes.

@@ -60,7 +60,7 @@ def test_a_jump_in_the_middle():
     ("points", "words"),
     [
         ((), "got 0"),
-        (((0, 1), (0, 2), (0, 3)), "3 points of a curve stand at 0"),
+        (((0, 1), (0, 2), (0, 3)), "3 points of a curve are at 0"),
         (((1, 1), (0, 2)), "order"),
         (((0, float("inf")),), "finite"),
     ],

@@ -58,6 +58,6 @@ def test_a_workflow_with_such_a_prompt_is_refused_before_it_runs():
     assert len(problem.message) < 200
 
 
-def test_half_a_letter_is_named():
-    with pytest.raises(ValueError, match=r"half a letter, \\ud83d, at character 3"):
+def test_a_lone_surrogate_is_named():
+    with pytest.raises(ValueError, match=r"a lone surrogate, \\ud83d, at character 3"):
         check("a \ud83d", PROMPT)

@@ -157,7 +157,7 @@ def test_an_animation_that_repeats_a_large_picture_is_refused(tmp_path, monkeypa
     frames = [Image.new("L", (400, 400), 10 * number) for number in range(18)]
     path = tmp_path / "a.webp"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    words = f"after 11 frames: so many of 400x400 cannot be in {path.stat().st_size} bytes"
+    words = f"after 11 frames: 11 of 400x400 do not fit in {path.stat().st_size} bytes"
     with pytest.raises(ValueError, match=words):
         open_video(path)
 
