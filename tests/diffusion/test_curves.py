@@ -1,4 +1,4 @@
-"""Curves: what their points say, by absolute frame and by the sampler's own steps."""
+"""Curves over absolute frames and over the sampler's steps: interpolation, products, masks."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_a_line_goes_through_its_points_and_stays_between_them(at, data, interpo
         inside = [line(x + t * (at[k + 1] - x)) for t in (0.1, 0.5, 0.9)]
         low, high = sorted(values[k : k + 2])
         assert all(low - 1e-9 <= one <= high + 1e-9 for one in inside)
-        # A piece rises or falls throughout.
+        # Each piece is monotonic.
         assert inside == sorted(inside, reverse=values[k + 1] < values[k]) or low == high
 
 
@@ -157,6 +157,6 @@ def test_a_sampling_within_a_sampling_does_not_disturb_it():
 def test_steps_by_noise_level_where_no_sampler_tells():
     levels = [14.6, 7.0, 3.0, 1.0, 0.0]
     assert [step_of(one, levels).index for one in levels[:-1]] == [0, 1, 2, 3]
-    # Between two levels, as second-order samplers evaluate, the step has not changed.
+    # Between two levels, where second-order samplers evaluate, it is still the earlier step.
     assert [step_of(one, levels).index for one in (10.0, 4.5, 1.7, 0.3)] == [0, 1, 2, 3]
     assert step_of(99.0, levels) == StepAt(0, 4)

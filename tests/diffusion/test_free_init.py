@@ -1,4 +1,4 @@
-"""FreeInit: the filters by their formulas, the noise by the paper's, samplings by hand."""
+"""FreeInit: filters and noise against the paper's formulas, iterations against explicit loops."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SIGMAS = torch.tensor([14.6, 3.0, 1.0, 0.0])
 @given(st.sampled_from(sorted(FILTERS)), st.integers(1, 17), st.integers(1, 9), st.integers(1, 9),
        st.floats(0.05, 1.0), st.floats(0.05, 1.0))  # fmt: skip
 def test_filters_are_those_of_the_paper_around_frequency_zero(name, t, h, w, spatial, temporal):
-    """By centred frequencies of numpy, written out one by one; odd lengths are centred, too."""
+    """Against numpy's centred frequencies, element by element; odd lengths are centred, too."""
     how = FreeInit(filter=name, spatial=spatial, temporal=temporal, order=3)
     got = torch.fft.fftshift(how.low_pass(t, h, w)).numpy()
     centred = [2 * np.fft.fftshift(np.fft.fftfreq(length)) for length in (t, h, w)]
@@ -56,14 +56,14 @@ def test_the_noise_of_the_next_sampling_is_the_formulas():
 
 
 def test_noise_stays_as_strong_as_it_was():
-    """Of a video of unit variance every frequency of the next noise has unit power."""
+    """For a video of unit variance, the next noise has unit variance, too."""
     made, noise, fresh = (normal(4, 16, 4, 16, 16, seed=seed) for seed in range(3))
     again = next_noise(FreeInit(), made, noise, fresh, torch.tensor(3.0))
     assert float(again.std()) == pytest.approx(1.0, abs=0.05)
 
 
 def test_every_sampling_diffuses_with_the_very_first_noise():
-    """By hand; the noise of a later sampling is never taken for the first."""
+    """Against an explicit loop; the noise of a later sampling is never taken for the first."""
     how, x0 = FreeInit(iterations=3), normal(1, 5, 2, 4, 4)
     denoiser = lambda x, sigma: 0.3 * x / (1 + sigma)  # noqa: E731
     fresh = [None, normal(1, 5, 2, 4, 4, seed=5), normal(1, 5, 2, 4, 4, seed=6)]

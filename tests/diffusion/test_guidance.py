@@ -36,7 +36,7 @@ def test_guidance_extrapolates():
 
 
 def test_guidance_of_denoised_is_guidance_of_eps_and_v():
-    """All predictions are affine in each other at one (x, sigma), so guidance commutes."""
+    """At one (x, sigma) the predictions are affine in each other, so guidance commutes."""
     denoised = g.guided(cond, uncond, 4.0)(X, SIGMA)
     x_vp = to_vp(X, SIGMA)
     v_cond, v_uncond = (v_from_x0(x_vp, f(X, SIGMA), SIGMA) for f in (cond, uncond))
@@ -126,7 +126,7 @@ def test_rescaled_guidance_keeps_the_deviation_of_v():
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 def test_frames_without_noise_are_not_rescaled(prediction):
-    """As those of rolling that are finished but still seen."""
+    """Such as the finished frames that rolling windows still see."""
     sigma, some = torch.tensor([[0.0, 0.0, 0.5, 1.0, 2.0]]).expand(2, -1), slice(2, None)
     x0, strong = (torch.tanh(k * X) for k in (0.5, 1.0))
     made = g.rescaled_x0(X, sigma, x0, strong, 0.7, prediction=prediction)

@@ -58,13 +58,13 @@ def test_a_window_sees_the_noise_of_its_frames():
 
 
 def test_frames_that_share_noise_have_it_in_every_chunk():
-    """Any two frames correlate by one half at alpha = 1, and fresh noise does as the first."""
+    """At alpha = 1 any two frames correlate by 1/2, in the initial noise and in a step's."""
     shape, frames = (8, 32, 32), range(3, 9)
     source, x = n.NoiseSource((3, 4), tuple(frames), shared=1.0), torch.empty(2, 6, *shape)
     for drawn in (source.initial(x), source(2, x)):
         correlation = torch.corrcoef(drawn[0].flatten(1)) - 0.5 * torch.eye(6)
         torch.testing.assert_close(correlation, torch.full((6, 6), 0.5), rtol=0, atol=0.05)
-        assert abs(torch.corrcoef(drawn[:, 0].flatten(1))[0, 1]) < 0.05  # two videos: nothing
+        assert abs(torch.corrcoef(drawn[:, 0].flatten(1))[0, 1]) < 0.05  # videos are independent
     window = source.for_frames(range(5, 8))
     assert torch.equal(window(2, x[:, 2:5]), source(2, x)[:, 2:5])
     assert torch.equal(
@@ -74,7 +74,7 @@ def test_frames_that_share_noise_have_it_in_every_chunk():
 
 
 def test_a_sampled_frame_does_not_depend_on_its_neighbours():
-    """With a denoiser that treats frames alone, a chunk equals its part of the whole."""
+    """With a denoiser that treats each frame alone, a chunk equals its part of the whole."""
     sigmas = torch.tensor([10.0, 3.0, 1.0, 0.0])
     source = n.NoiseSource((1,), frames=tuple(range(10)))
     x = source.initial(torch.empty(1, 10, *SHAPE)) * sigmas[0]

@@ -86,7 +86,7 @@ def test_edms_inputs_and_targets_have_unit_variance(sigma):
     c = EDM.coefficients(sigma)
     noisy = data**2 + sigma**2
     torch.testing.assert_close(c.c_in**2 * noisy, torch.ones_like(sigma))
-    # The target (x_0 - c_skip (x_0 + n)) / c_out, of x_0 and n independent.
+    # The target (x_0 - c_skip (x_0 + n)) / c_out, for independent x_0 and n.
     target = ((1 - c.c_skip) ** 2 * data**2 + c.c_skip**2 * sigma**2) / c.c_out**2
     torch.testing.assert_close(target, torch.ones_like(sigma))
 

@@ -65,8 +65,8 @@ def error(sampler, steps, **options):
     ],
 )
 def test_order_of_convergence(name, options, order):
-    """Twice the steps, an error 2^order smaller. UniPC ends on a first-order step, and the third
-    order of 3M comes too late for the error of its first step."""
+    """Twice the steps divide the error by 2^order; UniPC's last step and 3M's first step are of
+    first order, which limits both to second order."""
     sampler = (SAMPLERS | MORE)[name]
     coarse, fine = (error(sampler, steps, **options) for steps in (80, 160))
     assert order - 0.4 < math.log2(coarse / fine) < order + 0.5
@@ -75,7 +75,7 @@ def test_order_of_convergence(name, options, order):
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 def test_the_corrector_makes_second_order_unipc_third_order(variant):
-    """Before its last, first-order step: the corrector adds one to the predictor's order."""
+    """Before the last, first-order step: the corrector adds one to the predictor's order."""
 
     def error_before_last(steps):
         seen = []
@@ -88,7 +88,7 @@ def test_the_corrector_makes_second_order_unipc_third_order(variant):
 
 @given(st.floats(0.01, 100), st.floats(0, 1), st.floats(0, 4))
 def test_an_ancestral_step_ends_on_the_next_level(sigma, part, eta):
-    """down^2 + up^2 = next^2, however much noise is asked for; eta 1 gives the posterior's."""
+    """down^2 + up^2 = next^2 for every eta; eta = 1 gives the deviation of the posterior."""
     after = part * sigma
     down, up = sampling.ancestral_step(sigma, after, eta)
     assert 0 <= up <= after and down**2 + up**2 == pytest.approx(after**2)
@@ -98,7 +98,7 @@ def test_an_ancestral_step_ends_on_the_next_level(sigma, part, eta):
 
 @pytest.mark.parametrize("name", sorted({*SAMPLERS, *MORE} - {"lcm"}))
 def test_the_right_distribution_comes_out(name):
-    """From sigma n, every sampler reaches the mean and the spread of the data."""
+    """From sigma * n, every sampler reaches the mean and the spread of the data."""
     generator = torch.Generator().manual_seed(3)
     sigmas = schedules.get_sigmas_karras(120, 0.01, 80.0)
     x = torch.randn(20_000, generator=generator) * sigmas[0]
@@ -137,7 +137,7 @@ DENOISER = preconditioned(network, discrete("eps", SCHEDULE))
 
 
 def run_diffusers(scheduler, steps, monkeypatch, **step_options):
-    """diffusers' own loop from its own start; injected noise i in step i; the final sample."""
+    """The final sample of diffusers' own loop, whose i-th draw of noise is `fixed_noise(i)`."""
     scheduler.set_timesteps(steps)
     module = scheduler.step.__globals__
     drawn = []
@@ -221,7 +221,7 @@ def test_sigma_samplers_are_those_of_diffusers(name, scheduler, options, monkeyp
 )
 def test_multistep_samplers_are_those_of_diffusers(name, scheduler, theirs, ours, monkeypatch):
     reference = getattr(diffusers, scheduler)(**BETAS, timestep_spacing="trailing", **theirs)
-    # bh1 of diffusers multiplies its infinite last step by 0, so it is followed up to that step.
+    # diffusers' bh1 multiplies an infinite last step by 0, so it is compared up to that step.
     sigmas = schedules.get_sigmas_trailing(SCHEDULE, 10)
     if ours.get("variant") == "bh1":
         expected = run_diffusers_until_last(reference, 10)
@@ -339,8 +339,8 @@ def test_a_callback_can_stop_the_run(name):
 
 @pytest.mark.parametrize("name", sorted(STOCHASTIC))
 def test_noise_is_added_at_every_level_however_small(name):
-    """From the clean sample 0, a posterior step of any kind adds what its variance says, and a
-    consistency model's step all of the next level."""
+    """From a clean sample of 0, a posterior step adds noise of the posterior's deviation, and an
+    LCM step noise of the whole next level."""
     sigmas = torch.tensor([2e-4, 1e-4], dtype=torch.float64)
     zeros = torch.zeros(SHAPE, dtype=torch.float64)
     made = SAMPLERS[name](lambda x, sigma: 0 * x, zeros, sigmas, noise=fixed_noise)

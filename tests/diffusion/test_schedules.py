@@ -183,7 +183,7 @@ def test_a_list_may_end_on_the_first_sigma():
 
 @pytest.mark.parametrize("steps", [1, 3, 30])
 def test_the_even_lists_are_even_in_timesteps(steps, schedule):
-    """From N-1 on: down to 0 with "normal", one spacing short of 0 with "uniform"."""
+    """From N-1 down to 0 with "normal", to one spacing above 0 with "uniform"."""
     t = torch.arange(steps, dtype=torch.float64)
     told = {name: schedule.timestep(s.get_sigmas(name, schedule, steps)[:-1]).double()
             for name in ("normal", "uniform")}  # fmt: skip

@@ -105,7 +105,7 @@ def test_training_the_temporal_decoder_can_leave_the_image_decoder_alone(autoenc
     assert {f"temporal.{k}.conv2.weight" for k in range(len(decoder.temporal))} <= moved
 
 
-def test_a_config_as_json_builds_the_same_model(autoencoder):
+def test_a_config_as_a_dict_builds_the_same_config(autoencoder):
     config = a.AutoencoderConfig(channels=(16, 32), latent_channels=3)
     values = a.config_dict(config)
     assert values["channels"] == [16, 32] and config.factor == 2

@@ -1,4 +1,4 @@
-"""The 3D autoencoder: what it maps to what, and what it refuses."""
+"""The 3D autoencoder: shapes, padding, overlapped decoding, and what it refuses."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_frame_depends_on_every_latent_that_is_decoded_with_it(autoencoder):
     assert (moved > 1e-6).all()
 
 
-# ------------------------------------------------------------------------------------- in windows
+# ------------------------------------------------------------------------------------ overlapped
 
 
 def test_windows_keep_what_is_farther_from_their_ends():
@@ -127,7 +127,7 @@ def test_windows_keep_what_is_farther_from_their_ends():
         Window(6, 10, 7, 9),
         Window(8, 11, 9, 11),
     ]
-    # Of an odd overlap the earlier window keeps the larger half.
+    # With an odd overlap, the earlier window keeps the larger half.
     assert overlapped_windows(9, 5, 3)[:2] == [Window(0, 5, 0, 4), Window(2, 7, 4, 6)]
 
 
@@ -166,7 +166,7 @@ def test_latents_are_read_as_they_are_needed(autoencoder):
 
     made = decode_overlapped(autoencoder, source(), window=3, overlap=1)
     next(made)
-    assert len(read) == 4  # a window, and one more to know that it is not the last
+    assert len(read) == 4  # a window, and one latent more to see that it is not the last
     assert sum(part.shape[1] for part in made) == 4 * 9 - 12
 
 

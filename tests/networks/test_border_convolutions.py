@@ -11,7 +11,7 @@ CLOSE = dict(atol=1e-5, rtol=1e-5)
 
 @pytest.fixture(params=[0, 300, 2**22], ids=["one", "few", "all"])
 def elements(request, monkeypatch):
-    """How much is made at a time: one frame, a few, all of them."""
+    """Elements computed at a time: those of one frame, of a few frames, of all."""
     monkeypatch.setattr(m, "ELEMENTS", request.param)
     return request.param
 
@@ -38,7 +38,7 @@ def test_an_autoencoder_gives_the_same_in_parts_and_with_gradients(elements):
     module = fill(ae.Autoencoder3D(config).eval(), scale=0.1)
     video = normal(2, 8, 3, 6, 4).requires_grad_()
     mean = module.posterior(video).mean
-    pixels = module(mean) / 100  # of about this size, for the tolerance
+    pixels = module(mean) / 100  # brings values near 1, for CLOSE's absolute tolerance
     given = video.detach().clone()
     with torch.no_grad():
         torch.testing.assert_close(module.posterior(given).mean, mean.detach(), **CLOSE)

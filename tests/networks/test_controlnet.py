@@ -1,4 +1,4 @@
-"""ControlNets: what they add to a U-Net, and the files that they come in."""
+"""ControlNets: the residuals they add to a U-Net, and their file formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xl_toys import SPEC as XL
 
 
 def toy_control(unet=None, seed: int | None = 3, **changes) -> ControlNetModel:
-    """A ControlNet for a toy U-Net; without a seed as it begins, with zeros at its ends."""
+    """A ControlNet for a toy U-Net; `seed=None` keeps its zero-initialised outputs."""
     network = ControlNetModel.from_unet(unet or toy_unet(**changes)).eval().requires_grad_(False)
     return network if seed is None else fill(network, seed)
 
@@ -43,7 +43,7 @@ def controlled(unet, *controls: Control, injections=()) -> torch.Tensor:
 
 
 # --------------------------------------------------------------------------------------------------
-# What is added.
+# Residuals.
 
 
 def test_a_fresh_controlnet_changes_nothing(unet):
@@ -150,7 +150,7 @@ def test_every_spelling_of_a_file_loads_to_equal_answers(toy, kind, ending, tmp_
 
 @pytest.mark.parametrize("kind", ["published", "diffusers"])
 def test_one_for_stable_diffusion_xl_reads_pooled_text_and_sizes(kind, tmp_path):
-    heads = {"attention_head_dim": (1, 1, 1)}  # Of up to 64 channels each, as published.
+    heads = {"attention_head_dim": (1, 1, 1)}  # At most 64 channels per head, as published.
     unet = fill(UNet2DConditionModel(**XL.unet | heads), seed=1, scale=0.05)
     toy = toy_control(unet)
     state = toy.state_dict() if kind == "diffusers" else as_published(toy)
@@ -202,7 +202,7 @@ def test_the_published_sizes_are_read_off_the_weights(family):
             "input_blocks.3.0.op.weight"} <= published.keys()  # fmt: skip
 
 
-def test_other_files_are_one_sentence(toy, tmp_path):
+def test_other_files_are_refused(toy, tmp_path):
     published = as_published(toy)
     cases = {
         "lora.safetensors": ({"lora_controlnet": torch.zeros(0)}, "Control-LoRA"),

@@ -1,4 +1,4 @@
-"""Dataclasses from files: every value is of its field's kind, or the sentence says which is not."""
+"""`declare` builds dataclasses from JSON values; its errors name the field of the wrong type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks whose layers act on space or on time: what they are told, and what that changes."""
+"""The factorised U-Net, whose layers act on space or on time: its conditions and layers."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_level_of_given_frames_is_told_unless_they_are_clean():
     assert not torch.allclose(some, more, atol=1e-3)
     assert not torch.allclose(clean, some, atol=1e-3)
     least = module(x, T, context(0))
-    module.embed_level.weight[0] += 5  # Clean frames have no row, not the first.
+    module.embed_level.weight[0] += 5  # Clean frames use no row; row 0 is level 0.
     assert torch.equal(module(x, T, context(CLEAN)), clean)
     assert not torch.allclose(module(x, T, context(0)), least, atol=1e-3)
     with pytest.raises(ValueError, match="noised to step 251, but the network knows steps 0 to"):
@@ -165,7 +165,7 @@ def test_the_level_may_take_the_place_of_the_given_frames_own():
 # ---------------------------------------------------------------------------------------- layers
 
 
-def test_an_untrained_network_answers_nothing():
+def test_an_untrained_network_predicts_zero():
     x = normal(1, 2, 4, 4, 4)
     out = FactorisedUNet(CONFIGS["unconditional"])(x, torch.tensor(3), Conditions())
     assert torch.equal(out, torch.zeros_like(x))
@@ -180,7 +180,7 @@ def test_relative_vectors_are_clipped():
 
 
 def test_the_transposed_logits_are_those_of_the_key_frame():
-    """q_j . K_ji for query i and key j, checked number by number."""
+    """The positional logit of query i and key j is q_j . K_ji, checked element by element."""
     layer = TransposedRelativeAttention(8, 2, 2)
     torch.nn.init.zeros_(layer.to_qkv.bias)
     tokens = normal(1, 3, 8)

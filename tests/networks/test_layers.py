@@ -92,7 +92,7 @@ def test_blending_is_the_papers_formula():
     torch.testing.assert_close(m.Blend(learned=False)(z, residual), z + residual)
 
 
-# --------------------------------------------------------------------------------- identity, kinds
+# --------------------------------------------------------------------------------- identity, order
 
 LAYERS = [lambda: block(), lambda: block(pooled_norm=True, embedding=6, context=3)]
 LAYERS += [lambda p=p: transformer(positions=p, text=6, context=3) for p in p.POSITIONS]
@@ -158,7 +158,7 @@ def test_attention_along_no_motion_is_attention_at_the_same_position():
     moving = fill(MotionAttention(CHANNELS, 2, 4), scale=0.5)
     still = tt.TemporalAttention(CHANNELS, 4, positions="sinusoidal")
     still.to_qkv.weight.data = moving.to_followed.weight
-    moving.to_out.weight.data[:, : CHANNELS // 2] = 0  # the heads that stay
+    moving.to_out.weight.data[:, : CHANNELS // 2] = 0  # the heads at the same position
     still.to_out.weight.data = moving.to_out.weight[:, CHANNELS // 2 :]
     still.to_out.bias = moving.to_out.bias
     tokens, times, grid = normal(2, 4 * 12, CHANNELS), torch.tensor([0, 1, 5, 9]), (3, 4)
@@ -176,7 +176,7 @@ def test_points_along_a_motion_show_what_moved_as_if_it_stood_still():
     for at in range(3):
         frames = F.grid_sample(video, points[:, at, None], align_corners=False)[:, 0, 0]
         frames = frames.unflatten(1, (6, 8))
-        inside = (frames.abs() > 1e-4).all(0)  # what comes from beyond the image is not there
+        inside = (frames.abs() > 1e-4).all(0)  # zeros come from outside the image
         assert inside.sum() >= 6
         for frame in frames:
             torch.testing.assert_close(frame[inside], video[at, 0][inside], atol=1e-4, rtol=1e-3)
@@ -188,13 +188,13 @@ def test_heads_that_do_not_divide_the_width_are_refused(heads, motions):
         MotionAttention(16, heads, motions)
 
 
-# --------------------------------------------------------------------------- folding, who sees what
+# ------------------------------------------------------------------------ folding, receptive fields
 
 
 @pytest.mark.parametrize("make, everywhere", [(transformer, False), (space_time, True)])
 def test_only_attention_over_the_whole_clip_sees_other_places(make, everywhere):
     layer = fill(make(), scale=0.5).double()
-    layer.norm.forward = lambda h, frames: h  # it looks at the whole of each frame
+    layer.norm.forward = lambda h, frames: h  # it mixes all places
     h = folded(b=1).double()
     changed = h.clone()
     changed[1, :, 0, 0] = changed[1, :, 0, 0].flip(0) * 4

@@ -1,4 +1,4 @@
-"""A planned window that others read: what attention sees, whatever the order of windows."""
+"""Reference windows: in every window, attention also reads the tokens of one planned window."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_recording_changes_nothing_and_an_empty_bank_neither():
 
 @pytest.mark.parametrize("how", [ALWAYS, ReferenceWindow(strength=0.0, end=1.0)])
 def test_reading_itself_or_nothing_changes_nothing(how):
-    """Keys and values that are there twice have the same softmax."""
+    """Attention over keys and values that all occur twice is the same attention."""
     unet, x = network(), normal(1, 4, 4, 8, 8)
     records, reads = uses(how)
     other = x if how.strength else normal(1, 4, 4, 8, 8, seed=5)
@@ -60,7 +60,7 @@ def test_attention_reads_the_tokens_of_the_same_frame_by_the_formula():
     reads.bank.kept["here", None] = other
     more = reads.extra_tokens("here", tokens, 3)
     torch.testing.assert_close(more, 0.25 * other + 0.75 * tokens)
-    # Frames before the window, and behind the planned one, read its first and its last.
+    # Frames before or after the planned window read its first or last frame.
     ahead = replace(reads, lead=1).extra_tokens("here", normal(5, 5, 8), 5)
     assert ahead.shape == (5, 5, 8)
     whole = replace(reads, settings=ALWAYS, lead=1).extra_tokens("here", normal(5, 5, 8), 5)
@@ -90,7 +90,7 @@ def test_prompts_keep_their_banks_apart_and_have_strengths_of_their_own():
 
 
 class Watched:
-    """Denoisers of a real model that note which windows are asked for."""
+    """Denoisers of a real model that record the windows they are called for."""
 
     def __init__(self):
         model = DiffusionModel(network=network(), preconditioning=discrete("eps", SCHEDULE),

@@ -38,7 +38,7 @@ def unets() -> dict[str, UNet2DConditionModel]:
         return {name: UNet2DConditionModel(**config) for name, config in DIFFUSERS.items()}
 
 
-# Keys of the published files, "in_layers" for residual blocks and "norm1" for transformer blocks.
+# Prefixes in the published files: of "in_layers" (residual blocks) and "norm1" (transformers).
 SD_LDM_TO_DIFFUSERS = {
     "input_blocks.1.0": "down_blocks.0.resnets.0",
     "input_blocks.2.1.transformer_blocks.0": "down_blocks.0.attentions.1.transformer_blocks.0",

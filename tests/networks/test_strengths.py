@@ -1,4 +1,4 @@
-"""Strengths of temporal layers as curves: of the residual, of keys and of queries."""
+"""Strengths of temporal layers as curves that scale the residual, the keys and the queries."""
 
 from dataclasses import replace
 from functools import cache
@@ -33,7 +33,7 @@ def layers_of(variant):
 
 
 def forward(strength=NONE, **given):
-    """v1 also changes the norms of its host."""
+    """The output with the v1 layers, which also change the norms of their host."""
     network = inject(toy_unet_of_one_seed(), layers_of("v1"), strength)
     with torch.no_grad():
         return network(VIDEO[:, :FRAMES], torch.tensor(500), Conditions(text=TEXT, **given))
@@ -57,7 +57,7 @@ def test_where_a_curve_is_0_the_model_is_the_image_model_bit_for_bit():
 
 
 def residuals(strength, frames=None, size=(8, 8)):
-    """What one layer adds to h [2 x 4 frames], at a site of a set."""
+    """The residual [2, 4, 32, h, w] that the v2 layer of one site adds to fixed activations."""
     sets = InjectedSets([Injection(layers_of("v2"), strength)])
     act = LayerPass(sets, Conditions(frames=frames), (2, FRAMES, 4, *size), "cpu")
     act.add_embedding(torch.zeros(2, 128))
@@ -161,7 +161,7 @@ def test_where_the_curves_of_all_sites_are_0_the_image_model_is_left():
     assert not torch.allclose(some, forward(), atol=1e-2)
 
 
-def test_a_site_begins_with_whole_names():
+def test_sites_are_matched_by_whole_names():
     strength = Strength(curve=Curve(2.0).within(["up.1"]), sites={"mid.keys": 0.5})
     assert strength.residual_at("up.1.attn.0").constant == 2.0
     assert strength.residual_at("up.10.attn.0").constant == 1.0
@@ -173,7 +173,7 @@ def test_a_site_begins_with_whole_names():
 
 
 # --------------------------------------------------------------------------------------------------
-# Keys and queries, of every kind of attention over time.
+# Keys and queries, for every kind of temporal attention.
 
 KINDS = {
     "motion module": MotionModuleSpec(heads=4, norm_groups=8),
@@ -199,7 +199,7 @@ def run(layer, kind, scales=None):
 
 
 def with_scaled_weights(layer, name, factor):
-    """The layer with its projections of keys (1) or queries (0) multiplied."""
+    """The layer, its query ("q") or key ("k") projection multiplied in place."""
     for path, parameter in layer.named_parameters():
         if path.endswith((f"to_{name}.weight", f"to_{name}.base.weight")):
             parameter.data *= factor

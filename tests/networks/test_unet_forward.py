@@ -60,7 +60,7 @@ def test_untrained_layers_in_blocks_leave_the_image_network_frame_by_frame(chang
     assert out.is_contiguous()
 
 
-def test_gradients_and_speed_take_the_same_way(unet):
+def test_outputs_are_the_same_with_and_without_gradients(unet):
     video = inject(unet, fill(block_layers(unet, pooled_host_norms=True)))
     x = normal(2, 3, 4, 8, 8)
     with torch.no_grad():
@@ -73,8 +73,8 @@ def test_gradients_and_speed_take_the_same_way(unet):
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-def test_memory_is_channels_last_but_on_the_way_to_gradients(unet, gradients):
-    """torch 2.13 crashes on the way back through channels-last group norms with frozen scales."""
+def test_memory_is_channels_last_unless_gradients_are_recorded(unet, gradients):
+    """torch 2.13 crashes in the backward pass of channels-last group norms with frozen weights."""
     video, orders = inject(unet, block_layers(unet)), []
     watched = [
         module.register_forward_pre_hook(
@@ -210,7 +210,7 @@ def test_the_forward_pass_is_described_once(layout):
         ("mid.out", "up.0.res.0"),
     ):
         assert sites.index(a) < sites.index(b)
-    # As many skip connections are left as are taken, and never one that is not there.
+    # Every skip connection is left before it is taken, and none remains.
     open_skips = 0
     for step in steps:
         open_skips -= step.takes_skip

@@ -117,7 +117,7 @@ def test_one_training_step_moves_temporal_weights_and_no_spatial_one():
 
 @pytest.fixture(scope="module")
 def changes(unet):
-    """How far the output moves from the image model's at a given strength."""
+    """A function from a strength to the output's difference from the image model's."""
     video = inject(unet, fill(toy_layers(unet)))
     x = normal(1, 4, 4, 8, 8)
     plain = VideoUNet(unet, [])(x, STEPS[:1], FIRST)
@@ -173,7 +173,7 @@ def test_at_one_site_layers_act_in_the_order_of_the_sets(unet):
     assert calls == [0, 1]
 
 
-def test_every_place_of_the_walk_is_visited_once_with_its_width():
+def test_every_site_is_visited_once_with_its_width():
     unet = toy_unet(**UNETS["three levels"])
     layout = layout_of(unet.config)
     sites = tuple(site for site in all_sites(layout) if ".block." not in site)
@@ -255,8 +255,8 @@ def in_place_network(unet) -> tuple[VideoUNet, ContextFrames]:
 
 
 def test_given_frames_in_place_stand_at_their_own_step(unet):
-    """What x holds where a frame is given has no effect, and with layers that change nothing that
-    frame is what the image network makes of the given latents at their own noise level."""
+    """At a given frame, x has no effect; with untrained layers, the output there is the image
+    network's for the given latents at their own noise level."""
     network, context = in_place_network(unet)
     x, text = normal(2, 3, 4, 8, 8), normal(2, 5, 16)
     other = torch.cat([x[:, :1], normal(2, 1, 4, 8, 8, seed=9), x[:, 2:]], dim=1)
@@ -280,7 +280,7 @@ OFF = {
 
 @pytest.mark.parametrize("off", OFF.values(), ids=OFF)
 def test_switched_off_a_set_puts_no_frames_in_place(unet, off):
-    """To the bit, whatever is given: the image network sees its own input and steps."""
+    """Bit for bit, whatever frames are given: the image network sees its own input and steps."""
     network, context = in_place_network(unet)
     x, text, steps = normal(2, 3, 4, 8, 8), normal(2, 5, 16), torch.tensor([700, 300])
     image = VideoUNet(unet, [])(x, steps, Conditions(text=text))

@@ -1,4 +1,4 @@
-"""Large frames held to the small ones they were made from."""
+"""Back projection: upscaled frames whose downscaled version matches the low-resolution ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished chunks are read where they were made from the same things, and made where not."""
+"""The chunk store: finished chunks are reused if their inputs are the same, and made if not."""
 
 import errno
 import os
@@ -72,8 +72,7 @@ def test_a_file_that_was_damaged_is_made_again(tmp_path):
 
 @pytest.mark.parametrize("value", [torch.tensor([1.5, -2.0]), torch.tensor([1.1, 2.3])])
 def test_no_bit_of_a_file_can_change_what_is_read(tmp_path, value):
-    """Of values in half precision and in full, which the file's header tells apart; every fifth bit
-    is tried."""
+    """Every fifth bit is tried, of chunks kept in half precision and in full."""
     path = tmp_path / "chunk.safetensors"
     chunk_files.write_chunk(path, {"chunk": value})
     data = path.read_bytes()
@@ -86,7 +85,7 @@ def test_no_bit_of_a_file_can_change_what_is_read(tmp_path, value):
 
 
 def test_a_folder_that_is_removed_while_a_chunk_is_written_is_made_again(tmp_path, monkeypatch):
-    """As `videoldm runs` does, when it removes a run that another process is making."""
+    """As when `videoldm runs` removes a run that another process is writing."""
     write, tried = chunk_store.write_chunk, []
 
     def late(path, tensors):
@@ -120,7 +119,7 @@ def test_chunks_of_what_has_no_digest_are_made_each_time(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-# ------------------------------------------------------------------------------- faults of the disk
+# -------------------------------------------------------------------------------------- disk errors
 
 
 def test_a_full_disk_is_told_once_and_costs_only_what_did_not_fit(tmp_path, monkeypatch):
@@ -154,7 +153,7 @@ def test_a_file_system_that_cannot_sync_folders_keeps_chunks_all_the_same(tmp_pa
     assert torch.equal(asked(opened(tmp_path), None, of=1), torch.zeros(3)) and told == []
 
 
-def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path):
+def test_a_file_in_the_place_of_the_folder_is_reported_once(tmp_path):
     told = []
     (tmp_path / "runs").write_text("a file")
     assert float(asked(opened(tmp_path / "runs", told=told), torch.tensor(2.0), of=1)) == 2
@@ -174,7 +173,7 @@ def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path):
 
 
 def used_at(folder, seconds):
-    """Pretend that the only new chunk was used so long ago."""
+    """Sets the last use of the newest chunk to `seconds` ago."""
     newest = max(folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime)
     os.utime(newest, (time.time() - seconds,) * 2)
 
@@ -201,7 +200,7 @@ def test_a_chunk_that_is_larger_than_the_limit_costs_no_others(tmp_path):
 
 
 def test_the_limit_holds_for_several_processes_in_one_folder(tmp_path):
-    """Each has a store of its own, as processes have, which knows of the others by the disk."""
+    """Each run has its own store, as in separate processes, and sees the others only on disk."""
     several = [opened(tmp_path, key=f"run {k}", limit=30_000) for k in range(3)]
     most = 0
     for number in range(30):
@@ -265,7 +264,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("steps", [4, 8, 11])
 def test_a_task_that_is_stopped_goes_on_where_it_was(tmp_path, task, steps):
-    """Wherever it stops: every segment is sampled once, that under way alone a second time."""
+    """Finished segments are reused wherever it stops; only the interrupted one is sampled again."""
     expected = whole(TASKS[task](SAMPLING, {}))
     stopped, resumed = opened(tmp_path), opened(tmp_path)
     reports = []

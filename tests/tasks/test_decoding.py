@@ -165,7 +165,7 @@ def test_what_is_finished_is_yielded_before_latents_that_are_not_numbers():
 
 
 class Doubling:
-    """A decoder that makes two frames of a latent frame and of those next to it, or of all."""
+    """Two frames per latent, from it and its neighbours, or (`reach=None`) from all latents."""
 
     temporal_factor = 2
 

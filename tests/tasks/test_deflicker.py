@@ -1,4 +1,4 @@
-"""Flicker taken out along motion: less of it, nothing else, and the same however it is cut."""
+"""Deflickering along motion: less flicker, no other change, and the same for all chunks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAMES, SIDE = 6, 64
 
 
 def videos(world: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A rendered video [1 t 3 h w], and it with spots that change from frame to frame."""
+    """A rendered video [1, t, 3, h, w], and the same with spots that change in every frame."""
     scene = worlds.sample_scene(world, 5)
     true = torch.from_numpy(worlds.render(scene, times=np.arange(FRAMES), size=SIDE))[None]
     spots = torch.randn(FRAMES, 3, SIDE // 4, SIDE // 4, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Against drift: colours that are matched, and first frames that stay in attention."""
+"""Drift: colours matched to those before, and first frames that are held in attention."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SAMPLING = toy_sampling()
 
 
 def statistics(frames):
-    """Mean and deviation [b c] of each channel within frames."""
+    """Mean and within-frame deviation of each channel, [2, b, c]."""
     variance = frames.var((3, 4), correction=0).mean(1)
     return torch.stack([frames.mean((1, 3, 4)), variance.sqrt()])
 
@@ -33,7 +33,7 @@ def test_a_flat_channel_takes_the_mean_and_stays_finite():
 
 
 class Brighter(Denoisers):
-    """Frames are a little brighter than those that they continue."""
+    """Makes each segment a little brighter than the frames it continues."""
 
     def __call__(self, condition):
         known = condition.context
@@ -53,7 +53,7 @@ def test_matched_segments_do_not_grow_brighter():
 
 
 class Flickering(Denoisers):
-    """Every frame has a brightness of its own, and a contrast."""
+    """Gives every frame its own brightness and contrast."""
 
     def __call__(self, condition):
         at = torch.tensor(condition.frames)[None, :, None, None, None]
@@ -63,7 +63,7 @@ class Flickering(Denoisers):
 
 @pytest.mark.parametrize("given", [None, normal(2, 1, 4, 3, 5)])
 def test_segments_that_are_matched_are_all_as_the_first(given):
-    """However few frames they continue: those are a small sample of what is before."""
+    """The statistics are not those of the one frame that a segment continues: a small sample."""
     how = Continuation(window=6, context=1, match=1.0, given=given)
     chunks = list(prediction(Flickering(), SIZE, SAMPLING, 101, how=how))
     first = chunks[0] if given is None else given

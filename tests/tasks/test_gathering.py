@@ -1,4 +1,4 @@
-"""Long videos as one tensor over a file."""
+"""Long videos as one tensor that is mapped to a file."""
 
 import os
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_mapped_video_outlives_its_maker_and_can_be_written_to(tmp_path):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_parts_are_the_whole_also_when_it_was_let_go_of(tmp_path, axis):
+def test_parts_are_the_whole_also_after_its_pages_are_released(tmp_path, axis):
     video = gathered(tmp_path, axis, 0).tensor()
     video += 1
     expected = torch.cat(CHUNKS, dim=1).movedim(1, axis) + 1
@@ -63,7 +63,7 @@ def test_neither_gathering_nor_reading_holds_the_video(tmp_path):
 
 
 def resident():
-    """Bytes of this process that are in memory."""
+    """Resident memory of this process in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

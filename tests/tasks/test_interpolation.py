@@ -29,7 +29,7 @@ KEYS = normal(2, 16, 4, 3, 5)
 
 
 def filled(denoiser_for, keys, sampling, *, done=None, callback=None, **how):
-    """The interpolation with some of its settings."""
+    """`interpolate`, with its settings as keyword arguments."""
     settings = Interpolation(**how)
     return interpolate(denoiser_for, keys, sampling, how=settings, done=done, callback=callback)
 
@@ -61,7 +61,7 @@ def test_from_the_blend_little_noise_leaves_the_blend():
     assert not torch.allclose(whole(filled(identity, KEYS, sampling)), made[:, ::4], atol=0.1)
 
 
-def test_clips_of_17_frames_are_told_every_fourth_and_share_one():
+def test_segments_of_17_frames_are_given_every_fourth_and_share_one():
     denoisers = Denoisers()
     chunks = list(filled(denoisers, KEYS, SAMPLING))
     assert [c.shape[1] for c in chunks] == [17, 16, 16, 12]

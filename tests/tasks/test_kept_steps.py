@@ -1,4 +1,4 @@
-"""What is finished all at once goes on at the step in which it was interrupted."""
+"""Tasks that finish all frames at once resume at the step in which they were interrupted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Killed(BaseException):
 
 
 class Network:
-    """Windows that are mixed over their frames, and a run that ends after `most` of them."""
+    """Denoisers that mix the frames of a window and raise `Killed` after `most` calls."""
 
     def __init__(self, most: int | None = None):
         self.most, self.calls = most, 0
@@ -52,8 +52,8 @@ def steps(folder):
 
 
 def interrupted(make, folder, most):
-    """The finished tensor of a run that was interrupted after `most` calls of its network, and how
-    many calls there were when it went on."""
+    """The result of a run that was interrupted after `most` calls of its network, and the number of
+    calls after it resumed."""
     with pytest.raises(Killed):
         make(Network(most), opened(folder))
     rest = Network()

@@ -98,7 +98,7 @@ def test_a_longer_video_begins_like_a_shorter_one(strategy, frames, more):
 # ------------------------------------------------------------------------------------- prediction
 
 
-def test_each_clip_is_told_the_last_frames_before_it():
+def test_each_segment_is_given_the_last_frames_before_it():
     denoisers = Denoisers()
     how = Continuation(window=7, context=2, rate=1)
     chunks = list(prediction(denoisers, SIZE, SAMPLING, 20, how=how))

@@ -24,7 +24,7 @@ def smooth(condition):
 
 
 def seam(schedule: str, frames: int) -> float:
-    """How far the first frame is from the last, in parts of how far neighbours are."""
+    """RMS difference of the first frame from the last, relative to that of neighbours."""
     windows = SlidingWindows(window=8, overlap=4, schedule=schedule, free_noise=False)
     video = whole(sliding(smooth, SIZE, SAMPLING, frames, windows=windows))
     between = video.diff(dim=1).square().mean().sqrt()

@@ -1,4 +1,4 @@
-"""Plans of noise levels: each frame comes down once, and the tasks do what the plans say."""
+"""Noise plans: each frame is denoised to 0 once, and the tasks call the model as planned."""
 
 from collections import Counter
 from dataclasses import replace
@@ -77,8 +77,8 @@ class Spy(Denoisers):
 
 
 def told(plan, name):
-    """The calls of a plan as the model is told them: given frames at the level of the others, those
-    in front of a rolling queue at the last."""
+    """The calls of a plan as (frames, levels): given frames at the level of the updated ones; of a
+    rolling plan, only the calls whose frames all belong to the video."""
     found = Counter()
     for row, calls in enumerate(plan.calls):
         for one in calls:
@@ -126,7 +126,7 @@ def test_evaluations_are_counted():
         ([[0], [1]], r"ends after 1 of 2 steps, at sigma 0.5"),
     ],
 )
-def test_broken_plans_are_told(taken, words):
+def test_broken_plans_are_refused(taken, words):
     whole_plan = single_plan(1, torch.tensor([1.0, 0.5]))
     plan = NoisePlan(torch.tensor([1.0, 0.5, 0.0]), torch.tensor(taken), whole_plan.calls)
     with pytest.raises(ValueError, match=words):

@@ -1,4 +1,4 @@
-"""Rolling denoising: every frame of an endless queue comes down to no noise, in constant memory."""
+"""Rolling denoising: an endless queue of frames is denoised to 0 in constant memory."""
 
 from dataclasses import replace
 
@@ -69,8 +69,8 @@ def test_fewer_steps_than_a_window_has_frames_are_refused():
         made(3, Rolling(window=7))
 
 
-def test_the_last_frames_that_leave_are_those_of_a_clip_of_clean_frames():
-    """A denoiser that knows the answer: every frame leaves as it, without any noise."""
+def test_frames_leave_the_queue_without_noise():
+    """With a denoiser that knows the clean frame, that very frame leaves the queue."""
     answer = torch.linspace(-1, 1, 60).reshape(4, 3, 5)
     sampling = replace(SAMPLING, sampler=sample_euler)
     video = whole(rolling(lambda c: lambda x, s: answer.expand_as(x), SIZE, sampling, 9,
@@ -79,8 +79,8 @@ def test_the_last_frames_that_leave_are_those_of_a_clip_of_clean_frames():
 
 
 @pytest.mark.parametrize("eta, sampler", [(0.0, sample_euler), (1.0, sample_euler_ancestral)])
-def test_a_frame_goes_the_way_of_the_sampler(eta, sampler):
-    """Of a model of single frames, a frame that joins later is that of a clip of one frame."""
+def test_a_frame_takes_the_steps_of_the_sampler(eta, sampler):
+    """If the model treats frames alone, a frame that joins later equals a video of one frame."""
 
     def alone(condition):
         return lambda x, sigma: x / (1 + sigma.reshape(sigma.shape + (1,) * (x.ndim - sigma.ndim)))
@@ -114,7 +114,7 @@ def test_the_model_is_told_the_level_and_the_step_of_every_frame():
         [0.0, 0.0, *rising[1:3]], rising[1:5], rising[3:7],
     ]  # fmt: skip
     assert [frames for frames, _, _ in told] == [(0, 0, 0, 0), (0, 0, 0, 1), (0, 1, 2, 3)]
-    # The middle frames are before their last step, the third and the fifth from the end.
+    # The middle frames take their last step, the third and the fifth from last.
     assert [(step.index, step.total) for _, _, step in told] == [(5, 6), (3, 6), (1, 6)]
 
 
@@ -134,13 +134,13 @@ def test_a_reference_is_read_by_all_windows():
 
     how = replace(HOWS["plain"], reference=ReferenceWindow(end=1.0))
     whole(made(4, how, Spy()))
-    # Two windows for every frame that leaves, those of the warm-up included.
+    # Two windows for each step of the queue, those of the warm-up included.
     calls = 2 * (4 + 6 - 3)
     assert read == [False, True] * calls
 
 
 class Kept(Finished):
-    """Chunks by what they were made from, in the place of a store."""
+    """A store in memory: chunks by the digest of their inputs."""
 
     def __init__(self):
         self.chunks, self.made = {}, 0

@@ -1,4 +1,4 @@
-"""Denoisers that share what is made ready for a sampling: every task tells them when one begins."""
+"""Scoped denoisers: every task announces each sampling, for which they prepare once."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ LOW = normal(2, 10, 3, 9, 12).tanh()
 
 
 class Scoped(ScopedDenoisers):
-    """Denoisers of which every evaluation must lie in a sampling of its own frames and size."""
+    """Asserts that each evaluation lies in an announced sampling of its frames and size."""
 
     def __init__(self, denoiser_for=None):
         self.denoiser_for = denoiser_for or Denoisers()
@@ -101,13 +101,13 @@ UPSAMPLED = {
 
 
 @pytest.mark.parametrize("task", MADE)
-def test_a_sampling_is_begun_for_each_clip(task):
+def test_a_sampling_is_announced_for_each_segment(task):
     clips, make = MADE[task]
     check(Scoped(), Denoisers(), make, clips)
 
 
 @pytest.mark.parametrize("task", UPSAMPLED)
-def test_a_sampling_is_begun_for_each_clip_of_an_upsampler(task):
+def test_a_sampling_is_announced_for_each_segment_of_an_upsampler(task):
     clips, make = UPSAMPLED[task]
     check(Scoped(upsampler), upsampler, make, clips)
 

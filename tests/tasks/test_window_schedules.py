@@ -1,4 +1,4 @@
-"""The windows of every step of every schedule, as users choose them."""
+"""Context windows of every schedule, at every step."""
 
 import json
 from pathlib import Path
@@ -47,8 +47,7 @@ def test_every_step_covers_every_frame_with_weight_or_is_refused(
 
 @given(st.integers(2, 64), st.integers(2, 24), st.integers(1, 4))
 def test_a_loop_has_no_seam_that_stays(frames, window, strides):
-    """Some step sees the last frame right before the first, and every step but the first few others
-    somewhere else: no pair of neighbours on the circle is parted at all steps."""
+    """Every pair of neighbours on the circle stands side by side in some window of some step."""
     layout = WindowLayout(schedule="looped", window=window, overlap=window // 4, strides=strides)
     together = set()
     for step in range(2 * frames):

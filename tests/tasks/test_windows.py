@@ -103,7 +103,7 @@ def plan_of(case):
 
 
 def test_plans_are_those_of_animatediff_evolved():
-    """Except where the original leaves the clip or leaves frames out."""
+    """Except where the original's windows leave the video or leave frames out."""
     cases = json.loads((GOLDEN / "context_windows.json").read_text())["windows"]
     sound = [c for c in cases if not c["out_of_range_indices"] and not c["uncovered_frames"]]
     assert len(sound) == 116
