@@ -1,4 +1,4 @@
-"""What decoding costs beside diffusers, and what is seen where chunks meet, at toy size."""
+"""Decoding cost compared with diffusers, and seams between chunks, at toy size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long videos lose: the measures, the runs that go on, and the table and the plot of them."""
+"""Drift of long videos: its measures, resumed runs, the table and the plot."""
 
 from xml.etree import ElementTree
 
@@ -66,7 +66,7 @@ class Killed(Exception):
 
 
 def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
-    """Every strategy: what is finished is taken, and the measures are those of a whole run."""
+    """Finished chunks are reused, and the measures are those of an uninterrupted run."""
     monkeypatch.setattr(drift, "SIDE", 16)
     for name in ("HOW", "FILLING"):
         monkeypatch.setattr(drift, name, How(steps=1, sampler="ddim"))

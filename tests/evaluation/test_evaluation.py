@@ -1,4 +1,4 @@
-"""The figures run from end to end on small random models, and say honestly what they measured."""
+"""The figures, end to end on small random models: what they measure, and what they skip."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ UPSAMPLER = replace(UNET, attention=(False, False, True), extra_channels=3, nois
 
 
 def write_models(folder: Path) -> None:
-    """All files of the embedded family, tiny and untrained."""
+    """Writes all files of the embedded family, tiny and untrained."""
     save_part(folder, "autoencoder", build_autoencoder(AUTOENCODER).state_dict(),
               config_dict(AUTOENCODER))  # fmt: skip
     decoder = embedded.without_encoder(TemporalDecoder(build_autoencoder(AUTOENCODER)))
@@ -172,7 +172,7 @@ def test_shapes_are_looked_for_at_the_end_of_a_long_video(tiny, monkeypatch) -> 
 
 
 def test_what_is_true_at_the_end_is_recognised_there(tiny, monkeypatch) -> None:
-    """Whatever stands before it: the last 16 frames alone are looked at."""
+    """Only the last 16 frames are examined, whatever comes before them."""
     (scene,) = unseen.unseen_shapes(1, unseen.FIRST_SEED)
     shown = torch.from_numpy(worlds.render(scene, times=torch.arange(16).numpy(), size=64))[None]
     other = torch.full((1, 45, 3, 64, 64), -0.9)
@@ -282,7 +282,7 @@ def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, h
 
 
 # --------------------------------------------------------------------------------------------------
-# What is measured on.
+# Evaluation data.
 
 
 def test_evaluation_prompts_are_in_no_recipe() -> None:
@@ -305,7 +305,7 @@ def test_a_real_clip_is_reduced_and_cut_to_sides_that_fit(monkeypatch) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# Figures as such.
+# Bounds, tables and JSON.
 
 
 def test_a_figure_is_passed_at_its_bound_and_not_beyond() -> None:

@@ -1,4 +1,4 @@
-"""Drift of long videos: the measures, the comparison of variants and what is kept."""
+"""LVDM's claims about drift: the measures, the comparison of variants and the cache."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_variants_are_measured_and_said(monkeypatch, tmp_path) -> None:
     assert set(claims.courses) == {"rendered", *(variant.name for variant in VARIANTS)}
     assert all(len(courses[0].by_name["distance"]) == 2 for courses in claims.courses.values())
     assert lvdm_claims.table(claims).count("\n") == 2 + len(VARIANTS)
-    monkeypatch.setattr(lvdm_claims, "course", None)  # what was measured is kept
+    monkeypatch.setattr(lvdm_claims, "course", None)  # measured courses are cached
     assert run().courses == claims.courses
 
 

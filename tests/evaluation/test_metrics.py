@@ -1,4 +1,4 @@
-"""Measures of videos against closed forms, and the estimated motion against the worlds' own."""
+"""Video metrics against closed forms, and estimated motion against the worlds' true motion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def smooth_texture(side: int, shift_x: float = 0, shift_y: float = 0) -> torch.Tensor:
-    """Smoothed noise [3 side side], moved by any distance through its Fourier transform."""
+    """Smoothed noise [3, side, side], shifted by any distance through its Fourier transform."""
     f = torch.fft.fftfreq(side)
     fx, fy = f[None, :], f[:, None]
     moved = torch.exp(-2j * math.pi * (fx * shift_x + fy * shift_y) - 200 * (fx**2 + fy**2))
@@ -91,7 +91,7 @@ def test_estimated_motion_of_a_translation(dx: float, dy: float) -> None:
 
 @pytest.mark.parametrize("world", ["shapes", "driving"])
 def test_estimated_motion_explains_rendered_clips(world: str) -> None:
-    """Better than no motion does, in every clip, also where surfaces cover each other."""
+    """Better than no motion does, in every clip, occlusions included."""
     for seed in range(3):
         scene = worlds.sample_scene(world, seed)
         frames = torch.from_numpy(worlds.render(scene, times=np.arange(4), size=64))
@@ -112,7 +112,7 @@ def test_estimated_motion_of_an_object_is_its_own() -> None:
 
 
 def test_power_of_white_noise_is_its_variance_in_every_ring() -> None:
-    # The lowest ring loses a little to the mean, which is taken off.
+    # The lowest ring loses a little power to the mean, which is subtracted.
     grey = 0.3 * noise(40, 1, 64, 64).expand(40, 3, 64, 64)
     power = radial_power(grey).mean(0)
     assert power.shape == (32,)

@@ -81,7 +81,7 @@ def test_the_road_that_fits_is_drawn_as_the_world_draws_it() -> None:
 
 
 def jumping(scene: worlds.DrivingScene, share: float) -> np.ndarray:
-    """A clip in which the dashes of a share of the frames stand elsewhere."""
+    """A clip in which a share of the frames have their dashes shifted by half a period."""
     moved = replace(scene, start=scene.start + driving.DASH_PERIOD / 2)
     wrong = np.arange(16) * share % 1 + share > 1 - 1e-9
     return np.where(wrong[:, None, None, None], shown(moved), shown(scene))

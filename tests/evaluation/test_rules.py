@@ -17,7 +17,7 @@ CLIPS = 80
 
 
 def rates(seeds: range, *, degrade: bool) -> dict[str, float]:
-    """Average the fractions of what is right over many clips."""
+    """The fractions recognised correctly, averaged over one clip per seed."""
     total = {"color": 0.0, "shape": 0.0, "motion": 0.0}
     for seed in seeds:
         scene = worlds.sample_scene("shapes", seed)
@@ -90,7 +90,7 @@ def test_frames_of_a_wrong_shape_are_an_error() -> None:
 
 
 def one_and_two() -> tuple[np.ndarray, np.ndarray]:
-    """Clips of one red star, and of the same beside a second that is just like it."""
+    """A clip of one red star, and a clip of two identical ones."""
     wish = ("red", "star", "rotates")
     scene = worlds.shapes_scene(4, objects=[wish, ("red", "circle", "grows")], background="black")
     star = replace(scene.objects[0], radius=8.0, x=16.0, y=32.0)

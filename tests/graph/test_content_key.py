@@ -1,4 +1,4 @@
-"""Keys of what is kept on disk: the same in every process, other ones for whatever matters."""
+"""Content keys: the same in every process, and different if anything upstream is."""
 
 import pytest
 from videoldm.core.graph.content_key import FINGERPRINT, ContentKeys, is_nan

@@ -1,4 +1,4 @@
-"""Dynamic prompts: one choice of {a|b}, comments dropped, escapes, and no price on nesting."""
+"""Dynamic prompts: one choice of {a|b}, comments dropped, escapes, and deep nesting at no cost."""
 
 from __future__ import annotations
 

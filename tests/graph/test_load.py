@@ -1,4 +1,4 @@
-"""Workflows out of files: JSON in each form, images and videos that carry one, damaged files."""
+"""Loading workflows: every form of JSON, images and videos that carry one, damaged files."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_our_own_gifs(tmp_path) -> None:
     assert is_the_prompt(graph) and graph.workflow == WORKFLOW
 
 
-# Numbers that are none, and too large ones.
+# NaN and infinity, and JSON that is too large.
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

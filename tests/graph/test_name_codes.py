@@ -32,11 +32,11 @@ def filled(prefix, workflow=None):
 
 
 @pytest.mark.parametrize("prefix, text", [
-    ("a_%KSampler.seed%", "a_7"),  # of several nodes the first
+    ("a_%KSampler.seed%", "a_7"),  # the first of several nodes
     ("%Second pass.cfg%", "7.5"),
     ("%Second pass.add%_%Second pass.none%_", "true__"),
     ("%Empty Latent Image.width%x%Empty.height%", "64x48"),
-    ("%KSampler (fast).seed%", "8"),  # a title of one's own hides the usual one
+    ("%KSampler (fast).seed%", "8"),  # a custom title hides the default one
     ("%KSampler.name%", "a_b_c__d__"),
     ("%inner.seed%", "9"),
 ])  # fmt: skip

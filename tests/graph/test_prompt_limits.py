@@ -1,4 +1,4 @@
-"""Prompts beyond all measure are refused before anything is read."""
+"""Prompts that are too long or too deeply nested are refused before they are parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What instances of subgraphs save, as frontends of several years do: values, wires, left-overs."""
+"""What subgraph instances save in frontends of several years: values, wires, left-overs."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_outputs_of_a_shortened_instance_are_matched_by_name() -> None:
 
 @pytest.mark.parametrize("listed", [True, False, None])
 def test_left_over_links_into_an_output_lose_against_the_real_one(listed) -> None:
-    """linkIds names the real one; without it the node that the link leaves does."""
+    """linkIds names the real one; without it, the node at the link's origin does."""
     inner = definition()
     inner["links"] = [link(90, 77, 0, -20, 0), link(91, 4, 0, -20, 0), *inner["links"]]
     if not listed:
@@ -220,7 +220,7 @@ def twice() -> dict:
     ([["3", "text", "2"]], ["own 1", "a"]),
 ])  # fmt: skip
 def test_widgets_of_one_name_inside_a_nested_instance(pairs, texts) -> None:
-    """What stands further out wins over what the nested instance saves itself."""
+    """Values of the outer instance win over those that the nested instance saves itself."""
     outer = {"id": OUTER, "inputs": [], "outputs": [], "links": [],
              "nodes": [node(3, INNER, values=["own 1", "own 2"])]}  # fmt: skip
     data = ui([node(9, OUTER, values=["a", "b"], properties={"proxyWidgets": pairs})], [],

@@ -265,7 +265,7 @@ def test_the_engine_needs_the_registry_only_for_the_nodes_that_run() -> None:
     assert ui_to_api(workflow, {**REGISTRY, "Reroute": extra})["3"]["inputs"]["model"] == ["4", 0]
 
 
-# Files of spring 2023, and what nobody's frontend writes.
+# Files of spring 2023, and what no frontend writes.
 
 
 @pytest.mark.parametrize("control", [[], [True], [False], [None], ["fixed"], ["randomize"]])
@@ -370,7 +370,7 @@ def test_saved_values_of_any_form(kind, saved) -> None:
     assert "3" in ui_to_api(workflow, REGISTRY)
 
 
-# What small files cost.
+# The cost of small files.
 
 
 def hundreds(count: int) -> dict:

@@ -256,7 +256,7 @@ def test_did_you_mean_names_a_known_name_or_nothing(name, known) -> None:
                                                        "class_type", "1"]), inner, max_size=4),
                     max_leaves=20))  # fmt: skip
 def test_no_json_makes_validation_crash(data) -> None:
-    """Anything else than a workflow is refused with a ValueError, never another exception."""
+    """Anything but a workflow is refused with a ValueError, never another exception."""
     prompt = {"5": {"class_type": "Save", "inputs": {"images": data, "prefix": data}}}
     workflow = ui([node(5, "Save", values=data)], [data])
     for read in (

@@ -53,7 +53,7 @@ def test_all_at_once_where_gradients_are_needed_or_something_watches(few):
 
 
 def varied(count, kind):
-    """Strengths and scales: of all frames together, or of each frame and position."""
+    """A strength and scales: the same everywhere, or one for each frame and position."""
     if kind != "varied":
         return kind, Scales(keys=1.5)
     return normal(6, count, 1).abs(), Scales(keys=normal(6, count, 1).abs())

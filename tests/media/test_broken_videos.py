@@ -1,4 +1,4 @@
-"""Settings and files that cannot be: one sentence that says why."""
+"""Invalid settings and broken files are refused in one sentence that says why."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_truncated_files_are_value_errors_that_say_how_many_frames(tmp_path, for
         write_video(path, noise(40, 32).split(8), frame_rate=8)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * 0.6)])
-    # Pillow's WebP decoder refuses a cut file as a whole, so there is no number to tell.
+    # Pillow's WebP decoder refuses a truncated file as a whole, so no frame count is known.
     words = r"a\.webp is .*truncated" if format == "webp" else r"a\.\w+ is .*truncated.* \d+"
     with pytest.raises(ValueError, match=words) as caught:
         all_frames(path)

@@ -1,4 +1,4 @@
-"""Every format: colours and their tags, transparency, loops, sound beside the pictures, memory."""
+"""Every format: colours and their tags, transparency, loops, sound in sync, memory."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_files_of_others_are_read_as_their_tags_say(tmp_path, matrix, full):
 
 
 def see_through(frames: int = 5) -> torch.Tensor:
-    """Colours `t 4 h w` that are opaque on the left and transparent on the right."""
+    """Frames [t, 4, h, w] that are opaque on the left and transparent on the right."""
     alpha = torch.linspace(1, -1, 64).expand(frames, 1, 64, 64).clone()
     alpha[..., :16], alpha[..., 48:] = 1, -1
     return torch.cat([smooth_colours(frames), alpha], 1)
@@ -122,7 +122,7 @@ def test_transparency_comes_back(tmp_path, format):
     found = frames_of(path, alpha=True)
     assert found.shape == given.shape
     error = (found - given).abs() * 127.5
-    if format == "gif":  # A pixel is there or not.
+    if format == "gif":  # A pixel is opaque or transparent.
         assert set(found[:, 3].unique().tolist()) == {-1, 1}
         assert (found[..., 48:][:, 3] == -1).all() and (found[..., :16][:, 3] == 1).all()
     else:
@@ -193,7 +193,7 @@ def tone(seconds: float, rate: int) -> torch.Tensor:
 
 
 def loudness(waveform: torch.Tensor, place: float, rate: int) -> float:
-    """Of the 20 ms around a place from 0 to 1."""
+    """Amplitude of the tone in the 20 ms around a place from 0 to 1."""
     middle, half = round(place * waveform.shape[1]), rate // 100
     return float(waveform[0, middle - half : middle + half].square().mean().mul(2).sqrt())
 
@@ -251,7 +251,7 @@ def test_small_and_odd_pictures_encode(tmp_path, size):
         path = path_for(tmp_path, format, format.split()[0] + str(FORMATS.index(format)))
         try:
             info = write_video(path, [frames], frame_rate=8, format=format)
-        except OSError as fault:  # Some codecs have a least size; they say so.
+        except OSError as fault:  # Some codecs have a minimum size, and say so.
             assert max(size) < 64 and str(path.name).split(".")[0] in str(fault), fault
             continue
         assert open_video(info.path).frames == 20, format
@@ -259,7 +259,7 @@ def test_small_and_odd_pictures_encode(tmp_path, size):
 
 @pytest.mark.parametrize("format", ["mp4", "webp"])
 def test_memory_does_not_grow_with_length(tmp_path, format):
-    """1,200 frames forwards and backwards take no more than 200."""
+    """1,200 frames forwards and backwards take less than 40 MB more than 200."""
 
     def peak(count: int) -> int:
         def chunks():

@@ -58,7 +58,7 @@ def test_the_highlights_of_float_images_are_cut(tmp_path):
 
 
 def tiff(path: Path, values: np.ndarray, tags: dict[int, int]) -> Path:
-    """A grey TIFF without compression; `tags` of one short each."""
+    """Writes an uncompressed grey TIFF, with extra `tags` of one short each."""
     height, width = values.shape
     bits = values.dtype.itemsize * 8
     shorts = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 277: 1, 278: height, 339: 1}
@@ -97,7 +97,7 @@ def _only(folder: Path) -> Path:
 
 def test_images_of_a_folder_stand_upright(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter clockwise
+    exif[0x0112] = 6  # to be turned 90 degrees clockwise
     picture = np.zeros((16, 32, 3), np.uint8)
     picture[:, :16] = 255
     Image.fromarray(picture).save(tmp_path / "0.jpg", exif=exif, quality=95)

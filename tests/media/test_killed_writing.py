@@ -11,7 +11,7 @@ import pytest
 import torch
 from videoldm.core.media.files import open_video, read_frames, write_video
 
-# Frames that may be missing: what the encoder keeps, and what precedes the first fragment.
+# Frames that may be missing: those in the encoder, and those before the first fragment ends.
 KEPT = {"mp4": 5, "webm": 25, "gif": 1}
 WRITER = """
 import os, signal, sys

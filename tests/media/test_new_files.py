@@ -1,4 +1,4 @@
-"""Names of files under way: nobody else's file is written, whatever runs beside."""
+"""Names of files being written: nobody else's file is overwritten, whatever runs concurrently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def begun(folder, format: str, name: str = "a") -> NewFile:
 
 
 def written(folder, format: str, grey: float, meet: Barrier):
-    """Begin and write a clip of one grey, at the same moments as the other party."""
+    """Writes a video of one grey, in lockstep with the other thread."""
     meet.wait()
     file = begun(folder, format)
 

@@ -1,4 +1,4 @@
-"""A file of which a killed run left a part is written again under the same name."""
+"""A file that a killed run left half-written is written again under the same name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def begin(tmp_path, suffix=".mp4"):
 
 
 def killed(tmp_path, suffix=".mp4"):
-    """What a process that was killed leaves: part of a file, and a note that nobody holds."""
+    """Leaves what a killed process does: part of a file, and a note that nobody has locked."""
     with (
         pytest.raises(RuntimeError),
         replacing_partials(begin(tmp_path, suffix), *places(tmp_path)) as file,

@@ -1,4 +1,4 @@
-"""Which pictures a selection takes: by number, by time, at a forced rate; sound beside them."""
+"""Selecting frames by number, by time and at a forced rate, with the sound that goes with them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_rate_of_an_uneven_part_is_its_own_average(uneven):
 @pytest.mark.parametrize("rate", [8, 12.5, 23.976, 29.97, 59.94])
 @pytest.mark.parametrize("suffix", ["mp4", "webm", "gif"])
 def test_the_rate_that_a_file_has_changes_nothing(tmp_path, rate, suffix):
-    """Also where its clock has milliseconds or hundredths only."""
+    """Also where its timestamps are whole milliseconds or hundredths of a second."""
     if suffix == "gif" and rate > 50:
         pytest.skip("no GIF is so fast")
     path = tmp_path / f"a.{suffix}"
@@ -163,7 +163,7 @@ def test_rates_that_strides_leave_come_back_from_floats(rate):
     assert exact_frame_rate(float(stepped)) == stepped
 
 
-# Back and forth, parts, transparency.
+# Back and forth, parts.
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
@@ -172,7 +172,7 @@ def test_ping_pong_goes_back_without_the_ends(tmp_path, count):
     sound = AudioClip(ramp(count / 8), RATE)
     stream = VideoStream.from_tensor(pixels, 8, audio=sound, chunk=5).ping_pong(tmp_path / "new")
     expected = torch.cat([pixels, pixels[1:-1].flip(0)])
-    for _ in range(2):  # A stream can be asked again.
+    for _ in range(2):  # A stream can be read again.
         torch.testing.assert_close(stream.frames_tensor(), expected, atol=2e-5, rtol=0)
     waveform = stream.audio().waveform
     assert stream.frames == len(expected)

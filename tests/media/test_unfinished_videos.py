@@ -88,7 +88,7 @@ def test_an_interrupted_run_leaves_a_playable_partial_file(tmp_path, format, sto
 
 
 def test_a_long_interrupted_gif_stays_as_it_was_collected(tmp_path, monkeypatch):
-    """Making it into a gif would take longer than somebody waits who has pressed Ctrl-C."""
+    """Converting it to a GIF would take longer than users wait after pressing Ctrl-C."""
     monkeypatch.setattr("videoldm.core.media.writing.AT_ONCE", 10 * 32 * 32)
 
     def chunks():

@@ -1,4 +1,4 @@
-"""Colours in video files: as they were given, and tagged so that players show them so."""
+"""Colours in video files survive, and are tagged so that players show them correctly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def colour_patches() -> torch.Tensor:
 
 
 def patch_means(frames: torch.Tensor) -> torch.Tensor:
-    """Mean colour in the middle of each patch, away from the subsampled edges: `patches 3`."""
+    """Mean colour [patches, 3] in the middle of each patch, away from the subsampled edges."""
     return torch.stack(
         [frames[..., 8:24, 32 * n + 8 : 32 * n + 24].mean((0, 2, 3)) for n in range(len(COLOURS))]
     )

@@ -1,4 +1,4 @@
-"""What other programs write: containers, transparency, mirrored pictures, sizes that cannot be."""
+"""Files of other programs: containers, transparency, display matrices, excessive sizes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_tags_in_another_encoding_do_not_keep_a_video_from_being_read(tmp_path):
 
 
 def half_clear(height: int = 32, width: int = 64) -> np.ndarray:
-    """Opaque red on the left, green that is hidden on the right, half clear blue at the bottom."""
+    """Opaque red on the left, transparent green on the right, half-transparent blue below."""
     image = np.zeros((height, width, 4), np.uint8)
     image[:, : width // 2] = 255, 0, 0, 255
     image[:, width // 2 :] = 0, 255, 0, 0
@@ -179,7 +179,7 @@ def test_display_matrices_turn_and_mirror_as_players_do(tmp_path, flip, turn):
     assert (read[0] - expected).abs().mean() < 0.05
 
 
-# What is no file, and what costs too much.
+# What is not a file, and what is too large.
 
 
 def test_pipes_sockets_and_devices_are_refused_before_they_are_opened(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Sound of files: any layout, the right moment, the length of the pictures."""
+"""Sound of files: channel layouts, timing, and the length of the frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videoldm.core.media.files import AudioClip, VideoStream, read_audio, write_
 
 RATE = 16_000
 LEVEL = 0.25
-# What each layout becomes; 3 dB less for what is shared by two sides.
+# Channel levels after mixing down; what two sides share is 3 dB quieter in each.
 SHARED = LEVEL * 2**-0.5
 LAYOUTS = {
     "mono": [LEVEL],
@@ -33,8 +33,8 @@ LAYOUTS = {
 def write_clip(
     path: Path, samples: np.ndarray, layout: str = "mono", *, picture: int = 0, sound: int = 0
 ) -> Path:
-    """One second of pictures at 8 per second from frame `picture` on, and `samples channels` of
-    sound from sample `sound` on."""
+    """One second of frames at 8 per second from frame `picture` on, and sound [samples, channels]
+    from sample `sound` on."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=8, options={"bf": "0"})
         video.width = video.height = 32
@@ -181,7 +181,7 @@ def test_sound_of_a_codec_that_nobody_knows_is_named(tmp_path):
 
 @pytest.mark.parametrize(("suffix", "clock"), [("mp4", 0), ("webm", 48)])  # a millisecond
 def test_sound_far_into_a_file_is_found_by_a_jump(tmp_path, suffix, clock):
-    """A tone that rises by 10 Hz a second, so that each second has a sound of its own."""
+    """A tone that rises by 10 Hz a second, so that each second has a pitch of its own."""
     rate = 48_000
     pitch = 200 + 10 * torch.arange(30 * rate).div(rate, rounding_mode="floor").double()
     tone = (2 * torch.pi * pitch.cumsum(0) / rate).sin().mul(0.5).float()[None]

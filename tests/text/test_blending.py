@@ -1,4 +1,4 @@
-"""Between two encoded prompts, in a line and along an arc."""
+"""Blending two encoded prompts, linearly and spherically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published vocabulary of CLIP and OpenCLIP: the published token ids."""
+"""The token ids of the published vocabulary, for CLIP and OpenCLIP."""
 
 from __future__ import annotations
 

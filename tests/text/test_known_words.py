@@ -1,4 +1,4 @@
-"""Closed vocabularies: what counts as a word, which are unknown, and what models say of theirs."""
+"""Closed vocabularies: what counts as a word, unknown words, and the words of a model file."""
 
 from __future__ import annotations
 

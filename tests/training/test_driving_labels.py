@@ -1,4 +1,4 @@
-"""Driving at 128x256: labels instead of sentences, and boxes of frames that are no squares."""
+"""Driving at 128x256: labels instead of captions, and boxes in frames that are not square."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_both_recipes_run_to_their_end_and_their_files_load(tmp_path):
         (folder / part).symlink_to(embedded.path_of("autoencoder").parent / part)
     found = embedded.load_image_model(start)
     assert found.box_encoder is not None
-    # Of labels, whose words are others than those of the tokenizer's captions.
+    # Its words are those of labels, not of the captions that trained the tokenizer.
     assert {"car", "road"} & found.known_words.words and "driving" not in found.known_words.words
     prediction = load_recipe(
         "driving_prediction",
@@ -68,6 +68,6 @@ def test_both_recipes_run_to_their_end_and_their_files_load(tmp_path):
 
 
 def trained(recipe, folder):
-    """The file that a recipe leaves."""
+    """Trains a recipe and returns the file it writes."""
     task = build_task(recipe, folder / "cache")
     return train(recipe, task, folder, device=CPU, workers=0, report=lambda _: None)

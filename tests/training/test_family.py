@@ -1,4 +1,4 @@
-"""The whole family in a given time: its plan, the clock, resuming, and one set for all tasks."""
+"""Training the whole family in a fixed time: plan, clock, resuming, one set for all tasks."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ NAMES = ("autoencoder", "image_model", "temporal_decoder", "upsampler", "video")
 
 
 def tiny(*args, **more) -> Plan:
-    """The plan with a few small clips."""
+    """The plan at a tiny scale, with a few clips."""
     plan = load_plan(*args, **more | {"scale": 0.001})
     clips = (replace(one, count=6) for one in plan.clips if not one.real)
     return replace(plan, clips=tuple(clips))
 
 
 def asked(output: Path, **more) -> How:
-    """A moment for each part: enough for a step."""
+    """Settings of a run with just enough time for a step of each part."""
     return How(**{"minutes": 0.01, "output": output, "device": CPU, "workers": 1} | more)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of a run that came to its end."""
+    """The output folder of a finished run."""
     output = tmp_path_factory.mktemp("family")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "load_plan", tiny)
@@ -55,7 +55,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def weights(trained):
-    """The trained family in the place of the pack's own."""
+    """Loads the trained family instead of the pack's own."""
     with included.weights_in(trained / "weights"):
         yield trained / "weights"
 
@@ -114,7 +114,7 @@ def test_base_frames_of_another_size():
     assert large.part("video").model == small.part("video").model
 
 
-def test_whole_captions_are_kept_for_evaluation_but_no_words(trained):
+def test_no_training_clip_has_a_caption_reserved_for_evaluation(trained):
     shown = [text for one in tiny(on_cpu=True).clips
              for text, _ in load_clips(one, trained / "clips").captions]  # fmt: skip
     assert shown and not any(map(reserved, shown))
@@ -138,7 +138,7 @@ def test_averaging_remembers_a_share_of_the_steps():
 
 
 def test_parts_take_turns_by_the_time_that_they_had(trained):
-    """A part of three times the weight gets steps until it has had three times the time."""
+    """A part of three times the weight gets three times the time."""
     courses = {}
     for name, weight in (("slow", 1.0), ("fast", 3.0)):
         course = Course.__new__(Course)
@@ -214,7 +214,7 @@ def test_a_killed_run_goes_on_from_its_last_states(tmp_path, monkeypatch):
 
 
 def test_a_finished_run_is_followed_by_one_more(trained, tmp_path, monkeypatch):
-    """It begins with the files, and leaves alone what the others' latents depend on."""
+    """It starts from the files, and leaves out the autoencoder that others' latents depend on."""
     monkeypatch.setattr(run, "load_plan", tiny)
     said = []
     how = asked(tmp_path, start=trained / "weights", only=("autoencoder", "video"))
@@ -254,7 +254,7 @@ def test_a_part_that_cannot_begin_leaves_the_others_their_time(trained, tmp_path
     assert progress["finished"] == ["temporal_decoder", "video"]
 
 
-def test_a_loss_that_is_no_number_is_gone_back_from(part_and_task, tmp_path):
+def test_a_loss_that_is_not_a_number_restores_the_saved_state(part_and_task, tmp_path):
     part, task = part_and_task("image_model")
     course = Course(part, task, CPU, tmp_path / "weights.safetensors", tmp_path, tmp_path)
     course.begin(1.0, lambda _: None)
@@ -276,7 +276,7 @@ def test_a_loss_that_is_no_number_is_gone_back_from(part_and_task, tmp_path):
 
 
 def test_the_evaluation_measures_one_set_for_all_tasks(weights, monkeypatch):
-    """Plainly: no sparse frames, blends, key detail or back-projection."""
+    """Plainly: without sparse frames, blends, keyframe residuals or back-projection."""
     monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
     monkeypatch.setattr(upsampled, "LARGE_SIDE", 64)
     monkeypatch.setattr(models_of, "PLAIN_STEPS", 2)
@@ -344,7 +344,7 @@ def test_one_set_makes_continues_and_fills_in_videos(weights):
 
 
 class OnMeta(torch.Generator):
-    """A generator for tensors that have no values: whoever asks for one is found out."""
+    """A generator on the meta device, where asking for a value is an error."""
 
     device = torch.device("meta")
 
@@ -352,8 +352,8 @@ class OnMeta(torch.Generator):
 @pytest.mark.parametrize("name", ["autoencoder", "image_model", "temporal_decoder", "video",
                                   "upsampler", "upsampler_layers"])  # fmt: skip
 def test_a_step_asks_the_device_for_nothing(part_and_task, monkeypatch, name):
-    """So that it can be captured as a CUDA graph. Tensors on the meta device have no values, and
-    what lies elsewhere cannot be computed with them."""
+    """So it can be captured as a CUDA graph: meta tensors have no values to be read, and cannot be
+    combined with tensors on another device."""
     table = torch.empty(1000, dtype=torch.double, device="meta")
     monkeypatch.setattr(NoiseSchedule, "_looked_up", lambda self, steps: table[steps])
     monkeypatch.setattr(timed.torch, "autocast", lambda *_, **__: contextlib.nullcontext())

@@ -1,4 +1,4 @@
-"""Joint fine-tuning: what it trains, and that images in the batch keep the image model's memory."""
+"""Joint fine-tuning: what it trains, and that images in the batch keep it from forgetting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LVDM's tasks: what moves whom in the autoencoder's training, and which windows a mask is for."""
+"""LVDM's training tasks: the gradients of the autoencoder's losses, and masks of given frames."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from videoldm.core.training.videos import HELD_OUT, random_crop, training_videos
 
 
 class Quadratic:
-    """A toy task: a linear map is fitted to another one."""
+    """A toy task: two linear layers are fitted to a linear map."""
 
     def __init__(self):
         torch.manual_seed(0)

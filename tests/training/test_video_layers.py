@@ -1,5 +1,5 @@
-"""Programs that put temporal layers over image models of others: what they move, and what of it can
-be sampled from."""
+"""Recipes for temporal layers over published image models: what they train, and that it can be
+sampled from."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def upscaler(tmp_path_factory):
 
 
 def toy(name: str, model, **data) -> Recipe:
-    """A recipe of the project at toy size: all that changes is how much of everything."""
+    """A recipe of the project at toy size."""
     recipe = load_recipe(name, [f"start_from.image_model={model}"])
     model = recipe.model | {"norm_groups": 4, "expansion": 1}
     return replace(recipe, steps=2, batch=2, precision="fp32", ema=0.5, warmup=1,
