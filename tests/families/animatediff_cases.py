@@ -1,4 +1,4 @@
-"""What is run with each kind of AnimateDiff's cases, and of those made after it."""
+"""Runs the recorded cases of AnimateDiff and of the families derived from it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from videoldm.core.networks.temporal_layers_spec import Betas
 from videoldm.core.networks.video_unet import VideoUNet
 from videoldm.core.weights.checkpoints import load_into, part
 
-# Tolerances: about three times what was measured here.
+# Tolerances: about three times the measured errors.
 FORWARD = 1e-5
 SAMPLING = 1e-5
 EXACT = 0.0
@@ -64,7 +64,7 @@ def base_unet(folder: Path):
 
 
 def unet_config(config: dict) -> dict:
-    """diffusers' configuration of a U-Net from that of latent diffusion."""
+    """diffusers' U-Net configuration, from latent diffusion's."""
     widths = tuple(config["model_channels"] * factor for factor in config["channel_mult"])
     depths = [
         (config.get("transformer_depth") or [1] * len(widths))[level]
@@ -100,7 +100,7 @@ def module_state(case: Case) -> dict[str, Tensor]:
 
 
 class Model:
-    """The base U-Net and the motion modules of a case, put together for each of its outputs."""
+    """The base U-Net and the motion modules of a case, assembled for each of its outputs."""
 
     def __init__(self, case: Case):
         self.case, self.state = case, module_state(case)
@@ -112,7 +112,7 @@ class Model:
         self.config = replace(
             config,
             layout=layout_of(self.unet.config),
-            # The original reads it from its configuration; a file tells it by its positions alone.
+            # The original's configuration says so; a file shows it only by its positions.
             pooled_norms=not told["use_inflated_groupnorm"],
         )
         assert self.config.middle == told["motion_module_mid_block"]
@@ -133,7 +133,7 @@ class Model:
     ) -> Tensor:  # fmt: skip
         layers = animatediff.assemble(self.state, replace(self.config, **changes), loras=loras)
         if silent:
-            # What the layers change in the image network stays.
+            # What the layers change in the image network remains.
             nothing = {k: torch.zeros_like(v) for k, v in layers.state_dict().items()}
             layers.load_state_dict(nothing, assign=True)
         inputs = self.case.inputs()
@@ -150,7 +150,7 @@ class Model:
             return network(inputs["sample"][:, :frames], inputs["timestep"], given)
 
     def check_modules(self, expected: dict[str, Tensor]) -> None:
-        """Each module alone whose input and output are in the case."""
+        """Checks each module whose input and output are recorded, on its own."""
         layers = animatediff.assemble(self.state, self.config)
         names = [k[len("out/") : -len(":in")] for k in expected if k.endswith(":in")]
         for name in names:
@@ -192,7 +192,7 @@ def hotshot_xl(case: Case, folder: Path) -> None:
     outputs = {
         "out": {},
         "out_no_temporal": {"silent": True},
-        # With its layers in, which let a single frame pass.
+        # With its layers injected, which pass a single frame unchanged.
         "out_one_frame_no_temporal": {"frames": 1},
     }
     run_all(model, outputs, expected)
@@ -200,7 +200,7 @@ def hotshot_xl(case: Case, folder: Path) -> None:
 
 
 def run_all(model: Model, outputs: dict[str, dict], expected: dict[str, Tensor]) -> None:
-    """Every output of a case."""
+    """Checks every output of a case."""
     for name, how in outputs.items():
         if name in expected:
             check_close(model(**how), expected[name], name, FORWARD)
@@ -279,7 +279,7 @@ def check_features(case: Case, spec: ImageEncoderSpec) -> None:
 
 
 def diffusion_model(case: Case) -> DiffusionModel:
-    """Of Stable Diffusion's own noise levels, until the layers bring theirs."""
+    """The model of a case, with Stable Diffusion's noise levels until the layers bring theirs."""
     model = Model(Case(neighbour(case, "model_case_dir")))
     layers = animatediff.assemble(model.state, model.config)
     image = DiffusionModel(
@@ -305,7 +305,7 @@ def lcm_sampling(case: Case, folder: Path) -> None:
             found = lcm_timesteps(int(steps), distilled=int(distilled))
             assert found.tolist() == expected
     betas = Betas(told["beta_schedule"], told["beta_start"], told["beta_end"])
-    if betas != model.sets.betas:  # a choice of the image-to-video layers' users
+    if betas != model.sets.betas:  # users of the image-to-video layers may choose others
         schedule = SCHEDULES[betas.name](start=betas.first, end=betas.last)
         model = model.with_schedule(schedule)
     timesteps = lcm_timesteps(
@@ -316,8 +316,7 @@ def lcm_sampling(case: Case, folder: Path) -> None:
 
 
 def step_noise(case: Case) -> StepNoise | None:
-    """The noise of each step, where the case has any: a single step of consistency models adds
-    none, and neither does DDIM at eta 0."""
+    """The noise of each step, or None: neither a single LCM step nor DDIM at eta 0 adds any."""
     noise = case.raw("inputs").get("noise")
     return None if noise is None else lambda i, x: rearrange(noise[i], "b c t h w -> b t c h w")
 

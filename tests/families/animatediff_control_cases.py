@@ -1,4 +1,4 @@
-"""What is run with the cases of SparseCtrl and CameraCtrl, which steer AnimateDiff's layers."""
+"""Runs the recorded cases of SparseCtrl and CameraCtrl, which steer AnimateDiff's layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from videoldm.core.networks.temporal_layers import TemporalLayers
 from videoldm.core.networks.video_unet import inject
 
 FORWARD = 1e-5
-# Features inside, of float32 against the original in float64.
+# Intermediate features, in float32 against the original's float64.
 INSIDE = 4e-5
 EXACT = 1e-6
 
@@ -140,7 +140,7 @@ def check_rays(case: Case, path: CameraPath, expected: dict[str, Tensor]) -> Non
 
 
 def with_features(layers: TemporalLayers, change: Callable[[Tensor], Tensor]) -> TemporalLayers:
-    """The layers with other features of the camera."""
+    """The layers with changed camera features."""
     made = TemporalLayers(layers.spec)
     made.load_state_dict(layers.state_dict())
     made.camera.register_forward_hook(lambda _, __, found: [change(one) for one in found])
@@ -150,7 +150,7 @@ def with_features(layers: TemporalLayers, change: Callable[[Tensor], Tensor]) ->
 def check_attention(
     layers: TemporalLayers, features: list[Tensor], expected: dict[str, Tensor]
 ) -> None:
-    """The first attention of two modules, whose input is the answer of the norm."""
+    """Checks the first attention of two modules, from the recorded output of its norm."""
     names = [k.removesuffix(".attn0:in") for k in expected if k.endswith(".attn0:in")]
     for name in names:
         module = name.removeprefix("main/").replace("motion_modules", "attentions")

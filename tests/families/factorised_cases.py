@@ -1,5 +1,5 @@
-"""What LVDM's and VideoCrafter's recorded cases share: configurations, weights, checkpoints
-and how their networks are called."""
+"""What LVDM's and VideoCrafter's recorded cases share: configurations, weights, checkpoints and
+the calls of their networks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from videoldm.core.networks.layers.factorised_transformers import (
 )
 
 UNET = "model.diffusion_model."
-# Both about ten times what was measured here; an error of eps in a norm makes 0.2.
+# Both about ten times the measured errors; a wrong eps in a norm gives 0.2.
 FORWARD, SAMPLED = 2e-5, 3e-5
 TEXT_LENGTH = 77
 
 
 def unet_config(told: Mapping[str, Any]) -> FactorisedConfig:
-    """The configuration that the original's parameters mean."""
+    """The configuration for the original's parameters."""
     base, mult = told["model_channels"], told["channel_mult"]
     stacked = "temporal_conv" in told
     given = None
@@ -111,7 +111,7 @@ def unet_shapes(config: FactorisedConfig) -> dict[str, torch.Size]:
 
 
 def weights(case: Case, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Those that are stored with the case, without their prefix, or those of its recipe."""
+    """The weights stored with the case, without their prefix, or those of its recipe."""
     stored = case.folder / "weights.safetensors"
     told = case.told["recipe"]
     if not stored.is_file():
@@ -120,7 +120,7 @@ def weights(case: Case, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
 
 
 def run_unet(case: Case, folder: Path) -> None:
-    """Every run of a network's case, and that its sizes are read off its weights."""
+    """Checks every run of a network's case, and that its sizes are detected from its weights."""
     config = unet_config(case.told["config"])
     network = load_unet(weights(case, unet_shapes(config)), case.folder.name)
     assert network.config == config
@@ -136,7 +136,7 @@ def run_unet(case: Case, folder: Path) -> None:
 
 
 def conditions(given: Mapping[str, Tensor], config: FactorisedConfig) -> Conditions:
-    """What a run gives to a network besides x and t; given frames stand in x already."""
+    """A run's inputs besides x and t; given frames are in x already."""
     found: dict[str, Any] = {}
     text = given.get("context")
     if text is not None and config.attention.image is not None:
@@ -167,13 +167,12 @@ def step_noise(inputs: Mapping[str, Tensor], run: str):
 
 
 def guidance_of(told: Mapping[str, Any], scale: float) -> float:
-    """The usual scale of what a run was guided by: the originals leave guidance off at 1, whatever
-    their form of it is."""
+    """A run's guidance scale in the usual form; in every form, the originals skip guidance at 1."""
     return 1.0 if scale == 1.0 else GUIDANCE[told.get("uc_type") or "usual"](scale)
 
 
 class Steps:
-    """Compares what a sampler knows in every step with what was recorded."""
+    """Compares x and the denoised x of every step with the recorded ones."""
 
     def __init__(self, schedule, expected: Mapping[str, Tensor], run: str):
         self.schedule, self.expected, self.run = schedule, expected, run

@@ -1,4 +1,4 @@
-"""What is run with the recorded cases of rolling denoising (FIFO-Diffusion)."""
+"""Runs the recorded cases of rolling denoising (FIFO-Diffusion)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXACT = 1e-5
 
 @dataclass
 class Recorded:
-    """The recorded noise of these frames, in the place of a `NoiseSource`."""
+    """The recorded noise of these frames, instead of a `NoiseSource`."""
 
     sampling: RecordedSampling
     frames: tuple[int, ...]
@@ -47,7 +47,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class RecordedSampling(Sampling):
-    """The noise of the steps [iteration, call, b, t, c, h, w], by frame and step."""
+    """Noise recorded as [iteration, call, b, t, c, h, w], looked up by frame and step."""
 
     given: dict[str, Tensor] = field(default_factory=dict)
     windows: tuple[dict, ...] = ()
@@ -79,7 +79,7 @@ def frames_second(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network(inputs: dict[str, Tensor], u: float, of: str):
-    """The recorded formula in the place of a network, with the prompt `of`."""
+    """The recorded formula that stands in for a network, with the prompt `of`."""
     matrix, d, prompt = inputs["denoiser.M"], inputs["denoiser.d"], inputs[of][0]
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def check_run(run: str, how: dict, given: dict, expected: dict, u: float) -> Non
 def rescaled_first(
     sampling: RecordedSampling, timesteps: Tensor, how: dict, u: float
 ) -> FirstWindow:
-    """The original fades the signal in the first clip alone."""
+    """The original fades the signal in the first window only."""
     scales = torch.full((1000,), 0.7, dtype=torch.float64)
     scales[:400] = torch.linspace(1, 0.7, 400, dtype=torch.float64)
     faded = ScaledSignalSchedule(scaled_linear().alphas_cumprod, signal_scales=scales)
@@ -144,7 +144,7 @@ def rescaled_first(
 
 
 def check_queue(run, how, denoiser_for, size, sampling, settings, expected) -> None:
-    """Every emitted frame, and the queue before and after each frame left."""
+    """Checks every emitted frame, and the queue before and after it leaves."""
     queue = start_queue(denoiser_for, size, sampling, settings)
     assert [
         (one.seen.start, one.seen.stop, one.updated.start, one.updated.stop)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 # Families that are still to be built. Cases of every other family must be run.
 NOT_BUILT: tuple[str, ...] = ()
-# Kinds that are still to be built, of families that are. They, too, are told by their beginning.
+# Kinds of other families that are still to be built, by the beginning of their name.
 KINDS_NOT_BUILT: dict[str, tuple[str, ...]] = {}
 
 
@@ -47,14 +47,14 @@ class Case:
 
     @cached_property
     def weights_file(self) -> Path:
-        """Named in the case, perhaps that of a neighbour."""
+        """The file that the case names, which may belong to a neighbour."""
         named = self.told["weights"]
         named = named["file"] if isinstance(named, dict) else named
         return (self.folder / re.search(r"\S+\.safetensors", named)[0]).resolve()
 
     @property
     def config(self) -> dict[str, Any]:
-        """The network's configuration, which stands where the weights are."""
+        """The network's configuration: the case's own, or that beside its weights."""
         return self.told.get("config") or Case(self.weights_file.parent).told["config"]
 
     def weights(self) -> dict[str, Tensor]:
@@ -87,7 +87,7 @@ def folders() -> list[Path]:
 
 
 def discover() -> list[Case]:
-    """Every case below the directories, one of each where two are the same."""
+    """Every case below the directories, without duplicates."""
     found: dict[str, Case] = {}
     for folder in folders():
         for told in sorted(folder.rglob("case.json")):
@@ -102,18 +102,18 @@ def _digest(folder: Path) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# How far results may be off, in parts of the scale of what is expected.
+# Errors relative to the scale of the expected values.
 
 
 def check_close(got: Tensor, expected: Tensor, what: str, tolerance: float) -> None:
-    """One forward pass: the largest error over the largest value, of zeros the error itself."""
+    """One forward pass: the largest error over the largest value, or over 1 if all are zero."""
     assert got.shape == expected.shape, what
     scale = expected.abs().max()
     _check((got - expected).abs().max() / (scale if scale > 0 else 1), what, tolerance)
 
 
 def check_sampled(got: Tensor, expected: Tensor, what: str, tolerance: float) -> None:
-    """Latents after one or more sampling steps: the relative rms."""
+    """Latents after one or more sampling steps: the relative RMS error."""
     assert got.shape == expected.shape, what
     error = (got - expected).square().mean() / expected.square().mean()
     _check(error.sqrt(), what, tolerance)

@@ -1,4 +1,4 @@
-"""What is run with each kind of LaVie's cases."""
+"""Runs the recorded cases of LaVie."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from videoldm.core.tasks import keyframe_conditioning as keyframes
 from videoldm.core.tasks.interpolation import FACTOR
 from videoldm.core.weights.checkpoints import load_into
 
-# Tolerances: about three times what was measured here. The originals' own float32 differs from
-# float64 by 2e-6 to 6e-6 of the scale, but super-resolution's, whose steps divide by more, by 2e-5.
+# Tolerances: about three times the measured errors. The originals' own float32 differs from float64
+# by 2e-6 to 6e-6 of the scale, and by 2e-5 in super-resolution, whose steps divide by more.
 EXACT = 0.0
 ATTENTION = 2e-6
-NOISED = 1e-5  # The original's float32 has 3e-6 at noise level 0, where 1 - abar is 1e-4.
+NOISED = 1e-5  # The original's float32 errs by 3e-6 at noise level 0, where 1 - abar is 1e-4.
 FORWARD = BASE_SAMPLING = 2e-5
 INTERPOLATION = 1e-5
 VSR_SAMPLING = 6e-5
@@ -111,7 +111,7 @@ def temporal_attention(case: Case, folder: Path) -> None:
 
 
 def published_files(case: Case, folder: Path) -> None:
-    """Nothing here is large: all weights are one number, seen as many."""
+    """Nothing here is large: every weight is a view of a single number."""
     for name, told in case.told["files"].items():
         state = lavie.read(case.folder / name)
         assert len(state) == told["tensors"]
@@ -168,7 +168,7 @@ def interpolation_mask_sampling(case: Case, folder: Path) -> None:
     override = {k[len("override.") :]: v for k, v in inputs.items() if k.startswith("override.")}
     latents = inputs["input_video_latents"]
     mask = torch.tensor(case.told["facts"]["mask_frame_pattern"])
-    # The original knows other masks, too: the first frames given, or those at both ends.
+    # The original has other masks, too: with the first frames given, or those at both ends.
     if mask[::FACTOR].sum() == 0:
         assert torch.equal(mask, keyframes.generated_mask(latents.shape[1]))
     check_close(mask, expected["mask_latent"][0, :, 0, 0, 0], "mask", EXACT)
@@ -189,14 +189,14 @@ def _interpolate(case: Case, model: DiffusionModel, condition: Tensor) -> None:
         prompts_of(case, settings["cfg_scale"]),
         inputs["initial_noise"],
         steps=settings["steps"],
-        windows=sampling.KeyWindows(condition.shape[1]),  # The original knows no windows.
+        windows=sampling.KeyWindows(condition.shape[1]),  # The original has no windows.
         callback=collected,
     )
     collected.check(final, expected)
 
 
 class Recorded:
-    """Noise that was drawn once; its state is how much of it has been."""
+    """Recorded noise; its state is the number of tensors drawn so far."""
 
     def __init__(self, drawn: Sequence[Tensor], state: int = 0):
         self.drawn, self.state = drawn, state

@@ -1,4 +1,4 @@
-"""What is run with each kind of LVDM's cases."""
+"""Runs the recorded cases of LVDM."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def overlapped(case: Case, folder: Path) -> None:
 
 
 def checkpoint(case: Case, folder: Path) -> Path:
-    """The case's own, or one of its recipe, as Lightning packs it."""
+    """The case's own checkpoint, or one written from its recipe as Lightning packs it."""
     if (case.folder / "model.ckpt").is_file():
         return case.folder / "model.ckpt"
     told, params = case.told["recipe"], case.told["config"]["params"]
@@ -154,7 +154,7 @@ def decoded(found: lvdm.LvdmModel, latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def model(case: Case, folder: Path) -> None:
-    """The network of a checkpoint, by its raw weights and by their average."""
+    """Checks the network of a checkpoint, with its raw weights and with their average."""
     inputs, expected = case.inputs(), case.expected()
     for prefix, weights in (("raw", "raw"), ("ema", "average")):
         if f"{prefix}.eps" not in expected:
@@ -169,7 +169,7 @@ def model(case: Case, folder: Path) -> None:
 
 @torch.no_grad()
 def model_given_frames(case: Case, folder: Path) -> None:
-    """Given frames stand in x, also for the side that is told of none."""
+    """Given frames are in x, also for the unconditional branch."""
     inputs, expected = case.inputs(), case.expected()
     for prefix, weights in (("raw", "raw"), ("ema", "average")):
         network = model_of(case, folder, weights).model.network

@@ -1,5 +1,5 @@
-"""What is run with LVDM's cases of long videos: by the tasks that all models use, and the shipped
-script with its mistakes."""
+"""Runs the recorded cases of LVDM's long videos: with the tasks that all models use, and as the
+shipped script makes them, mistakes included."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from videoldm.core.tasks.segment import Sampling
 
 @dataclass
 class Recorded:
-    """The recorded noise of one window, in the place of a `NoiseSource`. positions: of the frames
-    that it is given."""
+    """The recorded noise of one window, instead of a `NoiseSource`. positions: of its given
+    frames."""
 
     positions: list[int]
     given: Tensor | None
@@ -59,11 +59,11 @@ class RecordedSampling(Sampling):
 def windows_of(
     noises: list[Tensor], steps: int, positions: list[int], perturbed: bool
 ) -> list[Recorded]:
-    """Windows in the order in which the original drew their noise: of frames that it perturbs at
-    these positions, of the start, then of every step."""
+    """Windows from their noise in the order in which the original drew it: of the given frames at
+    these positions, if they are perturbed, of the start, then of every step."""
     noises, found = list(noises), []
     while noises:
-        is_given = bool(found) or -1 in positions  # a first prediction is given nothing
+        is_given = bool(found) or -1 in positions  # a first prediction has no given frames
         given = noises.pop(0) if is_given and perturbed else None
         start, *of_steps = (noises.pop(0) for _ in range(1 + steps))
         found.append(Recorded(positions, given, start, of_steps))

@@ -1,4 +1,4 @@
-"""What is run with LVDM's case of its metrics."""
+"""Runs the recorded case of LVDM's metrics."""
 
 from __future__ import annotations
 

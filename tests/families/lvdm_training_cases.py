@@ -1,4 +1,4 @@
-"""What is run with LVDM's cases of training: losses and their gradients."""
+"""Runs the recorded cases of LVDM's training: losses and their gradients."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def autoencoder_losses(case: Case, folder: Path) -> None:
 
 
 def _check(got: Tensor, expected: Tensor, what: str, tolerance: float) -> None:
-    """Relative, but for what is zero."""
+    """A relative check, or an exact one where all expected values are zero."""
     if expected.any():
         check_sampled(got, expected, what, tolerance)
     else:
@@ -122,7 +122,7 @@ LOSSES = {"l1": l1, "l2": l2}
 
 
 def masks_of(params: dict) -> MaskDistribution:
-    """How often the original's configuration has which frames given."""
+    """The distribution of given frames in the original's configuration."""
     previous = params["n_prevs"] or (1,)
     return MaskDistribution(
         interpolation=params["p_interp"], prediction=params["p_pred"], n_previous=tuple(previous)

@@ -1,4 +1,4 @@
-"""What is run with each kind of ModelScope's cases."""
+"""Runs the recorded cases of ModelScope."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from videoldm.core.families import modelscope, published_plan
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.networks.diffusion_model import DiffusionModel
 
-# Tolerances: about three times what was measured here.
+# Tolerances: about three times the measured errors.
 FORWARD = 1e-5
 SAMPLING = 1e-5
 
@@ -44,7 +44,7 @@ def unet(case: Case, folder: Path) -> None:
 
 
 def check_names(case: Case, parts: modelscope.UNet, state: dict[str, Tensor]) -> None:
-    """Written in either naming, the weights are what they were."""
+    """Written with either naming, the weights are unchanged."""
     names, squeezed = case.told["keymap_original"], set(case.told["original_squeeze"])
     theirs = modelscope.to_foreign(parts, "diffusers")
     assert theirs.keys() == state.keys() == set(names.values())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 INCREMENT = 0x9E3779B97F4A7C15
 CHUNK = 1 << 16
-"""Numbers made together: so few that a core's cache holds them."""
+"""Numbers made at a time: few enough for a core's cache."""
 
 
 def tensor(seed: int, key: str, shape: Sequence[int], half: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is run with each kind of Stable Video Diffusion's cases."""
+"""Runs the recorded cases of Stable Video Diffusion."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from videoldm.core.tasks.decoding import decode
 from videoldm.core.tasks.start_image import StartImage
 from videoldm.core.weights.checkpoints import part
 
-# Tolerances: about three times what was measured here. Of sampling it is what the cases say: a step
-# of the original down from sigma 700 leaves the difference of numbers that are 700 times as large.
+# Tolerances: about three times the measured errors; for sampling, that of the cases: a step of the
+# original down from sigma 700 leaves the difference of numbers that are 700 times as large.
 FORWARD = 1e-5
 SAMPLING = 1e-4
 
@@ -37,7 +37,7 @@ def unet_of(case: Case, **told: Any) -> svd.UNet:
     state = part(case.weights(), UNET)
     shapes = {k: v.shape for k, v in state.items()}
     built, width = case.config, case.config["num_head_channels"]
-    if width == -1:  # The number of heads is told instead; all levels are equally wide then.
+    if width == -1:  # The number of heads is given instead; all levels then have the same width.
         width = built["model_channels"] // built["num_heads"]
     config = svd.detect(shapes, head_width=width, **told)
     if config.layout.channels == (config.context_width,) * config.layout.levels:
@@ -87,7 +87,7 @@ def unet(case: Case, folder: Path) -> None:
 
 
 def check_names(case: Case, parts: svd.UNet) -> None:
-    """Written in either naming, the weights are what they were."""
+    """Written with either naming, the weights are unchanged."""
     state, theirs = part(case.weights(), UNET), case.told.get("keymap_to_diffusers")
     both = {"ldm": {k: k for k in state}} | ({"diffusers": theirs} if theirs else {})
     for naming, keys in both.items():
@@ -130,7 +130,7 @@ def sampling_edm(case: Case, folder: Path) -> None:
         out = sample_euler(denoiser, x, levels, callback=report)
     for i, x in enumerate(seen):
         expected_x = expected[f"step{i}/x_in"]
-        # The original says what the network is shown or what the sampler has, by name.
+        # `x_in` is the sampler's x, not the scaled input of the network.
         check_sampled(x[0], expected_x, f"step {i}", SAMPLING)
     check_sampled(out[0], expected["samples"], "samples", SAMPLING)
     assert math.isclose(float(levels[0]), told["sigma_max"], rel_tol=1e-6)
@@ -141,7 +141,7 @@ def sampling_edm(case: Case, folder: Path) -> None:
 
 
 def parts_of(case: Case) -> files.Parts:
-    """As a whole file is taken apart, which here has no U-Net."""
+    """The case's weights, taken apart like those of a whole file; they have no U-Net."""
     return files.take_apart(case.weights(), "the case")
 
 
@@ -181,7 +181,7 @@ def vae_temporal(case: Case, folder: Path) -> None:
         check_close(value, expected[name], name, FORWARD)
     back = svd_decoder.to_foreign(decoder, "ldm", blend)
     assert back.keys() == state.keys()
-    # 1 - (1 - a) of a fixed share need not be a to the last bit.
+    # For a fixed share a, 1 - (1 - a) need not equal a to the last bit.
     for k, v in state.items():
         torch.testing.assert_close(back[k], v, atol=1e-7 if blend == "fixed" else 0, rtol=0)
     names = case.told.get("keymap_to_diffusers")

@@ -145,7 +145,7 @@ def test_taking_apart_and_putting_together_changes_nothing(variant, spelling):
     back = animatediff.to_original(again, config)
     assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in back)
     found = detect({k: tuple(v.shape) for k, v in state.items()}, norm_groups=8, heads=4)
-    # Two levels are nobody's, so neither they nor three tell XL's beta; depths are never told.
+    # Two levels are no published layout, so XL's beta is taken for v3; depths cannot be detected.
     named = "v3" if variant == "sdxl" else variant
     assert replace(found, layout=config.layout) == replace(config, variant=named)
 
@@ -163,7 +163,7 @@ def test_modules_of_one_way_through_the_network_alone_are_recognised(lacking):
 
 
 def packings(state, folder: Path):
-    """The same modules as people have them."""
+    """Writes the same modules in every packing that circulates."""
     image = {"conv_in.weight": torch.zeros(32, 4, 3, 3), "down_blocks.0.resnets.0.norm1.bias": (
         torch.zeros(32))}  # fmt: skip
     prefixed = {f"module.{k}": v for k, v in state.items()}
@@ -272,7 +272,7 @@ def test_more_steps_than_a_consistency_model_knows_are_refused():
 
 
 def test_timesteps_of_a_consistency_model_are_rounded_down_as_the_original_does():
-    """Its floating-point places can fall just below an integer: 100 of 200 is one of them."""
+    """Its floating-point positions can fall just below an integer, such as 100 of 200."""
     assert lcm_timesteps(4).tolist() == [999, 749, 499, 249]
     many = lcm_timesteps(194, distilled=200).tolist()
     assert 504 in many and 499 not in many
@@ -295,7 +295,7 @@ def test_untrained_and_switched_off_layers_are_the_image_model_bit_for_bit(varia
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_only_v1_and_its_kin_pool_the_norms_of_the_image_model(variant):
-    """Untrained modules add nothing: a frame depends on the others by the norms alone."""
+    """Untrained modules add nothing: a frame depends on the others only through the norms."""
     layers = TemporalLayers(toy_config(variant).layers_spec()).eval()
     alone, together = forward(layers, 1), forward(layers, 4)
     pooled = not torch.allclose(alone[:, :1], together[:, :1], atol=1e-5)

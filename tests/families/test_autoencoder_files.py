@@ -1,4 +1,4 @@
-"""Autoencoders in files of their own, under all names that circulate."""
+"""Autoencoders in files of their own, in every naming that circulates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CameraCtrl's files, and paths of cameras, beside the recorded cases."""
+"""CameraCtrl's files and camera paths, in addition to the recorded cases."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from videoldm.core.weights.checkpoints import CheckpointError
 
 
 def path(count: int = 4, step: float = 0.1) -> CameraPath:
-    """One that goes to the right."""
+    """A camera path to the right."""
     poses = torch.eye(4, dtype=torch.float64).repeat(count, 1, 1)
     poses[:, 0, 3] = -step * torch.arange(count)
     return CameraPath(intrinsics=torch.tensor([[0.5, 0.9, 0.5, 0.5]]).repeat(count, 1),
@@ -107,7 +107,7 @@ def views_of(*windows: range) -> Views:
 
 
 def test_views_see_the_cameras_of_their_own_frames():
-    """Side by side, they are what separate videos are, each at its own cameras."""
+    """Without overlap, they equal separate videos, each with its own cameras."""
     use, parts = CameraUse(path=path(12)), (range(3), range(3, 6))
     together = followed(use, 6, numbers=tuple(range(5, 11)), views=views_of(*parts))
     for part in parts:
@@ -124,7 +124,7 @@ def test_views_of_more_frames_than_the_encoder_knows():
 
 
 def test_moments_are_right_in_segments_of_three_frames():
-    """The cross product is along the coordinates, whatever else has three of something."""
+    """The cross product runs over the coordinates, even if another axis has three entries."""
     three, four = path(3).rays(6, 4), path(4).rays(6, 4)
     torch.testing.assert_close(three, four[:3])
     moment, d = three[:, :3], three[:, 3:]

@@ -29,7 +29,7 @@ from videoldm.nodes.headless import main
 
 
 def written(path):
-    """The header in the metadata."""
+    """The only key of the metadata, and the header that it holds."""
     with safe_open(path, framework="pt") as file:
         found = file.metadata()
     (key,) = found

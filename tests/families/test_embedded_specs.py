@@ -52,7 +52,7 @@ def test_sites_inside_and_between_modules_get_layers_of_their_own():
     assert isinstance(first, TemporalResBlockSpec) and first.embedding is None
     plain = spec_from_table(LAYOUT, sites=("mid.attn.0",), heads=(4, 4)).layers["mid.attn.0"]
     assert isinstance(plain, TemporalTransformerSpec)
-    assert plain.heads == 2  # as these files were trained: a table's heads are those in blocks
+    assert plain.heads == 2  # as these files were trained: a table's heads are for layers in blocks
 
 
 @pytest.mark.parametrize("name", embedded.TEMPORAL_LAYERS)

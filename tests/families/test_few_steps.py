@@ -1,4 +1,4 @@
-"""Motion modules that were distilled to a few steps, and settings that come with any of them."""
+"""Motion modules distilled to a few steps, and the usual settings of published models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "animatediff_lightning_4step_{}.safetensors"
 
 
 def toy_adapter() -> MotionAdapter:
-    """diffusers' class with its defaults, as Lightning's files for diffusers are read there."""
+    """diffusers' class with the defaults with which it reads Lightning's files."""
     return fill(
         MotionAdapter(
             block_out_channels=(32, 64), motion_layers_per_block=1, motion_norm_num_groups=8
@@ -43,7 +43,7 @@ def test_the_name_of_a_file_tells_its_steps(tmp_path, spelling):
 
 
 def test_files_for_diffusers_give_what_diffusers_gives(tmp_path):
-    """Its class against our layers, at one frame: statistics of the norm differ over more."""
+    """Its class against our layers, at one frame: over more, the norms' statistics differ."""
     adapter = toy_adapter().eval()
     file = tmp_path / NAME.format("diffusers")
     save_file({k: v.contiguous() for k, v in adapter.state_dict().items()}, file)

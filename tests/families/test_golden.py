@@ -34,7 +34,7 @@ CASES = discover()
 
 
 def runner(family, kind):
-    """What runs a kind of case: the longest name that the kind is, or begins with."""
+    """The function for a kind of case: by the longest name that it equals or begins with."""
     kinds = FAMILIES.get(family, {})
     fitting = [name for name in kinds if kind == name or kind.startswith(f"{name}_")]
     return kinds[max(fitting, key=len)] if fitting else None

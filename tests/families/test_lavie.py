@@ -35,8 +35,8 @@ def test_text_to_video_by_every_method(method, steps):
 
 
 def test_respaced_timesteps_are_spread_evenly_whatever_their_number():
-    """round(k 999 / (N - 1)), but for exact halves, where the original's running sum may fall on
-    either side: at 21 steps it gives 499 for 499.5."""
+    """round(k 999 / (N - 1)), except for exact halves, where the original's running sum may fall
+    on either side: at 21 steps it gives 499 for 499.5."""
     for steps in range(2, 1001):
         found = sampling.respaced_timesteps(steps).tolist()[::-1]
         assert found[0] == 0 and found[-1] == 999 and len(set(found)) == steps

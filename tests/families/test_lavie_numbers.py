@@ -1,5 +1,5 @@
-"""The numbers that LaVie's scripts have and its files do not hold: a wrong one makes videos that
-look nearly right."""
+"""Numbers that are in LaVie's scripts but not in its files: a wrong one makes videos that look
+nearly right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model(kind):
 
 
 def test_the_autoencoders_are_those_the_networks_were_trained_with(kind, model):
-    """An image of the VAE's unit latents comes back in the network's scale, and goes back."""
+    """Their published scale multiplies latents for the network, and divides those it makes."""
     factor, scale, prediction, _ = FACTS[kind]
     assert (model.factor, model.prediction) == (factor, prediction)
     latents = torch.ones(1, 1, 4, 1, 1)
@@ -54,7 +54,7 @@ def test_betas_are_linear_and_those_of_low_resolution_frames_scaled_linear(kind,
 
 
 def seen_first(how: sampling.Plan, walk: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a plan's sampler is given to begin with for noise of ones, and the sigma with it."""
+    """The first x and sigma that a plan's sampler passes to its denoiser, for noise of ones."""
     seen = []
 
     def denoiser(x, sigma):
@@ -98,8 +98,8 @@ def test_eulers_levels_are_those_of_the_pinned_scheduler(steps):
 
 @pytest.mark.parametrize("method, last", [("euler", 0), ("ddim", 1e-4), ("respaced_ddim", 0)])
 def test_results_are_in_the_networks_form(method, last):
-    """Towards one and the same x_0 every step is straight, down to sigma_0 of beta 1e-4 with ddim,
-    whose result is then scaled as the network sees it."""
+    """With a constant x_0 every step is exact, down to sigma_0 (of beta 1e-4) with ddim, whose
+    result is then scaled as the network sees it."""
     how, noise = sampling.plan(method, 3), normal(1, 1, 1, 1, 1).double()
     first, end = how.sigmas[0].double().item(), (last / (1 - last)) ** 0.5
     begun = noise.item() * (first if method == "euler" else (first**2 + 1) ** 0.5)
@@ -109,7 +109,7 @@ def test_results_are_in_the_networks_form(method, last):
 
 
 def test_published_settings():
-    """Sections of the scripts' own defaults, which the workflow as published repeats."""
+    """The scripts' own defaults, which the published workflow repeats."""
     steps = {kind: settings.steps for kind, settings in sampling.PUBLISHED.items()}
     assert steps == dict.fromkeys(FACTS, 50)
     scales = [settings.scale for settings in sampling.PUBLISHED.values()]

@@ -34,7 +34,7 @@ def sampled(make, how=None, **changes):
 
 
 def agreeing(condition):
-    """A made-up model that makes all frames of a clip alike, each clip in its own way."""
+    """A toy model that makes all frames of a chunk equal, but each chunk different."""
 
     def denoise(x, sigma):
         return (x / (1 + sigma)).mean(1, keepdim=True).expand_as(x).tanh()
@@ -43,13 +43,13 @@ def agreeing(condition):
 
 
 def jumps(video):
-    """How far neighbouring frames are apart, [t - 1]."""
+    """Mean absolute difference of neighbouring frames, [t - 1]."""
     return (video[:, 1:] - video[:, :-1]).flatten(2).abs().mean(-1)[0]
 
 
 def test_borders_of_blended_clips_do_not_show():
-    """Where independent clips meet, the video jumps; blended, no two frames are a fifth as far
-    apart as that, and none much farther than the others."""
+    """Independent chunks jump where they meet; blended, no difference of neighbours reaches a fifth
+    of that, or 2.5 times the median."""
     clean = plan("respaced_ddim", 10)  # The upsampler's own list ends on a little noise.
     independent = jumps(sampled(independent_chunks, clean))
     blended = jumps(sampled(upsample_whole, clean))
@@ -75,7 +75,7 @@ def model():
 
 
 def test_memory_does_not_grow_with_the_video(model):
-    """Latents, noise and low-resolution frames of the whole video set aside."""
+    """Not counting latents, noise and low-resolution frames of the whole video."""
     short, long = upsampling_peaks(model, (16, 40), height=12, width=12)
     ratio = long.working / short.working
     print(f"working {long.working:,} / {short.working:,} bytes = {ratio:.3f}; "

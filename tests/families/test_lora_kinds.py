@@ -1,5 +1,5 @@
-"""Every kind of adapter against its closed form: the difference is built here, module by module,
-from the definition and compared with what merging gives."""
+"""Every kind of adapter against its closed form: merging gives the difference that is built here
+from the definition."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def kron(w1, w2):
 
 
 def kronecker(weight):
-    """Both factors whole: there is no rank, so the alpha does not count."""
+    """Both factors are whole: there is no rank, so alpha does not count."""
     w1 = normal(2, 4, seed=1)
     w2 = normal(len(weight) // 2, weight.shape[1] // 4, *weight.shape[2:], seed=2)
     return dict(lokr_w1=w1, lokr_w2=w2), kron(w1, w2)
@@ -110,7 +110,7 @@ def test_without_an_alpha_the_scale_is_one(unet, kind):  # noqa: F811
 
 
 def as_layers(*convolutions):
-    """One 3x3 kernel that does what convolutions after each other do: the answer to impulses."""
+    """The one 3x3 kernel that equals a sequence of convolutions: its impulse response."""
     side = torch.eye(convolutions[-1].shape[1])[..., None, None]
     x = torch.nn.functional.pad(side, (1, 1, 1, 1))
     for kernel in reversed(convolutions):
@@ -232,7 +232,7 @@ def test_a_new_value_has_no_strength(unet):  # noqa: F811
 
 
 def test_channels_that_a_file_adds_change_nothing_here(unet):  # noqa: F811
-    """`reshape_weight` pads the weight with zeros; the new inputs are fed nothing."""
+    """`reshape_weight` pads the weight with zeros; the new inputs are zero."""
     weight = unet.state_dict()["conv_in.weight"]
     wider = (len(weight), 8, 3, 3)
     down, up = normal(RANK, *wider[1:]), normal(len(weight), RANK, 1, 1)
@@ -261,11 +261,11 @@ def test_factors_of_any_precision_are_summed_in_float32(unet, dtype):  # noqa: F
 
 
 # --------------------------------------------------------------------------------------------------
-# Keys that are somebody else's, and files that are.
+# Keys and files for other models.
 
 
 def test_what_came_along_is_skipped(unet, text_encoder):  # noqa: F811
-    """Textual inversions, further text encoders, layers that are not used."""
+    """Textual inversions, further text encoders, unused layers."""
     factors, difference = low_rank(unet.state_dict()[f"{QUERY}.weight"])
     one = torch.ones(2, 12)
     file = keys(QUERY, **factors, alpha=torch.tensor(ALPHA)) | {

@@ -113,7 +113,7 @@ def test_spellings_of_the_text_encoder(text_encoder, unet, spelling, path):  # n
 
 
 # --------------------------------------------------------------------------------------------------
-# PEFT's alpha, which stands in the file's metadata.
+# PEFT's alpha, which is in the file's metadata.
 
 
 def peft_file(path, state, config, where):

@@ -1,5 +1,5 @@
-"""Single files of image models as they circulate: what they hold is loaded, whatever the names;
-what training left behind is ignored; what cannot be used is named."""
+"""Single files of image models as they circulate: all namings load, leftovers of training are
+ignored, and what cannot be used is named."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ldm(toy):
 
 @pytest.fixture(scope="module")
 def open_toy():
-    """With OpenCLIP's names of the text encoder."""
+    """A toy, and its single file with OpenCLIP's names for the text encoder."""
     model = build_toy(OPEN_SPEC)
     return model, sd.to_ldm(model, OPEN_SPEC)
 

@@ -1,4 +1,4 @@
-"""ModelScope's files, network and layers, at full size without numbers and as toys."""
+"""ModelScope's files, network and layers, at full size on the meta device and as toys."""
 
 import pytest
 import svd_toys as toys

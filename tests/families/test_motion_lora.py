@@ -1,4 +1,4 @@
-"""Motion LoRAs: beside the modules as if they were merged, in every spelling, and added up."""
+"""Motion LoRAs: beside the modules they act as if merged, in every spelling, alone and added up."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_beside_layers_of_constant_strength_it_is_as_if_it_were_merged(variant):
 
 
 def test_frames_of_strength_0_project_as_without_it():
-    """Of the queries alone, which concern their own frame: the others stay as they are."""
+    """With a LoRA of the queries, which concern their own frame, the other frames do not change."""
     config = toy_config("v2")
     lora = {k: v for k, v in toy_lora(config).items() if "down_blocks.0" in k and "to_q_lora" in k}
     layers = animatediff.assemble(toy_state(config), config)

@@ -1,4 +1,4 @@
-"""The registry: whose file it is, and what its family can do."""
+"""The registry: which family a file belongs to, and what that family offers."""
 
 import pytest
 import torch

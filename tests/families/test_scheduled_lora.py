@@ -1,4 +1,4 @@
-"""LoRAs beside a network: as if they were merged, with a strength for every frame and step."""
+"""LoRAs beside a network: they act as if merged, with a strength for every frame and step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def unet():
 
 
 def toy_file(unet, paths=PATHS, seed=0):
-    """A LoRA of the plain kind, of every kind of module."""
+    """A plain LoRA for modules of every kind."""
     file = {}
     for k, path in enumerate(paths):
         weight = unet.get_submodule(path).weight
@@ -76,7 +76,7 @@ def test_beside_a_module_it_is_as_if_it_were_merged(unet, path):
     found, expected = run(unet, [one]), run(lora.apply(unet, file, 0.7))
     close(found, expected)
     assert not torch.allclose(run(unet), expected, atol=1e-4)
-    # The same strength for every frame, through what acts frame by frame.
+    # The same strength for every frame, on the path for strengths that differ.
     nearly = Curve(lines=(Line(((0, 0.7), (1, 0.7 + 1e-7)), "hold", "frames"),))
     close(run(unet, [Scheduled(one.updates, nearly)]), expected)
 
@@ -94,7 +94,7 @@ def test_every_kind_of_difference_has_a_layer(unet, kind, path):
 
 
 def test_a_convolution_in_three_and_a_bias(unet):
-    path = PATHS[6]  # which moves by two positions
+    path = PATHS[6]  # which has a stride of 2
     width = len(unet.get_submodule(path).weight)
     file = keys(
         path, down=normal(3, width, 1, 1), mid=normal(2, 3, 3, 3, seed=1),
@@ -149,7 +149,7 @@ def test_a_network_keeps_its_updates_whatever_else_changes(unet):
 
 
 def test_ldms_names_reach_the_modules_of_an_ldm_network(unet):
-    """What ComfyUI's U-Net is: other names of the same modules."""
+    """Such as ComfyUI's U-Net: the same modules under other names."""
     path, names = PATHS[0], inverse(unet_table(layout_of(unet.config)))
     old = rename(path, names)
     assert old.startswith("input_blocks.")
@@ -175,7 +175,7 @@ def test_what_cannot_stand_beside_is_refused_in_one_sentence(unet, factors, word
         lora.beside(unet, keys(PATHS[0], **factors))
 
 
-def test_rows_that_are_no_frames_are_told(unet):
+def test_rows_that_are_no_frames_are_refused(unet):
     one = Scheduled(lora.beside(unet, toy_file(unet, PATHS[:1])), per_frame([0.1, 0.2]))
     linear = unet.get_submodule(PATHS[0])
     with updated(unet, [one], Frames(range(4), 1, None)), pytest.raises(ValueError, match="3 rows"):

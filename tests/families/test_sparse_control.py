@@ -1,4 +1,4 @@
-"""SparseCtrl's files and what it does, beside the recorded cases."""
+"""SparseCtrl's files and effects, in addition to the recorded cases."""
 
 import pytest
 import torch

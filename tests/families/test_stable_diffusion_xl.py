@@ -70,7 +70,7 @@ def answers(model: sd.ImageModel) -> list[torch.Tensor]:
 
 def assert_same(one: sd.ImageModel, two: sd.ImageModel) -> None:
     for a, b in zip(answers(one), answers(two), strict=True):
-        # Weights in a mapped file lie at other addresses, for which other kernels are used.
+        # Weights in a mapped file are aligned differently, so that other kernels are used.
         assert (a - b).abs().max() < 1e-4 * a.abs().max()
 
 
@@ -91,7 +91,7 @@ def test_files_and_folders_load_back_to_equal_outputs(tmp_path):
 
 
 def test_files_that_comfyui_wrote_are_read(tmp_path):
-    """Its text encoders have transformers' names, the projection the way round of a linear map."""
+    """Its text encoders have transformers' names, and the projection that of a linear layer."""
     state = state_of(model := toy_model())
     ours = {k: v for k, v in state.items() if not k.startswith("conditioner.")}
     first = model.text_encoder.state_dict()

@@ -1,4 +1,4 @@
-"""Stable Video Diffusion's files, networks and layers, at full size without numbers and as toys."""
+"""SVD: its files, networks and layers, at full size on the meta device and as toys."""
 
 import re
 
@@ -106,7 +106,7 @@ def test_files_of_the_unet_alone(name):
     table = toys.names("svd_unet_keymap")
     assert svd.unet_to_foreign(unet, "ldm").keys() == table.keys()
     assert svd.unet_to_foreign(unet, "diffusers").keys() == set(table.values())
-    # One weight by name: the two namings agree on what is what.
+    # The two namings agree on every weight.
     first, second = (svd.keys.table(unet.config.layout, one) for one in ("ldm", "diffusers"))
     for ldm, diffusers in table.items():
         assert svd.keys.rename(ldm, first) == svd.keys.rename(diffusers, second)
@@ -235,7 +235,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path):
 
 
 def theirs(config: SvdConfig, state) -> UNetSpatioTemporalConditionModel:
-    """diffusers' network, its norms with the original's small number."""
+    """diffusers' network, with the original's eps in its norms."""
     layout = config.layout
     network = UNetSpatioTemporalConditionModel(
         block_out_channels=layout.channels,
@@ -293,7 +293,7 @@ def test_frames_that_are_images_do_not_read_the_layers():
         alone = image(x, step, given())
         every = network(x, step, given(image_only=torch.ones(1, 3)))
         some = network(x, step, given(image_only=torch.tensor([[0.0, 1.0, 0.0]])))
-    # The same modules, opened: their sums are in another order.
+    # The same modules, called part by part: their sums are in another order.
     torch.testing.assert_close(every, alone)
     torch.testing.assert_close(some[:, 1], alone[:, 1])
     assert not torch.allclose(some[:, 0], alone[:, 0])

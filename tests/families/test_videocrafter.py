@@ -41,7 +41,7 @@ def scales(length, last):
 
 
 def loadable(name):
-    """The published names and shapes, with numbers where they are read."""
+    """The published names and shapes, with values where they are read."""
     state = manifest(name)
     if "scale_arr" in state:
         state["scale_arr"] = scales(len(state["scale_arr"]), 0.7)

@@ -1,4 +1,4 @@
-"""The worlds: the same from a seed, exact words, boxes and flow, alike at every size."""
+"""The worlds: reproducible from a seed; exact captions, boxes and flow; alike at every size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is run with each kind of VideoCrafter's cases."""
+"""Runs the recorded cases of VideoCrafter."""
 
 from __future__ import annotations
 
