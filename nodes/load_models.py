@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .host import host, io
+from .host.shared.checkpoint_hints import TASKS, WEIGHTS, CheckpointHints, latent_data
 from .host.shared.model_names import (
     IMAGE_MODEL,
     TEMPORAL_DECODER,
@@ -13,7 +14,6 @@ from .host.shared.model_names import (
     default_name,
     offered,
 )
-from .host.shared.untold import TASKS, WEIGHTS, Untold, latent_data
 from .inputs import combo
 from .types import TemporalLayersType
 
@@ -141,7 +141,7 @@ class LoadVideoModel(io.ComfyNode):
     def execute(cls, model: str, weights: str = WEIGHTS[0], latents_of: str = NOT_SAID,
                 trained_for: str = NOT_SAID) -> io.NodeOutput:  # fmt: skip
         said = ("" if one == NOT_SAID else one for one in (latents_of, trained_for))
-        return io.NodeOutput(*host.load_video_model(model, Untold(weights, *said)))
+        return io.NodeOutput(*host.load_video_model(model, CheckpointHints(weights, *said)))
 
 
 class LoadTemporalLayers(io.ComfyNode):

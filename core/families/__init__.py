@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checkpoint_hints import CheckpointHints
 from .embedded import included as own
-from .untold import Untold
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,14 +41,14 @@ class Family:
     name: as in the headers of its files. detects: whether a file without a header is of this
     family. load_layers: temporal layers, to be injected into an image model. load_video_model: a
     whole U-Net with its layers injected; None where no file holds one. load_parts: the same with
-    whatever else the file holds; asks: whether it takes `untold`, what the weights do not reveal.
-    load_decoder: a temporal decoder, for latents of any image model with the same autoencoder.
-    load_autoencoder: a video autoencoder. published_plan: the original's noise levels by the name
-    of what was trained (such as "lavie base"), sampler and number of steps; None where nothing
-    special was published; own_levels: whether it also takes the model's own schedule. long_video:
-    the published script for long videos. usual_settings: default sampler, steps and guidance by the
-    same name. kinds: how messages call the kinds of its files. load_updates(path, layers, ops): a
-    LoRA of its temporal layers.
+    whatever else the file holds; takes_hints: whether it takes `hints`, which the weights do not
+    reveal. load_decoder: a temporal decoder, for latents of any image model with the same
+    autoencoder. load_autoencoder: a video autoencoder. published_plan: the original's noise levels
+    by the name of what was trained (such as "lavie base"), sampler and number of steps; None where
+    nothing special was published; takes_schedule: whether it also takes the model's own schedule.
+    long_video: the published script for long videos. usual_settings: default sampler, steps and
+    guidance by the same name. kinds: descriptions of its kinds of files, for messages.
+    load_updates(path, layers, ops): a LoRA of its temporal layers.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Family:
     load_parts: Callable[..., VideoParts] | None = None
     load_decoder: Callable[..., VideoDecoder] | None = None
     load_autoencoder: Callable[..., Autoencoder3D] | None = None
-    asks: bool = False
+    takes_hints: bool = False
     published_plan: Callable[..., Plan] | None = None
     long_video: LongVideoScript | None = None
-    own_levels: bool = False
+    takes_schedule: bool = False
     usual_settings: Callable[[str], UsualSettings | None] | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     task: str = ""  # if set, a model known only by this task is of this family
@@ -145,9 +145,9 @@ def _networks_for_video() -> tuple[Family, ...]:
             load_video_model=lvdm.load_model,
             load_parts=lvdm.load_parts,
             load_autoencoder=lvdm.load_vae,
-            asks=True,
+            takes_hints=True,
             published_plan=lvdm_sampling.published_plan,
-            own_levels=True,
+            takes_schedule=True,
             long_video=lvdm_sampling.SCRIPT,
             kinds=lvdm.KINDS_IN_WORDS,
         ),
@@ -158,7 +158,7 @@ def _networks_for_video() -> tuple[Family, ...]:
             load_video_model=videocrafter.load_model,
             load_parts=videocrafter.load_parts,
             published_plan=lvdm_sampling.published_plan,
-            own_levels=True,
+            takes_schedule=True,
         ),
     )
 
@@ -178,8 +178,8 @@ def family_of(path: Path) -> Family:
 
 
 def kind_in_words(family: str, kind: str) -> str | None:
-    """How messages call a kind of file, such as "temporal layers": as the family says, else as the
-    project's own format does; None for an unknown kind."""
+    """The description of a kind of file, such as "temporal layers": the family's, else that of the
+    project's own format; None for an unknown kind."""
     first, *published = families()
     named = next((one.kinds for one in published if one.name == family), {})
     return named.get(kind) or first.kinds.get(kind)
@@ -213,19 +213,19 @@ def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
 
 
 def load_video_parts(
-    path: Path, untold: Untold | None = None, **where: Any
+    path: Path, hints: CheckpointHints | None = None, **where: Any
 ) -> tuple[str, VideoParts]:
     """Load the video model in a file with whatever else the file holds: (family name, parts).
 
-    Raises CheckpointError for a file without a whole video model, and if `untold` lacks something
+    Raises CheckpointError for a file without a whole video model, and if `hints` lacks something
     that the weights do not reveal.
     """
     from .video_parts import VideoParts
 
     family = family_of(path)
     if family.load_parts is not None:
-        told = {"untold": untold or Untold()} if family.asks else {}
-        return family.name, family.load_parts(path, **told, **where)
+        more = {"hints": hints or CheckpointHints()} if family.takes_hints else {}
+        return family.name, family.load_parts(path, **more, **where)
     name, model = load_video_model(path, **where)
     return name, VideoParts(model=model)
 
@@ -267,8 +267,8 @@ def published_plan(
     """
     for family in families():
         if family.published_plan is not None and trained.split(" ")[0] == family.name:
-            told = {"schedule": schedule} if family.own_levels else {}
-            return family.published_plan(trained, sampler, steps, **told)
+            more = {"schedule": schedule} if family.takes_schedule else {}
+            return family.published_plan(trained, sampler, steps, **more)
     known = ", ".join(one.name for one in families() if one.published_plan)
     raise ValueError(f"settings as published are known for {known}, not for {trained!r}")
 

@@ -47,7 +47,7 @@ PUBLISHED_FORMATS = (
 
 
 @dataclass(frozen=True)
-class Known:
+class IdentifiedFile:
     """An identified file, ready to be written: tensors keep the names they came with."""
 
     header: Header
@@ -59,7 +59,7 @@ class Known:
         save(target, separate(self.state), self.header, dtype, metadata_key=key)
 
 
-def identify(path: Path) -> Known:
+def identify(path: Path) -> IdentifiedFile:
     """Read a file and check all its names and shapes.
 
     Supported are this project's own files, LaVie's three, motion modules of AnimateDiff and its
@@ -71,7 +71,7 @@ def identify(path: Path) -> Known:
         raise CheckpointError(f"{shown_path(path)} is a folder, expected one file of weights")
     header = header_of(path)
     if header is not None:
-        return Known(header, read_state(path))
+        return IdentifiedFile(header, read_state(path))
     try:
         state = lavie.read(path)
     except CheckpointError:
@@ -81,7 +81,7 @@ def identify(path: Path) -> Known:
         return _lavie(path, state)
     if prefix_of(state) is not None:
         return _motion_modules(path, state)
-    for known in (moving_images(path, state), text_to_video(path, state)):
+    for known in (svd_file(path, state), modelscope_file(path, state)):
         if known is not None:
             return known
     state = factorised_files.unwrapped(state)
@@ -93,14 +93,14 @@ def identify(path: Path) -> Known:
     return _stable_diffusion(path, state)
 
 
-def _lavie(path: Path, state: dict[str, Tensor]) -> Known:
+def _lavie(path: Path, state: dict[str, Tensor]) -> IdentifiedFile:
     config = lavie.config_of(path, state)
     lavie.assemble(on_meta(state), config, path.name)
     header = Header(family=lavie.FAMILY, kind=config.kind, config=config.as_dict())
-    return Known(header, state)
+    return IdentifiedFile(header, state)
 
 
-def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
+def _motion_modules(path: Path, state: dict[str, Tensor]) -> IdentifiedFile:
     """Under plain names, and without weights of an image network."""
     state = animatediff.without_prefix(state)
     config = animatediff.config_of(path, state)
@@ -109,56 +109,56 @@ def _motion_modules(path: Path, state: dict[str, Tensor]) -> Known:
     header = Header(
         family=animatediff.FAMILY, kind="temporal_layers", config={"variant": config.variant}
     )
-    return Known(header, {k: v for k, v in state.items() if k not in unused})
+    return IdentifiedFile(header, {k: v for k, v in state.items() if k not in unused})
 
 
-def moving_images(path: Path, state: dict[str, Tensor]) -> Known | None:
+def svd_file(path: Path, state: dict[str, Tensor]) -> IdentifiedFile | None:
     """Stable Video Diffusion: whole, its U-Net alone or its autoencoder alone; None for others."""
     plain = {k: v for k, v in state.items() if not is_leftover(k)}
     if svd.is_svd({k.removeprefix(svd_files.UNET): v.shape for k, v in plain.items()}):
         found = svd_files.take_apart(on_meta(plain), path.name)
         svd.assemble(found, path.name, device="meta")
         kept = {k: v for k, v in plain.items() if k not in svd_files.unused(plain)}
-        return Known(Header(family=svd.FAMILY, kind="video_model", config={}), kept)
+        return IdentifiedFile(Header(family=svd.FAMILY, kind="video_model", config={}), kept)
     alone = {k.removeprefix(svd_files.FIRST_STAGE): v for k, v in plain.items()}
     if svd_decoder.names_in(shapes(alone)) is None:
         return None
     svd_decoder.from_state(on_meta(alone), path.name)
-    return Known(Header(family=svd.FAMILY, kind="temporal_decoder", config={}), plain)
+    return IdentifiedFile(Header(family=svd.FAMILY, kind="temporal_decoder", config={}), plain)
 
 
-def text_to_video(path: Path, state: dict[str, Tensor]) -> Known | None:
+def modelscope_file(path: Path, state: dict[str, Tensor]) -> IdentifiedFile | None:
     """ModelScope's U-Net under plain names; None for other files."""
     plain = modelscope.without_prefix(state)
     if not modelscope.is_modelscope(shapes(plain)):
         return None
     modelscope.assemble(on_meta(plain), path.name)
-    return Known(Header(family=modelscope.FAMILY, kind="video_model", config={}), plain)
+    return IdentifiedFile(Header(family=modelscope.FAMILY, kind="video_model", config={}), plain)
 
 
-def _lvdm(path: Path, state: dict[str, Tensor]) -> Known:
+def _lvdm(path: Path, state: dict[str, Tensor]) -> IdentifiedFile:
     kind, on = lvdm.detect(shapes(state)), on_meta(state)
     # Any values will do: names and shapes do not depend on them.
-    told = lvdm.Told(data="sky", task="prediction")
+    hints = lvdm.LvdmHints(data="sky", task="prediction")
     if kind == lvdm.AUTOENCODER_ALONE:
         own = {k: v for k, v in on.items() if not is_leftover(k)}
-        lvdm.autoencoder_of(own, told, path.name)
+        lvdm.autoencoder_of(own, hints, path.name)
     else:
         for weights in ("raw", "average"):
             if weights == "raw" or any(key.startswith("model_ema.") for key in on):
-                lvdm.assemble(on, path.name, told, weights=weights, device="meta")
+                lvdm.assemble(on, path.name, hints, weights=weights, device="meta")
     return _published(LVDM, kind, state)
 
 
-def _published(family: str, kind: str, state: dict[str, Tensor]) -> Known:
+def _published(family: str, kind: str, state: dict[str, Tensor]) -> IdentifiedFile:
     """Without training leftovers, but with both sets of weights, the noise schedule and the table
     of signal scales; duplicate weights are kept once."""
     kept = {k: v for k, v in state.items() if factorised_files.is_used(k)}
     once = {k: v for k, v in kept.items() if not is_duplicate(k, kept)}
-    return Known(Header(family=family, kind=kind, config={}), once)
+    return IdentifiedFile(Header(family=family, kind=kind, config={}), once)
 
 
-def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
+def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> IdentifiedFile:
     """Without training leftovers; the model's name is its whole configuration."""
     state = dict(with_average(state, stable_diffusion.SPECS))
     if stable_diffusion.detect(shapes(state)) is None:
@@ -169,7 +169,7 @@ def _stable_diffusion(path: Path, state: dict[str, Tensor]) -> Known:
     kept = {k: v for k, v in state.items() if not is_leftover(k)}
     kind = "upsampler" if stable_diffusion.SPECS[found.name].max_noise_level else "image_model"
     header = Header(family=STABLE_DIFFUSION, kind=kind, config={"name": found.name})
-    return Known(header, kept)
+    return IdentifiedFile(header, kept)
 
 
 def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -28,6 +28,7 @@ from ..weights.weight_files import header_of
 from . import factorised_files as files
 from . import factorised_keys as keys
 from . import stable_diffusion_autoencoders as autoencoders
+from .checkpoint_hints import CheckpointHints
 from .factorised_config import Shapes, autoencoder_config, is_autoencoder_3d, is_lvdm
 from .factorised_files import UNET, Parts, Weights
 from .stable_diffusion import CLIP_LENGTH
@@ -35,7 +36,6 @@ from .stable_diffusion_parts import is_leftover
 from .stable_diffusion_refusals import what_it_is
 from .stable_diffusion_specs import CLIP_L
 from .stable_diffusion_text import TextModel
-from .untold import Untold
 from .video_parts import VideoParts
 
 FAMILY, AUTOENCODER_KIND, MODEL_KIND = "lvdm", "autoencoder_3d", "factorised_model"
@@ -70,7 +70,7 @@ PADDING = 49407  # the token that pads short prompts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class LvdmHints:
     """What a file's weights do not reveal.
 
     data: the 3D autoencoder's training data, one of LATENTS. task: of a model conditioned on
@@ -112,7 +112,7 @@ def detect(shapes: Shapes) -> str | None:
 
 def load(
     path: str | os.PathLike,
-    told: Told | None = None,
+    hints: LvdmHints | None = None,
     *,
     weights: Weights = "published",
     dtype: torch.dtype = torch.float32,
@@ -123,43 +123,43 @@ def load(
     weights: "published" is the running average for models conditioned on frames, and the raw
     weights for unconditional and text-to-video models, as the original samples them. Raises
     CheckpointError for a file that is missing, broken, incomplete or of another family, and if
-    `told` lacks something that the weights do not reveal.
+    `hints` lacks something that the weights do not reveal.
     """
     path = Path(path)
-    own = own_told(path)
+    own = header_hints(path)
     if own is not None:
-        told, weights = own, "raw"  # such files hold no others
-    return assemble(files.read(path), path.name, told, weights=weights, dtype=dtype, device=device)
+        hints, weights = own, "raw"  # such files hold no others
+    return assemble(files.read(path), path.name, hints, weights=weights, dtype=dtype, device=device)
 
 
 def assemble(
     state: Mapping[str, Tensor],
     name: str,
-    told: Told | None = None,
+    hints: LvdmHints | None = None,
     *,
     weights: Weights = "published",
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LvdmModel:
     """Build the model from a checkpoint's state dict; `name` is what errors call the file."""
-    told = told or Told()
+    hints = hints or LvdmHints()
     kind = detect({k: v.shape for k, v in state.items()})
     if kind is None or kind == AUTOENCODER_ALONE:
         what = ": it is a 3D autoencoder alone" if kind else what_it_is(state)
         raise CheckpointError(f"{name} is not an LVDM model{what}")
     found = files.take_apart(state, name)
-    task = _task(kind, told, name)
-    autoencoder = _autoencoder(found, told, name, dtype)
-    (time, factor), scale, shift = _latents(autoencoder, kind, told, name)
+    task = _task(kind, hints, name)
+    autoencoder = _autoencoder(found, hints, name, dtype)
+    (time, factor), scale, shift = _latents(autoencoder, kind, hints, name)
     published: Weights = "average" if kind == GIVEN else "raw"
     own = files.unet_weights(found, weights, published, name)
     network = files.load_unet(own, name, dtype).to(device)
-    text = files.load_text_encoder(found.text, told.text or CLIP_L, name, dtype)
+    text = files.load_text_encoder(found.text, hints.text or CLIP_L, name, dtype)
     first, last = TEXT_BETAS if kind == WITH_TEXT else UNCONDITIONAL_BETAS
     schedule = files.schedule_of(state, scaled_linear(start=first, end=last), name)
     model = DiffusionModel(
         network=network,
-        preconditioning=discrete(told.prediction, schedule),
+        preconditioning=discrete(hints.prediction, schedule),
         own_task=task,
         latent_channels=network.config.latent_channels,
         factor=factor,
@@ -177,36 +177,36 @@ def assemble(
 
 
 def _latents(
-    autoencoder: Autoencoder3D | AutoencoderKL | None, kind: str, told: Told, name: str
+    autoencoder: Autoencoder3D | AutoencoderKL | None, kind: str, hints: LvdmHints, name: str
 ) -> tuple[tuple[int, int], float, float]:
     """(frames and pixels per latent position, latent scale, latent shift)."""
-    config = autoencoder.config if isinstance(autoencoder, Autoencoder3D) else told.autoencoder
+    config = autoencoder.config if isinstance(autoencoder, Autoencoder3D) else hints.autoencoder
     if config is not None:
         return config.factors[:2], config.scale, config.shift
     if kind == WITH_TEXT:
         return (1, 8), IMAGE_LATENT_SCALE, 0.0
-    return (4, 8), *latents_of(told, name)
+    return (4, 8), *latents_of(hints, name)
 
 
-def _task(kind: str, told: Told, name: str) -> str:
+def _task(kind: str, hints: LvdmHints, name: str) -> str:
     if kind != GIVEN:
         return "text to video" if kind == WITH_TEXT else ""
-    if told.task not in GIVEN_TASKS:
+    if hints.task not in GIVEN_TASKS:
         raise CheckpointError(
             f"{name} was trained for prediction or for interpolation, which its weights do not "
-            f"tell; say which of the two, got {told.task!r}"
+            f"tell; say which of the two, got {hints.task!r}"
         )
-    return told.task
+    return hints.task
 
 
-def latents_of(told: Told, name: str) -> tuple[float, float]:
+def latents_of(hints: LvdmHints, name: str) -> tuple[float, float]:
     """Scale and shift of latents; CheckpointError if the training data is not specified."""
-    if told.data not in LATENTS:
+    if hints.data not in LATENTS:
         raise CheckpointError(
             f"the latents of {name} are scaled by the data it was trained on, which its weights do "
-            f"not tell; say which of {', '.join(LATENTS)}, got {told.data!r}"
+            f"not tell; say which of {', '.join(LATENTS)}, got {hints.data!r}"
         )
-    return LATENTS[told.data]
+    return LATENTS[hints.data]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -233,12 +233,12 @@ def load_model(path: Path, **where: Any) -> DiffusionModel:
     return load(path, **where).model
 
 
-def load_parts(path: Path, *, untold: Untold, **where: Any) -> VideoParts:
+def load_parts(path: Path, *, hints: CheckpointHints, **where: Any) -> VideoParts:
     """Load the model with its autoencoder and text encoder."""
-    told = Told(data=untold.data or None, task=untold.task or None)
-    found = load(path, told, weights=untold.weights, **where)
+    own = LvdmHints(data=hints.data or None, task=hints.task or None)
+    found = load(path, own, weights=hints.weights, **where)
     autoencoder, beside = found.autoencoder, path.with_name(BESIDE)
-    if autoencoder is None and own_told(path) is not None and beside.is_file():
+    if autoencoder is None and header_hints(path) is not None and beside.is_file():
         autoencoder = load_autoencoder(beside, **where)
     text = None
     if found.text_encoder is not None:
@@ -259,7 +259,7 @@ def load_vae(path: Path, **where: Any) -> Autoencoder3D:
     if not is_autoencoder_3d(shapes):
         raise CheckpointError(f"{path.name} holds no 3D autoencoder")
     config = autoencoder_config(shapes, scale=1.0, shift=0.0)
-    return load_autoencoder(path, Told(autoencoder=config), **where)
+    return load_autoencoder(path, LvdmHints(autoencoder=config), **where)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def load_vae(path: Path, **where: Any) -> Autoencoder3D:
 
 def load_autoencoder(
     path: str | os.PathLike,
-    told: Told | None = None,
+    hints: LvdmHints | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -286,12 +286,12 @@ def load_autoencoder(
         own = {k: v for k, v in state.items() if not is_leftover(k)}
     else:
         own = files.take_apart(state, path.name).autoencoder
-    return autoencoder_of(own, told or Told(), path.name, dtype).to(device)
+    return autoencoder_of(own, hints or LvdmHints(), path.name, dtype).to(device)
 
 
 def autoencoder_of(
     state: Mapping[str, Tensor],
-    told: Told,
+    hints: LvdmHints,
     name: str,
     dtype: torch.dtype = torch.float32,
 ) -> Autoencoder3D:
@@ -299,17 +299,17 @@ def autoencoder_of(
     shapes = {k: v.shape for k, v in state.items()}
     if not is_autoencoder_3d(shapes):
         raise CheckpointError(f"{name} holds no 3D autoencoder")
-    config = told.autoencoder or autoencoder_config(shapes, *latents_of(told, name))
+    config = hints.autoencoder or autoencoder_config(shapes, *latents_of(hints, name))
     return files.load_autoencoder_3d(state, config, name, dtype)
 
 
 def _autoencoder(
-    found: Parts, told: Told, name: str, dtype: torch.dtype
+    found: Parts, hints: LvdmHints, name: str, dtype: torch.dtype
 ) -> Autoencoder3D | AutoencoderKL | None:
     if not found.autoencoder:
         return None
     if is_autoencoder_3d({k: v.shape for k, v in found.autoencoder.items()}):
-        return autoencoder_of(found.autoencoder, told, name, dtype)
+        return autoencoder_of(found.autoencoder, hints, name, dtype)
     named = f"the autoencoder of {name}"
     return autoencoders.from_state(found.autoencoder, named, dtype, scale=IMAGE_LATENT_SCALE)
 
@@ -318,7 +318,7 @@ def _autoencoder(
 # The project's own files: the original's names, and in the header what weights do not reveal.
 
 
-def own_told(path: Path) -> Told | None:
+def header_hints(path: Path) -> LvdmHints | None:
     """The settings in the header of a model's file; None for any other file."""
     header = header_of(path)
     if header is None or header.kind != MODEL_KIND:
@@ -326,7 +326,7 @@ def own_told(path: Path) -> Told | None:
     with broken_config(path.name):
         config = dict(header.config)
         latents = Autoencoder3DConfig(**tuples(config.pop("autoencoder")))
-        return Told(autoencoder=latents, **config)
+        return LvdmHints(autoencoder=latents, **config)
 
 
 def autoencoder_header(config: Autoencoder3DConfig, notes: dict) -> Header:

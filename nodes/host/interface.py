@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...core.diffusion.denoiser import Denoiser
     from ...core.diffusion.free_init import FreeInit
     from ...core.diffusion.schedules import NoiseRange, NoiseSchedule
-    from ...core.families.untold import Untold
+    from ...core.families.checkpoint_hints import CheckpointHints
     from ...core.media.files import VideoStream
     from ...core.media.new_files import NewFile
     from ...core.networks.cameras import CameraUse
@@ -166,7 +166,7 @@ class Host(Protocol):
     # Loading. `name` is one of the pack's own models or a file in the kind's models folder.
 
     def load_image_model(self, name: str) -> tuple[Wire, Wire, Wire]: ...
-    def load_video_model(self, name: str, untold: Untold) -> tuple[Wire, ...]:
+    def load_video_model(self, name: str, hints: CheckpointHints) -> tuple[Wire, ...]:
         """A video model, its temporal layers alone, and the CLIP_VISION, VAE and CLIP of the same
         file; for those that it lacks, placeholders that raise when used."""
 

@@ -75,7 +75,7 @@ def autoencoder(case: Case, folder: Path) -> None:
     check_close(moments, expected["moments"], "moments", PIXELS)
     packed = case.folder / "model.ckpt"
     if packed.is_file():
-        loaded = lvdm.load_autoencoder(packed, lvdm.Told(autoencoder=config)).state_dict()
+        loaded = lvdm.load_autoencoder(packed, lvdm.LvdmHints(autoencoder=config)).state_dict()
         own = module.state_dict()
         assert own.keys() == loaded.keys() and all(torch.equal(own[k], loaded[k]) for k in own)
 
@@ -127,14 +127,14 @@ def schedule_of(told: Mapping[str, Any]) -> NoiseSchedule:
     )
 
 
-def told_of(case: Case) -> lvdm.Told:
+def hints_of(case: Case) -> lvdm.LvdmHints:
     params = case.told["config"]["params"]
     first_stage = params["first_stage_config"]["params"]
     inner = None
     if "encoder" in first_stage["ddconfig"]:
         latents = dict(scale=params["scale_factor"], shift=params["shift_factor"])
         inner = factorised.autoencoder_config(first_stage, **latents)
-    return lvdm.Told(
+    return lvdm.LvdmHints(
         task="interpolation" if params.get("p_interp") else "prediction",
         prediction=params.get("parameterization", "eps"),
         autoencoder=inner,
@@ -143,7 +143,7 @@ def told_of(case: Case) -> lvdm.Told:
 
 
 def model_of(case: Case, folder: Path, weights: lvdm.Weights = "published") -> lvdm.LvdmModel:
-    return lvdm.load(checkpoint(case, folder), told_of(case), weights=weights)
+    return lvdm.load(checkpoint(case, folder), hints_of(case), weights=weights)
 
 
 def decoded(found: lvdm.LvdmModel, latents: Tensor) -> Tensor:

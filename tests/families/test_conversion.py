@@ -85,11 +85,11 @@ def test_stable_diffusion_is_checked_and_freed_of_what_training_left(family):
 
 
 def test_a_published_format_keeps_its_readers(tmp_path):
-    from videoldm.core.families.conversion import Known
+    from videoldm.core.families.conversion import IdentifiedFile
     from videoldm.core.weights.checkpoints import read_header
 
     header = Header(family="stable diffusion", kind="image_model", config={"name": "x"})
-    Known(header, {"a": torch.ones(2)}).write(tmp_path / "a.safetensors")
+    IdentifiedFile(header, {"a": torch.ones(2)}).write(tmp_path / "a.safetensors")
     assert read_header(tmp_path / "a.safetensors") is None
     assert written(tmp_path / "a.safetensors")[1]["config"] == {"name": "x"}
 
@@ -167,7 +167,7 @@ def test_lvdm_and_videocrafter_keep_what_either_kind_of_weights_needs(name, monk
     average = [k for k in state if k.startswith("model_ema.diffusion")]
     assert set(average) <= known.state.keys()
     if name == "lvdm_long_sky_pred":
-        again = lvdm.assemble(known.state, "a", lvdm.Told(data="sky", task="prediction"),
+        again = lvdm.assemble(known.state, "a", lvdm.LvdmHints(data="sky", task="prediction"),
                               device="meta")  # fmt: skip
         assert again.model.task == "prediction"
         assert "first_stage_model.decoder.conv_out.weight" not in known.state
@@ -175,14 +175,14 @@ def test_lvdm_and_videocrafter_keep_what_either_kind_of_weights_needs(name, monk
 
 def test_a_converted_autoencoder_loads_like_the_original(tmp_path, monkeypatch):
     monkeypatch.setitem(FACTORS, 1, factorised_toys.AUTOENCODER.factors)
-    module, told = factorised_toys.autoencoder(), lvdm.Told(data="sky")
+    module, hints = factorised_toys.autoencoder(), lvdm.LvdmHints(data="sky")
     own = autoencoder_to_original(module.state_dict(), module.config)
     losses = {"loss.logvar": torch.zeros(())}
     torch.save({"epoch": 1, "state_dict": own | losses}, tmp_path / "ae.ckpt")
     assert main(["convert", str(tmp_path / "ae.ckpt")]) == 0
     key, header = written(tmp_path / "ae.safetensors")
     assert header["family"] == "lvdm" and header["kind"] == "autoencoder" and key != "videoldm"
-    one, two = (lvdm.load_autoencoder(tmp_path / f"ae.{end}", told).state_dict()
+    one, two = (lvdm.load_autoencoder(tmp_path / f"ae.{end}", hints).state_dict()
                 for end in ("ckpt", "safetensors"))  # fmt: skip
     assert all(torch.equal(one[k], two[k]) for k in one)
 

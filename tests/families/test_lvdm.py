@@ -13,8 +13,8 @@ from videoldm.core.networks.autoencoder_3d import Autoencoder3D
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.weights.checkpoints import CheckpointError
 
-TOY = lvdm.Told(autoencoder=toys.AUTOENCODER, task="prediction")
-SKY = lvdm.Told(data="sky", task="interpolation")
+TOY = lvdm.LvdmHints(autoencoder=toys.AUTOENCODER, task="prediction")
+SKY = lvdm.LvdmHints(data="sky", task="interpolation")
 PARAMETERS = {
     "lvdm_short_sky": 548_904_580,
     "lvdm_long_sky_pred": 549_163_908,
@@ -198,13 +198,13 @@ def test_a_file_that_does_not_fit_is_refused_by_name(change, words):
 def test_what_weights_do_not_tell_must_be_said():
     state = toys.manifest("lvdm_long_sky_pred")
     with pytest.raises(CheckpointError, match="say which of sky, taichi, ucf, got None"):
-        lvdm.assemble(state, "a", lvdm.Told(task="prediction"))
+        lvdm.assemble(state, "a", lvdm.LvdmHints(task="prediction"))
     with pytest.raises(CheckpointError, match="say which of the two, got None"):
-        lvdm.assemble(state, "a", lvdm.Told(data="sky"))
+        lvdm.assemble(state, "a", lvdm.LvdmHints(data="sky"))
     with pytest.raises(CheckpointError, match="an autoencoder of 1 stages does not tell"):
         lvdm.assemble(toys.checkpoint("unconditional"), "a", SKY)
-    told = lvdm.Told(data="taichi", task="prediction")
-    taichi = lvdm.assemble(state, "a", told, device="meta").model
+    hints = lvdm.LvdmHints(data="taichi", task="prediction")
+    taichi = lvdm.assemble(state, "a", hints, device="meta").model
     assert taichi.latent_scale == 0.175733933 and taichi.latent_shift == -0.03291025
 
 

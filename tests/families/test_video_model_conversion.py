@@ -72,7 +72,7 @@ def test_text_to_video_stays_what_it_is_under_plain_names(names, tmp_path):
 ])  # fmt: skip
 def test_every_published_file_is_known_at_full_size(name, kind):
     state, path = svd_toys.manifest(name), Path(f"{name}.safetensors")
-    found = conversion.moving_images(path, state) or conversion.text_to_video(path, state)
+    found = conversion.svd_file(path, state) or conversion.modelscope_file(path, state)
     assert found.header.kind == kind
     left = {k for k in state if k.endswith("position_ids") or k in svd_files.unused(state)}
     prefixes = ("model.diffusion_model.", "unet.")

@@ -42,7 +42,7 @@ def distance(a, b):
 
 def models():
     """Toy models by what they are given."""
-    toy = lvdm.Told(autoencoder=toys.AUTOENCODER, task="prediction")
+    toy = lvdm.LvdmHints(autoencoder=toys.AUTOENCODER, task="prediction")
     alone = dict(average=False, first_stage=False)
     crafters = ("videocrafter 1", "videocrafter image")
     return {

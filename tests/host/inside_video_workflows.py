@@ -50,7 +50,7 @@ async def run(prompt: dict) -> list[str]:
 
 def ran(name: str) -> dict:
     found = name, toys.parts(name)
-    families.load_video_parts = lambda path, untold, **where: found
+    families.load_video_parts = lambda path, hints, **where: found
     (BASE / "models" / "videoldm" / toys.model_file(name)).write_bytes(b"{}")
     before = set(BASE.joinpath("output").rglob("*.*"))
     faults = asyncio.run(run(toys.small_prompt(name)))

@@ -40,7 +40,7 @@ def headless(tmp_path, monkeypatch):
 
     def run(name: str) -> list[Path]:
         found = name, toys.parts(name)
-        monkeypatch.setattr(families, "load_video_parts", lambda path, untold, **where: found)
+        monkeypatch.setattr(families, "load_video_parts", lambda path, hints, **where: found)
         (tmp_path / "models" / "videoldm" / toys.model_file(name)).write_bytes(b"{}")
         Executor(node_registry()).run(graph_from_api(toys.small_prompt(name)))
         return sorted(tmp_path.joinpath("output").rglob("*.*"))

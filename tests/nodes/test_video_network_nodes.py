@@ -225,5 +225,5 @@ def test_an_image_stands_beside_a_prompt_for_every_frame():
 
 
 def test_the_embedded_network_finds_its_autoencoder_beside_it(models):
-    found = lvdm.load_parts(models / "videoldm" / "own.safetensors", untold=lvdm.Untold())
+    found = lvdm.load_parts(models / "videoldm" / "own.safetensors", hints=lvdm.CheckpointHints())
     assert found.autoencoder.config == FACTORS and embedded.FAMILY == "embedded"

@@ -16,7 +16,7 @@ from videoldm.nodes import node_registry
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_runs_headless(toys, tmp_path, monkeypatch, name):
     found = name, parts(name)
-    monkeypatch.setattr(families, "load_video_parts", lambda path, untold, **where: found)
+    monkeypatch.setattr(families, "load_video_parts", lambda path, hints, **where: found)
     (tmp_path / "models" / "videoldm").mkdir(parents=True)
     (tmp_path / "models" / "videoldm" / model_file(name)).write_bytes(b"{}")
     Executor(node_registry()).run(graph_from_api(small_prompt(name)))

@@ -111,6 +111,6 @@ def test_a_trained_network_is_loaded_with_the_autoencoder_s_scale(task, tmp_path
     losses["loss"].backward()
     assert task.module.conv_out.weight.grad.any()
     task.save(tmp_path / "model.safetensors", {})
-    found = lvdm.load_parts(tmp_path / "model.safetensors", untold=lvdm.Untold())
+    found = lvdm.load_parts(tmp_path / "model.safetensors", hints=lvdm.CheckpointHints())
     assert found.model.task == "prediction" and found.model.temporal_factor == 2
     assert found.model.latent_scale == found.autoencoder.config.scale

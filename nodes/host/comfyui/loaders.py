@@ -18,8 +18,8 @@ from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
 from ....core import families
 from ....core.families import image_models
+from ....core.families.checkpoint_hints import CheckpointHints
 from ....core.families.image_models import ImageModel
-from ....core.families.untold import Untold
 from ....core.networks.cameras import CameraUse
 from ....core.networks.temporal_layers import FULL_STRENGTH, TemporalLayers
 from ....core.networks.temporal_layers_spec import TemporalLayersSpec
@@ -74,19 +74,19 @@ class Loaders:
             return model, *_diffusers_upsampler_parts(path)
         return model, *_checkpoint(path, output_model=False)[1:3]
 
-    def video_model(self, name: str, untold: Untold) -> tuple:
+    def video_model(self, name: str, hints: CheckpointHints) -> tuple:
         """A video model in one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
         path = model_file(self.folders, VIDEO_MODEL, name)
-        _, found = families.load_video_parts(path, untold)
+        _, found = families.load_video_parts(path, hints)
         model, layers = (
-            video_patcher(found.model, path, untold),
+            video_patcher(found.model, path, hints),
             MissingPart(NO_LAYERS.format(name)),
         )
         for own in found.model.sets:
             again = _layers_patcher, (path,)
             layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, again)
             model = inject(model, layers, FULL_STRENGTH)
-        return model, layers, *further_parts(found, path, untold)
+        return model, layers, *further_parts(found, path, hints)
 
     def temporal_layers(self, name: str) -> LoadedLayers:
         """Layers that come with the pack, or those in a file."""

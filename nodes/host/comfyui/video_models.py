@@ -9,7 +9,7 @@ import comfy.model_management as manager
 import comfy.model_patcher
 
 from ....core import families
-from ....core.families.untold import Untold
+from ....core.families.checkpoint_hints import CheckpointHints
 from ....core.families.video_parts import VideoParts
 from ....core.networks.diffusion_model import DiffusionModel
 from ..shared.image_prompter import ImagePrompter
@@ -24,47 +24,47 @@ from .video_network import build_video_patcher
 
 
 def video_patcher(
-    model: DiffusionModel, path: Path, untold: Untold, *, disable_dynamic: bool = False
+    model: DiffusionModel, path: Path, hints: CheckpointHints, *, disable_dynamic: bool = False
 ) -> Any:
     """A patcher of a network made for video, or of an image network without temporal layers."""
     build = build_video_patcher if model.has_time_axis else _build_image
     patcher = build(model, disable_dynamic=disable_dynamic)
-    return renewable(patcher, _model_again, path, untold)
+    return renewable(patcher, _model_again, path, hints)
 
 
 def _build_image(model: DiffusionModel, *, disable_dynamic: bool) -> Any:
     return build_patcher(model, None, disable_dynamic=disable_dynamic)
 
 
-def further_parts(found: VideoParts, path: Path, untold: Untold) -> tuple[Any, Any, Any]:
+def further_parts(found: VideoParts, path: Path, hints: CheckpointHints) -> tuple[Any, Any, Any]:
     """(CLIP_VISION, VAE, CLIP) of the file; missing ones raise an error when they are used."""
     vision: Any = MissingPart(NO_CLIP_VISION.format(path.name))
     if found.image_encoder is not None:
         vision = _vision(found)
-        renewable(vision.patcher, _vision_again, path, untold)
+        renewable(vision.patcher, _vision_again, path, hints)
     vae: Any = video_vae(found, path.name)
     if not isinstance(vae, MissingPart):
         vae = VideoLDMVAE(vae)
-        renewable(vae.patcher, _vae_again, path, untold)
+        renewable(vae.patcher, _vae_again, path, hints)
     clip: Any = without_clip(path.name, found.model)
     if found.text is not None:
         clip = build_clip(found.text)
-        renewable(clip.patcher, _clip_again, path, untold)
+        renewable(clip.patcher, _clip_again, path, hints)
     return vision, vae, clip
 
 
-def _read(path: Path, untold: Untold) -> VideoParts:
-    return families.load_video_parts(path, untold)[1]
+def _read(path: Path, hints: CheckpointHints) -> VideoParts:
+    return families.load_video_parts(path, hints)[1]
 
 
-def _model_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
-    model = _read(path, untold).model
-    return video_patcher(model, path, untold, disable_dynamic=disable_dynamic)
+def _model_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+    model = _read(path, hints).model
+    return video_patcher(model, path, hints, disable_dynamic=disable_dynamic)
 
 
-def _vision_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
-    patcher = _vision(_read(path, untold), disable_dynamic=disable_dynamic).patcher
-    return renewable(patcher, _vision_again, path, untold)
+def _vision_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+    patcher = _vision(_read(path, hints), disable_dynamic=disable_dynamic).patcher
+    return renewable(patcher, _vision_again, path, hints)
 
 
 def _vision(found: VideoParts, *, disable_dynamic: bool = False) -> Any:
@@ -80,12 +80,12 @@ def _vision(found: VideoParts, *, disable_dynamic: bool = False) -> Any:
     return vision
 
 
-def _vae_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
-    own = video_vae(_read(path, untold), path.name)
+def _vae_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+    own = video_vae(_read(path, hints), path.name)
     patcher = VideoLDMVAE(own, disable_dynamic=disable_dynamic).patcher
-    return renewable(patcher, _vae_again, path, untold)
+    return renewable(patcher, _vae_again, path, hints)
 
 
-def _clip_again(path: Path, untold: Untold, disable_dynamic: bool = False) -> Any:
-    clip = build_clip(_read(path, untold).text, disable_dynamic=disable_dynamic)
-    return renewable(clip.patcher, _clip_again, path, untold)
+def _clip_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+    clip = build_clip(_read(path, hints).text, disable_dynamic=disable_dynamic)
+    return renewable(clip.patcher, _clip_again, path, hints)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..shared.untold import Untold
+from ..shared.checkpoint_hints import CheckpointHints
 from . import io
 from .host import host
 
@@ -30,7 +30,7 @@ class ImageOnlyCheckpointLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, ckpt_name: str) -> io.NodeOutput:
-        model, _, clip_vision, vae, *_ = host.load_video_model(ckpt_name, Untold())
+        model, _, clip_vision, vae, *_ = host.load_video_model(ckpt_name, CheckpointHints())
         return io.NodeOutput(model, clip_vision, vae)
 
 

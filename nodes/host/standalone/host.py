@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ....core.diffusion.curves import Curve
     from ....core.diffusion.free_init import FreeInit
-    from ....core.families.untold import Untold
+    from ....core.families.checkpoint_hints import CheckpointHints
     from ....core.media.files import VideoStream
     from ....core.networks.cameras import CameraUse
     from ....core.networks.image_conditions import KeyframeImages
@@ -107,8 +107,8 @@ class StandaloneHost:
     def load_image_model(self, name: str) -> tuple:
         return self.loaders.image_model(name)
 
-    def load_video_model(self, name: str, untold: Untold) -> tuple:
-        return self.loaders.video_model(name, untold)
+    def load_video_model(self, name: str, hints: CheckpointHints) -> tuple:
+        return self.loaders.video_model(name, hints)
 
     def load_temporal_layers(self, name: str) -> TemporalLayers:
         return self.loaders.temporal_layers(name)

@@ -13,10 +13,10 @@ from torch import nn
 from ....core import families
 from ....core.diffusion.curves import Curve
 from ....core.families import controlnets, image_models
+from ....core.families.checkpoint_hints import CheckpointHints
 from ....core.families.image_models import ImageModel
 from ....core.families.lora import apply as apply_lora
 from ....core.families.lora import beside, read_lora
-from ....core.families.untold import Untold
 from ....core.networks.cameras import CameraUse
 from ....core.networks.injected_sets import Injection
 from ....core.networks.sites import layout_of
@@ -87,10 +87,10 @@ class Loaders:
         path = model_file(self.folders, TEMPORAL_LAYERS, name)
         return families.load_temporal_layers(path, **self._there)
 
-    def video_model(self, name: str, untold: Untold) -> tuple:
+    def video_model(self, name: str, hints: CheckpointHints) -> tuple:
         """A video model in one file: MODEL, layers, CLIP_VISION, VAE and CLIP."""
         path = model_file(self.folders, VIDEO_MODEL, name)
-        _, found = families.load_video_parts(path, untold, **self._there)
+        _, found = families.load_video_parts(path, hints, **self._there)
         layers = [one.layers for one in found.model.sets] or [MissingPart(NO_LAYERS.format(name))]
         vision = MissingPart(NO_CLIP_VISION.format(path.name))
         if found.resampler is not None:

@@ -13,7 +13,7 @@ TASKS = ("prediction", "interpolation")
 
 
 @dataclass(frozen=True)
-class Untold:
+class CheckpointHints:
     """weights: one of WEIGHTS. data: the video autoencoder's training data, one of `latent_data()`.
     task: one of TASKS. "": not specified."""
 
