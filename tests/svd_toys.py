@@ -80,7 +80,7 @@ def single_file(temporal: bool = True, levels: int = LEVELS) -> dict[str, Tensor
     """The state dict of a published file, including the unused weights that it has."""
     state = {files.UNET + k: v for k, v in svd.unet_to_foreign(unet(), "ldm").items()}
     given = autoencoder_to_ldm(autoencoder(levels).state_dict(), levels, LAYERS)
-    state |= {files.GIVEN + k: v for k, v in given.items()}
+    state |= {files.CONDITIONER + k: v for k, v in given.items()}
     first = dict(given)
     if temporal:
         first = {k: v for k, v in given.items() if k.startswith("encoder.")}
@@ -139,7 +139,7 @@ def write_as_core_detects(folder: Path, name: str) -> Path:
     state |= {k: v / 10 for k, v in state.items() if k.startswith(f"{files.UNET}out.2.")}
     first = _first_stage()
     state |= {files.FIRST_STAGE + k: v for k, v in first.items()}
-    state |= {files.GIVEN + k: v for k, v in first.items() if k.startswith(files.ENCODER)}
+    state |= {files.CONDITIONER + k: v for k, v in first.items() if k.startswith(files.ENCODER)}
     visual = projected_to_open_clip(image_encoder(1024))
     state |= {f"{files.CLIP}{files.VISUAL}{k}": v for k, v in visual.items()}
     folder.mkdir(parents=True, exist_ok=True)

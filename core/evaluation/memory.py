@@ -112,13 +112,13 @@ def upsampling_peaks(
 
     def peaks(count: int) -> Peak:
         low_res = torch.zeros(1, count, 3, height, width)
-        how = Chunks(chunk=chunk, overlap=overlap)
+        chunks = Chunks(chunk=chunk, overlap=overlap)
 
         def whole(x: Tensor) -> bool:
             return x.ndim == 5 and x.shape[1] == count and x.shape[2] <= LATENTS
 
         with Allocations() as total, Allocations(whole) as working:
-            upsample_blended(model, low_res, prompts, 0, steps=1, how=how)
+            upsample_blended(model, low_res, prompts, 0, steps=1, chunks=chunks)
         return Peak(count, total.peak, working.peak)
 
     return [peaks(count) for count in frames]

@@ -90,7 +90,7 @@ def _joined(parts: list[Mapping[str, Any]]) -> dict[str, Tensor]:
 
 
 def from_original(state: Mapping[str, Tensor], name: str = "the file") -> CameraWeights:
-    """Rename the weights; tables of positions are dropped, other unknown keys are an error."""
+    """Rename the weights; position tables are dropped, other unknown keys are an error."""
     encoder, tensors, sites, unknown = {}, {}, set(), []
     for old, tensor in state.items():
         own, merge = _ENCODER.match(old), _MERGE.match(old)

@@ -26,7 +26,7 @@ LCM_IMAGE_BETAS = Betas("linear", 8.5e-4, 1.4e-2)
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """Settings of a release. positions: for files without tables of positions."""
+    """Settings of a release. positions: for files without position tables."""
 
     positions: int = 32
     middle: bool = False
@@ -77,7 +77,7 @@ class AnimateDiffConfig:
     spelling: Spelling
     layout: UNetLayout
     positions: int
-    tables: bool = True  # whether the file holds tables of positions
+    tables: bool = True  # whether the file holds position tables
     middle: bool = False
     way_down: bool = True
     way_up: bool = True
@@ -165,7 +165,7 @@ MODULES = {"motion_modules": "original", "temporal_attentions": "hotshot"}
 _PLACE = r"(?:(?:down|up)_blocks\.\d+|mid_block)"
 _MODULE = re.compile(rf"^(?P<prefix>.*?){_PLACE}\.(?P<list>{'|'.join(MODULES)})\.\d+\.")
 TABLE = re.compile(r"\.(pos_encoder\.(pe|pos_encoding|positional_encoding)|pos_embed\.pe)$")
-"""Matches the names of tables of positions."""
+"""Matches the names of position tables."""
 
 
 def prefix_of(keys: Iterable[str]) -> str | None:

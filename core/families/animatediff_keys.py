@@ -30,7 +30,7 @@ _CHANNELS = "layers.in.conv.weight"
 the image."""
 
 TABLE_TOLERANCE = 0.07
-"""For tables of positions in half precision or less."""
+"""For position tables in half precision or less."""
 
 
 def module_path(site: str, spelling: Spelling) -> str:
@@ -78,7 +78,7 @@ def _with_base(path: str) -> str:
 
 
 def position_tables(config: AnimateDiffConfig) -> dict[str, int]:
-    """Keys of the tables of positions in the file, with the width of each."""
+    """Keys of the position tables in the file, with the width of each."""
     if not config.tables:
         return {}
     if config.spelling == "diffusers":
@@ -107,7 +107,7 @@ class Split:
 def split(state: Mapping[str, Tensor], config: AnimateDiffConfig, name: str = "the file") -> Split:
     """Split a state dict; CheckpointError for unknown keys.
 
-    Tables of positions are only checked: they can be recomputed.
+    Position tables are only checked: they can be recomputed.
     """
     names = table(config)
     found, unknown, first = Split({}, []), [], {}

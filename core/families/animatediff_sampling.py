@@ -43,7 +43,7 @@ def lcm_timesteps(steps: int, *, distilled: int = 100, total: int = 1000) -> Ten
 
 def published_plan(trained: str, sampler: str, steps: int) -> Plan:
     """The original's noise levels, for "animatediff v3" and the like: DDIM at timesteps 1 + k (1000
-    // steps), multistep consistency sampling, or for Lightning Euler from the last timestep.
+    // steps), multistep consistency sampling, or (Lightning) Euler from the last timestep.
 
     Raises ValueError for any sampler but the published one.
     """

@@ -139,7 +139,7 @@ def config_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _added_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Of the embedding of pooled text and sizes."""
+    """Settings of the embedding of pooled text and sizes."""
     first = state.get("add_embedding.linear_1.weight")
     if first is None:
         return {}
@@ -151,7 +151,7 @@ def _added_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _hint_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Of the hint encoder; a single convolution encodes hints that are latents."""
+    """Settings of the hint encoder; a single convolution encodes hints that are latents."""
     hint = "controlnet_cond_embedding"
     if f"{hint}.weight" in state:
         return {"conditioning_channels": state[f"{hint}.weight"].shape[1]}

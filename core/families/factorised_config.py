@@ -55,7 +55,7 @@ def unet_config(shapes: Shapes) -> FactorisedConfig:
     found = _Found(shapes)
     channels, layers, attended = _levels(found)
     stacked = STACKED_MARK in found
-    told = found["input_blocks.1.0.emb_layers.1.bias"][0]
+    embedding = found["input_blocks.1.0.emb_layers.1.bias"][0]
     return FactorisedConfig(
         channels=channels,
         layers=layers,
@@ -63,7 +63,7 @@ def unet_config(shapes: Shapes) -> FactorisedConfig:
         attention=_attention(found),
         latent_channels=found[LAST][0],
         pooled_norm=not stacked,
-        scale_shift=told == 2 * channels[0],
+        scale_shift=embedding == 2 * channels[0],
         kernel=1 if stacked else found[FIRST][2],
         time_convolutions=_time_convolutions(found),
         first_attention=stacked,

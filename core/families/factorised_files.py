@@ -31,7 +31,7 @@ WEIGHTS: tuple[Weights, ...] = ("published", "raw", "average")
 """Which of the U-Net's weights: those that the original samples with, the raw ones, or their
 running average (EMA)."""
 
-AROUND = ("_forward_module.", "module.")
+TRAINER_PREFIXES = ("_forward_module.", "module.")
 """Prefixes of every key that DeepSpeed or a multi-GPU trainer adds."""
 
 COMPILED = "_orig_mod."
@@ -52,7 +52,7 @@ SIGNAL_SCALES, BETAS = "scale_arr", "betas"
 TABLES = (SIGNAL_SCALES, BETAS)
 """Beside the networks: VideoCrafter's signal scales, and the noise schedule."""
 
-ROUNDED = 1e-2
+BETA_TOLERANCE = 1e-2
 """Relative rounding error of the smallest published betas in half precision, at most."""
 
 AVERAGE_COUNTERS = ("decay", "num_updates")
@@ -87,7 +87,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
 def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Strip what trainers add to the published names; a bare U-Net without its prefix gets it."""
     state = {key.replace(COMPILED, ""): tensor for key, tensor in state.items()}
-    for prefix in AROUND:
+    for prefix in TRAINER_PREFIXES:
         if state and all(key.startswith(prefix) for key in state):
             state = part(state, prefix)
     for before in ("", "diffusion_model."):
@@ -134,7 +134,7 @@ def schedule_of(state: Mapping[str, Tensor], usual: NoiseSchedule, name: str) ->
     if BETAS not in state or state[BETAS].is_meta:
         return usual
     betas = state[BETAS].double()
-    if betas.shape == usual.betas.shape and torch.allclose(betas, usual.betas, rtol=ROUNDED):
+    if betas.shape == usual.betas.shape and torch.allclose(betas, usual.betas, rtol=BETA_TOLERANCE):
         return usual
     try:
         return from_betas(betas)

@@ -77,15 +77,15 @@ class DdimPlan(Plan):
         step_noise: StepNoise | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        how = dict(eta=self.eta, step_noise=step_noise, callback=callback)
-        return sample_ddim_at(denoiser, noise, self.schedule, self.sigmas, **how)
+        options = dict(eta=self.eta, step_noise=step_noise, callback=callback)
+        return sample_ddim_at(denoiser, noise, self.schedule, self.sigmas, **options)
 
 
 def ddim_plan(schedule: NoiseSchedule, steps: int, eta: float = 1.0) -> DdimPlan:
     """The originals' DDIM as a plan."""
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
-    how = dict(schedule=schedule, sampler=sample_euler_ancestral, sigmas=sigmas)
-    return DdimPlan(**how, eta=eta)
+    sampler = sample_euler_ancestral
+    return DdimPlan(schedule=schedule, sampler=sampler, sigmas=sigmas, eta=eta)
 
 
 def sample_ddim(
@@ -104,8 +104,8 @@ def sample_ddim(
     divide N. The last step ends at timestep 0, which still has some noise.
     """
     sigmas = get_sigmas_strided(schedule, steps, end_on_first=True)
-    how = dict(eta=eta, step_noise=step_noise, callback=callback)
-    return sample_ddim_at(denoiser, noise, schedule, sigmas, **how)
+    options = dict(eta=eta, step_noise=step_noise, callback=callback)
+    return sample_ddim_at(denoiser, noise, schedule, sigmas, **options)
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ KINDS = {
     "interpolation": "LaVie's interpolation",
     "vsr": "LaVie's super-resolution",
 }
-"""How messages call its kinds of files."""
+"""Descriptions of its kinds of files, for messages."""
 MAX_NOISE_LEVEL = 350
 
 

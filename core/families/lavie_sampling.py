@@ -193,10 +193,10 @@ def text_to_video(
     step_noise: added by ddpm after every step but the last.
     """
     check_video(noise, model.latent_channels)
-    how = plan(method, steps)
+    published = plan(method, steps)
     condition = SegmentCondition(frames=range(noise.shape[1]))
-    denoiser = prompts.denoiser(model.with_schedule(how.schedule), condition)
-    return how.run(denoiser, noise, step_noise=step_noise, callback=callback)
+    denoiser = prompts.denoiser(model.with_schedule(published.schedule), condition)
+    return published.run(denoiser, noise, step_noise=step_noise, callback=callback)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -237,8 +237,8 @@ def interpolate(
     windows: see `interpolating_denoiser` there.
     """
     check_video(noise, model.latent_channels)
-    how = plan("respaced_ddim", steps)
-    model = model.with_schedule(how.schedule)
+    published = plan("respaced_ddim", steps)
+    model = model.with_schedule(published.schedule)
     if condition.shape[1] != noise.shape[1]:
         raise ValueError(f"{condition.shape[1]} conditions but {noise.shape[1]} frames of noise.")
     denoiser = interpolating_denoiser(
@@ -247,4 +247,4 @@ def interpolate(
         window=windows.frames,
         overlap=windows.overlap,
     )
-    return how.run(denoiser, noise, callback=callback)
+    return published.run(denoiser, noise, callback=callback)

@@ -37,15 +37,17 @@ def upsample_chunks(
     noise: NoiseStream,
     *,
     steps: int = 50,
-    how: Chunks = Chunks(),  # noqa: B008 (frozen)
+    chunks: Chunks = Chunks(),  # noqa: B008 (frozen)
     callback: Callback | None = None,
 ) -> Iterator[Tensor]:
     """Yield upsampled latents of `low_res` [b t 3 h w] in [-1, 1], chunk by chunk, as published;
     see `independent_chunks`."""
-    _check_upsampling(model, how.noise_level, how.chunk)
+    _check_upsampling(model, chunks.noise_level, chunks.chunk)
     published = plan("ddim", steps)
     model = model.with_schedule(published.schedule)
-    settings = replace(settings_of(model), noise_level=how.noise_level, chunk=how.chunk, overlap=0)
+    settings = replace(
+        settings_of(model), noise_level=chunks.noise_level, chunk=chunks.chunk, overlap=0
+    )
     guide = prompts.negative if prompts.scale > 1 else None
     denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
     return independent_chunks(
@@ -74,7 +76,7 @@ def upsample_blended(
     seed: int,
     *,
     steps: int = 50,
-    how: Chunks = Chunks(),  # noqa: B008 (frozen)
+    chunks: Chunks = Chunks(),  # noqa: B008 (frozen)
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Upsampled latents of `low_res` [b t 3 h w] in [-1, 1], from chunks, optionally tiled, whose
@@ -82,13 +84,13 @@ def upsample_blended(
 
     The network sees one window at a time, however long the video is.
     """
-    _check_upsampling(model, how.noise_level, how.chunk)
+    _check_upsampling(model, chunks.noise_level, chunks.chunk)
     published = plan("ddim", steps)
     model = model.with_schedule(published.schedule)
     sampling = Sampling(
         sampler=published.sampler, sigmas=published.sigmas, seed=seed, device=device
     )
-    settings = replace(settings_of(model), **vars(how))
+    settings = replace(settings_of(model), **vars(chunks))
     guide = prompts.negative if prompts.scale > 1 else None
     denoiser_for = upsampler_denoiser_for(model, prompts.text, uncond=guide, scale=prompts.scale)
     return to_vp(upsample_whole(denoiser_for, low_res, sampling, settings), published.sigmas[-1])

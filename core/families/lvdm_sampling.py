@@ -62,7 +62,7 @@ def context_use(
 
 
 @dataclass(frozen=True)
-class AllToldGiven(ScopedDenoisers):
+class AllFramesGiven(ScopedDenoisers):
     """Denoisers that mark all frames as given if any is. Use with given frames in place: the
     network gets x itself as the given latents."""
 
@@ -74,12 +74,12 @@ class AllToldGiven(ScopedDenoisers):
             return self.denoiser_for(condition)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            told = ContextFrames(
+            context = ContextFrames(
                 latents=to_vp(x, sigma),
                 mask=torch.ones_like(given.mask),
                 noise_level=given.noise_level,
             )
-            return self.denoiser_for(replace(condition, context=told))(x, sigma)
+            return self.denoiser_for(replace(condition, context=context))(x, sigma)
 
         return denoise
 
@@ -119,11 +119,11 @@ def shipped_long_video(
     prediction.
     """
     spacing, keys = 4, script_keys(frames)
-    how = Continuation(
+    continuation = Continuation(
         window=WINDOW, context=CONTEXT, use=between.use, spacing=spacing, level="keys"
     )
     predicted = prediction(
-        AllToldGiven(denoiser_for), size, sampling, keys, how=how, callback=callback
+        AllFramesGiven(denoiser_for), size, sampling, keys, how=continuation, callback=callback
     )
     found = torch.cat(list(predicted), dim=1)
     filling = replace(between, window_keys=2, passes=1)

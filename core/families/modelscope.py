@@ -37,7 +37,7 @@ PREFIXES = ("model.diffusion_model.", "unet.")
 """Possible prefixes of all keys."""
 WEIGHTS = "diffusion_pytorch_model"
 """File name in diffusers' folders."""
-REMAINS = ("input_blocks.0.1.proj_in.weight", "transformer_in.proj_in.weight")
+MARKERS = ("input_blocks.0.1.proj_in.weight", "transformer_in.proj_in.weight")
 """Weights of the transformer after the first convolution, which no other U-Net has."""
 
 
@@ -48,7 +48,7 @@ def is_modelscope(shapes: Shapes) -> bool:
     """Whether weights without a prefix are such a U-Net's, complete or not."""
     convolutions = ("input_blocks.1.0.temopral_conv.conv1.2.weight",
                     "down_blocks.0.temp_convs.0.conv1.2.weight")  # fmt: skip
-    return any(a in shapes and b in shapes for a, b in zip(REMAINS, convolutions, strict=True))
+    return any(a in shapes and b in shapes for a, b in zip(MARKERS, convolutions, strict=True))
 
 
 def detect(shapes: Shapes, name: str = "the U-Net", **settings: Any) -> ModelScopeConfig | None:

@@ -58,7 +58,7 @@ class ImageModel:
     autoencoder: AutoencoderKL | None
     dropped_layers: int = 0
     name: str = "image model"
-    box_encoder: None = None  # conditions of the embedded driving model only
+    box_encoder: None = None  # the embedded models only
     known_words: None = None  # the embedded models only: these take any words
     second_text: xl.SecondText | None = None
 
@@ -98,8 +98,8 @@ def _marks(unet: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     if unet.get("num_class_embeds"):
         marks["label_emb.weight"] = (unet["num_class_embeds"], 4 * first)
     if unet.get("addition_embed_type"):
-        told = unet["projection_class_embeddings_input_dim"]
-        marks["label_emb.0.0.weight"] = (4 * first, told)
+        inputs = unet["projection_class_embeddings_input_dim"]
+        marks["label_emb.0.0.weight"] = (4 * first, inputs)
     return marks
 
 
@@ -150,7 +150,7 @@ def from_ldm(
     spec = specs[family]
     own = arranged(found, spec)
     unet = load_into(folders.build_unet(spec.unet), own.unet, f"the U-Net of {name}", dtype)
-    schedule, told = xl.schedule_of(state, spec, name)
+    schedule, stated = xl.schedule_of(state, spec, name)
     text = _text_encoder(own.text, spec, f"the text encoder of {name}", dtype)
     second = xl.second_text(found.second_text, spec, f"the second text encoder of {name}", dtype)
     autoencoder = _autoencoder(found.autoencoder, spec, f"the autoencoder of {name}", dtype)
@@ -158,7 +158,7 @@ def from_ldm(
         unet.to(device),
         spec.autoencoder,
         schedule,
-        prediction or told or prediction_of(own.unet, spec.layout),
+        prediction or stated or prediction_of(own.unet, spec.layout),
         schedule if spec.max_noise_level else None,
         spec.max_noise_level,
     )

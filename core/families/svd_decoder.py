@@ -30,7 +30,7 @@ DecoderBlend = Literal["learned", "fixed"]
 
 LATENT_SCALE = 0.18215
 MIX_FACTOR = "blend.mix_factor"
-REMAINS = {"ldm": "decoder.mid.block_1.mix_factor",
+MARKERS = {"ldm": "decoder.mid.block_1.mix_factor",
            "diffusers": "decoder.mid_block.resnets.0.time_mixer.mix_factor"}  # fmt: skip
 """A weight that no image decoder has, in both namings."""
 
@@ -57,7 +57,7 @@ class Sites:
 
 def names_in(shapes: Shapes) -> Names | None:
     """Which naming the weights of a temporal decoder have; None for other autoencoders."""
-    return next((names for names, name in REMAINS.items() if name in shapes), None)
+    return next((names for names, name in MARKERS.items() if name in shapes), None)
 
 
 def temporal_table(sites: Sites, names: Names) -> dict[str, str]:
@@ -93,7 +93,7 @@ def _image_name(path: str) -> str:
     return path.replace(".spatial_res_block.", ".")
 
 
-def with_turned_blends(layers: Mapping[str, Tensor], blend: DecoderBlend) -> dict[str, Tensor]:
+def with_inverted_blends(layers: Mapping[str, Tensor], blend: DecoderBlend) -> dict[str, Tensor]:
     """Switch the convolutions' blend factors between the temporal share, which the original's
     decoder stores, and the spatial one: sigmoid(-x) = 1 - sigmoid(x)."""
     ours = f"layers.{key(ATTENTION)}.{MIX_FACTOR}"
@@ -147,9 +147,9 @@ def from_state(
     complain("lacks temporal layers at", name, missing)
     with torch.device("meta"):
         decoder = VideoDecoder(autoencoder, specs)
-    turned = with_turned_blends(temporal, blend)
+    layers = with_inverted_blends(temporal, blend)
     image_state = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
-    return channels_last(load_into(decoder, image_state | turned, f"the decoder of {name}", dtype))
+    return channels_last(load_into(decoder, image_state | layers, f"the decoder of {name}", dtype))
 
 
 def image_autoencoder(
@@ -169,7 +169,7 @@ def to_foreign(decoder: VideoDecoder, names: Names, blend: DecoderBlend = "learn
     sites = Sites(len(config.block_out_channels), config.layers_per_block)
     layers = {f"layers.{k}": v for k, v in decoder.layers.state_dict().items()}
     known = inverse(temporal_table(sites, names))
-    found = {rename(k, known): v for k, v in with_turned_blends(layers, blend).items()}
+    found = {rename(k, known): v for k, v in with_inverted_blends(layers, blend).items()}
     image = decoder.autoencoder.state_dict()
     if names == "ldm":
         return found | autoencoder_to_ldm(image, sites.levels, sites.layers)

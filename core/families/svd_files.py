@@ -24,7 +24,7 @@ from .stable_diffusion_parts import ROOTS, is_leftover
 
 UNET = "model.diffusion_model."
 FIRST_STAGE = "first_stage_model."
-GIVEN = "conditioner.embedders.3.encoder."
+CONDITIONER = "conditioner.embedders.3.encoder."
 """The autoencoder that encodes start images."""
 CLIP = "conditioner.embedders.0.open_clip.model."
 VISUAL = "visual."
@@ -57,17 +57,19 @@ def take_apart(state: Mapping[str, Tensor], name: str = "the file") -> Parts:
     CheckpointError names the first five keys that belong to no network and are no leftovers.
     """
     state = {k: v for k, v in state.items() if not is_leftover(k)}
-    first, given, clip = (part(state, prefix) for prefix in (FIRST_STAGE, GIVEN, CLIP))
-    rest = {k: v for k, v in state.items() if not k.startswith((UNET, FIRST_STAGE, GIVEN, CLIP))}
+    first, conditioner, clip = (part(state, prefix) for prefix in (FIRST_STAGE, CONDITIONER, CLIP))
+    rest = {
+        k: v for k, v in state.items() if not k.startswith((UNET, FIRST_STAGE, CONDITIONER, CLIP))
+    }
     bare = {k: v for k, v in rest.items() if k.startswith(ROOTS["unet"])}
     complain("has unknown", name, [k for k in rest if k not in bare])
-    odd = [k for k in first | given if not k.startswith(ENCODER + DECODER)]
+    odd = [k for k in first | conditioner if not k.startswith(ENCODER + DECODER)]
     odd += [k for k in clip if not k.startswith(VISUAL) and k not in TEXT_TOWER]
     complain("has unknown", name, odd)
     return Parts(
         unet=part(state, UNET) | bare,
         decoder=_of(first, DECODER),
-        encoder=_of(given or _whole_encoder(first), ENCODER),
+        encoder=_of(conditioner or _whole_encoder(first), ENCODER),
         image=part(clip, VISUAL),
     )
 

@@ -128,8 +128,8 @@ def test_a_duplicate_counts_if_it_is_there_in_over_a_quarter_of_the_frames() -> 
 
 
 def test_a_third_object_of_a_third_colour_is_one_too_many() -> None:
-    wishes = [("red", "star", "rotates"), ("blue", "circle", "grows")]
-    scene = worlds.shapes_scene(4, objects=wishes, background="black")
+    specs = [("red", "star", "rotates"), ("blue", "circle", "grows")]
+    scene = worlds.shapes_scene(4, objects=specs, background="black")
     third = replace(scene.objects[0], color="green", rgb=(0.0, 1.0, 0.0), x=55.0, y=8.0, radius=6.0)
     first, second = scene.objects
     placed = replace(first, x=14.0, y=44.0), replace(second, x=48.0, y=44.0, radius=7.0), third

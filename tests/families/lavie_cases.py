@@ -231,7 +231,7 @@ def vsr_sampling(case: Case, folder: Path) -> None:
         prompts_of(case, settings["guidance_scale"]),
         noise,
         steps=settings["steps"],
-        how=upsampling.Chunks(noise_level=settings["noise_level"], chunk=size),
+        chunks=upsampling.Chunks(noise_level=settings["noise_level"], chunk=size),
         callback=callback,
     )
     for i, latents in enumerate(made):

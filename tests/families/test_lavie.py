@@ -166,7 +166,7 @@ def test_the_variant_with_a_mask():
 def test_chunks_are_independent_and_draw_from_one_stream():
     model, low_res = model_of("vsr"), normal(1, 5, 3, 4, 6).clamp(-1, 1)
     noise = NoiseStream(seeded(10))
-    short = dict(steps=2, how=upsampling.Chunks(chunk=3))
+    short = dict(steps=2, chunks=upsampling.Chunks(chunk=3))
     made = list(upsampling.upsample_chunks(model, low_res, PROMPTS, noise, **short))
     assert [chunk.shape[1] for chunk in made] == [3, 2]
     again = NoiseStream(seeded(10))
@@ -178,14 +178,14 @@ def test_chunks_are_independent_and_draw_from_one_stream():
 
 def test_blended_windows_do_not_depend_on_length_where_they_are_the_same():
     model, low_res = model_of("vsr"), normal(1, 7, 3, 4, 4).clamp(-1, 1)
-    how = upsampling.Chunks(chunk=4, overlap=2)
-    short = dict(steps=2, how=how)
+    chunks = upsampling.Chunks(chunk=4, overlap=2)
+    short = dict(steps=2, chunks=chunks)
     made = upsampling.upsample_blended(model, low_res, PROMPTS, 3, **short)
     assert made.shape == (1, 7, 4, 4, 4) and torch.isfinite(made).all()
     again = upsampling.upsample_blended(model, low_res[:, :4], PROMPTS, 3, **short)
     torch.testing.assert_close(again[:, :1], made[:, :1], atol=0.5, rtol=1)
-    how = replace(how, tile=3, tile_overlap=1)
-    tiles = upsampling.upsample_blended(model, low_res, PROMPTS, 3, steps=2, how=how)
+    chunks = replace(chunks, tile=3, tile_overlap=1)
+    tiles = upsampling.upsample_blended(model, low_res, PROMPTS, 3, steps=2, chunks=chunks)
     assert tiles.shape == made.shape
 
 
@@ -206,7 +206,7 @@ def test_the_noise_level_has_a_limit():
     assert model.max_noise_level == 350
     with pytest.raises(ValueError, match="351"):
         upsampling.upsample_blended(
-            model, low_res, PROMPTS, 0, how=upsampling.Chunks(noise_level=351)
+            model, low_res, PROMPTS, 0, chunks=upsampling.Chunks(noise_level=351)
         )
 
 

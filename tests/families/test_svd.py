@@ -72,14 +72,14 @@ def test_every_key_of_a_single_file_is_used_or_named_as_left_over(name):
     decoding = [k for k in first if k.startswith(files.DECODER)]
     used |= {files.FIRST_STAGE + k: first[k] for k in decoding}
     ours = {k: v for k, v in encoder.items() if k.startswith(files.ENCODER)}
-    used |= {files.GIVEN + k: v for k, v in autoencoder_to_ldm(ours, 4, 2).items()}
+    used |= {files.CONDITIONER + k: v for k, v in autoencoder_to_ldm(ours, 4, 2).items()}
     visual = projected_to_open_clip(found.image_encoder)
     used |= {f"{files.CLIP}{files.VISUAL}{k}": v for k, v in visual.items()}
     assert {k: v.shape for k, v in used.items()} == {k: state[k].shape for k in used}
     left = state.keys() - used.keys()
     assert all(
         k.startswith((f"{files.FIRST_STAGE}encoder.", f"{files.FIRST_STAGE}quant_conv."))
-        or k.startswith((f"{files.GIVEN}decoder.", f"{files.GIVEN}post_quant_conv."))
+        or k.startswith((f"{files.CONDITIONER}decoder.", f"{files.CONDITIONER}post_quant_conv."))
         or k.removeprefix(files.CLIP) in files.TEXT_TOWER
         for k in left
     )

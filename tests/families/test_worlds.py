@@ -146,8 +146,8 @@ def test_thin_bands_and_pulses_keep_their_area() -> None:
 
 
 def test_shapes_captions_name_the_wanted_objects() -> None:
-    wishes = [("yellow", "star", "rotates"), ("blue", "square", "moves up")]
-    scene = worlds.shapes_scene(1, objects=wishes, background="checkerboard")
+    specs = [("yellow", "star", "rotates"), ("blue", "square", "moves up")]
+    scene = worlds.shapes_scene(1, objects=specs, background="checkerboard")
     words = "a yellow star rotates and a blue square moves up on a checkerboard background"
     assert worlds.caption(scene) == words
     still = "a yellow star and a blue square on a checkerboard background"

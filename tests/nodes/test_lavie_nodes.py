@@ -204,7 +204,7 @@ def test_independent_chunks_are_the_published_ones(run, upscaler, models):
     core, low_res = core_model(models, "vsr"), images.permute(0, 3, 1, 2)[None] * 2 - 1
     noise = NoiseStream(torch.Generator().manual_seed(3))
     made = upsampling.upsample_chunks(core, low_res, core_prompts(upscaler, 5.0), noise, steps=2,
-                                      how=upsampling.Chunks(chunk=3))  # fmt: skip
+                                      chunks=upsampling.Chunks(chunk=3))  # fmt: skip
     close(latent, core.unscaled(torch.cat(list(made), dim=1)))
 
 

@@ -61,13 +61,13 @@ def path_of(file: str) -> Path:
 def weights_in(folder: Path) -> Iterator[None]:
     """Use the family's files in `folder` inside this context, also in subprocesses started here."""
     global WEIGHTS
-    before, told = WEIGHTS, os.environ.get(VARIABLE)
+    before, variable = WEIGHTS, os.environ.get(VARIABLE)
     WEIGHTS, os.environ[VARIABLE] = folder.resolve(), str(folder.resolve())
     try:
         yield
     finally:
         WEIGHTS = before
-        if told is None:
+        if variable is None:
             del os.environ[VARIABLE]
         else:
-            os.environ[VARIABLE] = told
+            os.environ[VARIABLE] = variable

@@ -53,7 +53,7 @@ KINDS = {
     "autoencoder": "an autoencoder",
     "video_model": "a whole video model",
 }
-"""How messages call the kinds of files in this project's format."""
+"""Descriptions, for messages, of the kinds of files in this project's format."""
 # Parts that several models may share have files of their own.
 IMAGE_MODEL, AUTOENCODER = "image_model.safetensors", "autoencoder.safetensors"
 TOKENIZER = "tokenizer"

@@ -118,12 +118,12 @@ class MotionAttention(nn.Module):
         heads = [part.flatten(0, 1) for part in (q, k, v)]
         found = [
             _attended(*part, grid)
-            for part in zip(*(x.split(_together(q)) for x in (*heads, points)), strict=True)
+            for part in zip(*(x.split(_heads_per_call(q)) for x in (*heads, points)), strict=True)
         ]
         return torch.cat(found).unflatten(0, q.shape[:2])
 
 
-def _together(q: Tensor) -> int:
+def _heads_per_call(q: Tensor) -> int:
     """How many heads of [b, k, t, n, d] to compute at a time: on a CPU, the keys and values for all
     pairs of frames and positions should fit into the cache; on a GPU all, as calls cost more."""
     sampled = 2 * q.shape[2] * q[0, 0].numel()

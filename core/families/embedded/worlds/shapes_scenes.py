@@ -53,7 +53,7 @@ REACH = 1.15
 SMALL, LARGE = 0.6, 1.25
 MARGIN = 0.6
 
-Wish = tuple[str, str, str]
+ObjectSpec = tuple[str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,14 @@ class ShapesScene:
 def sample(seed: int) -> ShapesScene:
     """Sample a scene with one object or two."""
     rng = np.random.default_rng((WORLD_ID, seed))
-    wishes = [_sample_wish(rng) for _ in range(1 + int(rng.random() < 0.4))]
-    while len(wishes) == 2 and wishes[0][:2] == wishes[1][:2]:
-        wishes[1] = _sample_wish(rng)
-    return _build(rng, wishes, str(rng.choice(BACKGROUNDS)))
+    specs = [_sample_spec(rng) for _ in range(1 + int(rng.random() < 0.4))]
+    while len(specs) == 2 and specs[0][:2] == specs[1][:2]:
+        specs[1] = _sample_spec(rng)
+    return _build(rng, specs, str(rng.choice(BACKGROUNDS)))
 
 
 def shapes_scene(
-    seed: int, *, objects: Sequence[Wish], background: str | None = None
+    seed: int, *, objects: Sequence[ObjectSpec], background: str | None = None
 ) -> ShapesScene:
     """A scene with the requested `(color, shape, motion)` objects; the seed decides the rest."""
     for color, shape, motion in objects:
@@ -123,15 +123,15 @@ def _check(what: str, name: str, known: Sequence[str] | dict[str, object]) -> No
         raise ValueError(f"unknown {what} {name!r}, expected one of {', '.join(known)}")
 
 
-def _sample_wish(rng: np.random.Generator) -> Wish:
+def _sample_spec(rng: np.random.Generator) -> ObjectSpec:
     shape = str(rng.choice(SHAPES))
     motions = [m for m in MOTIONS if (shape, m) != ("circle", "rotates")]
     return str(rng.choice(list(COLORS))), shape, str(rng.choice(motions))
 
 
-def _build(rng: np.random.Generator, wishes: list[Wish], background: str) -> ShapesScene:
-    cells = _cells([motion for _, _, motion in wishes])
-    objects = tuple(_place(rng, wish, cell) for wish, cell in zip(wishes, cells, strict=True))
+def _build(rng: np.random.Generator, specs: list[ObjectSpec], background: str) -> ShapesScene:
+    cells = _cells([motion for _, _, motion in specs])
+    objects = tuple(_place(rng, spec, cell) for spec, cell in zip(specs, cells, strict=True))
     if background in PLAIN_BACKGROUNDS:
         low = high = _jitter(rng, PLAIN_BACKGROUNDS[background], 0.02)
     else:
@@ -179,9 +179,9 @@ def _axis(motion: str) -> str:
     return "" if step is None else "x" if step[0] else "y"
 
 
-def _place(rng: np.random.Generator, wish: Wish, cell: tuple[float, ...]) -> ShapeObject:
+def _place(rng: np.random.Generator, spec: ObjectSpec, cell: tuple[float, ...]) -> ShapeObject:
     """Choose radius, distance and start so that the object never leaves its cell."""
-    color, shape, motion = wish
+    color, shape, motion = spec
     sides = np.array([cell[2] - cell[0], cell[3] - cell[1]])
     if min(sides) == UNITS:
         radius = rng.uniform(8, 13)
