@@ -202,6 +202,29 @@ def controls_of_a_clip(toys):
     }  # fmt: skip
 
 
+def ranges_of_frames(toys):
+    """A condition from level 3 to 1 with a mask of two pictures, for 2 videos of 4 frames."""
+    import torch
+    from videoldm.nodes.host.comfyui.frame_levels import at_levels
+
+    mask = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0))
+    one = {"timestep_start": 3.0, "timestep_end": 1.0, "mask": mask, "strength": 0.5}
+    free = {"strength": 1.0}
+
+    def given(*levels):
+        sigma = torch.tensor([levels]).expand(2, -1)
+        return at_levels({"positive": [one, free], "negative": None}, sigma, (3, 3))
+
+    found = given(0.0, 1.0, 2.0, 4.0)["positive"]
+    expected = torch.stack([0 * mask[0], mask[1], mask[0], 0 * mask[1]] * 2)
+    return {
+        "masks": torch.equal(found[0]["mask"], expected), "others": found[1] is free,
+        "no range": set(found[0]) == {"mask", "strength"},
+        "left out": given(0.0, 0.5, 4.0, 5.0)["positive"] == [free],
+        "alike": given(5.0, 5.0, 5.0, 5.0)["positive"] == [one, free],
+    }  # fmt: skip
+
+
 def interrupted(toys):
     """A run that ends in the middle, and the next one."""
     import torch
@@ -225,7 +248,8 @@ def interrupted(toys):
     return {"ended": ended, "same": torch.equal(toys.sample(), fresh)}
 
 
-CHECKS = (calls, evaluation_alone, many_windows, controls_of_a_clip, interrupted,
+CHECKS = (calls, evaluation_alone, many_windows, controls_of_a_clip, ranges_of_frames,
+          interrupted,
           *inside_models.CHECKS, *inside_video.CHECKS, *inside_frames.CHECKS,
           *inside_reference.CHECKS, *inside_optical_flow.CHECKS)  # fmt: skip
 

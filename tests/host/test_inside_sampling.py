@@ -40,5 +40,9 @@ def test_the_controlnets_of_a_clip_have_its_hints_and_stay_one_for_both_prompts(
     assert found["hints"] == [3, 3, 3] and found["before"] == 6
 
 
+def test_ranges_of_noise_levels_become_masks_of_frames(inside):
+    assert all(inside["ranges_of_frames"].values()), inside["ranges_of_frames"]
+
+
 def test_a_run_that_was_stopped_leaves_nothing_behind(inside):
     assert inside["interrupted"] == {"ended": True, "same": True}

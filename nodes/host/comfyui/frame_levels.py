@@ -30,6 +30,8 @@ def at_levels(
     A condition with a range gets a mask that is 1 for the frames within it, and is dropped if no
     noised frame is. (ComfyUI does not soften the edges of an area if there is a mask.)
     """
+    if _alike(sigma):
+        return dict(conds)
     return {name: cond and [
         found for one in cond if (found := _at_levels(one, sigma, size)) is not None
     ] for name, cond in conds.items()}  # fmt: skip
