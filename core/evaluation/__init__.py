@@ -26,8 +26,8 @@ MODULES = {
 }
 """Modules of the programs that are run by a function `report`, which returns (values, text)."""
 
-KEEPING = ("lvdm-claims", "fine_tuning")
+WITH_FOLDER = ("lvdm-claims", "fine_tuning")
 """Programs whose `report` takes a folder for its files and a callback for progress messages."""
 
-SAYING = ("decoder",)
+WITH_PROGRESS = ("decoder",)
 """Programs whose `report` takes only a callback for progress messages."""

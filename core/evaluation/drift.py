@@ -27,14 +27,14 @@ from ..tasks.long_video import (
 from ..tasks.optical_flow import LUMA
 from ..tasks.rolling import Rolling, rolling
 from ..tasks.segment import DenoiserFor, Sampling, Size
-from .models import How, Models
+from .models import Models, Settings
 from .rules import matches, recognise
 
 PROMPT, WANTED = "a red star rotates on a black background", ("red", "star", "rotates")
 FRAMES, WINDOW, SIDE, BLOCK = 10_000, 16, 64, 16
-HOW = How(steps=4, cfg=2.0, sampler="ddim")
-FILLING = How(steps=4, sampler="ddim")
-QUEUE, QUEUE_WINDOW = How(steps=8, cfg=2.0, sampler="ddim"), 8
+SETTINGS = Settings(steps=4, cfg=2.0, sampler="ddim")
+FILLING = Settings(steps=4, sampler="ddim")
+QUEUE, QUEUE_WINDOW = Settings(steps=8, cfg=2.0, sampler="ddim"), 8
 """Rolling needs at least as many steps as its window has frames."""
 LIMIT = 50e9
 """Maximum bytes of the chunk store; 10,000 frames of all strategies take less than 1 GB."""
@@ -105,11 +105,11 @@ class Task:
     def size(self) -> Size:
         return self.models.latent_size(1, SIDE, SIDE)
 
-    def denoiser_for(self, model: DiffusionModel, how: How = HOW) -> DenoiserFor:
-        return self.models.denoiser_for(model, self.text, how)
+    def denoiser_for(self, model: DiffusionModel, settings: Settings = SETTINGS) -> DenoiserFor:
+        return self.models.denoiser_for(model, self.text, settings)
 
-    def sampling(self, model: DiffusionModel, how: How = HOW) -> Sampling:
-        return replace(self.models.sampling(model, how, 0), finished=self.finished)
+    def sampling(self, model: DiffusionModel, settings: Settings = SETTINGS) -> Sampling:
+        return replace(self.models.sampling(model, settings, 0), finished=self.finished)
 
 
 Strategy = Callable[[Task], Iterator[Tensor]]
@@ -194,7 +194,7 @@ def courses(
         if only and name not in only:
             continue
         say(f"{name}: {frames} frames")
-        key = digest(name, PROMPT, vars(HOW), vars(QUEUE), weights, torch.__version__)
+        key = digest(name, PROMPT, vars(SETTINGS), vars(QUEUE), weights, torch.__version__)
         kept = store.run(key, {"node": "evaluate drift", "title": name, "inputs": {}})
         course = Course()
         for block in _blocks(made(Task(models, text, frames, kept))):
@@ -203,7 +203,7 @@ def courses(
         yield name, course
 
 
-def kept_in(folder: Path, warn: Callable[[str], object]) -> ChunkStore:
+def chunk_store(folder: Path, warn: Callable[[str], object]) -> ChunkStore:
     """The chunk store in a folder."""
     return ChunkStore(folder, LIMIT, warn)
 

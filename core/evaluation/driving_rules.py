@@ -21,7 +21,7 @@ SKY = 0.18
 NAMES = tuple(LIGHTS)
 
 
-class Seen(NamedTuple):
+class FrameMeasures(NamedTuple):
     """light [b t]: index in NAMES. sky_error [b t]: mean difference of the sky's colours from that
     light's. detail [b t]: mean difference of neighbouring pixels. motion [b t - 1]: mean difference
     from the previous frame. Pixels are in [0, 1]."""
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     motion: Tensor
 
 
-def seen(video: Tensor) -> Seen:
+def measure_frames(video: Tensor) -> FrameMeasures:
     """Measure videos [b t 3 h w] in [-1, 1]."""
     pixels = video / 2 + 0.5
     rows = max(1, round(SKY * video.shape[-2]))
@@ -40,7 +40,7 @@ def seen(video: Tensor) -> Seen:
     skies = torch.stack([_sky(name, rows, video.shape[-2]) for name in NAMES]).to(column)
     error = (column[:, :, None] - skies).abs().mean(dim=(-2, -1))
     across, down = pixels.diff(dim=-1).abs(), pixels.diff(dim=-2).abs()
-    return Seen(
+    return FrameMeasures(
         light=error.argmin(dim=-1),
         sky_error=error.amin(dim=-1),
         detail=across.mean(dim=(2, 3, 4)) + down.mean(dim=(2, 3, 4)),

@@ -149,8 +149,10 @@ def alignment(run: Run) -> list[Figure]:
         prompts = unseen_prompts(world, run.counts.aligned, run.seed)
         pair = []
         video, image = (run.models.text_to_video, TEXT_TO_VIDEO), (run.models.image.model, IMAGE)
-        for model, how in (video, image):
-            parts = [clips(run, model, part, start, how) for start, part in batches(prompts, BATCH)]
+        for model, settings in (video, image):
+            parts = [
+                clips(run, model, part, start, settings) for start, part in batches(prompts, BATCH)
+            ]
             videos = run.models.decoded(torch.cat(parts), per_frame=True)
             pair.append(warping_error(videos, estimated_flow(videos)))
         ours.append(pair[0])

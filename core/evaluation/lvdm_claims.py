@@ -26,7 +26,7 @@ from torch import Tensor
 from ..families.embedded import worlds
 from ..networks.autoencoder_3d import Autoencoder3D
 from .distances import frechet_distance
-from .driving_rules import seen
+from .driving_rules import measure_frames
 from .lvdm_videos import VARIANTS, EmbeddedLvdm, Length, Variant, kept_name
 
 CLIP = 16
@@ -104,7 +104,7 @@ def course(autoencoder: Autoencoder3D, video: Iterator[Tensor], real: Tensor) ->
     parts, shown = [], []
     for clip in in_clips(video):
         parts.append(features(autoencoder, clip))
-        shown.append(seen(clip))
+        shown.append(measure_frames(clip))
     found = torch.cat(parts, dim=1)
     light, sky, detail, motion = (torch.cat(values, dim=1) for values in zip(*shown, strict=True))
     by_name = {

@@ -36,7 +36,7 @@ class Sparse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class Settings:
     """Settings of a sampling node, with the defaults of the shipped workflows."""
 
     steps: int
@@ -51,33 +51,33 @@ PLAIN_STEPS, PLAIN_STEPS_BETWEEN = 25, 8
 """For videos from noise, and for interpolation, which needs fewer."""
 
 
-def plainly(how: How) -> How:
+def joint_settings(settings: Settings) -> Settings:
     """The settings for joint layers of all tasks: all frames together, from pure noise."""
-    if how.sparse is None and how.denoise == 1:
-        return how
-    steps = PLAIN_STEPS if how.denoise == 1 else PLAIN_STEPS_BETWEEN
-    return replace(how, steps=steps, sparse=None, denoise=1.0)
+    if settings.sparse is None and settings.denoise == 1:
+        return settings
+    steps = PLAIN_STEPS if settings.denoise == 1 else PLAIN_STEPS_BETWEEN
+    return replace(settings, steps=steps, sparse=None, denoise=1.0)
 
 
 class Models:
     """The embedded family, each part loaded on first use."""
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
-        self.there = dict(device=device, dtype=dtype)
+        self.placement = dict(device=device, dtype=dtype)
         self.device = device
         self.joint = included.is_joint()
 
     @cached_property
     def image(self) -> embedded.ImageModel:
-        return embedded.load_image_model(**self.there)
+        return embedded.load_image_model(**self.placement)
 
     @cached_property
     def upsampler(self) -> DiffusionModel:
-        return embedded.load_upsampler(**self.there).model
+        return embedded.load_upsampler(**self.placement).model
 
     @cached_property
     def temporal_decoder(self) -> TemporalDecoder:
-        return embedded.load_temporal_decoder(**self.there)
+        return embedded.load_temporal_decoder(**self.placement)
 
     @cached_property
     def text_to_video(self) -> DiffusionModel:
@@ -92,7 +92,7 @@ class Models:
         return self._video_model("interpolation")
 
     def _video_model(self, name: str) -> DiffusionModel:
-        return self.image.model.with_layers(embedded.load_temporal_layers(name, **self.there))
+        return self.image.model.with_layers(embedded.load_temporal_layers(name, **self.placement))
 
     # Conditions.
 
@@ -113,14 +113,18 @@ class Models:
         text = self.text(prompts)
         return torch.cat([text, tokens.to(text)], dim=1)
 
-    def sampling(self, model: DiffusionModel, how: How, seed: int) -> Sampling:
-        sigmas = get_sigmas(how.schedule, model.schedule, how.steps, strength=how.denoise)
-        return Sampling(SAMPLERS[how.sampler], sigmas, seed, self.device, model.sets.shared_noise)
+    def sampling(self, model: DiffusionModel, settings: Settings, seed: int) -> Sampling:
+        sigmas = get_sigmas(
+            settings.schedule, model.schedule, settings.steps, strength=settings.denoise
+        )
+        return Sampling(
+            SAMPLERS[settings.sampler], sigmas, seed, self.device, model.sets.shared_noise
+        )
 
-    def denoiser_for(self, model: DiffusionModel, text: Tensor, how: How) -> DenoiserFor:
+    def denoiser_for(self, model: DiffusionModel, text: Tensor, settings: Settings) -> DenoiserFor:
         """The model with a prompt per video [b n d]; guidance batches the empty prompt with it."""
         ids = model.network.spec.ids
-        if how.cfg == 1:
+        if settings.cfg == 1:
             return lambda c: model.denoiser(conditions_of(c, ids, text))
         empty = self.text([""]).expand(len(text), -1, -1)
         if empty.shape[1] < text.shape[1]:  # with boxes: add as many empty ones
@@ -130,7 +134,7 @@ class Models:
         def bind(condition: SegmentCondition) -> Denoiser:
             context = None if condition.context is None else condition.context.repeated(2)
             twice = replace(condition, context=context)
-            return batched(model.denoiser(conditions_of(twice, ids, both)), how.cfg)
+            return batched(model.denoiser(conditions_of(twice, ids, both)), settings.cfg)
 
         return bind
 
@@ -142,26 +146,38 @@ class Models:
 
     @torch.no_grad()
     def videos(
-        self, model: DiffusionModel, text: Tensor, how: How, seed: int, *, frames: int, side: int
+        self,
+        model: DiffusionModel,
+        text: Tensor,
+        settings: Settings,
+        seed: int,
+        *,
+        frames: int,
+        side: int,
     ) -> Tensor:
         """Sample latents [b frames c h w] for encoded prompts [b n d]; seeds seed, seed + 1, ..."""
-        how = plainly(how) if self.joint else how
+        settings = joint_settings(settings) if self.joint else settings
         size = self.latent_size(len(text), side, side)
-        denoiser_for = self.denoiser_for(model, text, how)
-        sampling = self.sampling(model, how, seed)
-        if how.sparse is None:
+        denoiser_for = self.denoiser_for(model, text, settings)
+        sampling = self.sampling(model, settings, seed)
+        if settings.sparse is None:
             made = single_segment(denoiser_for, size, sampling, frames)
         else:
-            first = self._sparse_first(model, text, how, seed)
+            first = self._sparse_first(model, text, settings, seed)
             made = sparse_first(denoiser_for, size, sampling, frames, first)
         return torch.cat(list(made), dim=1)
 
     def _sparse_first(
-        self, model: DiffusionModel, text: Tensor, how: How, seed: int
+        self, model: DiffusionModel, text: Tensor, settings: Settings, seed: int
     ) -> SparseFirst:
-        fill = replace(how, steps=how.sparse.fill_steps, denoise=how.sparse.fill_denoise, cfg=1.0)
+        fill = replace(
+            settings,
+            steps=settings.sparse.fill_steps,
+            denoise=settings.sparse.fill_denoise,
+            cfg=1.0,
+        )
         return SparseFirst(
-            count=how.sparse.frames,
+            count=settings.sparse.frames,
             denoiser_for=self.denoiser_for(model, text, fill),
             sampling=self.sampling(model, fill, seed),
             from_blend=fill.denoise < 1,
@@ -170,13 +186,20 @@ class Models:
 
     @torch.no_grad()
     def continued(
-        self, given: Tensor, text: Tensor, how: How, seed: int, *, frames: int, context: int = 1
+        self,
+        given: Tensor,
+        text: Tensor,
+        settings: Settings,
+        seed: int,
+        *,
+        frames: int,
+        context: int = 1,
     ) -> Tensor:
         """Continue the latents `given` [b n c h w] to [b frames c h w] by prediction."""
         made = prediction(
-            self.denoiser_for(self.prediction, text, how),
+            self.denoiser_for(self.prediction, text, settings),
             (len(given), *given.shape[2:]),
-            self.sampling(self.prediction, how, seed),
+            self.sampling(self.prediction, settings, seed),
             frames,
             how=Continuation(context=context, given=given),
         )
@@ -184,14 +207,14 @@ class Models:
 
     @torch.no_grad()
     def predicted(
-        self, text: Tensor, how: How, seed: int, *, frames: int, side: int, context: int
+        self, text: Tensor, settings: Settings, seed: int, *, frames: int, side: int, context: int
     ) -> Tensor:
         """Sample latents [b frames c h w] by prediction from the last `context` frames of each
         segment."""
         made = prediction(
-            self.denoiser_for(self.prediction, text, how),
+            self.denoiser_for(self.prediction, text, settings),
             self.latent_size(len(text), side, side),
-            self.sampling(self.prediction, how, seed),
+            self.sampling(self.prediction, settings, seed),
             frames,
             how=Continuation(context=context),
         )
@@ -199,22 +222,28 @@ class Models:
 
     @torch.no_grad()
     def interpolated(
-        self, keys: Tensor, text: Tensor, how: How, seed: int, *, passes: int
+        self, keys: Tensor, text: Tensor, settings: Settings, seed: int, *, passes: int
     ) -> Tensor:
         """Interpolate latents: in each of `passes`, K frames [b K c h w] become 4 (K - 1) + 1."""
-        how = plainly(how) if self.joint else how
-        denoiser_for = self.denoiser_for(self.interpolation, text, how)
+        settings = joint_settings(settings) if self.joint else settings
+        denoiser_for = self.denoiser_for(self.interpolation, text, settings)
         made = interpolate(
             denoiser_for,
             keys,
-            self.sampling(self.interpolation, how, seed),
-            how=Interpolation(passes=passes, from_blend=how.denoise < 1),
+            self.sampling(self.interpolation, settings, seed),
+            how=Interpolation(passes=passes, from_blend=settings.denoise < 1),
         )
         return torch.cat(list(made), dim=1)
 
     @torch.no_grad()
     def upsampled(
-        self, low_res: Tensor, how: How, seed: int, *, noise_level: int, per_frame: bool = False
+        self,
+        low_res: Tensor,
+        settings: Settings,
+        seed: int,
+        *,
+        noise_level: int,
+        per_frame: bool = False,
     ) -> Tensor:
         """Upsampled latents [b t c h w] of low_res [b t 3 h w], without a prompt.
 
@@ -222,9 +251,9 @@ class Models:
         """
         model = self.upsampler.ejected() if per_frame else self.upsampler
         text = self.text([""]).expand(len(low_res), -1, -1)
-        settings = self.sampling(model, how, seed)
+        sampling = self.sampling(model, settings, seed)
         chosen = replace(settings_of(model), noise_level=noise_level, same_noise=not per_frame)
-        made = upsample(model, low_res, Prompt(text), settings, settings=chosen)
+        made = upsample(model, low_res, Prompt(text), sampling, settings=chosen)
         return torch.cat(list(made), dim=1)
 
     # Pixels.
@@ -232,7 +261,7 @@ class Models:
     @torch.no_grad()
     def encoded(self, video: Tensor) -> Tensor:
         """Encode pixels [b t 3 h w] to latents [b t c h/f w/f]."""
-        return encode(self.image.autoencoder, video.to(**self.there)).float()
+        return encode(self.image.autoencoder, video.to(**self.placement)).float()
 
     def decoded(self, latents: Tensor, *, per_frame: bool = False) -> Tensor:
         """Decode to pixels [b t 3 h w] in [-1, 1] on the CPU; per_frame: by the image decoder."""

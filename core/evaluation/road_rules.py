@@ -35,7 +35,7 @@ from ..families.embedded.worlds.driving_ground import (
 )
 from ..families.embedded.worlds.raster import pulse
 from ..tasks.optical_flow import LUMA
-from .driving_rules import NAMES, seen
+from .driving_rules import NAMES, measure_frames
 
 BESIDE = 0.5
 """Metres from a mark to the bare road that it is compared with."""
@@ -73,7 +73,7 @@ def read_road(frames: np.ndarray, lanes: int | None = None) -> Road:
 def fitted_roads(frames: np.ndarray, counts: Sequence[int] = COUNTS) -> list[Road]:
     """Fit a road of each number of lanes to a video."""
     grey = _luma(frames)
-    light = seen(torch.from_numpy(np.asarray(frames, np.float32))[None]).light[0]
+    light = measure_frames(torch.from_numpy(np.asarray(frames, np.float32))[None]).light[0]
     name = NAMES[int(light.mode().values)]
     found = []
     for count in counts:

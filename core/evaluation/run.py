@@ -10,17 +10,17 @@ from torch import Tensor
 from ..families.embedded import worlds
 from ..networks.diffusion_model import DiffusionModel
 from .metrics import psnr
-from .models import How, Models, Sparse
+from .models import Models, Settings, Sparse
 from .unseen import FIRST_SEED
 
 # As in the shipped workflows, which a test checks.
 FRAMES, SIDE, LARGE_SIDE = 16, 64, 256
 LONG_FRAMES, LONG_CONTEXT = 241, 2
-IMAGE = How(steps=25, cfg=3.0, sampler="euler_ancestral")
+IMAGE = Settings(steps=25, cfg=3.0, sampler="euler_ancestral")
 TEXT_TO_VIDEO = replace(IMAGE, steps=50, sparse=Sparse(frames=4, fill_steps=4, fill_denoise=0.25))
-INTERPOLATION = How(steps=3, denoise=0.2)
-LONG_VIDEO = How(steps=15, cfg=2.0)
-UPSAMPLING = How(steps=4)
+INTERPOLATION = Settings(steps=3, denoise=0.2)
+LONG_VIDEO = Settings(steps=15, cfg=2.0)
+UPSAMPLING = Settings(steps=4)
 UPSAMPLING_NOISE_LEVEL = 20
 
 BATCH = 8  # videos that are sampled together
@@ -50,10 +50,12 @@ class Run:
     counts: Counts = field(default_factory=Counts)
 
 
-def clips(run: Run, model: DiffusionModel, prompts: Sequence[str], number: int, how: How) -> Tensor:
+def clips(
+    run: Run, model: DiffusionModel, prompts: Sequence[str], number: int, settings: Settings
+) -> Tensor:
     """Latents [b t c h w] of base videos; number: index of the first prompt, for the seeds."""
     text, seed = run.models.text(prompts), run.seed + number
-    return run.models.videos(model, text, how, seed, frames=FRAMES, side=SIDE)
+    return run.models.videos(model, text, settings, seed, frames=FRAMES, side=SIDE)
 
 
 def mean(values: Iterable[float]) -> float:

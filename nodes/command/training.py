@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ...core.evaluation import KEEPING, MODULES, SAYING
+from ...core.evaluation import MODULES, WITH_FOLDER, WITH_PROGRESS
 from ...core.families import included_folders, own_weights_in
 from ..host.shared.runs_folder import FOLDER
 from .errors import INVALID, MISSING, OK, CommandError
@@ -155,8 +155,8 @@ def _measure(args: argparse.Namespace) -> int:
     if args.only:
         raise CommandError(f"--only is for figures of the pack's own models, not for {args.what}")
     report = import_module(f"...core.evaluation.{MODULES[args.what]}", __package__).report
-    given: tuple = (_say,) if args.what in SAYING else ()
-    if args.what in KEEPING:
+    given: tuple = (_say,) if args.what in WITH_PROGRESS else ()
+    if args.what in WITH_FOLDER:
         given = writable(Path(args.output)), _say
     found, text = report(*given)
     print(json.dumps(found) if args.json else text)
@@ -178,7 +178,7 @@ def _measure_drift(args: argparse.Namespace, device: Any) -> int:
             known = ", ".join(f'"{one}"' for one in drift.STRATEGIES)
             raise CommandError(f'there is no strategy "{name}", expected one of {known}')
     folder = writable(Path(args.output))
-    store = drift.kept_in(folder / FOLDER, _say)
+    store = drift.chunk_store(folder / FOLDER, _say)
     made = drift.courses(Models(device), store, args.frames, only=args.only or (), say=_say)
     found = {}
     for name, course in made:

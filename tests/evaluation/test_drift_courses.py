@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from videoldm.core.evaluation import drift, drift_plot
-from videoldm.core.evaluation.models import How, Models
+from videoldm.core.evaluation.models import Models, Settings
 from videoldm.core.families.embedded.worlds import shapes
 
 
@@ -68,12 +68,12 @@ class Killed(Exception):
 def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     """Finished chunks are reused, and the measures are those of an uninterrupted run."""
     monkeypatch.setattr(drift, "SIDE", 16)
-    for name in ("HOW", "FILLING"):
-        monkeypatch.setattr(drift, name, How(steps=1, sampler="ddim"))
+    for name in ("SETTINGS", "FILLING"):
+        monkeypatch.setattr(drift, name, Settings(steps=1, sampler="ddim"))
     models, said = Models(), []
 
     def run(folder, say=lambda text: None, frames=96):
-        store = drift.kept_in(folder, pytest.fail)
+        store = drift.chunk_store(folder, pytest.fail)
         found = drift.courses(models, store, frames, only=chosen, say=say)
         return drift.as_json(dict(found))
 

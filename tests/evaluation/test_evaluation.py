@@ -16,7 +16,7 @@ from videoldm.core.evaluation import included as figures_of
 from videoldm.core.evaluation import programs, roads, run, samples, unseen, upsampled
 from videoldm.core.evaluation.figures import Figure, as_json, at_least, at_most, table
 from videoldm.core.evaluation.metrics import psnr
-from videoldm.core.evaluation.models import How, Models, Sparse
+from videoldm.core.evaluation.models import Models, Settings, Sparse
 from videoldm.core.families.embedded import included, worlds
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.families.embedded.specs import spec_from_table
@@ -101,18 +101,18 @@ def tiny(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models, two steps, small frames, no known captions."""
     monkeypatch.setattr(included, "WEIGHTS", folder)
     monkeypatch.setattr(unseen, "trained_captions", lambda: frozenset())
-    two = How(steps=2)
+    two = Settings(steps=2)
     sparse = Sparse(frames=2, fill_steps=2, fill_denoise=1.0)
     for module in (figures_of, roads, samples):
-        monkeypatch.setattr(module, "TEXT_TO_VIDEO", How(steps=4, cfg=4.0, sparse=sparse))
+        monkeypatch.setattr(module, "TEXT_TO_VIDEO", Settings(steps=4, cfg=4.0, sparse=sparse))
     for module in (figures_of, samples):
-        monkeypatch.setattr(module, "IMAGE", How(steps=2, cfg=4.0))
+        monkeypatch.setattr(module, "IMAGE", Settings(steps=2, cfg=4.0))
         monkeypatch.setattr(module, "INTERPOLATION", two)
     monkeypatch.setattr(upsampled, "UPSAMPLING", two)
     monkeypatch.setattr(figures_of, "LONG_VIDEO", two)
     monkeypatch.setattr(figures_of, "LONG_FRAMES", 73)
     monkeypatch.setattr(samples, "PREDICTION", two)
-    monkeypatch.setattr(samples, "FUTURE", How(steps=2, cfg=1.5))
+    monkeypatch.setattr(samples, "FUTURE", Settings(steps=2, cfg=1.5))
     for module in (upsampled, samples):
         monkeypatch.setattr(module, "LARGE_SIDE", 64)
 
@@ -251,7 +251,7 @@ def test_an_unknown_name_is_refused_before_anything_is_loaded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workflow", "node", "how"),
+    ("workflow", "node", "expected"),
     [
         ("text_to_video", "VideoLDM_VideoSampler", run.TEXT_TO_VIDEO),
         ("long_video", "VideoLDM_VideoSampler", run.LONG_VIDEO),
@@ -259,7 +259,9 @@ def test_an_unknown_name_is_refused_before_anything_is_loaded() -> None:
         ("upscale_video", "VideoLDM_UpsampleVideo", run.UPSAMPLING),
     ],
 )
-def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, how: How) -> None:
+def test_settings_are_those_of_the_shipped_workflows(
+    workflow: str, node: str, expected: Settings
+) -> None:
     path = programs.WORKFLOWS / "api" / f"{workflow}.json"
     if not path.is_file():
         pytest.skip(f"no workflow {workflow}")
@@ -272,12 +274,12 @@ def test_settings_are_those_of_the_shipped_workflows(workflow: str, node: str, h
     if workflow == "long_video":
         own = inputs["frames"], inputs["strategy.context_frames"], inputs["strategy.passes"]
         assert own == (run.LONG_FRAMES, run.LONG_CONTEXT, 1)
-    if how.sparse:
+    if expected.sparse:
         names = {"frames": "first_frames", "fill_steps": "fill_steps",
                  "fill_denoise": "fill_denoise"}  # fmt: skip
         found = {field: inputs[f"strategy.{name}"] for field, name in names.items()}
         settings["sparse"] = Sparse(**found)
-    assert How(**settings) == how
+    assert Settings(**settings) == expected
     assert nodes[0].get("noise_level", run.UPSAMPLING_NOISE_LEVEL) == run.UPSAMPLING_NOISE_LEVEL
 
 
@@ -381,7 +383,9 @@ def test_one_seed_after_the_other_is_sampled(tiny) -> None:
     """The second of two videos made together is the first of those made from the next seed."""
     models = Models()
     text = models.text(["a red square moves left on a black background"])
-    how = How(steps=2, cfg=3.0)
-    both = models.videos(models.text_to_video, text.expand(2, -1, -1), how, 5, frames=3, side=32)
-    alone = models.videos(models.text_to_video, text, how, 6, frames=3, side=32)
+    settings = Settings(steps=2, cfg=3.0)
+    both = models.videos(
+        models.text_to_video, text.expand(2, -1, -1), settings, 5, frames=3, side=32
+    )
+    alone = models.videos(models.text_to_video, text, settings, 6, frames=3, side=32)
     assert torch.allclose(both[1:], alone, atol=1e-4) and not torch.allclose(both[:1], alone)

@@ -32,17 +32,17 @@ def test_the_light_is_read_even_from_what_the_autoencoder_makes_of_a_frame(model
             coded = models.autoencoder(models.autoencoder.encode(clip))
         name = worlds.sample_scene("driving", seed).light
         for video in (clip, coded):
-            light = driving_rules.seen(video).light
+            light = driving_rules.measure_frames(video).light
             assert [driving_rules.NAMES[k] for k in light[0].tolist()] == [name] * 16
 
 
 def test_rules_see_a_frozen_a_blurred_and_a_discoloured_video() -> None:
     video = _video(7000, 8)
-    plain = driving_rules.seen(video)
-    assert driving_rules.seen(video[:, :1].expand(-1, 8, -1, -1, -1)).motion.max() == 0
+    plain = driving_rules.measure_frames(video)
+    assert driving_rules.measure_frames(video[:, :1].expand(-1, 8, -1, -1, -1)).motion.max() == 0
     blurred = torch.nn.functional.avg_pool2d(video[0], 3, 1, 1)[None]
-    assert driving_rules.seen(blurred).detail.mean() < 0.8 * plain.detail.mean()
-    assert (driving_rules.seen(video * 0.7).sky_error > plain.sky_error).all()
+    assert driving_rules.measure_frames(blurred).detail.mean() < 0.8 * plain.detail.mean()
+    assert (driving_rules.measure_frames(video * 0.7).sky_error > plain.sky_error).all()
 
 
 def test_rendered_videos_do_not_drift_and_those_that_fade_do(models) -> None:

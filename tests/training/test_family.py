@@ -13,8 +13,7 @@ from videoldm.core.diffusion.schedules import NoiseSchedule
 from videoldm.core.evaluation import included as figures
 from videoldm.core.evaluation import models as models_of
 from videoldm.core.evaluation import unseen, upsampled
-from videoldm.core.evaluation.models import How as Sampled
-from videoldm.core.evaluation.models import Models
+from videoldm.core.evaluation.models import Models, Settings
 from videoldm.core.evaluation.run import Counts
 from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
@@ -331,7 +330,7 @@ def test_layers_have_convolutions_and_attention_at_every_level(weights):
 
 
 def test_one_set_makes_continues_and_fills_in_videos(weights):
-    models, two = Models(), Sampled(steps=2, cfg=2.0)
+    models, two = Models(), Settings(steps=2, cfg=2.0)
     text = models.text(["a red circle moves left on a black background"])
     made = models.videos(models.text_to_video, text, two, 1, frames=4, side=64)
     longer = models.continued(made[:, :2], text, two, 1, frames=18, context=2)
