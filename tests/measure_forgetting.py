@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from videoldm.core.families.embedded import worlds
 from videoldm.core.networks.video_unet import inject
-from videoldm.core.training.joint_tasks import Shown, joint_error
+from videoldm.core.training.joint_tasks import PromptedVideos, joint_error
 from videoldm.core.training.optimizer import MuonAdamW
 
 sys.path.append(str(Path(__file__).parent))
@@ -34,12 +34,14 @@ class Clips:
 
     of: dict[str, torch.Tensor]
 
-    def images(self, world: str, step: int, count: int) -> Shown:
+    def images(self, world: str, step: int, count: int) -> PromptedVideos:
         frames = self.of[world][self._chosen(step, count), step % FRAMES][:, None]
-        return Shown(frames, WORDS[world].expand(count, -1, -1))
+        return PromptedVideos(frames, WORDS[world].expand(count, -1, -1))
 
-    def videos(self, world: str, step: int, count: int) -> Shown:
-        return Shown(self.of[world][self._chosen(step, count)], WORDS[world].expand(count, -1, -1))
+    def videos(self, world: str, step: int, count: int) -> PromptedVideos:
+        return PromptedVideos(
+            self.of[world][self._chosen(step, count)], WORDS[world].expand(count, -1, -1)
+        )
 
     def _chosen(self, step: int, count: int) -> torch.Tensor:
         return torch.arange(step * count, (step + 1) * count) % len(self.of["driving"])

@@ -4,15 +4,16 @@ the embedded family (:mod:`.included`), and contact sheets of uncurated samples 
 
 PROGRAMS = {
     "embedded": "the figures of the models that come with the pack",
-    "samples": "contact sheets of them",
-    "drift": "what long videos lose, by strategy (hours at 10,000 frames)",
-    "speed": "LaVie's and LVDM's full-size networks against a plain convolution (minutes, 8 GB)",
-    "memory": "super-resolution of 61 frames against 16, LaVie's and the x4 upsampler's (minutes)",
-    "fine_tuning": "flicker and PSNR of a decoder before and after fine-tuning in time, beside a "
+    "samples": "contact sheets of uncurated samples of these models",
+    "drift": "drift of long videos by strategy (hours at 10,000 frames)",
+    "speed": "LaVie's and LVDM's full-size networks vs. a plain convolution (minutes, 8 GB)",
+    "memory": "super-resolution of 61 frames vs. 16, LaVie's and the x4 upsampler's (minutes)",
+    "fine_tuning": "flicker and PSNR of a decoder before and after temporal fine-tuning, with a "
     "control (5 minutes)",
-    "training": "one step of the recipes for Stable Diffusion's models, in shapes alone (minutes)",
-    "lvdm-claims": "LVDM's means against drift over 1,024 frames of the embedded world (an hour)",
-    "decoder": "Stable Video Diffusion's full-size decoder against diffusers' (3 minutes, 6 GB)",
+    "training": "memory of one step of the recipes for Stable Diffusion, without data (minutes)",
+    "lvdm-claims": "LVDM's measures against drift over 1,024 frames of the embedded world (an "
+    "hour)",
+    "decoder": "Stable Video Diffusion's full-size decoder vs. diffusers' (3 minutes, 6 GB)",
 }
 """The evaluations of the command line, with their help."""
 

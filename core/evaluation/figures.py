@@ -76,7 +76,7 @@ def shown(value: float | None, unit: str) -> str:
 def table(figures: Sequence[Figure], *, details: bool = True) -> Table:
     """The figures as a table for a terminal."""
     made = Table(title="Figures of the embedded family")
-    for heading in ("figure", "measured", "to reach", ""):
+    for heading in ("figure", "measured", "target", ""):
         made.add_column(heading, overflow="fold")
     if details:
         made.add_column("from", overflow="fold")

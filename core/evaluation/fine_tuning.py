@@ -108,8 +108,8 @@ def fine_tuned(
     after = {}
     for name, kernel in VARIANTS.items():
         say(f"{name}, {steps} steps:")
-        told = (f"start_from.autoencoder={start}", f"steps={steps}", *changes, *kernel)
-        path = trained(folder / name.replace(" ", "_"), say, *told)
+        overrides = (f"start_from.autoencoder={start}", f"steps={steps}", *changes, *kernel)
+        path = trained(folder / name.replace(" ", "_"), say, *overrides)
         after[name] = qualities(autoencoder, embedded.load_temporal_decoder(path))
     return FineTuned(before, after)
 

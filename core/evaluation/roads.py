@@ -74,7 +74,7 @@ def _cars(found: dict[str, Measured]) -> Figure:
         "encoded videos": 100 * mean(found["encoded"]["cars"]),
         "rendered videos": 100 * mean(found["rendered"]["cars"]),
     }
-    value, name = 100 * mean(made["cars"]), "driving: cars and their lanes as told"
+    value, name = 100 * mean(made["cars"]), "driving: cars and their lanes as prompted"
     return at_least(GROUP, name, value, 95, "%", detail)
 
 

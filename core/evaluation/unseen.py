@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..families.embedded import worlds
 from ..media.reading import read_frames
-from ..training.latents import VideoPlan, reading_scenes
+from ..training.latents import VideoPlan, caption_scenes
 from ..training.recipe import RECIPES, load_recipe
 from ..training.reserved import reserved
 from ..training.videos import HELD_OUT, videos_folder
@@ -33,9 +33,9 @@ SMALLEST_HEIGHT = 144  # real videos are reduced to no less
 @cache
 def trained_captions() -> frozenset[str]:
     """All captions with motion that the recipes of this project train on."""
-    told = [plan for plan in _plans("clips") if not plan.labels]
-    scenes = [plan.scene(i)[0] for plan in told for i in range(plan.count)]
-    scenes += [scene for plan in _plans("reading") for scene in reading_scenes(plan)]
+    captioned = [plan for plan in _plans("clips") if not plan.labels]
+    scenes = [plan.scene(i)[0] for plan in captioned for i in range(plan.count)]
+    scenes += [scene for plan in _plans("reading") for scene in caption_scenes(plan)]
     return frozenset(worlds.caption(scene) for scene in scenes)
 
 

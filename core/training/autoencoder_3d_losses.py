@@ -41,24 +41,24 @@ class LossSettings:
 class Pair:
     """A video [b t 3 h w] and its reconstruction.
 
-    judged: indices of the b * t frames that the perceptual distance and the discriminator, the
+    selected: indices of the b * t frames that the perceptual distance and the discriminator, the
     most expensive terms, look at; None for all. A subset gives estimates of the means.
     """
 
     video: Tensor
-    made: Tensor
-    judged: Tensor | None = None
+    reconstruction: Tensor
+    selected: Tensor | None = None
 
     @property
-    def judged_frames(self) -> tuple[Tensor, Tensor]:
+    def selected_frames(self) -> tuple[Tensor, Tensor]:
         """The selected frames of both, [n 3 h w] each."""
-        both = (rearrange(v, "b t c h w -> (b t) c h w") for v in (self.video, self.made))
-        x, y = both if self.judged is None else (v[self.judged] for v in both)
+        both = (rearrange(v, "b t c h w -> (b t) c h w") for v in (self.video, self.reconstruction))
+        x, y = both if self.selected is None else (v[self.selected] for v in both)
         return x, y
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class LossTerms:
     """The losses of one batch and their terms."""
 
     autoencoder: Tensor
@@ -72,44 +72,47 @@ class Judged:
     fake: Tensor
 
 
-class AutoencoderJudge(nn.Module):
+class AutoencoderLoss(nn.Module):
     """Computes the losses; holds the frozen perceptual distance and the discriminator."""
 
     def __init__(
-        self, distance: PerceptualDistance, discriminator: PatchDiscriminator, how: LossSettings
+        self,
+        distance: PerceptualDistance,
+        discriminator: PatchDiscriminator,
+        settings: LossSettings,
     ):
         super().__init__()
-        self.distance, self.discriminator, self.how = distance, discriminator, how
+        self.distance, self.discriminator, self.settings = distance, discriminator, settings
 
-    def forward(self, pair: Pair, posterior: Posterior, last: Tensor, step: int) -> Judged:
+    def forward(self, pair: Pair, posterior: Posterior, last: Tensor, step: int) -> LossTerms:
         """All losses; `last`: weight of the decoder's last layer, for the adaptive weight.
 
         The autoencoder's loss has no gradient in the discriminator, nor the discriminator's in the
         autoencoder.
         """
-        how, factor = self.how, float(step >= self.how.disc_start)
-        found, (x, y) = self.faithful(pair, posterior), pair.judged_frames
+        settings, factor = self.settings, float(step >= self.settings.disc_start)
+        found, (x, y) = self.without_discriminator(pair, posterior), pair.selected_frames
         real, fake = self.discriminator(x.detach()), self.discriminator(y.detach())
-        generator = -self.discriminator.judged(y).mean()
-        weight = how.disc_weight * adaptive_weight(found.nll, generator, last)
+        generator = -self.discriminator.frozen(y).mean()
+        weight = settings.disc_weight * adaptive_weight(found.nll, generator, last)
         return replace(
             found,
             autoencoder=found.autoencoder + factor * weight * generator,
-            discriminator=factor * LOSSES[how.disc_loss](real, fake),
+            discriminator=factor * LOSSES[settings.disc_loss](real, fake),
             generator=generator,
             adaptive=weight,
             real=real.mean(),
             fake=fake.mean(),
         )
 
-    def faithful(self, pair: Pair, posterior: Posterior) -> Judged:
+    def without_discriminator(self, pair: Pair, posterior: Posterior) -> LossTerms:
         """The losses before `disc_start`, without the discriminator."""
-        error, (x, y) = (pair.video - pair.made).abs().mean(), pair.judged_frames
-        error = error + self.how.perceptual_weight * self.distance(x, y).mean()
+        error, (x, y) = (pair.video - pair.reconstruction).abs().mean(), pair.selected_frames
+        error = error + self.settings.perceptual_weight * self.distance(x, y).mean()
         nll, kl = error * x[0].numel(), kl_divergence(posterior)
         zero = nll.new_zeros(())
-        return Judged(
-            autoencoder=nll + self.how.kl_weight * kl,
+        return LossTerms(
+            autoencoder=nll + self.settings.kl_weight * kl,
             reconstruction=error,
             nll=nll,
             kl=kl,

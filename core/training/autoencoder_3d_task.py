@@ -15,10 +15,10 @@ from ..families.embedded import worlds
 from ..networks.autoencoder_3d import Autoencoder3D, Autoencoder3DConfig
 from ..weights.checkpoints import save
 from ..weights.weight_files import read_weights
-from .autoencoder_3d_losses import AutoencoderJudge, LossSettings, Pair, last_weight
+from .autoencoder_3d_losses import AutoencoderLoss, LossSettings, Pair, last_weight
 from .autoencoder_tasks import psnr
 from .discriminator import PatchDiscriminator
-from .perceptual import PerceptualDistance, lpips_from, unpublished
+from .perceptual import PerceptualDistance, encoder_distance, lpips_from
 from .recipe import Recipe
 
 
@@ -38,7 +38,7 @@ class TrainAutoencoder3D:
         self.frames, self.size = data["frames"], data["size"]
         self.shapes_share = data.get("shapes_share", 0.5)
         self.autoencoder = Autoencoder3D(Autoencoder3DConfig(**embedded.tuples(recipe.model)))
-        self.judge = AutoencoderJudge(
+        self.judge = AutoencoderLoss(
             _distance(data.get("perceptual")),
             PatchDiscriminator(**data.get("discriminator", {})),
             LossSettings(**data.get("losses", {})),
@@ -65,9 +65,10 @@ class TrainAutoencoder3D:
         made = module(module.scaled(posterior.sample(noise))).float()
         count = len(video) * self.frames
         order = torch.randperm(count, generator=generator, device=video.device)
-        pair = Pair(video=video, made=made, judged=order[: self.recipe.data.get("judged", count)])
-        if batch["step"] < self.judge.how.disc_start:
-            found = self.judge.faithful(pair, posterior)
+        selected = order[: self.recipe.data.get("judged", count)]
+        pair = Pair(video=video, reconstruction=made, selected=selected)
+        if batch["step"] < self.judge.settings.disc_start:
+            found = self.judge.without_discriminator(pair, posterior)
         else:
             found = self.judge(pair, posterior, last_weight(module), batch["step"])
         # Per element, to keep the learning rate independent of the size of the frames.
@@ -100,5 +101,5 @@ class TrainAutoencoder3D:
 
 def _distance(path: str | None) -> PerceptualDistance:
     if path is None:
-        return unpublished(embedded.load_autoencoder())
+        return encoder_distance(embedded.load_autoencoder())
     return lpips_from(read_weights(Path(path).expanduser()), Path(path).name)

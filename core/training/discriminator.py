@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     """A network that tells real from generated."""
 
-    def judged(self, x: Tensor) -> Tensor:
+    def frozen(self, x: Tensor) -> Tensor:
         """The output for training a generator: gradients reach x but not the own weights."""
         own = {name: tensor.detach() for name, tensor in self.named_parameters()}
         return functional_call(self, own, (x,))
 
 
-class PatchDiscriminator(Judge):
+class PatchDiscriminator(Discriminator):
     """Images [n 3 h w] in [-1, 1] to one logit for every patch [n 1 h' w'], high = real.
 
     width: channels of the first layer; each of the next `depth` layers doubles them, up to 8 times.
@@ -49,7 +49,7 @@ class PatchDiscriminator(Judge):
         return self.layers(x)
 
 
-class VideoDiscriminator(Judge):
+class VideoDiscriminator(Discriminator):
     """Videos [b t 3 h w] in [-1, 1] to one logit for every patch of every frame [b 1 t h' w'],
     high = real, by 3D convolutions (Video LDM, section 3.1.1).
 

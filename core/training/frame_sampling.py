@@ -12,7 +12,7 @@ from ..tasks.interpolation import FACTOR
 from ..tasks.sparse_first import spread_evenly
 
 
-class Shown(NamedTuple):
+class FrameChoice(NamedTuple):
     """The frames of a batch. times: their indices in the video. sparse: for a batch of all frames
     from one sparse frame to another, the positions of sparse frames within `times`. blended:
     training starts from blends of the sparse frames."""
@@ -23,7 +23,7 @@ class Shown(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownFrames:
+class FrameSampling:
     """The frame settings of a recipe's table ``data``.
 
     given: context frames: ``"none"``, ``"first"`` (0, 1 or 2 leading frames with probabilities
@@ -51,40 +51,42 @@ class ShownFrames:
     between_alone: float = 0.0
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> ShownFrames:
+    def of(cls, data: dict[str, Any]) -> FrameSampling:
         """Read the settings from a recipe's ``data``, ignoring other keys."""
         return cls(**{k: v for k, v in data.items() if k in {f.name for f in fields(cls)}})
 
-    def draw(self, frames: int, random: np.random.Generator) -> Shown:
+    def draw(self, frames: int, random: np.random.Generator) -> FrameChoice:
         """Draw the frames of one batch, for videos of ``frames`` frames."""
         if self.sparse_frames and random.random() < 0.5:
-            return Shown(spread_evenly(frames, self.sparse_frames))
+            return FrameChoice(spread_evenly(frames, self.sparse_frames))
         if self.sparse_frames and random.random() < self.between_sparse_frames:
             return self._between(spread_evenly(frames, self.sparse_frames), random)
         if self.drawn_frames is None:
-            return Shown(list(range(frames)))
+            return FrameChoice(list(range(frames)))
         if self.successive_frames is not None and random.random() < 0.5:
             least, most = self.successive_frames
             count = int(random.integers(least, most + 1))
             start = int(random.integers(frames - count + 1))
-            return Shown(list(range(start, start + count)))
+            return FrameChoice(list(range(start, start + count)))
         least, most = self.drawn_frames
         others = random.choice(frames - 1, size=random.integers(least - 1, most), replace=False)
-        return Shown([0, *sorted(int(k) + 1 for k in others)])
+        return FrameChoice([0, *sorted(int(k) + 1 for k in others)])
 
     @staticmethod
-    def _between(sparse: list[int], random: np.random.Generator) -> Shown:
+    def _between(sparse: list[int], random: np.random.Generator) -> FrameChoice:
         first, last = sorted(random.choice(len(sparse), size=2, replace=False))
         start = sparse[first]
         within = [t - start for t in sparse[first : last + 1]]
-        return Shown(list(range(start, sparse[last] + 1)), within, bool(random.random() < 0.5))
+        return FrameChoice(
+            list(range(start, sparse[last] + 1)), within, bool(random.random() < 0.5)
+        )
 
-    def mask(self, shown: Shown, random: np.random.Generator) -> np.ndarray:
+    def mask(self, choice: FrameChoice, random: np.random.Generator) -> np.ndarray:
         """The context mask [t] of one video, 1 = context frame."""
-        mask = np.zeros(len(shown.times), np.float32)
-        if shown.sparse is not None:
-            alone = shown.blended and random.random() < self.between_alone
-            mask[shown.sparse] = not alone
+        mask = np.zeros(len(choice.times), np.float32)
+        if choice.sparse is not None:
+            alone = choice.blended and random.random() < self.between_alone
+            mask[choice.sparse] = not alone
         elif self.given == "first" and random.random() < self.given_ends:
             mask[[0, -1]] = 1
         elif self.given == "first":

@@ -25,7 +25,7 @@ from .velocity import draw_steps, normal_like, velocity_error
 
 
 @dataclass(frozen=True)
-class Shown:
+class PromptedVideos:
     """Videos of one length with their prompts: latents [b t c h w], encoded text [b n d]."""
 
     latents: Tensor
@@ -33,23 +33,23 @@ class Shown:
 
 
 def joint_error(
-    network: nn.Module, parts: list[Shown], generator: torch.Generator
+    network: nn.Module, parts: list[PromptedVideos], generator: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
     """The mean squared error of the velocity over all samples, and that of each part.
 
     Videos and images have the same weight, however many frames they have.
     """
-    errors = [_errors(network, shown, generator) for shown in parts]
+    errors = [_errors(network, videos, generator) for videos in parts]
     return torch.cat(errors).mean(), [error.mean() for error in errors]
 
 
-def _errors(network: nn.Module, shown: Shown, generator: torch.Generator) -> Tensor:
+def _errors(network: nn.Module, videos: PromptedVideos, generator: torch.Generator) -> Tensor:
     """Mean squared error of each sample, [b]."""
-    x0 = shown.latents
+    x0 = videos.latents
     steps = draw_steps(len(x0), generator, x0.device)
     noise = normal_like(x0, generator)
     error = velocity_error(
-        lambda x, t: network(x, t, Conditions(text=shown.text)), x0, noise, steps
+        lambda x, t: network(x, t, Conditions(text=videos.text)), x0, noise, steps
     )
     return error.square().flatten(1).mean(1)
 
@@ -110,7 +110,7 @@ class TrainJoint:
         with torch.no_grad():
             encoder = self.image_model.text_encoder
             texts = [encode_text(encoder, batch[f"{name}_ids"]) for name in names]
-        parts = [Shown(batch[name], text) for name, text in zip(names, texts, strict=True)]
+        parts = [PromptedVideos(batch[name], text) for name, text in zip(names, texts, strict=True)]
         loss, means = joint_error(self.module, parts, generator)
         return {"loss": loss} | dict(zip(names, means, strict=True))
 

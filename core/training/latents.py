@@ -82,7 +82,7 @@ class LatentVideos:
         found: dict[str, list[int]] = {}
         for i in range(self.plan.count):
             scene = self.plan.scene(i)[0]
-            for what in _shown_by(scene):
+            for what in _contents(scene):
                 found.setdefault(what, []).append(i)
         return found
 
@@ -107,14 +107,14 @@ class LatentVideos:
         return chosen
 
 
-def reading_scenes(plan: VideoPlan) -> list[worlds.Scene]:
+def caption_scenes(plan: VideoPlan) -> list[worlds.Scene]:
     """The scenes of ``plan`` with two shapes, for training on captions alone. Scenes with one shape
     have so few captions that the videos show most of them; the rest is left for evaluation."""
     scenes = (plan.scene(i)[0] for i in range(plan.count))
-    return [scene for scene in scenes if TWO_OBJECTS in _shown_by(scene)]
+    return [scene for scene in scenes if TWO_OBJECTS in _contents(scene)]
 
 
-def _shown_by(scene: worlds.Scene) -> set[str]:
+def _contents(scene: worlds.Scene) -> set[str]:
     if not isinstance(scene, worlds.ShapesScene):
         return set()
     motions = {thing.motion for thing in scene.objects}
@@ -123,8 +123,8 @@ def _shown_by(scene: worlds.Scene) -> set[str]:
 
 def latent_videos(plan: VideoPlan, autoencoder: AutoencoderKL, folder: Path) -> LatentVideos:
     """Load the videos of ``plan`` from ``folder``, or encode and cache them there."""
-    shown = {name: value for name, value in vars(plan).items() if name != "labels"}
-    fingerprint = hashlib.sha256(json.dumps(shown, sort_keys=True).encode())
+    values = {name: value for name, value in vars(plan).items() if name != "labels"}
+    fingerprint = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     fingerprint.update(autoencoder.encoder.conv_out.weight.detach().float().cpu().numpy().tobytes())
     path = folder / f"videos-{fingerprint.hexdigest()[:16]}.safetensors"
     if not path.is_file():

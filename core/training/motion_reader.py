@@ -20,7 +20,7 @@ from .optimizer import MuonAdamW
 LEARNING_RATE, BATCH = 4e-3, 96
 
 
-def teach_reading(
+def train_reader(
     reader: PromptReader, text: Tensor, scenes: Sequence[worlds.Scene], *, steps: int, seed: int
 ) -> None:
     """Train the reader on the encoded captions [n, tokens, d] of n scenes."""

@@ -4,7 +4,7 @@
 
 with features f_l of unit length along the channels. The published distance uses VGG16 and learned
 w, whose weights do not come with the project: :func:`lpips_from` reads them from an LVDM
-autoencoder's training checkpoint. Without them, :func:`unpublished` uses the features of the
+autoencoder's training checkpoint. Without them, :func:`encoder_distance` uses the features of the
 embedded image autoencoder's encoder and w = 1.
 """
 
@@ -126,6 +126,6 @@ def _take(found: Mapping[str, Tensor], key: str, own: dict[str, Tensor], name: s
         own[name] = found[key]
 
 
-def unpublished(autoencoder: AutoencoderKL) -> PerceptualDistance:
+def encoder_distance(autoencoder: AutoencoderKL) -> PerceptualDistance:
     """The distance by the features of an image autoencoder's encoder."""
     return PerceptualDistance(EncoderFeatures(autoencoder))

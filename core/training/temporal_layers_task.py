@@ -22,9 +22,9 @@ from ..networks.video_unet import eject, inject
 from ..tasks.interpolation import FACTOR, blended
 from ..text.encoders import encode_text, tokenize
 from ..weights.checkpoints import Header, save
-from .frame_sampling import Shown, ShownFrames
-from .latents import VideoPlan, latent_videos, reading_scenes
-from .motion_reader import teach_reading
+from .frame_sampling import FrameChoice, FrameSampling
+from .latents import VideoPlan, caption_scenes, latent_videos
+from .motion_reader import train_reader
 from .recipe import Recipe
 from .velocity import SCHEDULE, draw_steps, normal_like, velocity_error, video_noise
 
@@ -38,11 +38,11 @@ HALF_MOVING = 0.2  # standard deviation in time at which :func:`moving` is 0.5; 
 class TrainTemporalLayers:
     """Temporal layers in the frozen image U-Net: text to video, prediction or interpolation.
 
-    :class:`ShownFrames` selects frames and context. With every fourth frame or sparse frames given,
-    half of the batches are noised blends of the given frames, at steps ``data.blend_steps`` of the
-    forward process: the layers learn to remove the ghosts of the blends. Batches between sparse
-    frames have one noise for all frames, as in sampling. ``data.more_of`` oversamples kinds of
-    videos (:meth:`.LatentVideos.draw`), ``data.moving_weight`` weighs what moves
+    :class:`FrameSampling` selects frames and context. With every fourth frame or sparse frames
+    given, half of the batches are noised blends of the given frames, at steps ``data.blend_steps``
+    of the forward process: the layers learn to remove the ghosts of the blends. Batches between
+    sparse frames have one noise for all frames, as in sampling. ``data.more_of`` oversamples kinds
+    of videos (:meth:`.LatentVideos.draw`), ``data.moving_weight`` weighs what moves
     (:func:`moving`), ``data.change_weight`` adds the error of the change between frames
     (:func:`video_loss`).
     """
@@ -56,7 +56,7 @@ class TrainTemporalLayers:
             latent_videos(VideoPlan(**plan), image.autoencoder, cache)
             for plan in recipe.data["clips"]
         ]
-        self.shown = ShownFrames.of(recipe.data)
+        self.frame_sampling = FrameSampling.of(recipe.data)
         self.blend_steps = recipe.data.get("blend_steps", BLEND_STEPS)
         self.more_of = recipe.data.get("more_of", {})
         self.moving_weight = recipe.data.get("moving_weight", 0.0)
@@ -66,7 +66,7 @@ class TrainTemporalLayers:
         unet = frozen(eject(image.model.network))
         self.layers = layers_for(unet, recipe)
         if "reading" in recipe.data:
-            self._teach_reading(VideoPlan(**recipe.data["reading"]), recipe.data["reading_steps"])
+            self._train_reader(VideoPlan(**recipe.data["reading"]), recipe.data["reading_steps"])
         if self.layers.prompt is not None:
             self.layers.prompt.requires_grad_(False).embed.requires_grad_(True)
         self.module = inject(unet, self.layers)
@@ -76,34 +76,34 @@ class TrainTemporalLayers:
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.sets)
         videos = self.sets[rate]
-        shown = self.shown.draw(videos.latents.shape[1], random)
-        between = shown.sparse is not None
-        chosen = videos.draw(self._count(shown), random, self.more_of)
+        choice = self.frame_sampling.draw(videos.latents.shape[1], random)
+        between = choice.sparse is not None
+        chosen = videos.draw(self._count(choice), random, self.more_of)
         captions = ["" if random.random() < 0.1 else videos.captions[i][0] for i in chosen]
-        masks = [self.shown.mask(shown, random) for _ in chosen]
+        masks = [self.frame_sampling.mask(choice, random) for _ in chosen]
         return {
-            "latents": videos.latents[chosen][:, shown.times].float(),
+            "latents": videos.latents[chosen][:, choice.times].float(),
             "ids": tokenize(self.tokenizer, captions, self.length),
-            "times": torch.tensor(shown.times),
+            "times": torch.tensor(choice.times),
             "rate": torch.full((len(chosen),), rate),
             "mask": torch.from_numpy(np.stack(masks)),
             "level": int(random.integers(self.perturb)) if self.perturb and step % 2 else 0,
-            "blended_at": self._blended_at(shown, step),
+            "blended_at": self._blended_at(choice, step),
             "shared_noise": inf if between else self.layers.spec.trained.shared_noise,
         }
 
-    def _count(self, shown: Shown) -> int:
+    def _count(self, choice: FrameChoice) -> int:
         """Number of videos: batches between sparse frames have as many frames in total as batches
         of sparse frames."""
-        if shown.sparse is None:
+        if choice.sparse is None:
             return self.recipe.batch
-        return max(1, self.recipe.batch * self.shown.sparse_frames // len(shown.times))
+        return max(1, self.recipe.batch * self.frame_sampling.sparse_frames // len(choice.times))
 
-    def _blended_at(self, shown: Shown, step: int) -> Sequence[int] | None:
+    def _blended_at(self, choice: FrameChoice, step: int) -> Sequence[int] | None:
         """Positions of the frames whose blends a batch starts from, or None."""
-        if self.shown.given == "every fourth" and step // 2 % 2 == 1:
-            return range(0, len(shown.times), FACTOR)
-        return shown.sparse if shown.blended else None
+        if self.frame_sampling.given == "every fourth" and step // 2 % 2 == 1:
+            return range(0, len(choice.times), FACTOR)
+        return choice.sparse if choice.blended else None
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, Tensor]:
         x0, mask = batch["latents"], batch["mask"]
@@ -116,7 +116,7 @@ class TrainTemporalLayers:
             first, last = self.blend_steps
             steps = first + steps * (last - first) // SCHEDULE.steps
             start = self._partly_blended(x0, batch["blended_at"], generator)
-            if self.shown.sparse_frames:
+            if self.frame_sampling.sparse_frames:
                 start = start + unsteadiness(x0, generator)
         ids = {FRAME_RATE: batch["rate"]} if self.layers.rate is not None else {}
         given = Conditions(text=text, context=context, ids=ids, times=batch["times"])
@@ -132,14 +132,14 @@ class TrainTemporalLayers:
         weight = wanted * (1 + self.moving_weight * signal.square() * moving(x0))
         return {"loss": video_loss(error * wanted, weight, self.change_weight)}
 
-    def _teach_reading(self, plan: VideoPlan, steps: int) -> None:
+    def _train_reader(self, plan: VideoPlan, steps: int) -> None:
         """Train the prompt reader on the captions of the videos and those of ``plan``."""
         videos = self.sets[0].plan
-        scenes = [videos.scene(i)[0] for i in range(videos.count)] + reading_scenes(plan)
+        scenes = [videos.scene(i)[0] for i in range(videos.count)] + caption_scenes(plan)
         ids = tokenize(self.tokenizer, [worlds.caption(scene) for scene in scenes], self.length)
         with torch.no_grad():
             text = torch.cat([encode_text(self.text_encoder, part) for part in ids.split(128)])
-        teach_reading(self.layers.prompt, text, scenes, steps=steps, seed=self.recipe.seed)
+        train_reader(self.layers.prompt, text, scenes, steps=steps, seed=self.recipe.seed)
 
     @staticmethod
     def _partly_blended(x0: Tensor, at: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -151,7 +151,7 @@ class TrainTemporalLayers:
     def _context(
         self, x0: Tensor, mask: Tensor, level: int, generator: torch.Generator
     ) -> ContextFrames | None:
-        if self.shown.given == "none":
+        if self.frame_sampling.given == "none":
             return None
         context = replace(no_context(x0.shape, x0.device), mask=mask)
         context = replace(context, latents=x0 * context.expanded_mask)

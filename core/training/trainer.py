@@ -194,25 +194,25 @@ def progress_bar(
     )
     console = Console(stderr=True)  # stdout is kept for the command's result
     if not console.is_terminal:
-        yield _told(recipe, start, report)
+        yield _report_lines(recipe, start, report)
         return
     with Progress(*columns, refresh_per_second=1, console=console) as bar:
         task = bar.add_task(recipe.name, total=recipe.steps, completed=start, loss=float("nan"))
         yield lambda loss: bar.update(task, advance=1, loss=loss)
 
 
-def _told(
+def _report_lines(
     recipe: Recipe, start: int, report: Callable[[str], None], every: float = 30.0
 ) -> Callable[[float], None]:
     """The function for :func:`progress_bar` that reports a line every `every` seconds."""
-    begun = last = time.monotonic()
+    started = last = time.monotonic()
     step = start
 
     def advance(loss: float) -> None:
         nonlocal last, step
         step, now = step + 1, time.monotonic()
         if now - last >= every:
-            left = (now - begun) / (step - start) * (recipe.steps - step)
+            left = (now - started) / (step - start) * (recipe.steps - step)
             report(
                 f"{recipe.name}: step {step} of {recipe.steps}, loss {loss:.4f}, {left:.0f} s left"
             )
@@ -227,7 +227,7 @@ class CurveLog:
     def __init__(self, folder: Path, start: int, every: int = 25):
         self.folder, self.every = folder, every
         self.sums: dict[str, float] = {}
-        self.count, self.begun = 0, time.monotonic()
+        self.count, self.started = 0, time.monotonic()
         self.append = start > 0 and (folder / "log.csv").is_file()
 
     def __enter__(self) -> CurveLog:
@@ -246,13 +246,13 @@ class CurveLog:
 
     def _write(self, step: int) -> None:
         row = {"step": step + 1} | {k: v / self.count for k, v in self.sums.items()}
-        row["seconds"] = (time.monotonic() - self.begun) / self.count
+        row["seconds"] = (time.monotonic() - self.started) / self.count
         writer = csv.DictWriter(self.file, row)
         if self.file.tell() == 0:
             writer.writeheader()
         writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
         self.file.flush()
-        self.sums, self.count, self.begun = {}, 0, time.monotonic()
+        self.sums, self.count, self.started = {}, 0, time.monotonic()
 
     def draw(self) -> None:
         """Plot every logged column to ``curves.png``; does nothing without matplotlib."""

@@ -33,7 +33,7 @@ from ..weights.weight_files import read_weights
 from .autoencoder_tasks import FrameMixture, psnr, reconstruction
 from .clips import Clips
 from .discriminator import LOSSES, VideoDiscriminator, adaptive_weight
-from .perceptual import PerceptualDistance, lpips_from, unpublished
+from .perceptual import PerceptualDistance, encoder_distance, lpips_from
 from .recipe import Recipe
 
 
@@ -108,10 +108,10 @@ class TrainVideoDecoder:
         logs = {"flicker": flicker, "psnr": psnr(made, video)}
         if batch["step"] < self.losses.disc_start or not self.losses.disc_weight:
             return {"loss": quality, "discriminator": quality.new_zeros(()), **logs}
-        judge: VideoDiscriminator = self.module["discriminator"]
-        generated = -judge.judged(made).mean()
+        discriminator: VideoDiscriminator = self.module["discriminator"]
+        generated = -discriminator.frozen(made).mean()
         weight = adaptive_weight(quality, generated, self._last_weight)
-        own = LOSSES[self.losses.disc_loss](judge(video), judge(made.detach()))
+        own = LOSSES[self.losses.disc_loss](discriminator(video), discriminator(made.detach()))
         loss = quality + self.losses.disc_weight * weight * generated + own
         return {"loss": loss, "discriminator": own, **logs}
 
@@ -145,7 +145,7 @@ def load_autoencoder(name: str) -> AutoencoderKL:
     """Load an image autoencoder: a file, a diffusers folder, or one of the pack by name."""
     if not name:
         raise ValueError(
-            "the recipe does not say whose decoder is trained: --set start_from.autoencoder=FILE"
+            "the recipe names no autoencoder to fine-tune: --set start_from.autoencoder=FILE"
         )
     path = Path(name).expanduser()
     if path.is_dir():
@@ -179,7 +179,7 @@ def decoder_layers(image: AutoencoderKL, table: Mapping[str, Any]) -> dict[str, 
 
 def _distance(path: str) -> PerceptualDistance:
     if not path:
-        return unpublished(embedded.load_autoencoder())
+        return encoder_distance(embedded.load_autoencoder())
     return lpips_from(read_weights(Path(path).expanduser()), Path(path).name)
 
 

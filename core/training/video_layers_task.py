@@ -29,7 +29,7 @@ from ..text.encoders import encode_text, tokenize
 from ..weights.checkpoints import Header, save
 from ..weights.weight_files import header_of
 from .clips import Clip, Clips
-from .frame_sampling import Shown, ShownFrames
+from .frame_sampling import FrameChoice, FrameSampling
 from .recipe import Recipe
 from .temporal_layers_task import frozen
 from .velocity import normal_like
@@ -44,7 +44,7 @@ class TrainVideoLayers:
     ``start_from.layers``: layers to start from. ``model``: the table of the layers, see
     :mod:`..families.embedded.specs`. ``data``: `frames`, `size`, `patch`, `videos`, `world` and
     `labels` as in :class:`.Clips`; `strides`: strides of frames, one per batch in turn, whose index
-    is the class of a frame-rate flag; context frames as in :class:`.ShownFrames`; `drop_caption`:
+    is the class of a frame-rate flag; context frames as in :class:`.FrameSampling`; `drop_caption`:
     share of clips without caption; `perturb`: exclusive upper bound of the noise level of context
     frames, which are noised in every second batch.
 
@@ -58,7 +58,7 @@ class TrainVideoLayers:
         sides = {k: tuple(data[k]) for k in ("size", "patch") if k in data}
         self.clips = Clips(**kept, **sides)
         self.strides = tuple(data.get("strides", (1,)))
-        self.shown = ShownFrames.of(data)
+        self.frame_sampling = FrameSampling.of(data)
         self.drop_caption, self.perturb = data.get("drop_caption", 0.1), data.get("perturb", 0)
         self.layers = layers_over(self.image.model, recipe)
         frozen(self.image.model.network.image_unet)
@@ -75,8 +75,8 @@ class TrainVideoLayers:
         random = np.random.default_rng((self.recipe.seed, step))
         rate = step % len(self.strides)
         clips = [self._draw(random, rate) for _ in range(self.recipe.batch)]
-        shown = Shown(list(range(self.clips.frames)))
-        masks = [self.shown.mask(shown, random) for _ in clips]
+        choice = FrameChoice(list(range(self.clips.frames)))
+        masks = [self.frame_sampling.mask(choice, random) for _ in clips]
         captions = [self._caption(clip, random) for clip in clips]
         highest = self.image.model.max_noise_level
         return {
@@ -166,8 +166,7 @@ def load_base(start_from: dict[str, str]) -> ImageModel:
     name = start_from.get("image_model", "")
     if not name:
         raise ValueError(
-            "the recipe does not say which image model the layers are for: "
-            "--set start_from.image_model=FILE"
+            "the recipe names no image model for the layers: --set start_from.image_model=FILE"
         )
     path = Path(name).expanduser()
     if path.suffix == "" and not path.exists() and embedded.path_of(name).is_file():

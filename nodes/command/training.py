@@ -63,18 +63,18 @@ def train_whole_family(args: argparse.Namespace) -> int:
     output = writable(output / FAMILY if args.output == "training" else output)
     import torch
 
-    from ...core.training.family.run import How, train_family
+    from ...core.training.family.run import RunSettings, train_family
 
     torch.set_num_threads(max(1, args.threads))
     workers = {} if args.workers is None else {"workers": args.workers}
     start = None if args.start is None else Path(args.start).expanduser()
     try:
-        how = How(
+        settings = RunSettings(
             minutes=args.minutes, output=output, device=_device(args.device), scale=args.scale,
             size=args.size, resume=args.resume, start=start, only=tuple(args.only),
             changes=tuple(args.set), **workers,
         )  # fmt: skip
-        print(train_family(how, _say))
+        print(train_family(settings, _say))
     except ValueError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:

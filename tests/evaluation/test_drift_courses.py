@@ -92,7 +92,7 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     with pytest.raises(Killed):
         run(tmp_path / "cut")
     assert run(tmp_path / "cut", said.append) == whole
-    assert "prediction, colours matched: 3 chunks made, 4 were there" in said
+    assert "prediction, colours matched: 3 chunks made, 4 reused" in said
     said.clear()
     longer = run(tmp_path / "cut", said.append, frames=112)
     assert [course["contrast"][:6] for course in longer.values()] == [

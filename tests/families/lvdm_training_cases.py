@@ -13,7 +13,7 @@ from torch import Tensor
 from videoldm.core.families import factorised_keys as keys
 from videoldm.core.networks.conditions import Conditions
 from videoldm.core.training.autoencoder_3d_losses import (
-    AutoencoderJudge,
+    AutoencoderLoss,
     LossSettings,
     Pair,
     last_weight,
@@ -71,11 +71,11 @@ def autoencoder_losses(case: Case, folder: Path) -> None:
     for run, how in told["runs"].items():
         settings = {k: v for k, v in how.items() if k != "global_step"}
         settings["disc_start"] = told["loss_config"]["disc_start"]
-        judge = AutoencoderJudge(distance, discriminator, LossSettings(**settings))
+        loss = AutoencoderLoss(distance, discriminator, LossSettings(**settings))
         posterior = module.posterior(video)
         made = module(module.scaled(posterior.sample(inputs["posterior_noise"])))
-        pair = Pair(video=video, made=made)
-        found = judge(pair, posterior, last_weight(module), how["global_step"])
+        pair = Pair(video=video, reconstruction=made)
+        found = loss(pair, posterior, last_weight(module), how["global_step"])
         check_close(made, expected["reconstruction"], "reconstruction", LOSS)
         with torch.no_grad():
             each = distance(video[0], made[0])

@@ -96,7 +96,7 @@ def test_the_judge_sees_how_frames_follow_each_other():
     changed[:, 0] = 0
     moved = (judge(changed) - answer).abs().amax((0, 1, 3, 4))
     assert moved[1] > 0 and moved[2] > 0
-    judge.judged(video).mean().backward()
+    judge.frozen(video).mean().backward()
     assert video.grad.abs().sum() > 0
     assert all(p.grad is None for p in judge.parameters())
 

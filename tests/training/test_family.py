@@ -22,7 +22,7 @@ from videoldm.core.training.family.clips import load_clips
 from videoldm.core.training.family.course import Course
 from videoldm.core.training.family.material import Material
 from videoldm.core.training.family.plan import ClipSet, Plan, load_plan
-from videoldm.core.training.family.run import TASKS, How, train_family
+from videoldm.core.training.family.run import TASKS, RunSettings, train_family
 from videoldm.core.training.family.timed import Stepper, learning_rate, profile_power
 from videoldm.core.training.reserved import reserved
 
@@ -37,9 +37,9 @@ def tiny(*args, **more) -> Plan:
     return replace(plan, clips=tuple(clips))
 
 
-def asked(output: Path, **more) -> How:
+def asked(output: Path, **more) -> RunSettings:
     """Settings of a run with just enough time for a step of each part."""
-    return How(**{"minutes": 0.01, "output": output, "device": CPU, "workers": 1} | more)
+    return RunSettings(**{"minutes": 0.01, "output": output, "device": CPU, "workers": 1} | more)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_from_its_last_states(tmp_path, monkeypatch):
     monkeypatch.setattr(run.Clock, "seconds", lambda self: 30.0)
     train_family(asked(tmp_path, resume=True), said.append)
     after = json.loads((tmp_path / "progress.json").read_text())
-    assert any(text.startswith("image_model goes on") for text in said)
+    assert any(text.startswith("image_model resumes") for text in said)
     assert any(text.startswith("image_model: 3 steps") for text in said)
     assert after["finished"] == ["autoencoder", "image_model"]
     assert after["minutes"] == before["minutes"] == 0.5 and after["trained"] > before["trained"]
@@ -220,7 +220,7 @@ def test_a_finished_run_is_followed_by_one_more(trained, tmp_path, monkeypatch):
     train_family(how, said.append)
     progress = json.loads((tmp_path / "progress.json").read_text())
     assert progress["parts"] == ["video"]
-    assert any("video goes on from its file" in text for text in said)
+    assert any("video continues its file" in text for text in said)
     same = [(folder / "weights/autoencoder.safetensors").read_bytes()
             for folder in (trained, tmp_path)]  # fmt: skip
     assert same[0] == same[1]
@@ -248,7 +248,7 @@ def test_a_part_that_cannot_begin_leaves_the_others_their_time(trained, tmp_path
                   only=("temporal_decoder", "video", "upsampler", "upsampler_layers")),
             said.append,
         )  # fmt: skip
-    assert any("upsampler is left out: RuntimeError: out of memory" in text for text in said)
+    assert any("upsampler is skipped: RuntimeError: out of memory" in text for text in said)
     progress = json.loads((tmp_path / "progress.json").read_text())
     assert progress["finished"] == ["temporal_decoder", "video"]
 
@@ -302,7 +302,7 @@ def test_gradients_reach_what_the_part_trains_and_nothing_else(part_and_task, na
     _, task = part_and_task(name)
     generator = torch.Generator().manual_seed(0)
     for variant in set(task.pattern):
-        task.loss(task.drawn(variant, generator), generator)["loss"].backward()
+        task.loss(task.draw_batch(variant, generator), generator)["loss"].backward()
     reached = {key for key, p in task.module.named_parameters() if p.grad is not None}
     assert reached and all(key.startswith(moved) for key in reached)
     assert {key.split(".")[0] + "." for key in reached} == set(moved)
@@ -312,9 +312,9 @@ def test_videos_are_given_none_one_two_or_every_fourth_frame(part_and_task):
     _, task = part_and_task("video")
     generator = torch.Generator().manual_seed(0)
     given = {tuple(mask.nonzero().flatten().tolist()) for variant in (0, 1) for _ in range(60)
-             for mask in task.drawn(variant, generator)["mask"]}  # fmt: skip
+             for mask in task.draw_batch(variant, generator)["mask"]}  # fmt: skip
     assert given == {(), (0,), (0, 1), (0, 4, 8, 12, 16)}
-    slow = task.drawn(1, generator)
+    slow = task.draw_batch(1, generator)
     assert slow["latents"].shape[1] == 17 and set(slow["rate"].tolist()) <= {0, 1}
 
 

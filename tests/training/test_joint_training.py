@@ -11,7 +11,7 @@ from model_toys import normal, seeded, toy_layers, toy_unet
 from training_toys import CPU, shortened
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.networks.video_unet import inject
-from videoldm.core.training.joint_tasks import Shown, image_count, joint_error
+from videoldm.core.training.joint_tasks import PromptedVideos, image_count, joint_error
 from videoldm.core.training.tasks import build_task
 from videoldm.core.training.trainer import train
 
@@ -27,7 +27,10 @@ def test_every_sample_counts_alike():
     unet = toy_unet()
     network = inject(unet, toy_layers(unet))
     text = normal(3, 2, 16)
-    clips, images = Shown(normal(1, 4, 4, 8, 8), text[:1]), Shown(normal(2, 1, 4, 8, 8), text[1:])
+    clips, images = (
+        PromptedVideos(normal(1, 4, 4, 8, 8), text[:1]),
+        PromptedVideos(normal(2, 1, 4, 8, 8), text[1:]),
+    )
     with torch.no_grad():
         loss, (video, image) = joint_error(network, [clips, images], seeded())
     assert loss.item() == pytest.approx((video.item() + 2 * image.item()) / 3)

@@ -11,7 +11,7 @@ from model_toys import normal
 from videoldm.core.families import lvdm
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training.autoencoder_3d_losses import (
-    AutoencoderJudge,
+    AutoencoderLoss,
     LossSettings,
     Pair,
     last_weight,
@@ -24,43 +24,44 @@ from videoldm.core.training.recipe import Recipe
 
 
 @pytest.fixture
-def judge():
+def loss():
     torch.manual_seed(0)
-    how = LossSettings(disc_start=10, kl_weight=1e-3)
-    return AutoencoderJudge(PerceptualDistance(VggFeatures()), PatchDiscriminator(4, 1), how)
+    settings = LossSettings(disc_start=10, kl_weight=1e-3)
+    return AutoencoderLoss(PerceptualDistance(VggFeatures()), PatchDiscriminator(4, 1), settings)
 
 
-def judged(judge, step, judged=None):
+def losses(loss, step, selected=None):
     module = toys.autoencoder().requires_grad_(True)
     video = normal(1, 4, 3, 32, 32).clamp(-1, 1)
     posterior = module.posterior(video)
     made = module(module.scaled(posterior.mean))
-    found = judge(Pair(video=video, made=made, judged=judged), posterior, last_weight(module), step)
+    pair = Pair(video=video, reconstruction=made, selected=selected)
+    found = loss(pair, posterior, last_weight(module), step)
     return module, found
 
 
-def test_each_loss_moves_its_own_network(judge):
-    module, found = judged(judge, step=10)
+def test_each_loss_moves_its_own_network(loss):
+    module, found = losses(loss, step=10)
     found.discriminator.backward(retain_graph=True)
     assert all(one.grad is None for one in module.parameters())
-    before = [one.grad.clone() for one in judge.discriminator.parameters()]
+    before = [one.grad.clone() for one in loss.discriminator.parameters()]
     found.autoencoder.backward()
-    after = [one.grad for one in judge.discriminator.parameters()]
+    after = [one.grad for one in loss.discriminator.parameters()]
     assert all(map(torch.equal, before, after)) and any(one.any() for one in after)
     assert last_weight(module).grad.any()
-    assert all(one.grad is None for one in judge.distance.parameters())
+    assert all(one.grad is None for one in loss.distance.parameters())
 
 
-def test_the_discriminator_has_no_say_before_its_start(judge):
-    _, early = judged(judge, step=9)
-    _, late = judged(judge, step=10)
+def test_the_discriminator_has_no_say_before_its_start(loss):
+    _, early = losses(loss, step=9)
+    _, late = losses(loss, step=10)
     assert early.discriminator == 0 and late.discriminator > 0
     assert early.autoencoder != late.autoencoder and early.nll == late.nll
 
 
-def test_all_frames_judged_is_what_none_chosen_means(judge):
-    _, whole = judged(judge, step=0)
-    _, listed = judged(judge, step=0, judged=torch.arange(4))
+def test_all_frames_selected_is_what_none_chosen_means(loss):
+    _, whole = losses(loss, step=0)
+    _, listed = losses(loss, step=0, selected=torch.arange(4))
     assert torch.equal(whole.nll, listed.nll)
 
 

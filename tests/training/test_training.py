@@ -12,7 +12,7 @@ from training_toys import CPU, shortened
 from videoldm.core.families.embedded import included
 from videoldm.core.families.embedded import loading as embedded
 from videoldm.core.training import temporal_layers_task
-from videoldm.core.training.frame_sampling import ShownFrames
+from videoldm.core.training.frame_sampling import FrameSampling
 from videoldm.core.training.latents import LatentVideos, VideoPlan
 from videoldm.core.training.optimizer import MuonAdamW, orthogonalised
 from videoldm.core.training.recipe import RECIPES, Recipe, load_recipe
@@ -132,7 +132,7 @@ def test_evaluation_clips_are_never_trained_on(tmp_path):
 
 def test_a_batch_shows_a_few_frames_or_neighbours():
     random, kinds = np.random.default_rng(0), set()
-    some = ShownFrames(drawn_frames=(3, 5), successive_frames=(7, 9))
+    some = FrameSampling(drawn_frames=(3, 5), successive_frames=(7, 9))
     for _ in range(200):
         times = some.draw(16, random).times
         assert times == sorted(set(times)) and max(times) < 16
@@ -143,7 +143,7 @@ def test_a_batch_shows_a_few_frames_or_neighbours():
             kinds.add("neighbours")
             assert set(np.diff(times)) == {1} and len(times) <= 9
     assert kinds == {"some", "neighbours"}
-    assert ShownFrames().draw(5, random).times == [0, 1, 2, 3, 4]
+    assert FrameSampling().draw(5, random).times == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.slow

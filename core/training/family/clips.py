@@ -32,7 +32,7 @@ CHUNK = 16
 """Clips per unit of work."""
 
 
-class Told(NamedTuple):
+class Annotations(NamedTuple):
     """Annotations of a clip: captions with and without motion, the index of its rate among the
     set's, and the corners [t, SLOTS, 4] and labels of its boxes, "" for an empty slot."""
 
@@ -60,7 +60,7 @@ class Clips:
 
 def ready(one: ClipSet, folder: Path) -> bool:
     """Whether a set has been rendered to the folder."""
-    return _told_path(one, folder).is_file()
+    return _annotations_path(one, folder).is_file()
 
 
 def render_clips(one: ClipSet, folder: Path, workers: int, report: Callable[[str], Any]) -> None:
@@ -72,10 +72,10 @@ def render_clips(one: ClipSet, folder: Path, workers: int, report: Callable[[str
     shape = (one.count, one.frames, 3, one.size, one.size)
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     starts = range(0, one.count, CHUNK)
-    told: list[Told] = []
+    annotations: list[Annotations] = []
     for part in _in_workers(partial(_render_chunk, one, path), starts, workers):
-        told += part
-    _write_told(one, folder, told)
+        annotations += part
+    _write_annotations(one, folder, annotations)
     report(f"{one.name}: {one.count} clips of {one.frames} frames {one.size}x{one.size}")
 
 
@@ -83,17 +83,17 @@ def load_clips(one: ClipSet, folder: Path) -> Clips | None:
     """Load a rendered set with memory-mapped pixels; None if it is not there."""
     if not ready(one, folder):
         return None
-    told = json.loads(_told_path(one, folder).read_text())
+    annotations = json.loads(_annotations_path(one, folder).read_text())
     with np.load(_boxes_path(one, folder), allow_pickle=False) as boxes:
         rates, corners = boxes["rates"], boxes["corners"]
     # Never written to, but torch warns about read-only memory.
     pixels = np.load(_pixels_path(one, folder), mmap_mode="r+", allow_pickle=False)
     return Clips(
         pixels=torch.from_numpy(pixels),
-        captions=[(moving, still) for moving, still in told["captions"]],
+        captions=[(moving, still) for moving, still in annotations["captions"]],
         rates=torch.from_numpy(rates),
         corners=torch.from_numpy(corners),
-        labels=told["labels"],
+        labels=annotations["labels"],
     )
 
 
@@ -119,19 +119,19 @@ def _plain_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _render_chunk(one: ClipSet, path: Path, start: int) -> list[Told]:
+def _render_chunk(one: ClipSet, path: Path, start: int) -> list[Annotations]:
     """Render CHUNK clips from index `start` into the file of pixels."""
     pixels = np.load(path, mmap_mode="r+", allow_pickle=False)
-    told = []
+    annotations = []
     for index in range(start, min(start + CHUNK, one.count)):
         frames, words = _real(one, index) if one.real else _rendered(one, index)
         pixels[index] = np.rint((frames + 1) * 127.5).clip(0, 255).astype(np.uint8)
-        told.append(words)
+        annotations.append(words)
     pixels.flush()
-    return told
+    return annotations
 
 
-def _rendered(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
+def _rendered(one: ClipSet, index: int) -> tuple[np.ndarray, Annotations]:
     random = np.random.default_rng((one.seed, index))
     world = "shapes" if random.random() < one.shapes_share else "driving"
     rate = index % len(one.rates)
@@ -142,8 +142,8 @@ def _rendered(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
     times = start + one.rates[rate] * np.arange(one.frames)
     captions = worlds.caption(scene), worlds.caption(scene, motion=False)
     corners, labels = _boxes(scene, times, one) if one.boxes else _no_boxes(one)
-    told = Told(captions, rate, corners, labels)
-    return worlds.render(scene, times=times, size=one.size), told
+    annotations = Annotations(captions, rate, corners, labels)
+    return worlds.render(scene, times=times, size=one.size), annotations
 
 
 def _boxes(
@@ -164,7 +164,7 @@ def _no_boxes(one: ClipSet) -> tuple[np.ndarray, list[list[str]]]:
     return corners, [[""] * SLOTS for _ in range(one.frames)] if one.boxes else []
 
 
-def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
+def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Annotations]:
     """A random crop of the real video `index`, modulo their number, or of the next one that is
     large enough."""
     random = np.random.default_rng((one.seed, index))
@@ -174,7 +174,7 @@ def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Told]:
             frames = random_crop(load_video(path), random, frames=one.frames, size=one.size)
         except ValueError:  # too small or too short
             continue
-        return frames, Told(("", ""), 0, *_no_boxes(one))
+        return frames, Annotations(("", ""), 0, *_no_boxes(one))
     raise ValueError(f"no real video is large enough for crops of {one.size}x{one.size}")
 
 
@@ -190,22 +190,22 @@ def _boxes_path(one: ClipSet, folder: Path) -> Path:
     return folder / f"{one.name}-boxes.npz"
 
 
-def _told_path(one: ClipSet, folder: Path) -> Path:
+def _annotations_path(one: ClipSet, folder: Path) -> Path:
     """Of the annotations; named after the set's count, frames, size and seed."""
     return folder / f"{one.name}-{one.count}x{one.frames}x{one.size}-{one.seed}.json"
 
 
-def _write_told(one: ClipSet, folder: Path, told: list[Told]) -> None:
+def _write_annotations(one: ClipSet, folder: Path, annotations: list[Annotations]) -> None:
     np.savez(
         _boxes_path(one, folder),
-        rates=np.array([clip.rate for clip in told]),
-        corners=np.stack([clip.corners for clip in told]),
+        rates=np.array([clip.rate for clip in annotations]),
+        corners=np.stack([clip.corners for clip in annotations]),
     )
-    path = _told_path(one, folder)
+    path = _annotations_path(one, folder)
     text = {
         "set": asdict(one),
-        "captions": [clip.captions for clip in told],
-        "labels": [clip.labels for clip in told],
+        "captions": [clip.captions for clip in annotations],
+        "labels": [clip.labels for clip in annotations],
     }
     path.with_suffix(".tmp").write_text(json.dumps(text))
     os.replace(path.with_suffix(".tmp"), path)

@@ -34,7 +34,7 @@ class Course:
         load_state(self.state, self.stepper)
         self.taken, self.spent, self.rate, self.slowed = taken, 0.0, 1.0, 1.0
         self.resumed = self.stepper.step
-        self.logged = self.began = time.perf_counter()
+        self.logged = self.started = time.perf_counter()
         self.at_log = self.stepper.step
 
     def begin(self, rate: float, report: Callable[[str], Any]) -> None:
@@ -42,13 +42,13 @@ class Course:
         self.rate = rate
         self.stepper.prepare(learning_rate(self.part, 0.0), report)
         count = sum(p.numel() for p in self.stepper.average.parameters) / 1e6
-        what = "goes on" if self.resumed else "goes on from its file" if self.taken else "begins"
-        how = "captured" if self.stepper.captured else "call by call"
+        what = "resumes" if self.resumed else "continues its file" if self.taken else "starts"
+        mode = "CUDA graph" if self.stepper.captured else "eager"
         report(
             f"{self.part.name} {what}: {count:.2f} M parameters, "
-            f"{self.stepper.flops / 1e9:.1f} GFLOP a step, {how}"
+            f"{self.stepper.flops / 1e9:.1f} GFLOP per step, {mode}"
         )
-        self.logged = self.began = time.perf_counter()
+        self.logged = self.started = time.perf_counter()
         self.at_log = self.stepper.step
 
     def step(self, at: float) -> None:
@@ -73,9 +73,9 @@ class Course:
         self._write({name: f"{value:.6g}" for name, value in row.items()})
         self.logged, self.at_log = time.perf_counter(), self.stepper.step
         if not math.isfinite(means.get("loss", 0.0)):
-            self._go_back()
+            self._recover()
 
-    def _go_back(self) -> None:
+    def _recover(self) -> None:
         """Recover from a loss that is not finite: resume from the last state at half the learning
         rate."""
         if not self.state.is_file():
@@ -110,7 +110,7 @@ class Course:
         if self.stepper.step > self.at_log:
             self._log(1.0, 0.0)
         self._write_file(finished=True)
-        per_second = (self.stepper.step - self.resumed) / (time.perf_counter() - self.began)
+        per_second = (self.stepper.step - self.resumed) / (time.perf_counter() - self.started)
         share = per_second * self.stepper.flops / self.rate
         report(
             f"{self.part.name}: {self.stepper.step} steps, {per_second:.2f} a second, "
@@ -131,11 +131,11 @@ def matmul_rate(device: torch.device) -> float:
     for _ in range(2):
         x @ x
     _wait(device)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(times):
         x @ x
     _wait(device)
-    return times * 2 * side**3 / (time.perf_counter() - begun)
+    return times * 2 * side**3 / (time.perf_counter() - started)
 
 
 def _wait(device: torch.device) -> None:

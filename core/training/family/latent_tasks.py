@@ -58,7 +58,7 @@ class ImageModel(TrainImageModel):
         return torch.tensor(numbers), box_tensors(rows, self.tokenizer, 1)[1][:, 0]
 
     @property
-    def holds(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         return {"": self.module}
 
     def place(self, device: torch.device) -> None:
@@ -66,7 +66,7 @@ class ImageModel(TrainImageModel):
         for name in ("ids", "corners", "labels", "label_ids"):
             setattr(self, name, getattr(self, name).to(device))
 
-    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_batch(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
         data, count = self.recipe.data, self.recipe.batch
         clips, frames = self.latents.shape[:2]
         clip, frame = indices(clips, count, generator), indices(frames, count, generator)
@@ -108,7 +108,7 @@ class VideoLayers:
         self.rates = [torch.zeros(len(self.clips[0]), dtype=torch.long), self.clips[1].rates]
 
     @property
-    def holds(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         return {"": self.layers}
 
     def place(self, device: torch.device) -> None:
@@ -124,7 +124,7 @@ class VideoLayers:
         ids = tokenize(self.image.tokenizer, words, self.image.text_length)
         return torch.cat([encode_text(encoder, part.to(device)).half() for part in ids.split(256)])
 
-    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_batch(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
         data, count, slow = self.recipe.data, self.recipe.batch, variant
         latents = self.latents[slow]
         clip = indices(len(latents), count, generator)
@@ -162,9 +162,9 @@ class VideoLayers:
         x0, mask, rate = batch["latents"], batch["mask"], batch["rate"]
         steps = draw_steps(len(x0), generator, x0.device, self.recipe.data["noisy"])
         context = _given(x0, mask, batch["level"], normal_like(x0, generator))
-        told = Conditions(text=batch["text"], context=context, ids={FRAME_RATE: rate})
+        conditions = Conditions(text=batch["text"], context=context, ids={FRAME_RATE: rate})
         noise = video_noise(x0, generator, self.layers.spec.trained.shared_noise)
-        error = velocity_error(lambda x, t: self.module(x, t, told), x0, noise, steps)
+        error = velocity_error(lambda x, t: self.module(x, t, conditions), x0, noise, steps)
         wanted = (1 - mask)[:, :, None, None, None]
         loss = video_loss(error * wanted, wanted, 0.0)
         return {"loss": loss, batch["kind"]: loss.detach()}

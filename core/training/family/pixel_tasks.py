@@ -32,13 +32,13 @@ class Autoencoder(OnMaterial, TrainAutoencoder):
     """See the base class; frames of all sets of clips."""
 
     @property
-    def holds(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         return {"": self.module}
 
     def place(self, device: torch.device) -> None:
         self.module.to(device)
 
-    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_batch(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
         count, size = self.recipe.batch, self.recipe.data["size"]
         video = self.material.mixture(count, frames=1, size=size, generator=generator)
         return {"frames": video[:, 0]}
@@ -47,21 +47,21 @@ class Autoencoder(OnMaterial, TrainAutoencoder):
         """A training batch, for the statistics of the latents."""
         device = self.material.device
         generator = torch.Generator(device).manual_seed(step)
-        return self.drawn(0, generator)
+        return self.draw_batch(0, generator)
 
 
 class TemporalDecoder(OnMaterial, TrainTemporalDecoder):
     """See the base class; videos from the same clips as the autoencoder's."""
 
     @property
-    def holds(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         return {"": self.module}
 
     def place(self, device: torch.device) -> None:
         self.module.to(device)
         self.autoencoder.to(device)
 
-    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_batch(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
         data = self.recipe.data
         shape = dict(frames=data["frames"], size=data["size"])
         return {"video": self.material.mixture(self.recipe.batch, generator=generator, **shape)}
@@ -71,7 +71,7 @@ class Upsampler(OnMaterial, TrainUpsampler):
     """See the base class; crops of large frames."""
 
     @property
-    def holds(self) -> dict[str, nn.Module]:
+    def saved_modules(self) -> dict[str, nn.Module]:
         return {"unet.": self.unet, "layers.": self.layers}
 
     def place(self, device: torch.device) -> None:
@@ -79,7 +79,7 @@ class Upsampler(OnMaterial, TrainUpsampler):
         self.autoencoder.to(device)
         self.empty = self.empty.to(device)
 
-    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_batch(self, variant: int, generator: torch.Generator) -> dict[str, Tensor]:
         data, count = self.recipe.data, self.recipe.batch
         shape = dict(frames=data["frames"], size=data["size"])
         return {

@@ -47,7 +47,9 @@ class Part:
 
     def __post_init__(self) -> None:
         if not 0 <= self.begin < self.end <= 1:
-            raise ValueError(f"{self.name}: a stretch from {self.begin} to {self.end} of 1")
+            raise ValueError(
+                f"{self.name}: expected 0 <= begin < end <= 1, got {self.begin} and {self.end}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

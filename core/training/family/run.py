@@ -38,7 +38,7 @@ Report = Callable[[str], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class RunSettings:
     """Settings of a run.
 
     minutes: wall clock on a GPU; on a CPU, which may be shared, processor time per thread. scale,
@@ -66,11 +66,11 @@ class How:
 
 
 class Clock:
-    """Seconds since its creation, in the time of `How.minutes`."""
+    """Seconds since its creation, in the time of `RunSettings.minutes`."""
 
     def __init__(self, device: torch.device):
         self.on_cpu = device.type == "cpu"
-        self.begun = self._now()
+        self.started = self._now()
 
     def _now(self) -> float:
         if not self.on_cpu:
@@ -80,40 +80,40 @@ class Clock:
         return (mine + workers) / torch.get_num_threads()
 
     def seconds(self) -> float:
-        return self._now() - self.begun
+        return self._now() - self.started
 
 
-def train_family(how: How, report: Report = print) -> Path:
+def train_family(settings: RunSettings, report: Report = print) -> Path:
     """Train the parts of the plan, each within its interval of the time; returns the folder of
     weights. Raises ValueError, before training, for settings that cannot work."""
-    folders = Folders(how.output)
-    progress = begun(folders, how)
-    plan = _plan_of(how, progress.asked).of(progress.parts)
-    if how.device.type == "cuda":
+    folders = Folders(settings.output)
+    progress = open_run(folders, settings)
+    plan = _plan_of(settings, progress.asked).of(progress.parts)
+    if settings.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
     with included.weights_in(folders.weights):
-        clock = Clock(how.device)
+        clock = Clock(settings.device)
         for one in plan.clips:
-            render_clips(one, folders.clips, how.workers, report)
-        rate = matmul_rate(how.device)
-        report(f"clips are there after {clock.seconds():.0f} s; {rate / 1e12:.2f} TFLOP/s at most")
-        material = Material(plan, folders.clips, how.device)
+            render_clips(one, folders.clips, settings.workers, report)
+        rate = matmul_rate(settings.device)
+        report(f"clips ready after {clock.seconds():.0f} s; {rate / 1e12:.2f} TFLOP/s at most")
+        material = Material(plan, folders.clips, settings.device)
         seconds = progress.minutes * 60
         budget = seconds - min(MOST_RESERVE, RESERVE * seconds)
         if not progress.trained:
             progress.set_up = clock.seconds()
-        training = _Training(how, plan, folders, progress, material, report)
-        training.run(Clock(how.device), max(1.0, budget - progress.set_up), rate)
+        training = _Training(settings, plan, folders, progress, material, report)
+        training.run(Clock(settings.device), max(1.0, budget - progress.set_up), rate)
     return folders.weights
 
 
-def _plan_of(how: How, asked: Asked) -> Plan:
-    on_cpu = how.device.type == "cpu"
+def _plan_of(settings: RunSettings, asked: PlanSettings) -> Plan:
+    on_cpu = settings.device.type == "cpu"
     return load_plan(asked["changes"], scale=asked["scale"], size=asked["size"], on_cpu=on_cpu)
 
 
-class Asked(TypedDict):
+class PlanSettings(TypedDict):
     """The settings that a resumed run keeps, stored in progress.json."""
 
     scale: float
@@ -147,7 +147,7 @@ class Progress:
 
     minutes: float
     parts: list[str]
-    asked: Asked
+    asked: PlanSettings
     set_up: float = 0.0
     trained: float = 0.0
     finished: list[str] = field(default_factory=list)
@@ -163,41 +163,43 @@ class Progress:
         os.replace(folders.progress.with_suffix(".tmp"), folders.progress)
 
 
-def begun(folders: Folders, how: How) -> Progress:
+def open_run(folders: Folders, settings: RunSettings) -> Progress:
     """The progress of the unfinished run in a folder, of a continuation of a finished one, or of a
     new run."""
     if not folders.progress.is_file():
-        return _new(folders, how)
-    if not how.resume:
+        return _new(folders, settings)
+    if not settings.resume:
         raise ValueError(
-            f"there is a run in {folders.output} already: go on with it (--resume), or choose "
-            "another folder (--output)"
+            f"there is already a run in {folders.output}: resume it (--resume), or choose another "
+            "folder (--output)"
         )
     found = Progress(**json.loads(folders.progress.read_text()))
     if found.unfinished:
         return found
-    plan = _plan_of(how, found.asked)
-    chosen = plan.of(how.only or [one.name for one in plan.parts if not one.once])
+    plan = _plan_of(settings, found.asked)
+    chosen = plan.of(settings.only or [one.name for one in plan.parts if not one.once])
     for one in chosen.parts:
         folders.states.joinpath(f"{one.name}.pt").unlink(missing_ok=True)
     _check_needs(folders, chosen, plan)
     names = [one.name for one in chosen.parts]
-    return Progress(minutes=how.minutes, parts=names, asked=found.asked, rounds=found.rounds + 1)
+    return Progress(
+        minutes=settings.minutes, parts=names, asked=found.asked, rounds=found.rounds + 1
+    )
 
 
-def _new(folders: Folders, how: How) -> Progress:
-    asked = Asked(scale=how.scale, size=how.size, changes=list(how.changes))
-    whole = _plan_of(how, asked)
-    plan = whole.of(how.only) if how.only else whole
+def _new(folders: Folders, settings: RunSettings) -> Progress:
+    asked = PlanSettings(scale=settings.scale, size=settings.size, changes=list(settings.changes))
+    whole = _plan_of(settings, asked)
+    plan = whole.of(settings.only) if settings.only else whole
     folders.weights.mkdir(parents=True, exist_ok=True)
     names = [one.name for one in plan.parts]
-    if how.start is not None:
-        _copy_weights(how.start, folders.weights)
+    if settings.start is not None:
+        _copy_weights(settings.start, folders.weights)
         there = [one.name for one in plan.parts if one.once and _path(folders, one).is_file()]
         names = [name for name in names if name not in there]
     plan = plan.of(names)
     _check_needs(folders, plan, whole)
-    return Progress(minutes=how.minutes, parts=names, asked=asked)
+    return Progress(minutes=settings.minutes, parts=names, asked=asked)
 
 
 def _check_needs(folders: Folders, plan: Plan, whole: Plan) -> None:
@@ -208,7 +210,7 @@ def _check_needs(folders: Folders, plan: Plan, whole: Plan) -> None:
             if need not in chosen and not _path(folders, whole.part(need)).is_file():
                 raise ValueError(
                     f"{one.name} needs {need}, which is neither trained nor in the folder of "
-                    "weights that is begun with (--from)"
+                    "initial weights (--from)"
                 )
 
 
@@ -216,10 +218,10 @@ class _Training:
     """The loop that starts, steps and finishes parts by their intervals of the time."""
 
     def __init__(
-        self, how: How, plan: Plan, folders: Folders, progress: Progress, material: Material,
-        report: Report,
+        self, settings: RunSettings, plan: Plan, folders: Folders, progress: Progress,
+        material: Material, report: Report,
     ):  # fmt: skip
-        self.how, self.plan, self.folders, self.progress = how, plan, folders, progress
+        self.settings, self.plan, self.folders, self.progress = settings, plan, folders, progress
         self.material, self.report = material, report
         self.running: dict[str, Course] = {}
         self.dropped: list[str] = []
@@ -265,11 +267,11 @@ class _Training:
     def _course(self, part: Part) -> Course:
         task = TASKS[part.task](part, self.material)
         place, folders = _path(self.folders, part), self.folders
-        return Course(part, task, self.how.device, place, folders.states, folders.logs)
+        return Course(part, task, self.settings.device, place, folders.states, folders.logs)
 
     def _drop(self, part: Part, why: str) -> None:
         """Drop a part, and those that need it unless it has weights from before."""
-        self.report(f"{part.name} is left out: {why}")
+        self.report(f"{part.name} is skipped: {why}")
         self.dropped.append(part.name)
         for one in self.plan.parts:
             missing = part.name in one.needs and not _path(self.folders, part).is_file()

@@ -34,12 +34,12 @@ class TimedTask(Protocol):
 
     module: nn.Module
     pattern: tuple[int, ...]
-    holds: Mapping[str, nn.Module]  # modules in its file, by the prefix of their keys
+    saved_modules: Mapping[str, nn.Module]  # modules in its file, by the prefix of their keys
 
     def place(self, device: torch.device) -> None:
         """Move everything that a step reads to the device."""
 
-    def drawn(self, variant: int, generator: torch.Generator) -> dict[str, Any]:
+    def draw_batch(self, variant: int, generator: torch.Generator) -> dict[str, Any]:
         """Draw a batch on the device."""
 
     def loss(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
@@ -196,7 +196,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         half = torch.autocast(self.device.type, torch.bfloat16)
         with half, attention_kernel(self.device):
-            batch = self.task.drawn(variant, self.generator)
+            batch = self.task.draw_batch(variant, self.generator)
             losses = self.task.loss(batch, self.generator)
         losses["loss"].backward()
         for name, value in losses.items():
@@ -286,14 +286,14 @@ def take_over(task: TimedTask, path: Path) -> bool:
     if not path.is_file():
         return False
     state = read_state(path)
-    found = {prefix: part(state, prefix) for prefix in task.holds}
-    for prefix, module in task.holds.items():
+    found = {prefix: part(state, prefix) for prefix in task.saved_modules}
+    for prefix, module in task.saved_modules.items():
         own = module.state_dict()
         if own.keys() - found[prefix].keys():
             return False
         if any(own[name].shape != found[prefix][name].shape for name in own):
             return False
-    for prefix, module in task.holds.items():
+    for prefix, module in task.saved_modules.items():
         own = module.state_dict()
         module.load_state_dict({name: found[prefix][name].float() for name in own})
     return True
