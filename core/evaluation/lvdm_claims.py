@@ -34,7 +34,7 @@ CLIP = 16
 WINDOWS = 8
 SIDE = 64
 REAL_CLIPS, REAL_SEED, LATEST_START = 256, 900_000, 240.0
-"""Of real clips; the scenes differ from those of training and of the rendered videos."""
+"""Of real clips; the seeds differ from those of the rendered videos."""
 SEEDS = (1000, 2000, 3000)
 MEASURES = ("distance", "light kept", "sky error", "detail", "motion")
 
