@@ -44,7 +44,7 @@ export class BoxesView {
     this.label.addEventListener("change", () => {
       this.replace({ ...this.boxes[this.at], label: this.label.value });
     });
-    this.file.addEventListener("change", () => this.lookAt(this.file.files[0]));
+    this.file.addEventListener("change", () => this.setBackground(this.file.files[0]));
     const row = element("div", "videoldm-row");
     row.append(this.label, this.file);
     row.append(button("picture", "▦", () => this.file.click()));
@@ -74,7 +74,7 @@ export class BoxesView {
   }
 
   /** Show an image file behind the boxes. */
-  async lookAt(file) {
+  async setBackground(file) {
     const picture = await createImageBitmap(file).catch(() => null);
     if (!picture) return;
     this.area.style.backgroundImage = `url(${URL.createObjectURL(file)})`;
@@ -104,21 +104,21 @@ export class BoxesView {
 
   // Edits.
 
-  tell(boxes) {
+  commit(boxes) {
     this.boxes = boxes;
     this.draw();
     this.changed(boxes);
   }
 
   replace(box) {
-    if (this.at >= 0) this.tell(this.boxes.with(this.at, box));
+    if (this.at >= 0) this.commit(this.boxes.with(this.at, box));
   }
 
   remove() {
     if (this.at < 0 || this.element.classList.contains("videoldm-broken")) return;
     const left = this.boxes.toSpliced(this.at, 1);
     this.at = Math.min(this.at, left.length - 1);
-    this.tell(left);
+    this.commit(left);
   }
 
   choose(index) {
@@ -188,7 +188,7 @@ export class BoxesView {
       this.boxes = before;
       this.at = Math.min(this.at, before.length - 1);
       this.draw();
-    } else this.tell(this.boxes);
+    } else this.commit(this.boxes);
     if (act === "draw" && !isClick) this.label.select();
   }
 }

@@ -158,27 +158,27 @@ export class CameraView {
 
   // Edits.
 
-  tell(ranges) {
+  commit(ranges) {
     this.camera = { ...this.camera, ranges };
     this.draw();
     this.changed(this.camera);
   }
 
   edit(change) {
-    if (this.range && !this.isBroken) this.tell(this.camera.ranges.with(this.at, change(this.range)));
+    if (this.range && !this.isBroken) this.commit(this.camera.ranges.with(this.at, change(this.range)));
   }
 
   add() {
     if (this.isBroken) return;
     this.at = this.camera.ranges.length;
-    this.tell(model.added(this.camera));
+    this.commit(model.added(this.camera));
   }
 
   remove() {
     if (!this.range || this.isBroken) return;
     const left = this.camera.ranges.toSpliced(this.at, 1);
     this.at = Math.max(Math.min(this.at, left.length - 1), 0);
-    this.tell(left);
+    this.commit(left);
   }
 
   get isBroken() {
@@ -239,7 +239,7 @@ export class CameraView {
         const { before } = this.drag;
         this.drag = null;
         const isNew = JSON.stringify(before.ranges) !== JSON.stringify(this.camera.ranges);
-        if (isNew) this.tell(this.camera.ranges);
+        if (isNew) this.commit(this.camera.ranges);
       });
     }
   }

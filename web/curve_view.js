@@ -122,21 +122,21 @@ export class CurveView {
 
   // Edits.
 
-  tell(points) {
+  commit(points) {
     this.curve = { ...this.curve, points };
     this.draw();
     this.changed(this.curve);
   }
 
   put(at, point) {
-    if (!this.isBroken) this.tell(model.moved(this.curve, at, point));
+    if (!this.isBroken) this.commit(model.moved(this.curve, at, point));
   }
 
   remove() {
     if (this.isBroken) return;
     const points = model.removed(this.curve, this.at);
     this.at = Math.min(this.at, points.length - 1);
-    this.tell(points);
+    this.commit(points);
   }
 
   get isBroken() {
@@ -197,6 +197,6 @@ export class CurveView {
     const { before } = this.drag;
     this.drag = null;
     if (JSON.stringify(before.points) === JSON.stringify(this.curve.points)) this.draw();
-    else this.tell(this.curve.points);
+    else this.commit(this.curve.points);
   }
 }

@@ -26,8 +26,8 @@ export function stateOf(nodes, sampler) {
     }
   }
   const kind = nodes[sampler]?.class_type;
-  const told = { seed, frames: isLink(frames) ? null : frames };
-  return { ...told, others: JSON.stringify([kind, sorted(inputs), sorted(others)]) };
+  const own = { seed, frames: isLink(frames) ? null : frames };
+  return { ...own, others: JSON.stringify([kind, sorted(inputs), sorted(others)]) };
 }
 
 function isLink(value) {
@@ -36,12 +36,12 @@ function isLink(value) {
 
 /** Entries sorted by name, without valueless widgets such as the frontend's previews. */
 function sorted(entries) {
-  const told = Object.entries(entries).filter(([, value]) => (value ?? null) !== null);
-  return told.sort(([a], [b]) => (a < b ? -1 : 1));
+  const present = Object.entries(entries).filter(([, value]) => (value ?? null) !== null);
+  return present.sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** A key for each frame, from its prompts, their weights and its seed. */
-function told({ segments, seed = "" }, frames) {
+function frameKeys({ segments, seed = "" }, frames) {
   const all = spans(segments);
   let last = seed;
   const seeds = segments.map((one) => (last = one.seed ?? last));
@@ -62,12 +62,12 @@ function told({ segments, seed = "" }, frames) {
  * between keyframes of one. Any other change affects all windows, except that a video of windows
  * that continue each other may become longer.
  */
-export function madeAgain(found, was, now) {
+export function outdatedWindows(found, was, now) {
   const { frames, continued, windows } = found;
   if (was.others !== now.others) return windows.map(() => true);
   const isWhole = continued === null || continued === undefined;
   if (isWhole && length(was) !== length(now)) return windows.map(() => true);
-  const [before, after] = [told(was, frames), told(now, frames)];
+  const [before, after] = [frameKeys(was, frames), frameKeys(now, frames)];
   const differs = before.map((one, frame) => one !== after[frame]);
   const again = windows.map(([first, last, step]) => sees(differs, first, last, step));
   const chain = windows.flatMap(([, , , level], k) => (level === continued ? [k] : []));

@@ -1,7 +1,7 @@
 // The windows of the last run below the timeline: bars over thumbnails of the video.
 
 import { api } from "../../scripts/api.js";
-import { madeAgain, stateOf, summary } from "./finished.js";
+import { outdatedWindows, stateOf, summary } from "./finished.js";
 import { say } from "./texts.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
@@ -25,7 +25,7 @@ export class FinishedView {
   }
 
   /** Show the windows of a run of a sampler, whose video was made from these segments. */
-  tell(found, sampler, segments) {
+  setRun(found, sampler, segments) {
     this.found = found;
     this.sampler = sampler;
     this.state = stateOf(found.nodes, sampler);
@@ -46,7 +46,7 @@ export class FinishedView {
   show(segments) {
     if (!this.found) return;
     const { frames, windows } = this.found;
-    const again = madeAgain(this.found, this.was, { ...this.state, segments });
+    const again = outdatedWindows(this.found, this.was, { ...this.state, segments });
     const levels = [...new Set(windows.map((one) => one[3]))];
     this.bars.setAttribute("viewBox", `0 0 ${frames} ${2 * levels.length}`);
     const places = levels.map(() => 0);

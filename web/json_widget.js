@@ -11,10 +11,10 @@ import { addStillWidget, follow, undoable } from "./widgets.js";
  *
  * read(text, node) returns {value} or {problem}, write(value) a text. View is constructed with the
  * callbacks `changed` and, during an edit, `typing`; it has `element`, `show(value)` and
- * `showProblem(sentence)`. `besides`: names of other widgets that read() depends on. `height`: in
+ * `showProblem(sentence)`. `dependsOn`: names of other widgets that read() depends on. `height`: in
  * pixels, or a function of the view.
  */
-export function attachView(node, name, { View, title, height, read, write, besides = [] }) {
+export function attachView(node, name, { View, title, height, read, write, dependsOn = [] }) {
   const text = node.widgets?.find((one) => one.name === name);
   if (!text) return;
   let writing = false; // The view already shows its own edits; redrawing would move the focus.
@@ -32,7 +32,7 @@ export function attachView(node, name, { View, title, height, read, write, besid
     else view.show(value);
   };
   follow(text, show);
-  for (const one of node.widgets ?? []) if (besides.includes(one.name)) follow(one, show);
+  for (const one of node.widgets ?? []) if (dependsOn.includes(one.name)) follow(one, show);
   const isFixed = typeof height === "number";
   addStillWidget(node, title, view.element, isFixed ? height : () => height(view));
   // Opening a workflow sets the values of combos and numbers without calling their callbacks.

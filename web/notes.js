@@ -29,7 +29,7 @@ export function noteError(node, error) {
 }
 
 /** Show why the server rejected a node of this pack, in the words of the node's own validation. */
-export function noteRefusal(node, { class_type, errors }) {
+export function noteRejection(node, { class_type, errors }) {
   if (!node || !class_type?.startsWith("VideoLDM_")) return;
   const own = errors.find((one) => one.type === "custom_validation_failed");
   const name = own?.extra_info?.input_name;

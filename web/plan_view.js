@@ -18,15 +18,15 @@ export class PlanView {
     return this.element.hidden ? 0 : HEIGHT;
   }
 
-  /** `told` has the image file and the figures frames, rows, together and evaluations. */
-  show(told) {
-    const { filename, subfolder, type, rows, together } = told;
+  /** `plan` has the image file and the figures frames, rows, together and evaluations. */
+  show(plan) {
+    const { filename, subfolder, type, rows, together } = plan;
     const place = new URLSearchParams({ filename, subfolder, type });
     this.picture.src = api.apiURL(`/view?${place}`);
     this.caption.textContent = say("plan", {
       rows,
       frames: together,
-      evaluations: (told.evaluations / told.frames).toFixed(1),
+      evaluations: (plan.evaluations / plan.frames).toFixed(1),
     });
     this.picture.alt = this.caption.textContent;
     this.element.title = `${this.caption.textContent}\n${say("planTip")}`;

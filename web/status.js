@@ -15,7 +15,7 @@ export function attachStatus(node) {
   const view = new StatusView(node);
   views.set(node, view);
   addStillWidget(node, "status", view.element, () => view.height);
-  view.foretell();
+  view.updateEstimate();
 }
 
 /** The status view of a node, if it has one. */
@@ -49,11 +49,11 @@ class StatusView {
       if (this.followed.has(widget)) continue;
       this.followed.add(widget);
       // Once more when a dynamic combo has added its widgets.
-      follow(widget, () => [this.foretell(), setTimeout(() => this.foretell())]);
+      follow(widget, () => [this.updateEstimate(), setTimeout(() => this.updateEstimate())]);
     }
   }
 
-  foretell() {
+  updateEstimate() {
     this.follow();
     if (!this.node.graph) return;
     this.estimate.textContent = line(forecast(this.node));
@@ -63,19 +63,19 @@ class StatusView {
   }
 
   /** Show the noise plan of a run. */
-  draw(plan) {
+  showPlan(plan) {
     this.plan.show(plan);
     grow(this.node);
   }
 
-  tell(told) {
+  showProgress(progress) {
     this.element.classList.add("videoldm-runs");
-    this.progress.textContent = line(progressParts(told));
-    this.bar.style.width = `${(100 * told.done) / told.total}%`;
+    this.progress.textContent = line(progressParts(progress));
+    this.bar.style.width = `${(100 * progress.done) / progress.total}%`;
   }
 
   /** Clear the progress. */
-  rest() {
+  clearProgress() {
     this.element.classList.remove("videoldm-runs");
     this.progress.textContent = "";
     this.bar.style.width = "0";

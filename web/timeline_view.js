@@ -125,8 +125,8 @@ export class TimelineView {
   }
 
   /** Show the windows of a run of a sampler. */
-  tell(found, sampler) {
-    this.finished.tell(found, sampler, this.begun ?? this.segments);
+  showRun(found, sampler) {
+    this.finished.setRun(found, sampler, this.begun ?? this.segments);
     this.finished.show(this.segments);
   }
 
@@ -184,14 +184,14 @@ export class TimelineView {
   // Edits.
 
   /** Apply an edit to the selected segment, then move the selection by `step`. */
-  edit(edited, step = 0, tell = this.changed) {
+  edit(edited, step = 0, notify = this.changed) {
     if (this.element.classList.contains("videoldm-broken")) return;
     const before = this.segments;
     this.segments = edited(before, this.at);
     if (this.segments === before) return;
     this.at = Math.min(Math.max(this.at + step, 0), this.segments.length - 1);
     this.draw();
-    tell(this.segments);
+    notify(this.segments);
   }
 
   reorder(step) {
@@ -202,9 +202,9 @@ export class TimelineView {
     this.edit((all, at) => model.resize(all, at, all[at].frames + frames));
   }
 
-  typed(name, value, tell = this.changed) {
+  typed(name, value, notify = this.changed) {
     const meant = name === "prompt" ? value : value === "" ? undefined : Math.round(Number(value));
-    this.edit((all, at) => model.change(all, at, name, meant), 0, tell);
+    this.edit((all, at) => model.change(all, at, name, meant), 0, notify);
   }
 
   /** Select and focus a segment. */

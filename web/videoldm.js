@@ -12,7 +12,7 @@ import { CurveView } from "./curve_view.js";
 import { useNetworks } from "./estimate.js";
 import { downstream, findNode } from "./graph.js";
 import { attachView } from "./json_widget.js";
-import { forgetError, forgetWarnings, noteError, noteRefusal, noteWarning } from "./notes.js";
+import { forgetError, forgetWarnings, noteError, noteRejection, noteWarning } from "./notes.js";
 import {
   dropUploadValue,
   forgetSelection,
@@ -33,7 +33,7 @@ const TIMELINE = {
   height: (view) => 262 + view.finished.height,
   read: (text, node) => readSegments(text, clockOf(node)),
   write: writeSegments,
-  besides: ["frames", "frame_rate"],
+  dependsOn: ["frames", "frame_rate"],
 };
 const BOXES = {
   View: BoxesView,
@@ -54,7 +54,7 @@ const CURVE = {
     return readCurve(text, over, kind);
   },
   write: writeCurve,
-  besides: ["over", "interpolation"],
+  dependsOn: ["over", "interpolation"],
 };
 
 const CAMERA = {
@@ -66,7 +66,7 @@ const CAMERA = {
     return readCamera(text, frames);
   },
   write: writeCamera,
-  besides: ["frames"],
+  dependsOn: ["frames"],
 };
 
 const LOOK_EVERY = 200; // milliseconds
@@ -96,7 +96,7 @@ app.registerExtension({
 
   async setup() {
     api.addEventListener("videoldm.progress", ({ detail }) => {
-      statusOf(findNode(app.rootGraph, detail.node))?.tell(detail);
+      statusOf(findNode(app.rootGraph, detail.node))?.showProgress(detail);
     });
     api.addEventListener("b_preview_with_metadata", ({ detail }) => {
       makeRoom(findNode(app.rootGraph, detail.displayNodeId));
@@ -111,13 +111,13 @@ app.registerExtension({
       everyNode(forgetError);
       everyNode((node) => timelines.get(node)?.begin());
     });
-    noteRefusals();
+    noteRejections();
     // Another node starts or, with null, the run has ended.
     api.addEventListener("executing", ({ detail }) => {
       const node = detail === null ? null : findNode(app.rootGraph, detail);
       forgetWarnings(node);
       forgetSelection(node);
-      everyStatus((view) => view.rest());
+      everyStatus((view) => view.clearProgress());
     });
     api.addEventListener("executed", ({ detail }) => {
       const node = findNode(app.rootGraph, detail.display_node ?? detail.node);
@@ -129,10 +129,10 @@ app.registerExtension({
         compareFinished();
       }
       const [plan] = detail.output?.videoldm_plan ?? [];
-      if (plan) statusOf(node)?.draw(plan);
+      if (plan) statusOf(node)?.showPlan(plan);
     });
     api.addEventListener("graphChanged", () => {
-      everyStatus((view) => view.foretell());
+      everyStatus((view) => view.updateEstimate());
       compareFinished();
     });
   },
@@ -164,13 +164,13 @@ app.registerExtension({
   },
 
   async afterConfigureGraph() {
-    everyStatus((view) => view.foretell());
+    everyStatus((view) => view.updateEstimate());
     everyNode(showSelection);
   },
 });
 
 /** Show errors of rejected prompts: polled, since the frontend has no event for a rejection. */
-function noteRefusals() {
+function noteRejections() {
   let looking = null;
   let times = 0;
   const stop = () => clearInterval(looking);
@@ -184,7 +184,7 @@ function noteRefusals() {
 
   function look() {
     const refused = Object.entries(app.lastNodeErrors ?? {});
-    for (const [id, found] of refused) noteRefusal(findNode(app.rootGraph, id), found);
+    for (const [id, found] of refused) noteRejection(findNode(app.rootGraph, id), found);
     times += 1;
     if (refused.length || times > LOOKS) stop();
   }
@@ -194,7 +194,7 @@ function noteRefusals() {
 function showFinished(node, sampler, found, id) {
   const view = timelines.get(node);
   if (!view || !downstream(node).includes(sampler)) return;
-  view.tell(found, id);
+  view.showRun(found, id);
   grow(node);
 }
 

@@ -26,7 +26,7 @@ def again(javascript):
     def call(told, now, was=SEGMENTS):
         states = (one if isinstance(one, dict) else {"segments": one} for one in (was, now))
         given = ", ".join(map(json.dumps, (told, *states)))
-        flags = javascript("finished.js", f"m.madeAgain({given})")
+        flags = javascript("finished.js", f"m.outdatedWindows({given})")
         return [k for k, one in enumerate(flags) if one]
 
     return call
@@ -83,7 +83,7 @@ def after(javascript):
     def call(node, *, continued="segment", windows=CHAIN, of=SEGMENTS, **changes):
         now = {**NODES, node: {**NODES[node], "inputs": {**NODES[node]["inputs"], **changes}}}
         given = json.dumps([found(windows, continued), NODES, now, of])
-        flags = javascript("finished.js", f"""(([found, was, now, segments]) => m.madeAgain(
+        flags = javascript("finished.js", f"""(([found, was, now, segments]) => m.outdatedWindows(
             found, {{ ...m.stateOf(was, "7"), segments }},
             {{ ...m.stateOf(now, "7"), segments }}))({given})""")  # fmt: skip
         return [k for k, one in enumerate(flags) if one]
