@@ -27,7 +27,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parent))
 
 from kill.flows import Flow, decoded, models, node, sampled  # noqa: E402
-from toy_family import wake, write_toy_family  # noqa: E402
+from toy_family import randomize_zeros, write_toy_family  # noqa: E402
 from videoldm.core.diffusion.noise import NoiseSource  # noqa: E402
 from videoldm.core.diffusion.samplers import sample_euler  # noqa: E402
 from videoldm.core.evaluation.programs import peak_rss  # noqa: E402
@@ -194,7 +194,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        wake(write_toy_family(place / "toys") / "image_model.safetensors")
+        randomize_zeros(write_toy_family(place / "toys") / "image_model.safetensors")
         return 0 if all([FIGURES[name](place, args.frames) for name in args.only]) else 1
 
 

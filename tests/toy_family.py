@@ -98,7 +98,7 @@ def _upsampler(folder):
     _write(folder, "upsampler", state, {"unet": asdict(unet), "layers": config})
 
 
-def wake(path: Path) -> None:
+def randomize_zeros(path: Path) -> None:
     """Randomise zero-initialised weights of a file, so that prompts and layers have an effect."""
     with safe_open(path, framework="pt") as file:
         header, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}

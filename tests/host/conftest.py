@@ -17,7 +17,7 @@ from browser_fixtures import chrome, frontend, no_errors  # noqa: E402, F401
 from comfyui_server import ROOT, Server, missing  # noqa: E402
 from inside_process import found_inside  # noqa: E402
 from standalone_nodes import standalone_nodes  # noqa: E402
-from toy_family import wake  # noqa: E402
+from toy_family import randomize_zeros  # noqa: E402
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -34,7 +34,7 @@ def toy_family(toy_family, tmp_path_factory):
     folder = tmp_path_factory.mktemp("woken") / "embedded"
     shutil.copytree(toy_family, folder)
     for file in folder.glob("*.safetensors"):
-        wake(file)
+        randomize_zeros(file)
     return folder
 
 

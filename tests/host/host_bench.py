@@ -28,7 +28,7 @@ def write_models(folder: Path, family: Path) -> None:
     """Files for every case below `folder`: "models/..." and a LATENT of nonsense."""
     import torch
     from safetensors.torch import save_file
-    from toy_family import wake
+    from toy_family import randomize_zeros
     from videoldm.core.families.embedded.specs import spec_from_table
     from videoldm.core.networks.sites import UNetLayout
     from videoldm.core.networks.temporal_layers import TemporalLayers
@@ -39,7 +39,7 @@ def write_models(folder: Path, family: Path) -> None:
         (folder / "models" / kind).mkdir(parents=True)
     toys = shutil.copytree(family, folder / "models" / "checkpoints")
     for file in toys.glob("*.safetensors"):
-        wake(file)
+        randomize_zeros(file)
     shutil.copy(toys / "temporal_decoder.safetensors", folder / "models" / "vae")
     _of_few_words(toys)
     layout = layout_from_dict(read_header(family / "prediction.safetensors").config["layout"])

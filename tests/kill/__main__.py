@@ -21,7 +21,7 @@ import torch
 from videoldm.core.tasks.chunk_files import is_whole
 
 from .flows import flows
-from .running import Place, prepare, prepare_toys
+from .running import RunFolder, prepare, prepare_toys
 
 TRIES = 3
 
@@ -42,7 +42,7 @@ class Tally:
         return self.differ + self.twice + self.broken + self.failed
 
 
-def try_out(undisturbed: Place, times: int, rng: random.Random) -> Tally:
+def kill_and_resume(undisturbed: RunFolder, times: int, rng: random.Random) -> Tally:
     """Kill `times` runs of a workflow, each in a new folder, and resume each to its end. Runs that
     end before they are killed are repeated, up to TRIES * times in all."""
     _, seconds = undisturbed.run()
@@ -82,8 +82,8 @@ def main() -> int:
         toys = prepare_toys(Path(folder) / "toys")
         for k, name in enumerate(args.only):
             times = len(range(k, args.times, len(args.only)))
-            place = Place(Path(folder) / name.replace(" ", "_"), flows()[name], toys)
-            tally = try_out(place, times, rng)
+            place = RunFolder(Path(folder) / name.replace(" ", "_"), flows()[name], toys)
+            tally = kill_and_resume(place, times, rng)
             faults += tally.faults
             print(
                 f"{name:24} {tally.killed} of {tally.tried} killed, {tally.differ} files differ, "

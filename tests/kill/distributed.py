@@ -110,7 +110,7 @@ def kill_a_worker(head: psutil.Process, rng: random.Random) -> bool:
     return bool(found)
 
 
-def disturbed(runs: Runs, head: psutil.Process, workers: int, driver: bool, rng: random.Random
+def run_with_kills(runs: Runs, head: psutil.Process, workers: int, driver: bool, rng: random.Random
               ) -> tuple[int, bool]:  # fmt: skip
     """Run while killing up to `workers` workers, then perhaps the driver; returns (workers killed,
     driver killed)."""
@@ -161,15 +161,15 @@ def main() -> int:
         folder, log = Path(name), Path(name) / "log.txt"
         toys = prepare_toys(folder / "toys")
         plain = Runs(folder / "plain", toys)
-        disturbed(plain, psutil.Process(), 0, False, rng)
+        run_with_kills(plain, psutil.Process(), 0, False, rng)
         with cluster(log) as (address, head):
             while killed < args.workers or drivers < args.drivers:
                 runs = Runs(folder / "runs", toys, address)
                 each = -(-args.workers // max(1, args.drivers))
                 each = min(each, args.workers - killed)
-                w, d = disturbed(runs, head, each, drivers < args.drivers, rng)
+                w, d = run_with_kills(runs, head, each, drivers < args.drivers, rng)
                 if d:
-                    w += disturbed(runs, head, 0, False, rng)[0]
+                    w += run_with_kills(runs, head, 0, False, rng)[0]
                 killed, drivers = killed + w, drivers + d
                 # As sets, because a video saved before the driver was killed exists twice.
                 differ += len(set(runs.videos()) ^ set(plain.videos()))

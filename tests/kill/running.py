@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from toy_family import wake, write_toy_family
+from toy_family import randomize_zeros, write_toy_family
 from videoldm.core.families.embedded import included
 from videoldm.core.tasks.chunk_store import ChunkStore
 from videoldm.nodes import node_registry
@@ -22,7 +22,7 @@ from .flows import Flow
 
 
 @dataclass
-class Place:
+class RunFolder:
     """A folder with one workflow and the output of its runs. toys: the toy family's folder."""
 
     folder: Path
@@ -103,7 +103,7 @@ def prepare_toys(folder: Path) -> Path:
     """Write the toy family with weights that are nowhere zero, and return its folder."""
     folder.mkdir()
     for file in write_toy_family(folder).glob("*.safetensors"):
-        wake(file)
+        randomize_zeros(file)
     return folder
 
 
