@@ -123,11 +123,11 @@ def sampler_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
         return
     if strategy not in FROM_CONTEXT:
         yield (
-            f"the strategy {strategy} begins with no given frames: disconnect context, or choose "
+            f"the strategy {strategy} takes no context frames: disconnect context, or choose "
             f"one of {', '.join(FROM_CONTEXT)}"
         )
     elif strategy not in CONTINUING and values.get("frames") == 1:
-        yield "1 context frame leaves nothing to make in a video of 1 frame: set frames to 2"
+        yield "1 context frame leaves nothing to sample in a video of 1 frame: set frames to 2"
 
 
 def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
@@ -135,12 +135,12 @@ def _position_faults(values: Values, connected: Collection[str]) -> Iterator[str
     from .stages.texts import read_positions
 
     text = values.get("context_positions")
-    faults = list(_unreadable(lambda one: read_positions(one, values.get("frames")), text))
+    faults = list(_parse_errors(lambda one: read_positions(one, values.get("frames")), text))
     yield from faults
     if text and text.strip() and "context" not in connected:
         yield (
-            f"context_positions names the frames {text.strip()}, but context gives none: connect "
-            "their latents, or leave it empty"
+            f"context_positions names the frames {text.strip()}, but context is not connected: "
+            "connect their latents, or leave it empty"
         )
 
 
@@ -150,11 +150,11 @@ def _rolling_faults(values: Values) -> Iterator[str]:
     both = _known(values, "steps", "window")
     if both and 0 < both[0] < both[1]:
         yield (
-            f"rolling takes one noise level for each frame of its queue: steps {both[0]} must be "
+            f"rolling needs one noise level for each frame of its queue: steps {both[0]} must be "
             f"at least window {both[1]}"
         )
     if values.get("schedule") == AS_PUBLISHED:
-        yield f'the schedule "{AS_PUBLISHED}" is not for rolling, which takes steps of its own'
+        yield f'the schedule "{AS_PUBLISHED}" cannot be used with rolling: choose another schedule'
 
 
 def _sparse_faults(values: Values) -> Iterator[str]:
@@ -173,15 +173,15 @@ def schedule_faults(values: Values, connected: Collection[str]) -> Iterator[str]
         both = _known(values, "schedule", name)
         if both and both[0] == AS_PUBLISHED and both[1] < 1:
             yield (
-                f'the schedule "{AS_PUBLISHED}" begins from noise alone, but {name} is {both[1]}: '
-                "set it to 1, or take another schedule"
+                f'the schedule "{AS_PUBLISHED}" starts from pure noise, but {name} is {both[1]}: '
+                "set it to 1, or choose another schedule"
             )
 
 
 def interpolation_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Rules of Interpolate Frames."""
     if values.get("window_keys") == 1:
-        yield "window_keys 1 has nothing to interpolate between: set it to 0, or to 2 or more"
+        yield "window_keys 1 leaves nothing to interpolate between: set it to 0, or to 2 or more"
     yield from schedule_faults(values, connected)
 
 
@@ -243,22 +243,22 @@ def segment_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     known = _known(values, "frames", "frame_rate")
     if known:
         clock = Clock(frames=known[0], rate=known[1])
-        yield from _unreadable(lambda text: read_segments(text, clock), values.get("segments"))
+        yield from _parse_errors(lambda text: read_segments(text, clock), values.get("segments"))
 
 
 def box_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Rules of Prompt with Bounding Boxes."""
     from .stages.texts import read_boxes
 
-    yield from _unreadable(read_boxes, values.get("boxes"))
+    yield from _parse_errors(read_boxes, values.get("boxes"))
 
 
 def site_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Rules of Inject Temporal Layers."""
     from .stages.texts import read_frames, read_sites
 
-    yield from _unreadable(read_sites, values.get("sites"))
-    yield from _unreadable(read_frames, values.get("image_frames"))
+    yield from _parse_errors(read_sites, values.get("sites"))
+    yield from _parse_errors(read_frames, values.get("image_frames"))
 
 
 def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
@@ -266,15 +266,15 @@ def curve_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     from .stages.texts import read_places, read_points
 
     over = values.get("over")
-    yield from _unreadable(lambda text: read_points(text, over), values.get("points"))
-    yield from _unreadable(read_places, values.get("sites"))
+    yield from _parse_errors(lambda text: read_points(text, over), values.get("points"))
+    yield from _parse_errors(read_places, values.get("sites"))
 
 
 def frame_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
     """Rules of nodes that assign images to frames."""
     from .stages.texts import absolute_frames
 
-    yield from _unreadable(absolute_frames, values.get("frames"))
+    yield from _parse_errors(absolute_frames, values.get("frames"))
 
 
 def camera_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
@@ -283,10 +283,10 @@ def camera_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
     both = _known(values, "moves", "frames")
     if both:
-        yield from _unreadable(lambda text: read_camera(text, both[1]), both[0])
+        yield from _parse_errors(lambda text: read_camera(text, both[1]), both[0])
 
 
-def _unreadable(read: Callable[[str], Any], text: str | None) -> Iterator[str]:
+def _parse_errors(read: Callable[[str], Any], text: str | None) -> Iterator[str]:
     if text is None:
         return
     try:

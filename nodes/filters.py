@@ -113,8 +113,8 @@ class Deflicker(io.ComfyNode):
     def execute(cls, video, strength, threshold, guide=None, optical_flow=None) -> io.NodeOutput:
         from .stages.filtering import deflicker
 
-        how = dict(strength=strength, threshold=threshold)
-        return io.NodeOutput(deflicker(host, video, guide, optical_flow, how))
+        settings = dict(strength=strength, threshold=threshold)
+        return io.NodeOutput(deflicker(host, video, guide, optical_flow, settings))
 
 
 class OpticalFlow(io.ComfyNode):

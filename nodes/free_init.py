@@ -52,5 +52,5 @@ class FreeInitNode(io.ComfyNode):
         from ..core.diffusion.free_init import FreeInit
 
         cutoffs = {"spatial": spatial_cutoff, "temporal": temporal_cutoff}
-        how = FreeInit(iterations=iterations, filter=filter, order=order, **cutoffs)
-        return io.NodeOutput(host.with_free_init(model, how))
+        settings = FreeInit(iterations=iterations, filter=filter, order=order, **cutoffs)
+        return io.NodeOutput(host.with_free_init(model, settings))

@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         (
             _convert_arguments,
             "convert",
-            "write published weights as safetensors that say what they hold",
+            "convert published weights to self-describing safetensors",
         ),
         (_train_arguments, "train", "train one of the pack's own models from its recipe"),
         (_evaluate_arguments, "evaluate", "measure the pack's own models"),
@@ -134,8 +134,8 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-memory-check", action="store_true",
         help="start even if it will not fit into the free memory")  # fmt: skip
     add("--ray", metavar="ADDRESS", nargs="?", const="auto",
-        help="have chunks made by the workers of a Ray cluster; auto joins the one of this "
-        "machine, or starts one for this run (needs videoldm[ray])")  # fmt: skip
+        help="make chunks on the workers of a Ray cluster; auto joins the one of this machine, or "
+        "starts one for this run (needs videoldm[ray])")  # fmt: skip
     add("--workers", metavar="N", type=_count, help="number of workers for --ray (default: one for "
         "each GPU; on CPUs, each takes as many CPUs as it has threads)")  # fmt: skip
     add("--contact-sheet", action="store_true", help="write a PNG of frames beside each video")
@@ -232,7 +232,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add("recipe", metavar="RECIPE", help="name of a recipe of this project, or a TOML file; or "
         '"family": all parts of the pack\'s own models, within --minutes')  # fmt: skip
     add("--output", metavar="DIR", default="training",
-        help="folder of states, curves and results; a run that was stopped goes on from there "
+        help="folder of states, curves and results; a run that was stopped resumes from it "
         "(default: training; of family: training/family)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--threads", metavar="N", type=int, default=2, help="CPU threads (default: 2)")
@@ -267,12 +267,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "what", choices=tuple(PROGRAMS),
         help="; ".join(f"{name}: {what}" for name, what in PROGRAMS.items()),
     )  # fmt: skip
-    parser.add_argument("--only", metavar="NAME", nargs="+", help="names of those to measure")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="measure only these")
     parser.add_argument(
         "--output",
         metavar="DIR",
         default="samples",
-        help="folder of the sheets, or of what a program keeps (default: samples)",
+        help="folder of the contact sheets or of a program's results (default: samples)",
     )
     parser.add_argument("--frames", metavar="N", type=int, default=10_000,
                         help="length of the videos of drift (default: 10000)")  # fmt: skip

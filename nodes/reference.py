@@ -58,7 +58,7 @@ class ReferenceWindowNode(io.ComfyNode):
     def execute(cls, model, first_frame, strength, negative_strength, begin, end) -> io.NodeOutput:
         from ..core.networks.reference import ReferenceWindow
 
-        how = ReferenceWindow(
+        window = ReferenceWindow(
             first=first_frame, strength=strength, negative=negative_strength, begin=begin, end=end
         )
-        return io.NodeOutput(host.with_reference(model, how))
+        return io.NodeOutput(host.with_reference(model, window))

@@ -85,22 +85,22 @@ class VideoSampler(io.ComfyNode):
         from .host.shared.finished_stages import latent_before
 
         if before := latent_before(host, inputs):
-            return _shown_again(*before)
+            return _cached_output(*before)
         return _sampled(**inputs)
 
 
 def _sampled(model, positive, negative, **inputs) -> io.NodeOutput:
     from .stages.sampling import Settings, VideoRequest, sample_video
-    from .stages.shown import kept_and_shown
+    from .stages.shown import store_and_report
     from .stages.strategy import read_strategy
 
     settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
     request = VideoRequest(strategy=read_strategy(inputs.pop("strategy")), **inputs)
     video = sample_video(host, model, (positive, negative), request, settings)
-    return io.NodeOutput(video.latent, ui=kept_and_shown(host, model, video))
+    return io.NodeOutput(video.latent, ui=store_and_report(host, model, video))
 
 
-def _shown_again(latent, known) -> io.NodeOutput:
-    from .stages.shown import shown_again
+def _cached_output(latent, known) -> io.NodeOutput:
+    from .stages.shown import cached_report
 
-    return io.NodeOutput(latent, ui=shown_again(host, known["shown"]))
+    return io.NodeOutput(latent, ui=cached_report(host, known["shown"]))

@@ -125,8 +125,8 @@ class UpsampleVideo(io.ComfyNode):
         cls, images, model=None, positive=None, negative=None, vae=None, **inputs
     ) -> io.NodeOutput:
         given = {"model": model, "positive": positive, "negative": negative}
-        if finished := _finished_before(given, images, vae, **inputs):
-            return finished
+        if cached := _cached_output(given, images, vae, **inputs):
+            return cached
         from .stages.upsampling import Settings, UpsamplingRequest, upsample_video
 
         settings = Settings(**{name: inputs.pop(name) for name in SETTINGS})
@@ -134,10 +134,10 @@ class UpsampleVideo(io.ComfyNode):
         return io.NodeOutput(*upsample_video(host, *wires, request, settings, vae))
 
 
-def _finished_before(given, images, vae, *, chunk, tile, **_) -> io.NodeOutput | None:
+def _cached_output(given, images, vae, *, chunk, tile, **_) -> io.NodeOutput | None:
     from .host.shared.finished_stages import left_out
-    from .stages.upsampled_video import upsampled_before
+    from .stages.upsampled_video import cached_upsampling
 
     if not left_out(host, given):
         return None
-    return io.NodeOutput(*upsampled_before(host, images, chunk, tile, vae))
+    return io.NodeOutput(*cached_upsampling(host, images, chunk, tile, vae))

@@ -146,8 +146,8 @@ def _whole_latent_frames(images: Tensor, factor: int, misfit: str) -> Tensor:
     if misfit == CROP and count > rest:
         return images[: count - rest]
     raise ValueError(
-        f"{counted(count, 'frame')} do not fit a VAE that makes one latent frame of {factor}: give "
-        f"it {nearest(count, factor)}, or have the last frame repeated"
+        f"{counted(count, 'frame')} do not fit a VAE that makes one latent frame of {factor}: load "
+        f"{nearest(count, factor)}, or set misfit to repeat or crop"
     )
 
 

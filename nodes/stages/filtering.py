@@ -37,14 +37,15 @@ def back_project(host: Host, video: Wire, images: Tensor | Wire) -> Wire:
 
 
 def deflicker(
-    host: Host, video: Wire, guide: Tensor | Wire | None, flow: Wire | None, how: dict[str, float]
-) -> Wire:
+    host: Host, video: Wire, guide: Tensor | Wire | None, flow: Wire | None,
+    settings: dict[str, float],
+) -> Wire:  # fmt: skip
     """Reduce flicker along the motion of a VIDEO.
 
     guide: an IMAGE or a VIDEO of any size, by default the video itself. flow: an OPTICAL_FLOW, by
-    default estimated from gradients. how: `strength` and `threshold` of :class:`.Deflicker`.
+    default estimated from gradients. settings: `strength` and `threshold` of :class:`.Deflicker`.
     """
-    filter = Deflicker(**how, **({} if flow is None else {"flow": host.flow(flow)}))
+    filter = Deflicker(**settings, **({} if flow is None else {"flow": host.flow(flow)}))
     if guide is None:
         return _filtered(host, video, filter.deflickered)
     stream, shown = host.stream(video), frames_stream(host, guide)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 IN_CHUNKS = ("seed", "latent")
 """Inputs outside the key of a run: chunks have their values in their own keys."""
 SHARED_KEYS = 4
-"""Keyframes shared by neighbouring windows of `_Remaking`: 13 frames of 61."""
+"""Keyframes shared by neighbouring windows of `_ConcatInterpolation`: 13 frames of 61."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,8 @@ def interpolate_frames(
     if facts.is_upsampler:
         raise ValueError("the model is an upsampler: use it in Upsample Video")
     if facts.task == "interpolation" and facts.low_res_channels:
-        return _Remaking(host, model, (positive, negative), request, settings).frames(latent)
+        run = _ConcatInterpolation(host, model, (positive, negative), request, settings)
+        return run.frames(latent)
     check_takes_context(host, model)
     keys = latents(latent, partial(host.to_core, model))
     _check_keys(keys.shape)
@@ -124,7 +125,7 @@ def _size(facts: ModelFacts, shape: Sequence[int]) -> tuple[int, int]:
     return facts.factor * shape[-1], facts.factor * shape[-2]
 
 
-class _Remaking:
+class _ConcatInterpolation:
     """Interpolation by a model that reads keyframes as extra input channels and samples all frames,
     keyframes included; see :mod:`...core.tasks.keyframe_conditioning`."""
 
@@ -132,7 +133,7 @@ class _Remaking:
                  request: InterpolationRequest, settings: Settings):  # fmt: skip
         self.host, self.model, self.request, self.settings = host, model, request, settings
         self.facts = host.facts(model)
-        self.how = plan_for(host, model, settings)
+        self.plan = plan_for(host, model, settings)
         finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
         self.sampling: Sampling = sampling_for(host, model, settings, prompts[0], finished)
         self.denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
@@ -142,29 +143,29 @@ class _Remaking:
     def _check(self) -> None:
         if self.settings.denoise < 1:
             raise ValueError(
-                f"denoise {self.settings.denoise} begins with blended frames; this model makes "
-                "every frame from noise alone and takes 1"
+                f"denoise {self.settings.denoise} starts from blended frames, but this model "
+                "samples every frame from pure noise: set it to 1"
             )
         if self.request.context_guidance != 1:
             raise ValueError(
-                f"context_guidance {self.request.context_guidance} is for layers that are given "
-                "frames; this model has all of them in its input and takes 1"
+                f"context_guidance {self.request.context_guidance} is for layers with context "
+                "frames, but this model reads keyframes in its input: set it to 1"
             )
         if self.request.perturbation:
             raise ValueError(
-                f"perturbation {self.request.perturbation} is for models that are given frames; "
-                "this model has all of them in its input and takes 0"
+                f"perturbation {self.request.perturbation} is for layers with context frames, but "
+                "this model reads keyframes in its input: set it to 0"
             )
         channels, latents = self.facts.low_res_channels, self.facts.latent_channels
         if channels not in (latents, latents + 1):
             raise ValueError(
-                "the model makes frames from other frames, but not between them: take a model of "
-                "interpolation, or an image model with interpolation layers"
+                "the model reads other frames, but does not interpolate between them: use an "
+                "interpolation model, or an image model with interpolation layers"
             )
         if channels == latents + 1 and self.request.vae is None:
             raise ValueError(
-                "the model takes a mask, and frames to be made as encoded grey ones: connect the "
-                "input vae"
+                "the model reads a mask, with encoded grey frames in place of missing ones: "
+                "connect the input vae"
             )
 
     def frames(self, latent: dict[str, Any]) -> dict[str, Any]:
@@ -194,15 +195,15 @@ class _Remaking:
 
         def make(step: Finished) -> Tensor:
             run = partial(
-                self.how.run, step_by_step(denoiser, step), start, step_noise=source,
+                self.plan.run, step_by_step(denoiser, step), start, step_noise=source,
                 callback=report,
             )  # fmt: skip
-            made = in_scope(self.denoiser_for, Evaluations(first, size, self.how.sigmas), run)
+            made = in_scope(self.denoiser_for, Evaluations(first, size, self.plan.sigmas), run)
             return check_finite(made)
 
         made = self.sampling.finished.in_steps(
             make, frames=frames, condition=condition, noise=source,
-            sigmas=self.how.sigmas,
+            sigmas=self.plan.sigmas,
         )  # fmt: skip
         made = made.to(keys.device, copy=True)
         if self.request.keep_keys:

@@ -70,26 +70,26 @@ def load_video(host: Host, file: str, excerpt: Excerpt) -> tuple[Wire, ...]:
     The sound is cut to the selected frames. IMAGE and MASK are held in memory; the frames of the
     VIDEO are read on demand.
     """
-    once = _once(host, file, excerpt)
-    stream = _all_ways(host, once, excerpt)
+    selected = _selected(host, file, excerpt)
+    stream = _with_ping_pong(host, selected, excerpt)
     if excerpt.load == VIDEO_ONLY:
         images = mask = host.blocked(
             'Load Video is set to load the video only: connect its output "video", or set load '
             "to frames"
         )
     else:
-        images, mask = _frames(host, once, stream.frames)
+        images, mask = _frames(host, selected, stream.frames)
     sound = _sound(host, stream)
     video = host.video(stream if stream.audio is None else replace(stream, audio=lambda: sound))
     rate, frames = float(stream.frame_rate), stream.frames
     return images, rate, frames, audio_from(sound), mask, video
 
 
-def _all_ways(host: Host, once: VideoStream, excerpt: Excerpt) -> VideoStream:
-    return once.ping_pong(host.folders.output) if excerpt.ping_pong else once
+def _with_ping_pong(host: Host, selected: VideoStream, excerpt: Excerpt) -> VideoStream:
+    return selected.ping_pong(host.folders.output) if excerpt.ping_pong else selected
 
 
-def _once(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
+def _selected(host: Host, file: str, excerpt: Excerpt) -> VideoStream:
     """The selected frames, before ping_pong."""
     for name, value, known in (("fit", excerpt.fit, FITS), ("alpha", excerpt.alpha, ALPHA),
                                ("load", excerpt.load, LOADED)):  # fmt: skip

@@ -74,7 +74,7 @@ def stream_of(host: Host, source: Source, settings: FileSettings) -> VideoStream
     sound = audio_of(source.audio)
     if sound is not None:
         stream = replace(stream, audio=lambda: sound)
-    return stream if encoding.audio is None else _as_long(host, stream, settings)
+    return stream if encoding.audio is None else _match_audio_length(host, stream, settings)
 
 
 def _video_stream(host: Host, source: Source) -> VideoStream:
@@ -104,7 +104,7 @@ def _warn_of_losses(
         host.warn(f"{format} files cannot say how often they play: loop_count has no effect")
 
 
-def _as_long(host: Host, stream: VideoStream, settings: FileSettings) -> VideoStream:
+def _match_audio_length(host: Host, stream: VideoStream, settings: FileSettings) -> VideoStream:
     """Cut the frames to the sound if audio_length says so; warn if the sound is longer. The file
     writer cuts longer sound and pads shorter sound with silence."""
     sound = stream.audio() if stream.audio is not None else None

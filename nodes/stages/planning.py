@@ -43,26 +43,26 @@ def usual_sigmas(schedule: str, steps: int, denoise: float = 1.0) -> Tensor:
     return get_sigmas(name, scaled_linear(), steps, strength=denoise)
 
 
-def plan_of(own: Strategy, frames: int, sigmas: Tensor) -> NoisePlan:
+def plan_of(strategy: Strategy, frames: int, sigmas: Tensor) -> NoisePlan:
     """The noise plan of a strategy; ValueError for settings that do not fit each other, and for
     sparse first, in which noise levels also rise."""
-    if own.name == SPARSE_FIRST:
+    if strategy.name == SPARSE_FIRST:
         raise ValueError(
             "sparse first takes all frames a step back up at the end, so its noise levels do not "
             "only fall"
         )
-    if own.name == PREDICTION:
-        return prediction_plan(frames, sigmas, own.window, own.context_frames)
-    if own.name == HIERARCHICAL:
-        how = dict(passes=own.passes)
-        return hierarchical_plan(frames, sigmas, own.window, own.context_frames, **how)
-    if own.name == ROLLING:
-        how = Rolling(window=own.window, lookahead=own.lookahead, eta=own.eta)
-        return rolling_plan(frames, sigmas, how)
-    if SLIDING_WINDOWS in (own.name, own.windows):
+    if strategy.name == PREDICTION:
+        return prediction_plan(frames, sigmas, strategy.window, strategy.context_frames)
+    if strategy.name == HIERARCHICAL:
+        lengths = strategy.window, strategy.context_frames
+        return hierarchical_plan(frames, sigmas, *lengths, passes=strategy.passes)
+    if strategy.name == ROLLING:
+        rolling = Rolling(window=strategy.window, lookahead=strategy.lookahead, eta=strategy.eta)
+        return rolling_plan(frames, sigmas, rolling)
+    if SLIDING_WINDOWS in (strategy.name, strategy.windows):
         layout = WindowLayout(
-            window=own.window, overlap=own.overlap, schedule=own.window_schedule, fuse=own.fuse,
-            strides=own.strides,
+            window=strategy.window, overlap=strategy.overlap, strides=strategy.strides,
+            schedule=strategy.window_schedule, fuse=strategy.fuse,
         )  # fmt: skip
         return sliding_plan(frames, sigmas, layout)
     return single_plan(frames, sigmas)

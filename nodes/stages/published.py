@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 USUAL = UsualSettings(sampler=USUAL_SAMPLER, steps=USUAL_STEPS, cfg=USUAL_CFG)
 
 
-def settled(
+def with_published_defaults(
     facts: ModelFacts, request: VideoRequest, settings: Settings
 ) -> tuple[VideoRequest, Settings]:
     """The request and settings with the model's own sampler, steps and cfg in place of "as

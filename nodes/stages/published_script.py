@@ -28,17 +28,17 @@ def script_for(
     return script
 
 
-def check_script(script: LongVideoScript, own: Strategy, factor: int, given: bool) -> None:
+def check_script(script: LongVideoScript, strategy: Strategy, factor: int, given: bool) -> None:
     """Raise ValueError for settings other than the script's. factor: frames per latent frame."""
-    for name, wanted, chosen in (("window", script.window * factor, own.window * factor),
+    for name, wanted, chosen in (("window", script.window * factor, strategy.window * factor),
                                  ("context_frames", script.context * factor,
-                                  own.context_frames * factor),
-                                 ("passes", script.passes, own.passes)):  # fmt: skip
+                                  strategy.context_frames * factor),
+                                 ("passes", script.passes, strategy.passes)):  # fmt: skip
         if wanted != chosen:
             raise ValueError(f"as published, {name} is {wanted}, not {chosen}")
-    if own.match_colours:
-        raise ValueError(f"as published, match_colours is 0, not {own.match_colours:g}")
-    if given or own.sparse is not None:
+    if strategy.match_colours:
+        raise ValueError(f"as published, match_colours is 0, not {strategy.match_colours:g}")
+    if given or strategy.sparse is not None:
         raise ValueError(
             "as published, a video begins with a window whose frames are made together, without "
             "given ones: disconnect context, and leave first_segment as it was"

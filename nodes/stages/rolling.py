@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from ..host.interface import ModelFacts
 
 
-def rolling_settings(facts: ModelFacts, own: Strategy) -> Rolling:
+def rolling_settings(facts: ModelFacts, strategy: Strategy) -> Rolling:
     """The settings for core's task; ValueError for models that rolling cannot sample."""
     if facts.begins_with_image:
         raise ValueError(
-            "the model moves a start image, but rolling leaves the first frame behind: take the "
-            "strategy prediction, or a model of another kind"
+            "the model animates a start image, but rolling leaves the first frame behind: use the "
+            "strategy prediction, or another kind of model"
         )
     if facts.free_init is not None:
         raise ValueError(
@@ -24,5 +24,8 @@ def rolling_settings(facts: ModelFacts, own: Strategy) -> Rolling:
             "the model, or another strategy"
         )
     return Rolling(
-        window=own.window, lookahead=own.lookahead, eta=own.eta, reference=facts.reference
+        window=strategy.window,
+        lookahead=strategy.lookahead,
+        eta=strategy.eta,
+        reference=facts.reference,
     )

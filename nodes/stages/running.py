@@ -49,11 +49,11 @@ def sampling_for(
 ) -> Sampling:  # fmt: skip
     """The settings for core's tasks. conditioning: prompts, of which those of segments may carry
     seeds. finished: where chunks are stored."""
-    how = plan_for(host, model, settings)
+    plan = plan_for(host, model, settings)
     facts = host.facts(model)
     common = dict(
-        sampler=how.sample if settings.schedule == AS_PUBLISHED else how.sampler,
-        sigmas=how.sigmas,
+        sampler=plan.sample if settings.schedule == AS_PUBLISHED else plan.sampler,
+        sigmas=plan.sigmas,
         seed=settings.seed,
         device=facts.device,
         shared_noise=facts.shared_noise,
@@ -128,7 +128,7 @@ def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0)
     """
     finished = _Gathered(host, model)
     if frames:
-        chunks = _passed_on(host, model, chunks, frames)
+        chunks = _forwarded(host, model, chunks, frames)
     try:
         for chunk in chunks:
             finished.add(chunk)
@@ -172,7 +172,7 @@ class _Gathered:
         return self.host.from_core(self.model, torch.cat(self.held, dim=1))
 
 
-def _passed_on(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
+def _forwarded(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
     """Yield the same chunks, and pass them on to later stages that already read them."""
     followed, is_first = None, True
     try:

@@ -60,7 +60,7 @@ from ..host.shared.setup_warnings import (
     trained_keys,
 )
 from ..host.shared.start_image import check_start_image
-from .published import settled
+from .published import with_published_defaults
 from .published_script import script_for
 from .rolling import rolling_settings
 from .running import Meter, Settings, gathered, require_room, sampling_for
@@ -81,15 +81,15 @@ def sample_video(
 ) -> Sampled:
     """Sample a video; all inputs are checked before the first step."""
     facts = host.facts(model)
-    request, settings = settled(facts, request, settings)
+    request, settings = with_published_defaults(facts, request, settings)
     values = vars(request) | vars(settings) | flat(request.strategy)
     require(sampler_faults, values, [name for name, value in values.items() if value is not None])
     prompts = prompts_for(host, model, prompts)
     run = _Run(host, model, prompts, in_latents(facts.temporal_factor, request), settings)
-    chunks = run.made_by[request.strategy.name]()
+    chunks = run.methods[request.strategy.name]()
     frames = run.request.frames
-    latent = gathered(host, model, chunks, frames * run.own.comes_in_parts)
-    return Sampled(latent, run.finished, run.own, frames, run.sampling.sigmas)
+    latent = gathered(host, model, chunks, frames * run.strategy.is_streamed)
+    return Sampled(latent, run.finished, run.strategy, frames, run.sampling.sigmas)
 
 
 class _Run:
@@ -99,22 +99,22 @@ class _Run:
         self, host: Host, model: Wire, prompts: Prompts, request: VideoRequest, settings: Settings
     ):
         self.host, self.model, self.request, self.prompts = host, model, request, prompts
-        self.own = request.strategy
+        self.strategy = request.strategy
         self.facts = host.facts(model)
         self.size = _latent_size(self.facts, request.width, request.height)
-        self.settings = replace(settings, denoise=self.own.denoise)
+        self.settings = replace(settings, denoise=self.strategy.denoise)
         self.finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
-        self.sampling = self._again(self._sampling(model, self.settings))
+        self.sampling = self._with_free_init(self._sampling(model, self.settings))
         self.meter = Meter(host)
-        self.made_by = {
+        self.methods = {
             SINGLE_SEGMENT: self.single, SPARSE_FIRST: self.sparse, SLIDING_WINDOWS: self.sliding,
             PREDICTION: self.predicted, HIERARCHICAL: self.hierarchical,
-            VIDEO_TO_VIDEO: self.changed, ROLLING: self.rolling,
+            VIDEO_TO_VIDEO: self.video_to_video, ROLLING: self.rolling,
         }  # fmt: skip
-        self.given = self._latents(request.context, "context frames")
+        self.context = self._latents(request.context, "context frames")
         self._check()
         setup = self._setup()
-        ignored = ignored_settings(host, self.facts, self.own)
+        ignored = ignored_settings(host, self.facts, self.strategy)
         for sentence in (*sampler_warnings(setup), *ignored):
             host.warn(sentence)
         if self.facts.reference is not None and (setup.views or not setup.holds_reference):
@@ -125,12 +125,12 @@ class _Run:
     def _sampling(self, model: Wire, settings: Settings) -> Sampling:
         return sampling_for(self.host, model, settings, self.prompts[0], self.finished)
 
-    def _again(self, sampling: Sampling) -> Sampling:
+    def _with_free_init(self, sampling: Sampling) -> Sampling:
         """The sampling, repeated if the model has FreeInit."""
         how = self.facts.free_init
         if how is None:
             return sampling
-        if self.own.name == VIDEO_TO_VIDEO:
+        if self.strategy.name == VIDEO_TO_VIDEO:
             raise ValueError(NEEDS_PURE_NOISE)
         return replace(sampling, sampler=free_init(sampling.sampler, how))
 
@@ -152,10 +152,8 @@ class _Run:
         if self.facts.is_upsampler:
             raise ValueError("the model is an upsampler: use it in Upsample Video")
         if self.facts.low_res_channels:
-            raise ValueError(
-                "the model fills in frames between others: use it in Interpolate Frames"
-            )
-        if self.own.window_schedule == VIEWS and not self.facts.reads_views:
+            raise ValueError("the model interpolates between frames: use it in Interpolate Frames")
+        if self.strategy.window_schedule == VIEWS and not self.facts.reads_views:
             raise ValueError(
                 "the temporal layers in the model cannot see views: take another window_schedule, "
                 "or layers whose attention can, such as motion modules"
@@ -163,26 +161,26 @@ class _Run:
         if self.facts.begins_with_image:
             size = self.request.width, self.request.height
             check_start_image(*self.prompts, size, self.facts.factor)
-        given = self.given is not None and not self.own.hold_context
-        check_can_begin(self.host.facts(self._predictor), self.own, given)
+        given = self.context is not None and not self.strategy.hold_context
+        check_can_begin(self.host.facts(self._predictor), self.strategy, given)
 
     def _setup(self) -> SamplerSetup:
-        own = self.own
+        strategy = self.strategy
         predictor, between = (
             model and self.host.facts(model).layers
-            for model in (own.prediction_model, own.interpolation_model)
+            for model in (strategy.prediction_model, strategy.interpolation_model)
         )
         return SamplerSetup(
-            model=self.facts.layers, strategy=own.name, frames=self.request.frames,
-            window=own.window, passes=own.passes, prediction=predictor, interpolation=between,
-            given=self.given is not None and not own.hold_context, windows=own.windows,
-            views=own.window_schedule == VIEWS, sampler=self.settings.sampler_name,
-            steps=self.settings.steps, cfg=self.request.cfg,
+            model=self.facts.layers, strategy=strategy.name, frames=self.request.frames,
+            window=strategy.window, windows=strategy.windows, passes=strategy.passes,
+            prediction=predictor, interpolation=between, sampler=self.settings.sampler_name,
+            given=self.context is not None and not strategy.hold_context, cfg=self.request.cfg,
+            views=strategy.window_schedule == VIEWS, steps=self.settings.steps,
         )  # fmt: skip
 
     @property
     def _predictor(self) -> Wire:
-        return self.own.prediction_model or self.model
+        return self.strategy.prediction_model or self.model
 
     def _denoisers(self, model: Wire, *, guided: bool = True) -> DenoiserFor:
         usual = Guidance(cfg=self.request.cfg, rescale=self.request.guidance_rescale)
@@ -192,7 +190,7 @@ class _Run:
     def _denoiser_for(self) -> DenoiserFor:
         """The denoisers of the model; those of the prediction model, if there is one, for segments
         with context frames. Both read the reference window of the former."""
-        first, predicts = self._denoisers(self.model), self.own.prediction_model
+        first, predicts = self._denoisers(self.model), self.strategy.prediction_model
         if predicts is None:
             return first
         check_same_latents(*map(self.host.facts, (self.model, predicts)))
@@ -202,8 +200,8 @@ class _Run:
 
     def _sparse_first(self) -> SparseFirst | None:
         """How a segment without context frames is sampled; None for all frames together."""
-        sparse = self.own.sparse
-        if sparse is None or self.given is not None:
+        sparse = self.strategy.sparse
+        if sparse is None or self.context is not None:
             return None
         check_takes_context(self.host, self.model)
         fill = replace(self.settings, steps=sparse.fill_steps, denoise=sparse.fill_denoise)
@@ -216,41 +214,41 @@ class _Run:
         )
 
     def _use(self) -> ContextUse:
-        level, own = self.own.perturbation, self.own
+        level, strategy = self.strategy.perturbation, self.strategy
         noise = Perturbation(level=level, schedule=self.facts.schedule) if level else None
         return ContextUse(
-            scale=own.context_guidance, perturbation=noise, keep=own.hold_context,
+            scale=strategy.context_guidance, perturbation=noise, keep=strategy.hold_context,
             in_place=self.host.facts(self._predictor).in_place,
-            to_network=not own.hold_context or self.host.facts(self._predictor).takes_context,
+            to_network=not strategy.hold_context or self.host.facts(self._predictor).takes_context,
         )  # fmt: skip
 
     def _context(self) -> ContextFrames | None:
         """The context frames at context_positions, or the last ones at the start of the video."""
-        if self.given is None:
+        if self.context is None:
             return None
-        positions = read_positions(self.own.context_positions, self.request.frames)
+        positions = read_positions(self.strategy.context_positions, self.request.frames)
         if positions:
             return self._keyframes(positions)
-        known = self.given[:, -self.own.context_frames :]
+        known = self.context[:, -self.strategy.context_frames :]
         if known.shape[1] >= self.request.frames:
             raise ValueError(
-                f"{counted(known.shape[1], 'context frame')} leave nothing to make in a video of "
+                f"{counted(known.shape[1], 'context frame')} leave nothing to sample in a video of "
                 f"{counted(self.request.frames, 'frame')}"
             )
         return given_frames(known, range(known.shape[1]), self.request.frames)
 
     def _keyframes(self, positions: list[int]) -> ContextFrames:
-        if len(positions) != self.given.shape[1]:
+        if len(positions) != self.context.shape[1]:
             raise ValueError(
-                f"context has {counted(self.given.shape[1], 'frame')}, but context_positions "
+                f"context has {counted(self.context.shape[1], 'frame')}, but context_positions "
                 f"names {len(positions)}"
             )
         if len(positions) == self.request.frames:
             raise ValueError(
-                f"{counted(len(positions), 'context frame')} leave nothing to make in a video of "
+                f"{counted(len(positions), 'context frame')} leave nothing to sample in a video of "
                 f"{counted(self.request.frames, 'frame')}"
             )
-        return given_frames(self.given, positions, self.request.frames)
+        return given_frames(self.context, positions, self.request.frames)
 
     # The strategies.
 
@@ -266,15 +264,15 @@ class _Run:
             self._sparse_first(), callback=self.meter,
         )  # fmt: skip
 
-    def changed(self) -> Iterator[Tensor]:
-        video = self._latents(self.own.latent, "frames of latent")
+    def video_to_video(self) -> Iterator[Tensor]:
+        video = self._latents(self.strategy.latent, "frames of latent")
         if video.shape[1] != self.request.frames:
             raise ValueError(
                 f"latent has {counted(video.shape[1], 'frame')}, but the video has "
-                f"{self.request.frames}: set frames to the former"
+                f"{self.request.frames}: set frames to {video.shape[1]}"
             )
         size = len(video), *self.size[1:]
-        if self.own.windows == SLIDING_WINDOWS:
+        if self.strategy.windows == SLIDING_WINDOWS:
             # Every frame has its own noise: the video itself makes distant frames consistent.
             windows = self._windows(free_noise=False, x0=video)
             return sliding(
@@ -288,7 +286,7 @@ class _Run:
 
     def sliding(self) -> Iterator[Tensor]:
         windows = self._windows(
-            free_noise=self.own.free_noise, context=self._context(), use=self._use()
+            free_noise=self.strategy.free_noise, context=self._context(), use=self._use()
         )
         return sliding(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
@@ -296,16 +294,16 @@ class _Run:
         )  # fmt: skip
 
     def _windows(self, **more: Any) -> SlidingWindows:
-        own = self.own
+        strategy = self.strategy
         return SlidingWindows(
-            window=own.window, overlap=own.overlap, schedule=own.window_schedule, fuse=own.fuse,
-            strides=own.strides, reference=self.facts.reference, **more,
+            window=strategy.window, overlap=strategy.overlap, schedule=strategy.window_schedule,
+            fuse=strategy.fuse, strides=strategy.strides, reference=self.facts.reference, **more,
         )  # fmt: skip
 
     def rolling(self) -> Iterator[Tensor]:
         return rolling(
             self._denoisers(self.model), self._videos(), self.sampling, self.request.frames,
-            how=rolling_settings(self.facts, self.own), callback=self.meter,
+            how=rolling_settings(self.facts, self.strategy), callback=self.meter,
         )  # fmt: skip
 
     def predicted(self) -> Iterator[Tensor]:
@@ -316,38 +314,38 @@ class _Run:
 
     def hierarchical(self) -> Iterator[Tensor]:
         common = self._denoiser_for(), self._videos(), self.sampling, self.request.frames
-        if self.own.as_published:
-            script = script_for(self.host, self.facts, self.request, self.given is not None)
+        if self.strategy.as_published:
+            script = script_for(self.host, self.facts, self.request, self.context is not None)
             return script.run(*common, self._between(), callback=self.meter)
         how = Hierarchy(keys=self._continuation(), between=self._between())
         return hierarchical(*common, how=how, callback=self.meter)
 
     def _continuation(self) -> Continuation:
         return Continuation(
-            window=self.own.window, context=self.own.context_frames, use=self._use(),
-            first=self._sparse_first(), given=self.given, match=self.own.match_colours,
+            window=self.strategy.window, context=self.strategy.context_frames, use=self._use(),
+            first=self._sparse_first(), given=self.context, match=self.strategy.match_colours,
             reference=self.facts.reference,
         )  # fmt: skip
 
     def _between(self) -> Between:
-        model = self.own.interpolation_model
+        model = self.strategy.interpolation_model
         check_takes_context(self.host, model)
         check_same_latents(*map(self.host.facts, (self.model, model)))
         return Between(
             denoiser_for=self._denoisers(model), sampling=self._sampling(model, self.settings),
             window_keys=trained_keys(self.host.facts(model).trained_frames),
             use=self._between_use(),
-            passes=self.own.passes,
+            passes=self.strategy.passes,
         )  # fmt: skip
 
     def _between_use(self) -> ContextUse:
         """How keyframes are used: as context frames are if the network has them in place in x, else
         without guidance and perturbation."""
-        facts = self.host.facts(self.own.interpolation_model)
+        facts = self.host.facts(self.strategy.interpolation_model)
         return replace(self._use(), in_place=True) if facts.in_place else ContextUse()
 
     def _videos(self) -> tuple[int, int, int, int]:
-        return (1 if self.given is None else len(self.given), *self.size[1:])
+        return (1 if self.context is None else len(self.context), *self.size[1:])
 
 
 @dataclass(frozen=True)
@@ -378,15 +376,15 @@ def _latent_size(facts: ModelFacts, width: int, height: int) -> tuple[int, int, 
     return 1, facts.latent_channels, height // f, width // f
 
 
-def check_can_begin(facts: ModelFacts, own: Strategy, given: bool) -> None:
+def check_can_begin(facts: ModelFacts, strategy: Strategy, given: bool) -> None:
     """Raise ValueError if segments begin with frames that the model cannot take, or take so."""
-    if (given or own.name in CONTINUING) and not facts.continues:
+    if (given or strategy.name in CONTINUING) and not facts.continues:
         raise ValueError(CANNOT_BE_GIVEN_FRAMES)
     if not facts.begins_with_image:
         return
-    for name, value, only in (("context_frames", own.context_frames, 1),
-                              ("context_guidance", own.context_guidance, 1.0),
-                              ("perturbation", own.perturbation, 0)):  # fmt: skip
+    for name, value, only in (("context_frames", strategy.context_frames, 1),
+                              ("context_guidance", strategy.context_guidance, 1.0),
+                              ("perturbation", strategy.perturbation, 0)):  # fmt: skip
         if value != only:
             raise ValueError(
                 f"the model continues the last frame alone, as its start image: {name} is "

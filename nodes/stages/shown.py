@@ -42,13 +42,13 @@ class Sampled(NamedTuple):
     sigmas: Tensor
 
 
-def kept_and_shown(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | None:
+def store_and_report(host: Host, model: Wire, video: Sampled) -> dict[str, Any] | None:
     """Store the video with its UI data, and return the node's UI output: a sentence if some chunks
     were cached; for a browser also the windows, with thumbnails for the timeline, and the noise
     plan."""
     facts = _facts(host, model, video)
     keep_latent(host, video.finished, video.latent, shown=facts)
-    return _shown(host, what_was_there(_asked(video), CONTINUED.get(video.strategy.name)), facts)
+    return _shown(host, cache_summary(_asked(video), CONTINUED.get(video.strategy.name)), facts)
 
 
 def _facts(host: Host, model: Wire, video: Sampled) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _facts(host: Host, model: Wire, video: Sampled) -> dict[str, Any]:
     return {**facts, "chunks": len(asked)}
 
 
-def shown_again(host: Host, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def cached_report(host: Host, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """The UI output for a video that is cached as a whole. facts: those stored with it."""
     there = facts["chunks"]
     sentence = f"{there} of {counted(there, 'chunk')} were finished before: nothing was made again"
@@ -90,7 +90,7 @@ def _shown(host: Host, sentence: str, facts: Mapping[str, Any]) -> dict[str, Any
     return shown or None
 
 
-def what_was_there(asked: Sequence[Asked], continued: str | None) -> str:
+def cache_summary(asked: Sequence[Asked], continued: str | None) -> str:
     """A sentence that counts the cached chunks and names those sampled again because they continue
     a chunk that was; "" if none was cached.
 

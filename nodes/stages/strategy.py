@@ -62,7 +62,7 @@ class Strategy:
         return self.name not in WHOLE or self.windows == SLIDING_WINDOWS
 
     @property
-    def comes_in_parts(self) -> bool:
+    def is_streamed(self) -> bool:
         """Whether chunks are finished one after the other and add up to the requested length."""
         return self.name in CONTINUING and not self.as_published
 

@@ -26,7 +26,7 @@ NO_VIDEO = (
 )
 
 
-def upsampled_before(
+def cached_upsampling(
     host: Host, images: Tensor | Wire, chunk: int, tile: int, vae: Wire | None
 ) -> tuple[dict[str, Any], Wire]:
     """The results of `upsample_video` from a cached LATENT. chunk, tile: the node's inputs. vae:

@@ -62,13 +62,13 @@ def upsample_video(
     require(upsampling_faults, vars(request))
     facts = host.facts(model)
     if not facts.is_upsampler:
-        raise ValueError("the model is not an upsampler; take the one from Load Upsampler")
+        raise ValueError("the model is not an upsampler: use one from Load Upsampler")
     if request.noise_level > facts.max_noise_level:
         raise ValueError(
             f"noise_level {request.noise_level} is above the {facts.max_noise_level} that the "
-            "model knows"
+            "model was trained with"
         )
-    how = Upsampling(
+    upsampling = Upsampling(
         schedule=facts.low_res_schedule or facts.schedule,
         latent_channels=facts.latent_channels,
         noise_level=request.noise_level,
@@ -78,12 +78,12 @@ def upsample_video(
         tile=request.tile or None,
         tile_overlap=request.tile_overlap,
     )
-    make = _way(request.borders, facts)
+    make = _method(request.borders, facts)
     video = frames_stream(host, images)
     _check_size(host, facts, video, request)
     denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=request.cfg))
     finished = finished_chunks(host, without=IN_CHUNKS, prompts=prompts)
-    run = _Run(host, model, denoiser_for, video, how, settings, prompts[0], finished)
+    run = _Run(host, model, denoiser_for, video, upsampling, settings, prompts[0], finished)
     latent = gathered(host, model, make(run), video.frames)
     keep_latent(host, finished, latent, factor=facts.factor)
     if vae is None or isinstance(images, Tensor):
@@ -92,7 +92,7 @@ def upsample_video(
     return latent, upsampled_video(host, latent, vae, video, decoding)
 
 
-def _way(borders: str, facts: ModelFacts) -> Callable[[_Run], Iterator[Tensor]]:
+def _method(borders: str, facts: ModelFacts) -> Callable[[_Run], Iterator[Tensor]]:
     if borders not in BORDERS:
         raise ValueError(f"borders {borders!r} must be one of {', '.join(BORDERS)}")
     if borders == "automatic":
@@ -116,7 +116,7 @@ class _Run(NamedTuple):
     model: Wire
     denoiser_for: Any
     video: VideoStream
-    how: Upsampling
+    upsampling: Upsampling
     settings: Settings
     positive: list
     finished: Finished
@@ -135,7 +135,7 @@ def _continued(run: _Run) -> Iterator[Tensor]:
     """Each chunk continues the finished frames of the previous one."""
     meter = Meter(run.host)
     return upsample_continued(
-        run.denoiser_for, run.low_res(), run.sampling, run.how, total=run.video.frames,
+        run.denoiser_for, run.low_res(), run.sampling, run.upsampling, total=run.video.frames,
         callback=meter,
     )  # fmt: skip
 
@@ -146,15 +146,17 @@ def _blended(run: _Run) -> Iterator[Tensor]:
     meter, low_res = Meter(run.host), Gathering(runs_folder(run.host.folders.output))
     for chunk in run.low_res():
         low_res.add(chunk)
-    yield upsample_whole(run.denoiser_for, low_res.tensor(), run.sampling, run.how, callback=meter)
+    yield upsample_whole(
+        run.denoiser_for, low_res.tensor(), run.sampling, run.upsampling, callback=meter
+    )
 
 
 def _independent(run: _Run) -> Iterator[Tensor]:
     """Sample chunks independently of each other, with noise from a single generator."""
     generator, meter = torch.Generator().manual_seed(run.settings.seed), Meter(run.host)
-    chunks = -(-run.video.frames // run.how.chunk)
+    chunks = -(-run.video.frames // run.upsampling.chunk)
     return independent_chunks(
-        run.denoiser_for, run.low_res(), plan_for(run.host, run.model, run.settings), run.how,
-        NoiseStream(generator), callback=lambda k: reporter(meter, "upsampling", k, chunks),
-        finished=run.finished,
+        run.denoiser_for, run.low_res(), plan_for(run.host, run.model, run.settings),
+        run.upsampling, NoiseStream(generator), finished=run.finished,
+        callback=lambda k: reporter(meter, "upsampling", k, chunks),
     )  # fmt: skip

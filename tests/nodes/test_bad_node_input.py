@@ -42,7 +42,7 @@ def refused(run, node_id, words, **inputs):
     (strategy("prediction"), "cannot be given frames"),
     (strategy("sparse first"), "cannot be given frames"),
     (strategy("sparse first", first_frames=7), "first_frames 7 must not exceed frames 6"),
-    ({"context": latent(), **strategy("sparse first")}, "begins with no given frames"),
+    ({"context": latent(), **strategy("sparse first")}, "takes no context frames"),
     (strategy("video to video", latent=latent(2)), "latent has 2 frames, but the video has 6"),
     (strategy("video to video", latent=latent(6, side=8)),
      "frames of latent are 32x32 pixels, but the video is 16x16"),

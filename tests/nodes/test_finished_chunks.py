@@ -10,7 +10,7 @@ from PIL import Image
 from videoldm.core.tasks.chunk_store import Asked
 from videoldm.core.tasks.kept_runs import OUTPUTS
 from videoldm.nodes.host.standalone.host import StandaloneHost
-from videoldm.nodes.stages.shown import what_was_there
+from videoldm.nodes.stages.shown import cache_summary
 
 SEGMENTS = [("a red circle", 1), ("a blue square", 2), ("a red car", 3), ("a blue car", 4)]
 
@@ -31,11 +31,11 @@ def asked(text: str, level: str = "segment") -> list[Asked]:
     ],
 )  # fmt: skip
 def test_what_follows_from_a_chunk_that_is_made_again_is_said(found, sentence):
-    assert what_was_there(asked(found), "segment") == sentence
+    assert cache_summary(asked(found), "segment") == sentence
 
 
 def test_where_chunks_do_not_continue_each_other_nothing_follows():
-    assert what_was_there(asked("x..x"), None) == (
+    assert cache_summary(asked("x..x"), None) == (
         "2 of 4 chunks were finished before; the others were made"
     )
 

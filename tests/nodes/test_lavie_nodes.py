@@ -166,7 +166,7 @@ def test_keys_are_kept_and_passes_repeated_where_asked(run, image):
 
 def test_frames_that_are_all_made_anew_do_not_begin_as_blends(run, image):
     given = {"samples": torch.randn(2, 4, 2, 2)}
-    with pytest.raises(ValueError, match="denoise 0.5 begins with blended frames"):
+    with pytest.raises(ValueError, match="denoise 0.5 starts from blended frames"):
         run("VideoLDM_InterpolateFrames", model=load(run, "interpolation")[0], latent=given,
             denoise=0.5, steps=1, **image["prompts"])  # fmt: skip
 

@@ -16,7 +16,7 @@ from videoldm.nodes.host.shared.setup_warnings import (
     LayersKnown,
     core_sampler_warnings,
 )
-from videoldm.nodes.stages.published import settled
+from videoldm.nodes.stages.published import with_published_defaults
 from videoldm.nodes.stages.running import Settings
 from videoldm.nodes.stages.strategy import Strategy
 from videoldm.nodes.stages.video_request import VideoRequest
@@ -69,7 +69,7 @@ def test_guidance_is_as_published_unless_it_is_named(model_of, name):
     for cfg, used in ((0.0, usual), (1.2, 1.2)):
         request = VideoRequest(width=8, height=8, frames=2, cfg=cfg, guidance_rescale=0.0,
                                strategy=Strategy(name="single clip"))  # fmt: skip
-        found, kept = settled(facts, request, settings)
+        found, kept = with_published_defaults(facts, request, settings)
         assert found == replace(request, cfg=used) and kept == settings
 
 
