@@ -229,7 +229,7 @@ def loading_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
 
 
 def reference_faults(values: Values, connected: Collection[str]) -> Iterator[str]:
-    """Of Reference Window."""
+    """Rules of Reference Window."""
     both = _known(values, "begin", "end")
     if both and both[0] > both[1]:
         yield f"begin {both[0]} must not be after end {both[1]}"

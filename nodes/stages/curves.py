@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...core.diffusion.curves import FULL, Curve, Line, per_frame
 from ...core.graph.messages import written
+from ...core.graph.wording import counted
 from ..checks import curve_faults, require
 from .texts import read_places, read_points
 
@@ -53,8 +54,8 @@ def unmasked(host: Host, value: Wire, what: str) -> Curve:
     curve = without_sites(host, value, what)
     if curve.masks:
         raise ValueError(
-            f"{what} acts on whole frames, but its curve has {len(curve.masks)} masks: use a "
-            "curve, a number or a list of numbers"
+            f"{what} acts on whole frames, but its curve has {counted(len(curve.masks), 'mask')}: "
+            "use a curve, a number or a list of numbers"
         )
     return curve
 

@@ -166,7 +166,7 @@ class _Gathered:
         self.held = []
 
     def latent(self) -> dict[str, Any]:
-        """RuntimeError if there are no chunks."""
+        """The LATENT of all chunks; RuntimeError if there are none."""
         if self.raw is not None:
             return {"samples": self.raw.tensor()}
         return self.host.from_core(self.model, torch.cat(self.held, dim=1))

@@ -62,7 +62,7 @@ def test_points_may_come_in_any_order():
 
 
 def test_a_mask_is_not_for_what_has_no_positions():
-    with pytest.raises(ValueError, match="a LoRA acts on whole frames, but its curve has 1 masks"):
+    with pytest.raises(ValueError, match="a LoRA acts on whole frames, but its curve has 1 mask:"):
         unmasked(host, torch.ones(1, 4, 4), "a LoRA")
 
 
