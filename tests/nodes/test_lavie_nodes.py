@@ -232,7 +232,7 @@ def test_the_upscaler_alone_is_the_image_model_of_the_video_upsampler(run, upsca
 
 
 @pytest.mark.parametrize("node, kind, words", [
-    ("VideoLDM_VideoSampler", "interpolation", "interpolates between frames: use it in Interpolate Frames"),
+    ("VideoLDM_VideoSampler", "interpolation", "interpolates between frames: use it"),
     ("VideoLDM_VideoSampler", "vsr", "Upsample Video"),
 ])  # fmt: skip
 def test_a_model_of_another_stage_names_the_node_it_needs(run, image, node, kind, words):

@@ -53,7 +53,7 @@ def test_the_sampler_is_for_the_first_window(sample, video_model):
     ("more", "words"),
     [
         ({"steps": 3}, "steps 3 must be at least window 4"),
-        ({"schedule": "as published"}, "not for rolling"),
+        ({"schedule": "as published"}, "cannot be used with rolling"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(sample, video_model, more, words):
