@@ -81,7 +81,7 @@ def test_every_form_is_edms_formula_with_its_four_coefficients(preconditioning, 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
 def test_edms_inputs_and_targets_have_unit_variance(sigma):
-    """What c_in, c_skip and c_out are derived from (Karras et al. 2022, eq. 114-126)."""
+    """What c_in, c_skip and c_out are derived from (Karras et al. 2022, appendix B.6)."""
     sigma, data = torch.tensor(sigma, dtype=torch.float64), EDM.sigma_data
     c = EDM.coefficients(sigma)
     noisy = data**2 + sigma**2

@@ -10,7 +10,7 @@ from videoldm.core.families.embedded.worlds import shapes
 
 
 def star(contrast: float = 1.0, blur: int = 0) -> torch.Tensor:
-    """Sixteen frames of a red square block on black."""
+    """Sixteen frames of a red square on black, where `drift` looks for a red star."""
     frames = torch.full((16, 3, 64, 64), -1.0)
     frames[:, :, 20:44, 20:44] = torch.tensor(shapes.COLORS["red"]).float()[:, None, None] * 2 - 1
     for _ in range(blur):

@@ -183,7 +183,7 @@ def test_what_is_true_at_the_end_is_recognised_there(tiny, monkeypatch) -> None:
 
 
 def test_untrained_temporal_layers_change_nothing(tiny, monkeypatch) -> None:
-    """They are the identity, so the ratio of the warping errors is exactly 1."""
+    """They are the identity, so the ratio of the warping errors is 1."""
     monkeypatch.setattr(figures_of, "TEXT_TO_VIDEO", figures_of.IMAGE)
     (figure,) = measure("alignment")
     assert figure.value == pytest.approx(1, abs=1e-3) and figure.passed is False

@@ -1,4 +1,4 @@
-"""Steps in shapes alone: what `videoldm evaluate training` prints, at toy size."""
+"""Training steps on the meta device: what `videoldm evaluate training` prints, at toy size."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def unet_of(case: Case, **told: Any) -> svd.UNet:
 
 
 def check_config(config: SvdConfig, told: dict[str, Any]) -> None:
-    """What was read off the weights is what the original was built with."""
+    """The configuration detected from the weights is that of the original."""
     kernel = told["video_kernel_size"]
     assert config.kernel == ((kernel, kernel) if isinstance(kernel, int) else tuple(kernel[:2]))
     assert config.linear == told["use_linear_in_transformer"]

@@ -1,4 +1,4 @@
-"""LoRA files in their four spellings, against the closed form."""
+"""LoRA files in all their spellings, against the closed form."""
 
 from __future__ import annotations
 

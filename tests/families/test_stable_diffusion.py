@@ -30,7 +30,7 @@ from videoldm.core.text.clip_vocabulary import ClipTokenizer
 from videoldm.core.text.encoders import encode_text, train_tokenizer
 
 # --------------------------------------------------------------------------------------------------
-# Full size, on meta.
+# Full size, on the meta device.
 
 
 @pytest.mark.parametrize("family", FULL)

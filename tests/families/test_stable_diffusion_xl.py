@@ -91,7 +91,7 @@ def test_files_and_folders_load_back_to_equal_outputs(tmp_path):
 
 
 def test_files_that_comfyui_wrote_are_read(tmp_path):
-    """Its text encoders have transformers' names, and the projection that of a linear layer."""
+    """Its text encoders have transformers' names, and a projection transposed as in nn.Linear."""
     state = state_of(model := toy_model())
     ours = {k: v for k, v in state.items() if not k.startswith("conditioner.")}
     first = model.text_encoder.state_dict()

@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Counted nouns in messages: one frame, two frames."""
 
 import pytest
 import torch

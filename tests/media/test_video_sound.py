@@ -13,7 +13,7 @@ from videoldm.core.media.files import AudioClip, VideoStream, read_audio, write_
 
 RATE = 16_000
 LEVEL = 0.25
-# Channel levels after mixing down; what two sides share is 3 dB quieter in each.
+# Channel levels after mixing down: a channel folded into others is 3 dB quieter, 4.0's back 6 dB.
 SHARED = LEVEL * 2**-0.5
 LAYOUTS = {
     "mono": [LEVEL],

@@ -185,8 +185,8 @@ def test_latents_that_are_not_numbers_are_refused_by_frame(autoencoder):
         next(made)
 
 
-def test_chunks_are_blended_where_they_meet(autoencoder):
-    """The usual decoding of chunks knows that this decoder is not local, and its factor."""
+def test_frames_before_a_seam_are_those_of_the_first_chunk(autoencoder):
+    """`decode` knows that this decoder is not local, and its temporal factor of 4."""
     latents = normal(1, 8, 4, 2, 2)
     made = torch.cat(list(decode(autoencoder, latents, chunk=4, reach=1)), dim=1)
     assert made.shape == (1, 32, 3, 4, 4)

@@ -63,7 +63,7 @@ class Flickering(Denoisers):
 
 @pytest.mark.parametrize("given", [None, normal(2, 1, 4, 3, 5)])
 def test_segments_that_are_matched_are_all_as_the_first(given):
-    """The statistics are not those of the one frame that a segment continues: a small sample."""
+    """Matched to the beginning, not to the one frame that a segment continues: a small sample."""
     how = Continuation(window=6, context=1, match=1.0, given=given)
     chunks = list(prediction(Flickering(), SIZE, SAMPLING, 101, how=how))
     first = chunks[0] if given is None else given

@@ -30,7 +30,7 @@ LOW = normal(2, 30, 3, 5, 6).tanh()
 
 
 class Denoisers:
-    """A made-up upsampler whose frames depend on each other and on the low-resolution ones."""
+    """A toy upsampler whose frames depend on each other and on the low-resolution ones."""
 
     def __init__(self):
         self.conditions = []

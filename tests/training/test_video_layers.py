@@ -121,7 +121,7 @@ def test_layers_run_on_larger_and_longer_videos_than_they_were_trained_on(folder
         video = task.network(x, torch.tensor([100]), given)
         frames = task.network(x, torch.tensor([100]), replace(given, times=torch.zeros(11)))
     assert video.shape == x.shape and video.isfinite().all()
-    assert not torch.allclose(video, frames)  # positions are read, whatever their number
+    assert not torch.allclose(video, frames)  # frames have positions, however many there are
 
 
 def test_an_image_model_is_no_upsampler(folder, tmp_path):
