@@ -14,7 +14,7 @@ FRONTEND_ONLY = "$$"
 
 
 def is_api(data: Any) -> bool:
-    """Tell whether `data` is an API prompt: a non-empty dict of dicts that carry a class_type."""
+    """Return whether `data` is an API prompt: a dict with at least one {"class_type": ...}."""
     if not isinstance(data, dict) or not data or "nodes" in data:
         return False
     return any(isinstance(node, dict) and "class_type" in node for node in data.values())
