@@ -115,9 +115,9 @@ def _run_all(args: argparse.Namespace, stop: StopSignals, progress: Progress, ou
     require_device(host)
     writable(host.folders.output)
     executor = Executor(registry, cache=len(graphs) > 1 or args.ray is not None)
-    with _workers(args, host, executor, graphs) as beside:
+    with _workers(args, host, executor, graphs) as begin_after:
         for number, graph in enumerate(graphs):
-            beside(number)
+            begin_after(number)
             _run_one(args, executor, graph, stop, progress, outcome)
     for node_id, message in list(outcome.blocked.items())[:1]:
         raise CommandError(f"node {node_id}: {message}", FAILED)
@@ -156,7 +156,7 @@ def _workers(
             pool = stack.enter_context(joined(host, args.ray, args.workers))
         except ValueError as error:
             raise CommandError(str(error)) from error
-        yield Prefetch(pool, executor, graphs).beside
+        yield Prefetch(pool, executor, graphs).begin_after
 
 
 # --------------------------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install videoldm[ra
 
 from videoldm.nodes.host.distributed import cluster  # noqa: E402
 from videoldm.nodes.host.distributed.pool import Pool  # noqa: E402
-from videoldm.nodes.host.distributed.turns import Turns, ahead, behind  # noqa: E402
+from videoldm.nodes.host.distributed.turns import Turns, ahead, priority  # noqa: E402
 from videoldm.nodes.host.distributed.weights import (  # noqa: E402
-    laid_at,
+    aligned_copy,
     pack_module,
     unpack_module,
 )
@@ -65,7 +65,7 @@ class Actor:
                       threads=torch.get_num_threads())  # fmt: skip
         self.worker, own = Worker(setup, lambda shared: shared), ThreadPoolExecutor(1)
         self.ready, self.make = (Remote(own, getattr(self.worker, n)) for n in ("ready", "make"))
-        self.heard = Remote(ThreadPoolExecutor(1), self.worker.heard)
+        self.poll = Remote(ThreadPoolExecutor(1), self.worker.poll)
 
 
 @pytest.fixture
@@ -114,14 +114,14 @@ def test_a_copy_of_weights_begins_where_they_began():
             normal(4, 6).T,
             normal(2, 3, 4, 4).to(memory_format=torch.channels_last),
         ):
-            copy = laid_at(x, start)
+            copy = aligned_copy(x, start)
             assert torch.equal(copy, x) and copy.stride() == x.stride()
             assert copy.data_ptr() % 64 == start
 
 
 def test_modules_arrive_with_the_places_of_their_weights():
     module = torch.nn.Linear(8, 8)
-    module.weight.data = laid_at(module.weight.data, 20)
+    module.weight.data = aligned_copy(module.weight.data, 20)
     found = unpack_module(pack_module(module))
     assert torch.equal(found.weight, module.weight)
     assert found.weight.data_ptr() % 64 == 20 and found.bias.data_ptr() % 64 == 0
@@ -254,7 +254,7 @@ def test_what_stops_the_dispatch_is_raised_where_chunks_are_waited_for(pool):
     def add(dispatch):
         raise RuntimeError("no more chunks")
 
-    pool.news.put(add)
+    pool.messages.put(add)
     with pytest.raises(RuntimeError, match="no more chunks"):
         pool.begin(lambda: {"chunk": torch.ones(1)}, None)()
 
@@ -303,7 +303,7 @@ def test_workflows_are_begun_ahead_and_saved_in_order(pool, run, monkeypatch):
     prompts = ("a red circle moves right", "a blue star rotates", "a white square moves up")
     each = [one for prompt in prompts for one in ("--each", f"2.text={prompt}")]
     plain, begun, begin = run("single clip", "plain", *each), [], pool.begin
-    monkeypatch.setattr(pool, "begin", lambda *of: begun.append(behind.get()) or begin(*of))
+    monkeypatch.setattr(pool, "begin", lambda *of: begun.append(priority.get()) or begin(*of))
     assert run("single clip", "shared", *each, "--ray") == plain
     assert len(set(plain)) == 3
     assert {1, 2} <= set(begun), "later workflows were begun in threads of their own"

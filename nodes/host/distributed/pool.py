@@ -19,8 +19,8 @@ from ....core.graph import current_call
 from ....core.tasks.chunk_store import Place
 from ....core.tasks.finished import Arriving, Made, NotWanted, Tensors, Workers
 from .packing import Packed, Weights, pack
-from .turns import Turns, ahead, behind, beside, check_wanted, depth
-from .worker import Job, Told
+from .turns import Turns, ahead, check_wanted, depth, priority, spawn
+from .worker import Job, ProgressReports
 
 log = logging.getLogger("videoldm")
 T = TypeVar("T")
@@ -28,7 +28,7 @@ AHEAD = 2
 """Chunks per worker that a task may begin before it requests the first of them."""
 LATE = 60.0
 """Seconds after which the user is warned that no worker has started."""
-LISTEN = 0.25
+POLL_INTERVAL = 0.25
 """Seconds between two polls of a worker's progress."""
 
 
@@ -56,9 +56,9 @@ class Pool(Workers):
     def __init__(self, actors: Sequence[Any], share: Callable[[Any], Any]):
         self.actors, self.weights, self.turns = list(actors), Weights(share), Turns()
         self.numbers = count()
-        self.news: SimpleQueue[Callable[[_Dispatch], None]] = SimpleQueue()
+        self.messages: SimpleQueue[Callable[[_Dispatch], None]] = SimpleQueue()
         self.begun: dict[str, _Chunk] = {}  # by the file in the store
-        self.told: SimpleQueue[tuple[_Chunk, tuple]] = SimpleQueue()
+        self.reports: SimpleQueue[tuple[_Chunk, tuple]] = SimpleQueue()
         self.ready: list[Any] = []
         self.error: BaseException | None = None
         self.follow: Callable[[Arriving], None] | None = None
@@ -71,7 +71,7 @@ class Pool(Workers):
     def close(self) -> None:
         """Begin no more chunks, and send nothing to workers."""
         self.is_closed = True
-        self.news.put(lambda dispatch: None)
+        self.messages.put(lambda dispatch: None)
         self.dispatch.join()
         self.turns.give()
 
@@ -82,38 +82,38 @@ class Pool(Workers):
         chunk = self.begun.get(path)
         if chunk is None:
             where = None if place is None else pack(place, self.weights).data
-            if place is None and behind.get():
+            if place is None and priority.get():
                 raise NotWanted  # Without a place in the store, nobody would find it later.
-            order = behind.get(), -depth(), next(self.numbers)
+            order = priority.get(), -depth(), next(self.numbers)
             chunk = _Chunk(order, pack(make, self.weights), where)
             if path:
                 self.begun[path] = chunk
-            self.news.put(lambda dispatch: dispatch.add(chunk))
+            self.messages.put(lambda dispatch: dispatch.add(chunk))
         return partial(self._made, chunk, path)
 
     def ahead(self, begun: Iterator[T]) -> Iterator[T]:
-        return ahead(begun, AHEAD * len(self.actors), self.turns, self._look)
+        return ahead(begun, AHEAD * len(self.actors), self.turns, self._check)
 
     def followed(self, shape: tuple[int, ...]) -> Arriving | None:
         if self.follow is None:
             return None
-        arriving = Arriving(shape, lambda event: self.turns.wait(event, self._look))
+        arriving = Arriving(shape, lambda event: self.turns.wait(event, self._check))
         self.follow(arriving)
         return arriving
 
-    def beside(self, run: Callable[[], None], number: float) -> None:
+    def spawn(self, run: Callable[[], None], number: float) -> None:
         """Run, in its own thread, a function that begins chunks of workflow `number` early."""
-        beside(run, number, self.turns)
+        spawn(run, number, self.turns)
 
     def _made(self, chunk: _Chunk, path: str) -> Made:
-        self.turns.wait(chunk.done, self._look)
+        self.turns.wait(chunk.done, self._check)
         self._report()
         self.begun.pop(path, None)
         if chunk.error is not None:
             raise chunk.error
         return chunk.made
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Called now and then by waiting threads: reports progress, and raises if they must end."""
         check_wanted()
         if self.is_closed and threading.current_thread() is not threading.main_thread():
@@ -130,8 +130,8 @@ class Pool(Workers):
 
     def _report(self) -> None:
         """Pass progress from workers to callbacks, each in the context in which its chunk began."""
-        while not self.told.empty():
-            chunk, (number, progress) = self.told.get()
+        while not self.reports.empty():
+            chunk, (number, progress) = self.reports.get()
             chunk.context.run(chunk.packed.callbacks[number], progress)
 
 
@@ -144,7 +144,7 @@ class _Dispatch:
         self.waiting: list[_Chunk] = []
         self.busy: dict[Any, _Chunk] = {}
         self.loaded: dict[Any, set[str]] = {}  # names of the modules that each worker was sent
-        self.asked: set[Any] = set()
+        self.polling: set[Any] = set()
 
     def run(self) -> None:
         try:
@@ -157,9 +157,9 @@ class _Dispatch:
             self._when_done(actor.ready.remote(), self._ready, actor)
         while not self.pool.is_closed:
             with suppress(Empty):
-                self.pool.news.get(timeout=LISTEN)(self)
+                self.pool.messages.get(timeout=POLL_INTERVAL)(self)
                 continue
-            self._ask()
+            self._poll()
 
     def add(self, chunk: _Chunk) -> None:
         heapq.heappush(self.waiting, chunk)
@@ -167,9 +167,9 @@ class _Dispatch:
 
     def _when_done(self, ref: Any, then: Callable, *what: Any) -> None:
         """Have then(*what, future) called in this thread when the Ray call is done."""
-        news = self.pool.news
+        messages = self.pool.messages
         ref.future().add_done_callback(
-            lambda future: news.put(lambda _: then(*what, future))
+            lambda future: messages.put(lambda _: then(*what, future))
         )  # fmt: skip
 
     def _ready(self, actor: Any, future: Any) -> None:
@@ -206,31 +206,31 @@ class _Dispatch:
         self.busy.pop(actor, None)
         error = future.exception()
         if error is None:
-            chunk.made, told = future.result()
-            self._tell(chunk, told)
+            chunk.made, reports = future.result()
+            self._queue_reports(chunk, reports)
         else:
             chunk.error = cause_of(error)
         chunk.packed.modules.clear()
         chunk.done.set()
         self._free(actor)
 
-    def _ask(self) -> None:
+    def _poll(self) -> None:
         """Poll the progress of busy workers."""
         for actor, chunk in self.busy.items():
-            if actor not in self.asked:
-                self.asked.add(actor)
-                self._when_done(actor.heard.remote(), self._heard, actor, chunk)
+            if actor not in self.polling:
+                self.polling.add(actor)
+                self._when_done(actor.poll.remote(), self._polled, actor, chunk)
 
-    def _heard(self, actor: Any, chunk: _Chunk, future: Any) -> None:
-        self.asked.discard(actor)
+    def _polled(self, actor: Any, chunk: _Chunk, future: Any) -> None:
+        self.polling.discard(actor)
         if future.exception() is None:
-            self._tell(chunk, future.result())
+            self._queue_reports(chunk, future.result())
 
-    def _tell(self, chunk: _Chunk, told: Told) -> None:
+    def _queue_reports(self, chunk: _Chunk, reports: ProgressReports) -> None:
         """Queue a chunk's progress, and drop reports of one that the worker has begun since."""
-        for number, callback, progress in told:
+        for number, callback, progress in reports:
             if number == chunk.order[-1]:
-                self.pool.told.put((chunk, (callback, progress)))
+                self.pool.reports.put((chunk, (callback, progress)))
 
 
 def _not_started(error: BaseException) -> BaseException:

@@ -26,7 +26,7 @@ from ....core.tasks.finished import Arriving
 from ..shared.arriving import ArrivingLatent
 from ..standalone.video import StandaloneVideo
 from .pool import Pool
-from .turns import behind
+from .turns import priority
 
 log = logging.getLogger("videoldm")
 HALF = 0.5
@@ -44,19 +44,19 @@ class Prefetch:
     def __post_init__(self) -> None:
         self.pool.follow = self.follow
 
-    def up_to(self, number: int) -> None:
+    def begin_before(self, number: int) -> None:
         """Begin the workflows before `number` that have not been begun."""
         while self.begun < min(number, len(self.graphs)):
             self._begin(self.begun)
             self.begun += 1
 
-    def beside(self, number: int) -> None:
+    def begin_after(self, number: int) -> None:
         """Begin as many workflows after `number` as there are workers."""
         self.begun = max(self.begun, number + 1)
-        self.up_to(number + 1 + len(self.pool.actors))
+        self.begin_before(number + 1 + len(self.pool.actors))
 
     def _begin(self, number: int) -> None:
-        self.pool.beside(lambda: self._run(self.graphs[number]), number)
+        self.pool.spawn(lambda: self._run(self.graphs[number]), number)
 
     def _run(self, graph: Graph) -> None:
         self._make(graph, dict(self.executor.cache))
@@ -75,7 +75,7 @@ class Prefetch:
             [ArrivingLatent(arriving) if one == "LATENT" else Blocked()] for one in types
         )  # fmt: skip
         known = {**self.executor.cache, signature: Cached(outputs, None)}
-        self.pool.beside(lambda: self._make(graph, known), behind.get() + HALF)
+        self.pool.spawn(lambda: self._make(graph, known), priority.get() + HALF)
 
     def _make(self, graph: Graph, known: dict[str, Cached]) -> None:
         """Run a workflow up to what it saves or shows; known: cached outputs."""

@@ -56,15 +56,15 @@ class Turns:
         finally:
             self.take()
 
-    def wait(self, event: threading.Event, look: Callable[[], None]) -> None:
-        """Wait for an event; look() is called every `WAIT` seconds, in turn, and may raise."""
+    def wait(self, event: threading.Event, check: Callable[[], None]) -> None:
+        """Wait for an event; check() is called every `WAIT` seconds, in turn, and may raise."""
         while not event.is_set():
             with self.others():
                 event.wait(WAIT)
-            look()
+            check()
 
 
-class Line:
+class ItemQueue:
     """A queue of at most `most` items that one thread has begun and another has not yet taken."""
 
     def __init__(self, most: int):
@@ -74,25 +74,25 @@ class Line:
         self.is_stopped = self.has_ended = False
         self.error: BaseException | None = None
 
-    def change(self) -> None:
+    def notify(self) -> None:
         """Wake the thread that waits at the other end; called by the thread that has the turn."""
         self.changed.set()
         self.changed = threading.Event()
 
 
-_lines: ContextVar[tuple[Line, ...]] = ContextVar("videoldm_lines", default=())
+_queues: ContextVar[tuple[ItemQueue, ...]] = ContextVar("videoldm_queues", default=())
 
 
-behind: ContextVar[float] = ContextVar("videoldm_behind", default=0)
+priority: ContextVar[float] = ContextVar("videoldm_priority", default=0)
 """Priority of what this thread begins, lowest first: the number of its workflow, plus one half for
 stages that follow others; 0 in the main thread."""
 
 
-def beside(run: Callable[[], None], number: float, turns: Turns) -> None:
+def spawn(run: Callable[[], None], number: float, turns: Turns) -> None:
     """Run a function in a new thread, for workflow `number`; its errors end only that thread."""
 
     def whole() -> None:
-        behind.set(number)
+        priority.set(number)
         with turns.taken(), suppress(NotWanted):
             run()
 
@@ -101,51 +101,51 @@ def beside(run: Callable[[], None], number: float, turns: Turns) -> None:
 
 def depth() -> int:
     """How many threads, in a chain, wait for what this one begins."""
-    return len(_lines.get())
+    return len(_queues.get())
 
 
 def check_wanted() -> None:
     """Raise NotWanted in a thread whose queue nobody reads any more."""
-    if any(line.is_stopped for line in _lines.get()):
+    if any(queue.is_stopped for queue in _queues.get()):
         raise NotWanted
 
 
-def ahead(begun: Iterator[T], most: int, turns: Turns, look: Callable[[], None]) -> Iterator[T]:
+def ahead(begun: Iterator[T], most: int, turns: Turns, check: Callable[[], None]) -> Iterator[T]:
     """Yield the items of `begun`, which runs in its own thread, up to `most` items ahead."""
-    line = Line(most)
+    queue = ItemQueue(most)
 
     def run() -> None:
         with turns.taken():
-            _lines.set((*_lines.get(), line))
+            _queues.set((*_queues.get(), queue))
             try:
-                _fill(line, begun, turns, look)
+                _fill(queue, begun, turns, check)
             except NotWanted:
                 pass
             except BaseException as error:
-                line.error = error
-            line.has_ended = True
-            line.change()
+                queue.error = error
+            queue.has_ended = True
+            queue.notify()
 
     threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
     try:
         while True:
-            while not (line.items or line.has_ended):
-                turns.wait(line.changed, look)
-            if not line.items:
+            while not (queue.items or queue.has_ended):
+                turns.wait(queue.changed, check)
+            if not queue.items:
                 break
-            yield line.items.popleft()
-            line.change()
-        if line.error is not None:
-            raise line.error
+            yield queue.items.popleft()
+            queue.notify()
+        if queue.error is not None:
+            raise queue.error
     finally:
-        line.is_stopped = True
-        line.change()
+        queue.is_stopped = True
+        queue.notify()
 
 
-def _fill(line: Line, begun: Iterator, turns: Turns, look: Callable[[], None]) -> None:
+def _fill(queue: ItemQueue, begun: Iterator, turns: Turns, check: Callable[[], None]) -> None:
     for item in begun:
-        line.items.append(item)
-        line.change()
-        while len(line.items) >= line.most:
-            turns.wait(line.changed, look)
+        queue.items.append(item)
+        queue.notify()
+        while len(queue.items) >= queue.most:
+            turns.wait(queue.changed, check)
         check_wanted()

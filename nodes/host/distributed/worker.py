@@ -16,7 +16,7 @@ from ....core.tasks.segment import Progress
 from .packing import unpack
 from .weights import unpack_module
 
-Told = list[tuple[int, int, Progress]]
+ProgressReports = list[tuple[int, int, Progress]]
 """(number of the chunk, number of the callback, progress) of each report."""
 
 
@@ -46,7 +46,7 @@ class Worker:
     def __init__(self, setup: Setup, fetch: Callable[[Any], Any]):
         self.setup, self.fetch = setup, fetch
         self.modules: dict[str, nn.Module] = {}
-        self.told: Told = []
+        self.reports: ProgressReports = []
 
     def ready(self) -> None:
         """Return when the worker can begin; ValueError if its versions differ."""
@@ -59,44 +59,46 @@ class Worker:
                 f"{self.setup.version} with {self.setup.torch}: install the same on all machines"
             )
 
-    def make(self, job: Job, place: bytes | None, shared: Mapping[str, Any]) -> tuple[Made, Told]:
+    def make(
+        self, job: Job, place: bytes | None, shared: Mapping[str, Any]
+    ) -> tuple[Made, ProgressReports]:
         """Make a chunk unless it is in the store; also return the progress not polled yet.
 
         shared: references to this chunk's modules.
         """
         torch.set_num_threads(self.setup.threads)
-        self._learn(job, shared)
+        self._load_modules(job, shared)
         callback = partial(self._callback, job.number)
         where = self.place(place)
         if where is not None and where.read() is not None:
-            return Made(None, was_there=True), self.heard()
+            return Made(None, was_there=True), self.poll()
         made = unpack(job.data, self.modules, callback)()
         reason = "" if where is None else where.write(made)
         kept = where is not None and not reason
-        return Made(None if kept else on_cpu(made), reason=reason), self.heard()
+        return Made(None if kept else on_cpu(made), reason=reason), self.poll()
 
     def place(self, packed: bytes | None) -> Place | None:
         """The place of a chunk in the store, None for one that is not kept."""
         return None if packed is None else unpack(packed, {}, lambda number: None)
 
-    def heard(self) -> Told:
+    def poll(self) -> ProgressReports:
         """The progress reported since the last call."""
-        told, self.told = self.told, []
-        return told
+        reports, self.reports = self.reports, []
+        return reports
 
-    def _learn(self, job: Job, shared: Mapping[str, Any]) -> None:
+    def _load_modules(self, job: Job, shared: Mapping[str, Any]) -> None:
         self.modules = {name: one for name, one in self.modules.items() if name in job.alive}
         for name in job.modules:
             if name not in self.modules:
                 self.modules[name] = unpack_module(self.fetch(shared[name]))
 
     def _callback(self, chunk: int, number: int) -> Callable[[Progress], None]:
-        def tell(progress: Progress) -> None:
+        def report(progress: Progress) -> None:
             # Without its tensors, which nobody reads.
             step = progress.step._replace(x=None, denoised=None)
-            self.told.append((chunk, number, progress._replace(step=step)))
+            self.reports.append((chunk, number, progress._replace(step=step)))
 
-        return tell
+        return report
 
 
 def on_cpu(made: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
