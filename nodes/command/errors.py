@@ -30,7 +30,7 @@ class CommandError(Exception):
         self.code = code
 
 
-FORESEEN = (CommandError, NodeError, ValueError, OSError, Interrupted, KeyboardInterrupt)
+EXPECTED = (CommandError, NodeError, ValueError, OSError, Interrupted, KeyboardInterrupt)
 
 
 def exit_code(error: BaseException) -> int:
@@ -44,9 +44,9 @@ def exit_code(error: BaseException) -> int:
 
 def sentence(error: BaseException) -> str:
     """The message of an error, preceded by its type if it is unexpected."""
-    foreseen = isinstance(error, FORESEEN)
+    expected = isinstance(error, EXPECTED)
     text = "interrupted" if isinstance(error, KeyboardInterrupt) else first_line(error)
-    return text if foreseen else f"unexpected {type(error).__name__}: {text}"
+    return text if expected else f"unexpected {type(error).__name__}: {text}"
 
 
 def show_error(error: BaseException) -> None:

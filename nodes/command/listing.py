@@ -20,10 +20,10 @@ from ...core.graph import (
 from ...core.graph.messages import shown, shown_path
 from ...core.graph.schema import did_you_mean
 from .errors import INVALID, MISSING, OK, CommandError, exit_code
-from .foreseen import foresee
 from .registry import configure, load_registry
 from .run import is_missing_file, looked_in
 from .signals import StopSignals
+from .workflow_warnings import workflow_warnings
 
 SHOWN_CHOICES = 30
 
@@ -67,7 +67,9 @@ def _check(
         found.append({**vars(problem), "message": f"{problem.message}{where}"})
         missing = missing or is_file
     code = MISSING if missing else INVALID
-    warnings = [{"message": text, "node_id": one} for one, text in foresee(graph, registry, host)]
+    warnings = [
+        {"message": text, "node_id": one} for one, text in workflow_warnings(graph, registry, host)
+    ]
     return (code if found else OK), len(graph.nodes), found, warnings
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ...core.networks.temporal_layers import Strength
     from ...core.tasks.finished import Workers
     from ...core.tasks.optical_flow import Flow
-    from .shared.setup_warnings import LayersKnown
+    from .shared.setup_warnings import LayerFacts
 
 Latent = dict[str, Any]
 Conditioning = list
@@ -63,7 +63,7 @@ class ModelFacts:
     in_place: bool = False  # whether context frames also replace those of x
     reads_text: bool = True
     reads_views: bool = False  # whether its temporal attention can work in windows of the frames
-    layers: LayersKnown  # the temporal layers in it, as far as warnings need them
+    layers: LayerFacts  # the temporal layers in it, as far as warnings need them
     trained_frames: int  # latent frames of the windows that it was trained on
     shared_noise: float = 0.0  # alpha of `noise.mixed_noise` in the training of the last active set
     task: str = ""  # what it was trained for, one of core's TASKS; "" if unknown
@@ -90,7 +90,7 @@ class ModelFacts:
         return self.task == "upsampling"
 
 
-class Part(NamedTuple):
+class StageProgress(NamedTuple):
     """Progress of a run: step `step` of `steps` in segment `segment` of `segments` (0: unknown),
     both counted from 1, of a stage such as "prediction"."""
 
@@ -101,7 +101,7 @@ class Part(NamedTuple):
     steps: int
 
 
-class Running(NamedTuple):
+class RunningNode(NamedTuple):
     """The node that runs now: what the keys of finished chunks are computed from.
 
     node_of(id) -> a node of the prompt in API format, None if there is none. index: number of the
@@ -213,10 +213,10 @@ class Host(Protocol):
     def eject(self, model: Wire) -> Wire:
         """A clone without any of this pack's layers."""
 
-    def with_free_init(self, model: Wire, how: FreeInit) -> Wire:
+    def with_free_init(self, model: Wire, free_init: FreeInit) -> Wire:
         """A clone whose samplers, ours and the host's own, sample with FreeInit."""
 
-    def with_reference(self, model: Wire, how: ReferenceWindow) -> Wire:
+    def with_reference(self, model: Wire, reference: ReferenceWindow) -> Wire:
         """A clone whose windows, ours and the host's own, also attend to a reference window."""
 
     def encode_text(self, clip: Wire, text: str) -> Conditioning: ...
@@ -292,10 +292,10 @@ class Host(Protocol):
 
     # The run.
 
-    def running(self) -> Running | None:
+    def running(self) -> RunningNode | None:
         """The node that runs now; None outside of a run."""
 
-    def progress(self, done: float, total: float, part: Part | None = None) -> None:
+    def progress(self, done: float, total: float, part: StageProgress | None = None) -> None:
         """Report the node's progress; a request to stop takes effect here, too."""
 
     def check_interrupted(self) -> None: ...
@@ -311,10 +311,10 @@ class Host(Protocol):
         and raises only far above it.
         """
 
-    def keep(self, latent: Latent) -> Path:
+    def save_unfinished(self, latent: Latent) -> Path:
         """Save the finished part of a video whose sampling ended early; returns the file."""
 
-    def kept(self, path: Path, sentence: str) -> None:
+    def report_unfinished(self, path: Path, sentence: str) -> None:
         """Tell the user, by this sentence, where the finished part of an interrupted run is."""
 
     def metadata(self, hidden: Any) -> dict[str, str]:

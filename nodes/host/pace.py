@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BETWEEN = 0.2
+INTERVAL = 0.2
 """Least seconds between two reports, so that quick steps do not flood the browser."""
 
 
@@ -25,7 +25,7 @@ class Pace:
 
     def is_due(self, now: float, done: float, total: float) -> bool:
         """Whether to pass on this report; the last one always is."""
-        due = now - self.reported >= BETWEEN or done >= total
+        due = now - self.reported >= INTERVAL or done >= total
         self.reported = now if due else self.reported
         return due
 

@@ -20,7 +20,7 @@ from ...core.tasks.gathering import HELD, Gathering
 from ...core.tasks.segment import Progress, Sampling
 from ..checks import require, schedule_faults
 from ..choices import AS_PUBLISHED
-from ..host.interface import Part
+from ..host.interface import StageProgress
 from ..host.shared.arriving import passed_on
 from ..host.shared.runs_folder import runs_folder
 from ..host.shared.working_memory import network_of, working_memory
@@ -114,9 +114,9 @@ class Meter(Here):
         self.host.progress(done, total, _part(progress))
 
 
-def _part(progress: Progress) -> Part:
+def _part(progress: Progress) -> StageProgress:
     stage, chunk, chunks, step = progress
-    return Part(stage, chunk + 1, chunks, step.index + 1, step.total)
+    return StageProgress(stage, chunk + 1, chunks, step.index + 1, step.total)
 
 
 def gathered(host: Host, model: Wire, chunks: Iterable[Tensor], frames: int = 0) -> dict[str, Any]:
@@ -195,11 +195,11 @@ def _keep(host: Host, finished: _Gathered) -> None:
     """Save finished frames; an error here must not mask the one that ended the run."""
     many = counted(finished.frames, "finished frame")
     try:
-        path = host.keep(finished.latent())
+        path = host.save_unfinished(finished.latent())
     except (OSError, ValueError) as error:
         log.warning("could not keep the %s: %s", many, error)
     else:
-        host.kept(path, f"kept the {many} in {path}")
+        host.report_unfinished(path, f"kept the {many} in {path}")
 
 
 # --------------------------------------------------------------------------------------------------

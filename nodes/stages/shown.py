@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...core.tasks.finished import Finished
-    from ..host.interface import Host, Running, Wire
+    from ..host.interface import Host, RunningNode, Wire
     from .strategy import Strategy
 
 CONTINUED = {PREDICTION: "segment", HIERARCHICAL: "keys", ROLLING: ""}
@@ -128,7 +128,7 @@ def _windows(host: Host, model: Wire, video: Sampled, asked: Sequence[Asked]) ->
     return found if strip is None else {**found, "pictures": strip}
 
 
-def _made_by(running: Running | None) -> dict[str, Any]:
+def _made_by(running: RunningNode | None) -> dict[str, Any]:
     """The running node and all upstream of it, in API format."""
     if running is None:
         return {}

@@ -190,7 +190,7 @@ def kept(bench):
     """What is kept of a run that ended early: where, and what is in the file."""
     from safetensors.torch import load_file
 
-    path = bench.host.keep(bench.host.from_core(bench.image, normal(1, 3, 4, 2, 2)))
+    path = bench.host.save_unfinished(bench.host.from_core(bench.image, normal(1, 3, 4, 2, 2)))
     found = load_file(path)
     return {"file": [path.parent.name, path.suffix], "names": sorted(found),
             "latents": found["latent_tensor"]}  # fmt: skip

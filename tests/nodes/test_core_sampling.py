@@ -15,8 +15,8 @@ from videoldm.nodes.host.standalone.core_sampling import (
     SAMPLER_NAMES,
     SCHEDULER_NAMES,
     SamplerSettings,
+    run_sigmas,
     sigmas_for,
-    walked_sigmas,
 )
 from videoldm.nodes.host.standalone.loaders import with_whole_steps
 
@@ -94,7 +94,7 @@ def test_no_step_at_all_gives_the_latents_back_with_what_they_carry(run, toy):
 
 def walked(**changed) -> torch.Tensor:
     settings = {"seed": 0, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal"}
-    return walked_sigmas(SCHEDULE, SamplerSettings(**{**settings, **changed}))
+    return run_sigmas(SCHEDULE, SamplerSettings(**{**settings, **changed}))
 
 
 @pytest.mark.parametrize("name", SCHEDULER_NAMES)

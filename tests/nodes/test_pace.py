@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from videoldm.nodes.host.pace import BETWEEN, Pace
+from videoldm.nodes.host.pace import INTERVAL, Pace
 
 
 def test_time_left_follows_the_speed_since_the_first_report():
@@ -19,8 +19,8 @@ def test_reports_keep_their_distance_except_the_last():
     pace = Pace()
     pace.restart(0.0, done=0)
     assert pace.is_due(0.0, 0, 9)
-    assert not pace.is_due(BETWEEN / 2, 1, 9)
-    assert pace.is_due(BETWEEN, 2, 9)
-    assert pace.is_due(BETWEEN * 1.1, 9, 9)
-    pace.restart(BETWEEN * 1.2, done=0)
-    assert pace.is_due(BETWEEN * 1.2, 0, 9), "another node's first report"
+    assert not pace.is_due(INTERVAL / 2, 1, 9)
+    assert pace.is_due(INTERVAL, 2, 9)
+    assert pace.is_due(INTERVAL * 1.1, 9, 9)
+    pace.restart(INTERVAL * 1.2, done=0)
+    assert pace.is_due(INTERVAL * 1.2, 0, 9), "another node's first report"

@@ -13,7 +13,7 @@ from videoldm.nodes.choices import AS_PUBLISHED
 from videoldm.nodes.host import host
 from videoldm.nodes.host.shared.setup_warnings import (
     CoreRun,
-    LayersKnown,
+    LayerFacts,
     core_sampler_warnings,
 )
 from videoldm.nodes.stages.published import with_published_defaults
@@ -113,7 +113,7 @@ def test_ksampler_warns_of_a_sampler_and_a_cfg_that_do_not_suit(run, parts, mode
 
 def test_layers_that_were_not_distilled_never_warn_of_it():
     for family in ("", "animatediff v3", "animatediff sdxl"):
-        known = LayersKnown(present=True, family=family)
+        known = LayerFacts(present=True, family=family)
         run = CoreRun(sampler="euler", steps=50, cfg=7.5)
         assert core_sampler_warnings(known, 16, run) == []
 

@@ -17,9 +17,9 @@ from videoldm.core.networks.temporal_layers import Strength, TemporalLayers
 from videoldm.core.networks.temporal_layers_spec import TASKS, TrainedFor
 from videoldm.core.weights.checkpoints import Header
 from videoldm.nodes.host.shared import setup_warnings as rules
-from videoldm.nodes.host.shared.layer_facts import layers_known, warnings_of_core_sampler
+from videoldm.nodes.host.shared.layer_facts import layer_facts, warnings_of_core_sampler
 from videoldm.nodes.host.shared.setup_warnings import (
-    LayersKnown,
+    LayerFacts,
     SamplerSetup,
     core_sampler_warnings,
     interpolation_warnings,
@@ -28,14 +28,14 @@ from videoldm.nodes.host.shared.setup_warnings import (
 )
 
 SMALL = {"width": 16, "height": 16, "steps": 1, "seed": 3}
-BARE = LayersKnown(present=False)
+BARE = LayerFacts(present=False)
 
 
-def known(task: str, trained: int = 16, takes_context: bool = True) -> LayersKnown:
-    return LayersKnown(present=True, task=task, trained_frames=trained, takes_context=takes_context)
+def known(task: str, trained: int = 16, takes_context: bool = True) -> LayerFacts:
+    return LayerFacts(present=True, task=task, trained_frames=trained, takes_context=takes_context)
 
 
-def setup(model: LayersKnown, strategy: str = "single clip", **more) -> SamplerSetup:
+def setup(model: LayerFacts, strategy: str = "single clip", **more) -> SamplerSetup:
     given = {"frames": 16, "window": 16, **more}
     return SamplerSetup(model=model, strategy=strategy, **given)
 
@@ -43,7 +43,7 @@ def setup(model: LayersKnown, strategy: str = "single clip", **more) -> SamplerS
 TEXT, NEXT, BETWEEN = known("text to video"), known("prediction"), known("interpolation", 17)
 
 FINE = [
-    setup(TEXT), setup(NEXT), setup(NEXT, given=True), setup(known("")), setup(rules.NOTHING_KNOWN),
+    setup(TEXT), setup(NEXT), setup(NEXT, given=True), setup(known("")), setup(rules.NO_FACTS),
     setup(BARE, frames=1), setup(TEXT, "sliding windows", frames=600),
     setup(NEXT, "prediction", frames=100), setup(TEXT, "prediction", frames=100, prediction=NEXT),
     setup(NEXT, "hierarchical", frames=241, interpolation=BETWEEN),
@@ -106,8 +106,8 @@ def test_the_last_layers_that_say_a_task_decide():
     specs = [spec_from_table(LAYOUT, task=task, trained_frames=frames, norm_groups=8)
              for task, frames in (("text to video", 16), ("prediction", 8), ("", 4))]  # fmt: skip
     sets = InjectedSets([Injection(TemporalLayers(spec)) for spec in specs])
-    assert layers_known(sets) == known("prediction", 16, takes_context=False)
-    assert layers_known(InjectedSets()) == BARE
+    assert layer_facts(sets) == known("prediction", 16, takes_context=False)
+    assert layer_facts(InjectedSets()) == BARE
     assert len(warnings_of_core_sampler(sets, 64)) == 1
     off = [Injection(one.layers, Strength(overall=0.0)) for one in sets]
     assert warnings_of_core_sampler(InjectedSets(off), 64) == []

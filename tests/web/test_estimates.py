@@ -13,7 +13,7 @@ from videoldm.core.tasks.interpolation import interpolated_frames
 from videoldm.core.tasks.long_video import key_frames
 from videoldm.core.tasks.windows import prediction_chunks, sliding_windows
 from videoldm.nodes.choices import STRATEGIES
-from videoldm.nodes.host.shared.setup_warnings import LayersKnown, SamplerSetup
+from videoldm.nodes.host.shared.setup_warnings import LayerFacts, SamplerSetup
 from videoldm.nodes.host.shared.working_memory import NETWORKS, working_memory
 from videoldm.nodes.sample import VideoSampler
 
@@ -69,7 +69,7 @@ def test_the_browser_and_the_runner_count_the_same_frames_together(javascript):
               {**more, "frames": 64, "window_schedule": "views"}]  # fmt: skip
     found = javascript("estimate.js", f"{json.dumps(cases)}.map(m.framesTogether)")
     inside = [one.pop("window_schedule", "") == "views" for one in cases]
-    setups = [SamplerSetup(model=LayersKnown(), views=views, **one)
+    setups = [SamplerSetup(model=LayerFacts(), views=views, **one)
               for one, views in zip(cases, inside, strict=True)]  # fmt: skip
     assert found == [one.most_together for one in setups]
 

@@ -2,7 +2,7 @@
 
 Models run where ComfyUI's memory management puts them. Node outputs are where ComfyUI keeps them:
 on the CPU, or on the GPU if it was started with --gpu-only. Latents also stay on the GPU for the
-next of our stages, as long as there is room (`resident`).
+next of our stages, as long as there is room (`device_cache`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ....core.networks.temporal_layers import Strength
     from ....core.tasks.optical_flow import Flow
     from ....core.tasks.segment import DenoiserFor
-    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
+    from ..interface import Decoder, Guidance, Latent, ModelFacts, RunningNode, StageProgress
     from ..shared.image_prompter import ImagePrompter
     from .layers import LoadedLayers
     from .loaders import Loaders
@@ -102,10 +102,10 @@ class ComfyHost:
 
         return facts_of(model)
 
-    def inject(self, model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> Any:
+    def inject(self, model: Any, layers: LoadedLayers, strength: Strength, **options: Any) -> Any:
         from .layers import inject
 
-        return inject(model, layers, strength, **how)
+        return inject(model, layers, strength, **options)
 
     def continue_images(
         self, model: Any, images: KeyframeImages, likeness: tuple[float, ...] | None, scale: float
@@ -145,15 +145,15 @@ class ComfyHost:
 
         return eject(model)
 
-    def with_free_init(self, model: Any, how: FreeInit) -> Any:
-        from .sampling_again import with_free_init
+    def with_free_init(self, model: Any, free_init: FreeInit) -> Any:
+        from .free_init import with_free_init
 
-        return with_free_init(model, how)
+        return with_free_init(model, free_init)
 
-    def with_reference(self, model: Any, how: ReferenceWindow) -> Any:
+    def with_reference(self, model: Any, reference: ReferenceWindow) -> Any:
         from .reference import with_reference
 
-        return with_reference(model, how)
+        return with_reference(model, reference)
 
     def encode_text(self, clip: Any, text: str) -> list:
         check_clip(clip)
@@ -191,9 +191,9 @@ class ComfyHost:
     # Tensors.
 
     def raw(self, latent: Mapping[str, Any]) -> Tensor:
-        from ..resident import take_up
+        from ..device_cache import cached_or_moved
 
-        return take_up(latent, manager.get_torch_device())
+        return cached_or_moved(latent, manager.get_torch_device())
 
     def to_core(self, model: Any, latent: Mapping[str, Any]) -> Tensor:
         raw, channels = self.raw(latent), model.model.latent_format.latent_channels
@@ -201,12 +201,12 @@ class ComfyHost:
         return _per_frame(model.model.process_latent_in, raw.float())
 
     def from_core(self, model: Any, latents: Tensor) -> Latent:
-        from ..resident import hand_on
+        from ..device_cache import latent_with_cache
 
         raw = _per_frame(model.model.process_latent_out, latents)
         place, free = manager.intermediate_device(), manager.get_free_memory(raw.device)
         time_axis = model.model.latent_format.latent_dimensions == 3
-        return hand_on(raw, place, free, time_axis=time_axis)
+        return latent_with_cache(raw, place, free, time_axis=time_axis)
 
     def pixels(self, images: Tensor) -> Tensor:
         from ..tensors import pixels_of
@@ -284,16 +284,16 @@ class ComfyHost:
 
     # The run.
 
-    def running(self) -> Running | None:
+    def running(self) -> RunningNode | None:
         from .running import running
 
         return running()
 
-    def progress(self, done: float, total: float, part: Part | None = None) -> None:
+    def progress(self, done: float, total: float, part: StageProgress | None = None) -> None:
         from comfy.utils import ProgressBar
 
         self.check_interrupted()
-        self.reports.tell(done, total, part)
+        self.reports.progress(done, total, part)
         ProgressBar(total).update_absolute(done, total, self.previews.take())
 
     def check_interrupted(self) -> None:
@@ -314,12 +314,12 @@ class ComfyHost:
             raise ValueError(sentence)
         self.warn(sentence)
 
-    def keep(self, latent: Mapping[str, Any]) -> Path:
+    def save_unfinished(self, latent: Mapping[str, Any]) -> Path:
         from ..shared.latent_files import save_unfinished
 
         return save_unfinished(self.folders, latent)
 
-    def kept(self, path: Path, sentence: str) -> None:
+    def report_unfinished(self, path: Path, sentence: str) -> None:
         self.reports.warn(sentence)
 
     def metadata(self, hidden: Any) -> dict[str, str]:

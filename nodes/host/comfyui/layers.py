@@ -66,10 +66,10 @@ class InjectedSet:
     def strength(self) -> Strength:
         return self.use.strength
 
-    def used(self, layers: LoadedLayers | None = None, **how: Any) -> InjectedSet:
+    def used(self, layers: LoadedLayers | None = None, **options: Any) -> InjectedSet:
         """The same or other layers, with some settings changed."""
         layers = layers or self.layers
-        return InjectedSet(layers, replace(self.use, layers=layers.module, **how))
+        return InjectedSet(layers, replace(self.use, layers=layers.module, **options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +108,8 @@ def core_sets(sets: Sequence[InjectedSet]) -> InjectedSets:
     return InjectedSets([one.use for one in sets])
 
 
-def inject(model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> Any:
-    """A clone of the model with the layers injected; ValueError unless they fit it. how: options of
+def inject(model: Any, layers: LoadedLayers, strength: Strength, **options: Any) -> Any:
+    """A clone of the model with the layers injected; ValueError unless they fit it. options: of
     `Host.inject`."""
     unet = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel):
@@ -120,8 +120,8 @@ def inject(model: Any, layers: LoadedLayers, strength: Strength, **how: Any) -> 
     have = unet_layout(model.model.model_config.unet_config)
     check_layers_fit(layers.module.spec, have)
     check_strength_fits(strength, layers.module.spec)
-    check_image_frames(how.get("image_frames", ()), layers.module.spec)
-    use = Injection(layers.module, strength, **how)
+    check_image_frames(options.get("image_frames", ()), layers.module.spec)
+    use = Injection(layers.module, strength, **options)
     return _with_sets(model, (*sets_of(model), InjectedSet(layers, use)), have)
 
 

@@ -42,7 +42,7 @@ from ..shared.vae_3d import VideoVAE3D
 from .clip import build_clip
 from .layers import InjectedSet, LoadedLayers, inject, steered
 from .model import build_patcher
-from .renewing import renewable as _renewable
+from .rebuilding import rebuildable as _rebuildable
 from .sparse_control import SparseControlObject
 from .vae import VideoLDMVAE
 from .video_models import further_parts, video_patcher
@@ -83,8 +83,8 @@ class Loaders:
             MissingPart(NO_LAYERS.format(name)),
         )
         for own in found.model.sets:
-            again = _layers_patcher, (path,)
-            layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, again)
+            rebuild = _layers_patcher, (path,)
+            layers = _loaded_layers(own.layers.spec, own.layers.state_dict(), path.name, rebuild)
             model = inject(model, layers, FULL_STRENGTH)
         return model, layers, *further_parts(found, path, hints)
 
@@ -103,8 +103,8 @@ class Loaders:
         path = self.folders.model_path("videoldm", name)
 
         def change(one: InjectedSet) -> InjectedSet:
-            again = one.layers.patcher.cached_patcher_init
-            return one.used(_with_camera(one.layers.module, path, again), camera=use)
+            rebuild = one.layers.patcher.cached_patcher_init
+            return one.used(_with_camera(one.layers.module, path, rebuild), camera=use)
 
         return steered(model, can_follow_camera, change)
 
@@ -138,7 +138,7 @@ def _diffusers_upsampler_parts(path: Path) -> tuple[Any, Any]:
     embeddings = folder_paths.get_folder_paths("embeddings")
     clip = comfy.sd.load_clip([str(weights)], embedding_directory=embeddings)
     vae = VideoLDMVAE(_diffusers_vae(path))
-    _renewable(vae.patcher, _diffusers_vae_patcher, path)
+    _rebuildable(vae.patcher, _diffusers_vae_patcher, path)
     return clip, vae
 
 
@@ -154,13 +154,13 @@ def own_wires(kind: str, path: Path) -> tuple[Any, Any, Any]:
     """(MODEL, CLIP, VAE) of a file in this project's format."""
     found = _read(kind, path)
     patcher = build_patcher(found.model, image_models.autoencoder_of(path, kind))
-    model = _renewable(patcher, _model_patcher, kind, path)
+    model = _rebuildable(patcher, _model_patcher, kind, path)
     if found.model.sets:
         model = _with_own_layers(model, kind, found, path)
     clip = build_clip(found)
-    _renewable(clip.patcher, _clip_patcher, kind, path)
+    _rebuildable(clip.patcher, _clip_patcher, kind, path)
     vae = VideoLDMVAE(VideoVAE(found.autoencoder))
-    _renewable(vae.patcher, _vae_patcher, kind, path)
+    _rebuildable(vae.patcher, _vae_patcher, kind, path)
     return model, clip, vae
 
 
@@ -173,7 +173,7 @@ def temporal_layers(path: Path) -> LoadedLayers:
 def temporal_vae(path: Path) -> VideoLDMVAE:
     """A temporal decoder, with the matching encoder if one is known."""
     vae = VideoLDMVAE(_read_temporal_vae(path))
-    _renewable(vae.patcher, _temporal_vae_patcher, path)
+    _rebuildable(vae.patcher, _temporal_vae_patcher, path)
     return vae
 
 
@@ -198,14 +198,14 @@ def _with_own_layers(model: Any, kind: str, found: ImageModel, path: Path) -> An
     """The model with the temporal layers that are in the same file injected."""
     for index, injection in enumerate(found.model.sets):
         layers = injection.layers
-        again = (_own_layers_patcher, (kind, path, index))
-        loaded = _loaded_layers(layers.spec, layers.state_dict(), kind, again)
+        rebuild = (_own_layers_patcher, (kind, path, index))
+        loaded = _loaded_layers(layers.spec, layers.state_dict(), kind, rebuild)
         model = inject(model, loaded, injection.strength)
     return model
 
 
 def _loaded_layers(
-    spec: TemporalLayersSpec, state: dict[str, torch.Tensor], name: str, again: tuple,
+    spec: TemporalLayersSpec, state: dict[str, torch.Tensor], name: str, rebuild: tuple,
     disable_dynamic: bool = False,
 ) -> LoadedLayers:  # fmt: skip
     manager = comfy.model_management
@@ -217,7 +217,7 @@ def _loaded_layers(
     patcher = _patcher_kind(disable_dynamic)(
         layers, load_device=manager.get_torch_device(), offload_device=manager.unet_offload_device()
     )
-    patcher.cached_patcher_init = again
+    patcher.cached_patcher_init = rebuild
     return LoadedLayers(layers, patcher)
 
 
@@ -231,7 +231,7 @@ def _patcher_kind(disable_dynamic: bool) -> Callable[..., Any]:
 def _model_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
     model, autoencoder = _read(kind, path).model, image_models.autoencoder_of(path, kind)
     patcher = build_patcher(model, autoencoder, disable_dynamic=disable_dynamic)
-    return _renewable(patcher, _model_patcher, kind, path)
+    return _rebuildable(patcher, _model_patcher, kind, path)
 
 
 def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> Any:
@@ -239,55 +239,55 @@ def _published_upsampler_patcher(path: Path, disable_dynamic: bool = False) -> A
     found = image_models.load(path, dtype=torch.float32, device="cpu")
     check_kind(path.name, image_models.kind_of(found), UPSAMPLER)
     patcher = build_patcher(found.model, None, disable_dynamic=disable_dynamic)
-    return _renewable(patcher, _published_upsampler_patcher, path)
+    return _rebuildable(patcher, _published_upsampler_patcher, path)
 
 
 def _clip_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
     clip = build_clip(_read(kind, path), disable_dynamic=disable_dynamic)
-    return _renewable(clip.patcher, _clip_patcher, kind, path)
+    return _rebuildable(clip.patcher, _clip_patcher, kind, path)
 
 
 def _vae_patcher(kind: str, path: Path, disable_dynamic: bool = False) -> Any:
     vae = VideoVAE(_read(kind, path).autoencoder)
     patcher = VideoLDMVAE(vae, disable_dynamic=disable_dynamic).patcher
-    return _renewable(patcher, _vae_patcher, kind, path)
+    return _rebuildable(patcher, _vae_patcher, kind, path)
 
 
 def _diffusers_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     patcher = VideoLDMVAE(_diffusers_vae(path), disable_dynamic=disable_dynamic).patcher
-    return _renewable(patcher, _diffusers_vae_patcher, path)
+    return _rebuildable(patcher, _diffusers_vae_patcher, path)
 
 
 def _temporal_vae_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     patcher = VideoLDMVAE(_read_temporal_vae(path), disable_dynamic=disable_dynamic).patcher
-    return _renewable(patcher, _temporal_vae_patcher, path)
+    return _rebuildable(patcher, _temporal_vae_patcher, path)
 
 
 def _layers_patcher(path: Path, disable_dynamic: bool = False) -> Any:
     spec, state = _read_layers(path)
-    again = (_layers_patcher, (path,))
-    return _loaded_layers(spec, state, path.name, again, disable_dynamic).patcher
+    rebuild = (_layers_patcher, (path,))
+    return _loaded_layers(spec, state, path.name, rebuild, disable_dynamic).patcher
 
 
 def _with_camera(
-    layers: TemporalLayers, path: Path, again: tuple, disable_dynamic: bool = False
+    layers: TemporalLayers, path: Path, rebuild: tuple, disable_dynamic: bool = False
 ) -> LoadedLayers:
-    """The layers with a camera's weights added; `again`, (function, arguments), rebuilds the
+    """The layers with a camera's weights added; `rebuild`, (function, arguments), rebuilds the
     patcher of the layers without them."""
     weights = families.read_camera_control(path)
     state = {**layers.state_dict(), **weights.tensors}
-    made = _camera_layers_patcher, (path, again)
+    made = _camera_layers_patcher, (path, rebuild)
     spec = weights.followed_by(layers.spec)
     return _loaded_layers(spec, state, path.name, made, disable_dynamic)
 
 
-def _camera_layers_patcher(path: Path, again: tuple, disable_dynamic: bool = False) -> Any:
-    make, arguments = again
+def _camera_layers_patcher(path: Path, rebuild: tuple, disable_dynamic: bool = False) -> Any:
+    make, arguments = rebuild
     layers = make(*arguments, disable_dynamic=disable_dynamic).model
-    return _with_camera(layers, path, again, disable_dynamic).patcher
+    return _with_camera(layers, path, rebuild, disable_dynamic).patcher
 
 
 def _own_layers_patcher(kind: str, path: Path, index: int, disable_dynamic: bool = False) -> Any:
     layers = _read(kind, path).model.sets[index].layers
-    again = (_own_layers_patcher, (kind, path, index))
-    return _loaded_layers(layers.spec, layers.state_dict(), kind, again, disable_dynamic).patcher
+    rebuild = (_own_layers_patcher, (kind, path, index))
+    return _loaded_layers(layers.spec, layers.state_dict(), kind, rebuild, disable_dynamic).patcher

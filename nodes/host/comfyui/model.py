@@ -137,7 +137,7 @@ class VideoLDMConfig(comfy.supported_models_base.BASE):
 class OwnNetwork:
     """A mixin for ComfyUI's models of our networks: the spec, and what it was trained for."""
 
-    def tell(self, model: DiffusionModel) -> None:
+    def set_facts(self, model: DiffusionModel) -> None:
         self.image_spec, self.trained = model.network.image_spec, trained_network(model)
 
 
@@ -148,7 +148,7 @@ class VideoLDMModel(OwnNetwork, comfy.model_base.BaseModel):
         kind, sampling = PREDICTIONS[model.prediction]
         super().__init__(config, kind)
         self.model_sampling = sampling(model.schedule)
-        self.tell(model)
+        self.set_facts(model)
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
         """What is concatenated to the latents [(b t), c, h, w]: an upsampler's low-resolution
@@ -170,7 +170,7 @@ class StartImageModel(OwnNetwork, comfy.model_base.SVD_img2vid):
         super().__init__(config)
         self.model_sampling = RangeSampling(model.levels)
         self.embedder = Timestep(config.unet_config["adm_in_channels"] // len(VIDEO_IDS))
-        self.tell(model)
+        self.set_facts(model)
 
 
 def image_spec(model: Any) -> NetworkSpec:

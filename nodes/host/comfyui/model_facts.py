@@ -13,10 +13,10 @@ from ....core.families.known_models import IMAGE_MODELS
 from ....core.networks.conditions import NetworkSpec
 from ..interface import ModelFacts
 from ..shared.model_facts import TrainedNetwork, model_facts
+from .free_init import free_init_of
 from .layers import core_sets, sets_of
 from .model import OwnNetwork, image_spec, levels_of, moves_start_image
 from .reference import reference_of
-from .sampling_again import free_init_of
 from .video_network import VideoNetworkModel
 
 IMAGE_TO_VIDEO = "image to video"

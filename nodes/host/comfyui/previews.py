@@ -15,7 +15,7 @@ MOST = 16
 """Frames in one preview, evenly spaced over those that are sampled together."""
 SIDE, LASTS = 256, 125
 """The longer side in pixels, and the duration of a frame in milliseconds."""
-BETWEEN = 0.5
+INTERVAL = 0.5
 """Least seconds between two previews: a small model's step takes less time than its preview."""
 
 
@@ -36,7 +36,7 @@ class Previews:
         new latents, if ComfyUI has no previewer for them, or if the last one is too recent."""
         model, denoised = self.model, self.denoised
         self.model = self.denoised = None
-        if denoised is None or time.monotonic() - self.shown < BETWEEN:
+        if denoised is None or time.monotonic() - self.shown < INTERVAL:
             return None
         from latent_preview import get_previewer
 
@@ -55,11 +55,13 @@ def thumbnails(model: Any, latents: Tensor) -> list[Image.Image]:
     preview method ComfyUI was started with; none without factors."""
     from latent_preview import Latent2RGBPreviewer
 
-    how = model.model.latent_format
-    if not how.latent_rgb_factors:
+    latent_format = model.model.latent_format
+    if not latent_format.latent_rgb_factors:
         return []
-    reshape = getattr(how, "latent_rgb_factors_reshape", None)
-    previewer = Latent2RGBPreviewer(how.latent_rgb_factors, how.latent_rgb_factors_bias, reshape)
+    reshape = getattr(latent_format, "latent_rgb_factors_reshape", None)
+    previewer = Latent2RGBPreviewer(
+        latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias, reshape
+    )
     return [previewer.decode_latent_to_preview(one[None].float()) for one in latents]
 
 

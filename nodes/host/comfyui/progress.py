@@ -16,7 +16,7 @@ from comfy_execution.utils import get_executing_context
 from ..pace import Pace
 
 if TYPE_CHECKING:
-    from ..interface import Part
+    from ..interface import StageProgress
 
 PROGRESS, WARNING = "videoldm.progress", "videoldm.warning"
 
@@ -31,7 +31,7 @@ class Reports:
         self.last: tuple[Any, float] = (None, 0.0)
         self.warned: tuple[Any, set[str]] = (None, set())
 
-    def tell(self, done: float, total: float, part: Part | None) -> None:
+    def progress(self, done: float, total: float, part: StageProgress | None) -> None:
         context, now = get_executing_context(), time.monotonic()
         if context is None:
             return

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ....core.networks.reference import ReferenceBank, ReferenceUse, ReferenceWindow
 from ..shared.misfits import REFERENCE_WITHOUT_WINDOWS
+from .free_init import HANDLER
 from .layers import FRAME_BATCH
-from .sampling_again import HANDLER
 from .steps import count_steps, step_at
 
 KEY = REFERENCE = "videoldm_reference"
@@ -30,14 +30,14 @@ BEGIN, EVALUATE = IndexListCallbacks.EXECUTE_START, IndexListCallbacks.EVALUATE_
 PREDICT = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
 
 
-def with_reference(model: Any, how: ReferenceWindow) -> Any:
+def with_reference(model: Any, reference: ReferenceWindow) -> Any:
     """A clone whose windows also attend to a reference window."""
     clone = model.clone()
     if reference_of(model) is None:
         clone.set_model_attn1_patch(attend_to_reference)
-    clone.set_attachments(KEY, how)
+    clone.set_attachments(KEY, reference)
     clone.remove_wrappers_with_key(PREDICT, KEY)
-    clone.add_wrapper_with_key(PREDICT, KEY, PlannedWindow(how))
+    clone.add_wrapper_with_key(PREDICT, KEY, ReferencePass(reference))
     count_steps(clone)
     return clone
 
@@ -69,11 +69,11 @@ def attend_to_reference(
 
 
 @dataclass(frozen=True)
-class PlannedWindow:
+class ReferencePass:
     """The wrapper around a guider's evaluation: ComfyUI's context windows get callbacks that
     evaluate the reference window first and let the others read it."""
 
-    how: ReferenceWindow
+    reference: ReferenceWindow
 
     def __call__(
         self, executor: Any, x: Tensor, timestep: Tensor,
@@ -83,7 +83,7 @@ class PlannedWindow:
         handler = options.get(HANDLER)
         ours = FRAME_BATCH in options.get("transformer_options", {})
         if handler is not None and not ours:
-            options = {**options, HANDLER: _reading(handler, self.how)}
+            options = {**options, HANDLER: _reading(handler, self.reference)}
         elif not ours:
             _warn()
         return executor(x, timestep, options, *more, **named)
@@ -95,31 +95,31 @@ def _warn() -> None:
     host.warn(REFERENCE_WITHOUT_WINDOWS)
 
 
-def _reading(handler: Any, how: ReferenceWindow) -> Any:
+def _reading(handler: Any, reference: ReferenceWindow) -> Any:
     """A copy of ComfyUI's window handler with the callbacks; other samplers share the original."""
     own = copy.copy(handler)
     own.callbacks = comfy.patcher_extension.copy_nested_dicts(handler.callbacks)
-    reads = ReferenceUse(bank=ReferenceBank(), settings=how)
+    reads = ReferenceUse(bank=ReferenceBank(), settings=reference)
 
     def begin(
         handler: Any, model: Any, x: Tensor, conds: list, timestep: Tensor, options: dict[str, Any]
     ) -> None:
         step = step_at(options["transformer_options"])
-        if step is not None and how.acts(step):
-            planned = how.planned(x.shape[handler.dim], handler.context_length)
+        if step is not None and reference.acts(step):
+            planned = reference.planned(x.shape[handler.dim], handler.context_length)
             _evaluate(handler, model, planned, (x, conds, timestep), _recording(options, reads))
 
-    def tell(
+    def let_read(
         handler: Any, model: Any, x: Tensor, conds: list, timestep: Tensor,
         options: dict[str, Any], index: int, window: Any, *more: Any,
     ) -> None:  # fmt: skip
         anchor = getattr(window, "causal_anchor_index", None)
         lead = 1 if anchor is not None and anchor >= 0 else 0
-        planned = how.planned(x.shape[handler.dim], handler.context_length)
+        planned = reference.planned(x.shape[handler.dim], handler.context_length)
         alone = tuple(window.index_list) == planned
         options["transformer_options"][REFERENCE] = None if alone else replace(reads, lead=lead)
 
-    for kind, callback in ((BEGIN, begin), (EVALUATE, tell)):
+    for kind, callback in ((BEGIN, begin), (EVALUATE, let_read)):
         comfy.patcher_extension.add_callback_with_key(kind, KEY, callback, own.callbacks)
     return own
 

@@ -11,14 +11,14 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
 from ....core.graph.content_key import FINGERPRINT, is_nan
-from ..interface import Running
+from ..interface import RunningNode
 
 OWN = "VideoLDM_"
 CORE, EXTRAS = "nodes", "comfy_extras."
 """`RELATIVE_PYTHON_MODULE` of ComfyUI's own nodes: the first, or the second as a prefix."""
 
 
-def running() -> Running | None:
+def running() -> RunningNode | None:
     """See `Host.running`."""
     context = get_executing_context()
     if context is None:
@@ -28,7 +28,7 @@ def running() -> Running | None:
     def node_of(node_id: str) -> Mapping[str, Any] | None:
         return _known(prompt.get_node(node_id)) if prompt.has_node(node_id) else None
 
-    return Running(
+    return RunningNode(
         node_of=node_of,
         node_id=context.node_id,
         index=context.list_index or 0,

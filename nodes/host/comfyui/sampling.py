@@ -39,7 +39,7 @@ from .model_facts import network_spec, prediction_of, trained_network_of
 from .reference import REFERENCE
 from .segment_prompts import SegmentPrompts, for_batch
 
-MOST_READY = 4
+MOST_CACHED = 4
 """Segments of one sampling, such as sliding windows, whose prepared conditions are cached."""
 
 
@@ -63,7 +63,7 @@ class SegmentDenoisers(ScopedDenoisers):
                  offer: Callable[[Any, Tensor], None]):  # fmt: skip
         self.model, self.prompts, self.guidance, self.offer = model, prompts, guidance, offer
         self.network = network_spec(model)
-        self.running: Running | None = None
+        self.running: GuidedSampling | None = None
 
     def __call__(self, condition: SegmentCondition) -> SegmentDenoiser:
         return SegmentDenoiser(self, condition)
@@ -73,7 +73,7 @@ class SegmentDenoisers(ScopedDenoisers):
         shape = (videos, len(condition.frames), *image)
         guider = VideoGuider(self.model, self.guidance)
         guider.inner_set_conds(self.used(self.prompts.whole(condition, shape)))
-        self.running = Running(guider, run)
+        self.running = GuidedSampling(guider, run)
         nothing = torch.zeros(videos * shape[1], *image)
         try:
             # The guider returns raw latents; core wants the network's, scaled.
@@ -126,7 +126,7 @@ class SegmentDenoiser:
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedConds:
     """A segment's conditions as the guider's model takes them, their ControlNets' noise ranges, and
     its model options."""
 
@@ -138,7 +138,7 @@ class Ready:
         comfy.sampler_helpers.cleanup_models(self.conds, [])
 
 
-class Running(comfy.samplers.Sampler):
+class GuidedSampling(comfy.samplers.Sampler):
     """A sampling in progress: a sampler to ComfyUI, which calls `run`, and for segments the way to
     evaluate the guider it runs in.
 
@@ -148,7 +148,7 @@ class Running(comfy.samplers.Sampler):
 
     def __init__(self, guider: VideoGuider, run: Callable[[], Tensor]):
         self.guider, self.run = guider, run
-        self.ready: OrderedDict[SegmentDenoiser, Ready] = OrderedDict()
+        self.cached: OrderedDict[SegmentDenoiser, PreparedConds] = OrderedDict()
         self.result: Tensor | None = None
 
     def sample(self, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any,
@@ -160,32 +160,34 @@ class Running(comfy.samplers.Sampler):
             self.result = self.run()
         finally:
             self.guider.conds = given
-            for one in self.ready.values():
+            for one in self.cached.values():
                 one.clean_up()
-            self.ready.clear()
+            self.cached.clear()
         return noise
 
     def evaluate(self, segment: SegmentDenoiser, x: Tensor, sigma: Tensor) -> Tensor:
         """The denoised frames [(b t) c h w] of x [b t c h w]."""
         folded = rearrange(x, "b t c h w -> (b t) c h w").to(self.device, torch.float32)
-        ready = self._ready_for(segment, x.shape, folded)
+        prepared = self._prepared(segment, x.shape, folded)
         levels = _per_frame(sigma, x).to(folded)
-        set_ranges(ready.ranges, levels)
-        self.guider.conds = at_levels(ready.conds, levels, tuple(x.shape[-2:]))
+        set_ranges(prepared.ranges, levels)
+        self.guider.conds = at_levels(prepared.conds, levels, tuple(x.shape[-2:]))
         self.guider.frames = x.shape[1]
-        given = self.extra_args | {"model_options": ready.options}
+        given = self.extra_args | {"model_options": prepared.options}
         return self.model_wrap(folded, levels.flatten(), **given)
 
-    def _ready_for(self, segment: SegmentDenoiser, shape: Sequence[int], folded: Tensor) -> Ready:
-        ready = self.ready.pop(segment, None)
-        if ready is None:
+    def _prepared(
+        self, segment: SegmentDenoiser, shape: Sequence[int], folded: Tensor
+    ) -> PreparedConds:
+        prepared = self.cached.pop(segment, None)
+        if prepared is None:
             prompts = for_batch(segment.prompts, segment.condition, shape)
-            conds = self.guider.made_ready(prompts, folded)
-            ready = Ready(conds, ranges_of(conds), self._options(segment))
-        self.ready[segment] = ready
-        if len(self.ready) > MOST_READY:
-            self.ready.popitem(last=False)[1].clean_up()
-        return ready
+            conds = self.guider.prepare_conds(prompts, folded)
+            prepared = PreparedConds(conds, ranges_of(conds), self._options(segment))
+        self.cached[segment] = prepared
+        if len(self.cached) > MOST_CACHED:
+            self.cached.popitem(last=False)[1].clean_up()
+        return prepared
 
     def _options(self, segment: SegmentDenoiser) -> dict[str, Any]:
         options = comfy.model_patcher.create_model_options_clone(self.extra_args["model_options"])
@@ -211,7 +213,7 @@ class VideoGuider(comfy.samplers.CFGGuider):
         self.rescale, self.frames = guidance.rescale, 1
         self.set_cfg(guidance.cfg)
 
-    def made_ready(self, prompts: dict[str, list], latents: Tensor) -> dict[str, list]:
+    def prepare_conds(self, prompts: dict[str, list], latents: Tensor) -> dict[str, list]:
         """Prompts as conditions for latents [n c h w], prepared while the guider samples as ComfyUI
         does before sampling."""
         conds = {name: comfy.sampler_helpers.convert_cond(one) for name, one in prompts.items()}

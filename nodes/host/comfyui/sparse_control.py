@@ -16,7 +16,7 @@ from ..shared.misfits import check_sparse_images
 from .layers import frame_batch
 
 
-class Held(nn.Module):
+class NetworkHolder(nn.Module):
     """Holds a network for ComfyUI's memory management, which sets attributes such as `device` on
     the module that it moves."""
 
@@ -37,7 +37,7 @@ class SparseControlObject(comfy.controlnet.ControlNet):
         if network is not None:
             # A plain patcher, as the network's modules do not use ComfyUI's operations.
             self.control_model_wrapped = comfy.model_patcher.ModelPatcher(
-                Held(network), load_device=manager.get_torch_device(),
+                NetworkHolder(network), load_device=manager.get_torch_device(),
                 offload_device=manager.unet_offload_device(),
             )  # fmt: skip
 

@@ -40,12 +40,12 @@ def hooked(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[None
 
 
 def _handles(unet: UNetModel, layout: UNetLayout, act: LayerPass) -> Iterator[Any]:
-    def tell(module: nn.Module, args: tuple, output: Tensor) -> None:
+    def add_embedding(module: nn.Module, args: tuple, output: Tensor) -> None:
         act.add_embedding(output.unflatten(0, (act.videos, act.frames)))
 
-    yield unet.time_embed.register_forward_hook(tell)
+    yield unet.time_embed.register_forward_hook(add_embedding)
     if unet.num_classes is not None:
-        yield unet.label_emb.register_forward_hook(tell)
+        yield unet.label_emb.register_forward_hook(add_embedding)
     if act.sets.pooled_norms:
         for norm in _norms(unet, layout):
             yield from _pooled(norm, act.frames)

@@ -18,7 +18,7 @@ from ....core.media.files import Selection, VideoInfo, VideoStream, begin_video,
 from ....core.media.timing import Timing
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
-from ..shared.video import OfStream
+from ..shared.video import StreamGetters
 from ..tensors import audio_of, pixels_of
 
 QUALITY, PRESET = 18, "medium"
@@ -31,7 +31,7 @@ FORMATS = {
 """Our format for ComfyUI's (container, codec)."""
 
 
-class StreamedVideo(OfStream, Input.Video):
+class StreamedVideo(StreamGetters, Input.Video):
     """A `VideoStream` with the methods of ComfyUI's videos.
 
     Plain 8-bit MP4 and WebM files are written while the frames are made; trimming, cropping and
@@ -47,7 +47,7 @@ class StreamedVideo(OfStream, Input.Video):
         parts = self.in_memory()
         for name in ("images", "alpha"):
             parts[name] = None if parts[name] is None else parts[name].cpu()
-        return Types.VideoComponents(**_known_to(Types.VideoComponents, parts))
+        return Types.VideoComponents(**_accepted_by(Types.VideoComponents, parts))
 
     def save_to(
         self, path: Any, format: Any = "auto", codec: Any = "auto",
@@ -63,7 +63,7 @@ class StreamedVideo(OfStream, Input.Video):
             given = {"bit_depth": bit_depth, "crf": crf, "color_space": color_space,
                      "preset": preset, **more}  # fmt: skip
             save = self._in_memory().save_to
-            save(path, format, codec, metadata, **_known_to(save, given))
+            save(path, format, codec, metadata, **_accepted_by(save, given))
             return
         from .host import host
 
@@ -101,7 +101,7 @@ class StreamedVideo(OfStream, Input.Video):
         """The frames cropped to the rectangle, rounded to even pixels; unchanged if that is empty
         or the whole frame."""
         rectangle = _even_rectangle((x, y, width, height), self.get_dimensions())
-        return self if rectangle is None else self._under(rectangle)
+        return self if rectangle is None else self._cropped(rectangle)
 
     def as_resized(
         self, width: int, height: int, upscale_method: str, crop: str = "disabled",
@@ -114,13 +114,13 @@ class StreamedVideo(OfStream, Input.Video):
             return images * 2 - 1
 
         video = StreamedVideo(self.stream.changed(resized, width, height))
-        return video if post_crop is None else video._under(tuple(map(int, post_crop)))
+        return video if post_crop is None else video._cropped(tuple(map(int, post_crop)))
 
     def has_pending_frame_edits(self) -> bool:
         """False: the file of `get_stream_source` is already cropped and resized."""
         return False
 
-    def _under(self, rectangle: tuple[int, int, int, int]) -> StreamedVideo:
+    def _cropped(self, rectangle: tuple[int, int, int, int]) -> StreamedVideo:
         x, y, width, height = rectangle
 
         def cut(pixels: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def _even_rectangle(
     return (*starts, *(side // 2 * 2 for side in sides))
 
 
-def _known_to(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _accepted_by(function: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not None and that this version of ComfyUI accepts."""
     known = signature(function).parameters
     return {name: value for name, value in given.items() if value is not None and name in known}

@@ -18,7 +18,7 @@ from ..shared.video_vae import video_vae
 from .clip import build_clip
 from .clip_vision import build_clip_vision
 from .model import build_patcher
-from .renewing import renewable
+from .rebuilding import rebuildable
 from .vae import VideoLDMVAE
 from .video_network import build_video_patcher
 
@@ -29,7 +29,7 @@ def video_patcher(
     """A patcher of a network made for video, or of an image network without temporal layers."""
     build = build_video_patcher if model.has_time_axis else _build_image
     patcher = build(model, disable_dynamic=disable_dynamic)
-    return renewable(patcher, _model_again, path, hints)
+    return rebuildable(patcher, _rebuild_model, path, hints)
 
 
 def _build_image(model: DiffusionModel, *, disable_dynamic: bool) -> Any:
@@ -41,15 +41,15 @@ def further_parts(found: VideoParts, path: Path, hints: CheckpointHints) -> tupl
     vision: Any = MissingPart(NO_CLIP_VISION.format(path.name))
     if found.image_encoder is not None:
         vision = _vision(found)
-        renewable(vision.patcher, _vision_again, path, hints)
+        rebuildable(vision.patcher, _rebuild_vision, path, hints)
     vae: Any = video_vae(found, path.name)
     if not isinstance(vae, MissingPart):
         vae = VideoLDMVAE(vae)
-        renewable(vae.patcher, _vae_again, path, hints)
+        rebuildable(vae.patcher, _rebuild_vae, path, hints)
     clip: Any = without_clip(path.name, found.model)
     if found.text is not None:
         clip = build_clip(found.text)
-        renewable(clip.patcher, _clip_again, path, hints)
+        rebuildable(clip.patcher, _rebuild_clip, path, hints)
     return vision, vae, clip
 
 
@@ -57,14 +57,14 @@ def _read(path: Path, hints: CheckpointHints) -> VideoParts:
     return families.load_video_parts(path, hints)[1]
 
 
-def _model_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+def _rebuild_model(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
     model = _read(path, hints).model
     return video_patcher(model, path, hints, disable_dynamic=disable_dynamic)
 
 
-def _vision_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+def _rebuild_vision(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
     patcher = _vision(_read(path, hints), disable_dynamic=disable_dynamic).patcher
-    return renewable(patcher, _vision_again, path, hints)
+    return rebuildable(patcher, _rebuild_vision, path, hints)
 
 
 def _vision(found: VideoParts, *, disable_dynamic: bool = False) -> Any:
@@ -80,12 +80,12 @@ def _vision(found: VideoParts, *, disable_dynamic: bool = False) -> Any:
     return vision
 
 
-def _vae_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+def _rebuild_vae(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
     own = video_vae(_read(path, hints), path.name)
     patcher = VideoLDMVAE(own, disable_dynamic=disable_dynamic).patcher
-    return renewable(patcher, _vae_again, path, hints)
+    return rebuildable(patcher, _rebuild_vae, path, hints)
 
 
-def _clip_again(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
+def _rebuild_clip(path: Path, hints: CheckpointHints, disable_dynamic: bool = False) -> Any:
     clip = build_clip(_read(path, hints).text, disable_dynamic=disable_dynamic)
-    return renewable(clip.patcher, _clip_again, path, hints)
+    return rebuildable(clip.patcher, _rebuild_clip, path, hints)

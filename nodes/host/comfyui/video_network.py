@@ -45,7 +45,7 @@ class HostedUNet(FactorisedUNet):
         self.to(device=device, dtype=dtype)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None,
-                transformer_options: Any = None, **told: Any) -> Tensor:  # fmt: skip
+                transformer_options: Any = None, **extra: Any) -> Tensor:  # fmt: skip
         batch = (transformer_options or {}).get(FRAME_BATCH)
         folded = x.ndim == 4
         if folded:
@@ -54,25 +54,25 @@ class HostedUNet(FactorisedUNet):
             timesteps = rearrange(timesteps, "(b t) -> b t", t=frames)
         else:
             x = rearrange(x, "b c t h w -> b t c h w")
-        given = self._given(len(x), batch, context, told)
+        given = self._given(len(x), batch, context, extra)
         out = super().forward(x, _per_video(timesteps), given)
         pattern = "b t c h w -> (b t) c h w" if folded else "b t c h w -> b c t h w"
         return rearrange(out, pattern)
 
-    def _given(self, videos: int, batch: FrameBatch | None, text: Tensor | None, told: Any
+    def _given(self, videos: int, batch: FrameBatch | None, text: Tensor | None, extra: Any
                ) -> Conditions:  # fmt: skip
         given = Conditions() if batch is None else batch.conditions
         context = given.context
         if context is not None:
             context = context.repeated(videos // len(context.latents))
         prompt = None if self.spec.text is None else _prompt(text, videos)
-        image = None if self.spec.image is None else _each(told.get(IMAGE_TOKENS), videos)
+        image = None if self.spec.image is None else _each(extra.get(IMAGE_TOKENS), videos)
         return replace(
             given,
             context=context,
             text=prompt,
             image=beside(image, prompt),
-            ids=dict(given.ids) | rate_ids(self.spec, _each(told.get(RATE), videos)),
+            ids=dict(given.ids) | rate_ids(self.spec, _each(extra.get(RATE), videos)),
             frames=None,
         )
 

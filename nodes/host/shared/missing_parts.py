@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ....core.families import included_names
-from .no_words import NoWords
+from .empty_prompts import EmptyPromptClip
 
 if TYPE_CHECKING:
     from ....core.networks.diffusion_model import DiffusionModel
@@ -40,10 +40,14 @@ class MissingPart:
         raise MissingPartError(self._sentence)
 
 
-def without_clip(file: str, model: DiffusionModel) -> MissingPart | NoWords:
+def without_clip(file: str, model: DiffusionModel) -> MissingPart | EmptyPromptClip:
     """The CLIP of a video model whose file holds no text encoder: a placeholder if the network
     reads text, else one that takes the empty prompt."""
-    return MissingPart(NO_CLIP.format(file)) if model.network.spec.text is not None else NoWords()
+    return (
+        MissingPart(NO_CLIP.format(file))
+        if model.network.spec.text is not None
+        else EmptyPromptClip()
+    )
 
 
 def check_clip(clip: Any) -> None:

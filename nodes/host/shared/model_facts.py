@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ....core.families import family_for
 from ..interface import ModelFacts
-from .layer_facts import layers_known
+from .layer_facts import layer_facts
 
 if TYPE_CHECKING:
     from torch import device as Device
@@ -51,7 +51,7 @@ def model_facts(
 
     factor: pixels per latent position along each axis; precision: bytes per number.
     """
-    known, begins_with_image = layers_known(sets), network.begins_with_image
+    known, begins_with_image = layer_facts(sets), network.begins_with_image
     if network.made_for_video:
         known = replace(known, present=True, takes_context=network.context > 0)
     if begins_with_image:

@@ -23,7 +23,7 @@ from .runs_folder import runs_folder, runs_limit
 
 if TYPE_CHECKING:
     from ....core.media.new_files import NewFile
-    from ..interface import Host, Running
+    from ..interface import Host, RunningNode
 
 WRITING = "writing"
 PROMPTS = ("positive", "negative")
@@ -76,7 +76,7 @@ def under_the_same_name(host: Host, begin: Callable[[], NewFile]) -> Iterator[Ne
 
 
 def content_keys(
-    running: Running, files: Callable[[Any], Collection[str]] = lambda value: ()
+    running: RunningNode, files: Callable[[Any], Collection[str]] = lambda value: ()
 ) -> ContentKeys:
     """The content keys of the running prompt's nodes, each of which is computed once."""
     return ContentKeys(running.node_of, files, running.is_volatile)
@@ -88,7 +88,7 @@ def version() -> str:
     return __version__
 
 
-def _about(running: Running) -> dict[str, Any]:
+def _about(running: RunningNode) -> dict[str, Any]:
     """A description of the node by which users recognise a run."""
     node = running.node_of(running.node_id)
     title = node.get("_meta", {}).get("title", "")

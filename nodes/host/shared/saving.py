@@ -32,7 +32,7 @@ def save_stream(
         file.discard()
         left = file.left()
         if left is not None:
-            host.kept(left, f"kept the frames so far in {left}")
+            host.report_unfinished(left, f"kept the frames so far in {left}")
         raise
 
 

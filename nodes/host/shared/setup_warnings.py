@@ -29,7 +29,7 @@ CANNOT_BE_GIVEN_FRAMES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayersKnown:
+class LayerFacts:
     """What is known about the temporal layers in a MODEL."""
 
     present: bool | None = None
@@ -40,7 +40,7 @@ class LayersKnown:
     family: str = ""  # published family of the layers
 
 
-NOTHING_KNOWN = LayersKnown()
+NO_FACTS = LayerFacts()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class SamplerSetup:
     run; "" and 0 are unknown.
     """
 
-    model: LayersKnown
+    model: LayerFacts
     strategy: str
     frames: int = 0
     window: int = 0
@@ -61,8 +61,8 @@ class SamplerSetup:
     given: bool = False
     windows: str = ALL_TOGETHER
     views: bool = False
-    prediction: LayersKnown | None = None
-    interpolation: LayersKnown | None = None
+    prediction: LayerFacts | None = None
+    interpolation: LayerFacts | None = None
     sampler: str = ""
     steps: int = 0
     cfg: float = 0.0
@@ -126,7 +126,7 @@ def sampler_warnings(setup: SamplerSetup) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def interpolation_warnings(layers: LayersKnown, window_keys: int) -> list[str]:
+def interpolation_warnings(layers: LayerFacts, window_keys: int) -> list[str]:
     """Warnings for Interpolate Frames; window_keys 0 is as in training."""
     found = _task(layers, ("interpolation",), "Interpolate Frames")
     if layers.trained_frames and window_keys > trained_keys(layers.trained_frames):
@@ -144,7 +144,7 @@ def trained_keys(trained_frames: int) -> int:
     return max(-(-(trained_frames - 1) // KEY_FRAMES_APART) + 1, 2)
 
 
-def upsampling_warnings(layers: LayersKnown, frames: int, chunk: int) -> list[str]:
+def upsampling_warnings(layers: LayerFacts, frames: int, chunk: int) -> list[str]:
     """Warnings for Upsample Video."""
     found = _missing(layers, min(frames, chunk)) or _task(layers, ("upsampling",), "Upsample Video")
     if layers.trained_frames and min(frames, chunk) > layers.trained_frames:
@@ -166,7 +166,7 @@ class CoreRun:
 
 
 def core_sampler_warnings(
-    layers: LayersKnown, frames: int, run: CoreRun = CoreRun()  # noqa: B008 (frozen)
+    layers: LayerFacts, frames: int, run: CoreRun = CoreRun()  # noqa: B008 (frozen)
 ) -> list[str]:  # fmt: skip
     """Warnings for one of ComfyUI's own samplers, which samples all frames together."""
     if layers.present is False:
@@ -180,7 +180,7 @@ def core_sampler_warnings(
     return found + _beyond_distilled(layers, run.sampler, run.steps, run.cfg)
 
 
-def _missing(layers: LayersKnown, together: int) -> list[str]:
+def _missing(layers: LayerFacts, together: int) -> list[str]:
     if layers.present is not False or together == 1:
         return []
     return [
@@ -190,14 +190,14 @@ def _missing(layers: LayersKnown, together: int) -> list[str]:
     ]
 
 
-def _first_task(layers: LayersKnown) -> list[str]:
+def _first_task(layers: LayerFacts) -> list[str]:
     """Layers for prediction were also trained without context frames."""
     if layers.begins_with_image:
         return []
     return _task(layers, ("text to video", "prediction"), "making a video from a prompt")
 
 
-def _continuing(layers: LayersKnown) -> list[str]:
+def _continuing(layers: LayerFacts) -> list[str]:
     if layers.begins_with_image:
         return []
     if layers.takes_context is False:
@@ -205,7 +205,7 @@ def _continuing(layers: LayersKnown) -> list[str]:
     return _task(layers, ("prediction",), "continuing given frames")
 
 
-def _task(layers: LayersKnown, fitting: tuple[str, ...], what: str) -> list[str]:
+def _task(layers: LayerFacts, fitting: tuple[str, ...], what: str) -> list[str]:
     if not layers.task or layers.task in fitting:
         return []
     return [
@@ -214,7 +214,7 @@ def _task(layers: LayersKnown, fitting: tuple[str, ...], what: str) -> list[str]
     ]
 
 
-def _sampled_too_long(layers: LayersKnown | None, setup: SamplerSetup) -> list[str]:
+def _sampled_too_long(layers: LayerFacts | None, setup: SamplerSetup) -> list[str]:
     trained = layers.trained_frames if layers is not None else 0
     if not trained or setup.together <= trained:
         return []
@@ -231,7 +231,7 @@ def is_distilled(family: str) -> bool:
 
 
 def _beyond_distilled(
-    layers: LayersKnown | None, sampler: str = "", steps: int = 0, cfg: float = 0.0
+    layers: LayerFacts | None, sampler: str = "", steps: int = 0, cfg: float = 0.0
 ) -> list[str]:
     """A warning for settings that do not suit layers distilled to a few steps."""
     if layers is None or not is_distilled(layers.family):

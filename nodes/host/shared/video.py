@@ -11,7 +11,7 @@ from ....core.media.files import VideoStream
 from ..tensors import audio_from, images_from
 
 
-class OfStream:
+class StreamGetters:
     """The getters of a VIDEO that is a stream of frames; only `in_memory` decodes them."""
 
     stream: VideoStream

@@ -56,8 +56,8 @@ class KSampler(io.ComfyNode):
     def execute(cls, model, positive, negative, latent_image, **settings) -> io.NodeOutput:
         from .core_sampling import SamplerSettings, ksample
 
-        how = SamplerSettings(**settings)
-        return io.NodeOutput(ksample(host, model, positive, negative, latent_image, how))
+        sampling = SamplerSettings(**settings)
+        return io.NodeOutput(ksample(host, model, positive, negative, latent_image, sampling))
 
 
 class KSamplerAdvanced(io.ComfyNode):
@@ -95,9 +95,9 @@ class KSamplerAdvanced(io.ComfyNode):
                 end_at_step, return_with_leftover_noise, **settings) -> io.NodeOutput:  # fmt: skip
         from .core_sampling import SamplerSettings, ksample
 
-        how = SamplerSettings(
+        sampling = SamplerSettings(
             seed=noise_seed, first=start_at_step, last=end_at_step,
             add_noise=add_noise == "enable", keep_noise=return_with_leftover_noise == "enable",
             **settings,
         )  # fmt: skip
-        return io.NodeOutput(ksample(host, model, positive, negative, latent_image, how))
+        return io.NodeOutput(ksample(host, model, positive, negative, latent_image, sampling))

@@ -119,23 +119,23 @@ def _continuous_sigmas(levels: NoiseRange, name: str, steps: int) -> Tensor:
     return torch.cat([picked, picked.new_zeros(1)])
 
 
-def walked_sigmas(schedule: NoiseSchedule | NoiseRange, how: SamplerSettings) -> Tensor:
+def run_sigmas(schedule: NoiseSchedule | NoiseRange, settings: SamplerSettings) -> Tensor:
     """The noise levels of a run; fewer than two if it has no steps."""
     import torch
 
-    total = how.steps if how.denoise > 0.9999 else int(how.steps / how.denoise)
-    if how.sampler_name in UNI_PC:
-        sigmas = sigmas_for(schedule, how.scheduler, total + 1)
+    total = settings.steps if settings.denoise > 0.9999 else int(settings.steps / settings.denoise)
+    if settings.sampler_name in UNI_PC:
+        sigmas = sigmas_for(schedule, settings.scheduler, total + 1)
         sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
     else:
-        sigmas = sigmas_for(schedule, how.scheduler, total)
-    if how.denoise <= 0.9999:
-        sigmas = sigmas[-(how.steps + 1) :]
-    if how.last < len(sigmas) - 1:
-        sigmas = sigmas[: how.last + 1]
-        if not how.keep_noise:
+        sigmas = sigmas_for(schedule, settings.scheduler, total)
+    if settings.denoise <= 0.9999:
+        sigmas = sigmas[-(settings.steps + 1) :]
+    if settings.last < len(sigmas) - 1:
+        sigmas = sigmas[: settings.last + 1]
+        if not settings.keep_noise:
             sigmas = torch.cat([sigmas[:-1], sigmas.new_zeros(1)])
-    return sigmas[how.first :]
+    return sigmas[settings.first :]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def walked_sigmas(schedule: NoiseSchedule | NoiseRange, how: SamplerSettings) ->
 
 def ksample(
     host: StandaloneHost, model: StandaloneModel, positive: list, negative: list,
-    latent: dict[str, Any], how: SamplerSettings,
+    latent: dict[str, Any], settings: SamplerSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """Denoise a LATENT, whose batch is one video for temporal layers in the model."""
     from ..interface import Guidance
@@ -152,27 +152,27 @@ def ksample(
 
     kept = {name: one for name, one in latent.items() if not name.startswith("downscale_ratio")}
     x0 = _starting_point(host, model, latent)
-    sigmas = walked_sigmas(model.core.levels, how) if how.denoise > 0 else ()
+    sigmas = run_sigmas(model.core.levels, settings) if settings.denoise > 0 else ()
     if len(sigmas) < 2:
         return kept | host.from_core(model, x0)
-    _check_setup(host, model, x0, how, len(sigmas) - 1)
+    _check_setup(host, model, x0, settings, len(sigmas) - 1)
     frames = x0.shape[1]
     prompts = (repeated_hints(one, frames) for one in (positive, negative))
-    denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=how.cfg))
-    if how.sampler_name in UNI_PC and sigmas[-1] == 0:
+    denoiser_for = host.denoiser_for(model, *prompts, Guidance(cfg=settings.cfg))
+    if settings.sampler_name in UNI_PC and sigmas[-1] == 0:
         sigmas[-1] = UNI_PC_END
-    x = _sampling_again(model, _sampler(how.sampler_name), x0, how)(
+    x = _with_free_init(model, _sampler(settings.sampler_name), x0, settings)(
         _denoiser(model, denoiser_for, frames, sigmas),
-        _noised(model, x0, sigmas[0], how),
+        _noised(model, x0, sigmas[0], settings),
         sigmas,
-        noise=_fresh_noise(how.seed, x0),
+        noise=_fresh_noise(settings.seed, x0),
         callback=lambda step: host.progress(step.index + 1, step.total),
     )
     return kept | host.from_core(model, x)
 
 
 def _check_setup(
-    host: StandaloneHost, model: StandaloneModel, x0: Tensor, how: SamplerSettings, steps: int
+    host: StandaloneHost, model: StandaloneModel, x0: Tensor, settings: SamplerSettings, steps: int
 ) -> None:
     """Warn about doubtful settings; ValueError for what does not fit the model or into memory."""
     from ...stages.running import require_room
@@ -185,18 +185,18 @@ def _check_setup(
         raise ValueError(NEEDS_OTHER_FRAMES)
     together = frames if model.windows is None else min(frames, model.windows.length)
     moves = model.facts.begins_with_image
-    sampler = SAMPLER_NAMES[how.sampler_name][0].removeprefix("sample_")
-    run = CoreRun(sampler=sampler, steps=steps, cfg=how.cfg)
+    sampler = SAMPLER_NAMES[settings.sampler_name][0].removeprefix("sample_")
+    run = CoreRun(sampler=sampler, steps=steps, cfg=settings.cfg)
     sets = model.core.sets
     for sentence in warnings_of_core_sampler(sets, together, run, begins_with_image=moves):
         host.warn(sentence)
     if model.reference is not None and model.windows is None:
         host.warn(REFERENCE_WITHOUT_WINDOWS)
-    require_room(host, model.facts, together, (width, height), how.cfg)
+    require_room(host, model.facts, together, (width, height), settings.cfg)
 
 
-def _sampling_again(
-    model: StandaloneModel, sampler: Callable[..., Tensor], x0: Tensor, how: SamplerSettings
+def _with_free_init(
+    model: StandaloneModel, sampler: Callable[..., Tensor], x0: Tensor, settings: SamplerSettings
 ) -> Callable[..., Tensor]:
     """The sampler with FreeInit, if the model has it; new noise is drawn as in ComfyUI, from the
     next seeds."""
@@ -205,16 +205,16 @@ def _sampling_again(
 
     if model.free_init is None:
         return sampler
-    if bool(x0.any()) or not how.add_noise:
+    if bool(x0.any()) or not settings.add_noise:
         raise ValueError(NEEDS_PURE_NOISE)
     fresh = FreshNoise(
-        noise=lambda k, x: _drawn(how.seed + k, x),
-        steps=lambda k: _fresh_noise(how.seed + k, x0),
+        noise=lambda k, x: _initial_noise(settings.seed + k, x),
+        steps=lambda k: _fresh_noise(settings.seed + k, x0),
     )
     return free_init(sampler, model.free_init, fresh)
 
 
-def _drawn(seed: int, x: Tensor) -> Tensor:
+def _initial_noise(seed: int, x: Tensor) -> Tensor:
     """Noise like x [1 t c h w], drawn on the CPU from one generator for all frames."""
     import torch
 
@@ -242,15 +242,15 @@ def _denoiser(
     return denoiser_for(SegmentCondition(frames=range(frames)))
 
 
-def _noised(model: StandaloneModel, x0: Tensor, first: Tensor, how: SamplerSettings) -> Tensor:
+def _noised(model: StandaloneModel, x0: Tensor, first: Tensor, settings: SamplerSettings) -> Tensor:
     """x0 noised to the first level; at the model's highest one as ComfyUI does, by `to_ve`."""
     from ....core.diffusion.denoiser import to_ve
 
-    if not how.add_noise:
+    if not settings.add_noise:
         return x0
-    noise = _drawn(how.seed, x0)
+    noise = _initial_noise(settings.seed, x0)
     if model.windows is not None:
-        noise = model.windows.shuffled(noise, how.seed)
+        noise = model.windows.shuffled(noise, settings.seed)
     whole = float(first) >= model.core.levels.sigma_max * (1 - 1e-5)
     return x0 + (to_ve(noise, first) if whole else first.to(noise) * noise)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ....core.tasks.finished import Workers
     from ....core.tasks.optical_flow import Flow
     from ....core.tasks.segment import DenoiserFor
-    from ..interface import Decoder, Guidance, Latent, ModelFacts, Part, Running
+    from ..interface import Decoder, Guidance, Latent, ModelFacts, RunningNode, StageProgress
     from ..shared.image_prompter import ImagePrompter
     from ..shared.prompt_encoder import PromptEncoder
     from ..shared.vae import VideoVAE
@@ -128,9 +128,9 @@ class StandaloneHost:
         return model.facts
 
     def inject(
-        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, **how: Any
+        self, model: StandaloneModel, layers: TemporalLayers, strength: Strength, **options: Any
     ) -> StandaloneModel:
-        return model.injected(layers, strength, **how)
+        return model.injected(layers, strength, **options)
 
     def continue_images(
         self, model: StandaloneModel, images: KeyframeImages, likeness: tuple[float, ...] | None,
@@ -166,11 +166,11 @@ class StandaloneHost:
     def eject(self, model: StandaloneModel) -> StandaloneModel:
         return model.ejected()
 
-    def with_free_init(self, model: StandaloneModel, how: FreeInit) -> StandaloneModel:
-        return replace(model, free_init=how)
+    def with_free_init(self, model: StandaloneModel, free_init: FreeInit) -> StandaloneModel:
+        return replace(model, free_init=free_init)
 
-    def with_reference(self, model: StandaloneModel, how: ReferenceWindow) -> StandaloneModel:
-        return replace(model, reference=how)
+    def with_reference(self, model: StandaloneModel, reference: ReferenceWindow) -> StandaloneModel:
+        return replace(model, reference=reference)
 
     def encode_text(self, clip: PromptEncoder, text: str) -> list:
         return clip.encode(text)
@@ -282,12 +282,12 @@ class StandaloneHost:
 
     # The run.
 
-    def running(self) -> Running | None:
+    def running(self) -> RunningNode | None:
         from .running import running
 
         return running(self.policy)
 
-    def progress(self, done: float, total: float, part: Part | None = None) -> None:
+    def progress(self, done: float, total: float, part: StageProgress | None = None) -> None:
         call = current_call.get()
         if call is not None:
             call.progress(done, total)
@@ -311,12 +311,12 @@ class StandaloneHost:
             sentence = shortage(what, need, free, device, "free")
             raise ValueError(f"{sentence}, or --no-memory-check to try it all the same")
 
-    def keep(self, latent: Mapping[str, Any]) -> Path:
+    def save_unfinished(self, latent: Mapping[str, Any]) -> Path:
         from ..shared.latent_files import save_unfinished
 
         return save_unfinished(self.folders, latent)
 
-    def kept(self, path: Path, sentence: str) -> None:
+    def report_unfinished(self, path: Path, sentence: str) -> None:
         log.warning("%s", sentence)
         self.unfinished.append(path)
 

@@ -73,18 +73,20 @@ class StandaloneModel:
         )  # fmt: skip
         return replace(found, free_init=self.free_init, reference=self.reference)
 
-    def injected(self, layers: TemporalLayers, strength: Strength, **how: Any) -> StandaloneModel:
+    def injected(
+        self, layers: TemporalLayers, strength: Strength, **options: Any
+    ) -> StandaloneModel:
         check_takes_layers(self.core.network)
         check_layers_fit(layers.spec, self.core.network.layout)
         check_strength_fits(strength, layers.spec)
-        check_image_frames(how.get("image_frames", ()), layers.spec)
+        check_image_frames(options.get("image_frames", ()), layers.spec)
         there = dict(device=self.core.device, dtype=self.core.dtype)
         layers = layers.to(**there)
         for one in layers.updates:
             one.updates.to(**there)
         core = self.core.with_layers(layers, strength)
         *before, last = core.sets
-        return replace(self, core=core.with_sets([*before, replace(last, **how)]))
+        return replace(self, core=core.with_sets([*before, replace(last, **options)]))
 
     def steered(self, misfit: Misfit, change: Callable[[Injection], Injection]) -> StandaloneModel:
         """The model with the last suitable set of layers changed; the ValueError if there is none

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.graph import current_call
 from ....core.graph.context import Call
-from ..interface import Running
+from ..interface import RunningNode
 
 if TYPE_CHECKING:
     from .devices import Policy
 
 
-def running(policy: Policy) -> Running | None:
+def running(policy: Policy) -> RunningNode | None:
     """See `Host.running`."""
     import torch
 
@@ -21,7 +21,7 @@ def running(policy: Policy) -> Running | None:
     if call is None or call.prompt is None:
         return None
     place = "standalone", torch.__version__, str(policy.device), str(policy.dtype)
-    return Running(
+    return RunningNode(
         node_of=lambda node_id: _node(call, node_id),
         node_id=call.node_id,
         index=call.index,

@@ -14,7 +14,7 @@ from torch import Tensor
 from ....core.media.files import VideoStream
 from ..shared.metadata import metadata_texts
 from ..shared.saving import save_stream
-from ..shared.video import OfStream
+from ..shared.video import StreamGetters
 from ..tensors import audio_of, pixels_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StandaloneVideo(OfStream):
+class StandaloneVideo(StreamGetters):
     """A video whose frames are read or made lazily."""
 
     stream: VideoStream

@@ -16,8 +16,8 @@ from ..choices import VIEWS
 from ..host.shared.model_names import IMAGE_MODEL, TEMPORAL_LAYERS, UPSAMPLER, model_file
 from ..host.shared.setup_warnings import (
     MADE_FOR,
-    NOTHING_KNOWN,
-    LayersKnown,
+    NO_FACTS,
+    LayerFacts,
     SamplerSetup,
     core_sampler_warnings,
     interpolation_warnings,
@@ -43,7 +43,9 @@ MANY = 10_000
 """Assumed frames of a video of unknown length."""
 
 
-def foresee(graph: Graph, registry: Registry, host: StandaloneHost) -> list[tuple[str, str]]:
+def workflow_warnings(
+    graph: Graph, registry: Registry, host: StandaloneHost
+) -> list[tuple[str, str]]:
     """(node id, warning that names the node) for everything that looks wrong."""
     reader = _Reader(graph, registry, host)
     found = []
@@ -61,9 +63,9 @@ class _Reader:
     def __init__(self, graph: Graph, registry: Registry, host: StandaloneHost):
         self.graph, self.registry, self.host = graph, registry, host
 
-    def known(self, link: Any) -> LayersKnown:
+    def known(self, link: Any) -> LayerFacts:
         """The temporal layers in the MODEL of a wire."""
-        put_in: list[LayersKnown] = []
+        put_in: list[LayerFacts] = []
         seen: set[str] = set()
         node = self._source(link)
         while node is not None and node.id not in seen and self._at(node) is None:
@@ -71,7 +73,7 @@ class _Reader:
             if node.class_type == "VideoLDM_InjectTemporalLayers":
                 put_in.append(self.layers(node.inputs.get("layers")))
             node = self._source(self._passed_on(node))
-        found = (node and self._at(node)) or NOTHING_KNOWN
+        found = (node and self._at(node)) or NO_FACTS
         for more in reversed(put_in):
             found = _added(found, more)
         return found
@@ -79,35 +81,35 @@ class _Reader:
     def _source(self, link: Any) -> Node | None:
         return self.graph.nodes.get(link.node_id) if isinstance(link, Link) else None
 
-    def _at(self, node: Node) -> LayersKnown | None:
+    def _at(self, node: Node) -> LayerFacts | None:
         """The layers in a node's MODEL if its inputs do not matter; None for other nodes."""
         if node.class_type in LOADERS or node.class_type == "VideoLDM_EjectTemporalLayers":
-            return LayersKnown(present=False)
+            return LayerFacts(present=False)
         if node.class_type == "VideoLDM_LoadVideoModel":
             return self.file(node.inputs.get("model"))
         if node.class_type == "VideoLDM_LoadUpsampler":
             return self.upsampler(node.inputs.get("upsampler"))
         return None
 
-    def layers(self, link: Any) -> LayersKnown:
+    def layers(self, link: Any) -> LayerFacts:
         """The layers on a wire of temporal layers."""
         node = self._source(link)
         if node is not None and node.class_type == "VideoLDM_LoadTemporalLayers":
             return self.file(node.inputs.get("layers"))
         if node is not None and node.class_type == "VideoLDM_LoadVideoModel":
             return self.file(node.inputs.get("model"))
-        return LayersKnown(present=True)
+        return LayerFacts(present=True)
 
-    def file(self, name: Any) -> LayersKnown:
+    def file(self, name: Any) -> LayerFacts:
         """What the header of a file of layers tells; pickles have none."""
         try:
             return _from_header(model_file(self.host.folders, TEMPORAL_LAYERS, str(name)))
         except (OSError, ValueError):
-            return LayersKnown(present=True)
+            return LayerFacts(present=True)
 
-    def upsampler(self, name: Any) -> LayersKnown:
+    def upsampler(self, name: Any) -> LayerFacts:
         path = included_path(UPSAMPLER, str(name))
-        return _from_header(path) if path else NOTHING_KNOWN
+        return _from_header(path) if path else NO_FACTS
 
     def loaders(self, link: Any, kinds: tuple[str, ...]) -> set[tuple[str, bool]]:
         """The models that a wire's value was loaded from, following inputs of these `kinds`
@@ -148,11 +150,11 @@ class _Reader:
         return taken[0] if len(taken) == 1 else None
 
 
-def _added(before: LayersKnown, more: LayersKnown) -> LayersKnown:
-    """Layers injected into a model that may already have some; see `layer_facts.layers_known`."""
+def _added(before: LayerFacts, more: LayerFacts) -> LayerFacts:
+    """Layers injected into a model that may already have some; see `layer_facts.layer_facts`."""
     if not before.present:
         return more
-    return LayersKnown(
+    return LayerFacts(
         present=True,
         task=more.task or before.task,
         trained_frames=max(more.trained_frames, before.trained_frames),
@@ -160,18 +162,18 @@ def _added(before: LayersKnown, more: LayersKnown) -> LayersKnown:
     )
 
 
-def _from_header(path: Path) -> LayersKnown:
+def _from_header(path: Path) -> LayerFacts:
     """What the header of a file tells, in the current format or the older, flat one."""
     header = _header(path)
     config, recipe = _objects(header, "config"), _objects(header, "notes").get("recipe")
     if header.get("kind") == "upsampler":
         config, recipe = _objects(config, "layers"), "upsampling"
     elif header.get("kind") != "temporal_layers":
-        return LayersKnown(present=True)
+        return LayerFacts(present=True)
     trained = _objects(config, "trained")
     said = trained.get("task") or config.get("task") or str(recipe).replace("_", " ")
     frames = trained.get("frames", config.get("trained_frames", USUAL_FRAMES))
-    return LayersKnown(
+    return LayerFacts(
         present=True,
         task=said if said in MADE_FOR else "",
         trained_frames=frames if isinstance(frames, int) else 0,
@@ -226,7 +228,7 @@ def _sampler(reader: _Reader, node: Node) -> list[str]:
         return []
     connected = {name: reader.known(link) for name, link in node.links.items()}
     setup = SamplerSetup(
-        model=connected.get("model", NOTHING_KNOWN),
+        model=connected.get("model", NO_FACTS),
         strategy=strategy,
         frames=_number(node, "frames"),
         window=_number(node, "strategy.window") or _number(node, "strategy.windows.window"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from videoldm.nodes.host.resident import KEY, hand_on, take_up
+from videoldm.nodes.host.device_cache import KEY, cached_or_moved, latent_with_cache
 
 # The meta device stands for the accelerator: what comes back from main memory is another tensor.
 THERE, HERE = torch.device("meta"), torch.device("cpu")
@@ -17,17 +17,17 @@ def raw():
 
 
 def test_the_next_stage_gets_the_very_tensor(raw):
-    latent = hand_on(raw, THERE, PLENTY)
+    latent = latent_with_cache(raw, THERE, PLENTY)
     assert latent["samples"].device == THERE and latent["samples"].shape == (5, 4, 8, 8)
-    assert take_up(latent, HERE) is raw
+    assert cached_or_moved(latent, HERE) is raw
 
 
 def test_what_another_node_changed_is_taken_from_main_memory(raw):
-    latent = hand_on(raw, THERE, PLENTY)
+    latent = latent_with_cache(raw, THERE, PLENTY)
     changed = latent | {"samples": torch.ones(5, 4, 8, 8)}
-    assert bool((take_up(changed, HERE) == 1).all())
+    assert bool((cached_or_moved(changed, HERE) == 1).all())
 
 
 def test_nothing_stays_without_room_or_without_need(raw):
-    assert KEY not in hand_on(raw, THERE, raw.nbytes)
-    assert KEY not in hand_on(raw, HERE, PLENTY)
+    assert KEY not in latent_with_cache(raw, THERE, raw.nbytes)
+    assert KEY not in latent_with_cache(raw, HERE, PLENTY)

@@ -18,7 +18,7 @@ from videoldm.core.graph import graph_from_api, load_workflow
 from videoldm.core.networks.sites import UNetLayout
 from videoldm.core.weights.checkpoints import Header, save
 from videoldm.nodes import node_registry
-from videoldm.nodes.command.foreseen import foresee
+from videoldm.nodes.command.workflow_warnings import workflow_warnings
 from videoldm.nodes.headless import main
 from videoldm.nodes.host.standalone.host import StandaloneHost
 
@@ -53,14 +53,14 @@ def _filled(kind: str, given: dict) -> dict:
 def said(api: dict, *models) -> list[tuple[str, str]]:
     host = StandaloneHost()
     host.configure(models=models)
-    return foresee(graph_from_api(api), REGISTRY, host)
+    return workflow_warnings(graph_from_api(api), REGISTRY, host)
 
 
 @pytest.mark.parametrize("file", sorted(WORKFLOWS.rglob("*.json")), ids=lambda one: one.stem)
 def test_nothing_is_said_of_the_workflows_that_come_along(file):
     host = StandaloneHost()
     host.configure()
-    assert foresee(load_workflow(str(file), REGISTRY), REGISTRY, host) == []
+    assert workflow_warnings(load_workflow(str(file), REGISTRY), REGISTRY, host) == []
 
 
 def test_a_model_without_layers_is_seen_through_loaders_of_loras():

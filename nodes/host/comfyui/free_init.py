@@ -27,12 +27,12 @@ HANDLER = "context_handler"
 """The key of ComfyUI's context windows in the model options."""
 
 
-def with_free_init(model: Any, how: FreeInit) -> Any:
-    """A clone whose samplers sample `how.iterations` times."""
+def with_free_init(model: Any, free_init: FreeInit) -> Any:
+    """A clone whose samplers sample `free_init.iterations` times."""
     clone = model.clone()
     clone.remove_wrappers_with_key(SAMPLE, KEY)
-    clone.set_attachments(KEY, how)
-    clone.add_wrapper_with_key(SAMPLE, KEY, SamplingAgain(how))
+    clone.set_attachments(KEY, free_init)
+    clone.add_wrapper_with_key(SAMPLE, KEY, FreeInitPass(free_init))
     # Wrappers nest in the order they were added; steps are counted within one iteration.
     count_steps(clone)
     return clone
@@ -43,10 +43,10 @@ def free_init_of(model: Any) -> FreeInit | None:
 
 
 @dataclass(frozen=True)
-class SamplingAgain:
+class FreeInitPass:
     """The wrapper around `Sampler.sample`."""
 
-    how: FreeInit
+    free_init: FreeInit
 
     def __call__(
         self, executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any],
@@ -56,23 +56,23 @@ class SamplingAgain:
             return executor(guider, sigmas, extra_args, callback, noise, latent_image, *more)
         if not bool(noise.any()) or latent_image is not None and bool(latent_image.any()):
             raise ValueError(NEEDS_PURE_NOISE)
-        first, spread = sigmas[0], _spread(guider.inner_model.model_sampling, sigmas[0])
-        # The sampler's initial x, spread * noise, is sqrt(1 + sigma^2) times core's noise.
-        scale = spread / float((1 + first**2).sqrt())
-        for k in range(self.how.iterations):
-            given = _further(extra_args, k) if k else extra_args
-            report = _reporting(callback, k, self.how.iterations)
-            made = executor(guider, sigmas, given, report, noise, latent_image, *more)
+        first, noise_scale = sigmas[0], _noise_scale(guider.inner_model.model_sampling, sigmas[0])
+        # The sampler's initial x, noise_scale * noise, is sqrt(1 + sigma^2) times core's noise.
+        scale = noise_scale / float((1 + first**2).sqrt())
+        for k in range(self.free_init.iterations):
+            arguments = _next_arguments(extra_args, k) if k else extra_args
+            report = _reporting(callback, k, self.free_init.iterations)
+            made = executor(guider, sigmas, arguments, report, noise, latent_image, *more)
             if not k:
                 eps = scale * noise  # After sampling: ComfyUI's windows shuffle noise in place.
-            if k + 1 < self.how.iterations:
-                fresh = _drawn(extra_args["seed"] + k + 1, noise)
-                again = next_noise(self.how, _video(made), _video(eps), _video(fresh), first)
+            if k + 1 < self.free_init.iterations:
+                fresh = _noise_like(extra_args["seed"] + k + 1, noise)
+                again = next_noise(self.free_init, _video(made), _video(eps), _video(fresh), first)
                 noise = _like(again, noise) / scale
         return made
 
 
-def _spread(sampling: Any, first: Tensor) -> float:
+def _noise_scale(sampling: Any, first: Tensor) -> float:
     """The factor by which a sampler multiplies its noise at the first level."""
     highest = float(sampling.sigma_max)
     whole = math.isclose(highest, float(first), rel_tol=1e-5) or float(first) > highest
@@ -80,7 +80,7 @@ def _spread(sampling: Any, first: Tensor) -> float:
     return float(sampling.noise_scaling(first, one, torch.zeros_like(one), whole))
 
 
-def _further(extra_args: dict[str, Any], k: int) -> dict[str, Any]:
+def _next_arguments(extra_args: dict[str, Any], k: int) -> dict[str, Any]:
     """The arguments of iteration k > 0: its steps draw new noise, but its initial noise is not
     shuffled again over ComfyUI's windows (FreeNoise)."""
     options = extra_args["model_options"]
@@ -103,7 +103,7 @@ def _reporting(callback: Any, k: int, iterations: int) -> Callable[..., None] | 
     return report
 
 
-def _drawn(seed: int, like: Tensor) -> Tensor:
+def _noise_like(seed: int, like: Tensor) -> Tensor:
     """Noise as ComfyUI draws it, on the CPU."""
     generator = torch.Generator().manual_seed(seed % 2**64)
     return torch.randn(like.shape, generator=generator).to(like)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def renewable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> Any:
+def rebuildable(patcher: Any, factory: Callable[..., Any], *arguments: Any) -> Any:
     """The patcher, marked to be rebuilt by factory(*arguments, disable_dynamic=...)."""
     patcher.cached_patcher_init = factory, arguments
     return patcher

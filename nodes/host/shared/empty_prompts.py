@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 
-class NoWords:
+class EmptyPromptClip:
     """Accepts only the empty prompt and encodes it to a single zero token of width 1."""
 
     box_encoder = None
 
-    def clone(self, *args: Any, **more: Any) -> NoWords:
+    def clone(self, *args: Any, **more: Any) -> EmptyPromptClip:
         return self
 
     def tokenize(self, text: str, **more: Any) -> str:
