@@ -35,7 +35,7 @@ def _check(source: Path, target: Path, force: bool) -> None:
     if target.exists() and target.samefile(source):
         raise CommandError(f"{source} would replace itself; name another folder with --output")
     if target.exists() and not force:
-        raise CommandError(f"{target} is there already; --force replaces it")
+        raise CommandError(f"{target} already exists; --force replaces it")
 
 
 def _convert(source: Path, target: Path, dtype: str) -> None:

@@ -287,7 +287,7 @@ def _size(path: Path) -> str:
     try:
         return f"{path.stat().st_size / 1e6:,.2f} MB"
     except OSError:
-        return "gone since"
+        return "deleted"
 
 
 @contextmanager

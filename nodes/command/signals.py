@@ -76,7 +76,7 @@ class StopSignals:
         self.timer.daemon = True
         self.timer.start()
         start = "\n" if sys.stderr.isatty() else ""  # The terminal has just written ^C.
-        print(f"{start}stopping after this step; once more stops at once", file=sys.stderr)
+        print(f"{start}stopping after this step; a second signal stops at once", file=sys.stderr)
 
     def _insist(self, number: int) -> None:
         """Let the main thread handle the signal a second time."""

@@ -48,7 +48,7 @@ def train_recipe(args: argparse.Namespace, stop: StopSignals) -> int:
     try:
         path = train(recipe, task, folder, device=device, report=_say)
     except KeyboardInterrupt:
-        _say(f"{recipe.name}: stopped; the same command goes on from the last state in {folder}")
+        _say(f"{recipe.name}: stopped; the same command resumes from the last state in {folder}")
         raise
     if args.install:
         (folder,) = included_folders().values()
@@ -78,7 +78,7 @@ def train_whole_family(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
-        _say(f"family: stopped; --resume goes on from the last states in {output}")
+        _say(f"family: stopped; --resume continues from the last states in {output}")
         raise
     return OK
 

@@ -64,7 +64,7 @@ def _read(path: Path) -> Columns:
                 INVALID,
             )
     if not rows:
-        raise CommandError(f"{path} has no rows below its first, which names the inputs", INVALID)
+        raise CommandError(f"{path} has no rows below the header, which names the inputs", INVALID)
     names = [name.strip() for name in head]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -63,7 +63,7 @@ def test_the_numbers_may_be_halved_and_files_replaced_only_when_asked(tmp_path, 
     target = tmp_path / "out" / "base.safetensors"
     assert {v.dtype for v in load_file(target).values()} == {torch.float16}
     assert main(arguments) == 2
-    assert "base.safetensors is there already; --force" in capsys.readouterr().err
+    assert "base.safetensors already exists; --force" in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
     assert main(["convert", str(target)]) == 2
     assert "replace itself" in capsys.readouterr().err

@@ -237,14 +237,14 @@ def interrupted(toys):
     def stop(*args):
         raise Stop
 
-    tell, toys.host.reports.tell = toys.host.reports.tell, stop
+    report, toys.host.reports.progress = toys.host.reports.progress, stop
     try:
         toys.sample(prompts=toys.controlled())
         ended = False
     except Stop:
         ended = True
     finally:
-        toys.host.reports.tell = tell
+        toys.host.reports.progress = report
     return {"ended": ended, "same": torch.equal(toys.sample(), fresh)}
 
 

@@ -73,8 +73,8 @@ def test_what_is_not_known_here_is_refused(parts, windowed):
     for changed, text in (
         ({"context_overlap": 4}, "context_overlap 4 must be smaller than context_length 4"),
         ({"dim": 2}, "axis 0 of the latents here, but dim is 2"),
-        ({"latent_retain_index_list": "0"}, "latent_retain_index_list is not known outside"),
-        ({"split_conds_to_windows": True}, "split_conds_to_windows is not known outside"),
+        ({"latent_retain_index_list": "0"}, "latent_retain_index_list is not supported outside"),
+        ({"split_conds_to_windows": True}, "split_conds_to_windows is not supported outside"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=text):
             windowed(parts["model"], **changed)

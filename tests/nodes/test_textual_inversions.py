@@ -137,7 +137,7 @@ def test_vectors_of_words_mean_the_words(given, same, clip, encoder, tmp_path, s
 
 def test_what_is_missing_is_left_out_and_said(clip, said):
     got = encoded(clip, "a cat embedding:nowhere, (on:1.2) grass")
-    assert said == ["there is no textual inversion 'nowhere' in models/embeddings, left out"]
+    assert said == ["there is no textual inversion 'nowhere' in models/embeddings, ignored"]
     torch.testing.assert_close(got, encoded(clip, "a cat , (on:1.2) grass"))
 
 

@@ -84,7 +84,7 @@ class FrameBatch:
         """The same for one of ComfyUI's context windows, which cuts frames out of the batch."""
         if window.total_frames != self.frames:
             raise ValueError(
-                f"context windows were laid over {window.total_frames} frames, but the video has "
+                f"the context windows cover {window.total_frames} frames, but the video has "
                 f"{self.frames}; they take one video at a time"
             )
         indices, _ = numbers_of(self.frames, window)

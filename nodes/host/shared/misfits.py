@@ -19,12 +19,12 @@ NEEDS_OTHER_FRAMES = (
     "Video for an upsampler, and Interpolate Frames for a model of interpolation"
 )
 REFERENCE_WITHOUT_WINDOWS = (
-    "the model has a reference window, but is sampled without windows: take the strategy sliding "
-    "windows, or context windows for KSampler"
+    "the model has a reference window, but is sampled without windows: use the strategy sliding "
+    "windows, or context windows with KSampler"
 )
 NEEDS_PURE_NOISE = (
-    "FreeInit makes videos from noise alone: start from empty latents with new noise, or take "
-    "FreeInit off the model"
+    "FreeInit makes videos from noise alone: start from empty latents with new noise, or remove "
+    "FreeInit from the model"
 )
 
 

@@ -140,7 +140,7 @@ class PromptEncoder:
         for one in sorted(wrong):
             _warn(
                 f"a textual inversion of width {one} does not fit the text encoder of width "
-                f"{width}, left out"
+                f"{width}, ignored"
             )
         return rows, vectors
 

@@ -107,4 +107,4 @@ def check_known(dim: int, **unknown: object) -> None:
         raise ValueError(f"frames are axis 0 of the latents here, but dim is {dim}")
     for name, value in unknown.items():
         if value:
-            raise ValueError(f"{name} is not known outside of ComfyUI: leave it empty or off")
+            raise ValueError(f"{name} is not supported outside of ComfyUI: leave it empty or off")

@@ -12,12 +12,12 @@ class CLIPSetLastLayer(io.ComfyNode):
             node_id="CLIPSetLastLayer",
             display_name="CLIP Set Last Layer",
             category="model/conditioning",
-            description="Takes what an earlier layer of the text encoder gives (clip skip).",
+            description="Uses the output of an earlier layer of the text encoder (clip skip).",
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder."),
                 io.Int.Input(
                     "stop_at_clip_layer", default=-1, min=-24, max=-1, step=1, advanced=True,
-                    tooltip="The last layer that is used: -1 is the last of all.",
+                    tooltip="The last layer that is used; -1 uses all layers.",
                 ),
             ],
             outputs=[io.Clip.Output()],
@@ -35,7 +35,7 @@ class ConditioningZeroOut(io.ComfyNode):
             node_id="ConditioningZeroOut",
             display_name="Conditioning Zero Out",
             category="model/conditioning/transform",
-            description="Sets all numbers of encoded prompts to zero.",
+            description="Sets encoded prompts to zero.",
             inputs=[io.Conditioning.Input("conditioning", tooltip="The encoded prompts.")],
             outputs=[io.Conditioning.Output()],
         )
@@ -54,7 +54,7 @@ class ConditioningCombine(io.ComfyNode):
             node_id="ConditioningCombine",
             display_name="Conditioning (Combine)",
             category="model/conditioning/transform",
-            description="Puts prompts beside each other; their predictions are averaged.",
+            description="Combines prompts: each is evaluated, and the predictions are averaged.",
             inputs=[
                 io.Conditioning.Input("conditioning_1", tooltip="The first prompts."),
                 io.Conditioning.Input("conditioning_2", tooltip="The second prompts."),
@@ -101,10 +101,10 @@ class ConditioningConcat(io.ComfyNode):
             node_id="ConditioningConcat",
             display_name="Conditioning (Concat)",
             category="model/conditioning/transform",
-            description="Puts the tokens of one encoded prompt behind those of another.",
+            description="Appends the tokens of one encoded prompt to those of another.",
             inputs=[
                 io.Conditioning.Input("conditioning_to", tooltip="The prompts that come first."),
-                io.Conditioning.Input("conditioning_from", tooltip="What is put behind them."),
+                io.Conditioning.Input("conditioning_from", tooltip="The prompt that is appended."),
             ],
             outputs=[io.Conditioning.Output()],
         )
@@ -124,11 +124,11 @@ class ConditioningSetTimestepRange(io.ComfyNode):
             node_id="ConditioningSetTimestepRange",
             display_name="Conditioning Set Timestep Range",
             category="model/conditioning/transform",
-            description="Lets prompts act during a part of the sampling only.",
+            description="Limits prompts to a part of the sampling.",
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="The encoded prompts."),
-                io.Float.Input("start", default=0.0, tooltip="Where they begin to act.", **share),
-                io.Float.Input("end", default=1.0, tooltip="Where they end.", **share),
+                io.Float.Input("start", default=0.0, tooltip="Where they begin, 0 to 1.", **share),
+                io.Float.Input("end", default=1.0, tooltip="Where they end, 0 to 1.", **share),
             ],
             outputs=[io.Conditioning.Output()],
         )

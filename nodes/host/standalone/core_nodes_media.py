@@ -187,7 +187,7 @@ class CreateVideo(io.ComfyNode):
                 io.Audio.Input("audio", optional=True, tooltip="Sound for the video."),
                 io.Int.Input(
                     "bit_depth", default=8, min=8, max=10, step=2, optional=True,
-                    tooltip="8 here; 10 is ComfyUI's alone.",
+                    tooltip="8; 10 needs ComfyUI.",
                 ),
             ],
             outputs=[io.Video.Output()],
@@ -198,7 +198,7 @@ class CreateVideo(io.ComfyNode):
         from .video import video_from_images
 
         if bit_depth != 8:
-            raise ValueError(f"a bit depth of {bit_depth} needs ComfyUI, 8 is what is written here")
+            raise ValueError(f"a bit depth of {bit_depth} needs ComfyUI, only 8 is supported here")
         return io.NodeOutput(video_from_images(images, fps, audio))
 
 

@@ -66,7 +66,7 @@ class CLIPLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device", options=["default", "cpu"], optional=True, advanced=True,
-                    tooltip="Where it computes.",
+                    tooltip="The device it runs on.",
                 ),
             ],
             outputs=[io.Clip.Output()],
@@ -104,7 +104,7 @@ class DualCLIPLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device", options=["default", "cpu"], optional=True, advanced=True,
-                    tooltip="Where they compute.",
+                    tooltip="The device they run on.",
                 ),
             ],
             outputs=[io.Clip.Output()],

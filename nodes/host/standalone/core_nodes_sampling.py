@@ -68,7 +68,7 @@ class KSamplerAdvanced(io.ComfyNode):
             node_id="KSamplerAdvanced",
             display_name="KSampler (Advanced)",
             category="model/sampling",
-            description="Does some of the steps that a denoising of latents has.",
+            description="Runs some of the steps of denoising latents.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that denoises."),
                 io.Combo.Input(

@@ -42,7 +42,7 @@ class SVD_img2vid_Conditioning(io.ComfyNode):  # noqa: N801 (ComfyUI's id)
             node_id="SVD_img2vid_Conditioning",
             display_name="SVD_img2vid_Conditioning",
             category="model/conditioning/stable video",
-            description="Encodes the image that a model moves, and makes empty latents.",
+            description="Encodes the start image of a video, and makes empty latents.",
             inputs=[
                 io.ClipVision.Input("clip_vision", tooltip="The image encoder."),
                 io.Image.Input("init_image", tooltip="The image."),

@@ -16,7 +16,7 @@ def _switch(name: str, default: bool, tooltip: str) -> io.Input:
 
 def _indices(name: str) -> io.Input:
     return io.String.Input(
-        name, default="", tooltip="Not known outside of ComfyUI: leave it empty."
+        name, default="", tooltip="Not supported outside of ComfyUI: leave it empty."
     )
 
 
@@ -34,7 +34,7 @@ class ContextWindowsManual(io.ComfyNode):
                 io.Int.Input("context_overlap", default=4, min=0,
                              tooltip="Frames that neighbouring windows share."),
                 io.Combo.Input("context_schedule", options=SCHEDULES,
-                               tooltip="Where windows lie at each step."),
+                               tooltip="Positions of the windows at each step."),
                 io.Int.Input("context_stride", default=1, min=1,
                              tooltip="Number of strides of uniform and looped windows."),
                 _switch("closed_loop", False, "Whether looped windows also cover the seam."),
@@ -43,7 +43,7 @@ class ContextWindowsManual(io.ComfyNode):
                 io.Int.Input("dim", default=0, min=0, max=5, tooltip="The axis of frames: 0."),
                 _switch("freenoise", False, "FreeNoise: shuffle the first window's noise."),
                 _indices("cond_retain_index_list"),
-                _switch("split_conds_to_windows", False, "Not known outside of ComfyUI."),
+                _switch("split_conds_to_windows", False, "Not supported outside of ComfyUI."),
                 _indices("latent_retain_index_list"),
                 _switch("causal_window_fix", True,
                         "Whether a window also sees the frame before it."),
