@@ -215,8 +215,7 @@ def _saved(item: Mapping[str, Any], host: StandaloneHost) -> Path:
 
 
 def kept_by(host: StandaloneHost) -> list[Path]:
-    """The files that an interrupted run left, removed from the host's list: playable videos of the
-    frames so far, or their latents."""
+    """Take the files that an interrupted run left: videos of the frames so far, or latents."""
     kept, host.unfinished = host.unfinished, []
     return [path for path in kept if path.exists()]
 

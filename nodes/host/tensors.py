@@ -24,10 +24,7 @@ PART = 16  # frames checked at a time
 
 @dataclass
 class RoundTrips:
-    """Counts the tensors, and their bytes, that moved between devices.
-
-    `count` stays 0 as long as stages pass latents on without moving them.
-    """
+    """Counts the tensors, and their bytes, that moved between devices; 0 while latents stay."""
 
     count: int = 0
     bytes: int = 0

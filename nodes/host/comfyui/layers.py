@@ -298,8 +298,7 @@ class TemporalPass:
             host.warn(sentence)
 
     def _conditions(self, batch: FrameBatch, x: Tensor, text: Tensor | None) -> Conditions:
-        """The conditions that the layers read, repeated for every condition that ComfyUI joined in
-        the batch."""
+        """The conditions that the layers read, repeated for each that ComfyUI joined."""
         videos = len(x) // batch.frames
         given = batch.conditions.to(x.device, x.dtype)
         context = given.context

@@ -1,8 +1,7 @@
 """This pack's diffusion models as a ComfyUI MODEL.
 
-ComfyUI's own U-Net can take the layout of this pack's, and runs it: LoRA loaders, ControlNet,
-patches, casting and offloading work as on any other model. Noise levels and the latents' scale are
-the family's.
+ComfyUI's own U-Net takes on their layout and runs them: LoRA loaders, ControlNet, patches, casting
+and offloading work as on any other model. Noise levels and the latents' scale are the family's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The reference window of `core.networks.reference` in a ComfyUI MODEL.
 
-A patch of self-attention records and reads it. In our samplers, `core` plans the window; in
-ComfyUI's, a wrapper evaluates it before ComfyUI's context windows, at every step in which it acts.
+A patch of self-attention records and reads it. In our samplers, `core` evaluates the window; in
+ComfyUI's, a wrapper does before its context windows, at every step in which it acts.
 """
 
 from __future__ import annotations

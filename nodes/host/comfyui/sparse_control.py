@@ -70,8 +70,7 @@ class SparseControlObject(comfy.controlnet.ControlNet):
         return self.control_merge({"middle": [middle], "output": skips}, before, None)
 
     def _images(self, x: Tensor) -> Tensor:
-        """The condition images (pixels or latents) as the network reads them, for latents of x's
-        size."""
+        """The condition images, pixels or latents, for latents of x's size."""
         reduction = 8 if self.vae is None else self.vae.spacial_compression_encode()
         height, width = (reduction * side for side in x.shape[-2:])
         if self.cond_hint is None or self.size != (height, width):

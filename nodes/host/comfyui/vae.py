@@ -123,8 +123,7 @@ class VideoLDMVAE(comfy.sd.VAE):
         overlap: int | None = None, tile_t: int | None = None, overlap_t: int | None = None,
         **more: Any,
     ) -> Tensor:  # fmt: skip
-        """As `decode`, in spatial tiles of latent positions; chunks in time overlap by the
-        decoder's reach, whatever tile_t and overlap_t."""
+        """As `decode`, in tiles of latent positions; tile_t and overlap_t are not needed."""
         tile = min(tile_x or 64, tile_y or 64)
         overlap = tile // 4 if overlap is None else overlap
         return self._decoded(samples, tile=tile, tile_overlap=min(overlap, tile - 1))

@@ -32,8 +32,8 @@ MODULE, HOST, STORE, CALLBACK = "module", "host", "store", "callback"
 class Weights:
     """Shares each module of this process once, under a unique name.
 
-    share(packed module) -> a reference by which workers fetch it. A module that is garbage
-    collected here is forgotten.
+    share(packed module) -> a reference by which workers fetch it. Modules that no longer exist here
+    are forgotten.
     """
 
     def __init__(self, share: Callable[[Any], Any]):
@@ -56,10 +56,8 @@ class Weights:
 
 @dataclass
 class Packed:
-    """A pickled function, with the modules and callbacks that it refers to by name or number.
-
-    The references keep the modules alive, and so shared, until the chunk is made.
-    """
+    """A pickled function, with the modules and callbacks that it refers to, which keeps them alive
+    until the chunk is made."""
 
     data: bytes = b""
     modules: dict[str, nn.Module] = field(default_factory=dict)

@@ -75,9 +75,9 @@ def for_frames(
     """Values [1, ...] of spans of frames for these frames: [1, ...], or [1, t, ...] if the frames
     differ.
 
-    Where segments overlap, a frame gets their weighted mean; frames outside all of them (a last
-    segment may run past the end) get the nearest one's value. tokens: values are prompts [1, n, d]
-    whose n may differ. blend: `SPHERICAL`, or None for linear.
+    Overlapping segments are cross-faded; frames outside all of them (a last segment may run past
+    the end) get the nearest one's value. tokens: values are prompts [1, n, d] whose n may differ.
+    blend: `SPHERICAL`, or None for linear.
     """
     if len(values) == 1:
         return _rows(values[0], frames)

@@ -121,14 +121,13 @@ class Folders:
         raise ValueError(f"there is no file {shown(plain)} in the {folder} folder {root}{near}")
 
     def input_changed(self, name: str) -> float:
-        """When an input file, or any file in a folder of images, was last modified (epoch
-        seconds)."""
+        """When an input file, or any file in a folder of images, was last modified."""
         path = self.input_path(name)
         files = [one for one in path.iterdir() if one.is_file()] if path.is_dir() else []
         return max(one.stat().st_mtime for one in (path, *files))
 
     def input_fault(self, name: Any) -> str | None:
-        """Why a name is not that of an input file, or None; also None for no name (a wired one)."""
+        """Why a name is not that of an input file, or None; also None for no (a wired) name."""
         if name is None:
             return None
         if not isinstance(name, str):
@@ -153,8 +152,7 @@ class Folders:
             raise OSError(f"{base}{suffix} cannot be written: {reason}") from fault
 
     def prefix_fault(self, prefix: Any) -> str | None:
-        """Why no file can be saved under a prefix, or None; also None for no prefix (a wired
-        one)."""
+        """Why no file can be saved under a prefix, or None; also None for no (a wired) prefix."""
         return None if prefix is None else _fault(output_base, self.output, prefix)
 
     def relative(self, path: Path) -> tuple[str, str]:
@@ -171,7 +169,7 @@ def _absolute(path: str | os.PathLike) -> Path:
 
 
 def _fault(check: Callable, *arguments: Any) -> str | None:
-    """The sentence of the error that a check raises for its arguments, None if it passes."""
+    """The message of the error that a check raises, None if it passes."""
     try:
         check(*arguments)
     except (ValueError, OSError) as error:

@@ -36,8 +36,8 @@ def finished_chunks(
 ) -> Finished:
     """The running node's store of chunks; none if it is disabled or the node has no key.
 
-    without: inputs whose values are in the chunks' keys. prompts: the CONDITIONINGs of its inputs
-    "positive" and "negative", which then enter a chunk's key as far as its frames read them.
+    without: inputs whose values are in the chunks' keys. prompts: its positive and negative
+    CONDITIONINGs, which then enter a chunk's key as far as its frames read them.
     """
     running, limit = host.running(), runs_limit()
     if running is None or not limit:
