@@ -128,9 +128,7 @@ def _inversion(piece: str, inversions: Inversions) -> tuple[Sequence[Tensor], st
         vectors, rest = inversions.load(bare), f"{name[len(bare) :]} {rest}"
     if vectors is None:
         name = shown(bare)
-        inversions.warn(
-            f"there is no textual inversion {name!r} in models/embeddings, so it is ignored"
-        )
+        inversions.warn(f"there is no textual inversion {name!r} in models/embeddings, ignored")
     return (() if vectors is None else vectors), rest
 
 
