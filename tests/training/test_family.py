@@ -368,3 +368,10 @@ def test_clip_sets_without_videos_are_left_out(tmp_path, monkeypatch):
     said = []
     run.render_clips(one, tmp_path / "clips", 1, said.append)
     assert load_clips(one, tmp_path / "clips") is None and said == []
+
+
+def test_clips_rendered_with_other_settings_are_not_reused(tmp_path):
+    one = ClipSet(name="base", count=2, cpu_count=2, frames=2, size=16, seed=1, rates=(1.0, 4.0))
+    run.render_clips(one, tmp_path, 1, print)
+    assert load_clips(one, tmp_path) is not None
+    assert load_clips(replace(one, rates=(1.0, 2.0)), tmp_path) is None

@@ -183,16 +183,15 @@ def _real(one: ClipSet, index: int) -> tuple[np.ndarray, Annotations]:
 
 
 def _pixels_path(one: ClipSet, folder: Path) -> Path:
-    return folder / f"{one.name}.npy"
+    return folder / f"{one.key}.npy"
 
 
 def _boxes_path(one: ClipSet, folder: Path) -> Path:
-    return folder / f"{one.name}-boxes.npz"
+    return folder / f"{one.key}-boxes.npz"
 
 
 def _annotations_path(one: ClipSet, folder: Path) -> Path:
-    """Of the annotations; named after the set's count, frames, size and seed."""
-    return folder / f"{one.name}-{one.count}x{one.frames}x{one.size}-{one.seed}.json"
+    return folder / f"{one.key}.json"
 
 
 def _write_annotations(one: ClipSet, folder: Path, annotations: list[Annotations]) -> None:

@@ -28,6 +28,7 @@ class Material:
         self.folder, self.device = folder, device
         found = {one.name: load_clips(one, folder) for one in plan.clips}
         self._clips = {name: clips for name, clips in found.items() if clips is not None}
+        self._keys = {one.name: one.key for one in plan.clips}
         self._pixels: dict[str, Tensor] = {}
         self._latents: dict[str, Tensor] = {}
 
@@ -48,7 +49,7 @@ class Material:
         clips."""
         if name not in self._latents:
             autoencoder = embedded.load_autoencoder()
-            path = self.folder / f"{name}-latents-{_fingerprint(autoencoder)}.npy"
+            path = self.folder / f"{self._keys[name]}-latents-{_fingerprint(autoencoder)}.npy"
             if not path.is_file():
                 encoded = _encoded(self.pixels(name), autoencoder.to(self.device))
                 np.save(path, encoded.cpu().numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +70,11 @@ class ClipSet:
     latest_start: float = 0.0
     boxes: bool = False
     real: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names the set's files: other settings are another set."""
+        return f"{self.name}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, kw_only=True)
