@@ -208,7 +208,9 @@ def load_video_model(path: Path, **where: Any) -> tuple[str, DiffusionModel]:
 
     family = family_of(path)
     if family.load_video_model is None:
-        raise CheckpointError(f"{path.name} holds no whole video model: it is of {family.name}")
+        raise CheckpointError(
+            f"{path.name} holds no whole video model: its family is {family.name}"
+        )
     return family.name, family.load_video_model(path, **where)
 
 
@@ -270,7 +272,7 @@ def published_plan(
             more = {"schedule": schedule} if family.takes_schedule else {}
             return family.published_plan(trained, sampler, steps, **more)
     known = ", ".join(one.name for one in families() if one.published_plan)
-    raise ValueError(f"settings as published are known for {known}, not for {trained!r}")
+    raise ValueError(f"published settings are known for {known}, not for {trained!r}")
 
 
 def usual_settings(trained: str) -> UsualSettings | None:

@@ -52,7 +52,7 @@ class CameraWeights:
         if not fits or not all(_can_follow(spec.layers[site]) for site in self.sites):
             raise CheckpointError(
                 f"{self.name} is for motion modules of widths "
-                f"{', '.join(map(str, self.spec.widths))}, which these temporal layers are not"
+                f"{', '.join(map(str, self.spec.widths))}, which these temporal layers do not have"
             )
         layers = {
             site: replace(layer, follows_camera=True) if site in self.sites else layer

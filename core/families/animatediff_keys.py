@@ -145,7 +145,7 @@ def _check_table(old: str, given: Tensor, config: AnimateDiffConfig, name: str) 
     if apart > TABLE_TOLERANCE:
         raise CheckpointError(
             f"{name} has positions of its own: {old} differs by {apart:.2g} from the sinusoids, "
-            f"of which {TABLE_TOLERANCE} may be rounding"
+            f"more than the {TABLE_TOLERANCE} that rounding explains"
         )
 
 

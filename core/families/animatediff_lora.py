@@ -99,7 +99,9 @@ def _update(
 ) -> tuple[Update, dict[str, Tensor]]:
     odd = sorted(set(factors) - {"down", "up", "alpha"})
     if odd:
-        raise CheckpointError(f"{lora.name} changes {path} by {odd[0]}: motion LoRAs have up, down")
+        raise CheckpointError(
+            f"{lora.name} has {odd[0]} for {path}: motion LoRAs have only up and down"
+        )
     missing = [half for half in ("down", "up") if half not in factors]
     if missing:
         raise CheckpointError(f"{lora.name} lacks the factor {missing[0]} of {path}")

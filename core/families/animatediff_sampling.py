@@ -34,7 +34,7 @@ def lcm_timesteps(steps: int, *, distilled: int = 100, total: int = 1000) -> Ten
     """
     if not 1 <= steps <= distilled:
         raise ValueError(
-            f"the layers were trained on 1 to {distilled} steps, but {steps} are asked"
+            f"the layers were trained on 1 to {distilled} steps, but {steps} were requested"
         )
     known = (torch.arange(1, distilled + 1) * (total // distilled) - 1).flip(0)
     # floor(k distilled / steps), rounded as in the original: linspace can fall just below.

@@ -124,7 +124,7 @@ def _heads(found: _Found, inside: str) -> dict[str, int | None]:
     }
     if not sites:
         raise CheckpointError(
-            "attention over time without relative positions does not tell its number of heads"
+            "temporal attention without relative positions does not reveal its number of heads"
         )
     distance, width = next(iter(sites.values()))
     norm = "norm.weight" if inside else "norm_t.weight"
@@ -178,8 +178,8 @@ def autoencoder_config(shapes: Shapes, scale: float, shift: float) -> Autoencode
     stages = _count(found, r"decoder\.conv_blocks\.(\d+)\.")
     if stages not in FACTORS:
         raise CheckpointError(
-            f"an autoencoder of {stages} stages does not tell which axes it halves, as the "
-            f"published ones of {', '.join(map(str, FACTORS))} stages do"
+            f"the weights of an autoencoder of {stages} stages do not reveal which axes it halves; "
+            f"that is known only for {', '.join(map(str, FACTORS))} stages, as published"
         )
     inner, latents = found["post_quant_conv.conv.weight"][:2]
     return Autoencoder3DConfig(

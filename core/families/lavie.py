@@ -125,7 +125,7 @@ def read(path: Path) -> dict[str, Tensor]:
     found = read_pickle(path)
     found = found.get("ema", found) if isinstance(found, Mapping) else {}
     if not isinstance(found, Mapping) or not found:
-        raise CheckpointError(f"{path.name} holds no tensors by name")
+        raise CheckpointError(f"{path.name} holds no named tensors")
     complain("has no tensor at", path.name, [k for k, v in found.items() if not _is_tensor(k, v)])
     return dict(found)
 

@@ -122,7 +122,7 @@ def published_plan(family: str, sampler: str, steps: int) -> Plan:
     methods = METHOD_OF_SAMPLER.get(family)
     if methods is None:
         known = ", ".join(METHOD_OF_SAMPLER)
-        raise ValueError(f"settings as published are known for {known}, not for {family!r}")
+        raise ValueError(f"published settings are known for {known}, not for {family!r}")
     if sampler not in methods:
         raise ValueError(f"{family} was published with {' or '.join(methods)}, not with {sampler}")
     return plan(methods[sampler], steps)
@@ -206,7 +206,9 @@ def text_to_video(
 def stretched_frames(length: int, frames: int = 61) -> list[int]:
     """Indices that stretch a video of `length` to `frames` evenly spaced ones, rounded down."""
     if length < 1 or frames < 2:
-        raise ValueError(f"Expected 1 frame stretched to 2 or more, got {length} and {frames}.")
+        raise ValueError(
+            f"Expected 1 frame or more to stretch to 2 or more, got {length} and {frames}."
+        )
     step = (length - 1) / (frames - 1)
     return [int(k * step) for k in range(frames - 1)] + [length - 1]
 

@@ -193,8 +193,8 @@ def _task(kind: str, hints: LvdmHints, name: str) -> str:
         return "text to video" if kind == WITH_TEXT else ""
     if hints.task not in GIVEN_TASKS:
         raise CheckpointError(
-            f"{name} was trained for prediction or for interpolation, which its weights do not "
-            f"tell; say which of the two, got {hints.task!r}"
+            f"{name} was trained for prediction or for interpolation, but its weights do not "
+            f"reveal which; specify one of the two, got {hints.task!r}"
         )
     return hints.task
 
@@ -203,8 +203,8 @@ def latents_of(hints: LvdmHints, name: str) -> tuple[float, float]:
     """Scale and shift of latents; CheckpointError if the training data is not specified."""
     if hints.data not in LATENTS:
         raise CheckpointError(
-            f"the latents of {name} are scaled by the data it was trained on, which its weights do "
-            f"not tell; say which of {', '.join(LATENTS)}, got {hints.data!r}"
+            f"the latents of {name} are scaled for its training data, which its weights do not "
+            f"reveal; specify one of {', '.join(LATENTS)}, got {hints.data!r}"
         )
     return LATENTS[hints.data]
 
@@ -224,8 +224,8 @@ def detects(path: Path) -> bool:
 def load_layers(path: Path, **where: Any) -> NoReturn:
     """Raise CheckpointError: LVDM has no layers that fit into an image model."""
     raise CheckpointError(
-        f"{path.name} is a network made for video as a whole, without temporal layers that other "
-        "image models could take: load it with Load Video Model"
+        f"{path.name} is a network made for video as a whole, without temporal layers for other "
+        "image models: load it with Load Video Model"
     )
 
 

@@ -364,7 +364,7 @@ def _published_tokenizer(text: CLIPTextModel) -> ClipTokenizer:
     """CLIP's own vocabulary, padded as in OpenAI's CLIP (quick GELU) or in OpenCLIP (GELU)."""
     if text.config.vocab_size != ClipTokenizer.vocab_size:
         raise CheckpointError(
-            f"the folder has no tokenizer, and its text encoder knows "
-            f"{text.config.vocab_size} words instead of CLIP's 49408"
+            f"the folder has no tokenizer, and its text encoder has "
+            f"{text.config.vocab_size} tokens instead of CLIP's 49408"
         )
     return ClipTokenizer(49407 if text.config.hidden_act == "quick_gelu" else 0)

@@ -81,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {reason_of(error)}") from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds {written(found)} instead of settings by name")
+        raise CheckpointError(f"{path} holds {written(found)} instead of settings")
     return found
 
 

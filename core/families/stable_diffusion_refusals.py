@@ -71,9 +71,7 @@ def _unet(shapes: Mapping[str, Sequence[int]]) -> str | None:
         max(widths) <= 1024
     ):
         return f"an image variation model (unCLIP) of {base}" if max(widths) == 1024 else base
-    return (
-        f"{base} with changes that are not known here" if max(widths) in (768, 1024, 2048) else base
-    )
+    return f"{base} with unknown changes" if max(widths) in (768, 1024, 2048) else base
 
 
 def _part(shapes: Mapping[str, Sequence[int]]) -> str | None:

@@ -172,9 +172,7 @@ def schedule_of(state: Mapping[str, Tensor], name: str) -> NoiseSchedule:
     if scales is None:
         return schedule
     if len(scales) < schedule.steps:
-        raise CheckpointError(
-            f"{name} has {len(scales)} scales of the signal for {schedule.steps} steps"
-        )
+        raise CheckpointError(f"{name} has {len(scales)} signal scales for {schedule.steps} steps")
     return ScaledSignalSchedule(schedule.alphas_cumprod, signal_scales=scales[: schedule.steps])
 
 

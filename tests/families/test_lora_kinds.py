@@ -286,7 +286,7 @@ def test_what_came_along_is_skipped(unet, text_encoder):  # noqa: F811
 
 @pytest.mark.parametrize("file, words", [
     ({"bundle_emb.a.string_to_param.*": torch.ones(1)}, None),
-    ({"lora_te2_text_model_x.lora_down.weight": torch.ones(1)}, "of other text encoders only"),
+    ({"lora_te2_text_model_x.lora_down.weight": torch.ones(1)}, "for other text encoders only"),
     ({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, "is not a LoRA; its first"),
     ({f"unet.{QUERY}.oft_blocks": torch.ones(1)}, "holds OFT adapters, which are not supported"),
     ({f"unet.{QUERY}.a1.weight": torch.ones(1)}, "holds GLoRA adapters"),
@@ -302,7 +302,7 @@ def test_what_came_along_is_skipped(unet, text_encoder):  # noqa: F811
      "made for the motion modules of AnimateDiff"),
     (keys(QUERY, **{"diff_b": torch.ones(8)}), "changes the bias of .*to_q, which has none"),
     (keys(CONV, **{"diff_b": torch.ones(3)}), r"by \(3,\), but it is 16 long"),
-    (keys(QUERY, diff=torch.ones(8, 8), dora_scale=torch.ones(3)), "to 3 lengths, but its weight"),
+    (keys(QUERY, diff=torch.ones(8, 8), dora_scale=torch.ones(3)), "to 3 norms, but its weight"),
 ])  # fmt: skip
 def test_a_file_that_cannot_be_used_is_one_sentence(unet, file, words):  # noqa: F811
     state = unet.state_dict()

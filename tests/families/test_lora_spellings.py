@@ -139,11 +139,11 @@ def test_alphas_in_the_metadata(unet, tmp_path, config, scale):  # noqa: F811
 
 
 @pytest.mark.parametrize("config, words", [
-    ("{", "has metadata that are not JSON"),
-    ("[]", "PEFT metadata that are not a table of settings"),
+    ("{", "has metadata that is not JSON"),
+    ("[]", "PEFT metadata that is not a table of settings"),
     ('{"unet.lora_alpha": "eight"}', "has the alpha 'eight' for unet"),
-    ('{"unet.lora_alpha": 8, "unet.alpha_pattern": {"[": 5}}', "has the pattern '\\['"),
-    ('{"unet.lora_alpha": 8, "unet.alpha_pattern": 3}', "alphas by pattern that are not a table"),
+    ('{"unet.lora_alpha": 8, "unet.alpha_pattern": {"[": 5}}', "has the path pattern '\\['"),
+    ('{"unet.lora_alpha": 8, "unet.alpha_pattern": 3}', "an alpha_pattern that is not a table"),
 ])  # fmt: skip
 def test_broken_metadata(unet, tmp_path, config, words):  # noqa: F811
     peft_file(tmp_path / "a.safetensors", unet.state_dict(), config, QUERY)

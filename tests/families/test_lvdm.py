@@ -197,11 +197,11 @@ def test_a_file_that_does_not_fit_is_refused_by_name(change, words):
 
 def test_what_weights_do_not_tell_must_be_said():
     state = toys.manifest("lvdm_long_sky_pred")
-    with pytest.raises(CheckpointError, match="say which of sky, taichi, ucf, got None"):
+    with pytest.raises(CheckpointError, match="specify one of sky, taichi, ucf, got None"):
         lvdm.assemble(state, "a", lvdm.LvdmHints(task="prediction"))
-    with pytest.raises(CheckpointError, match="say which of the two, got None"):
+    with pytest.raises(CheckpointError, match="specify one of the two, got None"):
         lvdm.assemble(state, "a", lvdm.LvdmHints(data="sky"))
-    with pytest.raises(CheckpointError, match="an autoencoder of 1 stages does not tell"):
+    with pytest.raises(CheckpointError, match="autoencoder of 1 stages do not reveal"):
         lvdm.assemble(toys.checkpoint("unconditional"), "a", SKY)
     hints = lvdm.LvdmHints(data="taichi", task="prediction")
     taichi = lvdm.assemble(state, "a", hints, device="meta").model
@@ -210,7 +210,9 @@ def test_what_weights_do_not_tell_must_be_said():
 
 def test_attention_whose_heads_cannot_be_told_is_refused():
     state = {k: v for k, v in toys.checkpoint("unconditional").items() if "relative" not in k}
-    with pytest.raises(CheckpointError, match="without relative positions does not tell its numb"):
+    with pytest.raises(
+        CheckpointError, match="without relative positions does not reveal its numb"
+    ):
         lvdm.assemble(state, "a", TOY)
 
 

@@ -314,12 +314,12 @@ OTHERS = {
         lambda s: {f"{UNET}label_emb.0.0.weight": ONE,
                    f"{UNET}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight":
                    torch.empty(640, 2048, device="meta")},
-        "Stable Diffusion XL with changes that are not known here"),
+        "Stable Diffusion XL with unknown changes"),
     "SDXL's U-Net": (
         lambda s: {"add_embedding.linear_1.weight": ONE,
                    "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight":
                    torch.empty(1280, 2048, device="meta")},
-        "it is Stable Diffusion XL with changes"),
+        "it is Stable Diffusion XL with unknown changes"),
     "SVD": (lambda s: {f"{UNET}input_blocks.1.1.time_stack.0.norm_in.weight": ONE} | s,
             "it is Stable Video Diffusion"),
     "SD3": (lambda s: {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": ONE},

@@ -166,8 +166,11 @@ def test_ldms_names_reach_the_modules_of_an_ldm_network(unet):
     [
         (dict(down=normal(2, 9), up=normal(32, 2)), "but its weight is"),
         (dict(down=normal(2, 32)), "lacks the factor up"),
-        (dict(down=normal(2, 32), up=normal(32, 2), magnitude=normal(32)), "merge it by Load LoRA"),
-        (dict(set_weight=normal(32, 32)), "merge it by Load LoRA"),
+        (
+            dict(down=normal(2, 32), up=normal(32, 2), magnitude=normal(32)),
+            "merge it with Load LoRA",
+        ),
+        (dict(set_weight=normal(32, 32)), "merge it with Load LoRA"),
     ],
 )
 def test_what_cannot_stand_beside_is_refused_in_one_sentence(unet, factors, words):

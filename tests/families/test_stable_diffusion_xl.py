@@ -181,5 +181,5 @@ def test_a_lora_of_the_second_text_encoder_alone_changes_it_and_nothing_else(pre
     for module, kind in ((model.text_encoder, "first_text"), (unet, "unet")):
         same = apply(module, lora, 0.5, kind=kind).state_dict()
         assert all(torch.equal(v, same[k]) for k, v in module.state_dict().items())
-    with pytest.raises(CheckpointError, match="of other text encoders only"):
+    with pytest.raises(CheckpointError, match="for other text encoders only"):
         apply(model.text_encoder, lora, 0.5, kind="text")

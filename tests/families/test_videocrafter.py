@@ -236,7 +236,7 @@ def test_a_table_of_scales_that_is_too_short_is_refused():
 
     assert isinstance(schedule(scales(1400, 0.7)), ScaledSignalSchedule)
     assert type(videocrafter.schedule_of({}, "a")) is type(scaled_linear())
-    with pytest.raises(CheckpointError, match="a has 500 scales of the signal for 1000 steps"):
+    with pytest.raises(CheckpointError, match="a has 500 signal scales for 1000 steps"):
         schedule(scales(500, 0.7))
 
 

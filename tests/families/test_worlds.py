@@ -119,7 +119,7 @@ def test_unknown_names_are_errors() -> None:
         worlds.sample_scene("sea", 0)
     with pytest.raises(ValueError, match="unknown colour 'pink'"):
         worlds.shapes_scene(0, objects=[("pink", "star", "grows")])
-    with pytest.raises(ValueError, match="circle that rotates"):
+    with pytest.raises(ValueError, match="circle cannot be seen to rotate"):
         worlds.shapes_scene(0, objects=[("red", "circle", "rotates")])
     with pytest.raises(ValueError, match="0x8"):
         worlds.render(worlds.sample_scene("shapes", 0), times=np.zeros(1), size=(0, 8))

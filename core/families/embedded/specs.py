@@ -100,7 +100,7 @@ def spec_from_table(layout: UNetLayout, **values: Any) -> TemporalLayersSpec:
     if table["heads"] and len(table["heads"]) != layout.levels:
         raise ValueError(f"{len(table['heads'])} numbers of heads, but {layout.levels} levels")
     if table["spatial"] and len(table["spatial"]) != layout.levels:
-        raise ValueError(f"{len(table['spatial'])} sides of convolutions, {layout.levels} levels")
+        raise ValueError(f"{len(table['spatial'])} kernel sizes, but {layout.levels} levels")
     bare = bare_attn_sites(layout) if table["bare_attention"] else ()
     sites = table["sites"] or (*res_sites(layout), *attn_sites(layout), *bare)
     motions, text = table["motions"], table["text_width"]

@@ -44,8 +44,8 @@ def _update(module: nn.Module, path: str, factors: Factors, name: str, ops) -> W
     whole = update_of(factors, path, name)
     if not plain or whole.value is not None or whole.magnitude is not None or whole.shape:
         raise CheckpointError(
-            f"{what} by what depends on the weights there or is not a linear map: it has no "
-            "strength over frames or steps, merge it by Load LoRA"
+            f"{what} in a way that depends on the weights there or is not linear, so its strength "
+            "cannot vary over frames or steps: merge it with Load LoRA"
         )
     if set(factors) <= LOW_RANK and "down" in factors:
         parts, scale = _low_rank(module, factors, ops), scale_of(factors, len(factors["down"]))

@@ -34,9 +34,9 @@ def _json(text: str, name: str) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{name} has metadata that are not JSON: {error}") from None
+        raise CheckpointError(f"{name} has metadata that is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{name} has PEFT metadata that are not a table of settings")
+        raise CheckpointError(f"{name} has PEFT metadata that is not a table of settings")
     return found
 
 
@@ -50,9 +50,7 @@ def _alphas(
         usual = config.get(f"{part}.lora_alpha")
         patterns = config.get(f"{part}.alpha_pattern") or {}
         if not isinstance(patterns, dict):
-            raise CheckpointError(
-                f"{name} has alphas by pattern that are not a table: {patterns!r}"
-            )
+            raise CheckpointError(f"{name} has an alpha_pattern that is not a table: {patterns!r}")
         by_root = bool(config.get(f"{part}.use_rslora"))  # scale alpha / sqrt(rank)
         for key in state:
             if not (key.startswith(f"{part}.") and key.endswith(ending)):
@@ -72,7 +70,5 @@ def _is_named(path: str, pattern: str, name: str) -> bool:
     PEFT also allows regular expressions. An untrusted one could run for ever, and files have none.
     """
     if not re.fullmatch(r"[\w.^]+", pattern):
-        raise CheckpointError(
-            f"{name} has the pattern {pattern!r} of paths, which is not a plain path"
-        )
+        raise CheckpointError(f"{name} has the path pattern {pattern!r}, which is not a plain path")
     return f".{path}".endswith(f".{pattern.lstrip('^')}")

@@ -60,7 +60,7 @@ def factors_by_module(
     paths = sort_keys(lora, name)
     known = paths.unet or paths.text or (paths.second_text and _of_two_encoders(state, kind))
     if not known and not any(k.startswith("bundle_emb.") for k in lora):
-        raise CheckpointError(f"{name} changes nothing: its keys are of other text encoders only")
+        raise CheckpointError(f"{name} changes nothing: its keys are for other text encoders only")
     _check_family(paths.unet, state, kind, name)
     own = paths.of(kind)
     names = module_names(state, kind, table)
@@ -198,7 +198,7 @@ def _with_magnitude(weight: Tensor, magnitude: Tensor, what: str) -> Tensor:
         axes = (0, *range(2, weight.ndim))
     else:
         raise CheckpointError(
-            f"{what} to {magnitude.numel()} lengths, but its weight is {tuple(weight.shape)}"
+            f"{what} to {magnitude.numel()} norms, but its weight is {tuple(weight.shape)}"
         )
     length = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
     return weight * (magnitude.reshape(length.shape) / (length + torch.finfo(length.dtype).eps))

@@ -109,7 +109,7 @@ def shapes_scene(
         _check("shape", shape, SHAPES)
         _check("motion", motion, MOTIONS)
         if (shape, motion) == ("circle", "rotates"):
-            raise ValueError("a circle that rotates cannot be seen to rotate")
+            raise ValueError("a circle cannot be seen to rotate")
     if len(objects) not in (1, 2):
         raise ValueError(f"a scene holds 1 or 2 objects, not {len(objects)}")
     rng = np.random.default_rng((WORLD_ID, seed))
