@@ -59,7 +59,7 @@ class Waiting:
 def hierarchy(wait: Waiting, finished: Run) -> tuple[int, Iterator[Tensor]]:
     sampling = Sampling(sampler=sample_euler, sigmas=SIGMAS, finished=finished)
     how = Hierarchy(keys=Continuation(window=16, context=1))
-    chunks = hierarchical(wait, (1, 4, 2, 2), sampling, 240 * 16 + 1, how=how)
+    chunks = hierarchical(wait, (1, 4, 2, 2), sampling, 240 * 16 + 1, settings=how)
     return 16 + 60 + 240, chunks
 
 

@@ -42,12 +42,12 @@ Task = Callable[[Sampling, int], Iterator[Tensor]]
 
 
 def predicted(sampling: Sampling, frames: int) -> Iterator[Tensor]:
-    return prediction(_denoiser_for, (1, 4, 4, 4), sampling, frames, how=Continuation())
+    return prediction(_denoiser_for, (1, 4, 4, 4), sampling, frames, settings=Continuation())
 
 
 def interpolated(sampling: Sampling, keys: Iterator[Tensor], frames: int) -> Iterator[Tensor]:
     how = Interpolation(total_keys=_keys(frames))
-    return interpolate(_denoiser_for, keys, sampling, how=how)
+    return interpolate(_denoiser_for, keys, sampling, settings=how)
 
 
 def decoded(sampling: Sampling, latents: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -143,7 +143,7 @@ def noisy_frames(frames: int, lookahead: bool) -> int:
         return lambda x, sigma: clean(condition.frames)
 
     video = rolling(denoiser_for, (1, 4, 2, 2), Sampling(sample_euler, sigmas, 3), frames,
-                    how=Rolling(window=4, lookahead=lookahead))  # fmt: skip
+                    settings=Rolling(window=4, lookahead=lookahead))  # fmt: skip
     far = (torch.cat(list(video), dim=1) - clean(range(frames))).abs().amax((0, 2, 3, 4))
     return int((far > 1e-6).sum())
 

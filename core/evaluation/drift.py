@@ -132,7 +132,7 @@ def _prediction(match: float) -> Strategy:
         model = task.models.prediction
         return prediction(
             task.denoiser_for(model), task.size, task.sampling(model), task.frames,
-            how=_continuation(match),
+            settings=_continuation(match),
         )  # fmt: skip
 
     return made
@@ -147,7 +147,7 @@ def _hierarchical(match: float) -> Strategy:
         )  # fmt: skip
         return hierarchical(
             task.denoiser_for(model), task.size, task.sampling(model), task.frames,
-            how=Hierarchy(keys=_continuation(match), between=between),
+            settings=Hierarchy(keys=_continuation(match), between=between),
         )  # fmt: skip
 
     return made
@@ -158,7 +158,7 @@ def _rolling(lookahead: bool) -> Strategy:
         model = task.models.text_to_video
         return rolling(
             task.denoiser_for(model, QUEUE), task.size, task.sampling(model, QUEUE), task.frames,
-            how=Rolling(window=QUEUE_WINDOW, lookahead=lookahead),
+            settings=Rolling(window=QUEUE_WINDOW, lookahead=lookahead),
         )  # fmt: skip
 
     return made

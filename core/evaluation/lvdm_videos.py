@@ -99,7 +99,7 @@ class EmbeddedLvdm:
         )
         size = length.videos, model.latent_channels, SIDE, SIDE
         frames = length.frames // factor
-        return hierarchical(self._denoiser_for(), size, sampling, frames, how=how)
+        return hierarchical(self._denoiser_for(), size, sampling, frames, settings=how)
 
     def sampled(self, variant: Variant, length: Length, seed: int) -> Sampled:
         """All chunks, with the time of each."""

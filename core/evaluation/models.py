@@ -201,7 +201,7 @@ class Models:
             (len(given), *given.shape[2:]),
             self.sampling(self.prediction, settings, seed),
             frames,
-            how=Continuation(context=context, given=given),
+            settings=Continuation(context=context, given=given),
         )
         return torch.cat(list(made), dim=1)
 
@@ -216,7 +216,7 @@ class Models:
             self.latent_size(len(text), side, side),
             self.sampling(self.prediction, settings, seed),
             frames,
-            how=Continuation(context=context),
+            settings=Continuation(context=context),
         )
         return torch.cat(list(made), dim=1)
 
@@ -231,7 +231,7 @@ class Models:
             denoiser_for,
             keys,
             self.sampling(self.interpolation, settings, seed),
-            how=Interpolation(passes=passes, from_blend=settings.denoise < 1),
+            settings=Interpolation(passes=passes, from_blend=settings.denoise < 1),
         )
         return torch.cat(list(made), dim=1)
 

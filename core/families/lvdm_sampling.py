@@ -123,7 +123,7 @@ def shipped_long_video(
         window=WINDOW, context=CONTEXT, use=between.use, spacing=spacing, level="keys"
     )
     predicted = prediction(
-        AllFramesGiven(denoiser_for), size, sampling, keys, how=continuation, callback=callback
+        AllFramesGiven(denoiser_for), size, sampling, keys, settings=continuation, callback=callback
     )
     found = torch.cat(list(predicted), dim=1)
     filling = replace(between, window_keys=2, passes=1)
@@ -131,7 +131,7 @@ def shipped_long_video(
         between.denoiser_for or denoiser_for,
         found[:, : filled_keys(keys)],
         between.sampling or sampling,
-        how=filling.interpolation(keys),
+        settings=filling.interpolation(keys),
         callback=callback,
     )
 

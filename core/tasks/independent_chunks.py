@@ -51,7 +51,7 @@ class NoiseStream:
 def independent_chunks(
     denoiser_for: DenoiserFor,
     low_res: Frames,
-    how: Plan,
+    plan: Plan,
     settings: Upsampling,
     noise: NoiseStream,
     *,
@@ -65,13 +65,13 @@ def independent_chunks(
     """
     if isinstance(low_res, Tensor):
         check_video(low_res, 3)
-    return _made(denoiser_for, FrameStream(low_res), how, settings, noise, callback, finished)
+    return _made(denoiser_for, FrameStream(low_res), plan, settings, noise, callback, finished)
 
 
 def _made(
     denoiser_for: DenoiserFor,
     stream: FrameStream,
-    how: Plan,
+    plan: Plan,
     settings: Upsampling,
     noise: NoiseStream,
     callback: Callable[[int], Callback | None],
@@ -84,12 +84,12 @@ def _made(
             stop = min(stream.stop, start + settings.chunk)
             frames, low = range(start, stop), stream.frames(start, stop).float()
             own = noise.copy()
-            make = partial(_chunk, denoiser_for, how, settings, own, low, frames)
+            make = partial(_chunk, denoiser_for, plan, settings, own, low, frames)
             make = partial(make, callback(start // settings.chunk))
-            parts = dict(frames=frames, low_res=low, sigmas=how.sigmas, noise=own.state)
+            parts = dict(frames=frames, low_res=low, sigmas=plan.sigmas, noise=own.state)
             yield partial(_moved, finished.begin(make, **parts), low.device)
             # Advance the stream past this chunk, whether or not it has been made.
-            _chunk(_nothing, how, settings, noise, low, frames)
+            _chunk(_nothing, plan, settings, noise, low, frames)
             start = stop
             stream.release(start)
 
@@ -107,7 +107,7 @@ def _nothing(condition: SegmentCondition) -> Denoiser:
 
 def _chunk(
     denoiser_for: DenoiserFor,
-    how: Plan,
+    plan: Plan,
     settings: Upsampling,
     noise: NoiseStream,
     low_res: Tensor,
@@ -124,13 +124,13 @@ def _chunk(
     denoiser = denoiser_in_tiles(denoiser_for, condition, settings)
     first = noise((b, t, settings.latent_channels, h, w)).to(low_res)
     run = partial(
-        how.run,
+        plan.run,
         denoiser,
         first,
         step_noise=lambda step, x: noise(tuple(x.shape)).to(x),
         callback=callback,
     )
-    return in_scope(denoiser_for, planned_evaluations(condition, settings, how.sigmas), run)
+    return in_scope(denoiser_for, planned_evaluations(condition, settings, plan.sigmas), run)
 
 
 def noised(schedule: NoiseSchedule, low_res: Tensor, noise: Tensor, level: int) -> Tensor:

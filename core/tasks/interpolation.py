@@ -95,7 +95,7 @@ def interpolate(
     keys: Frames,
     sampling: Sampling,
     *,
-    how: Interpolation = Interpolation(),  # noqa: B008 (frozen)
+    settings: Interpolation = Interpolation(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
@@ -106,25 +106,27 @@ def interpolate(
 
     Raises ValueError before anything is sampled.
     """
-    if done is not None and how.passes > 1 and not how.keep_keys:
-        raise ValueError(f"{how.passes} passes can only be continued when key frames are kept.")
-    total_keys = how.total_keys
+    if done is not None and settings.passes > 1 and not settings.keep_keys:
+        raise ValueError(
+            f"{settings.passes} passes can only be continued when key frames are kept."
+        )
+    total_keys = settings.total_keys
     if isinstance(keys, Tensor):
         check_video(keys)
         total_keys = keys.shape[1]
-    windows = _Windows(how.window_keys, how.overlap_keys, how.factor)
-    use = replace(how.use, restore=how.keep_keys)
-    wanted = _wanted(windows, how)
-    for k in range(how.passes):
-        spacing = how.factor ** (how.passes - 1 - k)
-        rate = None if how.rate is None else how.rate + k
+    windows = _Windows(settings.window_keys, settings.overlap_keys, settings.factor)
+    use = replace(settings.use, restore=settings.keep_keys)
+    wanted = _wanted(windows, settings)
+    for k in range(settings.passes):
+        spacing = settings.factor ** (settings.passes - 1 - k)
+        rate = None if settings.rate is None else settings.rate + k
         level = f"interpolation {k + 1}"
-        single = _Pass(denoiser_for, sampling, use, rate, level, spacing, how.from_blend)
+        single = _Pass(denoiser_for, sampling, use, rate, level, spacing, settings.from_blend)
         reports = _Reports(callback, single.level, total_keys)
         part = None if done is None else done[:, ::spacing]
         new = _one_pass(single, keys, windows._replace(wanted=wanted[k]), part, reports)
         keys = new if part is None or spacing == 1 else chain([part], new)
-        total_keys = interpolated_frames(total_keys, 1, how.factor) if total_keys else 0
+        total_keys = interpolated_frames(total_keys, 1, settings.factor) if total_keys else 0
     return iter(keys)
 
 
@@ -156,10 +158,10 @@ class _Windows(NamedTuple):
         return max(0, (frames - self.stop(0)) // step + 1)
 
 
-def _wanted(windows: _Windows, how: Interpolation) -> list[float]:
+def _wanted(windows: _Windows, settings: Interpolation) -> list[float]:
     """How many frames each pass has to make."""
-    wanted = [how.frames or inf]
-    for _ in range(how.passes - 1):
+    wanted = [settings.frames or inf]
+    for _ in range(settings.passes - 1):
         wanted.insert(0, windows.keys_of(wanted[0]))
     return wanted
 

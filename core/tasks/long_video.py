@@ -90,7 +90,7 @@ def single_segment(
     sampling: Sampling,
     frames: int,
     *,
-    how: Segment = Segment(),  # noqa: B008 (frozen)
+    settings: Segment = Segment(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
@@ -99,17 +99,17 @@ def single_segment(
     done: the segment itself if it is finished, in which case nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
-    if how.context is not None:
-        check_whole(how.context.latents, size, frames, "given")
-    if how.x0 is not None:
-        check_whole(how.x0, size, frames, "initial")
-    condition = SegmentCondition(frames=range(frames), context=how.context, rate=how.rate)
+    if settings.context is not None:
+        check_whole(settings.context.latents, size, frames, "given")
+    if settings.x0 is not None:
+        check_whole(settings.x0, size, frames, "initial")
+    condition = SegmentCondition(frames=range(frames), context=settings.context, rate=settings.rate)
 
     def run() -> Iterator[Tensor]:
         if done is None or done.shape[1] < frames:
             at = reporter(callback, "segment", 0, 1)
             yield sample_segment(
-                denoiser_for, condition, size, sampling, how.use, x0=how.x0, callback=at
+                denoiser_for, condition, size, sampling, settings.use, x0=settings.x0, callback=at
             )
 
     return run()
@@ -178,7 +178,7 @@ def prediction(
     sampling: Sampling,
     frames: int,
     *,
-    how: Continuation = Continuation(),  # noqa: B008 (frozen)
+    settings: Continuation = Continuation(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
@@ -188,32 +188,32 @@ def prediction(
     the same settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
-    given = how.given
+    given = settings.given
     if given is not None:
         check_given(given, size)
         if not 0 < given.shape[1] < frames:
             raise ValueError(
                 f"A video of {frames} frames cannot begin with {given.shape[1]} given frames."
             )
-    chunks = _chunks(frames, how)
-    first, before = _resumed(chunks, done, frames, how)
+    chunks = _chunks(frames, settings)
+    first, before = _resumed(chunks, done, frames, settings)
 
     def make(k: int, past: Tensor | None, head: Tensor | None) -> Tensor:
-        condition = _condition(chunks[k], how, past, sampling)
-        if how.first is not None and condition.context is None:
-            return how.first(denoiser_for, condition, size, sampling, reports)
-        at = reporter(callback, how.level, k, len(chunks))
+        condition = _condition(chunks[k], settings, past, sampling)
+        if settings.first is not None and condition.context is None:
+            return settings.first(denoiser_for, condition, size, sampling, reports)
+        at = reporter(callback, settings.level, k, len(chunks))
         own, drawn = denoiser_for, sampling
-        if head is not None and how.reference is not None:
-            own = HeldReference(own, head, how.reference, sampling, how.spacing)
-            parts = {"head": head, "reference": how.reference}
+        if head is not None and settings.reference is not None:
+            own = HeldReference(own, head, settings.reference, sampling, settings.spacing)
+            parts = {"head": head, "reference": settings.reference}
             drawn = replace(sampling, finished=WithParts(sampling.finished, parts))
-        return sample_segment(own, condition, size, drawn, how.use, callback=at)
+        return sample_segment(own, condition, size, drawn, settings.use, callback=at)
 
     def reports(stage: str) -> Callback | None:
-        return reporter(callback, stage, 0, len(chunks) if stage == how.level else 1)
+        return reporter(callback, stage, 0, len(chunks) if stage == settings.level else 1)
 
-    return _predicted(make, list(enumerate(chunks))[first:], before, frames, how)
+    return _predicted(make, list(enumerate(chunks))[first:], before, frames, settings)
 
 
 class Before(NamedTuple):
@@ -231,50 +231,52 @@ def _predicted(
     chunks: list[tuple[int, Chunk]],
     before: Before,
     frames: int,
-    how: Continuation,
+    settings: Continuation,
 ) -> Iterator[Tensor]:
     """Sample these segments and yield the new frames of each."""
     past, segment, head = before
     for k, chunk in chunks:
         new = make(k, past, head)[:, chunk.context :]
         # Matched before it is cropped: frames do not depend on where the video ends.
-        segment = new if segment is None else matched(new, segment.to(new), how.match)
+        segment = new if segment is None else matched(new, segment.to(new), settings.match)
         new = segment[:, : frames - chunk.start - chunk.context].clone()
         past = new if past is None else torch.cat([past, new], dim=1)
-        past = past[:, -how.context :].clone()
-        made = new if k or how.given is None else torch.cat([how.given.to(new), new], dim=1)
-        head = made[:, : how.window].clone() if head is None else head
+        past = past[:, -settings.context :].clone()
+        made = (
+            new if k or settings.given is None else torch.cat([settings.given.to(new), new], dim=1)
+        )
+        head = made[:, : settings.window].clone() if head is None else head
         yield made
 
 
 def _condition(
-    chunk: Chunk, how: Continuation, past: Tensor | None, sampling: Sampling
+    chunk: Chunk, settings: Continuation, past: Tensor | None, sampling: Sampling
 ) -> SegmentCondition:
     """The condition of a segment, with the frames before it as context."""
     given = None
     if chunk.context and past is not None:
         known = past[:, -chunk.context :].to(sampling.device)
         given = given_frames(known, range(chunk.context), chunk.stop - chunk.start)
-    frames = range(chunk.start * how.spacing, chunk.stop * how.spacing, how.spacing)
-    return SegmentCondition(frames=frames, context=given, rate=how.rate, level=how.level)
+    frames = range(chunk.start * settings.spacing, chunk.stop * settings.spacing, settings.spacing)
+    return SegmentCondition(frames=frames, context=given, rate=settings.rate, level=settings.level)
 
 
-def _chunks(frames: int, how: Continuation) -> list[Chunk]:
+def _chunks(frames: int, settings: Continuation) -> list[Chunk]:
     """The segments to sample, each but perhaps the first continuing from frames before it."""
-    there = 0 if how.given is None else how.given.shape[1]
-    given = min(there, how.context)
+    there = 0 if settings.given is None else settings.given.shape[1]
+    given = min(there, settings.context)
     offset = there - given
-    plan = prediction_chunks(frames - offset, how.window, how.context)
+    plan = prediction_chunks(frames - offset, settings.window, settings.context)
     moved = [Chunk(c.start + offset, c.stop + offset, c.context) for c in plan]
     return [moved[0]._replace(context=given), *moved[1:]]
 
 
 def _resumed(
-    chunks: list[Chunk], done: Tensor | None, frames: int, how: Continuation
+    chunks: list[Chunk], done: Tensor | None, frames: int, settings: Continuation
 ) -> tuple[int, Before]:
     """(index of the first segment to sample, what is before it); `done` must end with a segment."""
     if done is None or done.shape[1] == 0:
-        past = None if how.given is None else how.given[:, -how.context :].clone()
+        past = None if settings.given is None else settings.given[:, -settings.context :].clone()
         return 0, Before(past, past)
     ends = [min(chunk.stop, frames) for chunk in chunks]
     if done.shape[1] not in ends:
@@ -284,9 +286,9 @@ def _resumed(
         )
     last = ends.index(done.shape[1])
     parts = (
-        done[:, -how.context :],
+        done[:, -settings.context :],
         done[:, chunks[last].start + chunks[last].context :],
-        done[:, : how.window],
+        done[:, : settings.window],
     )
     return last + 1, Before(*(one.clone() for one in parts))
 
@@ -346,7 +348,7 @@ def hierarchical(
     sampling: Sampling,
     frames: int,
     *,
-    how: Hierarchy = Hierarchy(),  # noqa: B008 (frozen)
+    settings: Hierarchy = Hierarchy(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
@@ -357,8 +359,8 @@ def hierarchical(
     with the same settings yielded; only the rest is yielded.
     """
     check_frames(frames, size, sampling, done)
-    between = how.between
-    predicting = replace(how.keys, spacing=between.factor**between.passes, level="keys")
+    between = settings.between
+    predicting = replace(settings.keys, spacing=between.factor**between.passes, level="keys")
     keys = key_frames(frames, between.passes, between.factor)
     if predicting.given is not None:
         keys = max(keys, 1 + predicting.given.shape[1])
@@ -366,13 +368,13 @@ def hierarchical(
     known = None if done is None else done[:, :: predicting.spacing]
     known = _whole_segments(known, _chunks(keys, predicting), keys)
     predicted = prediction(
-        denoiser_for, size, sampling, keys, how=predicting, done=known, callback=callback
+        denoiser_for, size, sampling, keys, settings=predicting, done=known, callback=callback
     )
     video = interpolate(
         between.denoiser_for or denoiser_for,
         predicted if known is None else chain([known], predicted),
         between.sampling or sampling,
-        how=between.interpolation(keys, frames),
+        settings=between.interpolation(keys, frames),
         done=done,
         callback=callback,
     )

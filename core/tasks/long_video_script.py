@@ -14,7 +14,7 @@ class LongVideoScript:
 
     window, context, passes: the only values that the script works with. made: length of the video
     that it makes when so many frames are requested. run: yields latents [b t c h w]; called like
-    :func:`.long_video.hierarchical`, with `between` in place of `how`.
+    :func:`.long_video.hierarchical`, with `between` in place of `settings`.
     """
 
     window: int

@@ -142,21 +142,21 @@ def hierarchical_plan(
     return planned(frames, sigmas, rows)
 
 
-def rolling_plan(frames: int, sigmas: Tensor, how: Rolling) -> NoisePlan:
+def rolling_plan(frames: int, sigmas: Tensor, settings: Rolling) -> NoisePlan:
     """A queue of frames at rising levels; each row takes all of them one level down.
 
     The first frames start inside the queue, from a segment that was sampled before.
     """
     steps = len(sigmas) - 1
-    warm_up, windows = how.warm_up(steps), how.windows(steps)
+    warm_up, windows = settings.warm_up(steps), settings.windows(steps)
     begun = [steps - min(warm_up + frame + 1, steps) for frame in range(frames)]
     rows = []
     for left in range(frames + warm_up):
-        first = left - how.front - warm_up
+        first = left - settings.front - warm_up
         rows.append(
             [Call(_moved(seen, first), _moved(updated, first)) for seen, updated in windows]
         )
-    return planned(frames, sigmas, rows, begun, setting_up=steps * how.window)
+    return planned(frames, sigmas, rows, begun, setting_up=steps * settings.window)
 
 
 def _steps(sigmas: Tensor, call: Call) -> list[list[Call]]:

@@ -101,26 +101,27 @@ def rolling(
     sampling: Sampling,
     frames: int,
     *,
-    how: Rolling = Rolling(),  # noqa: B008 (frozen)
+    settings: Rolling = Rolling(),  # noqa: B008 (frozen)
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
 ) -> Iterator[Tensor]:
-    """Yield a video in chunks of `how.chunk` frames; each step of the queue finishes one frame.
+    """Yield a video in chunks of `settings.chunk` frames; each step of the queue finishes a frame.
 
-    Only the first segment uses `sampling.sampler`: the queue takes DDIM steps with `how.eta`. done:
-    the frames yielded before an interruption; denoising starts over, and only the rest is yielded.
+    Only the first segment uses `sampling.sampler`: the queue takes DDIM steps with `settings.eta`.
+    done: the frames yielded before an interruption; denoising starts over, and only the rest is
+    yielded.
     """
     check_frames(frames, size, sampling, done)
     steps = len(sampling.sigmas) - 1
-    how.windows(steps)
-    warm_up, ready = how.warm_up(steps), 0 if done is None else done.shape[1]
+    settings.windows(steps)
+    warm_up, ready = settings.warm_up(steps), 0 if done is None else done.shape[1]
 
     def run() -> Iterator[Tensor]:
         if ready == frames:
             return
-        queue = start_queue(denoiser_for, size, sampling, how, callback)
-        for start in range(0, frames, how.chunk):
-            stop = min(start + how.chunk, frames)
+        queue = start_queue(denoiser_for, size, sampling, settings, callback)
+        for start in range(0, frames, settings.chunk):
+            stop = min(start + settings.chunk, frames)
             taken = _taken(queue, stop + warm_up, frames + warm_up, callback)
             chunk = taken[:, taken.shape[1] - (stop - start) :]
             if stop > ready:
@@ -135,7 +136,7 @@ def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallbac
     A chunk is stored together with the queue behind it, from which a run resumes.
     """
     count = stop - queue.left
-    numbers = range(queue.number(queue.how.front), queue.number(queue.x.shape[1]) + count)
+    numbers = range(queue.number(queue.settings.front), queue.number(queue.x.shape[1]) + count)
 
     def leave() -> Tensor:
         leaving = []
@@ -152,7 +153,7 @@ def _taken(queue: RollingQueue, stop: int, total: int, callback: ProgressCallbac
         lambda: in_scope(queue.denoiser_for, queue.planned, leave),
         frames=range(max(numbers.start, 0), numbers.stop), queue=queue.x, left=queue.left,
         sigmas=queue.sampling.sigmas, noise=queue.sampling.noise(len(queue.x), numbers),
-        **queue.how.key_parts, head=queue.head,
+        **queue.settings.key_parts, head=queue.head,
     ).to(queue.sampling.device)  # fmt: skip
     queue.left, queue.x = stop, both[:, count:]
     return both[:, :count]
@@ -170,13 +171,18 @@ class RollingQueue:
     the first of the video; the warm-up has negative numbers, and the model sees it as frame 0.
     """
 
-    def __init__(self, x: Tensor, denoiser_for: DenoiserFor, sampling: Sampling, how: Rolling):
-        self.x, self.denoiser_for, self.sampling, self.how = x, denoiser_for, sampling, how
+    def __init__(self, x: Tensor, denoiser_for: DenoiserFor, sampling: Sampling, settings: Rolling):
+        self.x, self.denoiser_for, self.sampling, self.settings = (
+            x,
+            denoiser_for,
+            sampling,
+            settings,
+        )
         self.steps = len(sampling.sigmas) - 1
-        rising, clean = sampling.sigmas.flip(0), sampling.sigmas[-1:].expand(how.front)
+        rising, clean = sampling.sigmas.flip(0), sampling.sigmas[-1:].expand(settings.front)
         self.levels = torch.cat([clean, rising[1:]])
         self.below = torch.cat([clean, rising[:-1]])
-        self.windows = how.windows(self.steps)
+        self.windows = settings.windows(self.steps)
         self.left = 0
         self.head: Tensor | None = None
 
@@ -188,7 +194,7 @@ class RollingQueue:
 
     def number(self, position: int) -> int:
         """The frame number at a position of the queue."""
-        return position - self.how.front + self.left - self.how.warm_up(self.steps)
+        return position - self.settings.front + self.left - self.settings.warm_up(self.steps)
 
     def step(self) -> None:
         """Take every frame one noise level down; all windows see the frames as they were before."""
@@ -202,7 +208,7 @@ class RollingQueue:
     def shift(self) -> Tensor:
         """Return the frame that has just become clean [b 1 c h w]. The oldest frame is dropped from
         the queue, and pure noise is appended."""
-        front = self.how.front
+        front = self.settings.front
         frame = to_vp(self.x[:, front : front + 1], self.sampling.sigmas[-1])
         self.left += 1
         noise = self._noise(self.number(self.x.shape[1] - 1)).initial(frame)
@@ -211,7 +217,7 @@ class RollingQueue:
 
     def _condition(self, seen: range) -> SegmentCondition:
         numbers = tuple(max(self.number(position), 0) for position in seen)
-        return SegmentCondition(frames=numbers, rate=self.how.rate, level="window")
+        return SegmentCondition(frames=numbers, rate=self.settings.rate, level="window")
 
     def _denoised(self, seen: range) -> Tensor:
         """The denoised frames of a window, each evaluated at its own noise level."""
@@ -229,7 +235,7 @@ class RollingQueue:
         """A DDIM step (Song et al. 2021, eq. 12) with one noise level per frame."""
         x = self.x[:, updated.start : updated.stop]
         pairs = [(float(self.levels[p]), float(self.below[p])) for p in updated]
-        down_up = [ancestral_step(sigma, below, self.how.eta) for sigma, below in pairs]
+        down_up = [ancestral_step(sigma, below, self.settings.eta) for sigma, below in pairs]
         kept = [down / sigma for (down, _), (sigma, _) in zip(down_up, pairs, strict=True)]
         x = denoised + broadcast(torch.tensor([kept]), x) * (x - denoised)
         for k, (position, (_, up)) in enumerate(zip(updated, down_up, strict=True)):
@@ -240,7 +246,7 @@ class RollingQueue:
 
     def _step_of(self, position: int) -> int:
         """The sampling step that the frame at a position takes next, from 0."""
-        return self.steps - 1 - max(position - self.how.front, 0)
+        return self.steps - 1 - max(position - self.settings.front, 0)
 
     def _noise(self, number: int) -> NoiseSource:
         return self.sampling.noise(len(self.x), (number,))
@@ -250,24 +256,24 @@ def start_queue(
     denoiser_for: DenoiserFor,
     size: Size,
     sampling: Sampling,
-    how: Rolling,
+    settings: Rolling,
     callback: ProgressCallback | None = None,
 ) -> RollingQueue:
     """Build the queue from a first segment of one window: its last frames get the highest levels,
     and copies of its first frame all levels below."""
-    condition = SegmentCondition(frames=range(how.window), rate=how.rate)
+    condition = SegmentCondition(frames=range(settings.window), rate=settings.rate)
     segment = sample_segment(
-        how.first.denoiser_for or denoiser_for,
+        settings.first.denoiser_for or denoiser_for,
         condition,
         size,
-        how.first.sampling or sampling,
+        settings.first.sampling or sampling,
         callback=reporter(callback, "segment", 0, 1),
     )
-    if how.reference is not None:
-        denoiser_for = HeldReference(denoiser_for, segment, how.reference, sampling)
-    queue = RollingQueue(segment, denoiser_for, sampling, how)
-    queue.head = None if how.reference is None else segment
-    numbers = [queue.number(p) for p in range(how.front + queue.steps)]
+    if settings.reference is not None:
+        denoiser_for = HeldReference(denoiser_for, segment, settings.reference, sampling)
+    queue = RollingQueue(segment, denoiser_for, sampling, settings)
+    queue.head = None if settings.reference is None else segment
+    numbers = [queue.number(p) for p in range(settings.front + queue.steps)]
     clean = segment[:, [max(number, 0) for number in numbers]]
     noise = _set_up_noise(clean, numbers, sampling)
     queue.x = clean + broadcast(queue.levels[None], clean) * noise

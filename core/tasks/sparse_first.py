@@ -116,7 +116,7 @@ def sparse_first(
     size: Size,
     sampling: Sampling,
     frames: int,
-    how: SparseFirst,
+    first: SparseFirst,
     *,
     done: Tensor | None = None,
     callback: ProgressCallback | None = None,
@@ -127,11 +127,11 @@ def sparse_first(
     finished, in which case nothing is yielded.
     """
     check_frames(frames, size, sampling, done)
-    how.check(frames)
+    first.check(frames)
 
     def run() -> Iterator[Tensor]:
         if done is None or done.shape[1] < frames:
             condition = SegmentCondition(frames=range(frames))
-            yield how(denoiser_for, condition, size, sampling, reports_of(callback))
+            yield first(denoiser_for, condition, size, sampling, reports_of(callback))
 
     return run()

@@ -87,7 +87,7 @@ def interpolate_frames(
         host.denoiser_for(model, positive, negative, Guidance(cfg=request.cfg)),
         keys.frames(),
         sampling_for(host, model, settings, positive, finished),
-        how=Interpolation(
+        settings=Interpolation(
             window_keys=window_keys,
             passes=request.passes,
             keep_keys=request.keep_keys,

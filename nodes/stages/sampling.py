@@ -255,7 +255,7 @@ class _Run:
     def single(self) -> Iterator[Tensor]:
         return single_segment(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            how=Segment(context=self._context(), use=self._use()), callback=self.meter,
+            settings=Segment(context=self._context(), use=self._use()), callback=self.meter,
         )  # fmt: skip
 
     def sparse(self) -> Iterator[Tensor]:
@@ -281,7 +281,7 @@ class _Run:
             )  # fmt: skip
         return single_segment(
             self._denoisers(self.model), size, self.sampling, self.request.frames,
-            how=Segment(x0=video), callback=self.meter,
+            settings=Segment(x0=video), callback=self.meter,
         )  # fmt: skip
 
     def sliding(self) -> Iterator[Tensor]:
@@ -303,13 +303,13 @@ class _Run:
     def rolling(self) -> Iterator[Tensor]:
         return rolling(
             self._denoisers(self.model), self._videos(), self.sampling, self.request.frames,
-            how=rolling_settings(self.facts, self.strategy), callback=self.meter,
+            settings=rolling_settings(self.facts, self.strategy), callback=self.meter,
         )  # fmt: skip
 
     def predicted(self) -> Iterator[Tensor]:
         return prediction(
             self._denoiser_for(), self._videos(), self.sampling, self.request.frames,
-            how=self._continuation(), callback=self.meter,
+            settings=self._continuation(), callback=self.meter,
         )  # fmt: skip
 
     def hierarchical(self) -> Iterator[Tensor]:
@@ -318,7 +318,7 @@ class _Run:
             script = script_for(self.host, self.facts, self.request, self.context is not None)
             return script.run(*common, self._between(), callback=self.meter)
         how = Hierarchy(keys=self._continuation(), between=self._between())
-        return hierarchical(*common, how=how, callback=self.meter)
+        return hierarchical(*common, settings=how, callback=self.meter)
 
     def _continuation(self) -> Continuation:
         return Continuation(

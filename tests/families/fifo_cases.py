@@ -125,7 +125,9 @@ def check_run(run: str, how: dict, given: dict, expected: dict, u: float) -> Non
     b, _, *image = given["base_x_T"].shape
     check_queue(run, how, denoiser_for, (b, *image), sampling, settings, expected)
     kept = how["new_video_length"]
-    video = torch.cat(list(rolling(denoiser_for, (b, *image), sampling, kept, how=settings)), dim=1)
+    video = torch.cat(
+        list(rolling(denoiser_for, (b, *image), sampling, kept, settings=settings)), dim=1
+    )
     check_close(video, expected[f"{run}/frames"][:, -kept:], f"{run}: kept frames", EXACT)
 
 

@@ -131,7 +131,7 @@ def check_run(run: str, how: dict, models: dict, given: dict[str, Tensor], expec
     else:
         keys = Continuation(window=window, context=how["T_cond"], use=use)
         level = Hierarchy(keys=keys, between=middle)
-        made = hierarchical(denoiser_for, size, sampling, factor * pairs + 1, how=level)
+        made = hierarchical(denoiser_for, size, sampling, factor * pairs + 1, settings=level)
     made = torch.cat(list(made), dim=1)
     name = "long_latents" if windows.shipped else "long_latents_all_pairs"
     check_sampled(made, expected[f"{run}.{name}"], f"{run}.{name}", SAMPLED)

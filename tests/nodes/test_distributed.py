@@ -182,14 +182,14 @@ def test_a_thread_ends_when_nobody_reads_any_more():
 def test_windows_that_others_make_are_those_that_are_made_here(pool, tmp_path):
     keys, told = normal(1, 13, 4, 3, 5), []
     how = Interpolation(window_keys=3, passes=2)
-    expected = whole(interpolate(Denoisers(), keys, toy_sampling(), how=how))
+    expected = whole(interpolate(Denoisers(), keys, toy_sampling(), settings=how))
     run = ChunkStore(tmp_path, 1e9, told.append).run("run", {}, workers=pool)
     sampling = replace(toy_sampling(), finished=run)
-    made = whole(interpolate(Denoisers(), keys, sampling, how=how))
+    made = whole(interpolate(Denoisers(), keys, sampling, settings=how))
     assert torch.equal(made, expected) and (run.made, run.taken) == (6 + 24, 0)
     again = ChunkStore(tmp_path, 1e9, told.append).run("run", {}, workers=pool)
     sampling = replace(toy_sampling(), finished=again)
-    assert torch.equal(whole(interpolate(Denoisers(), keys, sampling, how=how)), expected)
+    assert torch.equal(whole(interpolate(Denoisers(), keys, sampling, settings=how)), expected)
     assert (again.made, again.taken, told) == (0, 30, [])
 
 

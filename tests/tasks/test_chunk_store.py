@@ -245,14 +245,14 @@ SAMPLING = toy_sampling()
 FEW = Continuation(window=5, context=1)
 TASKS = {
     "prediction": lambda sampling, more: prediction(
-        Denoisers(), SIZE, sampling, 17, how=FEW, **more
+        Denoisers(), SIZE, sampling, 17, settings=FEW, **more
     ),
     "hierarchical": lambda sampling, more: hierarchical(
-        Denoisers(), SIZE, sampling, 50, how=Hierarchy(keys=FEW), **more
+        Denoisers(), SIZE, sampling, 50, settings=Hierarchy(keys=FEW), **more
     ),
     "interpolation": lambda sampling, more: interpolate(
         Denoisers(), normal(1, 7, *SIZE[1:]), sampling,
-        how=Interpolation(window_keys=3, passes=2, keep_keys=False), **more,
+        settings=Interpolation(window_keys=3, passes=2, keep_keys=False), **more,
     ),
 }  # fmt: skip
 
@@ -297,19 +297,23 @@ def test_windows_that_are_averaged_are_one_chunk(tmp_path):
 
 def test_a_longer_video_takes_the_segments_of_the_shorter_one(tmp_path):
     run = partial(prediction, Denoisers(), SIZE, replace(SAMPLING, finished=opened(tmp_path)))
-    short, finished = whole(run(17, how=FEW)), opened(tmp_path)
-    longer = prediction(Denoisers(), SIZE, replace(SAMPLING, finished=finished), 33, how=FEW)
+    short, finished = whole(run(17, settings=FEW)), opened(tmp_path)
+    longer = prediction(Denoisers(), SIZE, replace(SAMPLING, finished=finished), 33, settings=FEW)
     assert torch.equal(whole(longer)[:, :17], short)
     assert (finished.taken, finished.made) == (4, 4)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 6}, {"sigmas": toy_sampling(2).sigmas}])
 def test_another_seed_or_schedule_is_made_anew(tmp_path, changes):
-    list(prediction(Denoisers(), SIZE, replace(SAMPLING, finished=opened(tmp_path)), 17, how=FEW))
+    list(
+        prediction(
+            Denoisers(), SIZE, replace(SAMPLING, finished=opened(tmp_path)), 17, settings=FEW
+        )
+    )
     finished = opened(tmp_path)
     other = replace(SAMPLING, **changes)
-    made = prediction(Denoisers(), SIZE, replace(other, finished=finished), 17, how=FEW)
-    assert torch.equal(whole(made), whole(prediction(Denoisers(), SIZE, other, 17, how=FEW)))
+    made = prediction(Denoisers(), SIZE, replace(other, finished=finished), 17, settings=FEW)
+    assert torch.equal(whole(made), whole(prediction(Denoisers(), SIZE, other, 17, settings=FEW)))
     assert finished.taken == 0
 
 

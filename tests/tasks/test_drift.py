@@ -44,7 +44,7 @@ class Brighter(Denoisers):
 def test_matched_segments_do_not_grow_brighter():
     def ends(match):
         how = Continuation(window=6, context=2, match=match)
-        video = whole(prediction(Brighter(), SIZE, SAMPLING, 40, how=how))
+        video = whole(prediction(Brighter(), SIZE, SAMPLING, 40, settings=how))
         return [float(video[:, at].mean()) for at in (5, -1)]
 
     (first, drifted), (same, held) = ends(0.0), ends(1.0)
@@ -65,7 +65,7 @@ class Flickering(Denoisers):
 def test_segments_that_are_matched_are_all_as_the_first(given):
     """Matched to the beginning, not to the one frame that a segment continues: a small sample."""
     how = Continuation(window=6, context=1, match=1.0, given=given)
-    chunks = list(prediction(Flickering(), SIZE, SAMPLING, 101, how=how))
+    chunks = list(prediction(Flickering(), SIZE, SAMPLING, 101, settings=how))
     first = chunks[0] if given is None else given
     for chunk in chunks[1:]:
         torch.testing.assert_close(statistics(chunk), statistics(first), rtol=1e-4, atol=1e-4)
@@ -74,9 +74,11 @@ def test_segments_that_are_matched_are_all_as_the_first(given):
 @pytest.mark.parametrize("given", [None, normal(2, 1, 4, 3, 5)])
 def test_a_matched_run_continues_bit_for_bit(given):
     how = Continuation(window=6, context=2, match=0.7, reference=ReferenceWindow(), given=given)
-    chunks = list(prediction(Denoisers(), SIZE, SAMPLING, 22, how=how))
+    chunks = list(prediction(Denoisers(), SIZE, SAMPLING, 22, settings=how))
     for k in range(1, len(chunks)):
-        rest = list(prediction(Denoisers(), SIZE, SAMPLING, 22, how=how, done=whole(chunks[:k])))
+        rest = list(
+            prediction(Denoisers(), SIZE, SAMPLING, 22, settings=how, done=whole(chunks[:k]))
+        )
         assert all(torch.equal(a, b) for a, b in zip(rest, chunks[k:], strict=True))
 
 

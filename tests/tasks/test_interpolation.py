@@ -31,7 +31,9 @@ KEYS = normal(2, 16, 4, 3, 5)
 def filled(denoiser_for, keys, sampling, *, done=None, callback=None, **how):
     """`interpolate`, with its settings as keyword arguments."""
     settings = Interpolation(**how)
-    return interpolate(denoiser_for, keys, sampling, how=settings, done=done, callback=callback)
+    return interpolate(
+        denoiser_for, keys, sampling, settings=settings, done=done, callback=callback
+    )
 
 
 def test_sixteen_key_frames_become_61_and_then_241_frames():

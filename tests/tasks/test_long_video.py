@@ -54,10 +54,10 @@ STRATEGIES = {
     "sparse first": sparse_of,
     "sliding": lambda frames, **more: sliding(Denoisers(), SIZE, SAMPLING, frames, **more),
     "prediction": lambda frames, **more: prediction(
-        Denoisers(), SIZE, SAMPLING, frames, how=Continuation(window=7, context=2), **more
+        Denoisers(), SIZE, SAMPLING, frames, settings=Continuation(window=7, context=2), **more
     ),
     "hierarchical": lambda frames, **more: hierarchical(
-        Denoisers(), SIZE, SAMPLING, frames, how=HIERARCHY, **more
+        Denoisers(), SIZE, SAMPLING, frames, settings=HIERARCHY, **more
     ),
 }
 
@@ -101,7 +101,7 @@ def test_a_longer_video_begins_like_a_shorter_one(strategy, frames, more):
 def test_each_segment_is_given_the_last_frames_before_it():
     denoisers = Denoisers()
     how = Continuation(window=7, context=2, rate=1)
-    chunks = list(prediction(denoisers, SIZE, SAMPLING, 20, how=how))
+    chunks = list(prediction(denoisers, SIZE, SAMPLING, 20, settings=how))
     assert [c.shape[1] for c in chunks] == [7, 5, 5, 3]
     assert denoisers.frames == [range(0, 7), range(5, 12), range(10, 17), range(15, 22)]
     assert denoisers.conditions[0].context is None
@@ -118,7 +118,7 @@ def test_a_video_begins_with_its_given_frames(given):
     start = normal(2, given, 4, 3, 5)
     how = Continuation(window=7, context=2, given=start)
     denoisers = Denoisers()
-    chunks = list(prediction(denoisers, SIZE, SAMPLING, 23, how=how))
+    chunks = list(prediction(denoisers, SIZE, SAMPLING, 23, settings=how))
     video = whole(chunks)
     assert video.shape[1] == 23 and torch.equal(video[:, :given], start)
     told = min(given, 2)
@@ -127,7 +127,7 @@ def test_a_video_begins_with_its_given_frames(given):
     assert torch.equal(first.context.latents[:, :told], start[:, given - told :])
     for k in range(1, len(chunks)):
         done = whole(chunks[:k])
-        rest = prediction(Denoisers(), SIZE, SAMPLING, 23, how=how, done=done)
+        rest = prediction(Denoisers(), SIZE, SAMPLING, 23, settings=how, done=done)
         assert torch.equal(whole([done, *rest]), video)
 
 
@@ -136,7 +136,7 @@ def test_a_video_begins_with_its_given_frames(given):
 def test_prediction_covers_every_length(frames, window, context):
     how = Continuation(window=window, context=min(context, window - 1))
     sampling = replace(SAMPLING, sigmas=SAMPLING.sigmas[-2:])
-    chunks = list(prediction(Denoisers(), (1, 1, 1, 1), sampling, frames, how=how))
+    chunks = list(prediction(Denoisers(), (1, 1, 1, 1), sampling, frames, settings=how))
     assert sum(c.shape[1] for c in chunks) == frames
 
 
@@ -152,7 +152,7 @@ def test_a_real_model_predicts_with_context():
             (1, 4, 4, 4),
             toy_sampling(2),
             8,
-            how=how,
+            settings=how,
         )
     )
     assert video.shape == (1, 8, 4, 4, 4) and torch.isfinite(video).all()
@@ -163,9 +163,9 @@ def test_a_real_model_predicts_with_context():
 
 def test_key_frames_are_predicted_far_apart_and_kept():
     denoisers = Denoisers()
-    video = whole(hierarchical(denoisers, SIZE, SAMPLING, 61, how=HIERARCHY))
+    video = whole(hierarchical(denoisers, SIZE, SAMPLING, 61, settings=HIERARCHY))
     assert key_frames(61) == 5
-    keys = whole(prediction(Denoisers(), SIZE, SAMPLING, 5, how=replace(FEW_KEYS, spacing=16)))
+    keys = whole(prediction(Denoisers(), SIZE, SAMPLING, 5, settings=replace(FEW_KEYS, spacing=16)))
     assert torch.equal(video[:, ::16], keys[:, :4])
     levels = [(c.level, c.rate, c.frames[1] - c.frames[0]) for c in denoisers.conditions]
     assert {("keys", None, 16), ("interpolation 1", 0, 4), ("interpolation 2", 1, 1)} == set(levels)
@@ -173,7 +173,7 @@ def test_key_frames_are_predicted_far_apart_and_kept():
 
 def test_frames_are_interpolated_as_soon_as_their_key_frames_exist():
     denoisers = Denoisers()
-    stream = hierarchical(denoisers, SIZE, SAMPLING, 961, how=HIERARCHY)
+    stream = hierarchical(denoisers, SIZE, SAMPLING, 961, settings=HIERARCHY)
     next(stream)
     made = [c.level for c in denoisers.conditions]
     assert made.count("keys") <= 2 and made.count("interpolation 1") == 1
@@ -182,7 +182,9 @@ def test_frames_are_interpolated_as_soon_as_their_key_frames_exist():
 def test_the_interpolation_model_may_be_another_one():
     keys, between = Denoisers(), Denoisers()
     how = Between(denoiser_for=between, sampling=toy_sampling(2), passes=1, window_keys=3)
-    video = whole(hierarchical(keys, SIZE, SAMPLING, 30, how=Hierarchy(keys=FEW_KEYS, between=how)))
+    video = whole(
+        hierarchical(keys, SIZE, SAMPLING, 30, settings=Hierarchy(keys=FEW_KEYS, between=how))
+    )
     assert video.shape[1] == 30
     assert {c.level for c in keys.conditions} == {"keys"}
     assert {c.level for c in between.conditions} == {"interpolation 1"}
@@ -192,10 +194,10 @@ def test_the_interpolation_model_may_be_another_one():
 def test_an_image_begins_a_hierarchical_video():
     image = normal(2, 1, 4, 3, 5)
     how = Hierarchy(keys=replace(FEW_KEYS, given=image))
-    chunks = list(hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=how))
+    chunks = list(hierarchical(Denoisers(), SIZE, SAMPLING, 50, settings=how))
     video = whole(chunks)
     assert torch.equal(video[:, :1], image) and video.shape[1] == 50
-    again = hierarchical(Denoisers(), SIZE, SAMPLING, 50, how=how, done=chunks[0])
+    again = hierarchical(Denoisers(), SIZE, SAMPLING, 50, settings=how, done=chunks[0])
     assert torch.equal(whole([chunks[0], *again]), video)
 
 
@@ -204,7 +206,7 @@ def test_memory_does_not_grow_with_the_length(strategy):
     task = {
         "prediction": lambda frames: prediction(forgetful, SIZE, SAMPLING, frames),
         "hierarchical": lambda frames: hierarchical(
-            forgetful, SIZE, SAMPLING, frames, how=HIERARCHY
+            forgetful, SIZE, SAMPLING, frames, settings=HIERARCHY
         ),
     }[strategy]
 
@@ -223,7 +225,7 @@ def test_memory_does_not_grow_with_the_length(strategy):
 
 def test_progress_counts_clips_and_steps():
     reports = []
-    list(hierarchical(Denoisers(), SIZE, SAMPLING, 61, how=HIERARCHY, callback=reports.append))
+    list(hierarchical(Denoisers(), SIZE, SAMPLING, 61, settings=HIERARCHY, callback=reports.append))
     keys = [r for r in reports if r.stage == "keys"]
     assert [(r.chunk, r.chunks, r.step.index) for r in keys] == [
         (0, 2, 0), (0, 2, 1), (0, 2, 2), (1, 2, 0), (1, 2, 1), (1, 2, 2),
@@ -266,17 +268,17 @@ ERRORS = {
         "prediction"
     ](61, done=normal(2, 8, 4, 3, 5)),
     "20 frames cannot begin with 20 given frames": lambda: prediction(
-        Denoisers(), SIZE, SAMPLING, 20, how=Continuation(given=normal(2, 20, 4, 3, 5))
+        Denoisers(), SIZE, SAMPLING, 20, settings=Continuation(given=normal(2, 20, 4, 3, 5))
     ),
     r"\[2, 1, 4, 3, 4\] do not fit": lambda: hierarchical(
         Denoisers(),
         SIZE,
         SAMPLING,
         20,
-        how=Hierarchy(keys=replace(FEW_KEYS, given=normal(2, 1, 4, 3, 4))),
+        settings=Hierarchy(keys=replace(FEW_KEYS, given=normal(2, 1, 4, 3, 4))),
     ),
     "given frames are 3, but the segment has 5": lambda: STRATEGIES["single clip"](
-        5, how=Segment(context=given_frames(normal(2, 1, 4, 3, 5), [0], 3))
+        5, settings=Segment(context=given_frames(normal(2, 1, 4, 3, 5), [0], 3))
     ),
     "at least 1 frame, got -1": lambda: SlidingWindows(chunk=-1),
     r"positive numbers, got \(1, 0, 2, 2\)": lambda: prediction(

@@ -38,12 +38,12 @@ CASES = {
     "sliding windows": (lambda f, s: sliding_plan(f, s, STATIC), sliding, {"windows": STATIC}),
     "looped": (lambda f, s: sliding_plan(f, s, LOOP), sliding, {"windows": LOOP}),
     "prediction": (lambda f, s: prediction_plan(f, s, 6, 2), prediction,
-                   {"how": Continuation(window=6, context=2)}),
+                   {"settings": Continuation(window=6, context=2)}),
     "hierarchical": (lambda f, s: hierarchical_plan(f, s, 4, 1, passes=2, keys=3), hierarchical,
-                     {"how": Hierarchy(keys=Continuation(window=4),
-                                       between=Between(window_keys=3, passes=2))}),
+                     {"settings": Hierarchy(keys=Continuation(window=4),
+                                            between=Between(window_keys=3, passes=2))}),
     **{f"rolling {how.window}": (lambda f, s, how=how: rolling_plan(f, s, how), rolling,
-                                 {"how": how}) for how in ROLLS},
+                                 {"settings": how}) for how in ROLLS},
 }  # fmt: skip
 
 

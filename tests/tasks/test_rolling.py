@@ -25,7 +25,7 @@ HOWS = {
 
 
 def made(frames, how=HOWS["plain"], denoisers=None, **more):
-    return rolling(denoisers or Denoisers(), SIZE, SAMPLING, frames, how=how, **more)
+    return rolling(denoisers or Denoisers(), SIZE, SAMPLING, frames, settings=how, **more)
 
 
 @pytest.mark.parametrize("how", HOWS.values(), ids=HOWS)
@@ -74,7 +74,7 @@ def test_frames_leave_the_queue_without_noise():
     answer = torch.linspace(-1, 1, 60).reshape(4, 3, 5)
     sampling = replace(SAMPLING, sampler=sample_euler)
     video = whole(rolling(lambda c: lambda x, s: answer.expand_as(x), SIZE, sampling, 9,
-                          how=HOWS["lookahead"]))  # fmt: skip
+                          settings=HOWS["lookahead"]))  # fmt: skip
     torch.testing.assert_close(video, answer.expand_as(video))
 
 
@@ -87,7 +87,7 @@ def test_a_frame_takes_the_steps_of_the_sampler(eta, sampler):
 
     sampling = replace(SAMPLING, sampler=sampler)
     how = Rolling(window=2, lookahead=False, eta=eta)
-    video = whole(rolling(alone, SIZE, sampling, 8, how=how))
+    video = whole(rolling(alone, SIZE, sampling, 8, settings=how))
     source = NoiseSource((5, 6), (7,))
     x = source.initial(torch.empty(2, 1, 4, 3, 5)) * (1 + sampling.sigmas[0] ** 2).sqrt()
     expected = sampler(alone(None), x, sampling.sigmas, noise=source)
@@ -155,11 +155,11 @@ class Kept(Finished):
 def test_finished_chunks_are_not_made_again_and_a_longer_video_goes_on_from_them():
     kept = Kept()
     sampling, how = replace(SAMPLING, finished=kept), HOWS["lookahead"]
-    short = whole(rolling(Denoisers(), SIZE, sampling, 8, how=how))
+    short = whole(rolling(Denoisers(), SIZE, sampling, 8, settings=how))
     first = kept.made
     assert first == 3, "the first clip and two chunks"
-    longer = whole(rolling(Denoisers(), SIZE, sampling, 12, how=how))
+    longer = whole(rolling(Denoisers(), SIZE, sampling, 12, settings=how))
     assert kept.made == first + 1
     assert torch.equal(longer, whole(made(12, how))) and torch.equal(longer[:, :8], short)
-    whole(rolling(Denoisers(), SIZE, sampling, 8, how=replace(how, eta=0.5)))
+    whole(rolling(Denoisers(), SIZE, sampling, 8, settings=replace(how, eta=0.5)))
     assert kept.made == first + 3, "the first clip is the same"

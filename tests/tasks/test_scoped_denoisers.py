@@ -84,10 +84,11 @@ MADE = {
     "sliding": (1, lambda d: sliding(
         d, SIZE, SAMPLING, 11, windows=SlidingWindows(window=4, overlap=2))),
     "prediction": (3, lambda d: prediction(
-        d, SIZE, SAMPLING, 10, how=Continuation(window=4, context=1, use=ContextUse(scale=2.0)))),
-    "hierarchical": (4, lambda d: hierarchical(d, SIZE, SAMPLING, 14, how=HIERARCHY)),
+        d, SIZE, SAMPLING, 10,
+        settings=Continuation(window=4, context=1, use=ContextUse(scale=2.0)))),
+    "hierarchical": (4, lambda d: hierarchical(d, SIZE, SAMPLING, 14, settings=HIERARCHY)),
     "interpolation": (2, lambda d: interpolate(
-        d, normal(2, 5, 4, 3, 5), SAMPLING, how=Interpolation(window_keys=3))),
+        d, normal(2, 5, 4, 3, 5), SAMPLING, settings=Interpolation(window_keys=3))),
 }  # fmt: skip
 UPSAMPLED = {
     "continued": (3, lambda d: upsample_continued(d, LOW, SAMPLING, upsampling())),

@@ -27,7 +27,7 @@ def test_video_to_video_at_a_low_noise_level_stays_near_its_input():
     sampling = replace(SAMPLING, sampler=sample_euler, sigmas=torch.tensor([0.01, 0.0]))
     start = normal(2, 5, 4, 3, 5)
     video = whole(
-        single_segment(lambda c: lambda x, s: x, SIZE, sampling, 5, how=Segment(x0=start))
+        single_segment(lambda c: lambda x, s: x, SIZE, sampling, 5, settings=Segment(x0=start))
     )
     assert (video - start).abs().max() < 0.06
 
@@ -38,7 +38,7 @@ def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_
     denoisers = Denoisers()
     use = ContextUse(perturbation=Perturbation(level=100, schedule=SCHEDULE))
     video = whole(
-        single_segment(denoisers, SIZE, SAMPLING, 6, how=Segment(context=context, use=use))
+        single_segment(denoisers, SIZE, SAMPLING, 6, settings=Segment(context=context, use=use))
     )
     assert torch.equal(video[:, [0, 3]], known)
     (condition,) = denoisers.conditions
@@ -48,7 +48,9 @@ def test_given_frames_come_back_as_they_were_given_even_when_the_model_saw_them_
     assert (told.latents[:, [1, 2, 4, 5]] == 0).all()
     remade = replace(use, restore=False)
     video = whole(
-        single_segment(Denoisers(), SIZE, SAMPLING, 6, how=Segment(context=context, use=remade))
+        single_segment(
+            Denoisers(), SIZE, SAMPLING, 6, settings=Segment(context=context, use=remade)
+        )
     )
     assert not torch.equal(video[:, [0, 3]], known)
 
@@ -73,7 +75,7 @@ def test_context_guidance_is_f_plus_s_times_the_difference():
     for scale, value in ((1.0, 3.0), (2.0, 5.0), (torch.tensor([1.0, 2.0, 1.5]), None)):
         use = ContextUse(scale=scale)
         video = whole(
-            single_segment(told, SIZE, SAMPLING, 3, how=Segment(context=context, use=use))
+            single_segment(told, SIZE, SAMPLING, 3, settings=Segment(context=context, use=use))
         )
         expected = [value, value] if value else [5.0, 4.0]
         torch.testing.assert_close(video[0, 1:, 0, 0, 0], torch.tensor(expected))
@@ -92,7 +94,7 @@ def test_keep_holds_given_frames_in_the_samplers_own_x():
     known = normal(2, 1, 4, 3, 5)
     context = given_frames(known, [0], 3)
     use = ContextUse(keep=True)
-    whole(single_segment(spy, SIZE, SAMPLING, 3, how=Segment(context=context, use=use)))
+    whole(single_segment(spy, SIZE, SAMPLING, 3, settings=Segment(context=context, use=use)))
     noise = SAMPLING.noise(2, range(3)).initial(torch.empty(2, 3, 4, 3, 5))
     for x, sigma in seen:
         torch.testing.assert_close(x, known[:, 0] + sigma * noise[:, 0])

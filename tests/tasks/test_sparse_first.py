@@ -114,12 +114,12 @@ def test_both_parts_are_reported_as_stages_of_their_own():
 def test_only_a_first_segment_from_nothing_is_sparse_first():
     guided, between = Denoisers(), Denoisers()
     how = Continuation(window=5, context=2, first=filled_by(between, 2))
-    video = whole(prediction(guided, SIZE, FILLING, 11, how=how))
+    video = whole(prediction(guided, SIZE, FILLING, 11, settings=how))
     assert guided.frames == [[0, 4], range(3, 8), range(6, 11)]
     assert between.frames == [range(5)]
     assert video.shape[1] == 11
     guided = Denoisers()
-    whole(prediction(guided, SIZE, FILLING, 8, how=replace(how, given=normal(2, 2, 4, 3, 5))))
+    whole(prediction(guided, SIZE, FILLING, 8, settings=replace(how, given=normal(2, 2, 4, 3, 5))))
     assert len(between.frames) == 1 and len(guided.frames) == 2
 
 
@@ -127,15 +127,15 @@ def test_key_frames_of_a_hierarchy_count_as_they_do_in_training():
     """Sparse frames among key frames lie further apart in the video, but not for the layers."""
     guided = Denoisers()
     how = Continuation(window=4, context=1, first=filled_by(Denoisers(), 2))
-    whole(hierarchical(guided, SIZE, FILLING, 17, how=Hierarchy(keys=how)))
+    whole(hierarchical(guided, SIZE, FILLING, 17, settings=Hierarchy(keys=how)))
     assert (guided.conditions[0].frames, guided.conditions[0].times) == ([0, 48], [0, 3])
 
 
 def test_an_interrupted_run_goes_on_behind_the_first_segment():
     between = Denoisers()
     how = Continuation(window=5, context=2, first=filled_by(between, 3))
-    chunks = list(prediction(Denoisers(), SIZE, FILLING, 11, how=how))
-    rest = list(prediction(Denoisers(), SIZE, FILLING, 11, how=how, done=chunks[0]))
+    chunks = list(prediction(Denoisers(), SIZE, FILLING, 11, settings=how))
+    rest = list(prediction(Denoisers(), SIZE, FILLING, 11, settings=how, done=chunks[0]))
     assert all(torch.equal(a, b) for a, b in zip(rest, chunks[1:], strict=True))
     assert len(between.frames) == 1
 
