@@ -16,9 +16,9 @@ class RestoreKeyframeDetail(io.ComfyNode):
             node_id="VideoLDM_KeyframeResidual",
             display_name="Restore Keyframe Detail",
             category=CATEGORY,
-            description="Restores the detail of an interpolated video's keyframes that the VAE "
-            "lost: keyframes come out exactly, and their residual is added to the frames between "
-            "them.",
+            description="Restores the detail that the VAE lost in the keyframes of an interpolated "
+            "video: keyframes come out exactly as they were, and their residual is added to the "
+            "frames between them.",
             search_aliases=[
                 "keyframe residual", "sharpen video", "detail restore", "vae detail", "deblur",
             ],

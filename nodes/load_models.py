@@ -93,7 +93,7 @@ class LoadVideoModel(io.ComfyNode):
             display_name="Load Video Model",
             category=CATEGORY,
             description="Loads a video model and whatever else its file holds: an image U-Net with "
-            "its temporal layers, which are also given separately for other image models, or a "
+            "its temporal layers, which are also output separately for other image models, or a "
             "network made for video. Take a text encoder or VAE that the file lacks from the image "
             "model it was built on.",
             search_aliases=[

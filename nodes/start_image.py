@@ -14,8 +14,8 @@ class StartImage(io.ComfyNode):
             node_id="VideoLDM_StartImage",
             display_name="Start Image",
             category="VideoLDM/prompt",
-            description="Encodes the image that an image-to-video model moves, with the frame "
-            "rate and the amount of motion. The conditionings also work with KSampler.",
+            description="Encodes the image that an image-to-video model animates, with the "
+            "frame rate and the amount of motion. The conditionings also work with KSampler.",
             search_aliases=[
                 "svd img2vid conditioning", "stable video diffusion", "image to video", "img2vid",
                 "i2v", "motion bucket", "init image",
