@@ -1,4 +1,4 @@
-"""ComfyUI's frontend in the system's Chromium, as a user sees it."""
+"""Drives ComfyUI's frontend in the system's Chromium, as a user would."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from comfyui_server import ROOT, Server
 
 SHOTS = ROOT / "output" / "browser"
-"""Where screenshots are kept; `output` is not tracked."""
+"""Where screenshots are saved; git ignores `output`."""
 RENDERINGS = {"classic": False, "nodes_2": True}
-"""Whether Vue draws the nodes ("Nodes 2.0") or the canvas does."""
+"""Whether Vue draws the nodes ("Nodes 2.0"), or else the canvas."""
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
@@ -26,14 +26,14 @@ SETTINGS = {
 
 
 def chromium() -> str | None:
-    """The browser's program, or None."""
+    """The path of the browser, or None."""
     names = ("chromium", "chromium-browser", "google-chrome")
     given = os.environ.get("CHROMIUM")
     return given or next(filter(None, map(shutil.which, names)), None)
 
 
 def missing_browser() -> str | None:
-    """Why there is no browser to test with, or None."""
+    """Why no browser is available for tests, or None."""
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
@@ -43,7 +43,7 @@ def missing_browser() -> str | None:
 
 @dataclass
 class Frontend:
-    """One tab with ComfyUI's frontend in it."""
+    """One tab that shows ComfyUI's frontend."""
 
     server: Server
     page: Any
@@ -51,7 +51,7 @@ class Frontend:
     errors: list[str] = field(default_factory=list)
 
     def open(self, rendering: str = "classic", **settings: Any) -> Frontend:
-        """Load the frontend with one rendering and further settings; an empty graph is shown."""
+        """Load the frontend with one rendering and further settings, and an empty graph."""
         chosen = {"Comfy.VueNodes.Enabled": RENDERINGS[rendering], "Comfy.Locale": "en"}
         names = {key.replace("__", "."): value for key, value in settings.items()}
         self.server.post("/settings", SETTINGS | chosen | names)
@@ -69,7 +69,7 @@ class Frontend:
     # The graph.
 
     def load(self, workflow: dict[str, Any]) -> None:
-        """Open a workflow as a file is opened, and show all of it."""
+        """Open a workflow like a file, and zoom to fit it."""
         self.js("async data => { await app.loadGraphData(data, true, true); }", workflow)
         self.fit()
 
@@ -79,11 +79,11 @@ class Frontend:
         self.page.wait_for_timeout(700)
 
     def graph(self) -> dict[str, Any]:
-        """What saving would write."""
+        """The graph as saving would write it."""
         return self.js("() => app.graph.serialize()")
 
     def prompt(self) -> dict[str, Any]:
-        """What queueing would send, in API form."""
+        """The prompt that queueing would send, in API form."""
         return self.js("async () => (await app.graphToPrompt()).output")
 
     def node(self, kind: str) -> int:
@@ -97,7 +97,7 @@ class Frontend:
         )
 
     def set(self, kind: str, widget: str, value: Any) -> None:
-        """Give a widget of all nodes of a type a value."""
+        """Set the value of a widget in all nodes of a type."""
         self.js(
             """([kind, name, value]) => app.graph.nodes.filter((n) => n.type === kind).forEach(
                 (n) => { n.widgets.find((w) => w.name === name).value = value; })""",

@@ -1,4 +1,4 @@
-"""Chromium for the tests that look at ComfyUI's frontend; one for all of them."""
+"""One Chromium, shared by the tests of ComfyUI's frontend."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def frontend(request, comfyui, chrome):
 
 @pytest.fixture
 def no_errors(frontend):
-    """Nothing goes wrong in the frontend while a test runs."""
+    """Fails the test if a JavaScript error occurs in the frontend."""
     frontend.errors.clear()
     yield
     assert frontend.errors == []

@@ -1,4 +1,4 @@
-"""Run by ComfyUI's own Python, outside of a server: what its functions give for a file of inputs.
+"""Run by ComfyUI's own Python, without a server: what its functions return for a file of inputs.
 
 python comfyui_functions.py COMFYUI JOB ANSWER      (JOB and ANSWER are files of torch.save)
 """
@@ -16,7 +16,7 @@ def resized(jobs):
 
 
 def prompts(job):
-    """Encodings of texts by a small CLIP, with textual inversions of a folder."""
+    """Encodings of texts by a small CLIP, with the textual inversions of a folder."""
     from comfy.sd1_clip import SDClipModel, SDTokenizer
 
     second = job["kind"] == "stable diffusion 2"

@@ -1,4 +1,4 @@
-"""A real ComfyUI server for tests: started, queued at, stopped."""
+"""A real ComfyUI server for tests: start it, queue prompts, stop it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PACK = "ComfyUI-VideoLDM"
 PATH = Path(os.environ.get("COMFYUI_PATH", "~/ComfyUI")).expanduser()
 PYTHON = Path(os.environ.get("COMFYUI_PYTHON", PATH / ".venv" / "bin" / "python")).expanduser()
 EXAMPLE = PATH / "input" / "example.png"
-"""The picture that every ComfyUI comes with."""
+"""The image that every ComfyUI comes with."""
 START_WITHIN = 900.0
 
 
 def missing() -> str | None:
-    """Why there is no server to test against, or None."""
+    """Why no server is available for tests, or None."""
     if not (PATH / "main.py").is_file():
         return f"there is no ComfyUI in {PATH}; set COMFYUI_PATH"
     if not PYTHON.exists():
@@ -43,13 +43,13 @@ class RunFailed(Exception):
 
 @dataclass
 class Server:
-    """One ComfyUI in folders of its own, with this pack and the nodes for tests."""
+    """One ComfyUI with folders of its own, this pack, and the custom nodes for tests."""
 
     base: Path
     arguments: tuple[str, ...] = ("--cpu",)
     process: subprocess.Popen | None = field(default=None, repr=False)
     port: int = 0
-    load: float = 0.0  # of each processor while it started; above 1 everything takes longer
+    load: float = 0.0  # per processor when it had started; above 1 everything takes longer
 
     @property
     def log(self) -> str:
@@ -58,10 +58,10 @@ class Server:
     def start(self) -> Server:
         for name in ("custom_nodes", "input", "output", "temp", "models"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        if not (self.base / "custom_nodes" / PACK).exists():  # It may be started again.
+        if not (self.base / "custom_nodes" / PACK).exists():  # A server may be restarted.
             (self.base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
         shutil.copy(Path(__file__).with_name("server_nodes.py"), self.base / "custom_nodes")
-        if EXAMPLE.is_file():  # Templates begin with it, too.
+        if EXAMPLE.is_file():  # Some templates load it.
             shutil.copy(EXAMPLE, self.base / "input")
         self.port = _free_port()
         command = [
@@ -87,7 +87,7 @@ class Server:
                 self.process.wait()
 
     def kill(self) -> None:
-        """End the process at once, as a power failure does."""
+        """Kill the process, as a power failure would."""
         self.process.kill()
         self.process.wait()
 
@@ -130,7 +130,8 @@ class Server:
         return self.post("/prompt", body)["prompt_id"]
 
     def run(self, prompt: dict[str, Any], *, within: float = 600.0) -> dict[str, Any]:
-        """Queue a prompt and wait; returns its history. RunFailed with the exception's message."""
+        """Queue a prompt and wait; returns its history, or raises RunFailed with the exception's
+        message."""
         return self.wait(self.queue(prompt), within=within)
 
     def wait(self, prompt_id: str, *, within: float = 600.0) -> dict[str, Any]:
@@ -143,7 +144,7 @@ class Server:
         raise RunFailed(f"the prompt was not done after {within} s")
 
     def filled(self, prompt: dict[str, Any]) -> dict[str, Any]:
-        """The prompt with the defaults of our nodes' inputs that it leaves out."""
+        """The prompt with defaults for the inputs of our nodes that it leaves out."""
         for node in prompt.values():
             if node["class_type"].startswith("VideoLDM_"):
                 info = self.get(f"/object_info/{node['class_type']}")[node["class_type"]]
@@ -151,8 +152,8 @@ class Server:
         return prompt
 
     def files(self, history: dict[str, Any]) -> list[Path]:
-        """The files that a run's output nodes showed, in the order of the nodes' ids; without what
-        Load Video shows of its own."""
+        """The files that a run's output nodes showed, in the order of the nodes' ids, without the
+        previews of Load Video."""
         outputs = sorted(history["outputs"].items(), key=lambda item: _numbers(item[0]))
         shown = [one for _, output in outputs for one in output.get("images", [])
                  if not one["filename"].startswith("selection_")]  # fmt: skip
@@ -161,8 +162,8 @@ class Server:
     def clear(self) -> None:
         """Forget cached outputs and unload models, as the frontend's button does.
 
-        ComfyUI does so after the prompt that it takes next, if one comes before it looks: that is
-        one of no consequence here.
+        ComfyUI may do so only after the next prompt, if that is queued before it checks: hence the
+        prompt without effect here.
         """
         self.post("/free", {"unload_models": True, "free_memory": True})
         self.run({"1": {"class_type": "PreviewAny", "inputs": {"source": "cleared"}}})
@@ -189,7 +190,7 @@ def _finished(history: dict[str, Any]) -> dict[str, Any]:
 
 
 class Listener:
-    """A client of the server's websocket that keeps all messages: dicts, and bytes of previews."""
+    """A websocket client that records all messages of the server: dicts, and bytes of previews."""
 
     def __init__(self, server: Server):
         self.client = str(uuid.uuid4())
@@ -208,7 +209,7 @@ class Listener:
         self._thread.start()
 
     def _listen(self) -> None:
-        """Frames of a server are never masked; ours are short enough to come in one piece."""
+        """Servers never mask websocket frames; these are short enough not to be fragmented."""
         while head := self._stream.read(2):
             kind, length = head[0] & 15, head[1] & 127
             if length > 125:
@@ -233,8 +234,8 @@ def _free_port() -> int:
 def _defaults(
     inputs: dict[str, Any], given: dict[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Defaults of required inputs by name, those included that the choices of dynamic combos open;
-    a combo without a default has its first choice."""
+    """(name, default) of required inputs, including those of the chosen options of dynamic combos;
+    a dynamic combo defaults to its first option."""
     for name, (kind, *more) in inputs.get("required", {}).items():
         options = more[0] if more else {}
         if kind == "COMFY_DYNAMICCOMBO_V3":
@@ -247,5 +248,5 @@ def _defaults(
 
 
 def _numbers(node_id: str) -> list[int]:
-    """Of a node, behind those of the subgraphs that it is in."""
+    """The numbers in a node's id: those of the subgraphs that it is in, then its own."""
     return [int(number) for number in node_id.split(":")]

@@ -106,7 +106,7 @@ for line in sys.stdin:
             os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Forks a process for each command, with everything already imported."""
+"""Imports everything once, then forks a process for each command."""
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
-"""Published models of full size with random weights under their published names, and what goes
-with them."""
+"""Full-size models with random weights under their published key names, and layers and LoRAs for
+them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
 
 def require_memory(gigabytes: float) -> None:
-    """Skip the tests that would need more memory than is free."""
+    """Skip the test if it needs more memory than is free."""
     free = psutil.virtual_memory().available / 2**30
     if free < gigabytes:
         pytest.skip(f"full size needs {gigabytes} GB of memory for two models, {free:.1f} are free")
@@ -33,8 +33,9 @@ def require_memory(gigabytes: float) -> None:
 def write_published(
     name: str, path: Path, *, within: str | None = None, without: str | None = None
 ) -> None:
-    """Write every key of a manifest in float16, to a safetensors file or, ``within`` a dict under
-    that key, to a pickle; ``without`` those that end so."""
+    """Write random float16 weights for every key of a manifest, except keys that end with
+    ``without``: to a safetensors file, or to a pickle of a dict with them under the key
+    ``within``."""
     generator = torch.Generator().manual_seed(0)
     with gzip.open(MANIFESTS / f"{name}.json.gz", "rt") as file:
         tensors = json.load(file)["tensors"]
@@ -61,7 +62,7 @@ def write_folder(file: Path, folder: Path) -> None:
 
 
 def _write_text_encoder(encoder: CLIPTextModel, folder: Path) -> None:
-    """Under the names that published folders have, whatever this transformers would write."""
+    """Under the key names of published folders, whatever this version of transformers writes."""
     encoder.config.save_pretrained(folder)
     state = {f"text_model.{k.removeprefix('text_model.')}": v.contiguous()
              for k, v in encoder.state_dict().items()}  # fmt: skip
@@ -79,7 +80,7 @@ def random_weight(key: str, shape: list[int], generator: torch.Generator) -> Ten
 
 
 def write_layers(path: Path) -> None:
-    """Write attention and convolution at every site, with weights that do something; 1 GB."""
+    """Write attention and convolution at every site, with no weight left at zero; 1 GB."""
     torch.manual_seed(1)
     layers = TemporalLayers(spec_from_table(SD1, trained_frames=8))
     for name, parameter in layers.named_parameters():

@@ -1,7 +1,7 @@
-"""A host with the toy family, for the cases of `host_cases`: in either host.
+"""Runs the cases of `host_cases` on the toy family in either host.
 
-python host_bench.py COMFYUI FOLDER ANSWER runs the table in ComfyUI's own Python, outside of a
-server (FOLDER as `write_models` made it, ANSWER a file of torch.save).
+python host_bench.py COMFYUI FOLDER ANSWER runs the table in ComfyUI's own Python, without a server
+(FOLDER as `write_models` made it; ANSWER is written by torch.save).
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ LAYERS = {
     "too long": {"task": "text to video", "trained_frames": 2},
     "few steps": {"task": "text to video", "family": "animatediff animatelcm"},
 }
-"""Sets of temporal layers, as `spec_from_table` takes them, beside those of the toy family."""
+"""Arguments of `spec_from_table` for more sets of temporal layers than the toy family has."""
 
 
 def write_models(folder: Path, family: Path) -> None:
-    """Files for every case below `folder`: "models/..." and a LATENT of nonsense."""
+    """Write the files that the cases need below `folder`/models."""
     import torch
     from safetensors.torch import save_file
     from toy_family import randomize_zeros
@@ -57,7 +57,7 @@ def write_models(folder: Path, family: Path) -> None:
 
 
 def _of_few_words(folder: Path) -> None:
-    """Beside the image model the same again, which says what words it was trained with."""
+    """Write a copy of the image model whose header lists the words that it was trained with."""
     from safetensors.torch import load_file
     from videoldm.core.weights.checkpoints import read_header, save
 
@@ -68,11 +68,12 @@ def _of_few_words(folder: Path) -> None:
 
 
 class Bench:
-    """A host with the toy family, and what cases have in common."""
+    """A host with the toy family, and helpers for the cases."""
 
     def __init__(self, host, *, ksample, without_metadata, without_boxes):
-        """What a host has no method for: ksample(model, positive, negative, frames, sampler, cfg),
-        without_metadata(function) -> its result, without_boxes(clip) -> one without an encoder."""
+        """Functions that differ between hosts: ksample(model, positive, negative, frames, sampler,
+        cfg) -> latents, without_metadata(function) -> its result with metadata disabled,
+        without_boxes(clip) -> a CLIP without a box encoder."""
         self.host, self.ksample = host, ksample
         self.without_metadata, self.without_boxes = without_metadata, without_boxes
 
@@ -97,7 +98,7 @@ class Bench:
         return self.host.load_temporal_layers(file)
 
     def video(self, *names, model=None, **strength):
-        """The image model, or another, with sets of layers in it, all used at one strength."""
+        """The image model, or another, with sets of layers injected, all at the same strength."""
         from videoldm.core.networks.temporal_layers import Strength
 
         model = self.image if model is None else model
@@ -120,7 +121,7 @@ class Bench:
         return self.denoiser(model, **given)(3 * x, torch.tensor(3.0))
 
     def given(self, at=(0,), shape=(4, SIDE, SIDE), frames=FRAMES, level=0.0):
-        """Context with frames at some positions."""
+        """Context frames at the given positions."""
         import torch
         from videoldm.core.networks.context_frames import given_frames
 
@@ -128,7 +129,7 @@ class Bench:
         return dataclasses.replace(context, noise_level=torch.tensor([level]))
 
     def warnings(self, function):
-        """What the user is told while a function runs."""
+        """The warnings logged while a function runs, without duplicates."""
         told, log = [], logging.getLogger("videoldm")
         handler = logging.Handler()
         handler.emit = lambda record: told.append(record.getMessage())
@@ -147,7 +148,7 @@ def normal(*shape, seed=0):
 
 
 def refusal(function, *given, **more):
-    """The sentence with which something is refused."""
+    """The message of the ValueError that a call raises."""
     try:
         function(*given, **more)
     except ValueError as error:
@@ -241,7 +242,7 @@ def in_standalone(folder: Path) -> dict:
 
 
 def _point_at(folder: Path) -> None:
-    """Let the embedded family be the toys."""
+    """Use the toys as the embedded family."""
     from videoldm.core.families.embedded import included
 
     included.WEIGHTS = folder / "models" / "checkpoints"

@@ -1,6 +1,6 @@
 """One table of cases for both hosts: models, bad inputs, strengths, ejecting, latents, files.
 
-A case is a function of `Bench`; its answer is what JSON can hold, or a Tensor, or dicts of these.
+A case is a function of `Bench` that returns a JSON value, a Tensor, or a dict of these.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def facts(bench, model):
 
 
 def plain(value):
-    """A fact without objects: schedules by their noise levels."""
+    """A fact as plain values: a schedule becomes its noise levels."""
     if hasattr(value, "alphas_cumprod"):
         return value.sigmas.float()
     if dataclasses.is_dataclass(value):
@@ -55,8 +55,8 @@ OFF = {
 
 
 def switched_off(bench, name, off):
-    """Whether a set that is switched off leaves the image model to the bit, given frames in place
-    or not; and what it does otherwise."""
+    """Whether a set that is switched off or ejected gives exactly the image model, with context
+    frames too if it takes them; and its output at full strength."""
     import torch
 
     model = bench.video(name, **off)
@@ -103,7 +103,7 @@ NUMBERS = {
 
 
 # --------------------------------------------------------------------------------------------------
-# Bad inputs: sentences.
+# Bad inputs: error messages.
 
 
 def wide(prompts):
@@ -187,7 +187,7 @@ def metadata(bench):
 
 
 def kept(bench):
-    """What is kept of a run that ended early: where, and what is in the file."""
+    """Where the latents of an interrupted run are saved, and what the file holds."""
     from safetensors.torch import load_file
 
     path = bench.host.save_unfinished(bench.host.from_core(bench.image, normal(1, 3, 4, 2, 2)))
@@ -197,8 +197,8 @@ def kept(bench):
 
 
 def long_latents(bench):
-    """Whether a video that lies in a file is that which is in memory, for all who read it, with
-    images or a time axis of their own."""
+    """Whether latents that are mapped from a file equal those in memory, read in parts and as a
+    whole."""
     import torch
     from videoldm.core.tasks.gathering import is_mapped
     from videoldm.nodes.host.shared.arriving import latents
@@ -227,7 +227,7 @@ def warned(*names, frames=FRAMES, how=(), **strength):
 
 
 def told_of(text, *labels, file="few words"):
-    """What the user is told while a prompt is encoded, with labels of boxes."""
+    """A case: the warnings while a prompt, with labels of boxes, is encoded."""
 
     def encode(bench):
         clip = bench.host.load_image_model(f"{file}.safetensors")[1]

@@ -1,5 +1,5 @@
-"""This pack inside of ComfyUI's own Python, without a server: what programs beside this one begin
-with. (Not for pytest's Python.)"""
+"""Imports this pack in ComfyUI's own Python, without a server, for the programs in this folder.
+(Not for pytest's Python.)"""
 
 import importlib.util
 import sys
@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def begin(comfyui: str, *arguments: str):
-    """Start ComfyUI on the CPU, with more of its arguments, import the pack as `videoldm`, and
-    return its host. Where that has been done, by inside_server.py, nothing is done again."""
+    """Import ComfyUI for the CPU, with further arguments, and the pack as `videoldm`; returns its
+    host. Imports nothing again if inside_server.py has already done so."""
     if "videoldm" not in sys.modules:
         _import_all(comfyui, *arguments)
     from videoldm.nodes.host import host
@@ -19,7 +19,7 @@ def begin(comfyui: str, *arguments: str):
 
 
 def import_more() -> None:
-    """What many of the programs import, so that it is there when they begin."""
+    """Import ahead of time what many of the programs need."""
     import comfy.sample  # noqa: F401
     import comfy.sd  # noqa: F401
     import diffusers  # noqa: F401
@@ -36,7 +36,7 @@ def _import_all(comfyui: str, *arguments: str) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    # What the pack looks for when it asks whether ComfyUI imports it.
+    # The pack checks for these modules to tell whether ComfyUI imports it.
     import comfy.model_management  # noqa: F401
     import comfy_api.latest  # noqa: F401
     import folder_paths  # noqa: F401

@@ -1,4 +1,4 @@
-"""Run by ComfyUI's own Python, outside of a server: curves over the steps of ComfyUI's samplers.
+"""Run by ComfyUI's own Python, without a server: curves over the steps of ComfyUI's samplers.
 
 python inside_curves.py COMFYUI FAMILY      (FAMILY is the toy family's folder; answers with JSON)
 """
@@ -15,8 +15,8 @@ STEPS = 4
 
 
 def followed(toys, sampler, scheduler="normal"):
-    """The steps that the model's evaluations are told to belong to, and the step in whose callback
-    each of them was followed by, in the order of both."""
+    """The step that each evaluation of the model is assigned to, and the step of each callback, in
+    the order in which they happen."""
     import comfy.patcher_extension
     import comfy.sample
     import torch
@@ -45,7 +45,7 @@ def followed(toys, sampler, scheduler="normal"):
 
 
 def curves_of_the_host():
-    """The largest difference between ComfyUI's curves and ours of the same points."""
+    """The largest difference between ComfyUI's curves and ours through the same points."""
     import numpy as np
     from comfy_api.input import LinearCurve, MonotoneCubicCurve
     from videoldm.nodes.host.comfyui.curves import DrawnCurve, read_curve
@@ -66,8 +66,8 @@ def curves_of_the_host():
 
 
 def lora_keys():
-    """For Stable Diffusion 1.5 and XL: how many names of U-Net's linear maps and convolutions
-    ComfyUI knows, and those that ours does not."""
+    """For Stable Diffusion 1.5 and XL: how many LoRA keys of the U-Net's linear layers and
+    convolutions ComfyUI knows, and up to 5 of those that we do not."""
     import comfy.lora
     import comfy.model_base
     import comfy.ops
@@ -94,7 +94,7 @@ def lora_keys():
             module = unet.get_submodule(path) if path in ours.values() else None
             if not isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
                 continue
-            if "class_embedding" in key:  # XL's is called add_embedding in diffusers.
+            if "class_embedding" in key:  # diffusers calls XL's add_embedding.
                 continue
             (spelt,) = sort_keys({f"{key}.lora_down.weight": 0.0}, key).unet
             count += 1

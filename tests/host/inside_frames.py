@@ -1,7 +1,7 @@
-"""Checks of inside_sampling.py: what every frame gets of prompts, masks and hints, in windows too.
+"""Checks of inside_sampling.py: prompts, masks and hints of each frame, also in windows.
 
-With temporal layers at strength 0 frames know nothing of each other: a frame is what the image
-model makes of it with its own conditions, whatever else is in the batch.
+With temporal layers at strength 0, frames are independent: each is what the image model makes of it
+with its own conditions, whatever else is in the batch.
 """
 
 FRAMES = 10
@@ -12,7 +12,7 @@ def apart(a, b) -> float:
 
 
 def still(toys):
-    """A model of frames that know nothing of each other."""
+    """A model whose frames are independent of each other."""
     from videoldm.core.networks.temporal_layers import Strength
 
     return toys.host.inject(toys.image, toys.layers("text_to_video"), Strength(overall=0.0))
@@ -34,7 +34,7 @@ def travelling(toys):
 
 
 def masked(conditioning):
-    """Prompts that act on another part of every frame."""
+    """The prompts, each frame with a mask of its own."""
     import torch
 
     mask = torch.zeros(FRAMES, 32, 32)
@@ -55,7 +55,7 @@ def hinted(toys, positive, negative):
 
 
 def windowed(model, length, overlap, **changed):
-    """Core's own windows."""
+    """The model with ComfyUI's context windows."""
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
     how = dict(
@@ -68,7 +68,7 @@ def windowed(model, length, overlap, **changed):
 
 
 def prompts_of_frames(toys):
-    """Core's KSampler with prompts of segments against itself with each frame's own prompt."""
+    """ComfyUI's KSampler with prompts of segments, against sampling each frame with its prompt."""
     from videoldm.nodes.host.shared.conditioning import text_for
 
     model, positive, negative = still(toys), travelling(toys), toys.prompts[1]
@@ -84,8 +84,8 @@ def prompts_of_frames(toys):
 
 
 def core_windows(toys):
-    """Core's KSampler in core's windows against itself without: prompts, masks and hints of each
-    frame are its own."""
+    """ComfyUI's KSampler with prompts, masks and hints per frame: in ComfyUI's windows, against all
+    frames at once."""
     model = still(toys)
     positive, negative = hinted(toys, masked(travelling(toys)), toys.prompts[1])
     whole = toys.core(model, (positive, negative), x=noise())
@@ -104,7 +104,7 @@ def core_windows(toys):
 
 
 def own_windows(toys):
-    """The Video Sampler in windows against itself without."""
+    """The same for the Video Sampler, in its own windows."""
     from videoldm.nodes.stages.strategy import Strategy
 
     model = still(toys)
@@ -120,7 +120,7 @@ def own_windows(toys):
 
 
 def frames_of_others(toys):
-    """What layers of other packs are told of the frames they act on, by sampler."""
+    """What layers of other packs learn about the frames they act on, by sampler."""
     from videoldm.nodes.stages.strategy import Strategy
 
     told = []

@@ -1,6 +1,6 @@
-"""Checks of inside_sampling.py: what later versions of ComfyUI do to models, done to ours.
+"""Checks of inside_sampling.py: our models survive what later versions of ComfyUI do to models.
 
-Dynamic memory needs a GPU; what it does with buffers and hooks is done here by hand.
+Dynamic memory needs a GPU; its handling of buffers and hooks is imitated here.
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 
 def with_levels(toys, name="levels"):
-    """The image model with layers that bring noise levels of their own."""
+    """The image model with layers that have noise levels of their own."""
     from safetensors.torch import load_file
     from videoldm.core.networks.temporal_layers import Strength
     from videoldm.core.weights.checkpoints import read_header, save
@@ -22,15 +22,15 @@ def with_levels(toys, name="levels"):
 
 
 def with_core_levels(model):
-    """ComfyUI's own node for noise levels, whose patch has buffers."""
+    """The model patched by ComfyUI's own node for noise levels, whose patch has buffers."""
     from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
     return ModelSamplingDiscrete().patch(model, "eps", zsnr=True)[0]
 
 
 def alternating(toys):
-    """Models of the same checkpoint with different noise levels, in turn; before each run buffers
-    that were backed up with another patch in place are restored, by path, into what is there."""
+    """Whether models of one checkpoint with different noise levels give the same again in turn, if
+    buffers backed up under another patch are restored, by path, before each run."""
     import comfy.model_management as manager
     import comfy.utils
     import torch
@@ -58,7 +58,7 @@ def alternating(toys):
 
 
 def buffers_of_patches(toys):
-    """Buffers in the modules that we patch in, and in our own models' noise levels."""
+    """Buffers in the modules that we patch in, and in the noise levels of our models."""
     import torch
 
     found = {}
@@ -72,7 +72,8 @@ def buffers_of_patches(toys):
 
 
 def brought_levels_of_core_models(toys):
-    """A copy of ComfyUI's own noise levels with those of a schedule, written to by path."""
+    """A copy of ComfyUI's model sampling with the noise levels of a schedule, then written to by
+    path."""
     import comfy.model_sampling as core
     import comfy.utils
     import torch
@@ -101,7 +102,8 @@ def brought_levels_of_core_models(toys):
 
 
 def nothing_written_to(toys):
-    """Inputs of our layers and guider that are written to, in both samplers, at cfg 1 and 3."""
+    """Inputs of our layers and guider that are modified in place, in both samplers, at cfg 1 and
+    3."""
     import torch
 
     written, watched = [], Counter()
@@ -122,7 +124,7 @@ def nothing_written_to(toys):
         model = base.clone()
         for kind in ("calc_cond_batch", "apply_model", "predict_noise"):
             model.add_wrapper_with_key(kind, "watching", watching(kind))
-        # Outside of ours, so that what it is given goes to our wrapper as it is.
+        # Outside of our wrapper, so that it sees the same inputs.
         ours = model.wrappers["diffusion_model"]
         model.wrappers["diffusion_model"] = {"watching": [watching("diffusion_model")], **ours}
         context = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))}
@@ -135,7 +137,7 @@ def nothing_written_to(toys):
 
 
 def swapped_patcher(toys):
-    """A dynamic patcher that hands conditions with hooks to a delegate, as ComfyUI's does."""
+    """A dynamic patcher that delegates conditions with hooks, as ComfyUI's does."""
     import torch
 
     expected = toys.sample(prompts=toys.hooked())
@@ -161,7 +163,7 @@ def swapped_patcher(toys):
 
 
 def renewable(toys):
-    """Patchers without a way to make them anew, of everything that we load."""
+    """Whether the patcher of everything that we load can be re-created, by name."""
     found = {}
     upsampler = toys.loaders.own_wires(
         toys.loaders.UPSAMPLER, toys.folder / "upsampler.safetensors"
@@ -188,7 +190,7 @@ def renewable(toys):
 
 
 def unknown_arguments(toys):
-    """Overrides and wrappers given arguments that this version of ComfyUI does not have."""
+    """Overrides and wrappers called with arguments that this version of ComfyUI does not have."""
     import torch
     from videoldm.nodes.host.comfyui.layers import fold_frames
 
@@ -211,8 +213,8 @@ def unknown_arguments(toys):
 
 
 def overrides(toys):
-    """Functions that override one of ComfyUI's classes, and of these those that do not take what a
-    later version may pass: "class.function"."""
+    """Methods that override one of a ComfyUI class, and those among them that do not accept unknown
+    keyword arguments, as "class.method"."""
     import importlib
     import inspect
     import pkgutil

@@ -1,5 +1,5 @@
-"""Run by ComfyUI's own Python, outside of a server: cases of SparseCtrl and CameraCtrl through
-ComfyUI's U-Net.
+"""Run by ComfyUI's own Python, without a server: recorded cases of SparseCtrl and CameraCtrl
+through ComfyUI's U-Net.
 
 python inside_motion_controls.py COMFYUI CASE ...      (folders of cases; answers with JSON: the
 largest error of every run over its largest value, by case)
@@ -15,11 +15,11 @@ from inside import ROOT, begin
 from inside_motion_modules import answer, image_model
 
 OUTSIDE = 31
-"""A frame that no video of the cases has: a control with an image there sees none."""
+"""A frame beyond the end of every case's video: a control with an image there has no effect."""
 
 
 def video_model(case):
-    """The base U-Net of a case with its motion modules in it, as a MODEL of ComfyUI's."""
+    """The base U-Net of a case with its motion modules injected, as a MODEL of ComfyUI."""
     from dataclasses import replace
 
     from animatediff_cases import floats, neighbour
@@ -41,7 +41,7 @@ def video_model(case):
 
 
 def apart(got, wanted) -> float:
-    """Of videos [b t c h w]."""
+    """The largest error of videos [b t c h w], relative to the largest value."""
     return float((got - wanted).abs().max() / wanted.abs().max())
 
 
@@ -50,7 +50,7 @@ def apart(got, wanted) -> float:
 
 
 def sparse_control(case, run: dict, model):
-    """The CONTROL_NET of a run, with the strength and the images that the run has."""
+    """The CONTROL_NET of a run, with its strength and images."""
     import torch
     from videoldm.core.families import animatediff_sparse
     from videoldm.nodes.host.comfyui.sparse_control import SparseControlObject
@@ -71,7 +71,7 @@ def sparse_control(case, run: dict, model):
 
 
 def encoder_of(latents):
-    """A VAE that has already encoded the images."""
+    """A VAE that returns these latents for any images."""
     return SimpleNamespace(encode=lambda images: latents, spacial_compression_encode=lambda: 8)
 
 
@@ -79,7 +79,7 @@ def sparse_errors(case) -> dict[str, float]:
     model, inputs, expected = video_model(case), case.inputs(), case.expected()
     sampling, x = model.model.model_sampling, inputs["sample"].flatten(0, 1)
     sigma = sampling.sigma(inputs["timestep"].float())
-    noisy = x * (sigma**2 + 1) ** 0.5  # as the sampler holds it
+    noisy = x * (sigma**2 + 1) ** 0.5  # in the VE form of the sampler
     count = case.told["shapes"]["frames"]
     text = inputs["encoder_hidden_states"].repeat_interleave(count, dim=0)
     options = {"cond_or_uncond": list(range(len(x) // count))}

@@ -1,4 +1,4 @@
-"""Run by ComfyUI's own Python, outside of a server: AnimateDiff's cases through ComfyUI's U-Net.
+"""Run by ComfyUI's own Python, without a server: recorded AnimateDiff cases through its U-Net.
 
 python inside_motion_modules.py COMFYUI CASE ...      (folders of cases; answers with JSON: the
 largest error of every output over its largest value, by case)
@@ -13,7 +13,7 @@ from inside import ROOT, begin
 
 
 def image_model(folder: Path):
-    """The base U-Net of a case as a MODEL of ComfyUI's."""
+    """The base U-Net of a case as a MODEL of ComfyUI."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -24,7 +24,7 @@ def image_model(folder: Path):
     kind = comfy.supported_models.SDXL if large else comfy.supported_models.SD15
     base = comfy.model_base.SDXL if large else comfy.model_base.BaseModel
     known, arguments = kind({}), unet_config(config)
-    known.unet_config = arguments  # The published models' numbers of heads are not a toy's.
+    known.unet_config = arguments  # Toys have other numbers of heads than the published models.
     model = base(known)
     state = floats(folder / "unet.safetensors")
     own = {k.removeprefix("model.diffusion_model."): v for k, v in state.items()}
@@ -33,7 +33,7 @@ def image_model(folder: Path):
 
 
 def unet_config(config: dict) -> dict:
-    """The arguments of ComfyUI's U-Net, which has depths per residual block."""
+    """The arguments of ComfyUI's U-Net, which takes transformer depths per residual block."""
     levels, count = len(config["channel_mult"]), config["num_res_blocks"]
     given = config.get("transformer_depth", [1] * levels)
     depths = [
@@ -63,8 +63,8 @@ def unet_config(config: dict) -> dict:
 
 
 def answer(model, inputs: dict, frames: int | None = None, context=None, control=None):
-    """What the MODEL's U-Net predicts for the videos of a case, [b t c h w]; control: what a
-    ControlNet adds to it."""
+    """The prediction of the MODEL's U-Net for the videos of a case, [b t c h w]; control: residuals
+    of a ControlNet."""
     import copy
 
     import torch
@@ -144,8 +144,8 @@ def errors(case) -> dict[str, float]:
 
 
 def brought(video, image, betas) -> float:
-    """How far the noise levels in the MODEL are from those of the layers, or of the image model
-    where the layers have none."""
+    """The largest relative error of the MODEL's noise levels against those of the layers, or of the
+    image model if the layers have none."""
     from videoldm.core.diffusion.schedules import SCHEDULES
 
     sigmas = video.get_model_object("model_sampling").sigmas.double()

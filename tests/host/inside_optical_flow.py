@@ -1,9 +1,8 @@
-"""Checks of inside_sampling.py: ComfyUI's OPTICAL_FLOW, as its own loader makes and its own nodes
-use it, and ours in their place."""
+"""Checks of inside_sampling.py: our OPTICAL_FLOW in ComfyUI's nodes, and its own in ours."""
 
 
 def frames():
-    """A texture of which every frame is one pixel further to the left, [n 3 h w] in [0, 1]."""
+    """Two frames of a texture that moves one pixel to the left, [2 3 h w] in [0, 1]."""
     import torch
 
     random = torch.Generator().manual_seed(0)
@@ -13,7 +12,7 @@ def frames():
 
 
 def emitted(toys):
-    """Ours through the class by which ComfyUI's own nodes ask RAFT."""
+    """The median (x, y) of our flow, called through the class by which ComfyUI calls RAFT."""
     from comfy.model_management import load_model_gpu
     from comfy_extras.void_noise_warp import RaftOpticalFlow
 
@@ -31,8 +30,8 @@ def gradients():
 
 
 def accepted(toys):
-    """RAFT as ComfyUI's own loader wraps it: whether our flow is what its own class answers, and
-    the shape of the flow of frames that RAFT cannot take as they are."""
+    """RAFT as ComfyUI's loader wraps it: whether our flow equals that of ComfyUI's class, and the
+    shape of the flow of frames whose size RAFT does not accept."""
     import comfy.model_management as manager
     import comfy.model_patcher
     import torch

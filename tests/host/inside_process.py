@@ -1,6 +1,6 @@
-"""Programs of this folder in ComfyUI's own Python, without a server.
+"""Runs programs of this folder in ComfyUI's own Python, without a server.
 
-Importing ComfyUI takes longer than most of them: one process does it, and forks for each.
+Importing ComfyUI takes longer than most of them, so one process imports it and forks for each.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ HERE = Path(__file__).resolve().parent
 
 
 def found_inside(script: str, *arguments: Any, fresh: bool = False) -> Any:
-    """What a program prints as its last line, JSON; see `ran_inside`."""
+    """The JSON that a program prints as its last line; see `ran_inside`."""
     return json.loads(ran_inside(script, *arguments, fresh=fresh).splitlines()[-1])
 
 
 def ran_inside(script: str, *arguments: Any, fresh: bool = False) -> str:
-    """What a program of this folder prints when it is given ComfyUI's folder and the arguments; the
-    test is skipped without a ComfyUI, and fails with what the program says of its error. fresh: it
-    starts ComfyUI by itself, with arguments of its own."""
+    """The output of a program of this folder, called with ComfyUI's folder and the arguments.
+
+    The test is skipped without a ComfyUI, and fails with the program's error. fresh: the program
+    imports ComfyUI itself, with arguments of its own.
+    """
     reason = missing()
     if reason is not None:
         pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Checks of inside_sampling.py: core's KSampler reads a planned window in core's windows."""
+"""Checks of inside_sampling.py: Reference Window with ComfyUI's KSampler and context windows."""
 
 
 def reference(toys):

@@ -1,4 +1,4 @@
-"""Run by ComfyUI's own Python, outside of a server: what our samplers do inside of ComfyUI's.
+"""Run by ComfyUI's own Python, without a server: how our sampling works inside ComfyUI.
 
 python inside_sampling.py COMFYUI FAMILY      (FAMILY is the toy family's folder; answers with JSON)
 """
@@ -21,7 +21,7 @@ PROMPTS = ("a red circle", "")
 
 
 class Toys:
-    """The toy family on ComfyUI's wires, and our sampler with small settings."""
+    """The toy family as ComfyUI's objects, and our sampler with small settings."""
 
     def __init__(self, host, folder: Path):
         from videoldm.core.networks.temporal_layers import Strength
@@ -53,7 +53,7 @@ class Toys:
         return sample_video(self.host, model, prompts, request, how)[0]["samples"]
 
     def core(self, model, prompts=None, *, steps=3, cfg=3.0, x=None):
-        """Core's KSampler on the same model."""
+        """Sample with ComfyUI's KSampler."""
         import torch
 
         from nodes import common_ksampler
@@ -76,7 +76,7 @@ class Toys:
         return apply(*self.prompts, control, hints, 0.7, 0.0, 0.8)[:2]
 
     def hooked(self):
-        """The first prompt with a LoRA of its own."""
+        """The prompts, the first with a LoRA hook."""
         import comfy.hooks
         import torch
 
@@ -93,11 +93,11 @@ def distance(a, b) -> float:
 
 
 # --------------------------------------------------------------------------------------------------
-# How often things happen.
+# How often wrappers are called.
 
 
 def cases(model):
-    """What is sampled, by name; `model` continues given frames."""
+    """Arguments of `Toys.sample` by name; `model` continues context frames."""
     from videoldm.nodes.stages.strategy import Strategy
 
     windows = Strategy(name="sliding windows", window=4, overlap=2, free_noise=False)
@@ -111,7 +111,7 @@ def cases(model):
 
 
 def calls(toys):
-    """strategy -> how often a run enters wrappers of other nodes, and readies ControlNets."""
+    """How often a run calls wrappers of other nodes and prepares ControlNets, by case."""
 
     counts = Counter()
 
@@ -148,11 +148,11 @@ def _counted(counts, name, method):
 
 
 # --------------------------------------------------------------------------------------------------
-# What happens in a clip that happened in each of its evaluations.
+# What is done once per segment instead of once per evaluation.
 
 
 def evaluation_alone(toys):
-    """The denoiser outside of a sampling against the same inside of one."""
+    """Whether the denoiser gives the same outside of a sampling run as inside one."""
     import torch
     from videoldm.core.tasks.segment import Evaluations, SegmentCondition, in_scope
     from videoldm.nodes.host.interface import Guidance
@@ -169,8 +169,8 @@ def evaluation_alone(toys):
 
 
 def many_windows(toys):
-    """More windows with ControlNets than are kept ready, in their order and in turn with core's own
-    answer for the frames of each."""
+    """Sampling in more windows with ControlNets than are kept prepared, against all frames at
+    once."""
     import torch
     from videoldm.nodes.stages.strategy import Strategy
 
@@ -183,7 +183,7 @@ def many_windows(toys):
 
 
 def controls_of_a_clip(toys):
-    """Copies of a ControlNet for frames 2 .. 4, with one before it and a clone on another GPU."""
+    """Copies of a ControlNet for frames 2 to 4, with a previous one and a clone on another GPU."""
     from videoldm.core.tasks.segment import SegmentCondition
     from videoldm.nodes.host.comfyui.segment_prompts import SegmentPrompts
 
@@ -191,7 +191,7 @@ def controls_of_a_clip(toys):
     control = positive[0][1]["control"]
     control.set_previous_controlnet(toys.controlled()[0][0][1]["control"])
     control.multigpu_clones = {"cuda:1": toys.controlled()[0][0][1]["control"]}
-    # What ComfyUI's node gives the negative prompt is the very same object.
+    # ComfyUI's node gives both prompts the same object.
     prompts = SegmentPrompts(positive, negative).of_segment(SegmentCondition(frames=range(2, 5)))
     ours, theirs = (prompts[name][0][1]["control"] for name in ("positive", "negative"))
     parts = (ours, ours.previous_controlnet, ours.multigpu_clones["cuda:1"])
@@ -203,7 +203,7 @@ def controls_of_a_clip(toys):
 
 
 def ranges_of_frames(toys):
-    """A condition from level 3 to 1 with a mask of two pictures, for 2 videos of 4 frames."""
+    """A condition from noise level 3 to 1 with a mask of two images, for 2 videos of 4 frames."""
     import torch
     from videoldm.nodes.host.comfyui.frame_levels import at_levels
 
@@ -226,7 +226,7 @@ def ranges_of_frames(toys):
 
 
 def interrupted(toys):
-    """A run that ends in the middle, and the next one."""
+    """Whether the run after an interrupted one gives the same as a fresh one."""
     import torch
 
     fresh = toys.sample()

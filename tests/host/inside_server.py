@@ -1,5 +1,5 @@
-"""Run by ComfyUI's own Python: runs the programs beside it, each in a process of its own that has
-ComfyUI and this pack imported already.
+"""Run by ComfyUI's own Python: imports ComfyUI and this pack, then runs each program of this folder
+in a forked process.
 
 python inside_server.py COMFYUI     (a line of JSON with script, arguments, out and err for each
 program; answers with its exit code)
@@ -15,7 +15,7 @@ import inside
 
 
 def run(told: dict) -> None:
-    """Become the program of a file."""
+    """Run a program in this process, and exit with its code."""
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(told[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     sys.argv = [told["script"], *told["arguments"]]
@@ -33,7 +33,7 @@ def run(told: dict) -> None:
 
 
 def main(comfyui: str) -> None:
-    # What a program prints is read, and nothing else must come between.
+    # Only answers may go to stdout, which the caller reads.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     inside.begin(comfyui)

@@ -1,5 +1,5 @@
-"""Run by ComfyUI's own Python, outside of a server: recorded forward passes of video models through
-ComfyUI's U-Net, with this pack's layers in it.
+"""Run by ComfyUI's own Python, without a server: recorded forward passes of video models through
+ComfyUI's U-Net, with this pack's layers injected.
 
 python inside_svd.py COMFYUI CASE ...      (folders of cases; answers with JSON: the largest error
 of every output over its largest value, by case)
@@ -14,7 +14,7 @@ from inside import ROOT, begin
 
 
 def put_in(model):
-    """A MODEL of ComfyUI's with the layers of a video model of core's in it."""
+    """A MODEL of ComfyUI with the layers of this project's video model injected."""
     from videoldm.core.networks.temporal_layers import FULL_STRENGTH
     from videoldm.nodes.host.comfyui.layers import inject
     from videoldm.nodes.host.comfyui.loaders import _loaded_layers
@@ -27,7 +27,7 @@ def put_in(model):
 
 
 def through(patcher, frames, x, steps, context, y=None, image_only=None):
-    """The answer [(b t) c h w] of the MODEL's own forward pass, wrappers included."""
+    """The output [(b t) c h w] of the MODEL's own forward pass, wrappers included."""
     import copy
 
     from videoldm.core.networks.conditions import Conditions
@@ -43,7 +43,7 @@ def apart(got, wanted) -> float:
 
 
 def image_to_video(case) -> dict[str, float]:
-    """Each run with the layers by site, and those that ComfyUI's own class knows through that."""
+    """Errors of each run with injected layers, and with ComfyUI's own class if that supports it."""
     import torch
     from svd_cases import UNET, svd, unet_of
     from videoldm.core.networks.layers.positions import sinusoid
@@ -75,8 +75,8 @@ def image_to_video(case) -> dict[str, float]:
 
 
 def sampled(case, model, core) -> dict[str, float]:
-    """One guided evaluation by our sampler's denoisers: of core's model, of a MODEL with our layers
-    in it, and of a MODEL as ComfyUI's own loader gives it."""
+    """Errors of one guided evaluation by a MODEL with our layers and by a MODEL as ComfyUI's own
+    loader returns it, against this project's model."""
     import torch
     from comfy_extras.nodes_video_model import VideoLinearCFGGuidance
     from videoldm.core.families.svd_sampling import denoiser
@@ -107,7 +107,7 @@ def sampled(case, model, core) -> dict[str, float]:
 
 
 def comfyui_model(config: dict, unet):
-    """A MODEL of ComfyUI's own class, around its own U-Net."""
+    """A MODEL of ComfyUI's own class around its own U-Net."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -124,7 +124,7 @@ def comfyui_model(config: dict, unet):
 
 
 def own_class(config: dict, merge: str):
-    """ComfyUI's own video U-Net of a case; None for options that it has not."""
+    """ComfyUI's own video U-Net of a case; None for options that it does not have."""
     import comfy.ops
     import torch
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -170,8 +170,8 @@ def text_to_video(case) -> dict[str, float]:
 
 
 def decoded() -> dict[str, float]:
-    """The temporal decoder of published size as ComfyUI's own VAE, in chunks whatever memory is
-    free; random weights."""
+    """Errors of the full-size temporal decoder, with random weights, as ComfyUI's own VAE: decoded
+    in chunks although memory seems to be short, and frame by frame."""
     import comfy.sd
     import torch
     from svd_toys import manifest

@@ -1,5 +1,5 @@
-"""Run by ComfyUI's own Python, outside of a server: a toy of two text encoders by ComfyUI's own
-classes, its prompts, and videos by motion modules in it, with a ControlNet, too.
+"""Run by ComfyUI's own Python, without a server: a toy with two text encoders in ComfyUI's own
+classes, its prompts, and videos with motion modules and a ControlNet.
 
 python inside_two_encoders.py COMFYUI FOLDER     (FOLDER holds toy.safetensors, layers.safetensors,
 hints.safetensors and asked.json; writes found.safetensors and control.safetensors there)
@@ -14,7 +14,7 @@ from inside import begin
 
 
 def clip_of(state: dict, told: dict):
-    """ComfyUI's CLIP of two encoders, of other sizes."""
+    """ComfyUI's CLIP with two encoders of toy sizes, and its tokenizer."""
     import comfy.sd1_clip
     import comfy.sdxl_clip
 
@@ -32,7 +32,7 @@ def clip_of(state: dict, told: dict):
 
 
 def model_of(state: dict, told: dict):
-    """ComfyUI's U-Net, of other sizes, on a MODEL."""
+    """A MODEL with ComfyUI's U-Net at toy size."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
@@ -41,7 +41,7 @@ def model_of(state: dict, told: dict):
     known = comfy.supported_models.SDXL({})
     known.unet_config = told["unet"]
     model = comfy.model_base.SDXL(known)
-    # The published numbers of sizes have sinusoids of 256.
+    # Published models embed each size in 256 sinusoids.
     model.embedder = type(model.embedder)(told["sizes"])
     prefix = "model.diffusion_model."
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -50,7 +50,7 @@ def model_of(state: dict, told: dict):
 
 
 class Clip:
-    """What ComfyUI's nodes call of its CLIP."""
+    """The methods of CLIP that ComfyUI's nodes call."""
 
     def __init__(self, model, tokenizer):
         self.model, self.tokenizer = model, tokenizer
@@ -65,20 +65,20 @@ class Clip:
 
 
 def told_apart(clip: Clip, told: dict):
-    """By ComfyUI's node with a prompt for each encoder, and with sizes."""
+    """A conditioning by ComfyUI's node with a prompt for each encoder, and sizes."""
     from comfy_extras.nodes_clip_sdxl import CLIPTextEncodeSDXL
 
     return CLIPTextEncodeSDXL.execute(clip, **told["apart"]).args[0]
 
 
 def controlled(model, prompts, folder: Path) -> list:
-    """Both prompts with a ControlNet, which is written to a file as diffusers never names it."""
+    """Both prompts with a ControlNet, whose weights are also written to a file."""
     from safetensors.torch import load_file, save_file
     from server_nodes import TestControlNet
 
     from nodes import ControlNetApplyAdvanced
 
-    # A head for each 64 channels, as all of them are published.
+    # One head for each 64 channels, as in all published ones.
     (control,) = TestControlNet().make(model, num_heads=1, num_head_channels=-1)
     state = control.control_model.state_dict()
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "control.safetensors")

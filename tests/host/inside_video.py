@@ -1,4 +1,4 @@
-"""Checks of inside_sampling.py: our VIDEO as later versions of ComfyUI call it."""
+"""Checks of inside_sampling.py: our VIDEO, called as later versions of ComfyUI call it."""
 
 from fractions import Fraction
 from tempfile import TemporaryDirectory
@@ -7,7 +7,7 @@ FRAMES, WIDTH, HEIGHT = 5, 22, 18
 
 
 class Counted:
-    """A clip in memory that counts how often its frames are asked for."""
+    """A video in memory that counts how often its frames are read."""
 
     def __init__(self):
         import torch
@@ -33,7 +33,7 @@ class Counted:
 
 
 def edits(toys):
-    """Crops and new sizes: what they give, and that nothing is made before."""
+    """The results of crops and resizes, and whether frames are read before they are needed."""
     import torch
     from comfy.utils import common_upscale
 
@@ -60,7 +60,7 @@ def edits(toys):
 
 
 def files(toys):
-    """Sizes and frames of files written with settings that only later versions have."""
+    """Sizes and frame counts of files written with settings that only later versions have."""
     from pathlib import Path
 
     from videoldm.core.media.files import open_video
@@ -82,7 +82,7 @@ def files(toys):
 
 
 def edited_by_others(toys):
-    """A VIDEO of ComfyUI's whose stream source lacks edits that its frames have."""
+    """A VIDEO of ComfyUI whose stream source lacks edits that its frames have."""
     from pathlib import Path
 
     from comfy_api.latest import InputImpl
@@ -106,7 +106,7 @@ def edited_by_others(toys):
 
 
 def trims(toys):
-    """Trims: which frames they give, that nothing is made before, and what cannot be."""
+    """The frames of trims, whether frames are read before they are needed, and impossible trims."""
     import torch
 
     source = Counted()
@@ -128,7 +128,7 @@ def trims(toys):
 
 
 def trimmed_by_core(toys):
-    """Of windows of a file: the frames that ComfyUI decodes and those that we read."""
+    """For trimmed files: [frames that ComfyUI decodes, frames that we read, whether they agree]."""
     from pathlib import Path
 
     import torch
@@ -152,7 +152,7 @@ def trimmed_by_core(toys):
 
 
 def sources(toys):
-    """What others stream from: a file, written once, of a codec that was asked for."""
+    """Whether the stream source is one file, its frames, and codecs of files saved with a codec."""
     from pathlib import Path
 
     import av
@@ -173,7 +173,7 @@ def sources(toys):
 
 
 def transparency(toys):
-    """The alpha of a VIDEO of ours, as ComfyUI has it and as we read it again."""
+    """The shapes of a transparent VIDEO's parts in ComfyUI, and whether we read them back."""
     from types import SimpleNamespace
 
     import torch

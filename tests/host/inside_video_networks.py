@@ -1,5 +1,5 @@
-"""Networks made for video as MODELs of ComfyUI's: our sampling and its own KSampler, against core.
-(Run by ComfyUI's own Python; prints JSON.)"""
+"""Run by ComfyUI's own Python: networks made for video as its MODELs, in our sampling and in its
+KSampler, against this project's core; prints JSON."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ def distance(a, b):
 
 
 def models():
-    """Toy models by what they are given."""
+    """Toy models by their kind of conditioning."""
     toy = lvdm.LvdmHints(autoencoder=toys.AUTOENCODER, task="prediction")
     alone = dict(average=False, first_stage=False)
     crafters = ("videocrafter 1", "videocrafter image")
@@ -61,7 +61,8 @@ def conditioning(model, seed):
 
 
 def one_evaluation(model, sigma):
-    """The denoised frames by both, with guidance where there is text, of given frames if taken."""
+    """The relative error of denoised frames, with guidance and context frames where the model has
+    them."""
     patcher = build_video_patcher(model)
     x = normal(1, FRAMES, model.latent_channels, 8, 8)
     context = None
@@ -79,7 +80,7 @@ def one_evaluation(model, sigma):
 
 
 def core_sampler(model):
-    """ComfyUI's Euler steps on 5-D latents, and core's."""
+    """ComfyUI's Euler steps on 5-D latents against ours."""
     from videoldm.core.diffusion.samplers import sample_euler
 
     patcher = build_video_patcher(model)
@@ -99,7 +100,8 @@ def core_sampler(model):
 
 
 def by_frame(model):
-    """A prompt for each half of the frames: our evaluation, and a step of ComfyUI's own sampler."""
+    """Relative errors with a prompt for each half of the frames: of our evaluation, and of a step
+    of ComfyUI's sampler."""
     patcher, width = build_video_patcher(model), model.network.spec.text
     texts = [normal(1, 7, width, seed=seed) for seed in (1, 5)]
     image = None if model.network.spec.image is None else normal(1, 3, model.network.spec.image)
@@ -122,7 +124,7 @@ def by_frame(model):
 
 
 def autoencoder():
-    """Shapes that ComfyUI's VAE nodes get, and how far a video decoded as a whole is from ours."""
+    """The shapes of latents and frames that ComfyUI's VAE nodes get."""
     module = toys.autoencoder()
     vae = VideoLDMVAE(VideoVAE3D(module))
     images = torch.rand(8, 32, 32, 3, generator=torch.Generator().manual_seed(0))

@@ -1,8 +1,8 @@
-"""The published workflows of networks made for video through ComfyUI's own executor, with toys in
-the place of their files.
+"""Runs the workflows of networks made for video through ComfyUI's own executor, with toys in place
+of their files.
 
-python inside_video_workflows.py COMFYUI BASE NAME ...      (answers with JSON: by workflow what was
-wrong, and the folder's files that it wrote)
+python inside_video_workflows.py COMFYUI BASE NAME ...      (answers with JSON: by workflow, its
+errors and the files that it wrote)
 """
 
 import asyncio
@@ -36,7 +36,7 @@ SERVER = SimpleNamespace(
 
 
 async def run(prompt: dict) -> list[str]:
-    """What is wrong with a prompt, or with its run."""
+    """The errors of a prompt, or of its run."""
     valid, error, outputs, faults = await execution.validate_prompt("toy", prompt, None)
     if not valid:
         return [json.dumps(one, default=str) for one in (error, faults)]

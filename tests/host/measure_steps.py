@@ -1,10 +1,10 @@
-"""How much longer a step of our sampler takes than one of core's KSampler, on the same embedded
-model with the same layers: 8 frames of 64x64 at cfg 3, 45 steps less 5 steps.
+"""Measures the time of a step of our sampler and of ComfyUI's KSampler, on the same embedded model
+with the same layers: 8 frames of 64x64 at cfg 3, as the difference of 45 and 5 steps.
 
 Run with ComfyUI's Python:  python measure_steps.py COMFYUI [REPEATS] [--no-network]
 
-Without the network a step takes a few milliseconds, so that the difference is seen exactly; with it
-the difference is smaller than what two runs of the same differ by on a machine that does more.
+Without the network a step takes a few milliseconds, which shows the difference exactly; with it,
+the difference is smaller than the variation between runs on a busy machine.
 """
 
 import json
@@ -20,7 +20,7 @@ MANY, FEW = 45, 5
 
 
 class Samplers:
-    """Both samplers, by name, for `steps` steps."""
+    """Both samplers; each method samples `steps` steps."""
 
     def __init__(self, host):
         from videoldm.nodes.stages.sampling import VideoRequest
@@ -70,7 +70,7 @@ def cases(host):
 
 
 def with_lora(model):
-    """A clone with a random LoRA on self-attention in the middle of its U-Net."""
+    """A clone with a random LoRA on the self-attention of its U-Net's middle block."""
     import comfy.sd
     import torch
 
@@ -85,7 +85,7 @@ def with_lora(model):
 
 
 def without_network(model):
-    """A clone whose U-Net, layers included, answers with its input."""
+    """A clone whose U-Net, layers included, returns its input."""
     clone = model.clone()
     wrappers = clone.wrappers["diffusion_model"]
     inner, clone.wrappers["diffusion_model"] = wrappers, {}
@@ -95,7 +95,7 @@ def without_network(model):
 
 
 def per_step(sample, case) -> float:
-    """Milliseconds of the processor's time, which does not grow when others use the machine."""
+    """Milliseconds of processor time per step, which other processes hardly affect."""
     taken = {}
     for steps in (FEW, MANY):
         begun = time.process_time()
@@ -105,7 +105,7 @@ def per_step(sample, case) -> float:
 
 
 def measure(host, repeats: int, network: bool) -> dict[str, dict[str, float]]:
-    """Both samplers in turn; the medians, and the least of each."""
+    """The minimum and median time per step of both samplers, run in turn, by case."""
     samplers, found = Samplers(host), {}
     for name, (model, prompts) in cases(host).items():
         case = (model if network else without_network(model), prompts)

@@ -1,6 +1,6 @@
-"""The picture of a template for the README, as ComfyUI's frontend draws it.
+"""Takes the README's picture of a template, as ComfyUI's frontend draws it.
 
-python tests/host/picture.py            writes web/pictures/text_to_video_graph.jpg anew
+python tests/host/picture.py            writes web/pictures/text_to_video_graph.jpg
 """
 
 from __future__ import annotations

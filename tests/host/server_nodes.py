@@ -1,6 +1,6 @@
-"""Custom nodes for the test server: what other packs do to a model, and what tests ask about one.
+"""Custom nodes for the test server: they patch models as other packs do, and report on models.
 
-Copied into the server's custom_nodes; not a part of this pack.
+Copied into the server's custom_nodes; not part of this pack.
 """
 
 import gc
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 
 class TestAttention:
-    """Cross-attention patched as IPAdapter and its kin do: as a patch, or replaced per block."""
+    """Changes cross-attention as IPAdapter and similar packs do, by a patch or per block."""
 
     RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL",), "patch", "test"
 
@@ -37,14 +37,14 @@ class TestAttention:
 
 
 def attend_twice(q, k, v, options):
-    """The text, and what stands for the tokens of an image: those of the text backwards."""
+    """Attention to the text, plus attention to its reversed features in place of image tokens."""
     heads = options["n_heads"]
     image = optimized_attention(q, k.flip(-1), 2 * v.flip(-1), heads)
     return optimized_attention(q, k, v, heads) + image
 
 
 class TestControlNet:
-    """A ControlNet of random weights for the U-Net of a model."""
+    """A ControlNet with random weights for the U-Net of a model."""
 
     RETURN_TYPES, FUNCTION, CATEGORY = ("CONTROL_NET",), "make", "test"
 
@@ -66,7 +66,7 @@ class TestControlNet:
 
 
 class TestSavedControlNet(TestControlNet):
-    """The same with Stable Diffusion 1's 8 heads, also in a file as they are published."""
+    """The same with 8 heads as in Stable Diffusion 1, also saved in the published format."""
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -80,7 +80,7 @@ class TestSavedControlNet(TestControlNet):
 
 
 class TestReport:
-    """What memory management knows of a model, a VAE and a CLIP."""
+    """Reports what memory management knows about a model, a VAE and a CLIP."""
 
     RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "report", "test", True
 
@@ -110,7 +110,7 @@ class TestReport:
 
 
 class TestMemory:
-    """Bytes that the server's process occupies, and forward hooks that U-Nets were left with."""
+    """Reports the bytes of memory of the server's process, and forward hooks left on U-Nets."""
 
     RETURN_TYPES, FUNCTION, CATEGORY, OUTPUT_NODE = (), "measure", "test", True
 

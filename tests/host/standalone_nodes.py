@@ -1,4 +1,4 @@
-"""The nodes of the standalone host, called one by one on the files of a server."""
+"""Calls single nodes of the standalone host on the files of a server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videoldm.nodes.host import host
 
 @contextmanager
 def standalone_nodes(base: Path) -> Iterator[Callable[..., tuple]]:
-    """call(id, **inputs) runs a node with its defaults on models below `base`."""
+    """Yields call(id, **inputs), which runs a node, with defaults, on the models below `base`."""
     before = host.folders, host.policy, host.embed_metadata
     host.configure(models=[base / "models"], input=base / "input", output=base / "output",
                    device="cpu", dtype="fp32")  # fmt: skip

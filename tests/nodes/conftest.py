@@ -19,7 +19,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def configure():
-    """configure(**folders) sets the standalone host's folders until the test ends, on the CPU."""
+    """configure(**folders) sets the standalone host's folders, and the CPU, until the test ends."""
     before = host.folders, host.policy, host.embed_metadata
     yield lambda **folders: host.configure(**folders, device="cpu")
     host.folders, host.policy, host.embed_metadata = before
@@ -37,7 +37,7 @@ def toys(toy_family, tmp_path, monkeypatch, configure):
 
 
 def executed(node_id, inputs):
-    """The result of a node; inputs of a dynamic combo's options have dotted names."""
+    """The result of executing a node; inputs of a dynamic combo's options have dotted names."""
     spec = node_registry()[node_id]
     return spec.execute(**arguments(spec, inputs))
 
@@ -71,7 +71,7 @@ def run_on(configure, tmp_path):
 
 
 SMALL = {"width": 16, "height": 16, "steps": 2, "seed": 3}
-"""Settings of the Video Sampler."""
+"""Settings of the Video Sampler for the toy model."""
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def sample(run, parts):
 
 @pytest.fixture
 def runs(toys, tmp_path, monkeypatch, capsys):
-    """Runs workflows and counts the chunks they make; see `Runs`."""
+    """Runs workflows and counts the chunks that they compute; see `Runs`."""
     from counted_runs import Runs
     from videoldm.core.tasks.chunk_store import ChunkStore
     from videoldm.core.tasks.kept_runs import OUTPUT

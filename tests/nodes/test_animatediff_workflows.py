@@ -1,4 +1,4 @@
-"""AnimateDiff's workflows without ComfyUI, at toy size."""
+"""AnimateDiff's workflows run without ComfyUI, at toy size."""
 
 from __future__ import annotations
 

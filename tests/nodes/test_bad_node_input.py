@@ -1,4 +1,4 @@
-"""Bad input is one sentence with the numbers in it, before anything is sampled."""
+"""Bad input raises a one-sentence error that states the numbers, before anything is sampled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong numbers among a node's own inputs are found before anything runs."""
+"""Invalid values among a node's own inputs are found before anything runs."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ RIGHT = [
 
 
 def node(kind: str, inputs: dict) -> dict:
-    """A node with the defaults of what is not given."""
+    """A node in API format; inputs that are left out have their defaults."""
     spec = REGISTRY[f"VideoLDM_{kind}"]
     initial = {name: one.initial() for name, one in spec.live_inputs(inputs).items()
                if one.kind == "widget" and one.required}  # fmt: skip
@@ -100,7 +100,7 @@ def node(kind: str, inputs: dict) -> dict:
 
 
 def problems(kind: str, inputs: dict) -> list:
-    """What is found in one node, whose wires are allowed to come from anywhere."""
+    """The problems found in one node; its wires may come from anywhere."""
     graph = graph_from_api({"1": {"class_type": "Toy", "inputs": {}}, "2": node(kind, inputs)})
     found = validate(graph, REGISTRY, targets=["2"])
     return [one for one in found if one.node_id == "2"]
@@ -127,7 +127,8 @@ CHECKED = [cls for cls in NODES if cls.validate_inputs]
 
 @pytest.mark.parametrize("cls", CHECKED, ids=lambda cls: cls.__name__)
 def test_only_inputs_that_there_are_can_be_validated(cls):
-    """ComfyUI hands over what the signature names, and leaves its range to the node."""
+    """ComfyUI passes only the inputs that the signature names, and skips its own range check for
+    them."""
     own = inspect.signature(cls.validate_inputs).parameters
     named = {name for name, one in own.items() if one.kind is not one.VAR_KEYWORD}
     assert named <= {one.id for one in cls.define_schema().inputs}

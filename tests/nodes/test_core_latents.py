@@ -1,4 +1,4 @@
-"""Core's nodes in the standalone host that resize latents and images, and keep latents in files."""
+"""Stand-ins for ComfyUI's nodes that resize latents and images and store latents in files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_is_the_same_everywhere_stays(method, size):
 
 def test_the_spherical_mean_keeps_the_length():
     a, b = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 1.0])
-    x = torch.stack([a, b], dim=1)[None, :, None]  # two places beside each other
+    x = torch.stack([a, b], dim=1)[None, :, None]  # two adjacent positions
     middle = resizing.bislerp(x, 3, 1)[0, :, 0, 1]
     torch.testing.assert_close(middle, torch.tensor([2.0, 2.0]) / 2**0.5)
     outer = resizing.bislerp(x, 3, 1)[0, :, 0, [0, 2]]

@@ -1,4 +1,4 @@
-"""Stand-ins for ComfyUI's nodes: their names, and that whole workflows run on them."""
+"""Stand-ins for ComfyUI's nodes have its names, and whole workflows run on them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_ksampler_makes_a_video_of_a_model_with_layers(run):
     video = run("KSampler", model=video_model, **settings)["samples"]
     assert image.shape == video.shape == (3, 4, 4, 4)
     assert not torch.allclose(image, video)
-    # Frames of the image model know nothing of each other, those of the video model do.
+    # Frames of the image model are independent of each other, those of the video model are not.
     fewer = {"samples": torch.zeros(2, 4, 4, 4)}
     settings["latent_image"] = fewer
     assert torch.allclose(run("KSampler", model=model, **settings)["samples"], image[:2], atol=1e-5)
@@ -216,7 +216,7 @@ def test_what_was_finished_of_an_interrupted_video_is_kept(
 
 
 def test_prefixes_are_filled_in_from_other_nodes(toys, tmp_path, monkeypatch):
-    """Both by the command, and where a host hands our node a prefix as it was typed."""
+    """By the command, and by the node itself for hosts that pass the prefix as it was typed."""
     from videoldm.nodes.host.standalone.io import HiddenHolder
     from videoldm.nodes.stages.media import filled_prefix
 

@@ -1,4 +1,4 @@
-"""Core's loaders of one network alone, and videos with sound made by core's nodes."""
+"""Stand-ins for ComfyUI's loaders of a single network, and for its nodes of videos with sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPEC, OPEN_SPEC = toy_spec("plain"), toy_spec("linear")
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Folders for parts of a toy that is a family of its own, and its single file."""
+    """The models folder, with the toy registered as a family of its own."""
     monkeypatch.setitem(SPECS, "toy", SPEC)
     for name in ("diffusion_models", "text_encoders"):
         (tmp_path / "models" / name).mkdir(parents=True)

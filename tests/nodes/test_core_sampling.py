@@ -56,7 +56,7 @@ def test_every_sampler_ends_without_noise(run, toy, name):
 
 
 def test_fresh_noise_is_that_of_the_next_seed(run, toy):
-    """LCM of one more step: what it adds to its first estimate is one draw for the whole batch."""
+    """The noise that LCM adds to its first estimate is one draw for the whole batch."""
     core = toy["model"].core
     latent = {"samples": torch.zeros(3, 4, 4, 4)}
     two = {"sampler_name": "lcm", "scheduler": "normal", "steps": 2, "latent_image": latent}

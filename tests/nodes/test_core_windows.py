@@ -1,4 +1,4 @@
-"""The stand-in for ComfyUI's context windows."""
+"""The stand-in for ComfyUI's Context Windows (Manual)."""
 
 import pytest
 import torch

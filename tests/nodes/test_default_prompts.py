@@ -1,4 +1,4 @@
-"""Default prompts are such as the embedded model was trained on; pages list its words."""
+"""Default prompts are ones that the embedded model was trained on; the docs list its words."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def is_known(prompt: str) -> bool:
 
 
 def can_be_fulfilled(prompt: str) -> bool:
-    """Whether the worlds have scenes that look like it: circles do not rotate, two objects are not
-    the same, every lane is on the road and holds a car at most, none is black at night."""
+    """Whether the worlds have scenes that match the prompt: circles do not rotate, two objects
+    differ, each lane is on the road and holds at most one car, and no car is black at night."""
     things = re.findall(rf"a ({any_of(shapes.COLORS)}) ({any_of(shapes.SHAPES)})", prompt)
     cars = re.findall(r"a (\w+) car in the (\w+) lane", prompt)
     lanes = [lane for _, lane in cars]
@@ -103,7 +103,7 @@ def test_default_prompts_of_the_nodes_can_be_fulfilled(spec):
 
 
 def check(inputs: dict) -> None:
-    """Prompts, segments and boxes among the inputs of a node; wires are none."""
+    """Check the prompts, segments and boxes among the inputs of a node; wires are skipped."""
     for name in ("text", "prompt", "positive", "negative"):
         if isinstance(inputs.get(name), str):
             assert can_be_fulfilled(inputs[name]), inputs[name]

@@ -1,4 +1,4 @@
-"""Deflicker Along Motion, with every kind of OPTICAL_FLOW that a host may give."""
+"""Deflicker Along Motion works with every kind of OPTICAL_FLOW that a host may pass."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 
 
 class Still(torch.nn.Module):
-    """Stands in for RAFT of torchvision: it wants sides divisible by 8 and of at least 128 pixels,
-    and answers with as many flows as it made updates, here of what does not move."""
+    """Stands in for torchvision's RAFT, which takes sides divisible by 8 of at least 128 pixels and
+    returns one flow per update; here there is no motion, so every flow is zero."""
 
     def forward(self, image1, image2, num_flow_updates=12):
         assert image1.shape == image2.shape and image1.dtype == torch.float32

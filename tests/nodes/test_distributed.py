@@ -1,4 +1,4 @@
-"""Chunks that others make: what travels, in which order they come, and how they report."""
+"""Chunks made by other processes: what is sent, in which order chunks arrive, and progress."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ref:
 
 
 class Remote:
-    """A method that runs in a thread, as Ray's actors have them."""
+    """A method that runs in a thread and is called like a method of a Ray actor."""
 
     def __init__(self, executor, method):
         self.executor, self.method = executor, method
@@ -56,7 +56,7 @@ class Remote:
 
 
 class Actor:
-    """A worker in threads of this process."""
+    """A worker that runs in threads of this process."""
 
     def __init__(self):
         import videoldm
@@ -70,7 +70,7 @@ class Actor:
 
 @pytest.fixture
 def pool(monkeypatch):
-    """Two workers in this process, which `--ray` joins."""
+    """Two workers in this process, which `--ray` uses instead of a cluster."""
     made = Pool([Actor(), Actor()], lambda module: module)
 
     @contextmanager
@@ -194,7 +194,7 @@ def test_windows_that_others_make_are_those_that_are_made_here(pool, tmp_path):
 
 
 def test_stages_keep_to_the_workers_that_have_their_weights(pool):
-    """Chunks of two stages, one at a time, as of stages that wait for each other."""
+    """Chunks of two stages run one at a time, as when the stages wait for each other."""
     keys, pixels = torch.nn.Linear(2, 2), torch.nn.Linear(3, 3)
 
     while len(pool.ready) < 2:
@@ -206,7 +206,7 @@ def test_stages_keep_to_the_workers_that_have_their_weights(pool):
 
 
 def test_a_worker_holds_what_its_chunks_took_and_lets_go_of_what_is_gone(pool):
-    """Nothing before its first chunk; and no weights that the command has let go of."""
+    """A worker holds no weights before its first chunk, nor any that the command has released."""
     while len(pool.ready) < 2:
         time.sleep(0.01)
     held = [actor.worker.modules for actor in pool.actors]
@@ -232,7 +232,7 @@ def test_a_worker_holds_what_its_chunks_took_and_lets_go_of_what_is_gone(pool):
 
 
 def test_chunks_that_wait_keep_their_weights(pool):
-    """As windows that were begun ahead, of a model that the command has let go of since."""
+    """As with windows queued ahead of time whose model the command has released since."""
     while len(pool.ready) < 2:
         time.sleep(0.01)
     go = threading.Event()
@@ -316,7 +316,7 @@ def test_without_a_store_chunks_are_made_by_others_all_the_same(pool, run, tmp_p
 
 
 def last_steps(said: str) -> dict[str, tuple[float, float]]:
-    """How far each node had come when it last told."""
+    """The (value, total) of each node's last progress event."""
     told = [one for one in map(json.loads, said.splitlines()) if one["event"] == "progress"]
     return {one["node_id"]: (one["value"], one["total"]) for one in told}
 

@@ -1,4 +1,4 @@
-"""Names from workflows: of inputs in any folder, and prefixes with codes."""
+"""File names in workflows: inputs in any of the folders, and prefixes with codes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_user_may_name_any_file_with_any_ending(folders, tmp_path, monkeypat
     for typed in ("elsewhere.TS", here, f"{here} [input]"):
         assert folders.input_path(folders.named_by_user(typed)) == tmp_path / "elsewhere.TS"
     for typed in ("a.png", "a.png [input]", "no.png", "b.mp4 [output]"):
-        assert folders.named_by_user(typed) == typed  # what is among the inputs comes first
+        assert folders.named_by_user(typed) == typed  # files of the input folder take precedence
 
 
 def test_weights_that_the_user_names_may_lie_anywhere(folders, tmp_path):

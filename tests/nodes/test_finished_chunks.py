@@ -1,4 +1,4 @@
-"""What is told of chunks that were finished before, and of those that follow from a change."""
+"""What a stage reports about cached chunks, and about those that have to be recomputed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEGMENTS = [("a red circle", 1), ("a blue square", 2), ("a red car", 3), ("a blu
 
 
 def asked(text: str, level: str = "segment") -> list[Asked]:
-    """Windows of 4 frames that share 1; "x" was there."""
+    """Windows of 4 frames that overlap by 1, one per character: "x" was cached, "." was not."""
     return [Asked(range(3 * k, 3 * k + 4), level, one == "x") for k, one in enumerate(text)]
 
 

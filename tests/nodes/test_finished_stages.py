@@ -1,4 +1,4 @@
-"""Stages that are finished as a whole: nothing is loaded for them, and they give the same again."""
+"""A stage whose output is stored as a whole loads nothing and returns the same output again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLOWS = flows()
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """The number of times that something was loaded."""
+    """A list with one entry for each access to the loaders."""
     seen, loaders = [], StandaloneHost.loaders.fget
     noted = property(lambda host: seen.append("loaded") or loaders(host))
     monkeypatch.setattr(StandaloneHost, "loaders", noted)
@@ -44,7 +44,7 @@ def test_a_finished_workflow_loads_nothing(runs, loaded, name):
 
 
 def test_a_stage_behind_a_finished_one_is_given_the_same_latents(runs, monkeypatch):
-    """They lie in several files."""
+    """The latents are stored in several files."""
     monkeypatch.setattr(stage_outputs, "HELD", 1000)
     flow = copy.deepcopy(FLOWS["interpolation"])
     runs(flow)
@@ -99,7 +99,7 @@ def test_what_is_removed_while_the_workflow_runs_is_told(runs, monkeypatch):
 def test_files_that_change_while_a_stage_runs_do_not_count_as_those_it_was_made_from(
     runs, monkeypatch
 ):
-    """What was made of the old file is not taken for what the new one would give."""
+    """Chunks computed from the old file are not reused for the new one."""
     flow, of, write = FLOWS["single clip"], FileHashes.of, ChunkStore.write
     changed = []
     monkeypatch.setattr(FileHashes, "of", lambda own, path: of(own, path) + "".join(changed))
@@ -191,7 +191,7 @@ def test_a_finished_workflow_does_without_the_libraries_of_networks(runs):
 
 
 def test_frames_that_were_removed_are_decoded_again_alone(runs):
-    """Their VAE comes with the model, which nothing is left to be made with."""
+    """The VAE comes with the model, although no chunk is left for the model to compute."""
     flow = FLOWS["upsampling, video"]
     runs(flow)
     expected = runs.video()
@@ -203,7 +203,7 @@ def test_frames_that_were_removed_are_decoded_again_alone(runs):
 
 
 def test_inputs_that_come_for_another_stage_change_nothing(runs):
-    """A sampler that is not finished shares all but the context of one that is."""
+    """An unfinished sampler shares all inputs except the context with a finished one."""
     flow = copy.deepcopy(FLOWS["prediction"])
     flow["7"]["inputs"] |= {"model": ["12", 0], "context": ["6", 0]}
     del flow["7"]["inputs"]["strategy.prediction_model"]

@@ -1,4 +1,4 @@
-"""FreeInit on a MODEL: our sampler and the stand-in for core's sample as core's function does."""
+"""FreeInit on a MODEL takes effect in the Video Sampler and in the stand-in for KSampler."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from videoldm.nodes.choices import FREQUENCY_FILTERS
 
 @pytest.fixture
 def again(run, video_model):
-    """again(iterations) is a video model with FreeInit on it."""
+    """again(iterations) returns a video model with FreeInit on it."""
     return lambda count: run("VideoLDM_FreeInit", model=video_model(), iterations=count)
 
 
@@ -83,6 +83,6 @@ def test_it_has_no_effect_on_the_other_models_of_a_strategy(
     for name in ("FreeInit", "Reference Window"):
         words = f"{name} on the interpolation_model has no effect in hierarchical"
         assert words in caplog.text
-    assert "the prediction_model" not in caplog.text  # it has the FreeInit of the sampler's model
+    assert "the prediction_model" not in caplog.text  # it takes the FreeInit of the sampler's model
     sample(video_model(), frames=18, **strategy("hierarchical", **how))
     assert "FreeInit on the prediction_model has no effect in hierarchical" in caplog.text

@@ -1,4 +1,4 @@
-"""Runs on a disk, a tmpfs of its own, that is full, cannot be written to, or loses a folder."""
+"""Runs on a disk (a tmpfs) that is full, read-only, or loses a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The standalone host: layouts, folders, devices, and V3 classes as specs."""
+"""The standalone host: tensor layouts, devices, folders, and specs of V3 classes."""
 
 from __future__ import annotations
 

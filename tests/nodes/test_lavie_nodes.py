@@ -1,4 +1,4 @@
-"""LaVie through the nodes: loading by what files hold, and the stages as they were published."""
+"""LaVie through the nodes: files are loaded by their content, stages match the published ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(models, run_on):
 
 @pytest.fixture
 def image(run):
-    """MODEL, CLIP and VAE of toy Stable Diffusion 1.4, and two prompts."""
+    """MODEL, CLIP and VAE of a toy Stable Diffusion 1.4, and two encoded prompts."""
     return with_prompts(run, *run("VideoLDM_LoadImageModel", model=toys.SD))
 
 

@@ -1,4 +1,4 @@
-"""LaVie's workflows: four options in one file, the originals' settings, and a run at toy size."""
+"""LaVie's workflows: four options in one file, the published settings, and runs at toy size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(name):
 
 
 def switched(ui, modes):
-    """The workflow after a user bypassed or muted the groups whose titles begin so."""
+    """The workflow with groups, given by the start of their titles, bypassed or muted."""
     for group in ui["groups"]:
         mode = next((m for begin, m in modes.items() if group["title"].startswith(begin)), 0)
         x, y, width, height = group["bounding"]
@@ -48,7 +48,7 @@ def switched(ui, modes):
 
 
 def check_same(converted, twin):
-    """Inputs that nodes have gained since a twin was written have their defaults."""
+    """Inputs that nodes have gained since the API twin was written have their defaults."""
     assert converted.keys() == twin.keys()
     registry = node_registry()
     for key, node in twin.items():
@@ -63,7 +63,7 @@ def check_same(converted, twin):
 
 
 def values(name):
-    """Inputs by the title of their node."""
+    """The inputs of each node, by its title."""
     return {node["_meta"]["title"]: node["inputs"] for node in read(f"api/{name}").values()}
 
 

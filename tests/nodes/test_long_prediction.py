@@ -1,5 +1,5 @@
-"""The workflow `long_video_prediction`, with layers as the recipe makes them over a toy of the
-image model that it names; the names of both workflows of prediction are those of recipes."""
+"""The workflow `long_video_prediction` runs with layers as its recipe builds them, on a toy image
+model; both prediction workflows name the files that their recipes write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot fit into memory is refused before work starts, or by a flag is not."""
+"""Work that cannot fit into memory is refused before it starts, unless a flag turns that off."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wires(run):
 
 @pytest.fixture
 def free(monkeypatch):
-    """free(bytes) says how much memory there is."""
+    """free(bytes) sets how much memory seems to be free; None: unknown."""
 
     def set_free(size):
         monkeypatch.setattr(sys.modules[StandaloneHost.__module__], "free_memory", lambda _: size)

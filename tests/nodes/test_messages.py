@@ -1,4 +1,4 @@
-"""Messages name what a user knows: models, files and nodes."""
+"""Messages name what users know: models, files and nodes."""
 
 from __future__ import annotations
 

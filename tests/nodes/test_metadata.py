@@ -1,4 +1,4 @@
-"""What is written into saved files is JSON for every reader."""
+"""Metadata of saved files is strict JSON, without NaN or infinity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_numbers_that_json_does_not_have_become_null():
     texts = workflow_texts(hidden)
     assert strict(texts["prompt"]) == PLAIN and strict(texts["workflow"]) == {"nodes": [None]}
     assert texts == StandaloneHost().metadata(hidden)
-    assert math.isnan(PROMPT["1"]["inputs"]["cfg"])  # What runs stays as it was.
+    assert math.isnan(PROMPT["1"]["inputs"]["cfg"])  # The running prompt is not changed.
     assert workflow_texts(SimpleNamespace(prompt=None, extra_pnginfo=None)) == {}
 
 

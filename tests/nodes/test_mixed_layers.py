@@ -1,4 +1,4 @@
-"""Temporal layers of several families in one personalised image model, with a LoRA merged in."""
+"""Temporal layers of several families in one image model, also one with a LoRA merged in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from videoldm.core.networks.sites import UNetLayout
 
 @pytest.fixture
 def layers(run, tmp_path):
-    """layers(variant) loads motion modules for the toy model, or for another layout."""
+    """layers(variant, layout) loads motion modules, by default for the toy model's layout."""
 
     def load(variant: str, layout: UNetLayout = LAYOUT):
         config = toy_config(variant, layout=layout, heads=8, norm_groups=32)

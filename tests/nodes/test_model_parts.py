@@ -1,4 +1,4 @@
-"""Files with parts of a model, in nodes: what is there works, what is not says so when used."""
+"""Files with only some parts of a model: those work, and using a missing part is an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = toy_spec("plain")
 
 @pytest.fixture
 def checkpoints(toys, tmp_path, monkeypatch):
-    """models/checkpoints, where the toy counts as a published model."""
+    """models/checkpoints, with the toy registered as a published model."""
     monkeypatch.setitem(sd.SPECS, "toy", SPEC)
     folder = tmp_path / "models" / "checkpoints"
     folder.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_the_list_of_models_survives_what_cannot_be_read(tmp_path):
 
 
 def test_the_names_of_models_are_those_of_the_models(toy_family):
-    """The sizes that the table calls embedded are those of the files that come with the project."""
+    """The sizes that the table calls embedded are those of the embedded model's files."""
     for name, words in (
         ("image_model", "the embedded model"),
         ("upsampler", "the embedded upsamp"),

@@ -1,4 +1,4 @@
-"""What is promised about the nodes: schemas, frozen names, thin bodies, light imports."""
+"""What the nodes promise: complete schemas, frozen names, short bodies, light imports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from videoldm.core.diffusion import samplers as sampling
-from videoldm.core.diffusion.guidance import guided  # noqa: F401 (core is importable beside the nodes)
+from videoldm.core.diffusion.guidance import guided  # noqa: F401 (core can be imported beside the nodes)
 from videoldm.core.diffusion.samplers import SAMPLERS
 from videoldm.core.diffusion.schedules import SIGMA_LISTS
 from videoldm.nodes import NODES, choices, node_registry
@@ -23,7 +23,7 @@ NODE_FILES = sorted(Path(inspect.getfile(NODES[0])).parent.glob("*.py"))
 
 
 def names(inputs, prefix=""):
-    """The names of inputs, those that a choice opens behind it: strategy=prediction: window."""
+    """The names of inputs, followed by those of dynamic combos: strategy=prediction: window."""
     for one in inputs:
         yield f"{prefix}{one.name}"
         for choice, opened in (one.dynamic or {}).items():
@@ -40,9 +40,9 @@ def described(specs):
 
 
 def test_ids_and_input_names_are_frozen():
-    """Saved workflows name them: an input may be added, at the end of its list, and none changed.
+    """Saved workflows name them: inputs may only be added, and none may be renamed or removed.
 
-    Those of the Video Sampler were written anew, by strategy, before the first release.
+    Those of the Video Sampler were regrouped by strategy before the first release.
     """
     registry = node_registry()
     found = described(registry[one.define_schema().node_id] for one in NODES)
@@ -58,7 +58,7 @@ def test_ids_and_input_names_are_frozen():
 
 
 def all_inputs(inputs):
-    """Inputs, and those that their choices open."""
+    """The inputs, and those of their dynamic combos' options."""
     for one in inputs:
         yield one
         for option in getattr(one, "options", None) or ():
@@ -96,7 +96,7 @@ def test_defaults_are_valid(cls):
 
 
 def test_widgets_come_before_optional_sockets():
-    """The frontend lists required inputs first: this order is the order of saved values."""
+    """The frontend lists required inputs first, and saves widget values in that order."""
     for cls in NODES:
         optional = [bool(one.optional) for one in cls.define_schema().inputs]
         assert optional == sorted(optional), cls.__name__

@@ -1,4 +1,4 @@
-"""Files of this project's own format in the models folder: what was chosen is what is loaded."""
+"""The chosen file of this project's own format is the one that is loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def checkpoints(toys, toy_family, tmp_path):
 
 
 def another(path, target, change=0.25):
-    """A file of the same kind whose floating weights are larger by `change`."""
+    """Write a copy whose floating-point weights are larger by `change`; returns its state dict."""
     state = {k: v + change if v.is_floating_point() else v for k, v in read_state(path).items()}
     save(target, state, read_header(path), dtype=None)
     return state

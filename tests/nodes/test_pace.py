@@ -1,4 +1,4 @@
-"""Time left: in proportion to what was done since the first report, and not told too often."""
+"""Time left is estimated from the speed since the first report, and not reported too often."""
 
 from __future__ import annotations
 

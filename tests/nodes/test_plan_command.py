@@ -1,4 +1,4 @@
-"""`videoldm plan`."""
+"""`videoldm plan` draws the noise levels of every strategy."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prompts: weights, chunks, and the prompt that a frame gets."""
+"""Prompts: weights, chunks of tokens, and the prompt of each frame."""
 
 from __future__ import annotations
 

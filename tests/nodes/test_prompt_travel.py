@@ -1,4 +1,4 @@
-"""Prompts that change over the frames: what the texts mean, and what every frame gets."""
+"""Prompts that change over the frames: how they are parsed, and the prompt of each frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KNOWN = {"a": 1.0, "b": 4.0, "c": 9.0}
 
 
 class Encoder:
-    """A host whose prompts are numbers: tokens [1, 1, 1], pooled [1, 1] ten times as large."""
+    """A host that encodes a prompt as a number: tokens [1, 1, 1], pooled [1, 1] ten times that."""
 
     def encode_text(self, clip, text):
         value = KNOWN[text]
@@ -23,7 +23,7 @@ class Encoder:
 
 
 def travelled(text: str, frames: int = 0, rate: float = 15.0) -> tuple[list[float], int]:
-    """What every frame gets of the tokens, and how many frames that makes."""
+    """(The token value of each frame, the number of frames)."""
     conditioning, total = segments_conditioning(
         Encoder(), None, text, Clock(frames=frames, rate=rate)
     )
@@ -40,7 +40,7 @@ def values(found: torch.Tensor, frames: int) -> list[float]:
 @given(st.dictionaries(st.integers(0, 60), st.sampled_from(sorted(KNOWN)), min_size=1, max_size=6),
        st.integers(61, 80))  # fmt: skip
 def test_every_frame_blends_its_two_endpoints(prompts, frames):
-    """Linear interpolation between the prompts beside it, computed from them alone."""
+    """Each frame interpolates linearly between the nearest prompts before and after it."""
     text = ", ".join(f'"{frame}": "{prompt}"' for frame, prompt in prompts.items())
     found, total = travelled(text, frames)
     places = sorted(prompts)
@@ -127,7 +127,8 @@ def test_quotes_and_lines_inside_of_prompts():
 
 
 def test_prompts_that_other_packs_made_for_every_frame():
-    """One prompt whose tokens are a batch: row k is that of frame k, the last one remains."""
+    """One prompt whose tokens are a batch: row k belongs to frame k, and the last row to all later
+    frames."""
     tokens, pooled = torch.arange(6.0).reshape(6, 1, 1), torch.arange(6.0).reshape(6, 1)
     conditioning = [[tokens, {"pooled_output": pooled}]]
     assert text_for(conditioning, [4, 5, 0, 9]).flatten().tolist() == [4, 5, 0, 5]
@@ -144,7 +145,7 @@ def test_without_pooled_text_there_is_none():
 
 
 class Weights:
-    """A host whose prompts are the numbers that stand in them."""
+    """A host that encodes a prompt as the number written in it."""
 
     def __init__(self):
         self.asked = []
@@ -177,7 +178,7 @@ def test_numbers_in_backticks_change_over_the_frames(text, frames, wanted):
 
 
 def test_changing_numbers_fade_as_their_prompt_does():
-    """Each of two prompts is that of the frame, and the share of each is as without numbers."""
+    """Numbers change with the frame, and the two prompts blend as they do without numbers."""
     text = '"0:2": "(a:`0, 10`)", "6:": "(a:`10, 0`)"'
     conditioning, total = segments_conditioning(Weights(), None, text, Clock(frames=11))
     found = values(text_for(conditioning, range(total)), total)

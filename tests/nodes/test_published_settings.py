@@ -1,4 +1,4 @@
-"""Settings that the temporal layers bring: taken where the user names none, else a warning."""
+"""Published settings of the temporal layers are the defaults; unsuitable settings warn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILES = {
 
 @pytest.fixture
 def model_of(run, parts, tmp_path):
-    """model_of(name) is the image model with the motion modules of a toy file in it."""
+    """model_of(name) injects the motion modules of a toy file into the image model."""
 
     def load(name):
         config = toy_config(FILES[name][0], layout=LAYOUT, heads=8, norm_groups=32)

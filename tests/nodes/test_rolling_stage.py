@@ -1,4 +1,4 @@
-"""The Video Sampler's strategy rolling."""
+"""The strategy rolling of the Video Sampler."""
 
 import pytest
 import torch

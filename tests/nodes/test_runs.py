@@ -1,4 +1,4 @@
-"""Finished chunks of workflows: what a change makes anew, and `videoldm runs`."""
+"""Cached chunks of workflows: what a change recomputes, and `videoldm runs`."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_weights_that_were_replaced_count_by_their_contents(runs, toy_family, mo
 
 @pytest.mark.parametrize(("other", "made"), [(("a red car", 5), 7), (("a green star", 3), 4)])
 def test_one_segment_again_takes_what_does_not_depend_on_it(runs, other, made):
-    """36 frames are made in 12 parts of 4 that share 1, and 7 of them see frame 18 or are made from
-    what did. 4 parts see the prompt of the frames 18 to 26, of which the toy model makes the same
-    frames as before: what follows is given the same, and stays."""
+    """36 frames are made in 12 segments of 4 that overlap by 1, and 7 of them see frame 18 or
+    continue one that does. With the other prompt, only the 4 segments that see frames 18 to 26 are
+    recomputed: the toy model makes the same frames from it, so that what follows stays cached."""
     changed = [*SEGMENTS[:2], other, SEGMENTS[3]]
     assert runs(segmented(*SEGMENTS))[SAMPLER] == 12
     assert runs(segmented(*changed))[SAMPLER] == made
@@ -88,12 +88,12 @@ def test_key_frames_and_windows_that_do_not_see_a_segment_stay(runs):
 
 
 def test_a_video_that_is_upsampled_chunk_by_chunk_is_taken_chunk_by_chunk(runs):
-    """20 frames in 5 chunks of 6 that share 2, decoded 6 at a time by the same node."""
+    """20 frames: 5 chunks of 6 that overlap by 2, decoded 6 at a time by the same node."""
     flow = flows()["upsampling, video"]
     assert runs(flow) == {"UpsampleVideo": 5 + 4}
     first = runs.video()
     assert runs(flow) == {} and runs.video() == first
-    assert runs(changed(flow, "5", count=14)) == {"UpsampleVideo": 1}  # Of decoding: its end.
+    assert runs(changed(flow, "5", count=14)) == {"UpsampleVideo": 1}  # the last chunk
     assert runs(changed(flow, "6", seed=8)) == {"UpsampleVideo": 5 + 4}
 
 
@@ -129,7 +129,7 @@ def test_a_disk_that_cannot_be_written_to_is_told_and_the_video_made(runs, monke
     runs(flows()["single clip"])
     assert runs.video() == expected
     told = [text for texts in runs.result["warnings"].values() for text in texts]
-    assert sum("no space left on device" in text for text in told) == 2  # of two nodes
+    assert sum("no space left on device" in text for text in told) == 2  # two nodes
 
 
 def test_long_latents_are_mapped_and_the_same(runs, monkeypatch):

@@ -1,4 +1,4 @@
-"""Set-ups that cannot give sense: the rules, and that the nodes of both kinds ask them."""
+"""Warnings about setups that cannot give a sensible result: the rules, and nodes that use them."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_layers_of_lavie_have_the_task_of_their_network(kind, task):
 
 @pytest.fixture
 def told(toys):
-    """The sentences that nodes warn with."""
+    """The warnings of nodes, as a list."""
     found: list[str] = []
     token = current_call.set(Call("1", "Toy", warn=found.append))
     yield found
@@ -163,7 +163,7 @@ def wires(run):
 
 
 def injected(run, model, task):
-    """The toy image model with layers that were trained for a task, on 5 frames."""
+    """The toy image model with layers marked as trained for a task, on 5 frames."""
     layers = run("VideoLDM_LoadTemporalLayers", layers="embedded: prediction")
     trained = dataclasses.replace(layers.spec.trained, task=task)
     layers.spec = dataclasses.replace(layers.spec, trained=trained)

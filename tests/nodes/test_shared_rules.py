@@ -1,4 +1,4 @@
-"""Rules that both hosts compute, told by plain values: none of these needs a host."""
+"""Rules that both hosts share, tested on plain values without a host."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_facts_of_sets_of_layers():
 
 
 def test_facts_of_an_upsampler():
-    """Its own task stands before that of layers in it, which adapt it."""
+    """Its own task takes precedence over that of injected layers, which only adapt it."""
     trained = TrainedNetwork(task="upsampling", max_noise_level=30)
     image = dataclasses.replace(IMAGE, concatenated=3)
     found = facts({"task": "prediction"}, image=image, trained=trained)

@@ -1,4 +1,4 @@
-"""Sound between the nodes: from a file to AUDIO, and with pictures into a file; rates of videos."""
+"""Sound is loaded from files as AUDIO and saved with the frames; videos keep their frame rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOAD, SAVE = "VideoLDM_LoadVideo", "VideoLDM_SaveVideo"
 
 
 def steps(seconds: float) -> torch.Tensor:
-    """Sound [1, samples] whose level tells the second it belongs to."""
+    """Sound [1, samples] whose level encodes the second: 0.1, 0.2, and so on."""
     return (torch.arange(int(seconds * RATE)) // RATE + 1).float()[None] / 10
 
 
@@ -25,7 +25,7 @@ def seconds_of(waveform: torch.Tensor) -> list[int]:
 
 @pytest.fixture
 def clip(toys, tmp_path):
-    """Six seconds at 4 frames a second."""
+    """Six seconds at 4 frames per second."""
     path = tmp_path / "input" / "a.mp4"
     frames = torch.rand(24, 3, 16, 16) * 2 - 1
     write_video(path, [frames], frame_rate=4, audio=AudioClip(steps(6), RATE))

@@ -1,4 +1,4 @@
-"""Every node of the pack runs at toy size, and the stages fit together."""
+"""The stages run at toy size and fit together."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_frames_share_noise_as_the_layers_that_came_last_were_trained(toys, vide
             noise = sampling.noise(1, range(8)).initial(x)[0].flatten(1)
             found = torch.corrcoef(noise)
             assert abs(found[0, 3] - correlation) < 0.1
-            assert abs(found[0, 5] - other) < 0.1  # in the next segment, if there are any
+            assert abs(found[0, 5] - other) < 0.1  # in the next segment, if there is one
 
 
 def test_sliding_windows_give_the_length_asked_for(sample, video_model):
@@ -141,7 +141,7 @@ def test_video_to_video_starts_from_the_video(sample, video_model):
         chosen = strategy("video to video", latent=clip, denoise=denoise)
         return sample(model, seed=8, **chosen, **{"frames": 4, **more})["samples"]
 
-    # With another seed: the noise that a clip was made of would lead back to it.
+    # With another seed, because the noise that the video was made from would lead back to it.
     near, far = changed(0.01, steps=1), changed(0.9)
     distance = [(x - clip["samples"]).abs().mean() for x in (near, far)]
     assert distance[0] < 0.5 * distance[1]
@@ -331,7 +331,7 @@ def test_boxes_change_the_tokens_behind_the_text(run, parts):
 
 
 class _HostCopies(TorchFunctionMode):
-    """Records calls that bring tensors of more than a few numbers to the host."""
+    """Records calls that copy tensors of more than 32 elements to the host."""
 
     def __init__(self):
         super().__init__()

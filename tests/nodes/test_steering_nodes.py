@@ -1,4 +1,4 @@
-"""Keyframe images, cameras and SparseCtrl as nodes of the standalone host."""
+"""Keyframe images and cameras as nodes of the standalone host."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def test_shifts_go_where_they_say(move, axis, sign):
 
 
 def test_turns_go_where_they_say():
-    """x is to the right and y down: tilting up looks to smaller y, and what was upright leans to
-    the left when the camera rolls clockwise."""
+    """x points right and y down: tilting up looks towards smaller y, and a clockwise roll turns the
+    camera's x axis down, so that upright things lean to the left."""
     up, rolled = (
         torch.linalg.inv(camera_path(move, 2).world_to_camera)[-1]
         for move in ("tilt up 30", "roll clockwise 30")

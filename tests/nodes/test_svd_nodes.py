@@ -1,4 +1,4 @@
-"""Stable Video Diffusion through the nodes: as a whole, its decoder alone, its layers alone."""
+"""Stable Video Diffusion through the nodes: as a whole, only its decoder, only its layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH, HEIGHT, FRAMES = 32, 16, 4
 SIZE = dict(width=WIDTH, height=HEIGHT)
 PUBLISHED = dict(steps=2, cfg=2.5, sampler_name="euler", schedule="as published", seed=3)
 ROUNDING = 1e-4
-"""Of the largest value: the nodes go through the VE form at sigma 700."""
+"""Tolerance relative to the largest value: the nodes sample in the VE form, from sigma 700."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def image(seed=1, height=24, width=40):
 
 
 def start(run, loaded, **changes):
-    """The prompts of a start image by name."""
+    """The positive and negative conditioning of a start image, by input name."""
     _, _, vision, vae = loaded
     values = dict(clip_vision=vision, vae=vae, image=image(), **SIZE) | changes
     made = run("VideoLDM_StartImage", **values)
@@ -58,7 +58,7 @@ def sample(run, model, prompts, frames=FRAMES, **changes):
 
 
 def reference(models, prompts, *, first_scale=2.5, last_scale=2.5, frames=FRAMES):
-    """What core makes of the same start image, by itself."""
+    """The latents that core samples from the same start image without the nodes."""
     tokens, more = prompts["positive"][0]
     given = StartImage(embedding=tokens, latents=more["concat_latent_image"])
     core = svd.load(models / "checkpoints" / toys.FILE).model
@@ -165,7 +165,7 @@ def test_an_encoded_image_may_take_the_place_of_the_start_image(run, loaded):
     context = {"samples": prompts["positive"][0][1]["concat_latent_image"]}
     made = sample(run, loaded[0], prompts, context=context)
     plain = sample(run, loaded[0], prompts)
-    torch.testing.assert_close(made[:1], context["samples"])  # The given frame itself stays.
+    torch.testing.assert_close(made[:1], context["samples"])  # The given frame is kept.
     torch.testing.assert_close(made[1:], plain[1:], atol=1e-3, rtol=1e-3)
 
 
@@ -251,7 +251,7 @@ def test_the_decoder_alone_decodes_any_latents_in_blended_chunks(run, loaded):
     blended = decoded(chunk=6, overlap=2)
     parts = torch.cat(list(decode(vae, raw, chunk=4, reach=1)), dim=1)[0]
     torch.testing.assert_close(blended, (parts.movedim(1, -1) / 2 + 0.5).clamp(0, 1))
-    assert not torch.allclose(blended, whole)  # It is not local: the chunk is a setting.
+    assert not torch.allclose(blended, whole)  # The decoder is not local.
     with pytest.raises(ValueError, match="overlap 4 must be at most half of chunk 6"):
         decoded(chunk=6)
     again = run("VideoLDM_TemporalVAEEncode", images=torch.rand(2, 16, 32, 3), vae=vae)
@@ -290,7 +290,7 @@ def test_frames_that_are_images_of_their_own_are_left_to_the_image_model(run, lo
 
     video, some, every = (with_images(text) for text in ("", "1", "all"))
     alone = sample(run, ejected, prompts)
-    # The same modules, opened: their sums are in another order.
+    # The same modules run layer by layer, which adds in a different order.
     torch.testing.assert_close(every, alone, rtol=0, atol=1e-4 * float(alone.abs().max()))
     assert not torch.allclose(some[0], alone[0], atol=1e-3) and not torch.allclose(some, video)
     for wrong, match in (("1-", "must be a number or a range"), ("3-1", "end before they begin")):

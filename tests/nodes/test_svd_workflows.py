@@ -1,4 +1,4 @@
-"""Workflows of Stable Video Diffusion and ModelScope: as published, and run at toy size."""
+"""Workflows of Stable Video Diffusion and ModelScope have the published settings and run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command on terminals that know ASCII alone, with titles and file names of all languages."""
+"""The command on ASCII-only terminals, with titles and file names in any language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Textual inversions in prompts: how they are found, read and put among the words."""
+"""Textual inversions in prompts: how they are found, read and inserted between the words."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def encoder():
 
 @pytest.fixture
 def said(monkeypatch):
-    """What the user is warned of."""
+    """The warnings that the user sees, as a list."""
     heard: list[str] = []
     monkeypatch.setattr(host, "warn", heard.append)
     return heard
@@ -39,7 +39,7 @@ def clip(encoder, tmp_path):
 
 
 def words(encoder, text: str) -> torch.Tensor:
-    """The encoder's own vectors [n, d] of some words."""
+    """The encoder's own token embeddings [n, d] of some words."""
     ids = ClipTokenizer()(text, add_special_tokens=False)["input_ids"]
     return encoder.get_input_embeddings().weight[ids]
 

@@ -1,4 +1,4 @@
-"""Two runs of the command into one folder: both save what is theirs, whatever they save."""
+"""Two simultaneous runs into one folder each save all of their own files, of every kind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def node(class_type: str, **inputs) -> dict:
 
 
 def workflow(kind: str, number: int) -> dict:
-    """Saves the clip, or latents of the size, that belong to this run."""
+    """A workflow that saves the video (or latents of the size) of run `number`."""
     load = node("VideoLDM_LoadVideo", file=f"{number}.mp4", start=0, count=0, stride=1, width=0,
                 height=0, fit="crop", multiple_of=8)  # fmt: skip
     if kind == "SaveLatent":
@@ -53,7 +53,7 @@ for line in sys.stdin:
         code = main(told["arguments"])
     print(code, flush=True)
 """
-"""A process that runs the command whenever it is told to, with everything imported before."""
+"""A process that imports everything once and then runs the command for each line of stdin."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def workers():
 
 
 def pair(workers, folder: Path, kinds: tuple[str, str]) -> None:
-    """Both runs at once; fails unless every file is there, whole, and of the run that names it."""
+    """Run both at once; fails unless each reports its own files and all of them are complete."""
     lines = []
     for number, kind in enumerate(kinds):
         flow = folder / f"{number}.json"

@@ -1,4 +1,4 @@
-"""Upsample Video from a VIDEO to a VIDEO, chunk by chunk."""
+"""Upsample Video turns a VIDEO into a VIDEO chunk by chunk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NODE, STEPS = "VideoLDM_UpsampleVideo", {"steps": 2, "chunk": 4, "overlap": 1}
 
 @pytest.fixture
 def upsampled(run, parts):
-    """upsampled(images, **inputs) -> (LATENT, VIDEO)"""
+    """upsampled(images, **inputs) returns (LATENT, VIDEO)."""
     model, _, vae = run("VideoLDM_LoadUpsampler").values
     prompts = {name: parts[name] for name in ("positive", "negative")}
 
@@ -31,7 +31,7 @@ def upsampled(run, parts):
 
 @pytest.fixture
 def small():
-    """7 frames of 12x8 at 5 a second, with sound, that come 3 at a time; what was asked for."""
+    """A VIDEO of 7 frames of 12x8 at 5 per second, with sound, in chunks of 3."""
     pixels = torch.rand(7, 3, 8, 12, generator=torch.Generator().manual_seed(1)) * 2 - 1
     sound = AudioClip(ramp(7 / 5), RATE)
     return StandaloneVideo(VideoStream.from_tensor(pixels, 5, audio=sound, chunk=3))
@@ -65,7 +65,7 @@ def test_no_more_than_a_chunk_is_read_or_decoded_at_a_time(upsampled, small, mon
             read.append(len(chunk))
             yield chunk
 
-    monkeypatch.setattr(VideoStream, "frames_tensor", None)  # All frames in memory.
+    monkeypatch.setattr(VideoStream, "frames_tensor", None)  # It would hold all frames in memory.
     stream = VideoStream(counted, small.stream.frame_rate, 7, 12, 8)
     _, video = upsampled(StandaloneVideo(stream))
     assert read == [3, 3, 1]

@@ -1,4 +1,4 @@
-"""Files of Stable Video Diffusion and ModelScope through the nodes that load models."""
+"""Stable Video Diffusion through Load Temporal Layers, and the wording of tasks."""
 
 from __future__ import annotations
 

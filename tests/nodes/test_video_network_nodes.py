@@ -1,4 +1,4 @@
-"""Networks made for video through the nodes: loading, sampling in latent frames, their VAE."""
+"""Networks made for video through the nodes: loading, sampling in latent frames, and their VAE."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ FACTORS = Autoencoder3DConfig(width=16, factors=(2, 2, 2), scale=0.5, shift=1.5)
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A network that is given frames with its autoencoder beside it, and one for text alone."""
+    """A network conditioned on frames with its autoencoder beside it, one conditioned on text, and
+    one file with raw and averaged weights."""
     folder = tmp_path_factory.mktemp("models") / "videoldm"
     lvdm.save_model(folder / "own.safetensors", toys.network("given frames"), FACTORS, {})
     embedded_header = lvdm.autoencoder_header(FACTORS, {})
@@ -48,7 +49,7 @@ def run(models, run_on):
 
 @pytest.fixture
 def own(run):
-    """MODEL, VAE and the prompt without words of the network that is given frames."""
+    """MODEL, VAE and the empty prompt of the network conditioned on frames."""
     model, _, _, vae, clip = run("VideoLDM_LoadVideoModel", model="own.safetensors")
     return model, vae, host.encode_text(clip, "")
 
@@ -103,7 +104,7 @@ def test_as_published_a_third_of_the_gaps_is_filled_in(run, own, caplog):
     assert "as published, the video has 18 frames, not 40" in caplog.text
     right = sampled(run, own, frames=40, **strategy("hierarchical", **SCRIPT,
                                                     interpolation_model=own[0]))  # fmt: skip
-    assert torch.equal(made[:, :, 0], right[:, :, 0])  # the first window is given nothing
+    assert torch.equal(made[:, :, 0], right[:, :, 0])  # the first window has no context
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_long_video_is_decoded_in_blended_chunks(run, own):
     chunks = run("VideoLDM_TemporalVAEDecode", samples=samples, vae=own[1], chunk=12, overlap=4)
     whole = run("VideoLDM_TemporalVAEDecode", samples=samples, vae=own[1], chunk=24)
     assert chunks.shape == whole.shape == (24, 16, 16, 3)
-    assert (chunks - whole).abs().mean() < 0.1  # it is not local, and so not the same
+    assert (chunks - whole).abs().mean() < 0.1  # close, but not equal: the decoder is not local
 
 
 def test_an_image_stands_beside_the_prompt(run):

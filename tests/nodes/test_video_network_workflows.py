@@ -1,4 +1,4 @@
-"""The published workflows of networks made for video without ComfyUI, with toys in their place."""
+"""The workflows of networks made for video run without ComfyUI, with toys as the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load Video and Save Video: parts by time, back and forth, transparency, lengths, what is lost."""
+"""Load Video and Save Video: trimming by time, ping-pong, transparency, lengths, and warnings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOAD, SAVE = "VideoLDM_LoadVideo", "VideoLDM_SaveVideo"
 
 @pytest.fixture
 def clip(toys, tmp_path):
-    """3 s at 8 frames a second, whose frames tell their numbers and whose sound tells the time."""
+    """3 s at 8 frames per second; frames encode their numbers, and the sound encodes the time."""
     path = tmp_path / "input" / "a.mov"
     write_video(path, [marked(range(24))], frame_rate=8, audio=AudioClip(ramp(3), RATE))
     return "a.mov"
@@ -100,7 +100,7 @@ def test_an_uneven_file_is_warned_of_and_keeps_its_speed_at_a_forced_rate(
 
 
 def see_through(frames: int = 4) -> torch.Tensor:
-    """[t, 4, 32, 48]: grey, opaque on the left half."""
+    """Frames [t, 4, 32, 48]: grey, opaque in the left half and transparent in the right."""
     pixels = torch.zeros(frames, 4, 32, 48)
     pixels[:, 3] = 1
     pixels[:, 3, :, 24:] = -1

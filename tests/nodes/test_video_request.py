@@ -1,4 +1,4 @@
-"""Lengths of a request to the video sampler in latent frames."""
+"""Lengths of a Video Sampler request are converted into latent frames."""
 
 import pytest
 from videoldm.nodes.choices import SLIDING_WINDOWS, VIDEO_TO_VIDEO, WHOLE

@@ -1,4 +1,4 @@
-"""Warnings of nodes: how a host hands them on, and how the command shows them."""
+"""Warnings of nodes: how a host passes them on, and how the command prints them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videoldm.nodes.host.standalone.registry import build_registry
 
 
 class Doubt(io.ComfyNode):
-    """Warns twice in the same words and once in others."""
+    """Warns twice with the same text and once with another."""
 
     @classmethod
     def define_schema(cls):

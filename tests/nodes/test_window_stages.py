@@ -1,4 +1,4 @@
-"""The Video Sampler's windows, and frames of context at chosen places."""
+"""The Video Sampler's windows, and context frames at chosen positions."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_as_many_places_as_frames_of_context(sample, video_model):
 
 
 def test_settings_that_a_prompt_leaves_out_have_their_defaults():
-    """As ComfyUI hands them over: None."""
+    """ComfyUI passes None for inputs that a prompt leaves out."""
     from videoldm.nodes.stages.strategy import Strategy, read_strategy
 
     given = {"strategy": "sliding windows", "window": 8, "fuse": None, "window_schedule": None}
@@ -68,8 +68,8 @@ def test_settings_that_a_prompt_leaves_out_have_their_defaults():
 
 
 def test_a_second_pass_at_twice_the_size_gives_each_frame_its_own_noise(run, parts, sample):
-    """Of a model of single frames: what a frame becomes depends on the seed and its number alone,
-    not on windows or on how many frames there are."""
+    """With an image model, a frame depends only on the seed and its index, not on the windows or
+    the number of frames."""
     first = sample(parts["model"], frames=9)
     larger = run("LatentUpscaleBy", samples=first, upscale_method="bislerp", scale_by=2.0)
 

@@ -1,4 +1,4 @@
-"""`videoldm validate` warns of what a run would warn of, without loading any weights."""
+"""`videoldm validate` gives the warnings that a run would give, without loading any weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REGISTRY = node_registry()
 
 
 def graph(layers: str | None = "embedded: text to video", **inputs) -> dict:
-    """An API workflow: the embedded model, layers, a LoRA, the sampler and what saves."""
+    """An API workflow: the embedded model, layers, a LoRA, the sampler and Save Video."""
     wires = {"positive": ["4", 0], "negative": ["4", 0], "model": ["7", 0]}
     nodes = {
         "1": ("VideoLDM_LoadImageModel", {"model": "embedded"}),

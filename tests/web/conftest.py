@@ -1,4 +1,4 @@
-"""Runs the browser scripts in Node."""
+"""The browser scripts run in Node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEB = Path(__file__).resolve().parents[2] / "web"
 
 @pytest.fixture(scope="session")
 def javascript():
-    """javascript(module, expression) evaluates an expression with a module's exports as `m`."""
+    """javascript(module, expression) evaluates an expression with the module's exports as `m`."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("there is no node to run the scripts with")

@@ -1,4 +1,4 @@
-"""Boxes that are drawn are those that the node reads."""
+"""The browser draws the boxes that the node reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drawing of a curve computes what core computes, and its edits are valid."""
+"""The curve editor computes the same values as core, and its edits give valid curves."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_outline_jumps_where_two_points_stand(javascript):
 @settings(max_examples=5)
 @given(data=st.data())
 def test_edits_leave_points_that_can_be_read(javascript, data):
-    """Points that are added, moved and removed at random."""
+    """Adding, moving and removing points at random always leaves text that the node can read."""
     edits = data.draw(st.lists(
         st.tuples(st.sampled_from(["added", "moved", "removed"]), st.integers(0, 9),
                   st.floats(-0.5, 1.5), st.floats(-1, 4)), min_size=20, max_size=60,

@@ -1,4 +1,4 @@
-"""Estimates of segments and memory: as the tasks count, and near to what is measured."""
+"""The browser's estimates: as many segments as the tasks make, and memory close to measurements."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_estimates_count_as_the_tasks_do(javascript):
 
 
 def memory(network: str, settings: str) -> str:
-    """An expression of the estimate, with the numbers that the browser is served."""
+    """A JavaScript expression of the estimate, with the numbers that the browser is served."""
     table = {one.id: one for one in VideoSampler.define_schema().inputs}["model"].extra_dict
     served = json.dumps(table["videoldm_networks"])
     return f"(m.useNetworks({served}), m.workingMemory({json.dumps(network)}, {settings}))"
@@ -108,7 +108,7 @@ print(read("VmHWM") - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
 def test_the_memory_estimate_is_near_what_is_measured(javascript):
-    """Of the embedded model on a processor, within a factor of two; the text says "about"."""
+    """Within a factor of two for the embedded model on the CPU; the text says "about"."""
     if not all(embedded.path_of(one).exists() for one in ("image_model", "text_to_video")):
         pytest.skip("the embedded weights are not there")
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What the timeline says would be made again is what a run makes again."""
+"""The timeline marks as outdated exactly the windows that a run recomputes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 SEGMENTS = [{"prompt": name, "frames": 9, "overlap": 0} for name in "abcd"]
 CHAIN = [[3 * k, 3 * k + 3, 1, "segment", True] for k in range(12)]
-"""36 frames in 12 windows of 4 that share 1."""
+"""36 frames in 12 windows of 4 that overlap by 1."""
 
 
 def found(windows, continued=None, frames=36):
@@ -21,7 +21,7 @@ def changed(index, **more):
 
 @pytest.fixture
 def again(javascript):
-    """again(found, now) -> the numbers of the windows that would be made again"""
+    """again(found, now, was) returns the indices of the windows that would be recomputed."""
 
     def call(told, now, was=SEGMENTS):
         states = (one if isinstance(one, dict) else {"segments": one} for one in (was, now))
@@ -77,8 +77,8 @@ NODES = {
 
 @pytest.fixture
 def after(javascript):
-    """after(node, name=value, ...) -> the numbers of the windows that would be made again if these
-    inputs of a node were changed; continued: what chunks that continue each other are called."""
+    """after(node, name=value, ...) returns the indices of the windows that would be recomputed if
+    these inputs of the node changed; continued: the level whose chunks continue each other."""
 
     def call(node, *, continued="segment", windows=CHAIN, of=SEGMENTS, **changes):
         now = {**NODES, node: {**NODES[node], "inputs": {**NODES[node]["inputs"], **changes}}}

@@ -1,4 +1,4 @@
-"""The timeline reads and writes what the node of long videos takes."""
+"""The timeline reads and writes the segments that Long-Horizon Segments takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows and weights that are drawn are those that are sampled."""
+"""The browser draws the windows and weights that are sampled."""
 
 from __future__ import annotations
 

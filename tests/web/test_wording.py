@@ -1,4 +1,4 @@
-"""Texts with numbers in them, and figures as people say them."""
+"""Texts with numbers in them, and readable durations and sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command on the toy family, in a folder of its own."""
+"""Tests of bad input run the command on the toy family, in an empty folder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def here(toy_family, tmp_path, monkeypatch, configure):
 
 @pytest.fixture
 def complain(here, capsys):
-    """complain(workflow, *arguments) runs it, which must fail; returns exit code and sentence."""
+    """complain(workflow, *arguments) runs it and expects a one-sentence error; returns (exit code,
+    sentence)."""
 
     def run(workflow, *arguments, file="workflow.json") -> tuple[int, str]:
         if workflow is not None:
             Path(file).write_text(workflow if isinstance(workflow, str) else json.dumps(workflow))
         code = main(["run", file, "--quiet", "--device", "cpu", *arguments])
         lines = capsys.readouterr().err.splitlines()
-        # Stopping, keeping what was finished, and warnings are told in lines of their own.
+        # Stopping, keeping finished work, and warnings have lines of their own.
         beside = ("kept the ", "stopping ", "videoldm: warning: ")
         said = [line for line in lines if not line.startswith(beside)]
         assert code != 0 and len(said) == 1, lines

@@ -1,5 +1,5 @@
-"""Bad input that can be known before anything runs: one sentence with the node and both numbers, an
-exit code, no traceback, and nothing is written."""
+"""Bad input that is found before anything runs gives one sentence with the node and both numbers,
+an exit code and no traceback, and nothing is written."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_an_output_folder_that_cannot_be_written(complain, here):
     assert code == 2 and "file/folder" in text and "not a directory" in text
 
 
-# What a node's own numbers say: refused before anything runs.
+# Invalid values within one node, which are refused before anything runs.
 OF_ONE_NODE = {
     "overlap not below the window": (
         longer(frames=8, **strategy("sliding windows", window=4, overlap=4)),

@@ -1,5 +1,5 @@
-"""What only shows while a workflow runs: one sentence that names the node, no traceback, and what
-was finished before is still there."""
+"""Errors that only show while a workflow runs give one sentence that names the node and no
+traceback, and finished outputs are kept."""
 
 from __future__ import annotations
 
@@ -143,12 +143,12 @@ def test_a_full_disk_keeps_what_fits(complain, here, capsys):
     assert finished(here)
 
 
-# Stopping is no bad input, but keeps what was finished in the same way.
+# Stopping is not bad input, but keeps finished work in the same way.
 
 
 @pytest.fixture
 def stop_in(monkeypatch):
-    """stop_in(class, n) sends SIGINT at the n-th report of progress by a node of that class."""
+    """stop_in(class_type, n) sends SIGINT at the n-th progress report of a node of that class."""
 
     def arrange(class_type: str, at: int) -> None:
         progress, seen = host.progress, []

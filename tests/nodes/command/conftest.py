@@ -1,4 +1,4 @@
-"""The command with toy nodes alone, in an empty folder."""
+"""Tests of the command run with toy nodes only, in an empty folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `videoldm` command: validating, listing nodes and models, bad arguments, its imports."""
+"""The `videoldm` command: validating, listing nodes and models, bad arguments, and imports."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_listing_imports_neither_torch_nor_diffusers():
 
 
 def test_garbage_is_not_looked_for_while_libraries_are_imported():
-    """Nor among what they leave: thousands of classes and functions."""
+    """Nor are the thousands of classes and functions that they leave behind scanned later."""
     code = (
         "import gc; from videoldm.nodes.command.registry import require_device; "
         "from videoldm.nodes.host.standalone.host import host; times = []; "

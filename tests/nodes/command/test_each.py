@@ -1,4 +1,4 @@
-"""`videoldm run --each`: the runs that values and rows make, and what is wrong with them."""
+"""`videoldm run --each`: values and CSV rows become runs, or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of `videoldm run`: bars, lines, the time left."""
+"""Progress of `videoldm run`: bars, lines, and the time left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `videoldm run --ray` says where there is no Ray, or no cluster."""
+"""`videoldm run --ray` fails with one sentence if there is no Ray or no cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`videoldm run`: exit codes, output, what is kept when a node fails."""
+"""`videoldm run`: exit codes, output, and the files kept when a node fails."""
 
 from __future__ import annotations
 

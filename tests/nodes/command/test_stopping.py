@@ -1,4 +1,4 @@
-"""How `videoldm run` stops at a signal, and what it then keeps."""
+"""`videoldm run` stops at a signal and keeps what was finished."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_step_that_takes_too_long_is_not_waited_for(capsys, monkeypatch):
     def execute(**inputs):
         os.kill(os.getpid(), signal.SIGINT)
         until = time.monotonic() + 20
-        while time.monotonic() < until:  # Never asks whether to stop.
+        while time.monotonic() < until:  # never checks whether to stop
             pass
 
     monkeypatch.setattr(Count, "execute", execute)
@@ -66,7 +66,7 @@ def test_whoever_has_asked_has_time_to_close_its_files(monkeypatch):
 
 def test_only_unfinished_videos_of_the_run_itself_are_told(capsys, monkeypatch, tmp_path):
     def execute(latent, prefix):
-        other = host.folders.new_file(prefix, ".mp4")  # of a run beside this one
+        other = host.folders.new_file(prefix, ".mp4")  # of another run at the same time
         other.partial.write_bytes(b"other")
 
         def chunks():

@@ -127,7 +127,7 @@ def test_evaluate_prints_the_figures(capsys, monkeypatch):
 
 
 def test_programs_say_how_far_they_are_beside_their_figures(capsys, monkeypatch, tmp_path):
-    """What is said goes to stderr, so that JSON is alone on stdout."""
+    """Progress goes to stderr, so that stdout holds only JSON."""
     from videoldm.core.evaluation import decoder, fine_tuning
 
     def kept(folder, say):
