@@ -141,10 +141,10 @@ def _check_table(old: str, given: Tensor, config: AnimateDiffConfig, name: str) 
     if given.is_meta:
         return
     expected = interleaved_sinusoid(torch.arange(config.positions), given.shape[2])
-    apart = (given[0].float() - expected).abs().max().item()
-    if apart > TABLE_TOLERANCE:
+    error = (given[0].float() - expected).abs().max().item()
+    if error > TABLE_TOLERANCE:
         raise CheckpointError(
-            f"{name} has positions of its own: {old} differs by {apart:.2g} from the sinusoids, "
+            f"{name} has positions of its own: {old} differs from the sinusoids by {error:.2g}, "
             f"more than the {TABLE_TOLERANCE} that rounding explains"
         )
 

@@ -34,7 +34,7 @@ from ..weights.checkpoints import (
 )
 from ..weights.weight_files import header_of, is_safetensors, read_pickle
 from . import lavie_keys as keys
-from .lavie_config import MADE_FOR, LavieConfig, detect
+from .lavie_config import TASKS, LavieConfig, detect
 from .lavie_sampling import SigmaLinearSchedule
 from .stable_diffusion_folders import build_unet
 from .stable_diffusion_refusals import what_it_is
@@ -183,7 +183,7 @@ def diffusion_model(
     return DiffusionModel(
         network=inject(parts.unet, parts.layers).to(device),
         preconditioning=discrete("v" if upsampler else "eps", schedule),
-        own_task="" if config.kind == "base" else MADE_FOR[config.kind],
+        own_task="" if config.kind == "base" else TASKS[config.kind],
         latent_channels=config.out_channels,
         factor=4 if upsampler else 8,
         latent_scale=0.08333 if upsampler else 0.18215,

@@ -14,7 +14,7 @@ from ..networks.temporal_layers_spec import Betas, HostChanges, TemporalLayersSp
 
 Kind = Literal["base", "interpolation", "vsr"]
 KINDS: tuple[Kind, ...] = ("base", "interpolation", "vsr")
-MADE_FOR = {"base": "text to video", "interpolation": "interpolation", "vsr": "upsampling"}
+TASKS = {"base": "text to video", "interpolation": "interpolation", "vsr": "upsampling"}
 """The task that each network's temporal layers are trained for."""
 Shapes = Mapping[str, Sequence[int]]
 
@@ -91,7 +91,7 @@ class LavieConfig:
             layers=dict(placed),
             host=HostChanges(pooled_norms=True, sparse_causal=interpolates, betas=BETAS),
             trained=TrainedFor(
-                frames=FRAMES[self.kind], task=MADE_FOR[self.kind], family=f"lavie {self.kind}"
+                frames=FRAMES[self.kind], task=TASKS[self.kind], family=f"lavie {self.kind}"
             ),
         )
 

@@ -65,7 +65,7 @@ KINDS = UNCONDITIONAL, WITH_TEXT, GIVEN, AUTOENCODER_ALONE = (
 IMAGE_LATENT_SCALE = 0.18215
 AUTOENCODER = "first_stage_model."
 UNCONDITIONAL_BETAS, TEXT_BETAS = (1.5e-3, 1.55e-2), (8.5e-4, 1.2e-2)
-GIVEN_TASKS = ("prediction", "interpolation")
+CONTEXT_TASKS = ("prediction", "interpolation")
 PADDING = 49407  # the token that pads short prompts
 
 
@@ -74,7 +74,7 @@ class LvdmHints:
     """What a file's weights do not reveal.
 
     data: the 3D autoencoder's training data, one of LATENTS. task: of a model conditioned on
-    frames, one of GIVEN_TASKS. prediction: of a network of the project's own. autoencoder, text:
+    frames, one of CONTEXT_TASKS. prediction: of a network of the project's own. autoencoder, text:
     configurations of networks of unpublished sizes, the text encoder's as transformers has it.
     """
 
@@ -191,7 +191,7 @@ def _latents(
 def _task(kind: str, hints: LvdmHints, name: str) -> str:
     if kind != GIVEN:
         return "text to video" if kind == WITH_TEXT else ""
-    if hints.task not in GIVEN_TASKS:
+    if hints.task not in CONTEXT_TASKS:
         raise CheckpointError(
             f"{name} was trained for prediction or for interpolation, but its weights do not "
             f"reveal which; specify one of the two, got {hints.task!r}"
@@ -343,7 +343,7 @@ def save_model(
 ) -> None:
     """Write a network conditioned on frames, for latents of a 3D autoencoder of this config."""
     found = keys.unet_to_original(network.state_dict(), network.config)
-    config = {"task": GIVEN_TASKS[0], "autoencoder": asdict(latents), "prediction": prediction}
+    config = {"task": CONTEXT_TASKS[0], "autoencoder": asdict(latents), "prediction": prediction}
     header = Header(family=FAMILY, kind=MODEL_KIND, config=config, notes=notes)
     save(path, {UNET + key: tensor for key, tensor in found.items()}, header)
 

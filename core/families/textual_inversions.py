@@ -21,8 +21,8 @@ ENCODERS = {768: "clip_l", 1024: "clip_h", 1280: "clip_g"}
 
 
 def read(path: Path, width: int) -> Tensor:
-    """The embeddings [n, d], float32, for a text encoder of this width; of another width if the
-    file holds no others. Raises CheckpointError for a file without embeddings."""
+    """The embeddings [n, d], float32, for a text encoder of this width; if a file has none of that
+    width, its first ones, except from lists. Raises CheckpointError if none are found."""
     found = read_state(path) if is_safetensors(path) else read_pickle(path)
     vectors = _chosen(found, width)
     if vectors is None:

@@ -13,8 +13,8 @@ OWN_WEIGHTS = Path(__file__).resolve().parent / "weights"
 VARIABLE = "VIDEOLDM_EMBEDDED_WEIGHTS"
 """Environment variable: another folder with the family's files, such as freshly trained ones."""
 WEIGHTS = Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else OWN_WEIGHTS
-JOINT, ALONE = "video", ("text_to_video", "prediction", "interpolation")
-"""A folder may hold one set of layers for all tasks, JOINT, in place of one for each."""
+JOINT, PER_TASK = "video", ("text_to_video", "prediction", "interpolation")
+"""A folder may hold one set of layers for all tasks, JOINT, in place of one per task."""
 
 
 class Included(NamedTuple):
@@ -50,11 +50,11 @@ def is_joint() -> bool:
 def path_of(file: str) -> Path:
     """The file of a part. If the folder in use lacks LVDM's files, the pack's own are used; all
     other parts belong together, so they are never mixed."""
-    name = JOINT if file in ALONE and is_joint() else file
+    name = JOINT if file in PER_TASK and is_joint() else file
     path = WEIGHTS / f"{name}.safetensors"
     own = OWN_WEIGHTS / path.name
-    apart = file.startswith("lvdm_")
-    return own if apart and not path.is_file() and own.is_file() else path
+    separate = file.startswith("lvdm_")
+    return own if separate and not path.is_file() and own.is_file() else path
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Facts that weights do not tell, for the loaders' inputs."""
+"""What weights do not reveal, for the loaders' inputs."""
 
 from __future__ import annotations
 
